@@ -1,0 +1,1 @@
+"""What an architecture costs: multiply-adds measured by fvcore, then looked up."""

@@ -1,0 +1,27 @@
+"""What the toolkit raises when it is given something it cannot use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NasError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class InputError(NasError, ValueError):
+    """Wrong input: one plain sentence that says what is wrong and what to do (exit status 2)."""
+
+
+class UnreachableBudget(InputError):
+    """No architecture of the space satisfies the budget; the message names the reachable range."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: the closest known ones, or all of them where none is close."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose one of: {', '.join(known)}" if known else "none is known"

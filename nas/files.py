@@ -1,0 +1,56 @@
+"""Writing results so that an interrupted program never leaves half a file, and nothing is replaced unasked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.errors import InputError
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a whole file under a temporary name, then move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_yaml(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))
+
+
+def refuse_existing(path: Path, *, force: bool, what: str) -> None:
+    """Stop before an existing output would be replaced. Removes nothing: see `clear`."""
+    if path.exists() and not force and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} already exists: choose another place for the {what}, or add --force.")
+
+
+def clear(path: Path) -> None:
+    """Remove what a new output replaces."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def digest(*parts: bytes | str, size: int = 8) -> str:
+    """A short hexadecimal fingerprint of the parts, in order."""
+    hasher = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        hasher.update(len(data).to_bytes(8, "little"))
+        hasher.update(data)
+    return hasher.hexdigest()

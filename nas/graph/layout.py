@@ -1,0 +1,275 @@
+"""Layouts: which element of y is decoded in which stage (no torch here).
+
+A layout is a slope and a tile::
+
+    stage(g, i, j) = slope . (i, j) + tile[g, i mod R, j mod C]
+
+for channel group g, row i, column j. Elements of one stage are decoded in parallel; element j is
+context for element i exactly when its stage is smaller and it lies in i's window, in any channel
+group, the same position included. The papers call this the multipartite graph of y (BaSIC, ECCV 2024).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.errors import InputError, nearest
+
+Array = NDArray[Any]
+Tile = tuple[tuple[tuple[int, ...], ...], ...]
+
+# Latents per side of the image size at which stages and costs are quoted: 768x512 pixels, 16 a latent.
+REFERENCE_LATENT = (32, 48)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is computed together: the channel groups that share a stage at one cell of the tile.
+
+    `visible[g, di, dj]` says whether group g at that offset of the window is decoded before this block;
+    `known[g]` whether group g at the same position belongs to this stage or an earlier one.
+    """
+
+    row: int
+    column: int
+    stage: int
+    groups: tuple[int, ...]
+    visible: Array
+    known: Array
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An order of decoding. Hashable; equal layouts decode alike.
+
+    Args:
+        groups: channels per group; they add up to the channels of y.
+        slope: steps per row and per column.
+        tile: stage offsets, shape [groups, rows, columns].
+        name: how people call it; no part of its identity.
+
+    Raises:
+        InputError: negative or missing stages, group sizes that cannot be, a ragged tile.
+    """
+
+    groups: tuple[int, ...]
+    slope: tuple[int, int]
+    tile: Tile
+    name: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[Any, ...]:
+        return (self.groups, self.slope, self.tile)
+
+    def __post_init__(self) -> None:
+        table = self.table
+        if not self.groups or any(size < 1 for size in self.groups):
+            raise InputError(f"Layout groups must be positive channel counts, not {list(self.groups)}.")
+        if len(self.slope) != 2 or any(step < 0 for step in self.slope):
+            raise InputError(f"A layout's slope is two counts of steps, not negative, and not {self.slope}.")
+        if table.ndim != 3 or table.size == 0:
+            raise InputError("A layout's tile is a list of groups, each a list of rows of stage numbers.")
+        if len(table) != len(self.groups):
+            raise InputError(f"The tile has {len(table)} groups and `groups` lists {len(self.groups)}.")
+        if table.min() < 0:
+            raise InputError(f"Stage {table.min()} in the tile is negative: stages start at 0.")
+        if self.slope == (0, 0):
+            missing = sorted(set(range(int(table.max()) + 1)) - set(table.ravel().tolist()))
+            if missing:
+                raise InputError(f"Stage {missing[0]} is missing from the tile: number the stages 0 to n - 1.")
+
+    @cached_property
+    def table(self) -> Array:
+        """The tile as an array [groups, rows, columns]."""
+        try:
+            return np.array(self.tile, dtype=np.int64)
+        except (ValueError, TypeError) as error:
+            raise InputError("The tile's groups must all have the same rows and columns.") from error
+
+    @property
+    def channels(self) -> int:
+        return sum(self.groups)
+
+    @cached_property
+    def group_of_channel(self) -> Array:
+        """The channel group of every channel of y, shape [channels]."""
+        return np.repeat(np.arange(len(self.groups)), self.groups)
+
+    def stage_map(self, height: int, width: int) -> Array:
+        """The stage of every element, shape [groups, height, width] of the latent."""
+        rows, columns = np.arange(height), np.arange(width)
+        _, tile_rows, tile_columns = self.table.shape
+        tiled = self.table[:, (rows % tile_rows)[:, None], (columns % tile_columns)[None]]
+        ramp = self.slope[0] * rows[:, None] + self.slope[1] * columns
+        return np.asarray(tiled + ramp)
+
+    def stages(self, height: int = REFERENCE_LATENT[0], width: int = REFERENCE_LATENT[1]) -> int:
+        """How many serial steps decoding a latent of this size takes (default: 768x512 pixels)."""
+        return len(np.unique(self.stage_map(height, width)))
+
+    @cached_property
+    def has_context(self) -> bool:
+        return len(np.unique(self.table)) > 1 or self.slope != (0, 0)
+
+    def blocks(self, window: int) -> tuple[Block, ...]:
+        """The blocks of one tile in an order in which they can be computed, for a window of this width."""
+        return _blocks(self, window)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML and JSON; `Layout.from_dict` reads them back."""
+        return {
+            "groups": list(self.groups),
+            "slope": list(self.slope),
+            "tile": self.table.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Any, *, name: str = "custom") -> Layout:
+        """A layout from `{groups, slope, tile}` as written in YAML."""
+        allowed = {"groups", "slope", "tile"}
+        if not isinstance(content, dict) or not {"groups", "tile"} <= set(content) <= allowed:
+            raise InputError(f"Layout '{name}' must be {{groups: [...], slope: [0, 0], tile: [[[...]]]}}.")
+        try:
+            groups = tuple(int(size) for size in content["groups"])
+            slope = tuple(int(step) for step in content.get("slope", (0, 0)))
+            tile = tuple(tuple(tuple(int(v) for v in row) for row in rows) for rows in content["tile"])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"Layout '{name}' holds something that is not a whole number.") from error
+        if len(slope) != 2:
+            raise InputError(f"The slope of layout '{name}' needs two numbers, rows then columns.")
+        return cls(groups, (slope[0], slope[1]), tile, name)
+
+
+@lru_cache(maxsize=4096)
+def _blocks(layout: Layout, window: int) -> tuple[Block, ...]:
+    table, reach = layout.table, window // 2
+    _, rows, columns = table.shape
+    offsets = np.arange(-reach, reach + 1)
+    found = []
+    for row in range(rows):
+        for column in range(columns):
+            near = table[:, ((row + offsets) % rows)[:, None], ((column + offsets) % columns)[None]]
+            near = near + (layout.slope[0] * offsets[:, None] + layout.slope[1] * offsets)
+            here = table[:, row, column]
+            for stage in np.unique(here):
+                members = tuple(np.flatnonzero(here == stage).tolist())
+                found.append(Block(row, column, int(stage), members, near < stage, here <= stage))
+    return tuple(sorted(found, key=lambda block: (block.stage, block.row, block.column)))
+
+
+# Named layouts: each takes the channels of y and the width of the context window.
+
+
+def _even(channels: int, parts: int) -> tuple[int, ...]:
+    if not 1 <= parts <= channels:
+        raise InputError(f"{channels} channels cannot be cut into {parts} groups.")
+    bounds = [round(k * channels / parts) for k in range(parts + 1)]
+    return tuple(b - a for a, b in zip(bounds, bounds[1:], strict=False))
+
+
+def _none(channels: int, window: int) -> Layout:
+    return Layout((channels,), (0, 0), (((0,),),), "none")
+
+
+def _checkerboard(channels: int, window: int) -> Layout:
+    return Layout((channels,), (0, 0), (((0, 1), (1, 0)),), "checkerboard")
+
+
+def _interlaced(channels: int, window: int) -> Layout:
+    tile = (((0, 1), (1, 0)), ((1, 0), (0, 1)))
+    return Layout(_even(channels, 2), (0, 0), tile, "checkerboard-interlaced")
+
+
+def _raster(channels: int, window: int) -> Layout:
+    # The least slope at which everything above in the window comes earlier: the same dependencies and
+    # bits as one element after the other, in W + slope * (H - 1) steps.
+    return Layout((channels,), (window // 2 + 1, 1), (((0,),),), "raster")
+
+
+def _zigzag(channels: int, window: int) -> Layout:
+    return Layout((channels,), (1, 1), (((0,),),), "zigzag")
+
+
+def _raster_2x2(channels: int, window: int) -> Layout:
+    return Layout((channels,), (0, 0), (((0, 1), (2, 3)),), "raster-2x2")
+
+
+def _channelwise(channels: int, parts: int) -> Layout:
+    tile = tuple(((k,),) for k in range(parts))
+    return Layout(_even(channels, parts), (0, 0), tile, f"channelwise-{parts}")
+
+
+def _channelwise_checkerboard(channels: int, parts: int) -> Layout:
+    tile = tuple(((2 * k, 2 * k + 1), (2 * k + 1, 2 * k)) for k in range(parts))
+    return Layout(_even(channels, parts), (0, 0), tile, f"channelwise-{parts}-checkerboard")
+
+
+def _elic_10(channels: int, window: int) -> Layout:
+    # ELIC's uneven groups (He et al., CVPR 2022): 16, 16, 32, 64 and the rest; scaled below 192 channels.
+    unit = 16 if channels >= 192 else max(1, channels // 12)
+    groups = (unit, unit, 2 * unit, 4 * unit, channels - 8 * unit)
+    if groups[-1] < 1:
+        raise InputError(f"elic-10 needs at least 9 channels of y, and there are {channels}.")
+    tile = tuple(((2 * k, 2 * k + 1), (2 * k + 1, 2 * k)) for k in range(5))
+    return Layout(groups, (0, 0), tile, "elic-10")
+
+
+_PLAIN: dict[str, Callable[[int, int], Layout]] = {
+    "none": _none,
+    "checkerboard": _checkerboard,
+    "checkerboard-interlaced": _interlaced,
+    "raster": _raster,
+    "zigzag": _zigzag,
+    "raster-2x2": _raster_2x2,
+    "elic-10": _elic_10,
+}
+
+
+def layout_names() -> list[str]:
+    """The names `named_layout` knows; K stands for a number of groups."""
+    return [*_PLAIN, "channelwise-K", "channelwise-K-checkerboard"]
+
+
+def named_layout(name: str, channels: int, window: int = 5) -> Layout:
+    """A layout by the name people know it under.
+
+    Args:
+        name: one of `layout_names()`, K a number.
+        channels: the channels of y.
+        window: the width of the context window (raster's slope depends on it).
+
+    Raises:
+        InputError: an unknown name, or groups that the channels do not allow.
+    """
+    if name in _PLAIN:
+        return _PLAIN[name](channels, window)
+    if match := re.fullmatch(r"channelwise-([0-9]{1,4})(-checkerboard)?", name):
+        build = _channelwise_checkerboard if match[2] else _channelwise
+        return build(channels, int(match[1]))
+    raise InputError(f"There is no layout named '{name}': {nearest(name, layout_names())}")
+
+
+def unit_channel(units: int, channels: int) -> Array:
+    """The channel of y each hidden unit of the entropy-parameter net belongs to, shape [units].
+
+    A stride near the golden ratio, coprime to the channels, so that every prefix of the units covers
+    all channel groups evenly, whatever the layout and the width.
+    """
+    stride = max(1, round(0.618 * channels))
+    while math.gcd(stride, channels) != 1:
+        stride += 1
+    return (stride * np.arange(units)) % channels

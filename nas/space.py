@@ -1,0 +1,380 @@
+"""Search spaces and architectures: what can be chosen, and one choice (no torch here)."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from nas import resources
+from nas.errors import InputError, nearest
+from nas.graph.families import FAMILIES, Family
+from nas.graph.layout import Layout, named_layout
+
+MAX_KEY = 200
+_SLOT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[0-9]+)?")
+_LAYOUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One searchable width: its candidates, narrow to wide, and the layers it sets (layer, factor)."""
+
+    name: str
+    candidates: tuple[int, ...]
+    layers: tuple[tuple[str, float], ...]
+
+    def widths(self, choice: int) -> dict[str, int]:
+        """The width of every layer this slot sets, for one candidate."""
+        return {layer: max(1, round(factor * choice)) for layer, factor in self.layers}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One point of a search space: a width for every slot, and a layout. Immutable and hashable.
+
+    `key` is its short readable name, safe in shells, CSV and file names; `SearchSpace.parse` reads it.
+    """
+
+    widths: tuple[tuple[str, int], ...]
+    layout: str
+
+    @cached_property
+    def key(self) -> str:
+        edges: dict[str, list[str]] = {}
+        for slot, width in self.widths:
+            edges.setdefault(slot.split(".")[0], []).append(str(width))
+        return "+".join(f"{edge}={'-'.join(w)}" for edge, w in edges.items()) + f"+layout={self.layout}"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """From where greedy grouping starts: even channel groups, the tile, and the stages to keep."""
+
+    groups: int = 4
+    tile: tuple[int, int] = (2, 2)
+    stages: tuple[int, ...] = (8, 4, 2)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All architectures of one supernet: a family, its slots and its layouts.
+
+    Args:
+        name: what messages call it.
+        family: the codec family.
+        y_channels: channels of the latent y, the same for every architecture.
+        z_channels: channels of the hyper-latent z, the same for every architecture.
+        window: width of the context window.
+        slots: the searchable widths; together they set every layer of the family.
+        layouts: the candidate layouts by name.
+        grouping: how greedy layouts are made.
+    """
+
+    name: str
+    family: Family
+    y_channels: int
+    z_channels: int
+    window: int
+    slots: tuple[Slot, ...]
+    layouts: Mapping[str, Layout]
+    grouping: Grouping = Grouping()
+
+    # Making and writing
+
+    @classmethod
+    def load(cls, name: str | Path) -> SearchSpace:
+        """A shipped space by name, a YAML file by path, or an exported codec's `codec.yaml` (a space of one).
+
+        Raises:
+            InputError: no such space, or a wrong field or value, named with what is allowed.
+        """
+        path = resources.find("search_spaces", name)
+        return cls.from_dict(resources.read_yaml(path), name=path.stem, source=str(path))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], *, name: str, source: str = "") -> SearchSpace:
+        """A space from the fields of its YAML file."""
+        source = source or f"space '{name}'"
+        if "format" in content and "arch" in content:  # a codec.yaml
+            content = {key: content[key] for key in _SpaceFields.model_fields if key in content}
+            content["layouts"] = [content.pop("layout", None)]
+            name = "codec"
+        try:
+            fields = _SpaceFields.model_validate(dict(content))
+        except ValidationError as error:
+            raise InputError(f"{source}: {explain_validation(error, _SpaceFields)}") from error
+        try:
+            return fields.build(name)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of its YAML file, with every layout written out."""
+        return {
+            "family": self.family.name,
+            "latents": {"y": self.y_channels, "z": self.z_channels},
+            "window": self.window,
+            "widths": {slot.name: _slot_to_dict(slot, slot.candidates) for slot in self.slots},
+            "layouts": [{"name": name, **layout.to_dict()} for name, layout in self.layouts.items()],
+            "grouping": {
+                "groups": self.grouping.groups,
+                "tile": list(self.grouping.tile),
+                "stages": list(self.grouping.stages),
+            },
+        }
+
+    def with_layouts(self, more: Mapping[str, Layout]) -> SearchSpace:
+        """The same space with further candidate layouts (greedy ones, say)."""
+        return replace(self, layouts={**self.layouts, **more})
+
+    def only(self, architecture: Architecture) -> SearchSpace:
+        """The space that holds this architecture alone."""
+        widths = dict(architecture.widths)
+        slots = tuple(replace(slot, candidates=(widths[slot.name],)) for slot in self.slots)
+        layouts = {architecture.layout: self.layouts[architecture.layout]}
+        return replace(self, slots=slots, layouts=layouts)
+
+    # Counting
+
+    @cached_property
+    def layout_names(self) -> tuple[str, ...]:
+        """Candidate layouts from few stages to many, so that neighbours in the list are alike."""
+        return tuple(sorted(self.layouts, key=lambda name: (self.layouts[name].stages(), name)))
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The number of choices per slot, the layout last."""
+        return (*(len(slot.candidates) for slot in self.slots), len(self.layouts))
+
+    @property
+    def size(self) -> int:
+        """How many architectures there are."""
+        return math.prod(self.shape)
+
+    # Points
+
+    def at(self, indexes: Sequence[int]) -> Architecture:
+        """The architecture at one index per slot, the layout last."""
+        *widths, layout = indexes
+        chosen = zip(self.slots, widths, strict=True)
+        pairs = tuple((slot.name, slot.candidates[int(index)]) for slot, index in chosen)
+        return Architecture(pairs, self.layout_names[int(layout)])
+
+    def indexes(self, architecture: Architecture) -> tuple[int, ...]:
+        """Where an architecture lies: one index per slot, the layout last."""
+        widths = dict(architecture.widths)
+        places = [slot.candidates.index(widths[slot.name]) for slot in self.slots]
+        return (*places, self.layout_names.index(architecture.layout))
+
+    def widest(self) -> Architecture:
+        """Every width at its largest, with the layout of most stages."""
+        return self.at([count - 1 for count in self.shape])
+
+    def narrowest(self) -> Architecture:
+        """Every width at its smallest, with the layout of fewest stages."""
+        return self.at([0] * len(self.shape))
+
+    def uniform(self, level: float, layout: str | None = None) -> Architecture:
+        """Every slot at the same relative position, 0 the narrowest and 1 the widest."""
+        places = [round(level * (count - 1)) for count in self.shape]
+        chosen = self.at(places)
+        return chosen if layout is None else replace(chosen, layout=layout)
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """One architecture, uniform in every slot."""
+        return self.at([rng.randrange(count) for count in self.shape])
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """Every architecture one step away in one slot."""
+        here = self.indexes(architecture)
+        for place, count in enumerate(self.shape):
+            for step in (-1, 1):
+                if 0 <= here[place] + step < count:
+                    yield self.at([*here[:place], here[place] + step, *here[place + 1 :]])
+
+    def layer_widths(self, architecture: Architecture) -> dict[str, int]:
+        """The width of every layer of the family at this architecture."""
+        widths = dict(architecture.widths)
+        found: dict[str, int] = {}
+        for slot in self.slots:
+            found |= slot.widths(widths[slot.name])
+        return found
+
+    def candidates(self, layer: str) -> tuple[int, ...]:
+        """The widths a layer can take, in the order of its slot's candidates."""
+        slot = self.slot_of(layer)
+        return tuple(slot.widths(choice)[layer] for choice in slot.candidates)
+
+    def slot_of(self, layer: str) -> Slot:
+        """The slot that sets a layer's width."""
+        return next(slot for slot in self.slots if layer in dict(slot.layers))
+
+    def layout(self, architecture: Architecture) -> Layout:
+        return self.layouts[architecture.layout]
+
+    def parse(self, key: str) -> Architecture:
+        """The architecture that a key names.
+
+        Raises:
+            InputError: the key is not one of this space; says which part, and what is allowed there.
+        """
+        if not re.fullmatch(rf"[A-Za-z0-9._=+-]{{1,{MAX_KEY}}}", key):
+            raise InputError(f"'{key[:60]}' is no architecture's key: they look like {self.narrowest().key}")
+        parts = dict(part.partition("=")[::2] for part in key.split("+"))
+        edges: dict[str, list[Slot]] = {}
+        for slot in self.slots:
+            edges.setdefault(slot.name.split(".")[0], []).append(slot)
+        if set(parts) != {*edges, "layout"}:
+            expected = "+".join(f"{edge}=..." for edge in [*edges, "layout"])
+            raise InputError(f"The key '{key}' does not fit {self.name}: its keys look like {expected}")
+        pairs = []
+        for edge, slots in edges.items():
+            values = parts[edge].split("-")
+            if len(values) != len(slots):
+                raise InputError(f"'{edge}={parts[edge]}' should hold {len(slots)} widths joined by '-'.")
+            for slot, value in zip(slots, values, strict=True):
+                if value not in map(str, slot.candidates):
+                    allowed = ", ".join(map(str, slot.candidates))
+                    raise InputError(f"Slot {slot.name} of {self.name} cannot be '{value}': it is {allowed}.")
+                pairs.append((slot.name, int(value)))
+        if parts["layout"] not in self.layouts:
+            hint = nearest(parts["layout"], self.layout_names)
+            raise InputError(f"{self.name} has no layout '{parts['layout']}': {hint}")
+        return Architecture(tuple(pairs), parts["layout"])
+
+
+# The YAML file
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+
+class _Latents(_Strict):
+    y: PositiveInt
+    z: PositiveInt
+
+
+class _TiedSlot(_Strict):
+    candidates: list[PositiveInt] = Field(min_length=1)
+    layers: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+
+
+class _GroupingFields(_Strict):
+    groups: PositiveInt = 4
+    tile: tuple[PositiveInt, PositiveInt] = (2, 2)
+    stages: list[PositiveInt] = Field(default=[8, 4, 2], min_length=1)
+
+
+class _SpaceFields(_Strict):
+    family: str
+    latents: _Latents
+    window: int = Field(default=5, description="3, 5 or 7")
+    widths: dict[str, PositiveInt | list[PositiveInt] | _TiedSlot]
+    layouts: list[str | dict[str, Any]] = Field(min_length=1)
+    grouping: _GroupingFields = _GroupingFields()
+
+    @model_validator(mode="after")
+    def _known(self) -> _SpaceFields:
+        if self.family not in FAMILIES:
+            raise ValueError(f"family '{self.family}' is unknown: {nearest(self.family, FAMILIES)}")
+        if self.window not in (3, 5, 7):
+            raise ValueError(f"window must be 3, 5 or 7, not {self.window}")
+        return self
+
+    def build(self, name: str) -> SearchSpace:
+        family = FAMILIES[self.family]
+        slots = tuple(_build_slot(family, key, value) for key, value in self.widths.items())
+        counts: dict[str, int] = {}
+        for slot in slots:
+            for layer, _ in slot.layers:
+                counts[layer] = counts.get(layer, 0) + 1
+        for layer in family.widths:
+            if counts.get(layer, 0) != 1:
+                how = "twice" if layer in counts else "nowhere"
+                raise InputError(f"`widths` sets {layer} {how}: every layer needs exactly one slot.")
+        layouts: dict[str, Layout] = {}
+        for entry in self.layouts:
+            layout = _build_layout(entry, self.latents.y, self.window)
+            if layout.name in layouts:
+                raise InputError(f"Two layouts are named '{layout.name}'.")
+            layouts[layout.name] = layout
+        grouping = Grouping(self.grouping.groups, self.grouping.tile, tuple(self.grouping.stages))
+        if grouping.groups > self.latents.y:
+            raise InputError(f"grouping.groups is {grouping.groups}, more than y has channels.")
+        space = SearchSpace(
+            name, family, self.latents.y, self.latents.z, self.window, slots, layouts, grouping
+        )
+        longest = space.widest().key.rpartition("=")[0] + "=" + max(layouts, key=len)
+        if len(longest) > MAX_KEY:
+            raise InputError(f"Keys would be longer than {MAX_KEY} characters: use shorter names.")
+        return space
+
+
+def _build_slot(family: Family, name: str, value: int | list[int] | _TiedSlot) -> Slot:
+    if not _SLOT_NAME.fullmatch(name) or name.split(".")[0] == "layout":
+        raise InputError(f"'{name}' cannot name a slot: use a layer, an edge, or a word of your own.")
+    if isinstance(value, _TiedSlot):
+        candidates, layers = value.candidates, dict(value.layers)
+    else:
+        candidates = [value] if isinstance(value, int) else value
+        layers = {layer: 1.0 for layer in family.widths if name in (layer, family.edge_of(layer))}
+    unknown = [layer for layer in layers if layer not in family.widths]
+    if unknown or not layers:
+        wrong = unknown[0] if unknown else name
+        raise InputError(f"widths.{name}: {family.name} has no '{wrong}': {nearest(wrong, family.widths)}")
+    if not candidates or list(candidates) != sorted(set(candidates)):
+        raise InputError(f"widths.{name} must list different widths from narrow to wide, not {candidates}.")
+    slot = Slot(name, tuple(candidates), tuple(layers.items()))
+    for layer in layers:
+        if len({slot.widths(choice)[layer] for choice in candidates}) < len(candidates):
+            raise InputError(f"widths.{name}: two candidates give {layer} the same width.")
+    return slot
+
+
+def _build_layout(entry: str | dict[str, Any], channels: int, window: int) -> Layout:
+    if isinstance(entry, str):
+        return named_layout(entry, channels, window)
+    content = dict(entry)
+    name = str(content.pop("name", "custom"))
+    if not _LAYOUT_NAME.fullmatch(name):
+        raise InputError(f"'{name}' cannot name a layout: use letters, digits, '.' and '-'.")
+    layout = Layout.from_dict(content, name=name)
+    if layout.channels != channels:
+        raise InputError(f"The groups of layout '{name}' add up to {layout.channels}, and y has {channels}.")
+    return layout
+
+
+def _slot_to_dict(slot: Slot, candidates: Sequence[int]) -> Any:
+    if slot.layers == ((slot.name, 1.0),):
+        return list(candidates)
+    return {"candidates": list(candidates), "layers": dict(slot.layers)}
+
+
+def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
+    """One sentence for the first thing pydantic found wrong: the field, the value, what is allowed."""
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    # a union's location also names the alternative that was tried: no word of the user's
+    alternatives = ("list[", "_", "int", "constrained-", "str", "dict[")
+    field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(alternatives))
+    if first["type"] == "extra_forbidden":
+        if len(first["loc"]) > 1:
+            return f"there is no field `{field}`."
+        return f"there is no field `{field}`: {nearest(field, model.model_fields)}"
+    if first["type"] == "missing":
+        return f"the field `{field}` is missing."
+    message = first["msg"].removeprefix("Value error, ")
+    value = repr(first["input"])
+    given = f" (given: {value[:60]})" if field else ""
+    return f"{f'`{field}`: ' if field else ''}{message[:1].lower()}{message[1:]}{given}"
