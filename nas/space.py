@@ -107,8 +107,10 @@ class SearchSpace:
         """A space from the fields of its YAML file."""
         source = source or f"space '{name}'"
         if "format" in content and "arch" in content:  # a codec.yaml
-            content = {key: content[key] for key in _SpaceFields.model_fields if key in content}
-            content["layouts"] = [content.pop("layout", None)]
+            if "layout" not in content:
+                raise InputError(f"{source}: the field `layout` is missing.")
+            kept = {key: content[key] for key in _SpaceFields.model_fields if key in content}
+            content = {**kept, "layouts": [content["layout"]]}
             name = "codec"
         try:
             fields = _SpaceFields.model_validate(dict(content))

@@ -11,7 +11,7 @@ import math
 from typing import Any, cast
 
 import torch
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from nas.graph._compressai import EntropyBottleneck, GaussianConditional
 from torch import Tensor
 
 # Latents are clamped as part of quantising, so that every coder's alphabet is bounded.

@@ -12,7 +12,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from compressai.layers import GDN as PlainGDN
+from nas.graph._compressai import GDN as PlainGDN
 from torch import Tensor, nn
 
 from nas.graph import families as spec

@@ -12,6 +12,7 @@ group, the same position included. The papers call this the multipartite graph o
 from __future__ import annotations
 
 import math
+import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -261,6 +262,21 @@ def named_layout(name: str, channels: int, window: int = 5) -> Layout:
         build = _channelwise_checkerboard if match[2] else _channelwise
         return build(channels, int(match[1]))
     raise InputError(f"There is no layout named '{name}': {nearest(name, layout_names())}")
+
+
+def tiled_layout(channels: int, table: Array, name: str) -> Layout:
+    """A layout over even channel groups from stages [groups, rows, columns], gaps in the numbering closed."""
+    _, closed = np.unique(table, return_inverse=True)
+    tile = tuple(tuple(map(tuple, rows)) for rows in closed.reshape(table.shape).tolist())
+    return Layout(_even(channels, len(table)), (0, 0), tile, name)
+
+
+def random_layout(
+    channels: int, groups: int, tile: tuple[int, int], stages: int, rng: random.Random
+) -> Layout:
+    """Every cell of a tile in one of at most `stages` stages, drawn independently."""
+    table = np.array([rng.randrange(stages) for _ in range(groups * tile[0] * tile[1])])
+    return tiled_layout(channels, table.reshape(groups, *tile), "random")
 
 
 def unit_channel(units: int, channels: int) -> Array:

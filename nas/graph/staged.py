@@ -8,7 +8,7 @@ fvcore counts on this code: its visible share of a dense pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -23,6 +23,7 @@ from nas.graph.layers import LEAKY_SLOPE
 from nas.graph.layout import Array, Layout, unit_channel
 
 Work = tuple[int, Tensor]  # a block's number and flat positions in the latent
+Parameters = tuple[Tensor, Tensor]  # scales and means, each [B, positions, channels]
 
 
 class Gathered(nn.Module):
@@ -144,7 +145,7 @@ class StagedContext(nn.Module):
             hidden_2=psi.new_zeros(batch, positions, self._hidden[1]),
         )
 
-    def block(self, number: int, positions: Tensor, state: State) -> tuple[Tensor, Tensor]:
+    def block(self, number: int, positions: Tensor, state: State) -> Parameters:
         """Scales and means of one block's channels at some of its positions, each [B, positions, channels].
 
         Everything the block sees must have been written to `state` (see `write`).
@@ -189,6 +190,25 @@ class StagedContext(nn.Module):
             out[1][:, channels, positions] = means.transpose(1, 2)
         scales, means = out.unflatten(-1, (state.height, state.width)).unbind()
         return scales, means
+
+    def by_stages(self, psi: Tensor, read: Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]) -> Tensor:
+        """Decode y stage by stage.
+
+        Args:
+            psi: hyper features, [B, 2M, h, w].
+            read: given one stage's work and its scales and means, block by block, returns the integers of
+                each block, [B, positions, channels].
+
+        Returns:
+            y_hat, [B, M, h, w].
+        """
+        state = self.start(psi)
+        for work in steps(self.layout, self.window, state.height, state.width):
+            parameters = [self.block(number, positions, state) for number, positions in work]
+            for (number, positions), values in zip(work, read(work, parameters), strict=True):
+                self.write(number, positions, values, state)
+        reach = self.window // 2
+        return state.padded[:, :, reach : reach + state.height, reach : reach + state.width]
 
 
 @dataclass

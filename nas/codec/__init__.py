@@ -1,0 +1,1 @@
+"""Exported codecs: plain layers, their own weights, real bitstreams; no supernet."""

@@ -1,0 +1,104 @@
+"""The .nic file: a header that says what made it, and one stream of coded latents.
+
+====== =======================================================================
+bytes  content
+====== =======================================================================
+4      the letters NIC and the version of this format
+4      the identity of the entropy path that made the file
+4      the fingerprint of the codec
+4      CRC-32 of everything else in the file
+1 - 5  width in pixels, a variable-length number
+1 - 5  height in pixels, likewise
+rest   the stream: the largest \\|z\\| and \\|y\\|, then z and y (see `Codec.encode`)
+====== =======================================================================
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nas.codec.codec import Codec, read_varint, write_varint
+from nas.errors import InputError
+from nas.graph.network import ALIGNMENT
+from nas.images import Pixels, pad, to_pixels, to_tensor
+
+MAGIC = b"NIC"
+VERSION = 1
+FIXED = 16  # bytes before the image size
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A parsed .nic file."""
+
+    path_identity: str
+    fingerprint: str
+    width: int
+    height: int
+    stream: bytes
+    header_bytes: int
+
+    def to_bytes(self) -> bytes:
+        head = MAGIC + bytes([VERSION]) + bytes.fromhex(self.path_identity + self.fingerprint)
+        tail = write_varint(self.width) + write_varint(self.height) + self.stream
+        return head + zlib.crc32(head + tail).to_bytes(4, "little") + tail
+
+    @classmethod
+    def parse(cls, data: bytes, *, source: str = "the file") -> Nic:
+        """Read and check a file's bytes.
+
+        Raises:
+            InputError: not a .nic file, of a newer version, truncated or altered.
+        """
+        if data[:3] != MAGIC:
+            raise InputError(f"{source} is not a .nic file: `nas compress` makes them.")
+        if len(data) > 3 and data[3] != VERSION:
+            raise InputError(f"{source} is of .nic version {data[3]} and this reads version {VERSION}: update.")
+        head, tail = data[:12], data[FIXED:]
+        if len(data) <= FIXED or zlib.crc32(head + tail).to_bytes(4, "little") != data[12:16]:
+            raise InputError(f"{source} is truncated or altered: its checksum does not fit. Get it again.")
+        width, rest = read_varint(tail)
+        height, stream = read_varint(rest)
+        if width == 0 or height == 0:
+            raise InputError(f"{source} names an empty picture: it is damaged.")
+        return cls(
+            head[4:8].hex(), head[8:12].hex(), width, height, stream, FIXED + len(tail) - len(stream)
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Nic:
+        try:
+            return cls.parse(path.read_bytes(), source=str(path))
+        except OSError as error:
+            raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+@torch.no_grad()
+def compress_image(codec: Codec, pixels: Pixels) -> Nic:
+    """Code one picture of any size, [H, W, 3] in 8 bits: mirrored up to multiples of 64, and cropped back."""
+    device = next(codec.parameters()).device
+    coded = codec.compress(pad(to_tensor(pixels).to(device), ALIGNMENT))
+    height, width = pixels.shape[:2]
+    stream = coded["strings"][0][0]
+    return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0)
+
+
+@torch.no_grad()
+def decompress_image(codec: Codec, nic: Nic) -> Pixels:
+    """The picture of a .nic file, [H, W, 3] in 8 bits.
+
+    Raises:
+        InputError: the file was made by another entropy path.
+    """
+    if nic.path_identity != codec.path_identity:
+        raise InputError(
+            f"This codec (entropy path {codec.path_identity}) did not make the file (path {nic.path_identity}): "
+            "use the codec that did, or one of its family."
+        )
+    shape = (-(-nic.height // ALIGNMENT), -(-nic.width // ALIGNMENT))
+    x_hat = codec.decompress([[nic.stream]], shape)["x_hat"]
+    return to_pixels(x_hat[..., : nic.height, : nic.width])

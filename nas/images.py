@@ -1,0 +1,155 @@
+"""Photos in and out: reading any image file, tensors, padding, PSNR."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from nas.errors import InputError
+from nas.files import write_atomically
+
+Pixels = NDArray[np.uint8]
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
+
+
+def read_image(path: str | Path) -> Pixels:
+    """An image file as RGB, [H, W, 3], 8 bits: EXIF rotation applied, grey and palette expanded.
+
+    Transparency is flattened onto white; more than 8 bits are rounded to 8.
+
+    Raises:
+        InputError: the file is missing, unreadable or no image.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            turned = ImageOps.exif_transpose(image)
+            if turned.mode.startswith("I"):  # 16-bit grey
+                levels = np.asarray(turned, dtype=np.float64) / (257 if np.asarray(turned).max() > 255 else 1)
+                turned = Image.fromarray(np.rint(levels).astype(np.uint8))
+            if turned.mode in ("LA", "PA", "RGBA") or "transparency" in turned.info:
+                layer = turned.convert("RGBA")
+                turned = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+            return np.asarray(turned.convert("RGB"))
+    except FileNotFoundError:
+        raise InputError(f"There is no image {path}.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: give one image file.") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path} is not an image that Pillow can read.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"Cannot read the image {path}: {error}.") from error
+
+
+def write_image(path: Path, pixels: Pixels) -> None:
+    """Write 8-bit RGB pixels in the format of the file's name (PNG, PPM, TIFF, ...)."""
+    import io
+
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(pixels).save(buffer, format=Image.registered_extensions()[path.suffix.lower()])
+    except KeyError:
+        raise InputError(f"{path} does not say which image format to write: name it .png, say.") from None
+    write_atomically(path, buffer.getvalue())
+
+
+def list_images(directory: str | Path) -> list[Path]:
+    """Every image file below a folder, sorted.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder: give one that holds photos.")
+    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise InputError(f"There are no images in {root}: it needs files such as {', '.join(sorted(SUFFIXES))}.")
+    return found
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """8-bit pixels [H, W, 3] as a batch of one in [0, 1], [1, 3, H, W]."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def to_pixels(x: Tensor) -> Pixels:
+    """An image [1, 3, H, W] clamped to [0, 1] and rounded to 8 bits, [H, W, 3]."""
+    return (x[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def pad(x: Tensor, multiple: int) -> Tensor:
+    """Mirror an image beyond its bottom and right edge until its sides are multiples of a number."""
+    height, width = x.shape[-2:]
+    rows = _mirror(height, -(-height // multiple) * multiple).to(x.device)
+    columns = _mirror(width, -(-width // multiple) * multiple).to(x.device)
+    return x if len(rows) == height and len(columns) == width else x[..., rows[:, None], columns]
+
+
+def _mirror(size: int, wanted: int) -> Tensor:
+    """Indexes 0 .. size-1 .. 0 .. as far as wanted, the edge not repeated; works for a size of 1."""
+    period = max(1, 2 * (size - 1))
+    place = torch.arange(wanted) % period
+    return torch.minimum(place, period - place) if size > 1 else torch.zeros(wanted, dtype=torch.long)
+
+
+def psnr(a: Pixels, b: Pixels) -> float:
+    """Peak signal-to-noise ratio of two 8-bit images, dB."""
+    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def downscale(x: Tensor, factor: float) -> Tensor:
+    """A smaller image, antialiased."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", antialias=True, align_corners=False)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo held in memory."""
+
+    name: str
+    pixels: Pixels
+
+    @property
+    def size(self) -> int:
+        """Pixels."""
+        return self.pixels.shape[0] * self.pixels.shape[1]
+
+
+def fingerprint(photos: list[Photo]) -> str:
+    """A short name for a set of photos, from their contents."""
+    hasher = hashlib.blake2b(digest_size=6)
+    for photo in photos:
+        hasher.update(repr(photo.pixels.shape).encode() + photo.pixels.tobytes())
+    return hasher.hexdigest()
+
+
+def bundled() -> dict[str, list[Photo]]:
+    """The photos that scikit-image and matplotlib carry, by what the demo uses them for.
+
+    motorcycle_right is left out: it is motorcycle_left's twin.
+    """
+    from matplotlib.cbook import get_sample_data
+    from skimage import data
+
+    def photo(name: str) -> Photo:
+        path = Path(data.__file__).parent / name
+        return Photo(name, read_image(path))
+
+    hopper = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    return {
+        "train": [photo(n) for n in ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")],
+        "calibration": [Photo("grace_hopper.jpg", read_image(str(hopper)))],
+        "test": [photo("astronaut.png")],
+    }

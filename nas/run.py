@@ -1,0 +1,169 @@
+"""A RUN: the folder in which one supernet is trained, searched and shown."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas import resources
+from nas.errors import InputError
+from nas.files import digest, write_yaml
+from nas.graph.layout import Layout
+from nas.space import SearchSpace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nas.cost.table import CostTable
+    from nas.graph.network import Supernet
+    from nas.images import Photo
+    from nas.training.settings import TrainingSettings
+
+PARTS = ("torch", "compressai", "numpy", "optuna", "constriction", "fvcore", "lightning-fabric")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths and contents of a RUN folder.
+
+    Raises:
+        InputError: the folder is not a run, or something in it is missing or damaged.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, space: SearchSpace, settings: TrainingSettings) -> Run:
+        """A new run: its folder and config.yaml."""
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        versions = {part: importlib.metadata.version(part) for part in PARTS}
+        config = {
+            "format": "nas-run 1",
+            "name": space.name,
+            "space": space.to_dict(),
+            "training": settings.model_dump(),
+            "seed": settings.seed,
+            "versions": {"nas-codec": importlib.metadata.version("nas-codec"), **versions},
+        }
+        write_yaml(run.config_path, config)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """An existing run."""
+        run = cls(Path(path))
+        if not run.config_path.is_file():
+            raise InputError(f"{path} is not a run: it has no config.yaml. `nas train` and `nas demo` make runs.")
+        if run.config.get("format") != "nas-run 1":
+            raise InputError(f"{run.config_path} is of a format this version does not read: use the one it names.")
+        return run
+
+    @property
+    def config_path(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.path / "supernet.safetensors"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.path / "checkpoint" / "last.safetensors"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def split_path(self) -> Path:
+        return self.path / "split.csv"
+
+    @property
+    def search_path(self) -> Path:
+        return self.path / "search"
+
+    @property
+    def layouts_path(self) -> Path:
+        return self.search_path / "layouts.yaml"
+
+    @property
+    def codecs_path(self) -> Path:
+        return self.path / "codecs"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return resources.read_yaml(self.config_path)
+
+    @cached_property
+    def trained_space(self) -> SearchSpace:
+        """The space as it was trained."""
+        try:
+            fields, name = self.config["space"], self.config["name"]
+        except KeyError as error:
+            raise InputError(f"{self.config_path} has no `{error.args[0]}`: restore it.") from None
+        return SearchSpace.from_dict(fields, name=name, source=str(self.config_path))
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space with the layouts that grouping found in this run."""
+        if not self.layouts_path.is_file():
+            return self.trained_space
+        entries = resources.read_yaml(self.layouts_path).get("layouts", [])
+        found = {
+            entry["name"]: Layout.from_dict(
+                {key: entry[key] for key in ("groups", "slope", "tile")}, name=entry["name"]
+            )
+            for entry in entries
+        }
+        return self.trained_space.with_layouts(found)
+
+    @cached_property
+    def settings(self) -> TrainingSettings:
+        from nas.training.settings import TrainingSettings
+
+        return TrainingSettings.make(self.config["training"])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short name of the trained weights."""
+        if not self.weights_path.is_file():
+            raise InputError(f"{self.path} holds no trained supernet yet: train it, or go on with --resume.")
+        return digest(self.weights_path.read_bytes())
+
+    def supernet(self) -> Supernet:
+        """The trained supernet, ready to run any architecture of `space`."""
+        from nas.graph.network import Supernet
+        from nas.training.checkpoint import Checkpoint, load_weights
+
+        _ = self.fingerprint
+        net = Supernet(self.space)
+        load_weights(net, Checkpoint.read(self.weights_path).tensors, source=str(self.weights_path))
+        return net.eval()
+
+    def costs(self) -> CostTable:
+        from nas.cost.table import CostTable
+
+        return CostTable.measure(self.space)
+
+    def photos(self, part: str) -> list[Photo]:
+        """The photos of one part of the split: train, calibration or held-out."""
+        from nas.training.data import load_photos, read_split
+
+        if self.config.get("data") == "bundled":
+            from nas.images import bundled
+
+            return bundled()["test" if part == "held-out" else part]
+        return load_photos(read_split(self.split_path)[part])
+
+    def front(self) -> pd.DataFrame:
+        """front.csv as a table."""
+        import pandas as pd
+
+        path = self.path / "front.csv"
+        if not path.is_file():
+            raise InputError(f"{self.path} has no front yet: run `nas search {self.path}` first.")
+        return pd.read_csv(path)

@@ -1,0 +1,1 @@
+"""Training a supernet: data, strategies, losses, the loop, checkpoints."""

@@ -1,0 +1,87 @@
+"""Everything a run needs to go on as if it had not stopped, in one file that is replaced atomically.
+
+safetensors throughout: tensors by name, and the rest as JSON in the file's metadata. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from nas.errors import InputError
+from nas.files import write_atomically
+
+
+@dataclass
+class Checkpoint:
+    """A file's content: named tensors and a JSON-able record."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        write_atomically(path, save_tensors(tensors, {"record": json.dumps(self.record)}))
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """A checkpoint from a file; InputError where it is missing, damaged or something else."""
+        try:
+            data = path.read_bytes()
+            tensors = load_tensors(data)
+            size = int.from_bytes(data[:8], "little")
+            record = json.loads(json.loads(data[8 : 8 + size]).get("__metadata__", {}).get("record", "{}"))
+        except FileNotFoundError:
+            raise InputError(f"There is no checkpoint {path}.") from None
+        except (OSError, SafetensorError, ValueError) as error:
+            raise InputError(f"{path} is damaged or no checkpoint of ours ({error}).") from error
+        return cls(tensors, record)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` took."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for path, tensor in tensors.items():
+        if path.startswith("optimizer."):
+            _, index, name = path.split(".")
+            state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def random_state(rng: random.Random) -> list[Any]:
+    version, internal, gauss = rng.getstate()
+    return [version, list(internal), gauss]
+
+
+def restore_random(rng: random.Random, state: list[Any]) -> None:
+    rng.setstate((state[0], tuple(state[1]), state[2]))
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
+    """Load a module's state, or say in one sentence why it does not fit."""
+    expected = module.state_dict()
+    if set(expected) != set(tensors) or any(expected[k].shape != v.shape for k, v in tensors.items()):
+        wrong = sorted(set(expected) ^ set(tensors)) or [
+            name for name, value in tensors.items() if expected[name].shape != value.shape
+        ]
+        raise InputError(f"The weights in {source} are of another space (they differ in {wrong[0]}).")
+    module.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()})

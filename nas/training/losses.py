@@ -1,0 +1,48 @@
+"""The rate-distortion loss, everywhere: CompressAI's convention and lambdas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.graph.entropy import bits
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Means over a batch: the loss itself, bits per pixel, and the distortion (MSE, or 1 - MS-SSIM)."""
+
+    total: Tensor
+    bpp: Tensor
+    distortion: Tensor
+
+
+def rd_loss(bpp: Any, distortion: Any, lmbda: float, metric: str = "mse") -> Any:
+    """`bpp + lambda * 255^2 * MSE` with images in [0, 1], or `bpp + lambda * (1 - MS-SSIM)`."""
+    return bpp + lmbda * (255**2 if metric == "mse" else 1) * distortion
+
+
+def distortion(x: Tensor, x_hat: Tensor, metric: str) -> Tensor:
+    """MSE or 1 - MS-SSIM of each image, [B]."""
+    if metric == "mse":
+        return (x - x_hat).square().flatten(1).mean(1)
+    from pytorch_msssim import ms_ssim
+
+    return 1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False)
+
+
+def batch_losses(x: Tensor, output: dict[str, Any], lmbda: float, metric: str) -> Losses:
+    """The losses of one forward pass.
+
+    Args:
+        x: the images, [B, 3, H, W].
+        output: what `CodecNetwork.forward` returned.
+    """
+    pixels = x.shape[-2] * x.shape[-1]
+    likelihoods = output["likelihoods"].values()
+    bpp = (torch.stack([bits(likelihood) for likelihood in likelihoods]).sum(0) / pixels).mean()
+    error = distortion(x, output["x_hat"], metric).mean()
+    return Losses(rd_loss(bpp, error, lmbda, metric), bpp, error)
