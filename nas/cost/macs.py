@@ -33,12 +33,12 @@ CONTEXT_PARTS = ("context", "entropy_parameters.1", "entropy_parameters.2", "ent
 
 def count_macs(module: nn.Module, *inputs: Any) -> Counter[str]:
     """fvcore's count for one call of a module, by submodule; the key '' is the whole."""
-    from fvcore.nn import FlopCountAnalysis
-
     with warnings.catch_warnings(), torch.no_grad():
         # torch deprecates the tracer that fvcore uses, and traced shapes become constants: both intended
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=Warning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=Warning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        from fvcore.nn import FlopCountAnalysis
+
         analysis = FlopCountAnalysis(module, inputs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         return Counter(analysis.by_module())

@@ -43,15 +43,24 @@ class Reach:
         table: the measured costs.
         scope: `encoder`, `decoder` or `total`.
         layouts: restrict to these layouts (a limit on stages); all by default.
+        at_least: restrict every width to that of this architecture or wider.
     """
 
-    def __init__(self, table: CostTable, scope: str, layouts: Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        table: CostTable,
+        scope: str,
+        layouts: Iterable[str] | None = None,
+        at_least: Architecture | None = None,
+    ) -> None:
         self.space = table.space
         names = self.space.layout_names
         chosen = set(names if layouts is None else layouts)
-        self._allowed: list[IntArray] = [np.arange(count) for count in self.space.shape]
-        self._allowed[-1] = np.array([k for k, name in enumerate(names) if name in chosen], dtype=np.int64)
-        layers = table._in(scope)
+        floor = [0] * len(self.space.slots) if at_least is None else self.space.indexes(at_least)[:-1]
+        widths = zip(floor, self.space.shape[:-1], strict=True)
+        self._allowed: list[IntArray] = [np.arange(low, count) for low, count in widths]
+        self._allowed.append(np.array([k for k, name in enumerate(names) if name in chosen], dtype=np.int64))
+        layers = table.in_scope(scope)
         parts = []
         for axes in _independent([layer.axes for layer in layers], len(self.space.shape)):
             costs = np.zeros([len(self._allowed[axis]) for axis in axes], dtype=np.int64)

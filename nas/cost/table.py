@@ -58,7 +58,7 @@ class CostTable:
         """MACs of one architecture at 768x512."""
         indexes = self.space.indexes(architecture)
         return sum(
-            int(layer.macs[tuple(indexes[axis] for axis in layer.axes)]) for layer in self._in(scope)
+            int(layer.macs[tuple(indexes[axis] for axis in layer.axes)]) for layer in self.in_scope(scope)
         )
 
     def kmac_px(self, architecture: Architecture, scope: str = "total") -> float:
@@ -99,12 +99,13 @@ class CostTable:
             total = total + cost
         return total
 
-    def _in(self, scope: str) -> list[LayerCost]:
+    def in_scope(self, scope: str) -> list[LayerCost]:
+        """The layers that a scope pays for."""
         return [layer for layer in self.layers if layer.edge in SCOPES[scope]]
 
     @lru_cache(maxsize=4)  # noqa: B019 - a table lives as long as its search
     def _tensors(self, scope: str) -> list[tuple[tuple[int, ...], Tensor]]:
-        layers = self._in(scope)
+        layers = self.in_scope(scope)
         return [
             (layer.axes, torch.from_numpy(layer.macs / REFERENCE_PIXELS / 1000)) for layer in layers
         ]

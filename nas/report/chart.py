@@ -1,0 +1,207 @@
+"""Small SVG charts for the page: only the shapes, their colours come from the page's style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree as Tree
+
+from nas.report.fronts import RunFront
+from nas.report.scale import Scale, cost_scale, measure_scale, spread, tick_labels
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The drawing area of a chart in its own units, and the room around the plot."""
+
+    width: int
+    height: int
+    left: int = 58
+    right: int = 16
+    top: int = 30
+    bottom: int = 34
+
+
+MAIN = Canvas(720, 440, top=52, bottom=40)
+SMALL = Canvas(420, 250)
+_LABEL_GAP = 62  # between the centres of two labels of budgets on one line, in the main chart's units
+_LINE = 17
+_PLACES = 7  # different run colours; the style sheet has as many
+
+
+def front_chart(
+    fronts: Sequence[RunFront],
+    scope: str,
+    measure: str,
+    *,
+    title: str,
+    canvas: Canvas,
+    rows: Mapping[tuple[int, object], str],
+    chosen: Collection[str],
+    targets: Sequence[float],
+) -> str:
+    """One measure against cost as an SVG element.
+
+    Args:
+        fronts: the runs; each has the class `run-K`.
+        scope: whose cost is the horizontal axis.
+        measure: `rd_loss`, `bpp` or `psnr`.
+        title: what the vertical axis shows, with its unit.
+        canvas: the size.
+        rows: the name of the table's row for (place of the run, index in its front), which points carry.
+        chosen: the names of the rows that a budget chose.
+        targets: budgets in this scope to mark.
+    """
+    across, up = cost_scale(fronts, scope), measure_scale(fronts, measure, scope)
+    lines = spread([across.place(target) for target in targets], _LABEL_GAP / canvas.width)
+    chart = _Chart(canvas, across, up, extra_top=_LINE * max(lines, default=0))
+    chart.frame(title + (" (log scale)" if up.log else ""), ticks=8 if canvas is MAIN else 5)
+    column = f"{scope}_kmac_px"
+    for place, run in enumerate(fronts):
+        group = chart.group(run_class(place))
+        chart.dots(group, run.scored.get(column, ()), run.scored.get(measure, ()), "scored", 0)
+        chart.dots(group, run.baselines.get(column, ()), run.baselines.get(measure, ()), "uniform", 5)
+    for target, line in zip(targets, lines, strict=True):
+        chart.target(target, line, labelled=canvas is MAIN)
+    for place, run in enumerate(fronts):
+        group = chart.group(run_class(place))
+        front = run.on_front(scope)
+        points = [chart.at(x, y) for x, y in zip(front[column], front[measure], strict=True)]
+        chart.line(group, points)
+        for (x, y), index in zip(points, front.index, strict=True):
+            row = rows[place, index]
+            classes = "pt" + " exported" * bool(run.exported.loc[index]) + " chosen" * (row in chosen)
+            chart.point(group, x, y, classes, row)
+    return chart.text
+
+
+def run_class(place: int) -> str:
+    """The CSS class that gives a run its colour."""
+    return f"run-{place % _PLACES}"
+
+
+def width_strip(widths: Sequence[int], shares: Sequence[float], slots: Sequence[tuple[str, str, int]]) -> str:
+    """Bars of relative width, one for each slot, the edges set apart, as an SVG element.
+
+    Args:
+        widths: channels of every slot.
+        shares: the same relative to the widest candidate, in (0, 1].
+        slots: name, edge and widest candidate of every slot.
+    """
+    bar, gap, height = 6, 2, 26
+    svg = Tree.Element("svg", {"class": "strip", "role": "img"})
+    label = ", ".join(f"{name} {w} of {most}" for w, (name, _, most) in zip(widths, slots, strict=True))
+    svg.set("aria-label", label)
+    x, last = 0, ""
+    for width, share, (name, edge, most) in zip(widths, shares, slots, strict=True):
+        x += 6 if last and edge != last else 0
+        full = max(1.0, share * height)
+        group = Tree.SubElement(svg, "g")
+        Tree.SubElement(group, "title").text = f"{name}: {width} of {most} channels"
+        box = {"x": str(x), "width": str(bar)}
+        Tree.SubElement(group, "rect", {**box, "y": "0", "height": str(height), "class": "room"})
+        Tree.SubElement(group, "rect", {**box, "y": _text(height - full), "height": _text(full)})
+        x, last = x + bar + gap, edge
+    svg.set("viewBox", f"0 0 {x - gap} {height}")
+    svg.set("width", str(x - gap))
+    svg.set("height", str(height))
+    return _serialise(svg)
+
+
+class _Chart:
+    """An SVG element that grows; ElementTree escapes whatever text goes in."""
+
+    def __init__(self, canvas: Canvas, across: Scale, up: Scale, extra_top: int) -> None:
+        self.canvas, self.across, self.up = canvas, across, up
+        self.top = canvas.top + extra_top
+        self.right, self.bottom = canvas.width - canvas.right, canvas.height + extra_top - canvas.bottom
+        self.root = Tree.Element(
+            "svg",
+            {
+                "class": "chart main" if canvas is MAIN else "chart",
+                "viewBox": f"0 0 {canvas.width} {canvas.height + extra_top}",
+                "role": "group",
+            },
+        )
+
+    @property
+    def text(self) -> str:
+        return _serialise(self.root)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a pair of values stands, in the chart's units."""
+        left = self.canvas.left + self.across.place(x) * (self.right - self.canvas.left)
+        return left, self.bottom - self.up.place(y) * (self.bottom - self.top)
+
+    def group(self, name: str) -> Tree.Element:
+        return Tree.SubElement(self.root, "g", {"class": name})
+
+    def frame(self, title: str, ticks: int) -> None:
+        self.root.set("aria-label", f"{title} against cost")
+        grid = self.group("grid")
+        left = self.canvas.left
+        values = self.across.ticks(ticks)
+        for value, label in zip(values, tick_labels(values), strict=True):
+            x, _ = self.at(value, self.up.low)
+            _line(grid, x, self.top, x, self.bottom)
+            _write(grid, x, self.bottom + 18, label, "middle")
+        values = self.up.ticks(6)
+        for value, label in zip(values, tick_labels(values), strict=True):
+            _, y = self.at(self.across.low, value)
+            _line(grid, left, y, self.right, y)
+            _write(grid, left - 7, y + 4, label, "end")
+        _write(self.root, 4, 15, title, "start", "title")
+
+    def dots(
+        self, group: Tree.Element, xs: Sequence[float], ys: Sequence[float], name: str, size: int
+    ) -> None:
+        """Many points as one path; those out of view and those that hide another are left out."""
+        places = dict.fromkeys(
+            (round(x), round(y))
+            for x, y in (self.at(a, b) for a, b in zip(xs, ys, strict=True) if a == a and b == b)
+            if self.canvas.left <= x <= self.right and self.top <= y <= self.bottom
+        )
+        if not places:
+            return
+        diamond = f"m0 {-size}l{size} {size}l{-size} {size}l{-size} {-size}z"
+        shape = diamond if size else "h0"
+        path = "".join(f"M{x} {y}{shape}" for x, y in places)
+        Tree.SubElement(group, "path", {"class": name, "d": path})
+
+    def target(self, target: float, line: int, *, labelled: bool) -> None:
+        place = self.across.place(target)
+        group = self.group("target")
+        x, _ = self.at(min(max(target, self.across.low), self.across.high), self.up.low)
+        if 0 <= place <= 1:
+            _line(group, x, self.top, x, self.bottom)
+        if labelled:
+            text = f"≤ {target:g} →" if place > 1 else f"← ≤ {target:g}" if place < 0 else f"≤ {target:g}"
+            anchor = "end" if place > 0.96 else "middle"
+            _write(group, x, self.top - 6 - _LINE * line, text, anchor)
+
+    def line(self, group: Tree.Element, points: Sequence[tuple[float, float]]) -> None:
+        path = " ".join(f"{_text(x)},{_text(y)}" for x, y in points)
+        Tree.SubElement(group, "polyline", {"class": "front", "points": path})
+
+    def point(self, group: Tree.Element, x: float, y: float, classes: str, row: str) -> None:
+        radius = "7" if "chosen" in classes or "exported" in classes else "4"
+        place = {"cx": _text(x), "cy": _text(y), "r": radius}
+        Tree.SubElement(group, "circle", {**place, "class": classes, "data-row": row})
+
+
+def _line(parent: Tree.Element, x1: float, y1: float, x2: float, y2: float) -> None:
+    ends = {"x1": _text(x1), "y1": _text(y1), "x2": _text(x2), "y2": _text(y2)}
+    Tree.SubElement(parent, "line", ends)
+
+
+def _write(parent: Tree.Element, x: float, y: float, text: str, anchor: str, name: str = "") -> None:
+    place = {"x": _text(x), "y": _text(y), "text-anchor": anchor}
+    Tree.SubElement(parent, "text", {**place, **({"class": name} if name else {})}).text = text
+
+
+def _text(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _serialise(element: Tree.Element) -> str:
+    return Tree.tostring(element, encoding="unicode", short_empty_elements=True)

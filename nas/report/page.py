@@ -1,0 +1,242 @@
+"""The front as one self-contained page: charts to point at, a table to sort, and where the numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from nas.files import write_atomically
+from nas.report.chart import MAIN, SMALL, front_chart, run_class, width_strip
+from nas.report.fronts import SCOPES, RunFront, check, loss_formula, split_key
+from nas.report.scale import number
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_COLUMNS = ("architecture", "run", *SCOPES, "stages", "layout", "parameters", "bpp", "PSNR", "loss")
+_WORDS = frozenset({"architecture", "run", "layout"})  # columns of text, aligned left
+
+
+def write_page(
+    fronts: Sequence[RunFront], folder: Path, scope: str = "total", facts: Mapping[str, str] | None = None
+) -> Path:
+    """Write `report.html`: no network, no other file, and useful even where scripts are off.
+
+    Args:
+        fronts: at least one run; their targets are in kMAC per pixel of `scope`.
+        folder: where the page is written.
+        scope: the scope shown first: `encoder`, `decoder` or `total`.
+        facts: what the page ends with, by name: space, photos, seed, versions and the like.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: an unknown scope, or no run.
+    """
+    check(fronts, scope)
+    path = folder / "report.html"
+    write_atomically(path, _page(fronts, scope, facts or {}))
+    return path
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One architecture of one run's front, as the table shows it."""
+
+    name: str  # its anchor in the page
+    number: int  # what people call it on the page
+    place: int  # of its run
+    run: RunFront
+    values: Any  # its row of front.csv
+    budgets: tuple[float, ...]  # the targets that chose it
+    exported: bool
+
+
+def _page(fronts: Sequence[RunFront], scope: str, facts: Mapping[str, str]) -> str:
+    rows = _collect(fronts, scope)
+    spaces = list(dict.fromkeys(run.space.name for run in fronts if run.space is not None))
+    known = all(run.space is not None for run in fronts)
+    title = "Pareto front" + (f" of {', '.join(spaces)}" if spaces else "")
+    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        summary=_summary(fronts, rows),
+        switch="".join(_switch(each, checked=each == scope) for each in SCOPES),
+        legend=_legend(fronts, rows),
+        charts="".join(_charts(fronts, each, rows, scope) for each in SCOPES),
+        widest="the widest candidate of its slot" if known else "the widest that was scored",
+        order=escape(", ".join(dict.fromkeys(known.edge for run in fronts for known in run.ranges))),
+        heads="".join(_head(name) for name in _COLUMNS)
+        + '<th class="left">widths</th><th class="left">key</th>',
+        rows="\n".join(_table_row(row) for row in rows.values()),
+        final=_final(rows, scope, fronts),
+        facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(str(v))}</dd>" for name, v in facts.items()),
+    )
+
+
+def _collect(fronts: Sequence[RunFront], scope: str) -> dict[tuple[int, object], _Row]:
+    """Every row of every front, run by run, cheapest first, by (place of the run, index in its front)."""
+    rows: dict[tuple[int, object], _Row] = {}
+    for place, run in enumerate(fronts):
+        budgets: dict[object, list[float]] = {}
+        for target, index in run.chosen(scope).items():
+            budgets.setdefault(index, []).append(target)
+        for index, values in run.front.sort_values(f"{scope}_kmac_px", kind="stable").iterrows():
+            count = len(rows) + 1
+            chosen, exported = tuple(budgets.get(index, ())), bool(run.exported.loc[index])
+            rows[place, index] = _Row(f"a{count}", count, place, run, values, chosen, exported)
+    return rows
+
+
+def _summary(fronts: Sequence[RunFront], rows: Mapping[tuple[int, object], _Row]) -> str:
+    scored = sum(len(run.scored) for run in fronts)
+    of = f" of {scored:,} scored" if scored else ""
+    runs = ", ".join(f"{escape(run.label)}, {escape(run.metric)}" for run in fronts)
+    return (
+        f"{len(rows):,} architectures{of} that no other one beats in both cost and rate-distortion loss "
+        f"({escape(loss_formula(fronts))}), in at least one of the three scopes. "
+        f"{'Run' if len(fronts) == 1 else 'Runs'}: {runs}."
+    )
+
+
+# The charts
+
+
+def _switch(scope: str, *, checked: bool) -> str:
+    means = {
+        "encoder": "what compressing runs",
+        "decoder": "what decompressing runs",
+        "total": "all of it, once",
+    }
+    state = " checked" if checked else ""
+    return (
+        f'<label><input type="radio" name="scope" id="scope-{scope}" value="{scope}"{state}>'
+        f'{scope} <span class="soft">({means[scope]})</span></label>'
+    )
+
+
+def _legend(fronts: Sequence[RunFront], rows: Mapping[tuple[int, object], _Row]) -> str:
+    def item(shapes: str, text: str, name: str = "run-0") -> str:
+        return f'<li class="{name}"><svg viewBox="0 0 26 14" aria-hidden="true">{shapes}</svg>{text}</li>'
+
+    line = '<path class="front" d="M0 7H26"/><circle class="pt" cx="13" cy="7" r="4.5"/>'
+    items = [item(line, f"front, {escape(run.label)}", run_class(k)) for k, run in enumerate(fronts)]
+    every = rows.values()
+    if any(row.budgets and not row.exported for row in every):
+        items.append(item('<circle class="pt chosen" cx="13" cy="7" r="5"/>', "chosen by a budget"))
+    if any(row.exported for row in every):
+        items.append(item('<circle class="pt exported" cx="13" cy="7" r="6"/>', "exported"))
+    if any(not run.baselines.empty for run in fronts):
+        items.append(item('<path class="uniform" d="M13 2l5 5l-5 5l-5 -5z"/>', "uniform widths"))
+    if any(not run.scored.empty for run in fronts):
+        dots = '<path class="scored" d="M6 9h0M13 4h0M20 8h0"/>'
+        items.append(item(dots, "other scored architectures"))
+    return "".join(items)
+
+
+def _charts(
+    fronts: Sequence[RunFront], scope: str, rows: Mapping[tuple[int, object], _Row], shown: str
+) -> str:
+    names = {place: row.name for place, row in rows.items()}
+    chosen = {row.name for row in rows.values() if row.budgets}
+    # Budgets are limits on one scope's cost: elsewhere a line would stand at a number that means nothing.
+    targets = sorted({target for run in fronts for target in run.targets}) if scope == shown else []
+
+    def chart(measure: str, title: str, *, main: bool = False) -> str:
+        return front_chart(
+            fronts,
+            scope,
+            measure,
+            title=title,
+            canvas=MAIN if main else SMALL,
+            rows=names,
+            chosen=chosen,
+            targets=targets,
+        )
+
+    axis = f'<p class="axis">{scope} cost (kMAC per pixel)</p>'
+    return (
+        f'<div class="view view-{scope}">'
+        f"{chart('rd_loss', f'Loss, {loss_formula(fronts)}', main=True)}{axis}"
+        f'<div class="pair"><div>{chart("bpp", "Rate (bit per pixel)")}{axis}</div>'
+        f"<div>{chart('psnr', 'PSNR (dB)')}{axis}</div></div></div>"
+    )
+
+
+# The tables
+
+
+def _head(name: str) -> str:
+    side = ' class="left"' if name in _WORDS else ""
+    unit = "<br><small>kMAC/px</small>" if name in SCOPES else ""
+    return f'<th{side} aria-sort="none"><button type="button">{name}</button>{unit}</th>'
+
+
+def _table_row(row: _Row) -> str:
+    values, run = row.values, row.run
+    _, layout = split_key(values["arch"])
+    colour = run_class(row.place)
+    on = " ".join(f"on-{scope}" for scope in SCOPES if values[f"on_front_{scope}"])
+    slots = [(known.slot, known.edge, known.widest) for known in run.ranges]
+    strip = width_strip(run.widths(values["arch"]), run.shares(values["arch"]), slots)
+    cells = [
+        f'<td class="left" data-v="{row.number}"><span data-is="name">#{row.number}{_badges(row)}</span></td>',
+        f'<td class="left"><span class="dot"></span>{escape(run.label)}</td>',
+        *(_cell(scope, values[f"{scope}_kmac_px"], number(values[f"{scope}_kmac_px"])) for scope in SCOPES),
+        _cell("stages", values["stages"], f"{values['stages']:,}"),
+        f'<td class="left" data-is="layout">{escape(layout)}</td>',
+        _cell("params", values["params"], f"{values['params']:,}"),
+        _cell("bpp", values["bpp"], f"{values['bpp']:.4f}"),
+        _cell("psnr", values["psnr"], f"{values['psnr']:.2f}"),
+        _cell("loss", values["rd_loss"], f"{values['rd_loss']:.4f}"),
+        f'<td class="left" data-is="strip">{strip}</td>',
+        f'<td class="key"><button type="button" data-copy>Copy</button> '
+        f'<code data-is="key">{escape(values["arch"])}</code></td>',
+    ]
+    return f'<tr id="{row.name}" class="{colour} {on}" data-run="{colour}">{"".join(cells)}</tr>'
+
+
+def _cell(name: str, value: float, text: str) -> str:
+    return f'<td data-v="{escape(str(value))}"><span data-is="{name}">{escape(text)}</span></td>'
+
+
+def _badges(row: _Row) -> str:
+    names = [f"≤ {target:g}" for target in row.budgets] + ["exported"] * row.exported
+    return "".join(f' <span class="badge">{escape(name)}</span>' for name in names)
+
+
+def _final(rows: Mapping[tuple[int, object], _Row], scope: str, fronts: Sequence[RunFront]) -> str:
+    exported = [row for row in rows.values() if row.exported]
+    if not exported:
+        return (
+            "<p>Nothing is exported yet, so every number on this page is an estimate. "
+            "<code>nas export RUN --target T</code> makes a codec and measures it on real files.</p>"
+        )
+    several = len(fronts) > 1
+    heads = ["architecture", *["run"] * several, f"{scope}<br><small>kMAC/px</small>"]
+    heads += ["bpp<br><small>real files</small>", "PSNR<br><small>real files</small>"]
+    heads += ["loss<br><small>real files</small>", "loss<br><small>estimate</small>"]
+    body = []
+    for row in exported:
+        values = row.values
+        cells = [f'<td class="left"><a href="#{row.name}">#{row.number}</a>{_badges(row)}</td>']
+        if several:
+            cells.append(f'<td class="left"><span class="dot"></span>{escape(row.run.label)}</td>')
+        numbers = [
+            number(values[f"{scope}_kmac_px"]),
+            f"{values['test_bpp']:.4f}",
+            f"{values['test_psnr']:.2f}",
+            f"{values['test_rd_loss']:.4f}",
+            f"{values['rd_loss']:.4f}",
+        ]
+        cells += [f"<td>{escape(text)}</td>" for text in numbers]
+        body.append(f'<tr class="{run_class(row.place)}">{"".join(cells)}</tr>')
+    left = 2 if several else 1
+    head = "".join(f"<th{' class=left' * (k < left)}>{text}</th>" for k, text in enumerate(heads))
+    return (
+        '<p class="soft">Exported codecs: real files, of photos the search did not see. They are other photos '
+        "than those of the estimates, so the two losses need not agree.</p>"
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )

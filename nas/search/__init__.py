@@ -1,0 +1,1 @@
+"""From a trained supernet to the Pareto front: learned logits, greedy layouts, Optuna trials."""

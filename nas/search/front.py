@@ -1,0 +1,106 @@
+"""The Pareto front: which architectures no other one beats in both cost and loss."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.cost.macs import SCOPES
+from nas.cost.table import CostTable
+from nas.files import write_atomically
+from nas.search.evaluator import Score
+from nas.space import Architecture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "arch",
+    "encoder_kmac_px",
+    "decoder_kmac_px",
+    "total_kmac_px",
+    "stages",
+    "params",
+    "bpp",
+    "psnr",
+    "rd_loss",
+    "lmbda",
+    "metric",
+    "on_front_encoder",
+    "on_front_decoder",
+    "on_front_total",
+    "test_bpp",
+    "test_psnr",
+    "test_rd_loss",
+)
+
+
+def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
+    """Which points no other point beats: none is at most as dear and better, or cheaper and as good.
+
+    Of equal points the first stays.
+    """
+    keep = [False] * len(costs)
+    best = np.inf
+    for place in np.lexsort((np.arange(len(costs)), losses, costs)):
+        if losses[place] < best:
+            keep[place], best = True, losses[place]
+    return keep
+
+
+def score_table(
+    scores: Iterable[tuple[Architecture, Score]], costs: CostTable, *, lmbda: float, metric: str
+) -> pd.DataFrame:
+    """Every scored architecture with its costs, in the order of total cost, and which fronts it is on."""
+    import pandas as pd
+
+    rows = []
+    for architecture, score in scores:
+        kmac = costs.scopes(architecture)
+        rows.append(
+            {
+                "arch": architecture.key,
+                **{f"{scope}_kmac_px": kmac[scope] for scope in SCOPES},
+                "stages": costs.space.layout(architecture).stages(),
+                "params": costs.params(architecture),
+                "bpp": score.bpp,
+                "psnr": score.psnr,
+                "rd_loss": score.rd_loss,
+                "lmbda": lmbda,
+                "metric": metric,
+            }
+        )
+    table = pd.DataFrame(rows, columns=[c for c in COLUMNS if not c.startswith(("on_front", "test"))])
+    for scope in SCOPES:
+        table[f"on_front_{scope}"] = pareto(table[f"{scope}_kmac_px"].tolist(), table["rd_loss"].tolist())
+    for column in ("test_bpp", "test_psnr", "test_rd_loss"):
+        table[column] = np.nan
+    return table.sort_values(["total_kmac_px", "rd_loss"], kind="stable", ignore_index=True)
+
+
+def on_any_front(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are on a front of one of the scopes."""
+    flags = table[[f"on_front_{scope}" for scope in SCOPES]]
+    return table[flags.any(axis=1)].reset_index(drop=True)
+
+
+def write_front(path: Path, table: pd.DataFrame) -> None:
+    buffer = io.StringIO()
+    table.to_csv(buffer, index=False, lineterminator="\n")
+    write_atomically(path, buffer.getvalue())
+
+
+def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tuple[float, float]) -> float:
+    """The area that a front dominates, up to a reference point (cost, loss)."""
+    keep = [
+        (cost, loss)
+        for cost, loss, on in zip(costs, losses, pareto(costs, losses), strict=True)
+        if on and cost < reference[0] and loss < reference[1]
+    ]
+    keep.sort()
+    ends = [cost for cost, _ in keep[1:]] + [reference[0]]
+    return float(sum((end - cost) * (reference[1] - loss) for (cost, loss), end in zip(keep, ends, strict=True)))

@@ -1,0 +1,149 @@
+"""Width logits: which width each slot wants at each price of a MAC.
+
+A hard straight-through Gumbel-softmax sample gates every slot (Jang et al., ICLR 2017); the loss is
+`rate-distortion + lambda_C * C` with C the exact expected cost of the current distribution, as in BaSIC
+(ECCV 2024). The weights stay frozen. One set of logits is learned for each lambda_C of a ladder.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor
+
+from nas.cost.table import CostTable
+from nas.files import write_yaml
+from nas.graph.network import Supernet
+from nas.images import Photo
+from nas.space import SearchSpace
+from nas.training.data import Crops
+from nas.training.losses import batch_losses
+
+# lambda_C of the ladder, in multiples of the loss that one kMAC/px saves between narrowest and widest
+LADDER = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True)
+class WidthLogits:
+    """Logits of every slot at one price.
+
+    Attributes:
+        lambda_c: the price of one kMAC per pixel, in units of the loss.
+        expected_cost: kMAC per pixel under the learned distribution.
+        logits: one list per slot, in the order of its candidates.
+    """
+
+    lambda_c: float
+    expected_cost: float
+    logits: dict[str, list[float]]
+
+    def probabilities(self) -> dict[str, list[float]]:
+        return {slot: torch.tensor(values).softmax(0).tolist() for slot, values in self.logits.items()}
+
+
+@dataclass(frozen=True)
+class LogitSettings:
+    """How width logits are learned: steps for each rung, crops a step, annealing of the temperature."""
+
+    steps: int = 60
+    crop: int = 64
+    batch: int = 8
+    learning_rate: float = 0.15
+    hot: float = 2.0
+    cold: float = 0.5
+
+
+def learn_logits(
+    supernet: Supernet,
+    photos: Sequence[Photo],
+    costs: CostTable,
+    *,
+    lmbda: float,
+    metric: str,
+    scope: str,
+    price: float,
+    seed: int,
+    settings: LogitSettings | None = None,
+    report: Callable[[int, int, str], None] = lambda done, total, note: None,
+) -> list[WidthLogits]:
+    """Learn one set of logits per rung, from cheap MACs to dear ones; each starts from the one before.
+
+    Args:
+        supernet: trained; its weights are not changed.
+        photos: training photos.
+        costs: of its space.
+        lmbda: weight of the distortion.
+        metric: `mse` or `ms-ssim`.
+        scope: the cost that is priced.
+        price: lambda_C that the ladder is a multiple of, loss per kMAC/px.
+        seed: of crops, layouts and samples.
+    """
+    settings = settings or LogitSettings()
+    space, device = supernet.space, next(supernet.parameters()).device
+    crop = settings.crop if metric == "mse" else max(settings.crop, 192)
+    crops = Crops(photos, crop=crop, batch=settings.batch, seed=seed)
+    draws, samples = random.Random(seed), torch.Generator().manual_seed(seed)
+    logits = [torch.zeros(len(slot.candidates), requires_grad=True) for slot in space.slots]
+    frozen = [(p, p.requires_grad) for p in supernet.parameters()]
+    for parameter, _ in frozen:
+        parameter.requires_grad_(False)
+    layout_share = torch.full((len(space.layouts),), 1 / len(space.layouts))
+    found, total = [], len(LADDER) * settings.steps
+    try:
+        for rung, multiple in enumerate(LADDER):
+            lambda_c = multiple * price
+            optimizer = torch.optim.Adam(logits, lr=settings.learning_rate)
+            for step in range(settings.steps):
+                cooled = step / max(1, settings.steps - 1)
+                temperature = settings.hot * (settings.cold / settings.hot) ** cooled
+                gates = [gumbel_sample(values, temperature, samples) for values in logits]
+                supernet.gate({s.name: g.to(device) for s, g in zip(space.slots, gates, strict=True)})
+                x = crops.next().to(device)
+                layout = space.layouts[draws.choice(space.layout_names)]
+                loss = batch_losses(x, supernet(x, layout), lmbda, metric).total.cpu()
+                cost = costs.expected([*(values.softmax(0) for values in logits), layout_share], scope)
+                optimizer.zero_grad(set_to_none=True)
+                (loss + lambda_c * cost).backward()
+                optimizer.step()
+                note = f"lambda_C {lambda_c:.3g}  E[C] {cost.item():.2f} kMAC/px"
+                report(rung * settings.steps + step + 1, total, note)
+            names = [slot.name for slot in space.slots]
+            values_now = {name: values.tolist() for name, values in zip(names, logits, strict=True)}
+            found.append(WidthLogits(lambda_c, cost.item(), values_now))
+    finally:
+        for parameter, wanted in frozen:
+            parameter.requires_grad_(wanted)
+        supernet.activate(space.widest())
+    return found
+
+
+def gumbel_sample(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
+    """A hard one-hot sample whose gradient is the soft one's, from a generator of its own."""
+    uniform = torch.rand(logits.shape, generator=rng).clamp_min(1e-9)
+    soft = F.softmax((logits - (-uniform.log()).log()) / temperature, 0)
+    hard = F.one_hot(soft.argmax(), len(soft)).to(soft.dtype)
+    return hard - soft.detach() + soft
+
+
+def write_logits(path: Path, rungs: Sequence[WidthLogits], facts: dict[str, Any]) -> None:
+    """The ladder as YAML, with what it was learned for."""
+    write_yaml(path, {**facts, "rungs": [vars(rung) for rung in rungs]})
+
+
+def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[WidthLogits] | None:
+    """The ladder in a file, or None where there is none for these facts and slots."""
+    if not path.is_file():
+        return None
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if any(content.get(name) != value for name, value in facts.items()):
+        return None
+    rungs = [WidthLogits(**rung) for rung in content["rungs"]]
+    fits = all(set(rung.logits) == {slot.name for slot in space.slots} for rung in rungs)
+    return rungs if fits else None

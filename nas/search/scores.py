@@ -1,0 +1,74 @@
+"""RUN/search/scores.csv: every score ever computed, so that none is computed twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from nas.errors import InputError
+from nas.search.evaluator import Evaluator, Score
+from nas.space import Architecture
+
+COLUMNS = ("key", "calibration", "weights", "bpp", "psnr", "rd_loss")
+
+
+class Scores:
+    """The scores of one supernet on one set of calibration photos, kept on disk as they come.
+
+    Args:
+        path: the CSV file; rows of other weights or photos are left alone.
+        evaluator: computes what is not known yet.
+        weights: fingerprint of the supernet.
+    """
+
+    def __init__(self, path: Path, evaluator: Evaluator, weights: str) -> None:
+        self.path, self.evaluator, self.weights = path, evaluator, weights
+        self._known: dict[Architecture, Score] = {}
+        for row in read_scores(path):
+            if (row["weights"], row["calibration"]) == (weights, evaluator.calibration):
+                try:
+                    architecture = evaluator.space.parse(row["key"])
+                except InputError:
+                    continue  # of a layout that this run no longer has
+                self._known[architecture] = Score(*(float(row[c]) for c in ("bpp", "psnr", "rd_loss")))
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        return architecture in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def items(self) -> Iterator[tuple[Architecture, Score]]:
+        yield from self._known.items()
+
+    def of(self, architecture: Architecture) -> Score:
+        """An architecture's score: looked up, or computed and written down."""
+        if architecture not in self._known:
+            score = self.evaluator.score(architecture)
+            self._known[architecture] = score
+            values = (score.bpp, score.psnr, score.rd_loss)
+            self._append((architecture.key, self.evaluator.calibration, self.weights, *map(repr, values)))
+        return self._known[architecture]
+
+    def _append(self, row: tuple[str, ...]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        if not self.path.exists():
+            writer.writerow(COLUMNS)
+        elif not self.path.read_bytes()[-1:] == b"\n":  # a crash cut the last row short
+            buffer.write("\n")
+        writer.writerow(row)
+        with open(self.path, "a", encoding="utf-8") as file:  # one write per row: rows never mix
+            file.write(buffer.getvalue())
+
+
+def read_scores(path: Path) -> list[dict[str, str]]:
+    """The complete rows of a scores.csv; a last row cut short by a crash is passed over."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if all(row.get(column) for column in COLUMNS)]

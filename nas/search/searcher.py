@@ -1,0 +1,444 @@
+"""The search: what is possible, learned logits, greedy layouts, Optuna trials, the front, the targets."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+
+from nas.budget import Budget
+from nas.cost.macs import REFERENCE_PIXELS
+from nas.cost.reach import Reach, to_macs
+from nas.cost.table import CostTable
+from nas.errors import UnreachableBudget
+from nas.files import write_atomically
+from nas.run import Run
+from nas.search import grouping
+from nas.search.evaluator import Evaluator
+from nas.search.front import hypervolume, on_any_front, score_table, write_front
+from nas.search.logits import LogitSettings, WidthLogits, learn_logits, read_logits, write_logits
+from nas.search.sampler import ArchitectureSampler, Exhausted, quiet_optuna
+from nas.search.scores import Scores
+from nas.space import Architecture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CALIBRATION_PHOTOS = 24  # at most so many are scored
+NEAR = 0.98  # an answer lies within 2 % under its target wherever the space has one
+FILL_SECONDS, FILL_SCORES = 40.0, 40
+Report = Callable[[str, int, int, str], None]
+
+
+def silent(stage: str, done: int, total: int, note: str) -> None:
+    """Reports nothing."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a space reaches in one scope, kMAC per pixel."""
+
+    least: float
+    median: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The answer to one target: the architecture of least loss at or under it."""
+
+    target: float
+    architecture: Architecture
+    kmac_px: dict[str, float]
+    rd_loss: float
+
+
+@dataclass
+class SearchResult:
+    """What a search found."""
+
+    size: int
+    ranges: dict[str, Range]
+    scored: pd.DataFrame
+    choices: list[Choice] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def front(self) -> pd.DataFrame:
+        return on_any_front(self.scored)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Which of the three sources of candidates a search uses, and how much of each."""
+
+    logits: bool = True
+    grouping: bool = True
+    trials: bool = True
+    grouping_starts: int = 2
+    logit_settings: LogitSettings = LogitSettings()
+
+
+class Searcher:
+    """One search over a run: opened once, asked several times.
+
+    Args:
+        run: a trained run.
+        device: where to score.
+    """
+
+    def __init__(self, run: Run, *, device: str = "auto") -> None:
+        from nas.training.loop import make_fabric
+
+        self.run, self.settings = run, run.settings
+        self._device = make_fabric(device).device
+        self._open()
+
+    def _open(self) -> None:
+        """The space as it stands (grouping may have added layouts), its costs, and what is known."""
+        run = self.run
+        self.space = run.space
+        self.costs: CostTable = run.costs()
+        photos = run.photos("calibration")[:CALIBRATION_PHOTOS]
+        self.evaluator = Evaluator(
+            run.supernet(),
+            photos,
+            lmbda=self.settings.lmbda,
+            metric=self.settings.metric,
+            device=self._device,
+        )
+        self.scores = Scores(run.search_path / "scores.csv", self.evaluator, run.fingerprint)
+
+    # What is possible
+
+    def ranges(self, max_stages: int | None = None) -> dict[str, Range]:
+        """The reachable costs by scope; needs no photo and no score."""
+        found = {}
+        for scope in ("encoder", "decoder", "total"):
+            reach = Reach(self.costs, scope, self._layouts(max_stages))
+            macs = (reach.least, reach.quantile(0.5), reach.most)
+            found[scope] = Range(*(value / REFERENCE_PIXELS / 1000 for value in macs))
+        return found
+
+    def _layouts(self, max_stages: int | None) -> list[str]:
+        names = self.space.layout_names
+        fit = [n for n in names if max_stages is None or self.space.layouts[n].stages() <= max_stages]
+        if not fit:
+            fewest = min(self.space.layouts[name].stages() for name in names)
+            raise UnreachableBudget(
+                f"No layout decodes in {max_stages} stages or fewer: the fewest here is {fewest}."
+            )
+        return fit
+
+    def limits(self, budget: Budget) -> list[float]:
+        """A budget's targets in kMAC per pixel; UnreachableBudget where the space cannot meet one."""
+        span = self.ranges(budget.max_stages)[budget.scope]
+        return budget.limits({"least": span.least, "most": span.most})
+
+    # The search
+
+    def search(
+        self,
+        budget: Budget | None = None,
+        *,
+        trials: int = 100,
+        sources: Sources | None = None,
+        storage: str | None = None,
+        seed: int = 0,
+        report: Report = silent,
+    ) -> SearchResult:
+        """Score `trials` architectures more, write the front, and answer the budget's targets.
+
+        Args:
+            budget: limits on the cost; None covers the whole range.
+            trials: how many architectures to score.
+            sources: for ablations, switch sources of candidates off.
+            storage: an Optuna storage URL; a journal in the run by default.
+            seed: of everything that is drawn.
+            report: called with a stage's name, how much of it is done, of how much, and a note.
+
+        Raises:
+            UnreachableBudget: before anything is scored.
+        """
+        sources, budget = sources or Sources(), budget or Budget("whole range")
+        self.limits(budget)
+        if sources.grouping and grouping.wants_grouping(self.run.trained_space):
+            self._group(sources, seed, report)
+        limits = self.limits(budget)
+        prior = self._learn(budget.scope, sources, seed, report) if sources.logits else []
+        if sources.trials:
+            self._try(budget, limits, prior, trials, storage, seed, report)
+        result = self.result()
+        for limit in limits:
+            result.choices.append(self.choose(limit, budget.scope, budget.max_stages, report=report))
+        result.scored = self.table()
+        write_front(self.run.path / "front.csv", self._with_test_scores(result.front))
+        result.notes.append(self._split_note())
+        return result
+
+    def result(self) -> SearchResult:
+        """What is known so far."""
+        return SearchResult(self.space.size, self.ranges(), self.table())
+
+    def table(self) -> pd.DataFrame:
+        """All scored architectures."""
+        settings = self.settings
+        return score_table(self.scores.items(), self.costs, lmbda=settings.lmbda, metric=settings.metric)
+
+    def baselines(self) -> list[Architecture]:
+        """One shared relative width everywhere, under layouts from few stages to many."""
+        names = self.space.layout_names
+        levels = max(self.space.shape[:-1], default=1)
+        picks = sorted({names[0], names[len(names) // 2], names[-1]}, key=names.index)
+        found = [self.space.uniform(k / max(1, levels - 1), layout) for layout in picks for k in range(levels)]
+        return list(dict.fromkeys(found))
+
+    # Answers
+
+    def choose(
+        self, limit: float, scope: str, max_stages: int | None = None, *, report: Report = silent
+    ) -> Choice:
+        """The scored architecture of least loss at or under a target.
+
+        Where nothing scored lies within 2 % under the target and the space has such an architecture, some
+        there are scored first: those that widen the best one found below.
+        """
+        most = to_macs(limit)
+        allowed = set(self._layouts(max_stages))
+        if Reach(self.costs, scope, allowed).least > most:
+            raise UnreachableBudget(f"No architecture costs at most {limit:.4g} kMAC/px ({scope}).")
+        near = int(np.ceil(NEAR * most))
+        began, rng = time.monotonic(), np.random.default_rng(0)
+        tried = 0
+        for candidate in self._near(near, most, scope, allowed, rng):
+            best = self._best(most, scope, allowed)
+            if best is not None and self.costs.macs(best, scope) >= near:
+                break
+            if time.monotonic() - began > FILL_SECONDS or tried == FILL_SCORES:
+                break
+            self.scores.of(candidate)
+            tried += 1
+            report("near the target", tried, 0, f"{limit:.4g} kMAC/px")
+        best = self._best(most, scope, allowed)
+        if best is None:
+            best = Reach(self.costs, scope, allowed).draw(0, most, 1, rng)[0]
+        score = self.scores.of(best)
+        return Choice(limit, best, self.costs.scopes(best), score.rd_loss)
+
+    def _best(self, most: int, scope: str, layouts: set[str]) -> Architecture | None:
+        fit = [
+            (score.rd_loss, architecture.key, architecture)
+            for architecture, score in self.scores.items()
+            if architecture.layout in layouts and self.costs.macs(architecture, scope) <= most
+        ]
+        return min(fit)[2] if fit else None
+
+    def _near(
+        self, near: int, most: int, scope: str, layouts: set[str], rng: np.random.Generator
+    ) -> Iterator[Architecture]:
+        """Unscored architectures within 2 % under a target, the likelier ones first; none if there is none."""
+        anywhere = Reach(self.costs, scope, layouts)
+        if anywhere.count(near, most) == 0:
+            return
+        for _ in range(100):
+            best = self._best(most, scope, layouts)
+            wider = []
+            if best is not None:
+                wider = Reach(self.costs, scope, layouts, at_least=best).draw(near, most, 64, rng)
+            candidates = wider or anywhere.draw(near, most, 64, rng)
+            fresh = [architecture for architecture in candidates if architecture not in self.scores]
+            if not fresh:
+                fresh = [a for a in anywhere.draw(near, most, 64, rng) if a not in self.scores]
+            if not fresh:
+                return
+            if best is not None:
+                fresh.sort(key=lambda a: (a.layout != best.layout, self._distance(a, best)))
+            yield from fresh[:4]
+
+    def _distance(self, one: Architecture, other: Architecture) -> int:
+        """Steps between the widths of two architectures."""
+        places = zip(self.space.indexes(one)[:-1], self.space.indexes(other)[:-1], strict=True)
+        return sum(abs(a - b) for a, b in places)
+
+    # The three sources
+
+    def _group(self, sources: Sources, seed: int, report: Report) -> None:
+        path = self.run.layouts_path
+        facts = {"weights": self.run.fingerprint, "calibration": self.evaluator.calibration}
+        if grouping.has_layouts(path, facts):
+            return
+        architecture = self.run.trained_space.widest()
+        rate = grouping.layout_rate(self.evaluator, architecture)
+        found = grouping.greedy_layouts(
+            rate,
+            self.space.y_channels,
+            self.space.grouping,
+            starts=sources.grouping_starts,
+            seed=seed,
+            report=lambda done, total, note: report("grouping layouts", done, total, note),
+        )
+        facts["architecture"] = architecture.key
+        named = {name: rate(layout) for name, layout in self.run.trained_space.layouts.items()}
+        grouping.write_layouts(path, found, {**facts, "hand_made_bpp": named})
+        self._open()
+
+    def _learn(self, scope: str, sources: Sources, seed: int, report: Report) -> list[WidthLogits]:
+        path = self.run.search_path / f"logits-{scope}.yaml"
+        facts = {"weights": self.run.fingerprint, "scope": scope}
+        known = read_logits(path, self.space, facts)
+        if known is not None:
+            return known
+        narrow, wide = self.space.narrowest(), self.space.widest()
+        saved = self.scores.of(narrow).rd_loss - self.scores.of(wide).rd_loss
+        spent = self.costs.kmac_px(wide, scope) - self.costs.kmac_px(narrow, scope)
+        if all(count == 1 for count in self.space.shape[:-1]) or spent <= 0:
+            return []
+        rungs = learn_logits(
+            self.evaluator.supernet,
+            self.run.photos("train"),
+            self.costs,
+            lmbda=self.settings.lmbda,
+            metric=self.settings.metric,
+            scope=scope,
+            price=max(saved, 1e-3) / spent,
+            seed=seed,
+            settings=sources.logit_settings,
+            report=lambda done, total, note: report("learning widths", done, total, note),
+        )
+        write_logits(path, rungs, facts)
+        return rungs
+
+    def _try(
+        self,
+        budget: Budget,
+        limits: Sequence[float],
+        prior: Sequence[WidthLogits],
+        trials: int,
+        storage: str | None,
+        seed: int,
+        report: Report,
+    ) -> None:
+        """Optuna's trials: seeds first (uniform widths, the prior's modes), then what the sampler draws."""
+        quiet_optuna()
+        scope, most = budget.scope, to_macs(max(limits)) if limits else None
+        layouts = set(self._layouts(budget.max_stages))
+
+        def allowed(architecture: Architecture) -> bool:
+            if architecture.layout not in layouts:
+                return False
+            return most is None or self.costs.macs(architecture, scope) <= most
+
+        sampler = ArchitectureSampler(
+            self.space, prior, seed=seed, allowed=allowed, known=lambda a: a in self.scores
+        )
+        name = f"{scope}-{self.run.fingerprint}-{self.evaluator.calibration}"
+        study = optuna.create_study(
+            study_name=name,
+            storage=_storage(storage, self.run.search_path),
+            sampler=sampler,
+            directions=["minimize", "minimize"],
+            load_if_exists=True,
+        )
+        state_path = self.run.search_path / f"sampler-{scope}.json"
+        if state_path.is_file() and study.get_trials(deepcopy=False):
+            sampler.restore(json.loads(state_path.read_text()))
+        self._share_known(study, sampler)
+        seeds = [a for a in self._seeds(prior) if allowed(a) and a not in self.scores]
+        for architecture in seeds[: max(1, trials // 3)]:
+            indexes = self.space.indexes(architecture)
+            study.enqueue_trial(dict(zip(sampler.distributions(), indexes, strict=True)), skip_if_exists=True)
+        reference = self._reference(scope)
+        for done in range(trials):
+            try:
+                trial = study.ask(sampler.distributions())
+            except Exhausted:
+                report("Optuna trials", trials, trials, "every allowed architecture is known")
+                break
+            architecture = sampler.architecture(trial.params)
+            cost = self.costs.kmac_px(architecture, scope)
+            if limits:
+                trial.set_constraint("cost", cost / max(limits) - 1)
+            score = self.scores.of(architecture)
+            study.tell(trial, [cost, score.rd_loss])
+            write_atomically(state_path, json.dumps(sampler.state()))
+            note = f"hypervolume {self._hypervolume(scope, reference):.3f}"
+            if limits:
+                best = self._best(to_macs(limits[0]), scope, layouts)
+                note += f"  least loss {self.scores.of(best).rd_loss:.3f}" if best else ""
+            report("Optuna trials", done + 1, trials, note)
+
+    def _share_known(self, study: optuna.Study, sampler: ArchitectureSampler) -> None:
+        """Tell the study what was scored outside it (for another budget, near a target)."""
+        told = {
+            sampler.architecture(t.params)
+            for t in study.get_trials(deepcopy=False)
+            if t.state == optuna.trial.TrialState.COMPLETE
+        }
+        scope = study.study_name.split("-")[0]
+        for architecture, score in list(self.scores.items()):
+            if architecture not in told:
+                indexes = self.space.indexes(architecture)
+                study.add_trial(
+                    optuna.create_trial(
+                        params=dict(zip(sampler.distributions(), indexes, strict=True)),
+                        distributions=sampler.distributions(),
+                        values=[self.costs.kmac_px(architecture, scope), score.rd_loss],
+                    )
+                )
+
+    def _seeds(self, prior: Sequence[WidthLogits]) -> list[Architecture]:
+        """Where trials begin: the ends, what the prior likes best at each price, uniform widths."""
+        names = self.space.layout_names
+        modes = []
+        for rung in prior:
+            indexes = [int(np.argmax(rung.logits[slot.name])) for slot in self.space.slots]
+            greedy = [name for name in names if name.startswith("greedy")] or list(names)
+            modes += [replace(self.space.at([*indexes, 0]), layout=name) for name in (greedy[-1], names[0])]
+        ends = [self.space.narrowest(), self.space.widest()]
+        return list(dict.fromkeys([*ends, *modes, *self.baselines()]))
+
+    def _reference(self, scope: str) -> tuple[float, float]:
+        span = self.ranges()[scope]
+        worst = max(score.rd_loss for _, score in self.scores.items()) if len(self.scores) else 1.0
+        return span.most, worst
+
+    def _hypervolume(self, scope: str, reference: tuple[float, float]) -> float:
+        """The dominated share of the box between the least cost, the worst loss and no loss at all."""
+        points = list(self.scores.items())
+        costs = [self.costs.kmac_px(architecture, scope) for architecture, _ in points]
+        losses = [score.rd_loss for _, score in points]
+        return hypervolume(costs, losses, reference) / (reference[0] * reference[1])
+
+    # Writing
+
+    def _with_test_scores(self, front: pd.DataFrame) -> pd.DataFrame:
+        """Keep the results on held-out photos that exports have measured."""
+        path = self.run.path / "front.csv"
+        if not path.is_file():
+            return front
+        old = self.run.front().set_index("arch")
+        for column in ("test_bpp", "test_psnr", "test_rd_loss"):
+            if column in old:
+                front[column] = front["arch"].map(old[column])
+        return front
+
+    def _split_note(self) -> str:
+        photos = len(self.evaluator.photos)
+        return f"scores are estimates on {photos} calibration photo{'s' * (photos != 1)}"
+
+
+def _storage(url: str | None, folder: Path) -> Any:
+    """An Optuna storage: a journal file in the run, or what a URL names."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if url is not None:
+        return url
+    folder.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(folder / "study.log")))

@@ -1,0 +1,120 @@
+"""What the tests share: one thread, a small space, a seeded supernet, a real photo."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets are slower on several threads
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from nas.space import SearchSpace
+
+if TYPE_CHECKING:
+    from nas.graph.network import Supernet
+
+settings.register_profile(
+    "nas",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=20,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("nas")
+
+# Small enough to enumerate: 2 * 2 * 2 * 3 * 2 widths and 3 layouts. A slot for an edge, a tie, a layer
+# whose two ends are one slot, a fixed width, an uneven written-out layout.
+SMALL: dict[str, Any] = {
+    "family": "joint-ar",
+    "latents": {"y": 6, "z": 4},
+    "window": 3,
+    "widths": {
+        "g_a": [3, 5],
+        "h_a.1": [2, 4],
+        "h_a.2": 3,
+        "h_s": {"candidates": [2, 4], "layers": {"h_s.1": 1, "h_s.2": 1.5}},
+        "decoder": {"candidates": [2, 4, 6], "layers": {"g_s.1": 2, "g_s.2": 1, "g_s.3": 0.5}},
+        "entropy_parameters": {
+            "candidates": [4, 8],
+            "layers": {"entropy_parameters.1": 2, "entropy_parameters.2": 1},
+        },
+    },
+    "layouts": [
+        "none",
+        "raster",
+        {"name": "uneven", "groups": [1, 3, 2], "slope": [0, 0], "tile": [[[0, 1]], [[2, 0]], [[1, 2]]]},
+    ],
+    "grouping": {"groups": 2, "tile": [1, 2], "stages": [2]},
+}
+
+
+@pytest.fixture(scope="session")
+def small_space() -> SearchSpace:
+    return SearchSpace.from_dict(SMALL, name="small")
+
+
+@pytest.fixture(scope="session")
+def tiny_space() -> SearchSpace:
+    return SearchSpace.load("joint-ar-tiny")
+
+
+@pytest.fixture(scope="session")
+def make_supernet() -> Callable[..., Supernet]:
+    """A supernet with seeded weights, perturbed so that no latent is all zero and no scalar is trivial.
+
+    `spread` multiplies the last weights of g_a: about how far the latents reach from zero.
+    """
+    import torch
+
+    from nas.graph.layers import SlimmableGDN
+    from nas.graph.network import Supernet
+
+    def make(space: SearchSpace, *, seed: int = 0, spread: float = 30.0) -> Supernet:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            net = Supernet(space).eval()
+            with torch.no_grad():
+                net.g_a[-1].weight.mul_(spread)
+                net.h_a[-1].weight.mul_(20)
+                for module in net.modules():
+                    if isinstance(module, SlimmableGDN):
+                        module.beta.mul_(1 + torch.rand_like(module.beta))
+                        module.gamma.add_(0.1 * torch.rand_like(module.gamma))
+                        module.adjust.add_(0.1 * torch.rand_like(module.adjust))
+        return net
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def supernet(make_supernet: Callable[..., Supernet], tiny_space: SearchSpace) -> Supernet:
+    """One supernet of the tiny space; tests must leave its weights as they are."""
+    return make_supernet(tiny_space)
+
+
+@pytest.fixture(scope="session")
+def chelsea() -> np.ndarray:
+    """A real photo of odd size, [H, W, 3] in 8 bits."""
+    from skimage import data
+
+    return np.ascontiguousarray(data.chelsea()[60:197, 90:285])
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory, chelsea: np.ndarray) -> Path:
+    """Five small photos in a folder and a folder below it."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "more").mkdir()
+    for number in range(5):
+        part = chelsea[7 * number : 7 * number + 96, 11 * number : 11 * number + 128]
+        Image.fromarray(part).save(folder / ("more" if number > 2 else "") / f"photo-{number}.png")
+    return folder
