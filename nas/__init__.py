@@ -1,1 +1,53 @@
+"""Neural architecture search for learned image codecs.
 
+    space = nas.SearchSpace.load("joint-ar-tiny")
+    run = nas.load_run("runs/a")
+    run.search("60%", trials=100)
+    run.export("codecs/small", target="30%")
+    codec = nas.load_codec("codecs/small")
+
+Everything is imported on first use, so that `import nas` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.api import LoadedRun, load_codec, load_run
+    from nas.budget import Budget
+    from nas.errors import InputError, NasError
+    from nas.space import Architecture, SearchSpace
+
+_HOMES = {
+    "Architecture": "nas.space",
+    "Budget": "nas.budget",
+    "InputError": "nas.errors",
+    "LoadedRun": "nas.api",
+    "NasError": "nas.errors",
+    "SearchSpace": "nas.space",
+    "load_codec": "nas.api",
+    "load_run": "nas.api",
+}
+
+__all__ = [
+    "Architecture",
+    "Budget",
+    "InputError",
+    "LoadedRun",
+    "NasError",
+    "SearchSpace",
+    "load_codec",
+    "load_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'nas' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -51,6 +51,60 @@ def _group() -> None:
     pass
 
 
+@app.command(epilog=_example("nas demo --out my-demo"))
+def demo(
+    out: Annotated[Path, typer.Option(help="The demo's folder: a run, with its codecs and photos.")] = Path("nas-demo"),
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Do not start from the starter.")] = False,
+    steps: Annotated[Optional[int], typer.Option(help="Training steps.")] = None,
+    trials: Annotated[Optional[int], typer.Option(help="Architectures to score.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """The whole way on bundled photos, in under five minutes on two cores."""
+    from dataclasses import replace
+
+    from nas import console
+    from nas.demo import CONTINUED, FROM_SCRATCH, NAMES, run_demo
+
+    size = FROM_SCRATCH if from_scratch else CONTINUED
+    size = replace(size, steps=steps or size.steps, trials=trials or size.trials)
+    start = "random weights" if from_scratch else "the starter supernet that the package carries"
+    console.say(
+        f"Training {size.steps} steps from {start}, then {size.trials} trials. Photos: four to train, one to "
+        "calibrate, and one kept out of everything to compress at the end."
+    )
+    with console.progress() as report:
+        result = run_demo(
+            out, size=size, from_scratch=from_scratch, seed=seed, device=device, force=force, report=report
+        )
+    if json:
+        console.emit(result.to_json())
+        return
+    columns = ("target", "encoder", "decoder", "stages", "bytes", "bpp", "PSNR", "JPEG bpp", "JPEG PSNR", "better")
+    rows = [
+        (
+            row.target_kmac_px,
+            row.encoder_kmac_px,
+            row.decoder_kmac_px,
+            row.stages,
+            row.bytes,
+            row.bpp,
+            row.psnr,
+            row.jpeg_bpp,
+            row.jpeg_psnr,
+            row.better,
+        )
+        for row in result.rows
+    ]
+    console.table(f"{result.photo}, kept out of training and search (costs in kMAC/px)", columns, rows)
+    console.say(
+        f"Done in {result.seconds:.0f} s. The front: {out}/pareto.png and {out}/report.html. The codecs: "
+        f"{out}/codecs/{{{','.join(NAMES)}}}. The pictures: {out}/photos. Next: nas info {out}"
+    )
+
+
 @app.command(epilog=_example("nas train joint-ar --data photos/ --out runs/a --lmbda 0.013 --set steps=50000"))
 def train(
     space: Annotated[Optional[str], typer.Argument(help="A shipped space, a YAML file or a codec.yaml.")] = None,
@@ -74,11 +128,11 @@ def train(
     from nas.training.settings import parse_assignments
     from nas.training.start import TrainingRequest, resume_training, start_training
 
-    with console.bar("training") as bar:
+    with console.progress() as show:
 
         def report(progress: Progress) -> None:
             note = f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
-            bar(progress.step, progress.steps, note)
+            show("training", progress.step, progress.steps, note)
 
         try:
             if resume:
@@ -98,6 +152,182 @@ def train(
         console.emit({"run": str(run.path), "fingerprint": run.fingerprint, "steps": run.settings.steps})
     else:
         console.say(f"Trained: {run.path}. Next: nas search {run.path} --target 60%")
+
+
+@app.command(epilog=_example("nas search runs/a --target 20 --scope decoder --trials 200"))
+def search(
+    run: Annotated[Path, typer.Argument(help="A trained run.")],
+    budget: Annotated[Optional[str], typer.Option(help="A shipped budget or a YAML file.")] = None,
+    target: Annotated[Optional[str], typer.Option(help="20 (kMAC/px) or 60% (of the widest).")] = None,
+    scope: Annotated[str, typer.Option(help="encoder, decoder or total; for --target.")] = "total",
+    trials: Annotated[int, typer.Option(min=0, help="Score so many architectures more.")] = 100,
+    data: Annotated[Optional[Path], typer.Option(help="Score on your own photos (needs --out).")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="A copy of the run to search in.")] = None,
+    storage: Annotated[Optional[str], typer.Option(help="An Optuna storage URL; default: a journal in RUN.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Find the Pareto front under a MAC budget. Nothing is ever scored twice; run it again to go on."""
+    from nas import console
+    from nas.api import LoadedRun, run_on_photos
+    from nas.budget import Budget
+    from nas.run import Run
+
+    if budget is not None and target is not None:
+        raise InputError("Give either --budget or --target, not both.")
+    if (data is None) != (out is None):
+        raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
+    limit = Budget.load(budget) if budget else Budget.of(target, scope) if target else Budget("whole range", scope)
+    found = Run.open(run)
+    loaded = LoadedRun(found if data is None or out is None else run_on_photos(found, data, out, force=force), device=device)
+    searcher = loaded.searcher
+    place = loaded.run.path
+    for name, span in searcher.ranges(limit.max_stages).items():
+        console.say(f"{name:>8}: {span.least:.3f} to {span.most:.3f} kMAC/px, median {span.median:.3f}")
+    console.say(f"{searcher.space.size:,} architectures in {searcher.space.name}")
+    try:
+        with console.progress() as report:
+            result = loaded.search(limit, trials=trials, storage=storage, seed=seed, report=report)
+    except KeyboardInterrupt:
+        console.say(f"Stopped; every score is kept. Go on with the same command, or: nas pareto {place}")
+        raise
+    answers = [
+        {
+            "target_kmac_px": choice.target,
+            **{f"{name}_kmac_px": value for name, value in choice.kmac_px.items()},
+            "rd_loss": choice.rd_loss,
+            "arch": choice.architecture.key,
+        }
+        for choice in result.choices
+    ]
+    if json:
+        ranges = {name: vars(span) for name, span in result.ranges.items()}
+        console.emit(
+            {
+                "run": str(place),
+                "architectures": result.size,
+                "scored": len(result.scored),
+                "front": len(result.front),
+                "ranges_kmac_px": ranges,
+                "choices": answers,
+            }
+        )
+        return
+    if answers:
+        console.table("best at or under each target (kMAC/px)", list(answers[0]), [list(a.values()) for a in answers])
+    console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {place}/front.csv")
+    console.say("; ".join(result.notes) + f". Next: nas pareto {place}, then nas export {place} --target 60% --out codec")
+
+
+@app.command(epilog=_example("nas pareto runs/a", "nas pareto runs/a runs/b --out figures"))
+def pareto(
+    runs: Annotated[list[Path], typer.Argument(help="Searched runs, one per lambda.")],
+    scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
+    out: Annotated[Optional[Path], typer.Option(help="Where to draw; default: the first run.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Draw the front: front.csv, pareto.png, pareto.svg and report.html."""
+    from nas import console
+    from nas.report.make import draw_runs
+    from nas.run import Run
+
+    files = draw_runs([Run.open(run) for run in runs], out or runs[0], scope=scope)
+    if json:
+        console.emit({"files": [str(file) for file in files]})
+    else:
+        console.say("\n".join(str(file) for file in files))
+
+
+@app.command(epilog=_example("nas export runs/a --target 20 --scope decoder --out codecs/small"))
+def export(
+    run: Annotated[Path, typer.Argument(help="A searched run.")],
+    out: Annotated[Path, typer.Option(help="The codec's folder.")],
+    target: Annotated[Optional[str], typer.Option(help="20 (kMAC/px) or 60% (of the widest).")] = None,
+    arch: Annotated[Optional[str], typer.Option(help="An architecture's key, as in front.csv.")] = None,
+    scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Export one architecture as a codec of its own, measured on held-out photos with real files."""
+    from nas import console
+    from nas.api import load_run
+    from nas.files import refuse_existing
+
+    refuse_existing(out, force=force, what="codec")
+    with console.progress() as report:
+        content = load_run(run, device=device).export(
+            out, target=target, arch=arch, scope=scope, force=force, report=report
+        )
+    if json:
+        console.emit(content)
+        return
+    costs, measured = content["kmac_px"], content["measured"]
+    console.say(
+        f"{out}: {content['arch']}\n{costs['encoder']:.3f} / {costs['decoder']:.3f} / {costs['total']:.3f} kMAC/px "
+        f"(encoder / decoder / total), {content['stages']} stages, {content['params']:,} parameters\n"
+        f"{measured['photos']} held-out photos, real files: {measured['bpp']:.4f} bpp, {measured['psnr']:.2f} dB"
+    )
+
+
+@app.command(epilog=_example("nas compress codecs/small photo.png photo.nic"))
+def compress(
+    codec: Annotated[Path, typer.Argument(help="An exported codec.")],
+    image: Annotated[Path, typer.Argument(help="Any image that Pillow reads.")],
+    file: Annotated[Path, typer.Argument(help="The .nic file to write.")],
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Compress one picture to a .nic file."""
+    from nas import console
+    from nas.files import refuse_existing, write_atomically
+    from nas.images import read_image
+
+    refuse_existing(file, force=force, what=".nic file")
+    pixels = read_image(image)
+    from nas.codec.bitstream import compress_image
+    from nas.codec.folder import load_codec
+    from nas.device import choose
+
+    data = compress_image(load_codec(codec).to(choose(device)), pixels).to_bytes()
+    write_atomically(file, data)
+    bpp = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
+    if json:
+        console.emit({"file": str(file), "bytes": len(data), "bpp": bpp})
+    else:
+        console.say(f"{file}: {len(data)} bytes, {bpp:.4f} bpp")
+
+
+@app.command(epilog=_example("nas decompress codecs/small photo.nic photo.png"))
+def decompress(
+    codec: Annotated[Path, typer.Argument(help="The codec that made the file.")],
+    file: Annotated[Path, typer.Argument(help="A .nic file.")],
+    image: Annotated[Path, typer.Argument(help="The picture to write (.png).")],
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Decompress a .nic file to a picture."""
+    from nas import console
+    from nas.files import refuse_existing
+
+    refuse_existing(image, force=force, what="picture")
+    from nas.codec.bitstream import Nic, decompress_image
+    from nas.codec.folder import load_codec
+    from nas.device import choose
+    from nas.images import check_format, write_image
+
+    check_format(image)
+    nic = Nic.read(file)
+    write_image(image, decompress_image(load_codec(codec).to(choose(device)), nic))
+    if json:
+        console.emit({"image": str(image), "width": nic.width, "height": nic.height})
+    else:
+        console.say(f"{image}: {nic.width}x{nic.height}")
 
 
 def main() -> None:

@@ -3,41 +3,64 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
 
-class Bar(Protocol):
-    """A progress bar in use: how far, of how much, and a few words."""
+class Report(Protocol):
+    """Told how long work is going: the stage, how much of it is done, of how much, and a few words."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None: ...
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Bar]:
-    """A progress bar on stderr with the time left."""
+def progress() -> Iterator[Report]:
+    """Progress on stderr: a bar per stage with the time left, or now and then a line where no one watches."""
+    if not errors.is_terminal:
+        yield _Lines()
+        return
     columns = (
-        TextColumn(f"{title:<18}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
+        TextColumn("{task.description:<18}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[count]:>12}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=errors, refresh_per_second=4) as progress:
-        task = progress.add_task(title, total=None, note="")
+    with Progress(*columns, console=errors, refresh_per_second=4) as bars:
+        tasks: dict[str, TaskID] = {}
 
-        def advance(done: int, total: int, note: str = "") -> None:
-            progress.update(task, completed=done, total=total, note=note)
+        def report(stage: str, done: int, total: int, note: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=None, note="", count="")
+            count = f"{done}/{total}" if total else str(done)
+            bars.update(tasks[stage], completed=done, total=total or None, note=note, count=count)
 
-        yield advance
+        yield report
+
+
+class _Lines:
+    """Progress for logs: a line when a stage begins, at every tenth, and at least twice a minute."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, int] | None = None
+        self._when = 0.0
+
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+        tenth = 10 * done // total if total else 0
+        now = time.monotonic()
+        if (stage, tenth) != self._last or now - self._when > 30:
+            print(f"{stage}: {done}{f'/{total}' if total else ''}  {note}".rstrip(), file=sys.stderr, flush=True)
+            self._last, self._when = (stage, tenth), now
 
 
 def say(message: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -53,14 +53,17 @@ def read_image(path: str | Path) -> Pixels:
 
 def write_image(path: Path, pixels: Pixels) -> None:
     """Write 8-bit RGB pixels in the format of the file's name (PNG, PPM, TIFF, ...)."""
-    import io
-
     buffer = io.BytesIO()
-    try:
-        Image.fromarray(pixels).save(buffer, format=Image.registered_extensions()[path.suffix.lower()])
-    except KeyError:
-        raise InputError(f"{path} does not say which image format to write: name it .png, say.") from None
+    Image.fromarray(pixels).save(buffer, format=check_format(path))
     write_atomically(path, buffer.getvalue())
+
+
+def check_format(path: Path) -> str:
+    """Pillow's name for the format a picture's file name asks for; InputError where there is none."""
+    name = Image.registered_extensions().get(path.suffix.lower())
+    if name is None or name not in Image.SAVE:
+        raise InputError(f"{path} does not say which image format to write: name it .png, say.")
+    return name
 
 
 def list_images(directory: str | Path) -> list[Path]:
@@ -107,11 +110,6 @@ def psnr(a: Pixels, b: Pixels) -> float:
     """Peak signal-to-noise ratio of two 8-bit images, dB."""
     error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
-
-
-def downscale(x: Tensor, factor: float) -> Tensor:
-    """A smaller image, antialiased."""
-    return F.interpolate(x, scale_factor=factor, mode="bilinear", antialias=True, align_corners=False)
 
 
 @dataclass(frozen=True)

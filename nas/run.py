@@ -91,6 +91,18 @@ class Run:
         return self.search_path / "layouts.yaml"
 
     @property
+    def scores_path(self) -> Path:
+        return self.search_path / "scores.csv"
+
+    @property
+    def targets_path(self) -> Path:
+        return self.search_path / "targets.yaml"
+
+    @property
+    def front_path(self) -> Path:
+        return self.path / "front.csv"
+
+    @property
     def codecs_path(self) -> Path:
         return self.path / "codecs"
 
@@ -163,7 +175,6 @@ class Run:
         """front.csv as a table."""
         import pandas as pd
 
-        path = self.path / "front.csv"
-        if not path.is_file():
+        if not self.front_path.is_file():
             raise InputError(f"{self.path} has no front yet: run `nas search {self.path}` first.")
-        return pd.read_csv(path)
+        return pd.read_csv(self.front_path)

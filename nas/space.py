@@ -193,6 +193,13 @@ class SearchSpace:
         chosen = self.at(places)
         return chosen if layout is None else replace(chosen, layout=layout)
 
+    def baselines(self) -> list[Architecture]:
+        """What a search has to beat: one relative width everywhere, under few, middling and many stages."""
+        names, levels = self.layout_names, max(self.shape[:-1], default=1)
+        picks = dict.fromkeys([names[0], names[len(names) // 2], names[-1]])
+        shares = [k / max(1, levels - 1) for k in range(levels)]
+        return list(dict.fromkeys(self.uniform(share, layout) for layout in picks for share in shares))
+
     def sample(self, rng: random.Random) -> Architecture:
         """One architecture, uniform in every slot."""
         return self.at([rng.randrange(count) for count in self.shape])

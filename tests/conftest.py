@@ -69,20 +69,22 @@ def tiny_space() -> SearchSpace:
 def make_supernet() -> Callable[..., Supernet]:
     """A supernet with seeded weights, perturbed so that no latent is all zero and no scalar is trivial.
 
-    `spread` multiplies the last weights of g_a: about how far the latents reach from zero.
+    `spread` multiplies the last weights of g_a; at 500 the latents reach 5 (narrowest) to 30 from zero.
     """
     import torch
 
     from nas.graph.layers import SlimmableGDN
     from nas.graph.network import Supernet
 
-    def make(space: SearchSpace, *, seed: int = 0, spread: float = 30.0) -> Supernet:
+    def make(space: SearchSpace, *, seed: int = 0, spread: float = 500.0) -> Supernet:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             net = Supernet(space).eval()
             with torch.no_grad():
                 net.g_a[-1].weight.mul_(spread)
-                net.h_a[-1].weight.mul_(20)
+                net.h_a[-1].weight.mul_(100)
+                for module in (net.h_s[-1], net.context.context_prediction, net.context.entropy_parameters[4]):
+                    module.weight.mul_(5)
                 for module in net.modules():
                     if isinstance(module, SlimmableGDN):
                         module.beta.mul_(1 + torch.rand_like(module.beta))

@@ -18,7 +18,7 @@ NAMED = [
     *(name for name in layout_names() if "K" not in name),
     *("channelwise-2", "channelwise-4", "channelwise-5", "channelwise-2-checkerboard", "channelwise-4-checkerboard"),
 ]
-SIZES = st.tuples(st.integers(1, 7), st.integers(1, 7))
+SIZES = st.tuples(st.integers(2, 7), st.integers(2, 7))
 
 
 def visible_share(layout: Layout, window: int) -> float:

@@ -19,10 +19,10 @@ class Canvas:
     left: int = 58
     right: int = 16
     top: int = 30
-    bottom: int = 34
+    bottom: int = 26
 
 
-MAIN = Canvas(720, 440, top=52, bottom=40)
+MAIN = Canvas(720, 430, top=52, bottom=28)
 SMALL = Canvas(420, 250)
 _LABEL_GAP = 62  # between the centres of two labels of budgets on one line, in the main chart's units
 _LINE = 17
@@ -54,8 +54,8 @@ def front_chart(
     """
     across, up = cost_scale(fronts, scope), measure_scale(fronts, measure, scope)
     lines = spread([across.place(target) for target in targets], _LABEL_GAP / canvas.width)
-    chart = _Chart(canvas, across, up, extra_top=_LINE * max(lines, default=0))
-    chart.frame(title + (" (log scale)" if up.log else ""), ticks=8 if canvas is MAIN else 5)
+    chart = _Chart(canvas, across, up, extra_top=_LINE * max(lines, default=0) if canvas is MAIN else 0)
+    chart.frame(title + (" (log scale)" if up.log else ""), ticks=8 if canvas is MAIN else 7)
     column = f"{scope}_kmac_px"
     for place, run in enumerate(fronts):
         group = chart.group(run_class(place))
@@ -65,10 +65,10 @@ def front_chart(
         chart.target(target, line, labelled=canvas is MAIN)
     for place, run in enumerate(fronts):
         group = chart.group(run_class(place))
-        front = run.on_front(scope)
-        points = [chart.at(x, y) for x, y in zip(front[column], front[measure], strict=True)]
-        chart.line(group, points)
-        for (x, y), index in zip(points, front.index, strict=True):
+        front, others = run.on_front(scope), run.off_front(scope)
+        chart.line(group, [chart.at(x, y) for x, y in zip(front[column], front[measure], strict=True)])
+        for index in (*front.index, *others.index):
+            x, y = chart.at(run.front.loc[index, column], run.front.loc[index, measure])
             row = rows[place, index]
             classes = "pt" + " exported" * bool(run.exported.loc[index]) + " chosen" * (row in chosen)
             chart.point(group, x, y, classes, row)
@@ -89,22 +89,20 @@ def width_strip(widths: Sequence[int], shares: Sequence[float], slots: Sequence[
         slots: name, edge and widest candidate of every slot.
     """
     bar, gap, height = 6, 2, 26
-    svg = Tree.Element("svg", {"class": "strip", "role": "img"})
-    label = ", ".join(f"{name} {w} of {most}" for w, (name, _, most) in zip(widths, slots, strict=True))
-    svg.set("aria-label", label)
     x, last = 0, ""
-    for width, share, (name, edge, most) in zip(widths, shares, slots, strict=True):
+    rooms, bars = "", ""
+    for share, (_, edge, _) in zip(shares, slots, strict=True):
         x += 6 if last and edge != last else 0
-        full = max(1.0, share * height)
-        group = Tree.SubElement(svg, "g")
-        Tree.SubElement(group, "title").text = f"{name}: {width} of {most} channels"
-        box = {"x": str(x), "width": str(bar)}
-        Tree.SubElement(group, "rect", {**box, "y": "0", "height": str(height), "class": "room"})
-        Tree.SubElement(group, "rect", {**box, "y": _text(height - full), "height": _text(full)})
+        full = _text(max(1.0, share * height))
+        rooms += f"M{x} 0h{bar}v{height}h-{bar}z"
+        bars += f"M{x} {height}h{bar}v-{full}h-{bar}z"
         x, last = x + bar + gap, edge
-    svg.set("viewBox", f"0 0 {x - gap} {height}")
-    svg.set("width", str(x - gap))
-    svg.set("height", str(height))
+    size = {"viewBox": f"0 0 {x - gap} {height}", "width": str(x - gap), "height": str(height)}
+    svg = Tree.Element("svg", {"class": "strip", "role": "img", "preserveAspectRatio": "xMinYMid", **size})
+    named = zip(widths, slots, strict=True)
+    Tree.SubElement(svg, "title").text = ", ".join(f"{name} {w} of {most}" for w, (name, _, most) in named)
+    Tree.SubElement(svg, "path", {"class": "room", "d": rooms})
+    Tree.SubElement(svg, "path", {"d": bars})
     return _serialise(svg)
 
 

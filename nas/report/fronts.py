@@ -92,6 +92,10 @@ class RunFront:
             [f"{scope}_kmac_px", "rd_loss"], kind="stable"
         )
 
+    def off_front(self, scope: str) -> pd.DataFrame:
+        """What was exported without being on the front of this scope: drawn all the same."""
+        return self.front[self.exported & ~self.front[f"on_front_{scope}"].eq(True)]
+
     def chosen(self, scope: str) -> dict[float, object]:
         """For every target that something satisfies, the index of the row of least loss at or under it."""
         front = self.on_front(scope)
@@ -172,7 +176,7 @@ def check(fronts: Sequence[RunFront], scope: str) -> None:
 
 def loss_formula(fronts: Sequence[RunFront]) -> str:
     """The loss written out, where all runs share one."""
-    formulas = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 − MS-SSIM)"}
+    formulas = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
     found = {formulas.get(run.metric, run.metric) for run in fronts}
     return found.pop() if len(found) == 1 else "bpp + λ·distortion"
 

@@ -1,4 +1,4 @@
-"""The front as one self-contained page: charts to point at, a table to sort, and where the numbers come from."""
+"""The front as one self-contained page: charts to point at, a table to sort, the origin of every number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nas.report.fronts import SCOPES, RunFront, check, loss_formula, split_key
 from nas.report.scale import number
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_COLUMNS = ("architecture", "run", *SCOPES, "stages", "layout", "parameters", "bpp", "PSNR", "loss")
+_COLUMNS = (*SCOPES, "stages", "layout", "parameters", "bpp", "PSNR", "loss")
 _WORDS = frozenset({"architecture", "run", "layout"})  # columns of text, aligned left
 
 
@@ -59,18 +59,19 @@ def _page(fronts: Sequence[RunFront], scope: str, facts: Mapping[str, str]) -> s
     rows = _collect(fronts, scope)
     spaces = list(dict.fromkeys(run.space.name for run in fronts if run.space is not None))
     known = all(run.space is not None for run in fronts)
+    several = len(fronts) > 1
     title = "Pareto front" + (f" of {', '.join(spaces)}" if spaces else "")
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
         summary=_summary(fronts, rows),
         switch="".join(_switch(each, checked=each == scope) for each in SCOPES),
-        legend=_legend(fronts, rows),
-        charts="".join(_charts(fronts, each, rows, scope) for each in SCOPES),
+        legend=_legend(fronts, rows, scope),
+        charts="".join(_charts(fronts, each, rows, scope, main=True) for each in SCOPES),
+        pairs="".join(_charts(fronts, each, rows, scope, main=False) for each in SCOPES),
         widest="the widest candidate of its slot" if known else "the widest that was scored",
         order=escape(", ".join(dict.fromkeys(known.edge for run in fronts for known in run.ranges))),
-        heads="".join(_head(name) for name in _COLUMNS)
-        + '<th class="left">widths</th><th class="left">key</th>',
-        rows="\n".join(_table_row(row) for row in rows.values()),
+        heads="".join(_head(name) for name in ("architecture", *["run"] * several, *_COLUMNS)),
+        rows="\n".join(_table_row(row, several=several) for row in rows.values()),
         final=_final(rows, scope, fronts),
         facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(str(v))}</dd>" for name, v in facts.items()),
     )
@@ -93,7 +94,7 @@ def _collect(fronts: Sequence[RunFront], scope: str) -> dict[tuple[int, object],
 def _summary(fronts: Sequence[RunFront], rows: Mapping[tuple[int, object], _Row]) -> str:
     scored = sum(len(run.scored) for run in fronts)
     of = f" of {scored:,} scored" if scored else ""
-    runs = ", ".join(f"{escape(run.label)}, {escape(run.metric)}" for run in fronts)
+    runs = "; ".join(escape(run.label) for run in fronts)
     return (
         f"{len(rows):,} architectures{of} that no other one beats in both cost and rate-distortion loss "
         f"({escape(loss_formula(fronts))}), in at least one of the three scopes. "
@@ -117,7 +118,7 @@ def _switch(scope: str, *, checked: bool) -> str:
     )
 
 
-def _legend(fronts: Sequence[RunFront], rows: Mapping[tuple[int, object], _Row]) -> str:
+def _legend(fronts: Sequence[RunFront], rows: Mapping[tuple[int, object], _Row], scope: str) -> str:
     def item(shapes: str, text: str, name: str = "run-0") -> str:
         return f'<li class="{name}"><svg viewBox="0 0 26 14" aria-hidden="true">{shapes}</svg>{text}</li>'
 
@@ -133,19 +134,30 @@ def _legend(fronts: Sequence[RunFront], rows: Mapping[tuple[int, object], _Row])
     if any(not run.scored.empty for run in fronts):
         dots = '<path class="scored" d="M6 9h0M13 4h0M20 8h0"/>'
         items.append(item(dots, "other scored architectures"))
+    if any(run.targets for run in fronts):
+        items.append(item('<g class="target"><path d="M0 7H26"/></g>', f"chosen budget ({scope} cost)"))
     return "".join(items)
 
 
 def _charts(
-    fronts: Sequence[RunFront], scope: str, rows: Mapping[tuple[int, object], _Row], shown: str
+    fronts: Sequence[RunFront],
+    scope: str,
+    rows: Mapping[tuple[int, object], _Row],
+    shown: str,
+    *,
+    main: bool,
 ) -> str:
+    """The charts of one scope: the loss in large, or rate and PSNR as a pair."""
     names = {place: row.name for place, row in rows.items()}
     chosen = {row.name for row in rows.values() if row.budgets}
     # Budgets are limits on one scope's cost: elsewhere a line would stand at a number that means nothing.
     targets = sorted({target for run in fronts for target in run.targets}) if scope == shown else []
-
-    def chart(measure: str, title: str, *, main: bool = False) -> str:
-        return front_chart(
+    if main:
+        panels = {"rd_loss": f"Loss, {loss_formula(fronts)}"}
+    else:
+        panels = {"bpp": "Rate (bit per pixel)", "psnr": "PSNR (dB)"}
+    drawn = [
+        front_chart(
             fronts,
             scope,
             measure,
@@ -155,14 +167,10 @@ def _charts(
             chosen=chosen,
             targets=targets,
         )
-
+        for measure, title in panels.items()
+    ]
     axis = f'<p class="axis">{scope} cost (kMAC per pixel)</p>'
-    return (
-        f'<div class="view view-{scope}">'
-        f"{chart('rd_loss', f'Loss, {loss_formula(fronts)}', main=True)}{axis}"
-        f'<div class="pair"><div>{chart("bpp", "Rate (bit per pixel)")}{axis}</div>'
-        f"<div>{chart('psnr', 'PSNR (dB)')}{axis}</div></div></div>"
-    )
+    return f'<div class="view view-{scope}">{"".join(f"<div>{chart}{axis}</div>" for chart in drawn)}</div>'
 
 
 # The tables
@@ -174,20 +182,22 @@ def _head(name: str) -> str:
     return f'<th{side} aria-sort="none"><button type="button">{name}</button>{unit}</th>'
 
 
-def _table_row(row: _Row) -> str:
+def _table_row(row: _Row, *, several: bool) -> str:
     values, run = row.values, row.run
     _, layout = split_key(values["arch"])
     colour = run_class(row.place)
     on = " ".join(f"on-{scope}" for scope in SCOPES if values[f"on_front_{scope}"])
+    on += " kept" * row.exported  # the table of final numbers points at these
     slots = [(known.slot, known.edge, known.widest) for known in run.ranges]
     strip = width_strip(run.widths(values["arch"]), run.shares(values["arch"]), slots)
     cells = [
-        f'<td class="left" data-v="{row.number}"><span data-is="name">#{row.number}{_badges(row)}</span></td>',
-        f'<td class="left"><span class="dot"></span>{escape(run.label)}</td>',
+        f'<td class="left" data-v="{row.number}"><span data-is="name">'
+        f'<span class="dot"></span>#{row.number}{_badges(row)}</span></td>',
+        *[f'<td class="left">{escape(run.label)}</td>'] * several,
         *(_cell(scope, values[f"{scope}_kmac_px"], number(values[f"{scope}_kmac_px"])) for scope in SCOPES),
-        _cell("stages", values["stages"], f"{values['stages']:,}"),
+        _cell("stages", values["stages"], f"{int(values['stages']):,}"),
         f'<td class="left" data-is="layout">{escape(layout)}</td>',
-        _cell("params", values["params"], f"{values['params']:,}"),
+        _cell("params", values["params"], f"{int(values['params']):,}"),
         _cell("bpp", values["bpp"], f"{values['bpp']:.4f}"),
         _cell("psnr", values["psnr"], f"{values['psnr']:.2f}"),
         _cell("loss", values["rd_loss"], f"{values['rd_loss']:.4f}"),
@@ -236,7 +246,7 @@ def _final(rows: Mapping[tuple[int, object], _Row], scope: str, fronts: Sequence
     left = 2 if several else 1
     head = "".join(f"<th{' class=left' * (k < left)}>{text}</th>" for k, text in enumerate(heads))
     return (
-        '<p class="soft">Exported codecs: real files, of photos the search did not see. They are other photos '
-        "than those of the estimates, so the two losses need not agree.</p>"
+        '<p class="soft">Exported codecs: real files, of photos the search did not see. The estimates are of '
+        "other photos, so the two losses need not agree.</p>"
         f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     )

@@ -47,6 +47,7 @@ _PLOTS, _MAIN, _GUTTER, _BELOW = 4.6, 6.9, 0.8, 0.65
 _STRIP_LEFT, _STRIP_RIGHT, _ROW, _WIDEST_CELL = 1.75, 1.35, 0.185, 0.62
 _STRIP_ABOVE, _STRIP_BELOW, _BETWEEN = 0.75, 0.62, 0.15
 _LABEL_GAP = 0.62  # between the centres of two labels of budgets on one line
+_LETTER = 0.066  # a letter of a row's name, rather too much than too little
 _COST_GAP = 0.15  # and of two upright costs under a strip
 _NUMBERED_CELL = 0.27  # narrower cells cannot hold their width as a number
 _MANY_POINTS = 500  # drawn as pixels inside the SVG, which would weigh megabytes otherwise
@@ -55,8 +56,8 @@ _MANY_POINTS = 500  # drawn as pixels inside the SVG, which would weigh megabyte
 def draw_front(fronts: Sequence[RunFront], *, scope: str = "total") -> Figure:
     """The fronts of one run or several in one figure.
 
-    Above: loss, rate and PSNR against cost in kMAC per pixel at 768x512, a colour for each run. Below: a strip
-    for each run, one column for each architecture of its front, with its widths and its layout.
+    Above: loss, rate and PSNR against cost in kMAC per pixel at 768x512, a colour for each run. Below: a
+    strip for each run, one column for each architecture of its front, with its widths and its layout.
 
     Args:
         fronts: at least one run.
@@ -117,7 +118,7 @@ def _draw(fronts: Sequence[RunFront], scope: str) -> Figure:
     columns = min(len(handles), 5 if len(fronts) == 1 else 4)
     lines = -(-len(handles) // columns)
     target_lines = max(_target_places(fronts, scope)[2], default=0) + 1
-    header = 0.78 + 0.22 * lines + 0.18 * target_lines
+    header = 0.86 + 0.22 * lines + 0.18 * target_lines
     strips = [_Strip(run, scope) for run in fronts]
     height = header + _PLOTS + _BELOW + sum(strip.height for strip in strips) + 0.1
     figure = Figure(figsize=(_WIDTH, height), facecolor="white")
@@ -158,7 +159,7 @@ def _draw(fronts: Sequence[RunFront], scope: str) -> Figure:
     _panel(upper, fronts, scope, "bpp", "rate (bit per pixel)")
     _panel(lower, fronts, scope, "psnr", "PSNR (dB)")
     for axes in (main, lower):
-        axes.set_xlabel(f"{scope} cost (kMAC per pixel at 768×512)")
+        axes.set_xlabel(f"{scope} cost (kMAC per pixel at 768x512)")
     _label_targets(main, fronts, scope)
 
     top = header + _PLOTS + _BELOW
@@ -179,9 +180,8 @@ def _panel(axes: Axes, fronts: Sequence[RunFront], scope: str, measure: str, lab
         label += " (log scale)"
     axes.set_xlim(across.low, across.high)
     axes.set_ylim(up.low, up.high)
-    size = axes.get_position().height * axes.figure.get_figheight()
     x_ticks = across.ticks(8 if measure == "rd_loss" else 5)
-    y_ticks = up.ticks(max(4, round(size / 0.6)))
+    y_ticks = up.ticks(8 if measure == "rd_loss" else 4)
     axes.set_xticks(x_ticks, tick_labels(x_ticks))
     axes.set_yticks(y_ticks, tick_labels(y_ticks))
     axes.set_yticks([], minor=True)
@@ -224,7 +224,7 @@ def _panel(axes: Axes, fronts: Sequence[RunFront], scope: str, measure: str, lab
             linewidth=1.8 if big else 1.1,
             zorder=4,
         )
-        exported = front[run.exported.loc[front.index]]
+        exported = run.front[run.exported]
         axes.plot(
             exported[column],
             exported[measure],
@@ -280,7 +280,7 @@ def _legend(fronts: Sequence[RunFront]) -> list[Line2D]:
     if any(not run.baselines.empty for run in fronts):
         others.append(Line2D([], [], **none, **_baseline_style(grey, 6), label="uniform widths"))
     if any(not run.scored.empty for run in fronts):
-        dot = {"marker": "o", "markersize": 4, "markeredgewidth": 0, "alpha": 0.35}
+        dot: dict[str, Any] = {"marker": "o", "markersize": 4, "markeredgewidth": 0, "alpha": 0.35}
         others.append(Line2D([], [], color=grey, **none, **dot, label="other scored architectures"))
     if any(run.targets for run in fronts):
         others.append(
@@ -333,8 +333,10 @@ class _Strip:
         }
         self.layouts = sorted(layouts.items(), key=lambda item: (item[1], item[0]))
         self.tops = self._tops()
-        cell = min(_WIDEST_CELL, (_WIDTH - _STRIP_LEFT - _STRIP_RIGHT) / max(1, len(self.front)))
-        self.cell = cell
+        names = [self.run.ranges[slot].slot for slot in self.slots] + [name for name, _ in self.layouts]
+        self.left = max(_STRIP_LEFT, _LETTER * max(map(len, names), default=0) + 0.35)
+        room = _WIDTH - self.left - _STRIP_RIGHT
+        self.cell = min(_WIDEST_CELL, room / max(1, len(self.front)))
 
     def _tops(self) -> list[float]:
         """Where each row begins, in rows, slots first; edges stand a little apart."""
@@ -360,7 +362,7 @@ class _Strip:
         columns = len(self.front)
         title = f"What the front is made of: {self.run.label}"
         page.text(_LEFT - 0.45, top, title, fontsize=11, fontweight="bold", color=colour)
-        axes = page.axes(_STRIP_LEFT, top + _STRIP_ABOVE, self.cell * max(1, columns), self.rows * _ROW)
+        axes = page.axes(self.left, top + _STRIP_ABOVE, self.cell * max(1, columns), self.rows * _ROW)
         axes.set_xlim(0, max(1, columns))
         axes.set_ylim(self.rows, 0)
         for side in axes.spines.values():
@@ -391,17 +393,7 @@ class _Strip:
                 edgecolors="white",
                 linewidth=0.8 if self.cell > 0.1 else 0.2,
             )
-            axes.annotate(
-                f"{known.widest}",
-                (1, top + 0.5),
-                xycoords=("axes fraction", "data"),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7.5,
-                color=_FAINT,
-                annotation_clip=False,
-            )
+            self._beside(axes, top + 0.5, str(known.widest))
             for place, share in enumerate(row) if numbered else ():
                 axes.text(
                     place + 0.5,
@@ -413,20 +405,27 @@ class _Strip:
                     color="white" if share > 0.55 else "#333333",
                 )
         if self.slots:
-            axes.annotate(
-                "widest",
-                (1, 0),
-                xycoords=("axes fraction", "data"),
-                xytext=(6, 3),
-                textcoords="offset points",
-                fontsize=7.5,
-                color=_FAINT,
-            )
+            self._beside(axes, -0.45, "widest")
+
+    def _beside(self, axes: Axes, row: float, text: str) -> None:
+        """A remark at the right end of a row."""
+        axes.annotate(
+            text,
+            (1, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+            color=_FAINT,
+            annotation_clip=False,
+        )
 
     def _layouts(self, axes: Axes, colour: str) -> None:
         names = [split_key(key)[1] for key in self.front["arch"]]
         tops = self.tops[len(self.slots) :]
-        for (name, _), top in zip(self.layouts, tops, strict=True):
+        for (name, stages), top in zip(self.layouts, tops, strict=True):
+            self._beside(axes, top + 0.5, f"{stages} stage{'s' * (stages != 1)}")
             axes.axhline(top + 0.5, color=_GRID, linewidth=0.7, zorder=1)
             taken = np.array([place for place, other in enumerate(names) if other == name])
             axes.barh(
@@ -438,7 +437,7 @@ class _Strip:
                 zorder=2,
             )
         labels = [self.run.ranges[slot].slot for slot in self.slots]
-        labels += [f"{name}, {stages} stage{'s' * (stages != 1)}" for name, stages in self.layouts]
+        labels += [name for name, _ in self.layouts]
         axes.set_yticks([top + 0.5 for top in self.tops], labels)
         axes.tick_params(axis="y", length=0, labelsize=7.5, pad=4)
         for label in axes.get_yticklabels():
@@ -455,7 +454,7 @@ class _Strip:
         axes.set_xlabel(f"{self.scope} cost (kMAC per pixel)", loc="left", fontsize=8.5)
 
     def _marks(self, axes: Axes, colour: str) -> None:
-        """Above the columns: stars for the exported, and the budgets that chose them."""
+        """Above the columns: the budgets that chose them, and stars for the exported."""
         rows = {index: place for place, index in enumerate(self.front.index)}
         exported = [place + 0.5 for index, place in rows.items() if self.run.exported.loc[index]]
         axes.plot(
@@ -469,6 +468,8 @@ class _Strip:
         for target, index in self.run.chosen(self.scope).items():
             budgets.setdefault(rows[index], []).append(f"{target:g}")
         places = sorted(budgets)
+        plain = [place + 0.5 for place in places if place + 0.5 not in exported]
+        axes.plot(plain, [-0.4] * len(plain), "v", markersize=4, color="#444444", clip_on=False)
         lines = spread([place * self.cell for place in places], _LABEL_GAP)
         for place, line in zip(places, lines, strict=True):
             axes.annotate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,13 +55,13 @@ class Scale:
 def cost_scale(fronts: Sequence[RunFront], scope: str) -> Scale:
     """The horizontal axis: kMAC per pixel of everything that was scored."""
     column = f"{scope}_kmac_px"
-    tables = [table for run in fronts for table in (run.on_front(scope), run.scored, run.baselines)]
+    tables = [table for run in fronts for table in (*_prominent(run, scope), run.scored)]
     return _padded(np.concatenate([_column(table, column) for table in tables]), log=False)
 
 
 def measure_scale(fronts: Sequence[RunFront], measure: str, scope: str) -> Scale:
     """A vertical axis: all of the front and the baselines, most of what else was scored."""
-    values = [_column(table, measure) for run in fronts for table in (run.on_front(scope), run.baselines)]
+    values = [_column(table, measure) for run in fronts for table in _prominent(run, scope)]
     for run in fronts:
         scored = _column(run.scored, measure)
         if scored.size:
@@ -71,8 +72,8 @@ def measure_scale(fronts: Sequence[RunFront], measure: str, scope: str) -> Scale
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Ticks as text, all with the decimals that tell neighbours apart; logarithmic ones as short as they go."""
-    steps = {round(b - a, 10) for a, b in zip(ticks, ticks[1:], strict=False)}
+    """Ticks as text: evenly spaced ones with equal decimals, others as short as they go."""
+    steps = {round(b - a, 10) for a, b in itertools.pairwise(ticks)}
     if len(steps) != 1:
         return [f"{value:g}" for value in ticks]
     decimals = next((d for d in range(8) if all(abs(round(v, d) - v) < 1e-9 for v in ticks)), 8)
@@ -99,6 +100,11 @@ def spread(places: Sequence[float], gap: float) -> list[int]:
         ends[line : line + 1] = [place]
         lines.append(line)
     return lines
+
+
+def _prominent(run: RunFront, scope: str) -> tuple[pd.DataFrame, ...]:
+    """What must be in view."""
+    return run.on_front(scope), run.off_front(scope), run.baselines
 
 
 def _column(table: pd.DataFrame, name: str) -> np.ndarray:

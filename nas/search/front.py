@@ -88,6 +88,17 @@ def on_any_front(table: pd.DataFrame) -> pd.DataFrame:
     return table[flags.any(axis=1)].reset_index(drop=True)
 
 
+def keep_tested(front: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The front with the results on held-out photos that an earlier front.csv holds."""
+    import pandas as pd
+
+    if path.is_file():
+        old = pd.read_csv(path).drop_duplicates("arch").set_index("arch")
+        for column in ("test_bpp", "test_psnr", "test_rd_loss"):
+            front[column] = front["arch"].map(old[column])
+    return front
+
+
 def write_front(path: Path, table: pd.DataFrame) -> None:
     buffer = io.StringIO()
     table.to_csv(buffer, index=False, lineterminator="\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nas.errors import InputError
 from nas.search.evaluator import Evaluator, Score
-from nas.space import Architecture
+from nas.space import Architecture, SearchSpace
 
 COLUMNS = ("key", "calibration", "weights", "bpp", "psnr", "rd_loss")
 
@@ -25,14 +25,7 @@ class Scores:
 
     def __init__(self, path: Path, evaluator: Evaluator, weights: str) -> None:
         self.path, self.evaluator, self.weights = path, evaluator, weights
-        self._known: dict[Architecture, Score] = {}
-        for row in read_scores(path):
-            if (row["weights"], row["calibration"]) == (weights, evaluator.calibration):
-                try:
-                    architecture = evaluator.space.parse(row["key"])
-                except InputError:
-                    continue  # of a layout that this run no longer has
-                self._known[architecture] = Score(*(float(row[c]) for c in ("bpp", "psnr", "rd_loss")))
+        self._known = known_scores(path, evaluator.space, weights, evaluator.calibration)
 
     def __contains__(self, architecture: Architecture) -> bool:
         return architecture in self._known
@@ -72,3 +65,21 @@ def read_scores(path: Path) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if all(row.get(column) for column in COLUMNS)]
+
+
+def known_scores(
+    path: Path, space: SearchSpace, weights: str, calibration: str | None = None
+) -> dict[Architecture, Score]:
+    """The scores in a file of one supernet on one set of photos; by default the set scored last."""
+    rows = [row for row in read_scores(path) if row["weights"] == weights]
+    if calibration is None and rows:
+        calibration = rows[-1]["calibration"]
+    found: dict[Architecture, Score] = {}
+    for row in rows:
+        if row["calibration"] == calibration:
+            try:
+                architecture = space.parse(row["key"])
+            except InputError:
+                continue  # of a layout that this run no longer has
+            found[architecture] = Score(*(float(row[c]) for c in ("bpp", "psnr", "rd_loss")))
+    return found

@@ -16,12 +16,14 @@ from nas.budget import Budget
 from nas.cost.macs import REFERENCE_PIXELS
 from nas.cost.reach import Reach, to_macs
 from nas.cost.table import CostTable
+from nas.device import choose
 from nas.errors import UnreachableBudget
-from nas.files import write_atomically
+from nas import resources
+from nas.files import write_atomically, write_yaml
 from nas.run import Run
 from nas.search import grouping
 from nas.search.evaluator import Evaluator
-from nas.search.front import hypervolume, on_any_front, score_table, write_front
+from nas.search.front import hypervolume, keep_tested, on_any_front, score_table, write_front
 from nas.search.logits import LogitSettings, WidthLogits, learn_logits, read_logits, write_logits
 from nas.search.sampler import ArchitectureSampler, Exhausted, quiet_optuna
 from nas.search.scores import Scores
@@ -94,10 +96,8 @@ class Searcher:
     """
 
     def __init__(self, run: Run, *, device: str = "auto") -> None:
-        from nas.training.loop import make_fabric
-
         self.run, self.settings = run, run.settings
-        self._device = make_fabric(device).device
+        self._device = choose(device)
         self._open()
 
     def _open(self) -> None:
@@ -113,7 +113,7 @@ class Searcher:
             metric=self.settings.metric,
             device=self._device,
         )
-        self.scores = Scores(run.search_path / "scores.csv", self.evaluator, run.fingerprint)
+        self.scores = Scores(run.scores_path, self.evaluator, run.fingerprint)
 
     # What is possible
 
@@ -178,7 +178,8 @@ class Searcher:
         for limit in limits:
             result.choices.append(self.choose(limit, budget.scope, budget.max_stages, report=report))
         result.scored = self.table()
-        write_front(self.run.path / "front.csv", self._with_test_scores(result.front))
+        write_front(self.run.front_path, keep_tested(result.front, self.run.front_path))
+        self._note_targets(budget, result.choices)
         result.notes.append(self._split_note())
         return result
 
@@ -190,14 +191,6 @@ class Searcher:
         """All scored architectures."""
         settings = self.settings
         return score_table(self.scores.items(), self.costs, lmbda=settings.lmbda, metric=settings.metric)
-
-    def baselines(self) -> list[Architecture]:
-        """One shared relative width everywhere, under layouts from few stages to many."""
-        names = self.space.layout_names
-        levels = max(self.space.shape[:-1], default=1)
-        picks = sorted({names[0], names[len(names) // 2], names[-1]}, key=names.index)
-        found = [self.space.uniform(k / max(1, levels - 1), layout) for layout in picks for k in range(levels)]
-        return list(dict.fromkeys(found))
 
     # Answers
 
@@ -401,7 +394,7 @@ class Searcher:
             greedy = [name for name in names if name.startswith("greedy")] or list(names)
             modes += [replace(self.space.at([*indexes, 0]), layout=name) for name in (greedy[-1], names[0])]
         ends = [self.space.narrowest(), self.space.widest()]
-        return list(dict.fromkeys([*ends, *modes, *self.baselines()]))
+        return list(dict.fromkeys([*ends, *modes, *self.space.baselines()]))
 
     def _reference(self, scope: str) -> tuple[float, float]:
         span = self.ranges()[scope]
@@ -417,16 +410,14 @@ class Searcher:
 
     # Writing
 
-    def _with_test_scores(self, front: pd.DataFrame) -> pd.DataFrame:
-        """Keep the results on held-out photos that exports have measured."""
-        path = self.run.path / "front.csv"
-        if not path.is_file():
-            return front
-        old = self.run.front().set_index("arch")
-        for column in ("test_bpp", "test_psnr", "test_rd_loss"):
-            if column in old:
-                front[column] = front["arch"].map(old[column])
-        return front
+    def _note_targets(self, budget: Budget, choices: Sequence[Choice]) -> None:
+        """Keep what was asked for, so that figures can mark it."""
+        path = self.run.targets_path
+        known = resources.read_yaml(path) if path.is_file() else {}
+        asked = known.setdefault(budget.scope, {})
+        asked |= {round(choice.target, 6): choice.architecture.key for choice in choices}
+        if asked:
+            write_yaml(path, known)
 
     def _split_note(self) -> str:
         photos = len(self.evaluator.photos)

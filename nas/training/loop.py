@@ -14,7 +14,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from nas.errors import InputError, NasError
+from nas.device import choose
+from nas.errors import NasError
 from nas.graph.network import Supernet
 from nas.images import Photo
 from nas.run import Run
@@ -128,9 +129,7 @@ def train(
 
 def make_fabric(device: str) -> Fabric:
     """One process on the chosen device, in bfloat16 where a GPU has it."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("There is no CUDA device here: use --device cpu or leave it out.")
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    on_gpu = choose(device).type == "cuda"
     precision: Any = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
     return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1, precision=precision)
 

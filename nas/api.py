@@ -1,0 +1,165 @@
+"""The library's front door: runs and codecs as people use them from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.budget import Budget
+from nas.errors import InputError
+from nas.files import refuse_existing, write_yaml
+from nas.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nas.codec.codec import Codec
+    from nas.search.searcher import Report, SearchResult, Sources
+
+
+class LoadedRun:
+    """A trained run: search it, look at its front, export from it.
+
+    Made by `nas.load_run`.
+    """
+
+    def __init__(self, run: Run, *, device: str = "auto") -> None:
+        from nas.search.searcher import Searcher
+
+        self.run = run
+        self._searcher = Searcher(run, device=device)
+
+    def search(
+        self,
+        budget: Budget | str | None = None,
+        *,
+        trials: int = 100,
+        scope: str = "total",
+        storage: str | None = None,
+        sources: Sources | None = None,
+        seed: int = 0,
+        report: Report | None = None,
+    ) -> SearchResult:
+        """Score `trials` architectures more and write front.csv; see `Searcher.search`.
+
+        Args:
+            budget: a Budget, a target such as "20" or "60%" (in `scope`), or None for the whole range.
+        """
+        from nas.search.searcher import silent
+
+        if isinstance(budget, str):
+            budget = Budget.of(budget, scope)
+        return self._searcher.search(
+            budget, trials=trials, storage=storage, sources=sources, seed=seed, report=report or silent
+        )
+
+    def front(self) -> pd.DataFrame:
+        """front.csv as a table."""
+        return self.run.front()
+
+    def export(
+        self,
+        out: str | Path,
+        *,
+        target: str | None = None,
+        arch: str | None = None,
+        scope: str = "total",
+        force: bool = False,
+        report: Report | None = None,
+    ) -> dict[str, Any]:
+        """Export the best architecture at or under a target, or a named one, as a codec's folder.
+
+        Returns:
+            The content of codec.yaml.
+        """
+        from nas.codec.export import export
+        from nas.search.searcher import silent
+
+        say = report or silent
+        if (target is None) == (arch is None):
+            raise InputError("Export needs either a target (20, 60%) or an architecture's key.")
+        refuse_existing(Path(out), force=force, what="codec")
+        if arch is not None:
+            architecture = self._searcher.space.parse(arch)
+        else:
+            budget = Budget.of(str(target), scope)
+            limit = self._searcher.limits(budget)[0]
+            architecture = self._searcher.choose(limit, scope, report=say).architecture
+        return export(
+            self.run,
+            architecture,
+            Path(out),
+            force=force,
+            report=lambda done, total, note: say("measuring photos", done, total, note),
+        )
+
+    def draw(self, folder: str | Path | None = None, *, scope: str = "total") -> None:
+        """Draw pareto.png, pareto.svg and report.html of this run alone."""
+        from nas.report.make import draw_runs
+
+        draw_runs([self.run], Path(folder) if folder else self.run.path, scope=scope)
+
+    @property
+    def searcher(self) -> Any:
+        """The `Searcher` behind this run."""
+        return self._searcher
+
+
+def load_run(path: str | Path, *, device: str = "auto") -> LoadedRun:
+    """A trained run from its folder.
+
+    Raises:
+        InputError: not a run, or not trained yet.
+    """
+    return LoadedRun(Run.open(path), device=device)
+
+
+def load_codec(path: str | Path) -> Codec:
+    """An exported codec from its folder.
+
+    Raises:
+        InputError: not a codec's folder, or its files are damaged or do not belong together.
+    """
+    from nas.codec.folder import load_codec as load
+
+    return load(path)
+
+
+def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:
+    """A copy of a run, without its search, whose calibration photos are a user's own."""
+    from nas.files import clear, write_atomically
+    from nas.images import list_images
+    from nas.training.data import read_split, write_split
+
+    photos = list_images(data)
+    refuse_existing(out, force=force, what="run")
+    _ = run.fingerprint
+    if force:
+        clear(out)
+    out.mkdir(parents=True, exist_ok=True)
+    config = {key: value for key, value in run.config.items() if key != "data"}
+    if run.config.get("data") == "bundled":
+        split = _bundled_files(out)
+    else:
+        split = read_split(run.split_path)
+    write_yaml(out / "config.yaml", config)
+    write_atomically(out / "supernet.safetensors", run.weights_path.read_bytes())
+    write_split(out / "split.csv", {**split, "calibration": photos})
+    return Run.open(out)
+
+
+def _bundled_files(out: Path) -> dict[str, list[Path]]:
+    """The bundled photos as files of a run of its own, so that its split can name them."""
+    from nas.images import bundled, write_image
+
+    parts = bundled()
+    split: dict[str, list[Path]] = {}
+    for name, part in (("train", "train"), ("held-out", "test")):
+        for photo in parts[part]:
+            path = out / "photos" / f"{Path(photo.name).stem}.png"
+            write_image(path, photo.pixels)
+            split.setdefault(name, []).append(path)
+    return split
+
+
+__all__ = ["LoadedRun", "load_codec", "load_run", "run_on_photos"]

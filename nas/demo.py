@@ -1,0 +1,183 @@
+"""The whole way on bundled photos: train, learn, group, search, export, code, compare."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.api import load_codec, load_run
+from nas.budget import Budget
+from nas.codec.bitstream import compress_image
+from nas.codec.evaluate import nearest_size
+from nas.errors import NasError
+from nas.files import write_atomically
+from nas.images import bundled, psnr, read_image, write_image
+from nas.search.logits import LogitSettings
+from nas.search.searcher import Sources
+from nas.training.loop import Progress
+from nas.training.start import BUNDLED, TrainingRequest, start_training
+
+SPACE, BUDGET = "joint-ar-tiny", "three-levels"
+STARTER = Path(__file__).parent / "starter" / f"{SPACE}.safetensors"
+LAMBDA = 0.0035
+NAMES = ("small", "medium", "large")
+Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much of everything: the demo's own size, or a smaller one to try the way."""
+
+    steps: int
+    trials: int
+    learning_rate: float
+    logit_steps: int = 40
+    grouping_starts: int = 2
+
+
+CONTINUED = DemoSize(steps=250, trials=100, learning_rate=3e-4)
+FROM_SCRATCH = DemoSize(steps=700, trials=60, learning_rate=2e-3)
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """One target: what was achieved, and JPEG at the nearest size."""
+
+    target_kmac_px: float
+    encoder_kmac_px: float
+    decoder_kmac_px: float
+    stages: int
+    bytes: int
+    bpp: float
+    psnr: float
+    jpeg_bpp: float
+    jpeg_psnr: float
+    codec: str
+
+    @property
+    def better(self) -> str:
+        """Who is better at about this size."""
+        return "this codec" if self.psnr > self.jpeg_psnr else "JPEG"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made."""
+
+    run: Path
+    photo: str
+    rows: list[DemoRow]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "run": str(self.run),
+            "photo": self.photo,
+            "seconds": round(self.seconds, 1),
+            "rows": [{**asdict(row), "better": row.better} for row in self.rows],
+        }
+
+
+def run_demo(
+    out: Path,
+    *,
+    size: DemoSize | None = None,
+    from_scratch: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+    report: Report = lambda stage, done, total, note: None,
+) -> DemoResult:
+    """Train, search, export and compare; everything stays in `out`, which is a run.
+
+    Args:
+        out: the run's folder.
+        size: how much of everything; by default what takes under five minutes on two cores.
+        from_scratch: start from random weights instead of the starter supernet.
+        seed: of everything that is drawn.
+        device: `auto`, `cpu` or `cuda`.
+        force: replace what is there.
+        report: called with a stage's name, how much of it is done, of how much, and a note.
+    """
+    began = time.monotonic()
+    size = size or (FROM_SCRATCH if from_scratch else CONTINUED)
+    _train(out, size, from_scratch, seed, device, force, report)
+    run = load_run(out, device=device)
+    sources = Sources(
+        grouping_starts=size.grouping_starts, logit_settings=LogitSettings(steps=size.logit_steps)
+    )
+    result = run.search(Budget.load(BUDGET), trials=size.trials, sources=sources, seed=seed, report=report)
+    photo = bundled()["test"][0]
+    rows = []
+    for done, (name, choice) in enumerate(zip(NAMES, result.choices, strict=False)):
+        report("exporting codecs", done, len(NAMES), name)
+        folder = out / "codecs" / name
+        run.export(folder, arch=choice.architecture.key)
+        stream = out / "photos" / f"{name}.nic"
+        decoded = stream.with_suffix(".png")
+        write_atomically(stream, compress_image(load_codec(folder), photo.pixels).to_bytes())
+        _decode_elsewhere(folder, stream, decoded)
+        size_bytes = stream.stat().st_size
+        jpeg = nearest_size("jpeg", photo, size_bytes)
+        rows.append(
+            DemoRow(
+                target_kmac_px=choice.target,
+                encoder_kmac_px=choice.kmac_px["encoder"],
+                decoder_kmac_px=choice.kmac_px["decoder"],
+                stages=run.searcher.space.layout(choice.architecture).stages(),
+                bytes=size_bytes,
+                bpp=8 * size_bytes / photo.size,
+                psnr=psnr(photo.pixels, read_image(decoded)),
+                jpeg_bpp=jpeg.bpp,
+                jpeg_psnr=jpeg.psnr,
+                codec=str(folder),
+            )
+        )
+    report("exporting codecs", len(NAMES), len(NAMES), "")
+    write_image(out / "photos" / "original.png", photo.pixels)
+    run.draw()
+    return DemoResult(out, photo.name, rows, time.monotonic() - began)
+
+
+def _train(
+    out: Path, size: DemoSize, from_scratch: bool, seed: int, device: str, force: bool, report: Report
+) -> None:
+    settings = {
+        "lmbda": LAMBDA,
+        "steps": size.steps,
+        "crop": 64,
+        "batch": 8,
+        "architectures": 3,
+        "learning_rate": size.learning_rate,
+        "warmup": min(20, size.steps // 4),
+        "checkpoint_every": max(1, size.steps // 10),
+        "seed": seed,
+    }
+    request = TrainingRequest(
+        SPACE,
+        BUNDLED,
+        out,
+        settings=settings,
+        init_from=None if from_scratch else STARTER,
+        force=force,
+        device=device,
+    )
+
+    def show(progress: Progress) -> None:
+        note = f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} crops/s"
+        report("training supernet", progress.step, progress.steps, note)
+
+    start_training(request, show)
+
+
+def _decode_elsewhere(codec: Path, stream: Path, image: Path) -> None:
+    """Decode in a process of its own, which knows nothing but the file and the codec's folder."""
+    command = [sys.executable, "-m", "nas", "decompress", str(codec), str(stream), str(image)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NasError(f"Decoding {stream} in another process failed: {done.stderr.strip()[-400:]}")
