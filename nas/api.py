@@ -72,7 +72,7 @@ class LoadedRun:
         Returns:
             The content of codec.yaml.
         """
-        from nas.codec.export import export
+        from nas.codec.export import export_codec
         from nas.search.searcher import silent
 
         say = report or silent
@@ -85,7 +85,7 @@ class LoadedRun:
             budget = Budget.of(str(target), scope)
             limit = self._searcher.limits(budget)[0]
             architecture = self._searcher.choose(limit, scope, report=say).architecture
-        return export(
+        return export_codec(
             self.run,
             architecture,
             Path(out),

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nas import resources
-from nas.errors import InputError, UnreachableBudget
+from nas.errors import InputError, UnreachableBudgetError
 from nas.space import explain_validation
 
 SCOPES = ("encoder", "decoder", "total")
@@ -85,14 +85,14 @@ class Budget:
             reach: the `least` and `most` kMAC per pixel that the space reaches in this scope.
 
         Raises:
-            UnreachableBudget: a target below the least.
+            UnreachableBudgetError: a target below the least.
         """
         least, most = reach["least"], reach["most"]
         found = [target.kmac_px(most) for target in self.targets]
         found += [least + (most - least) * (k + 1) / self.levels for k in range(self.levels)]
         low = [limit for limit in found if limit < least]
         if low:
-            raise UnreachableBudget(
+            raise UnreachableBudgetError(
                 f"No architecture costs at most {low[0]:.4g} kMAC/px ({self.scope}): the least is "
                 f"{_up(least)}, the most {most:.4g}. Ask for a target in between."
             )
@@ -114,7 +114,6 @@ class _BudgetFields(_Strict):
             raise InputError("it needs `targets` (a list such as [20, 60%]) or `levels` (how many).")
         targets = tuple(Target.parse(target) for target in self.targets)
         return Budget(name, self.scope, targets, self.levels, self.max_stages)
-
 
 
 def _up(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -53,10 +53,14 @@ def _group() -> None:
 
 @app.command(epilog=_example("nas demo --out my-demo"))
 def demo(
-    out: Annotated[Path, typer.Option(help="The demo's folder: a run, with its codecs and photos.")] = Path("nas-demo"),
-    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Do not start from the starter.")] = False,
-    steps: Annotated[Optional[int], typer.Option(help="Training steps.")] = None,
-    trials: Annotated[Optional[int], typer.Option(help="Architectures to score.")] = None,
+    out: Annotated[Path, typer.Option(help="The demo's folder: a run, with its codecs and photos.")] = Path(
+        "nas-demo"
+    ),
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Do not start from the starter.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Architectures to score.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
@@ -82,7 +86,18 @@ def demo(
     if json:
         console.emit(result.to_json())
         return
-    columns = ("target", "encoder", "decoder", "stages", "bytes", "bpp", "PSNR", "JPEG bpp", "JPEG PSNR", "better")
+    columns = (
+        "target",
+        "encoder",
+        "decoder",
+        "stages",
+        "bytes",
+        "bpp",
+        "PSNR",
+        "JPEG bpp",
+        "JPEG PSNR",
+        "better",
+    )
     rows = [
         (
             row.target_kmac_px,
@@ -105,17 +120,19 @@ def demo(
     )
 
 
-@app.command(epilog=_example("nas train joint-ar --data photos/ --out runs/a --lmbda 0.013 --set steps=50000"))
+@app.command(
+    epilog=_example("nas train joint-ar --data photos/ --out runs/a --lmbda 0.013 --set steps=50000")
+)
 def train(
-    space: Annotated[Optional[str], typer.Argument(help="A shipped space, a YAML file or a codec.yaml.")] = None,
-    data: Annotated[Optional[str], typer.Option(help="A folder of photos, or `bundled`.")] = None,
+    space: Annotated[str | None, typer.Argument(help="A shipped space, a YAML file or a codec.yaml.")] = None,
+    data: Annotated[str | None, typer.Option(help="A folder of photos, or `bundled`.")] = None,
     out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("run"),
-    arch: Annotated[Optional[str], typer.Option(help="Train this architecture alone.")] = None,
-    lmbda: Annotated[Optional[float], typer.Option(help="Weight of the distortion.")] = None,
-    metric: Annotated[Optional[str], typer.Option(help="mse or ms-ssim.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Optimiser steps.")] = None,
-    init_from: Annotated[Optional[Path], typer.Option(help="A run or a supernet.safetensors.")] = None,
-    assign: Annotated[Optional[list[str]], typer.Option("--set", help="NAME=VALUE, any setting.")] = None,
+    arch: Annotated[str | None, typer.Option(help="Train this architecture alone.")] = None,
+    lmbda: Annotated[float | None, typer.Option(help="Weight of the distortion.")] = None,
+    metric: Annotated[str | None, typer.Option(help="mse or ms-ssim.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    init_from: Annotated[Path | None, typer.Option(help="A run or a supernet.safetensors.")] = None,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, any setting.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -131,7 +148,9 @@ def train(
     with console.progress() as show:
 
         def report(progress: Progress) -> None:
-            note = f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
+            note = (
+                f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
+            )
             show("training", progress.step, progress.steps, note)
 
         try:
@@ -157,13 +176,15 @@ def train(
 @app.command(epilog=_example("nas search runs/a --target 20 --scope decoder --trials 200"))
 def search(
     run: Annotated[Path, typer.Argument(help="A trained run.")],
-    budget: Annotated[Optional[str], typer.Option(help="A shipped budget or a YAML file.")] = None,
-    target: Annotated[Optional[str], typer.Option(help="20 (kMAC/px) or 60% (of the widest).")] = None,
+    budget: Annotated[str | None, typer.Option(help="A shipped budget or a YAML file.")] = None,
+    target: Annotated[str | None, typer.Option(help="20 (kMAC/px) or 60% (of the widest).")] = None,
     scope: Annotated[str, typer.Option(help="encoder, decoder or total; for --target.")] = "total",
     trials: Annotated[int, typer.Option(min=0, help="Score so many architectures more.")] = 100,
-    data: Annotated[Optional[Path], typer.Option(help="Score on your own photos (needs --out).")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="A copy of the run to search in.")] = None,
-    storage: Annotated[Optional[str], typer.Option(help="An Optuna storage URL; default: a journal in RUN.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Score on your own photos (needs --out).")] = None,
+    out: Annotated[Path | None, typer.Option(help="A copy of the run to search in.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="An Optuna storage URL; default: a journal in RUN.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
@@ -179,9 +200,17 @@ def search(
         raise InputError("Give either --budget or --target, not both.")
     if (data is None) != (out is None):
         raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
-    limit = Budget.load(budget) if budget else Budget.of(target, scope) if target else Budget("whole range", scope)
+    limit = (
+        Budget.load(budget)
+        if budget
+        else Budget.of(target, scope)
+        if target
+        else Budget("whole range", scope)
+    )
     found = Run.open(run)
-    loaded = LoadedRun(found if data is None or out is None else run_on_photos(found, data, out, force=force), device=device)
+    loaded = LoadedRun(
+        found if data is None or out is None else run_on_photos(found, data, out, force=force), device=device
+    )
     searcher = loaded.searcher
     place = loaded.run.path
     for name, span in searcher.ranges(limit.max_stages).items():
@@ -216,16 +245,21 @@ def search(
         )
         return
     if answers:
-        console.table("best at or under each target (kMAC/px)", list(answers[0]), [list(a.values()) for a in answers])
+        console.table(
+            "best at or under each target (kMAC/px)", list(answers[0]), [list(a.values()) for a in answers]
+        )
     console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {place}/front.csv")
-    console.say("; ".join(result.notes) + f". Next: nas pareto {place}, then nas export {place} --target 60% --out codec")
+    console.say(
+        "; ".join(result.notes)
+        + f". Next: nas pareto {place}, then nas export {place} --target 60% --out codec"
+    )
 
 
 @app.command(epilog=_example("nas pareto runs/a", "nas pareto runs/a runs/b --out figures"))
 def pareto(
     runs: Annotated[list[Path], typer.Argument(help="Searched runs, one per lambda.")],
     scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
-    out: Annotated[Optional[Path], typer.Option(help="Where to draw; default: the first run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to draw; default: the first run.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -245,8 +279,8 @@ def pareto(
 def export(
     run: Annotated[Path, typer.Argument(help="A searched run.")],
     out: Annotated[Path, typer.Option(help="The codec's folder.")],
-    target: Annotated[Optional[str], typer.Option(help="20 (kMAC/px) or 60% (of the widest).")] = None,
-    arch: Annotated[Optional[str], typer.Option(help="An architecture's key, as in front.csv.")] = None,
+    target: Annotated[str | None, typer.Option(help="20 (kMAC/px) or 60% (of the widest).")] = None,
+    arch: Annotated[str | None, typer.Option(help="An architecture's key, as in front.csv.")] = None,
     scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
     device: Device = "auto",
     force: Force = False,
@@ -265,11 +299,12 @@ def export(
     if json:
         console.emit(content)
         return
-    costs, measured = content["kmac_px"], content["measured"]
+    costs, found = content["kmac_px"], content["measured"]
+    console.say(f"{out}: {content['arch']}")
+    by_scope = " / ".join(f"{costs[scope]:.3f}" for scope in ("encoder", "decoder", "total"))
+    console.say(f"{by_scope} kMAC/px (encoder / decoder / total), {content['stages']} stages")
     console.say(
-        f"{out}: {content['arch']}\n{costs['encoder']:.3f} / {costs['decoder']:.3f} / {costs['total']:.3f} kMAC/px "
-        f"(encoder / decoder / total), {content['stages']} stages, {content['params']:,} parameters\n"
-        f"{measured['photos']} held-out photos, real files: {measured['bpp']:.4f} bpp, {measured['psnr']:.2f} dB"
+        f"{found['photos']} held-out photos, as files: {found['bpp']:.4f} bpp, {found['psnr']:.2f} dB"
     )
 
 
@@ -328,6 +363,92 @@ def decompress(
         console.emit({"image": str(image), "width": nic.width, "height": nic.height})
     else:
         console.say(f"{image}: {nic.width}x{nic.height}")
+
+
+@app.command(
+    epilog=_example("nas evaluate codecs/a codecs/b --data kodak/ --against jpeg,webp --out rd.json")
+)
+def evaluate(
+    codecs: Annotated[list[Path], typer.Argument(help="Exported codecs.")],
+    data: Annotated[str, typer.Option(help="A folder of photos, or `bundled`.")],
+    against: Annotated[str | None, typer.Option(help="Formats to compare with: jpeg,webp,avif.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results as JSON in CompressAI's format.")] = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Measure codecs on photos with real files: bpp, PSNR, MS-SSIM, seconds."""
+    from nas import console
+    from nas.files import refuse_existing
+
+    if out is not None:
+        refuse_existing(out, force=force, what="results")
+    from nas.codec.evaluate import evaluate_folders
+    from nas.device import choose
+
+    formats = [word.strip() for word in against.split(",")] if against else []
+    with console.progress() as show:
+        result = evaluate_folders(
+            codecs,
+            data,
+            formats,
+            lambda done, total, note: show("evaluating", done, total, note),
+            device=choose(device),
+        )
+    written = result.write(out, force=force) if out is not None else []
+    if json:
+        console.emit({**result.to_json(), "files": [str(path) for path in written]})
+        return
+    console.table(f"means over {result.photos} photos, from real files", result.columns, result.rows())
+    for path in written:
+        console.say(str(path))
+
+
+@app.command(epilog=_example("nas profile codecs/small", "nas profile runs/a --size 1920x1080"))
+def profile(
+    path: Annotated[Path, typer.Argument(help="A run or a codec.")],
+    size: Annotated[str, typer.Option(help="Width x height of the picture that is timed.")] = "768x512",
+    repeats: Annotated[int, typer.Option(min=1, help="Timed repeats, after a warm-up.")] = 3,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Parameters, MACs by edge and scope, latency and peak memory on this machine."""
+    from nas import console
+    from nas.cost.profile import RunProfile, parse_size, profile_path
+    from nas.device import choose
+
+    with console.progress() as show:
+        result = profile_path(
+            path,
+            size=parse_size(size),
+            repeats=repeats,
+            device=choose(device),
+            report=lambda done, total, note: show("profiling", done, total, note),
+        )
+    if json:
+        console.emit(result.to_json())
+        return
+    if isinstance(result, RunProfile):
+        title = f"{result.space}: {result.size:,} architectures, what they reach (kMAC/px)"
+        console.table(title, result.range_columns, result.range_rows())
+    console.table(f"{path}", result.columns, result.rows())
+
+
+@app.command(epilog=_example("nas info raster-2x2", "nas info photo.nic", "nas info runs/a"))
+def info(
+    thing: Annotated[str, typer.Argument(help="A run, codec, .nic file, space, budget, layout or key.")],
+    json: Json = False,
+) -> None:
+    """Tell what something is."""
+    from nas import console
+    from nas.info import describe
+
+    found = describe(thing)
+    if json:
+        console.emit(found.to_json())
+        return
+    for line in found.lines():
+        console.out.print(line, markup=False)
 
 
 def main() -> None:

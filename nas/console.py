@@ -59,7 +59,9 @@ class _Lines:
         tenth = 10 * done // total if total else 0
         now = time.monotonic()
         if (stage, tenth) != self._last or now - self._when > 30:
-            print(f"{stage}: {done}{f'/{total}' if total else ''}  {note}".rstrip(), file=sys.stderr, flush=True)
+            print(
+                f"{stage}: {done}{f'/{total}' if total else ''}  {note}".rstrip(), file=sys.stderr, flush=True
+            )
             self._last, self._when = (stage, tenth), now
 
 

@@ -14,7 +14,7 @@ class InputError(NasError, ValueError):
     """Wrong input: one plain sentence that says what is wrong and what to do (exit status 2)."""
 
 
-class UnreachableBudget(InputError):
+class UnreachableBudgetError(InputError):
     """No architecture of the space satisfies the budget; the message names the reachable range."""
 
 

@@ -1,4 +1,4 @@
-"""Writing results so that an interrupted program never leaves half a file, and nothing is replaced unasked."""
+"""Writing results: an interrupted program never leaves half a file, and nothing is replaced unasked."""
 
 from __future__ import annotations
 

@@ -34,9 +34,8 @@ def read_image(path: str | Path) -> Pixels:
     try:
         with Image.open(path) as image:
             turned = ImageOps.exif_transpose(image)
-            if turned.mode.startswith("I"):  # 16-bit grey
-                levels = np.asarray(turned, dtype=np.float64) / (257 if np.asarray(turned).max() > 255 else 1)
-                turned = Image.fromarray(np.rint(levels).astype(np.uint8))
+            if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
+                turned = Image.fromarray(_deep_grey(np.asarray(turned), turned.mode))
             if turned.mode in ("LA", "PA", "RGBA") or "transparency" in turned.info:
                 layer = turned.convert("RGBA")
                 turned = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -47,8 +46,18 @@ def read_image(path: str | Path) -> Pixels:
         raise InputError(f"{path} is a folder: give one image file.") from None
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that Pillow can read.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise InputError(f"Cannot read the image {path}: {error}.") from error
+
+
+def _deep_grey(levels: NDArray[np.generic], mode: str) -> Pixels:
+    """Grey of more than 8 bits in 8: whole numbers are of 16 bits, floats of a range up to 1 or 255."""
+    values = np.nan_to_num(levels.astype(np.float64))
+    if mode == "F":
+        scaled = values * (255 if values.max(initial=0) <= 1 else 1)
+    else:
+        scaled = values / 257
+    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
 
 
 def write_image(path: Path, pixels: Pixels) -> None:
@@ -77,7 +86,9 @@ def list_images(directory: str | Path) -> list[Path]:
         raise InputError(f"{root} is not a folder: give one that holds photos.")
     found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
-        raise InputError(f"There are no images in {root}: it needs files such as {', '.join(sorted(SUFFIXES))}.")
+        raise InputError(
+            f"There are no images in {root}: it needs files such as {', '.join(sorted(SUFFIXES))}."
+        )
     return found
 
 

@@ -57,9 +57,13 @@ class Run:
         """An existing run."""
         run = cls(Path(path))
         if not run.config_path.is_file():
-            raise InputError(f"{path} is not a run: it has no config.yaml. `nas train` and `nas demo` make runs.")
+            raise InputError(
+                f"{path} is not a run: it has no config.yaml. `nas train` and `nas demo` make runs."
+            )
         if run.config.get("format") != "nas-run 1":
-            raise InputError(f"{run.config_path} is of a format this version does not read: use the one it names.")
+            raise InputError(
+                f"{run.config_path} is of a format this version does not read: use the one it names."
+            )
         return run
 
     @property
@@ -124,19 +128,20 @@ class Run:
         """The space with the layouts that grouping found in this run."""
         if not self.layouts_path.is_file():
             return self.trained_space
-        entries = resources.read_yaml(self.layouts_path).get("layouts", [])
-        found = {
-            entry["name"]: Layout.from_dict(
-                {key: entry[key] for key in ("groups", "slope", "tile")}, name=entry["name"]
-            )
-            for entry in entries
-        }
+        found = {}
+        for entry in resources.read_yaml(self.layouts_path).get("layouts", []):
+            if not isinstance(entry, dict) or "name" not in entry:
+                raise InputError(f"{self.layouts_path} is damaged: delete it, and the next search renews it.")
+            fields = {key: entry[key] for key in ("groups", "slope", "tile") if key in entry}
+            found[entry["name"]] = Layout.from_dict(fields, name=entry["name"])
         return self.trained_space.with_layouts(found)
 
     @cached_property
     def settings(self) -> TrainingSettings:
         from nas.training.settings import TrainingSettings
 
+        if not isinstance(self.config.get("training"), dict):
+            raise InputError(f"{self.config_path} has no `training`: restore it.")
         return TrainingSettings.make(self.config["training"])
 
     @cached_property

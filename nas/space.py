@@ -240,14 +240,15 @@ class SearchSpace:
         """
         if not re.fullmatch(rf"[A-Za-z0-9._=+-]{{1,{MAX_KEY}}}", key):
             raise InputError(f"'{key[:60]}' is no architecture's key: they look like {self.narrowest().key}")
-        parts = dict(part.partition("=")[::2] for part in key.split("+"))
+        pieces = key.split("+")
+        parts = dict(piece.partition("=")[::2] for piece in pieces)
         edges: dict[str, list[Slot]] = {}
         for slot in self.slots:
             edges.setdefault(slot.name.split(".")[0], []).append(slot)
-        if set(parts) != {*edges, "layout"}:
+        if set(parts) != {*edges, "layout"} or len(parts) != len(pieces):
             expected = "+".join(f"{edge}=..." for edge in [*edges, "layout"])
             raise InputError(f"The key '{key}' does not fit {self.name}: its keys look like {expected}")
-        pairs = []
+        chosen: dict[str, int] = {}
         for edge, slots in edges.items():
             values = parts[edge].split("-")
             if len(values) != len(slots):
@@ -256,11 +257,11 @@ class SearchSpace:
                 if value not in map(str, slot.candidates):
                     allowed = ", ".join(map(str, slot.candidates))
                     raise InputError(f"Slot {slot.name} of {self.name} cannot be '{value}': it is {allowed}.")
-                pairs.append((slot.name, int(value)))
+                chosen[slot.name] = int(value)
         if parts["layout"] not in self.layouts:
             hint = nearest(parts["layout"], self.layout_names)
             raise InputError(f"{self.name} has no layout '{parts['layout']}': {hint}")
-        return Architecture(tuple(pairs), parts["layout"])
+        return Architecture(tuple((slot.name, chosen[slot.name]) for slot in self.slots), parts["layout"])
 
 
 # The YAML file
@@ -375,8 +376,8 @@ def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
     """One sentence for the first thing pydantic found wrong: the field, the value, what is allowed."""
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     # a union's location also names the alternative that was tried: no word of the user's
-    alternatives = ("list[", "_", "int", "constrained-", "str", "dict[")
-    field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(alternatives))
+    alternatives = re.compile(r"(list|dict)\[.*|constrained-.*|int|str|_.*")
+    field = ".".join(str(part) for part in first["loc"] if not alternatives.fullmatch(str(part)))
     if first["type"] == "extra_forbidden":
         if len(first["loc"]) > 1:
             return f"there is no field `{field}`."

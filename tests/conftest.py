@@ -83,7 +83,11 @@ def make_supernet() -> Callable[..., Supernet]:
             with torch.no_grad():
                 net.g_a[-1].weight.mul_(spread)
                 net.h_a[-1].weight.mul_(100)
-                for module in (net.h_s[-1], net.context.context_prediction, net.context.entropy_parameters[4]):
+                for module in (
+                    net.h_s[-1],
+                    net.context.context_prediction,
+                    net.context.entropy_parameters[4],
+                ):
                     module.weight.mul_(5)
                 for module in net.modules():
                     if isinstance(module, SlimmableGDN):

@@ -21,7 +21,7 @@ from nas.codec.bitstream import FIXED, Nic, compress_image, decompress_image
 from nas.codec.codec import Codec, read_varint, write_varint
 from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, save_codec
 from nas.errors import InputError
-from nas.graph.entropy import Y_LIMIT
+from nas.graph.entropy import Y_LIMIT, bits
 from nas.graph.network import CodecNetwork
 from nas.images import pad, to_tensor
 from nas.space import SearchSpace
@@ -60,7 +60,9 @@ def picture(kind: str, height: int, width: int, photo: np.ndarray | None = None)
         assert photo is not None
         return np.ascontiguousarray(np.tile(photo, (2, 2, 1))[:height, :width])
     if kind == "noise":
-        return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return np.random.default_rng(height * 1000 + width).integers(
+            0, 256, (height, width, 3), dtype=np.uint8
+        )
     if kind == "edges":
         board = (np.arange(height)[:, None] // 3 + np.arange(width) // 5) % 2 * 255
         return np.repeat(board[..., None], 3, 2).astype(np.uint8)
@@ -88,7 +90,9 @@ def assert_round_trip(codec: Codec, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 64, 64), (3, 128, 64), (2, 64, 192)])
 def test_latents_survive(codecs, chelsea, layout, batch, height, width):
-    x = torch.cat([to_tensor(picture("photo", height, width, np.roll(chelsea, 20 * k, 0))) for k in range(batch)])
+    x = torch.cat(
+        [to_tensor(picture("photo", height, width, np.roll(chelsea, 20 * k, 0))) for k in range(batch)]
+    )
     assert assert_round_trip(codecs[layout], x).any()
 
 
@@ -203,6 +207,36 @@ print(json.dumps(found))
     assert json.loads(done.stdout) == {layout: [hashes, hashes] for layout, hashes in expected.items()}
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_files_are_as_long_as_estimated(make_supernet, layout):
+    """Latents drawn from the model itself, so that its probabilities are right: no training needed."""
+    net = make_supernet(TINY, seed=8)
+    with torch.no_grad():
+        last = net.context.entropy_parameters[4]
+        last.weight.mul_(0.2)
+        last.bias[:32] += torch.linspace(0.3, 4, 32)
+    codec = _codec(net, layout, 1.0)
+    rng = torch.Generator().manual_seed(3)
+    z = torch.multinomial(codec.z_table.double(), 24, replacement=True, generator=rng) - 127
+    z_hat = z.double().reshape(1, 16, 4, 6)
+
+    def draw(work, parameters):
+        return [torch.normal(m, s.clamp_min(0.11), generator=rng).round() for s, m in parameters]
+
+    y_hat = codec.coding_context.by_stages(codec.coding_h_s(z_hat), draw)
+    assert 3 < y_hat.abs().max() < Y_LIMIT
+    ((string,), network) = codec.encode(y_hat, z_hat), codec.network
+    with torch.no_grad():
+        scales, means = network.context(network.h_s(z_hat.float()), y_hat.float(), codec.layout)
+        likelihoods = (
+            network.gaussian.likelihood(y_hat.float(), scales, means),
+            network.prior.likelihood(z_hat.float()),
+        )
+    estimate = sum(float(bits(likelihood).sum()) for likelihood in likelihoods) / 8
+    assert estimate > 3000
+    assert len(string) == pytest.approx(estimate, rel=0.005, abs=16)
+
+
 # The network
 
 
@@ -307,7 +341,7 @@ def test_every_truncation_is_refused(nic):
 
 
 def test_files_that_are_no_nic(tmp_path):
-    with pytest.raises(InputError, match="Cannot read .*absent"):
+    with pytest.raises(InputError, match=r"Cannot read .*absent"):
         Nic.read(tmp_path / "absent.nic")
     with pytest.raises(InputError, match="Cannot read"):
         Nic.read(tmp_path)
@@ -339,7 +373,7 @@ def test_altered_weights_are_refused(saved, tmp_path):
         bad = bytearray(data)
         bad[place] ^= 0xFF
         (tmp_path / WEIGHTS).write_bytes(bad)
-        with pytest.raises(InputError, match="damaged|altered|does not fit"):
+        with pytest.raises(InputError, match=r"damaged|altered|does not fit"):
             load_codec(tmp_path)
     for size in (0, 4, 100, header + 8, len(data) - 1):
         (tmp_path / WEIGHTS).write_bytes(data[:size])

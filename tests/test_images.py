@@ -105,7 +105,12 @@ def test_rotation_in_exif_is_applied(tmp_path, chelsea, orientation):
     Image.fromarray(chelsea).save(path, exif=exif)
     expected = [
         *(chelsea, chelsea[:, ::-1], chelsea[::-1, ::-1], chelsea[::-1]),
-        *(chelsea.swapaxes(0, 1), np.rot90(chelsea, -1), chelsea[::-1, ::-1].swapaxes(0, 1), np.rot90(chelsea)),
+        *(
+            chelsea.swapaxes(0, 1),
+            np.rot90(chelsea, -1),
+            chelsea[::-1, ::-1].swapaxes(0, 1),
+            np.rot90(chelsea),
+        ),
     ][orientation - 1]
     assert (read_image(path) == expected).all()
 

@@ -82,7 +82,9 @@ def test_a_damaged_key_names_its_part(drawn, data):
         space.parse("+".join(parts))
 
 
-@pytest.mark.parametrize("key", ["", " ", "none", "g_a=3", "a b", "x" * 300, "é", "layout=none", "+++", "===", "g_a=3\n"])
+@pytest.mark.parametrize(
+    "key", ["", " ", "none", "g_a=3", "a b", "x" * 300, "é", "layout=none", "+++", "===", "g_a=3\n"]
+)
 def test_what_is_no_key_is_refused(small_space, key):
     with pytest.raises(InputError, match="key"):
         small_space.parse(key)
@@ -119,8 +121,10 @@ def test_neighbours_are_one_step_away_in_one_slot(drawn):
     space, architecture = drawn
     here = space.indexes(architecture)
     found = list(space.neighbours(architecture))
-    assert len(set(found)) == len(found) == sum(
-        (place > 0) + (place < count - 1) for place, count in zip(here, space.shape, strict=True)
+    assert (
+        len(set(found))
+        == len(found)
+        == sum((place > 0) + (place < count - 1) for place, count in zip(here, space.shape, strict=True))
     )
     for other in found:
         steps = [abs(a - b) for a, b in zip(here, space.indexes(other), strict=True)]
@@ -252,7 +256,13 @@ def test_keys_that_would_be_too_long_are_refused():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "not valid YAML"), ("- 1\n", "list"), ("", "NoneType"), ("\x00", "not valid YAML"), ("3", "int")],
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1\n", "list"),
+        ("", "NoneType"),
+        ("\x00", "not valid YAML"),
+        ("3", "int"),
+    ],
 )
 def test_files_that_are_no_mapping(tmp_path, text, message):
     path = tmp_path / "space.yaml"
@@ -270,9 +280,9 @@ def test_files_in_another_encoding(tmp_path):
 
 
 def test_unknown_names_give_the_nearest(tmp_path):
-    with pytest.raises(InputError, match="joint-artiny.*did you mean joint-ar-tiny"):
+    with pytest.raises(InputError, match=r"joint-artiny.*did you mean joint-ar-tiny"):
         SearchSpace.load("joint-artiny")
-    with pytest.raises(InputError, match="choose one of: .*joint-ar-per-edge"):
+    with pytest.raises(InputError, match=r"choose one of: .*joint-ar-per-edge"):
         SearchSpace.load("zzzz")
     with pytest.raises(InputError, match="no file"):
         SearchSpace.load(tmp_path / "absent.yaml")

@@ -69,7 +69,9 @@ def outputs(net: CodecNetwork, x: Tensor, y_hat: Tensor, z_hat: Tensor, layout) 
 def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     for name, value in expected.items():
         scale = float(value.abs().max())
-        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5 * scale, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            found[name], value, rtol=1e-5, atol=1e-5 * scale, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @given(any_point, SEEDS)
@@ -136,12 +138,34 @@ def test_the_gradient_is_zero_outside_the_slice(architecture, seed):
                     used = module.adjust.grad.any(1).nonzero().flatten().tolist()
                     place = module.width.candidates.index(c)
                     assert used == ([place] if place < len(module.adjust) else [])
+                    assert module.adjust.grad[used].all()  # scale and shift, of beta and of gamma
         hidden = [widths[f"entropy_parameters.{k}"] for k in (1, 2)]
         for index, width in zip((0, 2), hidden, strict=True):
             assert not net.context.entropy_parameters[index].weight.grad[width:].any()
         assert not net.context.entropy_parameters[4].weight.grad[:, hidden[1] :].any()
     finally:
         net.zero_grad(set_to_none=True)
+
+
+@given(any_point)
+def test_gdn_is_adjusted_by_four_scalars_per_width(drawn):
+    """SlimCAE's: scale and shift of beta and of gamma; none for the widest."""
+    name, architecture = drawn
+    net = NETS[name]
+    plain = net.extract(architecture)
+    for edge in ("g_a", "g_s"):
+        for full, module in zip(getattr(net, edge), getattr(plain, edge), strict=True):
+            if isinstance(module, GDN):
+                c = len(module.beta)
+                place = full.width.candidates.index(c)
+                widest = place == len(full.adjust)
+                scale_b, shift_b, scale_g, shift_g = (1, 0, 1, 0) if widest else full.adjust[place].tolist()
+                with torch.no_grad():
+                    beta = (full.beta_reparam(full.beta) * scale_b + shift_b)[:c]
+                    gamma = (full.gamma_reparam(full.gamma) * scale_g + shift_g)[:c, :c]
+                    found = module.beta_reparam(module.beta), module.gamma_reparam(module.gamma)
+                torch.testing.assert_close(found[0], beta.clamp_min(1e-6), rtol=1e-4, atol=1e-6)
+                torch.testing.assert_close(found[1], gamma.clamp_min(0), rtol=1e-4, atol=1e-6)
 
 
 @given(any_point)
@@ -192,9 +216,7 @@ def test_the_widest_extraction_holds_the_supernets_own_weights(supernet):
 
 
 def test_soft_gates_are_differentiable(supernet):
-    logits = {
-        slot.name: torch.zeros(len(slot.candidates), requires_grad=True) for slot in TINY.slots
-    }
+    logits = {slot.name: torch.zeros(len(slot.candidates), requires_grad=True) for slot in TINY.slots}
     supernet.gate({name: torch.softmax(value, 0) for name, value in logits.items()})
     try:
         output = supernet(image(2), TINY.layouts["checkerboard"])
@@ -230,7 +252,9 @@ def test_sides_must_be_multiples_of_64(supernet):
 # Quantising
 
 
-@given(st.lists(st.floats(-5000, 5000, width=32), min_size=1, max_size=20), st.sampled_from([Y_LIMIT, Z_LIMIT]))
+@given(
+    st.lists(st.floats(-5000, 5000, width=32), min_size=1, max_size=20), st.sampled_from([Y_LIMIT, Z_LIMIT])
+)
 def test_quantising_gives_integers_within_the_limit(values, limit):
     x = torch.tensor(values, requires_grad=True)
     rounded = quantize(x, limit)
@@ -243,7 +267,8 @@ def test_quantising_gives_integers_within_the_limit(values, limit):
 
 
 @given(
-    st.lists(st.floats(-10, 1e4), min_size=1, max_size=20), st.lists(st.floats(-2000, 2000), min_size=1, max_size=20)
+    st.lists(st.floats(-10, 1e4), min_size=1, max_size=20),
+    st.lists(st.floats(-2000, 2000), min_size=1, max_size=20),
 )
 def test_snapping_is_idempotent_and_close(scales, means):
     s, m = torch.tensor(scales, dtype=torch.float64), torch.tensor(means, dtype=torch.float64)
@@ -327,7 +352,9 @@ def test_the_widest_joint_ar_is_compressais_model(make_supernet):
         found = ours(x, space.layouts["raster"])
         y, z = theirs.g_a(x), theirs.h_a(theirs.g_a(x))
         y_hat, psi = y.round(), theirs.h_s(z.round())
-        expected = theirs.entropy_parameters(torch.cat([psi, theirs.context_prediction(y_hat)], 1)).chunk(2, 1)
+        expected = theirs.entropy_parameters(torch.cat([psi, theirs.context_prediction(y_hat)], 1)).chunk(
+            2, 1
+        )
         scales, means = ours.context(ours.h_s(z.round()), y_hat, space.layouts["raster"])
     assert y_hat.any()
     torch.testing.assert_close(found["y"], y)

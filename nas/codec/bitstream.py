@@ -57,7 +57,9 @@ class Nic:
         if data[:3] != MAGIC:
             raise InputError(f"{source} is not a .nic file: `nas compress` makes them.")
         if len(data) > 3 and data[3] != VERSION:
-            raise InputError(f"{source} is of .nic version {data[3]} and this reads version {VERSION}: update.")
+            raise InputError(
+                f"{source} is of .nic version {data[3]} and this reads version {VERSION}: update."
+            )
         head, tail = data[:12], data[FIXED:]
         if len(data) <= FIXED or zlib.crc32(head + tail).to_bytes(4, "little") != data[12:16]:
             raise InputError(f"{source} is truncated or altered: its checksum does not fit. Get it again.")
@@ -65,9 +67,7 @@ class Nic:
         height, stream = read_varint(rest)
         if width == 0 or height == 0:
             raise InputError(f"{source} names an empty picture: it is damaged.")
-        return cls(
-            head[4:8].hex(), head[8:12].hex(), width, height, stream, FIXED + len(tail) - len(stream)
-        )
+        return cls(head[4:8].hex(), head[8:12].hex(), width, height, stream, FIXED + len(tail) - len(stream))
 
     @classmethod
     def read(cls, path: Path) -> Nic:
@@ -96,8 +96,8 @@ def decompress_image(codec: Codec, nic: Nic) -> Pixels:
     """
     if nic.path_identity != codec.path_identity:
         raise InputError(
-            f"This codec (entropy path {codec.path_identity}) did not make the file (path {nic.path_identity}): "
-            "use the codec that did, or one of its family."
+            f"This codec (entropy path {codec.path_identity}) did not make the file (entropy path "
+            f"{nic.path_identity}): use the codec that did, or one of its family."
         )
     shape = (-(-nic.height // ALIGNMENT), -(-nic.width // ALIGNMENT))
     x_hat = codec.decompress([[nic.stream]], shape)["x_hat"]

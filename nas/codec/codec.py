@@ -85,7 +85,7 @@ class Codec(nn.Module):
     # CompressAI's protocol
 
     def forward(self, x: Tensor) -> dict[str, Any]:
-        """`{"x_hat", "likelihoods": {"y", "z"}}` for images in [0, 1], [B, 3, H, W], sides multiples of 64."""
+        """`{"x_hat", "likelihoods": {"y", "z"}}` for images [B, 3, H, W] in [0, 1], sides multiples of 64."""
         output = self.network(x, self.layout)
         return {"x_hat": output["x_hat"], "likelihoods": output["likelihoods"]}
 
@@ -163,7 +163,9 @@ class Codec(nn.Module):
             scales, means = snap(scales, means)
             values = [
                 coder.y(s, m, limit)
-                for coder, limit, s, m in zip(coders, limits, scales.cpu().numpy(), means.cpu().numpy(), strict=True)
+                for coder, limit, s, m in zip(
+                    coders, limits, scales.cpu().numpy(), means.cpu().numpy(), strict=True
+                )
             ]
             found = torch.from_numpy(np.stack(values)).to(parameters[0][0])
             pieces = found.split([p[0][0].numel() for p in parameters], 1)

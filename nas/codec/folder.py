@@ -84,8 +84,12 @@ def load_codec(path: str | Path) -> Codec:
             raise InputError(f"The table of z in {path / WEIGHTS} does not fit the codec.")
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path / WEIGHTS} is missing or damaged ({reason}): export the codec again.") from error
+        raise InputError(
+            f"{path / WEIGHTS} is missing or damaged ({reason}): export the codec again."
+        ) from error
     codec = Codec(network, architecture, table)
     if codec.fingerprint != content.get("fingerprint"):
-        raise InputError(f"The files in {path} do not belong together or were altered: export the codec again.")
+        raise InputError(
+            f"The files in {path} do not belong together or were altered: export the codec again."
+        )
     return codec

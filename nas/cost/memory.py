@@ -1,9 +1,10 @@
 """How much memory coding takes: each measurement in a process of its own, which does nothing else.
 
-    python -m nas.cost.memory FOLDER encode|decode WIDTH HEIGHT FILE.nic
+    python -m nas.cost.memory CODEC encode IMAGE FILE.nic
+    python -m nas.cost.memory CODEC decode FILE.nic IMAGE
 
-loads the codec in FOLDER, codes the sample photo into FILE.nic or decodes that file, and prints the most
-memory the process had held before and after, in bytes, as JSON.
+code once and print, as JSON and in bytes, the most memory the process had held before (with the codec
+loaded) and after.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from nas.errors import InputError
-from nas.images import Pixels, bundled
+from nas.files import write_atomically
+from nas.images import Pixels, bundled, read_image, write_image
 
-ACTIONS = ("encode", "decode")
 STATUS = Path("/proc/self/status")
 
 
@@ -33,8 +34,8 @@ class PeakMemory:
     after: int
 
     @property
-    def coding(self) -> int:
-        """What coding took beyond the loaded codec, bytes."""
+    def beyond_loading(self) -> int:
+        """What coding took beyond what loading had taken, bytes."""
         return self.after - self.before
 
 
@@ -61,24 +62,17 @@ def peak_memory(folder: Path, width: int, height: int) -> dict[str, PeakMemory]:
         width, height: of the photo in pixels.
 
     Raises:
-        InputError: a process failed; the message holds what it said.
+        InputError: no such size, or a process failed; the message holds what it said.
     """
     with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "sample.nic"
-        return {action: _in_process(folder, action, width, height, file) for action in ACTIONS}
+        photo, file, decoded = (Path(place) / name for name in ("photo.png", "photo.nic", "decoded.png"))
+        write_image(photo, sample_photo(width, height))
+        encode = _in_process(folder, "encode", photo, file)
+        return {"encode": encode, "decode": _in_process(folder, "decode", file, decoded)}
 
 
-def _in_process(folder: Path, action: str, width: int, height: int, file: Path) -> PeakMemory:
-    command = [
-        sys.executable,
-        "-m",
-        "nas.cost.memory",
-        str(folder),
-        action,
-        str(width),
-        str(height),
-        str(file),
-    ]
+def _in_process(folder: Path, action: str, source: Path, target: Path) -> PeakMemory:
+    command = [sys.executable, "-m", "nas.cost.memory", str(folder), action, str(source), str(target)]
     above = str(Path(__file__).resolve().parents[2])  # where `nas` is, installed or not
     path = os.pathsep.join(filter(None, (above, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
@@ -88,23 +82,36 @@ def _in_process(folder: Path, action: str, width: int, height: int, file: Path) 
     return PeakMemory(**json.loads(done.stdout))
 
 
-def measure_here(folder: Path, action: str, width: int, height: int, file: Path) -> PeakMemory:
-    """Code once in this process; only of use in one that has done nothing else yet."""
+def measure_here(folder: Path, action: str, source: Path, target: Path) -> PeakMemory:
+    """Code once in this process; only of use in one that has done nothing else yet.
+
+    Args:
+        folder: the codec's.
+        action: `encode` makes a .nic file of an image, `decode` an image of a .nic file.
+        source, target: the two files.
+
+    Raises:
+        InputError: another action, or a file that cannot be used.
+    """
     from nas.codec.bitstream import Nic, compress_image, decompress_image
     from nas.codec.folder import load_codec
 
     codec = load_codec(folder)
     if action == "encode":
-        pixels = sample_photo(width, height)
+        pixels = read_image(source)
         before = peak_bytes()
-        file.write_bytes(compress_image(codec, pixels).to_bytes())
+        coded = compress_image(codec, pixels).to_bytes()
+        peak = PeakMemory(before, peak_bytes())
+        write_atomically(target, coded)
     elif action == "decode":
-        nic = Nic.read(file)
+        nic = Nic.read(source)
         before = peak_bytes()
-        decompress_image(codec, nic)
+        decoded = decompress_image(codec, nic)
+        peak = PeakMemory(before, peak_bytes())
+        write_image(target, decoded)
     else:
         raise InputError(f"There is no action '{action}': use encode or decode.")
-    return PeakMemory(before, peak_bytes())
+    return peak
 
 
 def peak_bytes() -> int:
@@ -125,14 +132,10 @@ def peak_bytes() -> int:
 
 def main(arguments: list[str]) -> str:
     """What the module prints when it is run: one line of JSON."""
-    try:
-        folder, action, width, height, file = arguments
-        sizes = int(width), int(height)
-    except ValueError:
-        raise InputError(
-            "Give FOLDER, encode or decode, WIDTH, HEIGHT and FILE.nic, in this order."
-        ) from None
-    return json.dumps(asdict(measure_here(Path(folder), action, *sizes, Path(file))))
+    if len(arguments) != 4:
+        raise InputError("Give FOLDER, encode or decode, the file to read and the file to write.")
+    folder, action, source, target = arguments
+    return json.dumps(asdict(measure_here(Path(folder), action, Path(source), Path(target))))
 
 
 if __name__ == "__main__":

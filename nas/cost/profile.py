@@ -6,6 +6,7 @@ Neighbours on the same cores disturb them, so several codecs are timed in turns 
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -197,7 +198,7 @@ def _time_once(codec: Codec, pixels: Pixels) -> tuple[dict[str, float], dict[str
 
 @contextmanager
 def _timed(codec: Codec, clock: _Clock) -> Iterator[Codec]:
-    network = codec.network
+    network, _ = codec.network, codec.fingerprint  # known from here on: no part of coding
     edges = {"g_a": network.g_a, "h_a": network.h_a, "h_s": codec.coding_h_s, "g_s": network.g_s}
     with ExitStack() as stack:
         for name, module in edges.items():
@@ -269,7 +270,7 @@ def memory_rows(memory: dict[str, PeakMemory]) -> list[Row]:
     rows: list[Row] = []
     for action, peak in memory.items():
         rows.append([f"{action}, MiB", "process at its peak", f"{peak.after / 2**20:.0f}", ""])
-        rows.append([f"{action}, MiB", "for coding alone", f"{peak.coding / 2**20:.0f}", ""])
+        rows.append([f"{action}, MiB", "beyond loading it", f"{peak.beyond_loading / 2**20:.0f}", ""])
     return rows
 
 
@@ -329,22 +330,16 @@ def parameters(codec: Codec) -> int:
 def traced_kmac_px(codec: Codec) -> tuple[dict[str, float], dict[str, float]]:
     """kMAC per pixel by edge and by scope, from a trace of the whole encoder and decoder.
 
-    On the smallest image that tiles evenly; the widest of the bundled layouts need 64x64.
+    On the smallest image that the layout's tile divides: 64x64 for most.
     """
     _, rows, columns = codec.layout.table.shape
-    height, width = (_common(ALIGNMENT, 16 * cells) for cells in (rows, columns))
+    height, width = (math.lcm(ALIGNMENT, 16 * cells) for cells in (rows, columns))
     traced = traced_edges(codec, height, width)
     edges = {**traced["encoder"], **traced["decoder"]}
     order = [*(edge for edge in SCOPES["total"]), *(edge for edge in edges if edge not in SCOPES["total"])]
     by_edge = {edge: edges[edge] / (height * width) / 1000 for edge in order if edge in edges}
     by_scope = {scope: sum(by_edge[edge] for edge in SCOPES[scope]) for scope in SCOPES}
     return by_edge, by_scope
-
-
-def _common(one: int, other: int) -> int:
-    import math
-
-    return math.lcm(one, other)
 
 
 def _stages(codec: Codec, width: int, height: int) -> int:
@@ -408,10 +403,14 @@ class RunProfile:
             ["parameters", "", *(f"{shape.params:,}" for shape in self.shapes)],
             ["stages", "at 768x512", *(str(shape.stages) for shape in self.shapes)],
         ]
-        for edge in first.kmac_px_by_edge:
-            rows.append(["kMAC/px", edge, *(f"{shape.kmac_px_by_edge[edge]:.3f}" for shape in self.shapes)])
-        for scope in first.kmac_px:
-            rows.append(["kMAC/px", f"= {scope}", *(f"{s.kmac_px[scope]:.3f}" for s in self.shapes)])
+        rows += [
+            ["kMAC/px", edge, *(f"{shape.kmac_px_by_edge[edge]:.3f}" for shape in self.shapes)]
+            for edge in first.kmac_px_by_edge
+        ]
+        rows += [
+            ["kMAC/px", f"= {scope}", *(f"{shape.kmac_px[scope]:.3f}" for shape in self.shapes)]
+            for scope in first.kmac_px
+        ]
         return rows + self._measured_rows()
 
     def _measured_rows(self) -> list[Row]:
@@ -462,14 +461,13 @@ def profile_run(
     sample_photo(*size)  # a wrong size is said at once
     run = Run.open(path)
     supernet, space, costs = run.supernet(), run.space, run.costs()
-    ends = {"narrowest": space.narrowest(), "widest": space.widest()}
-    middle = {"median": space.uniform(0.5)}
-    named = {"narrowest": ends["narrowest"], **middle, "widest": ends["widest"]}
+    named = {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
+    if space.size == 1:
+        named = {"widest": space.widest()}
     with tempfile.TemporaryDirectory() as place:
-        folders = []
-        for name, architecture in ends.items():
-            folders.append(Path(place) / name)
-            save_codec(Codec(supernet.extract(architecture), architecture), folders[-1], {})
+        folders = [Path(place) / name for name in named if name != "median"]
+        for folder in folders:
+            save_codec(Codec(supernet.extract(named[folder.name]), named[folder.name]), folder, {})
         profiles = _profile_folders(folders, size, repeats, device, report)
     shapes = tuple(Shape.of(name, architecture, costs) for name, architecture in named.items())
     return RunProfile(space.name, space.size, ranges(costs), shapes, tuple(profiles))
@@ -485,7 +483,7 @@ def ranges(costs: CostTable) -> dict[str, dict[str, float]]:
     return found
 
 
-def profile(
+def profile_path(
     path: str | Path,
     *,
     size: tuple[int, int] = SIZE,

@@ -60,6 +60,8 @@ class Reach:
         widths = zip(floor, self.space.shape[:-1], strict=True)
         self._allowed: list[IntArray] = [np.arange(low, count) for low, count in widths]
         self._allowed.append(np.array([k for k, name in enumerate(names) if name in chosen], dtype=np.int64))
+        if not len(self._allowed[-1]):
+            raise InputError(f"No layout is allowed: choose some of {', '.join(names)}.")
         layers = table.in_scope(scope)
         parts = []
         for axes in _independent([layer.axes for layer in layers], len(self.space.shape)):
@@ -147,7 +149,7 @@ class Reach:
 
 def to_macs(kmac_px: float) -> int:
     """The most MACs at 768x512 that a number of kMAC per pixel allows."""
-    return int(np.floor(kmac_px * 1000 * REFERENCE_PIXELS + 1e-6))
+    return int(np.floor(kmac_px * 1000 * REFERENCE_PIXELS + 1e-3))  # less than a MAC is float error
 
 
 def _independent(groups: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:

@@ -106,9 +106,7 @@ class CostTable:
     @lru_cache(maxsize=4)  # noqa: B019 - a table lives as long as its search
     def _tensors(self, scope: str) -> list[tuple[tuple[int, ...], Tensor]]:
         layers = self.in_scope(scope)
-        return [
-            (layer.axes, torch.from_numpy(layer.macs / REFERENCE_PIXELS / 1000)) for layer in layers
-        ]
+        return [(layer.axes, torch.from_numpy(layer.macs / REFERENCE_PIXELS / 1000)) for layer in layers]
 
     @cached_property
     def reference(self) -> dict[str, float]:

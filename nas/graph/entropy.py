@@ -11,8 +11,9 @@ import math
 from typing import Any, cast
 
 import torch
-from nas.graph._compressai import EntropyBottleneck, GaussianConditional
 from torch import Tensor
+
+from nas.graph._compressai import EntropyBottleneck, GaussianConditional
 
 # Latents are clamped as part of quantising, so that every coder's alphabet is bounded.
 Y_LIMIT = 1023

@@ -12,9 +12,9 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from nas.graph._compressai import GDN as PlainGDN
 from torch import Tensor, nn
 
+from nas.graph import _compressai
 from nas.graph import families as spec
 
 LEAKY_SLOPE = 0.01
@@ -102,12 +102,17 @@ class SlimmableConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         part = self.sliced()
         out = F.conv_transpose2d(
-            x, part["weight"], part["bias"], self.stride, self.padding, self.output_padding
+            x,
+            part["weight"],
+            part["bias"],
+            self.stride,
+            cast(tuple[int, ...], self.padding),
+            self.output_padding,
         )
         return _masked(out, self.outputs)
 
 
-class SlimmableGDN(PlainGDN):
+class SlimmableGDN(_compressai.GDN):
     """GDN that runs `gamma[:c, :c]`, `beta[:c]`, adjusted by four learned scalars per width.
 
     The scalars (scale and shift of beta and of gamma) are SlimCAE's (Yang et al., CVPR 2021); the widest
@@ -169,7 +174,7 @@ class PlainLayers:
         )
 
     def gdn(self, layer: spec.GDN, widths: Mapping[str, Width]) -> nn.Module:
-        return PlainGDN(widths[layer.width].active, inverse=layer.inverse)
+        return _compressai.GDN(widths[layer.width].active, inverse=layer.inverse)
 
 
 class SlimmableLayers:
@@ -186,7 +191,9 @@ class SlimmableLayers:
         return SlimmableGDN(widths[layer.width], layer.inverse)
 
 
-def build_layer(layer: spec.Layer, layers: PlainLayers | SlimmableLayers, widths: Mapping[str, Width]) -> nn.Module:
+def build_layer(
+    layer: spec.Layer, layers: PlainLayers | SlimmableLayers, widths: Mapping[str, Width]
+) -> nn.Module:
     """The module of one described layer."""
     match layer:
         case spec.Conv():

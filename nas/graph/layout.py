@@ -11,12 +11,14 @@ group, the same position included. The papers call this the multipartite graph o
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -91,7 +93,9 @@ class Layout:
         if self.slope == (0, 0):
             missing = sorted(set(range(int(table.max()) + 1)) - set(table.ravel().tolist()))
             if missing:
-                raise InputError(f"Stage {missing[0]} is missing from the tile: number the stages 0 to n - 1.")
+                raise InputError(
+                    f"Stage {missing[0]} is missing from the tile: number the stages 0 to n - 1."
+                )
 
     @cached_property
     def table(self) -> Array:
@@ -145,9 +149,9 @@ class Layout:
         if not isinstance(content, dict) or not {"groups", "tile"} <= set(content) <= allowed:
             raise InputError(f"Layout '{name}' must be {{groups: [...], slope: [0, 0], tile: [[[...]]]}}.")
         try:
-            groups = tuple(int(size) for size in content["groups"])
-            slope = tuple(int(step) for step in content.get("slope", (0, 0)))
-            tile = tuple(tuple(tuple(int(v) for v in row) for row in rows) for rows in content["tile"])
+            groups = tuple(index(size) for size in content["groups"])
+            slope = tuple(index(step) for step in content.get("slope", (0, 0)))
+            tile = tuple(tuple(tuple(index(v) for v in row) for row in rows) for rows in content["tile"])
         except (TypeError, ValueError) as error:
             raise InputError(f"Layout '{name}' holds something that is not a whole number.") from error
         if len(slope) != 2:
@@ -177,9 +181,9 @@ def _blocks(layout: Layout, window: int) -> tuple[Block, ...]:
 
 def _even(channels: int, parts: int) -> tuple[int, ...]:
     if not 1 <= parts <= channels:
-        raise InputError(f"{channels} channels cannot be cut into {parts} groups.")
+        raise InputError(f"{channels} channels cannot be cut into {parts} groups: name 1 to {channels}.")
     bounds = [round(k * channels / parts) for k in range(parts + 1)]
-    return tuple(b - a for a, b in zip(bounds, bounds[1:], strict=False))
+    return tuple(b - a for a, b in itertools.pairwise(bounds))
 
 
 def _none(channels: int, window: int) -> Layout:

@@ -68,7 +68,9 @@ class CodecNetwork(nn.Module):
             y and z before rounding.
         """
         if x.shape[-2] % ALIGNMENT or x.shape[-1] % ALIGNMENT:
-            raise InputError(f"Image sides must be multiples of {ALIGNMENT}, not {tuple(x.shape[-2:])}: pad first.")
+            raise InputError(
+                f"Image sides must be multiples of {ALIGNMENT}, not {tuple(x.shape[-2:])}: pad first."
+            )
         y = self.g_a(x)
         z = self.h_a(y)
         y_hat = entropy.quantize(y, entropy.Y_LIMIT)

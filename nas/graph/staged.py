@@ -191,7 +191,9 @@ class StagedContext(nn.Module):
         scales, means = out.unflatten(-1, (state.height, state.width)).unbind()
         return scales, means
 
-    def by_stages(self, psi: Tensor, read: Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]) -> Tensor:
+    def by_stages(
+        self, psi: Tensor, read: Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]
+    ) -> Tensor:
         """Decode y stage by stage.
 
         Args:
@@ -259,8 +261,8 @@ def _places(
     layout: Layout, window: int, tile_rows: int, tile_columns: int, height: int, width: int
 ) -> Iterator[Work]:
     for number, block in enumerate(layout.blocks(window)):
-        rows = torch.arange(block.row, height, tile_rows)
-        columns = torch.arange(block.column, width, tile_columns)
+        rows = torch.arange(height)[block.row :: tile_rows]
+        columns = torch.arange(width)[block.column :: tile_columns]
         if len(rows) and len(columns):
             yield number, (rows[:, None] * width + columns).flatten()
 

@@ -40,8 +40,8 @@ class RunFront:
         name: what legends call the run.
         lmbda: weight of the distortion in the loss.
         metric: `mse` or `ms-ssim`.
-        front: the rows of front.csv; `test_bpp`, `test_psnr`, `test_rd_loss` are NaN or absent where nothing
-            was exported.
+        front: the rows of front.csv, each with an index of its own; `test_bpp`, `test_psnr`, `test_rd_loss`
+            are NaN or absent where nothing was exported.
         scored: every scored architecture, same columns; may be empty.
         baselines: architectures of uniform width, same columns; may be empty.
         targets: chosen budgets in kMAC per pixel, in the scope that is drawn.

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas.errors import InputError
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize
 from nas.graph.network import ALIGNMENT, Supernet
 from nas.images import Photo, fingerprint, pad, psnr, to_pixels, to_tensor
@@ -84,6 +85,10 @@ class Evaluator:
         self.supernet = supernet.to(device).eval()
         self.space = supernet.space
         self.photos = list(photos)
+        if metric == "ms-ssim" and any(min(photo.pixels.shape[:2]) <= 160 for photo in photos):
+            raise InputError(
+                "MS-SSIM needs photos of more than 160 pixels a side: take out the smaller ones."
+            )
         self.lmbda, self.metric = lmbda, metric
         self.device = torch.device(device)
         self.calibration = fingerprint(self.photos)

@@ -46,7 +46,7 @@ def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
     """
     keep = [False] * len(costs)
     best = np.inf
-    for place in np.lexsort((np.arange(len(costs)), losses, costs)):
+    for place in np.lexsort((np.arange(len(costs)), np.asarray(losses), np.asarray(costs))):
         if losses[place] < best:
             keep[place], best = True, losses[place]
     return keep
@@ -114,4 +114,6 @@ def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tupl
     ]
     keep.sort()
     ends = [cost for cost, _ in keep[1:]] + [reference[0]]
-    return float(sum((end - cost) * (reference[1] - loss) for (cost, loss), end in zip(keep, ends, strict=True)))
+    return float(
+        sum((end - cost) * (reference[1] - loss) for (cost, loss), end in zip(keep, ends, strict=True))
+    )

@@ -35,9 +35,7 @@ class Grouped:
     bpp: float
 
 
-def layout_rate(
-    evaluator: Evaluator, architecture: Architecture, *, side: int = 24, photos: int = 4
-) -> Rate:
+def layout_rate(evaluator: Evaluator, architecture: Architecture, *, side: int = 24, photos: int = 4) -> Rate:
     """The rate of y as a function of the layout alone, on fixed latents of one architecture.
 
     Args:
@@ -164,7 +162,8 @@ def _fine_orders(grouping: Grouping, starts: int, rng: random.Random) -> Iterato
 def write_layouts(path: Path, found: Sequence[Grouped], facts: dict[str, Any]) -> None:
     """The table of greedy layouts, with their rates and what they were found on."""
     entries = [
-        {"name": g.layout.name, "bpp": g.bpp, "stages": g.layout.stages(), **g.layout.to_dict()} for g in found
+        {"name": g.layout.name, "bpp": g.bpp, "stages": g.layout.stages(), **g.layout.to_dict()}
+        for g in found
     ]
     write_yaml(path, {**facts, "layouts": entries})
 

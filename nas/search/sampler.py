@@ -1,4 +1,4 @@
-"""An Optuna sampler for architectures: a prior from learned logits, evolution around the front, no repeats."""
+"""An Optuna sampler of architectures: learned logits as prior, evolution around the front, no repeats."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ class ArchitectureSampler(BaseSampler):
         """The architecture of a trial's parameters."""
         return self._space.at([int(params[name]) for name in self.distributions()])
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self.distributions()
 
     def sample_relative(
@@ -79,7 +77,7 @@ class ArchitectureSampler(BaseSampler):
                 chosen = found
                 break
         if chosen is None:
-            raise Exhausted
+            raise ExhaustedError
         return dict(zip(search_space, self._space.indexes(chosen), strict=True))
 
     def sample_independent(
@@ -116,8 +114,12 @@ class ArchitectureSampler(BaseSampler):
         place = min(int(rng.random() * BINS) * len(parents) // BINS, len(parents) - 1)
         indexes = list(self._space.indexes(parents[place]))
         if len(parents) > 1 and rng.random() < 0.3:
-            other = self._space.indexes(parents[min(max(0, place + rng.choice((-2, -1, 1, 2))), len(parents) - 1)])
-            indexes = [mine if rng.random() < 0.5 else theirs for mine, theirs in zip(indexes, other, strict=True)]
+            other = self._space.indexes(
+                parents[min(max(0, place + rng.choice((-2, -1, 1, 2))), len(parents) - 1)]
+            )
+            indexes = [
+                mine if rng.random() < 0.5 else theirs for mine, theirs in zip(indexes, other, strict=True)
+            ]
         open_slots = [k for k, count in enumerate(self._space.shape) if count > 1]
         steps = 1 + (rng.random() < 0.4) + int(3 * wild)
         for _ in range(steps if open_slots else 0):
@@ -137,7 +139,7 @@ class ArchitectureSampler(BaseSampler):
         return self._space.at([*indexes, self._rng.randrange(len(self._space.layouts))])
 
 
-class Exhausted(Exception):
+class ExhaustedError(Exception):
     """Nothing new to draw: the allowed architectures are (nearly) all known."""
 
 

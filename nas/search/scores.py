@@ -51,7 +51,7 @@ class Scores:
         writer = csv.writer(buffer, lineterminator="\n")
         if not self.path.exists():
             writer.writerow(COLUMNS)
-        elif not self.path.read_bytes()[-1:] == b"\n":  # a crash cut the last row short
+        elif self.path.read_bytes()[-1:] != b"\n":  # a crash cut the last row short
             buffer.write("\n")
         writer.writerow(row)
         with open(self.path, "a", encoding="utf-8") as file:  # one write per row: rows never mix

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 
+from nas import resources
 from nas.budget import Budget
 from nas.cost.macs import REFERENCE_PIXELS
 from nas.cost.reach import Reach, to_macs
 from nas.cost.table import CostTable
 from nas.device import choose
-from nas.errors import UnreachableBudget
-from nas import resources
+from nas.errors import UnreachableBudgetError
 from nas.files import write_atomically, write_yaml
 from nas.run import Run
 from nas.search import grouping
 from nas.search.evaluator import Evaluator
 from nas.search.front import hypervolume, keep_tested, on_any_front, score_table, write_front
 from nas.search.logits import LogitSettings, WidthLogits, learn_logits, read_logits, write_logits
-from nas.search.sampler import ArchitectureSampler, Exhausted, quiet_optuna
+from nas.search.sampler import ArchitectureSampler, ExhaustedError, quiet_optuna
 from nas.search.scores import Scores
 from nas.space import Architecture
 
@@ -84,7 +84,7 @@ class Sources:
     grouping: bool = True
     trials: bool = True
     grouping_starts: int = 2
-    logit_settings: LogitSettings = LogitSettings()
+    logit_settings: LogitSettings = field(default_factory=LogitSettings)
 
 
 class Searcher:
@@ -131,13 +131,13 @@ class Searcher:
         fit = [n for n in names if max_stages is None or self.space.layouts[n].stages() <= max_stages]
         if not fit:
             fewest = min(self.space.layouts[name].stages() for name in names)
-            raise UnreachableBudget(
+            raise UnreachableBudgetError(
                 f"No layout decodes in {max_stages} stages or fewer: the fewest here is {fewest}."
             )
         return fit
 
     def limits(self, budget: Budget) -> list[float]:
-        """A budget's targets in kMAC per pixel; UnreachableBudget where the space cannot meet one."""
+        """A budget's targets in kMAC per pixel; UnreachableBudgetError where the space cannot meet one."""
         span = self.ranges(budget.max_stages)[budget.scope]
         return budget.limits({"least": span.least, "most": span.most})
 
@@ -164,7 +164,7 @@ class Searcher:
             report: called with a stage's name, how much of it is done, of how much, and a note.
 
         Raises:
-            UnreachableBudget: before anything is scored.
+            UnreachableBudgetError: before anything is scored.
         """
         sources, budget = sources or Sources(), budget or Budget("whole range")
         self.limits(budget)
@@ -205,19 +205,17 @@ class Searcher:
         most = to_macs(limit)
         allowed = set(self._layouts(max_stages))
         if Reach(self.costs, scope, allowed).least > most:
-            raise UnreachableBudget(f"No architecture costs at most {limit:.4g} kMAC/px ({scope}).")
+            raise UnreachableBudgetError(f"No architecture costs at most {limit:.4g} kMAC/px ({scope}).")
         near = int(np.ceil(NEAR * most))
         began, rng = time.monotonic(), np.random.default_rng(0)
-        tried = 0
-        for candidate in self._near(near, most, scope, allowed, rng):
+        for tried, candidate in enumerate(self._near(near, most, scope, allowed, rng)):
             best = self._best(most, scope, allowed)
             if best is not None and self.costs.macs(best, scope) >= near:
                 break
             if time.monotonic() - began > FILL_SECONDS or tried == FILL_SCORES:
                 break
             self.scores.of(candidate)
-            tried += 1
-            report("near the target", tried, 0, f"{limit:.4g} kMAC/px")
+            report("near the target", tried + 1, 0, f"{limit:.4g} kMAC/px")
         best = self._best(most, scope, allowed)
         if best is None:
             best = Reach(self.costs, scope, allowed).draw(0, most, 1, rng)[0]
@@ -235,7 +233,7 @@ class Searcher:
     def _near(
         self, near: int, most: int, scope: str, layouts: set[str], rng: np.random.Generator
     ) -> Iterator[Architecture]:
-        """Unscored architectures within 2 % under a target, the likelier ones first; none if there is none."""
+        """Unscored architectures within 2 % under a target, the likelier ones first; maybe none."""
         anywhere = Reach(self.costs, scope, layouts)
         if anywhere.count(near, most) == 0:
             return
@@ -350,7 +348,7 @@ class Searcher:
         for done in range(trials):
             try:
                 trial = study.ask(sampler.distributions())
-            except Exhausted:
+            except ExhaustedError:
                 report("Optuna trials", trials, trials, "every allowed architecture is known")
                 break
             architecture = sampler.architecture(trial.params)

@@ -6,7 +6,6 @@ safetensors throughout: tensors by name, and the rest as JSON in the file's meta
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,21 +66,18 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def random_state(rng: random.Random) -> list[Any]:
-    version, internal, gauss = rng.getstate()
-    return [version, list(internal), gauss]
-
-
-def restore_random(rng: random.Random, state: list[Any]) -> None:
-    rng.setstate((state[0], tuple(state[1]), state[2]))
-
-
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
     """Load a module's state, or say in one sentence why it does not fit."""
+    check_fit(module, tensors, source=source)
+    expected = module.state_dict()
+    module.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()})
+
+
+def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
+    """InputError where tensors are not a module's state."""
     expected = module.state_dict()
     if set(expected) != set(tensors) or any(expected[k].shape != v.shape for k, v in tensors.items()):
         wrong = sorted(set(expected) ^ set(tensors)) or [
             name for name, value in tensors.items() if expected[name].shape != value.shape
         ]
         raise InputError(f"The weights in {source} are of another space (they differ in {wrong[0]}).")
-    module.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()})

@@ -30,7 +30,9 @@ def split_folder(directory: str | Path) -> dict[str, list[Path]]:
     root = Path(directory)
     photos = list_images(root)
     if len(photos) < 3:
-        raise InputError(f"{root} holds {len(photos)} photos: at least three are needed, to train and to test.")
+        raise InputError(
+            f"{root} holds {len(photos)} photos: at least three are needed, to train and to test."
+        )
     ranked = sorted(photos, key=lambda path: digest(path.relative_to(root).as_posix()))
     tenth = max(1, round(len(photos) / 10))
     parts = ranked[2 * tenth :], ranked[:tenth], ranked[tenth : 2 * tenth]
@@ -98,7 +100,9 @@ class Crops:
             part = image.crop((x, y, x + self.crop, y + self.crop))
         else:
             box = (left, top, left + side, top + side)
-            part = image.resize((self.crop, self.crop), Image.Resampling.BOX if factor > 1 else Image.Resampling.BICUBIC, box)
+            part = image.resize(
+                (self.crop, self.crop), Image.Resampling.BOX if factor > 1 else Image.Resampling.BICUBIC, box
+            )
         pixels = np.asarray(part)
         return pixels[:, ::-1] if self._rng.random() < 0.5 else pixels
 

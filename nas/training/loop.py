@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import random
@@ -39,7 +40,7 @@ class Progress:
     photos_per_second: float
 
 
-class NonFiniteLoss(NasError):
+class NonFiniteLossError(NasError):
     """A loss that is no number; the last checkpoint is kept."""
 
 
@@ -63,7 +64,7 @@ def train(
         report: called after every step.
 
     Raises:
-        NonFiniteLoss: names the step and the architectures.
+        NonFiniteLossError: names the step and the architectures.
         KeyboardInterrupt: after a checkpoint has been written.
     """
     settings, space = run.settings, run.trained_space
@@ -88,9 +89,10 @@ def train(
         return torch.rand(like.shape, generator=noise_rng, device=like.device, dtype=like.dtype) - 0.5
 
     began, window = time.monotonic(), _Mean(50)
-    step = first
+    step, done, drawn = first, first, state.generators()
     try:
         for step in range(first, settings.steps):
+            drawn = state.generators()
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate_at(step)
             integers = step >= settings.steps * (1 - settings.integer_phase)
@@ -107,12 +109,13 @@ def train(
             loss, bpp, distortion = totals.tolist()
             if not math.isfinite(loss):
                 names = ", ".join(sample.architecture.key for sample in samples)
-                raise NonFiniteLoss(
+                raise NonFiniteLossError(
                     f"The loss is not finite at step {step} with {names}. The last checkpoint is kept: lower "
                     "the rate of learning (--set learning_rate=...) and --resume, or start again."
                 )
             fabric.clip_gradients(module, wrapped, max_norm=settings.clip)
             wrapped.step()
+            done = step + 1
             window.add(loss, bpp, distortion)
             seconds = time.monotonic() - began
             rate = (step + 1 - first) * settings.batch / seconds
@@ -121,7 +124,8 @@ def train(
                 _append_metrics(run, step + 1, seconds, window.mean(), settings.rate_at(step))
                 state.write(step + 1)
     except KeyboardInterrupt:
-        state.write(step)  # the interrupted step is done again
+        # an unfinished step is done again, with the generators as it found them
+        state.write(done, state.generators() if done > step else drawn)
         raise
     checkpoint.Checkpoint(net.state_dict(), {"steps": settings.steps}).write(run.weights_path)
     return net.cpu().eval()
@@ -149,16 +153,21 @@ class _State:
         self.run, self.net, self.optimizer = run, net, optimizer
         self.crops, self.draws, self.noise_rng = crops, draws, noise_rng
 
-    def write(self, step: int) -> None:
-        """The state after `step` steps, and the weights on their own for searching."""
+    def generators(self) -> dict[str, Any]:
+        """The states of all that draws."""
+        return {
+            "noise": self.noise_rng.get_state(),
+            "crops": copy.deepcopy(self.crops.state()),
+            "draws": self.draws.getstate(),
+        }
+
+    def write(self, step: int, drawn: dict[str, Any] | None = None) -> None:
+        """The state after `step` steps, with the generators as they are or as they were at its end."""
+        drawn = drawn or self.generators()
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= checkpoint.optimizer_tensors(self.optimizer)
-        tensors["noise"] = self.noise_rng.get_state()
-        record = {
-            "step": step,
-            "crops": self.crops.state(),
-            "draws": checkpoint.random_state(self.draws),
-        }
+        tensors["noise"] = drawn["noise"]
+        record = {"step": step, "crops": drawn["crops"], "draws": drawn["draws"]}
         checkpoint.Checkpoint(tensors, record).write(self.run.checkpoint_path)
 
     def restore(self) -> int:
@@ -169,7 +178,8 @@ class _State:
         checkpoint.restore_optimizer(self.optimizer, found.tensors)
         self.noise_rng.set_state(found.tensors["noise"])
         self.crops.restore(found.record["crops"])
-        checkpoint.restore_random(self.draws, found.record["draws"])
+        version, internal, gauss = found.record["draws"]
+        self.draws.setstate((version, tuple(internal), gauss))
         return int(found.record["step"])
 
 
@@ -198,6 +208,14 @@ def _append_metrics(
 ) -> None:
     loss, bpp, distortion = means
     psnr = -10 * math.log10(max(distortion, 1e-12)) if run.settings.metric == "mse" else math.nan
-    row = (step, f"{seconds:.1f}", f"{loss:.5f}", f"{bpp:.5f}", f"{distortion:.7f}", f"{psnr:.3f}", f"{rate:.3g}")
+    row = (
+        step,
+        f"{seconds:.1f}",
+        f"{loss:.5f}",
+        f"{bpp:.5f}",
+        f"{distortion:.7f}",
+        f"{psnr:.3f}",
+        f"{rate:.3g}",
+    )
     with open(run.metrics_path, "a", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerow(row)

@@ -13,7 +13,7 @@ from nas.space import explain_validation
 class TrainingSettings(BaseModel):
     """Settings of `nas train`; each can be given as `--set NAME=VALUE`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     lmbda: float = Field(default=0.013, gt=0, description="weight of the distortion")
     metric: Literal["mse", "ms-ssim"] = "mse"
@@ -30,7 +30,7 @@ class TrainingSettings(BaseModel):
         default=0.2, ge=0, le=1, description="last share of the steps, with the rate on integers"
     )
     checkpoint_every: int = Field(default=1000, ge=1, description="steps between checkpoints")
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @classmethod
     def make(cls, values: dict[str, Any]) -> TrainingSettings:
@@ -68,7 +68,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             raise InputError(f"'{word}' is not NAME=VALUE: write --set steps=1000, say.")
         try:
             # YAML reads 1e-4 as text: numbers first
-            found[name] = float(value) if "e" in value.lower() and _is_number(value) else yaml.safe_load(value)
+            found[name] = (
+                float(value) if "e" in value.lower() and _is_number(value) else yaml.safe_load(value)
+            )
         except yaml.YAMLError as error:
             raise InputError(f"Cannot read the value in '{word}': write a number or a word.") from error
     return found

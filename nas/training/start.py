@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas.device import choose
 from nas.errors import InputError
 from nas.files import clear, refuse_existing, write_yaml
 from nas.graph.network import Supernet
@@ -17,7 +18,7 @@ from nas.images import bundled
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training import checkpoint
-from nas.training.data import split_folder, write_split
+from nas.training.data import Crops, load_photos, split_folder, write_split
 from nas.training.loop import Progress, train
 from nas.training.settings import TrainingSettings
 
@@ -61,7 +62,12 @@ def start_training(
         space = space.only(space.parse(request.arch))
     refuse_existing(request.out, force=request.force, what="run")
     split = _bundled_split() if request.data == BUNDLED else split_folder(request.data)
+    photos = bundled()["train"] if request.data == BUNDLED else load_photos(split["train"])
+    Crops(photos, crop=settings.crop, batch=settings.batch, seed=settings.seed)
+    choose(request.device)
     initial = None if request.init_from is None else initial_weights(request.init_from, space)
+    if initial is not None:
+        checkpoint.check_fit(Supernet(space), initial, source=str(request.init_from))
     if request.force:
         clear(request.out)
     run = Run.create(request.out, space, settings)
@@ -69,7 +75,7 @@ def start_training(
         write_yaml(run.config_path, {**run.config, "data": BUNDLED})
     write_split(run.split_path, split)
     run = Run.open(request.out)
-    train(run, run.photos("train"), device=request.device, initial=initial, report=report)
+    train(run, photos, device=request.device, initial=initial, report=report)
     return run
 
 
@@ -85,7 +91,7 @@ def resume_training(
 
 
 def initial_weights(source: Path, space: SearchSpace) -> dict[str, Tensor]:
-    """Weights for a space, from a run or a supernet.safetensors; sliced where the space is one of its points."""
+    """Weights for a space from a run or a supernet.safetensors; sliced where it is one point of the run's."""
     if source.is_dir():
         run = Run.open(source)
         if set(space.shape) == {1} and set(run.space.shape) != {1}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -63,7 +63,7 @@ def any_layout(space: SearchSpace, architecture: Architecture, rng: random.Rando
 
 def strategy(name: str, count: int) -> Strategy:
     """The strategy of a name: `uniform` or `sandwich`."""
-    known = {"uniform": Uniform, "sandwich": Sandwich}
+    known: dict[str, Callable[[int], Strategy]] = {"uniform": Uniform, "sandwich": Sandwich}
     if name not in known:
         raise InputError(f"There is no training strategy '{name}': {nearest(name, known)}")
     return known[name](count)

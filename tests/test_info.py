@@ -1,0 +1,175 @@
+"""What `nas info` tells of every kind of thing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import drawn
+import numpy as np
+import pytest
+from hypothesis import given
+
+from nas import resources
+from nas.errors import InputError
+from nas.graph.layout import Layout, layout_names, named_layout
+from nas.graph.network import Supernet
+from nas.info import describe, layout_info, visible_share
+from nas.run import Run
+from nas.space import SearchSpace
+
+NAMED = [name.replace("K", "4") for name in layout_names()]
+
+
+def text(thing: str) -> str:
+    return "\n".join(describe(thing).lines())
+
+
+@pytest.mark.parametrize("name", resources.shipped("search_spaces"))
+def test_spaces(name: str) -> None:
+    info, space = describe(name), SearchSpace.load(name)
+    assert info.kind == "space"
+    assert info.fields["architectures"] == space.size
+    assert list(info.fields["slots"]) == [slot.name for slot in space.slots]
+    assert describe(str(resources.find("search_spaces", name))) == info
+    json.dumps(info.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", resources.shipped("budgets"))
+def test_budgets(name: str) -> None:
+    info = describe(name)
+    assert info.kind == "budget"
+    assert info.fields["targets"] or info.fields["levels"]
+    assert describe(str(resources.find("budgets", name))) == info
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_layouts(name: str) -> None:
+    info, layout = describe(name), named_layout(name, 192)
+    assert info.kind == "layout"
+    assert info.fields["stages_768x512"] == layout.stages()
+    assert info.fields["tile"] == layout.table.tolist()
+    json.dumps(info.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("none", 0), ("checkerboard", 0.24), ("raster-2x2", 0.32), ("channelwise-4", 0.375), ("raster", 0.48)],
+)
+def test_the_share_of_a_dense_pass(name: str, share: float) -> None:
+    assert describe(name).fields["visible_share"] == pytest.approx(share)
+
+
+def test_what_a_stage_sees_is_drawn() -> None:
+    lines = text("raster-2x2")
+    assert "0 1\n2 3" in lines
+    assert "  . . . . .\n  # # # # #\n  . . o . .\n  # # # # #\n  . . . . .\n" in lines
+    assert "  # # # # #\n  # # # # #\n  # # o . .\n  . . . . .\n  . . . . ." in text("raster")
+    assert "everything of channels 0-127\n" in text("elic-10")
+
+
+@given(drawn.layouts(7))
+def test_any_layout_can_be_drawn(layout: Layout) -> None:
+    info = layout_info(layout, 3)
+    assert all(len(line) <= 120 for line in info.lines())
+    seen = 0
+    for block in layout.blocks(3):
+        mine = sum(layout.groups[group] for group in block.groups)
+        seen += mine * int(np.sum(block.visible[layout.group_of_channel]))
+    cells = layout.table[0].size
+    assert visible_share(layout, 3) == pytest.approx(seen / (cells * 9 * 49))
+
+
+def test_keys_of_a_shipped_space() -> None:
+    space = SearchSpace.load("joint-ar-tiny")
+    architecture = space.uniform(0.5, "raster")
+    info = describe(architecture.key)
+    assert info.kind == "architecture"
+    assert info.fields["space"] == "joint-ar-tiny"
+    widths = [width for edge in info.fields["widths"].values() for width in edge]
+    assert widths == list(space.layer_widths(architecture).values())
+    assert (info.fields["layout"], info.fields["stages"]) == ("raster", 141)
+
+
+def test_keys_of_other_spaces() -> None:
+    info = describe("g_a=3-5+decoder=4+layout=greedy-4")
+    assert info.fields["widths"] == {"g_a": [3, 5], "decoder": [4]}
+    assert info.fields["layout"] == "greedy-4"
+
+
+def test_codecs_and_their_files(supernet: Supernet, chelsea: np.ndarray, tmp_path: Path) -> None:
+    from nas.codec.bitstream import compress_image
+    from nas.codec.codec import Codec
+    from nas.codec.folder import save_codec
+
+    architecture = supernet.space.uniform(0.5, "checkerboard")
+    codec = Codec(supernet.extract(architecture), architecture)
+    save_codec(codec, tmp_path / "codec", {"lmbda": 0.01, "metric": "mse"})
+    info = describe(str(tmp_path / "codec"))
+    assert info.kind == "codec"
+    assert info.fields["fingerprint"] == codec.fingerprint
+    assert info.fields["widths"]["g_a"] == [16, 16, 16]
+    assert describe(str(tmp_path / "codec" / "codec.yaml")) == info
+
+    file = tmp_path / "photo.nic"
+    file.write_bytes(compress_image(codec, chelsea).to_bytes())
+    nic = describe(str(file))
+    assert nic.kind == "nic"
+    assert (nic.fields["height"], nic.fields["width"]) == chelsea.shape[:2]
+    assert nic.fields["fingerprint"] == codec.fingerprint
+    assert nic.fields["entropy_path"] == codec.path_identity
+    assert nic.fields["bpp"] == 8 * file.stat().st_size / (chelsea.shape[0] * chelsea.shape[1])
+    assert nic.fields["header_bytes"] == 20
+    assert nic.fields["largest_y"] > 0
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError, match="truncated or altered"):
+        describe(str(file))
+
+
+def test_runs(small_space: SearchSpace, tmp_path: Path) -> None:
+    from nas.training.settings import TrainingSettings
+
+    run = Run.create(tmp_path / "run", small_space, TrainingSettings(seed=3, steps=7))
+    run.search_path.mkdir()
+    (run.search_path / "scores.csv").write_text("key,bpp\na,1\nb,2\n")
+    info = describe(str(run.path))
+    assert info.kind == "run"
+    assert info.fields["architectures"] == small_space.size
+    assert (info.fields["scored"], info.fields["front"], info.fields["steps"]) == (2, 0, 7)
+    assert info.fields["state"].startswith("not trained yet")
+    assert describe(str(run.config_path)) == info
+    json.dumps(info.to_json())
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        ("join-ar", "did you mean joint-ar"),
+        ("rasta", "did you mean raster"),
+        ("three-level", "did you mean three-levels"),
+        ("channelwise-9999", "cannot be cut"),
+        ("greedy-4", "made by a run"),
+        ("nowhere/codec.yaml", "no file or folder"),
+        ("photo.nic", "no file or folder"),
+        ("g_a=wide+layout=none", "no part of a key"),
+        ("a=1+=2", "no architecture's key"),
+        (str(Path(__file__).parent), "neither a run"),
+        (__file__, "none of ours"),
+    ],
+)
+def test_unknown_things(thing: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        describe(thing)
+
+
+def test_most_of_it_needs_no_torch() -> None:
+    key = SearchSpace.load("joint-ar-tiny").widest().key
+    program = (
+        "import sys; from nas.info import describe\n"
+        f"for thing in ('raster', 'joint-ar', 'three-levels', {key!r}): describe(thing).lines()\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0

@@ -1,0 +1,496 @@
+"""Training: resumed = uninterrupted, settings, the split, crops, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from nas.errors import InputError
+from nas.graph.network import Supernet
+from nas.images import Photo
+from nas.run import Run
+from nas.space import SearchSpace
+from nas.training.checkpoint import Checkpoint, load_weights, random_state, restore_random
+from nas.training.data import SPLITS, Crops, load_photos, read_split, split_folder, write_split
+from nas.training.loop import NonFiniteLossError
+from nas.training.losses import rd_loss
+from nas.training.settings import TrainingSettings, parse_assignments
+from nas.training.start import TrainingRequest, initial_weights, resume_training, start_training
+from nas.training.strategies import any_layout, strategy
+
+SETTINGS = {
+    **{"steps": 6, "crop": 64, "batch": 2, "architectures": 3, "strategy": "sandwich", "seed": 5},
+    **{"checkpoint_every": 3, "warmup": 2, "integer_phase": 0.34, "learning_rate": 1e-3},
+}
+TINY = SearchSpace.load("joint-ar-tiny")
+
+
+@pytest.fixture(scope="module")
+def request_for(photo_folder):
+    def make(out: Path, **changes) -> TrainingRequest:
+        request = TrainingRequest("joint-ar-tiny", str(photo_folder), out, settings=SETTINGS, device="cpu")
+        return replace(request, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trained(request_for, tmp_path_factory) -> Run:
+    """Six steps, uninterrupted."""
+    return start_training(request_for(tmp_path_factory.mktemp("runs") / "run"))
+
+
+class StoppedError(Exception):
+    """What ends a training from outside."""
+
+
+def stop_after(step: int, error: type[BaseException]):
+    def report(progress) -> None:
+        if progress.step == step:
+            raise error
+
+    return report
+
+
+# Runs
+
+
+def test_a_run_holds_what_it_promises(trained):
+    names = {str(path.relative_to(trained.path)) for path in trained.path.rglob("*") if path.is_file()}
+    assert names == {
+        "config.yaml",
+        "split.csv",
+        "metrics.csv",
+        "supernet.safetensors",
+        str(Path("checkpoint") / "last.safetensors"),
+    }
+    with open(trained.metrics_path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["3", "6"]
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+    again = Run.open(trained.path)
+    assert again.space.to_dict() == TINY.to_dict()
+    assert again.settings == TrainingSettings.make(SETTINGS)
+    assert again.supernet().state_dict().keys() == trained.supernet().state_dict().keys()
+    assert len(again.photos("train")) == 3
+
+
+def test_no_file_of_a_run_is_a_pickle(trained):
+    for path in trained.path.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not data.startswith((b"\x80", b"PK")), path
+            assert path.suffix in {".yaml", ".csv", ".safetensors"}
+
+
+def test_training_changes_the_weights(trained):
+    with torch.random.fork_rng():
+        torch.manual_seed(SETTINGS["seed"])
+        first = Supernet(TINY).state_dict()
+    after = trained.supernet().state_dict()
+    ends = ("weight", "bias", "gamma")
+    learned = [name for name in first if name.startswith(("g_", "h_a")) and name.endswith(ends)]
+    assert len(learned) > 15
+    assert not any(torch.equal(first[name], after[name]) for name in learned)
+
+
+def test_the_same_seed_gives_the_same_run(trained, request_for, tmp_path):
+    again = start_training(request_for(tmp_path / "again"))
+    assert again.weights_path.read_bytes() == trained.weights_path.read_bytes()
+    other = start_training(request_for(tmp_path / "other", settings={**SETTINGS, "seed": 6, "steps": 1}))
+    assert other.weights_path.read_bytes() != trained.weights_path.read_bytes()
+
+
+def test_resumed_is_uninterrupted(trained, request_for, tmp_path):
+    """Killed two steps after the checkpoint of step 3: the same bytes in the end."""
+    out = tmp_path / "run"
+    with pytest.raises(StoppedError):
+        start_training(request_for(out), stop_after(5, StoppedError))
+    assert not (out / "supernet.safetensors").exists()
+    assert Checkpoint.read(out / "checkpoint" / "last.safetensors").record["step"] == 3
+    steps = []
+    run = resume_training(out, device="cpu", report=lambda progress: steps.append(progress.step))
+    assert steps == [4, 5, 6]
+    assert run.weights_path.read_bytes() == trained.weights_path.read_bytes()
+    assert run.checkpoint_path.read_bytes() == trained.checkpoint_path.read_bytes()
+    with open(run.metrics_path, newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["3", "6"]
+
+
+def test_a_finished_run_stays_as_it_is(trained):
+    before = trained.weights_path.read_bytes()
+    steps = []
+    resume_training(trained.path, device="cpu", report=lambda progress: steps.append(progress.step))
+    assert steps == []
+    assert trained.weights_path.read_bytes() == before
+
+
+def test_one_architecture_trains_alone(request_for, tmp_path):
+    key = TINY.uniform(0.5, "checkerboard").key
+    request = request_for(tmp_path / "alone", arch=key, settings={**SETTINGS, "steps": 2})
+    run = start_training(request)
+    assert run.space.size == 1
+    assert run.space.widest().key == key
+    net = run.supernet()
+    assert {width.full for name, width in net.widths.items() if name.startswith("g_a")} == {16}
+    with pytest.raises(InputError, match="g_a"):
+        start_training(request_for(tmp_path / "wrong", arch=key.replace("g_a=16", "g_a=17")))
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_loss_that_is_no_number_is_named(trained, request_for, tmp_path):
+    found = Checkpoint.read(trained.weights_path)
+    found.tensors["g_a.0.bias"][0] = math.nan
+    found.write(tmp_path / "broken.safetensors")
+    request = request_for(tmp_path / "run", init_from=tmp_path / "broken.safetensors")
+    with pytest.raises(NonFiniteLossError, match=r"at step 0 with .*g_a=.*--resume") as caught:
+        start_training(request)
+    assert TINY.widest().key.rpartition("+")[0] in str(caught.value)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(request_for, tmp_path):
+    settings = {**SETTINGS, "learning_rate": 1e18, "warmup": 0, "checkpoint_every": 1, "clip": 1e9}
+    with pytest.raises(NonFiniteLossError, match=r"at step [1-5]"):
+        start_training(request_for(tmp_path / "run", settings=settings))
+    kept = Checkpoint.read(tmp_path / "run" / "checkpoint" / "last.safetensors")
+    assert 1 <= kept.record["step"] <= 5
+    assert all(value.isfinite().all() for value in kept.tensors.values() if value.is_floating_point())
+
+
+def test_nothing_is_replaced_unasked(trained, request_for):
+    before = trained.weights_path.read_bytes()
+    with pytest.raises(InputError, match=r"already exists.*--force"):
+        start_training(request_for(trained.path))
+    assert trained.weights_path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"space": "joint-at"},
+        {"data": "no-such-folder"},
+        {"arch": "none"},
+        {"settings": {"step": 3}},
+        {"init_from": Path("absent.safetensors")},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_request_that_cannot_be_met_writes_nothing(request_for, tmp_path, changes):
+    out = tmp_path / "run"
+    with pytest.raises(InputError):
+        start_training(request_for(out, **changes))
+    assert not out.exists()
+
+
+def test_there_must_be_something_to_resume(trained, tmp_path):
+    with pytest.raises(InputError, match="is not a run"):
+        resume_training(tmp_path)
+    (tmp_path / "config.yaml").write_bytes(trained.config_path.read_bytes())
+    with pytest.raises(InputError, match="no checkpoint"):
+        resume_training(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
+    data = trained.checkpoint_path.read_bytes()
+    path = tmp_path / "last.safetensors"
+    for bad in (b"", data[:100], data[:-1], b"\x80" + data[1:], b"PK" + data):
+        path.write_bytes(bad)
+        with pytest.raises(InputError, match="damaged"):
+            Checkpoint.read(path)
+    with pytest.raises(InputError, match="no checkpoint"):
+        Checkpoint.read(tmp_path / "absent")
+
+
+# Starting from other weights
+
+
+def test_training_starts_from_given_weights(trained, request_for, tmp_path):
+    settings = {**SETTINGS, "steps": 1, "learning_rate": 1e-12}
+    for number, source in enumerate((trained.path, trained.weights_path)):
+        run = start_training(request_for(tmp_path / str(number), settings=settings, init_from=source))
+        expected = trained.supernet().state_dict()
+        for name, value in run.supernet().state_dict().items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_weights_of_another_space_are_refused(trained, make_supernet, small_space, tmp_path):
+    with pytest.raises(InputError, match="another space"):
+        load_weights(make_supernet(small_space), initial_weights(trained.path, small_space), source="a run")
+    other = make_supernet(TINY).state_dict()
+    del other["g_a.0.bias"]
+    with pytest.raises(InputError, match=r"a run .*g_a\.0\.bias"):
+        load_weights(make_supernet(TINY), other, source="a run")
+
+
+def test_one_architecture_starts_from_its_slice(trained):
+    architecture = TINY.uniform(0.5, "raster")
+    alone = TINY.only(architecture)
+    net = Supernet(alone)
+    load_weights(net, initial_weights(trained.path, alone), source="a run")
+    supernet = trained.supernet()
+    layout = supernet.activate(architecture)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        found, expected = net.eval()(x, layout), supernet(x, layout)
+    torch.testing.assert_close(found["y"], expected["y"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["likelihoods"]["y"], expected["likelihoods"]["y"], rtol=1e-3, atol=1e-5)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"step": 3}, "no setting 'step': did you mean steps"),
+        ({"zzz": 3}, "no setting 'zzz': choose one of: lmbda"),
+        ({"steps": 0}, "`steps`.*greater than or equal to 1.*0"),
+        ({"steps": "many"}, "`steps`.*'many'"),
+        ({"steps": 1.5}, "`steps`.*1.5"),
+        ({"steps": None}, "`steps`"),
+        ({"crop": 100}, "`crop`.*multiple of 64.*100"),
+        ({"crop": 0}, "`crop`"),
+        ({"lmbda": 0}, "`lmbda`.*greater than 0"),
+        ({"lmbda": math.nan}, "`lmbda`"),
+        ({"metric": "psnr"}, "`metric`.*'mse' or 'ms-ssim'.*'psnr'"),
+        ({"strategy": "greedy"}, "'uniform' or 'sandwich'"),
+        ({"final_rate": 1.1}, "`final_rate`.*1"),
+        ({"integer_phase": -0.1}, "greater than or equal to 0"),
+        ({"metric": "ms-ssim", "crop": 128}, "MS-SSIM needs crops of more than 160"),
+    ],
+)
+def test_wrong_settings_are_named(values, message):
+    with pytest.raises(InputError, match=message):
+        TrainingSettings.make(values)
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (["steps=10"], {"steps": 10}),
+        (["learning_rate=1e-4", "metric=ms-ssim"], {"learning_rate": 1e-4, "metric": "ms-ssim"}),
+        (["lmbda=0.0035"], {"lmbda": 0.0035}),
+        (["a=b=c"], {"a": "b=c"}),
+        (["steps=1e3"], {"steps": 1000.0}),
+        ([], {}),
+    ],
+)
+def test_assignments_are_read(words, values):
+    assert parse_assignments(words) == values
+
+
+@pytest.mark.parametrize("word", ["steps", "=3", "", "steps=[", "steps: 3"])
+def test_what_is_no_assignment(word):
+    with pytest.raises(InputError, match=r"NAME=VALUE|Cannot read"):
+        parse_assignments([word])
+
+
+@given(st.integers(1, 500), st.integers(0, 600), st.floats(0.01, 1))
+def test_the_rate_of_learning(steps, warmup, final):
+    settings = TrainingSettings.make(
+        {"steps": steps, "warmup": warmup, "final_rate": final, "learning_rate": 0.5}
+    )
+    rates = [settings.rate_at(step) for step in range(steps + 1)]
+    assert all(0 < rate <= 0.5 + 1e-12 for rate in rates)
+    assert rates[:warmup] == sorted(rates[:warmup])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+    if steps > warmup:
+        assert max(rates) == pytest.approx(0.5)
+        assert rates[-1] == pytest.approx(0.5 * final)
+
+
+@given(st.floats(0, 10), st.floats(0, 1), st.floats(0.001, 1))
+def test_the_loss_is_compressais(bpp, error, lmbda):
+    assert rd_loss(bpp, error, lmbda) == pytest.approx(lmbda * 255**2 * error + bpp)
+    assert rd_loss(bpp, error, lmbda, "ms-ssim") == pytest.approx(lmbda * error + bpp)
+
+
+# The split
+
+
+@pytest.mark.parametrize("count", [3, 4, 10, 25, 100])
+def test_the_split_is_80_10_10(tmp_path, count):
+    for number in range(count):
+        (tmp_path / f"{number}.png").touch()
+    split = split_folder(tmp_path)
+    assert tuple(split) == SPLITS
+    every = [path for part in split.values() for path in part]
+    assert sorted(every) == sorted(tmp_path.glob("*.png"))
+    tenth = max(1, round(count / 10))
+    assert [len(split[name]) for name in SPLITS] == [count - 2 * tenth, tenth, tenth]
+    assert split_folder(tmp_path) == split
+    write_split(tmp_path / "split.csv", split)
+    assert read_split(tmp_path / "split.csv") == split
+
+
+def test_the_split_follows_names_not_places(tmp_path):
+    for root in ("here", "there"):
+        for number in range(12):
+            path = tmp_path / root / str(number % 2) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    here, there = (
+        {name: [p.name for p in part] for name, part in split_folder(tmp_path / root).items()}
+        for root in ("here", "there")
+    )
+    assert here == there
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_three_photos_are_needed(tmp_path, count):
+    for number in range(count):
+        (tmp_path / f"{number}.png").touch()
+    with pytest.raises(InputError, match=f"holds {count} photos: at least three"):
+        split_folder(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "a,b\n1,2\n"])
+def test_a_missing_or_foreign_split_is_refused(tmp_path, content):
+    if content:
+        (tmp_path / "split.csv").write_text(content)
+    with pytest.raises(InputError, match=r"split\.csv"):
+        read_split(tmp_path / "split.csv")
+
+
+# Crops
+
+
+@pytest.fixture(scope="module")
+def photos(chelsea, photo_folder) -> list[Photo]:
+    return [*load_photos(sorted(photo_folder.glob("*.png"))), Photo("chelsea", chelsea)]
+
+
+def test_crops_are_batches_in_range(photos):
+    for crop, batch in ((64, 3), (128, 2)):
+        x = Crops(photos, crop=crop, batch=batch, seed=0).next()
+        assert x.shape == (batch, 3, crop, crop)
+        assert x.dtype == torch.float32
+        assert 0 <= x.min() < x.max() <= 1
+
+
+def test_crops_depend_on_the_seed_alone(photos):
+    one, same, other = (Crops(photos, crop=64, batch=2, seed=seed) for seed in (1, 1, 2))
+    torch.manual_seed(0)  # nor on the global generator
+    first = [one.next() for _ in range(4)]
+    assert all(torch.equal(x, same.next()) for x in first)
+    assert not torch.equal(first[0], other.next())
+    restored = Crops(photos, crop=64, batch=2, seed=9)
+    one = Crops(photos, crop=64, batch=2, seed=1)
+    one.next()
+    restored.restore(one.state())
+    assert all(torch.equal(x, restored.next()) for x in first[1:])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 300), (63, 64), (64, 64), (65, 67), (300, 5)])
+@pytest.mark.parametrize("crop", [64, 192])
+def test_photos_of_any_size_are_cropped(size, crop):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    crops = Crops([Photo("noise", pixels)], crop=crop, batch=4, seed=0)
+    for _ in range(10):
+        x = crops.next()
+        assert x.shape == (4, 3, crop, crop)
+        assert 0 <= x.min() <= x.max() <= 1
+
+
+def test_a_constant_photo_gives_constant_crops():
+    photo = Photo("grey", np.full((150, 170, 3), 77, np.uint8))
+    crops = Crops([photo], crop=64, batch=8, seed=3)
+    for _ in range(5):
+        assert torch.equal(crops.next(), torch.full((8, 3, 64, 64), 77 / 255))
+
+
+def test_crops_come_from_everywhere_and_are_flipped():
+    """A ramp tells where a crop came from: its mean, and its direction."""
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (64, 256, 3))
+    crops = Crops([Photo("ramp", np.ascontiguousarray(ramp))], crop=64, batch=200, seed=0).next()
+    means = crops.mean((1, 2, 3)) * 255
+    assert means.min() < 50
+    assert means.max() > 205
+    flipped = (crops[:, 0, 0, 0] > crops[:, 0, 0, -1]).float().mean()
+    assert 0.35 < flipped < 0.65
+
+
+def test_photos_are_drawn_in_proportion_to_their_size():
+    photos = [Photo(str(v), np.full((size, 64, 3), v, np.uint8)) for v, size in ((0, 64), (255, 192))]
+    x = Crops(photos, crop=64, batch=400, seed=0).next()
+    assert 0.68 < float(x[:, 0, 0, 0].mean()) < 0.82
+
+
+@pytest.mark.parametrize("crop", [0, 63, 100, -64])
+def test_crops_are_multiples_of_64(photos, crop):
+    with pytest.raises(InputError, match="multiple of 64"):
+        Crops(photos, crop=crop, batch=1, seed=0)
+
+
+# What is trained in a step
+
+
+@pytest.mark.parametrize("name", ["uniform", "sandwich"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_strategies_draw_what_they_say(name, count):
+    drawn = [list(strategy(name, count).draw(TINY, random.Random(3))) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) == count
+    widths = [sample.architecture.widths for sample in drawn[0]]
+    if name == "sandwich":
+        assert widths[:2] == [TINY.widest().widths, TINY.narrowest().widths][:count]
+    for sample in drawn[0]:
+        assert TINY.indexes(sample.architecture)
+        assert sample.layout.channels == TINY.y_channels
+
+
+def test_every_width_and_layout_is_trained():
+    rng = random.Random(0)
+    samples = [sample for _ in range(150) for sample in strategy("sandwich", 4).draw(TINY, rng)]
+    for slot, *counts in zip(TINY.slots, *(TINY.indexes(s.architecture) for s in samples), strict=False):
+        assert set(counts) == set(range(len(slot.candidates)))
+    named = Counter(s.layout.name for s in samples)
+    assert set(named) >= set(TINY.layouts)
+    assert len({s.layout for s in samples}) > 50
+    alone = TINY.only(TINY.widest())
+    assert {any_layout(alone, alone.widest(), rng) for _ in range(20)} == {alone.layout(alone.widest())}
+
+
+def test_an_unknown_strategy_is_named():
+    with pytest.raises(InputError, match="did you mean sandwich"):
+        strategy("sandwitch", 2)
+
+
+# Checkpoints
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 50))
+def test_a_generator_goes_on_where_it_was(seed, used):
+    rng, again = random.Random(seed), random.Random()
+    for _ in range(used):
+        rng.gauss(0, 1)
+    restore_random(again, random_state(rng))
+    assert [again.random() for _ in range(5)] == [rng.random() for _ in range(5)]
+
+
+def test_a_checkpoint_survives_its_file(tmp_path):
+    tensors = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(3), "c": torch.zeros(0, 4)}
+    record = {"step": 3, "big": 2**80, "list": [1, None, "é\n"]}
+    Checkpoint(tensors, record).write(tmp_path / "x" / "c.safetensors")
+    found = Checkpoint.read(tmp_path / "x" / "c.safetensors")
+    assert found.record == record
+    assert all(torch.equal(found.tensors[name], value) for name, value in tensors.items())
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["c.safetensors"]
+
+
+def test_a_broken_photo_is_named(tmp_path, chelsea):
+    Image.fromarray(chelsea).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:500])
+    with pytest.raises(InputError, match=r"bad\.png"):
+        load_photos([tmp_path / "good.png", tmp_path / "bad.png"])
