@@ -245,7 +245,7 @@ def test_a_codec_estimates_as_the_supernet_does(supernet, codecs, chelsea, layou
     codec = codecs[layout]
     x = to_tensor(chelsea[:128, :64])
     with torch.no_grad():
-        expected = supernet(x, supernet.activate(codec.architecture))
+        expected = supernet(x, supernet.activate(codec.architecture), coded=True)
         found = codec(x)
     assert set(found) == {"x_hat", "likelihoods"}
     assert set(found["likelihoods"]) == {"y", "z"}

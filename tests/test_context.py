@@ -144,3 +144,8 @@ def test_a_batch_is_its_images():
         for k in range(3):
             alone = torch.stack(staged.one_pass(psi[k : k + 1], y_hat[k : k + 1]))
             torch.testing.assert_close(alone, together[:, k : k + 1], rtol=1e-12, atol=1e-12)
+
+
+def test_tiles_larger_than_the_latent():
+    layout = Layout((CHANNELS,), (0, 0), (tuple((k,) for k in range(8)),), "tall")
+    assert_three_ways_agree(make_context(), layout, *latents(1, 4, 4))

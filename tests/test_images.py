@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -215,3 +216,19 @@ def test_bundled_photos_are_in_one_part_each():
     names = [photo.name for part in parts.values() for photo in part]
     assert len(set(names)) == len(names) >= 3
     assert all(photo.pixels.ndim == 3 and photo.size > 10_000 for part in parts.values() for photo in part)
+
+
+def test_dark_16_bit_pictures_stay_dark(tmp_path):
+    Image.fromarray(np.full((4, 4), 200, np.uint16)).save(tmp_path / "dark.png")
+    assert (read_image(tmp_path / "dark.png") == 1).all()
+
+
+def test_damaged_avif_files_are_refused(tmp_path, chelsea):
+    write_image(tmp_path / "a.avif", chelsea)
+    data = bytearray((tmp_path / "a.avif").read_bytes())
+    for place in range(4, len(data), 3):
+        bad = bytearray(data)
+        bad[place] ^= 0xFF
+        (tmp_path / "a.avif").write_bytes(bad)
+        with contextlib.suppress(InputError):
+            read_image(tmp_path / "a.avif")

@@ -305,3 +305,26 @@ assert not heavy, heavy
 """
     root = Path(resources.__file__).parent.parent
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=root, timeout=60)
+
+
+def test_slots_in_any_order_have_keys_that_parse():
+    content = copy.deepcopy(SMALL)
+    widths = {"g_a.1": 2, "h_a": 2, "g_a.2": 3, "g_a.3": 3, "h_s": 3, "g_s": 3, "entropy_parameters": 4}
+    content["widths"] = widths
+    space = SearchSpace.from_dict(content, name="mixed")
+    assert space.parse(space.widest().key) == space.widest()
+
+
+@given(any_point)
+def test_only_canonical_keys_parse(drawn):
+    space, architecture = drawn
+    with pytest.raises(InputError, match="key"):
+        space.parse(f"{architecture.key}+{architecture.key.split('+')[0]}")
+
+
+@pytest.mark.parametrize(
+    "layout", [{"groups": [6.7], "tile": [[[0]]]}, {"groups": [6], "tile": [[[0, 0.6]]]}]
+)
+def test_fractions_are_no_stages(layout):
+    with pytest.raises(InputError, match="whole number"):
+        SearchSpace.from_dict(changed("layouts", [layout]), name="small")

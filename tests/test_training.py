@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,7 +23,7 @@ from nas.graph.network import Supernet
 from nas.images import Photo
 from nas.run import Run
 from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights, random_state, restore_random
+from nas.training.checkpoint import Checkpoint, load_weights
 from nas.training.data import SPLITS, Crops, load_photos, read_split, split_folder, write_split
 from nas.training.loop import NonFiniteLossError
 from nas.training.losses import rd_loss
@@ -470,15 +472,6 @@ def test_an_unknown_strategy_is_named():
 # Checkpoints
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 50))
-def test_a_generator_goes_on_where_it_was(seed, used):
-    rng, again = random.Random(seed), random.Random()
-    for _ in range(used):
-        rng.gauss(0, 1)
-    restore_random(again, random_state(rng))
-    assert [again.random() for _ in range(5)] == [rng.random() for _ in range(5)]
-
-
 def test_a_checkpoint_survives_its_file(tmp_path):
     tensors = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(3), "c": torch.zeros(0, 4)}
     record = {"step": 3, "big": 2**80, "list": [1, None, "é\n"]}
@@ -494,3 +487,27 @@ def test_a_broken_photo_is_named(tmp_path, chelsea):
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:500])
     with pytest.raises(InputError, match=r"bad\.png"):
         load_photos([tmp_path / "good.png", tmp_path / "bad.png"])
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_interrupting_loses_nothing(trained, request_for, tmp_path, step):
+    """Interrupted by hand, a run goes on where it was: the same bytes in the end."""
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        start_training(request_for(out), stop_after(step, KeyboardInterrupt))
+    run = resume_training(out, device="cpu")
+    assert run.weights_path.read_bytes() == trained.weights_path.read_bytes()
+
+
+def test_weights_of_another_space_leave_nothing_behind(trained, request_for, tmp_path):
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    request = request_for(tmp_path / "run", space=str(tmp_path / "small.yaml"), init_from=trained.path)
+    with pytest.raises(InputError, match="another space"):
+        start_training(request)
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_settings_name_their_field():
+    for values in ({"strategy": "greedy"}, {"integer_phase": -0.1}):
+        with pytest.raises(InputError, match=f"`{next(iter(values))}`"):
+            TrainingSettings.make(values)

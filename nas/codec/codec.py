@@ -21,6 +21,7 @@ from nas.graph.entropy import (
     SCALE_MIN,
     Y_LIMIT,
     Z_LIMIT,
+    Z_PRECISION,
     quantize,
     snap,
 )
@@ -28,8 +29,6 @@ from nas.graph.layout import Layout
 from nas.graph.network import ALIGNMENT, CodecNetwork
 from nas.graph.staged import Parameters, StagedContext, Work, steps
 from nas.space import Architecture
-
-Z_PRECISION = 1 << 22  # what the frequencies of one channel of z add up to, about
 
 
 class Codec(nn.Module):
@@ -86,7 +85,7 @@ class Codec(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """`{"x_hat", "likelihoods": {"y", "z"}}` for images [B, 3, H, W] in [0, 1], sides multiples of 64."""
-        output = self.network(x, self.layout)
+        output = self.network(x, self.layout, coded=True)
         return {"x_hat": output["x_hat"], "likelihoods": output["likelihoods"]}
 
     @torch.no_grad()

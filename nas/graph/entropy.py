@@ -23,6 +23,11 @@ Z_LIMIT = 127
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
 MEAN_STEPS = 64
 
+# The coder works with 24 bits and gives every symbol of its alphabet at least one unit; frequencies of z
+# are integers that add up to about 2^22, each at least 1.
+CODER_UNIT = 2.0**-24
+Z_PRECISION = 1 << 22
+
 _LOG_STEP = (math.log(SCALE_MAX) - math.log(SCALE_MIN)) / (SCALE_LEVELS - 1)
 
 
@@ -57,6 +62,16 @@ class FactorizedPrior(EntropyBottleneck):
         found, _, _ = self._likelihood(by_channel.reshape(len(by_channel), 1, -1))
         return self.likelihood_lower_bound(found).reshape(by_channel.shape).transpose(0, 1)
 
+    def coded_likelihood(self, values: Tensor) -> Tensor:
+        """The probability with which integers are really coded: within each image's own range."""
+        reach = coded_range(values) + 0.5
+        ends = torch.stack([-reach, reach], -1).expand(self.channels, -1, -1).flatten(1)[:, None]
+        low, high = (
+            self._logits_cumulative(ends, stop_gradient=False).sigmoid().unflatten(-1, (-1, 2)).unbind(-1)
+        )
+        inside = (high - low)[:, 0].transpose(0, 1)[..., None, None].clamp_min(1 / Z_PRECISION)
+        return ((self.likelihood(values) / inside).clamp_min(1 / Z_PRECISION) + CODER_UNIT).clamp_max(1)
+
 
 class ConditionalGaussian(GaussianConditional):
     """CompressAI's conditional Gaussian, asked for the likelihood of given values."""
@@ -67,6 +82,20 @@ class ConditionalGaussian(GaussianConditional):
     def likelihood(self, values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
         """The probability of the unit bin around each value; all of one shape."""
         return cast(Tensor, self.likelihood_lower_bound(self._likelihood(values, scales, means)))
+
+    def coded_likelihood(self, values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+        """The probability with which integers are really coded: within each image's own range."""
+        reach = coded_range(values)[:, None, None, None] + 0.5
+        bounded = self.lower_bound_scale(scales)
+        high = self._standardized_cumulative((reach - means) / bounded)
+        low = self._standardized_cumulative((-reach - means) / bounded)
+        inside = (high - low).clamp_min(CODER_UNIT)
+        return (self.likelihood(values, scales, means) / inside + CODER_UNIT).clamp_max(1)
+
+
+def coded_range(values: Tensor) -> Tensor:
+    """The largest magnitude in each image, at least 1, shape [B]: the coder's alphabet, in the stream."""
+    return values.detach().abs().flatten(1).amax(1).clamp_min(1)
 
 
 def snap(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,12 @@ class CodecNetwork(nn.Module):
         self.gaussian = entropy.ConditionalGaussian()
 
     def forward(
-        self, x: Tensor, layout: Layout, noise: Callable[[Tensor], Tensor] | None = None
+        self,
+        x: Tensor,
+        layout: Layout,
+        noise: Callable[[Tensor], Tensor] | None = None,
+        *,
+        coded: bool = False,
     ) -> dict[str, Any]:
         """Code a batch without a bitstream.
 
@@ -62,6 +67,7 @@ class CodecNetwork(nn.Module):
             x: images in [0, 1], [B, 3, H, W], sides multiples of 64.
             layout: the order in which y is decoded.
             noise: what to add to y and z for the rate (uniform, in training); None rates the integers.
+            coded: rate the integers as the coder does, within each image's own range of values.
 
         Returns:
             x_hat [B, 3, H, W], not clamped; likelihoods {y: [B, M, H/16, W/16], z: [B, N, H/64, W/64]};
@@ -76,13 +82,16 @@ class CodecNetwork(nn.Module):
         y_hat = entropy.quantize(y, entropy.Y_LIMIT)
         z_hat = entropy.quantize(z, entropy.Z_LIMIT)
         scales, means = self.context(self.h_s(z_hat), y_hat, layout)
-        coded_y, coded_z = (y_hat, z_hat) if noise is None else (y + noise(y), z + noise(z))
+        if coded:
+            likelihood_y = self.gaussian.coded_likelihood(y_hat, scales, means)
+            likelihood_z = self.prior.coded_likelihood(z_hat)
+        else:
+            rated_y, rated_z = (y_hat, z_hat) if noise is None else (y + noise(y), z + noise(z))
+            likelihood_y = self.gaussian.likelihood(rated_y, scales, means)
+            likelihood_z = self.prior.likelihood(rated_z)
         return {
             "x_hat": self.g_s(y_hat),
-            "likelihoods": {
-                "y": self.gaussian.likelihood(coded_y, scales, means),
-                "z": self.prior.likelihood(coded_z),
-            },
+            "likelihoods": {"y": likelihood_y, "z": likelihood_z},
             "y": y,
             "z": z,
         }

@@ -124,7 +124,7 @@ class Evaluator:
         hyper = self._cached("z bits", index, edges, ("g_a", "h_a"), self._z_bits)
         psi, y_hat = self._psi(index, edges), quantize(self._y(index, edges), Y_LIMIT)
         scales, means = self.supernet.context(psi, y_hat, self.space.layout(architecture))
-        rate = float(bits(self.supernet.gaussian.likelihood(y_hat, scales, means))[0])
+        rate = float(bits(self.supernet.gaussian.coded_likelihood(y_hat, scales, means))[0])
         return (rate + hyper) / self.photos[index].size, error, quality
 
     def _cached(
@@ -163,7 +163,7 @@ class Evaluator:
         return psi
 
     def _z_bits(self, index: int, edges: dict[str, tuple[int, ...]]) -> float:
-        return float(bits(self.supernet.prior.likelihood(self._z_hat(index, edges)))[0])
+        return float(bits(self.supernet.prior.coded_likelihood(self._z_hat(index, edges)))[0])
 
     def _distortion(self, index: int, edges: dict[str, tuple[int, ...]]) -> tuple[float, float]:
         """Distortion of the clamped picture, and its PSNR in 8 bits."""

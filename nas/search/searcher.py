@@ -347,6 +347,8 @@ class Searcher:
         reference = self._reference(scope)
         for done in range(trials):
             try:
+                if len(self.scores) >= self.space.size:
+                    raise ExhaustedError
                 trial = study.ask(sampler.distributions())
             except ExhaustedError:
                 report("Optuna trials", trials, trials, "every allowed architecture is known")
