@@ -81,10 +81,12 @@ class LoadedRun:
         refuse_existing(Path(out), force=force, what="codec")
         if arch is not None:
             architecture = self._searcher.space.parse(arch)
+            self._searcher.scores.of(architecture)
         else:
             budget = Budget.of(str(target), scope)
             limit = self._searcher.limits(budget)[0]
             architecture = self._searcher.choose(limit, scope, report=say).architecture
+        self._searcher.write_front()
         return export_codec(
             self.run,
             architecture,
@@ -129,10 +131,11 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
     """A copy of a run, without its search, whose calibration photos are a user's own."""
     from nas.files import clear, write_atomically
     from nas.images import list_images
-    from nas.training.data import read_split, write_split
+    from nas.training.data import load_photos, read_split, write_split
 
     photos = list_images(data)
     refuse_existing(out, force=force, what="run")
+    load_photos(photos)  # all of them readable, before anything is written
     _ = run.fingerprint
     if force:
         clear(out)

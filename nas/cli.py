@@ -155,6 +155,9 @@ def train(
 
         try:
             if resume:
+                given = (space, data, arch, lmbda, metric, steps, init_from, assign)
+                if force or any(value is not None and value != [] for value in given):
+                    raise InputError("--resume goes on as the run was begun: give --out and nothing else.")
                 run = resume_training(out, device=device, report=report)
             else:
                 if space is None or data is None:
@@ -178,7 +181,7 @@ def search(
     run: Annotated[Path, typer.Argument(help="A trained run.")],
     budget: Annotated[str | None, typer.Option(help="A shipped budget or a YAML file.")] = None,
     target: Annotated[str | None, typer.Option(help="20 (kMAC/px) or 60% (of the widest).")] = None,
-    scope: Annotated[str, typer.Option(help="encoder, decoder or total; for --target.")] = "total",
+    scope: Annotated[str | None, typer.Option(help="encoder, decoder or total (the default).")] = None,
     trials: Annotated[int, typer.Option(min=0, help="Score so many architectures more.")] = 100,
     data: Annotated[Path | None, typer.Option(help="Score on your own photos (needs --out).")] = None,
     out: Annotated[Path | None, typer.Option(help="A copy of the run to search in.")] = None,
@@ -196,16 +199,16 @@ def search(
     from nas.budget import Budget
     from nas.run import Run
 
-    if budget is not None and target is not None:
-        raise InputError("Give either --budget or --target, not both.")
+    if budget is not None and (target is not None or scope is not None):
+        raise InputError("--budget says its own targets and scope: leave --target and --scope out.")
     if (data is None) != (out is None):
         raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
     limit = (
         Budget.load(budget)
         if budget
-        else Budget.of(target, scope)
+        else Budget.of(target, scope or "total")
         if target
-        else Budget("whole range", scope)
+        else Budget("whole range", scope or "total")
     )
     found = Run.open(run)
     loaded = LoadedRun(
@@ -213,6 +216,7 @@ def search(
     )
     searcher = loaded.searcher
     place = loaded.run.path
+    searcher.limits(limit)  # an unreachable target is refused before anything else is said
     for name, span in searcher.ranges(limit.max_stages).items():
         console.say(f"{name:>8}: {span.least:.3f} to {span.most:.3f} kMAC/px, median {span.median:.3f}")
     console.say(f"{searcher.space.size:,} architectures in {searcher.space.name}")
@@ -268,7 +272,8 @@ def pareto(
     from nas.report.make import draw_runs
     from nas.run import Run
 
-    files = draw_runs([Run.open(run) for run in runs], out or runs[0], scope=scope)
+    different = {run.resolve(): Run.open(run) for run in runs}
+    files = draw_runs(list(different.values()), out or runs[0], scope=scope)
     if json:
         console.emit({"files": [str(file) for file in files]})
     else:

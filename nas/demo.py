@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nas.api import load_codec, load_run
 from nas.budget import Budget
 from nas.codec.bitstream import compress_image
@@ -109,6 +111,7 @@ def run_demo(
         report: called with a stage's name, how much of it is done, of how much, and a note.
     """
     began = time.monotonic()
+    torch.set_num_threads(1)  # nets this small gain nothing from more, and lose much beside other work
     size = size or (FROM_SCRATCH if from_scratch else CONTINUED)
     _train(out, size, from_scratch, seed, device, force, report)
     run = load_run(out, device=device)

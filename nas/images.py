@@ -70,7 +70,7 @@ def write_image(path: Path, pixels: Pixels) -> None:
 def check_format(path: Path) -> str:
     """Pillow's name for the format a picture's file name asks for; InputError where there is none."""
     name = Image.registered_extensions().get(path.suffix.lower())
-    if name is None or name not in Image.SAVE:
+    if name is None or path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path} does not say which image format to write: name it .png, say.")
     return name
 

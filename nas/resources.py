@@ -30,6 +30,8 @@ def find(kind: str, name: str | Path) -> Path:
         if not path.is_file():
             raise InputError(f"There is no file {path}: give the path of a YAML file or a shipped name.")
         return path
+    if (path / "codec.yaml").is_file():  # an exported codec's folder is a space of one
+        return path / "codec.yaml"
     shipped_path = folder(kind) / f"{name}.yaml"
     if not shipped_path.is_file():
         what = kind.removesuffix("s").replace("_", " ")

@@ -106,7 +106,7 @@ class SearchSpace:
     def from_dict(cls, content: Mapping[str, Any], *, name: str, source: str = "") -> SearchSpace:
         """A space from the fields of its YAML file."""
         source = source or f"space '{name}'"
-        if "format" in content and "arch" in content:  # a codec.yaml
+        if str(content.get("format", "")).startswith("nas-codec"):  # a codec.yaml
             if "layout" not in content:
                 raise InputError(f"{source}: the field `layout` is missing.")
             kept = {key: content[key] for key in _SpaceFields.model_fields if key in content}

@@ -73,7 +73,7 @@ def load_codec(path: str | Path) -> Codec:
     path = Path(path)
     content = describe(path)
     space = SearchSpace.from_dict(content, name="codec", source=str(path / DESCRIPTION))
-    architecture = space.parse(str(content["arch"]))
+    architecture = space.parse(str(content.get("arch")))
     try:
         tensors = load_tensors((path / WEIGHTS).read_bytes())
         network = CodecNetwork(space)
@@ -83,7 +83,7 @@ def load_codec(path: str | Path) -> Codec:
         if table.shape[0] != space.z_channels or not np.issubdtype(table.numpy().dtype, np.integer):
             raise InputError(f"The table of z in {path / WEIGHTS} does not fit the codec.")
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(
             f"{path / WEIGHTS} is missing or damaged ({reason}): export the codec again."
         ) from error

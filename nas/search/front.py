@@ -11,6 +11,7 @@ import numpy as np
 
 from nas.cost.macs import SCOPES
 from nas.cost.table import CostTable
+from nas.errors import InputError
 from nas.files import write_atomically
 from nas.search.evaluator import Score
 from nas.space import Architecture
@@ -93,7 +94,10 @@ def keep_tested(front: pd.DataFrame, path: Path) -> pd.DataFrame:
     import pandas as pd
 
     if path.is_file():
-        old = pd.read_csv(path).drop_duplicates("arch").set_index("arch")
+        old = pd.read_csv(path)
+        if not set(COLUMNS) <= set(old.columns):
+            raise InputError(f"{path} is damaged: delete it, and it is made anew.")
+        old = old.drop_duplicates("arch").set_index("arch")
         for column in ("test_bpp", "test_psnr", "test_rd_loss"):
             front[column] = front["arch"].map(old[column])
     return front

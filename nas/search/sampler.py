@@ -16,7 +16,6 @@ from nas.search.front import pareto
 from nas.search.logits import WidthLogits
 from nas.space import Architecture, SearchSpace
 
-BINS = 24  # of cost: parents are drawn evenly over the range, not where the front happens to be dense
 TRIES = 300
 
 
@@ -97,29 +96,28 @@ class ArchitectureSampler(BaseSampler):
     def restore(self, state: list[Any]) -> None:
         self._rng.setstate((state[0], tuple(state[1]), state[2]))
 
-    def _parents(self, done: Sequence[FrozenTrial]) -> list[Architecture]:
-        """The front in the order of its cost."""
+    def _parents(self, done: Sequence[FrozenTrial]) -> list[tuple[float, Architecture]]:
+        """The front in the order of its cost, with the costs."""
         points = [t for t in done if t.values is not None]
         keep = pareto([t.values[0] for t in points], [t.values[1] for t in points])
         front = sorted((t for t, on in zip(points, keep, strict=True) if on), key=lambda t: t.values[0])
-        return [self.architecture(t.params) for t in front]
+        return [(t.values[0], self.architecture(t.params)) for t in front]
 
-    def _propose(self, parents: list[Architecture], wild: float) -> Architecture:
+    def _propose(self, parents: list[tuple[float, Architecture]], wild: float) -> Architecture:
         """One candidate; `wild` grows to 1 while candidates are refused, and with it the steps taken."""
         rng = self._rng
         if not parents or rng.random() < 0.2 * wild:
             return self._from_prior() if self._prior and rng.random() < 0.5 else self._space.sample(rng)
         if self._prior and rng.random() < self._prior_share:
             return self._from_prior()
-        place = min(int(rng.random() * BINS) * len(parents) // BINS, len(parents) - 1)
-        indexes = list(self._space.indexes(parents[place]))
+        # evenly over the range of costs, not where the front happens to be dense
+        wanted = rng.uniform(parents[0][0], parents[-1][0])
+        place = min(range(len(parents)), key=lambda k: abs(parents[k][0] - wanted))
+        indexes = list(self._space.indexes(parents[place][1]))
         if len(parents) > 1 and rng.random() < 0.3:
-            other = self._space.indexes(
-                parents[min(max(0, place + rng.choice((-2, -1, 1, 2))), len(parents) - 1)]
-            )
-            indexes = [
-                mine if rng.random() < 0.5 else theirs for mine, theirs in zip(indexes, other, strict=True)
-            ]
+            beside = min(max(0, place + rng.choice((-2, -1, 1, 2))), len(parents) - 1)
+            other = self._space.indexes(parents[beside][1])
+            indexes = [rng.choice(pair) for pair in zip(indexes, other, strict=True)]
         open_slots = [k for k, count in enumerate(self._space.shape) if count > 1]
         steps = 1 + (rng.random() < 0.4) + int(3 * wild)
         for _ in range(steps if open_slots else 0):

@@ -63,7 +63,10 @@ def read_scores(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        if reader.fieldnames is not None and tuple(reader.fieldnames) != COLUMNS:
+            raise InputError(f"{path} is no table of scores of ours: move it away.")
+        rows = list(reader)
     return [row for row in rows if all(row.get(column) for column in COLUMNS)]
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -18,7 +18,7 @@ from nas.cost.macs import REFERENCE_PIXELS
 from nas.cost.reach import Reach, to_macs
 from nas.cost.table import CostTable
 from nas.device import choose
-from nas.errors import UnreachableBudgetError
+from nas.errors import InputError, UnreachableBudgetError
 from nas.files import write_atomically, write_yaml
 from nas.run import Run
 from nas.search import grouping
@@ -171,14 +171,15 @@ class Searcher:
         if sources.grouping and grouping.wants_grouping(self.run.trained_space):
             self._group(sources, seed, report)
         limits = self.limits(budget)
-        prior = self._learn(budget.scope, sources, seed, report) if sources.logits else []
+        goal = len(self.scores) + trials
+        prior = self._learn(budget.scope, sources, seed, report) if sources.logits and trials else []
         if sources.trials:
-            self._try(budget, limits, prior, trials, storage, seed, report)
+            left = goal - len(self.scores)
+            self._try(budget, limits, prior, left, storage, seed, report)
         result = self.result()
         for limit in limits:
             result.choices.append(self.choose(limit, budget.scope, budget.max_stages, report=report))
-        result.scored = self.table()
-        write_front(self.run.front_path, keep_tested(result.front, self.run.front_path))
+        result.scored = self.write_front()
         self._note_targets(budget, result.choices)
         result.notes.append(self._split_note())
         return result
@@ -191,6 +192,12 @@ class Searcher:
         """All scored architectures."""
         settings = self.settings
         return score_table(self.scores.items(), self.costs, lmbda=settings.lmbda, metric=settings.metric)
+
+    def write_front(self) -> pd.DataFrame:
+        """Renew the run's front.csv; returns all scored architectures."""
+        table = self.table()
+        write_front(self.run.front_path, keep_tested(on_any_front(table), self.run.front_path))
+        return table
 
     # Answers
 
@@ -329,13 +336,7 @@ class Searcher:
             self.space, prior, seed=seed, allowed=allowed, known=lambda a: a in self.scores
         )
         name = f"{scope}-{self.run.fingerprint}-{self.evaluator.calibration}"
-        study = optuna.create_study(
-            study_name=name,
-            storage=_storage(storage, self.run.search_path),
-            sampler=sampler,
-            directions=["minimize", "minimize"],
-            load_if_exists=True,
-        )
+        study = _open_study(name, storage, self.run.search_path, sampler)
         state_path = self.run.search_path / f"sampler-{scope}.json"
         if state_path.is_file() and study.get_trials(deepcopy=False):
             sampler.restore(json.loads(state_path.read_text()))
@@ -424,12 +425,22 @@ class Searcher:
         return f"scores are estimates on {photos} calibration photo{'s' * (photos != 1)}"
 
 
-def _storage(url: str | None, folder: Path) -> Any:
-    """An Optuna storage: a journal file in the run, or what a URL names."""
+def _open_study(name: str, url: str | None, folder: Path, sampler: ArchitectureSampler) -> optuna.Study:
+    """The search's study: in a journal in the run, or where a storage URL says."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    if url is not None:
-        return url
+    journal = folder / "study.log"
     folder.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(folder / "study.log")))
+    try:
+        return optuna.create_study(
+            study_name=name,
+            storage=url or JournalStorage(JournalFileBackend(str(journal))),
+            sampler=sampler,
+            directions=["minimize", "minimize"],
+            load_if_exists=True,
+        )
+    except Exception as error:  # each kind of storage has errors of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = f"--storage {url}" if url else f"{journal} (delete it; the scores are kept elsewhere)"
+        raise InputError(f"Cannot open the study in {what}: {reason}.") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import math
 import random
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,10 +90,10 @@ def train(
         return torch.rand(like.shape, generator=noise_rng, device=like.device, dtype=like.dtype) - 0.5
 
     began, window = time.monotonic(), _Mean(50)
-    step, done, drawn = first, first, state.generators()
+    step, whole, interrupts = first, False, _Interrupts()
     try:
         for step in range(first, settings.steps):
-            drawn = state.generators()
+            whole = False
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate_at(step)
             integers = step >= settings.steps * (1 - settings.integer_phase)
@@ -115,7 +116,7 @@ def train(
                 )
             fabric.clip_gradients(module, wrapped, max_norm=settings.clip)
             wrapped.step()
-            done = step + 1
+            whole = True
             window.add(loss, bpp, distortion)
             seconds = time.monotonic() - began
             rate = (step + 1 - first) * settings.batch / seconds
@@ -123,10 +124,14 @@ def train(
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
                 _append_metrics(run, step + 1, seconds, window.mean(), settings.rate_at(step))
                 state.write(step + 1)
+            if interrupts.wanted:
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
-        # an unfinished step is done again, with the generators as it found them
-        state.write(done, state.generators() if done > step else drawn)
+        if whole:  # else the last checkpoint stands
+            state.write(step + 1)
         raise
+    finally:
+        interrupts.close()
     checkpoint.Checkpoint(net.state_dict(), {"steps": settings.steps}).write(run.weights_path)
     return net.cpu().eval()
 
@@ -153,21 +158,12 @@ class _State:
         self.run, self.net, self.optimizer = run, net, optimizer
         self.crops, self.draws, self.noise_rng = crops, draws, noise_rng
 
-    def generators(self) -> dict[str, Any]:
-        """The states of all that draws."""
-        return {
-            "noise": self.noise_rng.get_state(),
-            "crops": copy.deepcopy(self.crops.state()),
-            "draws": self.draws.getstate(),
-        }
-
-    def write(self, step: int, drawn: dict[str, Any] | None = None) -> None:
-        """The state after `step` steps, with the generators as they are or as they were at its end."""
-        drawn = drawn or self.generators()
+    def write(self, step: int) -> None:
+        """The state after `step` steps."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         tensors |= checkpoint.optimizer_tensors(self.optimizer)
-        tensors["noise"] = drawn["noise"]
-        record = {"step": step, "crops": drawn["crops"], "draws": drawn["draws"]}
+        tensors["noise"] = self.noise_rng.get_state()
+        record = {"step": step, "crops": self.crops.state(), "draws": self.draws.getstate()}
         checkpoint.Checkpoint(tensors, record).write(self.run.checkpoint_path)
 
     def restore(self) -> int:
@@ -181,6 +177,29 @@ class _State:
         version, internal, gauss = found.record["draws"]
         self.draws.setstate((version, tuple(internal), gauss))
         return int(found.record["step"])
+
+
+class _Interrupts:
+    """Ctrl-C between steps: the first is remembered until the step is whole, a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._before = signal.getsignal(signal.SIGINT)
+        self._ours = (
+            threading.current_thread() is threading.main_thread()
+            and self._before is signal.default_int_handler
+        )
+        if self._ours:
+            signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.wanted = True
+        self.close()
+
+    def close(self) -> None:
+        """Back to how it was."""
+        if self._ours:
+            signal.signal(signal.SIGINT, self._before)
 
 
 class _Mean:

@@ -1,0 +1,59 @@
+"""The starter that the demo continues from: small, and trained well enough to be held to numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from nas.codec.bitstream import compress_image
+from nas.codec.codec import Codec
+from nas.codec.evaluate import estimated_bits
+from nas.demo import LAMBDA, SPACE, STARTER
+from nas.graph.network import Supernet
+from nas.images import bundled
+from nas.search.evaluator import Evaluator
+from nas.space import SearchSpace
+from nas.training.checkpoint import Checkpoint, load_weights
+
+
+@pytest.fixture(scope="module")
+def space():
+    return SearchSpace.load(SPACE)
+
+
+@pytest.fixture(scope="module")
+def starter(space):
+    net = Supernet(space).eval()
+    load_weights(net, Checkpoint.read(STARTER).tensors, source=str(STARTER))
+    return net
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return bundled()
+
+
+def test_it_is_small():
+    assert STARTER.stat().st_size <= 2_000_000
+
+
+@pytest.mark.parametrize("layout", SearchSpace.load(SPACE).layout_names)
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_estimate_is_the_payload(starter, space, photos, layout, level):
+    """Estimated bits of the integers: within 0.5 % and 16 bytes of what is written."""
+    architecture = space.uniform(level, layout)
+    codec = Codec(starter.extract(architecture), architecture)
+    for part in ("test", "calibration"):
+        pixels = photos[part][0].pixels
+        estimate = estimated_bits(codec, pixels) / 8
+        payload = len(compress_image(codec, pixels).stream)
+        assert abs(payload - estimate) <= 0.005 * estimate + 16
+
+
+def test_width_is_worth_its_macs(starter, space, photos):
+    """On a photo it has not seen, the widest loses less than the narrowest, and shows a fair picture."""
+    evaluator = Evaluator(starter, photos["test"], lmbda=LAMBDA)
+    for layout in space.layout_names:
+        narrow, wide = (evaluator.score(space.uniform(level, layout)) for level in (0, 1))
+        assert wide.rd_loss < 0.97 * narrow.rd_loss
+        assert wide.psnr > 23
+        assert wide.bpp < 0.35
