@@ -67,7 +67,7 @@ class LoadedRun:
         force: bool = False,
         report: Report | None = None,
     ) -> dict[str, Any]:
-        """Export the best architecture at or under a target, or a named one, as a codec's folder.
+        """Export the architecture of least loss at or under a target, or a named one, as a codec's folder.
 
         Returns:
             The content of codec.yaml.
@@ -85,7 +85,7 @@ class LoadedRun:
         else:
             budget = Budget.of(str(target), scope)
             limit = self._searcher.limits(budget)[0]
-            architecture = self._searcher.choose(limit, scope, report=say).architecture
+            architecture = self._searcher.choose(limit, scope, report=say).best.architecture
         self._searcher.write_front()
         return export_codec(
             self.run,

@@ -226,15 +226,6 @@ def search(
     except KeyboardInterrupt:
         console.say(f"Stopped; every score is kept. Go on with the same command, or: nas pareto {place}")
         raise
-    answers = [
-        {
-            "target_kmac_px": choice.target,
-            **{f"{name}_kmac_px": value for name, value in choice.kmac_px.items()},
-            "rd_loss": choice.rd_loss,
-            "arch": choice.architecture.key,
-        }
-        for choice in result.choices
-    ]
     if json:
         ranges = {name: vars(span) for name, span in result.ranges.items()}
         console.emit(
@@ -244,14 +235,13 @@ def search(
                 "scored": len(result.scored),
                 "front": len(result.front),
                 "ranges_kmac_px": ranges,
-                "choices": answers,
+                "choices": [choice.to_json() for choice in result.choices],
             }
         )
         return
-    if answers:
-        console.table(
-            "best at or under each target (kMAC/px)", list(answers[0]), [list(a.values()) for a in answers]
-        )
+    rows = [row for choice in result.choices for row in choice.rows()]
+    if rows:
+        console.table("best for each target (kMAC/px)", list(rows[0]), [list(row.values()) for row in rows])
     console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {place}/front.csv")
     console.say(
         "; ".join(result.notes)

@@ -119,9 +119,10 @@ def run_demo(
         grouping_starts=size.grouping_starts, logit_settings=LogitSettings(steps=size.logit_steps)
     )
     result = run.search(Budget.load(BUDGET), trials=size.trials, sources=sources, seed=seed, report=report)
+    answers = [choice.best for choice in result.choices]
     photo = bundled()["test"][0]
     rows = []
-    for done, (name, choice) in enumerate(zip(NAMES, result.choices, strict=False)):
+    for done, (name, choice) in enumerate(zip(NAMES, answers, strict=False)):
         report("exporting codecs", done, len(NAMES), name)
         folder = out / "codecs" / name
         run.export(folder, arch=choice.architecture.key)

@@ -229,7 +229,7 @@ def test_json_of_every_verb_on_the_way(way, tmp_path, run_copy):
     assert set(found["ranges_kmac_px"]) == {"encoder", "decoder", "total"}
     assert found["scored"] == len(scored_keys(run_copy))
     (choice,) = found["choices"]
-    assert choice["total_kmac_px"] <= choice["target_kmac_px"]
+    assert 0.98 <= choice["total_kmac_px"] / choice["target_kmac_px"] <= 1
     drawn = run_nas("pareto", run_copy, "--json").json
     assert all(Path(file).is_file() for file in drawn["files"])
     exported = run_nas("export", run_copy, "--arch", choice["arch"], "--out", tmp_path / "c", "--json").json
@@ -596,9 +596,14 @@ def test_force_replaces(way, tmp_path):
 def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "nas", *map(str, words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # whoever runs the tests in the background may have interrupts ignored, and that is inherited
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_wrong_input_ends_a_process_with_status_2(tmp_path):

@@ -240,10 +240,11 @@ def test_a_search_from_beginning_to_end(run):
     }
     assert list(run.front().columns) == list(COLUMNS)
     for choice, limit in zip(result.choices, (1.5, 0.6 * result.ranges["decoder"].most), strict=True):
-        assert choice.kmac_px["decoder"] <= limit
-        affordable = result.scored[result.scored["decoder_kmac_px"] <= limit]
-        assert choice.rd_loss == affordable["rd_loss"].min()
-        assert affordable["decoder_kmac_px"].max() >= NEAR * limit
+        assert NEAR * limit <= choice.kmac_px["decoder"] <= limit
+        costs = result.scored["decoder_kmac_px"]
+        assert choice.rd_loss == result.scored[costs.between(NEAR * limit, limit)]["rd_loss"].min()
+        assert choice.best.rd_loss == result.scored[costs <= limit]["rd_loss"].min()
+        assert (choice.cheaper is None) == (choice.best.rd_loss == choice.rd_loss)
     again = Searcher(run, device="cpu").search(budget, trials=3, sources=sources, seed=0)
     keys = [row["key"] for row in read_scores(run.scores_path)]
     assert len(keys) == len(set(keys)) >= len(rows) + 3

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_PHOTOS = 24  # at most so many are scored
 NEAR = 0.98  # an answer lies within 2 % under its target wherever the space has one
-FILL_SECONDS, FILL_SCORES = 40.0, 40
+FILL_SECONDS, FILL_SCORES = 40.0, 24
 Report = Callable[[str, int, int, str], None]
 
 
@@ -53,12 +53,53 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer to one target: the architecture of least loss at or under it."""
+    """The answer to one target.
+
+    Attributes:
+        target: kMAC per pixel.
+        architecture: the best within 2 % under the target, wherever the space has one there.
+        kmac_px: what it costs, by scope.
+        rd_loss: on the calibration photos.
+        cheaper: where one further below is better still, that one.
+    """
 
     target: float
     architecture: Architecture
     kmac_px: dict[str, float]
     rd_loss: float
+    cheaper: Choice | None = None
+
+    @property
+    def best(self) -> Choice:
+        """The least loss at or under the target, wherever it lies: what export takes."""
+        return self.cheaper or self
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `cheaper` is nested, or null."""
+        costs = {f"{scope}_kmac_px": value for scope, value in self.kmac_px.items()}
+        return {
+            "target_kmac_px": self.target,
+            **costs,
+            "rd_loss": self.rd_loss,
+            "arch": self.architecture.key,
+            "cheaper": self.cheaper.to_json() if self.cheaper else None,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for a table, or two where a cheaper architecture is better."""
+        answers = [("nearest below", self)]
+        if self.cheaper:
+            answers.append(("cheaper, better", self.cheaper))
+        return [
+            {
+                "target": self.target,
+                "answer": answer,
+                **choice.kmac_px,
+                "rd_loss": choice.rd_loss,
+                "arch": choice.architecture.key,
+            }
+            for answer, choice in answers
+        ]
 
 
 @dataclass
@@ -204,10 +245,10 @@ class Searcher:
     def choose(
         self, limit: float, scope: str, max_stages: int | None = None, *, report: Report = silent
     ) -> Choice:
-        """The scored architecture of least loss at or under a target.
+        """The best scored architectures at or under a target: within 2 % of it, and wherever it lies.
 
-        Where nothing scored lies within 2 % under the target and the space has such an architecture, some
-        there are scored first: those that widen the best one found below.
+        Where the best lies further below and the space has architectures within 2 % under the target, some
+        there are scored first: those that widen the best one.
         """
         most = to_macs(limit)
         allowed = set(self._layouts(max_stages))
@@ -226,14 +267,22 @@ class Searcher:
         best = self._best(most, scope, allowed)
         if best is None:
             best = Reach(self.costs, scope, allowed).draw(0, most, 1, rng)[0]
-        score = self.scores.of(best)
-        return Choice(limit, best, self.costs.scopes(best), score.rd_loss)
+        close = self._best(most, scope, allowed, least=near)
+        if close is None or close == best:
+            return self._choice(limit, best)
+        return replace(self._choice(limit, close), cheaper=self._choice(limit, best))
 
-    def _best(self, most: int, scope: str, layouts: set[str]) -> Architecture | None:
+    def _choice(self, limit: float, architecture: Architecture) -> Choice:
+        return Choice(
+            limit, architecture, self.costs.scopes(architecture), self.scores.of(architecture).rd_loss
+        )
+
+    def _best(self, most: int, scope: str, layouts: set[str], *, least: int = 0) -> Architecture | None:
+        """The scored architecture of least loss that costs from `least` to `most` MACs."""
         fit = [
             (score.rd_loss, architecture.key, architecture)
             for architecture, score in self.scores.items()
-            if architecture.layout in layouts and self.costs.macs(architecture, scope) <= most
+            if architecture.layout in layouts and least <= self.costs.macs(architecture, scope) <= most
         ]
         return min(fit)[2] if fit else None
 
@@ -416,7 +465,7 @@ class Searcher:
         path = self.run.targets_path
         known = resources.read_yaml(path) if path.is_file() else {}
         asked = known.setdefault(budget.scope, {})
-        asked |= {round(choice.target, 6): choice.architecture.key for choice in choices}
+        asked |= {round(choice.target, 6): choice.best.architecture.key for choice in choices}
         if asked:
             write_yaml(path, known)
 
