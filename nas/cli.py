@@ -30,7 +30,7 @@ app = typer.Typer(
     cls=_Verbs,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # its renderer alone takes longer to import than help may take
     pretty_exceptions_enable=False,
     help="Neural architecture search for learned image codecs: train one supernet, search it under a "
     "budget, export the codecs you choose.",
@@ -43,7 +43,8 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is already th
 
 
 def _example(*lines: str) -> str:
-    return "[dim]Example:[/dim]\n\n" + "\n\n".join(f"    {line}" for line in lines)
+    # \b keeps the lines as they are
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 @app.callback()
@@ -254,7 +255,6 @@ def pareto(
     runs: Annotated[list[Path], typer.Argument(help="Searched runs, one per lambda.")],
     scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
     out: Annotated[Path | None, typer.Option(help="Where to draw; default: the first run.")] = None,
-    seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Draw the front: front.csv, pareto.png, pareto.svg and report.html."""

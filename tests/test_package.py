@@ -47,7 +47,7 @@ def python(code: str, *, cwd: Path, executable: Path | str = sys.executable) -> 
 def test_help_lists_exactly_the_verbs_that_are_defined():
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
-    listed = re.findall(r"^│ ([a-z][a-z-]*) {2,}\S", shown.stdout.partition("Commands")[2], re.MULTILINE)
+    listed = re.findall(r"^  ([a-z][a-z-]*) {2,}\S", shown.stdout.partition("Commands")[2], re.MULTILINE)
     assert sorted(listed) == VERBS
     assert {"demo", "train", "search", "pareto", "export", "compress", "decompress"} <= set(VERBS)
 
