@@ -23,7 +23,7 @@ from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import DESCRIPTION, load_codec, save_codec
 from nas.cost.audit import traced_edges
-from nas.cost.macs import REFERENCE_PIXELS, REFERENCE_SIZE, SCOPES
+from nas.cost.macs import REFERENCE_SIZE, SCOPES
 from nas.cost.memory import PeakMemory, peak_memory, sample_photo
 from nas.cost.reach import Reach
 from nas.cost.table import CostTable
@@ -477,9 +477,8 @@ def ranges(costs: CostTable) -> dict[str, dict[str, float]]:
     """Least, median and most kMAC per pixel by scope, over all architectures."""
     found = {}
     for scope in SCOPES:
-        reach = Reach(costs, scope)
-        macs = {"least": reach.least, "median": reach.quantile(0.5), "most": reach.most}
-        found[scope] = {name: value / REFERENCE_PIXELS / 1000 for name, value in macs.items()}
+        least, median, most = Reach(costs, scope).span()
+        found[scope] = {"least": least, "median": median, "most": most}
     return found
 
 

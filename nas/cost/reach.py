@@ -121,6 +121,13 @@ class Reach:
                 low = middle + 1
         return low
 
+    def span(self) -> tuple[float, float, float]:
+        """The least, the median and the most cost, kMAC per pixel."""
+        least, median, most = (
+            macs / REFERENCE_PIXELS / 1000 for macs in (self.least, self.quantile(0.5), self.most)
+        )
+        return least, median, most
+
     def draw(self, low: int, high: int, number: int, rng: np.random.Generator) -> list[Architecture]:
         """Up to `number` different architectures with costs in [low, high], uniformly."""
         first, counts = self._counts(low, high)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nas.budget import SCOPES
 from nas.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from nas.space import SearchSpace
 
-# Spelled out here because nas.cost.macs, where scopes are defined edge by edge, needs torch.
-SCOPES = ("encoder", "decoder", "total")
 MEASURES = ("rd_loss", "bpp", "psnr")
 _POINT_COLUMNS = ("arch", *(f"{scope}_kmac_px" for scope in SCOPES), *MEASURES)
 _FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(f"on_front_{scope}" for scope in SCOPES))

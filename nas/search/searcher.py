@@ -14,7 +14,7 @@ import optuna
 
 from nas import resources
 from nas.budget import Budget
-from nas.cost.macs import REFERENCE_PIXELS
+from nas.cost.macs import SCOPES
 from nas.cost.reach import Reach, to_macs
 from nas.cost.table import CostTable
 from nas.device import choose
@@ -160,12 +160,8 @@ class Searcher:
 
     def ranges(self, max_stages: int | None = None) -> dict[str, Range]:
         """The reachable costs by scope; needs no photo and no score."""
-        found = {}
-        for scope in ("encoder", "decoder", "total"):
-            reach = Reach(self.costs, scope, self._layouts(max_stages))
-            macs = (reach.least, reach.quantile(0.5), reach.most)
-            found[scope] = Range(*(value / REFERENCE_PIXELS / 1000 for value in macs))
-        return found
+        layouts = self._layouts(max_stages)
+        return {scope: Range(*Reach(self.costs, scope, layouts).span()) for scope in SCOPES}
 
     def _layouts(self, max_stages: int | None) -> list[str]:
         names = self.space.layout_names
