@@ -17,7 +17,6 @@ import numpy as np
 from nas import resources
 from nas.budget import Budget
 from nas.errors import InputError, nearest
-from nas.graph.families import Family
 from nas.graph.layout import Block, Layout, layout_names, named_layout
 from nas.space import Architecture, SearchSpace
 
@@ -203,7 +202,7 @@ def codec_info(description: Path) -> Info:
         "path": str(description.parent),
         "family": space.family.name,
         "arch": content.get("arch"),
-        "widths": _by_edge(space.family, space.layer_widths(space.widest())),
+        "widths": _by_edge(space.layer_widths(space.widest())),
         "layout": layout.name,
         **{
             name: content.get(name) for name in ("stages", "kmac_px", "params", "lmbda", "metric", "measured")
@@ -248,8 +247,9 @@ def space_info(space: SearchSpace) -> Info:
     fields = {
         "space": space.name,
         "family": space.family.name,
-        "latents": {"y": space.y_channels, "z": space.z_channels},
-        "window": f"{space.window}x{space.window}",
+        "latents": _latents(space),
+        "quantizer": space.quantizer,
+        "window": f"{space.window}x{space.window}" if space.family.context else None,
         "architectures": space.size,
         "slots": {slot.name: list(slot.candidates) for slot in space.slots},
         "layouts": {name: _stages(space.layouts[name]) for name in space.layout_names},
@@ -305,7 +305,7 @@ def _architecture_info(space: SearchSpace, architecture: Architecture) -> Info:
         "arch": architecture.key,
         "space": space.name,
         "family": space.family.name,
-        "widths": _by_edge(space.family, space.layer_widths(architecture)),
+        "widths": _by_edge(space.layer_widths(architecture)),
         "layout": architecture.layout,
         "stages": layout.stages(),
     }
@@ -319,12 +319,19 @@ def _numbers(edge: str, text: str) -> list[int]:
     return [int(value) for value in values]
 
 
-def _by_edge(family: Family, widths: dict[str, int]) -> dict[str, list[int]]:
-    """The inner widths of every edge, in the order of its layers."""
+def _by_edge(widths: dict[str, int]) -> dict[str, list[int]]:
+    """The choices of every edge, in the order of its layers; depths apart from widths."""
     found: dict[str, list[int]] = {}
-    for layer in family.widths:
-        found.setdefault(family.edge_of(layer), []).append(widths[layer])
+    for choice, width in widths.items():
+        found.setdefault(choice.rsplit(".", 1)[0], []).append(width)
     return found
+
+
+def _latents(space: SearchSpace) -> dict[str, Any]:
+    """The channels of y and z; what they can be, where a slot sets them."""
+    nodes = ("y", "z") if space.family.has_z else ("y",)
+    choices = {node: list(space.candidates(node)) for node in nodes}
+    return {node: sizes[0] if len(sizes) == 1 else sizes for node, sizes in choices.items()}
 
 
 # Layouts

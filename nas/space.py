@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import re
@@ -9,15 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from nas import resources
 from nas.errors import InputError, nearest
-from nas.graph.families import FAMILIES, Family
+from nas.graph.description import HYPERPRIOR, Family
+from nas.graph.families import FAMILIES
 from nas.graph.layout import Layout, named_layout
 
+Quantizer = Literal["integer", "centred"]
 MAX_KEY = 200
 _SLOT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[0-9]+)?")
 _LAYOUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
@@ -25,20 +36,20 @@ _LAYOUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
 @dataclass(frozen=True)
 class Slot:
-    """One searchable width: its candidates, narrow to wide, and the layers it sets (layer, factor)."""
+    """One searchable choice: its candidates, narrow to wide, and the layers it sets (layer, factor)."""
 
     name: str
     candidates: tuple[int, ...]
     layers: tuple[tuple[str, float], ...]
 
     def widths(self, choice: int) -> dict[str, int]:
-        """The width of every layer this slot sets, for one candidate."""
-        return {layer: max(1, round(factor * choice)) for layer, factor in self.layers}
+        """The width (or number of blocks) of every layer this slot sets, for one candidate."""
+        return {layer: round(factor * choice) or min(1, choice) for layer, factor in self.layers}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One point of a search space: a width for every slot, and a layout. Immutable and hashable.
+    """One point of a search space: a choice for every slot, and a layout. Immutable and hashable.
 
     `key` is its short readable name, safe in shells, CSV and file names; `SearchSpace.parse` reads it.
     """
@@ -73,12 +84,14 @@ class SearchSpace:
     Args:
         name: what messages call it.
         family: the codec family.
-        y_channels: channels of the latent y, the same for every architecture.
-        z_channels: channels of the hyper-latent z, the same for every architecture.
+        y_channels: channels of the latent y: the same for every architecture, unless a slot sets them
+            (`fixed_latents`); then the most.
+        z_channels: channels of the hyper-latent z, likewise; 0 where the family has none.
         window: width of the context window.
-        slots: the searchable widths; together they set every layer of the family.
-        layouts: the candidate layouts by name.
+        slots: the searchable choices; together they set every layer of the family.
+        layouts: the candidate layouts by name; `none` alone where the family has no context model.
         grouping: how greedy layouts are made.
+        quantizer: `integer` codes round(y) itself; `centred` codes round(y - mean), as CompressAI does.
     """
 
     name: str
@@ -89,6 +102,7 @@ class SearchSpace:
     slots: tuple[Slot, ...]
     layouts: Mapping[str, Layout]
     grouping: Grouping = Grouping()
+    quantizer: Quantizer = "integer"
 
     # Making and writing
 
@@ -123,9 +137,11 @@ class SearchSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields of its YAML file, with every layout written out."""
+        latents = {"y": self.y_channels, "z": self.z_channels}
         return {
             "family": self.family.name,
-            "latents": {"y": self.y_channels, "z": self.z_channels},
+            "latents": {node: size for node, size in latents.items() if size and node not in self._setters},
+            "quantizer": self.quantizer,
             "window": self.window,
             "widths": {slot.name: _slot_to_dict(slot, slot.candidates) for slot in self.slots},
             "layouts": [{"name": name, **layout.to_dict()} for name, layout in self.layouts.items()],
@@ -144,8 +160,41 @@ class SearchSpace:
         """The space that holds this architecture alone."""
         widths = dict(architecture.widths)
         slots = tuple(replace(slot, candidates=(widths[slot.name],)) for slot in self.slots)
-        layouts = {architecture.layout: self.layouts[architecture.layout]}
-        return replace(self, slots=slots, layouts=layouts)
+        found = replace(self, slots=slots, layouts={architecture.layout: self.layout(architecture)})
+        if self.fixed_latents:
+            return found
+        (y,), (z,) = found.candidates("y"), found.candidates("z")
+        return replace(found, y_channels=y, z_channels=z)
+
+    # What there is to choose
+
+    @cached_property
+    def _setters(self) -> dict[str, int]:
+        """The place of the slot that sets each choice."""
+        return {layer: place for place, slot in enumerate(self.slots) for layer, _ in slot.layers}
+
+    def setter(self, choice: str) -> int | None:
+        """The place of the slot that sets a choice or a node of the graph; None where it is fixed."""
+        return self._setters.get("y" if choice == "psi" else choice)
+
+    def candidates(self, choice: str) -> tuple[int, ...]:
+        """What a choice or a node of the graph can be, in the order of its slot's candidates."""
+        if choice == "psi":
+            return tuple(self.family.psi_parts * channels for channels in self.candidates("y"))
+        if choice in self._setters:
+            slot = self.slots[self._setters[choice]]
+            return tuple(slot.widths(candidate)[choice] for candidate in slot.candidates)
+        return (self._fixed[choice],)
+
+    @cached_property
+    def _fixed(self) -> dict[str, int]:
+        nodes = {"x": 3, "y": self.y_channels, "z": self.z_channels}
+        return {**nodes, HYPERPRIOR: int(self.family.has_z)}
+
+    @property
+    def fixed_latents(self) -> bool:
+        """Whether y and z have the same channels in every architecture, so that any decoder fits a stream."""
+        return not {"y", "z"} & set(self._setters)
 
     # Counting
 
@@ -161,14 +210,83 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """How many architectures there are."""
-        return math.prod(self.shape)
+        """How many different architectures there are."""
+        return sum(math.prod(map(len, regime)) for regime in self.regimes)
+
+    @cached_property
+    def _needs(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
+        """For every slot, the layout last: for each layer it sets, the choices that must not be 0."""
+        needs = self.family.needs
+        of_slots = [tuple(needs.get(layer, ()) for layer, _ in slot.layers) for slot in self.slots]
+        return (*of_slots, (needs["layout"],))
+
+    def _idle(self, indexes: Sequence[int]) -> list[int]:
+        """The places of slots that have no effect there: all they set belongs to what is left out."""
+
+        def on(choice: str) -> bool:
+            place = self._setters.get(choice)
+            return self.candidates(choice)[0 if place is None else indexes[place]] > 0
+
+        return [
+            place
+            for place, needs in enumerate(self._needs)
+            if not any(all(map(on, of_layer)) for of_layer in needs)
+        ]
+
+    def _settle(self, indexes: Sequence[int]) -> tuple[int, ...]:
+        """The same place with slots that have no effect at their first candidate."""
+        settled = tuple(map(int, indexes))
+        if not self._switches:
+            return settled
+        for _ in range(2):  # what is left out may have held a switch itself
+            idle = set(self._idle(settled))
+            settled = tuple(0 if place in idle else index for place, index in enumerate(settled))
+        return settled
+
+    @cached_property
+    def _switches(self) -> tuple[int, ...]:
+        """The places of slots whose 0 leaves other slots without effect."""
+        found = {choice for of_slot in self._needs for of_layer in of_slot for choice in of_layer}
+        places = {self._setters[choice] for choice in found if choice in self._setters}
+        return tuple(sorted(place for place in places if self._turns_off(place)))
+
+    def _turns_off(self, place: int) -> bool:
+        if self.slots[place].candidates[0] > 0:
+            return False
+        names = {layer for layer, _ in self.slots[place].layers}
+        return any(
+            other != place and self.shape[other] > 1 and all(names & set(of_layer) for of_layer in needs)
+            for other, needs in enumerate(self._needs)
+        )
+
+    @cached_property
+    def regimes(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """The space as a few products: the indexes each slot may have, once for every setting of switches.
+
+        Together they hold every architecture once. A space without switches is one product.
+        """
+        whole = [tuple(range(count)) for count in self.shape]
+        found = []
+        for off in itertools.product((False, True), repeat=len(self._switches)):
+            allowed = list(whole)
+            for place, is_off in zip(self._switches, off, strict=True):
+                allowed[place] = (0,) if is_off else whole[place][1:]
+            if not all(allowed):
+                continue
+            first = [indexes[0] for indexes in allowed]
+            idle = self._idle(first)
+            if any(place in idle and first[place] for place in self._switches):
+                continue
+            for place in idle:
+                allowed[place] = (0,)
+            found.append(tuple(allowed))
+        return tuple(found)
 
     # Points
 
     def at(self, indexes: Sequence[int]) -> Architecture:
-        """The architecture at one index per slot, the layout last."""
-        *widths, layout = indexes
+        """The architecture at one index per slot, the layout last; slots without effect are put back to 0."""
+        *widths, layout = self._settle(indexes)
         chosen = zip(self.slots, widths, strict=True)
         pairs = tuple((slot.name, slot.candidates[int(index)]) for slot, index in chosen)
         return Architecture(pairs, self.layout_names[int(layout)])
@@ -210,27 +328,28 @@ class SearchSpace:
         for place, count in enumerate(self.shape):
             for step in (-1, 1):
                 if 0 <= here[place] + step < count:
-                    yield self.at([*here[:place], here[place] + step, *here[place + 1 :]])
+                    found = self.at([*here[:place], here[place] + step, *here[place + 1 :]])
+                    if found != architecture:
+                        yield found
 
     def layer_widths(self, architecture: Architecture) -> dict[str, int]:
-        """The width of every layer of the family at this architecture."""
+        """The value of every choice of the family at this architecture, in the order of the graph."""
         widths = dict(architecture.widths)
-        found: dict[str, int] = {}
-        for slot in self.slots:
-            found |= slot.widths(widths[slot.name])
-        return found
-
-    def candidates(self, layer: str) -> tuple[int, ...]:
-        """The widths a layer can take, in the order of its slot's candidates."""
-        slot = self.slot_of(layer)
-        return tuple(slot.widths(choice)[layer] for choice in slot.candidates)
-
-    def slot_of(self, layer: str) -> Slot:
-        """The slot that sets a layer's width."""
-        return next(slot for slot in self.slots if layer in dict(slot.layers))
+        found = {
+            layer: value for slot in self.slots for layer, value in slot.widths(widths[slot.name]).items()
+        }
+        order = {name: place for place, name in enumerate((HYPERPRIOR, "y", "z", *self.family.choices))}
+        return dict(sorted(found.items(), key=lambda item: order[item[0]]))
 
     def layout(self, architecture: Architecture) -> Layout:
-        return self.layouts[architecture.layout]
+        """The order of decoding."""
+        layout = self.layouts[architecture.layout]
+        place = self.setter("y")
+        if place is None:
+            return layout
+        slot = self.slots[place]
+        channels = slot.widths(dict(architecture.widths)[slot.name])["y"]
+        return replace(layout, groups=(channels,))
 
     def parse(self, key: str) -> Architecture:
         """The architecture that a key names.
@@ -252,7 +371,7 @@ class SearchSpace:
         for edge, slots in edges.items():
             values = parts[edge].split("-")
             if len(values) != len(slots):
-                raise InputError(f"'{edge}={parts[edge]}' should hold {len(slots)} widths joined by '-'.")
+                raise InputError(f"'{edge}={parts[edge]}' should hold {len(slots)} numbers joined by '-'.")
             for slot, value in zip(slots, values, strict=True):
                 if value not in map(str, slot.candidates):
                     allowed = ", ".join(map(str, slot.candidates))
@@ -261,7 +380,8 @@ class SearchSpace:
         if parts["layout"] not in self.layouts:
             hint = nearest(parts["layout"], self.layout_names)
             raise InputError(f"{self.name} has no layout '{parts['layout']}': {hint}")
-        return Architecture(tuple((slot.name, chosen[slot.name]) for slot in self.slots), parts["layout"])
+        found = Architecture(tuple((slot.name, chosen[slot.name]) for slot in self.slots), parts["layout"])
+        return self.at(self.indexes(found))
 
 
 # The YAML file
@@ -272,12 +392,12 @@ class _Strict(BaseModel):
 
 
 class _Latents(_Strict):
-    y: PositiveInt
-    z: PositiveInt
+    y: PositiveInt | None = None
+    z: PositiveInt | None = None
 
 
 class _TiedSlot(_Strict):
-    candidates: list[PositiveInt] = Field(min_length=1)
+    candidates: list[NonNegativeInt] = Field(min_length=1)
     layers: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
 
 
@@ -289,10 +409,11 @@ class _GroupingFields(_Strict):
 
 class _SpaceFields(_Strict):
     family: str
-    latents: _Latents
+    latents: _Latents = _Latents()
+    quantizer: Quantizer = "integer"
     window: int = Field(default=5, description="3, 5 or 7")
-    widths: dict[str, PositiveInt | list[PositiveInt] | _TiedSlot]
-    layouts: list[str | dict[str, Any]] = Field(min_length=1)
+    widths: dict[str, NonNegativeInt | list[NonNegativeInt] | _TiedSlot]
+    layouts: list[str | dict[str, Any]] = Field(default=["none"], min_length=1)
     grouping: _GroupingFields = _GroupingFields()
 
     @model_validator(mode="after")
@@ -310,47 +431,92 @@ class _SpaceFields(_Strict):
         for slot in slots:
             for layer, _ in slot.layers:
                 counts[layer] = counts.get(layer, 0) + 1
-        for layer in family.widths:
+        for layer in dict.fromkeys((*family.choices, *counts)):
             if counts.get(layer, 0) != 1:
                 how = "twice" if layer in counts else "nowhere"
                 raise InputError(f"`widths` sets {layer} {how}: every layer needs exactly one slot.")
+        y = self._channels("y", slots)
+        z = self._channels("z", slots) if family.has_z else 0
         layouts: dict[str, Layout] = {}
         for entry in self.layouts:
-            layout = _build_layout(entry, self.latents.y, self.window)
+            layout = _build_layout(entry, y, self.window)
             if layout.name in layouts:
                 raise InputError(f"Two layouts are named '{layout.name}'.")
             layouts[layout.name] = layout
+        self._check(family, slots, layouts)
         grouping = Grouping(self.grouping.groups, self.grouping.tile, tuple(self.grouping.stages))
-        if grouping.groups > self.latents.y:
+        if family.context and grouping.groups > y:
             raise InputError(f"grouping.groups is {grouping.groups}, more than y has channels.")
-        space = SearchSpace(
-            name, family, self.latents.y, self.latents.z, self.window, slots, layouts, grouping
-        )
+        space = SearchSpace(name, family, y, z, self.window, slots, layouts, grouping, self.quantizer)
         longest = space.widest().key.rpartition("=")[0] + "=" + max(layouts, key=len)
         if len(longest) > MAX_KEY:
             raise InputError(f"Keys would be longer than {MAX_KEY} characters: use shorter names.")
         return space
 
+    def _channels(self, node: Literal["y", "z"], slots: Sequence[Slot]) -> int:
+        """The channels of a latent: as `latents` says, or the most that a slot gives it."""
+        fixed = getattr(self.latents, node)
+        tied = [slot for slot in slots if node in dict(slot.layers)]
+        if tied and fixed:
+            raise InputError(f"`latents` and `widths` both set {node}: leave it out of one of them.")
+        if tied:
+            return tied[0].widths(tied[0].candidates[-1])[node]
+        if not fixed:
+            raise InputError(f"`latents` does not say how many channels {node} has: add {node}: 192, say.")
+        return int(fixed)
+
+    def _check(self, family: Family, slots: Sequence[Slot], layouts: Mapping[str, Layout]) -> None:
+        """What the family has no room for."""
+        if not family.has_z and self.latents.z:
+            raise InputError(f"The family {family.name} has no z: take `z` out of `latents`.")
+        if family.context:
+            shrinking = {"y", "z"} & {layer for slot in slots for layer, _ in slot.layers}
+            if shrinking:
+                raise InputError(
+                    f"`widths` cannot set {min(shrinking)} in {family.name}: with a context model the "
+                    "latents keep their channels. Use a family without one."
+                )
+            return
+        more = [name for name, layout in layouts.items() if layout.has_context or len(layout.groups) > 1]
+        if more or len(layouts) > 1:
+            raise InputError(
+                f"{family.name} has no context model, so nothing waits for anything: `layouts: [none]` is "
+                f"all there is, without '{(more or list(layouts))[-1]}'."
+            )
+
 
 def _build_slot(family: Family, name: str, value: int | list[int] | _TiedSlot) -> Slot:
     if not _SLOT_NAME.fullmatch(name) or name.split(".")[0] == "layout":
         raise InputError(f"'{name}' cannot name a slot: use a layer, an edge, or a word of your own.")
+    known = (*family.choices, "y", *((HYPERPRIOR, "z") if family.has_z else ()))
     if isinstance(value, _TiedSlot):
         candidates, layers = value.candidates, dict(value.layers)
     else:
         candidates = [value] if isinstance(value, int) else value
-        layers = {layer: 1.0 for layer in family.widths if name in (layer, family.edge_of(layer))}
-    unknown = [layer for layer in layers if layer not in family.widths]
+        layers = {layer: 1.0 for layer in known if name in (layer, layer.rsplit(".", 1)[0])}
+    unknown = [layer for layer in layers if layer not in known]
     if unknown or not layers:
         wrong = unknown[0] if unknown else name
-        raise InputError(f"widths.{name}: {family.name} has no '{wrong}': {nearest(wrong, family.widths)}")
+        raise InputError(f"widths.{name}: {family.name} has no '{wrong}': {nearest(wrong, known)}")
     if not candidates or list(candidates) != sorted(set(candidates)):
         raise InputError(f"widths.{name} must list different widths from narrow to wide, not {candidates}.")
+    _check_zero(family, name, candidates, layers)
     slot = Slot(name, tuple(candidates), tuple(layers.items()))
     for layer in layers:
         if len({slot.widths(choice)[layer] for choice in candidates}) < len(candidates):
             raise InputError(f"widths.{name}: two candidates give {layer} the same width.")
     return slot
+
+
+def _check_zero(family: Family, name: str, candidates: Sequence[int], layers: Mapping[str, float]) -> None:
+    """0 stands for a block or a hyperprior that is left out; no layer has 0 channels."""
+    solid = [layer for layer in layers if layer not in (*family.depths, HYPERPRIOR)]
+    if candidates[0] == 0 and solid:
+        hint = ", ".join([*sorted(family.depths), *([HYPERPRIOR] if family.has_z else [])])
+        hint = f"only {hint} can be left out." if hint else f"nothing in {family.name} can be left out."
+        raise InputError(f"widths.{name}: {solid[0]} cannot have 0 channels; {hint}")
+    if HYPERPRIOR in layers and (list(layers) != [HYPERPRIOR] or candidates[-1] > 1):
+        raise InputError(f"widths.{name}: write `{HYPERPRIOR}: [0, 1]`, a slot of its own, to search it.")
 
 
 def _build_layout(entry: str | dict[str, Any], channels: int, window: int) -> Layout:

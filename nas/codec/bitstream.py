@@ -9,7 +9,7 @@ bytes  content
 4      CRC-32 of everything else in the file
 1 - 5  width in pixels, a variable-length number
 1 - 5  height in pixels, likewise
-rest   the stream: the largest \\|z\\| and \\|y\\|, then z and y (see `Codec.encode`)
+rest   the stream: the largest steps of z and y, then z and y (see `Codec.encode`)
 ====== =======================================================================
 """
 
@@ -23,7 +23,6 @@ import torch
 
 from nas.codec.codec import Codec, read_varint, write_varint
 from nas.errors import InputError
-from nas.graph.network import ALIGNMENT
 from nas.images import Pixels, pad, to_pixels, to_tensor
 
 MAGIC = b"NIC"
@@ -79,9 +78,9 @@ class Nic:
 
 @torch.no_grad()
 def compress_image(codec: Codec, pixels: Pixels) -> Nic:
-    """Code one picture of any size, [H, W, 3] in 8 bits: mirrored up to multiples of 64, and cropped back."""
+    """Code one picture of any size, [H, W, 3] in 8 bits: mirrored up to aligned sides, and cropped back."""
     device = next(codec.parameters()).device
-    coded = codec.compress(pad(to_tensor(pixels).to(device), ALIGNMENT))
+    coded = codec.compress(pad(to_tensor(pixels).to(device), codec.alignment))
     height, width = pixels.shape[:2]
     stream = coded["strings"][0][0]
     return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0)
@@ -99,6 +98,6 @@ def decompress_image(codec: Codec, nic: Nic) -> Pixels:
             f"This codec (entropy path {codec.path_identity}) did not make the file (entropy path "
             f"{nic.path_identity}): use the codec that did, or one of its family."
         )
-    shape = (-(-nic.height // ALIGNMENT), -(-nic.width // ALIGNMENT))
+    shape = (-(-nic.height // codec.alignment), -(-nic.width // codec.alignment))
     x_hat = codec.decompress([[nic.stream]], shape)["x_hat"]
     return to_pixels(x_hat[..., : nic.height, : nic.width])

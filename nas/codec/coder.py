@@ -1,8 +1,9 @@
-"""The entropy coder: constriction's range coder, one stream for z and y of one image."""
+"""The entropy coder: constriction's range coder, one stream for the latents of one image."""
 
 from __future__ import annotations
 
 from importlib import metadata
+from typing import Any
 
 import constriction
 import numpy as np
@@ -22,9 +23,11 @@ def _gaussian(limit: int) -> object:
     return _models.QuantizedGaussian(-max(1, limit), max(1, limit))
 
 
-def _categorical(table: NDArray[np.int64], limit: int) -> object:
-    """One channel's model of z within +-limit, from its integer frequencies."""
+def _categorical(table: NDArray[np.integer[Any]], limit: int) -> object:
+    """One channel's model within +-limit, from its integer frequencies; beyond the table they are 1."""
     centre, reach = len(table) // 2, max(1, limit)
+    if reach > centre:
+        table, centre = np.pad(table, reach - centre, constant_values=1), reach
     return _models.Categorical(table[centre - reach : centre + reach + 1].astype(np.float64), perfect=False)
 
 
@@ -34,14 +37,14 @@ class Encoder:
     def __init__(self) -> None:
         self._coder = _queue.RangeEncoder()
 
-    def z(self, values: Ints, tables: NDArray[np.int64], limit: int) -> None:
-        """All of z, [channels, positions], under one table of frequencies per channel."""
+    def under_table(self, values: Ints, tables: NDArray[np.integer[Any]], limit: int) -> None:
+        """A whole latent, [channels, positions], under one table of frequencies per channel."""
         for channel, table in zip(values, tables, strict=True):
             symbols = np.ascontiguousarray(channel + max(1, limit), dtype=np.int32)
             self._coder.encode(symbols, _categorical(table, limit))
 
-    def y(self, values: Ints, scales: Floats, means: Floats, limit: int) -> None:
-        """Elements of y in coding order, each under its own Gaussian."""
+    def gaussian(self, values: Ints, scales: Floats, means: Floats, limit: int) -> None:
+        """Elements in coding order, each under its own Gaussian."""
         self._coder.encode(values, _gaussian(limit), means, scales)
 
     def finish(self) -> bytes:
@@ -56,11 +59,11 @@ class Decoder:
             raise InputError("The coded data is cut short: its length is not a whole number of words.")
         self._coder = _queue.RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
 
-    def z(self, tables: NDArray[np.int64], positions: int, limit: int) -> Ints:
-        """All of z, [channels, positions]."""
+    def under_table(self, tables: NDArray[np.integer[Any]], positions: int, limit: int) -> Ints:
+        """A whole latent, [channels, positions]."""
         rows = [self._coder.decode(_categorical(table, limit), positions) for table in tables]
         return np.stack(rows) - max(1, limit)
 
-    def y(self, scales: Floats, means: Floats, limit: int) -> Ints:
-        """The next elements of y."""
+    def gaussian(self, scales: Floats, means: Floats, limit: int) -> Ints:
+        """The next elements under their Gaussians."""
         return np.asarray(self._coder.decode(_gaussian(limit), means, scales))

@@ -25,7 +25,6 @@ from nas.codec.folder import describe, load_codec
 from nas.errors import InputError, nearest
 from nas.files import refuse_existing, write_atomically
 from nas.graph.entropy import bits
-from nas.graph.network import ALIGNMENT
 from nas.images import Photo, Pixels, bundled, list_images, pad, psnr, read_image, to_tensor
 from nas.training.losses import rd_loss
 
@@ -204,7 +203,7 @@ def _evaluate_photo(codec: Codec, photo: Photo, lmbda: float, metric: str) -> Ph
 def estimated_bits(codec: Codec, pixels: Pixels) -> float:
     """The bits that the network's likelihoods promise for one picture, [H, W, 3], padded as for coding."""
     device = next(codec.parameters()).device
-    output = codec(pad(to_tensor(pixels).to(device), ALIGNMENT))
+    output = codec(pad(to_tensor(pixels).to(device), codec.alignment))
     return float(sum(bits(likelihood) for likelihood in output["likelihoods"].values()))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -17,7 +16,7 @@ from nas.files import write_atomically, write_yaml
 from nas.graph.network import CodecNetwork
 from nas.space import SearchSpace
 
-FORMAT = "nas-codec 1"
+FORMAT = "nas-codec 2"
 WEIGHTS, DESCRIPTION = "codec.safetensors", "codec.yaml"
 
 
@@ -79,9 +78,10 @@ def load_codec(path: str | Path) -> Codec:
         network = CodecNetwork(space)
         weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         network.load_state_dict(weights)
-        table = tensors["z_table"]
-        if table.shape[0] != space.z_channels or not np.issubdtype(table.numpy().dtype, np.integer):
-            raise InputError(f"The table of z in {path / WEIGHTS} does not fit the codec.")
+        table = tensors["table"]
+        channels = space.z_channels if network.with_z else space.y_channels
+        if table.ndim != 2 or len(table) != channels or table.is_floating_point() or table.shape[1] % 2 == 0:
+            raise InputError(f"The table of frequencies in {path / WEIGHTS} does not fit the codec.")
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(

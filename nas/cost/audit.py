@@ -21,8 +21,9 @@ from nas.codec.codec import Codec
 from nas.cost.macs import count_macs
 from nas.errors import InputError
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, quantize
-from nas.graph.network import ALIGNMENT
-from nas.graph.staged import Parameters, StagedContext, Work
+from nas.graph.staged import Parameters, Staged, Work
+
+FINEST = 64  # image pixels that one element of z covers, across
 
 # Where each edge is found in the two modules below.
 _EDGES = {
@@ -44,12 +45,19 @@ class EncoderPath(nn.Module):
 
     def __init__(self, codec: Codec) -> None:
         super().__init__()
-        self.g_a, self.h_a, self.h_s = codec.network.g_a, codec.network.h_a, codec.coding_h_s
-        self.context = codec.coding_context
+        self.g_a = codec.network.g_a
+        self.with_z = codec.network.with_z
+        if self.with_z:
+            self.h_a, self.h_s, self.context = codec.network.h_a, codec.coding_h_s, codec.coding_context
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and means of y, each [B, M, H/16, W/16] in float64, for images [B, 3, H, W]."""
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Scales and means of y, each [B, M, H/16, W/16] in float64, for images [B, 3, H, W].
+
+        y itself where there is no z: the coder needs no more than its table.
+        """
         y = self.g_a(x)
+        if not self.with_z:
+            return (y,)
         z = self.h_a(y)
         y_hat, z_hat = quantize(y, Y_LIMIT), quantize(z, Z_LIMIT)
         return self.context.one_pass(self.h_s(z_hat.double()), y_hat.double())
@@ -64,18 +72,22 @@ class DecoderPath(nn.Module):
 
     def __init__(self, codec: Codec) -> None:
         super().__init__()
-        self.h_s, self.g_s = codec.coding_h_s, codec.network.g_s
-        self.context = codec.coding_context
+        self.g_s, self.with_z = codec.network.g_s, codec.network.with_z
+        if self.with_z:
+            self.h_s, self.context = codec.coding_h_s, codec.coding_context
 
     def forward(self, y_hat: Tensor, z_hat: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The picture and what the coder would have been told, so that nothing here is dead code to a tracer.
 
         Args:
-            y_hat, z_hat: integers, [B, M, H/16, W/16] and [B, N, H/64, W/64].
+            y_hat, z_hat: integers, [B, M, H/16, W/16] and [B, N, H/64, W/64]; z_hat is not read where there
+                is no z.
 
         Returns:
             x_hat [B, 3, H, W], clamped; scales and means of every block, each [B, positions, channels].
         """
+        if not self.with_z:
+            return cast(Tensor, self.g_s(y_hat)).clamp(0, 1), []
         read = GivenLatents(self.context, y_hat.double())
         found = self.context.by_stages(self.h_s(z_hat.double()), read)
         return cast(Tensor, self.g_s(found.float())).clamp(0, 1), read.asked
@@ -92,7 +104,7 @@ class GivenLatents:
         asked: the scales and means it was called with, each [B, positions, channels].
     """
 
-    def __init__(self, context: StagedContext, y_hat: Tensor) -> None:
+    def __init__(self, context: Staged, y_hat: Tensor) -> None:
         self._context, self._values = context, y_hat.flatten(2).transpose(1, 2)
         self.asked: list[Tensor] = []
 
@@ -151,11 +163,11 @@ def counted_by_torch(codec: Codec, height: int, width: int) -> dict[str, int]:
 
 def _inputs(codec: Codec, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """x, y_hat and z_hat of one image; their values do not matter to a count."""
-    if min(height, width) < ALIGNMENT or height % ALIGNMENT or width % ALIGNMENT:
+    space, like = codec.network.space, next(codec.network.parameters())
+    if min(height, width) < FINEST or height % FINEST or width % FINEST:
         raise InputError(f"MACs are counted on multiples of 64 pixels, not {width}x{height}: round the size.")
-    space, like = codec.network.space, next(codec.parameters())
     y_hat = like.new_zeros(1, space.y_channels, height // 16, width // 16)
-    z_hat = like.new_zeros(1, space.z_channels, height // ALIGNMENT, width // ALIGNMENT)
+    z_hat = like.new_zeros(1, space.z_channels, height // FINEST, width // FINEST)
     return like.new_zeros(1, 3, height, width), y_hat, z_hat
 
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
-from nas.graph import families as spec
-from nas.graph.layers import PlainLayers, Width, build_layer
+from nas.graph import description as spec
+from nas.graph.description import after, ends
+from nas.graph.layers import PlainLayers, build_leaf
 from nas.graph.layout import Layout
 from nas.graph.staged import Gathered, plan, whole
+from nas.graph.width import Width
 
 # Costs are quoted for an image of this size, in kMAC per pixel.
 REFERENCE_SIZE = (512, 768)
 REFERENCE_PIXELS = REFERENCE_SIZE[0] * REFERENCE_SIZE[1]
 
 # The edges each scope pays for. `total` counts every edge once, as papers do, so it is not encoder + decoder.
-ENTROPY_EDGES = ("h_s", "context", "entropy_parameters")
+CONTEXT_EDGES = ("context", spec.ENTROPY_PARAMETERS)
+ENTROPY_EDGES = ("h_s", *CONTEXT_EDGES)
 SCOPES: dict[str, tuple[str, ...]] = {
     "encoder": ("g_a", "h_a", *ENTROPY_EDGES),
     "decoder": (*ENTROPY_EDGES, "g_s"),
@@ -44,34 +48,34 @@ def count_macs(module: nn.Module, *inputs: Any) -> Counter[str]:
         return Counter(analysis.by_module())
 
 
-@lru_cache(maxsize=100_000)
-def layer_cost(layer: spec.Layer, inputs: int, outputs: int) -> tuple[int, int]:
-    """MACs of one described layer per position of its coarser side, and its parameters."""
+def layer_cost(layer: spec.Leaf, sizes: tuple[int, ...]) -> tuple[int, int]:
+    """MACs of one described layer per position of its coarser side, and its parameters.
+
+    Args:
+        layer: what to count.
+        sizes: its input and output channels, or its one width.
+    """
     match layer:
-        case spec.Conv() | spec.Deconv():
-            widths = {layer.inputs: Width("in", (inputs,)), layer.outputs: Width("out", (outputs,))}
-            if layer.inputs == layer.outputs:
-                raise ValueError("a convolution needs two differently named widths")
+        case spec.Conv() | spec.Deconv() | spec.Subpel():
+            return _measure(replace(layer, inputs="in", outputs="out"), sizes)
         case spec.GDN():
-            widths = {layer.width: Width("c", (outputs,))}
-        case spec.LeakyReLU():
+            return _measure(replace(layer, width="in"), sizes)
+        case _:
             return 0, 0
-    module = build_layer(layer, PlainLayers(), widths)
+
+
+@lru_cache(maxsize=100_000)
+def _measure(layer: spec.Leaf, sizes: tuple[int, ...]) -> tuple[int, int]:
+    widths = {name: Width(name, (size,)) for name, size in zip(ends(layer), sizes, strict=True)}
+    module = build_leaf(layer, PlainLayers(), widths)
     side = layer.stride if isinstance(layer, spec.Conv) else 1
-    macs = count_macs(module, torch.zeros(1, inputs, side, side))[""]
+    macs = count_macs(module, torch.zeros(1, sizes[0], side, side))[""]
     return int(macs), sum(parameter.numel() for parameter in module.parameters())
 
 
-def positions(layer: spec.Layer, reduction: int, pixels: int = REFERENCE_PIXELS) -> tuple[int, int]:
-    """How many positions of its coarser side a layer has in an image, and the reduction after it."""
-    match layer:
-        case spec.Conv():
-            after = reduction * layer.stride
-            return pixels // after**2, after
-        case spec.Deconv():
-            return pixels // reduction**2, reduction // layer.stride
-        case _:
-            return pixels // reduction**2, reduction
+def positions(layer: spec.Leaf, reduction: int, pixels: int = REFERENCE_PIXELS) -> int:
+    """How many positions of its coarser side a layer has in an image."""
+    return int(pixels // max(reduction, after(layer, reduction)) ** 2)
 
 
 def context_cost(layout: Layout, window: int, hidden: tuple[int, int]) -> dict[str, int]:

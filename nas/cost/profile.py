@@ -22,14 +22,13 @@ from torch import Tensor, nn
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import DESCRIPTION, load_codec, save_codec
-from nas.cost.audit import traced_edges
+from nas.cost.audit import FINEST, traced_edges
 from nas.cost.macs import REFERENCE_SIZE, SCOPES
 from nas.cost.memory import PeakMemory, peak_memory, sample_photo
 from nas.cost.reach import Reach
 from nas.cost.table import CostTable
 from nas.errors import InputError
-from nas.graph.network import ALIGNMENT
-from nas.graph.staged import Parameters, StagedContext, Work
+from nas.graph.staged import Parameters, Read, Staged, Work
 from nas.images import Pixels
 from nas.run import Run
 from nas.space import Architecture
@@ -130,17 +129,15 @@ class _Clock:
 class _TimedContext:
     """The coding context, with a clock."""
 
-    def __init__(self, context: StagedContext, clock: _Clock) -> None:
+    def __init__(self, context: Staged, clock: _Clock) -> None:
         self._context, self._clock = context, clock
-        self.window = context.window
+        self.window, self.block_channels = context.window, context.block_channels
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> Parameters:
         with self._clock.section("context"):
             return self._context.one_pass(psi, y_hat)
 
-    def by_stages(
-        self, psi: Tensor, read: Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]
-    ) -> Tensor:
+    def by_stages(self, psi: Tensor, read: Read) -> Tensor:
         def timed(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
             with self._clock.section(REST):
                 return read(work, parameters)
@@ -154,7 +151,8 @@ class _TimedCodec(Codec):
 
     def __init__(self, codec: Codec, clock: _Clock) -> None:
         self.__dict__.update(codec.__dict__)
-        self.__dict__["_timed"] = _TimedContext(codec.coding_context, clock)
+        if codec.network.with_z:
+            self.__dict__["_timed"] = _TimedContext(codec.coding_context, clock)
 
     @property
     def coding_context(self) -> Any:
@@ -199,7 +197,9 @@ def _time_once(codec: Codec, pixels: Pixels) -> tuple[dict[str, float], dict[str
 @contextmanager
 def _timed(codec: Codec, clock: _Clock) -> Iterator[Codec]:
     network, _ = codec.network, codec.fingerprint  # known from here on: no part of coding
-    edges = {"g_a": network.g_a, "h_a": network.h_a, "h_s": codec.coding_h_s, "g_s": network.g_s}
+    edges: dict[str, nn.Module] = {"g_a": network.g_a, "g_s": network.g_s}
+    if network.with_z:
+        edges |= {"h_a": network.h_a, "h_s": codec.coding_h_s}
     with ExitStack() as stack:
         for name, module in edges.items():
             stack.enter_context(clock.watching(name, module))
@@ -333,18 +333,18 @@ def traced_kmac_px(codec: Codec) -> tuple[dict[str, float], dict[str, float]]:
     On the smallest image that the layout's tile divides: 64x64 for most.
     """
     _, rows, columns = codec.layout.table.shape
-    height, width = (math.lcm(ALIGNMENT, 16 * cells) for cells in (rows, columns))
+    height, width = (math.lcm(FINEST, 16 * cells) for cells in (rows, columns))
     traced = traced_edges(codec, height, width)
     edges = {**traced["encoder"], **traced["decoder"]}
     order = [*(edge for edge in SCOPES["total"]), *(edge for edge in edges if edge not in SCOPES["total"])]
     by_edge = {edge: edges[edge] / (height * width) / 1000 for edge in order if edge in edges}
-    by_scope = {scope: sum(by_edge[edge] for edge in SCOPES[scope]) for scope in SCOPES}
+    by_scope = {scope: sum(by_edge.get(edge, 0.0) for edge in SCOPES[scope]) for scope in SCOPES}
     return by_edge, by_scope
 
 
 def _stages(codec: Codec, width: int, height: int) -> int:
     """Serial decoding steps for an image of this size."""
-    rows, columns = (ALIGNMENT // 16 * -(-side // ALIGNMENT) for side in (height, width))
+    rows, columns = (codec.alignment // 16 * -(-side // codec.alignment) for side in (height, width))
     return codec.layout.stages(rows, columns)
 
 

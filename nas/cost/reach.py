@@ -56,59 +56,31 @@ class Reach:
         self.space = table.space
         names = self.space.layout_names
         chosen = set(names if layouts is None else layouts)
-        floor = [0] * len(self.space.slots) if at_least is None else self.space.indexes(at_least)[:-1]
-        widths = zip(floor, self.space.shape[:-1], strict=True)
-        self._allowed: list[IntArray] = [np.arange(low, count) for low, count in widths]
-        self._allowed.append(np.array([k for k, name in enumerate(names) if name in chosen], dtype=np.int64))
-        if not len(self._allowed[-1]):
+        if not chosen & set(names):
             raise InputError(f"No layout is allowed: choose some of {', '.join(names)}.")
-        layers = table.in_scope(scope)
-        parts = []
-        for axes in _independent([layer.axes for layer in layers], len(self.space.shape)):
-            costs = np.zeros([len(self._allowed[axis]) for axis in axes], dtype=np.int64)
-            for layer in layers:
-                if set(layer.axes) <= set(axes):
-                    costs += self._spread(layer.axes, layer.macs, axes)
-            parts.append((axes, costs))
-        constant = sum(int(layer.macs) for layer in layers if not layer.axes)
-        self._left, self._right = self._halves(parts, constant)
-
-    def _spread(self, axes: tuple[int, ...], macs: IntArray, over: tuple[int, ...]) -> IntArray:
-        """A layer's table, restricted to what is allowed, with its dimensions placed among others."""
-        table = macs[np.ix_(*(self._allowed[axis] for axis in axes))]
-        order = sorted(range(len(axes)), key=lambda k: axes[k])
-        table = table.transpose(order)
-        shape = [len(self._allowed[axis]) if axis in axes else 1 for axis in over]
-        return table.reshape(shape)
-
-    def _halves(self, parts: list[tuple[tuple[int, ...], IntArray]], constant: int) -> tuple[_Sums, _Sums]:
-        halves: list[tuple[tuple[int, ...], IntArray]] = [((), np.array(constant)), ((), np.array(0))]
-        for axes, costs in sorted(parts, key=lambda part: -part[1].size):
-            halves.sort(key=lambda half: half[1].size)
-            held, sums = halves[0]
-            if sums.size * costs.size > MAX_LIST:
-                raise InputError(
-                    f"{self.space.name} has too many combinations to count: tie some slots of its widths."
-                )
-            halves[0] = ((*held, *axes), np.add.outer(sums, costs))
-        left, right = (_Sums(axes, costs.shape, costs.ravel()) for axes, costs in halves)
-        return left, right
+        floor = [0] * len(self.space.slots) if at_least is None else self.space.indexes(at_least)[:-1]
+        self._regimes = []
+        for regime in self.space.regimes:
+            kept = [[k for k in allowed if k >= low] for allowed, low in zip(regime[:-1], floor, strict=True)]
+            kept.append([k for k in regime[-1] if names[k] in chosen])
+            if all(kept):
+                self._regimes.append(_Regime(table, scope, [np.array(allowed) for allowed in kept]))
 
     @property
     def least(self) -> int:
-        return int(self._left.costs[0] + self._right.costs[0])
+        return min(int(regime.left.costs[0] + regime.right.costs[0]) for regime in self._regimes)
 
     @property
     def most(self) -> int:
-        return int(self._left.costs[-1] + self._right.costs[-1])
+        return max(int(regime.left.costs[-1] + regime.right.costs[-1]) for regime in self._regimes)
 
     @property
     def size(self) -> int:
-        return len(self._left.costs) * len(self._right.costs)
+        return sum(len(regime.left.costs) * len(regime.right.costs) for regime in self._regimes)
 
     def count(self, low: int, high: int) -> int:
         """How many architectures cost at least `low` and at most `high`."""
-        return int(self._counts(low, high)[1].sum())
+        return sum(int(regime.counts(low, high)[1].sum()) for regime in self._regimes)
 
     def quantile(self, share: float) -> int:
         """The cost that this share of all architectures does not exceed."""
@@ -130,28 +102,80 @@ class Reach:
 
     def draw(self, low: int, high: int, number: int, rng: np.random.Generator) -> list[Architecture]:
         """Up to `number` different architectures with costs in [low, high], uniformly."""
-        first, counts = self._counts(low, high)
-        ends = np.cumsum(counts)
-        if not len(ends) or ends[-1] == 0:
+        found = [regime.counts(low, high) for regime in self._regimes]
+        sizes = [int(counts.sum()) for _, counts in found]
+        total = sum(sizes)
+        if total == 0:
             return []
-        total = int(ends[-1])
         if total <= 4 * number:
             ranks = rng.permutation(total)[:number]
         else:
             ranks = np.unique(rng.integers(0, total, size=2 * number))
             ranks = rng.permutation(ranks)[:number]
+        starts = np.cumsum([0, *sizes])
+        drawn: dict[int, list[int]] = {}
+        for regime, (first, counts), start, size in zip(self._regimes, found, starts, sizes, strict=False):
+            here = ranks[(ranks >= start) & (ranks < start + size)]
+            drawn |= dict(zip(here.tolist(), regime.at(here - start, first, counts), strict=True))
+        return [self.space.at(drawn[int(rank)]) for rank in ranks]
+
+
+class _Regime:
+    """One product of choices (see `SearchSpace.regimes`): two sorted lists of sums."""
+
+    def __init__(self, table: CostTable, scope: str, allowed: list[IntArray]) -> None:
+        self._name, self._allowed = table.space.name, allowed
+        layers = table.in_scope(scope)
+        free = {axis for axis, choices in enumerate(allowed) if len(choices) > 1}
+        groups = [tuple(axis for axis in layer.axes if axis in free) for layer in layers]
+        parts = []
+        for axes in _independent(groups, sorted(free)):
+            costs = np.zeros([len(allowed[axis]) for axis in axes], dtype=np.int64)
+            for layer, group in zip(layers, groups, strict=True):
+                if group and set(group) <= set(axes):
+                    costs += self._spread(layer.axes, layer.macs, axes)
+            parts.append((axes, costs))
+        fixed = (layer for layer, group in zip(layers, groups, strict=True) if not group)
+        constant = sum(int(self._spread(layer.axes, layer.macs, ()).item()) for layer in fixed)
+        self.left, self.right = self._halves(parts, constant)
+
+    def _spread(self, axes: tuple[int, ...], macs: IntArray, over: tuple[int, ...]) -> IntArray:
+        """A layer's table, restricted to what is allowed, with its dimensions placed among others."""
+        table = macs[np.ix_(*(self._allowed[axis] for axis in axes))] if axes else macs
+        order = sorted(range(len(axes)), key=lambda k: axes[k])
+        kept = [len(self._allowed[axis]) if axis in axes else 1 for axis in over]
+        return table.transpose(order).reshape(kept)
+
+    def _halves(self, parts: list[tuple[tuple[int, ...], IntArray]], constant: int) -> tuple[_Sums, _Sums]:
+        halves: list[tuple[tuple[int, ...], IntArray]] = [((), np.array(constant)), ((), np.array(0))]
+        for axes, costs in sorted(parts, key=lambda part: -part[1].size):
+            halves.sort(key=lambda half: half[1].size)
+            held, sums = halves[0]
+            if sums.size * costs.size > MAX_LIST:
+                raise InputError(
+                    f"{self._name} has too many combinations to count: tie some slots of its widths."
+                )
+            halves[0] = ((*held, *axes), np.add.outer(sums, costs))
+        left, right = (_Sums(axes, costs.shape, costs.ravel()) for axes, costs in halves)
+        return left, right
+
+    def counts(self, low: int, high: int) -> tuple[IntArray, IntArray]:
+        """For every sum on the left, the first on the right that fits, and how many do."""
+        first = np.searchsorted(self.right.costs, low - self.left.costs, side="left")
+        last = np.searchsorted(self.right.costs, high - self.left.costs, side="right")
+        return first, np.maximum(last - first, 0)
+
+    def at(self, ranks: IntArray, first: IntArray, counts: IntArray) -> list[list[int]]:
+        """The index in every slot for ranks among what `counts` counted."""
+        ends = np.cumsum(counts)
         left = np.searchsorted(ends, ranks, side="right")
         right = first[left] + ranks - (ends[left] - counts[left])
-        chosen = self._left.choices(left) | self._right.choices(right)
+        chosen = self.left.choices(left) | self.right.choices(right)
+        places = [chosen.get(axis, np.zeros(len(ranks), dtype=int)) for axis in range(len(self._allowed))]
         return [
-            self.space.at([self._allowed[axis][chosen[axis][k]] for axis in range(len(self.space.shape))])
+            [int(self._allowed[axis][places[axis][k]]) for axis in range(len(places))]
             for k in range(len(ranks))
         ]
-
-    def _counts(self, low: int, high: int) -> tuple[IntArray, IntArray]:
-        first = np.searchsorted(self._right.costs, low - self._left.costs, side="left")
-        last = np.searchsorted(self._right.costs, high - self._left.costs, side="right")
-        return first, np.maximum(last - first, 0)
 
 
 def to_macs(kmac_px: float) -> int:
@@ -159,19 +183,19 @@ def to_macs(kmac_px: float) -> int:
     return int(np.floor(kmac_px * 1000 * REFERENCE_PIXELS + 1e-3))  # less than a MAC is float error
 
 
-def _independent(groups: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
+def _independent(groups: list[tuple[int, ...]], axes: list[int]) -> list[tuple[int, ...]]:
     """Slots joined wherever a layer touches several; slots of no layer stand alone."""
-    leader = list(range(count))
+    leader = {axis: axis for axis in axes}
 
     def find(place: int) -> int:
         while leader[place] != place:
             place = leader[place]
         return place
 
-    for axes in groups:
-        for one, other in itertools.pairwise(axes):
+    for group in groups:
+        for one, other in itertools.pairwise(group):
             leader[find(one)] = find(other)
     joined: dict[int, list[int]] = {}
-    for place in range(count):
-        joined.setdefault(find(place), []).append(place)
+    for axis in axes:
+        joined.setdefault(find(axis), []).append(axis)
     return [tuple(members) for members in joined.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
@@ -14,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.cost.macs import CONTEXT_PARTS, REFERENCE_PIXELS, SCOPES, context_cost, layer_cost, positions
-from nas.graph import families as spec
 from nas.graph.context import ContextModel
-from nas.graph.families import ENTROPY_WIDTHS
+from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Leaf, ends, place
 from nas.space import Architecture, SearchSpace
 
 IntArray = NDArray[np.int64]
@@ -26,7 +26,8 @@ IntArray = NDArray[np.int64]
 class LayerCost:
     """MACs at 768x512 and parameters of one layer, as a table over the few slots it touches.
 
-    `axes` are places in `space.shape` (the last is the layout); the tables have one dimension for each.
+    `axes` are places in `space.shape` (the last is the layout); the tables have one dimension for each. A
+    layer that some choice leaves out, or repeats, has that choice among its axes.
     """
 
     name: str
@@ -42,17 +43,15 @@ class CostTable:
     Sums of entries equal fvcore's count of the extracted encoder or decoder, to the last MAC.
     """
 
-    def __init__(self, space: SearchSpace, layers: Sequence[LayerCost], fixed_params: int) -> None:
+    def __init__(self, space: SearchSpace, layers: Sequence[LayerCost]) -> None:
         self.space = space
         self.layers = tuple(layers)
-        self.fixed_params = fixed_params
 
     @classmethod
     def measure(cls, space: SearchSpace) -> CostTable:
         """Measure a space with fvcore; identical layers are measured once."""
-        layers = [*_transforms(space), *_context(space)]
-        # the factorised prior: 3 filters of 3 in 4 hidden layers (Ballé et al., 2018), 58 values a channel
-        return cls(space, layers, space.z_channels * PRIOR_PARAMS_PER_CHANNEL)
+        context = _context(space) if space.family.context else []
+        return cls(space, [*_transforms(space), *context, *_priors(space)])
 
     def macs(self, architecture: Architecture, scope: str = "total") -> int:
         """MACs of one architecture at 768x512."""
@@ -73,7 +72,7 @@ class CostTable:
         """kMAC per pixel of every edge; their sum is the total."""
         indexes = self.space.indexes(architecture)
         found: dict[str, float] = {}
-        for layer in self.layers:
+        for layer in self.in_scope("total"):
             cost = int(layer.macs[tuple(indexes[axis] for axis in layer.axes)]) / REFERENCE_PIXELS / 1000
             found[layer.edge] = found.get(layer.edge, 0.0) + cost
         return found
@@ -82,7 +81,7 @@ class CostTable:
         """Learned numbers of the exported codec."""
         indexes = self.space.indexes(architecture)
         layers = (layer.params[tuple(indexes[axis] for axis in layer.axes)] for layer in self.layers)
-        return self.fixed_params + int(sum(layers))
+        return int(sum(layers))
 
     def expected(self, probabilities: Sequence[Tensor], scope: str = "total") -> Tensor:
         """The expected kMAC per pixel when every slot is drawn independently; differentiable.
@@ -119,34 +118,52 @@ class CostTable:
         return Reach(self, scope).most
 
 
+# A factorised prior (Ballé et al., 2018): 3 filters of 3 in 4 hidden layers, 58 values a channel
 PRIOR_PARAMS_PER_CHANNEL = 58
 
 
 def _transforms(space: SearchSpace) -> list[LayerCost]:
     """Every convolution and normalisation of every edge."""
-    channels = {"x": 3, "y": space.y_channels, "z": space.z_channels, "psi": 2 * space.y_channels}
     found = []
     for edge_name, edge in space.family.edges.items():
-        reduction = edge.reduction
-        for number, layer in enumerate(edge.layers):
-            count, reduction = positions(layer, reduction)
-            if isinstance(layer, spec.LeakyReLU):
+        for placed in place(edge):
+            names = ends(placed.layer)
+            if not names:
                 continue
-            ends = (layer.width,) if isinstance(layer, spec.GDN) else (layer.inputs, layer.outputs)
+            count = positions(placed.layer, placed.reduction)
+            # how often it runs is a product of choices: the blocks it is one of, the hyperprior it belongs to
+            times = [placed.depth] if placed.depth else []
+            times += [HYPERPRIOR] if edge_name in HYPER_EDGES else []
 
             def measure(
-                widths: Mapping[str, int],
-                layer: spec.Layer = layer,
-                ends: tuple[str, ...] = ends,
+                values: Mapping[str, int],
+                layer: Leaf = placed.layer,
+                names: tuple[str, ...] = names,
+                times: Sequence[str] = times,
                 count: int = count,
             ) -> tuple[int, int]:
-                sizes = [channels.get(end) or widths[end] for end in ends]
-                macs, params = layer_cost(layer, sizes[0], sizes[-1])
-                return macs * count, params
+                macs, params = layer_cost(layer, tuple(values[name] for name in names))
+                often = math.prod(values[choice] for choice in times)
+                return macs * count * often, params * often
 
-            searched = tuple(end for end in ends if end not in channels)
-            axes, tables = _tabulate(space, searched, measure)
-            found.append(LayerCost(f"{edge_name}[{number}]", edge_name, axes, tables[0], tables[1]))
+            axes, (macs, params) = _tabulate(space, (*names, *times), measure)
+            found.append(LayerCost(f"{edge_name}[{placed.place}]", edge_name, axes, macs, params))
+    return found
+
+
+def _priors(space: SearchSpace) -> list[LayerCost]:
+    """Factorised priors: parameters, and no MACs."""
+
+    def of_z(values: Mapping[str, int]) -> tuple[int, int]:
+        return 0, PRIOR_PARAMS_PER_CHANNEL * values["z"] * values[HYPERPRIOR]
+
+    def of_y(values: Mapping[str, int]) -> tuple[int, int]:
+        return 0, PRIOR_PARAMS_PER_CHANNEL * values["y"] * (1 - values[HYPERPRIOR])
+
+    found = []
+    for node, measure in (("z", of_z), ("y", of_y)):
+        axes, (macs, params) = _tabulate(space, (node, HYPERPRIOR), measure)
+        found.append(LayerCost(f"prior of {node}", "prior", axes, macs, params))
     return found
 
 
@@ -165,11 +182,12 @@ def _context(space: SearchSpace) -> list[LayerCost]:
     found = []
     for part in CONTEXT_PARTS:
 
-        def of_part(widths: Mapping[str, int], part: str = part) -> tuple[list[int], list[int]]:
-            costs, params = measure((widths[ENTROPY_WIDTHS[0]], widths[ENTROPY_WIDTHS[1]]))
-            return [macs[part] for macs in costs], [params[part]] * len(costs)
+        def of_part(values: Mapping[str, int], part: str = part) -> tuple[list[int], list[int]]:
+            costs, params = measure((values[ENTROPY_WIDTHS[0]], values[ENTROPY_WIDTHS[1]]))
+            on = values[HYPERPRIOR]
+            return [on * macs[part] for macs in costs], [on * params[part]] * len(costs)
 
-        axes, (macs, params) = _tabulate(space, ENTROPY_WIDTHS, of_part)
+        axes, (macs, params) = _tabulate(space, (*ENTROPY_WIDTHS, HYPERPRIOR), of_part)
         edge = part.split(".")[0]
         found.append(LayerCost(part, edge, (*axes, layout_axis), macs, params))
     return found
@@ -177,20 +195,21 @@ def _context(space: SearchSpace) -> list[LayerCost]:
 
 def _tabulate(
     space: SearchSpace,
-    layers: Sequence[str],
+    names: Sequence[str],
     measure: Callable[[Mapping[str, int]], tuple[Any, Any]],
 ) -> tuple[tuple[int, ...], tuple[IntArray, IntArray]]:
-    """`measure` at every combination of the slots that set some layers: axes and one table per result."""
-    slots = list(dict.fromkeys(space.slots.index(space.slot_of(layer)) for layer in layers))
+    """`measure` at every value of some choices and nodes: the slots that set them, and a table per result."""
+    setters = [space.setter(name) for name in names]
+    slots = list(dict.fromkeys(setter for setter in setters if setter is not None))
+    shape = [space.shape[axis] for axis in slots]
     results = []
-    for choices in itertools.product(*(space.slots[axis].candidates for axis in slots)):
-        widths: dict[str, int] = {}
-        for axis, choice in zip(slots, choices, strict=True):
-            widths |= space.slots[axis].widths(choice)
-        results.append(measure(widths))
-    shape = [len(space.slots[axis].candidates) for axis in slots]
+    for indexes in itertools.product(*map(range, shape)):
+        place = dict(zip(slots, indexes, strict=True))
+        at = [0 if setter is None else place[setter] for setter in setters]
+        values = {name: space.candidates(name)[k] for name, k in zip(names, at, strict=True)}
+        results.append(measure(values))
     macs, params = (np.array(part, dtype=np.int64) for part in zip(*results, strict=True))
     return tuple(slots), (
-        macs.reshape(*shape, *macs.shape[1:]),
-        params.reshape(*shape, *params.shape[1:]),
+        macs.reshape((*shape, *macs.shape[1:])),
+        params.reshape((*shape, *params.shape[1:])),
     )

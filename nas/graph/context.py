@@ -1,7 +1,8 @@
-"""The context model: entropy parameters of y under any layout, over the whole latent at once.
+"""Entropy parameters of y: a scale and a mean for every element, over the whole latent at once.
 
-One masked convolution reads the integers decoded earlier, three pointwise layers turn its features and the
-hyper features psi into a scale and a mean for every element::
+Without a context model they are psi itself (`HyperOnly`). With one, a masked convolution reads what was
+decoded earlier, and three pointwise layers turn its features and the hyper features psi into a scale and a
+mean for every element::
 
     y_hat --context_prediction--> phi --+
                                         +--entropy_parameters--> scales, means
@@ -22,8 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.graph.layers import LEAKY_SLOPE, Width
+from nas.graph.layers import LEAKY_SLOPE
 from nas.graph.layout import Layout, unit_channel
+from nas.graph.width import Width
 
 Weights = tuple[Tensor, Tensor]
 
@@ -59,6 +61,27 @@ def _cells(layout: Layout, window: int) -> tuple[_Cell, ...]:
             live = visible.flatten(1).any(1)
             cells.append(_Cell(row, column, visible if live.any() else None, live, known))
     return tuple(cells)
+
+
+class HyperOnly(nn.Module):
+    """No context model: psi holds the scales of y, or its scales and means, each with y's channels.
+
+    Args:
+        parts: values of psi per channel of y, 1 or 2.
+    """
+
+    window = 1
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, psi: Tensor, y_hat: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        """Scales and means, as `ContextModel` gives them; y and the layout play no part."""
+        if self.parts == 1:
+            return psi, torch.zeros_like(psi)
+        scales, means = psi.chunk(2, 1)
+        return scales, means
 
 
 class ContextModel(nn.Module):

@@ -1,8 +1,11 @@
-"""Integer latents and the probabilities they are coded with.
+"""Rounded latents and the Gaussian that y is coded with.
 
 y_hat = round(y) and z_hat = round(z): the integers themselves are coded, y under a Gaussian of fractional
-mean integrated over each integer's bin, z under a factorised prior. So the entropy path never changes the
-picture, and distortion and rate can be scored apart.
+mean integrated over each integer's bin, z under a factorised prior (`graph.priors`). So the entropy path
+never changes the picture, and distortion and rate can be scored apart.
+
+The centred alternative, round(y - mean) + mean, is CompressAI's: there every value is rounded about a
+`centre`, the Gaussian's mean for y and the prior's median for z.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from nas.graph._compressai import EntropyBottleneck, GaussianConditional
+from nas.graph._compressai import GaussianConditional
 
 # Latents are clamped as part of quantising, so that every coder's alphabet is bounded.
 Y_LIMIT = 1023
@@ -23,10 +26,8 @@ Z_LIMIT = 127
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
 MEAN_STEPS = 64
 
-# The coder works with 24 bits and gives every symbol of its alphabet at least one unit; frequencies of z
-# are integers that add up to about 2^22, each at least 1.
+# The coder works with 24 bits and gives every symbol of its alphabet at least one unit.
 CODER_UNIT = 2.0**-24
-Z_PRECISION = 1 << 22
 
 _LOG_STEP = (math.log(SCALE_MAX) - math.log(SCALE_MIN)) / (SCALE_LEVELS - 1)
 
@@ -41,36 +42,11 @@ class _StraightThrough(torch.autograd.Function):
         return gradients[0], None
 
 
-def quantize(values: Tensor, limit: int) -> Tensor:
-    """Round to integers within +-limit; the gradient passes straight through."""
-    return cast(Tensor, _StraightThrough.apply(values, limit))
-
-
-class FactorizedPrior(EntropyBottleneck):
-    """CompressAI's entropy bottleneck, asked for the likelihood of given values instead of rounding them.
-
-    Its quantiles stay untouched: integer latents have no medians, and each photo's own range is coded.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.quantiles.requires_grad_(False)
-
-    def likelihood(self, values: Tensor) -> Tensor:
-        """The probability of the unit bin around each value, shape [B, C, h, w] like `values`."""
-        by_channel = values.transpose(0, 1)
-        found, _, _ = self._likelihood(by_channel.reshape(len(by_channel), 1, -1))
-        return self.likelihood_lower_bound(found).reshape(by_channel.shape).transpose(0, 1)
-
-    def coded_likelihood(self, values: Tensor) -> Tensor:
-        """The probability with which integers are really coded: within each image's own range."""
-        reach = coded_range(values) + 0.5
-        ends = torch.stack([-reach, reach], -1).expand(self.channels, -1, -1).flatten(1)[:, None]
-        low, high = (
-            self._logits_cumulative(ends, stop_gradient=False).sigmoid().unflatten(-1, (-1, 2)).unbind(-1)
-        )
-        inside = (high - low)[:, 0].transpose(0, 1)[..., None, None].clamp_min(1 / Z_PRECISION)
-        return ((self.likelihood(values) / inside).clamp_min(1 / Z_PRECISION) + CODER_UNIT).clamp_max(1)
+def quantize(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor:
+    """Round to whole steps from the centre, at most `limit` of them; the gradient passes straight through."""
+    if isinstance(centre, float) and centre == 0:
+        return cast(Tensor, _StraightThrough.apply(values, limit))
+    return cast(Tensor, _StraightThrough.apply(values - centre, limit)) + centre
 
 
 class ConditionalGaussian(GaussianConditional):
@@ -83,18 +59,20 @@ class ConditionalGaussian(GaussianConditional):
         """The probability of the unit bin around each value; all of one shape."""
         return cast(Tensor, self.likelihood_lower_bound(self._likelihood(values, scales, means)))
 
-    def coded_likelihood(self, values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-        """The probability with which integers are really coded: within each image's own range."""
-        reach = coded_range(values)[:, None, None, None] + 0.5
+    def coded_likelihood(
+        self, values: Tensor, scales: Tensor, means: Tensor, centre: Tensor | float = 0.0
+    ) -> Tensor:
+        """The probability with which rounded values are really coded: within each image's own range."""
+        reach = coded_range(values - centre)[:, None, None, None] + 0.5
         bounded = self.lower_bound_scale(scales)
-        high = self._standardized_cumulative((reach - means) / bounded)
-        low = self._standardized_cumulative((-reach - means) / bounded)
+        high = self._standardized_cumulative((centre + reach - means) / bounded)
+        low = self._standardized_cumulative((centre - reach - means) / bounded)
         inside = (high - low).clamp_min(CODER_UNIT)
         return (self.likelihood(values, scales, means) / inside + CODER_UNIT).clamp_max(1)
 
 
 def coded_range(values: Tensor) -> Tensor:
-    """The largest magnitude in each image, at least 1, shape [B]: the coder's alphabet, in the stream."""
+    """The largest step from the centre in each image, at least 1, shape [B]: the coder's alphabet."""
     return values.detach().abs().flatten(1).amax(1).clamp_min(1)
 
 

@@ -1,104 +1,232 @@
-"""The codec families: each is a list of edges, and each edge a list of layers (no torch here).
+"""The codec families: each is a function that lists its edges (no torch here).
 
-Layers name the widths between which they run. `x`, `y`, `z` and `psi` are nodes of the graph with fixed
-channels (psi are the hyper features, two per channel of y); every other name is a width that a search
-space fills in. `graph.layers` turns these descriptions into modules, `cost.macs` into tables of MACs.
-
-To add a family, write one function that returns a `Family`, and add it to `FAMILIES`.
+To add a family, write one more, in the words of `graph.description`, and add it to `FAMILIES`; the tests
+over all families then hold it to the same promises. docs/supernet.md goes through an example.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from nas.graph.description import (
+    GDN,
+    Conv,
+    Deconv,
+    Edge,
+    Family,
+    Layer,
+    Leaf,
+    LeakyReLU,
+    ReLU,
+    Repeat,
+    Residual,
+    Subpel,
+)
 
-NODES = ("x", "y", "z", "psi")
-ENTROPY_WIDTHS = ("entropy_parameters.1", "entropy_parameters.2")
-
-
-@dataclass(frozen=True)
-class Conv:
-    """A convolution with 'same' padding; `stride` divides the resolution."""
-
-    inputs: str
-    outputs: str
-    kernel: int
-    stride: int = 1
-
-
-@dataclass(frozen=True)
-class Deconv:
-    """A transposed convolution; `stride` multiplies the resolution."""
-
-    inputs: str
-    outputs: str
-    kernel: int
-    stride: int = 2
+# Transforms that several families share
 
 
-@dataclass(frozen=True)
-class GDN:
-    """Generalised divisive normalisation over one width (Ballé et al., 2016)."""
-
-    width: str
-    inverse: bool = False
-
-
-@dataclass(frozen=True)
-class LeakyReLU:
-    """The activation of the hyper transforms, slope 0.01."""
-
-
-Layer = Conv | Deconv | GDN | LeakyReLU
-
-
-@dataclass(frozen=True)
-class Edge:
-    """One arrow of the graph: its layers, and how many image pixels per side one input element covers."""
-
-    layers: tuple[Layer, ...]
-    reduction: int
+def _gdn_analysis() -> Edge:
+    """Four 5x5 convolutions of stride 2 with GDN between (Ballé et al., ICLR 2018)."""
+    return Edge(
+        (
+            Conv("x", "g_a.1", 5, 2),
+            GDN("g_a.1"),
+            Conv("g_a.1", "g_a.2", 5, 2),
+            GDN("g_a.2"),
+            Conv("g_a.2", "g_a.3", 5, 2),
+            GDN("g_a.3"),
+            Conv("g_a.3", "y", 5, 2),
+        ),
+        reduction=1,
+    )
 
 
-@dataclass(frozen=True)
-class Family:
-    """One codec family: its transforms by name. All here have a hyperprior and a context model."""
+def _gdn_synthesis() -> Edge:
+    """Its mirror: transposed convolutions with inverse GDN between."""
+    return Edge(
+        (
+            Deconv("y", "g_s.1", 5),
+            GDN("g_s.1", inverse=True),
+            Deconv("g_s.1", "g_s.2", 5),
+            GDN("g_s.2", inverse=True),
+            Deconv("g_s.2", "g_s.3", 5),
+            GDN("g_s.3", inverse=True),
+            Deconv("g_s.3", "x", 5),
+        ),
+        reduction=16,
+    )
 
-    name: str
-    edges: dict[str, Edge]
 
-    @cached_property
-    def widths(self) -> tuple[str, ...]:
-        """The names of the widths that a search space must fill in, in the order of the graph."""
-        found: dict[str, None] = {}
-        for edge in self.edges.values():
-            for layer in edge.layers:
-                if isinstance(layer, Conv | Deconv):
-                    found.setdefault(layer.outputs)
-        return (*(name for name in found if name not in NODES), *ENTROPY_WIDTHS)
+def _hyper_analysis(activation: Leaf, *, magnitude: bool = False) -> Edge:
+    layers: tuple[Layer, ...] = (
+        Conv("y", "h_a.1", 3),
+        activation,
+        Conv("h_a.1", "h_a.2", 5, 2),
+        activation,
+        Conv("h_a.2", "z", 5, 2),
+    )
+    return Edge(layers, reduction=16, magnitude=magnitude)
 
-    def edge_of(self, width: str) -> str:
-        """The edge that a width belongs to."""
-        return width.rsplit(".", 1)[0]
+
+def _hyper_synthesis(activation: Leaf, *last: Leaf) -> Edge:
+    layers: tuple[Layer, ...] = (
+        Deconv("z", "h_s.1", 5),
+        activation,
+        Deconv("h_s.1", "h_s.2", 5),
+        activation,
+        Conv("h_s.2", "psi", 3),
+        *last,
+    )
+    return Edge(layers, reduction=64)
+
+
+# The families
+
+
+def factorized() -> Family:
+    """No hyper-latent: y under a factorised prior."""
+    return Family(
+        "factorized",
+        {"g_a": _gdn_analysis(), "g_s": _gdn_synthesis()},
+        compressai="FactorizedPrior",
+        source="Ballé et al., ICLR 2018, the factorised-prior model",
+    )
+
+
+def scale_hyperprior() -> Family:
+    """z tells the scale of every element of y."""
+    return Family(
+        "scale-hyperprior",
+        {
+            "g_a": _gdn_analysis(),
+            "h_a": _hyper_analysis(ReLU(), magnitude=True),
+            "h_s": _hyper_synthesis(ReLU(), ReLU()),
+            "g_s": _gdn_synthesis(),
+        },
+        means=False,
+        compressai="ScaleHyperprior",
+        source="Ballé et al., ICLR 2018",
+    )
+
+
+def mean_scale_hyperprior() -> Family:
+    """z tells the scale and the mean of every element of y."""
+    return Family(
+        "mean-scale-hyperprior",
+        {
+            "g_a": _gdn_analysis(),
+            "h_a": _hyper_analysis(LeakyReLU()),
+            "h_s": _hyper_synthesis(LeakyReLU()),
+            "g_s": _gdn_synthesis(),
+        },
+        compressai="MeanScaleHyperprior",
+        source="Minnen et al., NeurIPS 2018, without its context model",
+    )
 
 
 def joint_ar() -> Family:
-    """Joint autoregressive and hierarchical priors (Minnen et al., NeurIPS 2018).
-
-    BaSIC's backbone: CompressAI's JointAutoregressiveHierarchicalPriors at full width.
-    """
+    """z and the elements decoded before tell scale and mean: BaSIC's backbone."""
     return Family(
         "joint-ar",
         {
+            "g_a": _gdn_analysis(),
+            "h_a": _hyper_analysis(LeakyReLU()),
+            "h_s": _hyper_synthesis(LeakyReLU()),
+            "g_s": _gdn_synthesis(),
+        },
+        context=True,
+        compressai="JointAutoregressiveHierarchicalPriors",
+        source="Minnen et al., NeurIPS 2018",
+    )
+
+
+def residual() -> Family:
+    """Strided convolutions with residual bottleneck blocks between; the number of blocks is a choice."""
+
+    def blocks(edge: str, stage: int) -> Repeat:
+        width, inner = f"{edge}.{stage}", f"{edge}_inner.{stage}"
+        body: tuple[tuple[str, Leaf], ...] = (
+            ("conv1", Conv(width, inner, 1)),
+            ("relu1", ReLU()),
+            ("conv2", Conv(inner, inner, 3)),
+            ("relu2", ReLU()),
+            ("conv3", Conv(inner, width, 1)),
+        )
+        return Repeat(Residual(body), depth=f"{edge}_depth.{stage}")
+
+    analysis: tuple[Layer, ...] = (
+        Conv("x", "g_a.1", 5, 2),
+        blocks("g_a", 1),
+        Conv("g_a.1", "g_a.2", 5, 2),
+        blocks("g_a", 2),
+        Conv("g_a.2", "g_a.3", 5, 2),
+        blocks("g_a", 3),
+        Conv("g_a.3", "y", 5, 2),
+    )
+    synthesis: tuple[Layer, ...] = (
+        Deconv("y", "g_s.1", 5),
+        blocks("g_s", 1),
+        Deconv("g_s.1", "g_s.2", 5),
+        blocks("g_s", 2),
+        Deconv("g_s.2", "g_s.3", 5),
+        blocks("g_s", 3),
+        Deconv("g_s.3", "x", 5),
+    )
+    return Family(
+        "residual",
+        {
+            "g_a": Edge(analysis, reduction=1),
+            "h_a": _hyper_analysis(ReLU()),
+            "h_s": _hyper_synthesis(ReLU()),
+            "g_s": Edge(synthesis, reduction=16),
+        },
+        context=True,
+        source="after ELIC (He et al., CVPR 2022), without attention",
+    )
+
+
+def cheng() -> Family:
+    """3x3 residual blocks, sub-pixel upsampling, no attention."""
+
+    def strided(inputs: str, outputs: str) -> Residual:
+        body: tuple[tuple[str, Leaf], ...] = (
+            ("conv1", Conv(inputs, outputs, 3, 2)),
+            ("leaky_relu", LeakyReLU()),
+            ("conv2", Conv(outputs, outputs, 3)),
+            ("gdn", GDN(outputs)),
+        )
+        return Residual(body, ("skip", Conv(inputs, outputs, 1, 2)))
+
+    def upsampling(inputs: str, outputs: str) -> Residual:
+        body: tuple[tuple[str, Leaf], ...] = (
+            ("subpel_conv", Subpel(inputs, outputs)),
+            ("leaky_relu", LeakyReLU()),
+            ("conv", Conv(outputs, outputs, 3)),
+            ("igdn", GDN(outputs, inverse=True)),
+        )
+        return Residual(body, ("upsample", Subpel(inputs, outputs)))
+
+    def block(width: str, hidden: str) -> Residual:
+        return Residual(
+            (
+                ("conv1", Conv(width, hidden, 3)),
+                ("leaky_relu", LeakyReLU()),
+                ("conv2", Conv(hidden, width, 3)),
+                ("leaky_relu2", LeakyReLU()),
+            )
+        )
+
+    return Family(
+        "cheng",
+        {
             "g_a": Edge(
                 (
-                    Conv("x", "g_a.1", 5, 2),
-                    GDN("g_a.1"),
-                    Conv("g_a.1", "g_a.2", 5, 2),
-                    GDN("g_a.2"),
-                    Conv("g_a.2", "g_a.3", 5, 2),
-                    GDN("g_a.3"),
-                    Conv("g_a.3", "y", 5, 2),
+                    strided("x", "g_a.1"),
+                    block("g_a.1", "g_a.1"),
+                    strided("g_a.1", "g_a.2"),
+                    block("g_a.2", "g_a.2"),
+                    strided("g_a.2", "g_a.3"),
+                    block("g_a.3", "g_a.3"),
+                    Conv("g_a.3", "y", 3, 2),
                 ),
                 reduction=1,
             ),
@@ -106,36 +234,58 @@ def joint_ar() -> Family:
                 (
                     Conv("y", "h_a.1", 3),
                     LeakyReLU(),
-                    Conv("h_a.1", "h_a.2", 5, 2),
+                    Conv("h_a.1", "h_a.2", 3),
                     LeakyReLU(),
-                    Conv("h_a.2", "z", 5, 2),
+                    Conv("h_a.2", "h_a.3", 3, 2),
+                    LeakyReLU(),
+                    Conv("h_a.3", "h_a.4", 3),
+                    LeakyReLU(),
+                    Conv("h_a.4", "z", 3, 2),
                 ),
                 reduction=16,
             ),
             "h_s": Edge(
                 (
-                    Deconv("z", "h_s.1", 5),
+                    Conv("z", "h_s.1", 3),
                     LeakyReLU(),
-                    Deconv("h_s.1", "h_s.2", 5),
+                    Subpel("h_s.1", "h_s.2"),
                     LeakyReLU(),
-                    Conv("h_s.2", "psi", 3),
+                    Conv("h_s.2", "h_s.3", 3),
+                    LeakyReLU(),
+                    Subpel("h_s.3", "h_s.4"),
+                    LeakyReLU(),
+                    Conv("h_s.4", "psi", 3),
                 ),
                 reduction=64,
             ),
             "g_s": Edge(
                 (
-                    Deconv("y", "g_s.1", 5),
-                    GDN("g_s.1", inverse=True),
-                    Deconv("g_s.1", "g_s.2", 5),
-                    GDN("g_s.2", inverse=True),
-                    Deconv("g_s.2", "g_s.3", 5),
-                    GDN("g_s.3", inverse=True),
-                    Deconv("g_s.3", "x", 5),
+                    block("y", "g_s.1"),
+                    upsampling("y", "g_s.2"),
+                    block("g_s.2", "g_s.2"),
+                    upsampling("g_s.2", "g_s.3"),
+                    block("g_s.3", "g_s.3"),
+                    upsampling("g_s.3", "g_s.4"),
+                    block("g_s.4", "g_s.4"),
+                    Subpel("g_s.4", "x"),
                 ),
                 reduction=16,
             ),
         },
+        context=True,
+        compressai="Cheng2020Anchor",
+        source="Cheng et al., CVPR 2020, CompressAI's anchor without attention",
     )
 
 
-FAMILIES = {family.name: family for family in (joint_ar(),)}
+FAMILIES = {
+    family.name: family
+    for family in (
+        factorized(),
+        scale_hyperprior(),
+        mean_scale_hyperprior(),
+        joint_ar(),
+        residual(),
+        cheng(),
+    )
+}

@@ -7,7 +7,7 @@ on a `Width` (learning widths), the full layer runs and its output is masked ins
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -15,67 +15,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.graph import _compressai
-from nas.graph import families as spec
+from nas.graph import description as spec
+from nas.graph.width import Width
 
 LEAKY_SLOPE = 0.01
-
-
-class Width:
-    """How many channels lie between two layers: one of `candidates`, chosen by index, or gated.
-
-    Attributes:
-        index: the active candidate.
-        gates: None, or weights over the candidates that sum to 1 (a Gumbel sample), shape [candidates];
-            the layers then run at full width and are masked by sum_n gates[n] * [channel < candidates[n]].
-    """
-
-    def __init__(self, name: str, candidates: Sequence[int]) -> None:
-        self.name = name
-        self.candidates = tuple(candidates)
-        self.index = len(self.candidates) - 1
-        self.gates: Tensor | None = None
-
-    @property
-    def full(self) -> int:
-        return self.candidates[-1]
-
-    @property
-    def active(self) -> int:
-        """The channels in use: all of them under gates."""
-        return self.full if self.gates is not None else self.candidates[self.index]
-
-    def mask(self) -> Tensor | None:
-        """What multiplies the channels under gates, shape [full]; None without gates."""
-        if self.gates is None:
-            return None
-        sizes = torch.tensor(self.candidates, device=self.gates.device)
-        below = torch.arange(self.full, device=self.gates.device) < sizes[:, None]
-        return self.gates @ below.to(self.gates.dtype)
-
-
-def _masked(x: Tensor, width: Width) -> Tensor:
-    mask = width.mask()
-    return x if mask is None else x * mask.to(x.dtype)[:, None, None]
+Widths = Mapping[str, Width]
 
 
 class SlimmableConv2d(nn.Conv2d):
-    """A convolution that runs `weight[:out, :in]`; masked after the bias under gates."""
+    """A convolution that runs `weight[:out, :in]`; masked after the bias under gates.
 
-    def __init__(self, inputs: Width, outputs: Width, kernel: int, stride: int) -> None:
-        super().__init__(inputs.full, outputs.full, kernel, stride, padding=kernel // 2)
-        self.inputs, self.outputs = inputs, outputs
+    Args:
+        inputs, outputs: the widths it runs between.
+        each: outputs per channel of `outputs`: the square of a sub-pixel convolution's stride.
+    """
+
+    def __init__(self, inputs: Width, outputs: Width, kernel: int, stride: int, each: int = 1) -> None:
+        super().__init__(inputs.full, outputs.full * each, kernel, stride, padding=kernel // 2)
+        self.inputs, self.outputs, self.each = inputs, outputs, each
 
     def sliced(self) -> dict[str, Tensor]:
-        out = self.outputs.active
+        weight = self.inputs.take(self.weight, 1)
         return {
-            "weight": self.weight[:out, : self.inputs.active],
-            "bias": cast(Tensor, self.bias)[:out],
+            "weight": self.outputs.take(weight, 0, self.each),
+            "bias": self.outputs.take(cast(Tensor, self.bias), 0, self.each),
         }
 
     def forward(self, x: Tensor) -> Tensor:
         part = self.sliced()
         out = F.conv2d(x, part["weight"], part["bias"], self.stride, self.padding)
-        return _masked(out, self.outputs)
+        mask = self.outputs.mask()
+        if mask is None:
+            return out
+        return out * mask.to(out.dtype).repeat_interleave(self.each)[:, None, None]
 
 
 class SlimmableConvTranspose2d(nn.ConvTranspose2d):
@@ -93,10 +65,10 @@ class SlimmableConvTranspose2d(nn.ConvTranspose2d):
         self.inputs, self.outputs = inputs, outputs
 
     def sliced(self) -> dict[str, Tensor]:
-        out = self.outputs.active
+        weight = self.inputs.take(self.weight, 0)
         return {
-            "weight": self.weight[: self.inputs.active, :out],
-            "bias": cast(Tensor, self.bias)[:out],
+            "weight": self.outputs.take(weight, 1),
+            "bias": self.outputs.take(cast(Tensor, self.bias)),
         }
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -109,7 +81,7 @@ class SlimmableConvTranspose2d(nn.ConvTranspose2d):
             cast(tuple[int, ...], self.padding),
             self.output_padding,
         )
-        return _masked(out, self.outputs)
+        return self.outputs.masked(out)
 
 
 class SlimmableGDN(_compressai.GDN):
@@ -156,14 +128,56 @@ class SlimmableGDN(_compressai.GDN):
         return x * (torch.sqrt(norm) if self.inverse else torch.rsqrt(norm))
 
 
+class ResidualBlock(nn.Module):
+    """`body(x) + shortcut(x)`; without a shortcut, `body(x) + x`. Its layers keep their described names."""
+
+    def __init__(self, body: Mapping[str, nn.Module], shortcut: tuple[str, nn.Module] | None) -> None:
+        super().__init__()
+        self._body, self._shortcut = tuple(body), shortcut[0] if shortcut else None
+        for name, module in (*body.items(), *([shortcut] if shortcut else [])):
+            self.add_module(name, module)
+
+    def change(self, x: Tensor) -> Tensor:
+        """What the body adds."""
+        for name in self._body:
+            x = self.get_submodule(name)(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.change(x) + (x if self._shortcut is None else self.get_submodule(self._shortcut)(x))
+
+
+class SlimmableRepeat(nn.ModuleList):
+    """The first of some blocks, as many as the depth says; under gates all run, each at its share."""
+
+    def __init__(self, blocks: list[nn.Module], depth: Width) -> None:
+        super().__init__(blocks)
+        self.depth = depth
+
+    def forward(self, x: Tensor) -> Tensor:
+        shares = self.depth.mask()
+        for number, block in enumerate(list(self)[: self.depth.active]):
+            assert isinstance(block, ResidualBlock)
+            change = block.change(x)
+            x = x + (change if shares is None else shares[number].to(x.dtype) * change)
+        return x
+
+
+class OnMagnitudes(nn.Sequential):
+    """Layers that read |x|: the scale hyperprior's h_a."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, super().forward(x.abs()))
+
+
 class PlainLayers:
     """torch's and CompressAI's own layers, at the widths' active values."""
 
-    def conv(self, layer: spec.Conv, widths: Mapping[str, Width]) -> nn.Module:
+    def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         return nn.Conv2d(inputs, outputs, layer.kernel, layer.stride, padding=layer.kernel // 2)
 
-    def deconv(self, layer: spec.Deconv, widths: Mapping[str, Width]) -> nn.Module:
+    def deconv(self, layer: spec.Deconv, widths: Widths) -> nn.Module:
         return nn.ConvTranspose2d(
             widths[layer.inputs].active,
             widths[layer.outputs].active,
@@ -173,41 +187,76 @@ class PlainLayers:
             output_padding=layer.stride - 1,
         )
 
-    def gdn(self, layer: spec.GDN, widths: Mapping[str, Width]) -> nn.Module:
+    def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
+        inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
+        return nn.Conv2d(inputs, outputs * layer.stride**2, layer.kernel, padding=layer.kernel // 2)
+
+    def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
         return _compressai.GDN(widths[layer.width].active, inverse=layer.inverse)
+
+    def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
+        return nn.Sequential(*blocks)
 
 
 class SlimmableLayers:
     """Layers that hold the widest weights and run any narrower slice."""
 
-    def conv(self, layer: spec.Conv, widths: Mapping[str, Width]) -> nn.Module:
+    def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
         return SlimmableConv2d(widths[layer.inputs], widths[layer.outputs], layer.kernel, layer.stride)
 
-    def deconv(self, layer: spec.Deconv, widths: Mapping[str, Width]) -> nn.Module:
+    def deconv(self, layer: spec.Deconv, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
         return SlimmableConvTranspose2d(inputs, outputs, layer.kernel, layer.stride)
 
-    def gdn(self, layer: spec.GDN, widths: Mapping[str, Width]) -> nn.Module:
+    def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
+        inputs, outputs = widths[layer.inputs], widths[layer.outputs]
+        return SlimmableConv2d(inputs, outputs, layer.kernel, 1, each=layer.stride**2)
+
+    def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
         return SlimmableGDN(widths[layer.width], layer.inverse)
 
+    def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
+        return SlimmableRepeat(blocks, depth)
 
-def build_layer(
-    layer: spec.Layer, layers: PlainLayers | SlimmableLayers, widths: Mapping[str, Width]
-) -> nn.Module:
-    """The module of one described layer."""
+
+Layers = PlainLayers | SlimmableLayers
+
+
+def build_leaf(layer: spec.Leaf, layers: Layers, widths: Widths) -> nn.Module:
+    """The module of one single layer."""
     match layer:
         case spec.Conv():
             return layers.conv(layer, widths)
         case spec.Deconv():
             return layers.deconv(layer, widths)
+        case spec.Subpel():
+            return nn.Sequential(layers.subpel(layer, widths), nn.PixelShuffle(layer.stride))
         case spec.GDN():
             return layers.gdn(layer, widths)
+        case spec.ReLU():
+            return nn.ReLU()
         case spec.LeakyReLU():
             return nn.LeakyReLU(LEAKY_SLOPE)
 
 
-def build_edge(
-    edge: spec.Edge, layers: PlainLayers | SlimmableLayers, widths: Mapping[str, Width]
-) -> nn.Sequential:
+def build_layer(layer: spec.Layer, layers: Layers, widths: Widths) -> nn.Module:
+    """The module of one described layer or block."""
+    match layer:
+        case spec.Residual():
+            body = {name: build_leaf(part, layers, widths) for name, part in layer.body}
+            if layer.shortcut is None:
+                return ResidualBlock(body, None)
+            name, part = layer.shortcut
+            return ResidualBlock(body, (name, build_leaf(part, layers, widths)))
+        case spec.Repeat():
+            depth = widths[layer.depth]
+            blocks = [build_layer(layer.block, layers, widths) for _ in range(depth.active)]
+            return layers.repeat(blocks, depth)
+        case _:
+            return build_leaf(layer, layers, widths)
+
+
+def build_edge(edge: spec.Edge, layers: Layers, widths: Widths) -> nn.Sequential:
     """The transform of one edge."""
-    return nn.Sequential(*(build_layer(layer, layers, widths) for layer in edge.layers))
+    kind = OnMagnitudes if edge.magnitude else nn.Sequential
+    return kind(*(build_layer(layer, layers, widths) for layer in edge.layers))

@@ -1,4 +1,4 @@
-"""The codec as a network: one class, whatever set of layers it is built from."""
+"""The codec as a network: one class, whatever family, and whatever set of layers it is built from."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import InputError
-from nas.graph import entropy
-from nas.graph.context import ContextModel, SlimmableContextModel
-from nas.graph.families import ENTROPY_WIDTHS, NODES
-from nas.graph.layers import PlainLayers, SlimmableLayers, Width, build_edge
+from nas.graph.context import ContextModel, HyperOnly, SlimmableContextModel
+from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR
+from nas.graph.entropy import Y_LIMIT, Z_LIMIT, ConditionalGaussian, quantize
+from nas.graph.layers import PlainLayers, SlimmableLayers, build_edge
 from nas.graph.layout import Layout
+from nas.graph.priors import Prior, build_prior
+from nas.graph.staged import Parameters, Work, staged
+from nas.graph.width import Width
 from nas.space import Architecture, SearchSpace
 
-ALIGNMENT = 64  # image sides are multiples of this: 16 for y, 4 more for z
+Noise = Callable[[Tensor], Tensor]
 
 
 class CodecNetwork(nn.Module):
@@ -30,71 +33,163 @@ class CodecNetwork(nn.Module):
                    v              |
                    z --round--> z_hat --h_s--> psi
 
+    Without a context model psi itself holds the entropy parameters; without z, y has a factorised prior.
+    `h_a`, `h_s`, `context` and `prior` (of z) exist where the space has a z, `y_prior` where it may go
+    without.
+
     Args:
         space: a space of one architecture for plain layers; any space for slimmable ones.
         slimmable: hold the weights of the whole space (see `Supernet`) instead of plain layers.
     """
 
+    g_a: nn.Sequential
+    h_a: nn.Sequential
+    h_s: nn.Sequential
+    g_s: nn.Sequential
+    context: ContextModel | HyperOnly
+    prior: Prior
+    y_prior: Prior
+
     def __init__(self, space: SearchSpace, *, slimmable: bool = False) -> None:
         super().__init__()
         self.space = space
-        self.widths = _widths(space)
+        names = ("x", "y", "z", "psi", HYPERPRIOR, *space.family.choices)
+        parts = {"psi": space.family.psi_parts}
+        self.widths = {name: Width(name, space.candidates(name), parts.get(name, 1)) for name in names}
         layers = SlimmableLayers() if slimmable else PlainLayers()
-        edges = {name: build_edge(edge, layers, self.widths) for name, edge in space.family.edges.items()}
-        self.g_a, self.h_a = edges["g_a"], edges["h_a"]
-        self.h_s, self.g_s = edges["h_s"], edges["g_s"]
+        possible = self.widths[HYPERPRIOR].candidates
+        for name, edge in space.family.edges.items():
+            if name not in HYPER_EDGES or any(possible):
+                self.add_module(name, build_edge(edge, layers, self.widths))
+        if any(possible):
+            self.context = self._context(slimmable)
+            self.prior = build_prior(self.widths["z"], slimmable)
+        if not all(possible):
+            self.y_prior = build_prior(self.widths["y"], slimmable)
+        self.gaussian = ConditionalGaussian()
+
+    def _context(self, slimmable: bool) -> ContextModel | HyperOnly:
+        space = self.space
+        if not space.family.context:
+            return HyperOnly(space.family.psi_parts)
         hidden = (self.widths[ENTROPY_WIDTHS[0]], self.widths[ENTROPY_WIDTHS[1]])
-        self.context: ContextModel
         if slimmable:
-            self.context = SlimmableContextModel(space.y_channels, space.window, hidden)
-        else:
-            sizes = (hidden[0].active, hidden[1].active)
-            self.context = ContextModel(space.y_channels, space.window, sizes)
-        self.prior = entropy.FactorizedPrior(space.z_channels)
-        self.gaussian = entropy.ConditionalGaussian()
+            return SlimmableContextModel(space.y_channels, space.window, hidden)
+        return ContextModel(space.y_channels, space.window, (hidden[0].active, hidden[1].active))
+
+    @property
+    def with_z(self) -> bool:
+        """Whether the hyperprior runs."""
+        return self.widths[HYPERPRIOR].active > 0
+
+    @property
+    def centred(self) -> bool:
+        """Whether latents are rounded about their means and medians, instead of to integers."""
+        return self.space.quantizer == "centred"
+
+    @property
+    def priors(self) -> list[Prior]:
+        """The factorised priors there are."""
+        return [getattr(self, name) for name in ("prior", "y_prior") if hasattr(self, name)]
+
+    def centre(self, prior: Prior) -> Tensor | float:
+        """About what the values under a factorised prior are rounded."""
+        return prior.medians() if self.centred else 0.0
+
+    def round_z(self, z: Tensor) -> Tensor:
+        """z_hat."""
+        return quantize(z, Z_LIMIT, self.centre(self.prior))
 
     def forward(
         self,
         x: Tensor,
         layout: Layout,
-        noise: Callable[[Tensor], Tensor] | None = None,
+        noise: Noise | None = None,
         *,
         coded: bool = False,
     ) -> dict[str, Any]:
         """Code a batch without a bitstream.
 
         Args:
-            x: images in [0, 1], [B, 3, H, W], sides multiples of 64.
+            x: images in [0, 1], [B, 3, H, W], sides multiples of `space.family.alignment`.
             layout: the order in which y is decoded.
-            noise: what to add to y and z for the rate (uniform, in training); None rates the integers.
-            coded: rate the integers as the coder does, within each image's own range of values.
+            noise: what to add to y and z for the rate (uniform, in training); None rates rounded values.
+            coded: rate rounded values as the coder does, within each image's own range of values.
 
         Returns:
-            x_hat [B, 3, H, W], not clamped; likelihoods {y: [B, M, H/16, W/16], z: [B, N, H/64, W/64]};
-            y and z before rounding.
+            x_hat [B, 3, H, W], not clamped; likelihoods {y: [B, M, H/16, W/16], z: [B, N, H/64, W/64]}, z
+            where there is one; y and z before rounding.
         """
-        if x.shape[-2] % ALIGNMENT or x.shape[-1] % ALIGNMENT:
+        alignment = self.space.family.alignment
+        if x.shape[-2] % alignment or x.shape[-1] % alignment:
             raise InputError(
-                f"Image sides must be multiples of {ALIGNMENT}, not {tuple(x.shape[-2:])}: pad first."
+                f"Image sides must be multiples of {alignment}, not {tuple(x.shape[-2:])}: pad first."
             )
         y = self.g_a(x)
-        z = self.h_a(y)
-        y_hat = entropy.quantize(y, entropy.Y_LIMIT)
-        z_hat = entropy.quantize(z, entropy.Z_LIMIT)
-        scales, means = self.context(self.h_s(z_hat), y_hat, layout)
-        if coded:
-            likelihood_y = self.gaussian.coded_likelihood(y_hat, scales, means)
-            likelihood_z = self.prior.coded_likelihood(z_hat)
+        share = self.widths[HYPERPRIOR].mask()  # of the hyperprior, under gates
+        if share is None or len(self.widths[HYPERPRIOR].candidates) == 1:
+            way = self._given_z if self.with_z else self._alone
+            y_hat, likelihoods, more = way(y, layout, noise, coded)
         else:
-            rated_y, rated_z = (y_hat, z_hat) if noise is None else (y + noise(y), z + noise(z))
+            ways = (way(y, layout, noise, coded) for way in (self._given_z, self._alone))
+            y_hat, likelihoods, more = _mixed(share[0].to(y.dtype), *ways)
+        likelihoods["y"] = self.widths["y"].rated(likelihoods["y"])
+        return {"x_hat": self.g_s(y_hat), "likelihoods": likelihoods, "y": y, **more}
+
+    def _given_z(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool) -> Way:
+        """y under a Gaussian whose parameters come from z, and from what was decoded before."""
+        z = self.h_a(y)
+        z_hat = self.round_z(z)
+        psi = self.h_s(z_hat)
+        y_hat = quantize(y, Y_LIMIT)
+        if coded and self.centred and self.space.family.context:
+            y_hat = self._code_centred(y, psi, layout)
+        scales, means = self.context(psi, y_hat, layout)
+        centre = means if self.centred else 0.0
+        rounded = quantize(y, Y_LIMIT, centre)
+        if not self.space.family.context:
+            y_hat = rounded  # with a context, CompressAI's class decodes round(y) and rates the centred one
+        if coded:
+            likelihood_y = self.gaussian.coded_likelihood(y_hat, scales, means, centre)
+            likelihood_z = self.prior.coded_likelihood(z_hat, self.centre(self.prior))
+        else:
+            rated_y, rated_z = (rounded, z_hat) if noise is None else (y + noise(y), z + noise(z))
             likelihood_y = self.gaussian.likelihood(rated_y, scales, means)
             likelihood_z = self.prior.likelihood(rated_z)
-        return {
-            "x_hat": self.g_s(y_hat),
-            "likelihoods": {"y": likelihood_y, "z": likelihood_z},
-            "y": y,
-            "z": z,
-        }
+        return y_hat, {"y": likelihood_y, "z": likelihood_z}, {"z": z}
+
+    def _alone(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool) -> Way:
+        """y under a factorised prior."""
+        centre = self.centre(self.y_prior)
+        y_hat = quantize(y, Y_LIMIT, centre)
+        if coded:
+            likelihood = self.y_prior.coded_likelihood(y_hat, centre)
+        else:
+            likelihood = self.y_prior.likelihood(y_hat if noise is None else y + noise(y))
+        return y_hat, {"y": likelihood}, {}
+
+    def _code_centred(self, y: Tensor, psi: Tensor, layout: Layout) -> Tensor:
+        """y_hat stage by stage: each stage is rounded about means that come from those before it."""
+        columns = y.flatten(2).transpose(1, 2)
+        context = staged(self.context, layout)
+
+        def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
+            pairs = zip(work, parameters, strict=True)
+            values = [columns[:, where[:, None], context.block_channels(n)] for (n, where), _ in pairs]
+            means = [means for _, means in parameters]
+            return [quantize(v, Y_LIMIT, m) for v, m in zip(values, means, strict=True)]
+
+        return context.by_stages(psi, read)
+
+
+Way = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
+
+
+def _mixed(on: Tensor, given: Way, alone: Way) -> Way:
+    """Two ways to code y, weighted by their gates: the rates add up, so the likelihoods multiply."""
+    y_hat = on * given[0] + (1 - on) * alone[0]
+    likelihood = given[1]["y"] ** on * alone[1]["y"] ** (1 - on)
+    return y_hat, {"y": likelihood, "z": given[1]["z"] ** on}, given[2]
 
 
 class Supernet(CodecNetwork):
@@ -103,31 +198,31 @@ class Supernet(CodecNetwork):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(space, slimmable=True)
 
+    def _set_by(self, slot: str) -> list[Width]:
+        """The widths that a slot sets; psi follows y."""
+        layers = dict(next(found for found in self.space.slots if found.name == slot).layers)
+        return [self.widths[name] for name in (*layers, *(["psi"] if "y" in layers else []))]
+
     def activate(self, architecture: Architecture) -> Layout:
         """Choose the widths that run from now on; returns the architecture's layout."""
         indexes = self.space.indexes(architecture)
         for slot, index in zip(self.space.slots, indexes[:-1], strict=True):
-            for layer, _ in slot.layers:
-                self.widths[layer].index = index
-                self.widths[layer].gates = None
+            for width in self._set_by(slot.name):
+                width.index, width.gates = index, None
         return self.space.layout(architecture)
 
     def gate(self, gates: Mapping[str, Tensor]) -> None:
         """Run at full width, masked by weights over the candidates of each slot (see `Width`)."""
         for slot in self.space.slots:
-            for layer, _ in slot.layers:
-                self.widths[layer].gates = gates[slot.name]
+            for width in self._set_by(slot.name):
+                width.gates = gates[slot.name]
 
     @torch.no_grad()
     def extract(self, architecture: Architecture) -> CodecNetwork:
         """The plain network of one architecture: its own weights, none of the supernet's code."""
         self.activate(architecture)
         plain = CodecNetwork(self.space.only(architecture))
-        state = {f"prior.{name}": value for name, value in self.prior.state_dict().items()}
-        for path, module in self.named_modules():
-            if hasattr(module, "sliced"):
-                state |= {f"{path}.{name}": value.clone() for name, value in module.sliced().items()}
-        missing, unexpected = plain.load_state_dict(state, strict=False)
+        missing, unexpected = plain.load_state_dict(dict(_sliced(self, plain)), strict=False)
         constant = ("pedestal", "bound", "gaussian.", "target")
         forgotten = [name for name in missing if not any(word in name for word in constant)]
         if forgotten or unexpected:
@@ -135,7 +230,15 @@ class Supernet(CodecNetwork):
         return plain.to(next(self.parameters()).device).train(self.training)
 
 
-def _widths(space: SearchSpace) -> dict[str, Width]:
-    channels = {"x": 3, "y": space.y_channels, "z": space.z_channels, "psi": 2 * space.y_channels}
-    fixed = {node: Width(node, (channels[node],)) for node in NODES}
-    return fixed | {layer: Width(layer, space.candidates(layer)) for layer in space.family.widths}
+def _sliced(ours: nn.Module, plain: nn.Module, path: str = "") -> list[tuple[str, Tensor]]:
+    """The state of a plain module from the slimmable one in the same place."""
+    sliced: Callable[[], dict[str, Tensor]] | None = getattr(ours, "sliced", None)
+    if sliced is not None:
+        return [(path + name, value.clone()) for name, value in sliced().items()]
+    if not list(plain.children()):
+        state = ours.state_dict()
+        return [(path + name, state[name].clone()) for name in plain.state_dict()]
+    found: list[tuple[str, Tensor]] = []
+    for name, child in plain.named_children():
+        found += _sliced(ours.get_submodule(name), child, f"{path}{name}.")
+    return found

@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.graph.context import ContextModel
+from nas.graph.context import ContextModel, HyperOnly
 from nas.graph.layers import LEAKY_SLOPE
 from nas.graph.layout import Array, Layout, unit_channel
 
 Work = tuple[int, Tensor]  # a block's number and flat positions in the latent
 Parameters = tuple[Tensor, Tensor]  # scales and means, each [B, positions, channels]
+Read = Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]
 
 
 class Gathered(nn.Module):
@@ -167,7 +168,7 @@ class StagedContext(nn.Module):
         return scales, means
 
     def write(self, number: int, positions: Tensor, values: Tensor, state: State) -> None:
-        """Make decoded integers, [B, positions, channels], visible to later blocks."""
+        """Make decoded values, [B, positions, channels], visible to later blocks."""
         reach = self.window // 2
         rows, columns = positions // state.width + reach, positions % state.width + reach
         channels = self._blocks[number].channels
@@ -191,14 +192,12 @@ class StagedContext(nn.Module):
         scales, means = out.unflatten(-1, (state.height, state.width)).unbind()
         return scales, means
 
-    def by_stages(
-        self, psi: Tensor, read: Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]
-    ) -> Tensor:
+    def by_stages(self, psi: Tensor, read: Read) -> Tensor:
         """Decode y stage by stage.
 
         Args:
             psi: hyper features, [B, 2M, h, w].
-            read: given one stage's work and its scales and means, block by block, returns the integers of
+            read: given one stage's work and its scales and means, block by block, returns the values of
                 each block, [B, positions, channels].
 
         Returns:
@@ -211,6 +210,47 @@ class StagedContext(nn.Module):
                 self.write(number, positions, values, state)
         reach = self.window // 2
         return state.padded[:, :, reach : reach + state.height, reach : reach + state.width]
+
+
+class StagedHyper(nn.Module):
+    """The same calls where there is no context model: one stage, and psi says it all.
+
+    Args:
+        context: how psi is read.
+        layout: of one stage.
+    """
+
+    def __init__(self, context: HyperOnly, layout: Layout) -> None:
+        super().__init__()
+        self.context, self.layout, self.window = context, layout, context.window
+
+    def block_channels(self, number: int) -> Tensor:
+        """All of them."""
+        return torch.arange(self.layout.channels)
+
+    def one_pass(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Scales and means of every element, each [B, M, h, w]."""
+        scales, means = self.context(psi, y_hat, self.layout)
+        return scales, means
+
+    def by_stages(self, psi: Tensor, read: Read) -> Tensor:
+        """Decode y, [B, M, h, w], in one stage."""
+        height, width = psi.shape[-2:]
+        parameters = self.one_pass(psi, psi)
+        scales, means = (part.flatten(2).transpose(1, 2) for part in parameters)
+        (work,) = steps(self.layout, self.window, height, width)
+        (values,) = read(work, [(scales, means)])
+        return values.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+
+
+Staged = StagedContext | StagedHyper
+
+
+def staged(context: ContextModel | HyperOnly, layout: Layout) -> Staged:
+    """The entropy parameters of y as they run when coding under one layout."""
+    if isinstance(context, HyperOnly):
+        return StagedHyper(context, layout)
+    return StagedContext(context, layout)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 Distortion depends on (g_a, g_s) alone, the hyper rate on (g_a, h_a) alone, and the rate of y on
 (g_a, h_a, h_s, entropy parameters, layout). So each part is computed once per choice of what it depends on.
+Where that does not hold (centred latents, latents whose channels are a choice) the whole network runs.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from nas.errors import InputError
-from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize
-from nas.graph.network import ALIGNMENT, Supernet
+from nas.graph.entropy import Y_LIMIT, bits, quantize
+from nas.graph.network import Supernet
 from nas.images import Photo, fingerprint, pad, psnr, to_pixels, to_tensor
 from nas.space import Architecture
 from nas.training.losses import distortion, rd_loss
@@ -119,13 +120,26 @@ class Evaluator:
 
     def _photo(self, index: int, architecture: Architecture) -> tuple[float, float, float]:
         """bpp, distortion and PSNR of one photo."""
+        if self.supernet.centred or not self.space.fixed_latents:
+            return self._whole(index, architecture)
         edges = self._edges(architecture)
         error, quality = self._cached("x_hat", index, edges, ("g_a", "g_s"), self._distortion)
-        hyper = self._cached("z bits", index, edges, ("g_a", "h_a"), self._z_bits)
-        psi, y_hat = self._psi(index, edges), quantize(self._y(index, edges), Y_LIMIT)
-        scales, means = self.supernet.context(psi, y_hat, self.space.layout(architecture))
-        rate = float(bits(self.supernet.gaussian.coded_likelihood(y_hat, scales, means))[0])
-        return (rate + hyper) / self.photos[index].size, error, quality
+        if self.supernet.with_z:
+            hyper = self._cached("z bits", index, edges, ("g_a", "h_a"), self._z_bits)
+            psi, y_hat = self._psi(index, edges), quantize(self._y(index, edges), Y_LIMIT)
+            scales, means = self.supernet.context(psi, y_hat, self.space.layout(architecture))
+            rate = hyper + float(bits(self.supernet.gaussian.coded_likelihood(y_hat, scales, means))[0])
+        else:
+            rate = self._cached("y bits", index, edges, ("g_a",), self._y_bits)
+        return rate / self.photos[index].size, error, quality
+
+    def _whole(self, index: int, architecture: Architecture) -> tuple[float, float, float]:
+        """The same, without taking anything apart."""
+        x = self._x(index)
+        layout = self.space.layout(architecture)
+        output = self.supernet(pad(x, self.space.family.alignment), layout, coded=True)
+        rate = sum(float(bits(likelihood)[0]) for likelihood in output["likelihoods"].values())
+        return rate / self.photos[index].size, *self._quality(index, x, output["x_hat"])
 
     def _cached(
         self,
@@ -143,14 +157,14 @@ class Evaluator:
 
     def _y(self, index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
         def make(index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
-            return self.supernet.g_a(pad(self._x(index), ALIGNMENT))
+            return self.supernet.g_a(pad(self._x(index), self.space.family.alignment))
 
         y: Tensor = self._cached("y", index, edges, ("g_a",), make)
         return y
 
     def _z_hat(self, index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
         def make(index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
-            return quantize(self.supernet.h_a(self._y(index, edges)), Z_LIMIT)
+            return self.supernet.round_z(self.supernet.h_a(self._y(index, edges)))
 
         z_hat: Tensor = self._cached("z", index, edges, ("g_a", "h_a"), make)
         return z_hat
@@ -165,10 +179,16 @@ class Evaluator:
     def _z_bits(self, index: int, edges: dict[str, tuple[int, ...]]) -> float:
         return float(bits(self.supernet.prior.coded_likelihood(self._z_hat(index, edges)))[0])
 
-    def _distortion(self, index: int, edges: dict[str, tuple[int, ...]]) -> tuple[float, float]:
-        """Distortion of the clamped picture, and its PSNR in 8 bits."""
-        x = self._x(index)
+    def _y_bits(self, index: int, edges: dict[str, tuple[int, ...]]) -> float:
         y_hat = quantize(self._y(index, edges), Y_LIMIT)
-        x_hat = self.supernet.g_s(y_hat)[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
+        return float(bits(self.supernet.y_prior.coded_likelihood(y_hat))[0])
+
+    def _distortion(self, index: int, edges: dict[str, tuple[int, ...]]) -> tuple[float, float]:
+        y_hat = quantize(self._y(index, edges), Y_LIMIT)
+        return self._quality(index, self._x(index), self.supernet.g_s(y_hat))
+
+    def _quality(self, index: int, x: Tensor, x_hat: Tensor) -> tuple[float, float]:
+        """Distortion of the clamped picture, and its PSNR in 8 bits."""
+        x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
         error = float(distortion(x, x_hat, self.metric)[0])
         return error, psnr(self.photos[index].pixels, to_pixels(x_hat))

@@ -178,4 +178,4 @@ def has_layouts(path: Path, facts: dict[str, Any]) -> bool:
 
 def wants_grouping(space: SearchSpace) -> bool:
     """Whether a space leaves its layout open: a space of one layout has nothing to group."""
-    return len(space.layouts) > 1
+    return space.family.context and len(space.layouts) > 1

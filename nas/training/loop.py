@@ -26,6 +26,7 @@ from nas.training.data import Crops
 from nas.training.losses import batch_losses
 from nas.training.strategies import strategy
 
+SETTLE_EVERY = 100  # steps between the medians that centred latents are rounded about
 COLUMNS = ("step", "seconds", "loss", "bpp", "distortion", "psnr", "learning_rate")
 
 
@@ -116,6 +117,8 @@ def train(
                 )
             fabric.clip_gradients(module, wrapped, max_norm=settings.clip)
             wrapped.step()
+            if net.centred and (step + 1) % SETTLE_EVERY == 0:
+                settle(net)
             whole = True
             window.add(loss, bpp, distortion)
             seconds = time.monotonic() - began
@@ -132,8 +135,16 @@ def train(
         raise
     finally:
         interrupts.close()
+    if net.centred:
+        settle(net)
     checkpoint.Checkpoint(net.state_dict(), {"steps": settings.steps}).write(run.weights_path)
     return net.cpu().eval()
+
+
+def settle(net: Supernet) -> None:
+    """Renew the medians of the factorised priors."""
+    for prior in net.priors:
+        prior.settle()
 
 
 def make_fabric(device: str) -> Fabric:

@@ -1,0 +1,133 @@
+"""Factorised priors: of z, and of y where there is no z."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas.graph._compressai import EntropyBottleneck
+from nas.graph.entropy import CODER_UNIT, coded_range
+from nas.graph.width import Width
+
+# Frequencies are integers that add up to about this for every channel, each at least 1.
+PRECISION = 1 << 22
+
+
+class FactorizedPrior(EntropyBottleneck):
+    """CompressAI's entropy bottleneck, asked for the likelihood of given values instead of rounding them.
+
+    Its quantiles are not trained: integer latents have no medians, and centred ones find them by bisection
+    (`settle`). Each photo's own range is coded.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.quantiles.requires_grad_(False)
+
+    def medians(self) -> Tensor:
+        """The centre of every channel, [C, 1, 1]."""
+        return self.quantiles[:, :, 1:2].detach()
+
+    def settle(self) -> None:
+        """Renew the quantiles, medians among them, from the weights."""
+        self._update_quantiles()
+
+    def sliced(self) -> dict[str, Tensor]:
+        """All of it: its channels are no choice."""
+        return self.state_dict()
+
+    def likelihood(self, values: Tensor) -> Tensor:
+        """The probability of the unit bin around each value, shape [B, C, h, w] like `values`."""
+        by_channel = values.transpose(0, 1)
+        found, _, _ = self._likelihood(by_channel.reshape(len(by_channel), 1, -1))
+        return self.likelihood_lower_bound(found).reshape(by_channel.shape).transpose(0, 1)
+
+    def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
+        """The probability with which rounded values are really coded: within each image's own range."""
+        reach = coded_range(values - centre) + 0.5
+        around = torch.as_tensor(centre, device=values.device).expand(self.channels, 1, 1)
+        limits = torch.stack([-reach, reach], -1).flatten()
+        ends = self._logits_cumulative(limits + around, stop_gradient=False).sigmoid()
+        low, high = ends.unflatten(-1, (-1, 2)).unbind(-1)
+        inside = (high - low)[:, 0].transpose(0, 1)[..., None, None].clamp_min(1 / PRECISION)
+        return ((self.likelihood(values) / inside).clamp_min(1 / PRECISION) + CODER_UNIT).clamp_max(1)
+
+    @torch.no_grad()
+    def frequencies(self, limit: int, centre: Tensor | float = 0.0) -> Tensor:
+        """The prior as integers, at least 1: [C, 2 * reach + 1], for the steps -reach .. reach.
+
+        Beyond the reach, at most `limit`, every frequency is 1.
+        """
+        prior = copy.deepcopy(self).double()
+        values = torch.arange(-limit, limit + 1, dtype=torch.float64, device=self.quantiles.device)
+        grid = values + torch.as_tensor(centre, device=values.device, dtype=torch.float64)
+        found = prior.likelihood(grid.expand(self.channels, 1, -1)[None])[0, :, 0]
+        table = (found * PRECISION).round().clamp_min(1).to(torch.int32)
+        steps = (table > 1).any(0).nonzero().flatten() - limit
+        reach = max(1, int(steps.abs().max())) if len(steps) else 1
+        return table[:, limit - reach : limit + reach + 1].contiguous()
+
+
+class SlimmablePrior(nn.ModuleList):
+    """One prior for each candidate width of a latent whose channels are a choice (SlimCAE's way).
+
+    Args:
+        width: the latent's.
+    """
+
+    def __init__(self, width: Width) -> None:
+        super().__init__(FactorizedPrior(channels) for channels in width.candidates)
+        self.width = width
+
+    @property
+    def active(self) -> FactorizedPrior:
+        """The prior of the active width."""
+        return cast(FactorizedPrior, self[self.width.index])
+
+    def medians(self) -> Tensor:
+        if self.width.gates is None:
+            return self.active.medians()
+        return self._gated([prior.medians()[None] for prior in self._priors()])[0]
+
+    def settle(self) -> None:
+        for prior in self._priors():
+            prior.settle()
+
+    def likelihood(self, values: Tensor) -> Tensor:
+        """As the active prior's; under gates of every width's, and 1 for masked channels: no rate."""
+        if self.width.gates is None:
+            return self.active.likelihood(values)
+        found = [prior.likelihood(values[:, : prior.channels]).log() for prior in self._priors()]
+        return self._gated(found).exp()
+
+    def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
+        return self.active.coded_likelihood(values, centre)
+
+    def sliced(self) -> dict[str, Tensor]:
+        return self.active.state_dict()
+
+    def _priors(self) -> list[FactorizedPrior]:
+        return [cast(FactorizedPrior, prior) for prior in self]
+
+    def _gated(self, parts: list[Tensor]) -> Tensor:
+        """The sum over widths of their gate times their part, [B, channels, h, w], widened with zeros."""
+        gates = cast(Tensor, self.width.gates)
+        total = parts[-1].new_zeros(parts[-1].shape)
+        for gate, part in zip(gates.to(total.dtype), parts, strict=True):
+            missing = self.width.full - part.shape[1]
+            total = total + gate * F.pad(part, (0, 0) * (part.ndim - 2) + (0, missing))
+        return total
+
+
+Prior = FactorizedPrior | SlimmablePrior
+
+
+def build_prior(width: Width, slimmable: bool) -> Prior:
+    """The prior of a latent: one for each width in a supernet where its channels are a choice."""
+    if slimmable and len(width.candidates) > 1:
+        return SlimmablePrior(width)
+    return FactorizedPrior(width.active)
