@@ -132,7 +132,9 @@ def train(
     lmbda: Annotated[float | None, typer.Option(help="Weight of the distortion.")] = None,
     metric: Annotated[str | None, typer.Option(help="mse or ms-ssim.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
-    init_from: Annotated[Path | None, typer.Option(help="A run or a supernet.safetensors.")] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="A run, a supernet.safetensors, CompressAI's checkpoint or zoo name.")
+    ] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, any setting.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     seed: Seed = 0,

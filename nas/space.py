@@ -309,7 +309,11 @@ class SearchSpace:
         """Every slot at the same relative position, 0 the narrowest and 1 the widest."""
         places = [round(level * (count - 1)) for count in self.shape]
         chosen = self.at(places)
-        return chosen if layout is None else replace(chosen, layout=layout)
+        return chosen if layout is None else self.under(layout, chosen)
+
+    def under(self, layout: str, architecture: Architecture) -> Architecture:
+        """The same widths under another layout; the same architecture where no layout has an effect."""
+        return self.at(self.indexes(replace(architecture, layout=layout)))
 
     def baselines(self) -> list[Architecture]:
         """What a search has to beat: one relative width everywhere, under few, middling and many stages."""

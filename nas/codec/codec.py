@@ -118,6 +118,12 @@ class Codec(nn.Module):
         y_hat, _ = self.decode(strings[0], (int(shape[0]), int(shape[1])))
         return {"x_hat": self.synthesize(y_hat)}
 
+    def to_compressai(self) -> nn.Module:
+        """CompressAI's own model with these weights, where it has one: see `graph.interchange`."""
+        from nas.graph.interchange import to_compressai
+
+        return to_compressai(self.network)
+
     # The parts of it
 
     @torch.no_grad()

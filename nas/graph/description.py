@@ -128,7 +128,8 @@ class Family:
         context: whether a context model and entropy parameters stand between psi and y; else psi itself
             holds the parameters of y.
         means: whether psi holds two values per channel of y (a scale and a mean), or a scale alone.
-        compressai: the class of CompressAI that it is at full width (raster, where there is a context).
+        compressai: what CompressAI calls the model that it is at full width (in raster order, where there
+            is a context).
         source: the paper.
     """
 

@@ -87,7 +87,7 @@ def factorized() -> Family:
     return Family(
         "factorized",
         {"g_a": _gdn_analysis(), "g_s": _gdn_synthesis()},
-        compressai="FactorizedPrior",
+        compressai="bmshj2018-factorized",
         source="Ballé et al., ICLR 2018, the factorised-prior model",
     )
 
@@ -103,7 +103,7 @@ def scale_hyperprior() -> Family:
             "g_s": _gdn_synthesis(),
         },
         means=False,
-        compressai="ScaleHyperprior",
+        compressai="bmshj2018-hyperprior",
         source="Ballé et al., ICLR 2018",
     )
 
@@ -118,7 +118,7 @@ def mean_scale_hyperprior() -> Family:
             "h_s": _hyper_synthesis(LeakyReLU()),
             "g_s": _gdn_synthesis(),
         },
-        compressai="MeanScaleHyperprior",
+        compressai="mbt2018-mean",
         source="Minnen et al., NeurIPS 2018, without its context model",
     )
 
@@ -134,7 +134,7 @@ def joint_ar() -> Family:
             "g_s": _gdn_synthesis(),
         },
         context=True,
-        compressai="JointAutoregressiveHierarchicalPriors",
+        compressai="mbt2018",
         source="Minnen et al., NeurIPS 2018",
     )
 
@@ -273,7 +273,7 @@ def cheng() -> Family:
             ),
         },
         context=True,
-        compressai="Cheng2020Anchor",
+        compressai="cheng2020-anchor",
         source="Cheng et al., CVPR 2020, CompressAI's anchor without attention",
     )
 

@@ -438,7 +438,7 @@ class Searcher:
         for rung in prior:
             indexes = [int(np.argmax(rung.logits[slot.name])) for slot in self.space.slots]
             greedy = [name for name in names if name.startswith("greedy")] or list(names)
-            modes += [replace(self.space.at([*indexes, 0]), layout=name) for name in (greedy[-1], names[0])]
+            modes += [self.space.at([*indexes, names.index(name)]) for name in (greedy[-1], names[0])]
         ends = [self.space.narrowest(), self.space.widest()]
         return list(dict.fromkeys([*ends, *modes, *self.space.baselines()]))
 

@@ -35,7 +35,8 @@ class TrainingRequest:
         out: the run's folder.
         arch: train this architecture alone.
         settings: values by name.
-        init_from: a run's folder or a supernet.safetensors to start from.
+        init_from: what to start from: a run's folder, a supernet.safetensors, a checkpoint of CompressAI's
+            or a name of its zoo.
     """
 
     space: str
@@ -43,7 +44,7 @@ class TrainingRequest:
     out: Path
     arch: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
-    init_from: Path | None = None
+    init_from: str | Path | None = None
     force: bool = False
     device: str = "auto"
 
@@ -65,8 +66,10 @@ def start_training(
     photos = bundled()["train"] if request.data == BUNDLED else load_photos(split["train"])
     Crops(photos, crop=settings.crop, batch=settings.batch, seed=settings.seed)
     choose(request.device)
-    initial = None if request.init_from is None else initial_weights(request.init_from, space)
-    if initial is not None:
+    initial = None
+    if request.init_from is not None:
+        torch.manual_seed(settings.seed)  # for what the starting point does not have
+        initial = initial_weights(request.init_from, space, settings.metric)
         checkpoint.check_fit(Supernet(space), initial, source=str(request.init_from))
     if request.force:
         clear(request.out)
@@ -90,14 +93,36 @@ def resume_training(
     return run
 
 
-def initial_weights(source: Path, space: SearchSpace) -> dict[str, Tensor]:
-    """Weights for a space from a run or a supernet.safetensors; sliced where it is one point of the run's."""
-    if source.is_dir():
-        run = Run.open(source)
+def initial_weights(source: str | Path, space: SearchSpace, metric: str = "mse") -> dict[str, Tensor]:
+    """Weights for a space, as `nas train --init-from` takes them.
+
+    Args:
+        source: a run's folder (sliced where the space is one point of the run's), a supernet.safetensors, a
+            file that CompressAI saved, or a name of its zoo such as mbt2018-4.
+        space: what is trained.
+        metric: `mse` or `ms-ssim`: which of the zoo's.
+
+    Raises:
+        InputError: nothing of the kind, or it does not fit the space.
+    """
+    path = Path(source)
+    if path.is_dir():
+        run = Run.open(path)
         if set(space.shape) == {1} and set(run.space.shape) != {1}:
             return _sliced_weights(run, space)
-        source = run.weights_path
-    return checkpoint.Checkpoint.read(source).tensors
+        path = run.weights_path
+    if path.suffix == ".safetensors":
+        return checkpoint.Checkpoint.read(path).tensors
+    from nas.graph.interchange import from_checkpoint, from_zoo, zoo_name
+
+    if path.exists():
+        return from_checkpoint(path, space)
+    if zoo_name(str(source)):
+        return from_zoo(str(source), metric, space)
+    raise InputError(
+        f"There is no {source} to start from: give a run, a supernet.safetensors, a checkpoint of "
+        "CompressAI's or a name of its zoo (mbt2018-4)."
+    )
 
 
 @torch.no_grad()

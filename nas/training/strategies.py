@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from nas.errors import InputError, nearest
@@ -48,7 +48,7 @@ class Sandwich:
         ends = [space.widest(), space.narrowest()][: self.count]
         drawn = [space.sample(rng) for _ in range(self.count - len(ends))]
         for architecture in [*ends, *drawn]:
-            architecture = replace(architecture, layout=rng.choice(space.layout_names))
+            architecture = space.under(rng.choice(space.layout_names), architecture)
             yield Sample(architecture, any_layout(space, architecture, rng))
 
 
@@ -61,9 +61,11 @@ def any_layout(space: SearchSpace, architecture: Architecture, rng: random.Rando
     return random_layout(space.y_channels, grouping.groups, grouping.tile, rng.randint(1, cells), rng)
 
 
+STRATEGIES: dict[str, Callable[[int], Strategy]] = {"uniform": Uniform, "sandwich": Sandwich}
+
+
 def strategy(name: str, count: int) -> Strategy:
-    """The strategy of a name: `uniform` or `sandwich`."""
-    known: dict[str, Callable[[int], Strategy]] = {"uniform": Uniform, "sandwich": Sandwich}
-    if name not in known:
-        raise InputError(f"There is no training strategy '{name}': {nearest(name, known)}")
-    return known[name](count)
+    """The strategy of a name, one of `STRATEGIES`, that draws `count` architectures a step."""
+    if name not in STRATEGIES:
+        raise InputError(f"There is no training strategy '{name}': {nearest(name, STRATEGIES)}")
+    return STRATEGIES[name](count)

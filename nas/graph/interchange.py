@@ -1,0 +1,168 @@
+"""Weights to and from CompressAI's own models, for the families that it has.
+
+Both libraries call the layers alike; only the entropy models are named differently. CompressAI's classes
+read their own files, of whatever age, so that nothing about their format is repeated here.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import urllib.error
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nas.errors import InputError
+from nas.graph.description import Family
+from nas.graph.families import FAMILIES
+from nas.graph.network import CodecNetwork, Supernet
+from nas.space import SearchSpace
+
+RASTER = "raster"  # the order in which its autoregressive models decode
+# What belongs to the running of a model rather than to its weights: bounds, tables, masks
+_CONSTANT = re.compile(r"(^gaussian|pedestal|bound$|target$|\.mask$|_quantized_cdf$|_offset$|_cdf_length$)")
+
+
+def zoo_name(source: str) -> tuple[str, int] | None:
+    """The two parts of a name of CompressAI's zoo, such as mbt2018-4; None for anything else."""
+    model, _, quality = source.rpartition("-")
+    known = {family.compressai for family in FAMILIES.values()}
+    return (model, int(quality)) if model in known and re.fullmatch("[1-8]", quality) else None
+
+
+def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
+    """A supernet's weights from CompressAI's zoo; downloaded once, into torch's own cache.
+
+    Raises:
+        InputError: not there, or no weights for this space.
+    """
+    found = zoo_name(source)
+    if found is None:
+        raise InputError(f"{source} is no name of CompressAI's zoo: they look like mbt2018-4.")
+    model, quality = found
+    zoo = _zoo()
+    if quality not in zoo.model_urls[model].get(metric, {}):
+        raise InputError(f"CompressAI's zoo has no {source} for {metric}: choose another quality.")
+    try:
+        theirs = zoo._load_model(model, metric, quality, pretrained=True, progress=False)
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise InputError(
+            f"Cannot download {source} ({reason}): fetch {zoo.model_urls[model][metric][quality]} and give "
+            "the file's path."
+        ) from error
+    return _to_supernet(theirs, space, source)
+
+
+def from_checkpoint(path: Path, space: SearchSpace) -> dict[str, Tensor]:
+    """A supernet's weights from a file that CompressAI saved: a state dict, or a training checkpoint.
+
+    Raises:
+        InputError: not such a file, or of another family or size than the space.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} is neither a run, a supernet.safetensors nor a checkpoint of CompressAI's."
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path} holds no state dict: save one with torch.save(model.state_dict(), ...).")
+    model = _model_of(space.family)
+    zoo = _zoo()
+    try:
+        theirs = zoo.model_architectures[model].from_state_dict(zoo.load_pretrained(state))
+    except (KeyError, RuntimeError, IndexError) as error:
+        kind = zoo.model_architectures[model].__name__
+        raise InputError(f"The weights in {path} are of another kind than {kind} ({model}).") from error
+    return _to_supernet(theirs, space, str(path))
+
+
+@torch.no_grad()
+def to_compressai(network: CodecNetwork) -> nn.Module:
+    """CompressAI's own model with the weights of a plain network at full width.
+
+    It rounds about means and medians, as `quantizer: centred` does; with integer latents its numbers differ
+    a little from the codec's.
+
+    Raises:
+        InputError: CompressAI has no such class, or the network has other widths or another layout.
+    """
+    space = network.space
+    model = _model_of(space.family)
+    if not network.with_z and space.family.has_z:
+        raise InputError(f"CompressAI's {model} has a hyperprior, and this architecture has none.")
+    layout = next(iter(space.layouts))
+    if space.family.context and layout != RASTER:
+        raise InputError(f"CompressAI's {model} decodes in raster order, and this codec in '{layout}'.")
+    n, m = network.widths["g_a.1"].full, space.y_channels
+    sizes = (n,) if model.startswith("cheng") else (n, m)
+    theirs = cast(nn.Module, _zoo().model_architectures[model](*sizes))
+    state = theirs.state_dict()
+    ours = {_theirs(name): value for name, value in network.state_dict().items()}
+    for name, value in state.items():
+        if _CONSTANT.search(name):
+            continue
+        if name not in ours or ours[name].shape != value.shape:
+            raise InputError(
+                f"CompressAI's {model} has one width throughout (N={n}, M={m} here), and this architecture "
+                f"differs from it in {name}: export the widest one."
+            )
+        state[name] = ours[name].cpu()
+    theirs.load_state_dict(state)
+    if not network.centred:
+        cast(Any, theirs).entropy_bottleneck._update_quantiles()
+    return theirs.eval()
+
+
+@torch.no_grad()
+def _to_supernet(theirs: nn.Module, space: SearchSpace, source: str) -> dict[str, Tensor]:
+    """The state of a space's supernet, its learned numbers taken from a model of CompressAI's."""
+    supernet = Supernet(space)
+    given = theirs.state_dict()
+    state = supernet.state_dict()
+    for name, value in state.items():
+        # the widths' scalars begin as the identity; architectures without z have a prior that theirs has not
+        if _CONSTANT.search(name) or name.endswith(".adjust"):
+            continue
+        if name.startswith("y_prior.") and space.family.has_z:
+            continue
+        found = given.get(_theirs(name))
+        if found is None or found.shape != value.shape:
+            n, m = (getattr(theirs, size, None) for size in "NM")
+            raise InputError(
+                f"{source} has N={n}, M={m}, and does not fit the widest architecture of {space.name} (it "
+                f"differs in {name}): use a space whose widest widths and latents are those."
+            )
+        state[name] = found
+    return state
+
+
+def _theirs(name: str) -> str:
+    """What CompressAI calls an entry of our state."""
+    renamed = {"context.": "", "prior.": "entropy_bottleneck.", "y_prior.": "entropy_bottleneck."}
+    for ours, other in renamed.items():
+        if name.startswith(ours):
+            return other + name.removeprefix(ours)
+    return name
+
+
+def _model_of(family: Family) -> str:
+    if family.compressai is None:
+        known = ", ".join(name for name, found in FAMILIES.items() if found.compressai)
+        raise InputError(f"CompressAI has no model of the family {family.name}; it has those of {known}.")
+    return family.compressai
+
+
+def _zoo() -> Any:
+    """CompressAI's zoo, which takes seconds to import: it brings its point-cloud models along."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import compressai.zoo.image
+
+    return compressai.zoo.image
