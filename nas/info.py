@@ -5,10 +5,11 @@ Nothing here needs torch, except reading a .nic file: asking is quick.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +38,13 @@ class Info:
         kind: run, codec, nic, space, budget, layout or architecture.
         fields: what is known of it, as plain values.
         text: lines that are more than names and values (drawings).
+        also: another thing of the same name.
     """
 
     kind: str
     fields: dict[str, Any]
     text: tuple[str, ...] = ()
+    also: Info | None = None
 
     def lines(self) -> list[str]:
         """Readable text: one line per field, then the drawings."""
@@ -52,11 +55,13 @@ class Info:
         found = []
         for name, values in shown.items():
             found += [f"{name if k == 0 else '':<{wide}}  {value}".rstrip() for k, value in enumerate(values)]
-        return found + ([""] if self.text else []) + list(self.text)
+        found += ([""] if self.text else []) + list(self.text)
+        return found if self.also is None else [*found, "", *self.also.lines()]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"kind": self.kind, **self.fields}
+        also = {} if self.also is None else {"also": self.also.to_json()}
+        return {"kind": self.kind, **self.fields, **also}
 
 
 def _shown(value: Any) -> list[str]:
@@ -90,7 +95,10 @@ def describe(thing: str) -> Info:
     if path.suffix in {".yaml", ".yml", ".nic"} or (len(path.parts) > 1 and "=" not in thing):
         raise InputError(f"There is no file or folder {thing}: check the path.")
     if thing in resources.shipped("search_spaces"):
-        return space_info(SearchSpace.load(thing))
+        info = space_info(SearchSpace.load(thing))
+        if thing in layout_names():
+            return replace(layout_info(named_layout(thing, Y_CHANNELS, WINDOW)), also=info)
+        return info
     if thing in resources.shipped("budgets"):
         return budget_info(Budget.load(thing))
     if "=" in thing:
@@ -244,6 +252,11 @@ def nic_info(path: Path) -> Info:
 
 def space_info(space: SearchSpace) -> Info:
     """The slots and layouts of a search space."""
+    grouping = {
+        "groups": space.grouping.groups,
+        "tile": list(space.grouping.tile),
+        "stages": list(space.grouping.stages),
+    }
     fields = {
         "space": space.name,
         "family": space.family.name,
@@ -253,11 +266,7 @@ def space_info(space: SearchSpace) -> Info:
         "architectures": space.size,
         "slots": {slot.name: list(slot.candidates) for slot in space.slots},
         "layouts": {name: _stages(space.layouts[name]) for name in space.layout_names},
-        "grouping": {
-            "groups": space.grouping.groups,
-            "tile": list(space.grouping.tile),
-            "stages": list(space.grouping.stages),
-        },
+        "grouping": grouping if space.family.context else None,
         "narrowest": space.narrowest().key,
         "widest": space.widest().key,
     }
@@ -283,11 +292,12 @@ def key_info(key: str) -> Info:
         InputError: not shaped like a key.
     """
     spaces = [SearchSpace.load(name) for name in resources.shipped("search_spaces")]
+    found = []
     for space in spaces:
-        try:
-            return _architecture_info(space, space.parse(key))
-        except InputError:
-            continue
+        with contextlib.suppress(InputError):
+            found.append((space, space.parse(key)))
+    if found:
+        return _architecture_info(found)
     if not _KEY.fullmatch(key):
         example = spaces[0].narrowest().key if spaces else "g_a=8-8-8+layout=none"
         raise InputError(f"'{key[:60]}' is no architecture's key: they look like {example}")
@@ -299,12 +309,14 @@ def key_info(key: str) -> Info:
     )
 
 
-def _architecture_info(space: SearchSpace, architecture: Architecture) -> Info:
+def _architecture_info(found: Sequence[tuple[SearchSpace, Architecture]]) -> Info:
+    """One key, in every space that has it."""
+    space, architecture = found[0]
     layout = space.layout(architecture)
     fields = {
         "arch": architecture.key,
-        "space": space.name,
-        "family": space.family.name,
+        "space": ", ".join(space.name for space, _ in found),
+        "family": ", ".join(dict.fromkeys(space.family.name for space, _ in found)),
         "widths": _by_edge(space.layer_widths(architecture)),
         "layout": architecture.layout,
         "stages": layout.stages(),

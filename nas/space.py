@@ -312,7 +312,13 @@ class SearchSpace:
         return chosen if layout is None else self.under(layout, chosen)
 
     def under(self, layout: str, architecture: Architecture) -> Architecture:
-        """The same widths under another layout; the same architecture where no layout has an effect."""
+        """The same widths under another layout; the same architecture where no layout has an effect.
+
+        Raises:
+            InputError: the space has no such layout.
+        """
+        if layout not in self.layouts:
+            raise InputError(f"{self.name} has no layout '{layout}': {nearest(layout, self.layout_names)}")
         return self.at(self.indexes(replace(architecture, layout=layout)))
 
     def baselines(self) -> list[Architecture]:
@@ -381,11 +387,8 @@ class SearchSpace:
                     allowed = ", ".join(map(str, slot.candidates))
                     raise InputError(f"Slot {slot.name} of {self.name} cannot be '{value}': it is {allowed}.")
                 chosen[slot.name] = int(value)
-        if parts["layout"] not in self.layouts:
-            hint = nearest(parts["layout"], self.layout_names)
-            raise InputError(f"{self.name} has no layout '{parts['layout']}': {hint}")
-        found = Architecture(tuple((slot.name, chosen[slot.name]) for slot in self.slots), parts["layout"])
-        return self.at(self.indexes(found))
+        widths = tuple((slot.name, chosen[slot.name]) for slot in self.slots)
+        return self.under(parts["layout"], Architecture(widths, parts["layout"]))
 
 
 # The YAML file

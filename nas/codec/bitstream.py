@@ -94,10 +94,12 @@ def decompress_image(codec: Codec, nic: Nic) -> Pixels:
         InputError: the file was made by another entropy path.
     """
     if nic.path_identity != codec.path_identity:
+        other = "use the codec that did, or one of its family."
+        if not codec.network.space.fixed_latents:
+            other = "its latents shrink with its width, so no other decoder fits: use the codec that did."
         raise InputError(
             f"This codec (entropy path {codec.path_identity}) did not make the file (entropy path "
-            f"{nic.path_identity}): use the codec that did, or one of its family."
+            f"{nic.path_identity}): {other}"
         )
-    shape = (-(-nic.height // codec.alignment), -(-nic.width // codec.alignment))
-    x_hat = codec.decompress([[nic.stream]], shape)["x_hat"]
+    x_hat = codec.decompress([[nic.stream]], codec.shape(nic.height, nic.width))["x_hat"]
     return to_pixels(x_hat[..., : nic.height, : nic.width])

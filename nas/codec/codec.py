@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nas.codec.coder import CODER, Decoder, Encoder
 from nas.errors import InputError
 from nas.files import digest
+from nas.graph.description import Y_REDUCTION, Z_REDUCTION
 from nas.graph.entropy import (
     MEAN_STEPS,
     SCALE_LEVELS,
@@ -88,6 +89,12 @@ class Codec(nn.Module):
         """Image sides are multiples of this."""
         return self.network.space.family.alignment
 
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """What `decompress` is told of a picture: rows and columns of z, or of y where there is no z."""
+        coarsest = Z_REDUCTION if self.network.with_z else Y_REDUCTION
+        rows, columns = (-(-side // self.alignment) * self.alignment // coarsest for side in (height, width))
+        return rows, columns
+
     # CompressAI's protocol
 
     def forward(self, x: Tensor) -> dict[str, Any]:
@@ -103,14 +110,10 @@ class Codec(nn.Module):
             x: images in [0, 1], [B, 3, H, W], sides multiples of `alignment`.
 
         Returns:
-            strings: one list of B byte strings (z and y share a stream); shape: of z, or of y where there is
-            no z, for `decompress`.
+            strings: one list of B byte strings (z and y share a stream); shape: see `shape`.
         """
         y_hat, z_hat = self.latents(x)
-        return {
-            "strings": [self.encode(y_hat, z_hat)],
-            "shape": tuple((y_hat if z_hat is None else z_hat).shape[-2:]),
-        }
+        return {"strings": [self.encode(y_hat, z_hat)], "shape": self.shape(x.shape[-2], x.shape[-1])}
 
     @torch.no_grad()
     def decompress(self, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> dict[str, Tensor]:

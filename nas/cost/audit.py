@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from nas.codec.codec import Codec
 from nas.cost.macs import count_macs
 from nas.errors import InputError
+from nas.graph.description import Y_REDUCTION, Z_REDUCTION
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, quantize
 from nas.graph.staged import Parameters, Staged, Work
-
-FINEST = 64  # image pixels that one element of z covers, across
 
 # Where each edge is found in the two modules below.
 _EDGES = {
@@ -164,10 +163,10 @@ def counted_by_torch(codec: Codec, height: int, width: int) -> dict[str, int]:
 def _inputs(codec: Codec, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """x, y_hat and z_hat of one image; their values do not matter to a count."""
     space, like = codec.network.space, next(codec.network.parameters())
-    if min(height, width) < FINEST or height % FINEST or width % FINEST:
+    if min(height, width) < Z_REDUCTION or height % Z_REDUCTION or width % Z_REDUCTION:
         raise InputError(f"MACs are counted on multiples of 64 pixels, not {width}x{height}: round the size.")
-    y_hat = like.new_zeros(1, space.y_channels, height // 16, width // 16)
-    z_hat = like.new_zeros(1, space.z_channels, height // FINEST, width // FINEST)
+    y_hat = like.new_zeros(1, space.y_channels, height // Y_REDUCTION, width // Y_REDUCTION)
+    z_hat = like.new_zeros(1, space.z_channels, height // Z_REDUCTION, width // Z_REDUCTION)
     return like.new_zeros(1, 3, height, width), y_hat, z_hat
 
 

@@ -83,7 +83,7 @@ def context_cost(layout: Layout, window: int, hidden: tuple[int, int]) -> dict[s
 
     Every block's matrix products, measured for one position, times the block's positions.
     """
-    height, width = (side // 16 for side in REFERENCE_SIZE)
+    height, width = (side // spec.Y_REDUCTION for side in REFERENCE_SIZE)
     counts = {number: len(places) for number, places in whole(layout, window, height, width)}
     found = dict.fromkeys(CONTEXT_PARTS, 0)
     for number, block in enumerate(plan(layout, window, hidden)):

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import DESCRIPTION, load_codec, save_codec
-from nas.cost.audit import FINEST, traced_edges
+from nas.cost.audit import traced_edges
 from nas.cost.macs import REFERENCE_SIZE, SCOPES
 from nas.cost.memory import PeakMemory, peak_memory, sample_photo
 from nas.cost.reach import Reach
 from nas.cost.table import CostTable
 from nas.errors import InputError
+from nas.graph.description import Y_REDUCTION, Z_REDUCTION
 from nas.graph.staged import Parameters, Read, Staged, Work
 from nas.images import Pixels
 from nas.run import Run
@@ -333,7 +334,7 @@ def traced_kmac_px(codec: Codec) -> tuple[dict[str, float], dict[str, float]]:
     On the smallest image that the layout's tile divides: 64x64 for most.
     """
     _, rows, columns = codec.layout.table.shape
-    height, width = (math.lcm(FINEST, 16 * cells) for cells in (rows, columns))
+    height, width = (math.lcm(Z_REDUCTION, Y_REDUCTION * cells) for cells in (rows, columns))
     traced = traced_edges(codec, height, width)
     edges = {**traced["encoder"], **traced["decoder"]}
     order = [*(edge for edge in SCOPES["total"]), *(edge for edge in edges if edge not in SCOPES["total"])]
@@ -344,7 +345,8 @@ def traced_kmac_px(codec: Codec) -> tuple[dict[str, float], dict[str, float]]:
 
 def _stages(codec: Codec, width: int, height: int) -> int:
     """Serial decoding steps for an image of this size."""
-    rows, columns = (codec.alignment // 16 * -(-side // codec.alignment) for side in (height, width))
+    aligned = (-(-side // codec.alignment) * codec.alignment for side in (height, width))
+    rows, columns = (side // Y_REDUCTION for side in aligned)
     return codec.layout.stages(rows, columns)
 
 

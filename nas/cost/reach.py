@@ -20,6 +20,7 @@ from nas.space import Architecture
 
 IntArray = NDArray[np.int64]
 MAX_LIST = 20_000_000
+MOST_PARTS = 14  # all ways to halve so many are tried
 
 
 class _Sums:
@@ -147,17 +148,28 @@ class _Regime:
         return table.transpose(order).reshape(kept)
 
     def _halves(self, parts: list[tuple[tuple[int, ...], IntArray]], constant: int) -> tuple[_Sums, _Sums]:
-        halves: list[tuple[tuple[int, ...], IntArray]] = [((), np.array(constant)), ((), np.array(0))]
-        for axes, costs in sorted(parts, key=lambda part: -part[1].size):
-            halves.sort(key=lambda half: half[1].size)
-            held, sums = halves[0]
-            if sums.size * costs.size > MAX_LIST:
-                raise InputError(
-                    f"{self._name} has too many combinations to count: tie some slots of its widths."
-                )
-            halves[0] = ((*held, *axes), np.add.outer(sums, costs))
-        left, right = (_Sums(axes, costs.shape, costs.ravel()) for axes, costs in halves)
-        return left, right
+        """The parts in two lists of sums, neither longer than it must be."""
+        parts = [*parts, ((), np.array(constant))]
+        while len(parts) > MOST_PARTS:
+            parts.sort(key=lambda part: -part[1].size)
+            (axes, costs), (more_axes, more) = parts.pop(), parts.pop()
+            parts.append(((*axes, *more_axes), np.add.outer(costs, more)))
+        logs = np.log([part[1].size for part in parts])
+        sides = np.array(list(itertools.product((False, True), repeat=len(parts))))
+        left = sides[np.argmin(np.abs(sides @ logs - logs.sum() / 2))]
+        halves = []
+        for chosen in (left, ~left):
+            held: tuple[int, ...] = ()
+            sums = np.array(0)
+            for (axes, costs), mine in zip(parts, chosen, strict=True):
+                if mine and sums.size * costs.size > MAX_LIST:
+                    raise InputError(
+                        f"{self._name} has too many combinations to count: tie some slots of its widths."
+                    )
+                if mine:
+                    held, sums = (*held, *axes), np.add.outer(sums, costs)
+            halves.append(_Sums(held, sums.shape, sums.ravel()))
+        return halves[0], halves[1]
 
     def counts(self, low: int, high: int) -> tuple[IntArray, IntArray]:
         """For every sum on the left, the first on the right that fits, and how many do."""

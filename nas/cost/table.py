@@ -173,7 +173,8 @@ def _context(space: SearchSpace) -> list[LayerCost]:
 
     @cache
     def measure(hidden: tuple[int, int]) -> tuple[list[dict[str, int]], dict[str, int]]:
-        context = ContextModel(space.y_channels, space.window, hidden)
+        with torch.device("meta"):  # only its sizes matter
+            context = ContextModel(space.y_channels, space.window, hidden)
         modules = [context.context_prediction, *(context.entropy_parameters[k] for k in (0, 2, 4))]
         sizes = [sum(p.numel() for p in module.parameters()) for module in modules]
         costs = [context_cost(space.layouts[name], space.window, hidden) for name in space.layout_names]

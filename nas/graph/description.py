@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 NODES = ("x", "y", "z", "psi")
+Y_REDUCTION, Z_REDUCTION = 16, 64  # image pixels that one element of y or z covers, across
 HYPERPRIOR = "hyperprior"  # the choice that says whether there is a z: 1, or 0 for a factorised prior of y
 HYPER_EDGES = ("h_a", "h_s")
 ENTROPY_PARAMETERS = "entropy_parameters"
@@ -146,8 +147,8 @@ class Family:
 
     @property
     def alignment(self) -> int:
-        """Image sides are multiples of this: 16 for y, 4 more for z."""
-        return 64 if self.has_z else 16
+        """Image sides are multiples of this."""
+        return Z_REDUCTION if self.has_z else Y_REDUCTION
 
     @property
     def psi_parts(self) -> int:

@@ -117,7 +117,7 @@ def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tupl
         if on and cost < reference[0] and loss < reference[1]
     ]
     keep.sort()
-    ends = [cost for cost, _ in keep[1:]] + [reference[0]]
+    ends = [*(cost for cost, _ in keep[1:]), reference[0]][: len(keep)]
     return float(
         sum((end - cost) * (reference[1] - loss) for (cost, loss), end in zip(keep, ends, strict=True))
     )
