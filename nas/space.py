@@ -255,7 +255,7 @@ class SearchSpace:
             return False
         names = {layer for layer, _ in self.slots[place].layers}
         return any(
-            other != place and self.shape[other] > 1 and all(names & set(of_layer) for of_layer in needs)
+            other != place and self.shape[other] > 1 and all(needs) and names & set().union(*needs)
             for other, needs in enumerate(self._needs)
         )
 

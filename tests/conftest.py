@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from nas.space import SearchSpace
 
@@ -25,6 +25,7 @@ settings.register_profile(
     derandomize=True,
     database=None,
     max_examples=20,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("nas")
@@ -67,36 +68,10 @@ def tiny_space() -> SearchSpace:
 
 @pytest.fixture(scope="session")
 def make_supernet() -> Callable[..., Supernet]:
-    """A supernet with seeded weights, perturbed so that no latent is all zero and no scalar is trivial.
+    """See `families.seeded_supernet`; imported late, so that tests without torch stay without it."""
+    from families import seeded_supernet
 
-    `spread` multiplies the last weights of g_a; at 500 the latents reach 5 (narrowest) to 30 from zero.
-    """
-    import torch
-
-    from nas.graph.layers import SlimmableGDN
-    from nas.graph.network import Supernet
-
-    def make(space: SearchSpace, *, seed: int = 0, spread: float = 500.0) -> Supernet:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            net = Supernet(space).eval()
-            with torch.no_grad():
-                net.g_a[-1].weight.mul_(spread)
-                net.h_a[-1].weight.mul_(100)
-                for module in (
-                    net.h_s[-1],
-                    net.context.context_prediction,
-                    net.context.entropy_parameters[4],
-                ):
-                    module.weight.mul_(5)
-                for module in net.modules():
-                    if isinstance(module, SlimmableGDN):
-                        module.beta.mul_(1 + torch.rand_like(module.beta))
-                        module.gamma.add_(0.1 * torch.rand_like(module.gamma))
-                        module.adjust.add_(0.1 * torch.rand_like(module.adjust))
-        return net
-
-    return make
+    return seeded_supernet
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -18,6 +20,11 @@ def indexes(space: SearchSpace) -> st.SearchStrategy[tuple[int, ...]]:
 
 def architectures(space: SearchSpace) -> st.SearchStrategy[Architecture]:
     return indexes(space).map(space.at)
+
+
+def samples(space: SearchSpace) -> st.SearchStrategy[Architecture]:
+    """Architectures as the space samples them: far from its corners even in the first example."""
+    return SEEDS.map(lambda seed: space.sample(random.Random(seed)))
 
 
 @st.composite

@@ -70,12 +70,6 @@ def test_table_equals_trace(net: Supernet, costs: CostTable, name: str) -> None:
         assert traced[scope] == scaled(costs.macs(codec.architecture, scope), *size)
 
 
-def test_torch_counts_the_same(net: Supernet) -> None:
-    for name in ("checkerboard", "raster", "uneven"):
-        codec, size = make_codec(net, name), size_of(name)
-        assert counted_by_torch(codec, *size) == traced_macs(codec, *size)
-
-
 def test_edges_of_both_sides_add_up_to_the_table(net: Supernet, costs: CostTable) -> None:
     codec = make_codec(net, "checkerboard")
     edges = traced_edges(codec, 128, 64)

@@ -511,7 +511,7 @@ def test_force_destroys_nothing_before_the_rest_is_known_to_be_right(wrong, run_
         (space_yaml(family="joint-arr"), ["joint-arr", "joint-ar"]),
         (space_yaml(window=4), ["window", "3, 5 or 7", "4"]),
         (space_yaml(latents={"y": "many", "z": 16}), ["latents.y", "many"]),
-        (space_yaml(latents={"y": 32}), ["latents.z", "missing"]),
+        (space_yaml(latents={"y": 32}), ["latents", "how many channels z has"]),
         (space_yaml(layouts=["rastre"]), ["rastre", "raster"]),
         (space_yaml(layouts=[]), ["layouts"]),
         (space_yaml(widths={"g_a": [8, 16]}), ["every layer needs exactly one slot"]),

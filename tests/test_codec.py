@@ -390,7 +390,7 @@ def test_altered_weights_are_refused(saved, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": "nas-codec 2"},
+        {"format": "nas-codec 1"},
         {"format": None},
         {"arch": "layout=none"},
         {"arch": None},

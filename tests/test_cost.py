@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import pytest
 import torch
 from conftest import SMALL
-from drawn import SEEDS, architectures
+from drawn import architectures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -97,12 +96,6 @@ def test_the_table_equals_both_counters_at_768x512(data):
     assert_counts("joint-ar-tiny", data.draw(architectures(SPACES["joint-ar-tiny"])), REFERENCE_SIZE)
 
 
-@given(st.sampled_from(["joint-ar-tiny", "small"]), st.data())
-@settings(max_examples=8)
-def test_the_table_equals_both_counters_in_proportion(name, data):
-    assert_counts(name, data.draw(architectures(SPACES[name])), (64, 128))
-
-
 @pytest.mark.slow
 @given(st.data())
 @settings(max_examples=3)
@@ -140,11 +133,12 @@ REFERENCE = {
 }
 
 
-@pytest.mark.parametrize("place", range(5))
-def test_the_numbers_of_the_published_space(place):
+@pytest.mark.parametrize("width", REFERENCE)
+def test_the_numbers_of_the_published_space(width):
     space, table = SPACES["joint-ar-per-edge"], table_of("joint-ar-per-edge")
-    costs = table.by_edge(space.uniform(place / 4, "none"))
-    width = space.slots[0].candidates[place]
+    candidates = space.slots[0].candidates
+    place = candidates.index(width) / (len(candidates) - 1)
+    costs = table.by_edge(space.uniform(place, "none"))
     edges = [costs[edge] for edge in ("g_a", "h_a", "h_s", "g_s")]
     assert [*edges, sum(edges)] == pytest.approx(list(REFERENCE[width]), abs=0.011)
 
@@ -187,105 +181,9 @@ def test_scopes_are_sums_of_edges(name, data):
     assert scopes["encoder"] + edges["g_s"] == pytest.approx(scopes["total"])
 
 
-@given(st.sampled_from(["small", "joint-ar-tiny"]), st.data())
-def test_parameters_are_those_of_the_exported_network(name, data):
-    space = SPACES[name]
-    architecture = data.draw(architectures(space))
-    net = CodecNetwork(space.only(architecture))
-    assert table_of(name).params(architecture) == sum(p.numel() for p in net.parameters() if p.requires_grad)
-
-
-def test_measuring_leaves_no_trace():
-    net = CodecNetwork(SMALL_SPACE.only(SMALL_SPACE.widest()))
-    before = list(net.state_dict())
-    count_macs(net.g_a, torch.zeros(1, 3, 64, 64))
-    assert list(net.state_dict()) == before
-    assert not any(module._forward_hooks for module in net.modules())
-
-
-# Expected costs
-
-
-def probabilities(seed: int) -> list[Tensor]:
-    rng = torch.Generator().manual_seed(seed)
-    return [torch.softmax(torch.randn(n, generator=rng, dtype=torch.float64), 0) for n in SMALL_SPACE.shape]
-
-
-@given(SEEDS, st.sampled_from(sorted(SCOPES)))
-@settings(max_examples=8)
-def test_the_expected_cost_equals_enumeration(seed, scope):
-    drawn, table = probabilities(seed), table_of("small")
-    expected = 0.0
-    for place in itertools.product(*map(range, SMALL_SPACE.shape)):
-        weight = math.prod(float(p[k]) for p, k in zip(drawn, place, strict=True))
-        expected += weight * table.kmac_px(SMALL_SPACE.at(place), scope)
-    assert float(table.expected(drawn, scope)) == pytest.approx(expected, rel=1e-10)
-
-
-@given(st.data(), st.sampled_from(sorted(SCOPES)))
-def test_the_expected_cost_of_a_certain_choice(data, scope):
-    table = table_of("joint-ar-tiny")
-    architecture = data.draw(architectures(table.space))
-    sure = [
-        torch.nn.functional.one_hot(torch.tensor(k), n).double()
-        for k, n in zip(table.space.indexes(architecture), table.space.shape, strict=True)
-    ]
-    assert float(table.expected(sure, scope)) == pytest.approx(table.kmac_px(architecture, scope), rel=1e-12)
-
-
-@given(SEEDS)
-@settings(max_examples=4)
-def test_the_expected_cost_is_differentiable(seed):
-    drawn = [p.requires_grad_() for p in probabilities(seed)]
-    table = table_of("small")
-    assert torch.autograd.gradcheck(lambda *p: table.expected(p), drawn)
-    single = [p.detach().float().requires_grad_() for p in drawn]
-    table.expected(single).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in single)
-
-
 # Reach
 
 ALL_SMALL = [SMALL_SPACE.at(place) for place in itertools.product(*map(range, SMALL_SPACE.shape))]
-scopes = st.sampled_from(sorted(SCOPES))
-some_layouts = st.sets(st.sampled_from(sorted(SMALL_SPACE.layouts)), min_size=1)
-
-
-@given(scopes, some_layouts, st.floats(0, 1), st.floats(0, 1))
-def test_reach_equals_brute_force(scope, names, one, other):
-    table = table_of("small")
-    reach = Reach(table, scope, names)
-    costs = np.sort([table.macs(a, scope) for a in ALL_SMALL if a.layout in names])
-    assert (reach.least, reach.most, reach.size) == (costs[0], costs[-1], len(costs))
-    low, high = (round(costs[0] + share * (costs[-1] - costs[0])) for share in sorted((one, other)))
-    assert reach.count(low, high) == ((costs >= low) & (costs <= high)).sum()
-    assert reach.count(reach.least, reach.most) == reach.size
-    assert reach.count(costs[0], costs[0]) == (costs == costs[0]).sum()
-    wanted = one * len(costs)
-    assert reach.quantile(one) == next(c for c in costs if (costs <= c).sum() >= wanted)
-
-
-@given(scopes, some_layouts, st.floats(0, 1), st.floats(0, 1), st.integers(1, 40), SEEDS)
-def test_drawn_architectures_lie_in_the_range(scope, names, one, other, number, seed):
-    table = table_of("small")
-    reach = Reach(table, scope, names)
-    low, high = (round(reach.least + share * (reach.most - reach.least)) for share in sorted((one, other)))
-    found = reach.draw(low, high, number, np.random.default_rng(seed))
-    assert found == reach.draw(low, high, number, np.random.default_rng(seed))
-    assert len(set(found)) == len(found) <= number
-    assert all(low <= table.macs(a, scope) <= high and a.layout in names for a in found)
-    available = reach.count(low, high)
-    if available <= 4 * number:
-        assert len(found) == min(number, available)
-    assert (not found) == (available == 0)
-
-
-def test_draws_reach_every_architecture_of_a_range():
-    table = table_of("small")
-    reach = Reach(table, "total")
-    middle = reach.quantile(0.1)
-    found = reach.draw(reach.least, middle, 10**6, np.random.default_rng(0))
-    assert set(found) == {a for a in ALL_SMALL if table.macs(a) <= middle}
 
 
 def test_draws_are_uniform():

@@ -29,7 +29,8 @@ def text(thing: str) -> str:
 
 @pytest.mark.parametrize("name", resources.shipped("search_spaces"))
 def test_spaces(name: str) -> None:
-    info, space = describe(name), SearchSpace.load(name)
+    found, space = describe(name), SearchSpace.load(name)
+    info = found.also or found  # a layout may have the same name
     assert info.kind == "space"
     assert info.fields["architectures"] == space.size
     assert list(info.fields["slots"]) == [slot.name for slot in space.slots]

@@ -187,7 +187,7 @@ class Family:
 
     @cached_property
     def needs(self) -> dict[str, tuple[str, ...]]:
-        """The choices that must not be 0 for a choice to matter; `layout` is among the keys."""
+        """The choices that must not be 0 for a choice to matter; `z` and `layout` are among the keys."""
         found: dict[str, tuple[str, ...]] = {}
         for name in self.choices:
             edge = self.edge_of(name)
@@ -197,7 +197,7 @@ class Family:
                 uses = {p.depth for p in place(self.edges[edge]) if name in ends(p.layer)}
                 if uses and None not in uses and len(uses) == 1:
                     found[name] += tuple(str(depth) for depth in uses)
-        return found | {"layout": (HYPERPRIOR,)}
+        return found | {"z": (HYPERPRIOR,), "layout": (HYPERPRIOR,)}
 
 
 def ends(layer: Leaf) -> tuple[str, ...]:

@@ -1,0 +1,182 @@
+"""For any family: a small space that can be enumerated, and a seeded supernet. Nothing here names a layer."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas.cost.table import CostTable
+from nas.graph.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family
+from nas.graph.families import FAMILIES
+from nas.graph.network import Supernet
+from nas.graph.priors import FactorizedPrior
+from nas.space import Architecture, SearchSpace
+
+QUANTIZERS = ("integer", "centred")
+Y, Z = 6, 4
+LAYOUTS: list[Any] = [
+    "none",
+    "raster",
+    {"name": "uneven", "groups": [1, 3, 2], "slope": [0, 0], "tile": [[[0, 1]], [[2, 0]], [[1, 2]]]},
+]
+
+
+def content_of(family: Family, **changes: Any) -> dict[str, Any]:
+    """A small space of a family, as its YAML file has it.
+
+    Edges with one slot, a layer with its own, a tie with odd halves, depths from 0 and the hyperprior as
+    switches, an uneven layout where there is a context model.
+    """
+    edges: dict[str, list[str]] = {}
+    for choice in family.choices:
+        edges.setdefault(choice.rsplit(".", 1)[0], []).append(choice)
+    widths: dict[str, Any] = {}
+    hyper: dict[str, float] = {}
+    for edge, members in edges.items():
+        if set(members) <= family.depths:
+            widths[edge] = [0, 1, 2]
+        elif edge in ("h_a", "h_s"):
+            hyper |= dict(zip(members, itertools.cycle((1, 0.5, 1.5)), strict=False))
+        elif edge == "g_s":
+            widths[members[0]] = [2, 4]
+            widths["decoder"] = {"candidates": [3, 4], "layers": dict.fromkeys(members[1:], 1)}
+        else:
+            widths[edge] = {"g_a": [2, 3, 5], ENTROPY_PARAMETERS: [5, 9]}.get(edge, [2, 3])
+    content: dict[str, Any] = {"family": family.name, "latents": {"y": Y}, "window": 3, "widths": widths}
+    if family.has_z:
+        content["latents"]["z"] = Z
+        widths |= {"hyper": {"candidates": [3, 7], "layers": hyper}, HYPERPRIOR: [0, 1]}
+    if family.context:
+        content |= {"layouts": LAYOUTS, "grouping": {"groups": 2, "tile": [1, 2], "stages": [2]}}
+    return content | changes
+
+
+def _everything(family: Family, *without: str) -> dict[str, float]:
+    """One tie over all of a family's channels and its latents."""
+    nodes = ("y", "z") if family.has_z else ("y",)
+    return {layer: 1 for layer in (*family.choices, *nodes) if layer not in without}
+
+
+def _slimming() -> dict[str, dict[str, Any]]:
+    """Spaces in which y and z are choices themselves."""
+    mean, scale, alone = (
+        FAMILIES[name] for name in ("mean-scale-hyperprior", "scale-hyperprior", "factorized")
+    )
+    tied = {"candidates": [3, 5, 6], "layers": _everything(mean)}
+    apart = {"candidates": [2, 5], "layers": _everything(scale, "y", "z", "g_s.1")}
+    half = {"candidates": [4, 8], "layers": _everything(alone, "g_s.1") | {"y": 0.5}}
+    return {
+        "slim-mean-scale": {"family": mean.name, "widths": {"width": tied, HYPERPRIOR: [0, 1]}},
+        "slim-scale": {
+            "family": scale.name,
+            "widths": {"width": apart, "y": [3, 6], "z": [2, 3, 4], "g_s.1": [2, 4], HYPERPRIOR: [0, 1]},
+        },
+        "slim-factorized": {"family": alone.name, "widths": {"width": half, "g_s.1": [2, 4]}},
+    }
+
+
+def _contents() -> dict[str, dict[str, Any]]:
+    plain = {name: content_of(family) for name, family in FAMILIES.items()} | _slimming()
+    return {
+        f"{name}-{quantizer}": content | {"quantizer": quantizer}
+        for name, content in plain.items()
+        for quantizer in QUANTIZERS
+    }
+
+
+CONTENTS = _contents()
+SPACES = {name: SearchSpace.from_dict(content, name=name) for name, content in CONTENTS.items()}
+INTEGER = {name: space for name, space in SPACES.items() if space.quantizer == "integer"}
+NAMES, INTEGER_NAMES = list(SPACES), list(INTEGER)
+
+
+@cache
+def net_of(name: str) -> Supernet:
+    """The supernet of one of the spaces; tests must leave its weights as they are."""
+    net = seeded_supernet(SPACES[name], seed=len(name))
+    if hasattr(net, "h_a"):  # few layers or many, z lies within its limit
+        with torch.no_grad():
+            z = net(image(0), net.activate(SPACES[name].widest()))["z"]
+            last_weights(net.h_a)[0].mul_(60 / z.abs().max())
+    return net
+
+
+@cache
+def table_of(name: str) -> CostTable:
+    return CostTable.measure(SPACES[name])
+
+
+def seeded_supernet(space: SearchSpace, *, seed: int = 0, spread: float = 500.0) -> Supernet:
+    """A supernet with seeded weights, perturbed so that no latent is all zero and no scalar is trivial.
+
+    `spread` multiplies the last weights of g_a; at 500 the latents reach 5 (narrowest) to 30 from zero.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = Supernet(space).eval()
+        with torch.no_grad():
+            for edge, factor in (("g_a", spread), ("h_a", 100), ("h_s", 5), ("context", 5)):
+                if hasattr(net, edge):
+                    for weight in last_weights(getattr(net, edge)):
+                        weight.mul_(factor)
+            for name, value in net.named_parameters():
+                kind = name.rsplit(".", 1)[-1]
+                if kind in ("gamma", "adjust"):
+                    value.add_(0.1 * torch.rand_like(value))
+                elif kind == "beta":
+                    value.mul_(1 + torch.rand_like(value))
+            for prior in (module for module in net.modules() if isinstance(module, FactorizedPrior)):
+                for name, value in prior.named_parameters():
+                    if "bias" in name:
+                        value.add_(0.2 * torch.rand_like(value))
+            if net.centred:
+                for prior in net.priors:
+                    prior.settle()
+    return net
+
+
+def last_weights(module: nn.Module) -> list[Tensor]:
+    """The weights of an edge's last convolution, and of the context prediction."""
+    found = {name: value for name, value in module.named_parameters() if name.endswith("weight")}
+    return [v for name, v in found.items() if name == list(found)[-1] or "context_prediction" in name]
+
+
+def image(seed: int, height: int = 64, width: int = 64, batch: int = 2) -> Tensor:
+    """Smooth noise in [0, 1]."""
+    rng = torch.Generator().manual_seed(seed)
+    small = torch.rand(batch, 3, height // 8, width // 8, generator=rng)
+    return F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def one_hot(space: SearchSpace, architecture: Architecture) -> dict[str, Tensor]:
+    """The gates that stand for one architecture."""
+    places = space.indexes(architecture)
+    return {
+        slot.name: F.one_hot(torch.tensor(place), len(slot.candidates)).float()
+        for slot, place in zip(space.slots, places[:-1], strict=True)
+    }
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of its state."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def assert_same_state(module: nn.Module, before: dict[str, Tensor]) -> None:
+    after = module.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Equal to 1e-5 of the largest value."""
+    for name, value in expected.items():
+        scale = float(value.detach().abs().max())
+        torch.testing.assert_close(
+            found[name], value, rtol=1e-5, atol=1e-5 * scale, msg=lambda m, n=name: f"{n}: {m}"
+        )
