@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +24,17 @@ class Report(Protocol):
     def __call__(self, stage: str, done: int, total: int, note: str) -> None: ...
 
 
+def first_of_all() -> bool:
+    """Whether this process speaks for all that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def progress() -> Iterator[Report]:
     """Progress on stderr: a bar per stage with the time left, or now and then a line where no one watches."""
+    if not first_of_all():
+        yield lambda stage, done, total, note: None
+        return
     if not errors.is_terminal:
         yield _Lines()
         return
@@ -65,9 +74,17 @@ class _Lines:
             self._last, self._when = (stage, tenth), now
 
 
+def duration(seconds: float) -> str:
+    """A time as people say it: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def say(message: str) -> None:
     """A message to the person at the terminal."""
-    errors.print(message, markup=False)
+    if first_of_all():
+        errors.print(message, markup=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -83,7 +100,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 def emit(content: Mapping[str, Any]) -> None:
     """The result of a command as JSON on stdout."""
-    print(json.dumps(content, indent=2, default=str))
+    if first_of_all():
+        print(json.dumps(content, indent=2, default=str))
 
 
 def _text(value: Any) -> str:

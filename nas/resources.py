@@ -1,4 +1,4 @@
-"""The YAML files shipped with the package: search spaces and budgets, found by name or by path."""
+"""The YAML files shipped with the package: search spaces, budgets and recipes, found by name or by path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def folder(kind: str) -> Path:
 
 
 def shipped(kind: str) -> list[str]:
-    """The names of the shipped files of one kind (`search_spaces` or `budgets`), sorted."""
+    """The names of the shipped files of one kind (`search_spaces`, `budgets` or `recipes`), sorted."""
     return sorted(path.stem for path in folder(kind).glob("*.yaml"))
 
 

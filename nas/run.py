@@ -83,6 +83,14 @@ class Run:
         return self.path / "metrics.csv"
 
     @property
+    def preview_path(self) -> Path:
+        return self.path / "preview.png"
+
+    @property
+    def structure_path(self) -> Path:
+        return self.path / "structure.yaml"
+
+    @property
     def split_path(self) -> Path:
         return self.path / "split.csv"
 

@@ -1,30 +1,27 @@
-"""Training: resumed = uninterrupted, settings, the split, crops, and what is refused."""
+"""Training: resumed = uninterrupted, settings, and what is refused."""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from nas.errors import InputError
 from nas.graph.network import Supernet
-from nas.images import Photo
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training.checkpoint import Checkpoint, load_weights
-from nas.training.data import SPLITS, Crops, load_photos, read_split, split_folder, write_split
 from nas.training.loop import NonFiniteLossError
 from nas.training.losses import rd_loss
 from nas.training.settings import TrainingSettings, parse_assignments
@@ -91,9 +88,10 @@ def test_a_run_holds_what_it_promises(trained):
 def test_no_file_of_a_run_is_a_pickle(trained):
     for path in trained.path.rglob("*"):
         if path.is_file():
-            data = path.read_bytes()
-            assert not data.startswith((b"\x80", b"PK")), path
             assert path.suffix in {".yaml", ".csv", ".safetensors"}
+            if path.suffix == ".safetensors":
+                data = path.read_bytes()
+                assert json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
 
 
 def test_training_changes_the_weights(trained):
@@ -206,7 +204,7 @@ def test_there_must_be_something_to_resume(trained, tmp_path):
 def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
     data = trained.checkpoint_path.read_bytes()
     path = tmp_path / "last.safetensors"
-    for bad in (b"", data[:100], data[:-1], b"\x80" + data[1:], b"PK" + data):
+    for bad in (b"", data[:100], data[:-1], b"\xff" * 8 + data[8:], b"PK" + data):
         path.write_bytes(bad)
         with pytest.raises(InputError, match="damaged"):
             Checkpoint.read(path)
@@ -266,7 +264,7 @@ def test_one_architecture_starts_from_its_slice(trained):
         ({"lmbda": 0}, "`lmbda`.*greater than 0"),
         ({"lmbda": math.nan}, "`lmbda`"),
         ({"metric": "psnr"}, "`metric`.*'mse' or 'ms-ssim'.*'psnr'"),
-        ({"strategy": "greedy"}, "'uniform' or 'sandwich'"),
+        ({"strategy": "greedy"}, "'sandwich' or 'fair'"),
         ({"final_rate": 1.1}, "`final_rate`.*1"),
         ({"integer_phase": -0.1}, "greater than or equal to 0"),
         ({"metric": "ms-ssim", "crop": 128}, "MS-SSIM needs crops of more than 160"),
@@ -318,143 +316,12 @@ def test_the_loss_is_compressais(bpp, error, lmbda):
     assert rd_loss(bpp, error, lmbda, "ms-ssim") == pytest.approx(lmbda * error + bpp)
 
 
-# The split
-
-
-@pytest.mark.parametrize("count", [3, 4, 10, 25, 100])
-def test_the_split_is_80_10_10(tmp_path, count):
-    for number in range(count):
-        (tmp_path / f"{number}.png").touch()
-    split = split_folder(tmp_path)
-    assert tuple(split) == SPLITS
-    every = [path for part in split.values() for path in part]
-    assert sorted(every) == sorted(tmp_path.glob("*.png"))
-    tenth = max(1, round(count / 10))
-    assert [len(split[name]) for name in SPLITS] == [count - 2 * tenth, tenth, tenth]
-    assert split_folder(tmp_path) == split
-    write_split(tmp_path / "split.csv", split)
-    assert read_split(tmp_path / "split.csv") == split
-
-
-def test_the_split_follows_names_not_places(tmp_path):
-    for root in ("here", "there"):
-        for number in range(12):
-            path = tmp_path / root / str(number % 2) / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    here, there = (
-        {name: [p.name for p in part] for name, part in split_folder(tmp_path / root).items()}
-        for root in ("here", "there")
-    )
-    assert here == there
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_three_photos_are_needed(tmp_path, count):
-    for number in range(count):
-        (tmp_path / f"{number}.png").touch()
-    with pytest.raises(InputError, match=f"holds {count} photos: at least three"):
-        split_folder(tmp_path)
-
-
-@pytest.mark.parametrize("content", [None, "a,b\n1,2\n"])
-def test_a_missing_or_foreign_split_is_refused(tmp_path, content):
-    if content:
-        (tmp_path / "split.csv").write_text(content)
-    with pytest.raises(InputError, match=r"split\.csv"):
-        read_split(tmp_path / "split.csv")
-
-
-# Crops
-
-
-@pytest.fixture(scope="module")
-def photos(chelsea, photo_folder) -> list[Photo]:
-    return [*load_photos(sorted(photo_folder.glob("*.png"))), Photo("chelsea", chelsea)]
-
-
-def test_crops_are_batches_in_range(photos):
-    for crop, batch in ((64, 3), (128, 2)):
-        x = Crops(photos, crop=crop, batch=batch, seed=0).next()
-        assert x.shape == (batch, 3, crop, crop)
-        assert x.dtype == torch.float32
-        assert 0 <= x.min() < x.max() <= 1
-
-
-def test_crops_depend_on_the_seed_alone(photos):
-    one, same, other = (Crops(photos, crop=64, batch=2, seed=seed) for seed in (1, 1, 2))
-    torch.manual_seed(0)  # nor on the global generator
-    first = [one.next() for _ in range(4)]
-    assert all(torch.equal(x, same.next()) for x in first)
-    assert not torch.equal(first[0], other.next())
-    restored = Crops(photos, crop=64, batch=2, seed=9)
-    one = Crops(photos, crop=64, batch=2, seed=1)
-    one.next()
-    restored.restore(one.state())
-    assert all(torch.equal(x, restored.next()) for x in first[1:])
-
-
-@pytest.mark.parametrize("size", [(1, 1), (5, 300), (63, 64), (64, 64), (65, 67), (300, 5)])
-@pytest.mark.parametrize("crop", [64, 192])
-def test_photos_of_any_size_are_cropped(size, crop):
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    crops = Crops([Photo("noise", pixels)], crop=crop, batch=4, seed=0)
-    for _ in range(10):
-        x = crops.next()
-        assert x.shape == (4, 3, crop, crop)
-        assert 0 <= x.min() <= x.max() <= 1
-
-
-def test_a_constant_photo_gives_constant_crops():
-    photo = Photo("grey", np.full((150, 170, 3), 77, np.uint8))
-    crops = Crops([photo], crop=64, batch=8, seed=3)
-    for _ in range(5):
-        assert torch.equal(crops.next(), torch.full((8, 3, 64, 64), 77 / 255))
-
-
-def test_crops_come_from_everywhere_and_are_flipped():
-    """A ramp tells where a crop came from: its mean, and its direction."""
-    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (64, 256, 3))
-    crops = Crops([Photo("ramp", np.ascontiguousarray(ramp))], crop=64, batch=200, seed=0).next()
-    means = crops.mean((1, 2, 3)) * 255
-    assert means.min() < 50
-    assert means.max() > 205
-    flipped = (crops[:, 0, 0, 0] > crops[:, 0, 0, -1]).float().mean()
-    assert 0.35 < flipped < 0.65
-
-
-def test_photos_are_drawn_in_proportion_to_their_size():
-    photos = [Photo(str(v), np.full((size, 64, 3), v, np.uint8)) for v, size in ((0, 64), (255, 192))]
-    x = Crops(photos, crop=64, batch=400, seed=0).next()
-    assert 0.68 < float(x[:, 0, 0, 0].mean()) < 0.82
-
-
-@pytest.mark.parametrize("crop", [0, 63, 100, -64])
-def test_crops_are_multiples_of_64(photos, crop):
-    with pytest.raises(InputError, match="multiple of 64"):
-        Crops(photos, crop=crop, batch=1, seed=0)
-
-
 # What is trained in a step
-
-
-@pytest.mark.parametrize("name", ["uniform", "sandwich"])
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_strategies_draw_what_they_say(name, count):
-    drawn = [list(strategy(name, count).draw(TINY, random.Random(3))) for _ in range(2)]
-    assert drawn[0] == drawn[1]
-    assert len(drawn[0]) == count
-    widths = [sample.architecture.widths for sample in drawn[0]]
-    if name == "sandwich":
-        assert widths[:2] == [TINY.widest().widths, TINY.narrowest().widths][:count]
-    for sample in drawn[0]:
-        assert TINY.indexes(sample.architecture)
-        assert sample.layout.channels == TINY.y_channels
 
 
 def test_every_width_and_layout_is_trained():
     rng = random.Random(0)
-    samples = [sample for _ in range(150) for sample in strategy("sandwich", 4).draw(TINY, rng)]
+    samples = [sample for step in range(150) for sample in strategy("sandwich", 4).draw(TINY, step, 0)]
     for slot, *counts in zip(TINY.slots, *(TINY.indexes(s.architecture) for s in samples), strict=False):
         assert set(counts) == set(range(len(slot.candidates)))
     named = Counter(s.layout.name for s in samples)
@@ -462,11 +329,6 @@ def test_every_width_and_layout_is_trained():
     assert len({s.layout for s in samples}) > 50
     alone = TINY.only(TINY.widest())
     assert {any_layout(alone, alone.widest(), rng) for _ in range(20)} == {alone.layout(alone.widest())}
-
-
-def test_an_unknown_strategy_is_named():
-    with pytest.raises(InputError, match="did you mean sandwich"):
-        strategy("sandwitch", 2)
 
 
 # Checkpoints
@@ -480,13 +342,6 @@ def test_a_checkpoint_survives_its_file(tmp_path):
     assert found.record == record
     assert all(torch.equal(found.tensors[name], value) for name, value in tensors.items())
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["c.safetensors"]
-
-
-def test_a_broken_photo_is_named(tmp_path, chelsea):
-    Image.fromarray(chelsea).save(tmp_path / "good.png")
-    (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:500])
-    with pytest.raises(InputError, match=r"bad\.png"):
-        load_photos([tmp_path / "good.png", tmp_path / "bad.png"])
 
 
 @pytest.mark.parametrize("step", [2, 4])

@@ -49,6 +49,11 @@ def quantize(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor
     return cast(Tensor, _StraightThrough.apply(values - centre, limit)) + centre
 
 
+def widened(values: Tensor) -> Tensor:
+    """Half precision, as mixed-precision training makes it, in single: it cannot hold integers beyond 256."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 class ConditionalGaussian(GaussianConditional):
     """CompressAI's conditional Gaussian, asked for the likelihood of given values."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nas.errors import InputError
 from nas.graph.context import ContextModel, HyperOnly, SlimmableContextModel
 from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR
-from nas.graph.entropy import Y_LIMIT, Z_LIMIT, ConditionalGaussian, quantize
+from nas.graph.entropy import Y_LIMIT, Z_LIMIT, ConditionalGaussian, quantize, snap, widened
 from nas.graph.layers import PlainLayers, SlimmableLayers, build_edge
 from nas.graph.layout import Layout
 from nas.graph.priors import Prior, build_prior
@@ -125,7 +125,7 @@ class CodecNetwork(nn.Module):
             raise InputError(
                 f"Image sides must be multiples of {alignment}, not {tuple(x.shape[-2:])}: pad first."
             )
-        y = self.g_a(x)
+        y = widened(self.g_a(x))
         share = self.widths[HYPERPRIOR].mask()  # of the hyperprior, under gates
         if share is None or len(self.widths[HYPERPRIOR].candidates) == 1:
             way = self._given_z if self.with_z else self._alone
@@ -134,17 +134,19 @@ class CodecNetwork(nn.Module):
             ways = (way(y, layout, noise, coded) for way in (self._given_z, self._alone))
             y_hat, likelihoods, more = _mixed(share[0].to(y.dtype), *ways)
         likelihoods["y"] = self.widths["y"].rated(likelihoods["y"])
-        return {"x_hat": self.g_s(y_hat), "likelihoods": likelihoods, "y": y, **more}
+        return {"x_hat": widened(self.g_s(y_hat)), "likelihoods": likelihoods, "y": y, **more}
 
     def _given_z(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool) -> Way:
         """y under a Gaussian whose parameters come from z, and from what was decoded before."""
-        z = self.h_a(y)
+        z = widened(self.h_a(y))
         z_hat = self.round_z(z)
         psi = self.h_s(z_hat)
         y_hat = quantize(y, Y_LIMIT)
         if coded and self.centred and self.space.family.context:
             y_hat = self._code_centred(y, psi, layout)
-        scales, means = self.context(psi, y_hat, layout)
+        scales, means = (widened(part) for part in self.context(psi, y_hat, layout))
+        if coded and self.centred:
+            scales, means = snap(scales, means)  # the coder rounds about means on its grid
         centre = means if self.centred else 0.0
         rounded = quantize(y, Y_LIMIT, centre)
         if not self.space.family.context:
@@ -176,7 +178,7 @@ class CodecNetwork(nn.Module):
         def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
             pairs = zip(work, parameters, strict=True)
             values = [columns[:, where[:, None], context.block_channels(n)] for (n, where), _ in pairs]
-            means = [means for _, means in parameters]
+            means = [snap(*found)[1] for found in parameters]
             return [quantize(v, Y_LIMIT, m) for v, m in zip(values, means, strict=True)]
 
         return context.by_stages(psi, read)

@@ -43,7 +43,8 @@ class FactorizedPrior(EntropyBottleneck):
     def likelihood(self, values: Tensor) -> Tensor:
         """The probability of the unit bin around each value, shape [B, C, h, w] like `values`."""
         by_channel = values.transpose(0, 1)
-        found, _, _ = self._likelihood(by_channel.reshape(len(by_channel), 1, -1))
+        with torch.autocast(values.device.type, enabled=False):  # differences of nearly equal numbers
+            found, _, _ = self._likelihood(by_channel.reshape(len(by_channel), 1, -1))
         return self.likelihood_lower_bound(found).reshape(by_channel.shape).transpose(0, 1)
 
     def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:

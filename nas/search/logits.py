@@ -18,12 +18,13 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
+from nas import resources
 from nas.cost.table import CostTable
 from nas.files import write_yaml
 from nas.graph.network import Supernet
 from nas.images import Photo
 from nas.space import SearchSpace
-from nas.training.data import Crops
+from nas.training.data import CropSource, batches
 from nas.training.losses import batch_losses
 
 # lambda_C of the ladder, in multiples of the loss that one kMAC/px saves between narrowest and widest
@@ -88,14 +89,14 @@ def learn_logits(
     settings = settings or LogitSettings()
     space, device = supernet.space, next(supernet.parameters()).device
     crop = settings.crop if metric == "mse" else max(settings.crop, 192)
-    crops = Crops(photos, crop=crop, batch=settings.batch, seed=seed)
+    found, total = [], len(LADDER) * settings.steps
+    crops = batches(CropSource(photos, crop=crop, seed=seed), batch=settings.batch, first=0, last=total)
     draws, samples = random.Random(seed), torch.Generator().manual_seed(seed)
     logits = [torch.zeros(len(slot.candidates), requires_grad=True) for slot in space.slots]
     frozen = [(p, p.requires_grad) for p in supernet.parameters()]
     for parameter, _ in frozen:
         parameter.requires_grad_(False)
     layout_share = torch.full((len(space.layouts),), 1 / len(space.layouts))
-    found, total = [], len(LADDER) * settings.steps
     try:
         for rung, multiple in enumerate(LADDER):
             lambda_c = multiple * price
@@ -105,7 +106,7 @@ def learn_logits(
                 temperature = settings.hot * (settings.cold / settings.hot) ** cooled
                 gates = [gumbel_sample(values, temperature, samples) for values in logits]
                 supernet.gate({s.name: g.to(device) for s, g in zip(space.slots, gates, strict=True)})
-                x = crops.next().to(device)
+                x = next(crops).to(device)
                 layout = space.layouts[draws.choice(space.layout_names)]
                 loss = batch_losses(x, supernet(x, layout), lmbda, metric).total.cpu()
                 cost = costs.expected([*(values.softmax(0) for values in logits), layout_share], scope)
@@ -147,3 +148,13 @@ def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[W
     rungs = [WidthLogits(**rung) for rung in content["rungs"]]
     fits = all(set(rung.logits) == {slot.name for slot in space.slots} for rung in rungs)
     return rungs if fits else None
+
+
+def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | None:
+    """What was learned together with the weights, where it was priced in this scope and has these slots."""
+    if not path.is_file():
+        return None
+    content = resources.read_yaml(path)
+    if content.pop("scope", None) != scope or set(content["logits"]) != {slot.name for slot in space.slots}:
+        return None
+    return WidthLogits(**content)

@@ -24,7 +24,14 @@ from nas.run import Run
 from nas.search import grouping
 from nas.search.evaluator import Evaluator
 from nas.search.front import hypervolume, keep_tested, on_any_front, score_table, write_front
-from nas.search.logits import LogitSettings, WidthLogits, learn_logits, read_logits, write_logits
+from nas.search.logits import (
+    LogitSettings,
+    WidthLogits,
+    learn_logits,
+    read_logits,
+    read_structure,
+    write_logits,
+)
 from nas.search.sampler import ArchitectureSampler, ExhaustedError, quiet_optuna
 from nas.search.scores import Scores
 from nas.space import Architecture
@@ -332,6 +339,9 @@ class Searcher:
         self._open()
 
     def _learn(self, scope: str, sources: Sources, seed: int, report: Report) -> list[WidthLogits]:
+        joint = read_structure(self.run.structure_path, self.space, scope)
+        if joint is not None:  # learned with the weights
+            return [joint]
         path = self.run.search_path / f"logits-{scope}.yaml"
         facts = {"weights": self.run.fingerprint, "scope": scope}
         known = read_logits(path, self.space, facts)

@@ -46,24 +46,28 @@ class Checkpoint:
         return cls(tensors, record)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, name: str) -> dict[str, Tensor]:
     """An optimiser's state as named tensors."""
     state = optimizer.state_dict()["state"]
     return {
-        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        f"{name}.{index}.{part}": torch.as_tensor(value)
         for index, values in state.items()
-        for name, value in values.items()
+        for part, value in values.items()
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], name: str) -> None:
     """Put back what `optimizer_tensors` took."""
     state: dict[int, dict[str, Tensor]] = {}
-    for path, tensor in tensors.items():
-        if path.startswith("optimizer."):
-            _, index, name = path.split(".")
-            state.setdefault(int(index), {})[name] = tensor
+    for path, tensor in named(tensors, name).items():
+        index, part = path.split(".")
+        state.setdefault(int(index), {})[part] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of one part of a checkpoint, without its name."""
+    return {k.removeprefix(f"{name}."): value for k, value in tensors.items() if k.startswith(f"{name}.")}
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import random
-import signal
-import threading
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nas.device import choose
+from nas.cost.table import CostTable
 from nas.errors import NasError
-from nas.graph.network import Supernet
+from nas.files import write_yaml
+from nas.graph.layout import Layout
+from nas.graph.network import Noise, Supernet
 from nas.images import Photo
 from nas.run import Run
 from nas.training import checkpoint
-from nas.training.data import Crops
-from nas.training.losses import batch_losses
-from nas.training.strategies import strategy
+from nas.training.data import CropSource, batches
+from nas.training.interrupts import Interrupts
+from nas.training.journal import Journal
+from nas.training.losses import batch_losses, distortion, rd_loss
+from nas.training.preview import preview, write_preview
+from nas.training.schedule import Plateaus
+from nas.training.settings import TrainingSettings
+from nas.training.strategies import Sample, strategy
+from nas.training.structure import Structure
 
 SETTLE_EVERY = 100  # steps between the medians that centred latents are rounded about
-COLUMNS = ("step", "seconds", "loss", "bpp", "distortion", "psnr", "learning_rate")
+MOST_WORKERS = 12
+RECENT = 50  # steps over which progress is averaged
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports after a step: running means over recent steps."""
+    """What the loop reports after a step: means over recent steps."""
 
     step: int
     steps: int
@@ -40,6 +48,7 @@ class Progress:
     bpp: float
     distortion: float
     photos_per_second: float
+    seconds_left: float
 
 
 class NonFiniteLossError(NasError):
@@ -49,18 +58,18 @@ class NonFiniteLossError(NasError):
 def train(
     run: Run,
     photos: Sequence[Photo],
+    fabric: Fabric,
     *,
-    device: str = "auto",
     resume: bool = False,
     initial: dict[str, Tensor] | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> Supernet:
+) -> None:
     """Train a run's supernet to the end and write its weights.
 
     Args:
         run: an existing run; its config says how to train.
         photos: decoded training photos.
-        device: `auto`, `cpu` or `cuda`.
+        fabric: on what to train; see `make_fabric`.
         resume: go on from the run's checkpoint.
         initial: weights to start from.
         report: called after every step.
@@ -69,148 +78,252 @@ def train(
         NonFiniteLossError: names the step and the architectures.
         KeyboardInterrupt: after a checkpoint has been written.
     """
-    settings, space = run.settings, run.trained_space
-    fabric = make_fabric(device)
-    torch.manual_seed(settings.seed)
-    net = Supernet(space)
-    if initial is not None:
-        checkpoint.load_weights(net, initial, source="the starting point")
-    parameters = [p for p in net.parameters() if p.requires_grad and p.numel()]
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
-    module, wrapped = fabric.setup(net, optimizer)
-    crops = Crops(photos, crop=settings.crop, batch=settings.batch, seed=settings.seed)
-    draws = random.Random(settings.seed)
-    noise_rng = torch.Generator(fabric.device).manual_seed(settings.seed)
-    chosen = strategy(settings.strategy, settings.architectures)
-    state = _State(run, net, optimizer, crops, draws, noise_rng)
-    first = state.restore() if resume else 0
-    if not resume:
-        _start_metrics(run)
-
-    def noise(like: Tensor) -> Tensor:
-        return torch.rand(like.shape, generator=noise_rng, device=like.device, dtype=like.dtype) - 0.5
-
-    began, window = time.monotonic(), _Mean(50)
-    step, whole, interrupts = first, False, _Interrupts()
+    settings = run.settings
+    training = Training(run, fabric, initial)
+    first = training.restore() if resume else 0
+    journal = _journal(run, first) if fabric.is_global_zero else None
+    crops = batches(
+        CropSource(photos, crop=settings.crop, seed=settings.seed),
+        batch=settings.batch,
+        first=first,
+        last=settings.steps,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        workers=_workers(settings, fabric),
+        pin=fabric.device.type == "cuda",
+    )
+    recent, before = training.recent, journal.seconds if journal else 0.0
+    whole, interrupts, began = first, Interrupts(), time.monotonic()
     try:
-        for step in range(first, settings.steps):
-            whole = False
-            for group in optimizer.param_groups:
-                group["lr"] = settings.rate_at(step)
-            integers = step >= settings.steps * (1 - settings.integer_phase)
-            x = crops.next().to(fabric.device)
-            samples = list(chosen.draw(space, draws))
-            optimizer.zero_grad(set_to_none=True)
-            totals = torch.zeros(3, device=fabric.device)
-            for sample in samples:
-                net.activate(sample.architecture)
-                output = module(x, sample.layout, None if integers else noise)
-                losses = batch_losses(x, output, settings.lmbda, settings.metric)
-                fabric.backward(losses.total / len(samples))
-                totals += torch.stack([losses.total, losses.bpp, losses.distortion]).detach() / len(samples)
-            loss, bpp, distortion = totals.tolist()
-            if not math.isfinite(loss):
-                names = ", ".join(sample.architecture.key for sample in samples)
-                raise NonFiniteLossError(
-                    f"The loss is not finite at step {step} with {names}. The last checkpoint is kept: lower "
-                    "the rate of learning (--set learning_rate=...) and --resume, or start again."
-                )
-            fabric.clip_gradients(module, wrapped, max_norm=settings.clip)
-            wrapped.step()
-            if net.centred and (step + 1) % SETTLE_EVERY == 0:
-                settle(net)
-            whole = True
-            window.add(loss, bpp, distortion)
+        for step, x in enumerate(crops, first):
+            losses = training.step(step, x.to(fabric.device, non_blocking=True))
+            whole = step + 1
+            recent.add(*losses)
             seconds = time.monotonic() - began
-            rate = (step + 1 - first) * settings.batch / seconds
-            report(Progress(step + 1, settings.steps, *window.mean(), rate))
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-                _append_metrics(run, step + 1, seconds, window.mean(), settings.rate_at(step))
-                state.write(step + 1)
+            rate = (whole - first) / seconds
+            left = (settings.steps - whole) / rate
+            report(Progress(whole, settings.steps, *recent.mean(), rate * settings.batch, left))
+            if whole % settings.checkpoint_every == 0 or whole == settings.steps:
+                training.plateaus.see(recent.mean()[0])
+                if journal:
+                    training.write(whole)
+                    journal.add(whole, _row(training, step, before + seconds, recent.mean()))
+            if journal and settings.preview_every and whole % settings.preview_every == 0:
+                picture = preview(training.net, run.photos("held-out")[0])
+                write_preview(run.preview_path, picture)
+                journal.picture(whole, picture)
             if interrupts.wanted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        if whole:  # else the last checkpoint stands
-            state.write(step + 1)
+        if journal and whole > first:  # the step that was cut short changes nothing
+            training.write(whole)
         raise
     finally:
         interrupts.close()
-    if net.centred:
-        settle(net)
-    checkpoint.Checkpoint(net.state_dict(), {"steps": settings.steps}).write(run.weights_path)
-    return net.cpu().eval()
+        crops.close()
+        if journal:
+            journal.close()
+    if journal:
+        training.finish()
+    fabric.barrier()
+
+
+class Pass(nn.Module):
+    """One forward pass as Fabric wraps it: images are its only argument, since Fabric looks into all of them.
+
+    Attributes:
+        layout, noise: the others, see `CodecNetwork.forward`.
+    """
+
+    layout: Layout
+    noise: Noise | None
+
+    def __init__(self, net: Supernet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        return self.net(x, self.layout, self.noise)
+
+
+class Training:
+    """All that changes while a run trains: weights, their average, logits, optimisers.
+
+    Quantiles of factorised priors are in no optimiser: integer latents do not use them, and centred ones
+    solve for their medians (`FactorizedPrior.settle`).
+    """
+
+    def __init__(self, run: Run, fabric: Fabric, initial: dict[str, Tensor] | None = None) -> None:
+        self.run, self.fabric, self.settings = run, fabric, run.settings
+        settings, space = self.settings, run.trained_space
+        torch.manual_seed(settings.seed)
+        self.net = Supernet(space)
+        if initial is not None:
+            checkpoint.load_weights(self.net, initial, source="the starting point")
+        weights = [p for p in self.net.parameters() if p.requires_grad and p.numel()]
+        self.optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)
+        self.passing = Pass(self.net)
+        self.module, self._wrapped = fabric.setup(self.passing, self.optimizer)
+        self.average = None
+        if settings.ema:
+            self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+        self.structure = None
+        if settings.structure == "joint":
+            self.structure = Structure(
+                space,
+                CostTable.measure(space),
+                scope=settings.structure_scope,
+                price=settings.lambda_c,
+                target=settings.target,
+                learning_rate=settings.structure_rate,
+            )
+        self.strategy = strategy(settings.strategy, settings.architectures)
+        self.plateaus = Plateaus(settings.patience)
+        self.recent = _Mean(RECENT)
+
+    def step(self, step: int, x: Tensor) -> tuple[float, float, float]:
+        """One step of the optimiser on a batch [B, 3, H, W]; returns the mean loss, bpp and distortion."""
+        settings, net = self.settings, self.net
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.rate_at(step, self.plateaus.count)
+        samples = list(self.strategy.draw(net.space, step, settings.seed))
+        noise = None if step >= settings.steps * (1 - settings.integer_phase) else self._noise(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        totals, teacher = torch.zeros(3, device=self.fabric.device), None
+        for number, sample in enumerate(samples):
+            structure = self.structure if number == len(samples) - 1 else None
+            if structure is None:
+                net.activate(sample.architecture)
+            else:
+                net.gate(structure.sample(step / settings.steps, self._generator(step, "gates"), x.device))
+            self.passing.layout, self.passing.noise = sample.layout, noise
+            output = self.module(x)
+            losses = batch_losses(x, output, settings.lmbda, settings.metric)
+            loss = losses.total
+            if settings.distillation:
+                teacher = output["x_hat"].detach() if teacher is None else teacher
+                loss = loss + settings.distillation * self._distance(teacher, output["x_hat"])
+            if structure is not None:
+                loss = loss + structure.price * structure.expected_cost().to(x.device)
+            self.fabric.backward(loss / len(samples))
+            totals += torch.stack([losses.total, losses.bpp, losses.distortion]).detach() / len(samples)
+        found = self._together(totals)
+        self._check(found[0], step, samples)
+        self.fabric.clip_gradients(self.module, self._wrapped, max_norm=settings.clip)
+        self._wrapped.step()
+        if self.structure is not None:
+            for logits in self.structure.logits:
+                logits.grad = torch.tensor(self._together(logits.grad))
+            self.structure.step(found[0])
+        if self.average is not None:
+            self.average.update_parameters(net)
+        if net.centred and (step + 1) % SETTLE_EVERY == 0:
+            settle(net)
+        return found[0], found[1], found[2]
+
+    def _distance(self, teacher: Tensor, x_hat: Tensor) -> Tensor:
+        """How far a picture is from the widest architecture's, in the units of the loss."""
+        error = distortion(teacher.clamp(0, 1), x_hat, self.settings.metric).mean()
+        distance: Tensor = rd_loss(0.0, error, self.settings.lmbda, self.settings.metric)
+        return distance
+
+    def _together(self, values: Tensor | None) -> list[float]:
+        """The mean over all processes."""
+        assert values is not None
+        found = self.fabric.all_reduce(values.to(self.fabric.device), reduce_op="mean")
+        assert isinstance(found, Tensor)
+        listed: list[float] = found.tolist()
+        return listed
+
+    def _check(self, loss: float, step: int, samples: Sequence[Sample]) -> None:
+        if not math.isfinite(loss):
+            names = ", ".join(sample.architecture.key for sample in samples)
+            raise NonFiniteLossError(
+                f"The loss is not finite at step {step} with {names}. The last checkpoint is kept: lower "
+                "the rate of learning (--set learning_rate=...) and --resume, or start again."
+            )
+
+    def _generator(self, step: int, what: str, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator for one purpose of one step, the same however the run came there."""
+        words = [self.settings.seed, step, *what.encode()]
+        seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1
+        return torch.Generator(device).manual_seed(seed)
+
+    def _noise(self, step: int) -> Noise:
+        """Uniform noise for a whole batch over all processes, of which each takes its own part."""
+        rng = self._generator(step, "noise", self.fabric.device)
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+
+        def noise(like: Tensor) -> Tensor:
+            shape = (world * len(like), *like.shape[1:])
+            drawn = torch.rand(shape, generator=rng, device=like.device, dtype=like.dtype) - 0.5
+            return drawn[rank * len(like) : (rank + 1) * len(like)]
+
+        return noise
+
+    # Its state
+
+    def write(self, step: int) -> None:
+        """Keep the state after `step` steps."""
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        tensors |= checkpoint.optimizer_tensors(self.optimizer, "optimizer")
+        record: dict[str, Any] = {"step": step, "plateaus": asdict(self.plateaus)}
+        record["recent"] = self.recent.values
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        if self.structure is not None:
+            logits, record["structure"] = self.structure.state()
+            tensors |= {f"logits.{name}": value for name, value in logits.items()}
+            tensors |= checkpoint.optimizer_tensors(self.structure.optimizer, "structure")
+        checkpoint.Checkpoint(tensors, record).write(self.run.checkpoint_path)
+
+    def restore(self) -> int:
+        """Back to the checkpoint; returns the steps it had done."""
+        found = checkpoint.Checkpoint.read(self.run.checkpoint_path)
+        tensors, source = found.tensors, str(self.run.checkpoint_path)
+        checkpoint.load_weights(self.net, checkpoint.named(tensors, "net"), source=source)
+        checkpoint.restore_optimizer(self.optimizer, tensors, "optimizer")
+        if self.average is not None:
+            checkpoint.load_weights(self.average, checkpoint.named(tensors, "average"), source=source)
+        if self.structure is not None:
+            self.structure.restore(checkpoint.named(tensors, "logits"), found.record["structure"])
+            checkpoint.restore_optimizer(self.structure.optimizer, tensors, "structure")
+        self.plateaus = Plateaus(**found.record["plateaus"])
+        self.recent.values = [tuple(values) for values in found.record["recent"]]
+        return int(found.record["step"])
+
+    def finish(self) -> None:
+        """Write what was learned: the averaged weights where there is an average, and the structure."""
+        net = self.net
+        if self.average is not None:
+            assert isinstance(self.average.module, Supernet)
+            net = self.average.module
+        if net.centred:
+            settle(net)
+        record = {"steps": self.settings.steps}
+        checkpoint.Checkpoint(net.state_dict(), record).write(self.run.weights_path)
+        if self.structure is not None:
+            content = {
+                "scope": self.structure.scope,
+                "lambda_c": self.structure.price,
+                "expected_cost": float(self.structure.expected_cost().detach()),
+                "logits": self.structure.learned(),
+            }
+            write_yaml(self.run.structure_path, content)
+
+
+def _workers(settings: TrainingSettings, fabric: Fabric) -> int:
+    """How many processes cut crops: on a CPU the training itself does, between its steps."""
+    if settings.workers is not None:
+        return settings.workers
+    cores = (os.cpu_count() or 1) // fabric.world_size
+    return min(MOST_WORKERS, max(1, cores - 1)) if fabric.device.type == "cuda" else 0
 
 
 def settle(net: Supernet) -> None:
     """Renew the medians of the factorised priors."""
     for prior in net.priors:
         prior.settle()
-
-
-def make_fabric(device: str) -> Fabric:
-    """One process on the chosen device, in bfloat16 where a GPU has it."""
-    on_gpu = choose(device).type == "cuda"
-    precision: Any = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
-    return Fabric(accelerator="cuda" if on_gpu else "cpu", devices=1, precision=precision)
-
-
-class _State:
-    """All that changes while a run trains, to and from its checkpoint."""
-
-    def __init__(
-        self,
-        run: Run,
-        net: Supernet,
-        optimizer: torch.optim.Optimizer,
-        crops: Crops,
-        draws: random.Random,
-        noise_rng: torch.Generator,
-    ) -> None:
-        self.run, self.net, self.optimizer = run, net, optimizer
-        self.crops, self.draws, self.noise_rng = crops, draws, noise_rng
-
-    def write(self, step: int) -> None:
-        """The state after `step` steps."""
-        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        tensors |= checkpoint.optimizer_tensors(self.optimizer)
-        tensors["noise"] = self.noise_rng.get_state()
-        record = {"step": step, "crops": self.crops.state(), "draws": self.draws.getstate()}
-        checkpoint.Checkpoint(tensors, record).write(self.run.checkpoint_path)
-
-    def restore(self) -> int:
-        """Back to the checkpoint; returns the steps it had done."""
-        found = checkpoint.Checkpoint.read(self.run.checkpoint_path)
-        weights = {k.removeprefix("net."): v for k, v in found.tensors.items() if k.startswith("net.")}
-        checkpoint.load_weights(self.net, weights, source=str(self.run.checkpoint_path))
-        checkpoint.restore_optimizer(self.optimizer, found.tensors)
-        self.noise_rng.set_state(found.tensors["noise"])
-        self.crops.restore(found.record["crops"])
-        version, internal, gauss = found.record["draws"]
-        self.draws.setstate((version, tuple(internal), gauss))
-        return int(found.record["step"])
-
-
-class _Interrupts:
-    """Ctrl-C between steps: the first is remembered until the step is whole, a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self._before = signal.getsignal(signal.SIGINT)
-        self._ours = (
-            threading.current_thread() is threading.main_thread()
-            and self._before is signal.default_int_handler
-        )
-        if self._ours:
-            signal.signal(signal.SIGINT, self._note)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.wanted = True
-        self.close()
-
-    def close(self) -> None:
-        """Back to how it was."""
-        if self._ours:
-            signal.signal(signal.SIGINT, self._before)
 
 
 class _Mean:
@@ -228,24 +341,22 @@ class _Mean:
         return loss, bpp, distortion
 
 
-def _start_metrics(run: Run) -> None:
-    with open(run.metrics_path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerow(COLUMNS)
+def _journal(run: Run, step: int) -> Journal:
+    more = ("expected_cost", "lambda_c") if run.settings.structure == "joint" else ()
+    events = run.path / "tensorboard" if run.settings.tensorboard else None
+    return Journal(run.metrics_path, more=more, tensorboard=events, step=step)
 
 
-def _append_metrics(
-    run: Run, step: int, seconds: float, means: tuple[float, float, float], rate: float
-) -> None:
-    loss, bpp, distortion = means
-    psnr = -10 * math.log10(max(distortion, 1e-12)) if run.settings.metric == "mse" else math.nan
-    row = (
-        step,
-        f"{seconds:.1f}",
-        f"{loss:.5f}",
-        f"{bpp:.5f}",
-        f"{distortion:.7f}",
-        f"{psnr:.3f}",
-        f"{rate:.3g}",
-    )
-    with open(run.metrics_path, "a", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerow(row)
+def _row(
+    training: Training, step: int, seconds: float, means: tuple[float, float, float]
+) -> dict[str, float]:
+    """What metrics.csv says of a checkpoint."""
+    loss, bpp, error = means
+    settings = training.settings
+    row = {"seconds": seconds, "loss": loss, "bpp": bpp, "distortion": error}
+    row["psnr"] = -10 * math.log10(max(error, 1e-12)) if settings.metric == "mse" else math.nan
+    row["learning_rate"] = settings.rate_at(step, training.plateaus.count)
+    if training.structure is not None:
+        row["expected_cost"] = float(training.structure.expected_cost().detach())
+        row["lambda_c"] = training.structure.price
+    return row

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nas import resources
 from nas.errors import InputError, nearest
 from nas.space import explain_validation
 
@@ -15,26 +17,63 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    # the loss
     lmbda: float = Field(default=0.013, gt=0, description="weight of the distortion")
     metric: Literal["mse", "ms-ssim"] = "mse"
-    steps: int = Field(default=100_000, ge=1, description="optimiser steps")
-    batch: int = Field(default=8, ge=1, description="crops a step")
-    crop: int = Field(default=256, ge=64, multiple_of=64, description="side of a crop, pixels")
-    strategy: Literal["uniform", "sandwich"] = "sandwich"
-    architectures: int = Field(default=4, ge=1, description="architectures trained in one step")
-    learning_rate: float = Field(default=1e-4, gt=0)
-    warmup: int = Field(default=100, ge=0, description="steps until the full rate of learning")
-    final_rate: float = Field(default=0.05, gt=0, le=1, description="share of it left at the end (cosine)")
-    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
     integer_phase: float = Field(
         default=0.2, ge=0, le=1, description="last share of the steps, with the rate on integers"
     )
+    # how much
+    steps: int = Field(default=100_000, ge=1, description="optimiser steps")
+    batch: int = Field(default=8, ge=1, description="crops a step, over all processes")
+    crop: int = Field(default=256, ge=64, multiple_of=64, description="side of a crop, pixels")
+    # what is trained in a step
+    strategy: Literal["uniform", "sandwich", "fair"] = "sandwich"
+    architectures: int = Field(default=4, ge=1, description="architectures trained in one step")
+    distillation: float = Field(
+        default=0.0, ge=0, description="weight with which the others match the widest one's picture"
+    )
+    # structure learned with the weights
+    structure: Literal["none", "joint"] = "none"
+    structure_scope: Literal["encoder", "decoder", "total"] = "total"
+    lambda_c: float = Field(default=0.0, ge=0, description="price of a kMAC per pixel")
+    target: float | None = Field(default=None, gt=0, description="E[C] in kMAC/px that drives lambda_c")
+    structure_rate: float = Field(default=0.05, gt=0, description="rate of learning of the logits")
+    # optimisation
+    learning_rate: float = Field(default=1e-4, gt=0)
+    warmup: int = Field(default=100, ge=0, description="steps until the full rate of learning")
+    schedule: Literal["cosine", "plateau", "milestones", "constant"] = "cosine"
+    final_rate: float = Field(default=0.05, gt=0, le=1, description="share of it left at the end (cosine)")
+    milestones: list[float] = Field(
+        default=[0.8, 0.9], description="shares of the steps after which it is multiplied by `decay`"
+    )
+    decay: float = Field(default=0.5, gt=0, le=1, description="factor at a milestone or on a plateau")
+    patience: int = Field(
+        default=10, ge=1, description="checkpoints without a better mean loss that make a plateau"
+    )
+    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the weights' moving average; 0: none")
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    # the machine, and what is seen
+    workers: int | None = Field(
+        default=None, ge=0, description="processes that cut crops; by default some where a GPU waits for them"
+    )
     checkpoint_every: int = Field(default=1000, ge=1, description="steps between checkpoints")
+    preview_every: int = Field(default=5000, ge=0, description="steps between pictures; 0: none")
+    tensorboard: bool = False
     seed: int = Field(default=0, ge=0)
 
     @classmethod
     def make(cls, values: dict[str, Any]) -> TrainingSettings:
-        """Settings from names and values; InputError names the wrong one and what is allowed."""
+        """Settings from names and values; InputError names the wrong one and what is allowed.
+
+        `recipe` among them names a shipped recipe or a YAML file, whose settings the others go over.
+        """
+        values = dict(values)
+        if "recipe" in values:
+            values = {**read_recipe(str(values.pop("recipe"))), **values}
+        if "precision" in values:
+            values["precision"] = str(values["precision"])  # YAML reads 32 as a number
         unknown = [name for name in values if name not in cls.model_fields]
         if unknown:
             raise InputError(f"There is no setting '{unknown[0]}': {nearest(unknown[0], cls.model_fields)}")
@@ -44,17 +83,53 @@ class TrainingSettings(BaseModel):
             raise InputError(f"Setting {explain_validation(error, cls)}") from error
         if settings.metric == "ms-ssim" and settings.crop <= 160:
             raise InputError("MS-SSIM needs crops of more than 160 pixels: add --set crop=256.")
+        if settings.distillation and settings.strategy != "sandwich":
+            raise InputError(
+                "Distillation needs the widest architecture in every step: add --set strategy=sandwich."
+            )
+        if settings.structure == "none" and (settings.lambda_c or settings.target):
+            raise InputError(
+                "lambda_c and target price a structure that is learned: add --set structure=joint."
+            )
+        if any(not 0 < share < 1 for share in settings.milestones):
+            raise InputError(
+                "Milestones are shares of the steps, between 0 and 1: milestones=[0.8, 0.9], say."
+            )
         return settings
 
-    def rate_at(self, step: int) -> float:
-        """The rate of learning at a step: linear warm-up, then half a cosine down to `final_rate`."""
-        import math
+    def rate_at(self, step: int, plateaus: int = 0) -> float:
+        """The rate of learning at a step: a linear warm-up, then the schedule.
 
+        Args:
+            step: from 0.
+            plateaus: how many there have been.
+        """
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        fall = (1 + math.cos(math.pi * min(1.0, progress))) / 2
-        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * fall)
+        match self.schedule:
+            case "cosine":
+                progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+                fall = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+                return self.learning_rate * (self.final_rate + (1 - self.final_rate) * fall)
+            case "milestones":
+                passed = sum(step >= share * self.steps for share in self.milestones)
+                return self.learning_rate * self.decay**passed
+            case "plateau":
+                return self.learning_rate * self.decay**plateaus
+            case _:
+                return self.learning_rate
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The settings of a shipped recipe, or of a YAML file.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    content = resources.read_yaml(resources.find("recipes", name))
+    if "recipe" in content:
+        raise InputError(f"The recipe {name} names another recipe: write its settings out.")
+    return content
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from nas.images import bundled
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training import checkpoint
-from nas.training.data import Crops, load_photos, split_folder, write_split
+from nas.training.data import CropSource, load_photos, split_folder, write_split
+from nas.training.devices import make_fabric
 from nas.training.loop import Progress, train
 from nas.training.settings import TrainingSettings
 
@@ -64,21 +65,26 @@ def start_training(
     refuse_existing(request.out, force=request.force, what="run")
     split = _bundled_split() if request.data == BUNDLED else split_folder(request.data)
     photos = bundled()["train"] if request.data == BUNDLED else load_photos(split["train"])
-    Crops(photos, crop=settings.crop, batch=settings.batch, seed=settings.seed)
+    CropSource(photos, crop=settings.crop, seed=settings.seed)
     choose(request.device)
     initial = None
     if request.init_from is not None:
         torch.manual_seed(settings.seed)  # for what the starting point does not have
         initial = initial_weights(request.init_from, space, settings.metric)
         checkpoint.check_fit(Supernet(space), initial, source=str(request.init_from))
-    if request.force:
-        clear(request.out)
-    run = Run.create(request.out, space, settings)
-    if request.data == BUNDLED:
-        write_yaml(run.config_path, {**run.config, "data": BUNDLED})
-    write_split(run.split_path, split)
+    fabric = make_fabric(request.device, settings.precision)
+    fabric.barrier()  # every process has looked before one writes
+    if fabric.is_global_zero:
+        if request.force:
+            clear(request.out)
+        run = Run.create(request.out, space, settings)
+        more = {"data": BUNDLED} if request.data == BUNDLED else {}
+        more |= {} if request.init_from is None else {"init_from": str(request.init_from)}
+        write_yaml(run.config_path, {**run.config, **more})
+        write_split(run.split_path, split)
+    fabric.barrier()
     run = Run.open(request.out)
-    train(run, photos, device=request.device, initial=initial, report=report)
+    train(run, photos, fabric, initial=initial, report=report)
     return run
 
 
@@ -89,7 +95,8 @@ def resume_training(
     run = Run.open(out)
     if not run.checkpoint_path.is_file():
         raise InputError(f"{out} has no checkpoint to resume from: start again with --force.")
-    train(run, run.photos("train"), device=device, resume=True, report=report)
+    fabric = make_fabric(device, run.settings.precision)
+    train(run, run.photos("train"), fabric, resume=True, report=report)
     return run
 
 

@@ -1,4 +1,8 @@
-"""Which architectures a supernet trains in one step: small objects that the loop asks."""
+"""Which architectures a supernet trains in one step: small objects that the loop asks.
+
+What a step draws depends on the seed and the step's number alone, so that a resumed run, and every process
+of a joint one, draws the same.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,15 @@ class Sample:
 
 
 class Strategy(Protocol):
-    """Draws the architectures of one step with the generator it is given."""
+    """Draws the architectures of one step.
 
-    def draw(self, space: SearchSpace, rng: random.Random) -> Iterator[Sample]: ...
+    Attributes:
+        widest_first: whether the first of every step is the widest, which the others may then learn from.
+    """
+
+    widest_first: bool
+
+    def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]: ...
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,10 @@ class Uniform:
     """`count` architectures, uniform in every slot."""
 
     count: int = 2
+    widest_first = False
 
-    def draw(self, space: SearchSpace, rng: random.Random) -> Iterator[Sample]:
+    def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        rng = generator(seed, step)
         for _ in range(self.count):
             architecture = space.sample(rng)
             yield Sample(architecture, any_layout(space, architecture, rng))
@@ -43,13 +55,40 @@ class Sandwich:
     """The widest, the narrowest and random ones (Yu and Huang, ICCV 2019)."""
 
     count: int = 4
+    widest_first = True
 
-    def draw(self, space: SearchSpace, rng: random.Random) -> Iterator[Sample]:
+    def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        rng = generator(seed, step)
         ends = [space.widest(), space.narrowest()][: self.count]
         drawn = [space.sample(rng) for _ in range(self.count - len(ends))]
         for architecture in [*ends, *drawn]:
             architecture = space.under(rng.choice(space.layout_names), architecture)
             yield Sample(architecture, any_layout(space, architecture, rng))
+
+
+@dataclass(frozen=True)
+class Fair:
+    """Strict fairness: every candidate of every slot equally often (FairNAS, Chu et al., ICCV 2021).
+
+    Each slot deals its candidates from a shuffled deck and begins a new one when it is empty, so their counts
+    never differ by more than one.
+    """
+
+    count: int = 4
+    widest_first = False
+
+    def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        rng = generator(seed, step)
+        for number in range(step * self.count, (step + 1) * self.count):
+            dealt = [self._deal(number, slot, size, seed) for slot, size in enumerate(space.shape)]
+            architecture = space.at(dealt)
+            yield Sample(architecture, any_layout(space, architecture, rng))
+
+    def _deal(self, number: int, slot: int, size: int, seed: int) -> int:
+        """The candidate that the `number`th architecture has in a slot."""
+        deck = list(range(size))
+        random.Random(f"deck {seed} {slot} {number // size}").shuffle(deck)
+        return deck[number % size]
 
 
 def any_layout(space: SearchSpace, architecture: Architecture, rng: random.Random) -> Layout:
@@ -61,7 +100,12 @@ def any_layout(space: SearchSpace, architecture: Architecture, rng: random.Rando
     return random_layout(space.y_channels, grouping.groups, grouping.tile, rng.randint(1, cells), rng)
 
 
-STRATEGIES: dict[str, Callable[[int], Strategy]] = {"uniform": Uniform, "sandwich": Sandwich}
+def generator(seed: int, step: int) -> random.Random:
+    """What a step draws its architectures with."""
+    return random.Random(f"{seed} {step}")
+
+
+STRATEGIES: dict[str, Callable[[int], Strategy]] = {"uniform": Uniform, "sandwich": Sandwich, "fair": Fair}
 
 
 def strategy(name: str, count: int) -> Strategy:

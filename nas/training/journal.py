@@ -1,0 +1,86 @@
+"""What a training run tells of itself: metrics.csv, and TensorBoard where it is asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.errors import InputError
+from nas.files import write_atomically
+
+COLUMNS = ("step", "seconds", "loss", "bpp", "distortion", "psnr", "learning_rate")
+
+
+class Journal:
+    """One row of metrics per checkpoint.
+
+    Args:
+        path: metrics.csv.
+        more: columns beyond those of every run.
+        tensorboard: a folder for TensorBoard's events, or None.
+        step: rows after this step are of an interrupted attempt and are dropped.
+
+    Raises:
+        InputError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(
+        self, path: Path, *, more: Sequence[str] = (), tensorboard: Path | None = None, step: int = 0
+    ) -> None:
+        self._path, self._columns = path, (*COLUMNS, *more)
+        self._rows = [row for row in _read(path) if int(row["step"]) <= step] if step else []
+        self._events = _events(tensorboard, step) if tensorboard is not None else None
+        self._write()
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took until the last row, over all its attempts."""
+        return float(self._rows[-1]["seconds"]) if self._rows else 0.0
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Note a checkpoint; `values` by column."""
+        row = {"step": str(step)}
+        row |= {name: f"{values[name]:.6g}" for name in self._columns[1:]}
+        self._rows.append(row)
+        self._write()
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+            self._events.flush()
+
+    def picture(self, step: int, pixels: Any) -> None:
+        """Show a preview, [H, W, 3], in TensorBoard."""
+        if self._events is not None:
+            self._events.add_image("preview", pixels, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        if self._events is not None:
+            self._events.close()
+
+    def _write(self) -> None:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, self._columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self._path, buffer.getvalue())
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if set(COLUMNS) <= set(row)]
+
+
+def _events(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError(
+            "TensorBoard is not installed: pip install 'nas-codec[tensorboard]', or leave tensorboard out."
+        ) from None
+    return SummaryWriter(str(folder), purge_step=step)

@@ -1,0 +1,119 @@
+"""Learning the structure with the weights: Gumbel samples of every slot, priced by their exact expected cost.
+
+As in BaSIC (ECCV 2024): the loss is `rate-distortion + lambda_C * E[C]`, and a hard straight-through
+Gumbel-softmax sample (Jang et al., ICLR 2017) gates every slot, its temperature falling over the run.
+lambda_C is fixed, or driven by the constraint E[C] = target (dual ascent).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas.cost.table import CostTable
+from nas.space import SearchSpace
+
+# How the price follows the constraint, in units of the loss per target and of the relative excess: what each
+# step adds to the multiplier, and what the excess of the moment adds on top (an augmented Lagrangian: without
+# it, logits that saturate make the cost swing about the target for ever)
+ASCENT, PENALTY = 0.02, 10.0
+
+
+def gumbel_sample(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
+    """A hard one-hot sample whose gradient is the soft one's, from a generator of its own."""
+    uniform = torch.rand(logits.shape, generator=rng).clamp_min(1e-9)
+    soft = F.softmax((logits - (-uniform.log()).log()) / temperature, 0)
+    hard = F.one_hot(soft.argmax(), len(soft)).to(soft.dtype)
+    return hard - soft.detach() + soft
+
+
+class Structure:
+    """Logits over the candidates of every slot, and the price of what they cost.
+
+    Args:
+        space: whose slots are learned.
+        costs: of its architectures.
+        scope: the cost that is priced.
+        price: lambda_C, loss per kMAC per pixel; where there is a target, what it starts from.
+        target: E[C] in kMAC per pixel, or None for a fixed price.
+        learning_rate: of the logits' own Adam.
+        hot, cold: the temperature at the beginning and at the end.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        costs: CostTable,
+        *,
+        scope: str = "total",
+        price: float = 0.0,
+        target: float | None = None,
+        learning_rate: float = 0.05,
+        hot: float = 2.0,
+        cold: float = 0.5,
+    ) -> None:
+        self.space, self.costs, self.scope = space, costs, scope
+        self.multiplier, self.target = price, target
+        self._unit = 0.0  # loss per target, of the last step
+        self.hot, self.cold = hot, cold
+        self.logits = [torch.zeros(len(slot.candidates), requires_grad=True) for slot in space.slots]
+        self.optimizer = torch.optim.Adam(self.logits, lr=learning_rate)
+        self._layouts = torch.full((len(space.layouts),), 1 / len(space.layouts))
+
+    def sample(self, progress: float, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+        """Gates for every slot.
+
+        Args:
+            progress: how much of the run is done, 0 to 1: the temperature falls with it.
+            rng: what draws.
+            device: where the network is.
+        """
+        temperature = self.hot * (self.cold / self.hot) ** progress
+        drawn = [gumbel_sample(values, temperature, rng) for values in self.logits]
+        return {slot.name: gate.to(device) for slot, gate in zip(self.space.slots, drawn, strict=True)}
+
+    @property
+    def price(self) -> float:
+        """lambda_C, loss per kMAC per pixel."""
+        if self.target is None:
+            return self.multiplier
+        with torch.no_grad():
+            excess = float(self.expected_cost()) / self.target - 1
+        return max(0.0, self.multiplier + PENALTY * self._unit * excess)
+
+    def expected_cost(self) -> Tensor:
+        """E[C] in kMAC per pixel, every layout equally likely; differentiable."""
+        shares = [values.softmax(0) for values in self.logits]
+        return self.costs.expected([*shares, self._layouts], self.scope)
+
+    def step(self, loss: float) -> float:
+        """Move the logits by their gradients, and the price towards the constraint; returns E[C].
+
+        Args:
+            loss: of this step, whose size says what a step of the price is worth.
+        """
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            cost = float(self.expected_cost())
+        if self.target is not None:
+            self._unit = loss / self.target
+            self.multiplier = max(0.0, self.multiplier + ASCENT * self._unit * (cost / self.target - 1))
+        return cost
+
+    def learned(self) -> dict[str, list[float]]:
+        """The logits of every slot, in the order of its candidates."""
+        return {slot.name: v.tolist() for slot, v in zip(self.space.slots, self.logits, strict=True)}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """The logits by slot and the price's numbers, for a checkpoint."""
+        names = (slot.name for slot in self.space.slots)
+        return dict(zip(names, self.logits, strict=True)), {"multiplier": self.multiplier, "unit": self._unit}
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
+        """Back to what `state` gave."""
+        for slot, values in zip(self.space.slots, self.logits, strict=True):
+            values.copy_(tensors[slot.name])
+        self.multiplier, self._unit = numbers["multiplier"], numbers["unit"]

@@ -1,0 +1,220 @@
+"""What is trained in a step: strategies, distillation, schedules, structure learned with the weights."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+from conftest import SMALL
+from drawn import SEEDS
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas import resources
+from nas.cost.table import CostTable
+from nas.errors import InputError
+from nas.space import SearchSpace
+from nas.training.schedule import Plateaus
+from nas.training.settings import TrainingSettings, read_recipe
+from nas.training.strategies import STRATEGIES, any_layout, generator, strategy
+from nas.training.structure import Structure
+
+SPACE = SearchSpace.from_dict(SMALL, name="small")
+COSTS = CostTable.measure(SPACE)
+kinds = pytest.mark.parametrize("kind", sorted(STRATEGIES))
+
+
+@kinds
+@given(st.integers(1, 6), st.integers(0, 10**6), SEEDS)
+def test_a_step_is_drawn_alike_wherever_it_runs(kind, count, step, seed):
+    chosen = strategy(kind, count)
+    first, again = (list(chosen.draw(SPACE, step, seed)) for _ in range(2))
+    assert first == again
+    assert len(first) == count
+    for sample in first:
+        assert SPACE.parse(sample.architecture.key) == sample.architecture
+        assert sample.layout.channels == SPACE.y_channels
+    if chosen.widest_first:
+        assert first[0].architecture.widths == SPACE.widest().widths
+
+
+@kinds
+def test_steps_and_seeds_differ(kind):
+    chosen = strategy(kind, 4)
+    drawn = {tuple(chosen.draw(SPACE, step, seed)) for step in range(5) for seed in range(3)}
+    assert len(drawn) > 10
+
+
+@given(st.integers(1, 5), st.integers(1, 40), SEEDS)
+def test_fair_deals_every_candidate_equally_often(count, steps, seed):
+    chosen = strategy("fair", count)
+    counts = [Counter() for _ in SPACE.shape]
+    for step in range(steps):
+        for sample in chosen.draw(SPACE, step, seed):
+            for place, index in enumerate(SPACE.indexes(sample.architecture)):
+                counts[place][index] += 1
+    for found, size in zip(counts, SPACE.shape, strict=True):
+        dealt = [found[index] for index in range(size)]
+        assert max(dealt) - min(dealt) <= 1
+
+
+def test_the_sandwich_has_both_ends():
+    for step in range(5):
+        drawn = [sample.architecture.widths for sample in strategy("sandwich", 3).draw(SPACE, step, 0)]
+        assert drawn[:2] == [SPACE.widest().widths, SPACE.narrowest().widths]
+
+
+def test_layouts_are_often_random_ones():
+    rng = random.Random(0)
+    drawn = [any_layout(SPACE, SPACE.widest(), rng) for _ in range(200)]
+    own = sum(layout in SPACE.layouts.values() for layout in drawn)
+    assert 80 < own < 150
+    assert len(set(drawn)) > 20
+
+
+def test_an_unknown_strategy_is_refused():
+    with pytest.raises(InputError, match="sandwich"):
+        strategy("sandwitch", 2)
+
+
+# Schedules
+
+
+@given(st.sampled_from(["cosine", "plateau", "milestones", "constant"]), st.integers(1, 500))
+def test_rates_rise_and_never_exceed_the_full_one(schedule, steps):
+    chosen = TrainingSettings.make(
+        {"schedule": schedule, "steps": steps, "warmup": 10, "learning_rate": 1e-3}
+    )
+    rates = [chosen.rate_at(step) for step in range(steps)]
+    assert all(0 < rate <= 1e-3 * (1 + 1e-9) for rate in rates)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_milestones_and_plateaus_multiply():
+    given_ = {"learning_rate": 1.0, "warmup": 0, "steps": 100, "decay": 0.1}
+    steps = TrainingSettings.make({**given_, "schedule": "milestones", "milestones": [0.5, 0.9]})
+    assert [steps.rate_at(k) for k in (0, 49, 50, 90)] == pytest.approx([1, 1, 0.1, 0.01])
+    flat = TrainingSettings.make({**given_, "schedule": "plateau"})
+    assert [flat.rate_at(5, count) for count in (0, 1, 2)] == pytest.approx([1, 0.1, 0.01])
+
+
+@given(st.lists(st.floats(0.1, 10), max_size=60), st.integers(1, 5))
+def test_a_plateau_is_a_wait_without_a_better_loss(losses, patience):
+    found = Plateaus(patience)
+    for loss in losses:
+        found.see(loss)
+    assert found.count <= len(losses) // patience
+    falling = Plateaus(patience)
+    for loss in sorted(set(losses), reverse=True):
+        falling.see(loss * 0.5**falling.waited)
+    flat = Plateaus(patience)
+    for _ in range(1 + 3 * patience):
+        flat.see(1.0)
+    assert flat.count == 3
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", resources.shipped("recipes"))
+def test_recipes_are_settings(name):
+    settings_ = TrainingSettings.make({"recipe": name})
+    assert {key: getattr(settings_, key) for key in read_recipe(name)} == read_recipe(name)
+    over = TrainingSettings.make({"recipe": name, "steps": 7})
+    assert over == settings_.model_copy(update={"steps": 7})
+
+
+def test_a_recipe_of_ones_own(tmp_path):
+    (tmp_path / "mine.yaml").write_text("steps: 12\nprecision: 32\n")
+    found = TrainingSettings.make({"recipe": str(tmp_path / "mine.yaml")})
+    assert (found.steps, found.precision) == (12, "32")
+    with pytest.raises(InputError, match="classical"):
+        TrainingSettings.make({"recipe": "clasical"})
+    (tmp_path / "two.yaml").write_text("recipe: classical\n")
+    with pytest.raises(InputError, match="another recipe"):
+        TrainingSettings.make({"recipe": str(tmp_path / "two.yaml")})
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"distillation": 1, "strategy": "fair"}, "sandwich"),
+        ({"target": 3}, "structure=joint"),
+        ({"lambda_c": 3}, "structure=joint"),
+        ({"milestones": [2]}, "shares"),
+        ({"ema": 1}, "ema"),
+        ({"precision": "fp8"}, "precision"),
+        ({"workers": -1}, "workers"),
+    ],
+)
+def test_settings_that_cannot_be(values, word):
+    with pytest.raises(InputError, match=word):
+        TrainingSettings.make(values)
+
+
+# Structure
+
+
+def make(**more) -> Structure:
+    return Structure(SPACE, COSTS, **more)
+
+
+def test_samples_are_one_hot_with_the_soft_gradient():
+    structure = make()
+    rng = torch.Generator().manual_seed(0)
+    for progress in (0.0, 0.5, 1.0):
+        gates = structure.sample(progress, rng, torch.device("cpu"))
+        assert set(gates) == {slot.name for slot in SPACE.slots}
+        for gate in gates.values():
+            assert float(gate.detach().sum()) == pytest.approx(1, abs=1e-6)
+            assert float(gate.detach().max()) == pytest.approx(1, abs=1e-6)
+        sum((gate * torch.arange(len(gate))).sum() for gate in gates.values()).backward()
+    assert all(values.grad is not None and values.grad.isfinite().all() for values in structure.logits)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_dual_ascent_meets_the_target(share):
+    """Where every step up in a slot is worth the same, the expected cost settles at the target."""
+    least, most = (COSTS.kmac_px(a) for a in (SPACE.narrowest(), SPACE.widest()))
+    target = least + share * (most - least)
+    structure = make(target=target, learning_rate=0.05)
+    costs = []
+    for _ in range(200):
+        want = -sum(values.softmax(0) @ torch.arange(len(values)).float() for values in structure.logits)
+        (want + structure.price * structure.expected_cost()).backward()
+        costs.append(structure.step(10.0))  # the loss is of the size of what is at stake
+    assert sum(costs[-20:]) / 20 == pytest.approx(target, rel=0.05)
+    assert structure.price >= 0
+
+
+def test_a_dear_price_narrows_and_none_leaves_alone():
+    def learned(price: float) -> float:
+        structure = make(price=price)
+        for _ in range(60):
+            (structure.price * structure.expected_cost()).backward()
+            structure.step(1.0)
+        return structure.step(1.0)
+
+    assert learned(10.0) < 0.9 * learned(0.0) == pytest.approx(0.9 * make().step(1.0))
+
+
+def test_its_state_comes_back():
+    one = make(price=1.0, target=0.01)
+    for _ in range(3):
+        one.expected_cost().backward()
+        one.step(1.0)
+    logits, numbers = one.state()
+    other = make(target=0.01)
+    other.restore({name: values.detach() for name, values in logits.items()}, numbers)
+    assert other.learned() == one.learned()
+    assert other.price == one.price
+
+
+def test_generators_are_their_own():
+    random.seed(1)
+    before = random.getstate()
+    generator(3, 4).random()
+    assert random.getstate() == before
