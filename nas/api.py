@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nas.codec.codec import Codec
+    from nas.search.rank import RankResult
     from nas.search.searcher import Report, SearchResult, Sources
 
 
@@ -95,6 +96,18 @@ class LoadedRun:
             report=lambda done, total, note: say("measuring photos", done, total, note),
         )
 
+    def rank_check(self, data: str | Path, *, report: Report | None = None, **options: Any) -> RankResult:
+        """Train some architectures alone, and compare with what the supernet says; see `RankRequest`.
+
+        Args:
+            data: the folder of photos that the run was trained on, or `bundled`.
+            options: `count`, `steps`, `start`, `settings`, `seed`, `force`.
+        """
+        from nas.search.rank import RankRequest, rank_check
+        from nas.search.searcher import silent
+
+        return rank_check(self._searcher, RankRequest(str(data), **options), report=report or silent)
+
     def draw(self, folder: str | Path | None = None, *, scope: str = "total") -> None:
         """Draw pareto.png, pareto.svg and report.html of this run alone."""
         from nas.report.make import draw_runs
@@ -147,6 +160,8 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
         split = read_split(run.split_path)
     write_yaml(out / "config.yaml", config)
     write_atomically(out / "supernet.safetensors", run.weights_path.read_bytes())
+    if run.structure_path.is_file():
+        write_atomically(out / "structure.yaml", run.structure_path.read_bytes())
     write_split(out / "split.csv", {**split, "calibration": photos})
     return Run.open(out)
 

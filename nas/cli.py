@@ -135,7 +135,9 @@ def train(
     init_from: Annotated[
         str | None, typer.Option(help="A run, a supernet.safetensors, CompressAI's checkpoint or zoo name.")
     ] = None,
-    assign: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, any setting.")] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, any setting; recipe=NAME sets many.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -153,6 +155,7 @@ def train(
         def report(progress: Progress) -> None:
             note = (
                 f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
+                f"  {console.duration(progress.seconds_left)} left"
             )
             show("training", progress.step, progress.steps, note)
 
@@ -360,6 +363,64 @@ def decompress(
         console.emit({"image": str(image), "width": nic.width, "height": nic.height})
     else:
         console.say(f"{image}: {nic.width}x{nic.height}")
+
+
+@app.command("rank-check", epilog=_example("nas rank-check runs/a --data photos/ --count 8"))
+def rank_check(
+    run: Annotated[Path, typer.Argument(help="A trained run.")],
+    data: Annotated[str, typer.Option(help="The folder of photos it was trained on, or `bundled`.")],
+    count: Annotated[int, typer.Option(help="Architectures to train, evenly over the range of MACs.")] = 6,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps for each; default: as many as the run had.")
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            help="scratch: from random weights, the classical check. supernet: go on from the inherited "
+            "weights, which shows the cost of sharing in fewer steps."
+        ),
+    ] = "scratch",
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE; lmbda and metric are the run's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the architectures; training has the run's.")] = 0,
+    device: Device = "auto",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the results of a check with other settings.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train a few architectures alone: does the supernet rank them right, and what does sharing cost?
+
+    Run it again to go on: nothing is trained twice. It leaves rank.csv, rank.json, rank.png and rank.svg in
+    RUN/rank-check, and there a run for each architecture.
+    """
+    from nas import console
+    from nas.api import load_run
+    from nas.training.settings import parse_assignments
+
+    loaded, settings = load_run(run, device=device), parse_assignments(assign or [])
+    try:
+        with console.progress() as report:
+            result = loaded.rank_check(
+                data,
+                count=count,
+                steps=steps,
+                start=start,
+                settings=settings,
+                seed=seed,
+                force=force,
+                report=report,
+            )
+    except KeyboardInterrupt:
+        console.say("Stopped; what was trained is kept. Go on with the same command.")
+        raise
+    if json:
+        console.emit({**result.to_json(), "files": [str(file) for file in result.files]})
+        return
+    rows = result.table()
+    console.table("rd_loss on the run's calibration photos", list(rows[0]), [list(r.values()) for r in rows])
+    console.say("\n".join([*result.sentences(), *(str(file) for file in result.files)]))
 
 
 @app.command(

@@ -24,11 +24,11 @@ from nas.report.scale import cost_scale, measure_scale, number, spread, tick_lab
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#56B4E9", "#E69F00", "#444444")
 MARKERS = ("o", "s", "^", "v", "P", "X", "h")
 _SHARES = "YlGnBu"  # light to dark in steps that survive grey printing
-_INK, _FAINT, _GRID = "#222222", "#777777", "#E6E6E6"
-_STYLE = {
+INK, FAINT, GRID = "#222222", "#777777", "#E6E6E6"
+STYLE = {
     "font.size": 9.0,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
     "axes.edgecolor": "#999999",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -70,7 +70,7 @@ def draw_front(fronts: Sequence[RunFront], *, scope: str = "total") -> Figure:
         InputError: an unknown scope, or no run.
     """
     check(fronts, scope)
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         return _draw(fronts, scope)
 
 
@@ -85,7 +85,7 @@ def save_front(fronts: Sequence[RunFront], folder: Path, scope: str = "total") -
     """
     check(fronts, scope)
     paths = (folder / "pareto.png", folder / "pareto.svg")
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         figure = _draw(fronts, scope)
         for path in paths:
             # Neither file says when it was made: equal results are equal files.
@@ -135,7 +135,7 @@ def _draw(fronts: Sequence[RunFront], scope: str) -> Figure:
         0.5,
         f"Cost of the {scope} scope. {count}Loss, rate and PSNR are estimates on calibration photos.",
         fontsize=9.5,
-        color=_FAINT,
+        color=FAINT,
     )
     legend = figure.legend(
         handles=handles,
@@ -185,7 +185,7 @@ def _panel(axes: Axes, fronts: Sequence[RunFront], scope: str, measure: str, lab
     axes.set_xticks(x_ticks, tick_labels(x_ticks))
     axes.set_yticks(y_ticks, tick_labels(y_ticks))
     axes.set_yticks([], minor=True)
-    axes.grid(color=_GRID, linewidth=0.7)
+    axes.grid(color=GRID, linewidth=0.7)
     axes.tick_params(length=3)
     axes.set_ylabel(label)
     for number_, run in enumerate(fronts):
@@ -253,7 +253,7 @@ def _exported_style(colour: str, size: float) -> dict[str, Any]:
         "marker": "*",
         "markersize": size * 1.25,
         "markerfacecolor": colour,
-        "markeredgecolor": _INK,
+        "markeredgecolor": INK,
         "markeredgewidth": 0.9,
     }
 
@@ -417,7 +417,7 @@ class _Strip:
             textcoords="offset points",
             va="center",
             fontsize=7.5,
-            color=_FAINT,
+            color=FAINT,
             annotation_clip=False,
         )
 
@@ -426,7 +426,7 @@ class _Strip:
         tops = self.tops[len(self.slots) :]
         for (name, stages), top in zip(self.layouts, tops, strict=True):
             self._beside(axes, top + 0.5, f"{stages} stage{'s' * (stages != 1)}")
-            axes.axhline(top + 0.5, color=_GRID, linewidth=0.7, zorder=1)
+            axes.axhline(top + 0.5, color=GRID, linewidth=0.7, zorder=1)
             taken = np.array([place for place, other in enumerate(names) if other == name])
             axes.barh(
                 np.full(len(taken), top + 0.5),
@@ -494,5 +494,5 @@ class _Strip:
             side.set_visible(False)
         of = "widest candidate" if self.run.space is not None else "widest seen"
         page.text(
-            _WIDTH - right - width - 0.2, top + 0.02, f"width / {of}", fontsize=8, color=_FAINT, ha="right"
+            _WIDTH - right - width - 0.2, top + 0.02, f"width / {of}", fontsize=8, color=FAINT, ha="right"
         )
