@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nas.files import write_atomically
-from nas.report.plots import FAINT, GRID, INK, STYLE, COLOURS
+from nas.report.plots import COLOURS, FAINT, GRID, INK, STYLE
 from nas.report.scale import number
 
 if TYPE_CHECKING:
