@@ -15,19 +15,25 @@ position it sees the units of groups whose stage is not later than its own, so t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from itertools import groupby
+from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from nas.graph.layers import LEAKY_SLOPE
-from nas.graph.layout import Layout, unit_channel
+from nas.graph.layout import Array, Layout, unit_channel
 from nas.graph.width import Width
 
 Weights = tuple[Tensor, Tensor]
+LARGE = 1 << 18  # values in a kernel, from which copies of it cost more than the calls they save
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,116 @@ def _cells(layout: Layout, window: int) -> tuple[_Cell, ...]:
             live = visible.flatten(1).any(1)
             cells.append(_Cell(row, column, visible if live.any() else None, live, known))
     return tuple(cells)
+
+
+@dataclass(frozen=True)
+class _Tap:
+    """One offset of the window at one cell of the tile.
+
+    products: the ranges of outputs (sorted by channel group) and of channels that it joins.
+    """
+
+    row: int
+    column: int
+    products: tuple[tuple[slice, slice], ...]
+
+
+@lru_cache(maxsize=512)
+def _taps(layout: Layout, window: int) -> tuple[tuple[_Tap, ...], ...]:
+    """The taps of every cell at which anything is visible."""
+    bounds = np.cumsum([0, *layout.groups]).tolist()
+
+    def runs(keys: list[Any]) -> Iterator[tuple[Any, int, int]]:
+        """Neighbouring groups of one key: the key, their first channel, and the one after their last."""
+        for key, run in groupby(range(len(keys)), key=keys.__getitem__):
+            members = list(run)
+            yield key, bounds[members[0]], bounds[members[-1] + 1]
+
+    def products(visible: Array) -> Iterator[tuple[slice, slice]]:
+        for sources, first, last in runs([tuple(row) for row in visible.tolist()]):
+            for seen, start, stop in runs(list(sources)):
+                if seen:
+                    yield slice(2 * first, 2 * last), slice(start, stop)
+
+    found = []
+    for cell in _cells(layout, window):
+        places = np.ndindex(window, window) if cell.visible is not None else ()
+        visible = cast(Tensor, cell.visible)
+        taps = [_Tap(i, j, tuple(products(visible[:, :, i, j].numpy()))) for i, j in places]
+        found.append(tuple(tap for tap in taps if tap.products))
+    return tuple(found)
+
+
+class _ByTaps(torch.autograd.Function):
+    """Context prediction as matrix products, one for each tap and the channels that are visible there.
+
+    Nothing is masked or gathered, and nothing is kept for backward but the input and the kernel.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, weight: Tensor, layout: Layout) -> Tensor:
+        """phi before its bias, [cells, B, down, across, outputs].
+
+        Args:
+            padded: y in whole tiles with a border of half a window, [B, height, width, channels].
+            weight: the kernel, [outputs, channels, window, window].
+            layout: who sees whom.
+        """
+        ctx.save_for_backward(padded, weight)
+        ctx.layout = layout
+        order = _by_group(layout)
+        kernel = weight.index_select(0, order).permute(2, 3, 1, 0).contiguous()
+        cells = _taps(layout, len(kernel))
+        shape = _near(padded, layout, len(kernel), 0, 0, 0).shape[:3]
+        phi = padded.new_zeros(len(cells), shape.numel(), len(weight))
+        for number, taps in enumerate(cells):
+            for tap in taps:
+                near = _near(padded, layout, len(kernel), number, tap.row, tap.column).flatten(0, 2)
+                for outputs, inputs in tap.products:
+                    phi[number, :, outputs].addmm_(
+                        near[:, inputs], kernel[tap.row, tap.column, inputs, outputs]
+                    )
+        return phi.index_select(-1, order.argsort()).unflatten(1, shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        padded, weight = ctx.saved_tensors
+        layout, order = ctx.layout, _by_group(ctx.layout)
+        gradient = gradient.flatten(1, 3).index_select(-1, order)
+        kernel = weight.index_select(0, order).permute(2, 3, 1, 0).contiguous()
+        of_padded, of_kernel = torch.zeros_like(padded), torch.zeros_like(kernel)
+        for number, taps in enumerate(_taps(layout, len(kernel))):
+            for tap in taps:
+                place = layout, len(kernel), number, tap.row, tap.column
+                near = _near(padded, *place)
+                rows, of_rows = near.flatten(0, 2), near.new_zeros(near.shape).flatten(0, 2)
+                for outputs, inputs in tap.products:
+                    upper, part = gradient[number, :, outputs], (tap.row, tap.column, inputs, outputs)
+                    of_rows[:, inputs].addmm_(upper, kernel[part].t())
+                    of_kernel[part].addmm_(rows[:, inputs].t(), upper)
+                _near(of_padded, *place).add_(of_rows.view(near.shape))
+        del kernel
+        return of_padded, of_kernel.permute(3, 2, 0, 1).index_select(0, order.argsort()), None
+
+
+def _by_group(layout: Layout) -> Tensor:
+    """The outputs of context prediction, sorted by the channel group that they belong to."""
+    return torch.from_numpy(np.argsort(np.tile(layout.group_of_channel, 2), kind="stable"))
+
+
+def _near(padded: Tensor, layout: Layout, window: int, number: int, row: int, column: int) -> Tensor:
+    """What lies at one offset of the window from all positions of one cell, [B, down, across, channels]."""
+    _, rows, columns = layout.table.shape
+    top, left = number // columns + row, number % columns + column
+    bottom, right = (size - window + 1 for size in padded.shape[1:3])
+    return padded[:, top : top + bottom : rows, left : left + right : columns]
+
+
+def _to_tiles(layout: Layout, height: int, width: int) -> tuple[int, int, int, int]:
+    """How much to pad a latent by to whole tiles: left, right, top and bottom."""
+    _, rows, columns = layout.table.shape
+    return (0, -width % columns, 0, -height % rows)
 
 
 class HyperOnly(nn.Module):
@@ -134,22 +250,13 @@ class ContextModel(nn.Module):
         """
         _, rows, columns = layout.table.shape
         height, width = y_hat.shape[-2:]
-        down, across = -(-height // rows), -(-width // columns)  # positions per cell
-        extra = (0, across * columns - width, 0, down * rows - height)
-        reach = self.window // 2
         groups = torch.from_numpy(layout.group_of_channel).to(y_hat.device)
         weights = self.pointwise()
-        psi = F.pad(psi, extra)
-        padded = F.pad(y_hat, [side + reach for side in extra])
-        parts = []
-        for cell in _cells(layout, self.window):
-            psi_here = psi[..., cell.row :: rows, cell.column :: columns]
-            phi = None
-            if cell.visible is not None:
-                tall, wide = (down - 1) * rows + self.window, (across - 1) * columns + self.window
-                seen = padded[..., cell.row : cell.row + tall, cell.column : cell.column + wide]
-                phi = self._predict(seen, cell, groups, (rows, columns))
-            parts.append(self._refine(psi_here, phi, cell, groups, weights))
+        psi = F.pad(psi, _to_tiles(layout, height, width))
+        parts = [
+            self._refine(psi[..., cell.row :: rows, cell.column :: columns], phi, cell, groups, weights)
+            for cell, phi in zip(_cells(layout, self.window), self.predict(y_hat, layout), strict=True)
+        ]
         if len(parts) == 1:
             out = parts[0]
         else:  # cells back to their places
@@ -158,15 +265,63 @@ class ContextModel(nn.Module):
         scales, means = out[..., :height, :width].chunk(2, 1)
         return scales, means
 
-    def _predict(self, seen: Tensor, cell: _Cell, groups: Tensor, stride: tuple[int, int]) -> Tensor:
-        """phi at one cell of the tile: one strided convolution with the mask folded into its kernel."""
-        weight, bias = self.context_prediction.weight, cast(Tensor, self.context_prediction.bias)
-        visible = cast(Tensor, cell.visible).to(weight.device)
-        if len(visible) > 1:
-            reader = groups[cast(Tensor, self.features)]
-            visible = visible[reader][:, groups]
-            bias = bias * cell.live.to(weight.device)[reader]
-        return F.conv2d(seen, weight * visible, bias, stride)
+    def predict(self, y_hat: Tensor, layout: Layout) -> list[Tensor | None]:
+        """phi at every cell of the tile, [B, 2M, down, across]; None where nothing was decoded before.
+
+        Args:
+            y_hat: integers, [B, M, h, w].
+            layout: the order of decoding.
+        """
+        extra, reach = _to_tiles(layout, *y_hat.shape[-2:]), self.window // 2
+        padded = F.pad(y_hat, [side + reach for side in extra])
+        weight = self.context_prediction.weight
+        kind = weight.device.type
+        if kind == "cpu" and weight.numel() >= LARGE and not torch.is_autocast_enabled(kind):
+            return self._predict_by_taps(padded, layout)
+        return self._predict_by_cells(padded, layout)
+
+    def _bias(self, cell: _Cell, layout: Layout) -> Tensor:
+        """That of the features that see anything at a cell."""
+        bias = cast(Tensor, self.context_prediction.bias)
+        if len(cell.live) == 1:
+            return bias
+        reader = torch.from_numpy(layout.group_of_channel).to(bias.device)[cast(Tensor, self.features)]
+        return bias * cell.live.to(bias.device)[reader]
+
+    def _predict_by_taps(self, padded: Tensor, layout: Layout) -> list[Tensor | None]:
+        padded = padded.permute(0, 2, 3, 1).contiguous()
+        phi = cast(Tensor, _ByTaps.apply(padded, self.context_prediction.weight, layout))
+        return [
+            None if cell.visible is None else (here + self._bias(cell, layout)).permute(0, 3, 1, 2)
+            for cell, here in zip(_cells(layout, self.window), phi, strict=True)
+        ]
+
+    def _predict_by_cells(self, padded: Tensor, layout: Layout) -> list[Tensor | None]:
+        """One strided convolution a cell with the mask folded into its kernel, made again in backward."""
+        stride = layout.table.shape[1:]
+        tall, wide = (size - step + 1 for size, step in zip(padded.shape[-2:], stride, strict=True))
+        large = self.context_prediction.weight.numel() >= LARGE and torch.is_grad_enabled()
+
+        def convolve(seen: Tensor, cell: _Cell) -> Tensor:
+            weight, visible = self.context_prediction.weight, cast(Tensor, cell.visible)
+            visible = visible.to(weight.device)
+            if len(visible) > 1:
+                groups = torch.from_numpy(layout.group_of_channel).to(weight.device)
+                visible = visible[groups[cast(Tensor, self.features)]][:, groups]
+            return F.conv2d(seen, weight * visible, self._bias(cell, layout), stride)
+
+        found: list[Tensor | None] = []
+        for cell in _cells(layout, self.window):
+            if cell.visible is None:
+                found.append(None)
+                continue
+            seen = padded[..., cell.row : cell.row + tall, cell.column : cell.column + wide]
+            if large:
+                again = checkpoint(convolve, seen, cell, use_reentrant=False, preserve_rng_state=False)
+                found.append(again)
+            else:
+                found.append(convolve(seen, cell))
+        return found
 
     def _refine(
         self,

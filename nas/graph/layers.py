@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.graph import _compressai
 from nas.graph import description as spec
+from nas.graph.gdn import GDN, SlimmableGDN
 from nas.graph.width import Width
 
 LEAKY_SLOPE = 0.01
+_ROWS = 32  # taken at a time by `_scattered`
 Widths = Mapping[str, Width]
 
 
@@ -54,6 +55,50 @@ class SlimmableConv2d(nn.Conv2d):
         return out * mask.to(out.dtype).repeat_interleave(self.each)[:, None, None]
 
 
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """torch's transposed convolution, `stride` times as large as its input: see `deconvolve`."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return deconvolve(x, self.weight, cast(Tensor, self.bias), self.kernel_size[0], self.stride[0])
+
+
+def deconvolve(x: Tensor, weight: Tensor, bias: Tensor, kernel: int, stride: int) -> Tensor:
+    """A transposed convolution that multiplies both sides by `stride`.
+
+    Args:
+        x: [B, C, H, W].
+        weight, bias: [C, outputs, kernel, kernel] and [outputs].
+        kernel, stride: of the convolution.
+    """
+    inputs, outputs = weight.shape[:2]
+    few = outputs < 8 and inputs >= 64 and stride <= kernel // 2 + 1
+    if few and x.device.type == "cpu" and not torch.is_grad_enabled():
+        return _scattered(x, weight, bias, kernel, stride)
+    return F.conv_transpose2d(x, weight, bias, stride, kernel // 2, stride - 1)
+
+
+def _scattered(x: Tensor, weight: Tensor, bias: Tensor, kernel: int, stride: int) -> Tensor:
+    """Every position's outputs by one matrix product, then added to their places, some rows at a time.
+
+    The same MACs. Where many channels become three, as in a picture, oneDNN takes three times as long.
+    """
+    batch, _, height, width = x.shape
+    spread = weight.flatten(1).t().expand(batch, -1, -1)
+    wide = (width - 1) * stride + kernel
+    out = x.new_zeros(batch, weight.shape[1], (height - 1) * stride + kernel, wide)
+    for top in range(0, height, _ROWS):
+        rows = x[:, :, top : top + _ROWS]
+        tall = (rows.shape[2] - 1) * stride + kernel
+        parts = torch.bmm(spread, rows.flatten(2))
+        out[:, :, top * stride : top * stride + tall] += F.fold(parts, (tall, wide), kernel, stride=stride)
+    edge = kernel // 2
+    inner = out[:, :, edge : edge + height * stride, edge : edge + width * stride]
+    return inner + bias[:, None, None]
+
+
 class SlimmableConvTranspose2d(nn.ConvTranspose2d):
     """A transposed convolution that runs `weight[:in, :out]`; masked after the bias under gates."""
 
@@ -77,59 +122,8 @@ class SlimmableConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         part = self.sliced()
-        out = F.conv_transpose2d(
-            x,
-            part["weight"],
-            part["bias"],
-            self.stride,
-            cast(tuple[int, ...], self.padding),
-            self.output_padding,
-        )
-        return self.outputs.masked(out)
-
-
-class SlimmableGDN(_compressai.GDN):
-    """GDN that runs `gamma[:c, :c]`, `beta[:c]`, adjusted by four learned scalars per width.
-
-    The scalars (scale and shift of beta and of gamma) are SlimCAE's (Yang et al., CVPR 2021); the widest
-    width's are fixed at scale 1 and shift 0. Export folds them into beta and gamma.
-    """
-
-    beta_minimum = 1e-6
-
-    def __init__(self, width: Width, inverse: bool) -> None:
-        super().__init__(width.full, inverse=inverse)
-        self.width = width
-        # rows: all widths but the widest; columns: beta's scale and shift, gamma's scale and shift
-        identity = torch.tensor([1.0, 0.0, 1.0, 0.0])
-        self.adjust = nn.Parameter(identity.repeat(len(width.candidates) - 1, 1))
-        self.register_buffer("identity", identity[None], persistent=False)
-
-    def _scalars(self) -> Tensor:
-        table = torch.cat([self.adjust, cast(Tensor, self.identity)])
-        if self.width.gates is not None:
-            return self.width.gates.to(table.dtype) @ table
-        return table[self.width.index]
-
-    def parameters_in_use(self) -> tuple[Tensor, Tensor]:
-        """Effective beta [c] and gamma [c, c] at the active width."""
-        c = self.width.active
-        scale_b, shift_b, scale_g, shift_g = self._scalars().unbind()
-        beta = self.beta_reparam(self.beta[:c]) * scale_b + shift_b
-        gamma = self.gamma_reparam(self.gamma[:c, :c]) * scale_g + shift_g
-        return beta.clamp_min(self.beta_minimum), gamma.clamp_min(0)
-
-    def sliced(self) -> dict[str, Tensor]:
-        beta, gamma = self.parameters_in_use()
-        return {
-            "beta": self.beta_reparam.init(beta),
-            "gamma": self.gamma_reparam.init(gamma),
-        }
-
-    def forward(self, x: Tensor) -> Tensor:
-        beta, gamma = self.parameters_in_use()
-        norm = F.conv2d(x**2, gamma[:, :, None, None], beta)
-        return x * (torch.sqrt(norm) if self.inverse else torch.rsqrt(norm))
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        return self.outputs.masked(deconvolve(x, part["weight"], part["bias"], kernel, stride))
 
 
 class ResidualBlock(nn.Module):
@@ -167,36 +161,40 @@ class SlimmableRepeat(nn.ModuleList):
         return x
 
 
-class OnMagnitudes(nn.Sequential):
+class Transform(nn.Sequential):
+    """The layers of one edge; without gradients on a CPU, channels lie last between them: faster there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+            return super().forward(x)
+        out: Tensor = super().forward(x.contiguous(memory_format=torch.channels_last))
+        return out.contiguous()
+
+
+class OnMagnitudes(Transform):
     """Layers that read |x|: the scale hyperprior's h_a."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, super().forward(x.abs()))
+        return super().forward(x.abs())
 
 
 class PlainLayers:
-    """torch's and CompressAI's own layers, at the widths' active values."""
+    """Layers with the parameters of torch's and CompressAI's own, at the widths' active values."""
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         return nn.Conv2d(inputs, outputs, layer.kernel, layer.stride, padding=layer.kernel // 2)
 
     def deconv(self, layer: spec.Deconv, widths: Widths) -> nn.Module:
-        return nn.ConvTranspose2d(
-            widths[layer.inputs].active,
-            widths[layer.outputs].active,
-            layer.kernel,
-            layer.stride,
-            padding=layer.kernel // 2,
-            output_padding=layer.stride - 1,
-        )
+        inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
+        return ConvTranspose2d(inputs, outputs, layer.kernel, layer.stride)
 
     def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         return nn.Conv2d(inputs, outputs * layer.stride**2, layer.kernel, padding=layer.kernel // 2)
 
     def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
-        return _compressai.GDN(widths[layer.width].active, inverse=layer.inverse)
+        return GDN(widths[layer.width].active, inverse=layer.inverse)
 
     def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
         return nn.Sequential(*blocks)
@@ -262,5 +260,5 @@ def build_layer(layer: spec.Layer, layers: Layers, widths: Widths) -> nn.Module:
 
 def build_edge(edge: spec.Edge, layers: Layers, widths: Widths) -> nn.Sequential:
     """The transform of one edge."""
-    kind = OnMagnitudes if edge.magnitude else nn.Sequential
+    kind = OnMagnitudes if edge.magnitude else Transform
     return kind(*(build_layer(layer, layers, widths) for layer in edge.layers))

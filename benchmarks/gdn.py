@@ -1,0 +1,78 @@
+"""g_s and g_a at width 192 on one 768x512 image: CompressAI's layers against an exported codec's.
+
+The matrix product beside them is the floor: the same MACs at the rate of a 2048x2048 product.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+import torch
+from common import arguments, heading, interleaved, ratio, say, table
+from torch import Tensor, nn
+
+from nas.cost.macs import count_macs
+from nas.graph._compressai import GDN
+from nas.graph.network import CodecNetwork
+from nas.space import SearchSpace
+
+SIZE = 512, 768
+PRODUCT = 2048
+
+
+def reference(ours: nn.Sequential) -> nn.Sequential:
+    """CompressAI's own layers with the same weights."""
+    layers: list[nn.Module] = []
+    for layer in ours:
+        if isinstance(layer, GDN):
+            made: nn.Module = GDN(len(layer.beta), inverse=layer.inverse)
+        elif isinstance(layer, nn.ConvTranspose2d):
+            made = nn.ConvTranspose2d(layer.in_channels, layer.out_channels, 5, 2, 2, 1)
+        else:
+            assert isinstance(layer, nn.Conv2d)
+            made = nn.Conv2d(layer.in_channels, layer.out_channels, 5, 2, 2)
+        made.load_state_dict(layer.state_dict())
+        layers.append(made)
+    return nn.Sequential(*layers).eval()
+
+
+def measured(name: str, ours: nn.Sequential, x: Tensor, repeats: int) -> list[str]:
+    """One row of the table."""
+    theirs, matrix = reference(ours), torch.randn(PRODUCT, PRODUCT)
+    macs = count_macs(ours, x)[""]
+    assert macs == count_macs(theirs, x)[""]
+    apart = ((ours(x) - theirs(x)).abs().max() / theirs(x).abs().max()).item()
+    sides = {"theirs": lambda: theirs(x), "ours": lambda: ours(x), "product": lambda: matrix @ matrix}
+    seconds = interleaved(sides, repeats)
+    floor = [value * macs / PRODUCT**3 for value in seconds["product"]]
+    medians = [statistics.median(values) for values in (seconds["theirs"], seconds["ours"], floor)]
+    return [
+        name,
+        *(f"{value:.3f}" for value in medians),
+        str(ratio(seconds["theirs"], seconds["ours"])),
+        str(ratio(floor, seconds["ours"])),
+        f"{apart:.1e}",
+    ]
+
+
+@torch.no_grad()
+def main() -> None:
+    options = arguments(__doc__ or "", repeats=7).parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    space = SearchSpace.load("joint-ar")
+    net = CodecNetwork(space.only(space.widest())).eval()
+    for module in net.modules():
+        if isinstance(module, GDN):  # as full as a trained one, at a scale that keeps the values near 1
+            module.gamma.copy_(module.gamma_reparam.init(torch.rand_like(module.gamma) / len(module.gamma)))
+    say(heading())
+    y = torch.randint(-8, 9, (1, 192, SIZE[0] // 16, SIZE[1] // 16)).float()
+    rows = [["", "CompressAI s", "here s", "product s", "times as fast", "of the product's rate", "apart"]]
+    rows.append(measured("g_s", net.g_s, y, options.repeats))
+    rows.append(measured("g_a", net.g_a, torch.rand(1, 3, *SIZE), options.repeats))
+    say(table(rows))
+    say("asked: g_s at least 1.5 times as fast, within 1e-5")
+
+
+if __name__ == "__main__":
+    main()
