@@ -611,34 +611,3 @@ def test_wrong_input_ends_a_process_with_status_2(tmp_path):
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
     assert err == "Error: --budget says its own targets and scope: leave --target and --scope out.\n"
-
-
-def test_interrupted_training_says_how_to_go_on_and_ends_as_if_uninterrupted(way, tmp_path):
-    request = [
-        SPACE,
-        "--data",
-        way.photos,
-        "--steps",
-        40,
-        *SMALL,
-        "--set",
-        "architectures=2",
-        "--device",
-        "cpu",
-    ]
-    process = start("train", *request, "--out", "cut", cwd=tmp_path)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("training: 4/"):  # a tenth of the way
-            process.send_signal(signal.SIGINT)
-            break
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "nas train --out cut --resume" in err
-    assert "Traceback" not in err
-    assert not (tmp_path / "cut" / "supernet.safetensors").exists()
-    refused(tmp_path, ["search", tmp_path / "cut"], "--resume")
-    succeed("train", "--out", tmp_path / "cut", "--resume")
-    succeed("train", *request, "--out", tmp_path / "whole")
-    resumed, whole = (tmp_path / name / "supernet.safetensors" for name in ("cut", "whole"))
-    assert resumed.read_bytes() == whole.read_bytes()
