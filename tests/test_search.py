@@ -24,7 +24,7 @@ from nas.run import Run
 from nas.search.evaluator import Evaluator
 from nas.search.front import COLUMNS, hypervolume, pareto
 from nas.search.grouping import greedy_layouts, layout_rate
-from nas.search.logits import LogitSettings, gumbel_sample, learn_logits
+from nas.search.logits import LogitSettings, learn_logits
 from nas.search.sampler import ArchitectureSampler, ExhaustedError, quiet_optuna
 from nas.search.scores import known_scores, read_scores
 from nas.search.searcher import NEAR, Searcher, Sources
@@ -118,15 +118,6 @@ def test_hypervolume_counts_dominated_cells(points):
 
 
 # Logits
-
-
-def test_gumbel_samples_are_one_hot_with_a_gradient():
-    logits = torch.tensor([0.0, 1.0, -1.0], requires_grad=True)
-    sample = gumbel_sample(logits, 1.0, torch.Generator().manual_seed(0))
-    assert sorted(sample.detach().round(decimals=5).tolist()) == [0, 0, 1]
-    (sample * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
-    assert logits.grad is not None
-    assert logits.grad.abs().sum() > 0
 
 
 def test_dear_macs_make_narrow_widths(supernet, photos, table):

@@ -366,3 +366,10 @@ def test_wrong_settings_name_their_field():
     for values in ({"strategy": "greedy"}, {"integer_phase": -0.1}):
         with pytest.raises(InputError, match=f"`{next(iter(values))}`"):
             TrainingSettings.make(values)
+
+
+def test_a_target_out_of_reach_is_refused_before_anything_is_written(request_for, tmp_path):
+    settings = {**SETTINGS, "structure": "joint", "target": 1000}
+    with pytest.raises(InputError, match=r"target=1000 .* is out of reach: joint-ar-tiny costs 0\.7"):
+        start_training(request_for(tmp_path / "run", settings=settings))
+    assert not (tmp_path / "run").exists()

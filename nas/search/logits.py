@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 import yaml
-from torch import Tensor
 
 from nas import resources
 from nas.cost.table import CostTable
@@ -26,6 +24,7 @@ from nas.images import Photo
 from nas.space import SearchSpace
 from nas.training.data import CropSource, batches
 from nas.training.losses import batch_losses
+from nas.training.structure import Structure
 
 # lambda_C of the ladder, in multiples of the loss that one kMAC/px saves between narrowest and widest
 LADDER = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -92,45 +91,36 @@ def learn_logits(
     found, total = [], len(LADDER) * settings.steps
     crops = batches(CropSource(photos, crop=crop, seed=seed), batch=settings.batch, first=0, last=total)
     draws, samples = random.Random(seed), torch.Generator().manual_seed(seed)
-    logits = [torch.zeros(len(slot.candidates), requires_grad=True) for slot in space.slots]
+    structure = Structure(
+        space,
+        costs,
+        scope=scope,
+        learning_rate=settings.learning_rate,
+        hot=settings.hot,
+        cold=settings.cold,
+    )
     frozen = [(p, p.requires_grad) for p in supernet.parameters()]
     for parameter, _ in frozen:
         parameter.requires_grad_(False)
-    layout_share = torch.full((len(space.layouts),), 1 / len(space.layouts))
     try:
         for rung, multiple in enumerate(LADDER):
-            lambda_c = multiple * price
-            optimizer = torch.optim.Adam(logits, lr=settings.learning_rate)
+            structure.restart(multiple * price)
+            cost = 0.0
             for step in range(settings.steps):
-                cooled = step / max(1, settings.steps - 1)
-                temperature = settings.hot * (settings.cold / settings.hot) ** cooled
-                gates = [gumbel_sample(values, temperature, samples) for values in logits]
-                supernet.gate({s.name: g.to(device) for s, g in zip(space.slots, gates, strict=True)})
+                supernet.gate(structure.sample(step / max(1, settings.steps - 1), samples, device))
                 x = next(crops).to(device)
                 layout = space.layouts[draws.choice(space.layout_names)]
                 loss = batch_losses(x, supernet(x, layout), lmbda, metric).total.cpu()
-                cost = costs.expected([*(values.softmax(0) for values in logits), layout_share], scope)
-                optimizer.zero_grad(set_to_none=True)
-                (loss + lambda_c * cost).backward()
-                optimizer.step()
-                note = f"lambda_C {lambda_c:.3g}  E[C] {cost.item():.2f} kMAC/px"
+                (loss + structure.price * structure.expected_cost()).backward()
+                cost = structure.step(float(loss.detach()))
+                note = f"lambda_C {structure.price:.3g}  E[C] {cost:.2f} kMAC/px"
                 report(rung * settings.steps + step + 1, total, note)
-            names = [slot.name for slot in space.slots]
-            values_now = {name: values.tolist() for name, values in zip(names, logits, strict=True)}
-            found.append(WidthLogits(lambda_c, cost.item(), values_now))
+            found.append(WidthLogits(structure.price, cost, structure.learned()))
     finally:
         for parameter, wanted in frozen:
             parameter.requires_grad_(wanted)
         supernet.activate(space.widest())
     return found
-
-
-def gumbel_sample(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
-    """A hard one-hot sample whose gradient is the soft one's, from a generator of its own."""
-    uniform = torch.rand(logits.shape, generator=rng).clamp_min(1e-9)
-    soft = F.softmax((logits - (-uniform.log()).log()) / temperature, 0)
-    hard = F.one_hot(soft.argmax(), len(soft)).to(soft.dtype)
-    return hard - soft.detach() + soft
 
 
 def write_logits(path: Path, rungs: Sequence[WidthLogits], facts: dict[str, Any]) -> None:

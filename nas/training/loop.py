@@ -93,11 +93,12 @@ def train(
         pin=fabric.device.type == "cuda",
     )
     recent, before = training.recent, journal.seconds if journal else 0.0
-    whole, interrupts, began = first, Interrupts(), time.monotonic()
+    whole, inside, interrupts, began = first, False, Interrupts(), time.monotonic()
     try:
         for step, x in enumerate(crops, first):
+            inside = True
             losses = training.step(step, x.to(fabric.device, non_blocking=True))
-            whole = step + 1
+            whole, inside = step + 1, False
             recent.add(*losses)
             seconds = time.monotonic() - began
             rate = (whole - first) / seconds
@@ -105,9 +106,9 @@ def train(
             report(Progress(whole, settings.steps, *recent.mean(), rate * settings.batch, left))
             if whole % settings.checkpoint_every == 0 or whole == settings.steps:
                 training.plateaus.see(recent.mean()[0])
-                if journal:
-                    training.write(whole)
+                if journal:  # a row too many is dropped when the run goes on, one too few is lost
                     journal.add(whole, _row(training, step, before + seconds, recent.mean()))
+                    training.write(whole)
             if journal and settings.preview_every and whole % settings.preview_every == 0:
                 picture = preview(training.net, run.photos("held-out")[0])
                 write_preview(run.preview_path, picture)
@@ -115,7 +116,7 @@ def train(
             if interrupts.wanted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        if journal and whole > first:  # the step that was cut short changes nothing
+        if journal and whole > first and not inside:  # in the middle of a step the last checkpoint stands
             training.write(whole)
         raise
     finally:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas.cost.reach import Reach
+from nas.cost.table import CostTable
 from nas.device import choose
-from nas.errors import InputError
+from nas.errors import InputError, UnreachableBudgetError
 from nas.files import clear, refuse_existing, write_yaml
 from nas.graph.network import Supernet
 from nas.images import bundled
@@ -67,6 +69,7 @@ def start_training(
     photos = bundled()["train"] if request.data == BUNDLED else load_photos(split["train"])
     CropSource(photos, crop=settings.crop, seed=settings.seed)
     choose(request.device)
+    _check_target(space, settings)
     initial = None
     if request.init_from is not None:
         torch.manual_seed(settings.seed)  # for what the starting point does not have
@@ -86,6 +89,18 @@ def start_training(
     run = Run.open(request.out)
     train(run, photos, fabric, initial=initial, report=report)
     return run
+
+
+def _check_target(space: SearchSpace, settings: TrainingSettings) -> None:
+    """UnreachableBudgetError where no mixture of architectures costs what the structure is driven to."""
+    if settings.target is None:
+        return
+    least, _, most = Reach(CostTable.measure(space), settings.structure_scope).span()
+    if not least <= settings.target <= most:
+        raise UnreachableBudgetError(
+            f"target={settings.target:g} kMAC/px ({settings.structure_scope}) is out of reach: {space.name} "
+            f"costs {least:.4g} to {most:.4g}."
+        )
 
 
 def resume_training(

@@ -1,8 +1,9 @@
-"""Learning the structure with the weights: Gumbel samples of every slot, priced by their exact expected cost.
+"""Learning the structure: Gumbel samples of every slot, priced by their exact expected cost.
 
 As in BaSIC (ECCV 2024): the loss is `rate-distortion + lambda_C * E[C]`, and a hard straight-through
 Gumbel-softmax sample (Jang et al., ICLR 2017) gates every slot, its temperature falling over the run.
-lambda_C is fixed, or driven by the constraint E[C] = target (dual ascent).
+lambda_C is fixed, or driven by the constraint E[C] = target (dual ascent). The weights are learned along (the
+training loop), or stay as they are (`search.logits`).
 """
 
 from __future__ import annotations
@@ -54,12 +55,18 @@ class Structure:
         cold: float = 0.5,
     ) -> None:
         self.space, self.costs, self.scope = space, costs, scope
-        self.multiplier, self.target = price, target
+        self.target = target
         self._unit = 0.0  # loss per target, of the last step
         self.hot, self.cold = hot, cold
         self.logits = [torch.zeros(len(slot.candidates), requires_grad=True) for slot in space.slots]
-        self.optimizer = torch.optim.Adam(self.logits, lr=learning_rate)
+        self._learning_rate = learning_rate
+        self.restart(price)
         self._layouts = torch.full((len(space.layouts),), 1 / len(space.layouts))
+
+    def restart(self, price: float) -> None:
+        """Go on from the logits as they are, at another price."""
+        self.multiplier = price
+        self.optimizer = torch.optim.Adam(self.logits, lr=self._learning_rate)
 
     def sample(self, progress: float, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
         """Gates for every slot.
