@@ -494,7 +494,9 @@ def profile(
 
 @app.command(epilog=_example("nas info raster-2x2", "nas info photo.nic", "nas info runs/a"))
 def info(
-    thing: Annotated[str, typer.Argument(help="A run, codec, .nic file, space, budget, layout or key.")],
+    thing: Annotated[
+        str, typer.Argument(help="A run, codec, .nic file, space, budget, recipe, layout or key.")
+    ],
     json: Json = False,
 ) -> None:
     """Tell what something is."""

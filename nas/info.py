@@ -35,7 +35,7 @@ class Info:
     """What a thing is.
 
     Attributes:
-        kind: run, codec, nic, space, budget, layout or architecture.
+        kind: run, codec, nic, space, budget, recipe, layout or architecture.
         fields: what is known of it, as plain values.
         text: lines that are more than names and values (drawings).
         also: another thing of the same name.
@@ -101,6 +101,8 @@ def describe(thing: str) -> Info:
         return info
     if thing in resources.shipped("budgets"):
         return budget_info(Budget.load(thing))
+    if thing in resources.shipped("recipes"):
+        return recipe_info(thing)
     if "=" in thing:
         return key_info(thing)
     return _layout_or_nothing(thing)
@@ -144,7 +146,8 @@ def _layout_or_nothing(name: str) -> Info:
         raise InputError(
             f"Layouts such as '{name}' are made by a run: look at the run that has it."
         ) from None
-    known = [*resources.shipped("search_spaces"), *resources.shipped("budgets"), *layout_names()]
+    kinds = ("search_spaces", "budgets", "recipes")
+    known = [*(name for kind in kinds for name in resources.shipped(kind)), *layout_names()]
     raise InputError(f"There is no space, budget, layout or file named '{name}': {nearest(name, known)}")
 
 
@@ -283,6 +286,15 @@ def budget_info(budget: Budget) -> Info:
         "max_stages": budget.max_stages,
     }
     return Info("budget", fields)
+
+
+def recipe_info(name: str) -> Info:
+    """What a shipped recipe sets, and what every other setting of `nas train` is then."""
+    from nas.training.settings import TrainingSettings, read_recipe
+
+    content = read_recipe(name)
+    rest = TrainingSettings.make({"recipe": name}).model_dump(exclude=set(content))
+    return Info("recipe", {"recipe": name, "sets": content, "and_by_default": rest})
 
 
 def key_info(key: str) -> Info:

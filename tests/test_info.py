@@ -46,6 +46,14 @@ def test_budgets(name: str) -> None:
     assert describe(str(resources.find("budgets", name))) == info
 
 
+@pytest.mark.parametrize("name", resources.shipped("recipes"))
+def test_recipes(name: str) -> None:
+    info = describe(name)
+    assert info.kind == "recipe"
+    assert info.fields["sets"] == resources.read_yaml(resources.find("recipes", name))
+    assert {"steps", "lmbda", "seed"} <= {*info.fields["sets"], *info.fields["and_by_default"]}
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_layouts(name: str) -> None:
     info, layout = describe(name), named_layout(name, 192)

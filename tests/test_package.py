@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 VERBS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 HELP_SECONDS = 0.7
+KINDS = ("search_spaces", "budgets", "recipes")
 
 
 def plain(text: str) -> str:
@@ -153,7 +154,7 @@ def test_the_wheel_holds_everything_that_is_shipped(wheel):
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nas").rglob("*.py")}
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "nas" / "starter").glob("*")}
     expected |= {"nas/report/page.html"}
-    expected |= {f"nas/{kind}/{n}.yaml" for kind in ("search_spaces", "budgets") for n in shipped(kind)}
+    expected |= {f"nas/{kind}/{n}.yaml" for kind in KINDS for n in shipped(kind)}
     assert expected <= names
     inside = {name for name in names if ".dist-info/" not in name}
     assert all(name.startswith("nas/") for name in inside)
