@@ -10,12 +10,14 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from nas.errors import InputError
 from nas.graph.network import Supernet
@@ -373,3 +375,41 @@ def test_a_target_out_of_reach_is_refused_before_anything_is_written(request_for
     with pytest.raises(InputError, match=r"target=1000 .* is out of reach: joint-ar-tiny costs 0\.7"):
         start_training(request_for(tmp_path / "run", settings=settings))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_can_be_watched(request_for, tmp_path):
+    """Previews of a held-out photo at three widths, TensorBoard's events, the cost of a learned structure."""
+    more = {"preview_every": 2, "tensorboard": True, "structure": "joint", "target": 3.0, "ema": 0.5}
+    run = start_training(request_for(tmp_path / "run", settings={**SETTINGS, **more, "distillation": 0.3}))
+    photo = run.photos("held-out")[0].pixels
+    with Image.open(run.preview_path) as picture:
+        assert picture.width == 4 * photo.shape[1]
+        assert np.array_equal(np.asarray(picture)[: photo.shape[0], : photo.shape[1]], photo)
+    (events,) = (run.path / "tensorboard").iterdir()
+    assert events.stat().st_size > 1000
+    with open(run.metrics_path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(0.7 < float(row["expected_cost"]) < 6.5 and float(row["lambda_c"]) >= 0 for row in rows)
+    learned = yaml.safe_load(run.structure_path.read_text())["logits"]
+    assert set(learned) == {slot.name for slot in TINY.slots}
+
+
+def test_mixed_precision_rates_alike(request_for, tmp_path):
+    """Latents and rates stay in single precision, so that half precision changes little."""
+    losses = []
+    for precision in ("32", "bf16"):
+        settings = {**SETTINGS, "steps": 1, "precision": precision}
+        start_training(
+            request_for(tmp_path / precision, settings=settings), lambda p: losses.append((p.loss, p.bpp))
+        )
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert losses[1] != losses[0]
+
+
+def test_the_average_of_weights_is_what_a_run_keeps(trained, request_for, tmp_path):
+    run = start_training(request_for(tmp_path / "run", settings={**SETTINGS, "ema": 0.9}))
+    averaged, last = run.supernet().state_dict(), trained.supernet().state_dict()
+    weights = Checkpoint.read(run.checkpoint_path).tensors
+    assert torch.equal(weights["net.g_a.0.weight"], last["g_a.0.weight"])  # trained as without it
+    assert not torch.equal(averaged["g_a.0.weight"], last["g_a.0.weight"])
+    torch.testing.assert_close(averaged["g_a.0.weight"], last["g_a.0.weight"], rtol=0, atol=0.01)
