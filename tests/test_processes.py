@@ -23,7 +23,7 @@ SET = [
     f"--set={name}={value}"
     for name, value in {
         **{"steps": STEPS, "crop": 64, "batch": 2, "architectures": 3, "checkpoint_every": 5},
-        **{"ema": 0.9, "structure": "joint", "target": 0.1, "distillation": 0.5, "schedule": "plateau"},
+        **{"ema": 0.9, "structure": "joint", "target": 0.2, "distillation": 0.5, "schedule": "plateau"},
         **{"patience": 3, "learning_rate": 0.001, "workers": 1, "preview_every": 0},
     }.items()
 ]
@@ -42,8 +42,16 @@ def resume(out: Path) -> list[str]:
 
 
 def start(command: list[str], errors: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-    # a group of its own, so that a signal reaches its workers as a terminal's would
-    return subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, text=True, stderr=errors)
+    # a group of its own, so that a signal reaches its workers as a terminal's would; what runs in the
+    # background may have been told to ignore Ctrl-C
+    return subprocess.Popen(
+        command,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        text=True,
+        stderr=errors,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def steps_done(out: Path) -> int:

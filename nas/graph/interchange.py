@@ -44,6 +44,11 @@ def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
     if found is None:
         raise InputError(f"{source} is no name of CompressAI's zoo: they look like mbt2018-4.")
     model, quality = found
+    if model != _model_of(space.family):
+        raise InputError(
+            f"{source} is of another kind than {space.name}, whose family ({space.family.name}) is "
+            f"CompressAI's {space.family.compressai}."
+        )
     zoo = _zoo()
     if quality not in zoo.model_urls[model].get(metric, {}):
         raise InputError(f"CompressAI's zoo has no {source} for {metric}: choose another quality.")
