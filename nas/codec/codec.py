@@ -28,7 +28,7 @@ from nas.graph.entropy import (
 from nas.graph.layout import Layout
 from nas.graph.network import CodecNetwork
 from nas.graph.priors import FactorizedPrior, Prior
-from nas.graph.staged import Parameters, Read, Staged, Work, staged, steps
+from nas.graph.staged import Parameters, Staged, Work, rounding, staged, steps
 from nas.space import Architecture
 
 
@@ -143,7 +143,7 @@ class Codec(nn.Module):
         z_hat = net.round_z(net.h_a(y))
         if not net.centred:
             return quantize(y, Y_LIMIT), z_hat
-        read = _rounding(self.coding_context, y.double())
+        read = rounding(self.coding_context, y.double())
         return self.coding_context.by_stages(self.coding_h_s(z_hat.double()), read).float(), z_hat
 
     @torch.no_grad()
@@ -255,20 +255,6 @@ def _frequencies(network: CodecNetwork) -> Tensor:
     prior, limit = (network.prior, Z_LIMIT) if network.with_z else (network.y_prior, Y_LIMIT)
     assert isinstance(prior, FactorizedPrior)
     return prior.frequencies(limit, network.centre(prior))
-
-
-def _rounding(context: Staged, y: Tensor) -> Read:
-    """A `read` for `by_stages` that rounds y, [B, M, h, w], about the means of each stage."""
-    columns = y.flatten(2).transpose(1, 2)
-
-    def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
-        found = []
-        for (number, positions), (scales, means) in zip(work, parameters, strict=True):
-            values = columns[:, positions[:, None], context.block_channels(number)]
-            found.append(quantize(values, Y_LIMIT, snap(scales, means)[1]))
-        return found
-
-    return read
 
 
 @lru_cache(maxsize=32)

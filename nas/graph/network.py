@@ -15,7 +15,7 @@ from nas.graph.entropy import Y_LIMIT, Z_LIMIT, ConditionalGaussian, quantize, s
 from nas.graph.layers import PlainLayers, SlimmableLayers, build_edge
 from nas.graph.layout import Layout
 from nas.graph.priors import Prior, build_prior
-from nas.graph.staged import Parameters, Work, staged
+from nas.graph.staged import rounding, staged
 from nas.graph.width import Width
 from nas.space import Architecture, SearchSpace
 
@@ -172,16 +172,8 @@ class CodecNetwork(nn.Module):
 
     def _code_centred(self, y: Tensor, psi: Tensor, layout: Layout) -> Tensor:
         """y_hat stage by stage: each stage is rounded about means that come from those before it."""
-        columns = y.flatten(2).transpose(1, 2)
         context = staged(self.context, layout)
-
-        def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
-            pairs = zip(work, parameters, strict=True)
-            values = [columns[:, where[:, None], context.block_channels(n)] for (n, where), _ in pairs]
-            means = [snap(*found)[1] for found in parameters]
-            return [quantize(v, Y_LIMIT, m) for v, m in zip(values, means, strict=True)]
-
-        return context.by_stages(psi, read)
+        return context.by_stages(psi, rounding(context, y))
 
 
 Way = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.graph.context import ContextModel, HyperOnly
+from nas.graph.entropy import Y_LIMIT, quantize, snap
 from nas.graph.layers import LEAKY_SLOPE
 from nas.graph.layout import Array, Layout, unit_channel
 
@@ -251,6 +252,20 @@ def staged(context: ContextModel | HyperOnly, layout: Layout) -> Staged:
     if isinstance(context, HyperOnly):
         return StagedHyper(context, layout)
     return StagedContext(context, layout)
+
+
+def rounding(context: Staged, y: Tensor) -> Read:
+    """A `read` for `by_stages` that rounds y, [B, M, h, w], about the means of each stage on their grid."""
+    columns = y.flatten(2).transpose(1, 2)
+
+    def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
+        found = []
+        for (number, positions), (scales, means) in zip(work, parameters, strict=True):
+            values = columns[:, positions[:, None], context.block_channels(number)]
+            found.append(quantize(values, Y_LIMIT, snap(scales, means)[1]))
+        return found
+
+    return read
 
 
 @dataclass

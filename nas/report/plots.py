@@ -86,14 +86,17 @@ def save_front(fronts: Sequence[RunFront], folder: Path, scope: str = "total") -
     check(fronts, scope)
     paths = (folder / "pareto.png", folder / "pareto.svg")
     with matplotlib.style.context(["default", STYLE]):
-        figure = _draw(fronts, scope)
-        for path in paths:
-            # Neither file says when it was made: equal results are equal files.
-            metadata = {"Date": None} if path.suffix == ".svg" else {}
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
-            write_atomically(path, buffer.getvalue())
+        write_figure(_draw(fronts, scope), paths)
     return paths
+
+
+def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
+    """Write a figure, each file in the format of its name; equal figures are equal files."""
+    for path in paths:
+        metadata = {"Date": None} if path.suffix == ".svg" else {}  # it would say when it was made
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
+        write_atomically(path, buffer.getvalue())
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nas.files import write_atomically
-from nas.report.plots import COLOURS, FAINT, GRID, INK, STYLE
+from nas.report.plots import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 from nas.report.scale import number
 
 if TYPE_CHECKING:
@@ -27,12 +25,7 @@ def save_rank(result: RankResult, folder: Path) -> tuple[Path, Path]:
     """Write `rank.png` (150 dpi) and `rank.svg` (text stays text); the same result gives the same bytes."""
     paths = (folder / "rank.png", folder / "rank.svg")
     with matplotlib.style.context(["default", STYLE]):
-        figure = _draw(result)
-        for path in paths:
-            metadata = {"Date": None} if path.suffix == ".svg" else {}
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
-            write_atomically(path, buffer.getvalue())
+        write_figure(_draw(result), paths)
     return paths
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,6 @@ def preview(net: Supernet, photo: Photo) -> Pixels:
 
 def write_preview(path: Path, pixels: Pixels) -> None:
     """The picture as a PNG file, whole or not at all."""
-    import io
-
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
     write_atomically(path, buffer.getvalue())
