@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from common import MIB, arguments, extra_memory, heading, in_child, interleaved, ratio, say, table
 from torch import Tensor
 
-from nas.graph.context import ContextModel
+from nas.graph.context import ContextModel, layout_cells
 from nas.graph.layout import Layout, tiled_layout
 
 CHANNELS, WINDOW, BATCH, SIDE, GROUPS = 192, 5, 8, 16, 4
@@ -56,7 +56,7 @@ def unfolded(model: ContextModel, y: Tensor, layout: Layout) -> Tensor:
 def staged(model: ContextModel, y: Tensor, layout: Layout) -> Tensor:
     """The same by `ContextModel.predict`, cells put back to their places."""
     _, rows, columns = layout.table.shape
-    found = model.predict(y, layout)
+    found = model.predict(y, layout, layout_cells(layout, WINDOW))
     like = next(phi for phi in found if phi is not None)
     cells = torch.stack([torch.zeros_like(like) if phi is None else phi for phi in found], -1)
     cells = cells.unflatten(-1, (rows, columns))  # [B, 2M, down, across, R, C]

@@ -18,7 +18,7 @@ import numpy as np
 from nas import resources
 from nas.budget import Budget
 from nas.errors import InputError, nearest
-from nas.graph.layout import Block, Layout, layout_names, named_layout
+from nas.graph.layout import MADE_IN_RUNS, Block, Layout, layout_names, named_layout, read_layouts
 from nas.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Y_CHANNELS, WINDOW = 192, 5  # a layout asked for by its name alone is shown as in joint-ar
 MOST_WINDOWS = 32  # so many are drawn
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.]*=[^+=]*(\+[A-Za-z][A-Za-z0-9_.]*=[^+=]*)*")
-_MADE_IN_RUNS = re.compile(r"(greedy|learned|random)-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -133,6 +132,10 @@ def _file(path: Path) -> Info:
         return codec_info(path)
     if {"family", "widths", "latents"} & set(content):
         return space_info(SearchSpace.load(path))
+    if "layout" in content:
+        return layout_info(Layout.from_dict(content["layout"], name=path.stem))
+    if "layouts" in content:
+        return _table_info(path, content["layouts"])
     return budget_info(Budget.load(path))
 
 
@@ -140,12 +143,9 @@ def _layout_or_nothing(name: str) -> Info:
     try:
         return layout_info(named_layout(name, Y_CHANNELS, WINDOW), WINDOW)
     except InputError:
-        if name in layout_names() or re.match(r"(channelwise|elic)-[0-9]", name):
+        families = "|".join(sorted({*MADE_IN_RUNS, *(known.split("-")[0] for known in layout_names())}))
+        if re.match(rf"({families})-[0-9]", name):
             raise  # a layout, but one that cannot be
-    if _MADE_IN_RUNS.fullmatch(name):
-        raise InputError(
-            f"Layouts such as '{name}' are made by a run: look at the run that has it."
-        ) from None
     kinds = ("search_spaces", "budgets", "recipes")
     known = [*(name for kind in kinds for name in resources.shipped(kind)), *layout_names()]
     raise InputError(f"There is no space, budget, layout or file named '{name}': {nearest(name, known)}")
@@ -374,6 +374,18 @@ def layout_info(layout: Layout, window: int = WINDOW) -> Info:
     }
     text = [*_draw_tile(layout), "", *_draw_slope(layout), "", *_draw_windows(layout, window)]
     return Info("layout", fields, tuple(text))
+
+
+def _table_info(path: Path, entries: Any) -> Info:
+    """Every layout of a run's search/layouts.yaml, the first one's facts as its own."""
+    found = [layout_info(layout) for layout in read_layouts(path, entries)]
+    if not found:
+        raise InputError(f"{path} lists no layout: run the search again, which makes it.")
+    told = None
+    for info in reversed(found):
+        told = replace(info, also=told)
+    assert told is not None
+    return told
 
 
 def _stages(layout: Layout) -> str:

@@ -18,7 +18,14 @@ from nas.graph.layout import Layout, named_layout
 from nas.graph.network import Supernet
 from nas.space import SearchSpace
 
-MORE = ("checkerboard-interlaced", "zigzag", "channelwise-3-checkerboard", "elic-10")
+MORE = (
+    "checkerboard-interlaced",
+    "zigzag",
+    "channelwise-3-checkerboard",
+    "elic-10",
+    "multistage-4x4",
+    "random-5",
+)
 UNEVEN = Layout((3, 20, 9), (0, 0), (((0, 1, 2),), ((2, 0, 1),), ((1, 1, 3),)), "uneven")
 SIZE = 64, 192  # height, width: a multiple of its tile; 64x64 is one of all others
 SLOPED = Layout((12, 20), (1, 2), (((0, 1), (1, 0)), ((2, 0), (0, 1))), "sloped")

@@ -19,7 +19,7 @@ from nas.graph.staged import StagedContext
 CHANNELS = 9
 NAMED = [
     *("none", "checkerboard", "checkerboard-interlaced", "raster", "zigzag", "raster-2x2", "elic-10"),
-    *("channelwise-4", "channelwise-4-checkerboard", "channelwise-9"),
+    *("channelwise-4", "channelwise-4-checkerboard", "channelwise-9", "multistage-4x4", "random-6"),
 ]
 SIZES = st.tuples(st.integers(2, 7), st.integers(2, 7))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import drawn
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 
 from nas import resources
@@ -20,7 +21,7 @@ from nas.info import describe, layout_info, visible_share
 from nas.run import Run
 from nas.space import SearchSpace
 
-NAMED = [name.replace("K", "4") for name in layout_names()]
+NAMED = [name.replace("K", "4").replace("S", "6") for name in layout_names()]
 
 
 def text(thing: str) -> str:
@@ -159,7 +160,8 @@ def test_runs(small_space: SearchSpace, tmp_path: Path) -> None:
         ("rasta", "did you mean raster"),
         ("three-level", "did you mean three-levels"),
         ("channelwise-9999", "cannot be cut"),
-        ("greedy-4", "made by a run"),
+        ("greedy-4", "made by a run's search"),
+        ("random-0", "1 to 768 stages"),
         ("nowhere/codec.yaml", "no file or folder"),
         ("photo.nic", "no file or folder"),
         ("g_a=wide+layout=none", "no part of a key"),
@@ -182,3 +184,18 @@ def test_most_of_it_needs_no_torch() -> None:
     )
     root = Path(__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
+
+
+def test_a_layout_in_yaml_and_a_runs_table_of_them(tmp_path: Path) -> None:
+    one = {"groups": [2, 2], "slope": [0, 0], "tile": [[[0, 1]], [[1, 2]]]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"layout": one}))
+    info = describe(str(tmp_path / "mine.yaml"))
+    assert (info.kind, info.fields["layout"], info.fields["stages_768x512"]) == ("layout", "mine", 3)
+    entries = [{"name": name, "bpp": 0.5, "stages": 3, **one} for name in ("greedy-3", "learned-3")]
+    (tmp_path / "layouts.yaml").write_text(yaml.safe_dump({"weights": "x", "layouts": entries}))
+    text = "\n".join(describe(str(tmp_path / "layouts.yaml")).lines())
+    assert text.index("greedy-3") < text.index("learned-3")
+    for wrong in ({"layouts": []}, {"layouts": [3]}, {"layouts": {"name": "a"}}):
+        (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+        with pytest.raises(InputError, match=r"lists no layout|damaged"):
+            describe(str(tmp_path / "wrong.yaml"))

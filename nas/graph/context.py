@@ -15,7 +15,7 @@ position it sees the units of groups whose stage is not later than its own, so t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -37,11 +37,16 @@ LARGE = 1 << 18  # values in a kernel, from which copies of it cost more than th
 
 
 @dataclass(frozen=True)
-class _Cell:
+class Cell:
     """Who sees whom at one cell of the tile, by channel group.
 
-    visible: [groups, groups, window, window], reader first; None where nothing is visible.
-    live: [groups], whether a group sees anything; known: [groups, groups] at the same position.
+    Masks are boolean; where a layout is relaxed they are weights, through which its gradient passes.
+
+    Attributes:
+        row, column: the cell's place in the tile.
+        visible: [groups, groups, window, window], reader first; None where nothing is visible.
+        live: [groups], whether a group sees anything.
+        known: [groups, groups], reader first: at the same position, in its stage or earlier.
     """
 
     row: int
@@ -52,7 +57,8 @@ class _Cell:
 
 
 @lru_cache(maxsize=512)
-def _cells(layout: Layout, window: int) -> tuple[_Cell, ...]:
+def layout_cells(layout: Layout, window: int) -> tuple[Cell, ...]:
+    """The cells of a layout's tile, row by row, for a window of this width."""
     groups, rows, columns = layout.table.shape
     cells = []
     for row in range(rows):
@@ -65,7 +71,7 @@ def _cells(layout: Layout, window: int) -> tuple[_Cell, ...]:
                         visible[group] = torch.from_numpy(block.visible)
                         known[group] = torch.from_numpy(block.known)
             live = visible.flatten(1).any(1)
-            cells.append(_Cell(row, column, visible if live.any() else None, live, known))
+            cells.append(Cell(row, column, visible if live.any() else None, live, known))
     return tuple(cells)
 
 
@@ -99,7 +105,7 @@ def _taps(layout: Layout, window: int) -> tuple[tuple[_Tap, ...], ...]:
                     yield slice(2 * first, 2 * last), slice(start, stop)
 
     found = []
-    for cell in _cells(layout, window):
+    for cell in layout_cells(layout, window):
         places = np.ndindex(window, window) if cell.visible is not None else ()
         visible = cast(Tensor, cell.visible)
         taps = [_Tap(i, j, tuple(products(visible[:, :, i, j].numpy()))) for i, j in places]
@@ -114,50 +120,52 @@ class _ByTaps(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, padded: Tensor, weight: Tensor, layout: Layout) -> Tensor:
+    def forward(ctx: Any, padded: Tensor, weight: Tensor, layout: Layout, numbers: tuple[int, ...]) -> Tensor:
         """phi before its bias, [cells, B, down, across, outputs].
 
         Args:
             padded: y in whole tiles with a border of half a window, [B, height, width, channels].
             weight: the kernel, [outputs, channels, window, window].
             layout: who sees whom.
+            numbers: the cells of the tile, counted row by row.
         """
         ctx.save_for_backward(padded, weight)
-        ctx.layout = layout
+        ctx.layout, ctx.numbers = layout, numbers
         order = _by_group(layout)
         kernel = weight.index_select(0, order).permute(2, 3, 1, 0).contiguous()
         cells = _taps(layout, len(kernel))
         shape = _near(padded, layout, len(kernel), 0, 0, 0).shape[:3]
-        phi = padded.new_zeros(len(cells), shape.numel(), len(weight))
-        for number, taps in enumerate(cells):
-            for tap in taps:
+        phi = padded.new_zeros(len(numbers), shape.numel(), len(weight))
+        for place, number in enumerate(numbers):
+            for tap in cells[number]:
                 near = _near(padded, layout, len(kernel), number, tap.row, tap.column).flatten(0, 2)
                 for outputs, inputs in tap.products:
-                    phi[number, :, outputs].addmm_(
+                    phi[place, :, outputs].addmm_(
                         near[:, inputs], kernel[tap.row, tap.column, inputs, outputs]
                     )
         return phi.index_select(-1, order.argsort()).unflatten(1, shape)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         padded, weight = ctx.saved_tensors
         layout, order = ctx.layout, _by_group(ctx.layout)
         gradient = gradient.flatten(1, 3).index_select(-1, order)
         kernel = weight.index_select(0, order).permute(2, 3, 1, 0).contiguous()
         of_padded, of_kernel = torch.zeros_like(padded), torch.zeros_like(kernel)
-        for number, taps in enumerate(_taps(layout, len(kernel))):
-            for tap in taps:
+        cells = _taps(layout, len(kernel))
+        for position, number in enumerate(ctx.numbers):
+            for tap in cells[number]:
                 place = layout, len(kernel), number, tap.row, tap.column
                 near = _near(padded, *place)
                 rows, of_rows = near.flatten(0, 2), near.new_zeros(near.shape).flatten(0, 2)
                 for outputs, inputs in tap.products:
-                    upper, part = gradient[number, :, outputs], (tap.row, tap.column, inputs, outputs)
+                    upper, part = gradient[position, :, outputs], (tap.row, tap.column, inputs, outputs)
                     of_rows[:, inputs].addmm_(upper, kernel[part].t())
                     of_kernel[part].addmm_(rows[:, inputs].t(), upper)
                 _near(of_padded, *place).add_(of_rows.view(near.shape))
         del kernel
-        return of_padded, of_kernel.permute(3, 2, 0, 1).index_select(0, order.argsort()), None
+        return of_padded, of_kernel.permute(3, 2, 0, 1).index_select(0, order.argsort()), None, None
 
 
 def _by_group(layout: Layout) -> Tensor:
@@ -250,13 +258,7 @@ class ContextModel(nn.Module):
         """
         _, rows, columns = layout.table.shape
         height, width = y_hat.shape[-2:]
-        groups = torch.from_numpy(layout.group_of_channel).to(y_hat.device)
-        weights = self.pointwise()
-        psi = F.pad(psi, _to_tiles(layout, height, width))
-        parts = [
-            self._refine(psi[..., cell.row :: rows, cell.column :: columns], phi, cell, groups, weights)
-            for cell, phi in zip(_cells(layout, self.window), self.predict(y_hat, layout), strict=True)
-        ]
+        parts = self.at_cells(psi, y_hat, layout, layout_cells(layout, self.window))
         if len(parts) == 1:
             out = parts[0]
         else:  # cells back to their places
@@ -265,22 +267,45 @@ class ContextModel(nn.Module):
         scales, means = out[..., :height, :width].chunk(2, 1)
         return scales, means
 
-    def predict(self, y_hat: Tensor, layout: Layout) -> list[Tensor | None]:
-        """phi at every cell of the tile, [B, 2M, down, across]; None where nothing was decoded before.
+    def at_cells(self, psi: Tensor, y_hat: Tensor, layout: Layout, cells: Sequence[Cell]) -> list[Tensor]:
+        """Scales and means at the positions of some cells of the tile alone.
+
+        Args:
+            psi: hyper features, [B, 2M, h, w].
+            y_hat: integers, [B, M, h, w].
+            layout: its groups and the size of its tile.
+            cells: who sees whom there: of the layout, or relaxed.
+
+        Returns:
+            For each cell [B, 2M, down, across], scales first: over whole tiles, so beyond the latent's end.
+        """
+        _, rows, columns = layout.table.shape
+        groups = torch.from_numpy(layout.group_of_channel).to(y_hat.device)
+        weights = self.pointwise()
+        psi = F.pad(psi, _to_tiles(layout, *y_hat.shape[-2:]))
+        return [
+            self._refine(psi[..., cell.row :: rows, cell.column :: columns], phi, cell, groups, weights)
+            for cell, phi in zip(cells, self.predict(y_hat, layout, cells), strict=True)
+        ]
+
+    def predict(self, y_hat: Tensor, layout: Layout, cells: Sequence[Cell]) -> list[Tensor | None]:
+        """phi at some cells of the tile, [B, 2M, down, across]; None where nothing was decoded before.
 
         Args:
             y_hat: integers, [B, M, h, w].
-            layout: the order of decoding.
+            layout: its groups and the size of its tile.
+            cells: who sees whom there.
         """
         extra, reach = _to_tiles(layout, *y_hat.shape[-2:]), self.window // 2
         padded = F.pad(y_hat, [side + reach for side in extra])
         weight = self.context_prediction.weight
         kind = weight.device.type
-        if kind == "cpu" and weight.numel() >= LARGE and not torch.is_autocast_enabled(kind):
-            return self._predict_by_taps(padded, layout)
-        return self._predict_by_cells(padded, layout)
+        relaxed = any(cell.known.is_floating_point() for cell in cells)
+        if kind == "cpu" and weight.numel() >= LARGE and not relaxed and not torch.is_autocast_enabled(kind):
+            return self._predict_by_taps(padded, layout, cells)
+        return self._predict_by_cells(padded, layout, cells)
 
-    def _bias(self, cell: _Cell, layout: Layout) -> Tensor:
+    def _bias(self, cell: Cell, layout: Layout) -> Tensor:
         """That of the features that see anything at a cell."""
         bias = cast(Tensor, self.context_prediction.bias)
         if len(cell.live) == 1:
@@ -288,21 +313,23 @@ class ContextModel(nn.Module):
         reader = torch.from_numpy(layout.group_of_channel).to(bias.device)[cast(Tensor, self.features)]
         return bias * cell.live.to(bias.device)[reader]
 
-    def _predict_by_taps(self, padded: Tensor, layout: Layout) -> list[Tensor | None]:
+    def _predict_by_taps(self, padded: Tensor, layout: Layout, cells: Sequence[Cell]) -> list[Tensor | None]:
         padded = padded.permute(0, 2, 3, 1).contiguous()
-        phi = cast(Tensor, _ByTaps.apply(padded, self.context_prediction.weight, layout))
+        columns = layout.table.shape[2]
+        numbers = tuple(cell.row * columns + cell.column for cell in cells)
+        phi = cast(Tensor, _ByTaps.apply(padded, self.context_prediction.weight, layout, numbers))
         return [
             None if cell.visible is None else (here + self._bias(cell, layout)).permute(0, 3, 1, 2)
-            for cell, here in zip(_cells(layout, self.window), phi, strict=True)
+            for cell, here in zip(cells, phi, strict=True)
         ]
 
-    def _predict_by_cells(self, padded: Tensor, layout: Layout) -> list[Tensor | None]:
+    def _predict_by_cells(self, padded: Tensor, layout: Layout, cells: Sequence[Cell]) -> list[Tensor | None]:
         """One strided convolution a cell with the mask folded into its kernel, made again in backward."""
         stride = layout.table.shape[1:]
         tall, wide = (size - step + 1 for size, step in zip(padded.shape[-2:], stride, strict=True))
         large = self.context_prediction.weight.numel() >= LARGE and torch.is_grad_enabled()
 
-        def convolve(seen: Tensor, cell: _Cell) -> Tensor:
+        def convolve(seen: Tensor, cell: Cell) -> Tensor:
             weight, visible = self.context_prediction.weight, cast(Tensor, cell.visible)
             visible = visible.to(weight.device)
             if len(visible) > 1:
@@ -311,7 +338,7 @@ class ContextModel(nn.Module):
             return F.conv2d(seen, weight * visible, self._bias(cell, layout), stride)
 
         found: list[Tensor | None] = []
-        for cell in _cells(layout, self.window):
+        for cell in cells:
             if cell.visible is None:
                 found.append(None)
                 continue
@@ -327,7 +354,7 @@ class ContextModel(nn.Module):
         self,
         psi: Tensor,
         phi: Tensor | None,
-        cell: _Cell,
+        cell: Cell,
         groups: Tensor,
         weights: tuple[Weights, Weights, Weights],
     ) -> Tensor:

@@ -65,10 +65,22 @@ class ConditionalGaussian(GaussianConditional):
         return cast(Tensor, self.likelihood_lower_bound(self._likelihood(values, scales, means)))
 
     def coded_likelihood(
-        self, values: Tensor, scales: Tensor, means: Tensor, centre: Tensor | float = 0.0
+        self,
+        values: Tensor,
+        scales: Tensor,
+        means: Tensor,
+        centre: Tensor | float = 0.0,
+        limit: Tensor | None = None,
     ) -> Tensor:
-        """The probability with which rounded values are really coded: within each image's own range."""
-        reach = coded_range(values - centre)[:, None, None, None] + 0.5
+        """The probability with which rounded values are really coded: within each image's own range.
+
+        Args:
+            values, scales, means: all of one shape [B, ...].
+            centre: about what values are rounded.
+            limit: the range of each image, shape [B], where `values` are only a part of it.
+        """
+        limit = coded_range(values - centre) if limit is None else limit
+        reach = limit[:, None, None, None] + 0.5
         bounded = self.lower_bound_scale(scales)
         high = self._standardized_cumulative((centre + reach - means) / bounded)
         low = self._standardized_cumulative((centre - reach - means) / bounded)

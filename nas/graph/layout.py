@@ -134,6 +134,24 @@ class Layout:
         """The blocks of one tile in an order in which they can be computed, for a window of this width."""
         return _blocks(self, window)
 
+    def reduced(self) -> Layout:
+        """The same order of decoding in the fewest channel groups and the smallest tile."""
+        groups: list[int] = []
+        kept: list[Array] = []
+        for size, rows in zip(self.groups, self.table, strict=True):
+            if kept and (kept[-1] == rows).all():
+                groups[-1] += size
+            else:
+                groups.append(size)
+                kept.append(rows)
+        table = np.stack(kept)
+        for axis in (1, 2):
+            count = table.shape[axis]
+            periods = [n for n in range(1, count + 1) if count % n == 0]
+            least = next(n for n in periods if (np.roll(table, n, axis) == table).all())
+            table = table.take(range(least), axis)
+        return Layout(tuple(groups), self.slope, _as_tile(table), self.name)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON; `Layout.from_dict` reads them back."""
         return {
@@ -157,6 +175,25 @@ class Layout:
         if len(slope) != 2:
             raise InputError(f"The slope of layout '{name}' needs two numbers, rows then columns.")
         return cls(groups, (slope[0], slope[1]), tile, name)
+
+
+def read_layouts(source: object, entries: Any) -> list[Layout]:
+    """Named layouts from a list of `{name, groups, slope, tile}`; other fields are let be.
+
+    Args:
+        source: where they stand, for messages.
+        entries: the list.
+
+    Raises:
+        InputError: something in it is no layout.
+    """
+    found = []
+    for entry in entries if isinstance(entries, list) else [None]:
+        if not isinstance(entry, dict) or "name" not in entry:
+            raise InputError(f"{source} is damaged: delete it, and the next search renews it.")
+        fields = {key: entry[key] for key in ("groups", "slope", "tile") if key in entry}
+        found.append(Layout.from_dict(fields, name=str(entry["name"])))
+    return found
 
 
 @lru_cache(maxsize=4096)
@@ -213,6 +250,23 @@ def _raster_2x2(channels: int, window: int) -> Layout:
     return Layout((channels,), (0, 0), (((0, 1), (2, 3)),), "raster-2x2")
 
 
+def _multistage_4x4(channels: int, window: int) -> Layout:
+    # The order that Lin et al. optimised for 4x4 patches (ICASSP 2023, arXiv 2302.09263), from their release.
+    tile = ((0, 2, 5, 4), (1, 7, 11, 8), (6, 12, 13, 10), (3, 14, 15, 9))
+    return Layout((channels,), (0, 0), (tile,), "multistage-4x4")
+
+
+def _random(channels: int, stages: int) -> Layout:
+    # one draw for each number of stages, the same everywhere
+    if not 1 <= stages <= 4 * channels:
+        raise InputError(f"random-S needs S from 1 to {4 * channels} stages here, not {stages}.")
+    groups = max(4, -(-stages // 4))
+    rng = random.Random(f"random-{stages}")
+    cells = [*range(stages), *(rng.randrange(stages) for _ in range(4 * groups - stages))]
+    rng.shuffle(cells)
+    return tiled_layout(channels, np.array(cells).reshape(groups, 2, 2), f"random-{stages}").reduced()
+
+
 def _channelwise(channels: int, parts: int) -> Layout:
     tile = tuple(((k,),) for k in range(parts))
     return Layout(_even(channels, parts), (0, 0), tile, f"channelwise-{parts}")
@@ -241,19 +295,30 @@ _PLAIN: dict[str, Callable[[int, int], Layout]] = {
     "zigzag": _zigzag,
     "raster-2x2": _raster_2x2,
     "elic-10": _elic_10,
+    "multistage-4x4": _multistage_4x4,
 }
+
+# By a number: K groups, S stages.
+_NUMBERED: dict[str, Callable[[int, int], Layout]] = {
+    "channelwise-K": _channelwise,
+    "channelwise-K-checkerboard": _channelwise_checkerboard,
+    "random-S": _random,
+}
+
+# What only a run can make, in as many stages as the number says.
+MADE_IN_RUNS = ("greedy", "learned")
 
 
 def layout_names() -> list[str]:
-    """The names `named_layout` knows; K stands for a number of groups."""
-    return [*_PLAIN, "channelwise-K", "channelwise-K-checkerboard"]
+    """The names `named_layout` knows; K stands for a number of channel groups, S for a number of stages."""
+    return [*_PLAIN, *_NUMBERED]
 
 
 def named_layout(name: str, channels: int, window: int = 5) -> Layout:
     """A layout by the name people know it under.
 
     Args:
-        name: one of `layout_names()`, K a number.
+        name: one of `layout_names()`, K and S numbers.
         channels: the channels of y.
         window: the width of the context window (raster's slope depends on it).
 
@@ -262,17 +327,25 @@ def named_layout(name: str, channels: int, window: int = 5) -> Layout:
     """
     if name in _PLAIN:
         return _PLAIN[name](channels, window)
-    if match := re.fullmatch(r"channelwise-([0-9]{1,4})(-checkerboard)?", name):
-        build = _channelwise_checkerboard if match[2] else _channelwise
-        return build(channels, int(match[1]))
+    for pattern, build in _NUMBERED.items():
+        if match := re.fullmatch(re.sub("[KS]", "([0-9]{1,4})", pattern), name):
+            return build(channels, int(match[1]))
+    if re.fullmatch(rf"({'|'.join(MADE_IN_RUNS)})-[0-9]+", name):
+        raise InputError(
+            f"'{name}' is made by a run's search: look at RUN/search/layouts.yaml with `nas info`, or "
+            "copy it from there."
+        )
     raise InputError(f"There is no layout named '{name}': {nearest(name, layout_names())}")
 
 
 def tiled_layout(channels: int, table: Array, name: str) -> Layout:
     """A layout over even channel groups from stages [groups, rows, columns], gaps in the numbering closed."""
     _, closed = np.unique(table, return_inverse=True)
-    tile = tuple(tuple(map(tuple, rows)) for rows in closed.reshape(table.shape).tolist())
-    return Layout(_even(channels, len(table)), (0, 0), tile, name)
+    return Layout(_even(channels, len(table)), (0, 0), _as_tile(closed.reshape(table.shape)), name)
+
+
+def _as_tile(table: Array) -> Tile:
+    return tuple(tuple(map(tuple, rows)) for rows in table.tolist())
 
 
 def random_layout(

@@ -118,7 +118,7 @@ class CodecNetwork(nn.Module):
 
         Returns:
             x_hat [B, 3, H, W], not clamped; likelihoods {y: [B, M, H/16, W/16], z: [B, N, H/64, W/64]}, z
-            where there is one; y and z before rounding.
+            where there is one; y and z before rounding, and psi.
         """
         alignment = self.space.family.alignment
         if x.shape[-2] % alignment or x.shape[-1] % alignment:
@@ -158,7 +158,7 @@ class CodecNetwork(nn.Module):
             rated_y, rated_z = (rounded, z_hat) if noise is None else (y + noise(y), z + noise(z))
             likelihood_y = self.gaussian.likelihood(rated_y, scales, means)
             likelihood_z = self.prior.likelihood(rated_z)
-        return y_hat, {"y": likelihood_y, "z": likelihood_z}, {"z": z}
+        return y_hat, {"y": likelihood_y, "z": likelihood_z}, {"z": z, "psi": psi}
 
     def _alone(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool) -> Way:
         """y under a factorised prior."""
