@@ -19,6 +19,7 @@ from nas.codec.evaluate import nearest_size
 from nas.errors import NasError
 from nas.files import write_atomically
 from nas.images import bundled, psnr, read_image, write_image
+from nas.search.layouts import LayoutSettings
 from nas.search.logits import LogitSettings
 from nas.search.searcher import Sources
 from nas.training.loop import Progress
@@ -41,7 +42,8 @@ class DemoSize:
     crop: int
     batch: int
     logit_steps: int = 40
-    grouping_starts: int = 2
+    ladders: int = 2
+    vimco_steps: int = 40
 
 
 # Large crops teach the hyperprior what the middle of a photo is like; from random weights, small ones learn
@@ -116,7 +118,8 @@ def run_demo(
     _train(out, size, from_scratch, seed, device, force, report)
     run = load_run(out, device=device)
     sources = Sources(
-        grouping_starts=size.grouping_starts, logit_settings=LogitSettings(steps=size.logit_steps)
+        layout_settings=LayoutSettings(ladders=size.ladders, steps=size.vimco_steps),
+        logit_settings=LogitSettings(steps=size.logit_steps),
     )
     result = run.search(Budget.load(BUDGET), trials=size.trials, sources=sources, seed=seed, report=report)
     answers = [choice.best for choice in result.choices]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nas import resources
 from nas.errors import InputError
 from nas.files import digest, write_yaml
-from nas.graph.layout import Layout
+from nas.graph.layout import Layout, read_layouts
 from nas.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ class Run:
         return self.path / "split.csv"
 
     @property
+    def learned_layout_path(self) -> Path:
+        return self.path / "layout.yaml"
+
+    @property
     def search_path(self) -> Path:
         return self.path / "search"
 
@@ -133,16 +137,22 @@ class Run:
 
     @property
     def space(self) -> SearchSpace:
-        """The space with the layouts that grouping found in this run."""
+        """The space with the layouts that were found in this run, those it did not have yet."""
         if not self.layouts_path.is_file():
             return self.trained_space
-        found = {}
-        for entry in resources.read_yaml(self.layouts_path).get("layouts", []):
-            if not isinstance(entry, dict) or "name" not in entry:
-                raise InputError(f"{self.layouts_path} is damaged: delete it, and the next search renews it.")
-            fields = {key: entry[key] for key in ("groups", "slope", "tile") if key in entry}
-            found[entry["name"]] = Layout.from_dict(fields, name=entry["name"])
+        found = dict(self.trained_space.layouts)
+        known = {layout.reduced() for layout in found.values()}
+        content = resources.read_yaml(self.layouts_path)
+        for layout in read_layouts(self.layouts_path, content.get("layouts")):
+            if layout not in known:  # one order of decoding has one name
+                known.add(layout)
+                found[layout.name] = layout
         return self.trained_space.with_layouts(found)
+
+    def learned_layouts(self) -> list[Layout]:
+        """The layouts that were learned with the weights."""
+        path = self.learned_layout_path
+        return read_layouts(path, resources.read_yaml(path)["layouts"]) if path.is_file() else []
 
     @cached_property
     def settings(self) -> TrainingSettings:

@@ -27,12 +27,15 @@ import nas
 from nas.cli import app
 from nas.images import psnr, read_image
 from nas.search.evaluator import Evaluator
+from nas.search.layouts import LayoutSettings
 from nas.search.logits import LogitSettings
 from nas.search.searcher import FILL_SCORES, Sources
 
 SPACE = "joint-ar-tiny"
 SMALL = ("--set", "crop=64", "--set", "batch=2")
-QUICK = Sources(grouping_starts=1, logit_settings=LogitSettings(steps=2, batch=1))
+QUICK = Sources(
+    layout_settings=LayoutSettings(ladders=1, steps=2), logit_settings=LogitSettings(steps=2, batch=1)
+)
 FIRST, MORE = 3, 5
 CODEC_FIELDS = {
     *("format", "family", "arch", "widths", "layout", "lmbda", "metric", "kmac_px", "stages", "params"),

@@ -23,7 +23,9 @@ from nas.images import Photo, pad, psnr, to_pixels, to_tensor
 from nas.run import Run
 from nas.search.evaluator import Evaluator
 from nas.search.front import COLUMNS, hypervolume, pareto
-from nas.search.grouping import greedy_layouts, layout_rate
+from nas.search.grouping import greedy_layouts
+from nas.search.layout_rate import LayoutRate
+from nas.search.layouts import LayoutSettings
 from nas.search.logits import LogitSettings, learn_logits
 from nas.search.sampler import ArchitectureSampler, ExhaustedError, quiet_optuna
 from nas.search.scores import known_scores, read_scores
@@ -147,9 +149,9 @@ def test_dear_macs_make_narrow_widths(supernet, photos, table):
 
 
 def test_greedy_layouts_beat_the_one_stage_they_all_contain(evaluator, tiny_space):
-    rate = layout_rate(evaluator, tiny_space.widest(), side=4)
+    rate = LayoutRate.of(evaluator, tiny_space.widest(), side=4)
     grouping = Grouping(groups=2, tile=(2, 2), stages=(4, 2, 1))
-    found = greedy_layouts(rate, tiny_space.y_channels, grouping, starts=2, seed=0)
+    found = greedy_layouts(rate, tiny_space.y_channels, grouping, ladders=2, seed=0)
     assert [len(np.unique(g.layout.table)) for g in found] == [4, 2, 1]
     assert [g.layout.name for g in found] == ["greedy-4", "greedy-2", "greedy-1"]
     for g in found:
@@ -219,7 +221,7 @@ def test_an_exhausted_space_says_so(tiny_space):
 
 def test_a_search_from_beginning_to_end(run):
     searcher = Searcher(run, device="cpu")
-    sources = Sources(grouping_starts=1, logit_settings=SMALL_LOGITS)
+    sources = Sources(layout_settings=LayoutSettings(ladders=1, steps=2), logit_settings=SMALL_LOGITS)
     budget = Budget("x", "decoder", (Target.parse("1.5"), Target.parse("60%")))
     result = searcher.search(budget, trials=8, sources=sources, seed=0)
     rows = read_scores(run.scores_path)

@@ -413,3 +413,29 @@ def test_the_average_of_weights_is_what_a_run_keeps(trained, request_for, tmp_pa
     assert torch.equal(weights["net.g_a.0.weight"], last["g_a.0.weight"])  # trained as without it
     assert not torch.equal(averaged["g_a.0.weight"], last["g_a.0.weight"])
     torch.testing.assert_close(averaged["g_a.0.weight"], last["g_a.0.weight"], rtol=0, atol=0.01)
+
+
+# Layouts learned with the weights
+
+
+def test_a_layout_is_learned_with_the_weights_and_resumed(request_for, tmp_path):
+    changes = {"settings": SETTINGS | {"layout_stages": 3}}
+    whole = start_training(request_for(tmp_path / "whole", **changes))
+    with pytest.raises(StoppedError):
+        start_training(request_for(tmp_path / "parts", **changes), stop_after(4, StoppedError))
+    parts = resume_training(tmp_path / "parts", device="cpu")
+    (layout,) = whole.learned_layouts()
+    assert layout.name == "learned-3"
+    assert layout.channels == TINY.y_channels
+    assert parts.learned_layout_path.read_bytes() == whole.learned_layout_path.read_bytes()
+    assert parts.weights_path.read_bytes() == whole.weights_path.read_bytes()
+    logits = Checkpoint.read(whole.checkpoint_path).tensors["layout"]
+    assert logits.shape == (4, 2, 2, 3)
+    assert float(logits.abs().max()) > 0
+
+
+def test_where_nothing_waits_no_layout_is_learned(request_for, tmp_path):
+    changes = {"settings": SETTINGS | {"layout_stages": 2}, "space": "mean-scale-hyperprior-tiny"}
+    with pytest.raises(InputError, match="no context model"):
+        start_training(request_for(tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()

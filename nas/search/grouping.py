@@ -1,68 +1,46 @@
-"""Greedy grouping: layouts of few stages whose rate is lowest on calibration latents.
+"""Greedy grouping: ladders of layouts from many stages to one, of little rate on calibration latents.
 
 From a fine order (every cell of the tile a stage of its own) two adjacent stages are merged, always those
-that cost least rate; where a wanted number of stages is reached, single cells are moved between stages
-while it helps. That gives one nested ladder of layouts; several fine orders are tried, the better kept.
+that cost least rate; or from one stage on, a cell is taken out into a stage of its own, always the one that
+gains most. After each merge or split single cells are moved between stages while that helps. Several ladders are
+made, and for every number of stages the best of them is kept.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from nas import resources
-from nas.files import write_yaml
-from nas.graph.entropy import bits
 from nas.graph.layout import Array, Layout, tiled_layout
-from nas.search.evaluator import Evaluator
-from nas.space import Architecture, Grouping, SearchSpace
+from nas.space import Grouping
 
 Rate = Callable[[Layout], float]
 Report = Callable[[int, int, str], None]
 
+LADDERS = 4  # by default
+GAIN = 1e-6  # the least relative gain for which a cell is moved
+
 
 @dataclass(frozen=True)
-class Grouped:
-    """A layout that grouping found, and the rate of y under it on the calibration latents, in bpp."""
+class Found:
+    """A layout that was found, and the rate of y under it on the calibration latents, in bpp.
+
+    Attributes:
+        layout: in the fewest channel groups and the smallest tile that say the same.
+        bpp: its rate.
+        table: the stages of the full tile, [groups, rows, columns].
+    """
 
     layout: Layout
     bpp: float
+    table: Array
 
 
-def layout_rate(evaluator: Evaluator, architecture: Architecture, *, side: int = 24, photos: int = 4) -> Rate:
-    """The rate of y as a function of the layout alone, on fixed latents of one architecture.
-
-    Args:
-        evaluator: holds the supernet and the calibration photos.
-        architecture: whose latents and widths are used.
-        side: at most so many latents across are used, from the middle of each photo.
-        photos: at most so many photos are used.
-    """
-    crops = []
-    for index in range(min(photos, len(evaluator.photos))):
-        psi, y_hat = evaluator.latents(index, architecture)
-        height, width = y_hat.shape[-2:]
-        top, left = max(0, height - side) // 2, max(0, width - side) // 2
-        crops.append([part[..., top : top + side, left : left + side] for part in (psi, y_hat)])
-    net = evaluator.supernet
-
-    @torch.no_grad()
-    def rate(layout: Layout) -> float:
-        net.activate(architecture)
-        total, pixels = 0.0, 0
-        for psi, y_hat in crops:
-            scales, means = net.context(psi, y_hat, layout)
-            total += float(bits(net.gaussian.likelihood(y_hat, scales, means)).sum())
-            pixels += 256 * y_hat.shape[-2] * y_hat.shape[-1]
-        return total / pixels
-
-    return rate
+def silent(done: int, total: int, note: str) -> None:
+    """Reports nothing."""
 
 
 def greedy_layouts(
@@ -70,51 +48,67 @@ def greedy_layouts(
     channels: int,
     grouping: Grouping,
     *,
-    starts: int = 2,
+    ladders: int = LADDERS,
     seed: int = 0,
-    report: Report = lambda done, total, note: None,
-) -> list[Grouped]:
+    report: Report = silent,
+) -> list[Found]:
     """The best layout found for each wanted number of stages, from many stages to few.
 
     Args:
         rate: what is minimised.
         channels: channels of y.
         grouping: the tile, its groups, and the numbers of stages to keep.
-        starts: fine orders tried; the first is by position, then by group; the others are random.
+        ladders: how many are made: first by splitting, then by merging from fine orders, first by position,
+            by channel group and in checkerboards, then from random ones.
         seed: of the random orders.
+        report: called with how much is done, of how much, and a note.
     """
-    cells = grouping.groups * grouping.tile[0] * grouping.tile[1]
+    cells = cells_of(grouping)
     wanted = sorted({stages for stages in grouping.stages if 1 <= stages <= cells}, reverse=True)
-    total = starts * sum(range(1, cells))  # merges; moves are extra
-    best: dict[int, Grouped] = {}
+    if not wanted:
+        return []
+    best: dict[int, Found] = {}
+    tables, orders = Tables(rate, channels), fine_orders(grouping, random.Random(f"fine orders {seed}"))
+    total = wanted[0] + (ladders - 1) * (cells - wanted[-1] + 1)
     done = 0
-    for table in _fine_orders(grouping, starts, random.Random(seed)):
-        search = _Search(rate, channels)
-        for stages in range(cells, 0, -1):
-            if stages < cells:
-                table = search.merge(table)
-            done += stages - 1
-            if stages in wanted:
-                table = search.move(table)
-                found = Grouped(search.layout(table, f"greedy-{stages}"), search.rate(table))
-                if stages not in best or found.bpp < best[stages].bpp:
-                    best[stages] = found
-                if stages == wanted[-1]:
-                    break
-            report(done, total, f"{stages} stages  {search.rate(table):.4f} bpp")
-    report(total, total, "")
+    for ladder in range(ladders):
+        table = next(orders) if ladder else np.zeros(_shape(grouping), dtype=np.int64)
+        step, last = (tables.merge, wanted[-1]) if ladder else (tables.split, wanted[0])
+        while True:
+            table = tables.move(table)
+            stages, bpp = int(table.max()) + 1, tables.rate(table)
+            if stages in wanted and (stages not in best or bpp < best[stages].bpp):
+                best[stages] = tables.found(table, f"greedy-{stages}")
+            done += 1
+            report(done, total, f"ladder {ladder + 1}/{ladders}  {stages} stages  {bpp:.4f} bpp")
+            if stages == last:
+                break
+            table = step(table)
     return [best[stages] for stages in wanted]
 
 
-class _Search:
-    """Tables of stages with their rates, each computed once."""
+def cells_of(grouping: Grouping) -> int:
+    """The cells of a tile: the most stages it can have."""
+    return grouping.groups * grouping.tile[0] * grouping.tile[1]
+
+
+class Tables:
+    """Tables of stages, [groups, rows, columns], with their rates; and what is done to them.
+
+    Args:
+        rate: of a layout.
+        channels: of y, in even groups.
+    """
 
     def __init__(self, rate: Rate, channels: int) -> None:
         self._rate, self._channels = rate, channels
         self._known: dict[bytes, float] = {}
 
-    def layout(self, table: Array, name: str = "greedy") -> Layout:
+    def layout(self, table: Array, name: str = "table") -> Layout:
         return tiled_layout(self._channels, table, name)
+
+    def found(self, table: Array, name: str) -> Found:
+        return Found(self.layout(table, name).reduced(), self.rate(table), table)
 
     def rate(self, table: Array) -> float:
         key = table.tobytes()
@@ -127,6 +121,17 @@ class _Search:
         options = [table - (table > stage) for stage in range(int(table.max()))]
         return min(options, key=self.rate)
 
+    def split(self, table: Array) -> Array:
+        """One stage more: of all cells that can leave a stage for one of their own, the one of least rate."""
+        options = []
+        for cell in np.ndindex(table.shape):
+            if (table == table[cell]).sum() > 1:
+                for after in (0, 1):
+                    option = table + (table >= table[cell] + after)
+                    option[cell] = table[cell] + after
+                    options.append(option)
+        return min(options, key=self.rate)
+
     def move(self, table: Array) -> Array:
         """Move single cells to other stages while it helps; no stage is left empty."""
         improved = True
@@ -137,7 +142,7 @@ class _Search:
                     continue
                 options = [_with(table, cell, stage) for stage in range(int(table.max()) + 1)]
                 best = min(options, key=self.rate)
-                if self.rate(best) < self.rate(table) * (1 - 1e-6):
+                if self.rate(best) < self.rate(table) * (1 - GAIN):
                     table, improved = best, True
         return table
 
@@ -148,34 +153,31 @@ def _with(table: Array, cell: tuple[int, ...], stage: int) -> Array:
     return changed
 
 
-def _fine_orders(grouping: Grouping, starts: int, rng: random.Random) -> Iterator[Array]:
-    shape = (grouping.groups, *grouping.tile)
-    cells = int(np.prod(shape))
-    # positions one after the other, all groups of a position in a row
-    yield np.arange(cells).reshape(*grouping.tile, grouping.groups).transpose(2, 0, 1).copy()
-    for _ in range(starts - 1):
-        order = list(range(cells))
-        rng.shuffle(order)
-        yield np.array(order).reshape(shape)
+def _shape(grouping: Grouping) -> tuple[int, int, int]:
+    return (grouping.groups, *grouping.tile)
 
 
-def write_layouts(path: Path, found: Sequence[Grouped], facts: dict[str, Any]) -> None:
-    """The table of greedy layouts, with their rates and what they were found on."""
-    entries = [
-        {"name": g.layout.name, "bpp": g.bpp, "stages": g.layout.stages(), **g.layout.to_dict()}
-        for g in found
-    ]
-    write_yaml(path, {**facts, "layouts": entries})
+def fine_orders(grouping: Grouping, rng: random.Random) -> Iterator[Array]:
+    """Orders in which every cell is a stage of its own, without end.
+
+    By position with all groups of one in a row; by channel group, and then by position; in checkerboards,
+    half of the positions group by group before the other half; then random ones.
+    """
+    groups, rows, columns = _shape(grouping)
+    cells = list(np.ndindex(groups, rows, columns))
+    for key in (
+        lambda cell: (cell[1], cell[2], cell[0]),
+        lambda cell: cell,
+        lambda cell: ((cell[1] + cell[2]) % 2, cell[0], cell[1], cell[2]),
+    ):
+        yield _ordered(sorted(cells, key=key), (groups, rows, columns))
+    while True:
+        rng.shuffle(cells)
+        yield _ordered(cells, (groups, rows, columns))
 
 
-def has_layouts(path: Path, facts: dict[str, Any]) -> bool:
-    """Whether a table of greedy layouts for these facts exists."""
-    if not path.is_file():
-        return False
-    content = resources.read_yaml(path)
-    return all(content.get(name) == value for name, value in facts.items())
-
-
-def wants_grouping(space: SearchSpace) -> bool:
-    """Whether a space leaves its layout open: a space of one layout has nothing to group."""
-    return space.family.context and len(space.layouts) > 1
+def _ordered(cells: list[tuple[int, ...]], shape: tuple[int, ...]) -> Array:
+    table = np.zeros(shape, dtype=np.int64)
+    for stage, cell in enumerate(cells):
+        table[cell] = stage
+    return table

@@ -20,10 +20,12 @@ from nas.cost.table import CostTable
 from nas.device import choose
 from nas.errors import InputError, UnreachableBudgetError
 from nas.files import write_atomically, write_yaml
+from nas.graph.layout import MADE_IN_RUNS
 from nas.run import Run
-from nas.search import grouping
 from nas.search.evaluator import Evaluator
 from nas.search.front import hypervolume, keep_tested, on_any_front, score_table, write_front
+from nas.search.layout_rate import LayoutRate
+from nas.search.layouts import LayoutSettings, find_layouts, has_layouts, wants_layouts, write_layouts
 from nas.search.logits import (
     LogitSettings,
     WidthLogits,
@@ -129,9 +131,9 @@ class Sources:
     """Which of the three sources of candidates a search uses, and how much of each."""
 
     logits: bool = True
-    grouping: bool = True
+    layouts: bool = True
     trials: bool = True
-    grouping_starts: int = 2
+    layout_settings: LayoutSettings = field(default_factory=LayoutSettings)
     logit_settings: LogitSettings = field(default_factory=LogitSettings)
 
 
@@ -149,7 +151,7 @@ class Searcher:
         self._open()
 
     def _open(self) -> None:
-        """The space as it stands (grouping may have added layouts), its costs, and what is known."""
+        """The space as it stands (layouts may have been found for it), its costs, and what is known."""
         run = self.run
         self.space = run.space
         self.costs: CostTable = run.costs()
@@ -212,8 +214,8 @@ class Searcher:
         """
         sources, budget = sources or Sources(), budget or Budget("whole range")
         self.limits(budget)
-        if sources.grouping and grouping.wants_grouping(self.run.trained_space):
-            self._group(sources, seed, report)
+        if sources.layouts and wants_layouts(self.run.trained_space):
+            self._find_layouts(sources, seed, report)
         limits = self.limits(budget)
         goal = len(self.scores) + trials
         prior = self._learn(budget.scope, sources, seed, report) if sources.logits and trials else []
@@ -318,24 +320,24 @@ class Searcher:
 
     # The three sources
 
-    def _group(self, sources: Sources, seed: int, report: Report) -> None:
-        path = self.run.layouts_path
-        facts = {"weights": self.run.fingerprint, "calibration": self.evaluator.calibration}
-        if grouping.has_layouts(path, facts):
+    def _find_layouts(self, sources: Sources, seed: int, report: Report) -> None:
+        run, space = self.run, self.run.trained_space
+        facts = {"weights": run.fingerprint, "calibration": self.evaluator.calibration}
+        if has_layouts(run.layouts_path, facts):
             return
-        architecture = self.run.trained_space.widest()
-        rate = grouping.layout_rate(self.evaluator, architecture)
-        found = grouping.greedy_layouts(
+        architecture, settings = space.widest(), sources.layout_settings
+        rate = LayoutRate.of(self.evaluator, architecture, side=settings.side, photos=settings.photos)
+        found = find_layouts(
             rate,
-            self.space.y_channels,
-            self.space.grouping,
-            starts=sources.grouping_starts,
+            space,
+            settings,
+            trained=run.learned_layouts(),
             seed=seed,
-            report=lambda done, total, note: report("grouping layouts", done, total, note),
+            report=lambda done, total, note: report("finding layouts", done, total, note),
         )
         facts["architecture"] = architecture.key
-        named = {name: rate(layout) for name, layout in self.run.trained_space.layouts.items()}
-        grouping.write_layouts(path, found, {**facts, "hand_made_bpp": named})
+        named = {name: rate(layout) for name, layout in space.layouts.items()}
+        write_layouts(run.layouts_path, found, {**facts, "hand_made_bpp": named})
         self._open()
 
     def _learn(self, scope: str, sources: Sources, seed: int, report: Report) -> list[WidthLogits]:
@@ -447,7 +449,7 @@ class Searcher:
         modes = []
         for rung in prior:
             indexes = [int(np.argmax(rung.logits[slot.name])) for slot in self.space.slots]
-            greedy = [name for name in names if name.startswith("greedy")] or list(names)
+            greedy = [name for name in names if name.startswith(MADE_IN_RUNS)] or list(names)
             modes += [self.space.at([*indexes, names.index(name)]) for name in (greedy[-1], names[0])]
         ends = [self.space.narrowest(), self.space.widest()]
         return list(dict.fromkeys([*ends, *modes, *self.space.baselines()]))

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from nas.cost.table import CostTable
 from nas.errors import NasError
 from nas.files import write_yaml
+from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
 from nas.graph.layout import Layout
 from nas.graph.network import Noise, Supernet
 from nas.images import Photo
@@ -26,6 +27,7 @@ from nas.training import checkpoint
 from nas.training.data import CropSource, batches
 from nas.training.interrupts import Interrupts
 from nas.training.journal import Journal
+from nas.training.layout_logits import LayoutLogits
 from nas.training.losses import batch_losses, distortion, rd_loss
 from nas.training.preview import preview, write_preview
 from nas.training.schedule import Plateaus
@@ -178,6 +180,12 @@ class Training:
                 target=settings.target,
                 learning_rate=settings.structure_rate,
             )
+        self.layouts = None
+        if settings.layout_stages:
+            rate = settings.structure_rate
+            self.layouts = LayoutLogits(
+                space.y_channels, space.grouping, settings.layout_stages, learning_rate=rate
+            )
         self.strategy = strategy(settings.strategy, settings.architectures)
         self.plateaus = Plateaus(settings.patience)
         self.recent = _Mean(RECENT)
@@ -198,6 +206,10 @@ class Training:
             else:
                 net.gate(structure.sample(step / settings.steps, self._generator(step, "gates"), x.device))
             self.passing.layout, self.passing.noise = sample.layout, noise
+            tables = None
+            if self.layouts is not None and number == len(samples) - 1:
+                tables = self.layouts.draw(self._generator(step, "layouts"))
+                self.passing.layout = self.layouts.layout(tables[0])
             output = self.module(x)
             losses = batch_losses(x, output, settings.lmbda, settings.metric)
             loss = losses.total
@@ -207,6 +219,8 @@ class Training:
             if structure is not None:
                 loss = loss + structure.price * structure.expected_cost().to(x.device)
             self.fabric.backward(loss / len(samples))
+            if tables is not None:
+                self._learn_layout(tables, output)
             totals += torch.stack([losses.total, losses.bpp, losses.distortion]).detach() / len(samples)
         found = self._together(totals)
         self._check(found[0], step, samples)
@@ -221,6 +235,21 @@ class Training:
         if net.centred and (step + 1) % SETTLE_EVERY == 0:
             settle(net)
         return found[0], found[1], found[2]
+
+    @torch.no_grad()
+    def _layout_bits(self, tables: Tensor, output: dict[str, Any]) -> list[float]:
+        """The bits of y in this batch, over all processes, under each of some tables of stages."""
+        assert self.layouts is not None
+        found, y_hat = [], quantize(output["y"], Y_LIMIT)
+        for table in tables:
+            parameters = self.net.context(output["psi"], y_hat, self.layouts.layout(table))
+            scales, means = (widened(part) for part in parameters)
+            found.append(bits(self.net.gaussian.likelihood(y_hat, scales, means)).sum())
+        return [value * self.fabric.world_size for value in self._together(torch.stack(found))]
+
+    def _learn_layout(self, tables: Tensor, output: dict[str, Any]) -> None:
+        assert self.layouts is not None
+        self.layouts.learn(tables, self._layout_bits(tables, output))
 
     def _distance(self, teacher: Tensor, x_hat: Tensor) -> Tensor:
         """How far a picture is from the widest architecture's, in the units of the loss."""
@@ -276,6 +305,9 @@ class Training:
             logits, record["structure"] = self.structure.state()
             tensors |= {f"logits.{name}": value for name, value in logits.items()}
             tensors |= checkpoint.optimizer_tensors(self.structure.optimizer, "structure")
+        if self.layouts is not None:
+            tensors["layout"] = self.layouts.logits.detach()
+            tensors |= checkpoint.optimizer_tensors(self.layouts.optimizer, "layout optimizer")
         checkpoint.Checkpoint(tensors, record).write(self.run.checkpoint_path)
 
     def restore(self) -> int:
@@ -289,12 +321,15 @@ class Training:
         if self.structure is not None:
             self.structure.restore(checkpoint.named(tensors, "logits"), found.record["structure"])
             checkpoint.restore_optimizer(self.structure.optimizer, tensors, "structure")
+        if self.layouts is not None:
+            self.layouts.restore(tensors["layout"])
+            checkpoint.restore_optimizer(self.layouts.optimizer, tensors, "layout optimizer")
         self.plateaus = Plateaus(**found.record["plateaus"])
         self.recent.values = [tuple(values) for values in found.record["recent"]]
         return int(found.record["step"])
 
     def finish(self) -> None:
-        """Write what was learned: the averaged weights where there is an average, and the structure."""
+        """Write what was learned: the averaged weights where there is an average, structure, a layout."""
         net = self.net
         if self.average is not None:
             assert isinstance(self.average.module, Supernet)
@@ -311,6 +346,8 @@ class Training:
                 "logits": self.structure.learned(),
             }
             write_yaml(self.run.structure_path, content)
+        if self.layouts is not None:
+            write_yaml(self.run.learned_layout_path, {"layouts": [self.layouts.to_dict()]})
 
 
 def _workers(settings: TrainingSettings, fabric: Fabric) -> int:

@@ -39,6 +39,9 @@ class TrainingSettings(BaseModel):
     lambda_c: float = Field(default=0.0, ge=0, description="price of a kMAC per pixel")
     target: float | None = Field(default=None, gt=0, description="E[C] in kMAC/px that drives lambda_c")
     structure_rate: float = Field(default=0.05, gt=0, description="rate of learning of the logits")
+    layout_stages: int | None = Field(
+        default=None, ge=2, description="learn a layout of so many stages with the weights (VIMCO)"
+    )
     # optimisation
     learning_rate: float = Field(default=1e-4, gt=0)
     warmup: int = Field(default=100, ge=0, description="steps until the full rate of learning")

@@ -69,7 +69,7 @@ def start_training(
     photos = bundled()["train"] if request.data == BUNDLED else load_photos(split["train"])
     CropSource(photos, crop=settings.crop, seed=settings.seed)
     choose(request.device)
-    _check_target(space, settings)
+    _check_structure(space, settings)
     initial = None
     if request.init_from is not None:
         torch.manual_seed(settings.seed)  # for what the starting point does not have
@@ -91,8 +91,12 @@ def start_training(
     return run
 
 
-def _check_target(space: SearchSpace, settings: TrainingSettings) -> None:
-    """UnreachableBudgetError where no mixture of architectures costs what the structure is driven to."""
+def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:
+    """InputError where the space has not what is to be learned, or not at that cost."""
+    if settings.layout_stages and not space.family.context:
+        raise InputError(
+            f"{space.family.name} has no context model, so no layout can be learned: leave layout_stages out."
+        )
     if settings.target is None:
         return
     least, _, most = Reach(CostTable.measure(space), settings.structure_scope).span()

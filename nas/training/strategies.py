@@ -92,12 +92,16 @@ class Fair:
 
 
 def any_layout(space: SearchSpace, architecture: Architecture, rng: random.Random) -> Layout:
-    """Half the time the architecture's own layout, else a random one, so that any can be scored later."""
+    """Half the time the architecture's own layout, else a random one, so that any can be scored later.
+
+    A random one has from one to all of grouping's channel groups: coarse ones become as familiar as fine.
+    """
     if len(space.layouts) == 1 or rng.random() < 0.5:
         return space.layout(architecture)
     grouping = space.grouping
-    cells = grouping.groups * grouping.tile[0] * grouping.tile[1]
-    return random_layout(space.y_channels, grouping.groups, grouping.tile, rng.randint(1, cells), rng)
+    groups = rng.choice([count for count in range(1, grouping.groups + 1) if grouping.groups % count == 0])
+    cells = groups * grouping.tile[0] * grouping.tile[1]
+    return random_layout(space.y_channels, groups, grouping.tile, rng.randint(1, cells), rng)
 
 
 def generator(seed: int, step: int) -> random.Random:

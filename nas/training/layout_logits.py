@@ -1,0 +1,111 @@
+"""Learning a layout: categorical logits for the stage of every cell of the tile, by VIMCO.
+
+As in BaSIC (ECCV 2024); what is sampled are the stages of one periodic tile. The estimator is VIMCO's (Mnih
+and Rezende, ICML 2016): of K samples, each is credited with what it adds to L = log mean_k w_k, beyond what
+the geometric mean of the others in its place would; log w is minus the bits of the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas.graph.layout import Array, Layout, tiled_layout
+from nas.space import Grouping
+
+SAMPLES = 8  # K: with 2 most starts miss the best of few layouts
+CONFIDENCE = 2.0  # the logit of a stage that a start names, over the others'
+BETAS = (0.9, 0.95)  # the signal shrinks by orders of magnitude as samples become alike
+
+
+class LayoutLogits:
+    """What is learned of a layout of at most so many stages.
+
+    Args:
+        channels: of y, in even groups.
+        grouping: the groups and the tile.
+        stages: how many each cell chooses from.
+        samples: K.
+        learning_rate: of the logits' own Adam.
+        start: a table to begin near, [groups, rows, columns]; every stage alike where None.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        grouping: Grouping,
+        stages: int,
+        *,
+        samples: int = SAMPLES,
+        learning_rate: float = 0.1,
+        start: Array | None = None,
+    ) -> None:
+        self.channels, self.stages, self.samples = channels, stages, samples
+        shape = (grouping.groups, *grouping.tile)
+        self.logits = torch.zeros(*shape, stages)
+        if start is not None:
+            self.logits += CONFIDENCE * F.one_hot(torch.from_numpy(start), stages)
+        self.logits.requires_grad_()
+        self.optimizer = torch.optim.Adam([self.logits], lr=learning_rate, betas=BETAS)
+
+    @torch.no_grad()
+    def draw(self, rng: torch.Generator) -> Tensor:
+        """K tables of stages, [K, groups, rows, columns]."""
+        shares = self.logits.softmax(-1).flatten(0, -2)
+        drawn = torch.multinomial(shares, self.samples, replacement=True, generator=rng)
+        return drawn.t().reshape(self.samples, *self.logits.shape[:-1])
+
+    def layout(self, table: Tensor | Array, name: str = "learned") -> Layout:
+        """A table as a layout; stages that no cell chose are closed up."""
+        return tiled_layout(self.channels, np.asarray(table), name)
+
+    def learn(self, tables: Tensor, bits: Sequence[float]) -> None:
+        """One step.
+
+        Args:
+            tables: as `draw` gave them.
+            bits: of the whole batch under each.
+        """
+        signal = vimco_signal(-math.log(2) * torch.tensor(bits, dtype=torch.float64))
+        chosen = self.logits.log_softmax(-1).expand(len(tables), *self.logits.shape)
+        log_q = chosen.gather(-1, tables[..., None]).flatten(1).sum(1)
+        self.optimizer.zero_grad()
+        (-(signal.float() * log_q).sum()).backward()
+        self.optimizer.step()
+
+    def mode(self) -> Array:
+        """The likeliest table, gaps in its numbering closed, [groups, rows, columns]."""
+        table = self.logits.detach().argmax(-1).numpy()
+        return np.unique(table, return_inverse=True)[1].reshape(table.shape)
+
+    def certainty(self) -> float:
+        """The probability of the likeliest stage, the mean over the cells."""
+        return float(self.logits.detach().softmax(-1).amax(-1).mean())
+
+    @torch.no_grad()
+    def restore(self, logits: Tensor) -> None:
+        """Back to these logits."""
+        self.logits.copy_(logits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layout as it is written to a file."""
+        layout = self.layout(self.mode(), f"learned-{self.stages}").reduced()
+        return {"name": layout.name, "certainty": self.certainty(), **layout.to_dict()}
+
+
+def vimco_signal(log_w: Tensor) -> Tensor:
+    """What each of K samples adds to L = log mean_k w_k, shape [K] like their log weights.
+
+    The sample is replaced by the geometric mean of the others.
+    """
+    count = len(log_w)
+    others = (log_w.sum() - log_w) / (count - 1)
+    replaced = log_w.expand(count, count).clone()
+    replaced.diagonal().copy_(others)
+    return log_w.logsumexp(0) - replaced.logsumexp(1)
