@@ -1,0 +1,146 @@
+"""Decoding y from a stream, layout by layout, beside CompressAI's serial loop with the same weights.
+
+One photo of 768x512. Timed is what turns psi and the stream into y: context prediction, entropy parameters,
+the entropy coder. y is decoded from real streams, each side's own; ours must be the encoder's integers.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import arguments, heading, ratio, say, table
+from PIL import Image
+
+from nas.codec.codec import Codec
+from nas.graph.layout import Layout, named_layout
+from nas.graph.network import Supernet
+from nas.images import bundled, read_image, to_tensor
+from nas.space import SearchSpace
+from nas.training.checkpoint import Checkpoint, load_weights
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENT = ROOT / "experiments" / "layouts"
+NAMED = (
+    *("none", "checkerboard", "channelwise-2", "raster-2x2", "channelwise-4", "channelwise-2-checkerboard"),
+    *("channelwise-8", "elic-10", "multistage-4x4", "zigzag", "raster"),
+)
+THEIRS = "CompressAI, serial"
+
+
+class Timed:
+    """A function that keeps the seconds of its last call."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *given: Any) -> Any:
+        began = time.perf_counter()
+        found = self.function(*given)
+        self.seconds = time.perf_counter() - began
+        return found
+
+
+def supernet_of(weights: Path | None) -> Supernet:
+    """The layouts' supernet, or one of real size with random weights that give latents of some size."""
+    if weights is not None:
+        net = Supernet(SearchSpace.load(EXPERIMENT / "space.yaml"))
+        load_weights(net, Checkpoint.read(weights).tensors, source=str(weights))
+        return net.eval()
+    torch.manual_seed(0)
+    net = Supernet(SearchSpace.load("joint-ar")).eval()
+    with torch.no_grad():
+        net.g_a[-1].weight.mul_(200)
+    return net
+
+
+def codec_of(net: Supernet, layout: Layout) -> Codec:
+    net.space = net.space.with_layouts({layout.name: layout})
+    architecture = net.space.under(layout.name, net.space.widest())
+    return Codec(net.extract(architecture), architecture)
+
+
+def layouts_of(net: Supernet, results: Path) -> list[Layout]:
+    """Hand-made ones, and those that were found, where there are any for these channels."""
+    channels = net.space.y_channels
+    found = [named_layout(name, channels) for name in NAMED]
+    if results.is_file():
+        rows = json.loads(results.read_text())["layouts"]
+        made = [name for name in rows if name.startswith(("greedy", "learned"))]
+        fields = ("groups", "slope", "tile")
+        found += [Layout.from_dict({key: rows[n][key] for key in fields}, name=n) for n in made]
+    return [layout for layout in found if layout.channels == channels]
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", repeats=5)
+    parser.add_argument(
+        "--weights", type=Path, default=ROOT / "experiments" / "weights" / "layouts.safetensors"
+    )
+    parser.add_argument("--real-size", action="store_true", help="joint-ar at 192 channels, random weights")
+    parser.add_argument("--photo", type=Path, help="instead of a bundled one")
+    parser.add_argument("--out", type=Path, help="the figures as JSON")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    net = supernet_of(None if given.real_size else given.weights)
+    pixels = read_image(given.photo) if given.photo else bundled()["test"][0].pixels
+    x = to_tensor(np.asarray(Image.fromarray(pixels).resize((768, 512), Image.Resampling.LANCZOS)))
+    sides: dict[str, tuple[Callable[[], Any], Timed]] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for layout in layouts_of(net, EXPERIMENT / "results" / "rates.json"):
+        codec = codec_of(net, layout)
+        y_hat, z_hat = codec.latents(x)
+        strings = codec.encode(y_hat, z_hat)
+        timed = Timed(codec.coding_context.by_stages)
+        object.__setattr__(codec.coding_context, "by_stages", timed)
+        shape = codec.shape(512, 768)
+        if not torch.equal(codec.decode(strings, shape)[0], y_hat):
+            raise RuntimeError(f"{layout.name}: what was decoded is not what was encoded")
+        sides[layout.name] = (lambda c=codec, s=strings, p=shape: c.decode(s, p)), timed  # type: ignore[misc]
+        facts[layout.name] = {"stages": layout.stages(), "bytes": len(strings[0])}
+    theirs: Any = codec_of(net, named_layout("raster", net.space.y_channels)).to_compressai()
+    theirs.update(force=True)
+    with torch.no_grad():
+        coded = theirs.compress(x)
+    theirs._decompress_ar = Timed(theirs._decompress_ar)
+    sides[THEIRS] = (lambda: theirs.decompress(**coded)), theirs._decompress_ar
+    facts[THEIRS] = {"stages": 32 * 48, "bytes": sum(len(s[0]) for s in coded["strings"])}
+
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    with torch.no_grad():
+        for repeat in range(given.repeats + 1):
+            for name, (run, timed) in sides.items():
+                run()
+                if repeat:
+                    seconds[name].append(timed.seconds)
+    say(heading())
+    rows = [["layout", "stages", "bytes", "seconds", "CompressAI's time over it"]]
+    for name, values in seconds.items():
+        times = ratio(seconds[THEIRS], values)
+        facts[name] |= {
+            "seconds": statistics.median(values),
+            "least": min(values),
+            "most": max(values),
+            "times_faster": [times.median, times.least, times.most],
+        }
+        f = facts[name]
+        rows.append([name, str(f["stages"]), str(f["bytes"]), f"{f['seconds']:.3f}", str(times)])
+    say(table(rows))
+    if given.out:
+        content = {
+            "machine": heading(),
+            "repeats": given.repeats,
+            "channels": net.space.y_channels,
+            "sides": facts,
+        }
+        given.out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What the layout experiments share: the supernet, latents of photos, layouts by name, result files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nas.files import write_atomically
+from nas.graph.entropy import coded_range
+from nas.graph.layout import Layout, named_layout
+from nas.graph.network import Supernet
+from nas.images import Photo, list_images
+from nas.search.evaluator import Evaluator
+from nas.search.layout_rate import Latents
+from nas.space import SearchSpace
+from nas.training.checkpoint import Checkpoint, load_weights
+from nas.training.data import load_photos, split_folder
+
+HERE = Path(__file__).parent
+SPACE = HERE / "space.yaml"
+RESULTS = HERE / "results"
+WEIGHTS = HERE.parent / "weights" / "layouts.safetensors"
+LMBDA = 0.013
+
+# The orders of a 2x2 tile that differ, up to shifts of the tile, beside raster-2x2 (row by row: a Z).
+ORDERS_2X2 = {
+    "columns-2x2": ((0, 2), (1, 3)),
+    "around-2x2": ((0, 1), (3, 2)),
+    "around-back-2x2": ((0, 3), (1, 2)),
+    "diagonal-2x2": ((0, 2), (3, 1)),
+    "diagonal-back-2x2": ((0, 3), (2, 1)),
+}
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """The options that all of them have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the folder of photos the supernet saw")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+def load_supernet(weights: Path) -> Supernet:
+    """The supernet with trained weights, at its only widths."""
+    net = Supernet(SearchSpace.load(SPACE))
+    load_weights(net, Checkpoint.read(weights).tensors, source=str(weights))
+    net.activate(net.space.widest())
+    return net.eval().requires_grad_(False)
+
+
+def photos_of(folder: Path, part: str | None = None) -> list[Photo]:
+    """A folder's photos: all of them, or one part of its split."""
+    return load_photos(list_images(folder) if part is None else split_folder(folder)[part])
+
+
+def latents_of(net: Supernet, photos: Sequence[Photo]) -> list[Latents]:
+    """The latents of every photo, one batch each."""
+    evaluator = Evaluator(net, photos, lmbda=LMBDA, cache_bytes=0)
+    found = []
+    for index in range(len(photos)):
+        psi, y_hat = evaluator.latents(index, net.space.widest())
+        found.append(Latents(psi, y_hat, coded_range(y_hat)))
+    return found
+
+
+def reductions(photos: Sequence[Photo], versions: int, seed: int) -> list[Photo]:
+    """Every photo, and randomly smaller versions of it down to half its size, half of them mirrored."""
+    rng = np.random.default_rng(seed)
+    found = list(photos)
+    for photo in photos:
+        image = Image.fromarray(photo.pixels)
+        for version in range(versions - 1):
+            factor = rng.uniform(1, 2)
+            small = image.resize(
+                [max(256, round(side / factor)) for side in image.size], Image.Resampling.BOX
+            )
+            pixels = np.asarray(small)
+            found.append(Photo(f"{photo.name}-{version}", pixels[:, ::-1].copy() if version % 2 else pixels))
+    return found
+
+
+def layout_named(name: str, channels: int) -> Layout:
+    """A layout by its name here or in the toolkit."""
+    if name in ORDERS_2X2:
+        return Layout((channels,), (0, 0), (ORDERS_2X2[name],), name)
+    return named_layout(name, channels)
+
+
+def facts(seed: int, **more: Any) -> dict[str, Any]:
+    """What a result file says of how it was made."""
+    return {
+        "command": " ".join(["python", *(_relative(word) for word in sys.argv)]),
+        "seed": seed,
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        **more,
+    }
+
+
+def _relative(word: str) -> str:
+    """A path on the command line by its last parts: where folders lie is nobody's business."""
+    return os.path.relpath(word, HERE.parents[1]) if word.startswith(str(HERE.parents[1])) else word
+
+
+def write_result(name: str, content: dict[str, Any]) -> None:
+    """One committed result file."""
+    write_atomically(RESULTS / f"{name}.json", json.dumps(content, indent=1) + "\n")
+
+
+def read_result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def say(text: str) -> None:
+    """Print at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

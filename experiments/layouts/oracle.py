@@ -1,0 +1,96 @@
+"""Two channel groups, 2x2 cells, two stages: all 256 tables, beside what is found without trying them all.
+
+Greedy grouping, VIMCO and a relaxation choose on calibration photos; their excess over the best of all is
+given there and on held-out photos.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from common import facts, latents_of, load_supernet, options, photos_of, say, write_result
+
+from nas.graph.layout import Layout, named_layout, tiled_layout
+from nas.search.grouping import greedy_layouts
+from nas.search.layout_rate import Latents, LayoutRate
+from nas.search.relaxation import relax_layout
+from nas.search.vimco import learn_layout
+from nas.space import Grouping
+
+GROUPING = Grouping(2, (2, 2), (2,))
+STARTS = 8
+
+
+def shifted(table: np.ndarray) -> frozenset[bytes]:
+    """A table and its shifts by whole cells, which decode alike but at the borders."""
+    return frozenset(np.roll(table, (i, j), (1, 2)).tobytes() for i in (0, 1) for j in (0, 1))
+
+
+def main() -> None:
+    given = options(__doc__ or "").parse_args()
+    torch.set_num_threads(given.threads)
+    net = load_supernet(given.weights)
+    channels = net.space.y_channels
+    rates = {
+        part: LayoutRate(net.context, Latents.stack(latents_of(net, photos_of(given.data, part))))
+        for part in ("calibration", "held-out")
+    }
+    tables = [np.array(bits).reshape(2, 2, 2) for bits in itertools.product((0, 1), repeat=8)]
+    layouts = [tiled_layout(channels, table, "table") for table in tables]
+    began = time.perf_counter()
+    found = {part: [rate(layout) for layout in layouts] for part, rate in rates.items()}
+    seconds = time.perf_counter() - began
+    best = {part: min(values) for part, values in found.items()}
+    winner = tables[int(np.argmin(found["calibration"]))]
+
+    def excess(layout: Layout) -> dict[str, float]:
+        return {part: 100 * (rate(layout) / best[part] - 1) for part, rate in rates.items()}
+
+    methods: dict[str, Any] = {}
+    ways = {
+        "greedy": lambda rate: greedy_layouts(rate, channels, GROUPING, ladders=STARTS, seed=given.seed)[0],
+        "vimco": lambda rate: learn_layout(
+            rate, channels, GROUPING, 2, starts=[None] * STARTS, seed=given.seed
+        ),
+        "vimco, one start": lambda rate: learn_layout(rate, channels, GROUPING, 2, seed=given.seed),
+        "relaxation": lambda rate: relax_layout(
+            rate, channels, GROUPING, 2, starts=[None] * 4, steps=40, seed=given.seed
+        ),
+    }
+    for name, way in ways.items():
+        fresh = LayoutRate(net.context, rates["calibration"].latents)  # nothing known beforehand
+        began = time.perf_counter()
+        answer = way(fresh)
+        methods[name] = {
+            "table": answer.table.tolist(),
+            "excess_percent": excess(answer.layout),
+            "tables_scored": fresh.scored,
+            "seconds": time.perf_counter() - began,
+        }
+        say(f"{name}: {methods[name]}")
+    named = ("none", "checkerboard", "checkerboard-interlaced", "channelwise-2", "raster")
+    content = facts(
+        given.seed,
+        tables=len(tables),
+        up_to_shifts=len({shifted(table) for table in tables}),
+        enumeration_seconds=seconds,
+        photos={part: sum(len(p.y_hat) for p in rate.latents) for part, rate in rates.items()},
+        best_bpp=best,
+        best_table=winner.tolist(),
+        mean_excess_percent={part: 100 * (np.mean(v) / best[part] - 1) for part, v in found.items()},
+        held_out_excess_of_calibrations_best_percent=excess(tiled_layout(channels, winner, "best"))[
+            "held-out"
+        ],
+        methods=methods,
+        named_excess_percent={name: excess(named_layout(name, channels)) for name in named},
+    )
+    write_result("oracle", content)
+    say(str(content))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The rate of layouts of equal stages on unseen photos: hand-made, greedy and learned.
+
+Layouts are found on calibration photos; what is reported is of --test photos (Kodak), once with the shared
+weights, and once tuned: the context model alone is trained on for each layout, all with the same steps and
+seeds.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import (
+    ORDERS_2X2,
+    facts,
+    latents_of,
+    layout_named,
+    load_supernet,
+    options,
+    photos_of,
+    reductions,
+    say,
+    write_result,
+)
+from tuning import tune
+
+from nas.graph.context import ContextModel
+from nas.graph.layout import Layout
+from nas.search.layout_rate import Latents, LayoutRate
+from nas.search.layouts import LayoutSettings, find_layouts
+from nas.space import Grouping
+
+STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)
+HAND_MADE = (
+    *("none", "checkerboard", "checkerboard-interlaced", "channelwise-2"),
+    *("raster-2x2", *ORDERS_2X2, "channelwise-4", "channelwise-2-checkerboard"),
+    *("channelwise-8", "channelwise-4-checkerboard", "elic-10", "multistage-4x4", "raster"),
+)
+TUNED_STAGES = (2, 4, 8, 10)  # of what was found
+SETTINGS = LayoutSettings(photos=100, side=24, steps=100)
+
+
+def tuned_rate(
+    context: ContextModel, layout: Layout, train: list[Latents], test: list[Latents], steps: int, seed: int
+) -> float:
+    """bpp of y on the test photos after tuning for one layout."""
+    torch.set_num_threads(1)
+    mine = copy.deepcopy(context)
+    tune(mine, train, lambda rng: layout, steps=steps, seed=seed)
+    return LayoutRate(mine, Latents.stack(test))(layout)
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _work(name: str, layout: Layout, steps: int, seed: int) -> tuple[str, int, float]:
+    return name, seed, tuned_rate(_WORKER["context"], layout, _WORKER["train"], _WORKER["test"], steps, seed)
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--test", type=Path, required=True, help="photos that nothing was chosen on (Kodak)")
+    parser.add_argument("--steps", type=int, default=500, help="of tuning, each layout")
+    parser.add_argument("--seeds", type=int, default=3, help="of tuning")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    net = load_supernet(given.weights)
+    channels = net.space.y_channels
+    calibration = latents_of(net, photos_of(given.data, "calibration"))
+    middle = [part.middle(SETTINGS.side) for part in calibration]
+    rate = LayoutRate(net.context, Latents.stack(middle))
+    test = latents_of(net, photos_of(given.test))
+    on_test = LayoutRate(net.context, Latents.stack(test))
+    grouping = net.space.grouping
+    space = replace(net.space, grouping=Grouping(grouping.groups, grouping.tile, STAGES))
+    began = time.perf_counter()
+    found = find_layouts(rate, space, SETTINGS, seed=given.seed, report=_progress)
+    search_seconds = time.perf_counter() - began
+    layouts = {name: layout_named(name, channels) for name in HAND_MADE}
+    layouts |= {f.layout.name: f.layout for f in found if f.layout.name != "greedy-1"}
+    rows = {
+        name: {
+            "stages": layout.stages(),
+            "calibration_bpp": rate(layout),
+            "test_bpp": on_test(layout),
+            **layout.to_dict(),
+        }
+        for name, layout in layouts.items()
+    }
+    content = facts(
+        given.seed,
+        search_seconds=search_seconds,
+        calibration_photos=len(middle),
+        test_photos=len(test),
+        tuning_steps=given.steps,
+        layouts=rows,
+    )
+    write_result("rates", content)
+    for name, row in rows.items():
+        say(f"{name:28} {row['stages']:4}  {row['calibration_bpp']:.5f}  {row['test_bpp']:.5f}")
+
+    _WORKER["context"], _WORKER["test"] = net.context, test
+    _WORKER["train"] = latents_of(net, reductions(photos_of(given.data, "train"), 2, given.seed))
+    wanted = [n for n in layouts if n in HAND_MADE or int(n.rpartition("-")[2]) in TUNED_STAGES]
+    jobs = [(name, seed) for seed in range(given.seeds) for name in wanted]
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("fork")) as pool:
+        futures = [pool.submit(_work, name, layouts[name], given.steps, seed) for name, seed in jobs]
+        for future in futures:
+            name, seed, bpp = future.result()
+            rows[name].setdefault("tuned_test_bpp", []).append(bpp)
+            say(f"tuned {name:28} seed {seed}  {bpp:.5f}")
+            write_result("rates", content)
+    say(f"means: { ({n: float(np.mean(rows[n]['tuned_test_bpp'])) for n in wanted}) }")
+
+
+def _progress(done: int, total: int, note: str) -> None:
+    if done % 10 == 0:
+        say(f"{done}/{total}  {note}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Train the shared context model on, under random layouts, and keep the supernet in half precision.
+
+The backbone stays as `nas train` left it. Hand-made layouts are seen no more often than chance has it, but
+for the two ends, none and raster.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from pathlib import Path
+
+import torch
+from common import latents_of, load_supernet, options, photos_of, reductions, say
+from tuning import tune
+
+from nas.graph.layout import Layout, named_layout, random_layout
+from nas.space import SearchSpace
+from nas.training.checkpoint import Checkpoint
+
+ENDS = 0.125  # how often each end is drawn
+
+
+def any_layout(space: SearchSpace, rng: random.Random) -> Layout:
+    """One of the ends, or a random table of 1 to all of the groups."""
+    share = rng.random()
+    if share < 2 * ENDS:
+        return named_layout("none" if share < ENDS else "raster", space.y_channels, space.window)
+    groups = rng.choice([n for n in range(1, space.grouping.groups + 1) if space.grouping.groups % n == 0])
+    cells = groups * space.grouping.tile[0] * space.grouping.tile[1]
+    return random_layout(space.y_channels, groups, space.grouping.tile, rng.randint(1, cells), rng)
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--versions", type=int, default=3, help="of every photo, the others reduced")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    net = load_supernet(given.weights)
+    latents = latents_of(net, reductions(photos_of(given.data, "train"), given.versions, given.seed))
+    recent: list[float] = []
+
+    def report(step: int, bpp: float) -> None:
+        recent.append(bpp)
+        if step % 250 == 0:
+            say(f"{step}/{given.steps}  {sum(recent[-250:]) / 250:.4f} bpp of y")
+
+    tune(
+        net.context,
+        latents,
+        partial(any_layout, net.space),
+        steps=given.steps,
+        learning_rate=given.learning_rate,
+        seed=given.seed,
+        report=report,
+    )
+    half = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
+    Checkpoint(half, {"context_steps": given.steps}).write(given.out)
+    say(str(given.out))
+
+
+if __name__ == "__main__":
+    main()
