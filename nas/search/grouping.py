@@ -1,8 +1,8 @@
 """Greedy grouping: ladders of layouts from many stages to one, of little rate on calibration latents.
 
 From a fine order (every cell of the tile a stage of its own) two adjacent stages are merged, always those
-that cost least rate; or from one stage on, a cell is taken out into a stage of its own, always the one that
-gains most. After each merge or split single cells are moved between stages while that helps. Several ladders are
+that cost least rate; or from one stage on, a cell is given a stage of its own, always the one that gains
+most. After each merge or split single cells are moved between stages while that helps. Several ladders are
 made, and for every number of stages the best of them is kept.
 """
 
