@@ -68,13 +68,16 @@ class Architecture:
         return self.key
 
 
+STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of the layouts that are found, where a space does not say
+
+
 @dataclass(frozen=True)
 class Grouping:
-    """From where greedy grouping starts: even channel groups, the tile, and the stages to keep."""
+    """Over what layouts are found: even channel groups, the tile, and the numbers of stages to keep."""
 
     groups: int = 4
     tile: tuple[int, int] = (2, 2)
-    stages: tuple[int, ...] = (8, 4, 2)
+    stages: tuple[int, ...] = STAGES
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class SearchSpace:
         window: width of the context window.
         slots: the searchable choices; together they set every layer of the family.
         layouts: the candidate layouts by name; `none` alone where the family has no context model.
-        grouping: how greedy layouts are made.
+        grouping: over what greedy and learned layouts are found.
         quantizer: `integer` codes round(y) itself; `centred` codes round(y - mean), as CompressAI does.
     """
 
@@ -411,7 +414,7 @@ class _TiedSlot(_Strict):
 class _GroupingFields(_Strict):
     groups: PositiveInt = 4
     tile: tuple[PositiveInt, PositiveInt] = (2, 2)
-    stages: list[PositiveInt] = Field(default=[8, 4, 2], min_length=1)
+    stages: list[PositiveInt] = Field(default=list(STAGES), min_length=1)
 
 
 class _SpaceFields(_Strict):
