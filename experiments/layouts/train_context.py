@@ -18,15 +18,16 @@ from nas.graph.layout import Layout, named_layout, random_layout
 from nas.space import SearchSpace
 from nas.training.checkpoint import Checkpoint
 
-ENDS = 0.125  # how often each end is drawn
+ENDS = 1 / 16  # how often each end is drawn
 
 
 def any_layout(space: SearchSpace, rng: random.Random) -> Layout:
-    """One of the ends, or a random table of 1 to all of the groups."""
+    """One of the ends, or a random table: of all groups, or fewer, the finer the likelier."""
     share = rng.random()
     if share < 2 * ENDS:
         return named_layout("none" if share < ENDS else "raster", space.y_channels, space.window)
-    groups = rng.choice([n for n in range(1, space.grouping.groups + 1) if space.grouping.groups % n == 0])
+    counts = [n for n in range(1, space.grouping.groups + 1) if space.grouping.groups % n == 0]
+    (groups,) = rng.choices(counts, weights=counts)
     cells = groups * space.grouping.tile[0] * space.grouping.tile[1]
     return random_layout(space.y_channels, groups, space.grouping.tile, rng.randint(1, cells), rng)
 

@@ -133,24 +133,30 @@ class Tables:
         return min(options, key=self.rate)
 
     def move(self, table: Array) -> Array:
-        """Move single cells to other stages while it helps; no stage is left empty."""
+        """Move single cells to other stages while it helps: a lone one takes its stage along in the order."""
         improved = True
         while improved:
             improved = False
             for cell in np.ndindex(table.shape):
-                if (table == table[cell]).sum() == 1:
-                    continue
-                options = [_with(table, cell, stage) for stage in range(int(table.max()) + 1)]
+                options = _moved(table, cell)
                 best = min(options, key=self.rate)
                 if self.rate(best) < self.rate(table) * (1 - GAIN):
                     table, improved = best, True
         return table
 
 
-def _with(table: Array, cell: tuple[int, ...], stage: int) -> Array:
-    changed = table.copy()
-    changed[cell] = stage
-    return changed
+def _moved(table: Array, cell: tuple[int, ...]) -> list[Array]:
+    """The tables with one cell at every other place; all have as many stages."""
+    own, last = table[cell], int(table.max())
+    alone = (table == own).sum() == 1
+    options = []
+    for stage in range(last + 1):
+        option = table - (table > own) if alone else table.copy()
+        if alone:
+            option += option >= stage
+        option[cell] = stage
+        options.append(option)
+    return options
 
 
 def _shape(grouping: Grouping) -> tuple[int, int, int]:

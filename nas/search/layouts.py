@@ -13,7 +13,7 @@ from typing import Any
 from nas import resources
 from nas.files import write_yaml
 from nas.graph.layout import Layout
-from nas.search.grouping import LADDERS, Found, Report, cells_of, greedy_layouts, silent
+from nas.search.grouping import LADDERS, Found, Report, greedy_layouts, silent
 from nas.search.layout_rate import LayoutRate
 from nas.search.vimco import learn_layout
 from nas.space import SearchSpace
@@ -25,12 +25,12 @@ class LayoutSettings:
 
     Attributes:
         ladders: of greedy grouping.
-        steps: of VIMCO, at most, for each start; 0 for none of it.
+        steps: of VIMCO, at most, for each number of stages, from the greedy layout on; 0 for none of it.
         photos, side: on so many calibration photos, and so many positions of y across and down of each.
     """
 
     ladders: int = LADDERS
-    steps: int = 60
+    steps: int = 40
     photos: int = 4
     side: int = 24
 
@@ -61,14 +61,14 @@ def find_layouts(
     for greedy in found if settings.steps else ():
         stages = int(greedy.table.max()) + 1
         name = f"learned-{stages}"
-        if stages in (1, cells_of(space.grouping)) or any(other.layout.name == name for other in learned):
+        if stages == 1 or any(other.layout.name == name for other in learned):
             continue
         better = learn_layout(
             rate,
             space.y_channels,
             space.grouping,
             stages,
-            starts=[greedy.table, None],
+            starts=[greedy.table],
             steps=settings.steps,
             seed=seed,
             report=lambda done, total, note, stages=stages: report(  # type: ignore[misc]

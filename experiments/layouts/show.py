@@ -1,0 +1,182 @@
+"""The tables and the figure of docs/layouts.md, from the committed results."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from common import HERE, read_result, say
+
+DOCS = HERE.parents[1] / "docs"
+BEGIN, END = "<!-- results: written by experiments/layouts/show.py -->", "<!-- end of results -->"
+FOUND = ("greedy", "learned")
+
+
+def gains(rows: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Per cent less rate of y than `none` has: shared weights (one value), tuned (one for each seed)."""
+    none = rows["none"]
+    found = {}
+    for name, row in rows.items():
+        shared = [100 * (1 - row["test_bpp"] / none["test_bpp"])]
+        tuned = [
+            100 * (1 - mine / theirs)
+            for mine, theirs in zip(
+                row.get("tuned_test_bpp", []), none.get("tuned_test_bpp", []), strict=False
+            )
+        ]
+        found[name] = {"shared": shared, "tuned": tuned}
+    return found
+
+
+def spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    return f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def rate_table(rows: dict[str, Any], decode: dict[str, Any]) -> str:
+    """Every layout by its stages."""
+    lines = [
+        "| layout | stages | shared weights: % under none | tuned: % under none | decoding y, s |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    found = gains(rows)
+    for name in sorted(rows, key=lambda n: (rows[n]["stages"], -found[n]["shared"][0])):
+        side = decode.get("sides", {}).get(name)
+        seconds = f"{side['seconds']:.3f}" if side else ""
+        tuned = spread(found[name]["tuned"])
+        lines.append(
+            f"| {name} | {rows[name]['stages']} | {found[name]['shared'][0]:.2f} | {tuned} | {seconds} |"
+        )
+    return "\n".join(lines)
+
+
+def aims_table(rows: dict[str, Any]) -> str:
+    """Found layouts against the best hand-made ones of as many stages, and against raster's gain."""
+    found = gains(rows)
+    lines = [
+        "| stages | weights | found, and its rate over the best hand-made one's | of raster's gain |",
+        "| --- | --- | --- | --- |",
+    ]
+    for stages in (2, 4, 8, 10):
+        for weights, key in (("shared", "test_bpp"), ("tuned", "tuned_test_bpp")):
+            same = [n for n in rows if rows[n]["stages"] == stages and key in rows[n]]
+            ours = [n for n in same if n.startswith(FOUND)]
+            theirs = [n for n in same if not n.startswith(FOUND)]
+            if not ours or not theirs:
+                continue
+
+            def rate(name: str, key: str = key) -> float:
+                return float(np.mean(rows[name][key]))
+
+            mine, best = min(ours, key=lambda n: rows[n]["calibration_bpp"]), min(theirs, key=rate)
+            over = 100 * (rate(mine) / rate(best) - 1)
+            share = 100 * np.mean(found[mine][weights]) / np.mean(found["raster"][weights])
+            lines.append(f"| {stages} | {weights} | {mine}: {over:+.2f} % of {best}'s | {share:.0f} % |")
+    return "\n".join(lines)
+
+
+def oracle_table(content: dict[str, Any]) -> str:
+    lines = [
+        "| method | excess on calibration photos, % | on held-out photos, % | layouts scored | seconds |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in content["methods"].items():
+        excess = row["excess_percent"]
+        lines.append(
+            f"| {name} | {excess['calibration']:.3f} | {excess['held-out']:.3f} | {row['tables_scored']} "
+            f"| {row['seconds']:.0f} |"
+        )
+    mean = content["mean_excess_percent"]
+    seconds = content["enumeration_seconds"]
+    lines.append(
+        f"| all 256, the mean | {mean['calibration']:.3f} | {mean['held-out']:.3f} | 256 | {seconds:.0f} |"
+    )
+    for name, excess in content["named_excess_percent"].items():
+        lines.append(f"| ({name}) | {excess['calibration']:.3f} | {excess['held-out']:.3f} | | |")
+    return "\n".join(lines)
+
+
+def draw(rows: dict[str, Any], path: Path) -> None:
+    """Gain over none against stages, with shared and with tuned weights."""
+    found = gains(rows)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, constrained_layout=True)
+    for axis, weights in zip(axes, ("shared", "tuned"), strict=True):
+        shown = {n: float(np.mean(v[weights])) for n, v in found.items() if v[weights]}
+        hand = [n for n in shown if not n.startswith(FOUND)]
+        ladder = sorted((n for n in shown if n.startswith("greedy")), key=lambda n: rows[n]["stages"])
+        axis.plot(
+            [1, *(rows[n]["stages"] for n in ladder)],
+            [0, *(shown[n] for n in ladder)],
+            "o-",
+            color="#c2410c",
+            label="found by greedy grouping",
+            zorder=3,
+        )
+        learned = [n for n in shown if n.startswith("learned")]
+        if learned:
+            axis.plot(
+                [rows[n]["stages"] for n in learned],
+                [shown[n] for n in learned],
+                "D",
+                color="#1d4ed8",
+                label="learned (VIMCO)",
+                zorder=4,
+            )
+        axis.plot(
+            [rows[n]["stages"] for n in hand],
+            [shown[n] for n in hand],
+            "s",
+            color="#64748b",
+            label="hand-made",
+        )
+        best = {max((m for m in hand if rows[m]["stages"] == rows[n]["stages"]), key=shown.get) for n in hand}  # type: ignore[arg-type]
+        for name in best:
+            axis.annotate(
+                name,
+                (rows[name]["stages"], shown[name]),
+                xytext=(5, -11),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        axis.axhline(shown["raster"], color="#94a3b8", linewidth=0.8, linestyle=":")
+        axis.set_xscale("log", base=2)
+        ticks = [1, 2, 4, 8, 16, 141]
+        axis.set_xticks(ticks, map(str, ticks))
+        axis.set_xlabel("stages (serial steps of decoding a 768x512 photo)")
+        axis.set_title(f"{weights} weights of the context model", fontsize=10)
+        axis.grid(alpha=0.25)
+    axes[0].set_ylabel("rate of y, % under none")
+    axes[0].legend(loc="lower right", fontsize=8, frameon=False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    rates, oracle, decode = read_result("rates"), read_result("oracle"), read_result("decode")
+    rows = rates["layouts"]
+    draw(rows, DOCS / "layouts.png")
+    page = DOCS / "layouts.md"
+    text = page.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    raster, serial = decode["sides"]["raster"], decode["sides"]["CompressAI, serial"]
+    times = raster["times_faster"]
+    pieces = [
+        "### The oracle: two groups, 2x2 cells, two stages",
+        oracle_table(oracle),
+        "### Equal stages, on Kodak",
+        aims_table(rows),
+        rate_table(rows, decode),
+        f"Raster decodes y in {raster['seconds']:.3f} s, CompressAI's serial loop with the same weights in "
+        f"{serial['seconds']:.2f} s: {times[0]:.0f} times ({times[1]:.0f} to {times[2]:.0f}) as long.",
+    ]
+    page.write_text(head + BEGIN + "\n\n" + "\n\n".join(pieces) + "\n\n" + END + tail, encoding="utf-8")
+    say(str(page))
+
+
+if __name__ == "__main__":
+    main()
