@@ -33,7 +33,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))
+    write_atomically(
+        path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    )
 
 
 def refuse_existing(path: Path, *, force: bool, what: str) -> None:

@@ -154,13 +154,10 @@ def draw(rows: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    rates, oracle, decode = read_result("rates"), read_result("oracle"), read_result("decode")
+def page_with_results(text: str) -> str:
+    """The page with its tables renewed."""
+    rates, oracle, decode = (read_result(name) for name in ("rates", "oracle", "decode"))
     rows = rates["layouts"]
-    draw(rows, DOCS / "layouts.png")
-    page = DOCS / "layouts.md"
-    text = page.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
     raster, serial = decode["sides"]["raster"], decode["sides"]["CompressAI, serial"]
@@ -174,7 +171,14 @@ def main() -> None:
         f"Raster decodes y in {raster['seconds']:.3f} s, CompressAI's serial loop with the same weights in "
         f"{serial['seconds']:.2f} s: {times[0]:.0f} times ({times[1]:.0f} to {times[2]:.0f}) as long.",
     ]
-    page.write_text(head + BEGIN + "\n\n" + "\n\n".join(pieces) + "\n\n" + END + tail, encoding="utf-8")
+    return head + BEGIN + "\n\n" + "\n\n".join(pieces) + "\n\n" + END + tail
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    draw(read_result("rates")["layouts"], DOCS / "layouts.png")
+    page = DOCS / "layouts.md"
+    page.write_text(page_with_results(page.read_text(encoding="utf-8")), encoding="utf-8")
     say(str(page))
 
 

@@ -219,7 +219,7 @@ class Training:
             if structure is not None:
                 loss = loss + structure.price * structure.expected_cost().to(x.device)
             self.fabric.backward(loss / len(samples))
-            if tables is not None:
+            if tables is not None and "psi" in output:  # without a hyperprior no layout has an effect
                 self._learn_layout(tables, output)
             totals += torch.stack([losses.total, losses.bpp, losses.distortion]).detach() / len(samples)
         found = self._together(totals)
