@@ -56,7 +56,7 @@ def supernet_of(weights: Path | None) -> Supernet:
     torch.manual_seed(0)
     net = Supernet(SearchSpace.load("joint-ar")).eval()
     with torch.no_grad():
-        net.g_a[-1].weight.mul_(200)
+        net.g_a[-1].weight.mul_(10)
     return net
 
 

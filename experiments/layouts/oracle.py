@@ -18,7 +18,7 @@ from nas.graph.layout import Layout, named_layout, tiled_layout
 from nas.search.grouping import greedy_layouts
 from nas.search.layout_rate import Latents, LayoutRate
 from nas.search.relaxation import relax_layout
-from nas.search.vimco import learn_layout
+from nas.search.vimco import learn_layout, random_starts
 from nas.space import Grouping
 
 GROUPING = Grouping(2, (2, 2), (2,))
@@ -54,7 +54,12 @@ def main() -> None:
     ways = {
         "greedy": lambda rate: greedy_layouts(rate, channels, GROUPING, ladders=STARTS, seed=given.seed)[0],
         "vimco": lambda rate: learn_layout(
-            rate, channels, GROUPING, 2, starts=[None] * STARTS, seed=given.seed
+            rate,
+            channels,
+            GROUPING,
+            2,
+            starts=random_starts(GROUPING, 2, STARTS, given.seed),
+            seed=given.seed,
         ),
         "vimco, one start": lambda rate: learn_layout(rate, channels, GROUPING, 2, seed=given.seed),
         "relaxation": lambda rate: relax_layout(
