@@ -142,7 +142,7 @@ def test_a_merge_loses_a_stage_and_a_split_gains_one(table):
         assert len(np.unique(merged)) == merged.max() + 1 == count - 1
     split = some.split(closed)
     assert len(np.unique(split)) == split.max() + 1 == count + 1
-    moved = some.move(closed)
+    moved = some.improve(closed)
     assert len(np.unique(moved)) == moved.max() + 1 == count
 
 

@@ -51,7 +51,7 @@ HAND_MADE = (
 TUNED_STAGES = (2, 4, 8, 10)  # of what was found
 UNTUNED = {"columns-2x2", "around-back-2x2", "diagonal-back-2x2"}
 LEARNED_STAGES = (4, 8)  # where VIMCO and the relaxation are compared, by what they begin with
-SETTINGS = LayoutSettings(photos=100, side=24, steps=100)
+SETTINGS = LayoutSettings(photos=100, side=24, steps=40)
 
 
 def tuned_rate(
@@ -71,8 +71,8 @@ def ablation(rate: LayoutRate, channels: int, grouping: Grouping, found: list[Fo
         stages = int(greedy.table.max()) + 1
         if stages not in LEARNED_STAGES or not greedy.layout.name.startswith("greedy"):
             continue
-        begins = {"greedy": [greedy.table], "random": random_starts(grouping, stages, 4, seed)}
-        ways = {"vimco": partial(learn_layout, steps=100), "relaxation": partial(relax_layout, steps=40)}
+        begins = {"greedy": [greedy.table], "random": random_starts(grouping, stages, 3, seed)}
+        ways = {"vimco": partial(learn_layout, steps=60), "relaxation": partial(relax_layout, steps=40)}
         for (method, way), (begin, starts) in itertools.product(ways.items(), begins.items()):
             began = time.perf_counter()
             fresh = LayoutRate(rate.context, rate.latents)
@@ -102,7 +102,7 @@ def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--test", type=Path, required=True, help="photos that nothing was chosen on (Kodak)")
     parser.add_argument("--steps", type=int, default=500, help="of tuning, each layout")
-    parser.add_argument("--seeds", type=int, default=3, help="of tuning")
+    parser.add_argument("--seeds", type=int, default=2, help="of tuning")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -140,8 +140,6 @@ def main() -> None:
     write_result("rates", content)
     for name, row in rows.items():
         say(f"{name:28} {row['stages']:4}  {row['calibration_bpp']:.5f}  {row['test_bpp']:.5f}")
-    content["ablation"] = ablation(rate, channels, grouping, found, given.seed)
-    write_result("rates", content)
 
     _WORKER["context"], _WORKER["test"] = net.context, test
     _WORKER["train"] = latents_of(net, reductions(photos_of(given.data, "train"), 2, given.seed))
@@ -150,6 +148,8 @@ def main() -> None:
     jobs = [(name, seed) for seed in range(given.seeds) for name in wanted]
     with ProcessPoolExecutor(given.workers, mp_context=get_context("fork")) as pool:
         futures = [pool.submit(_work, name, layouts[name], given.steps, seed) for name, seed in jobs]
+        content["ablation"] = ablation(rate, channels, grouping, found, given.seed)  # meanwhile
+        write_result("rates", content)
         for future in futures:
             name, seed, bpp = future.result()
             rows[name].setdefault("tuned_test_bpp", []).append(bpp)

@@ -2,8 +2,9 @@
 
 From a fine order (every cell of the tile a stage of its own) two adjacent stages are merged, always those
 that cost least rate; or from one stage on, a cell is given a stage of its own, always the one that gains
-most. After each merge or split single cells are moved between stages while that helps. Several ladders are
-made, and for every number of stages the best of them is kept.
+most. After each merge or split single cells are moved between stages, and pairs exchanged, while that helps;
+a random table of as many stages is improved alike, and the better of both goes on. Several ladders are made,
+and for every number of stages the best of them is kept.
 """
 
 from __future__ import annotations
@@ -68,15 +69,18 @@ def greedy_layouts(
     if not wanted:
         return []
     best: dict[int, Found] = {}
-    tables, orders = Tables(rate, channels), fine_orders(grouping, random.Random(f"fine orders {seed}"))
+    tables, rng = Tables(rate, channels), random.Random(f"greedy {seed}")
+    orders = fine_orders(grouping, random.Random(f"fine orders {seed}"))
     total = wanted[0] + (ladders - 1) * (cells - wanted[-1] + 1)
     done = 0
     for ladder in range(ladders):
         table = next(orders) if ladder else np.zeros(_shape(grouping), dtype=np.int64)
         step, last = (tables.merge, wanted[-1]) if ladder else (tables.split, wanted[0])
         while True:
-            table = tables.move(table)
-            stages, bpp = int(table.max()) + 1, tables.rate(table)
+            stages = int(table.max()) + 1
+            rival = random_table(grouping, stages, rng)
+            table = min(tables.improve(table), tables.improve(rival), key=tables.rate)
+            bpp = tables.rate(table)
             if stages in wanted and (stages not in best or bpp < best[stages].bpp):
                 best[stages] = tables.found(table, f"greedy-{stages}")
             done += 1
@@ -132,16 +136,21 @@ class Tables:
                     options.append(option)
         return min(options, key=self.rate)
 
-    def move(self, table: Array) -> Array:
-        """Move single cells to other stages while it helps: a lone one takes its stage along in the order."""
+    def improve(self, table: Array) -> Array:
+        """Move single cells while that helps, then exchange pairs, and so on until nothing does.
+
+        A cell that is alone in its stage takes it along to another place in the order.
+        """
         improved = True
         while improved:
             improved = False
-            for cell in np.ndindex(table.shape):
-                options = _moved(table, cell)
-                best = min(options, key=self.rate)
-                if self.rate(best) < self.rate(table) * (1 - GAIN):
-                    table, improved = best, True
+            for change in (_moved, _exchanged):
+                for cell in np.ndindex(table.shape):
+                    best = min(change(table, cell), key=self.rate, default=table)
+                    if self.rate(best) < self.rate(table) * (1 - GAIN):
+                        table, improved = best, True
+                if improved:  # single cells again before any pair
+                    break
         return table
 
 
@@ -156,6 +165,17 @@ def _moved(table: Array, cell: tuple[int, ...]) -> list[Array]:
             option += option >= stage
         option[cell] = stage
         options.append(option)
+    return options
+
+
+def _exchanged(table: Array, cell: tuple[int, ...]) -> list[Array]:
+    """The tables in which one cell and a later one of another stage have changed places."""
+    options = []
+    for other in np.ndindex(table.shape):
+        if other > cell and table[other] != table[cell]:
+            option = table.copy()
+            option[cell], option[other] = table[other], table[cell]
+            options.append(option)
     return options
 
 
@@ -180,6 +200,14 @@ def fine_orders(grouping: Grouping, rng: random.Random) -> Iterator[Array]:
     while True:
         rng.shuffle(cells)
         yield _ordered(cells, (groups, rows, columns))
+
+
+def random_table(grouping: Grouping, stages: int, rng: random.Random) -> Array:
+    """A table in which every cell has a random stage, and every stage a cell."""
+    count = cells_of(grouping)
+    cells = [*range(stages), *(rng.randrange(stages) for _ in range(count - stages))]
+    rng.shuffle(cells)
+    return np.array(cells).reshape(_shape(grouping))
 
 
 def _ordered(cells: list[tuple[int, ...]], shape: tuple[int, ...]) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nas.graph.layout import Array
-from nas.search.grouping import Found, Report, Tables, cells_of, silent
+from nas.search.grouping import Found, Report, Tables, cells_of, random_table, silent
 from nas.search.layout_rate import LayoutRate
 from nas.space import Grouping
 from nas.training.layout_logits import SAMPLES, LayoutLogits
@@ -76,11 +76,7 @@ def learn_layout(
 def random_starts(grouping: Grouping, stages: int, count: int, seed: int) -> list[Array]:
     """Tables of random stages to begin near."""
     rng = random.Random(f"starts {seed} {stages}")
-    shape = (grouping.groups, *grouping.tile)
-    return [
-        np.array([rng.randrange(stages) for _ in range(cells_of(grouping))]).reshape(shape)
-        for _ in range(count)
-    ]
+    return [random_table(grouping, stages, rng) for _ in range(count)]
 
 
 def hash_of(*numbers: int) -> int:
