@@ -128,7 +128,7 @@ def test_two_stages_of_few_cells_are_found_exactly(rate):
     """By enumeration: greedy grouping and VIMCO from a few starts find the best of all 256 tables."""
     every = [np.array(cells).reshape(2, 2, 2) for cells in itertools.product((0, 1), repeat=8)]
     best = min(rate(tiled_layout(CHANNELS, table, "table")) for table in every)
-    assert greedy_layouts(rate, CHANNELS, TWO, ladders=8)[0].bpp <= best * 1.001
+    assert greedy_layouts(rate, CHANNELS, TWO, rivals=4)[0].bpp <= best * 1.001
     assert learn_layout(rate, CHANNELS, TWO, 2, starts=[None] * 4).bpp <= best * 1.001
 
 
@@ -142,7 +142,7 @@ def test_a_merge_loses_a_stage_and_a_split_gains_one(table):
         assert len(np.unique(merged)) == merged.max() + 1 == count - 1
     split = some.split(closed)
     assert len(np.unique(split)) == split.max() + 1 == count + 1
-    moved = some.improve(closed)
+    moved = some.improve(closed, pairs=True)
     assert len(np.unique(moved)) == moved.max() + 1 == count
 
 

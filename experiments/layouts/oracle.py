@@ -52,7 +52,9 @@ def main() -> None:
 
     methods: dict[str, Any] = {}
     ways = {
-        "greedy": lambda rate: greedy_layouts(rate, channels, GROUPING, ladders=STARTS, seed=given.seed)[0],
+        "greedy": lambda rate: greedy_layouts(
+            rate, channels, GROUPING, ladders=STARTS // 2, rivals=STARTS // 2, seed=given.seed
+        )[0],
         "vimco": lambda rate: learn_layout(
             rate,
             channels,

@@ -51,7 +51,7 @@ HAND_MADE = (
 TUNED_STAGES = (2, 4, 8, 10)  # of what was found
 UNTUNED = {"columns-2x2", "around-back-2x2", "diagonal-back-2x2"}
 LEARNED_STAGES = (4, 8)  # where VIMCO and the relaxation are compared, by what they begin with
-SETTINGS = LayoutSettings(photos=100, side=24, steps=40)
+SETTINGS = LayoutSettings(photos=12, side=24, steps=40)
 
 
 def tuned_rate(
@@ -109,7 +109,7 @@ def main() -> None:
     net = load_supernet(given.weights)
     channels = net.space.y_channels
     calibration = latents_of(net, photos_of(given.data, "calibration"))
-    middle = [part.middle(SETTINGS.side) for part in calibration]
+    middle = [part.middle(SETTINGS.side) for part in calibration[: SETTINGS.photos]]
     rate = LayoutRate(net.context, Latents.stack(middle))
     test = latents_of(net, photos_of(given.test))
     on_test = LayoutRate(net.context, Latents.stack(test))

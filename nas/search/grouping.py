@@ -2,9 +2,9 @@
 
 From a fine order (every cell of the tile a stage of its own) two adjacent stages are merged, always those
 that cost least rate; or from one stage on, a cell is given a stage of its own, always the one that gains
-most. After each merge or split single cells are moved between stages, and pairs exchanged, while that helps;
-a random table of as many stages is improved alike, and the better of both goes on. Several ladders are made,
-and for every number of stages the best of them is kept.
+most. After each merge or split single cells are moved between stages while that helps. Several ladders are
+made. In the end pairs of cells are exchanged in the best of every number of stages, and random tables of as
+many stages are improved as rivals: ladders alone can all end beside the best.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nas.space import Grouping
 Rate = Callable[[Layout], float]
 Report = Callable[[int, int, str], None]
 
-LADDERS = 4  # by default
+LADDERS, RIVALS = 4, 1  # by default
 GAIN = 1e-6  # the least relative gain for which a cell is moved
 
 
@@ -50,6 +50,7 @@ def greedy_layouts(
     grouping: Grouping,
     *,
     ladders: int = LADDERS,
+    rivals: int = RIVALS,
     seed: int = 0,
     report: Report = silent,
 ) -> list[Found]:
@@ -61,34 +62,43 @@ def greedy_layouts(
         grouping: the tile, its groups, and the numbers of stages to keep.
         ladders: how many are made: first by splitting, then by merging from fine orders, first by position,
             by channel group and in checkerboards, then from random ones.
-        seed: of the random orders.
+        rivals: random tables that are improved for each wanted number of stages.
+        seed: of the random orders and tables.
         report: called with how much is done, of how much, and a note.
     """
     cells = cells_of(grouping)
     wanted = sorted({stages for stages in grouping.stages if 1 <= stages <= cells}, reverse=True)
     if not wanted:
         return []
-    best: dict[int, Found] = {}
-    tables, rng = Tables(rate, channels), random.Random(f"greedy {seed}")
+    tables, best = Tables(rate, channels), dict[int, Array]()
+    rungs = wanted[0] + (ladders - 1) * (cells - wanted[-1] + 1)
+    total, done = rungs + len(wanted), 0
+
+    def tell(note: str, table: Array) -> None:
+        report(done, total, f"{note}  {int(table.max()) + 1} stages  {tables.rate(table):.4f} bpp")
+
     orders = fine_orders(grouping, random.Random(f"fine orders {seed}"))
-    total = wanted[0] + (ladders - 1) * (cells - wanted[-1] + 1)
-    done = 0
     for ladder in range(ladders):
         table = next(orders) if ladder else np.zeros(_shape(grouping), dtype=np.int64)
         step, last = (tables.merge, wanted[-1]) if ladder else (tables.split, wanted[0])
         while True:
+            table = tables.improve(table)
             stages = int(table.max()) + 1
-            rival = random_table(grouping, stages, rng)
-            table = min(tables.improve(table), tables.improve(rival), key=tables.rate)
-            bpp = tables.rate(table)
-            if stages in wanted and (stages not in best or bpp < best[stages].bpp):
-                best[stages] = tables.found(table, f"greedy-{stages}")
+            best[stages] = min(best.get(stages, table), table, key=tables.rate)
             done += 1
-            report(done, total, f"ladder {ladder + 1}/{ladders}  {stages} stages  {bpp:.4f} bpp")
+            tell(f"ladder {ladder + 1}/{ladders}", table)
             if stages == last:
                 break
             table = step(table)
-    return [best[stages] for stages in wanted]
+    rng = random.Random(f"rivals {seed}")
+    for stages in wanted:
+        others = [random_table(grouping, stages, rng) for _ in range(rivals)]
+        best[stages] = min(
+            (tables.improve(table, pairs=True) for table in (best[stages], *others)), key=tables.rate
+        )
+        done += 1
+        tell("rivals", best[stages])
+    return [tables.found(best[stages], f"greedy-{stages}") for stages in wanted]
 
 
 def cells_of(grouping: Grouping) -> int:
@@ -136,22 +146,27 @@ class Tables:
                     options.append(option)
         return min(options, key=self.rate)
 
-    def improve(self, table: Array) -> Array:
-        """Move single cells while that helps, then exchange pairs, and so on until nothing does.
+    def improve(self, table: Array, *, pairs: bool = False) -> Array:
+        """Move single cells while that helps; with `pairs` exchange cells too, until nothing does.
 
         A cell that is alone in its stage takes it along to another place in the order.
         """
-        improved = True
-        while improved:
-            improved = False
-            for change in (_moved, _exchanged):
-                for cell in np.ndindex(table.shape):
-                    best = min(change(table, cell), key=self.rate, default=table)
-                    if self.rate(best) < self.rate(table) * (1 - GAIN):
-                        table, improved = best, True
-                if improved:  # single cells again before any pair
-                    break
-        return table
+        while True:
+            better = self._sweep(table, _moved)
+            if better is None and pairs:
+                better = self._sweep(table, _exchanged)
+            if better is None:
+                return table
+            table = better
+
+    def _sweep(self, table: Array, change: Callable[[Array, tuple[int, ...]], list[Array]]) -> Array | None:
+        """Every cell once, each changed for the better where it can be; None where none could."""
+        improved = None
+        for cell in np.ndindex(table.shape):
+            best = min(change(table, cell), key=self.rate, default=table)
+            if self.rate(best) < self.rate(table) * (1 - GAIN):
+                table = improved = best
+        return improved
 
 
 def _moved(table: Array, cell: tuple[int, ...]) -> list[Array]:

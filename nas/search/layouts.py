@@ -13,7 +13,7 @@ from typing import Any
 from nas import resources
 from nas.files import write_yaml
 from nas.graph.layout import Layout
-from nas.search.grouping import LADDERS, Found, Report, greedy_layouts, silent
+from nas.search.grouping import LADDERS, RIVALS, Found, Report, greedy_layouts, silent
 from nas.search.layout_rate import LayoutRate
 from nas.search.vimco import learn_layout
 from nas.space import SearchSpace
@@ -24,12 +24,13 @@ class LayoutSettings:
     """How much is done to find layouts.
 
     Attributes:
-        ladders: of greedy grouping.
+        ladders, rivals: of greedy grouping.
         steps: of VIMCO, at most, for each number of stages, from the greedy layout on; 0 for none of it.
         photos, side: on so many calibration photos, and so many positions of y across and down of each.
     """
 
     ladders: int = LADDERS
+    rivals: int = RIVALS
     steps: int = 40
     photos: int = 4
     side: int = 24
@@ -55,7 +56,13 @@ def find_layouts(
         report: called with how much is done, of how much, and a note.
     """
     found = greedy_layouts(
-        rate, space.y_channels, space.grouping, ladders=settings.ladders, seed=seed, report=report
+        rate,
+        space.y_channels,
+        space.grouping,
+        ladders=settings.ladders,
+        rivals=settings.rivals,
+        seed=seed,
+        report=report,
     )
     learned = [Found(layout, rate(layout), layout.table) for layout in trained]
     for greedy in found if settings.steps else ():
