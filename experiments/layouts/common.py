@@ -112,8 +112,12 @@ def facts(seed: int, **more: Any) -> dict[str, Any]:
 
 
 def _relative(word: str) -> str:
-    """A path on the command line by its last parts: where folders lie is nobody's business."""
-    return os.path.relpath(word, HERE.parents[1]) if word.startswith(str(HERE.parents[1])) else word
+    """A path on the command line: from the repository's root, or the name of a folder elsewhere."""
+    path = Path(word)
+    if not path.exists():
+        return word
+    root, whole = HERE.parents[1].resolve(), path.resolve()
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else path.name
 
 
 def write_result(name: str, content: dict[str, Any]) -> None:
