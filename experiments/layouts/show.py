@@ -12,7 +12,7 @@ from common import HERE, read_result, say
 
 DOCS = HERE.parents[1] / "docs"
 BEGIN, END = "<!-- results: written by experiments/layouts/show.py -->", "<!-- end of results -->"
-FOUND = ("greedy", "learned")
+FOUND = ("greedy", "learned", "joint")
 
 
 def gains(rows: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
@@ -130,14 +130,14 @@ def draw(rows: dict[str, Any], path: Path) -> None:
             label="found by greedy grouping",
             zorder=3,
         )
-        learned = [n for n in shown if n.startswith("learned")]
-        if learned:
+        others = [n for n in shown if n.startswith("joint")]
+        if others:
             axis.plot(
-                [rows[n]["stages"] for n in learned],
-                [shown[n] for n in learned],
+                [rows[n]["stages"] for n in others],
+                [shown[n] for n in others],
                 "D",
                 color="#1d4ed8",
-                label="learned (VIMCO)",
+                label="found with the weights in turn, 8 groups",
                 zorder=4,
             )
         axis.plot(
@@ -168,10 +168,16 @@ def draw(rows: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
+def all_rows() -> dict[str, Any]:
+    """What `rates.py` and `joint.py` measured of every layout."""
+    rows: dict[str, Any] = read_result("rates")["layouts"] | read_result("joint")["layouts"]
+    return rows
+
+
 def page_with_results(text: str) -> str:
     """The page with its tables renewed."""
     rates, oracle, decode = (read_result(name) for name in ("rates", "oracle", "decode"))
-    rows = rates["layouts"]
+    rows = all_rows()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
     raster, serial = decode["sides"]["raster"], decode["sides"]["CompressAI, serial"]
@@ -193,7 +199,7 @@ def page_with_results(text: str) -> str:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    draw(read_result("rates")["layouts"], DOCS / "layouts.png")
+    draw(all_rows(), DOCS / "layouts.png")
     page = DOCS / "layouts.md"
     page.write_text(page_with_results(page.read_text(encoding="utf-8")), encoding="utf-8")
     say(str(page))
