@@ -28,8 +28,9 @@ from nas.training.checkpoint import Checkpoint, load_weights
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = ROOT / "experiments" / "layouts"
 NAMED = (
-    *("none", "checkerboard", "channelwise-2", "raster-2x2", "channelwise-4", "channelwise-2-checkerboard"),
-    *("channelwise-8", "elic-10", "multistage-4x4", "zigzag", "raster"),
+    *("none", "checkerboard", "checkerboard-interlaced", "channelwise-2"),
+    *("raster-2x2", "channelwise-4", "channelwise-2-checkerboard"),
+    *("channelwise-8", "channelwise-4-checkerboard", "elic-10", "multistage-4x4", "zigzag", "raster"),
 )
 THEIRS = "CompressAI, serial"
 
