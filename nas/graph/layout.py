@@ -260,11 +260,8 @@ def _random(channels: int, stages: int) -> Layout:
     # one draw for each number of stages, the same everywhere
     if not 1 <= stages <= 4 * channels:
         raise InputError(f"random-S needs S from 1 to {4 * channels} stages here, not {stages}.")
-    groups = max(4, -(-stages // 4))
-    rng = random.Random(f"random-{stages}")
-    cells = [*range(stages), *(rng.randrange(stages) for _ in range(4 * groups - stages))]
-    rng.shuffle(cells)
-    return tiled_layout(channels, np.array(cells).reshape(groups, 2, 2), f"random-{stages}").reduced()
+    groups, name = max(4, -(-stages // 4)), f"random-{stages}"
+    return tiled_layout(channels, random_table((groups, 2, 2), stages, random.Random(name)), name).reduced()
 
 
 def _channelwise(channels: int, parts: int) -> Layout:
@@ -340,8 +337,19 @@ def named_layout(name: str, channels: int, window: int = 5) -> Layout:
 
 def tiled_layout(channels: int, table: Array, name: str) -> Layout:
     """A layout over even channel groups from stages [groups, rows, columns], gaps in the numbering closed."""
-    _, closed = np.unique(table, return_inverse=True)
-    return Layout(_even(channels, len(table)), (0, 0), _as_tile(closed.reshape(table.shape)), name)
+    return Layout(_even(channels, len(table)), (0, 0), _as_tile(closed(table)), name)
+
+
+def closed(table: Array) -> Array:
+    """The same order of stages, gaps in the numbering closed."""
+    return np.unique(table, return_inverse=True)[1].reshape(table.shape)
+
+
+def random_table(shape: tuple[int, int, int], stages: int, rng: random.Random) -> Array:
+    """Stages [groups, rows, columns], every cell's at random, so that every stage has a cell."""
+    cells = [*range(stages), *(rng.randrange(stages) for _ in range(math.prod(shape) - stages))]
+    rng.shuffle(cells)
+    return np.array(cells).reshape(shape)
 
 
 def _as_tile(table: Array) -> Tile:

@@ -9,13 +9,14 @@ many stages are improved as rivals: ladders alone can all end beside the best.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from nas.graph.layout import Array, Layout, tiled_layout
+from nas.graph.layout import Array, Layout, random_table, tiled_layout
 from nas.space import Grouping
 
 Rate = Callable[[Layout], float]
@@ -79,7 +80,7 @@ def greedy_layouts(
 
     orders = fine_orders(grouping, random.Random(f"fine orders {seed}"))
     for ladder in range(ladders):
-        table = next(orders) if ladder else np.zeros(_shape(grouping), dtype=np.int64)
+        table = next(orders) if ladder else np.zeros(shape_of(grouping), dtype=np.int64)
         step, last = (tables.merge, wanted[-1]) if ladder else (tables.split, wanted[0])
         while True:
             table = tables.improve(table)
@@ -92,7 +93,7 @@ def greedy_layouts(
             table = step(table)
     rng = random.Random(f"rivals {seed}")
     for stages in wanted:
-        others = [random_table(grouping, stages, rng) for _ in range(rivals)]
+        others = [random_table(shape_of(grouping), stages, rng) for _ in range(rivals)]
         best[stages] = min(
             (tables.improve(table, pairs=True) for table in (best[stages], *others)), key=tables.rate
         )
@@ -103,7 +104,7 @@ def greedy_layouts(
 
 def cells_of(grouping: Grouping) -> int:
     """The cells of a tile: the most stages it can have."""
-    return grouping.groups * grouping.tile[0] * grouping.tile[1]
+    return math.prod(shape_of(grouping))
 
 
 class Tables:
@@ -194,7 +195,8 @@ def _exchanged(table: Array, cell: tuple[int, ...]) -> list[Array]:
     return options
 
 
-def _shape(grouping: Grouping) -> tuple[int, int, int]:
+def shape_of(grouping: Grouping) -> tuple[int, int, int]:
+    """Groups, rows and columns of the tile."""
     return (grouping.groups, *grouping.tile)
 
 
@@ -204,7 +206,7 @@ def fine_orders(grouping: Grouping, rng: random.Random) -> Iterator[Array]:
     By position with all groups of one in a row; by channel group, and then by position; in checkerboards,
     half of the positions group by group before the other half; then random ones.
     """
-    groups, rows, columns = _shape(grouping)
+    groups, rows, columns = shape_of(grouping)
     cells = list(np.ndindex(groups, rows, columns))
     for key in (
         lambda cell: (cell[1], cell[2], cell[0]),
@@ -215,14 +217,6 @@ def fine_orders(grouping: Grouping, rng: random.Random) -> Iterator[Array]:
     while True:
         rng.shuffle(cells)
         yield _ordered(cells, (groups, rows, columns))
-
-
-def random_table(grouping: Grouping, stages: int, rng: random.Random) -> Array:
-    """A table in which every cell has a random stage, and every stage a cell."""
-    count = cells_of(grouping)
-    cells = [*range(stages), *(rng.randrange(stages) for _ in range(count - stages))]
-    rng.shuffle(cells)
-    return np.array(cells).reshape(_shape(grouping))
 
 
 def _ordered(cells: list[tuple[int, ...]], shape: tuple[int, ...]) -> Array:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.graph.context import Cell
-from nas.graph.layout import Array, Layout
+from nas.graph.layout import Array, Layout, closed
 from nas.search.grouping import Found, Report, Tables, cells_of, silent
 from nas.search.layout_rate import LayoutRate
 from nas.search.vimco import hash_of
@@ -53,9 +53,9 @@ def relax_layout(
             (bits / rate.pixels).backward()
             learned.optimizer.step()
             for table in (chosen.detach().argmax(-1).numpy(), learned.mode()):
-                closed = np.unique(table, return_inverse=True)[1].reshape(table.shape)
-                if best is None or tables.rate(closed) < best.bpp:
-                    best = tables.found(closed, f"relaxed-{stages}")
+                met = closed(table)
+                if best is None or tables.rate(met) < best.bpp:
+                    best = tables.found(met, f"relaxed-{stages}")
             assert best is not None
             note = f"start {number + 1}/{len(starts)}  {best.bpp:.4f} bpp"
             report(number * steps + step + 1, len(starts) * steps, note)

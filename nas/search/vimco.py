@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nas.graph.layout import Array
-from nas.search.grouping import Found, Report, Tables, cells_of, random_table, silent
+from nas.graph.layout import Array, closed, random_table
+from nas.search.grouping import Found, Report, Tables, cells_of, shape_of, silent
 from nas.search.layout_rate import LayoutRate
 from nas.space import Grouping
 from nas.training.layout_logits import SAMPLES, LayoutLogits
@@ -56,7 +56,7 @@ def learn_layout(
         )
         for step in range(steps):
             drawn = logits.draw(rng)
-            met = [_closed(table.numpy()) for table in drawn]
+            met = [closed(table.numpy()) for table in drawn]
             bpp = [tables.rate(table) for table in met]
             logits.learn(drawn, [rate.pixels * value for value in bpp])
             likeliest = int(np.argmin(bpp))
@@ -76,14 +76,9 @@ def learn_layout(
 def random_starts(grouping: Grouping, stages: int, count: int, seed: int) -> list[Array]:
     """Tables of random stages to begin near."""
     rng = random.Random(f"starts {seed} {stages}")
-    return [random_table(grouping, stages, rng) for _ in range(count)]
+    return [random_table(shape_of(grouping), stages, rng) for _ in range(count)]
 
 
 def hash_of(*numbers: int) -> int:
     """One seed of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
-
-
-def _closed(table: Array) -> Array:
-    """Gaps in the numbering closed."""
-    return np.unique(table, return_inverse=True)[1].reshape(table.shape)

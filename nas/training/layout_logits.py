@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas.graph.layout import Array, Layout, tiled_layout
+from nas.graph.layout import Array, Layout, closed, tiled_layout
 from nas.space import Grouping
 
 SAMPLES = 8  # K: with 2 most starts miss the best of few layouts
@@ -81,8 +81,7 @@ class LayoutLogits:
 
     def mode(self) -> Array:
         """The likeliest table, gaps in its numbering closed, [groups, rows, columns]."""
-        table = self.logits.detach().argmax(-1).numpy()
-        return np.unique(table, return_inverse=True)[1].reshape(table.shape)
+        return closed(self.logits.detach().argmax(-1).numpy())
 
     def certainty(self) -> float:
         """The probability of the likeliest stage, the mean over the cells."""
