@@ -33,7 +33,7 @@ class LayoutSettings:
     rivals: int = RIVALS
     steps: int = 40
     photos: int = 4
-    side: int = 24
+    side: int = 16
 
 
 def find_layouts(
