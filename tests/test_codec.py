@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from conftest import SMALL
 from drawn import SEEDS, layouts
@@ -19,9 +21,10 @@ from hypothesis import strategies as st
 
 from nas.codec.bitstream import FIXED, Nic, compress_image, decompress_image
 from nas.codec.codec import Codec, read_varint, write_varint
+from nas.codec.coder import Decoder, Encoder
 from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, save_codec
 from nas.errors import InputError
-from nas.graph.entropy import Y_LIMIT, bits
+from nas.graph.entropy import Y_LIMIT, bits, snap
 from nas.graph.network import CodecNetwork
 from nas.images import pad, to_tensor
 from nas.space import SearchSpace
@@ -159,6 +162,45 @@ def test_any_integers_survive(codecs, layout, seed):
     y, z = codecs[layout].decode(codecs[layout].encode(y_hat, z_hat), (1, 2))
     assert torch.equal(y, y_hat)
     assert torch.equal(z, z_hat)
+
+
+def test_the_wavefront_codes_what_a_serial_loop_does(codecs, chelsea):
+    """One element after another, as raster is defined: the same parameters, integers, and size of stream."""
+    codec = codecs["raster"]
+    y_hat, z_hat = codec.latents(to_tensor(picture("photo", 64, 128, chelsea)))
+    psi, context = codec.coding_h_s(z_hat.double()), codec.coding_context
+    wave = torch.stack(snap(*context.one_pass(psi, y_hat.double())))[:, 0]
+    model = copy.deepcopy(codec.network.context).double()
+    height, width = y_hat.shape[-2:]
+    limit = int(y_hat.abs().max())
+
+    def parameters(known, row, column):
+        """Scales and means at one position, from all that came before it."""
+        near = F.pad(known, [2] * 4)[..., row : row + 5, column : column + 5]
+        phi = F.conv2d(near, model.context_prediction.weight, model.context_prediction.bias)
+        inputs = torch.cat([psi[..., row : row + 1, column : column + 1], phi], 1)
+        return torch.stack(snap(*model.entropy_parameters(inputs).chunk(2, 1)))[:, 0, :, 0, 0]
+
+    encoder, known = Encoder(), torch.zeros_like(y_hat).double()
+    for row, column in np.ndindex(height, width):
+        scales, means = found = parameters(known, row, column).detach()
+        assert torch.equal(found, wave[..., row, column])
+        here = y_hat[0, :, row, column]
+        encoder.gaussian(here.numpy().astype(np.int32), scales.numpy(), means.numpy(), limit)
+        known[0, :, row, column] = here.double()
+    serial = encoder.finish()
+    decoder, known = Decoder(serial), torch.zeros_like(known)
+    for row, column in np.ndindex(height, width):
+        scales, means = parameters(known, row, column).detach()
+        known[0, :, row, column] = torch.from_numpy(decoder.gaussian(scales.numpy(), means.numpy(), limit))
+    (string,) = codec.encode(y_hat, z_hat)
+    assert torch.equal(known.float(), y_hat)
+    assert torch.equal(known.float(), codec.decode([string], codec.shape(64, 128))[0])
+    assert np.any(y_hat.numpy())
+    hyper = Encoder()
+    steps = z_hat[0].flatten(1).numpy().astype(np.int32)
+    hyper.under_table(steps, codec.table.numpy(), int(np.abs(steps).max()))
+    assert abs(len(string) - len(hyper.finish()) - len(serial)) <= 12  # words that end a stream
 
 
 def test_images_of_a_batch_are_coded_apart(codecs, chelsea):
