@@ -14,7 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas.cost.macs import CONTEXT_PARTS, REFERENCE_PIXELS, SCOPES, context_cost, layer_cost, positions
+from nas.cost.macs import (
+    CONTEXT_PARTS,
+    REFERENCE_SIZE,
+    SCOPES,
+    aligned,
+    context_cost,
+    layer_cost,
+    positions,
+)
 from nas.graph.context import ContextModel
 from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Leaf, ends, place
 from nas.space import Architecture, SearchSpace
@@ -24,7 +32,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LayerCost:
-    """MACs at 768x512 and parameters of one layer, as a table over the few slots it touches.
+    """MACs for one image and parameters of one layer, as a table over the few slots it touches.
 
     `axes` are places in `space.shape` (the last is the layout); the tables have one dimension for each. A
     layer that some choice leaves out, or repeats, has that choice among its axes.
@@ -38,31 +46,62 @@ class LayerCost:
 
 
 class CostTable:
-    """Costs of a whole space, by look-up.
+    """Costs of a whole space, by look-up, for images of one size.
 
     Sums of entries equal fvcore's count of the extracted encoder or decoder, to the last MAC.
+
+    Attributes:
+        space: whose costs.
+        layers: one table for each layer.
+        size: height and width of the image in pixels.
     """
 
-    def __init__(self, space: SearchSpace, layers: Sequence[LayerCost]) -> None:
+    def __init__(
+        self, space: SearchSpace, layers: Sequence[LayerCost], size: tuple[int, int] = REFERENCE_SIZE
+    ) -> None:
         self.space = space
         self.layers = tuple(layers)
+        self.size = size
 
     @classmethod
-    def measure(cls, space: SearchSpace) -> CostTable:
-        """Measure a space with fvcore; identical layers are measured once."""
-        context = _context(space) if space.family.context else []
-        return cls(space, [*_transforms(space), *context, *_priors(space)])
+    def measure(cls, space: SearchSpace, size: tuple[int, int] = REFERENCE_SIZE) -> CostTable:
+        """Measure a space with fvcore; identical layers are measured once.
+
+        Args:
+            space: what to measure.
+            size: height and width of the image in pixels, any. MACs are those of the padded image that a
+                codec really codes, kMAC per pixel those MACs over the pixels that the image had before: so
+                a small or odd image costs more per pixel. At 768x512 no codec pads.
+
+        Raises:
+            InputError: a side below one pixel.
+        """
+        pixels = math.prod(aligned(size, space.family.alignment))
+        context = _context(space, size) if space.family.context else []
+        return cls(space, [*_transforms(space, pixels), *context, *_priors(space)], size)
+
+    @property
+    def pixels(self) -> int:
+        """Of the image, padding apart."""
+        return math.prod(self.size)
 
     def macs(self, architecture: Architecture, scope: str = "total") -> int:
-        """MACs of one architecture at 768x512."""
+        """MACs of one architecture for one image."""
+        edges = self.macs_by_edge(architecture)
+        return sum(edges.get(edge, 0) for edge in SCOPES[scope])
+
+    def macs_by_edge(self, architecture: Architecture) -> dict[str, int]:
+        """MACs of every edge for one image; their sum is the total."""
         indexes = self.space.indexes(architecture)
-        return sum(
-            int(layer.macs[tuple(indexes[axis] for axis in layer.axes)]) for layer in self.in_scope(scope)
-        )
+        found: dict[str, int] = {}
+        for layer in self.in_scope("total"):
+            cost = int(layer.macs[tuple(indexes[axis] for axis in layer.axes)])
+            found[layer.edge] = found.get(layer.edge, 0) + cost
+        return found
 
     def kmac_px(self, architecture: Architecture, scope: str = "total") -> float:
-        """kMAC per image pixel at 768x512."""
-        return self.macs(architecture, scope) / REFERENCE_PIXELS / 1000
+        """kMAC per image pixel."""
+        return self.macs(architecture, scope) / self.pixels / 1000
 
     def scopes(self, architecture: Architecture) -> dict[str, float]:
         """kMAC per pixel in every scope."""
@@ -70,12 +109,7 @@ class CostTable:
 
     def by_edge(self, architecture: Architecture) -> dict[str, float]:
         """kMAC per pixel of every edge; their sum is the total."""
-        indexes = self.space.indexes(architecture)
-        found: dict[str, float] = {}
-        for layer in self.in_scope("total"):
-            cost = int(layer.macs[tuple(indexes[axis] for axis in layer.axes)]) / REFERENCE_PIXELS / 1000
-            found[layer.edge] = found.get(layer.edge, 0.0) + cost
-        return found
+        return {edge: macs / self.pixels / 1000 for edge, macs in self.macs_by_edge(architecture).items()}
 
     def params(self, architecture: Architecture) -> int:
         """Learned numbers of the exported codec."""
@@ -105,12 +139,12 @@ class CostTable:
     @lru_cache(maxsize=4)  # noqa: B019 - a table lives as long as its search
     def _tensors(self, scope: str) -> list[tuple[tuple[int, ...], Tensor]]:
         layers = self.in_scope(scope)
-        return [(layer.axes, torch.from_numpy(layer.macs / REFERENCE_PIXELS / 1000)) for layer in layers]
+        return [(layer.axes, torch.from_numpy(layer.macs / self.pixels / 1000)) for layer in layers]
 
     @cached_property
     def reference(self) -> dict[str, float]:
         """The widest architecture's kMAC per pixel in every scope: what percentages refer to."""
-        return {scope: self._most(scope) / REFERENCE_PIXELS / 1000 for scope in SCOPES}
+        return {scope: self._most(scope) / self.pixels / 1000 for scope in SCOPES}
 
     def _most(self, scope: str) -> int:
         from nas.cost.reach import Reach
@@ -122,15 +156,15 @@ class CostTable:
 PRIOR_PARAMS_PER_CHANNEL = 58
 
 
-def _transforms(space: SearchSpace) -> list[LayerCost]:
-    """Every convolution and normalisation of every edge."""
+def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
+    """Every convolution and normalisation of every edge, in a padded image of so many pixels."""
     found = []
     for edge_name, edge in space.family.edges.items():
         for placed in place(edge):
             names = ends(placed.layer)
             if not names:
                 continue
-            count = positions(placed.layer, placed.reduction)
+            count = positions(placed.layer, placed.reduction, pixels)
             # how often it runs is a product of choices: the blocks it is one of, the hyperprior it belongs to
             times = [placed.depth] if placed.depth else []
             times += [HYPERPRIOR] if edge_name in HYPER_EDGES else []
@@ -167,8 +201,8 @@ def _priors(space: SearchSpace) -> list[LayerCost]:
     return found
 
 
-def _context(space: SearchSpace) -> list[LayerCost]:
-    """Context prediction and the three pointwise layers, under every layout."""
+def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
+    """Context prediction and the three pointwise layers, under every layout, in an image of this size."""
     layout_axis = len(space.slots)
 
     @cache
@@ -177,7 +211,8 @@ def _context(space: SearchSpace) -> list[LayerCost]:
             context = ContextModel(space.y_channels, space.window, hidden)
         modules = [context.context_prediction, *(context.entropy_parameters[k] for k in (0, 2, 4))]
         sizes = [sum(p.numel() for p in module.parameters()) for module in modules]
-        costs = [context_cost(space.layouts[name], space.window, hidden) for name in space.layout_names]
+        layouts = (space.layouts[name] for name in space.layout_names)
+        costs = [context_cost(layout, space.window, hidden, size) for layout in layouts]
         return costs, dict(zip(CONTEXT_PARTS, sizes, strict=True))
 
     found = []
