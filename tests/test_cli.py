@@ -39,7 +39,7 @@ QUICK = Sources(
 FIRST, MORE = 3, 5
 CODEC_FIELDS = {
     *("format", "family", "arch", "widths", "layout", "lmbda", "metric", "kmac_px", "stages", "params"),
-    *("measured", "fingerprint"),
+    *("kmac_px_by_edge", "measured", "fingerprint"),
 }
 RUN_FILES = {
     *("config.yaml", "supernet.safetensors", "checkpoint", "metrics.csv", "split.csv", "search"),

@@ -54,6 +54,7 @@ def export_codec(
         "lmbda": settings.lmbda,
         "metric": settings.metric,
         "kmac_px": {scope: round(costs.kmac_px(architecture, scope), 6) for scope in SCOPES},
+        "kmac_px_by_edge": {edge: round(cost, 6) for edge, cost in costs.by_edge(architecture).items()},
         "stages": codec.layout.stages(),
         "params": costs.params(architecture),
         "measured": {"split": "held-out", "photos": len(photos), **measured},

@@ -26,7 +26,7 @@ def save_codec(codec: Codec, path: Path, facts: dict[str, Any]) -> dict[str, Any
     Args:
         codec: what to write.
         path: the folder.
-        facts: lmbda, metric, kmac_px, stages, params, measured, as codec.yaml has them.
+        facts: lmbda, metric, kmac_px, kmac_px_by_edge, stages, params, measured, as codec.yaml has them.
 
     Returns:
         The content of codec.yaml.
