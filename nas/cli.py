@@ -222,8 +222,8 @@ def search(
     )
     searcher = loaded.searcher
     place = loaded.run.path
-    searcher.limits(limit)  # an unreachable target is refused before anything else is said
-    for name, span in searcher.ranges(limit.max_stages).items():
+    question = searcher.question(limit)  # what cannot be is refused before anything else is said
+    for name, span in searcher.ranges(limit).items():
         console.say(f"{name:>8}: {span.least:.3f} to {span.most:.3f} kMAC/px, median {span.median:.3f}")
     console.say(f"{searcher.space.size:,} architectures in {searcher.space.name}")
     try:
@@ -492,23 +492,31 @@ def profile(
     console.table(f"{path}", result.columns, result.rows())
 
 
-@app.command(epilog=_example("nas info raster-2x2", "nas info photo.nic", "nas info runs/a"))
+@app.command(
+    epilog=_example("nas info raster-2x2", "nas info photo.nic", "nas info codecs/a20 --out a20.svg")
+)
 def info(
     thing: Annotated[
         str, typer.Argument(help="A run, codec, .nic file, space, budget, recipe, layout or key.")
     ],
+    out: Annotated[
+        Path | None, typer.Option(help="A picture of a codec, key or layout: .png, .svg or .pdf.")
+    ] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
-    """Tell what something is."""
+    """Tell what something is; a codec is drawn as the graph that it is, arrows as thick as their MACs."""
     from nas import console
     from nas.info import describe
 
     found = describe(thing)
+    written = found.draw(out, force=force) if out is not None else None
     if json:
-        console.emit(found.to_json())
+        console.emit({**found.to_json(), **({"files": [str(out)]} if out is not None else {})})
         return
-    for line in found.lines():
-        console.out.print(line, markup=False)
+    console.show(found.lines())
+    if written:
+        console.say(written)
 
 
 def main() -> None:

@@ -87,6 +87,12 @@ def say(message: str) -> None:
         errors.print(message, markup=False)
 
 
+def show(lines: Sequence[str]) -> None:
+    """Lines as they are on stdout; characters that its encoding lacks become question marks."""
+    for line in lines:
+        out.print(line.encode(out.encoding, "replace").decode(out.encoding), markup=False)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout; numbers to the right."""
     view = Table(title=title, title_justify="left", title_style="bold")

@@ -1,14 +1,16 @@
 """What a thing is: a run, a codec, a .nic file, a search space, a budget, a layout or an architecture's key.
 
-Nothing here needs torch, except reading a .nic file: asking is quick.
+Asking is quick: nothing here needs torch, except reading a .nic file and counting the MACs of a key (an
+exported codec knows its own).
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +20,16 @@ import numpy as np
 from nas import resources
 from nas.budget import Budget
 from nas.errors import InputError, nearest
-from nas.graph.layout import MADE_IN_RUNS, Block, Layout, layout_names, named_layout, read_layouts
+from nas.graph.layout import MADE_IN_RUNS, Layout, layout_names, named_layout, read_layouts
+from nas.report.codec_graph import CodecGraph, codec_graph
+from nas.report.graph_text import draw_graph
+from nas.report.layout_text import draw_layout, stages_text
 from nas.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
     from nas.run import Run
 
 Y_CHANNELS, WINDOW = 192, 5  # a layout asked for by its name alone is shown as in joint-ar
-MOST_WINDOWS = 32  # so many are drawn
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.]*=[^+=]*(\+[A-Za-z][A-Za-z0-9_.]*=[^+=]*)*")
 
 
@@ -38,16 +42,18 @@ class Info:
         fields: what is known of it, as plain values.
         text: lines that are more than names and values (drawings).
         also: another thing of the same name.
+        picture: what `draw` shows; None where there is nothing to draw.
     """
 
     kind: str
     fields: dict[str, Any]
     text: tuple[str, ...] = ()
     also: Info | None = None
+    picture: CodecGraph | Layout | None = None
 
     def lines(self) -> list[str]:
         """Readable text: one line per field, then the drawings."""
-        drawn = {"tile"} if self.text else set()
+        drawn = {"tile", "kmac_px_by_edge"} if self.text else set()
         fields = {name: value for name, value in self.fields.items() if name not in drawn}
         shown = {name.replace("_", " "): _shown(value) for name, value in fields.items() if value is not None}
         wide = max(map(len, shown), default=0)
@@ -61,6 +67,30 @@ class Info:
         """Plain values."""
         also = {} if self.also is None else {"also": self.also.to_json()}
         return {"kind": self.kind, **self.fields, **also}
+
+    def draw(self, path: Path, *, force: bool = False) -> str:
+        """Write it as a picture, in the format that the file's name says.
+
+        Returns:
+            What was written: the path, and of which space where a key means another network in others.
+
+        Raises:
+            InputError: nothing to draw, no name of a picture, or something that would be replaced.
+        """
+        from nas.report.graph import check_picture, save_picture
+
+        check_picture(path, force=force)
+        if self.picture is None:
+            what = {"nic": "A .nic file", "architecture": "An architecture of none of the shipped spaces"}
+            raise InputError(
+                f"{what.get(self.kind, f'A {self.kind}')} has nothing to draw: give an exported codec, the "
+                "key of an architecture of a shipped space, or a layout."
+            )
+        if self.also is not None and isinstance(self.also.picture, Layout):
+            raise InputError("This file lists several layouts, and a picture shows one: write it out alone.")
+        save_picture(self.picture, path)
+        one_of_several = self.kind == "architecture" and self.also is not None
+        return f"{path}, as in {self.fields['space']}" if one_of_several else str(path)
 
 
 def _shown(value: Any) -> list[str]:
@@ -161,7 +191,7 @@ def run_info(run: Run) -> Info:
         "path": str(run.path),
         "space": run.config.get("name"),
         "architectures": space.size,
-        "layouts": {name: _stages(space.layouts[name]) for name in space.layout_names},
+        "layouts": {name: stages_text(space.layouts[name]) for name in space.layout_names},
         "lmbda": training.get("lmbda"),
         "metric": training.get("metric"),
         "steps": training.get("steps"),
@@ -223,7 +253,11 @@ def codec_info(description: Path) -> Info:
         "weights_bytes": weights.stat().st_size if weights.is_file() else None,
     }
     fields["stages"] = fields["stages"] or layout.stages()
-    return Info("codec", fields)
+    architecture = space.widest()  # the only one
+    by_edge = content.get("kmac_px_by_edge")  # codecs of before have none
+    if not isinstance(by_edge, dict) or not all(isinstance(cost, int | float) for cost in by_edge.values()):
+        by_edge = _counted(space, architecture)
+    return _with_graph(Info("codec", fields), space, architecture, by_edge)
 
 
 def nic_info(path: Path) -> Info:
@@ -268,7 +302,7 @@ def space_info(space: SearchSpace) -> Info:
         "window": f"{space.window}x{space.window}" if space.family.context else None,
         "architectures": space.size,
         "slots": {slot.name: list(slot.candidates) for slot in space.slots},
-        "layouts": {name: _stages(space.layouts[name]) for name in space.layout_names},
+        "layouts": {name: stages_text(space.layouts[name]) for name in space.layout_names},
         "grouping": grouping if space.family.context else None,
         "narrowest": space.narrowest().key,
         "widest": space.widest().key,
@@ -309,7 +343,7 @@ def key_info(key: str) -> Info:
         with contextlib.suppress(InputError):
             found.append((space, space.parse(key)))
     if found:
-        return _architecture_info(found)
+        return _architecture_infos(found)
     if not _KEY.fullmatch(key):
         example = spaces[0].narrowest().key if spaces else "g_a=8-8-8+layout=none"
         raise InputError(f"'{key[:60]}' is no architecture's key: they look like {example}")
@@ -321,19 +355,44 @@ def key_info(key: str) -> Info:
     )
 
 
-def _architecture_info(found: Sequence[tuple[SearchSpace, Architecture]]) -> Info:
-    """One key, in every space that has it."""
-    space, architecture = found[0]
-    layout = space.layout(architecture)
+def _architecture_infos(found: Sequence[tuple[SearchSpace, Architecture]]) -> Info:
+    """One key in every space that has it: spaces in which it is the same network are told of together."""
+    networks: dict[str, list[tuple[SearchSpace, Architecture]]] = {}
+    for space, architecture in found:
+        alone = space.only(architecture).to_dict()
+        del alone["grouping"]
+        networks.setdefault(json.dumps(alone), []).append((space, architecture))
+    told = [_architecture_info(*same[0], [space.name for space, _ in same]) for same in networks.values()]
+    return _chained(told)
+
+
+def _architecture_info(space: SearchSpace, architecture: Architecture, names: Sequence[str]) -> Info:
+    """One architecture, and the spaces that have it."""
     fields = {
         "arch": architecture.key,
-        "space": ", ".join(space.name for space, _ in found),
-        "family": ", ".join(dict.fromkeys(space.family.name for space, _ in found)),
+        "space": ", ".join(names),
+        "family": space.family.name,
         "widths": _by_edge(space.layer_widths(architecture)),
         "layout": architecture.layout,
-        "stages": layout.stages(),
+        "stages": space.layout(architecture).stages(),
     }
-    return Info("architecture", fields)
+    return _with_graph(Info("architecture", fields), space, architecture, _counted(space, architecture))
+
+
+def _counted(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
+    """kMAC per pixel of every edge, counted here."""
+    from nas.cost.table import CostTable
+
+    return CostTable.measure(space.only(architecture)).by_edge(architecture)
+
+
+def _with_graph(
+    info: Info, space: SearchSpace, architecture: Architecture, by_edge: Mapping[str, float]
+) -> Info:
+    """The same with the drawing of its graph."""
+    graph = codec_graph(space, architecture, by_edge)
+    fields = {**info.fields, "kmac_px_by_edge": dict(by_edge)}
+    return replace(info, fields=fields, text=tuple(draw_graph(graph)), picture=graph)
 
 
 def _numbers(edge: str, text: str) -> list[int]:
@@ -372,8 +431,7 @@ def layout_info(layout: Layout, window: int = WINDOW) -> Info:
         "stages_768x512": layout.stages(),
         "visible_share": visible_share(layout, window),
     }
-    text = [*_draw_tile(layout), "", *_draw_slope(layout), "", *_draw_windows(layout, window)]
-    return Info("layout", fields, tuple(text))
+    return Info("layout", fields, tuple(draw_layout(layout, window)), picture=layout)
 
 
 def _table_info(path: Path, entries: Any) -> Info:
@@ -381,16 +439,15 @@ def _table_info(path: Path, entries: Any) -> Info:
     found = [layout_info(layout) for layout in read_layouts(path, entries)]
     if not found:
         raise InputError(f"{path} lists no layout: run the search again, which makes it.")
-    told = None
-    for info in reversed(found):
+    return _chained(found)
+
+
+def _chained(infos: Sequence[Info]) -> Info:
+    """Several things as one: each names the next."""
+    told = infos[-1]
+    for info in reversed(infos[:-1]):
         told = replace(info, also=told)
-    assert told is not None
     return told
-
-
-def _stages(layout: Layout) -> str:
-    count = layout.stages()
-    return f"{count} stage{'s' * (count != 1)}"
 
 
 def visible_share(layout: Layout, window: int) -> float:
@@ -402,102 +459,3 @@ def visible_share(layout: Layout, window: int) -> float:
         for block in layout.blocks(window)
     )
     return float(seen / (rows * columns * window**2 * layout.channels**2))
-
-
-def _draw_tile(layout: Layout) -> list[str]:
-    """The stage numbers of one tile, side by side for channel groups that differ."""
-    kinds: dict[tuple[Any, ...], list[int]] = {}
-    for group, tile in enumerate(layout.tile):
-        kinds.setdefault(tile, []).append(group)
-    pieces = []
-    wide = len(str(int(layout.table.max())))
-    for tile, groups in kinds.items():
-        rows = [" ".join(f"{stage:>{wide}}" for stage in row) for row in tile]
-        pieces.append([_channels(layout, groups), *rows])
-    return ["the tile: the stage of each position, by channels of y", *_beside(pieces)]
-
-
-def _draw_slope(layout: Layout) -> list[str]:
-    down, across = layout.slope
-    stages = f"{_stages(layout)} at 768x512"
-    if (down, across) == (0, 0):
-        return [f"slope 0, 0: the tile repeats over the picture; {stages}"]
-    return [f"slope {down}, {across}: a row lower is {down} later, a column further {across} later; {stages}"]
-
-
-def _draw_windows(layout: Layout, window: int) -> list[str]:
-    """For every stage, the window around an element, by channels that are seen alike."""
-    lines = [f"what an element sees of its {window}x{window} window:  # decoded before, . not yet, o itself"]
-    drawn: set[tuple[Any, ...]] = set()
-    for block in layout.blocks(window):
-        view = (block.stage, block.visible.tobytes(), block.groups)
-        if view in drawn:
-            continue
-        if len(drawn) == MOST_WINDOWS:
-            return [*lines, "", "(and so on for later stages)"]
-        drawn.add(view)
-        lines += ["", *_draw_view(layout, block, window)]
-    return lines
-
-
-def _draw_view(layout: Layout, block: Block, window: int) -> list[str]:
-    what = "any stage" if layout.slope != (0, 0) and layout.table.size == 1 else f"stage {block.stage}"
-    kinds: dict[bytes, list[int]] = {}
-    for group, visible in enumerate(block.visible):
-        kinds.setdefault(visible.tobytes(), []).append(group)
-    whole, nothing, pieces = [], [], []
-    for groups in kinds.values():
-        visible = block.visible[groups[0]]
-        if visible.all():
-            whole += groups
-        elif not visible.any():
-            nothing += groups
-        else:
-            own = bool(set(groups) & set(block.groups))
-            pieces.append([_channels(layout, groups), *_draw_window(visible, window, own)])
-    lines = [f"{what} ({_channels(layout, list(block.groups))})"]
-    if whole:
-        lines.append(f"  everything of {_channels(layout, sorted(whole))}")
-    if nothing:
-        lines.append(f"  nothing of {_channels(layout, sorted(nothing))}")
-    return lines + [f"  {line}".rstrip() for line in _beside(pieces)]
-
-
-def _draw_window(visible: Any, window: int, own: bool) -> list[str]:
-    reach = window // 2
-    marks = np.where(visible, "#", ".")
-    if own:
-        marks[reach, reach] = "o"
-    return [" ".join(row) for row in marks.tolist()]
-
-
-def _channels(layout: Layout, groups: Sequence[int]) -> str:
-    """The channels of some groups, as ranges."""
-    ends = [0, *np.cumsum(layout.groups).tolist()]
-    spans: list[list[int]] = []
-    for group in groups:
-        if spans and spans[-1][1] == ends[group]:
-            spans[-1][1] = ends[group + 1]
-        else:
-            spans.append([ends[group], ends[group + 1]])
-    if spans == [[0, layout.channels]]:
-        return "all channels"
-    named = [f"{start}-{end - 1}" if end - start > 1 else str(start) for start, end in spans]
-    return f"channels {', '.join(named)}"
-
-
-def _beside(pieces: Sequence[Sequence[str]]) -> list[str]:
-    """Blocks of lines side by side, as many in a row as fit 100 characters."""
-    lines: list[str] = []
-    row: list[Sequence[str]] = []
-    for piece in [*pieces, None]:
-        width = sum(max(map(len, p)) + 3 for p in ([*row, piece] if piece else row))
-        if row and (piece is None or width > 100):
-            wide = [max(map(len, block)) for block in row]
-            for k in range(max(map(len, row))):
-                cells = [block[k] if k < len(block) else "" for block in row]
-                lines.append("   ".join(f"{c:<{w}}" for c, w in zip(cells, wide, strict=True)).rstrip())
-            row = []
-        if piece is not None:
-            row.append(piece)
-    return lines

@@ -176,10 +176,9 @@ def test_unknown_things(thing: str, words: str) -> None:
 
 
 def test_most_of_it_needs_no_torch() -> None:
-    key = SearchSpace.load("joint-ar-tiny").widest().key
     program = (
         "import sys; from nas.info import describe\n"
-        f"for thing in ('raster', 'joint-ar', 'three-levels', {key!r}): describe(thing).lines()\n"
+        "for thing in ('raster', 'joint-ar', 'three-levels'): describe(thing).lines()\n"
         "sys.exit('torch' in sys.modules)"
     )
     root = Path(__file__).parents[1]

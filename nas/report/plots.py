@@ -93,9 +93,11 @@ def save_front(fronts: Sequence[RunFront], folder: Path, scope: str = "total") -
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
     """Write a figure, each file in the format of its name; equal figures are equal files."""
     for path in paths:
-        metadata = {"Date": None} if path.suffix == ".svg" else {}  # it would say when it was made
+        kind = path.suffix[1:].lower()
+        dates = {"svg": "Date", "pdf": "CreationDate"}  # they would say when it was made
+        metadata = {dates[kind]: None} if kind in dates else {}
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
+        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
         write_atomically(path, buffer.getvalue())
 
 
