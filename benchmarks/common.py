@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from nas.cost.memory import peak_bytes
+from nas.cost.memory import forget_peak, peak_bytes
 
 MIB = 2**20
 
@@ -51,7 +51,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
 
 def extra_memory(run: Callable[[], object]) -> int:
     """The most bytes this process held while `run` ran, beyond what it held before (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+    forget_peak()
     before = peak_bytes()
     run()
     return peak_bytes() - before

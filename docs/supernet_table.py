@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nas import resources
 from nas.cost.macs import REFERENCE_PIXELS, SCOPES
+from nas.cost.quantity import macs
 from nas.cost.reach import Reach
 from nas.cost.table import CostTable
 from nas.graph.description import HYPERPRIOR
@@ -44,7 +45,7 @@ def row(name: str) -> tuple[str, ...]:
     """The cells of one shipped space."""
     space = SearchSpace.load(name)
     costs = CostTable.measure(space)
-    reached = {scope: Reach(costs, scope) for scope in SCOPES}
+    reached = {scope: Reach(macs(costs, scope)) for scope in SCOPES}
     total = reached["total"]
     params = (costs.params(space.narrowest()), costs.params(space.widest()))
     return (

@@ -85,8 +85,8 @@ class LoadedRun:
             self._searcher.scores.of(architecture)
         else:
             budget = Budget.of(str(target), scope)
-            limit = self._searcher.limits(budget)[0]
-            architecture = self._searcher.choose(limit, scope, report=say).best.architecture
+            question = self._searcher.question(budget)
+            architecture = self._searcher.choose(question, question.targets[0], report=say).best.architecture
         self._searcher.write_front()
         return export_codec(
             self.run,

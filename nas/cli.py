@@ -222,7 +222,7 @@ def search(
     )
     searcher = loaded.searcher
     place = loaded.run.path
-    question = searcher.question(limit)  # what cannot be is refused before anything else is said
+    searcher.question(limit)  # what cannot be is refused before anything else is said
     for name, span in searcher.ranges(limit).items():
         console.say(f"{name:>8}: {span.least:.3f} to {span.most:.3f} kMAC/px, median {span.median:.3f}")
     console.say(f"{searcher.space.size:,} architectures in {searcher.space.name}")
@@ -462,34 +462,82 @@ def evaluate(
         console.say(str(path))
 
 
-@app.command(epilog=_example("nas profile codecs/small", "nas profile runs/a --size 1920x1080"))
+@app.command(
+    epilog=_example(
+        "nas profile codecs/small", "nas profile runs/a --check 30", "nas profile runs/a --size 1920x1080"
+    )
+)
 def profile(
     path: Annotated[Path, typer.Argument(help="A run or a codec.")],
     size: Annotated[str, typer.Option(help="Width x height of the picture that is timed.")] = "768x512",
     repeats: Annotated[int, typer.Option(min=1, help="Timed repeats, after a warm-up.")] = 3,
+    check: Annotated[
+        int, typer.Option(min=0, help="Of a run: also time so many random architectures as whole codecs.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Draws the architectures of --check.")] = 0,
     device: Device = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Of a run: measure again what is known.")] = False,
     json: Json = False,
 ) -> None:
-    """Parameters, MACs by edge and scope, latency and peak memory on this machine."""
+    """Parameters, MACs by edge and scope, latency and peak memory on this machine.
+
+    Of a run, every edge is measured at every width and the context under every layout, once: afterwards the
+    time of any architecture is a look-up, and `--target 30ms` works. The figures and a picture are kept in
+    RUN/profile. Stopped, it goes on where it was.
+    """
     from nas import console
-    from nas.cost.profile import RunProfile, parse_size, profile_path
+    from nas.cost.profile import parse_size, profile_codec
     from nas.device import choose
 
-    with console.progress() as show:
-        result = profile_path(
-            path,
-            size=parse_size(size),
-            repeats=repeats,
-            device=choose(device),
-            report=lambda done, total, note: show("profiling", done, total, note),
-        )
-    if json:
-        console.emit(result.to_json())
+    pixels, where = parse_size(size), choose(device)
+    if (path / "codec.yaml").is_file():
+        with console.progress() as show:
+            codec = profile_codec(
+                path,
+                size=pixels,
+                repeats=repeats,
+                device=where,
+                report=lambda done, total, note: show("profiling", done, total, note),
+            )
+        if json:
+            console.emit(codec.to_json())
+        else:
+            console.table(f"{path}", codec.columns, codec.rows())
         return
-    if isinstance(result, RunProfile):
-        title = f"{result.space}: {result.size:,} architectures, what they reach (kMAC/px)"
-        console.table(title, result.range_columns, result.range_rows())
-    console.table(f"{path}", result.columns, result.rows())
+    if not (path / "config.yaml").is_file():
+        raise InputError(
+            f"{path} is neither a run nor a codec: give a folder that `nas train` or `nas export` made."
+        )
+    from nas.cost.measure import Request
+    from nas.cost.run_profile import profile_run
+    from nas.report.profile import save_profile
+    from nas.run import Run
+
+    request = Request(pixels, repeats, where, check, seed, force)
+    try:
+        with console.progress() as show:
+            result = profile_run(
+                Run.open(path),
+                request,
+                report=lambda done, total, note: show("profiling", done, total, note),
+            )
+    except KeyboardInterrupt:
+        console.say("Stopped; what was measured is kept. Go on with the same command.")
+        raise
+    files = save_profile(result, Path(result.measured["folder"]))
+    if json:
+        console.emit({**result.to_json(), "files": [str(file) for file in files]})
+        return
+    title = f"{result.space}: {result.size:,} architectures, what they reach (kMAC/px)"
+    console.table(title, result.range_columns, result.range_rows())
+    facts = result.measured
+    title = f"{path}, {size} on {facts['device']} ({facts['machine']}, {facts['threads']} threads)"
+    console.table(title, result.columns, result.rows())
+    if result.accuracies:
+        rows = [found.row() for found in result.accuracies]
+        console.table("whole codecs against predictions", result.accuracies[0].columns, rows)
+    console.say("\n".join(found.sentence() for found in result.relations))
+    console.say("\n".join(str(file) for file in files))
 
 
 @app.command(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas import resources
-from nas.budget import Budget
+from nas.budget import Budget, Span
 from nas.errors import InputError, nearest
 from nas.graph.layout import MADE_IN_RUNS, Layout, layout_names, named_layout, read_layouts
 from nas.report.codec_graph import CodecGraph, codec_graph
@@ -316,10 +316,17 @@ def budget_info(budget: Budget) -> Info:
         "budget": budget.name,
         "scope": budget.scope,
         "targets": [str(target) for target in budget.targets] or None,
-        "levels": budget.levels or None,
-        "max_stages": budget.max_stages,
+        "levels": _span(budget.span),
+        "limits": [str(limit) for limit in budget.limits] or None,
     }
     return Info("budget", fields)
+
+
+def _span(span: Span | None) -> str | None:
+    if span is None:
+        return None
+    start, end = (span.start or "the least that is reachable"), (span.end or "the most")
+    return f"{span.levels}, from {start} to {end}"
 
 
 def recipe_info(name: str) -> Info:

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data
 
-from nas.budget import Budget, Target
-from nas.cost.reach import Reach, to_macs
+from nas.budget import Amount, Budget
+from nas.cost.quantity import macs
+from nas.cost.reach import Reach
 from nas.cost.table import CostTable
 from nas.errors import InputError, UnreachableBudgetError
 from nas.graph.entropy import bits
@@ -222,7 +223,7 @@ def test_an_exhausted_space_says_so(tiny_space):
 def test_a_search_from_beginning_to_end(run):
     searcher = Searcher(run, device="cpu")
     sources = Sources(layout_settings=LayoutSettings(ladders=1, steps=2), logit_settings=SMALL_LOGITS)
-    budget = Budget("x", "decoder", (Target.parse("1.5"), Target.parse("60%")))
+    budget = Budget("x", "decoder", (Amount.parse("1.5"), Amount.parse("60%")))
     result = searcher.search(budget, trials=8, sources=sources, seed=0)
     rows = read_scores(run.scores_path)
     assert len(rows) == len({row["key"] for row in rows}) == len(result.scored)
@@ -250,27 +251,18 @@ def test_a_search_from_beginning_to_end(run):
 def test_unreachable_budgets_name_the_range_and_score_nothing(run):
     searcher = Searcher(run, device="cpu")
     before = len(read_scores(run.scores_path))
-    with pytest.raises(UnreachableBudgetError, match=r"the least is [0-9.]+, the most [0-9.]+"):
+    with pytest.raises(UnreachableBudgetError, match=r"the least is [0-9.]+ kMAC/px, the most [0-9.]+"):
         searcher.search(Budget.of("0.01"), trials=5)
     assert len(read_scores(run.scores_path)) == before
     least = searcher.ranges()["total"].least
-    assert searcher.limits(Budget.of(f"{np.ceil(least * 1000) / 1000}"))
+    assert searcher.question(Budget.of(f"{np.ceil(least * 1000) / 1000}")).targets
 
 
 @given(st.floats(0.02, 0.98), st.sampled_from(["encoder", "decoder", "total"]))
 def test_wherever_the_space_has_one_within_two_per_cent_it_is_found(table, share, scope):
-    reach = Reach(table, scope)
+    reach = Reach(macs(table, scope))
     most = reach.least + round(share * (reach.most - reach.least))
     near = int(np.ceil(NEAR * most))
     found = reach.draw(near, most, 3, np.random.default_rng(0))
     assert bool(found) == (reach.count(near, most) > 0)
     assert all(near <= table.macs(architecture, scope) <= most for architecture in found)
-
-
-def test_budgets_read_both_forms():
-    budget = Budget("x", "total", (Target.parse("20"), Target.parse("50%")), levels=2)
-    assert budget.limits({"least": 10, "most": 100}) == [20, 50, 55, 100]
-    for wrong in ("twenty", "-3", "0", "20 ms", ""):
-        with pytest.raises(InputError, match="no target"):
-            Target.parse(wrong)
-    assert to_macs(1e-3) == 393216

@@ -3,12 +3,13 @@
     python -m nas.cost.memory CODEC encode IMAGE FILE.nic
     python -m nas.cost.memory CODEC decode FILE.nic IMAGE
 
-code once and print, as JSON and in bytes, the most memory the process had held before (with the codec
-loaded) and after.
+load the codec, code once and print, as JSON and in bytes, what the process held before it loaded the codec
+and the most that it held while coding.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -28,14 +29,14 @@ STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """The most memory a process held, in bytes: once the codec was loaded, and after coding one photo."""
+    """Memory of a process in bytes: before it loaded the codec, and the most while it coded one photo."""
 
     before: int
     after: int
 
     @property
-    def beyond_loading(self) -> int:
-        """What coding took beyond what loading had taken, bytes."""
+    def added(self) -> int:
+        """What the codec added: its weights, their copies for coding, and working memory."""
         return self.after - self.before
 
 
@@ -96,16 +97,19 @@ def measure_here(folder: Path, action: str, source: Path, target: Path) -> PeakM
     from nas.codec.bitstream import Nic, compress_image, decompress_image
     from nas.codec.folder import load_codec
 
-    codec = load_codec(folder)
     if action == "encode":
         pixels = read_image(source)
-        before = peak_bytes()
+        before = held_bytes_now()
+        codec = load_codec(folder)
+        forget_peak()
         coded = compress_image(codec, pixels).to_bytes()
         peak = PeakMemory(before, peak_bytes())
         write_atomically(target, coded)
     elif action == "decode":
         nic = Nic.read(source)
-        before = peak_bytes()
+        before = held_bytes_now()
+        codec = load_codec(folder)
+        forget_peak()
         decoded = decompress_image(codec, nic)
         peak = PeakMemory(before, peak_bytes())
         write_image(target, decoded)
@@ -120,10 +124,29 @@ def peak_bytes() -> int:
     Linux hands `ru_maxrss` of the parent on to a process it starts, so its own high-water mark is read
     where there is one.
     """
-    if STATUS.is_file():
-        for line in STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    return _status("VmHWM") or _most_by_usage()
+
+
+def held_bytes_now() -> int:
+    """What this process holds now; the most it has held, where the system does not say."""
+    return _status("VmRSS") or _most_by_usage()
+
+
+def forget_peak() -> None:
+    """Let `peak_bytes` start again from what is held now, where the system can (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(name: str) -> int:
+    """One of Linux's figures for this process, bytes; 0 where there is none."""
+    for line in STATUS.read_text().splitlines() if STATUS.is_file() else []:
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _most_by_usage() -> int:
     import resource
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

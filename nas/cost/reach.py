@@ -8,13 +8,12 @@ two sorted lists of sums stand for billions of architectures.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.cost.macs import REFERENCE_PIXELS
-from nas.cost.table import CostTable
+from nas.cost.quantity import Part, Quantity
 from nas.errors import InputError
 from nas.space import Architecture
 
@@ -38,23 +37,21 @@ class _Sums:
 
 
 class Reach:
-    """The costs a space can reach in one scope, in MACs at 768x512.
+    """The costs a space can reach, in whole numbers of a quantity that adds up (MACs, nanoseconds).
 
     Args:
-        table: the measured costs.
-        scope: `encoder`, `decoder` or `total`.
+        quantity: what is counted; of one phase.
         layouts: restrict to these layouts (a limit on stages); all by default.
         at_least: restrict every width to that of this architecture or wider.
     """
 
     def __init__(
         self,
-        table: CostTable,
-        scope: str,
+        quantity: Quantity,
         layouts: Iterable[str] | None = None,
         at_least: Architecture | None = None,
     ) -> None:
-        self.space = table.space
+        self.space, (parts,) = quantity.space, quantity.phases
         names = self.space.layout_names
         chosen = set(names if layouts is None else layouts)
         if not chosen & set(names):
@@ -65,7 +62,7 @@ class Reach:
             kept = [[k for k in allowed if k >= low] for allowed, low in zip(regime[:-1], floor, strict=True)]
             kept.append([k for k in regime[-1] if names[k] in chosen])
             if all(kept):
-                self._regimes.append(_Regime(table, scope, [np.array(allowed) for allowed in kept]))
+                self._regimes.append(_Regime(self.space.name, parts, [np.array(found) for found in kept]))
 
     @property
     def least(self) -> int:
@@ -94,12 +91,9 @@ class Reach:
                 low = middle + 1
         return low
 
-    def span(self) -> tuple[float, float, float]:
-        """The least, the median and the most cost, kMAC per pixel."""
-        least, median, most = (
-            macs / REFERENCE_PIXELS / 1000 for macs in (self.least, self.quantile(0.5), self.most)
-        )
-        return least, median, most
+    def span(self) -> tuple[int, int, int]:
+        """The least, the median and the most cost."""
+        return self.least, self.quantile(0.5), self.most
 
     def draw(self, low: int, high: int, number: int, rng: np.random.Generator) -> list[Architecture]:
         """Up to `number` different architectures with costs in [low, high], uniformly."""
@@ -124,28 +118,12 @@ class Reach:
 class _Regime:
     """One product of choices (see `SearchSpace.regimes`): two sorted lists of sums."""
 
-    def __init__(self, table: CostTable, scope: str, allowed: list[IntArray]) -> None:
-        self._name, self._allowed = table.space.name, allowed
-        layers = table.in_scope(scope)
+    def __init__(self, name: str, terms: Sequence[Part], allowed: list[IntArray]) -> None:
+        self._name, self._allowed = name, allowed
         free = {axis for axis, choices in enumerate(allowed) if len(choices) > 1}
-        groups = [tuple(axis for axis in layer.axes if axis in free) for layer in layers]
-        parts = []
-        for axes in _independent(groups, sorted(free)):
-            costs = np.zeros([len(allowed[axis]) for axis in axes], dtype=np.int64)
-            for layer, group in zip(layers, groups, strict=True):
-                if group and set(group) <= set(axes):
-                    costs += self._spread(layer.axes, layer.macs, axes)
-            parts.append((axes, costs))
-        fixed = (layer for layer, group in zip(layers, groups, strict=True) if not group)
-        constant = sum(int(self._spread(layer.axes, layer.macs, ()).item()) for layer in fixed)
-        self.left, self.right = self._halves(parts, constant)
-
-    def _spread(self, axes: tuple[int, ...], macs: IntArray, over: tuple[int, ...]) -> IntArray:
-        """A layer's table, restricted to what is allowed, with its dimensions placed among others."""
-        table = macs[np.ix_(*(self._allowed[axis] for axis in axes))] if axes else macs
-        order = sorted(range(len(axes)), key=lambda k: axes[k])
-        kept = [len(self._allowed[axis]) if axis in axes else 1 for axis in over]
-        return table.transpose(order).reshape(kept)
+        groups = independent([terms], free)
+        sums, constant = spread_over(terms, groups, allowed)
+        self.left, self.right = self._halves(list(zip(groups, sums, strict=True)), constant)
 
     def _halves(self, parts: list[tuple[tuple[int, ...], IntArray]], constant: int) -> tuple[_Sums, _Sums]:
         """The parts in two lists of sums, neither longer than it must be."""
@@ -190,24 +168,45 @@ class _Regime:
         ]
 
 
-def to_macs(kmac_px: float) -> int:
-    """The most MACs at 768x512 that a number of kMAC per pixel allows."""
-    return int(np.floor(kmac_px * 1000 * REFERENCE_PIXELS + 1e-3))  # less than a MAC is float error
-
-
-def _independent(groups: list[tuple[int, ...]], axes: list[int]) -> list[tuple[int, ...]]:
-    """Slots joined wherever a layer touches several; slots of no layer stand alone."""
-    leader = {axis: axis for axis in axes}
+def independent(phases: Iterable[Sequence[Part]], free: Iterable[int]) -> list[tuple[int, ...]]:
+    """The free axes, joined wherever a term depends on several; those of no term stand alone."""
+    leader = {axis: axis for axis in sorted(free)}
 
     def find(place: int) -> int:
         while leader[place] != place:
             place = leader[place]
         return place
 
-    for group in groups:
-        for one, other in itertools.pairwise(group):
-            leader[find(one)] = find(other)
+    for phase in phases:
+        for part in phase:
+            for one, other in itertools.pairwise(axis for axis in part.axes if axis in leader):
+                leader[find(one)] = find(other)
     joined: dict[int, list[int]] = {}
-    for axis in axes:
+    for axis in leader:
         joined.setdefault(find(axis), []).append(axis)
     return [tuple(members) for members in joined.values()]
+
+
+def spread_over(
+    phase: Sequence[Part], groups: Sequence[tuple[int, ...]], allowed: Sequence[IntArray]
+) -> tuple[list[IntArray], int]:
+    """A sum of terms as one table for each group of axes, and what depends on none of them.
+
+    Args:
+        phase: the terms; each depends on axes of one group, and on axes of one choice.
+        groups: see `independent`.
+        allowed: the choices of every axis.
+    """
+    sums = [np.zeros([len(allowed[axis]) for axis in axes], dtype=np.int64) for axes in groups]
+    owner = {axis: place for place, axes in enumerate(groups) for axis in axes}
+    constant = 0
+    for part in phase:
+        table = part.values[np.ix_(*(allowed[axis] for axis in part.axes))] if part.axes else part.values
+        table = table.transpose(sorted(range(len(part.axes)), key=lambda k: part.axes[k]))
+        free = [axis for axis in sorted(part.axes) if axis in owner]
+        if not free:
+            constant += int(table.item())
+            continue
+        place = owner[free[0]]
+        sums[place] += table.reshape([len(allowed[axis]) if axis in free else 1 for axis in groups[place]])
+    return sums, constant

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.cost.quantity import macs
 from nas.cost.reach import Reach
 from nas.cost.table import CostTable
 from nas.errors import InputError
@@ -225,7 +226,7 @@ def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
     Raises:
         InputError: too few for a rank correlation, or more than there are.
     """
-    space, reach = costs.space, Reach(costs, "total")
+    space, reach = costs.space, Reach(macs(costs, "total"))
     if space.size < FEWEST:
         raise InputError(
             f"{space.name} holds {space.size} architecture{'s' * (space.size != 1)}: ranking needs at least "
@@ -270,7 +271,7 @@ def _near(
 
 def agreement(one: Sequence[float], other: Sequence[float]) -> Agreement:
     """Kendall's tau-b of two lists of scores (scipy), with an interval and p that hold for a handful."""
-    from scipy.stats import kendalltau  # type: ignore[import-untyped]
+    from scipy.stats import kendalltau
 
     tau = float(kendalltau(one, other).statistic)
     if math.isnan(tau):
@@ -298,7 +299,7 @@ def tau_interval(tau: float, count: int, level: float = LEVEL) -> tuple[float, f
         count: of architectures.
         level: how often such intervals hold the true value, at least.
     """
-    from scipy.optimize import brentq  # type: ignore[import-untyped]
+    from scipy.optimize import brentq
 
     pairs = count * (count - 1) // 2
     discordant, half = pairs * (1 - tau) / 2, (1 - level) / 2

@@ -15,7 +15,8 @@ import optuna
 from nas import resources
 from nas.budget import Budget
 from nas.cost.macs import SCOPES
-from nas.cost.reach import Reach, to_macs
+from nas.cost.quantities import Quantities, Question
+from nas.cost.quantity import Quantity
 from nas.cost.table import CostTable
 from nas.device import choose
 from nas.errors import InputError, UnreachableBudgetError
@@ -65,7 +66,8 @@ class Choice:
     """The answer to one target.
 
     Attributes:
-        target: kMAC per pixel.
+        target: in `unit`.
+        quantity: what was limited: a scope's MACs, the time to decode, ...
         architecture: the best within 2 % under the target, wherever the space has one there.
         kmac_px: what it costs, by scope.
         rd_loss: on the calibration photos.
@@ -73,6 +75,7 @@ class Choice:
     """
 
     target: float
+    quantity: Quantity
     architecture: Architecture
     kmac_px: dict[str, float]
     rd_loss: float
@@ -86,8 +89,12 @@ class Choice:
     def to_json(self) -> dict[str, Any]:
         """Plain values; `cheaper` is nested, or null."""
         costs = {f"{scope}_kmac_px": value for scope, value in self.kmac_px.items()}
+        quantity = self.quantity
         return {
-            "target_kmac_px": self.target,
+            "target": self.target,
+            "unit": quantity.unit,
+            "of": quantity.title,
+            "cost": quantity.value(self.architecture),
             **costs,
             "rd_loss": self.rd_loss,
             "arch": self.architecture.key,
@@ -101,8 +108,13 @@ class Choice:
             answers.append(("cheaper, better", self.cheaper))
         return [
             {
-                "target": self.target,
+                "target": self.quantity.tell(self.quantity.whole(self.target)),
                 "answer": answer,
+                **(
+                    {}
+                    if self.quantity.unit == "kMAC/px"
+                    else {self.quantity.name: self.quantity.tell(self.quantity.of(choice.architecture))}
+                ),
                 **choice.kmac_px,
                 "rd_loss": choice.rd_loss,
                 "arch": choice.architecture.key,
@@ -155,6 +167,7 @@ class Searcher:
         run = self.run
         self.space = run.space
         self.costs: CostTable = run.costs()
+        self.quantities = Quantities(run, self.costs, self._device.type)
         photos = run.photos("calibration")[:CALIBRATION_PHOTOS]
         self.evaluator = Evaluator(
             run.supernet(),
@@ -167,27 +180,21 @@ class Searcher:
 
     # What is possible
 
-    def ranges(self, max_stages: int | None = None) -> dict[str, Range]:
-        """The reachable costs by scope; needs no photo and no score."""
-        layouts = self._layouts(max_stages)
-        return {scope: Range(*Reach(self.costs, scope, layouts).span()) for scope in SCOPES}
+    def question(self, budget: Budget | None) -> Question:
+        """What a budget asks of this space: needs no photo and no score.
 
-    def _layouts(self, max_stages: int | None) -> list[str]:
-        names = self.space.layout_names
-        fit = [n for n in names if max_stages is None or self.space.layouts[n].stages() <= max_stages]
-        if not fit:
-            fewest = min(self.space.layouts[name].stages() for name in names)
-            raise UnreachableBudgetError(
-                f"No layout decodes in {max_stages} stages or fewer: the fewest here is {fewest}."
-            )
-        return fit
+        Raises:
+            UnreachableBudgetError: the space cannot meet it; says what it could.
+        """
+        return self.quantities.question(budget or Budget("whole range"))
 
-    def limits(self, budget: Budget) -> list[float]:
-        """A budget's targets in kMAC per pixel; UnreachableBudgetError where the space cannot meet one."""
-        span = self.ranges(budget.max_stages)[budget.scope]
-        return budget.limits({"least": span.least, "most": span.most})
-
-    # The search
+    def ranges(self, budget: Budget | None = None) -> dict[str, Range]:
+        """The reachable costs by scope, within a budget's limits; needs no photo and no score."""
+        within, found = self.question(budget).within, {}
+        for scope in SCOPES:
+            quantity = self.quantities.of(scope, "kMAC/px", None)
+            found[scope] = Range(*(value / quantity.per_unit for value in within.span(quantity)))
+        return found
 
     def search(
         self,
@@ -213,18 +220,19 @@ class Searcher:
             UnreachableBudgetError: before anything is scored.
         """
         sources, budget = sources or Sources(), budget or Budget("whole range")
-        self.limits(budget)
+        self.question(budget)
         if sources.layouts and wants_layouts(self.run.trained_space):
             self._find_layouts(sources, seed, report)
-        limits = self.limits(budget)
+            self._complete_profiles(budget, report)
+        question = self.question(budget)
         goal = len(self.scores) + trials
         prior = self._learn(budget.scope, sources, seed, report) if sources.logits and trials else []
         if sources.trials:
             left = goal - len(self.scores)
-            self._try(budget, limits, prior, left, storage, seed, report)
+            self._try(question, budget.scope, prior, left, storage, seed, report)
         result = self.result()
-        for limit in limits:
-            result.choices.append(self.choose(limit, budget.scope, budget.max_stages, report=report))
+        for target in question.targets:
+            result.choices.append(self.choose(question, target, report=report))
         result.scored = self.write_front()
         self._note_targets(budget, result.choices)
         result.notes.append(self._split_note())
@@ -247,66 +255,67 @@ class Searcher:
 
     # Answers
 
-    def choose(
-        self, limit: float, scope: str, max_stages: int | None = None, *, report: Report = silent
-    ) -> Choice:
+    def choose(self, question: Question, target: int, *, report: Report = silent) -> Choice:
         """The best scored architectures at or under a target: within 2 % of it, and wherever it lies.
 
         Where the best lies further below and the space has architectures within 2 % under the target, some
         there are scored first: those that widen the best one.
+
+        Args:
+            question: what the target limits, and what must be met beside it.
+            target: in whole numbers of its quantity.
+            report: see `search`.
         """
-        most = to_macs(limit)
-        allowed = set(self._layouts(max_stages))
-        if Reach(self.costs, scope, allowed).least > most:
-            raise UnreachableBudgetError(f"No architecture costs at most {limit:.4g} kMAC/px ({scope}).")
-        near = int(np.ceil(NEAR * most))
+        quantity, near = question.quantity, int(np.ceil(NEAR * target))
+        if question.span[0] > target:
+            raise UnreachableBudgetError(f"No architecture costs at most {quantity.tell(target)}.")
         began, rng = time.monotonic(), np.random.default_rng(0)
-        for tried, candidate in enumerate(self._near(near, most, scope, allowed, rng)):
-            best = self._best(most, scope, allowed)
-            if best is not None and self.costs.macs(best, scope) >= near:
+        for tried, candidate in enumerate(self._near(question, near, target, rng)):
+            best = self._best(question, target)
+            if best is not None and quantity.of(best) >= near:
                 break
             if time.monotonic() - began > FILL_SECONDS or tried == FILL_SCORES:
                 break
             self.scores.of(candidate)
-            report("near the target", tried + 1, 0, f"{limit:.4g} kMAC/px")
-        best = self._best(most, scope, allowed)
+            report("near the target", tried + 1, 0, quantity.tell(target))
+        best = self._best(question, target)
         if best is None:
-            best = Reach(self.costs, scope, allowed).draw(0, most, 1, rng)[0]
-        close = self._best(most, scope, allowed, least=near)
+            best = question.within.draw(quantity, 0, target, 1, rng)[0]
+        close = self._best(question, target, least=near)
         if close is None or close == best:
-            return self._choice(limit, best)
-        return replace(self._choice(limit, close), cheaper=self._choice(limit, best))
+            return self._choice(question, target, best)
+        return replace(self._choice(question, target, close), cheaper=self._choice(question, target, best))
 
-    def _choice(self, limit: float, architecture: Architecture) -> Choice:
-        return Choice(
-            limit, architecture, self.costs.scopes(architecture), self.scores.of(architecture).rd_loss
-        )
+    def _choice(self, question: Question, target: int, architecture: Architecture) -> Choice:
+        quantity = question.quantity
+        scopes, score = self.costs.scopes(architecture), self.scores.of(architecture)
+        return Choice(target / quantity.per_unit, quantity, architecture, scopes, score.rd_loss)
 
-    def _best(self, most: int, scope: str, layouts: set[str], *, least: int = 0) -> Architecture | None:
-        """The scored architecture of least loss that costs from `least` to `most` MACs."""
+    def _best(self, question: Question, most: int, *, least: int = 0) -> Architecture | None:
+        """The scored architecture of least loss that costs from `least` to `most`."""
         fit = [
             (score.rd_loss, architecture.key, architecture)
             for architecture, score in self.scores.items()
-            if architecture.layout in layouts and least <= self.costs.macs(architecture, scope) <= most
+            if least <= question.quantity.of(architecture) <= most and question.within.allows(architecture)
         ]
         return min(fit)[2] if fit else None
 
     def _near(
-        self, near: int, most: int, scope: str, layouts: set[str], rng: np.random.Generator
+        self, question: Question, near: int, most: int, rng: np.random.Generator
     ) -> Iterator[Architecture]:
         """Unscored architectures within 2 % under a target, the likelier ones first; maybe none."""
-        anywhere = Reach(self.costs, scope, layouts)
-        if anywhere.count(near, most) == 0:
+        quantity, within = question.quantity, question.within
+        if not within.draw(quantity, near, most, 1, rng):
             return
         for _ in range(100):
-            best = self._best(most, scope, layouts)
+            best = self._best(question, most)
             wider = []
             if best is not None:
-                wider = Reach(self.costs, scope, layouts, at_least=best).draw(near, most, 64, rng)
-            candidates = wider or anywhere.draw(near, most, 64, rng)
+                wider = within.draw(quantity, near, most, 64, rng, at_least=best)
+            candidates = wider or within.draw(quantity, near, most, 64, rng)
             fresh = [architecture for architecture in candidates if architecture not in self.scores]
-            if not fresh:
-                fresh = [a for a in anywhere.draw(near, most, 64, rng) if a not in self.scores]
+            if not fresh and wider:
+                fresh = [a for a in within.draw(quantity, near, most, 64, rng) if a not in self.scores]
             if not fresh:
                 return
             if best is not None:
@@ -340,6 +349,22 @@ class Searcher:
         write_layouts(run.layouts_path, found, {**facts, "hand_made_bpp": named})
         self._open()
 
+    def _complete_profiles(self, budget: Budget, report: Report) -> None:
+        """Measure the layouts that were found since the run was profiled, where the budget needs it."""
+        from nas.cost.measure import Request, measure
+
+        asked = {(unit, size) for _, unit, size in budget.measures if unit in ("ms", "MB")}
+        for size in dict.fromkeys(size for _, size in asked if size is not None):
+            try:
+                self.quantities.predictor(size)
+            except InputError:
+                request = Request(size=size, device=self._device)
+                measure(
+                    self.run,
+                    request,
+                    report=lambda done, total, note: report("profiling new layouts", done, total, note),
+                )
+
     def _learn(self, scope: str, sources: Sources, seed: int, report: Report) -> list[WidthLogits]:
         joint = read_structure(self.run.structure_path, self.space, scope)
         if joint is not None:  # learned with the weights
@@ -371,8 +396,8 @@ class Searcher:
 
     def _try(
         self,
-        budget: Budget,
-        limits: Sequence[float],
+        question: Question,
+        scope: str,
         prior: Sequence[WidthLogits],
         trials: int,
         storage: str | None,
@@ -381,28 +406,27 @@ class Searcher:
     ) -> None:
         """Optuna's trials: seeds first (uniform widths, the prior's modes), then what the sampler draws."""
         quiet_optuna()
-        scope, most = budget.scope, to_macs(max(limits)) if limits else None
-        layouts = set(self._layouts(budget.max_stages))
+        quantity, within = question.quantity, question.within
+        most = max(question.targets, default=None)
 
         def allowed(architecture: Architecture) -> bool:
-            if architecture.layout not in layouts:
-                return False
-            return most is None or self.costs.macs(architecture, scope) <= most
+            return within.allows(architecture) and (most is None or quantity.of(architecture) <= most)
 
         sampler = ArchitectureSampler(
             self.space, prior, seed=seed, allowed=allowed, known=lambda a: a in self.scores
         )
-        name = f"{scope}-{self.run.fingerprint}-{self.evaluator.calibration}"
+        kind = scope if quantity.unit == "kMAC/px" else quantity.identity
+        name = f"{kind}-{self.run.fingerprint}-{self.evaluator.calibration}"
         study = _open_study(name, storage, self.run.search_path, sampler)
-        state_path = self.run.search_path / f"sampler-{scope}.json"
+        state_path = self.run.search_path / f"sampler-{kind}.json"
         if state_path.is_file() and study.get_trials(deepcopy=False):
             sampler.restore(json.loads(state_path.read_text()))
-        self._share_known(study, sampler)
+        self._share_known(study, sampler, quantity)
         seeds = [a for a in self._seeds(prior) if allowed(a) and a not in self.scores]
         for architecture in seeds[: max(1, trials // 3)]:
             indexes = self.space.indexes(architecture)
             study.enqueue_trial(dict(zip(sampler.distributions(), indexes, strict=True)), skip_if_exists=True)
-        reference = self._reference(scope)
+        reference = self._reference(question)
         for done in range(trials):
             try:
                 if len(self.scores) >= self.space.size:
@@ -412,26 +436,25 @@ class Searcher:
                 report("Optuna trials", trials, trials, "every allowed architecture is known")
                 break
             architecture = sampler.architecture(trial.params)
-            cost = self.costs.kmac_px(architecture, scope)
-            if limits:
-                trial.set_constraint("cost", cost / max(limits) - 1)
+            cost = quantity.value(architecture)
+            if most is not None:
+                trial.set_constraint("cost", quantity.of(architecture) / most - 1)
             score = self.scores.of(architecture)
             study.tell(trial, [cost, score.rd_loss])
             write_atomically(state_path, json.dumps(sampler.state()))
-            note = f"hypervolume {self._hypervolume(scope, reference):.3f}"
-            if limits:
-                best = self._best(to_macs(limits[0]), scope, layouts)
+            note = f"hypervolume {self._hypervolume(quantity, reference):.3f}"
+            if question.targets:
+                best = self._best(question, question.targets[0])
                 note += f"  least loss {self.scores.of(best).rd_loss:.3f}" if best else ""
             report("Optuna trials", done + 1, trials, note)
 
-    def _share_known(self, study: optuna.Study, sampler: ArchitectureSampler) -> None:
+    def _share_known(self, study: optuna.Study, sampler: ArchitectureSampler, quantity: Quantity) -> None:
         """Tell the study what was scored outside it (for another budget, near a target)."""
         told = {
             sampler.architecture(t.params)
             for t in study.get_trials(deepcopy=False)
             if t.state == optuna.trial.TrialState.COMPLETE
         }
-        scope = study.study_name.split("-")[0]
         for architecture, score in list(self.scores.items()):
             if architecture not in told:
                 indexes = self.space.indexes(architecture)
@@ -439,7 +462,7 @@ class Searcher:
                     optuna.create_trial(
                         params=dict(zip(sampler.distributions(), indexes, strict=True)),
                         distributions=sampler.distributions(),
-                        values=[self.costs.kmac_px(architecture, scope), score.rd_loss],
+                        values=[quantity.value(architecture), score.rd_loss],
                     )
                 )
 
@@ -454,22 +477,23 @@ class Searcher:
         ends = [self.space.narrowest(), self.space.widest()]
         return list(dict.fromkeys([*ends, *modes, *self.space.baselines()]))
 
-    def _reference(self, scope: str) -> tuple[float, float]:
-        span = self.ranges()[scope]
+    def _reference(self, question: Question) -> tuple[float, float]:
         worst = max(score.rd_loss for _, score in self.scores.items()) if len(self.scores) else 1.0
-        return span.most, worst
+        return question.span[2] / question.quantity.per_unit, worst
 
-    def _hypervolume(self, scope: str, reference: tuple[float, float]) -> float:
+    def _hypervolume(self, quantity: Quantity, reference: tuple[float, float]) -> float:
         """The dominated share of the box between the least cost, the worst loss and no loss at all."""
         points = list(self.scores.items())
-        costs = [self.costs.kmac_px(architecture, scope) for architecture, _ in points]
+        costs = [quantity.value(architecture) for architecture, _ in points]
         losses = [score.rd_loss for _, score in points]
         return hypervolume(costs, losses, reference) / (reference[0] * reference[1])
 
     # Writing
 
     def _note_targets(self, budget: Budget, choices: Sequence[Choice]) -> None:
-        """Keep what was asked for, so that figures can mark it."""
+        """Keep what MACs were asked for, so that figures can mark it."""
+        if budget.measure[1] != "kMAC/px":
+            return
         path = self.run.targets_path
         known = resources.read_yaml(path) if path.is_file() else {}
         asked = known.setdefault(budget.scope, {})

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas.cost.quantity import macs
 from nas.cost.reach import Reach
 from nas.cost.table import CostTable
 from nas.device import choose
@@ -99,7 +100,8 @@ def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:
         )
     if settings.target is None:
         return
-    least, _, most = Reach(CostTable.measure(space), settings.structure_scope).span()
+    quantity = macs(CostTable.measure(space), settings.structure_scope)
+    least, _, most = (value / quantity.per_unit for value in Reach(quantity).span())
     if not least <= settings.target <= most:
         raise UnreachableBudgetError(
             f"target={settings.target:g} kMAC/px ({settings.structure_scope}) is out of reach: {space.name} "

@@ -1,0 +1,140 @@
+"""From a budget's words to the quantities of one space: what is limited, and what is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from nas.budget import Amount, Budget, Limit
+from nas.cost.quantity import Bound, Quantity, giga_macs, macs, parameters, stages
+from nas.cost.table import CostTable
+from nas.cost.within import Within
+from nas.errors import InputError, UnreachableBudgetError
+from nas.run import Run
+
+if TYPE_CHECKING:
+    from nas.cost.predict import Predictor
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A budget, resolved for one space.
+
+    Attributes:
+        quantity: what the targets limit.
+        within: the architectures that meet the budget's other limits.
+        targets: in whole numbers of the quantity, ascending; none for the whole range.
+        span: the least, the median and the most of the quantity within the limits.
+    """
+
+    quantity: Quantity
+    within: Within
+    targets: tuple[int, ...]
+    span: tuple[int, int, int]
+
+    @property
+    def limits(self) -> list[float]:
+        """The targets in the quantity's unit."""
+        return [target / self.quantity.per_unit for target in self.targets]
+
+
+@dataclass
+class Quantities:
+    """The costs of a run's space.
+
+    Args:
+        run: for its profiles; a budget in ms or MB needs one.
+        costs: MACs and parameters of its space.
+        device: `cpu` or `cuda`, whose profiles count.
+    """
+
+    run: Run
+    costs: CostTable
+    device: str = "cpu"
+    _predictors: dict[Size, Predictor] = field(default_factory=dict)
+
+    def of(self, what: str, unit: str, size: Size | None) -> Quantity:
+        """What a limit's words name.
+
+        Raises:
+            InputError: it needs a profile that there is not.
+        """
+        if unit == "GMAC":
+            assert size is not None
+            width, height = size
+            return giga_macs(CostTable.measure(self.costs.space, (height, width)), what, width, height)
+        if unit in ("ms", "MB"):
+            assert size is not None
+            predictor = self.predictor(size)
+            return predictor.time(what) if unit == "ms" else predictor.memory(what)
+        if what == "parameters":
+            return parameters(self.costs)
+        return stages(self.costs.space) if what == "stages" else self._macs[what]
+
+    def predictor(self, size: Size) -> Predictor:
+        """What was measured here for pictures of this size.
+
+        Raises:
+            InputError: nothing was, or not all of the space.
+        """
+        from nas.cost.measure import folder_of
+        from nas.cost.measurements import Measurements
+        from nas.cost.predict import Predictor
+
+        if size not in self._predictors:
+            folder = folder_of(self.run, self.device, size)
+            if not (folder / "facts.yaml").is_file():
+                shape = "" if size == (768, 512) else f" --size {size[0]}x{size[1]}"
+                raise InputError(
+                    f"Limits in ms and MB need this machine's figures: run `nas profile {self.run.path}"
+                    f"{shape}` first."
+                )
+            measured = Measurements.read(folder)
+            if measured.facts.get("weights") != self.run.fingerprint:
+                raise InputError(f"{folder} is of other weights: run `nas profile {self.run.path} --force`.")
+            self._predictors[size] = Predictor(self.costs, measured)
+        return self._predictors[size]
+
+    @cached_property
+    def _macs(self) -> Mapping[str, Quantity]:
+        return {scope: macs(self.costs, scope) for scope in ("encoder", "decoder", "total")}
+
+    def bound(self, limit: Limit) -> Bound:
+        """A limit as a bound on whole numbers."""
+        quantity, value = self._amount(limit.what, limit.most)
+        return Bound(quantity, quantity.whole(value))
+
+    def _amount(self, what: str, amount: Amount) -> tuple[Quantity, float]:
+        """What is limited, and how much in its unit: percentages are of the widest architecture."""
+        if amount.unit == "%":
+            return self._macs[what], amount.value / 100 * self.costs.reference[what]
+        return self.of(what, amount.unit, amount.size), amount.value
+
+    def question(self, budget: Budget) -> Question:
+        """What a budget asks of this space.
+
+        Raises:
+            UnreachableBudgetError: no architecture meets its limits, or none a target; says what is possible.
+            InputError: it needs a profile that there is not.
+        """
+        what, unit, size = budget.measure
+        quantity = self.of(what, unit, size)
+        within = Within(self.costs.space, [self.bound(limit) for limit in budget.limits])
+        span = within.span(quantity)
+        least, most = span[0], span[2]
+        values = [self._amount(what, amount)[1] for amount in budget.targets]
+        if budget.span is not None:
+            values += budget.span.values(least / quantity.per_unit, most / quantity.per_unit)
+        targets = sorted({quantity.whole(value) for value in values})
+        if targets and targets[0] < least:
+            beside = f" with {' and '.join(map(str, within.bounds))}" if within.bounds else ""
+            raise UnreachableBudgetError(
+                f"No architecture{beside} costs at most {quantity.tell(targets[0])} ({quantity.title}): the "
+                f"least is {quantity.tell(least, least=True)}, the most {quantity.tell(most)}. Ask for a "
+                "target in between."
+            )
+        return Question(quantity, within, tuple(targets), span)

@@ -1,0 +1,142 @@
+"""What an architecture costs, in any unit: tables over the few slots that each part of it depends on.
+
+MACs, parameters, stages, seconds and bytes are all known for every architecture before anything runs, as
+sums of table entries. So limits on any of them are filters, and what is possible can be told beforehand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.cost.macs import REFERENCE_PIXELS, SCOPES
+from nas.cost.table import CostTable
+from nas.space import Architecture, SearchSpace
+
+IntArray = NDArray[np.int64]
+GRAIN = 1e-9  # of a limit: less is float error
+
+
+@dataclass(frozen=True)
+class Part:
+    """One term of a sum: a table with one dimension for each of `axes`, places in `space.shape`."""
+
+    axes: tuple[int, ...]
+    values: IntArray
+
+    def at(self, indexes: Sequence[int]) -> int:
+        return int(self.values[tuple(indexes[axis] for axis in self.axes)])
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One cost of every architecture of a space: the largest of some sums, in whole numbers.
+
+    Attributes:
+        space: whose architectures.
+        name: what messages call it, such as `decoder` or `decode`.
+        unit: of the numbers people read: kMAC/px, GMAC, ms, MB, stages, parameters.
+        per_unit: how many of the whole numbers make one unit.
+        phases: the sums; one for what adds up, several for what peaks (memory).
+        where: what it holds for, such as `at 768x512 on cpu`; empty where it holds anywhere.
+    """
+
+    space: SearchSpace
+    name: str
+    unit: str
+    per_unit: int
+    phases: tuple[tuple[Part, ...], ...]
+    where: str = ""
+
+    def of(self, architecture: Architecture) -> int:
+        """What an architecture costs, in whole numbers."""
+        return self.at(self.space.indexes(architecture))
+
+    def at(self, indexes: Sequence[int]) -> int:
+        """The same for one index per slot, the layout last."""
+        return max(sum(part.at(indexes) for part in phase) for phase in self.phases)
+
+    def value(self, architecture: Architecture) -> float:
+        """What an architecture costs, in units."""
+        return self.of(architecture) / self.per_unit
+
+    def whole(self, limit: float) -> int:
+        """The most whole numbers that a limit in units allows."""
+        return math.floor(limit * self.per_unit * (1 + GRAIN) + 1e-3)
+
+    def tell(self, whole: int, *, least: bool = False) -> str:
+        """A cost for people, with its unit; a least one is rounded up, so that asking for it works."""
+        value = whole / self.per_unit
+        if self.per_unit == 1:
+            return f"{whole:,} {self.unit}" if value != 1 else f"1 {self.unit.removesuffix('s')}"
+        digits = max(0, 3 - math.floor(math.log10(value))) if value > 0 else 0
+        rounded = math.ceil(value * 10**digits) / 10**digits if least else round(value, digits)
+        return (
+            f"{rounded:.{digits}f}".rstrip("0").rstrip(".") + f" {self.unit}"
+            if digits
+            else (f"{rounded:.0f} {self.unit}")
+        )
+
+    @property
+    def title(self) -> str:
+        """What it is, and where it holds."""
+        return " ".join(filter(None, (self.name, self.where)))
+
+    @property
+    def identity(self) -> str:
+        """A name for files and studies: letters, digits and '-'."""
+        words = f"{self.name} {self.unit} {self.where}".replace("/", "-").split()
+        return "-".join(word for word in words if word not in ("at", "on"))
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A limit on a quantity, in whole numbers."""
+
+    quantity: Quantity
+    most: int
+
+    def met(self, architecture: Architecture) -> bool:
+        return self.quantity.of(architecture) <= self.most
+
+    def __str__(self) -> str:
+        q = self.quantity
+        return " ".join(filter(None, (f"{q.name} <= {q.tell(self.most)}", q.where)))
+
+
+def meets(architecture: Architecture, bounds: Iterable[Bound]) -> bool:
+    """Whether an architecture meets all of them."""
+    return all(bound.met(architecture) for bound in bounds)
+
+
+def macs(costs: CostTable, scope: str) -> Quantity:
+    """kMAC per pixel at 768x512, in MACs."""
+    parts = tuple(Part(layer.axes, layer.macs) for layer in costs.in_scope(scope))
+    return Quantity(costs.space, scope, "kMAC/px", 1000 * REFERENCE_PIXELS, (parts,))
+
+
+def giga_macs(costs: CostTable, scope: str, width: int, height: int) -> Quantity:
+    """GMAC for one picture of this size; `costs` are of the same size."""
+    parts = tuple(Part(layer.axes, layer.macs) for layer in costs.in_scope(scope))
+    return Quantity(costs.space, scope, "GMAC", 10**9, (parts,), f"at {width}x{height}")
+
+
+def parameters(costs: CostTable) -> Quantity:
+    """Learned numbers of the exported codec."""
+    parts = tuple(Part(layer.axes, layer.params) for layer in costs.layers)
+    return Quantity(costs.space, "parameters", "parameters", 1, (parts,))
+
+
+def stages(space: SearchSpace) -> Quantity:
+    """Serial decoding steps at 768x512."""
+    values = np.array([space.layouts[name].stages() for name in space.layout_names], dtype=np.int64)
+    return Quantity(space, "stages", "stages", 1, ((Part((len(space.slots),), values),),))
+
+
+def scopes(costs: CostTable) -> dict[str, Quantity]:
+    """MACs in every scope."""
+    return {scope: macs(costs, scope) for scope in SCOPES}

@@ -1,0 +1,272 @@
+"""The architectures that meet several bounds at once: the least and the most that is possible, and draws.
+
+One architecture is one choice in each independent group of slots, and every bound a limit on a sum over the
+groups: a multiple-choice knapsack, which scipy's HiGHS solves to the optimum.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.cost.quantity import Bound, IntArray, Part, Quantity, meets
+from nas.cost.reach import Reach, independent, spread_over
+from nas.errors import InputError, UnreachableBudgetError
+from nas.space import Architecture, SearchSpace
+
+Floats = NDArray[np.float64]
+SLACK = 1e-6  # what the solver may exceed a bound by; tightened by it where it does
+MOST_CHOICES = 200_000  # of all groups together, in one programme
+SOLVED = 6  # architectures found one by one where drawing finds none
+
+
+class Within:
+    """The architectures of a space that meet some bounds.
+
+    Args:
+        space: the space.
+        bounds: limits on any quantities.
+    """
+
+    def __init__(self, space: SearchSpace, bounds: Sequence[Bound] = ()) -> None:
+        self.space, self.bounds = space, tuple(bounds)
+        axis = len(space.slots)
+        on_layout = [
+            b for b in bounds if all(p.axes == (axis,) for phase in b.quantity.phases for p in phase)
+        ]
+        self._others = tuple(bound for bound in bounds if bound not in on_layout)
+        zeros = [0] * axis
+        self.layouts = tuple(
+            name
+            for k, name in enumerate(space.layout_names)
+            if all(bound.quantity.at([*zeros, k]) <= bound.most for bound in on_layout)
+        )
+
+    def allows(self, architecture: Architecture) -> bool:
+        """Whether an architecture meets every bound."""
+        return architecture.layout in self.layouts and meets(architecture, self._others)
+
+    def least(self, quantity: Quantity) -> int | None:
+        """The least of a quantity within the bounds; None where nothing meets them."""
+        return self._extreme(quantity, 1)
+
+    def most(self, quantity: Quantity) -> int | None:
+        """The most of a quantity within the bounds; None where nothing meets them."""
+        return self._extreme(quantity, -1)
+
+    def span(self, quantity: Quantity) -> tuple[int, int, int]:
+        """The least, the median (of a sample, if it must) and the most of a quantity that adds up.
+
+        Raises:
+            UnreachableBudgetError: nothing meets the bounds; says what could be reached.
+        """
+        least = self.least(quantity)
+        if least is None:
+            raise UnreachableBudgetError(self.explain())
+        most = self.most(quantity)
+        assert most is not None
+        if not self._others:
+            return least, Reach(quantity, self.layouts).quantile(0.5), most
+        rng = np.random.default_rng(0)
+        drawn = self.draw(quantity, least, most, 200, rng)
+        return least, int(np.median([quantity.of(found) for found in drawn] or [least])), most
+
+    def draw(
+        self,
+        quantity: Quantity,
+        low: int,
+        high: int,
+        number: int,
+        rng: np.random.Generator,
+        *,
+        at_least: Architecture | None = None,
+    ) -> list[Architecture]:
+        """Up to `number` different architectures within the bounds whose quantity lies in [low, high].
+
+        Uniformly where bounds leave a fair share of the space, else a few that a solver finds; none where
+        there is none.
+
+        Args:
+            at_least: only architectures as wide as this one, or wider, in every slot.
+        """
+        if not self.layouts:
+            return []
+        if len(quantity.phases) == 1:
+            reach = Reach(quantity, self.layouts, at_least)
+            tries = number if not self._others else 16 * number
+            drawn = [found for found in reach.draw(low, high, tries, rng) if meets(found, self._others)]
+            if drawn or not self._others or at_least is not None:
+                return drawn[:number]
+        return list(dict.fromkeys(self._solved(quantity, low, high, min(number, SOLVED), rng)))
+
+    def explain(self) -> str:
+        """Why nothing meets the bounds: what each could be, alone or beside the others."""
+        for bound in self.bounds:
+            alone = Within(self.space).least(bound.quantity)
+            if alone is not None and alone > bound.most:
+                return (
+                    f"No architecture has {bound}: the least that {self.space.name} reaches is "
+                    f"{bound.quantity.tell(alone, least=True)}."
+                )
+        found = []
+        for bound in self.bounds:
+            beside = Within(self.space, [other for other in self.bounds if other != bound])
+            least = beside.least(bound.quantity)
+            if least is not None:
+                found.append(
+                    f"{bound.quantity.name} would be {bound.quantity.tell(least, least=True)} at least"
+                )
+        asked = " and ".join(map(str, self.bounds))
+        could = ", or ".join(found) if found else "loosen several of them"
+        return f"No architecture meets {asked} at once. Keeping the others, {could}."
+
+    # The programme
+
+    def _extreme(self, quantity: Quantity, sign: int) -> int | None:
+        if not self.layouts:
+            return None
+        if not self._others and len(quantity.phases) == 1:
+            reach = Reach(quantity, self.layouts)
+            return reach.least if sign > 0 else reach.most
+        if sign < 0 and len(quantity.phases) > 1:  # the most of a maximum: of the phase that has it
+            phases = [
+                Quantity(self.space, quantity.name, quantity.unit, quantity.per_unit, (phase,))
+                for phase in quantity.phases
+            ]
+            found = [self._extreme(phase, sign) for phase in phases]
+            return None if None in found else max(value for value in found if value is not None)
+        values = [quantity.of(solved) for solved in self._optima(quantity, sign)]
+        return (min(values) if sign > 0 else max(values)) if values else None
+
+    def _optima(self, quantity: Quantity, sign: int) -> Iterator[Architecture]:
+        """The best of every regime that has one."""
+        for regime in self._regimes():
+            found = _Programme(self.space, regime, [*self._others], [quantity]).best(quantity, sign)
+            if found is not None:
+                yield found
+
+    def _solved(
+        self, quantity: Quantity, low: int, high: int, number: int, rng: np.random.Generator
+    ) -> Iterator[Architecture]:
+        """Ends of what is possible, in random directions."""
+        bounds = [*self._others, Bound(quantity, high)]
+        programmes = [_Programme(self.space, regime, bounds, [quantity]) for regime in self._regimes()]
+        for _ in range(number if programmes else 0):
+            programme = programmes[int(rng.integers(len(programmes)))]
+            found = programme.random(quantity, low, rng)
+            if found is not None:
+                yield found
+
+    def _regimes(self) -> Iterator[list[IntArray]]:
+        kept = [k for k, name in enumerate(self.space.layout_names) if name in self.layouts]
+        for regime in self.space.regimes:
+            layouts = [k for k in regime[-1] if k in kept]
+            if layouts:
+                yield [*(np.array(allowed) for allowed in regime[:-1]), np.array(layouts)]
+
+
+class _Programme:
+    """One regime as a mixed-integer programme: one choice in every group, each bound a row."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        allowed: list[IntArray],
+        bounds: Sequence[Bound],
+        more: Sequence[Quantity],
+    ) -> None:
+        self._space, self._allowed, self._bounds = space, allowed, bounds
+        free = [axis for axis, choices in enumerate(allowed) if len(choices) > 1]
+        phases = [phase for q in (*(b.quantity for b in bounds), *more) for phase in q.phases]
+        self._groups = independent(phases, free)
+        self._shapes = [tuple(len(allowed[axis]) for axis in axes) for axes in self._groups]
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        if sum(self._sizes) > MOST_CHOICES:
+            raise InputError(
+                f"{space.name} has too many combinations for several limits at once: tie some of its slots."
+            )
+        # a row of the matrix, and what it must not exceed, for each phase of each bound
+        self._rows, self._most = [], []
+        for bound in bounds:
+            for phase in bound.quantity.phases:
+                row, constant = self._row(phase)
+                scale = max(1.0, float(bound.most))
+                self._rows.append(row / scale)
+                self._most.append((bound.most - constant) / scale)
+
+    def _row(self, phase: Sequence[Part]) -> tuple[Floats, int]:
+        sums, constant = spread_over(phase, self._groups, self._allowed)
+        flat = [table.ravel().astype(float) for table in sums]
+        return np.concatenate([*flat, np.zeros(0)]), constant
+
+    def best(self, quantity: Quantity, sign: int) -> Architecture | None:
+        """The architecture of the least quantity (sign 1) or the most (-1; of one phase)."""
+        rows = [self._row(phase) for phase in quantity.phases]
+        scale = max(1.0, *(float(np.abs(row).max(initial=0)) for row, _ in rows))
+        if len(rows) == 1:
+            return self._solve(sign * rows[0][0] / scale, [], [])
+        # the largest of several sums is one more variable, at least as large as each of them
+        peaks = [np.append(row / scale, -1.0) for row, _ in rows]
+        cost = np.append(np.zeros(sum(self._sizes)), 1.0)
+        return self._solve(cost, peaks, [-constant / scale for _, constant in rows], peak=True)
+
+    def random(self, quantity: Quantity, low: int, rng: np.random.Generator) -> Architecture | None:
+        """An architecture within the bounds, at or above `low`: the least in a random direction."""
+        direction = np.concatenate([rng.random(size) for size in self._sizes] or [np.zeros(0)])
+        rows, most = [], []
+        if len(quantity.phases) == 1:
+            row, constant = self._row(quantity.phases[0])
+            scale = max(1.0, float(low))
+            rows, most = [-row / scale], [(constant - low) / scale]
+        return self._solve(direction, rows, most)
+
+    def _solve(
+        self, cost: Floats, rows: Sequence[Floats], most: Sequence[float], *, peak: bool = False
+    ) -> Architecture | None:
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import csr_matrix
+
+        count = sum(self._sizes)
+        wide = count + peak
+        if count == 0:
+            fits = all(limit >= -SLACK for limit in self._most)
+            return self._architecture(np.zeros(0)) if fits else None
+        ends = np.cumsum([0, *self._sizes])
+        choose = np.zeros((len(self._sizes), wide))
+        for place, (start, end) in enumerate(itertools.pairwise(ends)):
+            choose[place, start:end] = 1
+        padded = [np.append(row, 0.0) if peak else row for row in self._rows]
+        limits = np.array([*self._most, *most])
+        matrix = csr_matrix(np.vstack([choose, *padded, *rows]))
+        ones = np.ones(len(self._sizes))
+        integral = np.append(np.ones(count), [0] * peak)
+        upper = np.append(np.ones(count), [np.inf] * peak)
+        for tightened in (0.0, SLACK, 10 * SLACK):
+            low = np.concatenate([ones, np.full(len(limits), -np.inf)])
+            high = np.concatenate([ones, limits - tightened])
+            found = milp(
+                cost,
+                integrality=integral,
+                bounds=Bounds(np.zeros(wide), upper),
+                constraints=LinearConstraint(matrix, low, high),
+                options={"mip_rel_gap": 0.0},
+            )
+            if found.x is None:
+                return None
+            architecture = self._architecture(found.x[:count])
+            if meets(architecture, self._bounds):  # in whole numbers, exactly
+                return architecture
+        return None
+
+    def _architecture(self, chosen: Floats) -> Architecture:
+        indexes = [int(choices[0]) for choices in self._allowed]
+        start = 0
+        for axes, shape, size in zip(self._groups, self._shapes, self._sizes, strict=True):
+            flat = int(np.argmax(chosen[start : start + size]))
+            for axis, place in zip(axes, np.unravel_index(flat, shape), strict=True):
+                indexes[axis] = int(self._allowed[axis][place])
+            start += size
+        return self._space.at(indexes)

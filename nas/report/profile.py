@@ -1,0 +1,126 @@
+"""Where a codec's cost goes as a figure, and how time and MACs relate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from nas.cost.run_profile import Relation, RunProfile, Shape
+from nas.report.plots import COLOURS, FAINT, GRID, INK, STYLE, write_figure
+
+# One colour for every part, in the order of the graph; the names are written beside the bars as well.
+_PARTS = ("g_a", "h_a", "h_s", "context", "entropy_parameters", "coder", "g_s", "prior")
+_TINTS = dict(zip(_PARTS, (*COLOURS[:6], "#B0B0B0", "#444444"), strict=True))
+_SHOWN = 0.07  # of a bar: narrower pieces have no room for their name
+_KINDS = ("kMAC/px", "encode, ms", "decode, ms", "parameters")
+
+
+def save_profile(profile: RunProfile, folder: Path) -> tuple[Path, Path]:
+    """Write `profile.png` and `profile.svg`: costs by edge above, time against MACs below.
+
+    Returns:
+        The paths of the two files.
+    """
+    paths = (folder / "profile.png", folder / "profile.svg")
+    with matplotlib.style.context(["default", STYLE]):
+        write_figure(_draw(profile), paths)
+    return paths
+
+
+def _draw(profile: RunProfile) -> Figure:
+    figure = Figure(figsize=(12, 8.2), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = list(np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=(1.05, 1)))))
+    facts = profile.measured
+    size = f"{facts['width']}x{facts['height']}"
+    above.suptitle(
+        f"{profile.space} on {facts['device']} ({facts['machine']}, {facts['threads']} threads), {size}",
+        fontsize=10,
+        x=0.01,
+        ha="left",
+        parse_math=False,
+    )
+    for axes, kind in zip(above.subplots(1, len(_KINDS)), _KINDS, strict=True):
+        _bars(axes, profile.shapes, kind)
+    for axes, relation in zip(below.subplots(1, 2), profile.relations, strict=True):
+        _against(axes, relation)
+    return figure
+
+
+def _values(shape: Shape, kind: str) -> dict[str, float]:
+    if kind == "kMAC/px":
+        return dict(shape.kmac_px_by_edge)
+    if kind == "parameters":
+        return {edge: float(count) for edge, count in shape.params_by_edge.items()}
+    return dict(shape.ms[kind.partition(",")[0]])
+
+
+def _bars(axes: Axes, shapes: tuple[Shape, ...], kind: str) -> None:
+    """Shares of one cost by edge, a bar for each shape, its sum above."""
+    for place, shape in enumerate(shapes):
+        values = {part: value for part, value in _values(shape, kind).items() if value > 0}
+        whole, base = sum(values.values()), 0.0
+        for part in (name for name in _PARTS if name in values):
+            share = values[part] / whole
+            axes.bar(place, share, 0.8, base, color=_TINTS[part], edgecolor="white", linewidth=0.6)
+            if share >= _SHOWN:
+                name = part.replace("entropy_parameters", "entropy p.")
+                axes.text(
+                    place, base + share / 2, name, ha="center", va="center", fontsize=7.5, color="white"
+                )
+            base += share
+        axes.text(place, 1.02, _short(whole), ha="center", va="bottom", fontsize=8.5, color=INK)
+    axes.set_xticks(range(len(shapes)), [shape.name for shape in shapes])
+    axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    axes.set_ylim(0, 1.12)
+    axes.set_title(kind if kind != "kMAC/px" else "kMAC/px, every edge once", fontsize=9, color=INK)
+
+
+def _short(value: float) -> str:
+    if value >= 1e6:
+        return f"{value / 1e6:.3g} M"
+    return f"{value / 1e3:.3g} k" if value >= 1e4 else f"{value:.3g}"
+
+
+def _against(axes: Axes, relation: Relation) -> None:
+    """Milliseconds against kMAC per pixel, coloured by the number of stages."""
+    points = np.array(relation.points, dtype=float)
+    stages = points[:, 2]
+    drawn = axes.scatter(
+        points[:, 0],
+        points[:, 1],
+        c=np.log2(stages),
+        cmap="viridis",
+        s=22,
+        edgecolors="white",
+        linewidths=0.4,
+    )
+    counts = np.unique(stages)
+    if len(counts) > 1:
+        bar = axes.figure.colorbar(drawn, ax=axes, pad=0.01)
+        shown = counts if len(counts) <= 8 else counts[:: -(-len(counts) // 8)]
+        bar.set_ticks(np.log2(shown).tolist(), labels=[f"{count:.0f}" for count in shown])
+        bar.set_label("stages", fontsize=8.5)
+    scope = {"encode": "encoder", "decode": "decoder"}[relation.action]
+    axes.set(xlabel=f"{scope}, kMAC/px", ylabel=f"{relation.action}, ms", xlim=(0, None), ylim=(0, None))
+    axes.grid(color=GRID)
+    axes.set_title(
+        f"{relation.action} over the {relation.of}: {relation.least:.2f} to {relation.most:.2f} ms per "
+        f"kMAC/px, rank correlation {relation.rank_correlation:.2f}",
+        fontsize=9,
+        color=INK,
+    )
+    axes.text(
+        0.99,
+        0.02,
+        f"equal MACs: up to {relation.alike:.1f} times the time",
+        transform=axes.transAxes,
+        ha="right",
+        fontsize=8,
+        color=FAINT,
+    )
