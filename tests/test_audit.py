@@ -34,8 +34,8 @@ from nas.graph.network import CodecNetwork, Supernet
 from nas.graph.staged import steps, whole
 from nas.space import Architecture, SearchSpace
 
-# height and width in pixels: a latent of 32x24 or of one row, tiles that do not divide it
-SIZES = [(65, 1), (200, 136), (1, 1), (70, 130), (64, 64), (136, 200)]
+# height and width in pixels; latents of 4 to 16 a side, most of which cut tiles of 3 or 5 off
+SIZES = [(65, 1), (70, 130), (1, 1), (100, 136), (64, 64), (136, 200)]
 some_size = st.sampled_from(SIZES) | st.tuples(st.integers(1, 200), st.integers(1, 200))
 
 
@@ -143,7 +143,7 @@ def codec_of(space: SearchSpace, architecture: Architecture) -> Codec:
 @pytest.mark.parametrize("name", INTEGER_NAMES)
 @given(seed=SEEDS, size=some_size)
 @example(seed=1, size=(500, 333))
-@settings(max_examples=3)
+@settings(max_examples=2)
 def test_every_family_is_audited(name, seed, size):
     space = SPACES[name]
     assert_audit(codec_of(space, space.sample(random.Random(seed))), CostTable.measure(space, size))
@@ -191,7 +191,7 @@ def test_every_kind_of_layout_is_audited(number, name):
     st.sampled_from([(65, 1), (70, 60), (1, 129)]),
     SEEDS,
 )
-@settings(max_examples=4)
+@settings(max_examples=3)
 def test_any_layout_is_audited(family, layout, window, size, seed):
     codec = coded(family, layout, window, seed)
     assert_audit(codec, CostTable.measure(codec.network.space, size))
