@@ -45,6 +45,7 @@ from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
 from nas.cost.audit import traced_edges
 from nas.cost.macs import REFERENCE_PIXELS, SCOPES, count_macs, layer_cost
+from nas.cost.quantity import macs as macs_in
 from nas.cost.reach import Reach
 from nas.errors import InputError
 from nas.graph import description
@@ -296,12 +297,13 @@ def test_reach_equals_brute_force(name, data, share, number, seed):
     space, table = SPACES[name], table_of(name)
     scope = data.draw(st.sampled_from(SCOPE_NAMES))
     names = data.draw(st.sets(st.sampled_from(space.layout_names), min_size=1))
+    counted = macs_in(table, scope)
     every = set(costs_of(name)[1])
     macs = {a: table.macs(a, scope) for a in every if a.layout in names}
     costs = np.sort(list(macs.values()))
-    reach = Reach(table, scope, names)
+    reach = Reach(counted, names)
     assert (reach.least, reach.most, reach.size) == (costs[0], costs[-1], len(costs))
-    assert Reach(table, scope).size == len(every) == space.size
+    assert Reach(counted).size == len(every) == space.size
     low, high = costs[0], round(costs[0] + share * (costs[-1] - costs[0]))
     inside = {a for a, cost in macs.items() if low <= cost <= high}
     assert reach.count(low, high) == len(inside)
@@ -319,7 +321,7 @@ def test_reach_equals_brute_force(name, data, share, number, seed):
         if all(i >= j for i, j in zip(space.indexes(a)[:-1], space.indexes(floor)[:-1], strict=True))
     ]
     if above:
-        found = Reach(table, scope, names, at_least=floor)
+        found = Reach(counted, names, at_least=floor)
         assert found.size == len(above)
         assert (found.least, found.most) == (min(map(macs.get, above)), max(map(macs.get, above)))
 
