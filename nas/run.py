@@ -180,9 +180,10 @@ class Run:
         return net.eval()
 
     def costs(self) -> CostTable:
-        from nas.cost.table import CostTable
+        """What every architecture of `space` costs; kept in the run."""
+        from nas.cost.cache import kept_costs
 
-        return CostTable.measure(self.space)
+        return kept_costs(self.space, self.search_path / "costs.npz")
 
     def photos(self, part: str) -> list[Photo]:
         """The photos of one part of the split: train, calibration or held-out."""

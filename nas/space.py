@@ -296,9 +296,18 @@ class SearchSpace:
 
     def indexes(self, architecture: Architecture) -> tuple[int, ...]:
         """Where an architecture lies: one index per slot, the layout last."""
-        widths = dict(architecture.widths)
-        places = [slot.candidates.index(widths[slot.name]) for slot in self.slots]
-        return (*places, self.layout_names.index(architecture.layout))
+        places = self._places
+        found = [places[name][width] for name, width in architecture.widths]  # in the order of the slots
+        found.append(places["layout"][architecture.layout])
+        return tuple(found)
+
+    @cached_property
+    def _places(self) -> dict[str, dict[Any, int]]:
+        """The index of every candidate, by slot."""
+        found: dict[str, dict[Any, int]] = {
+            slot.name: {candidate: k for k, candidate in enumerate(slot.candidates)} for slot in self.slots
+        }
+        return found | {"layout": {name: k for k, name in enumerate(self.layout_names)}}
 
     def widest(self) -> Architecture:
         """Every width at its largest, with the layout of most stages."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.cost.measure import WHOLE
 from nas.cost.predict import Predictor
+
+ACTIONS = ("encode", "decode")
+FEWEST = 3  # of which a rank correlation says something
 
 
 @dataclass(frozen=True)
@@ -54,28 +56,25 @@ class Accuracy:
 
 def accuracies(predictor: Predictor) -> list[Accuracy]:
     """What can be said of the architectures that were measured whole; nothing where there are too few."""
-    found = []
-    measured, space = predictor.measured, predictor.space
-    for what in WHOLE:
-        action = what.split()[1]
-        keys = measured.of_kind(what)
-        if len(keys) < 3:
-            continue
-        quantity = predictor.time(action)
-        seconds = [measured.seconds(what, key) for key in keys]
-        predicted = [quantity.value(space.parse(key)) / 1000 for key in keys]
-        spreads = [
-            statistics.fmean(abs(value - median) / median for value in measured.all_seconds(what, key))
-            for key, median in zip(keys, seconds, strict=True)
-        ]
-        found.append(_compare(f"{action}, s", predicted, seconds, statistics.fmean(spreads)))
-    unseen = [key for key in measured.memory if key not in predictor.fitted_on]
-    for action in ("encode", "decode") if len(unseen) >= 3 else ():
-        quantity = predictor.memory(action)
-        megabytes = [measured.memory[key][action] / 1e6 for key in unseen]
-        found.append(
-            _compare(f"{action}, MB", [quantity.value(space.parse(k)) for k in unseen], megabytes, None)
-        )
+    found, space = [], predictor.space
+    measured = {space.parse(key): predictor.measured.codecs[key] for key in predictor.measured.checked}
+    for action in ACTIONS:
+        timed = {key: record for key, record in measured.items() if record.rounds}
+        if len(timed) >= FEWEST:
+            quantity = predictor.time(action)
+            seconds = [record.median(action) for record in timed.values()]
+            predicted = [quantity.value(key) / 1000 for key in timed]
+            spreads = [
+                statistics.fmean(abs(value / median - 1) for value in record.seconds(action))
+                for record, median in zip(timed.values(), seconds, strict=True)
+            ]
+            found.append(_compare(f"{action}, s", predicted, seconds, statistics.fmean(spreads)))
+    for action in ACTIONS:
+        weighed = {key: record.process[action] / 1e6 for key, record in measured.items() if record.process}
+        if len(weighed) >= FEWEST:
+            quantity = predictor.memory(action)
+            predicted = [quantity.value(key) for key in weighed]
+            found.append(_compare(f"{action}, MB", predicted, list(weighed.values()), None))
     return found
 
 

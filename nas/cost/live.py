@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -26,9 +25,9 @@ class LiveTensors(TorchDispatchMode):
         self._now = self.peak = 0
 
     def restart(self) -> int:
-        """Begin a new peak; returns the bytes alive now."""
-        self.peak = self._now
-        return self._now
+        """Begin a new peak at what is alive now; returns the one that ends."""
+        ended, self.peak = self.peak, self._now
+        return ended
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
@@ -68,10 +67,3 @@ def held_bytes(thing: Any) -> int:
 
     visit(thing)
     return sum(sizes.values())
-
-
-def peak_of(run: Any) -> int:
-    """The most bytes of tensors that a call makes and holds at once."""
-    with torch.no_grad(), LiveTensors() as live:
-        run()
-    return live.peak

@@ -1,24 +1,23 @@
 """What of a space is measured on a machine, so that sums over it tell the time of every architecture.
 
-An edge is measured whole at every combination of its widths; one with too many of them is cut into runs of
-layers. What follows the edges' numbers (context, entropy parameters, coder) is measured in real codecs, under
-every layout, at the ends of the entropy parameters' widths: between them their MACs are linear in each.
+An edge is measured at every combination of its widths; one with too many of them is cut into runs of layers.
+What is no edge (context, entropy parameters, coder) is measured under every layout, at the ends of the
+entropy parameters' widths: between them their MACs are linear in each. All of it is measured inside whole
+codecs, a few hundred architectures that together have every combination (see `cover`).
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, ends, place
-from nas.graph.network import Supernet
 from nas.space import Architecture, SearchSpace
 
 MOST_COMBINATIONS = 256  # of one piece: joint-ar's g_a has 216
@@ -35,7 +34,6 @@ class EdgePiece:
         edge: whose layers.
         start, stop: which of them.
         axes: the slots that they depend on, places in `space.shape`.
-        whole: whether it is all of the edge.
     """
 
     name: str
@@ -43,34 +41,6 @@ class EdgePiece:
     start: int
     stop: int
     axes: tuple[int, ...]
-    whole: bool
-
-    def run(
-        self, supernet: Supernet, architecture: Architecture, height: int, width: int
-    ) -> Callable[[], Tensor]:
-        """A call that runs these layers alone, as a codec of the architecture does.
-
-        Args:
-            supernet: whose weights.
-            architecture: at which widths.
-            height, width: of the picture, aligned.
-        """
-        module: nn.Sequential = supernet.extract_edge(self.edge, architecture)
-        placed = next(
-            found
-            for found in place(supernet.space.family.edges[self.edge])
-            if int(found.place.split(".")[0]) == self.start
-        )
-        channels = supernet.widths[ends(placed.layer)[0]].active
-        device = next(supernet.parameters()).device
-        x = torch.rand(1, channels, height // placed.reduction, width // placed.reduction, device=device)
-        if self.edge == "h_s":  # in double precision when coding
-            module, x = module.double(), x.double()
-        if not self.whole:
-            if device.type == "cpu" and x.dtype == torch.float32:  # as between the layers of a Transform
-                x = x.contiguous(memory_format=torch.channels_last)
-            module = nn.Sequential(*list(module)[self.start : self.stop])
-        return lambda: module(x)
 
 
 @dataclass(frozen=True)
@@ -106,7 +76,7 @@ def edge_pieces(space: SearchSpace, most: int = MOST_COMBINATIONS) -> tuple[Edge
         for first, last, axes_here in cuts:
             whole = len(cuts) == 1
             title = name if whole else f"{name}[{first}:{last}]"
-            found.append(EdgePiece(title, name, first, last, tuple(axes_here), whole))
+            found.append(EdgePiece(title, name, first, last, tuple(axes_here)))
     return tuple(found)
 
 
@@ -156,13 +126,48 @@ def choices(space: SearchSpace, axes: Sequence[int], allowed: Sequence[Sequence[
     yield from dict.fromkeys(found)
 
 
-def label(space: SearchSpace, axes: Sequence[int], choice: Choice) -> str:
-    """A choice in a table: widths, and the layout's name, joined by '-'."""
-    words = [
-        space.layout_names[index] if axis == len(space.slots) else str(space.slots[axis].candidates[index])
-        for axis, index in zip(axes, choice, strict=True)
-    ]
-    return "-".join(words)
+def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> Choice:
+    """What an architecture chooses on some axes."""
+    indexes = space.indexes(architecture)
+    return tuple(indexes[axis] for axis in axes)
+
+
+def cover(space: SearchSpace, seed: int = 0) -> list[Architecture]:
+    """Architectures that together have every choice of every piece, and of the coding at its knots.
+
+    About as many as the largest piece has choices; what is paired with what is random.
+    """
+    part, rng = coding(space), random.Random(seed)
+    ways = {piece.axes: [range(space.shape[axis]) for axis in piece.axes] for piece in edge_pieces(space)}
+    offered = {axes: list(choices(space, axes, allowed)) for axes, allowed in ways.items()}
+    coded = list(choices(space, part.axes, part.knots))
+    offered[part.axes] = coded
+    needed = {axes: rng.sample(found, len(found)) for axes, found in offered.items()}
+    switch, architectures = space.setter(HYPERPRIOR), []
+    while any(needed.values()):
+        fixed: dict[int, int] = {}
+        for axes in sorted(needed, key=lambda axes: -len(needed[axes])):
+            rest = needed[axes] or (coded if axes == part.axes else [])
+            chosen = next((found for found in rest if _agrees(axes, found, fixed)), None)
+            if chosen is None and axes == part.axes:
+                chosen = next((found for found in coded if _agrees(axes, found, fixed)), None)
+            fixed |= dict(zip(axes, chosen, strict=True)) if chosen is not None else {}
+        indexes = [fixed.get(axis, rng.randrange(count)) for axis, count in enumerate(space.shape)]
+        if switch is not None and switch not in fixed:
+            indexes[switch] = space.shape[switch] - 1
+        architecture = space.at(indexes)
+        before = sum(map(len, needed.values()))
+        for axes, found in needed.items():
+            mine = at(space, axes, architecture)
+            needed[axes] = [choice for choice in found if choice != mine]
+        if sum(map(len, needed.values())) == before:
+            raise RuntimeError(f"{space.name}: no architecture has the choices that are left")
+        architectures.append(architecture)
+    return architectures
+
+
+def _agrees(axes: Sequence[int], choice: Choice, fixed: dict[int, int]) -> bool:
+    return all(fixed.get(axis, index) == index for axis, index in zip(axes, choice, strict=True))
 
 
 def interpolated(space: SearchSpace, part: Coding, at_knots: Array) -> Array:

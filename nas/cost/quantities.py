@@ -81,21 +81,21 @@ class Quantities:
         Raises:
             InputError: nothing was, or not all of the space.
         """
-        from nas.cost.measure import folder_of
+        from nas.cost.measure import path_of
         from nas.cost.measurements import Measurements
         from nas.cost.predict import Predictor
 
         if size not in self._predictors:
-            folder = folder_of(self.run, self.device, size)
-            if not (folder / "facts.yaml").is_file():
+            path = path_of(self.run, self.device, size)
+            if not path.is_file():
                 shape = "" if size == (768, 512) else f" --size {size[0]}x{size[1]}"
                 raise InputError(
                     f"Limits in ms and MB need this machine's figures: run `nas profile {self.run.path}"
                     f"{shape}` first."
                 )
-            measured = Measurements.read(folder)
+            measured = Measurements.read(path)
             if measured.facts.get("weights") != self.run.fingerprint:
-                raise InputError(f"{folder} is of other weights: run `nas profile {self.run.path} --force`.")
+                raise InputError(f"{path} is of other weights: run `nas profile {self.run.path} --force`.")
             self._predictors[size] = Predictor(self.costs, measured)
         return self._predictors[size]
 

@@ -9,27 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.cost.macs import REFERENCE_PIXELS, SCOPES
+from nas.cost.sums import Part, Sum
 from nas.cost.table import CostTable
 from nas.space import Architecture, SearchSpace
 
-IntArray = NDArray[np.int64]
 GRAIN = 1e-9  # of a limit: less is float error
-
-
-@dataclass(frozen=True)
-class Part:
-    """One term of a sum: a table with one dimension for each of `axes`, places in `space.shape`."""
-
-    axes: tuple[int, ...]
-    values: IntArray
-
-    def at(self, indexes: Sequence[int]) -> int:
-        return int(self.values[tuple(indexes[axis] for axis in self.axes)])
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,11 @@ class Quantity:
 
     def at(self, indexes: Sequence[int]) -> int:
         """The same for one index per slot, the layout last."""
-        return max(sum(part.at(indexes) for part in phase) for phase in self.phases)
+        return max(phase.at(indexes) for phase in self._sums)
+
+    @cached_property
+    def _sums(self) -> tuple[Sum, ...]:
+        return tuple(Sum.of(phase, self.space.shape) for phase in self.phases)
 
     def value(self, architecture: Architecture) -> float:
         """What an architecture costs, in units."""

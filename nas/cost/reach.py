@@ -11,13 +11,12 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nas.cost.quantity import Part, Quantity
+from nas.cost.quantity import Quantity
+from nas.cost.sums import IntArray, Part, independent, spread_over
 from nas.errors import InputError
 from nas.space import Architecture
 
-IntArray = NDArray[np.int64]
 MAX_LIST = 20_000_000
 MOST_PARTS = 14  # all ways to halve so many are tried
 
@@ -166,47 +165,3 @@ class _Regime:
             [int(self._allowed[axis][places[axis][k]]) for axis in range(len(places))]
             for k in range(len(ranks))
         ]
-
-
-def independent(phases: Iterable[Sequence[Part]], free: Iterable[int]) -> list[tuple[int, ...]]:
-    """The free axes, joined wherever a term depends on several; those of no term stand alone."""
-    leader = {axis: axis for axis in sorted(free)}
-
-    def find(place: int) -> int:
-        while leader[place] != place:
-            place = leader[place]
-        return place
-
-    for phase in phases:
-        for part in phase:
-            for one, other in itertools.pairwise(axis for axis in part.axes if axis in leader):
-                leader[find(one)] = find(other)
-    joined: dict[int, list[int]] = {}
-    for axis in leader:
-        joined.setdefault(find(axis), []).append(axis)
-    return [tuple(members) for members in joined.values()]
-
-
-def spread_over(
-    phase: Sequence[Part], groups: Sequence[tuple[int, ...]], allowed: Sequence[IntArray]
-) -> tuple[list[IntArray], int]:
-    """A sum of terms as one table for each group of axes, and what depends on none of them.
-
-    Args:
-        phase: the terms; each depends on axes of one group, and on axes of one choice.
-        groups: see `independent`.
-        allowed: the choices of every axis.
-    """
-    sums = [np.zeros([len(allowed[axis]) for axis in axes], dtype=np.int64) for axes in groups]
-    owner = {axis: place for place, axes in enumerate(groups) for axis in axes}
-    constant = 0
-    for part in phase:
-        table = part.values[np.ix_(*(allowed[axis] for axis in part.axes))] if part.axes else part.values
-        table = table.transpose(sorted(range(len(part.axes)), key=lambda k: part.axes[k]))
-        free = [axis for axis in sorted(part.axes) if axis in owner]
-        if not free:
-            constant += int(table.item())
-            continue
-        place = owner[free[0]]
-        sums[place] += table.reshape([len(allowed[axis]) if axis in free else 1 for axis in groups[place]])
-    return sums, constant

@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.cost.accuracy import Accuracy, accuracies
 from nas.cost.macs import SCOPES
-from nas.cost.measure import Request, folder_of, measure
+from nas.cost.measure import Request, measure, path_of
 from nas.cost.predict import Predictor
 from nas.cost.quantity import macs
 from nas.cost.reach import Reach
@@ -33,7 +33,8 @@ class Shape:
     Attributes:
         params_by_edge: learned numbers; those of priors have an edge of their own, `prior`.
         ms: by action, milliseconds by edge, context and coder.
-        mb: by action, what a process takes beyond its libraries, in MB; empty without a CPU's profile.
+        mb: by action, what a process takes beyond its libraries at its peak, in MB, by what takes it (the
+            process itself, weights, the tensors of the part that runs then); empty without a CPU's profile.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Shape:
     kmac_px: dict[str, float]
     params_by_edge: dict[str, int]
     ms: dict[str, dict[str, float]]
-    mb: dict[str, float]
+    mb: dict[str, dict[str, float]]
 
     @classmethod
     def of(cls, name: str, architecture: Architecture, costs: CostTable, predictor: Predictor) -> Shape:
@@ -62,7 +63,7 @@ class Shape:
             costs.scopes(architecture),
             params,
             {action: predictor.milliseconds(architecture, action) for action in ACTIONS},
-            {action: predictor.memory(action).value(architecture) for action in ACTIONS}
+            {action: predictor.megabytes(architecture, action) for action in ACTIONS}
             if predictor.fitted_on
             else {},
         )
@@ -77,7 +78,10 @@ class Shape:
         for action, parts in self.ms.items():
             found |= {(f"{action}, ms", part): f"{value:.1f}" for part, value in parts.items()}
             found[f"{action}, ms", "= all"] = f"{sum(parts.values()):.1f}"
-        return found | {(f"{action}, MB", "at the peak"): f"{value:.0f}" for action, value in self.mb.items()}
+        for action, parts in self.mb.items():
+            found |= {(f"{action}, MB", part): f"{value:.1f}" for part, value in parts.items()}
+            found[f"{action}, MB", "= all"] = f"{sum(parts.values()):.1f}"
+        return found
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,7 @@ class RunProfile:
         return [
             [*key, *(found.get(key, "") for found in cells)]
             for what in order
-            for key in keys
-            if key[0] == what
+            for key in sorted((key for key in keys if key[0] == what), key=lambda key: key[1].startswith("="))
         ]
 
     range_columns = ("scope", "least", "median", "most")
@@ -177,7 +180,7 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
         named = {"widest": space.widest()}
     kind, architectures = known_architectures(run, space)
     relations = [relation(predictor, costs, action, architectures, kind) for action in ACTIONS]
-    where = folder_of(run, request.device.type, request.size)
+    where = path_of(run, request.device.type, request.size).parent
     return RunProfile(
         space.name,
         space.size,

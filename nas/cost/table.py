@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.cost.macs import (
@@ -23,11 +22,10 @@ from nas.cost.macs import (
     layer_cost,
     positions,
 )
+from nas.cost.sums import IntArray, Part, Sum
 from nas.graph.context import ContextModel
 from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Leaf, ends, place
 from nas.space import Architecture, SearchSpace
-
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,12 @@ class CostTable:
 
     def macs(self, architecture: Architecture, scope: str = "total") -> int:
         """MACs of one architecture for one image."""
-        edges = self.macs_by_edge(architecture)
-        return sum(edges.get(edge, 0) for edge in SCOPES[scope])
+        return self._sum(scope).at(self.space.indexes(architecture))
+
+    @lru_cache(maxsize=4)  # noqa: B019 - a table lives as long as its search
+    def _sum(self, scope: str) -> Sum:
+        terms = [Part(layer.axes, layer.macs) for layer in self.in_scope(scope)]
+        return Sum.of(terms, self.space.shape)
 
     def macs_by_edge(self, architecture: Architecture) -> dict[str, int]:
         """MACs of every edge for one image; their sum is the total."""
@@ -113,9 +115,11 @@ class CostTable:
 
     def params(self, architecture: Architecture) -> int:
         """Learned numbers of the exported codec."""
-        indexes = self.space.indexes(architecture)
-        layers = (layer.params[tuple(indexes[axis] for axis in layer.axes)] for layer in self.layers)
-        return int(sum(layers))
+        return self._params.at(self.space.indexes(architecture))
+
+    @cached_property
+    def _params(self) -> Sum:
+        return Sum.of([Part(layer.axes, layer.params) for layer in self.layers], self.space.shape)
 
     def expected(self, probabilities: Sequence[Tensor], scope: str = "total") -> Tensor:
         """The expected kMAC per pixel when every slot is drawn independently; differentiable.

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
+from nas.cost.live import LiveTensors
+from nas.cost.pieces import EdgePiece
 from nas.graph.staged import Parameters, Read, Staged, Work
 from nas.images import Pixels
 
@@ -97,17 +99,41 @@ class Clock:
             self.leave()
 
     @contextmanager
-    def watching(self, name: str, module: nn.Module) -> Iterator[None]:
-        """Charge a module's calls to a section, until the end of the block."""
+    def watching(self, name: str, first: nn.Module, last: nn.Module) -> Iterator[None]:
+        """Charge what runs from one module to another to a section, until the end of the block."""
         hooks = [
-            module.register_forward_pre_hook(lambda *_: self.enter(name)),
-            module.register_forward_hook(lambda *_: self.leave()),
+            first.register_forward_pre_hook(lambda *_: self.enter(name)),
+            last.register_forward_hook(lambda *_: self.leave()),
         ]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+class PeakClock(Clock):
+    """A clock that also notes the most bytes of tensors alive at once in each section.
+
+    Args:
+        device: where the tensors are.
+        live: what counts them, active.
+
+    Attributes:
+        peaks: bytes by section.
+    """
+
+    def __init__(self, device: torch.device, live: LiveTensors) -> None:
+        self.peaks: dict[str, int] = {}
+        self._live = live
+        super().__init__(device)
+
+    def _charge(self) -> None:
+        peak = self._live.restart()
+        if self._open:
+            section = self._open[-1]
+            self.peaks[section] = max(self.peaks.get(section, 0), peak)
+        super()._charge()
 
 
 class _TimedContext:
@@ -167,26 +193,59 @@ def measure_latency(
     return [Latency(_spreads(e), _spreads(d)) for e, d in zip(encodes, decodes, strict=True)]
 
 
-def time_once(codec: Codec, pixels: Pixels) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds by part of one encoding and one decoding."""
+def time_once(
+    codec: Codec, pixels: Pixels, pieces: Sequence[EdgePiece] = ()
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds by part of one encoding and one decoding.
+
+    Args:
+        codec: timed where it is.
+        pixels: the photo, [H, W, 3] in 8 bits.
+        pieces: runs of layers that are parts of their own; whole edges by default.
+    """
     device = next(codec.parameters()).device
     encoding, decoding = Clock(device), Clock(device)
-    with _timed(codec, encoding) as timed, encoding.section(REST):
-        data = compress_image(timed, pixels).to_bytes()
-    with _timed(codec, decoding) as timed, decoding.section(REST):
-        decompress_image(timed, Nic.parse(data))
+    _code(codec, pixels, encoding, decoding, pieces)
     return encoding.seconds, decoding.seconds
 
 
+def peaks_once(
+    codec: Codec, pixels: Pixels, pieces: Sequence[EdgePiece] = ()
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The most bytes of tensors alive at once by part, of one encoding and one decoding.
+
+    Weights do not count, nor what numpy holds. Arguments as `time_once`.
+    """
+    device, live = next(codec.parameters()).device, LiveTensors()
+    encoding, decoding = PeakClock(device, live), PeakClock(device, live)
+    with live:
+        _code(codec, pixels, encoding, decoding, pieces)
+    return encoding.peaks, decoding.peaks
+
+
+def _code(
+    codec: Codec, pixels: Pixels, encoding: Clock, decoding: Clock, pieces: Sequence[EdgePiece]
+) -> None:
+    with _timed(codec, encoding, pieces) as timed, encoding.section(REST):
+        data = compress_image(timed, pixels).to_bytes()
+    with _timed(codec, decoding, pieces) as timed, decoding.section(REST):
+        decompress_image(timed, Nic.parse(data))
+
+
 @contextmanager
-def _timed(codec: Codec, clock: Clock) -> Iterator[Codec]:
+def _timed(codec: Codec, clock: Clock, pieces: Sequence[EdgePiece] = ()) -> Iterator[Codec]:
     network, _ = codec.network, codec.fingerprint  # known from here on: no part of coding
     edges: dict[str, nn.Module] = {"g_a": network.g_a, "g_s": network.g_s}
     if network.with_z:
         edges |= {"h_a": network.h_a, "h_s": codec.coding_h_s}
+    cut = [piece for piece in pieces if piece.name != piece.edge and piece.edge in edges]
     with ExitStack() as stack:
+        for piece in cut:
+            layers = list(edges[piece.edge].children())
+            stack.enter_context(clock.watching(piece.name, layers[piece.start], layers[piece.stop - 1]))
         for name, module in edges.items():
-            stack.enter_context(clock.watching(name, module))
+            if all(piece.edge != name for piece in cut):
+                stack.enter_context(clock.watching(name, module, module))
         yield _TimedCodec(codec, clock)
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.cost.quantity import Bound, IntArray, Part, Quantity, meets
-from nas.cost.reach import Reach, independent, spread_over
+from nas.cost.quantity import Bound, Quantity, meets
+from nas.cost.reach import Reach
+from nas.cost.sums import IntArray, Part, independent, spread_over
 from nas.errors import InputError, UnreachableBudgetError
 from nas.space import Architecture, SearchSpace
 

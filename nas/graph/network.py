@@ -223,14 +223,6 @@ class Supernet(CodecNetwork):
             raise RuntimeError(f"extraction lost {forgotten} and invented {unexpected}")
         return plain.to(next(self.parameters()).device).train(self.training)
 
-    @torch.no_grad()
-    def extract_edge(self, name: str, architecture: Architecture) -> nn.Sequential:
-        """The plain layers of one edge of an architecture: as `extract` has them, without the rest."""
-        self.activate(architecture)
-        plain = build_edge(self.space.family.edges[name], PlainLayers(), self.widths)
-        plain.load_state_dict(dict(_sliced(self.get_submodule(name), plain)), strict=False)
-        return plain.to(next(self.parameters()).device).train(self.training).requires_grad_(False)
-
 
 def _sliced(ours: nn.Module, plain: nn.Module, path: str = "") -> list[tuple[str, Tensor]]:
     """The state of a plain module from the slimmable one in the same place."""

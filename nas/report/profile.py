@@ -15,9 +15,10 @@ from nas.report.plots import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
 # One colour for every part, in the order of the graph; the names are written beside the bars as well.
 _PARTS = ("g_a", "h_a", "h_s", "context", "entropy_parameters", "coder", "g_s", "prior")
-_TINTS = dict(zip(_PARTS, (*COLOURS[:6], "#B0B0B0", "#444444"), strict=True))
+_TINTS = dict(zip(_PARTS, (*COLOURS[:6], "#8C8C8C", "#444444"), strict=True))
+_HELD = {"process": "#444444", "weights": "#6B8FA3"}
 _SHOWN = 0.07  # of a bar: narrower pieces have no room for their name
-_KINDS = ("kMAC/px", "encode, ms", "decode, ms", "parameters")
+_KINDS = ("kMAC/px", "encode, ms", "decode, ms", "encode, MB", "decode, MB", "parameters")
 
 
 def save_profile(profile: RunProfile, folder: Path) -> tuple[Path, Path]:
@@ -45,7 +46,8 @@ def _draw(profile: RunProfile) -> Figure:
         ha="left",
         parse_math=False,
     )
-    for axes, kind in zip(above.subplots(1, len(_KINDS)), _KINDS, strict=True):
+    kinds = [kind for kind in _KINDS if any(_values(shape, kind) for shape in profile.shapes)]
+    for axes, kind in zip(above.subplots(1, len(kinds)), kinds, strict=True):
         _bars(axes, profile.shapes, kind)
     for axes, relation in zip(below.subplots(1, 2), profile.relations, strict=True):
         _against(axes, relation)
@@ -57,7 +59,8 @@ def _values(shape: Shape, kind: str) -> dict[str, float]:
         return dict(shape.kmac_px_by_edge)
     if kind == "parameters":
         return {edge: float(count) for edge, count in shape.params_by_edge.items()}
-    return dict(shape.ms[kind.partition(",")[0]])
+    action, _, unit = kind.partition(", ")
+    return dict(shape.ms[action] if unit == "ms" else shape.mb.get(action, {}))
 
 
 def _bars(axes: Axes, shapes: tuple[Shape, ...], kind: str) -> None:
@@ -65,20 +68,26 @@ def _bars(axes: Axes, shapes: tuple[Shape, ...], kind: str) -> None:
     for place, shape in enumerate(shapes):
         values = {part: value for part, value in _values(shape, kind).items() if value > 0}
         whole, base = sum(values.values()), 0.0
-        for part in (name for name in _PARTS if name in values):
+        held = [name for name in _HELD if name in values]
+        tensors = [name for name in values if name.startswith("tensors")]
+        for part in (*held, *(name for name in _PARTS if name in values), *tensors):
             share = values[part] / whole
-            axes.bar(place, share, 0.8, base, color=_TINTS[part], edgecolor="white", linewidth=0.6)
+            axes.bar(place, share, 0.8, base, color=_tint(part), edgecolor="white", linewidth=0.6)
             if share >= _SHOWN:
-                name = part.replace("entropy_parameters", "entropy p.")
+                name = part.replace("entropy_parameters", "entropy p.").replace("tensors of ", "")
                 axes.text(
                     place, base + share / 2, name, ha="center", va="center", fontsize=7.5, color="white"
                 )
             base += share
         axes.text(place, 1.02, _short(whole), ha="center", va="bottom", fontsize=8.5, color=INK)
-    axes.set_xticks(range(len(shapes)), [shape.name for shape in shapes])
+    axes.set_xticks(range(len(shapes)), [shape.name for shape in shapes], fontsize=8)
     axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     axes.set_ylim(0, 1.12)
     axes.set_title(kind if kind != "kMAC/px" else "kMAC/px, every edge once", fontsize=9, color=INK)
+
+
+def _tint(part: str) -> str:
+    return _HELD.get(part) or _TINTS[part.removeprefix("tensors of ")]
 
 
 def _short(value: float) -> str:

@@ -1,0 +1,114 @@
+"""Sums over tables: each term depends on a few slots, so a whole sum is a few look-ups."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+LARGEST = 20_000  # entries of a table that several terms are added up in
+
+
+@dataclass(frozen=True)
+class Part:
+    """One term of a sum: a table with one dimension for each of `axes`, places in `space.shape`."""
+
+    axes: tuple[int, ...]
+    values: IntArray
+
+    def at(self, indexes: Sequence[int]) -> int:
+        return int(self.values[tuple(indexes[axis] for axis in self.axes)])
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Terms added up wherever they share slots, for look-ups in microseconds.
+
+    Attributes:
+        constant: what depends on no slot.
+        tables: what picks a table's choices out of an architecture's indexes, and the table by choice.
+    """
+
+    constant: int
+    tables: tuple[tuple[Callable[[Sequence[int]], Any], dict[Any, int]], ...]
+
+    @classmethod
+    def of(cls, terms: Sequence[Part], shape: Sequence[int]) -> Sum:
+        """The sum of some terms over slots with so many choices each."""
+        free = [axis for axis, count in enumerate(shape) if count > 1]
+        groups = independent([terms], free)
+        large = {axes for axes in groups if math.prod(shape[axis] for axis in axes) > LARGEST}
+        together = [part for part in terms if not any(set(part.axes) & set(axes) for axes in large)]
+        alone = [part for part in terms if all(part is not other for other in together)]
+        allowed = [np.arange(count) for count in shape]
+        kept = [axes for axes in groups if axes not in large]
+        sums, constant = spread_over(together, kept, allowed)
+        tables = list(zip(kept, sums, strict=True)) + [(part.axes, part.values) for part in alone]
+        return cls(constant, tuple(_by_choice(axes, table) for axes, table in tables if table.any()))
+
+    def at(self, indexes: Sequence[int]) -> int:
+        """The sum for one index per slot."""
+        total = self.constant
+        for choose, table in self.tables:
+            total += table[choose(indexes)]
+        return total
+
+
+def _by_choice(
+    axes: tuple[int, ...], table: IntArray
+) -> tuple[Callable[[Sequence[int]], Any], dict[Any, int]]:
+    flat = dict(zip(np.ndindex(*table.shape), table.ravel().tolist(), strict=True))
+    if len(axes) == 1:  # a getter of one index gives it bare
+        return itemgetter(*axes), {place[0]: value for place, value in flat.items()}
+    return itemgetter(*axes), flat
+
+
+def independent(phases: Iterable[Sequence[Part]], free: Iterable[int]) -> list[tuple[int, ...]]:
+    """The free axes, joined wherever a term depends on several; those of no term stand alone."""
+    leader = {axis: axis for axis in sorted(free)}
+
+    def find(place: int) -> int:
+        while leader[place] != place:
+            place = leader[place]
+        return place
+
+    for phase in phases:
+        for part in phase:
+            for one, other in itertools.pairwise(axis for axis in part.axes if axis in leader):
+                leader[find(one)] = find(other)
+    joined: dict[int, list[int]] = {}
+    for axis in leader:
+        joined.setdefault(find(axis), []).append(axis)
+    return [tuple(members) for members in joined.values()]
+
+
+def spread_over(
+    phase: Sequence[Part], groups: Sequence[tuple[int, ...]], allowed: Sequence[IntArray]
+) -> tuple[list[IntArray], int]:
+    """A sum of terms as one table for each group of axes, and what depends on none of them.
+
+    Args:
+        phase: the terms; each depends on axes of one group, and on axes of one choice.
+        groups: see `independent`.
+        allowed: the choices of every axis.
+    """
+    sums = [np.zeros([len(allowed[axis]) for axis in axes], dtype=np.int64) for axes in groups]
+    owner = {axis: place for place, axes in enumerate(groups) for axis in axes}
+    constant = 0
+    for part in phase:
+        table = part.values[np.ix_(*(allowed[axis] for axis in part.axes))] if part.axes else part.values
+        table = table.transpose(sorted(range(len(part.axes)), key=lambda k: part.axes[k]))
+        free = [axis for axis in sorted(part.axes) if axis in owner]
+        if not free:
+            constant += int(table.item())
+            continue
+        place = owner[free[0]]
+        sums[place] += table.reshape([len(allowed[axis]) if axis in free else 1 for axis in groups[place]])
+    return sums, constant
