@@ -186,7 +186,9 @@ def train(
 def search(
     run: Annotated[Path, typer.Argument(help="A trained run.")],
     budget: Annotated[str | None, typer.Option(help="A shipped budget or a YAML file.")] = None,
-    target: Annotated[str | None, typer.Option(help="20 (kMAC/px) or 60% (of the widest).")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="20 (kMAC/px), 60% (of the widest), or after nas profile 30ms.")
+    ] = None,
     scope: Annotated[str | None, typer.Option(help="encoder, decoder or total (the default).")] = None,
     trials: Annotated[int, typer.Option(min=0, help="Score so many architectures more.")] = 100,
     data: Annotated[Path | None, typer.Option(help="Score on your own photos (needs --out).")] = None,
@@ -199,7 +201,7 @@ def search(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Find the Pareto front under a MAC budget. Nothing is ever scored twice; run it again to go on."""
+    """Find the Pareto front under a budget. Nothing is ever scored twice; run it again to go on."""
     from nas import console
     from nas.api import LoadedRun, run_on_photos
     from nas.budget import Budget
@@ -247,7 +249,9 @@ def search(
         return
     rows = [row for choice in result.choices for row in choice.rows()]
     if rows:
-        console.table("best for each target (kMAC/px)", list(rows[0]), [list(row.values()) for row in rows])
+        console.table(
+            "best for each target (scopes in kMAC/px)", list(rows[0]), [list(row.values()) for row in rows]
+        )
     console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {place}/front.csv")
     console.say(
         "; ".join(result.notes)
@@ -279,7 +283,9 @@ def pareto(
 def export(
     run: Annotated[Path, typer.Argument(help="A searched run.")],
     out: Annotated[Path, typer.Option(help="The codec's folder.")],
-    target: Annotated[str | None, typer.Option(help="20 (kMAC/px) or 60% (of the widest).")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="20 (kMAC/px), 60% (of the widest), or after nas profile 30ms.")
+    ] = None,
     arch: Annotated[str | None, typer.Option(help="An architecture's key, as in front.csv.")] = None,
     scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
     device: Device = "auto",

@@ -70,29 +70,34 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     kept = _open(run, request)
     supernet = run.supernet().to(request.device)
     space = supernet.space
-    wanted = cover(space)
+    earlier = [space.parse(key) for key in kept.codecs if key not in kept.checked]
+    wanted = cover(space, earlier)
     known = {*wanted, *memory_corners(space)}
     checked = [found for found in _drawn(space, request) if found not in known]
-    kept.checked = list(dict.fromkeys([*kept.checked, *(found.key for found in checked)]))
+    needed = {found.key for found in known}  # a cover of more layouts may have what was only checked before
+    all_checked = dict.fromkeys([*kept.checked, *(found.key for found in checked)])
+    kept.checked = [key for key in all_checked if key not in needed]
     on_cpu = request.device.type == "cpu"
     processes = [*memory_corners(space), *checked[:PROCESSES]] if on_cpu else []
     wanted = list(dict.fromkeys([*wanted, *processes, *checked]))
     processes = [found for found in processes if not kept.of(found.key).process]
     done, total = 0, len(wanted) * (request.repeats + 1) + len(processes)
-    for turn in range(request.repeats + 1):
-        order = list(wanted)
-        random.Random(turn).shuffle(order)
-        for architecture in order:
-            what = f"timing, round {turn} of {request.repeats}" if turn else "warming up"
-            report(done, total, f"{what}  {architecture.key[:50]}")
-            _measure_once(supernet, architecture, kept, pixels, turn)
+    try:
+        for turn in range(request.repeats + 1):
+            order = list(wanted)
+            random.Random(turn).shuffle(order)
+            for architecture in order:
+                what = f"timing, round {turn} of {request.repeats}" if turn else "warming up"
+                report(done, total, f"{what}  {architecture.key[:50]}")
+                _measure_once(supernet, architecture, kept, pixels, turn)
+                done += 1
+        for architecture in processes:
+            report(done, total, f"memory of a process  {architecture.key[:50]}")
+            kept.of(architecture.key).process = _process(supernet, architecture, request.size)
+            kept.keep()
             done += 1
-    for architecture in processes:
-        report(done, total, f"memory of a process  {architecture.key[:50]}")
-        kept.of(architecture.key).process = _process(supernet, architecture, request.size)
+    finally:  # interrupted, it goes on from here
         kept.keep()
-        done += 1
-    kept.keep()
     report(total, total, "")
     return kept
 

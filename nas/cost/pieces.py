@@ -132,10 +132,15 @@ def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> C
     return tuple(indexes[axis] for axis in axes)
 
 
-def cover(space: SearchSpace, seed: int = 0) -> list[Architecture]:
+def cover(space: SearchSpace, known: Sequence[Architecture] = (), seed: int = 0) -> list[Architecture]:
     """Architectures that together have every choice of every piece, and of the coding at its knots.
 
     About as many as the largest piece has choices; what is paired with what is random.
+
+    Args:
+        space: what is to be covered.
+        known: architectures that are measured already: more are added to those that help.
+        seed: of the pairs.
     """
     part, rng = coding(space), random.Random(seed)
     ways = {piece.axes: [range(space.shape[axis]) for axis in piece.axes] for piece in edge_pieces(space)}
@@ -143,7 +148,17 @@ def cover(space: SearchSpace, seed: int = 0) -> list[Architecture]:
     coded = list(choices(space, part.axes, part.knots))
     offered[part.axes] = coded
     needed = {axes: rng.sample(found, len(found)) for axes, found in offered.items()}
-    switch, architectures = space.setter(HYPERPRIOR), []
+    switch, architectures = space.setter(HYPERPRIOR), list[Architecture]()
+
+    def helps(architecture: Architecture) -> bool:
+        """Take what an architecture has from what is needed."""
+        before = sum(map(len, needed.values()))
+        for axes, found in needed.items():
+            mine = at(space, axes, architecture)
+            needed[axes] = [choice for choice in found if choice != mine]
+        return sum(map(len, needed.values())) < before
+
+    architectures += [architecture for architecture in known if helps(architecture)]
     while any(needed.values()):
         fixed: dict[int, int] = {}
         for axes in sorted(needed, key=lambda axes: -len(needed[axes])):
@@ -156,11 +171,7 @@ def cover(space: SearchSpace, seed: int = 0) -> list[Architecture]:
         if switch is not None and switch not in fixed:
             indexes[switch] = space.shape[switch] - 1
         architecture = space.at(indexes)
-        before = sum(map(len, needed.values()))
-        for axes, found in needed.items():
-            mine = at(space, axes, architecture)
-            needed[axes] = [choice for choice in found if choice != mine]
-        if sum(map(len, needed.values())) == before:
+        if not helps(architecture):
             raise RuntimeError(f"{space.name}: no architecture has the choices that are left")
         architectures.append(architecture)
     return architectures

@@ -29,6 +29,7 @@ from nas.space import Architecture
 Array = NDArray[np.float64]
 PARTS = {"encode": ("g_a", "h_a", "h_s", "context", REST), "decode": ("h_s", "context", REST, "g_s")}
 FLOAT, DOUBLE = 4, 8  # bytes of a weight
+FACTORS = (0.75, 2.0)  # bytes that a process takes for a byte of weights or tensors, at least and at most
 Read = Callable[[Timed, str], list[float]]
 
 
@@ -145,8 +146,8 @@ class Predictor:
         return [found for found in corners if self.measured.codecs.get(found.key, Timed()).process]
 
     def _fit(self, action: str) -> tuple[float, float, float]:
-        """Bytes of a process: a constant, and factors of weights and tensors; none is negative."""
-        from scipy.optimize import nnls
+        """Bytes of a process: a constant, and factors of weights and tensors."""
+        from scipy.optimize import lsq_linear
 
         if not self.fitted_on:
             raise InputError(
@@ -156,7 +157,8 @@ class Predictor:
         for architecture in self.fitted_on:
             peak = self.measured.codecs[architecture.key].process[action]
             rows.append(np.array([1e6, *self.tensors(architecture, action)]) / peak)  # relative errors count
-        found, _ = nnls(np.array(rows), np.ones(len(rows)))
+        low, high = zip((0, np.inf), FACTORS, FACTORS, strict=True)
+        found = lsq_linear(np.array(rows), np.ones(len(rows)), bounds=(low, high)).x
         return float(found[0] * 1e6), float(found[1]), float(found[2])
 
     # From rows to tables

@@ -87,10 +87,12 @@ class Choice:
         return self.cheaper or self
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `cheaper` is nested, or null."""
+        """Plain values; `cheaper` is nested, or null. `cost` is what `of` names, in `unit`."""
         costs = {f"{scope}_kmac_px": value for scope, value in self.kmac_px.items()}
         quantity = self.quantity
+        macs = {"target_kmac_px": self.target} if quantity.unit == "kMAC/px" else {}
         return {
+            **macs,
             "target": self.target,
             "unit": quantity.unit,
             "of": quantity.title,
