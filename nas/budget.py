@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from nas import resources
 from nas.errors import InputError, nearest
@@ -36,11 +36,13 @@ _UNITS: dict[str, tuple[str, float, frozenset[str]]] = {
 }
 _BARE = {**dict.fromkeys(SCOPES, "kMAC/px"), "stages": "stages", "parameters": "parameters"}
 _AMOUNT = re.compile(
-    r"(?P<number>[0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*(?P<unit>%|[a-zA-Z][a-zA-Z/ ]*?)?"
+    r"(?P<number>(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)"
+    r"\s*(?P<unit>%|[a-zA-Z][a-zA-Z/ ]*?)?"
     r"(?:\s+at\s+(?P<width>[0-9]+)\s*x\s*(?P<height>[0-9]+))?",
     re.IGNORECASE,
 )
 _SIZED = ("GMAC", "ms", "MB")  # units of one picture's cost
+_MOST = 1e18  # in any unit: what is more is a slip
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Amount:
         found = _AMOUNT.fullmatch(str(text).strip())
         word = "" if found is None else " ".join((found["unit"] or bare).split())
         unit = next((known for known in _UNITS if _same_unit(known, word)), None)
-        if found is None or unit is None or float(found["number"]) <= 0:
+        number = 0.0 if found is None else float(found["number"].replace(",", ""))
+        if found is None or unit is None or not 0 < number < _MOST:
             raise InputError(
                 f"'{text}' is no target: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
                 "4 GMAC at 1920x1080, 200MB or 5M parameters."
@@ -80,12 +83,12 @@ class Amount:
         size = (int(found["width"]), int(found["height"])) if found["width"] else None
         if size is not None and (name not in _SIZED or min(size) < 1):
             raise InputError(f"'{text}': only GMAC, ms and MB are of a picture's size; leave it out.")
-        return cls(float(found["number"]) * times, name, (size or REFERENCE) if name in _SIZED else None)
+        return cls(number * times, name, (size or REFERENCE) if name in _SIZED else None)
 
     def __str__(self) -> str:
         where = f" at {self.size[0]}x{self.size[1]}" if self.size and self.size != REFERENCE else ""
         if self.unit == "%":
-            return f"{self.value:g}%"
+            return f"{self.value:.10g}%"
         return f"{self.value:,.10g} {self.unit}{where}"
 
 
@@ -112,7 +115,7 @@ class Limit:
                 f"'{text.strip()}' is no limit{hint}: write decoder <= 20 kMAC/px, decode <= 150 ms at "
                 "1920x1080, decode <= 200 MB, stages <= 4 or parameters <= 5M parameters, joined by 'and'."
             )
-        if what in ACTIONS and re.fullmatch(r"[0-9.]+", amount):
+        if what in ACTIONS and re.fullmatch(r"[0-9.,]+", amount):
             raise InputError(f"'{text.strip()}' needs a unit: ms or MB.")
         limit = cls(what, Amount.parse(amount, _BARE.get(what, "kMAC/px")))
         if not any(limit.most.unit == unit and what in can for unit, _, can in _UNITS.values()):
@@ -126,7 +129,7 @@ class Limit:
         return tuple(cls.parse(piece) for piece in re.split(r"\band\b|;", text) if piece.strip())
 
     def __str__(self) -> str:
-        most = f"{self.most.value:g}" if self.what == "stages" else str(self.most)
+        most = f"{self.most.value:.10g}" if self.what == "stages" else str(self.most)
         return f"{self.what} <= {most}"
 
 
@@ -240,9 +243,16 @@ class _SpanFields(_Strict):
         return Span(self.levels, low, high)
 
 
+def _kind_of_targets(value: Any) -> str:
+    return "_range" if isinstance(value, dict | _SpanFields) else "_list"
+
+
 class _BudgetFields(_Strict):
     scope: Literal["encoder", "decoder", "total"] = "total"
-    targets: list[str | float] | _SpanFields = Field(default_factory=list)
+    targets: Annotated[
+        Annotated[list[str | float], Tag("_list")] | Annotated[_SpanFields, Tag("_range")],
+        Discriminator(_kind_of_targets),
+    ] = Field(default_factory=list)
     levels: int = Field(default=0, ge=0, le=1000)
     limits: list[str] | str = Field(default_factory=list)
     max_stages: int | None = Field(default=None, ge=1)
@@ -267,8 +277,12 @@ class _BudgetFields(_Strict):
 
 def _same_unit(known: str, word: str) -> bool:
     """Units as people write them: the case of letters matters only in M (mega) and k."""
-    plain = word.replace("params", "parameters")
+    plain = re.sub(r"\b(param|parameter|stage)s?$", _in_full, word)
     return plain == known or (plain.lower() == known.lower() and known not in ("MB", "GB"))
+
+
+def _in_full(word: re.Match[str]) -> str:
+    return {"stage": "stages"}.get(word[1], "parameters")
 
 
 def _kind_name(kind: tuple[str, tuple[int, int] | None]) -> str:

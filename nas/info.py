@@ -128,10 +128,10 @@ def describe(thing: str) -> Info:
         if thing in layout_names():
             return replace(layout_info(named_layout(thing, Y_CHANNELS, WINDOW)), also=info)
         return info
-    if thing in resources.shipped("budgets"):
-        return budget_info(Budget.load(thing))
-    if thing in resources.shipped("recipes"):
-        return recipe_info(thing)
+    named = [budget_info(Budget.load(thing))] if thing in resources.shipped("budgets") else []
+    named += [recipe_info(thing)] if thing in resources.shipped("recipes") else []
+    if named:
+        return _chained(named)  # `laptop` is one of each
     if "=" in thing:
         return key_info(thing)
     return _layout_or_nothing(thing)

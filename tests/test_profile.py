@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from conftest import SMALL
+from typer.testing import CliRunner
 
+import nas
+import nas.cost.measure as measuring
+from nas.budget import Amount, Budget, Limit, Span
+from nas.cli import app
 from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
-from nas.cost import memory, profile
+from nas.cost import memory, profile, timing
+from nas.cost.measure import Request, measure, path_of
+from nas.cost.measurements import Measurements
 from nas.cost.memory import PeakMemory, measure_here, peak_memory, sample_photo
-from nas.cost.profile import measure_latency, parse_size, profile_codec, profile_path, profile_run
+from nas.cost.predict import Predictor
+from nas.cost.profile import measure_latency, parse_size, profile_codec
+from nas.cost.run_profile import profile_run
 from nas.cost.table import CostTable
-from nas.errors import InputError
+from nas.cost.within import Within
+from nas.errors import InputError, UnreachableBudgetError
 from nas.graph.network import Supernet
 from nas.images import read_image, write_image
+from nas.report.profile import save_profile
 from nas.run import Run
-from nas.training.checkpoint import Checkpoint
+from nas.search.layouts import LayoutSettings
+from nas.search.logits import LogitSettings
+from nas.search.searcher import Searcher, Sources
+from nas.space import SearchSpace
 from nas.training.settings import TrainingSettings
+from nas.training.start import TrainingRequest, start_training
 
 SIZE = (100, 70)
 
@@ -81,8 +103,8 @@ def test_timing_changes_nothing(codec: Codec) -> None:
 
 
 def test_a_timed_codec_makes_the_same_file(codec: Codec) -> None:
-    pixels, clock = sample_photo(*SIZE), profile._Clock(torch.device("cpu"))
-    with profile._timed(codec, clock) as timed:
+    pixels, clock = sample_photo(*SIZE), timing.Clock(torch.device("cpu"))
+    with timing._timed(codec, clock) as timed:
         assert compress_image(timed, pixels) == compress_image(codec, pixels)
 
 
@@ -97,29 +119,6 @@ def test_a_codec(codec: Codec, folder: Path) -> None:
     assert all(len(row) == len(found.columns) for row in found.rows())
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert content["latency"]["decode"]["whole"]["median"] > 0
-
-
-@pytest.mark.usefixtures("no_processes")
-def test_a_run(supernet: Supernet, tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", supernet.space, TrainingSettings())
-    with pytest.raises(InputError, match="no trained supernet"):
-        profile_run(run.path, size=SIZE)
-    Checkpoint(supernet.state_dict(), {}).write(run.weights_path)
-    found = profile_path(run.path, size=SIZE, repeats=1)
-    assert isinstance(found, profile.RunProfile)
-    assert found.size == supernet.space.size
-    narrow, middle, wide = found.shapes
-    assert wide.arch == supernet.space.widest().key
-    for scope, span in found.ranges.items():
-        assert span["least"] == pytest.approx(narrow.kmac_px[scope])
-        assert span["least"] < middle.kmac_px[scope] < span["most"]
-        assert wide.kmac_px[scope] == pytest.approx(span["most"])
-    for shape, end in zip((narrow, wide), found.ends, strict=True):
-        assert (shape.arch, shape.params) == (end.arch, end.params)
-        assert shape.kmac_px == pytest.approx(end.kmac_px, rel=1e-12)
-    assert all(len(row) == len(found.columns) for row in found.rows())
-    assert all(len(row) == len(found.range_columns) for row in found.range_rows())
-    json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_memory_is_of_a_process_of_its_own(folder: Path, tmp_path: Path) -> None:
@@ -167,6 +166,284 @@ def test_sizes_as_people_write_them() -> None:
             parse_size(wrong)
 
 
-def test_what_cannot_be_profiled(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither a run nor a codec"):
-        profile_path(tmp_path)
+# Runs
+
+HERE = (64, 64)
+QUICK = Sources(
+    layout_settings=LayoutSettings(ladders=1, steps=2), logit_settings=LogitSettings(steps=2, batch=1)
+)
+MEASURED = Request(size=HERE, repeats=1, check=3)
+
+
+def measured_by_size(folder: Path, *_: int) -> dict[str, PeakMemory]:
+    """Memory of a codec without the seconds it takes to start Python and torch."""
+    size = (folder / "codec.safetensors").stat().st_size
+    return {"encode": PeakMemory(2**20, 2**25 + 5 * size), "decode": PeakMemory(2**20, 2**25 + 3 * size)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Path:
+    """A run of the smallest space, trained for a few steps; tests work on copies."""
+    place = tmp_path_factory.mktemp("profile")
+    (place / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    settings = {"steps": 3, "crop": 64, "batch": 2, "architectures": 2}
+    request = TrainingRequest(str(place / "small.yaml"), str(photo_folder), place / "run", settings=settings)
+    return start_training(replace(request, device="cpu")).path
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A copy that is not measured yet."""
+    monkeypatch.setattr("nas.cost.measure.peak_memory", measured_by_size)
+    return Run.open(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def known(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, measured with three architectures to check."""
+    place = Path(shutil.copytree(trained, tmp_path_factory.mktemp("known") / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.cost.measure.peak_memory", measured_by_size)
+        measure(Run.open(place), MEASURED)
+    return place
+
+
+@pytest.fixture
+def profiled(run: Run, known: Path) -> Run:
+    """A copy that is measured."""
+    shutil.copytree(known / "profile", run.path / "profile")
+    return run
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often something is measured from here on."""
+    counts = {"time_once": 0, "peaks_once": 0, "peak_memory": 0}
+
+    def counting(name: str, measured: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any) -> Any:
+            counts[name] += 1
+            return measured(*arguments)
+
+        return count
+
+    for name in counts:
+        monkeypatch.setattr(measuring, name, counting(name, getattr(measuring, name)))
+    return counts
+
+
+def rounds_in(measured: Measurements) -> int:
+    return sum(len(timed.rounds) for timed in measured.codecs.values())
+
+
+def nas_said(*words: object) -> tuple[int, str, str]:
+    """A command in this process: its status, what it prints, what it says."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_a_run_is_profiled_by_edge(profiled: Run, counted: dict[str, int]) -> None:
+    found = profile_run(profiled, MEASURED)
+    space, costs = profiled.space, profiled.costs()
+    assert not any(counted.values())
+    assert found.size == space.size
+    narrow, middle, wide = found.shapes
+    assert (narrow.arch, wide.arch) == (space.narrowest().key, space.widest().key)
+    for scope, span in found.ranges.items():
+        assert span["least"] == pytest.approx(narrow.kmac_px[scope])
+        assert span["least"] < middle.kmac_px[scope] < span["most"]
+        assert wide.kmac_px[scope] == pytest.approx(span["most"]) == costs.reference[scope]
+    predictor = Predictor(costs, Measurements.read(path_of(profiled, "cpu", HERE)))
+    for shape in found.shapes:
+        architecture = space.parse(shape.arch)
+        assert sum(shape.params_by_edge.values()) == shape.params == costs.params(architecture)
+        for action in ("encode", "decode"):
+            time, memory = predictor.time(action), predictor.memory(action)
+            assert sum(shape.ms[action].values()) == pytest.approx(time.value(architecture), abs=1e-4)
+            assert sum(shape.mb[action].values()) == pytest.approx(memory.value(architecture), abs=1e-4)
+            assert list(shape.ms[action])[:1] == ["g_a" if action == "encode" else "h_s"]
+    assert all(len(row) == len(found.columns) for row in found.rows())
+    assert all(len(row) == len(found.range_columns) for row in found.range_rows())
+    assert [one.count for one in found.accuracies] == [3, 3, 3, 3]
+    for relation in found.relations:
+        assert 0 < relation.least <= relation.most
+        assert relation.alike >= 1
+        assert -1 <= relation.rank_correlation <= 1
+        assert relation.of == "sample"
+        assert relation.action in relation.sentence()
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_the_profile_is_drawn(profiled: Run, tmp_path: Path) -> None:
+    png, svg = save_profile(profile_run(profiled, MEASURED), tmp_path / "figures")
+    assert png.read_bytes()[:4] == b"\x89PNG"
+    words = svg.read_text()
+    assert words.startswith("<?xml")
+    for word in ("kMAC/px", "decode, ms", "encode, MB", "parameters", "narrowest", "g_a", "stages", "64x64"):
+        assert word in words
+
+
+def test_nothing_is_measured_twice(profiled: Run, counted: dict[str, int]) -> None:
+    path = path_of(profiled, "cpu", HERE)
+    before = path.read_text()
+    steps: list[tuple[int, int]] = []
+    measure(profiled, MEASURED, report=lambda done, total, _: steps.append((done, total)))
+    assert counted == {"time_once": 0, "peaks_once": 0, "peak_memory": 0}
+    assert path.read_text() == before
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+    assert steps[-1][0] == steps[-1][1]
+    was = rounds_in(Measurements.read(path))
+    found = measure(profiled, replace(MEASURED, repeats=2))  # one round more
+    assert counted == {"time_once": rounds_in(found) - was, "peaks_once": 0, "peak_memory": 0}
+    assert {len(timed.rounds) for timed in found.codecs.values()} <= {1, 2}
+    assert all(len(found.of(key).rounds) == 2 for key in found.checked)
+    counted.update(dict.fromkeys(counted, 0))
+    anew = measure(profiled, replace(MEASURED, force=True))
+    assert counted["time_once"] == counted["peaks_once"] == rounds_in(anew) == len(anew.codecs)
+    assert counted["peak_memory"] == sum(bool(timed.process) for timed in anew.codecs.values()) > 0
+
+
+def test_an_interrupted_profile_goes_on(
+    run: Run, counted: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once, left = measuring.time_once, [3]
+
+    def interrupted(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return once(*arguments)
+
+    words = ("profile", run.path, "--size", "64x64", "--repeats", 1, "--device", "cpu")
+    monkeypatch.setattr(measuring, "time_once", interrupted)
+    status, _, said = nas_said(*words)
+    assert status == 130
+    assert "what was measured is kept" in said
+    kept = Measurements.read(path_of(run, "cpu", HERE))
+    assert rounds_in(kept) == 3
+    with pytest.raises(InputError, match="Not all of small is measured"):
+        Predictor(run.costs(), kept)
+    monkeypatch.setattr(measuring, "time_once", once)
+    warmed = counted["peaks_once"]
+    status, out, _ = nas_said(*words, "--json")
+    assert status == 0
+    content = json.loads(out)
+    assert all(Path(file).is_file() for file in content["files"])
+    assert counted["peaks_once"] == warmed == len(kept.codecs)
+    assert counted["time_once"] == rounds_in(Measurements.read(kept.path)) > 3
+
+
+def test_measuring_leaves_the_weights_as_they_are(known: Path, trained: Path) -> None:
+    name = "supernet.safetensors"
+    assert (known / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_figures_of_another_machine_are_not_mixed(profiled: Run) -> None:
+    path = path_of(profiled, "cpu", HERE)
+    held = Measurements.read(path)
+    held.facts["threads"] += 1
+    held.keep()
+    with pytest.raises(InputError, match=r"threads = .* measure again with --force\.$"):
+        profile_run(profiled, MEASURED)
+    held.facts["threads"] -= 1
+    held.facts["weights"] = "others"
+    held.keep()
+    with pytest.raises(InputError, match=r"of other weights: run `nas profile .* --force`"):
+        Searcher(profiled, device="cpu").question(Budget.of("3 ms at 64x64"))
+    assert profile_run(profiled, replace(MEASURED, force=True)).measured["weights"] == profiled.fingerprint
+
+
+def test_limits_in_ms_need_a_profile(run: Run) -> None:
+    for words in (("--target", "3ms"), ("--target", "100 MB at 96x64", "--scope", "encoder")):
+        status, out, said = nas_said("search", run.path, *words, "--device", "cpu")
+        assert (status, out) == (2, "")
+        size = " --size 96x64" if "96x64" in words[1] else ""
+        command = f"`nas profile {run.path}{size}`"
+        assert said == f"Error: Limits in ms and MB need this machine's figures: run {command} first.\n"
+
+
+@pytest.mark.usefixtures("profiled")
+def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("nas.search.searcher.Sources", lambda: QUICK)
+    searcher = Searcher(run, device="cpu")
+    time = searcher.quantities.of("decode", "ms", HERE)
+    least, middle, _ = (value / time.per_unit for value in searcher.question(Budget("x")).within.span(time))
+    target = f"{middle:.4f}ms at 64x64"
+    words = ("search", run.path, "--scope", "decoder", "--device", "cpu")
+    status, out, said = nas_said(*words, "--target", target, "--trials", 4, "--json")
+    assert status == 0, said
+    answer = json.loads(out)
+    assert answer["scored"] >= 4
+    (choice,) = answer["choices"]
+    space = run.space
+    assert [name for name in space.layouts if name.startswith("greedy")]  # found since, and measured
+    predictor = Searcher(run, device="cpu").quantities.predictor(HERE)
+    time = predictor.time("decode")
+    assert (choice["unit"], choice["of"]) == ("ms", "decode at 64x64 on cpu")
+    for found in (choice, choice["cheaper"] or choice):
+        assert found["cost"] == pytest.approx(time.value(space.parse(found["arch"])))
+        assert found["cost"] <= middle * (1 + 1e-9)
+    # with limits of every other kind beside it
+    memory = predictor.memory("decode")
+    low, _, high = Within(space).span(memory)
+    limits = [Limit.parse("stages <= 3"), Limit.parse(f"decode <= {(low + high) / 2e6:.4f} MB at 64x64")]
+    limits.append(Limit.parse("encoder <= 95%"))
+    budget = Budget("mine", "decoder", (Amount.parse(target),), limits=tuple(limits))
+    result = nas.load_run(run.path, device="cpu").search(budget, trials=2, sources=QUICK)
+    (limited,) = (choice.best for choice in result.choices)
+    architecture = limited.architecture
+    assert time.value(architecture) <= middle * (1 + 1e-9)
+    assert memory.value(architecture) <= limits[1].most.value * (1 + 1e-9)
+    assert space.layout(architecture).stages() <= 3
+    assert limited.kmac_px["encoder"] <= 0.95 * searcher.costs.reference["encoder"] * (1 + 1e-9)
+    # export takes the best at or under it
+    status, _, said = nas_said(
+        "export", run.path, "--target", target, "--out", tmp_path / "codec", "--device", "cpu"
+    )
+    assert status == 0, said
+    exported = yaml.safe_load((tmp_path / "codec" / "codec.yaml").read_text())["arch"]
+    assert time.value(space.parse(exported)) <= middle * (1 + 1e-9)
+    # what cannot be is refused, with what can
+    status, out, said = nas_said(*words, "--target", f"{least / 2:.6f}ms at 64x64")
+    assert (status, out) == (2, "")
+    told = re.search(r"decode at 64x64 on cpu\): the least is ([0-9.]+ ms), the most", said)
+    assert told is not None
+    least_now = Within(space).least(time)
+    assert least_now is not None
+    assert time.whole(Amount.parse(told[1]).value) >= least_now
+
+
+def test_a_search_for_megabytes(profiled: Run) -> None:
+    searcher = Searcher(profiled, device="cpu")
+    memory = searcher.quantities.of("encode", "MB", HERE)
+    low, _, high = Within(searcher.space).span(memory)
+    budget = Budget.of(f"{(low + high) / 2e6:.4f} MB at 64x64", "encoder")
+    sources = replace(QUICK, layouts=False, logits=False)
+    (choice,) = searcher.search(budget, trials=3, sources=sources).choices
+    assert low <= memory.of(choice.architecture) <= memory.whole(choice.target)
+    assert choice.to_json()["unit"] == "MB"
+    ends = Budget("ends", "encoder", span=Span(3, Amount.parse("1MB at 64x64"), Amount.parse("1GB at 64x64")))
+    with pytest.raises(UnreachableBudgetError, match=r"\(encode at 64x64 on cpu\): the least is [0-9.]+ MB"):
+        searcher.question(ends)
+
+
+def test_what_cannot_be_profiled(tmp_path: Path, small_space: SearchSpace) -> None:
+    status, out, said = nas_said("profile", tmp_path)
+    assert (status, out) == (2, "")
+    assert "neither a run nor a codec" in said
+    run = Run.create(tmp_path / "run", small_space, TrainingSettings())
+    with pytest.raises(InputError, match="no trained supernet"):
+        profile_run(run, MEASURED)
+    with pytest.raises(InputError, match="0x64"):
+        profile_run(run, replace(MEASURED, size=(0, 64)))
+
+
+@pytest.mark.slow
+def test_a_run_with_its_real_memory(trained: Path, tmp_path: Path) -> None:
+    run = Run.open(shutil.copytree(trained, tmp_path / "run"))
+    found = profile_run(run, MEASURED)
+    assert len(found.accuracies) == 4
+    for shape in found.shapes:
+        assert all(1 < sum(parts.values()) < 2000 for parts in shape.mb.values())

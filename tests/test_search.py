@@ -18,7 +18,7 @@ from nas.budget import Amount, Budget
 from nas.cost.quantity import macs
 from nas.cost.reach import Reach
 from nas.cost.table import CostTable
-from nas.errors import InputError, UnreachableBudgetError
+from nas.errors import UnreachableBudgetError
 from nas.graph.entropy import bits
 from nas.images import Photo, pad, psnr, to_pixels, to_tensor
 from nas.run import Run

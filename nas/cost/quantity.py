@@ -21,7 +21,7 @@ from nas.space import Architecture, SearchSpace
 GRAIN = 1e-9  # of a limit: less is float error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantity:
     """One cost of every architecture of a space: the largest of some sums, in whole numbers.
 
@@ -86,7 +86,7 @@ class Quantity:
         return "-".join(word for word in words if word not in ("at", "on"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bound:
     """A limit on a quantity, in whole numbers."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ from nas.errors import InputError, UnreachableBudgetError
 from nas.space import Architecture, SearchSpace
 
 Floats = NDArray[np.float64]
-SLACK = 1e-6  # what the solver may exceed a bound by; tightened by it where it does
+SLACK = 1e-6  # what the solver may exceed a bound by
+RETRIES = 12  # without what it found, where that does
 MOST_CHOICES = 200_000  # of all groups together, in one programme
 SOLVED = 6  # architectures found one by one where drawing finds none
 
@@ -59,7 +61,7 @@ class Within:
         return self._extreme(quantity, -1)
 
     def span(self, quantity: Quantity) -> tuple[int, int, int]:
-        """The least, the median (of a sample, if it must) and the most of a quantity that adds up.
+        """The least, the median (of a sample, if it must) and the most of a quantity.
 
         Raises:
             UnreachableBudgetError: nothing meets the bounds; says what could be reached.
@@ -69,7 +71,7 @@ class Within:
             raise UnreachableBudgetError(self.explain())
         most = self.most(quantity)
         assert most is not None
-        if not self._others:
+        if not self._others and len(quantity.phases) == 1:
             return least, Reach(quantity, self.layouts).quantile(0.5), most
         rng = np.random.default_rng(0)
         drawn = self.draw(quantity, least, most, 200, rng)
@@ -95,13 +97,19 @@ class Within:
         """
         if not self.layouts:
             return []
-        if len(quantity.phases) == 1:
-            reach = Reach(quantity, self.layouts, at_least)
-            tries = number if not self._others else 16 * number
-            drawn = [found for found in reach.draw(low, high, tries, rng) if meets(found, self._others)]
-            if drawn or not self._others or at_least is not None:
-                return drawn[:number]
-        return list(dict.fromkeys(self._solved(quantity, low, high, min(number, SOLVED), rng)))
+        single = len(quantity.phases) == 1
+        # of a maximum, one phase is drawn by: the others are seen to afterwards
+        reach = Reach(_phases(quantity)[0], self.layouts, at_least)
+        tries = number if single and not self._others else 16 * number
+        drawn = [
+            found
+            for found in reach.draw(low if single else 0, high, tries, rng)
+            if low <= quantity.of(found) <= high and meets(found, self._others)
+        ]
+        if drawn or (single and (not self._others or at_least is not None)):
+            return drawn[:number]
+        solved = self._solved(quantity, low, high, min(number, SOLVED), rng, at_least)
+        return list(dict.fromkeys(solved))
 
     def explain(self) -> str:
         """Why nothing meets the bounds: what each could be, alone or beside the others."""
@@ -133,11 +141,7 @@ class Within:
             reach = Reach(quantity, self.layouts)
             return reach.least if sign > 0 else reach.most
         if sign < 0 and len(quantity.phases) > 1:  # the most of a maximum: of the phase that has it
-            phases = [
-                Quantity(self.space, quantity.name, quantity.unit, quantity.per_unit, (phase,))
-                for phase in quantity.phases
-            ]
-            found = [self._extreme(phase, sign) for phase in phases]
+            found = [self._extreme(phase, sign) for phase in _phases(quantity)]
             return None if None in found else max(value for value in found if value is not None)
         values = [quantity.of(solved) for solved in self._optima(quantity, sign)]
         return (min(values) if sign > 0 else max(values)) if values else None
@@ -150,23 +154,46 @@ class Within:
                 yield found
 
     def _solved(
-        self, quantity: Quantity, low: int, high: int, number: int, rng: np.random.Generator
+        self,
+        quantity: Quantity,
+        low: int,
+        high: int,
+        number: int,
+        rng: np.random.Generator,
+        at_least: Architecture | None,
     ) -> Iterator[Architecture]:
         """Ends of what is possible, in random directions."""
         bounds = [*self._others, Bound(quantity, high)]
-        programmes = [_Programme(self.space, regime, bounds, [quantity]) for regime in self._regimes()]
-        for _ in range(number if programmes else 0):
-            programme = programmes[int(rng.integers(len(programmes)))]
-            found = programme.random(quantity, low, rng)
-            if found is not None:
-                yield found
+        # one at or above `low` has a phase that is
+        ways = [
+            (_Programme(self.space, regime, bounds, [quantity]), phase)
+            for regime in self._regimes(at_least)
+            for phase in _phases(quantity)
+        ]
+        for _ in range(number):
+            while ways:
+                way = ways[int(rng.integers(len(ways)))]
+                found = way[0].random(way[1], low, rng)
+                if found is not None:
+                    yield found
+                    break
+                ways.remove(way)  # nothing is there, in any direction
 
-    def _regimes(self) -> Iterator[list[IntArray]]:
+    def _regimes(self, at_least: Architecture | None = None) -> Iterator[list[IntArray]]:
         kept = [k for k, name in enumerate(self.space.layout_names) if name in self.layouts]
+        floor = [0] * len(self.space.slots) if at_least is None else self.space.indexes(at_least)[:-1]
         for regime in self.space.regimes:
-            layouts = [k for k in regime[-1] if k in kept]
-            if layouts:
-                yield [*(np.array(allowed) for allowed in regime[:-1]), np.array(layouts)]
+            allowed = [[k for k in ks if k >= low] for ks, low in zip(regime[:-1], floor, strict=True)]
+            allowed.append([k for k in regime[-1] if k in kept])
+            if all(allowed):
+                yield [np.array(found) for found in allowed]
+
+
+def _phases(quantity: Quantity) -> list[Quantity]:
+    """Each of its sums alone."""
+    if len(quantity.phases) == 1:
+        return [quantity]
+    return [replace(quantity, phases=(phase,)) for phase in quantity.phases]
 
 
 class _Programme:
@@ -185,6 +212,8 @@ class _Programme:
         self._groups = independent(phases, free)
         self._shapes = [tuple(len(allowed[axis]) for axis in axes) for axes in self._groups]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        ends = np.cumsum([0, *self._sizes])
+        self._spans = [slice(start, end) for start, end in itertools.pairwise(ends)]
         if sum(self._sizes) > MOST_CHOICES:
             raise InputError(
                 f"{space.name} has too many combinations for several limits at once: tie some of its slots."
@@ -194,14 +223,24 @@ class _Programme:
         for bound in bounds:
             for phase in bound.quantity.phases:
                 row, constant = self._row(phase)
-                scale = max(1.0, float(bound.most))
-                self._rows.append(row / scale)
-                self._most.append((bound.most - constant) / scale)
+                row, most = self._scaled(row, bound.most - constant)
+                self._rows.append(row)
+                self._most.append(most)
 
     def _row(self, phase: Sequence[Part]) -> tuple[Floats, int]:
         sums, constant = spread_over(phase, self._groups, self._allowed)
         flat = [table.ravel().astype(float) for table in sums]
         return np.concatenate([*flat, np.zeros(0)]), constant
+
+    def _scaled(self, row: Floats, most: float) -> tuple[Floats, float]:
+        """The same limit in numbers near 1: every group from 0, and what exceeds it alone cut short."""
+        row = row.copy()
+        for span in self._spans:
+            least = row[span].min()
+            row[span] -= least
+            most -= least
+        scale = max(1.0, most)
+        return np.minimum(row / scale, 2.0), most / scale
 
     def best(self, quantity: Quantity, sign: int) -> Architecture | None:
         """The architecture of the least quantity (sign 1) or the most (-1; of one phase)."""
@@ -215,37 +254,43 @@ class _Programme:
         return self._solve(cost, peaks, [-constant / scale for _, constant in rows], peak=True)
 
     def random(self, quantity: Quantity, low: int, rng: np.random.Generator) -> Architecture | None:
-        """An architecture within the bounds, at or above `low`: the least in a random direction."""
+        """An architecture within the bounds, at or above `low` (of one phase), in a random direction."""
         direction = np.concatenate([rng.random(size) for size in self._sizes] or [np.zeros(0)])
-        rows, most = [], []
-        if len(quantity.phases) == 1:
-            row, constant = self._row(quantity.phases[0])
-            scale = max(1.0, float(low))
-            rows, most = [-row / scale], [(constant - low) / scale]
-        return self._solve(direction, rows, most)
+        row, constant = self._row(quantity.phases[0])
+        row, most = self._scaled(-row, constant - low)
+        return self._solve(direction, [row], [most], floor=(quantity, low))
 
     def _solve(
-        self, cost: Floats, rows: Sequence[Floats], most: Sequence[float], *, peak: bool = False
+        self,
+        cost: Floats,
+        rows: Sequence[Floats],
+        most: Sequence[float],
+        *,
+        peak: bool = False,
+        floor: tuple[Quantity, int] | None = None,
     ) -> Architecture | None:
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import csr_matrix
 
+        def fits(architecture: Architecture) -> bool:  # in whole numbers, exactly
+            enough = floor is None or floor[0].of(architecture) >= floor[1]
+            return enough and meets(architecture, self._bounds)
+
         count = sum(self._sizes)
         wide = count + peak
         if count == 0:
-            fits = all(limit >= -SLACK for limit in self._most)
-            return self._architecture(np.zeros(0)) if fits else None
-        ends = np.cumsum([0, *self._sizes])
+            only = self._architecture(np.zeros(0))
+            return only if fits(only) else None
         choose = np.zeros((len(self._sizes), wide))
-        for place, (start, end) in enumerate(itertools.pairwise(ends)):
-            choose[place, start:end] = 1
+        for place, span in enumerate(self._spans):
+            choose[place, span] = 1
         padded = [np.append(row, 0.0) if peak else row for row in self._rows]
-        limits = np.array([*self._most, *most])
-        matrix = csr_matrix(np.vstack([choose, *padded, *rows]))
+        known, limits = [choose, *padded, *rows], np.array([*self._most, *most])
         ones = np.ones(len(self._sizes))
         integral = np.append(np.ones(count), [0] * peak)
         upper = np.append(np.ones(count), [np.inf] * peak)
-        for tightened in (0.0, SLACK, 10 * SLACK):
+        for tightened in (*[0.0] * RETRIES, SLACK, 10 * SLACK):
+            matrix = csr_matrix(np.vstack(known))
             low = np.concatenate([ones, np.full(len(limits), -np.inf)])
             high = np.concatenate([ones, limits - tightened])
             found = milp(
@@ -258,8 +303,10 @@ class _Programme:
             if found.x is None:
                 return None
             architecture = self._architecture(found.x[:count])
-            if meets(architecture, self._bounds):  # in whole numbers, exactly
+            if fits(architecture):
                 return architecture
+            known.append((found.x > 0.5) & (np.arange(wide) < count))  # it exceeds a bound by less than SLACK
+            limits = np.append(limits, len(self._sizes) - 0.5)
         return None
 
     def _architecture(self, chosen: Floats) -> Architecture:

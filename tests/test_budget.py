@@ -1,0 +1,312 @@
+"""Budgets: what people write is read, printed and read again; what they cannot mean gets one sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas import resources
+from nas.budget import REFERENCE, Amount, Budget, Limit, Span
+from nas.cost.quantity import Quantity
+from nas.cost.sums import Part
+from nas.errors import InputError
+from nas.space import SearchSpace
+
+# how a unit may be written: what it becomes, how many of those it is, whether it is of a picture's size
+WRITTEN = {
+    "": ("kMAC/px", 1, False),
+    "kMAC/px": ("kMAC/px", 1, False),
+    "kmac/px": ("kMAC/px", 1, False),
+    "%": ("%", 1, False),
+    "MMAC": ("GMAC", 1e-3, True),
+    "GMAC": ("GMAC", 1, True),
+    "gmac": ("GMAC", 1, True),
+    "ms": ("ms", 1, True),
+    "s": ("ms", 1000, True),
+    "MB": ("MB", 1, True),
+    "GB": ("MB", 1000, True),
+    "stages": ("stages", 1, False),
+    "stage": ("stages", 1, False),
+    "parameters": ("parameters", 1, False),
+    "params": ("parameters", 1, False),
+    "parameter": ("parameters", 1, False),
+    "k parameters": ("parameters", 1e3, False),
+    "k params": ("parameters", 1e3, False),
+    "M parameters": ("parameters", 1e6, False),
+    "M params": ("parameters", 1e6, False),
+}
+NUMBERS = st.tuples(st.integers(1, 10**7 - 1), st.integers(-4, 4)).map(lambda n: n[0] * 10.0 ** n[1])
+SIZES = st.tuples(st.integers(1, 9999), st.integers(1, 9999))
+LIMITED = {  # what may be limited, and in what
+    **dict.fromkeys(("encoder", "decoder", "total"), ("", "kMAC/px", "%", "MMAC", "GMAC")),
+    **dict.fromkeys(("encode", "decode"), ("ms", "s", "MB", "GB")),
+    "stages": ("", "stages"),
+    "parameters": ("", "parameters", "k parameters", "M params"),
+}
+
+
+def forms(number: float) -> list[str]:
+    """One number as people, YAML and we ourselves write it."""
+    written = [repr(number), f"{number:.10g}", f"{number:.9e}", f"{number:,.10g}"]
+    return [*written, f"{number:.0f}."] if number == int(number) else written
+
+
+@st.composite
+def amounts(draw: st.DrawFn, units: tuple[str, ...] = tuple(WRITTEN)) -> tuple[str, Amount]:
+    """A text, and what it means."""
+    number, unit = draw(NUMBERS), draw(st.sampled_from(units))
+    name, times, sized = WRITTEN[unit]
+    size = draw(st.none() | SIZES) if sized else None
+    gap = draw(st.sampled_from(["", " ", "  "]))
+    text = draw(st.sampled_from(forms(number))) + gap + unit
+    text += f" at {size[0]}{draw(st.sampled_from(['x', ' x ', 'X']))}{size[1]}" if size else ""
+    return text, Amount(number * times, name, (size or REFERENCE) if sized else None)
+
+
+def alike(one: Amount, other: Amount) -> bool:
+    return (one.unit, one.size) == (other.unit, other.size) and one.value == pytest.approx(
+        other.value, rel=1e-9
+    )
+
+
+def refused(text: str, words: list[str], build: Any) -> str:
+    """What is said of wrong input: one sentence that names some words."""
+    with pytest.raises(InputError) as error:
+        build(text)
+    said = str(error.value)
+    assert "\n" not in said
+    assert said.endswith((".", "?"))
+    for word in words:
+        assert word in said
+    return said
+
+
+# Amounts
+
+
+@given(amounts())
+def test_an_amount_survives_as_text(drawn: tuple[str, Amount]) -> None:
+    text, meant = drawn
+    found = Amount.parse(text)
+    assert alike(found, meant)
+    assert alike(Amount.parse(str(found)), found)
+    assert str(Amount.parse(str(found))) == str(found)
+
+
+@given(NUMBERS)
+def test_a_number_of_yaml_means_what_its_text_does(number: float) -> None:
+    assert Amount.parse(number) == Amount.parse(repr(number)) == Amount(number, "kMAC/px")
+    assert Amount.parse(number, "stages") == Amount(number, "stages")
+
+
+@given(st.integers(1, 10**12), st.sampled_from([("ms", 10**6), ("kMAC/px", 393216000), ("stages", 1)]))
+def test_what_a_quantity_tells_can_be_asked_for(whole: int, of: tuple[str, int]) -> None:
+    space = SearchSpace.load("factorized-tiny")
+    quantity = Quantity(space, "cost", *of, phases=((Part((), np.array(whole)),),))
+    least = Amount.parse(quantity.tell(whole, least=True))
+    assert least.unit == of[0]
+    assert quantity.whole(least.value) >= whole
+    assert least.value == pytest.approx(whole / of[1], rel=2e-3)
+    assert Amount.parse(quantity.tell(whole)).value == pytest.approx(whole / of[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "small", "20 apples", "0", "-3", "0%", "1.2.3", "3 ms ms", "20 mb", "nan", "inf", "1e400", "."),
+        *("1,2", "1,2345 ms", ",5", "ms", "5M", "30 ms at", "30 ms 768x512", "30 ms at 768"),
+    ],
+)
+def test_what_is_no_amount_says_what_one_looks_like(text: str) -> None:
+    refused(text, [f"'{text}'", "60%", "30ms", "4 GMAC at 1920x1080"], Amount.parse)
+
+
+@pytest.mark.parametrize("text", ["20 at 768x512", "60% at 768x512", "4 stages at 8x8", "30 ms at 0x512"])
+def test_only_a_pictures_cost_has_a_size(text: str) -> None:
+    refused(text, [text, "GMAC, ms and MB"], Amount.parse)
+
+
+# Limits
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> tuple[str, str, Amount]:
+    what = draw(st.sampled_from(sorted(LIMITED)))
+    text, meant = draw(amounts(LIMITED[what]))
+    if what in ("stages", "parameters") and meant.unit == "kMAC/px":  # a bare number is of those then
+        meant = Amount(meant.value, what)
+    sign = draw(st.sampled_from(["<=", " <= ", "≤", " ≤  "]))
+    return f"{what}{sign}{text}", what, meant
+
+
+@given(limits())
+def test_a_limit_survives_as_text(drawn: tuple[str, str, Amount]) -> None:
+    text, what, meant = drawn
+    found = Limit.parse(text)
+    assert found.what == what
+    assert alike(found.most, meant)
+    assert alike(Limit.parse(str(found)).most, found.most)
+    assert str(Limit.parse(str(found))) == str(found)
+
+
+@given(st.lists(limits(), min_size=1, max_size=4), st.sampled_from([" and ", "; ", " and  "]))
+def test_limits_are_joined(drawn: list[tuple[str, str, Amount]], joint: str) -> None:
+    found = Limit.parse_all(joint.join(text for text, *_ in drawn))
+    assert [limit.what for limit in found] == [what for _, what, _ in drawn]
+    assert Limit.parse_all(" and ".join(map(str, found))) == Limit.parse_all("; ".join(map(str, found)))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("decoder < 20", ["decoder < 20", "decoder <= 20 kMAC/px"]),
+        ("decoder 20", ["decoder 20"]),
+        ("decodr <= 20", ["decoder"]),
+        ("<= 20", ["<= 20"]),
+        ("latency <= 20 ms", ["latency <= 20 ms", "decode <= 150 ms"]),
+        ("decode <= 150", ["ms or MB"]),
+        ("decode <= 1,000", ["ms or MB"]),
+        ("decode <= 20 kMAC/px", ["decode", "ms or MB"]),
+        ("decode <= 50%", ["ms or MB"]),
+        ("decoder <= 30 ms", ["kMAC/px or % or GMAC"]),
+        ("stages <= 4 ms", ["stages is limited in stages"]),
+        ("parameters <= 50%", ["parameters is limited in parameters"]),
+        ("decoder <= few", ["few", "60%"]),
+        ("decoder <= 0", ["0"]),
+        ("decoder >= 3", ["decoder >= 3"]),
+    ],
+)
+def test_a_wrong_limit_is_named(text: str, words: list[str]) -> None:
+    refused(text, words, Limit.parse)
+    refused(f"stages <= 4 and {text}", words, Limit.parse_all)
+
+
+# Budgets
+
+
+def load(tmp_path: Path, content: Any) -> Budget:
+    (tmp_path / "mine.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return Budget.load(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("name", resources.shipped("budgets"))
+def test_every_shipped_budget_loads_and_tells_what_it_is(name: str) -> None:
+    from nas.info import describe
+
+    budget = Budget.load(name)
+    assert budget.name == name
+    assert budget.targets or budget.span or budget.limits
+    assert all(Limit.parse(str(limit)) == limit for limit in budget.limits)
+    assert all(Amount.parse(str(target)) == target for target in budget.targets)
+    assert len(budget.measures) == 1 + len(budget.limits)
+    json.dumps(describe(name).to_json(), allow_nan=False)
+
+
+@given(st.lists(amounts(("ms", "s")), min_size=1, max_size=3), st.sampled_from(["encoder", "decoder"]))
+def test_a_file_says_what_python_says(tmp_path: Path, drawn: list[tuple[str, Amount]], scope: str) -> None:
+    size = drawn[0][1].size
+    targets = tuple(Amount(amount.value, "ms", size) for _, amount in drawn)
+    found = load(tmp_path, {"scope": scope, "targets": list(map(str, targets)), "max_stages": 4})
+    assert found.scope == scope
+    assert all(map(alike, found.targets, targets))
+    assert found.limits == (Limit("stages", Amount(4, "stages")),)
+    assert found.measure == ("encode" if scope == "encoder" else "decode", "ms", size)
+    assert found.measures[1:] == [("stages", "stages", None)]
+
+
+@pytest.mark.parametrize(
+    ("scope", "target", "measure"),
+    [
+        ("encoder", "20", ("encoder", "kMAC/px", None)),
+        ("decoder", "60%", ("decoder", "kMAC/px", None)),
+        ("total", "4 GMAC at 64x32", ("total", "GMAC", (64, 32))),
+        ("encoder", "30ms", ("encode", "ms", REFERENCE)),
+        ("decoder", "1 s at 1920x1080", ("decode", "ms", (1920, 1080))),
+        ("total", "30ms", ("decode", "ms", REFERENCE)),
+        ("encoder", "200 MB", ("encode", "MB", REFERENCE)),
+        ("total", "0.2 GB", ("decode", "MB", REFERENCE)),
+        ("encoder", "4 stages", ("stages", "stages", None)),
+        ("decoder", "5M parameters", ("parameters", "parameters", None)),
+    ],
+)
+def test_what_a_target_limits(scope: str, target: str, measure: tuple[Any, ...]) -> None:
+    limits = Limit.parse_all("decode <= 9 ms at 8x8 and encoder <= 3")
+    budget = Budget.of(target, scope, limits)
+    assert budget.measure == measure
+    assert budget.measures[1:] == [("decode", "ms", (8, 8)), ("encoder", "kMAC/px", None)]
+
+
+@given(st.integers(1, 12), st.floats(0.1, 50), st.floats(0.1, 50))
+def test_levels_are_even_steps_from_what_is_reachable(levels: int, least: float, more: float) -> None:
+    found = Span(levels).values(least, least + more)
+    assert len(found) == levels
+    assert found[-1] == pytest.approx(least + more)
+    assert np.diff([least, *found]) == pytest.approx(np.full(levels, more / levels))
+    named = Span(levels, Amount(least, "kMAC/px"), Amount(least + more, "kMAC/px")).values(0.0, 1000.0)
+    assert named[-1] == pytest.approx(least + more)
+    if levels > 1:
+        assert named[0] == least
+        assert np.diff(named) == pytest.approx(np.full(levels - 1, more / (levels - 1)))
+
+
+def test_ranges_and_levels_in_a_file(tmp_path: Path) -> None:
+    found = load(tmp_path, {"targets": {"from": "10 ms", "to": "0.1 s", "levels": 4}, "scope": "encoder"})
+    assert found.span == Span(4, Amount(10, "ms", REFERENCE), Amount(100, "ms", REFERENCE))
+    assert found.measure == ("encode", "ms", REFERENCE)
+    assert found.span.values(0.0, 1e9) == pytest.approx([10, 40, 70, 100])
+    assert load(tmp_path, {"targets": {"to": 40, "levels": 2}}).span == Span(2, None, Amount(40, "kMAC/px"))
+    assert load(tmp_path, {"levels": 8}).span == Span(8)
+    both = load(tmp_path, {"targets": [20, "60%"], "levels": 3, "limits": "stages <= 4 and decode ≤ 1 s"})
+    assert (both.targets, both.span) == ((Amount(20, "kMAC/px"), Amount(60, "%")), Span(3))
+    assert both.limits == Limit.parse_all("stages <= 4 and decode <= 1000 ms")
+    assert load(tmp_path, {"limits": ["stages <= 4", "decode <= 1 s"]}).limits == both.limits
+    alone = load(tmp_path, {"limits": "parameters <= 5M parameters"})
+    assert (alone.measure, alone.targets, alone.span) == (("total", "kMAC/px", None), (), None)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"targets": ["30ms", 20]}, ["kMAC/px and ms", "limits"]),
+        ({"targets": ["30ms", "30ms at 64x64"]}, ["ms and ms at 64x64"]),
+        ({"targets": ["200MB", "30ms"]}, ["MB and ms"]),
+        ({"targets": {"from": 10, "to": "30ms", "levels": 2}}, ["kMAC/px and ms"]),
+        ({"targets": {"from": "10%", "to": "60%", "levels": 2}}, ["%"]),
+        ({"targets": {"from": 30, "to": 20, "levels": 2}}, ["30 kMAC/px", "20 kMAC/px", "empty"]),
+        ({"targets": {"from": 30, "to": 40}}, ["`targets.levels` is missing"]),
+        ({"targets": {"form": 30, "to": 40, "levels": 2}}, ["no field `targets.form`"]),
+        ({"targets": ["few"]}, ["few", "60%"]),
+        ({"targets": "20"}, ["`targets`", "list"]),
+        ({"levels": -1}, ["levels", "-1"]),
+        ({"levels": 10**6}, ["levels"]),
+        ({"scope": "both", "levels": 2}, ["both", "encoder", "total"]),
+        ({"scope": "encoder"}, ["targets", "levels", "limits"]),
+        ({"scop": "encoder"}, ["scop", "scope"]),
+        ({"max_stages": 0}, ["max_stages"]),
+        ({"limits": "decode <= 20"}, ["ms or MB"]),
+        ({"limits": ["latency <= 3 ms"]}, ["latency"]),
+        ("- 3\n", ["name: value"]),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_allowed(tmp_path: Path, content: Any, words: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        load(tmp_path, content)
+    said = str(error.value)
+    assert "mine.yaml" in said
+    assert "\n" not in said
+    assert all(word in said for word in words), said
+
+
+def test_what_python_may_not_ask() -> None:
+    for scope in ("both", "decode", ""):
+        refused(scope, ["encoder, decoder, total"], lambda text: Budget.of("20", text))
+    refused("three-level", ["three-levels"], Budget.load)
+    assert re.fullmatch(r"target 60%", Budget.of("60%").name)
