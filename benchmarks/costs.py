@@ -1,7 +1,7 @@
 """The cost of an architecture by look-up, beside a trace of it at 768x512; and the building of the tables.
 
-One random architecture of the space in every repeat: fvcore follows its encoder and its decoder, the table adds
-their entries up. Both must say the same, to the last MAC.
+One random architecture of the space in every repeat: fvcore follows its encoder and its decoder, the table
+adds their entries up. Both must say the same, to the last MAC.
 """
 
 from __future__ import annotations

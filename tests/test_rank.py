@@ -181,11 +181,11 @@ def run_nas(*words: object) -> Any:
 
 
 def bytes_in(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file below a folder: its bytes and when it was written."""
+    """Every file below a folder: its bytes and when it was written; cost tables are kept on first use."""
     return {
         path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != "costs.npz"
     }
 
 

@@ -126,6 +126,7 @@ def memory_corners(space: SearchSpace) -> list[Architecture]:
     """Unlike architectures, whose processes' memory tells what a process holds beside its tensors."""
     few, many = space.layout_names[0], space.layout_names[-1]
     corners = [space.narrowest(), space.widest(), space.under(few, space.widest())]
+    corners += [space.uniform(0.5, name) for name in (few, many)]
     switch = space.setter(HYPERPRIOR)
     for edges in (("g_a", "g_s"), ("h_a", "h_s", "entropy_parameters")):
         indexes = [

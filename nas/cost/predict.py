@@ -158,7 +158,7 @@ class Predictor:
             peak = self.measured.codecs[architecture.key].process[action]
             rows.append(np.array([1e6, *self.tensors(architecture, action)]) / peak)  # relative errors count
         low, high = zip((0, np.inf), FACTORS, FACTORS, strict=True)
-        found = lsq_linear(np.array(rows), np.ones(len(rows)), bounds=(low, high)).x
+        found = lsq_linear(np.array(rows), np.ones(len(rows)), bounds=(low, high), method="bvls").x
         return float(found[0] * 1e6), float(found[1]), float(found[2])
 
     # From rows to tables

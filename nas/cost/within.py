@@ -298,7 +298,7 @@ class _Programme:
                 integrality=integral,
                 bounds=Bounds(np.zeros(wide), upper),
                 constraints=LinearConstraint(matrix, low, high),
-                options={"mip_rel_gap": 0.0},
+                options={"mip_rel_gap": 0.0, "presolve": False},
             )
             if found.x is None:
                 return None
