@@ -536,9 +536,7 @@ def profile(
         return
     title = f"{result.space}: {result.size:,} architectures, what they reach (kMAC/px)"
     console.table(title, result.range_columns, result.range_rows())
-    facts = result.measured
-    title = f"{path}, {size} on {facts['device']} ({facts['machine']}, {facts['threads']} threads)"
-    console.table(title, result.columns, result.rows())
+    console.table(f"{path}, {size} on {result.machine}", result.columns, result.rows())
     if result.accuracies:
         rows = [found.row() for found in result.accuracies]
         console.table("whole codecs against predictions", result.accuracies[0].columns, rows)

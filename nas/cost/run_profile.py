@@ -135,6 +135,13 @@ class RunProfile:
     accuracies: tuple[Accuracy, ...]
 
     @property
+    def machine(self) -> str:
+        """Where it was measured, for people."""
+        facts = self.measured
+        threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}"
+        return f"{facts['device']} ({facts['machine']}, {threads})"
+
+    @property
     def columns(self) -> list[str]:
         """What `rows` hold: one column for each shape."""
         return ["what", "part", *(shape.name for shape in self.shapes)]

@@ -18,7 +18,7 @@ _PARTS = ("g_a", "h_a", "h_s", "context", "entropy_parameters", "coder", "g_s", 
 _TINTS = dict(zip(_PARTS, (*COLOURS[:6], "#8C8C8C", "#444444"), strict=True))
 _HELD = {"process": "#444444", "weights": "#6B8FA3"}
 _SHOWN = 0.07  # of a bar: narrower pieces have no room for their name
-_KINDS = ("kMAC/px", "encode, ms", "decode, ms", "encode, MB", "decode, MB", "parameters")
+_KINDS = ("kMAC/px", "parameters", "encode, ms", "decode, ms", "encode, MB", "decode, MB")
 
 
 def save_profile(profile: RunProfile, folder: Path) -> tuple[Path, Path]:
@@ -34,20 +34,20 @@ def save_profile(profile: RunProfile, folder: Path) -> tuple[Path, Path]:
 
 
 def _draw(profile: RunProfile) -> Figure:
-    figure = Figure(figsize=(12, 8.2), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(12, 11.5), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    above, below = list(np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=(1.05, 1)))))
-    facts = profile.measured
-    size = f"{facts['width']}x{facts['height']}"
+    above, below = list(np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=(1.9, 1)))))
+    size = "{width}x{height}".format(**profile.measured)
     above.suptitle(
-        f"{profile.space} on {facts['device']} ({facts['machine']}, {facts['threads']} threads), {size}",
+        f"{profile.space} on {profile.machine}, {size}",
         fontsize=10,
         x=0.01,
         ha="left",
         parse_math=False,
     )
     kinds = [kind for kind in _KINDS if any(_values(shape, kind) for shape in profile.shapes)]
-    for axes, kind in zip(above.subplots(1, len(kinds)), kinds, strict=True):
+    grid = above.subplots(2, -(-len(kinds) // 2), squeeze=False)
+    for axes, kind in zip(grid.T.ravel(), kinds, strict=False):
         _bars(axes, profile.shapes, kind)
     for axes, relation in zip(below.subplots(1, 2), profile.relations, strict=True):
         _against(axes, relation)
@@ -80,7 +80,7 @@ def _bars(axes: Axes, shapes: tuple[Shape, ...], kind: str) -> None:
                 )
             base += share
         axes.text(place, 1.02, _short(whole), ha="center", va="bottom", fontsize=8.5, color=INK)
-    axes.set_xticks(range(len(shapes)), [shape.name for shape in shapes], fontsize=8)
+    axes.set_xticks(range(len(shapes)), [shape.name for shape in shapes])
     axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     axes.set_ylim(0, 1.12)
     axes.set_title(kind if kind != "kMAC/px" else "kMAC/px, every edge once", fontsize=9, color=INK)
@@ -93,7 +93,9 @@ def _tint(part: str) -> str:
 def _short(value: float) -> str:
     if value >= 1e6:
         return f"{value / 1e6:.3g} M"
-    return f"{value / 1e3:.3g} k" if value >= 1e4 else f"{value:.3g}"
+    if value >= 1e4:
+        return f"{value / 1e3:.3g} k"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _against(axes: Axes, relation: Relation) -> None:
