@@ -162,6 +162,8 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
     write_atomically(out / "supernet.safetensors", run.weights_path.read_bytes())
     if run.structure_path.is_file():
         write_atomically(out / "structure.yaml", run.structure_path.read_bytes())
+    for profile in run.profile_path.glob("*/measured.yaml"):  # time is of the weights, not of photos
+        write_atomically(out / profile.relative_to(run.path), profile.read_bytes())
     write_split(out / "split.csv", {**split, "calibration": photos})
     return Run.open(out)
 

@@ -201,6 +201,7 @@ def run_info(run: Run) -> Info:
         "state": _state(run),
         "scored": _csv_rows(run.search_path / "scores.csv"),
         "front": _csv_rows(run.path / "front.csv"),
+        "profiles": sorted(found.parent.name for found in run.profile_path.glob("*/measured.yaml")),
         "codecs": sorted(found.parent.name for found in run.codecs_path.glob("*/codec.yaml")),
         "versions": run.config.get("versions", {}),
     }

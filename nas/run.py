@@ -107,6 +107,10 @@ class Run:
         return self.search_path / "layouts.yaml"
 
     @property
+    def profile_path(self) -> Path:
+        return self.path / "profile"
+
+    @property
     def scores_path(self) -> Path:
         return self.search_path / "scores.csv"
 

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import nas
 import nas.cost.measure as measuring
+from nas.api import run_on_photos
 from nas.budget import Amount, Budget, Limit, Span
 from nas.cli import app
 from nas.codec.bitstream import compress_image
@@ -36,6 +37,7 @@ from nas.cost.within import Within
 from nas.errors import InputError, UnreachableBudgetError
 from nas.graph.network import Supernet
 from nas.images import read_image, write_image
+from nas.info import describe
 from nas.report.profile import save_profile
 from nas.run import Run
 from nas.search.layouts import LayoutSettings
@@ -345,7 +347,7 @@ def test_figures_of_another_machine_are_not_mixed(profiled: Run) -> None:
     held = Measurements.read(path)
     held.facts["threads"] += 1
     held.keep()
-    with pytest.raises(InputError, match=r"threads = .* measure again with --force\.$"):
+    with pytest.raises(InputError, match=r"threads = .* measure again with `nas profile .* --force`"):
         profile_run(profiled, MEASURED)
     held.facts["threads"] -= 1
     held.facts["weights"] = "others"
@@ -353,6 +355,14 @@ def test_figures_of_another_machine_are_not_mixed(profiled: Run) -> None:
     with pytest.raises(InputError, match=r"of other weights: run `nas profile .* --force`"):
         Searcher(profiled, device="cpu").question(Budget.of("3 ms at 64x64"))
     assert profile_run(profiled, replace(MEASURED, force=True)).measured["weights"] == profiled.fingerprint
+
+
+def test_a_run_on_other_photos_keeps_the_profile(profiled: Run, photo_folder: Path, tmp_path: Path) -> None:
+    other = run_on_photos(profiled, photo_folder, tmp_path / "own")
+    there, here = (Searcher(found, device="cpu").quantities.predictor(HERE) for found in (other, profiled))
+    architecture = profiled.space.uniform(0.5)
+    assert there.time("decode").of(architecture) == here.time("decode").of(architecture)
+    assert describe(str(other.path)).fields["profiles"] == ["cpu-64x64"]
 
 
 def test_limits_in_ms_need_a_profile(run: Run) -> None:

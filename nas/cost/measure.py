@@ -52,7 +52,7 @@ class Request:
 
 def path_of(run: Run, device: str, size: tuple[int, int]) -> Path:
     """Where a run's profile on a kind of device lies."""
-    return run.path / "profile" / f"{device}-{size[0]}x{size[1]}" / "measured.yaml"
+    return run.profile_path / f"{device}-{size[0]}x{size[1]}" / "measured.yaml"
 
 
 def measure(run: Run, request: Request, *, report: Report = silent) -> Measurements:
@@ -167,7 +167,7 @@ def _open(run: Run, request: Request) -> Measurements:
         name = different[0]
         raise InputError(
             f"{path} was measured with {name} = {found.facts.get(name)}, and now it is {facts[name]}: "
-            "measure again with --force."
+            f"measure again with `nas profile {run.path} --force`, or set it back."
         )
     return found
 
