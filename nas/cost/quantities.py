@@ -56,6 +56,7 @@ class Quantities:
     costs: CostTable
     device: str = "cpu"
     _predictors: dict[Size, Predictor] = field(default_factory=dict)
+    _tables: dict[Size, CostTable] = field(default_factory=dict)
 
     def of(self, what: str, unit: str, size: Size | None) -> Quantity:
         """What a limit's words name.
@@ -66,7 +67,9 @@ class Quantities:
         if unit == "GMAC":
             assert size is not None
             width, height = size
-            return giga_macs(CostTable.measure(self.costs.space, (height, width)), what, width, height)
+            if size not in self._tables:  # seconds, and asked for by every target
+                self._tables[size] = CostTable.measure(self.costs.space, (height, width))
+            return giga_macs(self._tables[size], what, width, height)
         if unit in ("ms", "MB"):
             assert size is not None
             predictor = self.predictor(size)

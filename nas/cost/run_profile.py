@@ -93,7 +93,7 @@ class Relation:
         points: kMAC per pixel of the action's scope, milliseconds and stages of each architecture.
         of: what the points are: `front` or `sample`.
         rank_correlation: Spearman's, between MACs and time.
-        least, most: milliseconds per GMAC of a 768x512 picture, over the points.
+        least, most: milliseconds per kMAC/px, over the points.
         alike: how many times as long one architecture takes as another of equal MACs (within 2 %), at most.
     """
 
