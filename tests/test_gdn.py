@@ -149,6 +149,7 @@ def test_macs_are_gammas_entries_at_every_position(memory):
 @pytest.mark.parametrize(("kernel", "stride"), [(5, 2), (3, 2), (5, 1), (3, 1)])
 @each_format
 def test_many_channels_to_few(kernel, stride, memory):
+    torch.manual_seed(0)  # of the weights: the bound below is near what float32 can do
     ours = ConvTranspose2d(64, 3, kernel, stride)
     x = draw((2, 64, 37, 5)).contiguous(memory_format=memory)
     theirs: Callable[[Tensor], Tensor] = lambda x: F.conv_transpose2d(  # noqa: E731

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas.budget import ACTIONS
 from nas.cost.predict import Predictor
 
-ACTIONS = ("encode", "decode")
 FEWEST = 3  # of which a rank correlation says something
 
 

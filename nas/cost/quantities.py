@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nas.budget import Amount, Budget, Limit
-from nas.cost.quantity import Bound, Quantity, giga_macs, macs, parameters, stages
+from nas.budget import REFERENCE, Amount, Budget, Limit
+from nas.cost.quantity import Bound, Quantity, giga_macs, parameters, scopes, stages
 from nas.cost.table import CostTable
 from nas.cost.within import Within
 from nas.errors import InputError, UnreachableBudgetError
@@ -36,11 +36,6 @@ class Question:
     targets: tuple[int, ...]
     span: tuple[int, int, int]
 
-    @property
-    def limits(self) -> list[float]:
-        """The targets in the quantity's unit."""
-        return [target / self.quantity.per_unit for target in self.targets]
-
 
 @dataclass
 class Quantities:
@@ -57,6 +52,7 @@ class Quantities:
     device: str = "cpu"
     _predictors: dict[Size, Predictor] = field(default_factory=dict)
     _tables: dict[Size, CostTable] = field(default_factory=dict)
+    _questions: dict[Budget, Question] = field(default_factory=dict)
 
     def of(self, what: str, unit: str, size: Size | None) -> Quantity:
         """What a limit's words name.
@@ -91,7 +87,7 @@ class Quantities:
         if size not in self._predictors:
             path = path_of(self.run, self.device, size)
             if not path.is_file():
-                shape = "" if size == (768, 512) else f" --size {size[0]}x{size[1]}"
+                shape = "" if size == REFERENCE else f" --size {size[0]}x{size[1]}"
                 raise InputError(
                     f"Limits in ms and MB need this machine's figures: run `nas profile {self.run.path}"
                     f"{shape}` first."
@@ -104,7 +100,7 @@ class Quantities:
 
     @cached_property
     def _macs(self) -> Mapping[str, Quantity]:
-        return {scope: macs(self.costs, scope) for scope in ("encoder", "decoder", "total")}
+        return scopes(self.costs)
 
     def bound(self, limit: Limit) -> Bound:
         """A limit as a bound on whole numbers."""
@@ -118,12 +114,17 @@ class Quantities:
         return self.of(what, amount.unit, amount.size), amount.value
 
     def question(self, budget: Budget) -> Question:
-        """What a budget asks of this space.
+        """What a budget asks of this space; asked again, it is not solved again.
 
         Raises:
             UnreachableBudgetError: no architecture meets its limits, or none a target; says what is possible.
             InputError: it needs a profile that there is not.
         """
+        if budget not in self._questions:
+            self._questions[budget] = self._resolved(budget)
+        return self._questions[budget]
+
+    def _resolved(self, budget: Budget) -> Question:
         what, unit, size = budget.measure
         quantity = self.of(what, unit, size)
         within = Within(self.costs.space, [self.bound(limit) for limit in budget.limits])

@@ -68,11 +68,8 @@ class Quantity:
             return f"{whole:,} {self.unit}" if value != 1 else f"1 {self.unit.removesuffix('s')}"
         digits = max(0, 3 - math.floor(math.log10(value))) if value > 0 else 0
         rounded = math.ceil(value * 10**digits) / 10**digits if least else round(value, digits)
-        return (
-            f"{rounded:.{digits}f}".rstrip("0").rstrip(".") + f" {self.unit}"
-            if digits
-            else (f"{rounded:.0f} {self.unit}")
-        )
+        text = f"{rounded:.{digits}f}"
+        return f"{text.rstrip('0').rstrip('.') if digits else text} {self.unit}"
 
     @property
     def title(self) -> str:

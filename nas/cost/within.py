@@ -1,7 +1,7 @@
 """The architectures that meet several bounds at once: the least and the most that is possible, and draws.
 
 One architecture is one choice in each independent group of slots, and every bound a limit on a sum over the
-groups: a multiple-choice knapsack, which scipy's HiGHS solves to the optimum.
+groups: a multiple-choice knapsack, which scipy's HiGHS solves, to a millionth.
 """
 
 from __future__ import annotations
@@ -311,10 +311,8 @@ class _Programme:
 
     def _architecture(self, chosen: Floats) -> Architecture:
         indexes = [int(choices[0]) for choices in self._allowed]
-        start = 0
-        for axes, shape, size in zip(self._groups, self._shapes, self._sizes, strict=True):
-            flat = int(np.argmax(chosen[start : start + size]))
+        for axes, shape, span in zip(self._groups, self._shapes, self._spans, strict=True):
+            flat = int(np.argmax(chosen[span]))
             for axis, place in zip(axes, np.unravel_index(flat, shape), strict=True):
                 indexes[axis] = int(self._allowed[axis][place])
-            start += size
         return self._space.at(indexes)

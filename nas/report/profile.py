@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nas.cost.run_profile import Relation, RunProfile, Shape
+from nas.cost.run_profile import ACTIONS, Relation, RunProfile, Shape
 from nas.report.plots import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
 # One colour for every part, in the order of the graph; the names are written beside the bars as well.
@@ -117,8 +117,12 @@ def _against(axes: Axes, relation: Relation) -> None:
         shown = counts if len(counts) <= 8 else counts[:: -(-len(counts) // 8)]
         bar.set_ticks(np.log2(shown).tolist(), labels=[f"{count:.0f}" for count in shown])
         bar.set_label("stages", fontsize=8.5)
-    scope = {"encode": "encoder", "decode": "decoder"}[relation.action]
-    axes.set(xlabel=f"{scope}, kMAC/px", ylabel=f"{relation.action}, ms", xlim=(0, None), ylim=(0, None))
+    axes.set(
+        xlabel=f"{ACTIONS[relation.action]}, kMAC/px",
+        ylabel=f"{relation.action}, ms",
+        xlim=(0, None),
+        ylim=(0, None),
+    )
     axes.grid(color=GRID)
     axes.set_title(
         f"{relation.action} over the {relation.of}: {relation.least:.2f} to {relation.most:.2f} ms per "
