@@ -17,7 +17,7 @@ from common import arguments, heading, ratio, say, table
 from nas.codec.codec import Codec
 from nas.cost.audit import traced_edges
 from nas.cost.cache import kept_costs
-from nas.cost.macs import REFERENCE_SIZE
+from nas.cost.scopes import REFERENCE_SIZE
 from nas.graph.network import Supernet
 from nas.space import SearchSpace
 

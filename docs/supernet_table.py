@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nas import resources
-from nas.cost.macs import REFERENCE_PIXELS, SCOPES
 from nas.cost.quantity import macs
 from nas.cost.reach import Reach
-from nas.cost.table import CostTable
+from nas.cost.scopes import REFERENCE_PIXELS, SCOPES
+from nas.cost.tabulate import measured_costs
 from nas.graph.description import HYPERPRIOR
 from nas.space import SearchSpace, Slot
 
@@ -44,7 +44,7 @@ def table(names: Iterable[str]) -> str:
 def row(name: str) -> tuple[str, ...]:
     """The cells of one shipped space."""
     space = SearchSpace.load(name)
-    costs = CostTable.measure(space)
+    costs = measured_costs(space)
     reached = {scope: Reach(macs(costs, scope)) for scope in SCOPES}
     total = reached["total"]
     params = (costs.params(space.narrowest()), costs.params(space.widest()))

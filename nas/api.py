@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nas.codec.codec import Codec
+    from nas.cost.quantities import Quantities
     from nas.search.rank import RankResult
     from nas.search.searcher import Report, SearchResult, Sources
 
@@ -24,11 +25,11 @@ class LoadedRun:
     Made by `nas.load_run`.
     """
 
-    def __init__(self, run: Run, *, device: str = "auto") -> None:
+    def __init__(self, run: Run, *, device: str = "auto", quantities: Quantities | None = None) -> None:
         from nas.search.searcher import Searcher
 
         self.run = run
-        self._searcher = Searcher(run, device=device)
+        self._searcher = Searcher(run, device=device, quantities=quantities)
 
     def search(
         self,

@@ -205,6 +205,8 @@ def search(
     from nas import console
     from nas.api import LoadedRun, run_on_photos
     from nas.budget import Budget
+    from nas.cost.possible import Possible
+    from nas.cost.quantities import Quantities
     from nas.run import Run
 
     if budget is not None and (target is not None or scope is not None):
@@ -219,15 +221,15 @@ def search(
         else Budget("whole range", scope or "total")
     )
     found = Run.open(run)
-    loaded = LoadedRun(
-        found if data is None or out is None else run_on_photos(found, data, out, force=force), device=device
-    )
-    searcher = loaded.searcher
-    place = loaded.run.path
-    searcher.question(limit)  # what cannot be is refused before anything else is said
-    for name, span in searcher.ranges(limit).items():
-        console.say(f"{name:>8}: {span.least:.3f} to {span.most:.3f} kMAC/px, median {span.median:.3f}")
-    console.say(f"{searcher.space.size:,} architectures in {searcher.space.name}")
+    found.refuse_untrained()
+    if data is not None and out is not None:
+        found = run_on_photos(found, data, out, force=force)
+    place = found.path
+    quantities = Quantities(found, found.costs(), device)
+    possible = Possible.of(quantities, quantities.question(limit))  # or refused, before torch is imported
+    if not json:
+        console.table(possible.title, possible.columns, possible.rows())
+    loaded = LoadedRun(found, device=device, quantities=quantities)
     try:
         with console.progress() as report:
             result = loaded.search(limit, trials=trials, storage=storage, seed=seed, report=report)
@@ -235,7 +237,7 @@ def search(
         console.say(f"Stopped; every score is kept. Go on with the same command, or: nas pareto {place}")
         raise
     if json:
-        ranges = {name: vars(span) for name, span in result.ranges.items()}
+        ranges = {name: span.to_json() for name, span in result.ranges.items()}
         console.emit(
             {
                 "run": str(place),
@@ -243,6 +245,7 @@ def search(
                 "scored": len(result.scored),
                 "front": len(result.front),
                 "ranges_kmac_px": ranges,
+                "possible": possible.to_json(),
                 "choices": [choice.to_json() for choice in result.choices],
             }
         )
@@ -534,8 +537,7 @@ def profile(
     if json:
         console.emit({**result.to_json(), "files": [str(file) for file in files]})
         return
-    title = f"{result.space}: {result.size:,} architectures, what they reach (kMAC/px)"
-    console.table(title, result.range_columns, result.range_rows())
+    console.table(result.possible.title, result.possible.columns, result.possible.rows())
     console.table(f"{path}, {size} on {result.machine}", result.columns, result.rows())
     if result.accuracies:
         rows = [found.row() for found in result.accuracies]

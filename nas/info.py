@@ -389,9 +389,9 @@ def _architecture_info(space: SearchSpace, architecture: Architecture, names: Se
 
 def _counted(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
     """kMAC per pixel of every edge, counted here."""
-    from nas.cost.table import CostTable
+    from nas.cost.tabulate import measured_costs
 
-    return CostTable.measure(space.only(architecture)).by_edge(architecture)
+    return measured_costs(space.only(architecture)).by_edge(architecture)
 
 
 def _with_graph(

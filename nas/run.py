@@ -107,6 +107,10 @@ class Run:
         return self.search_path / "layouts.yaml"
 
     @property
+    def costs_path(self) -> Path:
+        return self.search_path / "costs.npz"
+
+    @property
     def profile_path(self) -> Path:
         return self.path / "profile"
 
@@ -166,11 +170,15 @@ class Run:
             raise InputError(f"{self.config_path} has no `training`: restore it.")
         return TrainingSettings.make(self.config["training"])
 
+    def refuse_untrained(self) -> None:
+        """InputError where there are no weights yet."""
+        if not self.weights_path.is_file():
+            raise InputError(f"{self.path} holds no trained supernet yet: train it, or go on with --resume.")
+
     @cached_property
     def fingerprint(self) -> str:
         """A short name of the trained weights."""
-        if not self.weights_path.is_file():
-            raise InputError(f"{self.path} holds no trained supernet yet: train it, or go on with --resume.")
+        self.refuse_untrained()
         return digest(self.weights_path.read_bytes())
 
     def supernet(self) -> Supernet:
@@ -178,7 +186,7 @@ class Run:
         from nas.graph.network import Supernet
         from nas.training.checkpoint import Checkpoint, load_weights
 
-        _ = self.fingerprint
+        self.refuse_untrained()
         net = Supernet(self.space)
         load_weights(net, Checkpoint.read(self.weights_path).tensors, source=str(self.weights_path))
         return net.eval()
@@ -187,7 +195,7 @@ class Run:
         """What every architecture of `space` costs; kept in the run."""
         from nas.cost.cache import kept_costs
 
-        return kept_costs(self.space, self.search_path / "costs.npz")
+        return kept_costs(self.space, self.costs_path)
 
     def photos(self, part: str) -> list[Photo]:
         """The photos of one part of the split: train, calibration or held-out."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.cost.table import CostTable
+from nas.cost.tabulate import measured_costs
 from nas.graph.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family
 from nas.graph.families import FAMILIES
 from nas.graph.network import Supernet
@@ -108,7 +109,7 @@ def net_of(name: str) -> Supernet:
 
 @cache
 def table_of(name: str) -> CostTable:
-    return CostTable.measure(SPACES[name])
+    return measured_costs(SPACES[name])
 
 
 def seeded_supernet(space: SearchSpace, *, seed: int = 0, spread: float = 500.0) -> Supernet:

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from nas.codec.codec import Codec
 from nas.cost.audit import NO_MACS, DecoderPath, EncoderPath, counted_by_torch, trace, traced_edges
-from nas.cost.macs import REFERENCE_SIZE, SCOPES
+from nas.cost.scopes import REFERENCE_SIZE, SCOPES
 from nas.cost.table import CostTable
+from nas.cost.tabulate import measured_costs
 from nas.errors import InputError
 from nas.graph._compressai import GDN
 from nas.graph.description import HYPERPRIOR
@@ -146,7 +147,7 @@ def codec_of(space: SearchSpace, architecture: Architecture) -> Codec:
 @settings(max_examples=2)
 def test_every_family_is_audited(name, seed, size):
     space = SPACES[name]
-    assert_audit(codec_of(space, space.sample(random.Random(seed))), CostTable.measure(space, size))
+    assert_audit(codec_of(space, space.sample(random.Random(seed))), measured_costs(space, size))
 
 
 CHANNELS = 12  # of y, enough for elic-10
@@ -181,7 +182,7 @@ def test_every_kind_of_layout_is_audited(number, name):
     window, size = (5, 3, 7)[number % 3], SIZES[number % len(SIZES)]
     layout = MADE.get(name) or named_layout(name, CHANNELS, window)
     codec = coded(CONTEXTS[number // 2 % len(CONTEXTS)], layout, window, seed=number)
-    assert_audit(codec, CostTable.measure(codec.network.space, size))
+    assert_audit(codec, measured_costs(codec.network.space, size))
 
 
 @given(
@@ -194,7 +195,7 @@ def test_every_kind_of_layout_is_audited(number, name):
 @settings(max_examples=3)
 def test_any_layout_is_audited(family, layout, window, size, seed):
     codec = coded(family, layout, window, seed)
-    assert_audit(codec, CostTable.measure(codec.network.space, size))
+    assert_audit(codec, measured_costs(codec.network.space, size))
 
 
 # of the papers' widths, where GDN, and the layer that makes the picture, run in pieces
@@ -209,7 +210,7 @@ def test_what_runs_uncounted_is_listed():
     for name, layout in WIDE.items():
         space = SearchSpace.load(name)
         codec = codec_of(space, space.uniform(1, layout))
-        found |= assert_audit(codec, CostTable.measure(codec.network.space, (70, 50)))
+        found |= assert_audit(codec, measured_costs(codec.network.space, (70, 50)))
     assert found == set(NO_MACS)
 
 
@@ -229,8 +230,8 @@ def test_a_new_operator_fails_the_audit():
 @pytest.mark.parametrize(("family", "padded"), [("factorized", (48, 64)), ("joint-ar", (64, 64))])
 def test_an_odd_image_costs_what_its_padded_one_costs(family, padded):
     space = SPACES[f"{family}-integer"]
-    here, odd = space.widest(), CostTable.measure(space, (33, 50))
-    assert odd.macs_by_edge(here) == CostTable.measure(space, padded).macs_by_edge(here)
+    here, odd = space.widest(), measured_costs(space, (33, 50))
+    assert odd.macs_by_edge(here) == measured_costs(space, padded).macs_by_edge(here)
     assert odd.kmac_px(here) == odd.macs(here) / (33 * 50) / 1000  # its own pixels pay
     one_hot = [torch.eye(n)[k].double() for k, n in zip(space.indexes(here), space.shape, strict=True)]
     assert float(odd.expected(one_hot)) == pytest.approx(odd.kmac_px(here), rel=1e-12)
@@ -240,7 +241,7 @@ def test_an_odd_image_costs_what_its_padded_one_costs(family, padded):
 def test_costs_are_of_768x512_unless_a_size_is_given():
     space = SPACES["joint-ar-integer"]
     for default, given_size in zip(
-        CostTable.measure(space).layers, CostTable.measure(space, REFERENCE_SIZE).layers, strict=True
+        measured_costs(space).layers, measured_costs(space, REFERENCE_SIZE).layers, strict=True
     ):
         assert np.array_equal(default.macs, given_size.macs)
 
@@ -249,7 +250,7 @@ def test_costs_are_of_768x512_unless_a_size_is_given():
 def test_an_image_without_pixels_is_refused(size):
     space = SPACES["joint-ar-integer"]
     codec = codec_of(space, space.widest())
-    for count in (trace, counted_by_torch, lambda _, *size: CostTable.measure(space, size)):
+    for count in (trace, counted_by_torch, lambda _, *size: measured_costs(space, size)):
         with pytest.raises(InputError, match="at least 1x1 pixels"):
             count(codec, *size)
 

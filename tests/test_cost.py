@@ -11,10 +11,11 @@ from drawn import architectures
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.cost.macs import REFERENCE_PIXELS, SCOPES
 from nas.cost.quantity import GRAIN, macs
 from nas.cost.reach import Reach
+from nas.cost.scopes import REFERENCE_PIXELS, SCOPES
 from nas.cost.table import CostTable
+from nas.cost.tabulate import measured_costs
 from nas.space import SearchSpace
 
 SMALL_SPACE = SearchSpace.from_dict(SMALL, name="small")
@@ -24,7 +25,7 @@ TABLES: dict[str, CostTable] = {}
 
 
 def table_of(name: str) -> CostTable:
-    return TABLES.get(name) or TABLES.setdefault(name, CostTable.measure(SPACES[name]))
+    return TABLES.get(name) or TABLES.setdefault(name, measured_costs(SPACES[name]))
 
 
 # reference.md, section 1: kMAC/px of BaSIC's space

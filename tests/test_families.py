@@ -44,9 +44,10 @@ from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
 from nas.cost.audit import traced_edges
-from nas.cost.macs import REFERENCE_PIXELS, SCOPES, count_macs, layer_cost
+from nas.cost.macs import count_macs, layer_cost
 from nas.cost.quantity import macs as macs_in
 from nas.cost.reach import Reach
+from nas.cost.scopes import REFERENCE_PIXELS, SCOPES
 from nas.errors import InputError
 from nas.graph import description
 from nas.graph.description import HYPERPRIOR

@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 
 from nas import resources
 from nas.cli import app
-from nas.cost.macs import SCOPES
-from nas.cost.table import CostTable
+from nas.cost.scopes import SCOPES
+from nas.cost.tabulate import measured_costs
 from nas.errors import InputError
 from nas.graph.layout import Layout, layout_names, named_layout
 from nas.graph.network import Supernet
@@ -47,7 +47,7 @@ def graph_of(name: str, layout: str, wide: bool = True) -> CodecGraph:
 
 
 def by_edge(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
-    return CostTable.measure(space.only(architecture)).by_edge(architecture)
+    return measured_costs(space.only(architecture)).by_edge(architecture)
 
 
 def graphs(name: str) -> Iterator[CodecGraph]:
@@ -70,7 +70,7 @@ def test_every_edge_with_macs_is_one_arrow(name: str) -> None:
             edge: cost for edge, cost in costs.items() if cost
         }
         assert {arrow.edge for arrow in arrows} <= set(SCOPES["total"])
-        total = CostTable.measure(space.only(architecture)).kmac_px(architecture)
+        total = measured_costs(space.only(architecture)).kmac_px(architecture)
         assert graph.total == pytest.approx(total)
         assert ("context" in costs and costs["context"] > 0) == graph.layout.has_context
         for arrow in arrows:

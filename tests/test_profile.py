@@ -32,7 +32,7 @@ from nas.cost.memory import PeakMemory, measure_here, peak_memory, sample_photo
 from nas.cost.predict import Predictor
 from nas.cost.profile import measure_latency, parse_size, profile_codec
 from nas.cost.run_profile import profile_run
-from nas.cost.table import CostTable
+from nas.cost.tabulate import measured_costs
 from nas.cost.within import Within
 from nas.errors import InputError, UnreachableBudgetError
 from nas.graph.network import Supernet
@@ -113,7 +113,7 @@ def test_a_timed_codec_makes_the_same_file(codec: Codec) -> None:
 @pytest.mark.usefixtures("no_processes")
 def test_a_codec(codec: Codec, folder: Path) -> None:
     found = profile_codec(folder, size=SIZE, repeats=2)
-    costs = CostTable.measure(codec.network.space)
+    costs = measured_costs(codec.network.space)
     assert found.params == costs.params(codec.architecture)
     assert found.kmac_px == pytest.approx(costs.scopes(codec.architecture), rel=1e-12)
     assert found.kmac_px_by_edge == pytest.approx(costs.by_edge(codec.architecture), rel=1e-12)
@@ -250,13 +250,13 @@ def test_a_run_is_profiled_by_edge(profiled: Run, counted: dict[str, int]) -> No
     found = profile_run(profiled, MEASURED)
     space, costs = profiled.space, profiled.costs()
     assert not any(counted.values())
-    assert found.size == space.size
+    assert found.possible.size == space.size
     narrow, middle, wide = found.shapes
     assert (narrow.arch, wide.arch) == (space.narrowest().key, space.widest().key)
-    for scope, span in found.ranges.items():
-        assert span["least"] == pytest.approx(narrow.kmac_px[scope])
-        assert span["least"] < middle.kmac_px[scope] < span["most"]
-        assert wide.kmac_px[scope] == pytest.approx(span["most"]) == costs.reference[scope]
+    for scope, span in found.possible.scopes.items():
+        assert span.least == pytest.approx(narrow.kmac_px[scope])
+        assert span.least < middle.kmac_px[scope] < span.most
+        assert wide.kmac_px[scope] == pytest.approx(span.most) == costs.reference[scope]
     predictor = Predictor(costs, Measurements.read(path_of(profiled, "cpu", HERE)))
     for shape in found.shapes:
         architecture = space.parse(shape.arch)

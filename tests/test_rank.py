@@ -25,6 +25,7 @@ import nas
 from nas import console
 from nas.cli import app
 from nas.cost.table import CostTable
+from nas.cost.tabulate import measured_costs
 from nas.errors import InputError
 from nas.graph.families import FAMILIES
 from nas.run import Run
@@ -134,7 +135,7 @@ def test_more_architectures_say_more():
 @pytest.fixture(scope="module")
 def tables(small_space: nas.SearchSpace) -> dict[str, CostTable]:
     slim = nas.SearchSpace.from_dict(SLIM, name="slim")
-    return {space.name: CostTable.measure(space) for space in (small_space, slim)}
+    return {space.name: measured_costs(space) for space in (small_space, slim)}
 
 
 @pytest.mark.parametrize("name", ["small", "slim"])

@@ -17,7 +17,7 @@ from skimage import data
 from nas.budget import Amount, Budget
 from nas.cost.quantity import macs
 from nas.cost.reach import Reach
-from nas.cost.table import CostTable
+from nas.cost.tabulate import measured_costs
 from nas.errors import UnreachableBudgetError
 from nas.graph.entropy import bits
 from nas.images import Photo, pad, psnr, to_pixels, to_tensor
@@ -51,7 +51,7 @@ def evaluator(supernet, photos):
 
 @pytest.fixture(scope="module")
 def table(tiny_space):
-    return CostTable.measure(tiny_space)
+    return measured_costs(tiny_space)
 
 
 @pytest.fixture(scope="module")

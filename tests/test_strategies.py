@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas import resources
-from nas.cost.table import CostTable
+from nas.cost.tabulate import measured_costs
 from nas.errors import InputError
 from nas.space import SearchSpace
 from nas.training.schedule import Plateaus
@@ -22,7 +22,7 @@ from nas.training.strategies import STRATEGIES, any_layout, generator, strategy
 from nas.training.structure import Structure
 
 SPACE = SearchSpace.from_dict(SMALL, name="small")
-COSTS = CostTable.measure(SPACE)
+COSTS = measured_costs(SPACE)
 kinds = pytest.mark.parametrize("kind", sorted(STRATEGIES))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from nas.codec.codec import Codec
 from nas.codec.evaluate import evaluate_codec
 from nas.codec.folder import save_codec
-from nas.cost.macs import SCOPES
+from nas.cost.scopes import SCOPES
 from nas.files import clear, refuse_existing
 from nas.run import Run
 from nas.search.front import write_front

@@ -25,7 +25,9 @@ def kept_costs(space: SearchSpace, path: Path) -> CostTable:
     known = _read(space, path, facts)
     if known is not None:
         return known
-    table = CostTable.measure(space)
+    from nas.cost.tabulate import measured_costs
+
+    table = measured_costs(space)
     with contextlib.suppress(InputError):  # a folder that cannot be written serves as well, more slowly
         write_atomically(path, _packed(table, facts))
     return table

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas.cost.scopes import REFERENCE_SIZE
 from nas.errors import InputError
 from nas.graph import description as spec
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION, after, ends
@@ -24,22 +25,7 @@ from nas.graph.layout import Layout
 from nas.graph.staged import Gathered, plan, whole
 from nas.graph.width import Width
 
-# Costs are quoted for an image of this size, in kMAC per pixel.
-REFERENCE_SIZE = (512, 768)
-REFERENCE_PIXELS = REFERENCE_SIZE[0] * REFERENCE_SIZE[1]
-
-# The edges each scope pays for. `total` counts every edge once, as papers do, so it is not encoder + decoder.
-CONTEXT_EDGES = ("context", spec.ENTROPY_PARAMETERS)
-ENTROPY_EDGES = ("h_s", *CONTEXT_EDGES)
-SCOPES: dict[str, tuple[str, ...]] = {
-    "encoder": ("g_a", "h_a", *ENTROPY_EDGES),
-    "decoder": (*ENTROPY_EDGES, "g_s"),
-    "total": ("g_a", "h_a", *ENTROPY_EDGES, "g_s"),
-}
-
-
 CONTEXT_PARTS = ("context", "entropy_parameters.1", "entropy_parameters.2", "entropy_parameters.3")
-
 
 # The operators that have MACs, as fvcore names them. It has counters for a few more (normalisation, resizing,
 # pooling) that count additions and divisions: a network that runs one fails the audit.

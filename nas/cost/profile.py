@@ -12,8 +12,8 @@ import torch
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec
 from nas.cost.audit import traced_edges
-from nas.cost.macs import REFERENCE_SIZE, SCOPES
 from nas.cost.memory import PeakMemory, peak_memory, sample_photo
+from nas.cost.scopes import REFERENCE_SIZE, SCOPES
 from nas.cost.timing import REPEATS, Latency, Report, measure_latency, silent
 from nas.errors import InputError
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION

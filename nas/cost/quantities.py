@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nas.budget import REFERENCE, Amount, Budget, Limit
-from nas.cost.quantity import Bound, Quantity, giga_macs, parameters, scopes, stages
+from nas.cost.quantity import Bound, Quantity, edges, giga_macs, parameters, scopes, stages
 from nas.cost.table import CostTable
 from nas.cost.within import Within
 from nas.errors import InputError, UnreachableBudgetError
@@ -44,12 +44,12 @@ class Quantities:
     Args:
         run: for its profiles; a budget in ms or MB needs one.
         costs: MACs and parameters of its space.
-        device: `cpu` or `cuda`, whose profiles count.
+        device: `auto`, `cpu` or `cuda`, whose profiles count.
     """
 
     run: Run
     costs: CostTable
-    device: str = "cpu"
+    device: str = "auto"
     _predictors: dict[Size, Predictor] = field(default_factory=dict)
     _tables: dict[Size, CostTable] = field(default_factory=dict)
     _questions: dict[Budget, Question] = field(default_factory=dict)
@@ -64,15 +64,15 @@ class Quantities:
             assert size is not None
             width, height = size
             if size not in self._tables:  # seconds, and asked for by every target
-                self._tables[size] = CostTable.measure(self.costs.space, (height, width))
+                from nas.cost.tabulate import measured_costs
+
+                self._tables[size] = measured_costs(self.costs.space, (height, width))
             return giga_macs(self._tables[size], what, width, height)
         if unit in ("ms", "MB"):
             assert size is not None
             predictor = self.predictor(size)
             return predictor.time(what) if unit == "ms" else predictor.memory(what)
-        if what == "parameters":
-            return parameters(self.costs)
-        return stages(self.costs.space) if what == "stages" else self._macs[what]
+        return self._known[what]
 
     def predictor(self, size: Size) -> Predictor:
         """What was measured here for pictures of this size.
@@ -83,9 +83,10 @@ class Quantities:
         from nas.cost.measure import path_of
         from nas.cost.measurements import Measurements
         from nas.cost.predict import Predictor
+        from nas.device import choose
 
         if size not in self._predictors:
-            path = path_of(self.run, self.device, size)
+            path = path_of(self.run, choose(self.device).type, size)
             if not path.is_file():
                 shape = "" if size == REFERENCE else f" --size {size[0]}x{size[1]}"
                 raise InputError(
@@ -99,8 +100,15 @@ class Quantities:
         return self._predictors[size]
 
     @cached_property
-    def _macs(self) -> Mapping[str, Quantity]:
-        return scopes(self.costs)
+    def _known(self) -> Mapping[str, Quantity]:
+        """What needs no measuring: MACs of every scope, stages, parameters."""
+        costs = self.costs
+        return {**scopes(costs), "stages": stages(costs.space), "parameters": parameters(costs)}
+
+    @cached_property
+    def everywhere(self) -> tuple[Quantity, ...]:
+        """What holds on any machine: MACs of scopes and edges, stages, parameters."""
+        return (*self._known.values(), *edges(self.costs).values())
 
     def bound(self, limit: Limit) -> Bound:
         """A limit as a bound on whole numbers."""
@@ -110,7 +118,7 @@ class Quantities:
     def _amount(self, what: str, amount: Amount) -> tuple[Quantity, float]:
         """What is limited, and how much in its unit: percentages are of the widest architecture."""
         if amount.unit == "%":
-            return self._macs[what], amount.value / 100 * self.costs.reference[what]
+            return self._known[what], amount.value / 100 * self.costs.reference[what]
         return self.of(what, amount.unit, amount.size), amount.value
 
     def question(self, budget: Budget) -> Question:

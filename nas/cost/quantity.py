@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nas.cost.macs import REFERENCE_PIXELS, SCOPES
+from nas.cost.scopes import REFERENCE_PIXELS, SCOPES
 from nas.cost.sums import Part, Sum
 from nas.cost.table import CostTable
 from nas.space import Architecture, SearchSpace
@@ -62,14 +62,19 @@ class Quantity:
         return math.floor(limit * self.per_unit * (1 + GRAIN) + 1e-3)
 
     def tell(self, whole: int, *, least: bool = False) -> str:
-        """A cost for people, with its unit; a least one is rounded up, so that asking for it works."""
-        value = whole / self.per_unit
+        """A cost for people, with its unit."""
+        one = self.per_unit == 1 and whole == 1
+        return f"{self.number(whole, least=least)} {self.unit.removesuffix('s') if one else self.unit}"
+
+    def number(self, whole: int, *, least: bool = False) -> str:
+        """A cost for people, in units; a least one is rounded up, so that asking for it works."""
         if self.per_unit == 1:
-            return f"{whole:,} {self.unit}" if value != 1 else f"1 {self.unit.removesuffix('s')}"
+            return f"{whole:,}"
+        value = whole / self.per_unit
         digits = max(0, 3 - math.floor(math.log10(value))) if value > 0 else 0
         rounded = math.ceil(value * 10**digits) / 10**digits if least else round(value, digits)
         text = f"{rounded:.{digits}f}"
-        return f"{text.rstrip('0').rstrip('.') if digits else text} {self.unit}"
+        return text.rstrip("0").rstrip(".") if digits else text
 
     @property
     def title(self) -> str:
@@ -106,7 +111,7 @@ def meets(architecture: Architecture, bounds: Iterable[Bound]) -> bool:
 def macs(costs: CostTable, scope: str) -> Quantity:
     """kMAC per pixel at 768x512, in MACs."""
     parts = tuple(Part(layer.axes, layer.macs) for layer in costs.in_scope(scope))
-    return Quantity(costs.space, scope, "kMAC/px", 1000 * REFERENCE_PIXELS, (parts,))
+    return _kmac_px(costs.space, scope, parts)
 
 
 def giga_macs(costs: CostTable, scope: str, width: int, height: int) -> Quantity:
@@ -130,3 +135,16 @@ def stages(space: SearchSpace) -> Quantity:
 def scopes(costs: CostTable) -> dict[str, Quantity]:
     """MACs in every scope."""
     return {scope: macs(costs, scope) for scope in SCOPES}
+
+
+def edges(costs: CostTable) -> dict[str, Quantity]:
+    """MACs of every edge that the space has."""
+    found: dict[str, tuple[Part, ...]] = {}
+    for layer in costs.in_scope("total"):
+        found[layer.edge] = (*found.get(layer.edge, ()), Part(layer.axes, layer.macs))
+    order = [edge for edge in SCOPES["total"] if edge in found]
+    return {edge: _kmac_px(costs.space, edge, found[edge]) for edge in order}
+
+
+def _kmac_px(space: SearchSpace, name: str, parts: tuple[Part, ...]) -> Quantity:
+    return Quantity(space, name, "kMAC/px", 1000 * REFERENCE_PIXELS, (parts,))

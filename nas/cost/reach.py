@@ -8,6 +8,7 @@ two sorted lists of sums stand for billions of architectures.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -71,6 +72,11 @@ class Reach:
     def most(self) -> int:
         return max(int(regime.left.costs[-1] + regime.right.costs[-1]) for regime in self._regimes)
 
+    def end(self, sign: int) -> Architecture:
+        """An architecture of the least cost (sign 1) or the most (-1), narrow where that costs the same."""
+        regime = min(self._regimes, key=lambda regime: sign * regime.end(sign)[0])
+        return self.space.at(regime.end(sign)[1])
+
     @property
     def size(self) -> int:
         return sum(len(regime.left.costs) * len(regime.right.costs) for regime in self._regimes)
@@ -121,6 +127,8 @@ class _Regime:
         self._name, self._allowed = name, allowed
         free = {axis for axis, choices in enumerate(allowed) if len(choices) > 1}
         groups = independent([terms], free)
+        for axes in groups:
+            self._check(math.prod(len(allowed[axis]) for axis in axes))
         sums, constant = spread_over(terms, groups, allowed)
         self.left, self.right = self._halves(list(zip(groups, sums, strict=True)), constant)
 
@@ -139,14 +147,15 @@ class _Regime:
             held: tuple[int, ...] = ()
             sums = np.array(0)
             for (axes, costs), mine in zip(parts, chosen, strict=True):
-                if mine and sums.size * costs.size > MAX_LIST:
-                    raise InputError(
-                        f"{self._name} has too many combinations to count: tie some slots of its widths."
-                    )
                 if mine:
+                    self._check(sums.size * costs.size)
                     held, sums = (*held, *axes), np.add.outer(sums, costs)
             halves.append(_Sums(held, sums.shape, sums.ravel()))
         return halves[0], halves[1]
+
+    def _check(self, size: int) -> None:
+        if size > MAX_LIST:
+            raise InputError(f"{self._name} has too many combinations to count: tie some of its slots.")
 
     def counts(self, low: int, high: int) -> tuple[IntArray, IntArray]:
         """For every sum on the left, the first on the right that fits, and how many do."""
@@ -154,14 +163,25 @@ class _Regime:
         last = np.searchsorted(self.right.costs, high - self.left.costs, side="right")
         return first, np.maximum(last - first, 0)
 
+    def end(self, sign: int) -> tuple[int, list[int]]:
+        """The least cost (sign 1) or the most (-1), and the first indexes that have it."""
+        halves = self.left.costs, self.right.costs
+        places = [np.searchsorted(costs, costs[0 if sign > 0 else -1]) for costs in halves]
+        cost = sum(int(costs[place]) for costs, place in zip(halves, places, strict=True))
+        (indexes,) = self._indexes(*(np.array([place]) for place in places))
+        return cost, indexes
+
     def at(self, ranks: IntArray, first: IntArray, counts: IntArray) -> list[list[int]]:
         """The index in every slot for ranks among what `counts` counted."""
         ends = np.cumsum(counts)
         left = np.searchsorted(ends, ranks, side="right")
-        right = first[left] + ranks - (ends[left] - counts[left])
+        return self._indexes(left, first[left] + ranks - (ends[left] - counts[left]))
+
+    def _indexes(self, left: IntArray, right: IntArray) -> list[list[int]]:
+        """The index in every slot for places in the two sorted lists."""
         chosen = self.left.choices(left) | self.right.choices(right)
-        places = [chosen.get(axis, np.zeros(len(ranks), dtype=int)) for axis in range(len(self._allowed))]
+        places = [chosen.get(axis, np.zeros(len(left), dtype=int)) for axis in range(len(self._allowed))]
         return [
             [int(self._allowed[axis][places[axis][k]]) for axis in range(len(places))]
-            for k in range(len(ranks))
+            for k in range(len(left))
         ]

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from nas.budget import Budget
 from nas.cost.accuracy import Accuracy, accuracies
-from nas.cost.macs import SCOPES
 from nas.cost.measure import Request, measure, path_of
+from nas.cost.possible import Possible
 from nas.cost.predict import Predictor
-from nas.cost.quantity import macs
-from nas.cost.reach import Reach
+from nas.cost.quantities import Quantities
 from nas.cost.table import CostTable
 from nas.cost.timing import Report, silent
 from nas.run import Run
@@ -118,18 +118,15 @@ class RunProfile:
     """What a run's search space spans on one machine.
 
     Attributes:
-        size: how many architectures there are.
+        possible: how many architectures there are, and what they reach without any limit.
         measured: the facts that the figures hold for, and where they are kept.
-        ranges: least, median and most kMAC per pixel by scope, over all of them.
         shapes: the narrowest, the middle one and the widest of equal relative widths.
         relations: time beside MACs.
         accuracies: predictions against whole codecs, where some were measured (`--check`).
     """
 
-    space: str
-    size: int
+    possible: Possible
     measured: dict[str, Any]
-    ranges: dict[str, dict[str, float]]
     shapes: tuple[Shape, ...]
     relations: tuple[Relation, ...]
     accuracies: tuple[Accuracy, ...]
@@ -157,15 +154,19 @@ class RunProfile:
             for key in sorted((key for key in keys if key[0] == what), key=lambda key: key[1].startswith("="))
         ]
 
-    range_columns = ("scope", "least", "median", "most")
-
-    def range_rows(self) -> list[Row]:
-        """kMAC per pixel over all architectures, a line for each scope."""
-        return [[scope, *(f"{value:.3f}" for value in span.values())] for scope, span in self.ranges.items()]
-
     def to_json(self) -> dict[str, Any]:
         """Plain values: milliseconds, MB, kMAC per pixel."""
-        return asdict(self)
+        possible = self.possible
+        return {
+            "space": possible.space,
+            "size": possible.size,
+            "measured": self.measured,
+            "ranges": {scope: found.to_json() for scope, found in possible.scopes.items()},
+            "possible": possible.to_json(),
+            "shapes": [asdict(shape) for shape in self.shapes],
+            "relations": [asdict(found) for found in self.relations],
+            "accuracies": [asdict(found) for found in self.accuracies],
+        }
 
 
 def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunProfile:
@@ -181,7 +182,7 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
     """
     measured = measure(run, request, report=report)
     costs, space = run.costs(), run.space
-    predictor = Predictor(costs, measured)
+    predictor, quantities = Predictor(costs, measured), Quantities(run, costs)
     named = {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
     if space.size == 1:
         named = {"widest": space.widest()}
@@ -189,10 +190,8 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
     relations = [relation(predictor, costs, action, architectures, kind) for action in ACTIONS]
     where = path_of(run, request.device.type, request.size).parent
     return RunProfile(
-        space.name,
-        space.size,
+        Possible.of(quantities, quantities.question(Budget("whole range"))),
         {**measured.facts, "folder": str(where)},
-        ranges(costs),
         tuple(Shape.of(name, architecture, costs, predictor) for name, architecture in named.items()),
         tuple(relations),
         tuple(accuracies(predictor)),
@@ -224,13 +223,3 @@ def relation(
     alike = float((spent[:, None] / spent[None, :])[close].max())
     per = spent / cost
     return Relation(action, points, of, rank, float(per.min()), float(per.max()), alike)
-
-
-def ranges(costs: CostTable) -> dict[str, dict[str, float]]:
-    """Least, median and most kMAC per pixel by scope, over all architectures."""
-    found = {}
-    for scope in SCOPES:
-        quantity = macs(costs, scope)
-        values = (whole / quantity.per_unit for whole in Reach(quantity).span())
-        found[scope] = dict(zip(("least", "median", "most"), values, strict=True))
-    return found

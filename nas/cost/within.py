@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.cost.quantity import Bound, Quantity, meets
+from nas.cost.quantity import Bound, Quantity, meets, stages
 from nas.cost.reach import Reach
 from nas.cost.sums import IntArray, Part, independent, spread_over
 from nas.errors import InputError, UnreachableBudgetError
@@ -24,6 +25,7 @@ SLACK = 1e-6  # what the solver may exceed a bound by
 RETRIES = 12  # without what it found, where that does
 MOST_CHOICES = 200_000  # of all groups together, in one programme
 SOLVED = 6  # architectures found one by one where drawing finds none
+SAMPLED = 200  # architectures that stand for all within several bounds, in medians
 
 
 class Within:
@@ -73,9 +75,13 @@ class Within:
         assert most is not None
         if not self._others and len(quantity.phases) == 1:
             return least, Reach(quantity, self.layouts).quantile(0.5), most
-        rng = np.random.default_rng(0)
-        drawn = self.draw(quantity, least, most, 200, rng)
-        return least, int(np.median([quantity.of(found) for found in drawn] or [least])), most
+        return least, int(np.median([quantity.of(found) for found in self._sample] or [least])), most
+
+    @cached_property
+    def _sample(self) -> list[Architecture]:
+        """What medians are told of where the bounds keep from counting: the same for every quantity."""
+        depth = stages(self.space)  # any quantity would do: all of it is drawn from
+        return self.draw(depth, 0, Reach(depth).most, SAMPLED, np.random.default_rng(0))
 
     def draw(
         self,
@@ -137,12 +143,14 @@ class Within:
     def _extreme(self, quantity: Quantity, sign: int) -> int | None:
         if not self.layouts:
             return None
-        if not self._others and len(quantity.phases) == 1:
-            reach = Reach(quantity, self.layouts)
-            return reach.least if sign > 0 else reach.most
-        if sign < 0 and len(quantity.phases) > 1:  # the most of a maximum: of the phase that has it
-            found = [self._extreme(phase, sign) for phase in _phases(quantity)]
+        phases = _phases(quantity)
+        if sign < 0 and len(phases) > 1:  # the most of a maximum: of the phase that has it
+            found = [self._extreme(phase, sign) for phase in phases]
             return None if None in found else max(value for value in found if value is not None)
+        ends = [Reach(phase, self.layouts).end(sign) for phase in phases]
+        limit = max(phase.of(end) for phase, end in zip(phases, ends, strict=True))
+        if any(quantity.of(end) == limit and meets(end, self._others) for end in ends):
+            return limit  # what no bound keeps from
         values = [quantity.of(solved) for solved in self._optima(quantity, sign)]
         return (min(values) if sign > 0 else max(values)) if values else None
 

@@ -39,7 +39,7 @@ def _draw(profile: RunProfile) -> Figure:
     above, below = list(np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=(1.9, 1)))))
     size = "{width}x{height}".format(**profile.measured)
     above.suptitle(
-        f"{profile.space} on {profile.machine}, {size}",
+        f"{profile.possible.space} on {profile.machine}, {size}",
         fontsize=10,
         x=0.01,
         ha="left",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.cost.macs import SCOPES
+from nas.cost.scopes import SCOPES
 from nas.cost.table import CostTable
 from nas.errors import InputError
 from nas.files import write_atomically

@@ -14,7 +14,7 @@ import optuna
 
 from nas import resources
 from nas.budget import Budget
-from nas.cost.macs import SCOPES
+from nas.cost.possible import Range, scope_ranges
 from nas.cost.quantities import Quantities, Question
 from nas.cost.quantity import Quantity
 from nas.cost.table import CostTable
@@ -50,15 +50,6 @@ Report = Callable[[str, int, int, str], None]
 
 def silent(stage: str, done: int, total: int, note: str) -> None:
     """Reports nothing."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a space reaches in one scope, kMAC per pixel."""
-
-    least: float
-    median: float
-    most: float
 
 
 @dataclass(frozen=True)
@@ -157,19 +148,20 @@ class Searcher:
     Args:
         run: a trained run.
         device: where to score.
+        quantities: the costs of the run's space, where they were looked at already.
     """
 
-    def __init__(self, run: Run, *, device: str = "auto") -> None:
+    def __init__(self, run: Run, *, device: str = "auto", quantities: Quantities | None = None) -> None:
         self.run, self.settings = run, run.settings
         self._device = choose(device)
-        self._open()
+        self._open(quantities)
 
-    def _open(self) -> None:
+    def _open(self, quantities: Quantities | None = None) -> None:
         """The space as it stands (layouts may have been found for it), its costs, and what is known."""
         run = self.run
         self.space = run.space
-        self.costs: CostTable = run.costs()
-        self.quantities = Quantities(run, self.costs, self._device.type)
+        self.quantities = quantities or Quantities(run, run.costs(), self._device.type)
+        self.costs: CostTable = self.quantities.costs
         photos = run.photos("calibration")[:CALIBRATION_PHOTOS]
         self.evaluator = Evaluator(
             run.supernet(),
@@ -192,11 +184,7 @@ class Searcher:
 
     def ranges(self, budget: Budget | None = None) -> dict[str, Range]:
         """The reachable costs by scope, within a budget's limits; needs no photo and no score."""
-        within, found = self.question(budget).within, {}
-        for scope in SCOPES:
-            quantity = self.quantities.of(scope, "kMAC/px", None)
-            found[scope] = Range(*(value / quantity.per_unit for value in within.span(quantity)))
-        return found
+        return scope_ranges(self.quantities, self.question(budget))
 
     def search(
         self,

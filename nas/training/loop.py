@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nas.cost.table import CostTable
+from nas.cost.cache import kept_costs
 from nas.errors import NasError
 from nas.files import write_yaml
 from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
@@ -174,7 +174,7 @@ class Training:
         if settings.structure == "joint":
             self.structure = Structure(
                 space,
-                CostTable.measure(space),
+                kept_costs(space, run.costs_path),
                 scope=settings.structure_scope,
                 price=settings.lambda_c,
                 target=settings.target,
@@ -348,6 +348,7 @@ class Training:
             write_yaml(self.run.structure_path, content)
         if self.layouts is not None:
             write_yaml(self.run.learned_layout_path, {"layouts": [self.layouts.to_dict()]})
+        self.run.costs()  # kept, so that a first search tells at once what is possible
 
 
 def _workers(settings: TrainingSettings, fabric: Fabric) -> int:

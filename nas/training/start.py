@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nas.cost.quantity import macs
 from nas.cost.reach import Reach
-from nas.cost.table import CostTable
+from nas.cost.tabulate import measured_costs
 from nas.device import choose
 from nas.errors import InputError, UnreachableBudgetError
 from nas.files import clear, refuse_existing, write_yaml
@@ -100,7 +100,7 @@ def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:
         )
     if settings.target is None:
         return
-    quantity = macs(CostTable.measure(space), settings.structure_scope)
+    quantity = macs(measured_costs(space), settings.structure_scope)
     least, _, most = (value / quantity.per_unit for value in Reach(quantity).span())
     if not least <= settings.target <= most:
         raise UnreachableBudgetError(
