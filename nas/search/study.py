@@ -1,0 +1,256 @@
+"""One Optuna study that any number of workers share, each of which may be killed at any time.
+
+What a worker writes at once, the storage makes whole: a trial appears together with its parameters and its
+worker. The architecture of a trial is *held* unless the trial failed, and of several trials with the same one
+the lowest number holds it. From this the rest follows:
+
+1. Who wants an architecture writes a running trial, then looks: if a lower number holds it, the own trial is
+   told to have failed. So everyone holds something else.
+2. A running trial whose worker is gone (see `worker`) is told to have failed, by whoever sees it first; the
+   storage takes only one end of a trial, so a worker that was thought to be gone is refused if it comes back.
+3. An architecture that is held by none of its trials, all failed, is owed. It goes before anything new, to
+   one worker, by 1. It makes no difference when the one that told the failure is killed right then.
+
+So none is lost and none is done twice. New ones are drawn in turn, each knowing of those before, but only to
+save trouble: nothing depends on it. A single worker that is killed and started again first takes up what
+it left, so that the order of architectures is that of a worker that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from nas.errors import InputError
+from nas.search.proposer import ExhaustedError
+from nas.search.storage import close_storage, name_of, open_storage, plainly
+from nas.search.worker import Crew
+
+FACTS, WORKER = "facts", "worker"
+TRIES = 300
+Key = tuple[Any, ...]
+
+
+class SharedStudy:
+    """A study of two objectives, cost and loss, both to be small. See `open`."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: BaseStorage,
+        distributions: Mapping[str, BaseDistribution],
+        where: str | Path,
+    ) -> None:
+        self._study, self._storage, self._where = study, storage, where
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._distributions = dict(distributions)
+        self._keys: dict[int, Key] = {}
+        self._returned: set[int] = set()
+        self._crew = Crew(storage, self._study_id)
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        sampler: BaseSampler,
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        url: str | None,
+        folder: Path,
+        facts: Mapping[str, str],
+        metrics: Sequence[str] = ("cost", "loss"),
+    ) -> SharedStudy:
+        """Begin the study of this name, or join it. Waits until it is known which other workers live.
+
+        Args:
+            name: of the study; a storage may hold several.
+            sampler: draws what is new, for a trial that is not in the study yet. It has to ignore failed
+                trials, and to do without a state of its own if an interrupted search is to go on as it would
+                have.
+            distributions: all parameters of a trial.
+            url: of a database, or a path of a journal; None for `folder`/study.log.
+            folder: where the journal is by default.
+            facts: what has to be the same for all workers, by what a person calls it.
+            metrics: names of the two objectives.
+
+        Raises:
+            InputError: the storage cannot be opened, or the study there is of other facts.
+        """
+        where: str | Path = folder / "study.log" if url is None else url
+        storage = open_storage(where)
+        try:
+            with plainly(where):
+                study = optuna.create_study(
+                    study_name=name,
+                    storage=storage,
+                    sampler=sampler,
+                    directions=["minimize", "minimize"],
+                    load_if_exists=True,
+                )
+                _agree(study, facts, metrics, where)
+                return cls(study, storage, distributions, where)
+        except BaseException:
+            close_storage(storage)
+            raise
+
+    def ask(self) -> Trial:
+        """An architecture for this worker: one that others left behind, or a new one from the sampler.
+
+        Raises:
+            ExhaustedError: the sampler has nothing new.
+        """
+        with plainly(self._where):
+            for _ in range(TRIES):
+                owed = self._owed()
+                with contextlib.nullcontext() if owed else self._crew.turn():
+                    trial = self.take(owed or self._draw())
+                if trial is not None:
+                    return trial
+        raise ExhaustedError
+
+    def take(self, params: Mapping[str, Any]) -> Trial | None:
+        """A trial of these parameters, unless there is one already, ended or running."""
+        key = self._key(params)
+        with plainly(self._where):
+            if key in self._held(self._trials()):
+                return None
+            template = create_trial(
+                state=TrialState.RUNNING,
+                params=dict(params),
+                distributions=self._distributions,
+                user_attrs={WORKER: self._crew.me},
+            )
+            trial = Trial(self._study, self._storage.create_new_trial(self._study_id, template))
+            if self._held(self._trials())[key] < trial.number:
+                self._fail(trial.number)
+                return None
+            return trial
+
+    def tell(
+        self, trial: Trial, values: Sequence[float], attributes: Mapping[str, Any] | None = None
+    ) -> bool:
+        """End a trial with its values, and attributes that are there before it counts as complete.
+
+        Returns:
+            Whether it counts: not if this worker was taken for gone, and another one was given the trial.
+        """
+        with plainly(self._where), contextlib.suppress(UpdateFinishedTrialError):
+            for name, value in (attributes or {}).items():
+                trial.set_user_attr(name, value)
+            told = self._study.tell(trial, list(values), TrialState.COMPLETE, skip_if_finished=True)
+            return told.state == TrialState.COMPLETE
+        return False
+
+    def finished(self) -> list[FrozenTrial]:
+        """The complete trials, of any worker, that were not returned before."""
+        with plainly(self._where):
+            complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        new = [trial for trial in complete if trial.number not in self._returned]
+        self._returned.update(trial.number for trial in new)
+        return new
+
+    def close(self) -> None:
+        """Leave: what this worker has not told is for others."""
+        with plainly(self._where):
+            self._crew.close()
+        close_storage(self._storage)
+
+    def __enter__(self) -> SharedStudy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _owed(self) -> dict[str, Any] | None:
+        """The first architecture that no trial holds any more."""
+        trials = self._trials()
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        others = self._crew.others() if running else {}  # read after the trials: their workers are in it
+        left = [trial for trial in running if self._is_left(trial, others)]
+        for trial in left:
+            self._fail(trial.number)
+        if left:
+            trials = self._trials()
+        held = self._held(trials)
+        for trial in trials:
+            if trial.state == TrialState.FAIL and self._is_whole(trial) and self._key_of(trial) not in held:
+                return trial.params
+        return None
+
+    def _draw(self) -> dict[str, Any]:
+        """What the sampler proposes, and nobody holds."""
+        trials = self._trials()
+        held = self._held(trials)
+        sampler, study = self._study.sampler, self._study
+        for _ in range(TRIES):
+            trial = create_trial(state=TrialState.RUNNING)
+            trial.number = len(trials)
+            sampler.before_trial(study, trial)
+            space = sampler.infer_relative_search_space(study, trial)
+            drawn = sampler.sample_relative(study, trial, space)
+            for name, distribution in self._distributions.items():
+                if name not in drawn:
+                    drawn[name] = sampler.sample_independent(study, trial, name, distribution)
+            if self._key(drawn) not in held:
+                return drawn
+        raise ExhaustedError
+
+    def _is_left(self, trial: FrozenTrial, others: Mapping[str, bool | None]) -> bool:
+        worker = str(trial.user_attrs.get(WORKER))
+        return worker != self._crew.me and others.get(worker, False) is False
+
+    def _fail(self, number: int) -> None:
+        """End a trial without values, unless it has ended by now."""
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
+
+    def _held(self, trials: Sequence[FrozenTrial]) -> dict[Key, int]:
+        """The lowest number that holds each architecture."""
+        held: dict[Key, int] = {}
+        for trial in trials:
+            if trial.state != TrialState.FAIL and self._is_whole(trial):
+                held.setdefault(self._key_of(trial), trial.number)
+        return held
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        return len(trial.params) == len(self._distributions)
+
+    def _key_of(self, trial: FrozenTrial) -> Key:
+        if trial.number not in self._keys:
+            self._keys[trial.number] = self._key(trial.params)
+        return self._keys[trial.number]
+
+    def _key(self, params: Mapping[str, Any]) -> Key:
+        return tuple(params[name] for name in self._distributions)
+
+
+def _agree(study: optuna.Study, facts: Mapping[str, str], metrics: Sequence[str], where: str | Path) -> None:
+    """Write down what a study is of, or refuse one that is of something else."""
+    if FACTS not in study.user_attrs:
+        study.set_user_attr(FACTS, dict(facts))
+        with warnings.catch_warnings():  # the names are only shown
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(metrics))
+    known = study.user_attrs[FACTS]
+    other = [fact for fact in {**known, **facts} if known.get(fact) != facts.get(fact)]
+    if other:
+        raise InputError(
+            f"{name_of(where)} holds a search with other {' and '.join(other)}: "
+            "give a copy of the run that began it, or another --storage."
+        )
