@@ -202,7 +202,6 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the Pareto front under a budget. Nothing is ever scored twice; run it again to go on."""
-    from nas import console
     from nas.api import LoadedRun, run_on_photos
     from nas.budget import Budget
     from nas.cost.possible import Possible
@@ -226,7 +225,10 @@ def search(
         found = run_on_photos(found, data, out, force=force)
     place = found.path
     quantities = Quantities(found, found.costs(), device)
-    possible = Possible.of(quantities, quantities.question(limit))  # or refused, before torch is imported
+    question = quantities.question(limit)  # or refused, before what takes long to import
+    from nas import console
+
+    possible = Possible.of(quantities, question)
     if not json:
         console.table(possible.title, possible.columns, possible.rows())
     loaded = LoadedRun(found, device=device, quantities=quantities)

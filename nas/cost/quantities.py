@@ -136,8 +136,7 @@ class Quantities:
         what, unit, size = budget.measure
         quantity = self.of(what, unit, size)
         within = Within(self.costs.space, [self.bound(limit) for limit in budget.limits])
-        span = within.span(quantity)
-        least, most = span[0], span[2]
+        least, most = within.ends(quantity)
         values = [self._amount(what, amount)[1] for amount in budget.targets]
         if budget.span is not None:
             values += budget.span.values(least / quantity.per_unit, most / quantity.per_unit)
@@ -149,4 +148,4 @@ class Quantities:
                 f"least is {quantity.tell(least, least=True)}, the most {quantity.tell(most)}. Ask for a "
                 "target in between."
             )
-        return Question(quantity, within, tuple(targets), span)
+        return Question(quantity, within, tuple(targets), (least, within.median(quantity), most))

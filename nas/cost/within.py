@@ -62,8 +62,8 @@ class Within:
         """The most of a quantity within the bounds; None where nothing meets them."""
         return self._extreme(quantity, -1)
 
-    def span(self, quantity: Quantity) -> tuple[int, int, int]:
-        """The least, the median (of a sample, if it must) and the most of a quantity.
+    def ends(self, quantity: Quantity) -> tuple[int, int]:
+        """The least and the most of a quantity.
 
         Raises:
             UnreachableBudgetError: nothing meets the bounds; says what could be reached.
@@ -73,15 +73,25 @@ class Within:
             raise UnreachableBudgetError(self.explain())
         most = self.most(quantity)
         assert most is not None
+        return least, most
+
+    def median(self, quantity: Quantity) -> int:
+        """The median of a quantity, of a sample where bounds keep from counting; something meets them."""
         if not self._others and len(quantity.phases) == 1:
-            return least, Reach(quantity, self.layouts).quantile(0.5), most
-        return least, int(np.median([quantity.of(found) for found in self._sample] or [least])), most
+            return Reach(quantity, self.layouts).quantile(0.5)
+        return int(np.median([quantity.of(found) for found in self._sample]))
+
+    def span(self, quantity: Quantity) -> tuple[int, int, int]:
+        """The least, the median and the most of a quantity; see `ends`."""
+        least, most = self.ends(quantity)
+        return least, self.median(quantity), most
 
     @cached_property
     def _sample(self) -> list[Architecture]:
-        """What medians are told of where the bounds keep from counting: the same for every quantity."""
-        depth = stages(self.space)  # any quantity would do: all of it is drawn from
-        return self.draw(depth, 0, Reach(depth).most, SAMPLED, np.random.default_rng(0))
+        """What medians are of where bounds keep from counting: the same for every quantity."""
+        depth = stages(self.space)  # any quantity would do: none of it is left out
+        drawn = self.draw(depth, 0, Reach(depth).most, SAMPLED, np.random.default_rng(0))
+        return drawn or list(self._optima(depth, 1))
 
     def draw(
         self,
