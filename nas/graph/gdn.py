@@ -167,5 +167,9 @@ class SlimmableGDN(GDN):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """x, [B, c, H, W], normalised at the active width."""
-        return normalize(x, *self.parameters_in_use(), self.inverse)
+        """x, [B, c, H, W], normalised at the active width; without gradients, to the last bit as exported."""
+        if torch.is_grad_enabled():
+            return normalize(x, *self.parameters_in_use(), self.inverse)
+        stored = self.sliced()
+        beta, gamma = self.beta_reparam(stored["beta"]), self.gamma_reparam(stored["gamma"])
+        return normalize(x, beta, gamma, self.inverse)

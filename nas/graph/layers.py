@@ -44,7 +44,7 @@ class SlimmableConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         part, stride = self.sliced(), self.stride
-        if self.kernel_size == (1, 1) and stride != (1, 1):
+        if self.kernel_size == (1, 1) and stride != (1, 1) and torch.is_grad_enabled():
             # torch 2.15's backward of a strided 1x1 convolution corrupts memory for channels-last images on
             # a CPU; taking the positions first is the same convolution
             x, stride = x[..., :: int(stride[0]), :: int(stride[1])], (1, 1)
