@@ -29,6 +29,11 @@ MEAN_STEPS = 64
 # The coder works with 24 bits and gives every symbol of its alphabet at least one unit.
 CODER_UNIT = 2.0**-24
 
+# A normal distribution has nothing beyond so many standard deviations, in single precision.
+_CERTAIN = 6.0
+# Values in a piece for each thread: what is computed of it stays in a core's second cache.
+_PIECE = 1 << 15
+
 _LOG_STEP = (math.log(SCALE_MAX) - math.log(SCALE_MIN)) / (SCALE_LEVELS - 1)
 
 
@@ -86,6 +91,34 @@ class ConditionalGaussian(GaussianConditional):
         low = self._standardized_cumulative((centre - reach - means) / bounded)
         inside = (high - low).clamp_min(CODER_UNIT)
         return (self.likelihood(values, scales, means) / inside + CODER_UNIT).clamp_max(1)
+
+    @torch.no_grad()
+    def coded_bits(self, values: Tensor, scales: Tensor, means: Tensor, limit: float) -> float:
+        """The sum of `bits(coded_likelihood(...))` for integers of one image, in a third of the time.
+
+        Args:
+            values, scales, means: all of one shape, in single precision.
+            limit: the image's range.
+        """
+        size = _PIECE * torch.get_num_threads()
+        pieces = zip(*(part.flatten().split(size) for part in (values, scales, means)), strict=True)
+        return math.fsum(self._bits_in_place(*piece, reach=limit + 0.5) for piece in pieces)
+
+    def _bits_in_place(self, values: Tensor, scales: Tensor, means: Tensor, *, reach: float) -> float:
+        """The same of a few values, [n]; the share within the range is computed only where it is not 1."""
+        scales = torch.maximum(scales, self.lower_bound_scale.bound)
+        beyond = (means.abs().add_(scales, alpha=_CERTAIN) > reach).nonzero()[:, 0]
+        step = scales.reciprocal_().mul_(0.5**0.5)
+        away = (values - means).abs_()
+        likelihood = (away - 0.5).mul_(step).erfc_()
+        likelihood -= away.add_(0.5).mul_(step).erfc_()
+        likelihood = torch.maximum(likelihood.mul_(0.5), self.likelihood_lower_bound.bound)
+        if len(beyond):
+            means, step = means[beyond], step[beyond]
+            inside = (means - reach).mul_(step).erfc_()
+            inside -= (means + reach).mul_(step).erfc_()
+            likelihood[beyond] /= inside.mul_(0.5).clamp_min_(CODER_UNIT)
+        return -float(likelihood.add_(CODER_UNIT).clamp_max_(1).log2_().sum(dtype=torch.float64))
 
 
 def coded_range(values: Tensor) -> Tensor:

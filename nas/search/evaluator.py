@@ -1,26 +1,40 @@
 """Scores of architectures on calibration photos: of integers, exact, cached by the graph.
 
 Distortion depends on (g_a, g_s) alone, the hyper rate on (g_a, h_a) alone, and the rate of y on
-(g_a, h_a, h_s, entropy parameters, layout). So each part is computed once per choice of what it depends on.
+(g_a, h_a, h_s, entropy parameters, layout). So each part is computed once per choice of what it depends on:
+the numbers are kept for good, the tensors on the way to them for as long as there is room.
 Where that does not hold (centred latents, latents whose channels are a choice) the whole network runs.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nas.errors import InputError
-from nas.graph.entropy import Y_LIMIT, bits, quantize
+from nas.graph.context import ContextModel
+from nas.graph.description import ENTROPY_PARAMETERS, ENTROPY_WIDTHS, HYPERPRIOR
+from nas.graph.entropy import Y_LIMIT, bits, coded_range, quantize
+from nas.graph.layout import Array
 from nas.graph.network import Supernet
 from nas.images import Photo, fingerprint, pad, psnr, to_pixels, to_tensor
+from nas.search.grouping import Report, silent
+from nas.search.kept import Kept, T
+from nas.search.y_rate import Phase, context_part, hyper_part, layout_phases, y_bits
 from nas.space import Architecture
 from nas.training.losses import distortion, rd_loss
+
+# What a result depends on, by name (see `_Parts`).
+Y = ("g_a",)
+Z = (*Y, "h_a")
+PSI = (*Z, "h_s")
+X_HAT = (*Y, "g_s")
+PHASES = (ENTROPY_PARAMETERS, "layout")
 
 
 @dataclass(frozen=True)
@@ -32,45 +46,76 @@ class Score:
     rd_loss: float
 
 
-class _Cache:
-    """The most recently used results, up to a number of bytes."""
+@dataclass(frozen=True)
+class _Parts:
+    """An architecture taken apart.
 
-    def __init__(self, most_bytes: int) -> None:
-        self.most_bytes, self.bytes = most_bytes, 0
-        self._kept: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+    Attributes:
+        architecture: the whole.
+        with_z: whether the hyperprior runs.
+        choices: what results depend on: each edge's widths, that of the first hidden layer of the entropy
+            parameters, the layout, and the key of the whole.
+    """
 
-    def get(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
-        value = make()
-        size = _size(value)
-        self._kept[key] = (value, size)
-        self.bytes += size
-        while self.bytes > self.most_bytes and len(self._kept) > 1:
-            _, (_, freed) = self._kept.popitem(last=False)
-            self.bytes -= freed
-        return value
+    architecture: Architecture
+    with_z: bool
+    choices: Mapping[str, Any]
+
+    def of(self, names: Sequence[str]) -> tuple[Any, ...]:
+        """The choices of some names; None where the family has no such edge."""
+        return tuple(self.choices.get(name) for name in names)
 
 
-def _size(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, tuple | list):
-        return sum(_size(part) for part in value)
-    return 64
+Numbers = tuple[float, ...]
+Method = Callable[["Evaluator", int, _Parts], T]
+
+
+def _for_good(*names: str) -> Callable[[Method[Numbers]], Method[Numbers]]:
+    """Compute the numbers of a photo once for each choice of what they depend on."""
+
+    def wrap(make: Method[Numbers]) -> Method[Numbers]:
+        def kept(self: Evaluator, index: int, parts: _Parts) -> Numbers:
+            key = (make.__name__, *parts.of(names))
+            known = self._numbers.get(key)
+            if known is None or np.isnan(known[index, 0]):
+                self.supernet.activate(parts.architecture)
+                found = make(self, index, parts)
+                if known is None:
+                    known = self._numbers[key] = np.full((len(self.photos), len(found)), np.nan)
+                known[index] = found
+            return tuple(known[index].tolist())
+
+        return kept
+
+    return wrap
+
+
+def _while_room(*names: str) -> Callable[[Method[T]], Method[T]]:
+    """Keep the tensors of a photo, by the choices that they depend on, while there is room."""
+
+    def wrap(make: Method[T]) -> Method[T]:
+        def kept(self: Evaluator, index: int, parts: _Parts) -> T:
+            def run() -> T:
+                self.supernet.activate(parts.architecture)
+                return make(self, index, parts)
+
+            return self._tensors.get((make.__name__, index, *parts.of(names)), run)
+
+        return kept
+
+    return wrap
 
 
 class Evaluator:
     """Scores architectures of a supernet on some photos.
 
     Args:
-        supernet: trained; its active architecture is changed.
+        supernet: trained; its active architecture is changed, its weights must stay as they are.
         photos: calibration photos, scored whole.
         lmbda: weight of the distortion.
         metric: `mse` or `ms-ssim`.
         device: where to compute.
-        cache_bytes: how much to keep of what was computed.
+        cache_bytes: of tensors that are kept; the scores are the same with few.
     """
 
     def __init__(
@@ -93,102 +138,143 @@ class Evaluator:
         self.lmbda, self.metric = lmbda, metric
         self.device = torch.device(device)
         self.calibration = fingerprint(self.photos)
-        self._cache = _Cache(cache_bytes)
+        self._tensors = Kept(cache_bytes)
+        self._numbers: dict[Any, Array] = {}  # [photos, numbers], NaN where not yet known
 
     @torch.no_grad()
     def score(self, architecture: Architecture) -> Score:
         """The score of one architecture."""
-        self.supernet.activate(architecture)
-        rows = [self._photo(index, architecture) for index in range(len(self.photos))]
-        bpp, error, quality = (sum(column) / len(rows) for column in zip(*rows, strict=True))
-        return Score(bpp, quality, rd_loss(bpp, error, self.lmbda, self.metric))
+        return self._score(self._parts(architecture))
+
+    @torch.no_grad()
+    def score_all(self, architectures: Sequence[Architecture], *, report: Report = silent) -> list[Score]:
+        """The scores of many architectures: as one by one, in an order that computes and keeps little.
+
+        Photo after photo, neighbours in the graph after each other.
+
+        Args:
+            architectures: in any order, which is that of the scores too.
+            report: called with how much is done, of how much, and a note.
+        """
+        every = [self._parts(architecture) for architecture in architectures]
+        order = (*PSI, ENTROPY_PARAMETERS)
+        ordered = sorted(every, key=lambda parts: (*parts.of(order), parts.architecture.layout))
+        for index, photo in enumerate(self.photos):
+            for number, parts in enumerate(ordered, 1):
+                self._photo(index, parts)
+                report(index * len(every) + number, len(self.photos) * len(every), photo.name)
+        return [self._score(parts) for parts in every]
 
     @torch.no_grad()
     def latents(self, index: int, architecture: Architecture) -> tuple[Tensor, Tensor]:
         """psi and y_hat of one photo: what the context model is given."""
-        self.supernet.activate(architecture)
-        edges = self._edges(architecture)
-        return self._psi(index, edges), quantize(self._y(index, edges), Y_LIMIT)
+        parts = self._parts(architecture)
+        return self._psi(index, parts), self._y_hat(index, parts)
 
-    def _edges(self, architecture: Architecture) -> dict[str, tuple[int, ...]]:
-        """The widths of each edge: what the cached results depend on."""
-        edges: dict[str, tuple[int, ...]] = {}
-        for layer, width in self.space.layer_widths(architecture).items():
-            edge = self.space.family.edge_of(layer)
-            edges[edge] = (*edges.get(edge, ()), width)
-        return edges
+    def _parts(self, architecture: Architecture) -> _Parts:
+        family, widths = self.space.family, self.space.layer_widths(architecture)
+        choices: dict[str, Any] = {}
+        for layer, width in widths.items():
+            edge = family.edge_of(layer)
+            choices[edge] = (*choices.get(edge, ()), width)
+        choices[ENTROPY_WIDTHS[0]] = widths.get(ENTROPY_WIDTHS[0])
+        choices |= {"layout": self.space.layout(architecture), "key": architecture.key}
+        return _Parts(architecture, bool(widths.get(HYPERPRIOR, family.has_z)), choices)
 
-    def _photo(self, index: int, architecture: Architecture) -> tuple[float, float, float]:
+    def _score(self, parts: _Parts) -> Score:
+        rows = [self._photo(index, parts) for index in range(len(self.photos))]
+        bpp, error, quality = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+        return Score(bpp, quality, rd_loss(bpp, error, self.lmbda, self.metric))
+
+    def _photo(self, index: int, parts: _Parts) -> Numbers:
         """bpp, distortion and PSNR of one photo."""
         if self.supernet.centred or not self.space.fixed_latents:
-            return self._whole(index, architecture)
-        edges = self._edges(architecture)
-        error, quality = self._cached("x_hat", index, edges, ("g_a", "g_s"), self._distortion)
-        if self.supernet.with_z:
-            hyper = self._cached("z bits", index, edges, ("g_a", "h_a"), self._z_bits)
-            psi, y_hat = self._psi(index, edges), quantize(self._y(index, edges), Y_LIMIT)
-            scales, means = self.supernet.context(psi, y_hat, self.space.layout(architecture))
-            rate = hyper + float(bits(self.supernet.gaussian.coded_likelihood(y_hat, scales, means))[0])
+            rate, error, quality = self._whole(index, parts)
         else:
-            rate = self._cached("y bits", index, edges, ("g_a",), self._y_bits)
+            error, quality = self._picture(index, parts)
+            if parts.with_z:
+                (rate_z,), (rate_y,) = self._z_bits(index, parts), self._y_bits(index, parts)
+                rate = rate_z + rate_y
+            else:
+                (rate,) = self._y_bits_alone(index, parts)
         return rate / self.photos[index].size, error, quality
 
-    def _whole(self, index: int, architecture: Architecture) -> tuple[float, float, float]:
-        """The same, without taking anything apart."""
+    # Numbers of a photo: bits, distortion and PSNR
+
+    @_for_good("key")
+    def _whole(self, index: int, parts: _Parts) -> Numbers:
+        """All three, without taking anything apart."""
         x = self._x(index)
-        layout = self.space.layout(architecture)
-        output = self.supernet(pad(x, self.space.family.alignment), layout, coded=True)
+        output = self.supernet(pad(x, self.space.family.alignment), parts.choices["layout"], coded=True)
         rate = sum(float(bits(likelihood)[0]) for likelihood in output["likelihoods"].values())
-        return rate / self.photos[index].size, *self._quality(index, x, output["x_hat"])
+        return rate, *self._quality(index, x, output["x_hat"])
 
-    def _cached(
-        self,
-        what: str,
-        index: int,
-        edges: dict[str, tuple[int, ...]],
-        of: tuple[str, ...],
-        make: Callable[[int, dict[str, tuple[int, ...]]], Any],
-    ) -> Any:
-        key = (what, index, *(edges[edge] for edge in of))
-        return self._cache.get(key, lambda: make(index, edges))
+    @_for_good(*X_HAT)
+    def _picture(self, index: int, parts: _Parts) -> Numbers:
+        x_hat = self.supernet.g_s(self._y_hat(index, parts))
+        return self._quality(index, self._x(index), x_hat)
 
-    def _x(self, index: int) -> Tensor:
-        return to_tensor(self.photos[index].pixels).to(self.device)
+    @_for_good(*Z)
+    def _z_bits(self, index: int, parts: _Parts) -> Numbers:
+        z_hat = self.supernet.round_z(self._z(index, parts))
+        return (float(bits(self.supernet.prior.coded_likelihood(z_hat))[0]),)
 
-    def _y(self, index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
-        def make(index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
-            return self.supernet.g_a(pad(self._x(index), self.space.family.alignment))
+    @_for_good(*Y)
+    def _y_bits_alone(self, index: int, parts: _Parts) -> Numbers:
+        return (float(bits(self.supernet.y_prior.coded_likelihood(self._y_hat(index, parts)))[0]),)
 
-        y: Tensor = self._cached("y", index, edges, ("g_a",), make)
-        return y
+    @_for_good(*PSI, *PHASES)
+    def _y_bits(self, index: int, parts: _Parts) -> Numbers:
+        context, gaussian = self.supernet.context, self.supernet.gaussian
+        y_hat = self._y_hat(index, parts)
+        if isinstance(context, ContextModel):
+            hyper, seen = self._hyper_part(index, parts), self._context_part(index, parts)
+            return (y_bits(gaussian, y_hat, hyper, seen, self._phases(parts)),)
+        scales, means = context(self._psi(index, parts), y_hat, parts.choices["layout"])
+        return (gaussian.coded_bits(y_hat, scales, means, float(coded_range(y_hat))),)
 
-    def _z_hat(self, index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
-        def make(index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
-            return self.supernet.round_z(self.supernet.h_a(self._y(index, edges)))
-
-        z_hat: Tensor = self._cached("z", index, edges, ("g_a", "h_a"), make)
-        return z_hat
-
-    def _psi(self, index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
-        def make(index: int, edges: dict[str, tuple[int, ...]]) -> Tensor:
-            return self.supernet.h_s(self._z_hat(index, edges))
-
-        psi: Tensor = self._cached("psi", index, edges, ("g_a", "h_a", "h_s"), make)
-        return psi
-
-    def _z_bits(self, index: int, edges: dict[str, tuple[int, ...]]) -> float:
-        return float(bits(self.supernet.prior.coded_likelihood(self._z_hat(index, edges)))[0])
-
-    def _y_bits(self, index: int, edges: dict[str, tuple[int, ...]]) -> float:
-        y_hat = quantize(self._y(index, edges), Y_LIMIT)
-        return float(bits(self.supernet.y_prior.coded_likelihood(y_hat))[0])
-
-    def _distortion(self, index: int, edges: dict[str, tuple[int, ...]]) -> tuple[float, float]:
-        y_hat = quantize(self._y(index, edges), Y_LIMIT)
-        return self._quality(index, self._x(index), self.supernet.g_s(y_hat))
-
-    def _quality(self, index: int, x: Tensor, x_hat: Tensor) -> tuple[float, float]:
+    def _quality(self, index: int, x: Tensor, x_hat: Tensor) -> Numbers:
         """Distortion of the clamped picture, and its PSNR in 8 bits."""
         x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
         error = float(distortion(x, x_hat, self.metric)[0])
         return error, psnr(self.photos[index].pixels, to_pixels(x_hat))
+
+    # Tensors of a photo, as the graph has them
+
+    def _x(self, index: int) -> Tensor:
+        return to_tensor(self.photos[index].pixels).to(self.device)
+
+    @_while_room(*Y)
+    def _y(self, index: int, parts: _Parts) -> Tensor:
+        return self.supernet.g_a(pad(self._x(index), self.space.family.alignment))
+
+    def _y_hat(self, index: int, parts: _Parts) -> Tensor:
+        return quantize(self._y(index, parts), Y_LIMIT)
+
+    @_while_room(*Z)
+    def _z(self, index: int, parts: _Parts) -> Tensor:
+        return self.supernet.h_a(self._y(index, parts))
+
+    @_while_room(*PSI)
+    def _psi(self, index: int, parts: _Parts) -> Tensor:
+        return self.supernet.h_s(self.supernet.round_z(self._z(index, parts)))
+
+    @_while_room(*PSI, ENTROPY_WIDTHS[0])
+    def _hyper_part(self, index: int, parts: _Parts) -> Tensor:
+        return hyper_part(self._context, self._psi(index, parts))
+
+    @_while_room(*Y, ENTROPY_WIDTHS[0], "layout")
+    def _context_part(self, index: int, parts: _Parts) -> tuple[Tensor, ...]:
+        y_hat, layout = self._y_hat(index, parts), parts.choices["layout"]
+        return context_part(self._context, y_hat, layout, self._phases(parts))
+
+    def _phases(self, parts: _Parts) -> tuple[Phase, ...]:
+        def make() -> tuple[Phase, ...]:
+            self.supernet.activate(parts.architecture)
+            return layout_phases(self._context, parts.choices["layout"])
+
+        return self._tensors.get(("phases", *parts.of(PHASES)), make)
+
+    @property
+    def _context(self) -> ContextModel:
+        return cast(ContextModel, self.supernet.context)
