@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InterfaceError, SQLAlchemyError
 
 from nas.errors import InputError
 from nas.search.worker import GRACE, Patience, Worker, wait_for
@@ -36,6 +37,12 @@ class Lock(JournalFileSymlinkLock):
         super().__init__(str(journal))
         self._link = Path(self._lock_file)
         self._me, self._patience = Worker.here(), Patience(GRACE)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
     def acquire(self) -> bool:
         wait_for(self._take)
@@ -81,16 +88,15 @@ class Journal(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        self._alone.acquire()
         try:
-            self._cut_torn_line()
-            with open(self._path, "ab") as file:
+            with self._alone, open(self._path, "ab") as file:
+                self._cut_torn_line()
                 file.write(lines.encode())
                 file.flush()
                 if any(log.get("values") for log in logs):  # with it, all before it is on the disk
                     os.fsync(file.fileno())
-        finally:
-            self._alone.release()
+        except OSError as error:
+            raise InputError(f"Cannot write the journal {self._path}: {error.strerror or error}.") from error
 
     def _cut_torn_line(self) -> None:
         with open(self._path, "rb") as file:
@@ -131,22 +137,19 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 def name_of(where: str | Path) -> str:
-    """What messages call a storage; keeps its password to itself."""
-    if isinstance(where, str) and "://" in where:
-        with contextlib.suppress(ArgumentError, ValueError):
-            return f"--storage {make_url(where)}"
-    return f"{'--storage' if isinstance(where, str) else 'the journal'} {where}"
+    """What messages call a storage, without its password."""
+    if isinstance(where, Path):
+        return f"the journal {where}"
+    return "--storage " + re.sub("(://[^:/@]*:).*@", r"\1***@", where)
 
 
 @contextlib.contextmanager
 def plainly(where: str | Path) -> Iterator[None]:
-    """What a storage raises, as one plain sentence."""
+    """What a database raises, as one plain sentence."""
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
         raise InputError(f"{name_of(where)} cannot be used: {_reason(error)}.") from error
-    except OSError as error:
-        raise InputError(f"{name_of(where)} cannot be used: {error.strerror or error}.") from error
 
 
 def _database(text: str) -> RDBStorage:
@@ -164,10 +167,10 @@ def _database(text: str) -> RDBStorage:
                 return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_options(url))
             except ImportError as error:
                 raise InputError(f"{where} needs {_driver(url)}.") from error
-            except SQLAlchemyError:
+            except SQLAlchemyError as error:
                 # workers that make the tables at the same time are in each other's way: the next time they
                 # are there
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or isinstance(error, InterfaceError):
                     raise
                 time.sleep(0.1 * attempt)
     raise AssertionError
@@ -188,6 +191,8 @@ def _reason(error: BaseException) -> str:
     """What the driver itself said, on one line."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     said = error.args[0] if error.args else type(error).__name__
     if isinstance(said, dict):  # pg8000 hands on the server's fields; M is the message
         said = said.get("M", said)

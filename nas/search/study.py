@@ -112,30 +112,23 @@ class SharedStudy:
         """
         with plainly(self._where):
             for _ in range(TRIES):
-                owed = self._owed()
-                with contextlib.nullcontext() if owed else self._crew.turn():
-                    trial = self.take(owed or self._draw())
+                trials = self._without_left()
+                held = self._held(trials)
+                owed = self._owed(trials, held)
+                if owed is not None:
+                    trial = self._claim(owed)
+                else:
+                    with self._crew.turn():
+                        trial = self._claim(self._draw(len(trials), held))
                 if trial is not None:
                     return trial
         raise ExhaustedError
 
     def take(self, params: Mapping[str, Any]) -> Trial | None:
-        """A trial of these parameters, unless there is one already, ended or running."""
-        key = self._key(params)
+        """A trial of these parameters, unless one has ended or another worker is at it."""
         with plainly(self._where):
-            if key in self._held(self._trials()):
-                return None
-            template = create_trial(
-                state=TrialState.RUNNING,
-                params=dict(params),
-                distributions=self._distributions,
-                user_attrs={WORKER: self._crew.me},
-            )
-            trial = Trial(self._study, self._storage.create_new_trial(self._study_id, template))
-            if self._held(self._trials())[key] < trial.number:
-                self._fail(trial.number)
-                return None
-            return trial
+            held = self._held(self._without_left())
+            return None if self._key(params) in held else self._claim(params)
 
     def tell(
         self, trial: Trial, values: Sequence[float], attributes: Mapping[str, Any] | None = None
@@ -162,8 +155,7 @@ class SharedStudy:
 
     def close(self) -> None:
         """Leave: what this worker has not told is for others."""
-        with plainly(self._where):
-            self._crew.close()
+        self._crew.close()
         close_storage(self._storage)
 
     def __enter__(self) -> SharedStudy:
@@ -174,30 +166,43 @@ class SharedStudy:
     ) -> None:
         self.close()
 
-    def _owed(self) -> dict[str, Any] | None:
-        """The first architecture that no trial holds any more."""
+    def _claim(self, params: Mapping[str, Any]) -> Trial | None:
+        """Write a running trial, unless another one turns out to hold the same."""
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions=self._distributions,
+            user_attrs={WORKER: self._crew.me},
+        )
+        trial = Trial(self._study, self._storage.create_new_trial(self._study_id, template))
+        if self._held(self._trials())[self._key(params)] < trial.number:
+            self._fail(trial.number)
+            return None
+        return trial
+
+    def _without_left(self) -> list[FrozenTrial]:
+        """The trials, after those whose workers are gone have failed."""
         trials = self._trials()
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         others = self._crew.others() if running else {}  # read after the trials: their workers are in it
         left = [trial for trial in running if self._is_left(trial, others)]
         for trial in left:
             self._fail(trial.number)
-        if left:
-            trials = self._trials()
-        held = self._held(trials)
+        return self._trials() if left else trials
+
+    def _owed(self, trials: Sequence[FrozenTrial], held: Mapping[Key, int]) -> dict[str, Any] | None:
+        """The first architecture that no trial holds any more."""
         for trial in trials:
             if trial.state == TrialState.FAIL and self._is_whole(trial) and self._key_of(trial) not in held:
                 return trial.params
         return None
 
-    def _draw(self) -> dict[str, Any]:
-        """What the sampler proposes, and nobody holds."""
-        trials = self._trials()
-        held = self._held(trials)
+    def _draw(self, number: int, held: Mapping[Key, int]) -> dict[str, Any]:
+        """What the sampler proposes for the trial of this number, and nobody holds."""
         sampler, study = self._study.sampler, self._study
         for _ in range(TRIES):
             trial = create_trial(state=TrialState.RUNNING)
-            trial.number = len(trials)
+            trial.number = number
             sampler.before_trial(study, trial)
             space = sampler.infer_relative_search_space(study, trial)
             drawn = sampler.sample_relative(study, trial, space)

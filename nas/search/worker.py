@@ -164,8 +164,9 @@ class Crew:
     def close(self) -> None:
         """Say that this worker is gone."""
         self._stop.set()
-        self._heart.join()
-        self._mark(self.me, GONE)
+        self._heart.join(self._beat)
+        with contextlib.suppress(Exception):  # a server that is away: the others find out
+            self._mark(self.me, GONE)
 
     def _others(self) -> dict[str, tuple[bool | None, int]]:
         """Whether each is alive, and its turn: 0 for none."""
