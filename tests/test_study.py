@@ -1,0 +1,354 @@
+"""A shared study: whoever is killed, whenever, no trial is lost and none is done twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from study_workers import FACTS, NAME, SLOTS, Numbers, open_study, values
+
+from nas.errors import InputError
+from nas.search.proposer import ExhaustedError
+from nas.search.storage import open_storage
+from nas.search.study import SharedStudy
+from nas.search.worker import GONE, KEY, Crew, Worker
+
+SCRIPT = Path(__file__).with_name("study_workers.py")
+POSTGRES = "NAS_TEST_POSTGRES"
+Architecture = tuple[int, ...]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+def architecture(params: dict[str, Any]) -> Architecture:
+    return tuple(params[name] for name in SLOTS)
+
+
+def workers(folder: Path, url: str | None, how: str, number: int, trials: int, seed: int = 0) -> int:
+    """Let workers score so many architectures; how many of them were killed meanwhile."""
+    command = [sys.executable, str(SCRIPT), str(folder), url or "", how, *map(str, (number, trials, seed))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def trials(folder: Path, url: str | None = None) -> list[FrozenTrial]:
+    storage = open_storage(url or folder / "study.log")
+    return optuna.load_study(study_name=NAME, storage=storage).get_trials()
+
+
+def complete(found: list[FrozenTrial]) -> list[Architecture]:
+    return [architecture(trial.params) for trial in found if trial.state == TrialState.COMPLETE]
+
+
+def assert_none_lost_none_twice(folder: Path, url: str | None, wanted: int) -> None:
+    left = {architecture(t.params) for t in trials(folder, url) if t.state == TrialState.RUNNING}
+    with open_study(folder, url) as study:
+        for _ in range(len(left)):  # by the last ones that were killed
+            trial = study.ask()
+            assert architecture(trial.params) in left
+            assert study.tell(trial, values(trial.params), {"bpp": 0.5})
+    found = trials(folder, url)
+    done = complete(found)
+    assert len(done) == len(set(done)) >= wanted
+    assert set(done) == {architecture(trial.params) for trial in found}
+    for trial in found:
+        if trial.state == TrialState.COMPLETE:
+            assert trial.values == values(trial.params)
+            assert trial.user_attrs["bpp"] == 0.5
+        else:
+            assert trial.state == TrialState.FAIL
+
+
+# One worker
+
+
+def test_killed_at_each_write_it_scores_the_same_in_the_same_order(tmp_path):
+    assert workers(tmp_path / "killed", None, "writes", 1, 8) > 8
+    with open_study(tmp_path / "alone", None) as study:
+        for _ in range(8):
+            trial = study.ask()
+            study.tell(trial, values(trial.params))
+    assert complete(trials(tmp_path / "killed")) == complete(trials(tmp_path / "alone"))
+    assert_none_lost_none_twice(tmp_path / "killed", None, 8)
+
+
+def test_what_was_not_told_comes_first_the_next_time(tmp_path):
+    with open_study(tmp_path, None) as study:
+        first = study.ask()
+    with open_study(tmp_path, None) as study:
+        again = study.ask()
+        assert again.params == first.params
+        assert not study.tell(first, values(first.params))  # it was given to the other one
+        assert study.finished() == []
+        assert study.tell(again, values(again.params), {"bpp": 0.5})
+        assert study.ask().params != first.params
+        (finished,) = study.finished()
+        assert finished.params == first.params
+        assert finished.user_attrs["bpp"] == 0.5
+        assert study.finished() == []
+
+
+def test_a_wanted_architecture_is_taken_once(tmp_path):
+    params = dict.fromkeys(SLOTS, 3)
+    with open_study(tmp_path, None) as study, open_study(tmp_path, None) as other:
+        trial = study.take(params)
+        assert trial is not None
+        assert trial.params == params
+        assert other.take(params) is None
+        assert other.ask().params != params
+        study.tell(trial, values(params))
+        assert other.take(params) is None
+        assert [t.params for t in other.finished()] == [params]
+
+
+def test_a_sampler_that_repeats_itself_is_exhausted_in_the_end(tmp_path):
+    class Same(Numbers):
+        def sample_relative(self, *_: Any) -> dict[str, Any]:
+            return dict.fromkeys(SLOTS, 1)
+
+    with SharedStudy.open(NAME, Same(0), SLOTS, url=None, folder=tmp_path, facts=FACTS) as study:
+        study.ask()
+        with pytest.raises(ExhaustedError):
+            study.ask()
+
+
+def test_a_sampler_of_optuna_draws_independently(tmp_path):
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    with SharedStudy.open(NAME, sampler, SLOTS, url=None, folder=tmp_path, facts=FACTS) as study:
+        asked = {architecture(study.ask().params) for _ in range(20)}
+    assert len(asked) == 20
+
+
+def test_what_a_worker_that_is_gone_was_at_can_be_taken(tmp_path):
+    params = dict.fromkeys(SLOTS, 3)
+    with open_study(tmp_path, None) as study:
+        with open_study(tmp_path, None) as other:
+            assert other.take(params) is not None
+            assert study.take(params) is None
+        assert study.take(params) is not None
+
+
+def test_a_line_that_was_cut_off_is_taken_away(tmp_path):
+    journal = tmp_path / "study.log"
+    with open_study(tmp_path, None) as study:
+        first = study.ask()
+        study.tell(first, values(first.params))
+    for torn in (b'{"op_code":4,"wor', b"{", b"\x00\x00"):
+        whole = journal.read_bytes()
+        journal.write_bytes(whole + torn)
+        with open_study(tmp_path, None) as study:
+            trial = study.ask()
+            study.tell(trial, values(trial.params))
+        assert journal.read_bytes().startswith(whole + b"{")
+    assert len(complete(trials(tmp_path))) == 4
+
+
+# Several
+
+
+def test_workers_killed_at_random_moments(tmp_path):
+    workers(tmp_path, None, "random", 3, 150)
+    assert_none_lost_none_twice(tmp_path, None, 150)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_many_workers_killed_at_random_moments(tmp_path, seed):
+    assert workers(tmp_path, None, "random", 6, 1500, seed) > 20
+    assert_none_lost_none_twice(tmp_path, None, 1500)
+
+
+@pytest.mark.slow
+def test_workers_killed_at_random_moments_in_sqlite(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    workers(tmp_path, url, "random", 3, 100)
+    assert_none_lost_none_twice(tmp_path, url, 100)
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """A database of its own on the server that the environment names."""
+    server = os.environ.get(POSTGRES)
+    if not server:
+        pytest.skip(f"NO POSTGRESQL TESTED: set {POSTGRES}=postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.engine import make_url
+
+    url = make_url(server).set(drivername="postgresql+pg8000")
+    name = f"nas_{os.getpid()}_{time.monotonic_ns()}"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+def test_workers_killed_at_random_moments_in_postgresql(tmp_path, postgres):
+    workers(tmp_path, postgres, "random", 2, 10)
+    assert_none_lost_none_twice(tmp_path, postgres, 10)
+
+
+@pytest.mark.slow
+def test_many_workers_killed_at_random_moments_in_postgresql(tmp_path, postgres):
+    assert workers(tmp_path, postgres, "random", 4, 100) > 5
+    assert_none_lost_none_twice(tmp_path, postgres, 100)
+
+
+# Who is alive
+
+
+@pytest.fixture
+def storage() -> tuple[BaseStorage, int]:
+    storage = InMemoryStorage()
+    return storage, storage.create_new_study([StudyDirection.MINIMIZE] * 2, NAME)
+
+
+def test_a_worker_elsewhere_is_alive_while_its_heart_beats(storage):
+    far = str(Worker("far", "00000000", 1, 1, "x"))
+    stop = threading.Event()
+
+    def beat() -> None:
+        for count in range(1000):
+            storage[0].set_study_system_attr(storage[1], KEY + far, [count, 0])
+            if stop.wait(0.05):
+                return
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    try:
+        crew = Crew(*storage, beat=0.05, grace=0.6)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            assert crew.others() == {far: True}
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        heart.join()
+    assert crew.others() == {far: True}
+    time.sleep(0.7)
+    assert crew.others() == {far: False}
+    crew.close()
+
+
+def test_what_is_not_known_is_waited_for(storage):
+    storage[0].set_study_system_attr(storage[1], KEY + str(Worker("far", "00000000", 1, 1, "x")), [7, 0])
+    began = time.monotonic()
+    crew = Crew(*storage, beat=0.05, grace=0.4)
+    assert time.monotonic() - began >= 0.4
+    assert list(crew.others().values()) == [False]
+    crew.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process began")
+def test_a_process_of_this_place_that_ended_is_gone_at_once(storage):
+    with subprocess.Popen(["sleep", "100"]) as child:
+        here = Worker.here()
+        stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        worker = Worker(here.host, here.place, child.pid, int(stat[19]), "x")
+        assert not worker.ended()
+        child.kill()
+        until = time.monotonic() + 5
+        while not worker.ended() and time.monotonic() < until:  # though nobody has waited for it
+            time.sleep(0.01)
+        assert worker.ended()
+    assert worker.ended()
+    reused = Worker(here.host, here.place, here.pid, here.started + 1, "x")  # a later one of the same number
+    for gone in (worker, reused):
+        storage[0].set_study_system_attr(storage[1], KEY + str(gone), [7, 0])
+    storage[0].set_study_system_attr(storage[1], KEY + str(here), [7, 0])
+    crew = Crew(*storage)
+    assert crew.others() == {str(worker): False, str(reused): False, str(here): True}
+    crew.close()
+    assert storage[0].get_study_system_attrs(storage[1])[KEY + crew.me] == GONE
+
+
+def test_turns_are_taken_one_after_another(storage):
+    inside, most, rounds = 0, 0, []
+
+    def take_turns(crew: Crew) -> None:
+        nonlocal inside, most
+        for _ in range(5):
+            with crew.turn():
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.005)
+                inside -= 1
+            rounds.append(crew.me)
+
+    crews = [Crew(*storage) for _ in range(3)]
+    threads = [threading.Thread(target=take_turns, args=(crew,)) for crew in crews]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for crew in crews:
+        crew.close()
+    assert len(rounds) == 15
+    assert most == 1
+
+
+# What is refused
+
+
+def test_a_study_of_other_facts_is_refused(tmp_path):
+    open_study(tmp_path, None).close()
+    with pytest.raises(InputError, match=r"other weights: .*copy of the run") as refused:
+        open_study(tmp_path, None, facts={**FACTS, "weights": "other"})
+    assert str(tmp_path / "study.log") in str(refused.value)
+    with pytest.raises(InputError, match="other search space and photos"):
+        open_study(tmp_path, None, facts={"weights": "abc", "search space": "x", "photos": "y"})
+    open_study(tmp_path, None).close()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("mysterious://host/base", "no URL of a database: give postgresql://"),
+        ("redis://localhost", "no URL of a database"),
+        ("postgresql://u:secret@host:port/base", "no URL of a database"),
+        ("postgresql://u:secret@127.0.0.1:1/base", r"u:\*\*\*@127.0.0.1:1/base cannot be used: .*refused"),
+        ("postgresql+psycopg://u:secret@127.0.0.1:1/base", "needs the driver psycopg"),
+        ("sqlite:////proc/study.db", "cannot be used: unable to open database file"),
+        ("/proc/nowhere/study.log", "Cannot open the journal"),
+        (str(SCRIPT), "is damaged or is none: move it away"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_told_in_a_sentence(tmp_path, url, says):
+    before = SCRIPT.read_bytes()
+    with pytest.raises(InputError, match=says) as refused:
+        open_study(tmp_path, url)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert SCRIPT.read_bytes() == before
+
+
+def test_a_wrong_password_is_told_in_a_sentence(tmp_path, postgres):
+    wrong = postgres.replace("://nas:", "://nas:x")
+    with pytest.raises(InputError, match="password authentication failed"):
+        open_study(tmp_path, wrong)
+
+
+def test_a_missing_driver_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pg8000", None)
+    with pytest.raises(InputError, match=r"needs a driver: pip install 'nas-codec\[postgres\]'"):
+        open_study(tmp_path, "postgresql://u:p@127.0.0.1:1/base")
