@@ -25,7 +25,7 @@ from nas.cost.quantities import Quantities
 from nas.cost.tabulate import measured_costs
 from nas.errors import UnreachableBudgetError
 from nas.run import Run
-from nas.space import Architecture
+from nas.space import Architecture, SearchSpace
 from nas.training.start import TrainingRequest, start_training
 
 # a context, the hyperprior as a switch, depths from 0, latents that are slots, no hyperprior at all
@@ -177,3 +177,12 @@ def test_the_least_that_a_row_tells_can_be_asked_for() -> None:
     for scope, told in Possible.of(quantities, quantities.question(Budget("all"))).scopes.items():
         least = told.row()[1]
         assert quantities.question(Budget.of(least, scope)).targets[0] >= told.whole[0]
+
+
+def test_the_page_shows_what_a_search_prints() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "budgets.md").read_text(encoding="utf-8")
+    shown = [line.strip(" │").split("│") for line in page.splitlines() if line.startswith("    │")]
+    quantities = Quantities(NOWHERE, measured_costs(SearchSpace.load("joint-ar")))
+    found = Possible.of(quantities, quantities.question(Budget("all")))
+    assert [[cell.strip() for cell in row] for row in shown] == found.rows()
+    assert found.title in page

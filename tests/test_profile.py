@@ -267,7 +267,7 @@ def test_a_run_is_profiled_by_edge(profiled: Run, counted: dict[str, int]) -> No
             assert sum(shape.mb[action].values()) == pytest.approx(memory.value(architecture), abs=1e-4)
             assert list(shape.ms[action])[:1] == ["g_a" if action == "encode" else "h_s"]
     assert all(len(row) == len(found.columns) for row in found.rows())
-    assert all(len(row) == len(found.range_columns) for row in found.range_rows())
+    assert all(len(row) == len(found.possible.columns) for row in found.possible.rows())
     assert [one.count for one in found.accuracies] == [3, 3, 3, 3]
     for relation in found.relations:
         assert 0 < relation.least <= relation.most

@@ -75,6 +75,7 @@ def test_a_run_holds_what_it_promises(trained):
         "metrics.csv",
         "supernet.safetensors",
         str(Path("checkpoint") / "last.safetensors"),
+        str(Path("search") / "costs.npz"),
     }
     with open(trained.metrics_path, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -90,7 +91,10 @@ def test_a_run_holds_what_it_promises(trained):
 def test_no_file_of_a_run_is_a_pickle(trained):
     for path in trained.path.rglob("*"):
         if path.is_file():
-            assert path.suffix in {".yaml", ".csv", ".safetensors"}
+            assert path.suffix in {".yaml", ".csv", ".safetensors", ".npz"}
+            if path.suffix == ".npz":
+                with np.load(path, allow_pickle=False) as held:
+                    assert all(held[name].dtype != object for name in held)
             if path.suffix == ".safetensors":
                 data = path.read_bytes()
                 assert json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

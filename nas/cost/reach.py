@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -42,55 +43,47 @@ class Reach:
     Args:
         quantity: what is counted; of one phase.
         layouts: restrict to these layouts (a limit on stages); all by default.
-        at_least: restrict every width to that of this architecture or wider.
     """
 
-    def __init__(
-        self,
-        quantity: Quantity,
-        layouts: Iterable[str] | None = None,
-        at_least: Architecture | None = None,
-    ) -> None:
+    def __init__(self, quantity: Quantity, layouts: Iterable[str] | None = None) -> None:
         self.space, (parts,) = quantity.space, quantity.phases
         names = self.space.layout_names
         chosen = set(names if layouts is None else layouts)
         if not chosen & set(names):
             raise InputError(f"No layout is allowed: choose some of {', '.join(names)}.")
-        floor = [0] * len(self.space.slots) if at_least is None else self.space.indexes(at_least)[:-1]
         self._regimes = []
         for regime in self.space.regimes:
-            kept = [[k for k in allowed if k >= low] for allowed, low in zip(regime[:-1], floor, strict=True)]
-            kept.append([k for k in regime[-1] if names[k] in chosen])
+            kept = [*regime[:-1], [k for k in regime[-1] if names[k] in chosen]]
             if all(kept):
                 self._regimes.append(_Regime(self.space.name, parts, [np.array(found) for found in kept]))
 
     @property
     def least(self) -> int:
-        return min(int(regime.left.costs[0] + regime.right.costs[0]) for regime in self._regimes)
+        return min(regime.end(1)[0] for regime in self._regimes)
 
     @property
     def most(self) -> int:
-        return max(int(regime.left.costs[-1] + regime.right.costs[-1]) for regime in self._regimes)
+        return max(regime.end(-1)[0] for regime in self._regimes)
 
     def end(self, sign: int) -> Architecture:
         """An architecture of the least cost (sign 1) or the most (-1), narrow where that costs the same."""
-        regime = min(self._regimes, key=lambda regime: sign * regime.end(sign)[0])
-        return self.space.at(regime.end(sign)[1])
+        _, indexes = min((regime.end(sign) for regime in self._regimes), key=lambda end: sign * end[0])
+        return self.space.at(indexes)
 
     @property
     def size(self) -> int:
-        return sum(len(regime.left.costs) * len(regime.right.costs) for regime in self._regimes)
+        return sum(regime.size for regime in self._regimes)
 
     def count(self, low: int, high: int) -> int:
         """How many architectures cost at least `low` and at most `high`."""
-        return sum(int(regime.counts(low, high)[1].sum()) for regime in self._regimes)
+        return sum(regime.up_to(high) - regime.up_to(low - 1) for regime in self._regimes)
 
     def quantile(self, share: float) -> int:
         """The cost that this share of all architectures does not exceed."""
         low, high, wanted = self.least, self.most, share * self.size
         while low < high:
             middle = (low + high) // 2
-            if self.count(self.least, middle) >= wanted:
+            if sum(regime.up_to(middle) for regime in self._regimes) >= wanted:
                 high = middle
             else:
                 low = middle + 1
@@ -103,7 +96,9 @@ class Reach:
     def draw(self, low: int, high: int, number: int, rng: np.random.Generator) -> list[Architecture]:
         """Up to `number` different architectures with costs in [low, high], uniformly."""
         found = [regime.counts(low, high) for regime in self._regimes]
-        sizes = [int(counts.sum()) for _, counts in found]
+        sizes = [
+            int(counts.sum()) * regime.alike for regime, (_, counts) in zip(self._regimes, found, strict=True)
+        ]
         total = sum(sizes)
         if total == 0:
             return []
@@ -121,7 +116,11 @@ class Reach:
 
 
 class _Regime:
-    """One product of choices (see `SearchSpace.regimes`): two sorted lists of sums."""
+    """One product of choices (see `SearchSpace.regimes`): two sorted lists of sums, of the slots that matter.
+
+    Attributes:
+        alike: how many architectures share every choice that matters.
+    """
 
     def __init__(self, name: str, terms: Sequence[Part], allowed: list[IntArray]) -> None:
         self._name, self._allowed = name, allowed
@@ -129,8 +128,35 @@ class _Regime:
         groups = independent([terms], free)
         for axes in groups:
             self._check(math.prod(len(allowed[axis]) for axis in axes))
-        sums, constant = spread_over(terms, groups, allowed)
-        self.left, self.right = self._halves(list(zip(groups, sums, strict=True)), constant)
+        sums, self._constant = spread_over(terms, groups, allowed)
+        self._matter: list[tuple[tuple[int, ...], IntArray]] = []
+        self._idle: list[int] = []
+        for axes, costs in zip(groups, sums, strict=True):
+            if costs.min() < costs.max():
+                self._matter.append((axes, costs))
+            else:
+                self._idle += axes
+                self._constant += int(costs.flat[0])
+        self._idle_shape = tuple(len(allowed[axis]) for axis in self._idle)
+        self.alike = math.prod(self._idle_shape)
+
+    @property
+    def size(self) -> int:
+        return self.alike * math.prod(costs.size for _, costs in self._matter)
+
+    def end(self, sign: int) -> tuple[int, list[int]]:
+        """The least cost (sign 1) or the most (-1), and the first indexes that have it."""
+        places, total = [0] * len(self._allowed), self._constant
+        for axes, costs in self._matter:
+            flat = int(np.argmin(sign * costs))
+            total += int(costs.flat[flat])
+            for axis, place in zip(axes, np.unravel_index(flat, costs.shape), strict=True):
+                places[axis] = int(place)
+        return total, [int(allowed[place]) for allowed, place in zip(self._allowed, places, strict=True)]
+
+    @cached_property
+    def _lists(self) -> tuple[_Sums, _Sums]:
+        return self._halves(self._matter, self._constant)
 
     def _halves(self, parts: list[tuple[tuple[int, ...], IntArray]], constant: int) -> tuple[_Sums, _Sums]:
         """The parts in two lists of sums, neither longer than it must be."""
@@ -157,31 +183,30 @@ class _Regime:
         if size > MAX_LIST:
             raise InputError(f"{self._name} has too many combinations to count: tie some of its slots.")
 
+    def up_to(self, high: int) -> int:
+        """How many architectures cost at most `high`."""
+        left, right = self._lists
+        return self.alike * int(np.searchsorted(right.costs, high - left.costs, side="right").sum())
+
     def counts(self, low: int, high: int) -> tuple[IntArray, IntArray]:
         """For every sum on the left, the first on the right that fits, and how many do."""
-        first = np.searchsorted(self.right.costs, low - self.left.costs, side="left")
-        last = np.searchsorted(self.right.costs, high - self.left.costs, side="right")
+        left, right = self._lists
+        first = np.searchsorted(right.costs, low - left.costs, side="left")
+        last = np.searchsorted(right.costs, high - left.costs, side="right")
         return first, np.maximum(last - first, 0)
 
-    def end(self, sign: int) -> tuple[int, list[int]]:
-        """The least cost (sign 1) or the most (-1), and the first indexes that have it."""
-        halves = self.left.costs, self.right.costs
-        places = [np.searchsorted(costs, costs[0 if sign > 0 else -1]) for costs in halves]
-        cost = sum(int(costs[place]) for costs, place in zip(halves, places, strict=True))
-        (indexes,) = self._indexes(*(np.array([place]) for place in places))
-        return cost, indexes
-
     def at(self, ranks: IntArray, first: IntArray, counts: IntArray) -> list[list[int]]:
-        """The index in every slot for ranks among what `counts` counted."""
+        """The index in every slot for ranks among `alike` times what `counts` counted."""
+        pairs, idle = np.divmod(ranks, self.alike)
         ends = np.cumsum(counts)
-        left = np.searchsorted(ends, ranks, side="right")
-        return self._indexes(left, first[left] + ranks - (ends[left] - counts[left]))
-
-    def _indexes(self, left: IntArray, right: IntArray) -> list[list[int]]:
-        """The index in every slot for places in the two sorted lists."""
-        chosen = self.left.choices(left) | self.right.choices(right)
-        places = [chosen.get(axis, np.zeros(len(left), dtype=int)) for axis in range(len(self._allowed))]
+        left = np.searchsorted(ends, pairs, side="right")
+        right = first[left] + pairs - (ends[left] - counts[left])
+        one, other = self._lists
+        chosen = one.choices(left) | other.choices(right)
+        if self._idle:
+            chosen |= dict(zip(self._idle, np.unravel_index(idle, self._idle_shape), strict=True))
+        places = [chosen.get(axis, np.zeros(len(ranks), dtype=int)) for axis in range(len(self._allowed))]
         return [
             [int(self._allowed[axis][places[axis][k]]) for axis in range(len(places))]
-            for k in range(len(left))
+            for k in range(len(ranks))
         ]
