@@ -93,32 +93,36 @@ class ConditionalGaussian(GaussianConditional):
         return (self.likelihood(values, scales, means) / inside + CODER_UNIT).clamp_max(1)
 
     @torch.no_grad()
-    def coded_bits(self, values: Tensor, scales: Tensor, means: Tensor, limit: float) -> float:
-        """The sum of `bits(coded_likelihood(...))` for integers of one image, in a third of the time.
+    def coded_bits(self, values: Tensor, scales: Tensor, means: Tensor, limit: float) -> Tensor:
+        """`-coded_likelihood(...).log2()` of integers of one image, in a third of the time.
 
         Args:
             values, scales, means: all of one shape, in single precision.
             limit: the image's range.
         """
-        size = _PIECE * torch.get_num_threads()
-        pieces = zip(*(part.flatten().split(size) for part in (values, scales, means)), strict=True)
-        return math.fsum(self._bits_in_place(*piece, reach=limit + 0.5) for piece in pieces)
+        size, found = _PIECE * torch.get_num_threads(), torch.empty(values.shape, device=values.device)
+        parts = (part.flatten().split(size) for part in (values, scales, means))
+        for value, scale, mean, place in zip(*parts, found.view(-1).split(size), strict=True):
+            self._bits_of_few(value, scale, mean, limit + 0.5, place)
+        return found
 
-    def _bits_in_place(self, values: Tensor, scales: Tensor, means: Tensor, *, reach: float) -> float:
-        """The same of a few values, [n]; the share within the range is computed only where it is not 1."""
+    def _bits_of_few(
+        self, values: Tensor, scales: Tensor, means: Tensor, reach: float, likelihood: Tensor
+    ) -> None:
+        """The same of a few, [n], in place; the share within reach is computed only where it is not 1."""
         scales = torch.maximum(scales, self.lower_bound_scale.bound)
         beyond = (means.abs().add_(scales, alpha=_CERTAIN) > reach).nonzero()[:, 0]
         step = scales.reciprocal_().mul_(0.5**0.5)
         away = (values - means).abs_()
-        likelihood = (away - 0.5).mul_(step).erfc_()
+        torch.sub(away, 0.5, out=likelihood).mul_(step).erfc_()
         likelihood -= away.add_(0.5).mul_(step).erfc_()
-        likelihood = torch.maximum(likelihood.mul_(0.5), self.likelihood_lower_bound.bound)
+        torch.maximum(likelihood.mul_(0.5), self.likelihood_lower_bound.bound, out=likelihood)
         if len(beyond):
             means, step = means[beyond], step[beyond]
             inside = (means - reach).mul_(step).erfc_()
             inside -= (means + reach).mul_(step).erfc_()
             likelihood[beyond] /= inside.mul_(0.5).clamp_min_(CODER_UNIT)
-        return -float(likelihood.add_(CODER_UNIT).clamp_max_(1).log2_().sum(dtype=torch.float64))
+        likelihood.add_(CODER_UNIT).clamp_max_(1).log2_().neg_()
 
 
 def coded_range(values: Tensor) -> Tensor:

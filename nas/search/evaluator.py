@@ -25,7 +25,7 @@ from nas.graph.network import Supernet
 from nas.images import Photo, fingerprint, pad, psnr, to_pixels, to_tensor
 from nas.search.grouping import Report, silent
 from nas.search.kept import Kept, T
-from nas.search.y_rate import Phase, context_part, hyper_part, layout_phases, y_bits
+from nas.search.y_rate import LayoutPlan, bits_alone, context_part, hyper_part, layout_plan, y_bits
 from nas.space import Architecture
 from nas.training.losses import distortion, rd_loss
 
@@ -34,7 +34,7 @@ Y = ("g_a",)
 Z = (*Y, "h_a")
 PSI = (*Z, "h_s")
 X_HAT = (*Y, "g_s")
-PHASES = (ENTROPY_PARAMETERS, "layout")
+LAYOUT = (ENTROPY_PARAMETERS, "layout")
 
 
 @dataclass(frozen=True)
@@ -223,15 +223,18 @@ class Evaluator:
     def _y_bits_alone(self, index: int, parts: _Parts) -> Numbers:
         return (float(bits(self.supernet.y_prior.coded_likelihood(self._y_hat(index, parts)))[0]),)
 
-    @_for_good(*PSI, *PHASES)
+    @_for_good(*PSI, *LAYOUT)
     def _y_bits(self, index: int, parts: _Parts) -> Numbers:
         context, gaussian = self.supernet.context, self.supernet.gaussian
         y_hat = self._y_hat(index, parts)
         if isinstance(context, ContextModel):
+            plan = self._layout_plan(parts)
             hyper, seen = self._hyper_part(index, parts), self._context_part(index, parts)
-            return (y_bits(gaussian, y_hat, hyper, seen, self._phases(parts)),)
+            alone = self._bits_alone(index, parts) if plan.alone else None
+            return (y_bits(gaussian, plan, y_hat, hyper, seen, alone),)
         scales, means = context(self._psi(index, parts), y_hat, parts.choices["layout"])
-        return (gaussian.coded_bits(y_hat, scales, means, float(coded_range(y_hat))),)
+        found = gaussian.coded_bits(y_hat, scales, means, float(coded_range(y_hat)))
+        return (float(found.sum(dtype=torch.float64)),)
 
     def _quality(self, index: int, x: Tensor, x_hat: Tensor) -> Numbers:
         """Distortion of the clamped picture, and its PSNR in 8 bits."""
@@ -266,14 +269,21 @@ class Evaluator:
     @_while_room(*Y, ENTROPY_WIDTHS[0], "layout")
     def _context_part(self, index: int, parts: _Parts) -> tuple[Tensor, ...]:
         y_hat, layout = self._y_hat(index, parts), parts.choices["layout"]
-        return context_part(self._context, y_hat, layout, self._phases(parts))
+        return context_part(self._context, y_hat, layout, self._layout_plan(parts).phases)
 
-    def _phases(self, parts: _Parts) -> tuple[Phase, ...]:
-        def make() -> tuple[Phase, ...]:
+    @_while_room(*PSI, ENTROPY_PARAMETERS)
+    def _bits_alone(self, index: int, parts: _Parts) -> Tensor:
+        hyper, gaussian = self._hyper_part(index, parts), self.supernet.gaussian
+        return bits_alone(self._context, gaussian, self._y_hat(index, parts), hyper)
+
+    def _layout_plan(self, parts: _Parts) -> LayoutPlan:
+        """The same for every photo."""
+
+        def make() -> LayoutPlan:
             self.supernet.activate(parts.architecture)
-            return layout_phases(self._context, parts.choices["layout"])
+            return layout_plan(self._context, parts.choices["layout"])
 
-        return self._tensors.get(("phases", *parts.of(PHASES)), make)
+        return self._tensors.get(("plan", *parts.of(LAYOUT)), make)
 
     @property
     def _context(self) -> ContextModel:

@@ -8,7 +8,8 @@ what follows that sum has to run for every pair of them::
     phi --> context part --+
 
 psi depends on (g_a, h_a, h_s), phi on (g_a, layout). Stage by stage, as when coding (`graph.staged`), hidden
-units read only those known by then, so nothing is multiplied by zero.
+units read only those known by then, so nothing is multiplied by zero. Where nothing at all was decoded before
+(half of a checkerboard), the bits are those that the layout `none` has there.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ from torch import Tensor
 from nas.graph.context import ContextModel, Weights, layout_cells
 from nas.graph.entropy import ConditionalGaussian, coded_range
 from nas.graph.layers import LEAKY_SLOPE
-from nas.graph.layout import Array, Layout
-from nas.graph.staged import BlockPlan, plan
+from nas.graph.layout import Array, Block, Layout, named_layout
+from nas.graph.staged import BlockPlan
+from nas.graph.staged import plan as block_plans
 
 Rows = Tensor | slice
+Cell = tuple[int, int]
+Places = tuple[tuple[slice, slice], ...]
+EVERYWHERE = ((slice(None), slice(None)),)
 
 
 class Step(NamedTuple):
@@ -50,48 +55,72 @@ class Phase(NamedTuple):
     """The positions at which the channel groups follow one another in one way, and what runs there.
 
     Attributes:
-        places: rows and columns of the latent, as slices; one pair for each cell of the tile, or for all.
+        places: see `take`.
         units: those of the first layer, in the order in which they are known.
         features: of phi, likewise.
         steps: stage by stage.
     """
 
-    places: tuple[tuple[slice, slice], ...]
+    places: Places
     units: Rows
     features: Rows
     steps: tuple[Step, ...]
 
-    def take(self, values: Tensor, rows: Rows) -> Tensor:
-        """Some rows of values, [C, h, w], at the phase's positions, [rows, positions]; a view if it can."""
-        taken = values[rows]
-        parts = [taken[:, down, across].flatten(1) for down, across in self.places]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+class LayoutPlan(NamedTuple):
+    """What a context model runs under a layout, at its active widths.
+
+    Attributes:
+        alone: where no element sees another; see `take`.
+        phases: everywhere else.
+    """
+
+    alone: Places
+    phases: tuple[Phase, ...]
 
 
-def layout_phases(context: ContextModel, layout: Layout) -> tuple[Phase, ...]:
-    """What a context model runs under a layout, at its active widths."""
+def take(values: Tensor, places: Places) -> Tensor:
+    """values, [C, h, w], at some positions, [C, positions]; a view if it can.
+
+    Args:
+        places: rows and columns as slices, a pair for each cell of the tile.
+    """
+    parts = [values[:, down, across].flatten(1) for down, across in places]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def layout_plan(context: ContextModel, layout: Layout) -> LayoutPlan:
+    """Cells of the tile that are alike taken together."""
     (w1, _), (w2, _), _ = context.pointwise()
-    at_cell: dict[tuple[int, int], list[tuple[tuple[int, ...], BlockPlan]]] = {}
-    plans = plan(layout, context.window, (len(w1), len(w2)))
+    plans = block_plans(layout, context.window, (len(w1), len(w2)))
+    at_cell: dict[Cell, list[tuple[Block, BlockPlan]]] = {}
     for block, planned in zip(layout.blocks(context.window), plans, strict=True):
-        at_cell.setdefault((block.row, block.column), []).append((block.groups, planned))
-    alike: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = {}
+        at_cell.setdefault((block.row, block.column), []).append((block, planned))
+    alone: list[Cell] = []
+    alike: dict[tuple[tuple[int, ...], ...], list[Cell]] = {}
     for cell, stages in at_cell.items():
-        alike.setdefault(tuple(groups for groups, _ in stages), []).append(cell)
+        if len(stages) == 1 and not stages[0][0].visible.any():
+            alone.append(cell)
+        else:
+            alike.setdefault(tuple(block.groups for block, _ in stages), []).append(cell)
+    return LayoutPlan(
+        _places(alone, layout),
+        tuple(
+            _phase(context, _places(cells, layout), [planned for _, planned in at_cell[cells[0]]])
+            for cells in alike.values()
+        ),
+    )
+
+
+def _places(cells: Sequence[Cell], layout: Layout) -> Places:
     _, rows, columns = layout.table.shape
-    everywhere = ((slice(None), slice(None)),)
-    found = []
-    for cells in alike.values():
-        places = tuple((slice(row, None, rows), slice(column, None, columns)) for row, column in cells)
-        stages = at_cell[cells[0]]
-        found.append(_phase(context, everywhere if len(alike) == 1 else places, [s for _, s in stages]))
-    return tuple(found)
+    if len(cells) == rows * columns:
+        return EVERYWHERE
+    return tuple((slice(row, None, rows), slice(column, None, columns)) for row, column in cells)
 
 
 @torch.no_grad()
-def _phase(
-    context: ContextModel, places: tuple[tuple[slice, slice], ...], stages: Sequence[BlockPlan]
-) -> Phase:
+def _phase(context: ContextModel, places: Places, stages: Sequence[BlockPlan]) -> Phase:
     (w1, _), (w2, b2), (w3, b3) = context.pointwise()
     of_phi = w1[:, -2 * context.channels :]
 
@@ -138,10 +167,10 @@ def context_part(
     Args:
         context: the model that the phases are of.
         y_hat: integers, [1, M, h, w].
-        layout: the order of decoding; where nothing has a context there is no such part.
-        phases: what runs under it.
+        layout: the order of decoding.
+        phases: of its plan.
     """
-    if not layout.has_context:
+    if not phases:
         return ()
     _, rows, columns = layout.table.shape
     cells = layout_cells(layout, context.window)
@@ -152,32 +181,66 @@ def context_part(
             here.copy_(found[0, :, : here.shape[1], : here.shape[2]])
     parts = []
     for phase in phases:
-        seen = phase.take(phi, phase.features)
+        seen = take(phi[phase.features], phase.places)
         parts.append(torch.cat([step.first @ seen[: step.first.shape[1]] for step in phase.steps]))
     return tuple(parts)
 
 
 @torch.no_grad()
+def bits_alone(context: ContextModel, gaussian: ConditionalGaussian, y_hat: Tensor, hyper: Tensor) -> Tensor:
+    """Bits of every position of y_hat, [1, M, h, w], were no element to see another: [1, h, w].
+
+    Args:
+        context, gaussian: of the network, at the active widths.
+        y_hat: integers.
+        hyper: the hyper part.
+    """
+    hidden = len(context.pointwise()[0][0]), len(context.pointwise()[1][0])
+    stages = block_plans(named_layout("none", context.channels), context.window, hidden)
+    phase = _phase(context, EVERYWHERE, stages)
+    return _bits(gaussian, phase, y_hat, hyper, None).view(1, *y_hat.shape[-2:])
+
+
+@torch.no_grad()
 def y_bits(
     gaussian: ConditionalGaussian,
+    plan: LayoutPlan,
     y_hat: Tensor,
     hyper: Tensor,
     seen: tuple[Tensor, ...],
-    phases: tuple[Phase, ...],
+    alone: Tensor | None,
 ) -> float:
-    """Bits of y_hat, [1, M, h, w], from the hyper part and the context part of its parameters."""
-    limit, total = float(coded_range(y_hat)), 0.0
-    for number, phase in enumerate(phases):
-        hidden_1 = phase.take(hyper, phase.units)
-        hidden_1 = F.leaky_relu(hidden_1 + seen[number] if seen else hidden_1, LEAKY_SLOPE)
-        count = sum(len(step.second[0]) for step in phase.steps)
-        hidden_2, known = hidden_1.new_empty(count, hidden_1.shape[1]), 0
-        for step in phase.steps:
-            (w2, b2), (w3, b3) = step.second, step.third
-            mine = hidden_2[known : known + len(w2)]
-            torch.addmm(b2, w2, hidden_1[: w2.shape[1]], out=mine)
-            F.leaky_relu_(mine, LEAKY_SLOPE)
-            known += len(w2)
-            scales, means = torch.addmm(b3, w3, hidden_2[:known]).chunk(2)
-            total += gaussian.coded_bits(phase.take(y_hat[0], step.channels), scales, means, limit)
+    """Bits of y_hat, [1, M, h, w], under a layout.
+
+    Args:
+        gaussian: of the network.
+        plan: of the layout.
+        y_hat: integers.
+        hyper, seen: the hyper part and the context part.
+        alone: what `bits_alone` says, where the plan needs it.
+    """
+    total = 0.0 if alone is None else float(take(alone, plan.alone).sum())
+    for phase, part in zip(plan.phases, seen, strict=True):
+        total += float(_bits(gaussian, phase, y_hat, hyper, part).sum())
+    return total
+
+
+def _bits(
+    gaussian: ConditionalGaussian, phase: Phase, y_hat: Tensor, hyper: Tensor, seen: Tensor | None
+) -> Tensor:
+    """Bits of every position of a phase, [positions], in double precision."""
+    limit = float(coded_range(y_hat))
+    hidden_1 = take(hyper[phase.units], phase.places)
+    hidden_1 = F.leaky_relu(hidden_1 if seen is None else hidden_1 + seen, LEAKY_SLOPE)
+    units, positions = sum(len(step.second[0]) for step in phase.steps), hidden_1.shape[1]
+    hidden_2, known = hidden_1.new_empty(units, positions), 0
+    total = hidden_1.new_zeros(positions, dtype=torch.float64)
+    for step in phase.steps:
+        (w2, b2), (w3, b3) = step.second, step.third
+        mine = hidden_2[known : known + len(w2)]
+        F.leaky_relu_(torch.addmm(b2, w2, hidden_1[: w2.shape[1]], out=mine), LEAKY_SLOPE)
+        known += len(w2)
+        scales, means = torch.addmm(b3, w3, hidden_2[:known]).chunk(2)
+        values = take(y_hat[0, step.channels], phase.places)
+        total += gaussian.coded_bits(values, scales, means, limit).sum(0, dtype=torch.float64)
     return total
