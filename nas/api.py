@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from nas.codec.codec import Codec
     from nas.cost.quantities import Quantities
+    from nas.search.prices import PriceList
     from nas.search.rank import RankResult
     from nas.search.searcher import Report, SearchResult, Sources
 
@@ -109,6 +110,18 @@ class LoadedRun:
 
         return rank_check(self._searcher, RankRequest(str(data), **options), report=report or silent)
 
+    def explain(self, arch: str, *, scope: str = "total", report: Report | None = None) -> PriceList:
+        """One step in each slot of an architecture: what it costs and what it loses; see `price_list`.
+
+        Args:
+            arch: its key.
+            scope: whose MACs count: `encoder`, `decoder` or `total`.
+        """
+        from nas.search.prices import price_list
+        from nas.search.searcher import silent
+
+        return price_list(self._searcher, self._searcher.space.parse(arch), scope, report or silent)
+
     def draw(self, folder: str | Path | None = None, *, scope: str = "total") -> None:
         """Draw pareto.png, pareto.svg and report.html of this run alone."""
         from nas.report.make import draw_runs
@@ -142,23 +155,37 @@ def load_codec(path: str | Path) -> Codec:
 
 
 def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:
-    """A copy of a run, without its search, whose calibration photos are a user's own."""
+    """A copy of a run, without its search, whose calibration photos are a user's own.
+
+    Held-out photos that are among them are no longer held out.
+
+    Raises:
+        InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
+    """
     from nas.files import clear, write_atomically
     from nas.images import list_images
-    from nas.training.data import load_photos, read_split, write_split
+    from nas.training.data import load_photos, read_split, shared_photos, write_split
 
     photos = list_images(data)
     refuse_existing(out, force=force, what="run")
     load_photos(photos)  # all of them readable, before anything is written
     _ = run.fingerprint
+    is_bundled = run.config.get("data") == "bundled"
+    split = {} if is_bundled else read_split(run.split_path)
+    if split:
+        seen = set(shared_photos(split["held-out"], photos))
+        split["held-out"] = [photo for photo in split["held-out"] if photo not in seen]
+        if not split["held-out"]:
+            raise InputError(
+                f"All held-out photos of {run.path} are in {data}: leave some out, so that codecs can be "
+                "measured on photos that the search does not see."
+            )
     if force:
         clear(out)
     out.mkdir(parents=True, exist_ok=True)
     config = {key: value for key, value in run.config.items() if key != "data"}
-    if run.config.get("data") == "bundled":
+    if is_bundled:
         split = _bundled_files(out)
-    else:
-        split = read_split(run.split_path)
     write_yaml(out / "config.yaml", config)
     write_atomically(out / "supernet.safetensors", run.weights_path.read_bytes())
     if run.structure_path.is_file():

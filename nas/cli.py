@@ -284,6 +284,48 @@ def pareto(
         console.say("\n".join(str(file) for file in files))
 
 
+@app.command(epilog=_example("nas explain runs/a --arch KEY --scope decoder --out prices.svg"))
+def explain(
+    run: Annotated[Path, typer.Argument(help="A trained run.")],
+    arch: Annotated[str, typer.Option(help="An architecture's key, as in front.csv.")],
+    scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
+    out: Annotated[Path | None, typer.Option(help="A picture of the list: .png, .svg or .pdf.")] = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """The price list of an architecture: one step in each slot, its cost and its loss.
+
+    Of every width one step narrower and one wider, and every other layout, the best deals first. Steps that
+    were not scored yet are scored now. After `nas profile RUN` the list has milliseconds too.
+    """
+    from nas import console
+    from nas.api import load_run
+    from nas.report.graph import check_picture
+    from nas.report.prices import save_prices
+    from nas.search.prices import table_rows
+
+    if out is not None:
+        check_picture(out, force=force)
+    loaded = load_run(run, device=device)
+    try:
+        with console.progress() as report:
+            found = loaded.explain(arch, scope=scope, report=report)
+    except KeyboardInterrupt:
+        console.say("Stopped; every score is kept. Go on with the same command.")
+        raise
+    if out is not None:
+        save_prices(found, out)
+    if json:
+        console.emit({**found.to_json(), **({"files": [str(out)]} if out is not None else {})})
+        return
+    console.show([found.architecture.key, found.heading()])
+    for title, steps in found.groups.items():
+        rows = table_rows(steps)
+        console.table(title, list(rows[0]), [list(row.values()) for row in rows])
+    console.show([*found.sentences(), *([str(out)] if out is not None else [])])
+
+
 @app.command(epilog=_example("nas export runs/a --target 20 --scope decoder --out codecs/small"))
 def export(
     run: Annotated[Path, typer.Argument(help="A searched run.")],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nas.images import Photo
     from nas.training.settings import TrainingSettings
 
+CALIBRATION_PHOTOS, HELD_OUT_PHOTOS = 24, 24  # at most so many are scored, and measured as files
 PARTS = ("torch", "compressai", "numpy", "optuna", "constriction", "fvcore", "lightning-fabric")
 
 
@@ -117,6 +118,10 @@ class Run:
     @property
     def scores_path(self) -> Path:
         return self.search_path / "scores.csv"
+
+    @property
+    def tested_path(self) -> Path:
+        return self.search_path / "tested.csv"
 
     @property
     def targets_path(self) -> Path:

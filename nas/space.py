@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,7 +28,7 @@ from nas import resources
 from nas.errors import InputError, nearest
 from nas.graph.description import HYPERPRIOR, Family
 from nas.graph.families import FAMILIES
-from nas.graph.layout import Layout, named_layout
+from nas.graph.layout import MADE_IN_RUNS, Layout, named_layout
 
 Quantizer = Literal["integer", "centred"]
 MAX_KEY = 200
@@ -246,6 +248,12 @@ class SearchSpace:
             settled = tuple(0 if place in idle else index for place, index in enumerate(settled))
         return settled
 
+    def settle_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of indexes, [n, slots + 1], with slots that have no effect at their first candidate."""
+        if not self._switches:
+            return rows
+        return np.array([self._settle(row) for row in rows.tolist()], dtype=rows.dtype).reshape(rows.shape)
+
     @cached_property
     def _switches(self) -> tuple[int, ...]:
         """The places of slots whose 0 leaves other slots without effect."""
@@ -334,11 +342,51 @@ class SearchSpace:
         return self.at(self.indexes(replace(architecture, layout=layout)))
 
     def baselines(self) -> list[Architecture]:
-        """What a search has to beat: one relative width everywhere, under few, middling and many stages."""
-        names, levels = self.layout_names, max(self.shape[:-1], default=1)
-        picks = dict.fromkeys([names[0], names[len(names) // 2], names[-1]])
-        shares = [k / max(1, levels - 1) for k in range(levels)]
-        return list(dict.fromkeys(self.uniform(share, layout) for layout in picks for share in shares))
+        """What a search has to beat: one relative width everywhere, under few, middling and many stages.
+
+        The layouts are hand-made, where there are such. Every width comes once before any comes again.
+        """
+        names = self._hand_made
+        picks = list(dict.fromkeys([names[0], names[len(names) // 2], names[-1]]))
+        found = [
+            self.uniform(level, picks[(place + turn) % len(picks)])
+            for turn in range(len(picks))
+            for place, level in enumerate(self._levels)
+        ]
+        return list(dict.fromkeys(found))
+
+    def tapered(self) -> list[Architecture]:
+        """Widths as people taper them: at the picture half as wide, in relative position, as next to y.
+
+        g_a widens from slot to slot, g_s narrows, all else is uniform, under middling stages. None where
+        neither edge has several slots.
+        """
+        edges = [slot.name.split(".")[0] for slot in self.slots]
+        shares = [1.0] * len(self.slots)
+        for edge in ("g_a", "g_s"):
+            places = [place for place, other in enumerate(edges) if other == edge]
+            for k, place in enumerate(places if edge == "g_s" else reversed(places)):
+                shares[place] = 1 - 0.5 * k / max(1, len(places) - 1)  # of one slot alone: 1
+        layout = self._hand_made[len(self._hand_made) // 2]
+        found = []
+        for level in self._levels:
+            counts = zip(shares, self.shape[:-1], strict=True)
+            places = [round(level * share * (count - 1)) for share, count in counts]
+            found.append(self.under(layout, self.at([*places, 0])))
+        uniform = {self.uniform(level, layout) for level in self._levels}
+        return [architecture for architecture in dict.fromkeys(found) if architecture not in uniform]
+
+    @property
+    def _levels(self) -> list[float]:
+        """Relative widths, as many as the slot of most candidates has."""
+        most = max(self.shape[:-1], default=1)
+        return [k / max(1, most - 1) for k in range(most)]
+
+    @property
+    def _hand_made(self) -> list[str]:
+        """The layouts that no search found, from few stages to many; all of them where there are no such."""
+        names = list(self.layout_names)
+        return [name for name in names if not name.startswith(MADE_IN_RUNS)] or names
 
     def sample(self, rng: random.Random) -> Architecture:
         """One architecture, uniform in every slot."""

@@ -358,7 +358,7 @@ def test_figures_of_another_machine_are_not_mixed(profiled: Run) -> None:
 
 
 def test_a_run_on_other_photos_keeps_the_profile(profiled: Run, photo_folder: Path, tmp_path: Path) -> None:
-    other = run_on_photos(profiled, photo_folder, tmp_path / "own")
+    other = run_on_photos(profiled, photo_folder / "more", tmp_path / "own")
     there, here = (Searcher(found, device="cpu").quantities.predictor(HERE) for found in (other, profiled))
     architecture = profiled.space.uniform(0.5)
     assert there.time("decode").of(architecture) == here.time("decode").of(architecture)

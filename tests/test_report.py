@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import subprocess
@@ -9,17 +10,24 @@ import sys
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from nas.errors import InputError
+from nas.report.costs import COSTS, clock_of, view_of
 from nas.report.fronts import SCOPES, RunFront, split_key
 from nas.report.page import write_page
 from nas.report.plots import draw_front, save_front
 from nas.report.scale import Scale, spread, tick_labels
+from nas.search.front import COLUMNS
 from nas.space import SearchSpace
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"'&$title $x_1$"
@@ -50,16 +58,23 @@ def scored_table(space: SearchSpace, count: int, seed: int) -> pd.DataFrame:
             "metric": "mse",
         }
     table = pd.DataFrame(list(rows.values()))
-    for scope in SCOPES:
-        ordered = table.sort_values([f"{scope}_kmac_px", "rd_loss"])["rd_loss"]
-        table[f"on_front_{scope}"] = ordered < ordered.cummin().shift(fill_value=np.inf)
+    stages = np.log2(table["stages"])
+    table["encode_ms"], table["decode_ms"] = (table[f"{s}_kmac_px"] + stages for s in ("encoder", "decoder"))
+    for cost in COSTS.values():
+        table[cost.flag] = lowest(table, cost.column)
     return table
+
+
+def lowest(table: pd.DataFrame, column: str) -> pd.Series:
+    """Which rows no other row beats in a cost and the loss."""
+    ordered = table.sort_values([column, "rd_loss"])["rd_loss"]
+    return (ordered < ordered.cummin().shift(fill_value=np.inf))[table.index]
 
 
 def make_run(name: str = "demo", *, seed: int = 0, export: bool = True, **changes: object) -> RunFront:
     space = SearchSpace.load("joint-ar-tiny")
     table = scored_table(space, 60, seed)
-    front = table[table[[f"on_front_{scope}" for scope in SCOPES]].any(axis=1)].copy()
+    front = table[table[[cost.flag for cost in COSTS.values()]].any(axis=1)].copy()
     for measure in ("bpp", "psnr", "rd_loss"):
         front[f"test_{measure}"] = np.nan
     if export:
@@ -68,12 +83,35 @@ def make_run(name: str = "demo", *, seed: int = 0, export: bool = True, **change
             31.98,
             9.8765,
         ]  # a loss no estimate has
-    run = RunFront(name, 0.013, "mse", front, table, table.iloc[:2], (4.0, 4.1, 7.5, 900.0), space)
+    targets = {"total": (4.0, 4.1, 7.5, 900.0), "decoder": (2.5,), "decode": (5.0, 123.0)}
+    known = (front, table, table.iloc[:2], table.iloc[2:4])
+    run = RunFront(name, 0.013, "mse", *known, targets, "A Machine (cpu, 1 thread)", space)
     return replace(run, **changes)  # type: ignore[arg-type]
 
 
+def untimed(run: RunFront) -> RunFront:
+    """The run as it is without a profile."""
+
+    def without(table: pd.DataFrame) -> pd.DataFrame:
+        times = {cost.column: np.nan for cost in COSTS.values() if cost.is_time}
+        flags = {cost.flag: False for cost in COSTS.values() if cost.is_time}
+        return table.assign(**times, **flags)
+
+    front = without(run.front)
+    return replace(
+        run,
+        front=front[front[[f"on_front_{scope}" for scope in SCOPES]].any(axis=1)],
+        scored=without(run.scored),
+        uniform=without(run.uniform),
+        tapered=without(run.tapered),
+        targets={name: values for name, values in run.targets.items() if name in SCOPES},
+        machine="",
+    )
+
+
 def bare(run: RunFront) -> RunFront:
-    return replace(run, scored=pd.DataFrame(), baselines=pd.DataFrame(), targets=(), space=None)
+    none = pd.DataFrame()
+    return replace(untimed(run), scored=none, uniform=none, tapered=none, targets={}, space=None)
 
 
 def page(
@@ -95,7 +133,35 @@ def test_figure_is_written_whole_and_the_same_each_time(tmp_path: Path) -> None:
     words = "".join(ElementTree.parse(svg).getroot().itertext())
     assert "decoder cost (kMAC per pixel at 768x512)" in words  # text stayed text
     assert "entropy_parameters.2" in words
-    assert "≤ 900 →" in words  # a budget beyond the axis is named, not dropped
+    assert "time to decode (ms at 768x512)" in words
+    assert "Measured on A Machine (cpu, 1 thread)." in words
+    assert "≤ 2.5" in words
+    assert "≤ 123 ms →" in words  # a budget beyond the axis is named, not dropped
+
+
+def words_of(figure: Figure) -> str:
+    return " | ".join(text.get_text() for text in figure.findobj(Text))
+
+
+def test_time_is_drawn_where_it_is_known() -> None:
+    run = make_run()
+    without = draw_front([untimed(run)])
+    assert len(without.axes) < len(draw_front([run]).axes)
+    assert "time to" not in words_of(without)
+    both = words_of(draw_front([untimed(run), replace(run, name="other")], scope="encoder"))
+    assert "time to encode" in both
+    assert "demo (λ = 0.013): Not measured on this machine." in both
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_strip_shows_every_architecture_of_both_fronts_once(scope: str) -> None:
+    run = make_run()
+    view = view_of(scope)
+    shown = run.front[run.front[view.macs.flag] | run.front[view.clock.flag]]
+    assert len(shown) > len(run.on_front(view.macs))  # some are on the front in time alone
+    strips = [a for a in draw_front([run], scope=scope).axes if a.get_yticklabels() and a.get_xlim()[0] == 0]
+    assert max(axes.get_xlim()[1] for axes in strips) == len(shown)
+    assert clock_of(scope) == view.clock
 
 
 def test_several_runs_share_a_figure_and_a_page(tmp_path: Path) -> None:
@@ -119,13 +185,16 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_page_lists_every_architecture_once(tmp_path: Path, scope: str) -> None:
-    run = make_run()
+@pytest.mark.parametrize("timed", [False, True])
+def test_page_lists_every_architecture_once(tmp_path: Path, scope: str, timed: bool) -> None:
+    run = make_run() if timed else untimed(make_run())
     text = page([run], tmp_path, scope)
     assert sorted(table_keys(text)) == sorted(run.front["arch"])
     assert all(text.count(f"{key}<") == 1 for key in run.front["arch"])
     assert f'value="{scope}" checked' in text
-    assert text.count(" checked>") == 2  # the scope, and "only the front"
+    assert text.count(" checked>") == 2  # the cost, and "only the front"
+    assert ('value="decode"' in text) == timed
+    assert (">decode_ms<" in text or "ms to decompress" in text) == timed
 
 
 def test_page_needs_nothing_else(tmp_path: Path) -> None:
@@ -136,13 +205,27 @@ def test_page_needs_nothing_else(tmp_path: Path) -> None:
 
 
 def test_charts_of_the_page_are_well_formed_and_point_at_rows(tmp_path: Path) -> None:
-    run = make_run()
-    text = page([run], tmp_path)
-    charts = [ElementTree.fromstring(svg) for svg in re.findall(r'<svg class="chart.*?</svg>', text, re.S)]
-    assert len(charts) == 9  # three measures in three scopes
-    rows = set(re.findall(r'<tr id="(\w+)"', text))
-    pointed = {point.get("data-row") for chart in charts for point in chart.iter("circle")}
-    assert pointed == rows
+    for run, costs in ((make_run(), 5), (untimed(make_run()), 3)):
+        text = page([run], tmp_path)
+        found = re.findall(r'<svg class="chart.*?</svg>', text, re.S)
+        charts = [ElementTree.fromstring(svg) for svg in found]
+        assert len(charts) == 3 * costs  # three measures
+        rows = set(re.findall(r'<tr id="(\w+)"', text))
+        circles = [circle for chart in charts for circle in chart.iter("circle")]
+        assert {circle.get("data-row") for circle in circles if circle.get("class") != "ring"} == rows
+        assert any(circle.get("class") == "ring" for circle in circles) == run.timed
+
+
+def test_the_table_can_be_had_as_csv(tmp_path: Path) -> None:
+    runs = [make_run("low"), make_run('high, "really"', seed=1)]
+    text = page(runs, tmp_path)
+    (url,) = re.findall(r'<a download="front.csv" href="(data:text/csv;charset=utf-8,[^"]*)"', text)
+    table = pd.read_csv(io.StringIO(unquote(url.partition(",")[2])))
+    assert list(table["run"].unique()) == [run.name for run in runs]
+    assert sorted(table["arch"]) == sorted(key for run in runs for key in run.front["arch"])
+    (url,) = re.findall(r'href="(data:text/csv[^"]*)"', page([untimed(runs[0])], tmp_path))
+    alone = pd.read_csv(io.StringIO(unquote(url.partition(",")[2])))
+    assert list(alone.columns) == list(COLUMNS)
 
 
 def test_page_tells_estimates_from_final_numbers(tmp_path: Path) -> None:
@@ -188,14 +271,46 @@ def test_widths_are_relative_to_the_widest_candidate() -> None:
     assert [known.slot for known in tied_run.ranges] == [slot.name for slot in tied.slots]
 
 
-def test_budgets_choose_the_least_loss_they_allow() -> None:
-    run = make_run()
-    front = run.front
-    for target, index in run.chosen("total").items():
-        affordable = front[front["total_kmac_px"] <= target]
+@pytest.mark.parametrize("name", COSTS)
+def test_budgets_choose_the_least_loss_they_allow(name: str) -> None:
+    run = make_run(targets={name: (3.0, 4.5, 900.0)})
+    front, cost = run.front, COSTS[name]
+    assert 900.0 in run.chosen(cost)
+    for target, index in run.chosen(cost).items():
+        affordable = front[front[cost.column] <= target]
         assert front.loc[index, "rd_loss"] == affordable["rd_loss"].min()
-    assert 900.0 in run.chosen("total")
-    assert replace(run, targets=(0.001,)).chosen("total") == {}
+    assert replace(run, targets={name: (0.001,)}).chosen(cost) == {}
+    assert not any(run.chosen(other) for other in COSTS.values() if other != cost)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(COSTS)))
+def test_the_gain_is_by_what_is_scored_at_the_cost_and_loss_of_uniform_widths(seed: int, name: str) -> None:
+    cost = COSTS[name]
+    table = scored_table(SearchSpace.load("joint-ar-tiny"), 25, seed)
+    run = make_run(scored=table, uniform=table.sample(6, random_state=seed))
+    gain = run.gain(cost)
+    assert gain is not None
+    best = run.uniform[lowest(run.uniform, cost.column)]
+    assert gain.count == len(best)
+    points = list(zip(table[cost.column], table["rd_loss"], strict=True))
+    losses, costs = [], []
+    for dear, loss in zip(best[cost.column], best["rd_loss"], strict=True):
+        losses.append(1 - min(other for there, other in points if there <= dear) / loss)
+        costs.append(1 - min(there for there, other in points if other <= loss) / dear)
+    assert gain.loss == pytest.approx(100 * np.mean(losses))
+    assert gain.most == pytest.approx(100 * max(losses))
+    assert gain.cost == pytest.approx(100 * np.mean(costs))
+    assert 0 <= gain.loss <= gain.most + 1e-9
+    assert bare(run).gain(cost) is None
+
+
+def test_uniform_widths_that_nothing_beats_are_said_to_be_as_good() -> None:
+    run = make_run()
+    alone = replace(run, scored=run.uniform)
+    gain = alone.gain(COSTS["total"])
+    assert gain is not None
+    assert (gain.loss, gain.cost) == (0, 0)
+    assert "No better" in gain.sentence()
 
 
 @pytest.mark.parametrize("draw", [draw_front, save_front, write_page])

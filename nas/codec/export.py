@@ -11,11 +11,11 @@ from nas.codec.evaluate import evaluate_codec
 from nas.codec.folder import save_codec
 from nas.cost.scopes import SCOPES
 from nas.files import clear, refuse_existing
-from nas.run import Run
+from nas.run import HELD_OUT_PHOTOS, Run
 from nas.search.front import write_front
+from nas.search.tested import note_tested, with_tested
 from nas.space import Architecture
 
-HELD_OUT_PHOTOS = 24  # at most so many are measured
 Report = Callable[[int, int, str], None]
 
 
@@ -62,15 +62,7 @@ def export_codec(
     if force:
         clear(out)
     content = save_codec(codec, out, facts)
-    _note_in_front(run, architecture, measured)
+    note_tested(run, architecture, measured)
+    if run.front_path.is_file():
+        write_front(run.front_path, with_tested(run.front(), run))
     return content
-
-
-def _note_in_front(run: Run, architecture: Architecture, measured: dict[str, float]) -> None:
-    if not run.front_path.is_file():
-        return
-    front = run.front()
-    row = front["arch"] == architecture.key
-    for column, value in measured.items():
-        front.loc[row, f"test_{column}"] = value
-    write_front(run.front_path, front)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as Tree
 
+from nas.report.costs import View
 from nas.report.fronts import RunFront
 from nas.report.scale import Scale, cost_scale, measure_scale, spread, tick_labels
 
@@ -26,12 +27,13 @@ MAIN = Canvas(720, 430, top=52, bottom=28)
 SMALL = Canvas(420, 250)
 _LABEL_GAP = 62  # between the centres of two labels of budgets on one line, in the main chart's units
 _LINE = 17
+_DIAMOND, _TRIANGLE = "m0 -5l5 5l-5 5l-5 -5z", "m-5 0l8 -5l0 10z"
 _PLACES = 7  # different run colours; the style sheet has as many
 
 
 def front_chart(
     fronts: Sequence[RunFront],
-    scope: str,
+    view: View,
     measure: str,
     *,
     title: str,
@@ -40,37 +42,45 @@ def front_chart(
     chosen: Collection[str],
     targets: Sequence[float],
 ) -> str:
-    """One measure against cost as an SVG element.
+    """One measure against one cost as an SVG element.
 
     Args:
         fronts: the runs; each has the class `run-K`.
-        scope: whose cost is the horizontal axis.
+        view: the horizontal axis, and the fronts that are told apart: points are on the front in MACs, hollow
+            ones are not, rings are on the front in time.
         measure: `rd_loss`, `bpp` or `psnr`.
         title: what the vertical axis shows, with its unit.
         canvas: the size.
         rows: the name of the table's row for (place of the run, index in its front), which points carry.
         chosen: the names of the rows that a budget chose.
-        targets: budgets in this scope to mark.
+        targets: budgets in this cost to mark.
     """
-    across, up = cost_scale(fronts, scope), measure_scale(fronts, measure, scope)
+    across, up = cost_scale(fronts, view), measure_scale(fronts, measure, view)
     lines = spread([across.place(target) for target in targets], _LABEL_GAP / canvas.width)
     chart = _Chart(canvas, across, up, extra_top=_LINE * max(lines, default=0) if canvas is MAIN else 0)
     chart.frame(title + (" (log scale)" if up.log else ""), ticks=8 if canvas is MAIN else 7)
-    column = f"{scope}_kmac_px"
+    column = view.across.column
     for place, run in enumerate(fronts):
         group = chart.group(run_class(place))
-        chart.dots(group, run.scored.get(column, ()), run.scored.get(measure, ()), "scored", 0)
-        chart.dots(group, run.baselines.get(column, ()), run.baselines.get(measure, ()), "uniform", 5)
+        for table, name, shape in (
+            (run.scored, "scored", "h0"),
+            (run.uniform, "uniform", _DIAMOND),
+            (run.tapered, "uniform", _TRIANGLE),
+        ):
+            chart.dots(group, table.get(column, ()), table.get(measure, ()), name, shape)
     for target, line in zip(targets, lines, strict=True):
-        chart.target(target, line, labelled=canvas is MAIN)
+        chart.target(target, line, view.across.limit(target), labelled=canvas is MAIN)
     for place, run in enumerate(fronts):
         group = chart.group(run_class(place))
-        front, others = run.on_front(scope), run.off_front(scope)
+        front, members = run.on_front(view.across), run.members(view)
         chart.line(group, [chart.at(x, y) for x, y in zip(front[column], front[measure], strict=True)])
-        for index in (*front.index, *others.index):
-            x, y = chart.at(run.front.loc[index, column], run.front.loc[index, measure])
+        for index, values in members.iterrows():
+            x, y = chart.at(values[column], values[measure])
             row = rows[place, index]
             classes = "pt" + " exported" * bool(run.exported.loc[index]) + " chosen" * (row in chosen)
+            classes += "" if values[view.macs.flag] else " off"
+            if values[view.clock.flag]:
+                chart.ring(group, x, y)
             chart.point(group, x, y, classes, row)
     return chart.text
 
@@ -151,7 +161,7 @@ class _Chart:
         _write(self.root, 4, 15, title, "start", "title")
 
     def dots(
-        self, group: Tree.Element, xs: Sequence[float], ys: Sequence[float], name: str, size: int
+        self, group: Tree.Element, xs: Sequence[float], ys: Sequence[float], name: str, shape: str
     ) -> None:
         """Many points as one path; those out of view and those that hide another are left out."""
         places = dict.fromkeys(
@@ -159,27 +169,27 @@ class _Chart:
             for x, y in (self.at(a, b) for a, b in zip(xs, ys, strict=True) if a == a and b == b)
             if self.canvas.left <= x <= self.right and self.top <= y <= self.bottom
         )
-        if not places:
-            return
-        diamond = f"m0 {-size}l{size} {size}l{-size} {size}l{-size} {-size}z"
-        shape = diamond if size else "h0"
-        path = "".join(f"M{x} {y}{shape}" for x, y in places)
-        Tree.SubElement(group, "path", {"class": name, "d": path})
+        if places:
+            path = "".join(f"M{x} {y}{shape}" for x, y in places)
+            Tree.SubElement(group, "path", {"class": name, "d": path})
 
-    def target(self, target: float, line: int, *, labelled: bool) -> None:
+    def target(self, target: float, line: int, limit: str, *, labelled: bool) -> None:
         place = self.across.place(target)
         group = self.group("target")
         x, _ = self.at(min(max(target, self.across.low), self.across.high), self.up.low)
         if 0 <= place <= 1:
             _line(group, x, self.top, x, self.bottom)
         if labelled:
-            text = f"≤ {target:g} →" if place > 1 else f"← ≤ {target:g}" if place < 0 else f"≤ {target:g}"
+            text = f"{limit} →" if place > 1 else f"← {limit}" if place < 0 else limit
             anchor = "end" if place > 0.96 else "middle"
             _write(group, x, self.top - 6 - _LINE * line, text, anchor)
 
     def line(self, group: Tree.Element, points: Sequence[tuple[float, float]]) -> None:
         path = " ".join(f"{_text(x)},{_text(y)}" for x, y in points)
         Tree.SubElement(group, "polyline", {"class": "front", "points": path})
+
+    def ring(self, group: Tree.Element, x: float, y: float) -> None:
+        Tree.SubElement(group, "circle", {"cx": _text(x), "cy": _text(y), "r": "6.5", "class": "ring"})
 
     def point(self, group: Tree.Element, x: float, y: float, classes: str, row: str) -> None:
         radius = "7" if "chosen" in classes or "exported" in classes else "4"

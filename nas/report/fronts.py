@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nas.budget import SCOPES
 from nas.errors import InputError
+from nas.report.costs import COSTS, Cost, View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from nas.space import SearchSpace
 
 MEASURES = ("rd_loss", "bpp", "psnr")
-_POINT_COLUMNS = ("arch", *(f"{scope}_kmac_px" for scope in SCOPES), *MEASURES)
-_FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(f"on_front_{scope}" for scope in SCOPES))
+_POINT_COLUMNS = ("arch", *(cost.column for cost in COSTS.values()), *MEASURES)
+_FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(cost.flag for cost in COSTS.values()))
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]*=[0-9]+(-[0-9]+)*\+)+layout=[A-Za-z0-9._-]+")
 
 
@@ -31,19 +32,53 @@ class WidthRange:
     widest: int
 
 
+@dataclass(frozen=True)
+class Gain:
+    """How much a front is better than uniform widths, where they are at their best.
+
+    For each uniform architecture that no other uniform one beats: the least loss that was scored at or under
+    its cost, and the least cost of what was scored at or under its loss. Nothing is interpolated.
+
+    Attributes:
+        count: how many uniform architectures that is.
+        loss, most: % less loss at the same cost, the mean and the most.
+        cost: % less cost at the same loss, the mean.
+    """
+
+    count: int
+    loss: float
+    most: float
+    cost: float
+
+    def sentence(self) -> str:
+        """In words."""
+        if self.most <= 0:
+            return "No better than uniform widths yet: search on."
+        return (
+            f"Compared with uniform widths ({self.count} at their best): {self.loss:.1f} % less loss at the "
+            f"same cost on average (at most {self.most:.1f} %), the same loss at {self.cost:.0f} % less cost."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class RunFront:
     """The front of one run (one lambda) and what surrounds it.
+
+    Tables have a column for every cost; those of time are NaN, and their fronts empty, where the run was not
+    profiled on this machine.
 
     Args:
         name: what legends call the run.
         lmbda: weight of the distortion in the loss.
         metric: `mse` or `ms-ssim`.
-        front: the rows of front.csv, each with an index of its own; `test_bpp`, `test_psnr`, `test_rd_loss`
-            are NaN or absent where nothing was exported.
+        front: what is on the front of some cost or was exported, each row with an index of its own; the
+            columns of front.csv and the time's. `test_bpp`, `test_psnr`, `test_rd_loss` are NaN or absent
+            where nothing was exported.
         scored: every scored architecture, same columns; may be empty.
-        baselines: architectures of uniform width, same columns; may be empty.
-        targets: chosen budgets in kMAC per pixel, in the scope that is drawn.
+        uniform: those of uniform width under hand-made layouts; may be empty.
+        tapered: those that taper by hand; may be empty.
+        targets: chosen budgets by the name of the cost that they limit.
+        machine: where the time was measured.
         space: knows the widest candidate of every slot; without it, the widest that was scored counts.
 
     Raises:
@@ -55,8 +90,10 @@ class RunFront:
     metric: str
     front: pd.DataFrame
     scored: pd.DataFrame
-    baselines: pd.DataFrame
-    targets: Sequence[float] = ()
+    uniform: pd.DataFrame
+    tapered: pd.DataFrame
+    targets: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    machine: str = ""
     space: SearchSpace | None = None
 
     def __post_init__(self) -> None:
@@ -65,7 +102,8 @@ class RunFront:
         for what, table, needed in (
             ("front", self.front, _FRONT_COLUMNS),
             ("scored", self.scored, _POINT_COLUMNS),
-            ("baselines", self.baselines, _POINT_COLUMNS),
+            ("uniform", self.uniform, _POINT_COLUMNS),
+            ("tapered", self.tapered, _POINT_COLUMNS),
         ):
             missing = [column for column in needed if column not in table.columns]
             if missing and not table.empty:
@@ -79,31 +117,55 @@ class RunFront:
         return f"{self.name} (λ = {self.lmbda:g})"
 
     @cached_property
+    def timed(self) -> bool:
+        """Whether the time of its architectures is known."""
+        return bool(self.front["decode_ms"].notna().any())
+
+    @cached_property
     def exported(self) -> pd.Series:
         """For every row of `front`, whether it was exported and measured on real files."""
         if "test_rd_loss" not in self.front.columns:
             return self.front["rd_loss"].isna() & False
         return self.front["test_rd_loss"].notna()
 
-    def on_front(self, scope: str) -> pd.DataFrame:
-        """The rows on the front of one scope, cheapest first."""
-        return self.front[self.front[f"on_front_{scope}"].eq(True)].sort_values(
-            [f"{scope}_kmac_px", "rd_loss"], kind="stable"
-        )
+    def on_front(self, cost: Cost) -> pd.DataFrame:
+        """The rows on the front of one cost, cheapest first."""
+        return self._sorted(self.front[cost.flag].eq(True), cost)
 
-    def off_front(self, scope: str) -> pd.DataFrame:
-        """What was exported without being on the front of this scope: drawn all the same."""
-        return self.front[self.exported & ~self.front[f"on_front_{scope}"].eq(True)]
+    def members(self, view: View) -> pd.DataFrame:
+        """What a view shows as points, cheapest first: both its fronts, and what was exported beside them."""
+        on = self.front[view.macs.flag].eq(True) | self.front[view.clock.flag].eq(True)
+        return self._sorted((on | self.exported) & self.front[view.across.column].notna(), view.across)
 
-    def chosen(self, scope: str) -> dict[float, object]:
+    def _sorted(self, rows: pd.Series, cost: Cost) -> pd.DataFrame:
+        return self.front[rows].sort_values([cost.column, "rd_loss"], kind="stable")
+
+    def chosen(self, cost: Cost) -> dict[float, object]:
         """For every target that something satisfies, the index of the row of least loss at or under it."""
-        front = self.on_front(scope)
+        front = self.on_front(cost)
         found: dict[float, object] = {}
-        for target in sorted(set(self.targets)):
-            affordable = front[front[f"{scope}_kmac_px"] <= target]
+        for target in sorted(set(self.targets.get(cost.name, ()))):
+            affordable = front[front[cost.column] <= target]
             if not affordable.empty:
                 found[target] = affordable["rd_loss"].idxmin()
         return found
+
+    def gain(self, cost: Cost) -> Gain | None:
+        """How much better it is than uniform widths; None where none was scored, or the cost is not known."""
+        from nas.search.front import pareto
+
+        known = self.scored if not self.scored.empty else self.front
+        if self.uniform.empty or known[cost.column].isna().any():
+            return None
+        best = self.uniform[pareto(self.uniform[cost.column].tolist(), self.uniform["rd_loss"].tolist())]
+        less_loss, less_cost = [], []
+        for dear, loss in zip(best[cost.column], best["rd_loss"], strict=True):
+            at_cost = known.loc[known[cost.column] <= dear, "rd_loss"].min()
+            at_loss = known.loc[known["rd_loss"] <= loss, cost.column].min()
+            less_loss.append(100 * (1 - at_cost / loss))
+            less_cost.append(100 * (1 - at_loss / dear))
+        count = len(best)
+        return Gain(count, sum(less_loss) / count, max(less_loss), sum(less_cost) / count)
 
     def widths(self, key: str) -> tuple[int, ...]:
         """The widths that a key names, in channels, in the order of `ranges`."""
@@ -126,7 +188,7 @@ class RunFront:
             return tuple(
                 WidthRange(slot, edge, widest[slot]) for edge, names in slots.items() for slot in names
             )
-        keys = [key for table in (self.front, self.scored, self.baselines) for key in table.get("arch", ())]
+        keys = [key for table in (self.front, self.scored, self.uniform) for key in table.get("arch", ())]
         most = [max(column) for column in zip(*(self.widths(key) for key in keys), strict=True)]
         names = [
             (edge if count == 1 else f"{edge}.{number + 1}", edge)

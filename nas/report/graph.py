@@ -19,8 +19,8 @@ from nas.files import refuse_existing
 from nas.graph.layout import Layout
 from nas.report.codec_graph import Arrow, CodecGraph
 from nas.report.layout_picture import LETTER, LINE, MARGIN, PANEL, Page, Panel, layout_figure
-from nas.report.plots import COLOURS, FAINT, INK, STYLE, write_figure
 from nas.report.scale import number
+from nas.report.style import COLOURS, FAINT, INK, STYLE, write_figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
 POINTS, HAIRLINE = 3.0, 0.5  # of an arrow of 1 kMAC per pixel, and the least

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from nas.graph.layout import Layout
 from nas.report.layout_text import channels_text, kinds_of_tiles, slope_text
-from nas.report.plots import FAINT, INK
+from nas.report.style import FAINT, INK
 
 # Everything is placed in inches from the top left corner.
 PANEL, MARGIN, LINE = 3.3, 0.35, 0.17

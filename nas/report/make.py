@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nas import resources
+from nas.budget import REFERENCE
 from nas.errors import InputError
-from nas.report.fronts import RunFront
+from nas.report.costs import COSTS
+from nas.report.fronts import RunFront, check_scope
 from nas.report.page import write_page
 from nas.report.plots import save_front
-from nas.run import Run
+from nas.run import CALIBRATION_PHOTOS, HELD_OUT_PHOTOS, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nas.cost.quantity import Quantity
+    from nas.cost.table import CostTable
+    from nas.space import Architecture
+
+_TIMES = [cost for cost in COSTS.values() if cost.is_time]
 
 
 def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> list[Path]:
@@ -22,42 +36,92 @@ def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> lis
     Raises:
         InputError: a run without scores, or an unknown scope.
     """
-    fronts = [_front(run, scope) for run in runs]
+    check_scope(scope)
+    notes: dict[str, list[str]] = {}
+    fronts = [_front(run, notes) for run in runs]
     folder.mkdir(parents=True, exist_ok=True)
     figures = save_front(fronts, folder, scope)
-    page = write_page(fronts, folder, scope, _facts(runs))
+    page = write_page(fronts, folder, scope, _facts(runs) | {k: "; ".join(v) for k, v in notes.items()})
     return [*(run.front_path for run in runs), *figures, page]
 
 
-def _front(run: Run, scope: str) -> RunFront:
-    """A run's scores as tables, its front.csv renewed."""
-    from nas.search.front import keep_tested, on_any_front, score_table, write_front
+def _front(run: Run, notes: dict[str, list[str]]) -> RunFront:
+    """A run's scores as tables, its front.csv renewed; notes say where its time is from."""
+    from nas.search.front import on_any_front, score_table, write_front
     from nas.search.scores import known_scores
+    from nas.search.tested import with_tested
 
-    space, settings = run.space, run.settings
+    space, settings, costs = run.space, run.settings, run.costs()
     scores = known_scores(run.scores_path, space, run.fingerprint)
     if not scores:
         raise InputError(f"{run.path} has no scores yet: run `nas search {run.path}` first.")
-    table = score_table(scores.items(), run.costs(), lmbda=settings.lmbda, metric=settings.metric)
-    front = keep_tested(on_any_front(table), run.front_path)
-    write_front(run.front_path, front)
+    table = score_table(scores.items(), costs, lmbda=settings.lmbda, metric=settings.metric)
+    table = with_tested(table, run)
+    write_front(run.front_path, on_any_front(table))
+    clocks, machine, note = _clocks(run, costs)
+    notes.setdefault("time", []).append(note)
+    table = _with_times(table, list(scores), clocks)
+    shown = table[[cost.flag for cost in COSTS.values()]].any(axis=1) | table["test_rd_loss"].notna()
     asked = resources.read_yaml(run.targets_path) if run.targets_path.is_file() else {}
-    uniform = {architecture.key for architecture in space.baselines()}
+    uniform, tapered = ({found.key for found in known} for known in (space.baselines(), space.tapered()))
     return RunFront(
         name=run.path.resolve().name,
         lmbda=settings.lmbda,
         metric=settings.metric,
-        front=front,
+        front=table[shown].reset_index(drop=True),
         scored=table,
-        baselines=table[table["arch"].isin(uniform)],
-        targets=[float(target) for target in asked.get(scope, {})],
+        uniform=table[table["arch"].isin(uniform)],
+        tapered=table[table["arch"].isin(tapered)],
+        targets={
+            **{cost.name: _targets(asked.get(cost.name)) for cost in COSTS.values() if not cost.is_time},
+            **{name: _targets(asked.get(clock.identity)) for name, clock in clocks.items()},
+        },
+        machine=machine,
         space=space,
     )
 
 
+def _clocks(run: Run, costs: CostTable) -> tuple[dict[str, Quantity], str, str]:
+    """The time of every action, the machine, and where the time is from; none where nothing was measured."""
+    if not run.profile_path.is_dir():
+        return {}, "", f"not measured: `nas profile {run.path}` makes it known for every architecture"
+    from nas.cost.quantities import Quantities
+    from nas.device import choose
+
+    try:
+        predictor = Quantities(run, costs, choose("auto").type).predictor(REFERENCE)
+    except InputError as error:
+        return {}, "", f"not known: {error}"
+    facts = predictor.measured.facts
+    threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}"
+    machine = f"{facts['machine']} ({facts['device']}, {threads})"
+    found = {cost.name: predictor.time(cost.name) for cost in _TIMES}
+    return found, machine, f"by look-up in what was measured {predictor.where}: {machine}"
+
+
+def _with_times(
+    table: pd.DataFrame, scored: Sequence[Architecture], clocks: Mapping[str, Quantity]
+) -> pd.DataFrame:
+    """The table with the time of every architecture, and which are on the front in it."""
+    from nas.search.front import pareto
+
+    architectures = {architecture.key: architecture for architecture in scored}
+    for cost in _TIMES:
+        table[cost.column], table[cost.flag] = np.nan, False
+        if cost.name in clocks:
+            values = [clocks[cost.name].value(architectures[key]) for key in table["arch"]]
+            table[cost.column], table[cost.flag] = values, pareto(values, table["rd_loss"].tolist())
+    return table
+
+
+def _targets(asked: object) -> list[float]:
+    """The budgets of one entry of targets.yaml; what is no number is passed over."""
+    return [float(t) for t in asked if isinstance(t, int | float)] if isinstance(asked, dict) else []
+
+
 def _facts(runs: Sequence[Run]) -> dict[str, str]:
     """Where the numbers come from, for the foot of the page."""
-    from nas.training.data import read_split
+    from nas.training.data import read_split, shared_photos
 
     found: dict[str, list[str]] = {}
 
@@ -73,12 +137,14 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
         note("lambda", f"{run.settings.lmbda:g}")
         note("metric", run.settings.metric)
         note("trained", f"{run.settings.steps} steps, seed {run.settings.seed}, {len(split['train'])} photos")
-        note("searched on (calibration)", _named(split["calibration"]))
-        note("final numbers on (held-out, never searched)", _named(split["held-out"]))
+        note("searched on (calibration)", _named(split["calibration"][:CALIBRATION_PHOTOS]))
+        note("final numbers on (held-out, never searched)", _named(split["held-out"][:HELD_OUT_PHOTOS]))
+        for photo in shared_photos(split["held-out"], split["calibration"]):
+            note("in both, so no fair test", photo.name)
         note("versions", ", ".join(f"{part} {version}" for part, version in run.config["versions"].items()))
     return {name: "; ".join(values) for name, values in found.items()}
 
 
 def _named(photos: Sequence[Path]) -> str:
     names = ", ".join(photo.name for photo in photos[:6])
-    return f"{len(photos)} photos ({names}{', ...' if len(photos) > 6 else ''})"
+    return f"{len(photos)} photo{'s' * (len(photos) != 1)} ({names}{', ...' if len(photos) > 6 else ''})"

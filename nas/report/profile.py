@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nas.cost.run_profile import ACTIONS, Relation, RunProfile, Shape
-from nas.report.plots import COLOURS, FAINT, GRID, INK, STYLE, write_figure
+from nas.report.style import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
 # One colour for every part, in the order of the graph; the names are written beside the bars as well.
 _PARTS = ("g_a", "h_a", "h_s", "context", "entropy_parameters", "coder", "g_s", "prior")

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nas.report.plots import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 from nas.report.scale import number
+from nas.report.style import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
 if TYPE_CHECKING:
     from nas.search.rank import RankResult

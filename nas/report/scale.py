@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.report.costs import View
 from nas.report.fronts import RunFront
 
 if TYPE_CHECKING:
@@ -52,18 +53,18 @@ class Scale:
         return [round(k * step, 12) for k in range(first, last + 1)]
 
 
-def cost_scale(fronts: Sequence[RunFront], scope: str) -> Scale:
-    """The horizontal axis: kMAC per pixel of everything that was scored."""
-    column = f"{scope}_kmac_px"
-    tables = [table for run in fronts for table in (*_prominent(run, scope), run.scored)]
-    return _padded(np.concatenate([_column(table, column) for table in tables]), log=False)
+def cost_scale(fronts: Sequence[RunFront], view: View) -> Scale:
+    """The horizontal axis: the cost of everything that was scored."""
+    tables = [table for run in fronts for table in (*_prominent(run, view), run.scored)]
+    return _padded(np.concatenate([_column(table, view.across.column) for table in tables]), log=False)
 
 
-def measure_scale(fronts: Sequence[RunFront], measure: str, scope: str) -> Scale:
-    """A vertical axis: all of the front and the baselines, most of what else was scored."""
-    values = [_column(table, measure) for run in fronts for table in _prominent(run, scope)]
+def measure_scale(fronts: Sequence[RunFront], measure: str, view: View) -> Scale:
+    """A vertical axis: both fronts and the baselines, most of what else was scored."""
+    across = view.across.column
+    values = [_column(table, measure, across) for run in fronts for table in _prominent(run, view)]
     for run in fronts:
-        scored = _column(run.scored, measure)
+        scored = _column(run.scored, measure, across)
         if scored.size:
             values.append(np.quantile(scored, _IN_VIEW))
     seen = np.concatenate(values)
@@ -102,15 +103,16 @@ def spread(places: Sequence[float], gap: float) -> list[int]:
     return lines
 
 
-def _prominent(run: RunFront, scope: str) -> tuple[pd.DataFrame, ...]:
+def _prominent(run: RunFront, view: View) -> tuple[pd.DataFrame, ...]:
     """What must be in view."""
-    return run.on_front(scope), run.off_front(scope), run.baselines
+    return run.members(view), run.uniform, run.tapered
 
 
-def _column(table: pd.DataFrame, name: str) -> np.ndarray:
-    """The finite values of a column; none where an empty table has no columns."""
+def _column(table: pd.DataFrame, name: str, known: str = "") -> np.ndarray:
+    """The finite values of a column, where another one is known; none where an empty table has no columns."""
     values = np.asarray(table.get(name, ()), dtype=float)
-    return values[np.isfinite(values)]
+    beside = np.asarray(table.get(known or name, ()), dtype=float)
+    return values[np.isfinite(values) & np.isfinite(beside)]
 
 
 def _padded(values: np.ndarray, *, log: bool) -> Scale:

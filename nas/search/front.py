@@ -11,7 +11,6 @@ import numpy as np
 
 from nas.cost.scopes import SCOPES
 from nas.cost.table import CostTable
-from nas.errors import InputError
 from nas.files import write_atomically
 from nas.search.evaluator import Score
 from nas.space import Architecture
@@ -87,20 +86,6 @@ def on_any_front(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that are on a front of one of the scopes."""
     flags = table[[f"on_front_{scope}" for scope in SCOPES]]
     return table[flags.any(axis=1)].reset_index(drop=True)
-
-
-def keep_tested(front: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The front with the results on held-out photos that an earlier front.csv holds."""
-    import pandas as pd
-
-    if path.is_file():
-        old = pd.read_csv(path)
-        if not set(COLUMNS) <= set(old.columns):
-            raise InputError(f"{path} is damaged: delete it, and it is made anew.")
-        old = old.drop_duplicates("arch").set_index("arch")
-        for column in ("test_bpp", "test_psnr", "test_rd_loss"):
-            front[column] = front["arch"].map(old[column])
-    return front
 
 
 def write_front(path: Path, table: pd.DataFrame) -> None:

@@ -22,9 +22,9 @@ from nas.device import choose
 from nas.errors import InputError, UnreachableBudgetError
 from nas.files import write_atomically, write_yaml
 from nas.graph.layout import MADE_IN_RUNS
-from nas.run import Run
+from nas.run import CALIBRATION_PHOTOS, Run
 from nas.search.evaluator import Evaluator
-from nas.search.front import hypervolume, keep_tested, on_any_front, score_table, write_front
+from nas.search.front import hypervolume, on_any_front, score_table, write_front
 from nas.search.layout_rate import LayoutRate
 from nas.search.layouts import LayoutSettings, find_layouts, has_layouts, wants_layouts, write_layouts
 from nas.search.logits import (
@@ -37,12 +37,12 @@ from nas.search.logits import (
 )
 from nas.search.sampler import ArchitectureSampler, ExhaustedError, quiet_optuna
 from nas.search.scores import Scores
+from nas.search.tested import with_tested
 from nas.space import Architecture
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CALIBRATION_PHOTOS = 24  # at most so many are scored
 NEAR = 0.98  # an answer lies within 2 % under its target wherever the space has one
 FILL_SECONDS, FILL_SCORES = 40.0, 24
 Report = Callable[[str, int, int, str], None]
@@ -240,7 +240,7 @@ class Searcher:
     def write_front(self) -> pd.DataFrame:
         """Renew the run's front.csv; returns all scored architectures."""
         table = self.table()
-        write_front(self.run.front_path, keep_tested(on_any_front(table), self.run.front_path))
+        write_front(self.run.front_path, with_tested(on_any_front(table), self.run))
         return table
 
     # Answers

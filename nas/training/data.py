@@ -66,6 +66,12 @@ def read_split(path: Path) -> dict[str, list[Path]]:
         raise InputError(f"Cannot read {path}, which lists the run's photos: restore it.") from error
 
 
+def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    """The photos that are among others too, under whatever name; a file that is gone is nowhere."""
+    known = {digest(other.read_bytes()) for other in others if other.is_file()}
+    return [photo for photo in photos if photo.is_file() and digest(photo.read_bytes()) in known]
+
+
 def load_photos(paths: Sequence[Path]) -> list[Photo]:
     """Photos decoded once, kept as 8-bit pixels."""
     return [Photo(path.name, read_image(path)) for path in paths]

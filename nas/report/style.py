@@ -1,0 +1,118 @@
+"""How figures look: colours, text, markers, and a sheet on which things are placed in inches."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nas.files import write_atomically
+
+# Okabe and Ito's colours, told apart by every kind of colour vision; the marker repeats the distinction.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#56B4E9", "#E69F00", "#444444")
+MARKERS = ("o", "s", "^", "v", "P", "X", "h")
+INK, FAINT, GRID = "#222222", "#777777", "#E6E6E6"
+STYLE = {
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#999999",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nas",
+}
+
+# Of the sheet of a front, in inches
+WIDTH, LEFT, RIGHT = 12.0, 0.75, 0.3
+LABEL_GAP = 0.62  # between the centres of two labels of budgets on one line
+
+
+def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
+    """Write a figure, each file in the format of its name; equal figures are equal files."""
+    for path in paths:
+        kind = path.suffix[1:].lower()
+        dates = {"svg": "Date", "pdf": "CreationDate"}  # they would say when it was made
+        metadata = {dates[kind]: None} if kind in dates else {}
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+        write_atomically(path, buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Page:
+    """A figure whose axes are placed in inches from its top left corner."""
+
+    figure: Figure
+    height: float
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        bottom = self.height - top - height
+        box = (left / WIDTH, bottom / self.height, width / WIDTH, height / self.height)
+        return self.figure.add_axes(box)
+
+    def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        # `parse_math` off: names of runs come from folders, and a folder may be called $x$.
+        self.figure.text(left / WIDTH, 1 - top / self.height, text, va="top", parse_math=False, **style)
+
+
+# Markers, as arguments of `Axes.plot`
+
+
+def front_style(colour: str, marker: str, size: float) -> dict[str, Any]:
+    """On the front in MACs."""
+    return {
+        "color": colour,
+        "marker": marker,
+        "markersize": size,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.6,
+    }
+
+
+def quick_style(size: float) -> dict[str, Any]:
+    """A ring: on the front in time."""
+    return {
+        "marker": "o",
+        "markersize": size,
+        "markerfacecolor": "none",
+        "markeredgecolor": INK,
+        "markeredgewidth": 0.9,
+    }
+
+
+def uniform_style(colour: str, size: float) -> dict[str, Any]:
+    """Of uniform width."""
+    return {
+        "marker": "d",
+        "markersize": size,
+        "markerfacecolor": "white",
+        "markeredgecolor": colour,
+        "markeredgewidth": 1.2,
+    }
+
+
+def tapered_style(colour: str, size: float) -> dict[str, Any]:
+    """Tapered by hand."""
+    return {**uniform_style(colour, size), "marker": "<"}
+
+
+def exported_style(colour: str, size: float) -> dict[str, Any]:
+    """Exported, and measured on real files."""
+    return {
+        "marker": "*",
+        "markersize": size * 1.25,
+        "markerfacecolor": colour,
+        "markeredgecolor": INK,
+        "markeredgewidth": 0.9,
+    }

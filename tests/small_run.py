@@ -1,0 +1,43 @@
+"""A run that takes a second to make: seeded weights instead of trained ones, small photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from families import seeded_supernet
+
+from nas.cost.measure import path_of
+from nas.cost.measurements import Measurements, Timed
+from nas.cost.pieces import cover, edge_pieces
+from nas.cost.timing import REST
+from nas.run import Run
+from nas.space import Architecture, SearchSpace
+from nas.training.checkpoint import Checkpoint
+from nas.training.data import split_folder, write_split
+from nas.training.settings import TrainingSettings
+
+Seconds = Callable[[str, str, Architecture], float]
+
+
+def small_run(folder: Path, space: SearchSpace, photos: Path) -> Run:
+    """A run of a space on the photos of a folder."""
+    run = Run.create(folder, space, TrainingSettings())
+    Checkpoint(seeded_supernet(space).state_dict(), {}).write(run.weights_path)
+    write_split(run.split_path, split_folder(photos))
+    return run
+
+
+def write_profile(run: Run, seconds: Seconds) -> None:
+    """A profile at 768x512, its figures made up: `seconds` is of an action, an edge and an architecture."""
+    facts = {"weights": run.fingerprint, "device": "cpu", "machine": "A Machine", "threads": 1}
+    kept = Measurements(path_of(run, "cpu", (768, 512)), {**facts, "width": 768, "height": 512})
+    parts = {piece.name: piece.edge for piece in edge_pieces(run.space)} | {"context": "context", REST: REST}
+    for architecture in cover(run.space):
+        times = {
+            f"{action} {name}": seconds(action, edge, architecture)
+            for action in ("encode", "decode")
+            for name, edge in parts.items()
+        }
+        kept.codecs[architecture.key] = Timed(rounds=[times])
+    kept.keep()

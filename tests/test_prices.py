@@ -1,0 +1,208 @@
+"""The price list: every step there is, what it changes, the order of the deals, and the command."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from small_run import small_run, write_profile
+from typer.testing import CliRunner
+
+import nas
+from nas.budget import SCOPES
+from nas.cli import app
+from nas.errors import InputError
+from nas.graph.families import FAMILIES
+from nas.report.prices import save_prices
+from nas.run import Run
+from nas.search.prices import PriceList, Step, table_rows
+from nas.search.scores import read_scores
+from nas.space import Architecture, SearchSpace
+
+# A hyperprior that can be left out, with all that belongs to it.
+SWITCHED = {
+    "family": "mean-scale-hyperprior",
+    "latents": {"y": 4, "z": 3},
+    "widths": {
+        **{name: [2, 3] for name in FAMILIES["mean-scale-hyperprior"].choices},
+        "hyperprior": [0, 1],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, small_space: SearchSpace, photo_folder: Path) -> Run:
+    return small_run(tmp_path_factory.mktemp("prices") / "run", small_space, photo_folder)
+
+
+def seconds(action: str, edge: str, architecture: Architecture) -> float:
+    """What no edge's widths change but its own."""
+    if edge == "context":
+        return 0.001 * len(architecture.layout)
+    return 0.001 * sum(width for slot, width in architecture.widths if slot.split(".")[0] == edge)
+
+
+@pytest.fixture(scope="module")
+def profiled(run: Run) -> Run:
+    write_profile(run, seconds)
+    return run
+
+
+def steps_of(prices: PriceList) -> tuple[Step, ...]:
+    return (*prices.down, *prices.up, *prices.level)
+
+
+def explain(*words: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, ["explain", *map(str, words)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_every_step_is_there_once_with_what_it_changes(run: Run, scope: str) -> None:
+    loaded = nas.load_run(run.path, device="cpu")
+    searcher, space = loaded.searcher, run.space
+    rng = random.Random(SCOPES.index(scope))
+    here = space.sample(rng)
+    prices = loaded.explain(here.key, scope=scope)
+    widths = [found for found in space.neighbours(here) if found.layout == here.layout]
+    layouts = [space.under(name, here) for name in space.layout_names if name != here.layout]
+    assert sorted(step.architecture.key for step in steps_of(prices)) == sorted(
+        found.key for found in [*widths, *layouts]
+    )
+    before, costs = searcher.scores.of(here), searcher.costs
+    for step in steps_of(prices):
+        after = searcher.scores.of(step.architecture)
+        more = costs.kmac_px(step.architecture, scope) - costs.kmac_px(here, scope)
+        assert step.kmac_px == pytest.approx(more, abs=1e-12)
+        assert before.rd_loss * (1 + step.loss / 100) == pytest.approx(after.rd_loss)
+        assert before.bpp + step.bpp == pytest.approx(after.bpp)
+        changed = dict(here.widths) | {"layout": here.layout}
+        assert str(changed[step.slot]) == step.before
+        there = dict(step.architecture.widths) | {"layout": step.architecture.layout}
+        assert str(there[step.slot]) == step.after
+
+
+def test_the_best_deals_stand_first(run: Run) -> None:
+    prices = nas.load_run(run.path, device="cpu").explain(run.space.uniform(0.5).key)
+    assert prices.down
+    assert prices.up
+    assert all(step.kmac_px < 0 for step in prices.down)
+    assert all(step.kmac_px > 0 for step in prices.up)
+    lost = [step.loss / -step.kmac_px for step in prices.down]
+    gained = [-step.loss / step.kmac_px for step in prices.up]
+    assert lost == sorted(lost)
+    assert gained == sorted(gained, reverse=True)
+    best = prices.down[0].sentence("decode")
+    assert prices.sentences()[0] == f"Best step down: {best}."
+    if prices.up[0].loss < 0:
+        assert any(prices.up[0].sentence("decode") in sentence for sentence in prices.sentences())
+    else:
+        assert "No single step up lowers the loss." in prices.sentences()
+    cheaper = [step for step in (*prices.down, *prices.level) if step.loss < 0]
+    assert any("not on the front" in sentence for sentence in prices.sentences()) == bool(cheaper)
+
+
+def test_scores_are_kept_and_none_is_computed_twice(run: Run) -> None:
+    key = run.space.widest().key
+    nas.load_run(run.path, device="cpu").explain(key)
+    before = [row["key"] for row in read_scores(run.scores_path)]
+    assert len(set(before)) == len(before)
+    nas.load_run(run.path, device="cpu").explain(key, scope="decoder")
+    assert [row["key"] for row in read_scores(run.scores_path)] == before
+
+
+def test_what_is_switched_off_has_no_step(tmp_path: Path, photo_folder: Path) -> None:
+    space = SearchSpace.from_dict(SWITCHED, name="switched")
+    run = small_run(tmp_path / "run", space, photo_folder)
+    off = space.narrowest()
+    assert dict(off.widths)["hyperprior"] == 0
+    prices = nas.load_run(run.path, device="cpu").explain(off.key)
+    slots = {step.slot for step in steps_of(prices)}
+    assert slots == {name for name, _ in off.widths if not name.startswith(("h_a", "h_s"))}
+
+
+def test_times_are_those_of_the_profile(profiled: Run) -> None:
+    loaded, space = nas.load_run(profiled.path, device="cpu"), profiled.space
+    here = space.at([1, 0, 0, 1, 1, 0, 1])
+    prices = loaded.explain(here.key, scope="decoder")
+    assert prices.ms["decode"] > 0
+    assert "A Machine" in prices.where
+    by_slot = {(step.slot, step.after): step for step in steps_of(prices)}
+    for (slot, _), step in by_slot.items():
+        of_encoder, of_decoder = slot in ("g_a", "h_a.1"), slot == "decoder"
+        if of_encoder:
+            assert step.ms["decode"] == pytest.approx(0, abs=1e-6)
+            assert step.ms["encode"] == pytest.approx(int(step.after) - int(step.before), abs=1e-6)
+        if of_decoder:
+            assert step.ms["encode"] == pytest.approx(0, abs=1e-6)
+        if slot == "layout":
+            more = len(step.after) - len(step.before)
+            assert step.ms == pytest.approx({"encode": more, "decode": more}, abs=1e-6)
+    assert "ms" in prices.sentences()[0]
+
+
+def test_without_a_profile_it_says_how_to_get_one(
+    tmp_path: Path, small_space: SearchSpace, photo_folder: Path
+) -> None:
+    run = small_run(tmp_path / "run", small_space, photo_folder)
+    prices = nas.load_run(run.path, device="cpu").explain(run.space.narrowest().key)
+    assert not prices.ms
+    assert all(not step.ms for step in steps_of(prices))
+    assert f"nas profile {run.path}" in prices.sentences()[-1]
+    assert " ms" not in prices.sentences()[0]
+
+
+def test_the_command(run: Run, tmp_path: Path) -> None:
+    key = run.space.uniform(0.5).key
+    words = (run.path, "--arch", key, "--scope", "encoder", "--device", "cpu")
+    status, out, err = explain(*words, "--json", "--out", tmp_path / "prices.svg")
+    assert status == 0, err
+    content = json.loads(out)
+    prices = nas.load_run(run.path, device="cpu").explain(key, scope="encoder")
+    assert [step["sentence"] for step in content["down"]] == [s.sentence("encode") for s in prices.down]
+    assert content["files"] == [str(tmp_path / "prices.svg")]
+    status, out, err = explain(*words)
+    assert status == 0, err
+    assert prices.sentences()[0] in out
+    for step in steps_of(prices):
+        assert step.name in out
+    for wrong, expected in (
+        (("--arch", "g_a=3"), "does not fit"),
+        (("--arch", key, "--scope", "both"), "encoder, decoder, total"),
+        (("--arch", key, "--out", tmp_path / "prices.svg"), "already exists"),
+        (("--arch", key, "--out", tmp_path / "prices.bmp"), ".svg"),
+    ):
+        status, _, err = explain(run.path, *wrong)
+        assert status == 2
+        assert expected in err.splitlines()[-1]
+
+
+def test_rows_of_a_table_are_equally_wide(run: Run) -> None:
+    prices = nas.load_run(run.path, device="cpu").explain(run.space.uniform(0.5).key)
+    rows = table_rows(prices.up)
+    for column in rows[0]:
+        if column != "step":
+            assert len({len(row[column]) for row in rows}) == 1
+    assert table_rows(()) == []
+
+
+def test_the_picture_is_the_same_each_time(run: Run, tmp_path: Path) -> None:
+    loaded = nas.load_run(run.path, device="cpu")
+    prices = loaded.explain(run.space.uniform(0.5).key, scope="decoder")
+    for name in ("a.png", "b.png", "a.svg"):
+        save_prices(prices, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width == 1650
+    text = (tmp_path / "a.svg").read_text()
+    assert all(step.name.replace(">", "&gt;") in text for step in steps_of(prices))
+
+
+def test_an_unknown_scope_is_refused(run: Run) -> None:
+    with pytest.raises(InputError, match="encoder, decoder, total"):
+        nas.load_run(run.path, device="cpu").explain(run.space.widest().key, scope="both")
