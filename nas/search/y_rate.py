@@ -79,13 +79,16 @@ class LayoutPlan(NamedTuple):
     phases: tuple[Phase, ...]
 
 
-def take(values: Tensor, places: Places) -> Tensor:
-    """values, [C, h, w], at some positions, [C, positions]; a view if it can.
+def take(values: Tensor, channels: Rows, places: Places) -> Tensor:
+    """Some channels of values, [C, h, w], at some positions, [channels, positions]; a view if it can.
 
     Args:
+        values: of the whole latent.
+        channels: their numbers, or a slice of them.
         places: rows and columns as slices, a pair for each cell of the tile.
     """
-    parts = [values[:, down, across].flatten(1) for down, across in places]
+    taken = values[channels] if isinstance(channels, slice) else values.index_select(0, channels)
+    parts = [taken[:, down, across].flatten(1) for down, across in places]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
@@ -181,7 +184,7 @@ def context_part(
             here.copy_(found[0, :, : here.shape[1], : here.shape[2]])
     parts = []
     for phase in phases:
-        seen = take(phi[phase.features], phase.places)
+        seen = take(phi, phase.features, phase.places)
         parts.append(torch.cat([step.first @ seen[: step.first.shape[1]] for step in phase.steps]))
     return tuple(parts)
 
@@ -219,7 +222,7 @@ def y_bits(
         hyper, seen: the hyper part and the context part.
         alone: what `bits_alone` says, where the plan needs it.
     """
-    total = 0.0 if alone is None else float(take(alone, plan.alone).sum())
+    total = 0.0 if alone is None else float(take(alone, slice(None), plan.alone).sum())
     for phase, part in zip(plan.phases, seen, strict=True):
         total += float(_bits(gaussian, phase, y_hat, hyper, part).sum())
     return total
@@ -230,8 +233,9 @@ def _bits(
 ) -> Tensor:
     """Bits of every position of a phase, [positions], in double precision."""
     limit = float(coded_range(y_hat))
-    hidden_1 = take(hyper[phase.units], phase.places)
-    hidden_1 = F.leaky_relu(hidden_1 if seen is None else hidden_1 + seen, LEAKY_SLOPE)
+    hidden_1 = take(hyper, phase.units, phase.places)
+    hidden_1 = hidden_1.clone() if seen is None else hidden_1 + seen
+    F.leaky_relu_(hidden_1, LEAKY_SLOPE)
     units, positions = sum(len(step.second[0]) for step in phase.steps), hidden_1.shape[1]
     hidden_2, known = hidden_1.new_empty(units, positions), 0
     total = hidden_1.new_zeros(positions, dtype=torch.float64)
@@ -241,6 +245,6 @@ def _bits(
         F.leaky_relu_(torch.addmm(b2, w2, hidden_1[: w2.shape[1]], out=mine), LEAKY_SLOPE)
         known += len(w2)
         scales, means = torch.addmm(b3, w3, hidden_2[:known]).chunk(2)
-        values = take(y_hat[0, step.channels], phase.places)
+        values = take(y_hat[0], step.channels, phase.places)
         total += gaussian.coded_bits(values, scales, means, limit).sum(0, dtype=torch.float64)
     return total
