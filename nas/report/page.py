@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from nas.files import write_atomically
 from nas.report.chart import MAIN, SMALL, front_chart, run_class, width_strip
-from nas.report.costs import COSTS, Cost, view_of
+from nas.report.costs import COSTS, Cost, clock_of, view_of
 from nas.report.fronts import RunFront, check, loss_formula, split_key
 from nas.report.scale import number
 
@@ -304,7 +304,9 @@ def _final(rows: Mapping[tuple[int, object], _Row], scope: str, fronts: Sequence
             "<code>nas export RUN --target T</code> makes a codec and measures it on real files.</p>"
         )
     several = len(fronts) > 1
-    heads = ["architecture", *["run"] * several, f"{scope}<br><small>kMAC/px</small>"]
+    costs = [cost for cost in (COSTS[scope], clock_of(scope)) if cost in _known_costs(fronts)]
+    heads = ["architecture", *["run"] * several]
+    heads += [f"{_name(cost)}<br><small>{cost.unit}</small>" for cost in costs]
     heads += ["bpp<br><small>real files</small>", "PSNR<br><small>real files</small>"]
     heads += ["loss<br><small>real files</small>", "loss<br><small>estimate</small>"]
     body = []
@@ -314,7 +316,7 @@ def _final(rows: Mapping[tuple[int, object], _Row], scope: str, fronts: Sequence
         if several:
             cells.append(f'<td class="left"><span class="dot"></span>{escape(row.run.label)}</td>')
         numbers = [
-            number(values[f"{scope}_kmac_px"]),
+            *(_number(values[cost.column]) for cost in costs),
             f"{values['test_bpp']:.4f}",
             f"{values['test_psnr']:.2f}",
             f"{values['test_rd_loss']:.4f}",
