@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from nas.codec.codec import Codec
     from nas.cost.quantities import Quantities
     from nas.search.prices import PriceList
+    from nas.search.progress import Report
     from nas.search.rank import RankResult
-    from nas.search.searcher import Report, SearchResult, Sources
+    from nas.search.searcher import SearchResult
+    from nas.search.sources import Sources
 
 
 class LoadedRun:
@@ -48,7 +50,7 @@ class LoadedRun:
         Args:
             budget: a Budget, a target such as "20" or "60%" (in `scope`), or None for the whole range.
         """
-        from nas.search.searcher import silent
+        from nas.search.progress import silent
 
         if isinstance(budget, str):
             budget = Budget.of(budget, scope)
@@ -76,7 +78,7 @@ class LoadedRun:
             The content of codec.yaml.
         """
         from nas.codec.export import export_codec
-        from nas.search.searcher import silent
+        from nas.search.progress import silent
 
         say = report or silent
         if (target is None) == (arch is None):
@@ -105,8 +107,8 @@ class LoadedRun:
             data: the folder of photos that the run was trained on, or `bundled`.
             options: `count`, `steps`, `start`, `settings`, `seed`, `force`.
         """
+        from nas.search.progress import silent
         from nas.search.rank import RankRequest, rank_check
-        from nas.search.searcher import silent
 
         return rank_check(self._searcher, RankRequest(str(data), **options), report=report or silent)
 
@@ -118,7 +120,7 @@ class LoadedRun:
             scope: whose MACs count: `encoder`, `decoder` or `total`.
         """
         from nas.search.prices import price_list
-        from nas.search.searcher import silent
+        from nas.search.progress import silent
 
         return price_list(self._searcher, self._searcher.space.parse(arch), scope, report or silent)
 

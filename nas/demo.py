@@ -21,7 +21,7 @@ from nas.files import write_atomically
 from nas.images import bundled, psnr, read_image, write_image
 from nas.search.layouts import LayoutSettings
 from nas.search.logits import LogitSettings
-from nas.search.searcher import Sources
+from nas.search.sources import Sources
 from nas.training.loop import Progress
 from nas.training.start import BUNDLED, TrainingRequest, start_training
 

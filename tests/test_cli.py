@@ -26,10 +26,11 @@ from typer.testing import CliRunner
 import nas
 from nas.cli import app
 from nas.images import psnr, read_image
+from nas.search.answers import FILL_SCORES
 from nas.search.evaluator import Evaluator
 from nas.search.layouts import LayoutSettings
 from nas.search.logits import LogitSettings
-from nas.search.searcher import FILL_SCORES, Sources
+from nas.search.sources import Sources
 
 SPACE = "joint-ar-tiny"
 SMALL = ("--set", "crop=64", "--set", "batch=2")

@@ -42,7 +42,8 @@ from nas.report.profile import save_profile
 from nas.run import Run
 from nas.search.layouts import LayoutSettings
 from nas.search.logits import LogitSettings
-from nas.search.searcher import Searcher, Sources
+from nas.search.searcher import Searcher
+from nas.search.sources import Sources
 from nas.space import SearchSpace
 from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training

@@ -6,7 +6,6 @@ import random
 from dataclasses import replace
 
 import numpy as np
-import optuna
 import pytest
 import torch
 from drawn import architectures
@@ -18,20 +17,24 @@ from nas.budget import Amount, Budget
 from nas.cost.quantity import macs
 from nas.cost.reach import Reach
 from nas.cost.tabulate import measured_costs
+from nas.demo import STARTER
 from nas.errors import UnreachableBudgetError
 from nas.graph.entropy import bits
+from nas.graph.network import Supernet
 from nas.images import Photo, pad, psnr, to_pixels, to_tensor
 from nas.run import Run
+from nas.search.answers import NEAR
 from nas.search.evaluator import Evaluator
 from nas.search.front import COLUMNS, hypervolume, pareto
 from nas.search.grouping import greedy_layouts
 from nas.search.layout_rate import LayoutRate
 from nas.search.layouts import LayoutSettings
 from nas.search.logits import LogitSettings, learn_logits
-from nas.search.sampler import ArchitectureSampler, ExhaustedError, quiet_optuna
 from nas.search.scores import known_scores, read_scores
-from nas.search.searcher import NEAR, Searcher, Sources
+from nas.search.searcher import Searcher
+from nas.search.sources import Sources
 from nas.space import Grouping
+from nas.training.checkpoint import Checkpoint, load_weights
 from nas.training.start import TrainingRequest, start_training
 
 SMALL_LOGITS = LogitSettings(steps=3, batch=2)
@@ -123,27 +126,43 @@ def test_hypervolume_counts_dominated_cells(points):
 # Logits
 
 
-def test_dear_macs_make_narrow_widths(supernet, photos, table):
-    """At a price far above what quality is worth, the expected cost falls; weights stay as they were."""
-    before = supernet.g_a[0].weight.clone()
-    settings = LogitSettings(steps=8, batch=1, learning_rate=0.5)
-    rungs = learn_logits(
+def learned(supernet, photos, table, targets=(), **settings):
+    settings = LogitSettings(batch=1, **settings)
+    return learn_logits(
         supernet,
         photos,
         table,
         lmbda=LMBDA,
         metric="mse",
         scope="total",
-        price=1e4,
+        targets=targets,
         seed=0,
         settings=settings,
     )
+
+
+def test_dear_macs_make_narrow_widths(supernet, photos, table):
+    """Each rung's MACs are dearer and its expected cost is less; weights stay as they were."""
+    before = supernet.g_a[0].weight.clone()
+    rungs = learned(supernet, photos, table, steps=12, learning_rate=0.5, ladder=(1.0, 1e8))
     costs = [rung.expected_cost for rung in rungs]
-    assert costs[-1] < 0.5 * costs[0] or costs[-1] < 1.0
+    assert costs[-1] < 0.8 * costs[0]
     assert [rung.lambda_c for rung in rungs] == sorted(rung.lambda_c for rung in rungs)
     assert all(sum(p) == pytest.approx(1, abs=1e-5) for p in rungs[0].probabilities().values())
     assert torch.equal(before, supernet.g_a[0].weight)
     assert all(width.gates is None for name, width in supernet.widths.items() if "." in name)
+
+
+def test_dual_ascent_finds_the_price_of_every_target(tiny_space, photos, table):
+    """From the dearest target on, each set of logits ends near its own, where width is worth something."""
+    supernet = Supernet(tiny_space)
+    load_weights(supernet, Checkpoint.read(STARTER).tensors, source="the starter")
+    ends = [table.kmac_px(a) for a in (table.space.narrowest(), table.space.widest())]
+    targets = [ends[0] + share * (ends[1] - ends[0]) for share in (0.25, 0.6)]
+    rungs = learned(supernet, photos, table, targets, steps=40, learning_rate=0.3)
+    assert [rung.target for rung in rungs] == targets[::-1]
+    for rung in rungs:
+        assert rung.expected_cost == pytest.approx(rung.target, rel=0.25)
 
 
 # Grouping
@@ -165,56 +184,6 @@ def test_greedy_layouts_beat_the_one_stage_they_all_contain(evaluator, tiny_spac
                     moved[cell] = stage
                     tile = tuple(tuple(map(tuple, rows)) for rows in moved.tolist())
                     assert rate(replace(g.layout, tile=tile)) >= g.bpp * (1 - 2e-6)
-
-
-# The sampler
-
-
-@pytest.mark.parametrize("storage", [None, "sqlite"])
-def test_the_sampler_never_repeats_and_stays_within_the_budget(tiny_space, table, tmp_path, storage):
-    quiet_optuna()
-    costs, limit = table, 3.0
-    sampler = ArchitectureSampler(tiny_space, seed=1, allowed=lambda a: costs.kmac_px(a) <= limit)
-    url = f"sqlite:///{tmp_path}/study.db" if storage else None
-    study = optuna.create_study(sampler=sampler, storage=url, directions=["minimize", "minimize"])
-    drawn = []
-    count = 12 if storage else 25  # a database is slow
-    for _ in range(count):
-        trial = study.ask(sampler.distributions())
-        architecture = sampler.architecture(trial.params)
-        cost = costs.kmac_px(architecture)
-        drawn.append(architecture)
-        study.tell(trial, [cost, 10 - cost])
-    assert len(set(drawn)) == count
-    assert all(costs.kmac_px(a) <= limit for a in drawn)
-
-
-def test_a_restored_sampler_goes_on_alike(tiny_space):
-    def ask(sampler, study):
-        trial = study.ask(sampler.distributions())
-        study.tell(trial, [sum(trial.params.values()), 1.0])
-        return sampler.architecture(trial.params)
-
-    one = ArchitectureSampler(tiny_space, seed=4)
-    study = optuna.create_study(sampler=one, directions=["minimize", "minimize"])
-    for _ in range(5):
-        ask(one, study)
-    other = ArchitectureSampler(tiny_space, seed=99)
-    other.restore(one.state())
-    copy = optuna.create_study(sampler=other, directions=["minimize", "minimize"])
-    copy.add_trials(study.get_trials())
-    assert [ask(one, study) for _ in range(5)] == [ask(other, copy) for _ in range(5)]
-
-
-def test_an_exhausted_space_says_so(tiny_space):
-    layouts = {name: tiny_space.layouts[name] for name in ("none", "raster")}
-    two = replace(tiny_space.only(tiny_space.widest()), layouts=layouts)
-    sampler = ArchitectureSampler(two, seed=0)
-    study = optuna.create_study(sampler=sampler, directions=["minimize", "minimize"])
-    for _ in range(2):
-        study.tell(study.ask(sampler.distributions()), [1.0, 1.0])
-    with pytest.raises(ExhaustedError):
-        study.ask(sampler.distributions())
 
 
 # The whole

@@ -164,12 +164,6 @@ def test_draws_lie_within_all_bounds_and_differ(
     assert len(set(found)) == len(found) <= number
     assert bool(found) == bool(fit)
     assert found == asked.within.draw(asked.quantity, first, last, number, np.random.default_rng(seed))
-    # only at least as wide as one of them
-    floor = asked.space.at(rng.integers(asked.space.shape))
-    wider = asked.within.draw(asked.quantity, first, last, number, rng, at_least=floor)
-    assert set(wider) <= fit
-    low_ends = asked.space.indexes(floor)[:-1]
-    assert all(np.all(np.array(asked.space.indexes(a)[:-1]) >= low_ends) for a in wider)
 
 
 def spoken(text: str, pattern: str) -> list[tuple[str, Amount]]:

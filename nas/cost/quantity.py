@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from nas.cost.scopes import REFERENCE_PIXELS, SCOPES
-from nas.cost.sums import Part, Sum
+from nas.cost.sums import IntArray, Part, Sum
 from nas.cost.table import CostTable
 from nas.space import Architecture, SearchSpace
 
@@ -48,6 +48,14 @@ class Quantity:
     def at(self, indexes: Sequence[int]) -> int:
         """The same for one index per slot, the layout last."""
         return max(phase.at(indexes) for phase in self._sums)
+
+    def of_rows(self, rows: IntArray) -> IntArray:
+        """The same for many: rows of indexes, [n, slots + 1], give [n]."""
+        sums = [
+            sum((part.at_rows(rows) for part in phase), np.zeros(len(rows), dtype=np.int64))
+            for phase in self.phases
+        ]
+        return np.max(sums, axis=0)
 
     @cached_property
     def _sums(self) -> tuple[Sum, ...]:

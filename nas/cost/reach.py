@@ -43,25 +43,17 @@ class Reach:
     Args:
         quantity: what is counted; of one phase.
         layouts: restrict to these layouts (a limit on stages); all by default.
-        at_least: restrict every width to that of this architecture or wider.
     """
 
-    def __init__(
-        self,
-        quantity: Quantity,
-        layouts: Iterable[str] | None = None,
-        at_least: Architecture | None = None,
-    ) -> None:
+    def __init__(self, quantity: Quantity, layouts: Iterable[str] | None = None) -> None:
         self.space, (parts,) = quantity.space, quantity.phases
         names = self.space.layout_names
         chosen = set(names if layouts is None else layouts)
         if not chosen & set(names):
             raise InputError(f"No layout is allowed: choose some of {', '.join(names)}.")
-        floor = [0] * len(self.space.slots) if at_least is None else self.space.indexes(at_least)[:-1]
         self._regimes = []
         for regime in self.space.regimes:
-            kept = [[k for k in allowed if k >= low] for allowed, low in zip(regime[:-1], floor, strict=True)]
-            kept.append([k for k in regime[-1] if names[k] in chosen])
+            kept = [*regime[:-1], [k for k in regime[-1] if names[k] in chosen]]
             if all(kept):
                 self._regimes.append(_Regime(self.space.name, parts, [np.array(found) for found in kept]))
 

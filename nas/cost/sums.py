@@ -26,6 +26,10 @@ class Part:
     def at(self, indexes: Sequence[int]) -> int:
         return int(self.values[tuple(indexes[axis] for axis in self.axes)])
 
+    def at_rows(self, rows: IntArray) -> IntArray:
+        """The term for rows of indexes, [n, slots + 1]."""
+        return self.values[tuple(rows[:, axis] for axis in self.axes)]
+
 
 @dataclass(frozen=True)
 class Sum:

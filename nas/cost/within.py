@@ -38,6 +38,7 @@ class Within:
 
     def __init__(self, space: SearchSpace, bounds: Sequence[Bound] = ()) -> None:
         self.space, self.bounds = space, tuple(bounds)
+        self._reaches: dict[Quantity, Reach] = {}
         axis = len(space.slots)
         on_layout = [
             b for b in bounds if all(p.axes == (axis,) for phase in b.quantity.phases for p in phase)
@@ -53,6 +54,12 @@ class Within:
     def allows(self, architecture: Architecture) -> bool:
         """Whether an architecture meets every bound."""
         return architecture.layout in self.layouts and meets(architecture, self._others)
+
+    def allows_rows(self, rows: IntArray) -> NDArray[np.bool_]:
+        """The same for rows of indexes, [n, slots + 1]."""
+        known = np.array([name in self.layouts for name in self.space.layout_names])
+        met = [bound.quantity.of_rows(rows) <= bound.most for bound in self._others]
+        return np.logical_and.reduce([known[rows[:, -1]], *met])
 
     def least(self, quantity: Quantity) -> int | None:
         """The least of a quantity within the bounds; None where nothing meets them."""
@@ -100,32 +107,33 @@ class Within:
         high: int,
         number: int,
         rng: np.random.Generator,
-        *,
-        at_least: Architecture | None = None,
     ) -> list[Architecture]:
         """Up to `number` different architectures within the bounds whose quantity lies in [low, high].
 
         Uniformly where bounds leave a fair share of the space, else a few that a solver finds; none where
         there is none.
-
-        Args:
-            at_least: only architectures as wide as this one, or wider, in every slot.
         """
         if not self.layouts:
             return []
         single = len(quantity.phases) == 1
         # of a maximum, one phase is drawn by: the others are seen to afterwards
-        reach = Reach(_phases(quantity)[0], self.layouts, at_least)
+        reach = self._reach(quantity)
         tries = number if single and not self._others else 16 * number
         drawn = [
             found
             for found in reach.draw(low if single else 0, high, tries, rng)
             if low <= quantity.of(found) <= high and meets(found, self._others)
         ]
-        if drawn or (single and (not self._others or at_least is not None)):
+        if drawn or (single and not self._others):
             return drawn[:number]
-        solved = self._solved(quantity, low, high, min(number, SOLVED), rng, at_least)
+        solved = self._solved(quantity, low, high, min(number, SOLVED), rng)
         return list(dict.fromkeys(solved))
+
+    def _reach(self, quantity: Quantity) -> Reach:
+        """What the first phase of a quantity reaches; counted once."""
+        if quantity not in self._reaches:
+            self._reaches[quantity] = Reach(_phases(quantity)[0], self.layouts)
+        return self._reaches[quantity]
 
     def explain(self) -> str:
         """Why nothing meets the bounds: what each could be, alone or beside the others."""
@@ -178,14 +186,13 @@ class Within:
         high: int,
         number: int,
         rng: np.random.Generator,
-        at_least: Architecture | None,
     ) -> Iterator[Architecture]:
         """Ends of what is possible, in random directions."""
         bounds = [*self._others, Bound(quantity, high)]
         # one at or above `low` has a phase that is
         ways = [
             (_Programme(self.space, regime, bounds, [quantity]), phase)
-            for regime in self._regimes(at_least)
+            for regime in self._regimes()
             for phase in _phases(quantity)
         ]
         for _ in range(number):
@@ -197,12 +204,10 @@ class Within:
                     break
                 ways.remove(way)  # nothing is there, in any direction
 
-    def _regimes(self, at_least: Architecture | None = None) -> Iterator[list[IntArray]]:
+    def _regimes(self) -> Iterator[list[IntArray]]:
         kept = [k for k, name in enumerate(self.space.layout_names) if name in self.layouts]
-        floor = [0] * len(self.space.slots) if at_least is None else self.space.indexes(at_least)[:-1]
         for regime in self.space.regimes:
-            allowed = [[k for k in ks if k >= low] for ks, low in zip(regime[:-1], floor, strict=True)]
-            allowed.append([k for k in regime[-1] if k in kept])
+            allowed = [*regime[:-1], [k for k in regime[-1] if k in kept]]
             if all(allowed):
                 yield [np.array(found) for found in allowed]
 

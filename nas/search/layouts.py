@@ -5,7 +5,7 @@ They are kept in a run's search/layouts.yaml, each with its measured rate, besid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,23 @@ def find_layouts(
     return [*found, *learned]
 
 
-def write_layouts(path: Path, found: Sequence[Found], facts: dict[str, Any]) -> None:
-    """The table of found layouts, with their rates and what they were found on."""
+def write_layouts(
+    path: Path, found: Sequence[Found], hand_made: Mapping[str, float], facts: Mapping[str, Any]
+) -> None:
+    """The table of found layouts with their rates, those of the space's own, and what all was found on."""
     entries = [
         {"name": f.layout.name, "bpp": f.bpp, "stages": f.layout.stages(), **f.layout.to_dict()}
         for f in found
     ]
-    write_yaml(path, {**facts, "layouts": entries})
+    write_yaml(path, {**facts, "hand_made_bpp": dict(hand_made), "layouts": entries})
+
+
+def read_rates(path: Path) -> dict[str, float]:
+    """The rate of y under every layout of a table, in bpp; none where there is no table."""
+    if not path.is_file():
+        return {}
+    content = resources.read_yaml(path)
+    return {**content["hand_made_bpp"], **{entry["name"]: entry["bpp"] for entry in content["layouts"]}}
 
 
 def has_layouts(path: Path, facts: dict[str, Any]) -> bool:

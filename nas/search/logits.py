@@ -1,8 +1,9 @@
-"""Width logits: which width each slot wants at each price of a MAC.
+"""Width logits: which width each slot wants at each price of a MAC, or at each target.
 
 A hard straight-through Gumbel-softmax sample gates every slot (Jang et al., ICLR 2017); the loss is
 `rate-distortion + lambda_C * C` with C the exact expected cost of the current distribution, as in BaSIC
-(ECCV 2024). The weights stay frozen. One set of logits is learned for each lambda_C of a ladder.
+(ECCV 2024). The weights stay frozen. One set of logits is learned for each lambda_C of a ladder, or for each
+target, where dual ascent finds the lambda_C at which E[C] = target.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from torch import Tensor
 
 from nas import resources
 from nas.cost.table import CostTable
@@ -26,8 +27,7 @@ from nas.training.data import CropSource, batches
 from nas.training.losses import batch_losses
 from nas.training.structure import Structure
 
-# lambda_C of the ladder, in multiples of the loss that one kMAC/px saves between narrowest and widest
-LADDER = (0.1, 0.3, 1.0, 3.0, 10.0)
+LEAST_SAVED = 1e-3  # of the loss: a supernet that is hardly trained may save nothing
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class WidthLogits:
         lambda_c: the price of one kMAC per pixel, in units of the loss.
         expected_cost: kMAC per pixel under the learned distribution.
         logits: one list per slot, in the order of its candidates.
+        target: the kMAC per pixel that the price was found for; None where the price was given.
     """
 
     lambda_c: float
     expected_cost: float
     logits: dict[str, list[float]]
+    target: float | None = None
 
     def probabilities(self) -> dict[str, list[float]]:
         return {slot: torch.tensor(values).softmax(0).tolist() for slot, values in self.logits.items()}
@@ -50,8 +52,14 @@ class WidthLogits:
 
 @dataclass(frozen=True)
 class LogitSettings:
-    """How width logits are learned: steps for each rung, crops a step, annealing of the temperature."""
+    """How width logits are learned: steps for each set, crops a step, annealing of the temperature.
 
+    Attributes:
+        ladder: the prices where there are no targets, in multiples of the loss that one kMAC/px saves between
+            the narrowest and the widest architecture.
+    """
+
+    ladder: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
     steps: int = 60
     crop: int = 64
     batch: int = 8
@@ -68,12 +76,14 @@ def learn_logits(
     lmbda: float,
     metric: str,
     scope: str,
-    price: float,
+    targets: Sequence[float] = (),
     seed: int,
     settings: LogitSettings | None = None,
     report: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> list[WidthLogits]:
-    """Learn one set of logits per rung, from cheap MACs to dear ones; each starts from the one before.
+    """Learn one set of logits for each target, from the dearest on, or for each rung of the ladder.
+
+    Each set starts from the one before. None is learned where all architectures cost the scope the same.
 
     Args:
         supernet: trained; its weights are not changed.
@@ -82,14 +92,18 @@ def learn_logits(
         lmbda: weight of the distortion.
         metric: `mse` or `ms-ssim`.
         scope: the cost that is priced.
-        price: lambda_C that the ladder is a multiple of, loss per kMAC/px.
+        targets: kMAC per pixel; none for the ladder.
         seed: of crops, layouts and samples.
     """
     settings = settings or LogitSettings()
     space, device = supernet.space, next(supernet.parameters()).device
+    spent = costs.kmac_px(space.widest(), scope) - costs.kmac_px(space.narrowest(), scope)
+    if spent <= 0:
+        return []
     crop = settings.crop if metric == "mse" else max(settings.crop, 192)
-    found, total = [], len(LADDER) * settings.steps
-    crops = batches(CropSource(photos, crop=crop, seed=seed), batch=settings.batch, first=0, last=total)
+    rungs = sorted(targets, reverse=True) or settings.ladder
+    found, total = [], len(rungs) * settings.steps
+    crops = batches(CropSource(photos, crop=crop, seed=seed), batch=settings.batch, first=0, last=total + 1)
     draws, samples = random.Random(seed), torch.Generator().manual_seed(seed)
     structure = Structure(
         space,
@@ -103,8 +117,10 @@ def learn_logits(
     for parameter, _ in frozen:
         parameter.requires_grad_(False)
     try:
-        for rung, multiple in enumerate(LADDER):
-            structure.restart(multiple * price)
+        price = _saved(supernet, next(crops).to(device), lmbda, metric) / spent
+        for place, rung in enumerate(rungs):
+            target = rung if targets else None
+            structure.restart(price if targets else rung * price, target)
             cost = 0.0
             for step in range(settings.steps):
                 supernet.gate(structure.sample(step / max(1, settings.steps - 1), samples, device))
@@ -114,8 +130,8 @@ def learn_logits(
                 (loss + structure.price * structure.expected_cost()).backward()
                 cost = structure.step(float(loss.detach()))
                 note = f"lambda_C {structure.price:.3g}  E[C] {cost:.2f} kMAC/px"
-                report(rung * settings.steps + step + 1, total, note)
-            found.append(WidthLogits(structure.price, cost, structure.learned()))
+                report(place * settings.steps + step + 1, total, note)
+            found.append(WidthLogits(structure.price, cost, structure.learned(), target))
     finally:
         for parameter, wanted in frozen:
             parameter.requires_grad_(wanted)
@@ -123,21 +139,29 @@ def learn_logits(
     return found
 
 
+@torch.no_grad()
+def _saved(supernet: Supernet, x: Tensor, lmbda: float, metric: str) -> float:
+    """What the widest architecture's loss on a batch is less than the narrowest one's."""
+    losses = []
+    for architecture in (supernet.space.narrowest(), supernet.space.widest()):
+        layout = supernet.activate(architecture)
+        losses.append(float(batch_losses(x, supernet(x, layout), lmbda, metric).total))
+    return max(losses[0] - losses[1], LEAST_SAVED)
+
+
 def write_logits(path: Path, rungs: Sequence[WidthLogits], facts: dict[str, Any]) -> None:
-    """The ladder as YAML, with what it was learned for."""
+    """Sets of logits as YAML, with what they were learned for."""
     write_yaml(path, {**facts, "rungs": [vars(rung) for rung in rungs]})
 
 
-def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[WidthLogits] | None:
-    """The ladder in a file, or None where there is none for these facts and slots."""
-    if not path.is_file():
-        return None
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[WidthLogits]:
+    """The sets of logits in a file; none where it is not of these facts and slots."""
+    content = resources.read_yaml(path) if path.is_file() else {}
     if any(content.get(name) != value for name, value in facts.items()):
-        return None
+        return []
     rungs = [WidthLogits(**rung) for rung in content["rungs"]]
     fits = all(set(rung.logits) == {slot.name for slot in space.slots} for rung in rungs)
-    return rungs if fits else None
+    return rungs if fits else []
 
 
 def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | None:

@@ -30,8 +30,9 @@ from nas.errors import InputError
 from nas.files import clear, digest, write_atomically, write_yaml
 from nas.run import Run
 from nas.search.evaluator import Evaluator, Score
+from nas.search.progress import Report, silent
 from nas.search.scores import Scores
-from nas.search.searcher import Report, Searcher, silent
+from nas.search.searcher import Searcher
 from nas.space import Architecture
 from nas.training.data import read_split, split_folder
 from nas.training.loop import Progress

@@ -25,7 +25,10 @@ class Scores:
 
     def __init__(self, path: Path, evaluator: Evaluator, weights: str) -> None:
         self.path, self.evaluator, self.weights = path, evaluator, weights
-        self._known = known_scores(path, evaluator.space, weights, evaluator.calibration)
+        self.computed = 0  # by this object
+        self._known: dict[Architecture, Score] = {}
+        self._read = 0  # bytes of the file
+        self.refresh()
 
     def __contains__(self, architecture: Architecture) -> bool:
         return architecture in self._known
@@ -39,11 +42,24 @@ class Scores:
     def of(self, architecture: Architecture) -> Score:
         """An architecture's score: looked up, or computed and written down."""
         if architecture not in self._known:
-            score = self.evaluator.score(architecture)
+            self.computed += 1
+            self.learn(architecture, self.evaluator.score(architecture))
+        return self._known[architecture]
+
+    def learn(self, architecture: Architecture, score: Score) -> None:
+        """Take a score that was computed elsewhere, and write it down where it is new."""
+        if architecture not in self._known:
             self._known[architecture] = score
             values = (score.bpp, score.psnr, score.rd_loss)
             self._append((architecture.key, self.evaluator.calibration, self.weights, *map(repr, values)))
-        return self._known[architecture]
+
+    def refresh(self) -> None:
+        """Take what other processes have written since."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size != self._read:
+            found = known_scores(self.path, self.evaluator.space, self.weights, self.evaluator.calibration)
+            self._known = {**self._known, **found}
+            self._read = size
 
     def _append(self, row: tuple[str, ...]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,17 +55,16 @@ class Structure:
         cold: float = 0.5,
     ) -> None:
         self.space, self.costs, self.scope = space, costs, scope
-        self.target = target
         self._unit = 0.0  # loss per target, of the last step
         self.hot, self.cold = hot, cold
         self.logits = [torch.zeros(len(slot.candidates), requires_grad=True) for slot in space.slots]
         self._learning_rate = learning_rate
-        self.restart(price)
+        self.restart(price, target)
         self._layouts = torch.full((len(space.layouts),), 1 / len(space.layouts))
 
-    def restart(self, price: float) -> None:
-        """Go on from the logits as they are, at another price."""
-        self.multiplier = price
+    def restart(self, price: float, target: float | None) -> None:
+        """Go on from the logits as they are, at another price or towards another target."""
+        self.multiplier, self.target = price, target
         self.optimizer = torch.optim.Adam(self.logits, lr=self._learning_rate)
 
     def sample(self, progress: float, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:

@@ -1,0 +1,198 @@
+"""The answer to a target: the best architectures at or under it, close to it and wherever they lie."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nas.cost.quantities import Question
+from nas.cost.quantity import Quantity
+from nas.cost.scopes import CONTEXT_EDGES, SCOPES
+from nas.cost.table import CostTable
+from nas.errors import UnreachableBudgetError
+from nas.search.model import LossModel
+from nas.search.progress import Report
+from nas.search.rows import as_rows, distances, history, proposer
+from nas.search.scores import Scores
+from nas.space import Architecture
+
+# An answer costs no less than these shares of its target: the first that the space can meet
+NEAR = (0.997, 0.995, 0.99, 0.98)
+FILL_SECONDS, FILL_SCORES = 40.0, 6
+DRAWN = 256  # architectures near a target from which the most promising one is looked for
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The answer to one target.
+
+    Attributes:
+        target: in the unit of `quantity`.
+        quantity: what was limited: a scope's MACs, the time to decode, ...
+        architecture: the best that costs hardly less than the target, where the space has one there.
+        kmac_px: what it costs, by scope.
+        split: what its backbone (g_a, h_a, h_s, g_s) and its context model with the entropy parameters cost,
+            kMAC per pixel; together the scope's, or the total's where no scope was limited.
+        rd_loss: on the calibration photos.
+        cheaper: where one further below is better still, that one.
+    """
+
+    target: float
+    quantity: Quantity
+    architecture: Architecture
+    kmac_px: dict[str, float]
+    split: dict[str, float]
+    rd_loss: float
+    cheaper: Choice | None = None
+
+    @property
+    def best(self) -> Choice:
+        """The least loss at or under the target, wherever it lies: what export takes."""
+        return self.cheaper or self
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `cheaper` is nested, or null. `cost` is what `of` names, in `unit`."""
+        costs = {f"{name}_kmac_px": value for name, value in {**self.kmac_px, **self.split}.items()}
+        quantity = self.quantity
+        macs = {"target_kmac_px": self.target} if quantity.unit == "kMAC/px" else {}
+        return {
+            **macs,
+            "target": self.target,
+            "unit": quantity.unit,
+            "of": quantity.title,
+            "cost": quantity.value(self.architecture),
+            **costs,
+            "rd_loss": self.rd_loss,
+            "arch": self.architecture.key,
+            "cheaper": self.cheaper.to_json() if self.cheaper else None,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for a table, or two where a cheaper architecture is better."""
+        answers = [("nearest below", self)]
+        if self.cheaper:
+            answers.append(("cheaper, better", self.cheaper))
+        return [
+            {
+                "target": self.quantity.tell(self.quantity.whole(self.target)),
+                "answer": answer,
+                **(
+                    {}
+                    if self.quantity.unit == "kMAC/px"
+                    else {self.quantity.name: self.quantity.tell(self.quantity.of(choice.architecture))}
+                ),
+                **choice.kmac_px,
+                **choice.split,
+                "rd_loss": choice.rd_loss,
+                "arch": choice.architecture.key,
+            }
+            for answer, choice in answers
+        ]
+
+
+class Answers:
+    """Answers to targets, from what was scored; what is missing near a target is scored.
+
+    Args:
+        costs: of the space.
+        scores: known and new.
+        rates: of its layouts, see `rows.distances`.
+        score: makes the score of an architecture known; computes it by default.
+    """
+
+    def __init__(
+        self,
+        costs: CostTable,
+        scores: Scores,
+        rates: Mapping[str, float],
+        *,
+        score: Callable[[Architecture], object] | None = None,
+    ) -> None:
+        self.space, self.costs, self.scores = costs.space, costs, scores
+        self._score = score or scores.of
+        self._rates = rates
+        self._model = LossModel(list(distances(self.space, rates).values()))
+
+    def choose(self, question: Question, target: int, report: Report) -> Choice:
+        """The best scored architectures at or under a target: hardly below it, and wherever they lie.
+
+        Where the best lies further below and the space has architectures hardly below the target, some there
+        are scored first, those that promise most.
+
+        Args:
+            question: what the target limits, and what must be met beside it.
+            target: in whole numbers of its quantity.
+            report: told of what is scored.
+
+        Raises:
+            UnreachableBudgetError: nothing costs so little.
+        """
+        if question.span[0] > target:
+            raise UnreachableBudgetError(f"No architecture costs at most {question.quantity.tell(target)}.")
+        near, rng = self._near(question, target), np.random.default_rng(target)
+        began = time.monotonic()
+        for tried, candidate in enumerate(self._promising(question, near, target, rng)):
+            best = self.best(question, target)
+            if best is not None and question.quantity.of(best) >= near:
+                break
+            if time.monotonic() - began > FILL_SECONDS or tried == FILL_SCORES:
+                break
+            self._score(candidate)
+            report("near the target", tried + 1, 0, question.quantity.tell(target))
+        best = self.best(question, target)
+        if best is None:
+            best = question.within.draw(question.quantity, 0, target, 1, rng)[0]
+            self._score(best)
+        close = self.best(question, target, least=near)
+        if close is None or close == best:
+            return self._choice(question, target, best)
+        return replace(self._choice(question, target, close), cheaper=self._choice(question, target, best))
+
+    def best(self, question: Question, most: int, *, least: int = 0) -> Architecture | None:
+        """The scored architecture of least loss that costs from `least` to `most`."""
+        fit = [
+            (score.rd_loss, architecture.key, architecture)
+            for architecture, score in self.scores.items()
+            if least <= question.quantity.of(architecture) <= most and question.within.allows(architecture)
+        ]
+        return min(fit)[2] if fit else None
+
+    def _choice(self, question: Question, target: int, architecture: Architecture) -> Choice:
+        quantity = question.quantity
+        scope = quantity.name if quantity.name in SCOPES else "total"
+        edges = {e: cost for e, cost in self.costs.by_edge(architecture).items() if e in SCOPES[scope]}
+        context = sum(cost for edge, cost in edges.items() if edge in CONTEXT_EDGES)
+        return Choice(
+            target / quantity.per_unit,
+            quantity,
+            architecture,
+            self.costs.scopes(architecture),
+            {"backbone": sum(edges.values()) - context, "context": context},
+            self.scores.of(architecture).rd_loss,
+        )
+
+    def _near(self, question: Question, target: int) -> int:
+        """From what cost on an answer is close to a target: as close as the space has any."""
+        for share in NEAR:
+            near = math.ceil(share * target)
+            if question.within.draw(question.quantity, near, target, 1, np.random.default_rng(0)):
+                break
+        return near
+
+    def _promising(
+        self, question: Question, near: int, target: int, rng: np.random.Generator
+    ) -> Iterator[Architecture]:
+        """Architectures close to a target that are not scored, the next always the most promising one."""
+        asked = replace(question, targets=(target,))
+        close = proposer(self.space, asked, self._rates, model=self._model, least=near, seed=target)
+        while True:
+            start = question.within.draw(question.quantity, near, target, DRAWN, rng)
+            found = close.likeliest(*history(self.space, self.scores.items()), as_rows(self.space, start))
+            if found is None:
+                return
+            yield self.space.at(found)

@@ -1,0 +1,81 @@
+"""What a candidate is expected to add to the front, its cost being known and its loss guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+Floats = NDArray[np.float64]
+
+
+class Aim(Protocol):
+    """What counts as better."""
+
+    def gain(self, known: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+        """The expected gain of each candidate, [n].
+
+        Args:
+            known: costs and losses of what was observed, each [observed].
+            costs: of the candidates, [n].
+            mean, deviation: of their losses, normally distributed, each [n].
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WholeRange:
+    """Every cost up to `most` counts alike: the gain is the expected growth of the hypervolume.
+
+    With the cost known, that is the expected improvement (Jones et al., 1998) on the front's step function,
+    integrated over all costs from the candidate's own on.
+    """
+
+    most: float
+
+    def gain(self, known: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+        steps, best = staircase(*known)
+        starts = np.concatenate([[-np.inf], steps])
+        ends = np.concatenate([steps, [self.most]])
+        levels = np.concatenate([[known[1].max()], best])  # below the cheapest, the worst is all there is
+        length = np.clip(ends - np.maximum(starts, costs[:, None]), 0, None)
+        return np.einsum("ij,ij->i", length, improvement(levels, mean, deviation))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Only the least loss at or under each of some costs counts."""
+
+    costs: Sequence[float]
+
+    def gain(self, known: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+        targets = np.asarray(self.costs, dtype=float)
+        steps, best = staircase(*known)
+        place = np.searchsorted(steps, targets, side="right")
+        levels = np.concatenate([[known[1].max()], best])[place]
+        affordable = costs[:, None] <= targets
+        return np.einsum("ij,ij->i", affordable, improvement(levels, mean, deviation))
+
+
+def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
+    """The places of the points that no other beats, the cheapest first."""
+    order = np.lexsort((losses, costs))
+    before = np.concatenate([[np.inf], np.minimum.accumulate(losses[order])[:-1]])
+    return order[losses[order] < before]
+
+
+def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
+    """The front of some points: its costs, ascending, and its losses, descending."""
+    places = on_staircase(costs, losses)
+    return costs[places], losses[places]
+
+
+def improvement(levels: Floats, mean: Floats, deviation: Floats) -> Floats:
+    """By how much each candidate is expected to fall below each level, [candidates, levels]."""
+    below = (levels - mean[:, None]) / deviation[:, None]
+    density = np.exp(-(below**2) / 2) / np.sqrt(2 * np.pi)
+    return np.asarray(deviation[:, None] * (below * ndtr(below) + density))

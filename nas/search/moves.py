@@ -1,0 +1,46 @@
+"""Steps from one architecture to others like it, on rows of indexes: one index per slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+
+def neighbours(rows: Rows, shape: Sequence[int], unordered: Sequence[int] = ()) -> Rows:
+    """Everything one step away in one slot; in an unordered slot, every other choice.
+
+    Args:
+        rows: where from, [n, slots].
+        shape: the number of choices in each slot.
+        unordered: places of slots whose choices have no order.
+    """
+    found = []
+    for place, count in enumerate(shape):
+        steps = range(1, count) if place in unordered else (-1, 1)
+        for step in steps:
+            moved = rows.copy()
+            moved[:, place] += step
+            if place in unordered:
+                moved[:, place] %= count
+            found.append(moved[(moved[:, place] >= 0) & (moved[:, place] < count)])
+    return np.concatenate([np.empty((0, len(shape)), dtype=np.int64), *found])
+
+
+def exchanges(rows: Rows, shape: Sequence[int], number: int, rng: np.random.Generator) -> Rows:
+    """Random steps in two slots at once: one gives what another takes, or both go the same way."""
+    moved = rows[rng.integers(0, len(rows), number)]
+    for _ in range(2):
+        place = rng.integers(0, len(shape), number)
+        moved[np.arange(number), place] += rng.choice((-1, 1), number)
+    return np.clip(moved, 0, np.asarray(shape) - 1)
+
+
+def crosses(rows: Rows, number: int, rng: np.random.Generator, reach: int = 3) -> Rows:
+    """Children of two rows that lie at most `reach` apart in the order given."""
+    one = rng.integers(0, len(rows), number)
+    other = np.clip(one + rng.integers(-reach, reach + 1, number), 0, len(rows) - 1)
+    return np.where(rng.random((number, rows.shape[1])) < 0.5, rows[one], rows[other])

@@ -1,0 +1,219 @@
+"""What to score next: the row of indexes, one per slot, that is expected to add most to the front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.search.gain import Aim, Floats, on_staircase
+from nas.search.model import LossModel
+from nas.search.moves import Rows, crosses, exchanges, neighbours
+
+SMALL = 20_000  # spaces of no more rows are looked through, row by row
+DESIGN = 4  # rows to score, beyond one for each slot, before the model is asked
+LOCAL, ALSO = 5, 10  # of so many rows one is a step from the front, one is there to compare with
+PARENTS, CLIMBS, TOP = 64, 3, 8  # members of the front that are varied; rounds of climbing, from how many
+CROSSED, EXCHANGED, DRAWN = 200, 300, 100  # candidates of each kind
+TRIES = 20  # rounds of drawing in which nothing new is met
+BELIEF = 8.0  # after how many scores a prior counts no more than once
+
+
+class ExhaustedError(Exception):
+    """Nothing new to try: what is allowed is (nearly) all known."""
+
+
+class Prior(Protocol):
+    """Where good rows are believed to lie before anything was scored."""
+
+    def draw(self, number: int, rng: np.random.Generator) -> Rows:
+        """Rows, [number, slots]."""
+        ...
+
+    def log_density(self, rows: Rows) -> Floats:
+        """How likely each row is, but for a constant, [n]."""
+        ...
+
+
+class Proposer:
+    """Looks for the rows that no other beats in cost and loss, the cost being known.
+
+    The loss is guessed by a Gaussian process (`LossModel`); what is proposed is the row whose gain (`Aim`) is
+    expected to be largest, found by climbing from the front, and every fifth time a step from the front at
+    its most probable loss. A prior weighs the gains, less the more is known (pi-BO, Hvarfner et al., ICLR
+    2022). Nothing is proposed twice. A proposal depends on the seed and on what was scored before, and on
+    nothing else: there is no state to keep.
+
+    Args:
+        slots: for each slot's name the distances of its choices from each other, [choices, choices].
+        cost: what rows [n, slots] cost, [n].
+        aim: what counts as better.
+        unordered: the slots whose choices have no order.
+        allowed: which rows may be tried, [n] of booleans; all by default.
+        settle: rows with slots that have no effect put to 0; as they are by default.
+        draw: random rows, which need not be allowed; uniform by default.
+        first: rows that come first, those that are allowed.
+        also: rows that are wanted besides, to compare with: one proposal in ten.
+        prior: where good rows are believed to lie.
+        local: whether steps from the front are among the proposals.
+        model: of losses; one of its own by default.
+        seed: of all that is drawn.
+    """
+
+    def __init__(
+        self,
+        slots: Mapping[str, Floats],
+        cost: Callable[[Rows], Floats],
+        aim: Aim,
+        *,
+        unordered: Sequence[str] = (),
+        allowed: Callable[[Rows], NDArray[np.bool_]] | None = None,
+        settle: Callable[[Rows], Rows] | None = None,
+        draw: Callable[[int, np.random.Generator], Rows] | None = None,
+        first: Iterable[Sequence[int]] = (),
+        also: Iterable[Sequence[int]] = (),
+        prior: Prior | None = None,
+        local: bool = True,
+        model: LossModel | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.names = tuple(slots)
+        self.shape = tuple(len(table) for table in slots.values())
+        self.model = model or LossModel(list(slots.values()))
+        self._unordered = tuple(self.names.index(name) for name in unordered)
+        self._cost, self._aim, self._prior, self._local, self._seed = cost, aim, prior, local, seed
+        self._allowed = allowed or (lambda rows: np.ones(len(rows), dtype=bool))
+        self._settle = settle or (lambda rows: rows)
+        self._draw = draw or (lambda number, rng: rng.integers(0, self.shape, (number, len(self.shape))))
+        self._first, self._also = self._wanted(first), self._wanted(also)
+
+    def rows(self, rows: Iterable[Sequence[int]]) -> Rows:
+        """Rows as one array, [n, slots], also where there are none."""
+        return np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, len(self.shape))
+
+    def _wanted(self, rows: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
+        found = self.rows(rows)
+        return list(map(tuple, found[self._allowed(found)].tolist()))
+
+    def propose(self, rows: Rows, losses: Floats, pending: Rows | None = None) -> tuple[int, ...]:
+        """What to score next.
+
+        Args:
+            rows: what was scored, in that order, [n, slots].
+            losses: theirs, [n], above 0.
+            pending: what is being scored elsewhere, [m, slots].
+
+        Raises:
+            ExhaustedError: nothing is left that may be tried.
+        """
+        pending = rows[:0] if pending is None else pending
+        taken = set(map(tuple, np.concatenate([rows, pending]).tolist()))
+        for row in [*self._first, *(self._also if len(taken) % ALSO == 0 else [])]:
+            if row not in taken:
+                return row
+        rng = np.random.default_rng([self._seed, len(taken)])
+        if len(rows) < min(len(self.shape) + DESIGN, max(2, math.prod(self.shape) // 4)):
+            return self._blindly(taken, rng)
+        self.model.update(rows, losses, pending)
+        known = (self._cost(rows), np.log(losses))
+        front = rows[on_staircase(*known)]
+        if self._local and len(taken) % LOCAL == 1:
+            near = self._fresh([*self._beside(front), exchanges(front, self.shape, EXCHANGED, rng)], taken)
+            gains = self._gains(near, known, sure=True)
+            if gains.max(initial=0) > 0:
+                return _row(near[np.argmax(gains)])
+        if self._small:
+            found = self._everything(taken)
+        else:
+            parents = front[np.linspace(0, len(front) - 1, min(PARENTS, len(front))).astype(int)]
+            varied = exchanges(front, self.shape, EXCHANGED, rng), crosses(front, CROSSED, rng)
+            start = [*self._beside(parents), *varied, *self._random(DRAWN, rng)]
+            found = self._climb(start, lambda rows: self._gains(rows, known), taken, rng)
+        return _row(found[np.argmax(self._gains(found, known))]) if len(found) else self._blindly(taken, rng)
+
+    def likeliest(self, rows: Rows, losses: Floats, start: Rows) -> tuple[int, ...] | None:
+        """Of what was not scored, the row of least loss as far as it can be guessed; None where all was.
+
+        Args:
+            rows, losses: as `propose` has.
+            start: where to look from, [m, slots].
+        """
+        taken, rng = set(map(tuple, rows.tolist())), np.random.default_rng([self._seed, len(rows)])
+        if len(rows) < DESIGN:
+            found = self._fresh([start], taken)
+            return _row(rng.choice(found)) if len(found) else None
+        self.model.update(rows, losses)
+        found = self._climb([start], lambda rows: -self.model.predict(rows)[0], taken, rng)
+        return _row(found[np.argmin(self.model.predict(found)[0])]) if len(found) else None
+
+    def _climb(
+        self,
+        start: Sequence[Rows],
+        worth: Callable[[Rows], Floats],
+        taken: set[tuple[int, ...]],
+        rng: np.random.Generator,
+    ) -> Rows:
+        """Candidates, and around those of most worth ever more."""
+        found = self._fresh(start, taken)
+        for _ in range(CLIMBS if len(found) else 0):
+            best = found[np.argsort(-worth(found), kind="stable")[:TOP]]
+            around = [*self._beside(best), exchanges(best, self.shape, DRAWN, rng)]
+            found = self._fresh([found, *around], taken)
+        return found
+
+    def _gains(self, rows: Rows, known: tuple[Floats, Floats], *, sure: bool = False) -> Floats:
+        """What each row is expected to add; where `sure`, if its loss is the most probable one."""
+        if not len(rows):
+            return np.zeros(0)
+        mean, deviation = self.model.predict(rows)
+        gains = self._aim.gain(
+            known, self._cost(rows), mean, np.full_like(mean, 1e-12) if sure else deviation
+        )
+        if self._prior is None:
+            return gains
+        belief = self._prior.log_density(rows)
+        return gains * np.exp((belief - belief.max()) * BELIEF / len(known[0]))
+
+    # Where candidates come from
+
+    def _beside(self, rows: Rows) -> list[Rows]:
+        return [neighbours(rows, self.shape, self._unordered)]
+
+    def _random(self, number: int, rng: np.random.Generator) -> list[Rows]:
+        """Rows from anywhere, and as many from the prior."""
+        believed = [] if self._prior is None else [self._prior.draw(number, rng)]
+        return [self._draw(number, rng), *believed]
+
+    def _blindly(self, taken: set[tuple[int, ...]], rng: np.random.Generator) -> tuple[int, ...]:
+        """A new row from anywhere."""
+        for _ in range(TRIES):
+            drawn = self._random(DRAWN, rng)
+            found = self._fresh([drawn[rng.integers(len(drawn))]], taken)
+            if len(found):
+                return _row(rng.choice(found))
+        found = self._everything(taken) if self._small else np.empty((0, len(self.shape)), dtype=np.int64)
+        if not len(found):
+            raise ExhaustedError
+        return _row(rng.choice(found))
+
+    @property
+    def _small(self) -> bool:
+        return math.prod(self.shape) <= SMALL
+
+    def _everything(self, taken: set[tuple[int, ...]]) -> Rows:
+        count = math.prod(self.shape)
+        return self._fresh([np.stack(np.unravel_index(np.arange(count), self.shape), 1)], taken)
+
+    def _fresh(self, parts: Sequence[Rows], taken: set[tuple[int, ...]]) -> Rows:
+        """Each allowed row once, those that are taken left out."""
+        rows = np.unique(self._settle(np.concatenate(parts)), axis=0)
+        new = [place for place, row in enumerate(map(tuple, rows.tolist())) if row not in taken]
+        rows = rows[new]
+        return rows[self._allowed(rows)]
+
+
+def _row(row: Rows) -> tuple[int, ...]:
+    return tuple(map(int, row))

@@ -1,0 +1,139 @@
+"""What a search prepares before it scores: layouts found for the run, and logits learned for the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from filelock import FileLock, Timeout
+
+from nas.cost.quantities import Question
+from nas.cost.scopes import SCOPES
+from nas.cost.table import CostTable
+from nas.run import Run
+from nas.search.evaluator import Evaluator
+from nas.search.layout_rate import LayoutRate
+from nas.search.layouts import LayoutSettings, find_layouts, has_layouts, write_layouts
+from nas.search.logits import (
+    LogitSettings,
+    WidthLogits,
+    learn_logits,
+    read_logits,
+    read_structure,
+    write_logits,
+)
+from nas.search.progress import Report
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Which sources of architectures a search uses, and how much of each; for ablations.
+
+    Attributes:
+        logits: width logits, as what the sampler believes at first.
+        layouts: greedy and learned layouts, as candidates beside those of the space.
+        trials: Optuna's trials.
+        moves: single steps from the front among the trials.
+        layout_settings, logit_settings: how they are found and learned.
+    """
+
+    logits: bool = True
+    layouts: bool = True
+    trials: bool = True
+    moves: bool = True
+    layout_settings: LayoutSettings = field(default_factory=LayoutSettings)
+    logit_settings: LogitSettings = field(default_factory=LogitSettings)
+
+
+def prepare_layouts(
+    run: Run, evaluator: Evaluator, settings: LayoutSettings, *, seed: int, report: Report
+) -> bool:
+    """Find layouts for a run that has none yet for its weights; one worker does, the others wait.
+
+    Returns:
+        Whether there are new ones: the run's space has grown.
+    """
+    facts = {"weights": run.fingerprint}
+    if has_layouts(run.layouts_path, facts):
+        return False
+    with _alone(run, "layouts", report):
+        if has_layouts(run.layouts_path, facts):
+            return True
+        space = run.trained_space
+        architecture = space.widest()
+        rate = LayoutRate.of(evaluator, architecture, side=settings.side, photos=settings.photos)
+        found = find_layouts(
+            rate,
+            space,
+            settings,
+            trained=run.learned_layouts(),
+            seed=seed,
+            report=lambda done, total, note: report("finding layouts", done, total, note),
+        )
+        facts |= {"calibration": evaluator.calibration, "architecture": architecture.key}
+        write_layouts(run.layouts_path, found, {name: rate(x) for name, x in space.layouts.items()}, facts)
+    return True
+
+
+def prepare_logits(
+    run: Run,
+    evaluator: Evaluator,
+    costs: CostTable,
+    question: Question,
+    settings: LogitSettings,
+    *,
+    seed: int,
+    report: Report,
+) -> list[WidthLogits]:
+    """The width logits for a question: those learned with the weights, else learned here and kept.
+
+    Where MACs have a few targets, one set for each (dual ascent); else one for each price of a ladder, of the
+    scope's MACs or, where something else is limited, of all.
+    """
+    space, quantity = run.space, question.quantity
+    scope = quantity.name if quantity.unit == "kMAC/px" and quantity.name in SCOPES else "total"
+    joint = read_structure(run.structure_path, space, scope)
+    if joint is not None:
+        return [joint]
+    if all(count == 1 for count in space.shape[:-1]):
+        return []
+    few = quantity.name == scope and len(question.targets) <= len(settings.ladder)
+    targets = [target / quantity.per_unit for target in question.targets] if few else []
+    wanted: list[float | None] = [*targets] or [None]
+    path = run.search_path / f"logits-{scope}.yaml"
+    facts = {"weights": run.fingerprint, "scope": scope}
+    with _alone(run, "logits", report):
+        known = read_logits(path, space, facts)
+        missing = [target for target in wanted if not any(rung.target == target for rung in known)]
+        if missing:
+            known += learn_logits(
+                evaluator.supernet,
+                run.photos("train"),
+                costs,
+                lmbda=run.settings.lmbda,
+                metric=run.settings.metric,
+                scope=scope,
+                targets=[target for target in missing if target is not None],
+                seed=seed,
+                settings=settings,
+                report=lambda done, total, note: report("learning widths", done, total, note),
+            )
+            write_logits(path, known, facts)
+    return [rung for rung in known if rung.target in wanted]
+
+
+@contextmanager
+def _alone(run: Run, what: str, report: Report) -> Iterator[None]:
+    """One process at a time; the lock of one that is killed is given back by the system."""
+    run.search_path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.search_path / f"{what}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report(f"waiting for {what}", 0, 0, "another process is at it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,132 @@
+"""What is not scored yet, guessed from what is: a Gaussian process over a product of finite sets.
+
+A slot has a handful of candidates, so its part of the kernel is a small table, and the kernel of two
+architectures is the exponential of a sum of table entries: one matrix product for thousands of them. Each
+slot contributes 1 + s k(a, b), an effect of its own and an interaction with the others (the ANOVA kernel of
+Durrande et al., J. Multivariate Analysis 2013), with k a Matern 5/2 correlation of the slot's distances.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+NUGGET = 1e-6  # of the variance; scores themselves are exact
+# What is believed of a slot before anything is seen: log s and log length as normal distributions
+STRENGTH, LENGTH = (-2.0, 2.0), (0.5, 1.0)
+BOUNDS = ((-8.0, 4.0), (-2.0, 3.0))
+ITERATIONS = 30
+TINY = 1e-300  # of a variance
+
+
+class Surrogate:
+    """A Gaussian process over rows of indexes, one index per slot.
+
+    Args:
+        distances: for each slot a symmetric table, [candidates, candidates], of Euclidean distances.
+    """
+
+    def __init__(self, distances: Sequence[Floats]) -> None:
+        self._distances = [np.asarray(table, dtype=float) for table in distances]
+        ends = np.cumsum([0, *(len(table) for table in self._distances)])
+        self._starts = ends[:-1]
+        self._blocks = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        self._width = int(ends[-1])
+        count = len(self._distances)
+        self._believed = self._parameters = np.repeat([STRENGTH[0], LENGTH[0]], count)
+
+    def fit(self, rows: Rows, values: Floats) -> None:
+        """Learn each slot's strength and length from observations: the most probable ones, found anew.
+
+        Args:
+            rows: what was observed, [n, slots].
+            values: there, [n].
+        """
+        hot, count = self._hot(rows), len(self._distances)
+        found = minimize(
+            lambda parameters: self._evidence(parameters, hot, values),
+            self._believed,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[BOUNDS[0]] * count + [BOUNDS[1]] * count,
+            options={"maxiter": ITERATIONS},
+        )
+        self._parameters = found.x
+
+    def observe(self, rows: Rows, values: Floats) -> None:
+        """Take observations, all of them, as what predictions are made from; arguments as `fit` has."""
+        hot = self._hot(rows)
+        self._known = self._tables(self._parameters)[0] @ hot.T
+        kernel = np.exp(hot @ self._known)
+        kernel[np.diag_indices(len(rows))] += NUGGET
+        self._factor = cholesky(kernel, lower=True)
+        white = solve_triangular(self._factor, np.column_stack([values, np.ones(len(rows))]), lower=True)
+        self._mean = float(white[:, 0] @ white[:, 1] / (white[:, 1] @ white[:, 1]))
+        rest = white[:, 0] - self._mean * white[:, 1]
+        self._variance = float(rest @ rest) / len(rows)
+        self._weights = solve_triangular(self._factor, rest, lower=True, trans="T")
+
+    def predict(self, rows: Rows) -> tuple[Floats, Floats]:
+        """The mean and the standard deviation at rows, each [n]."""
+        kernel = np.exp(self._hot(rows) @ self._known)
+        mean = self._mean + kernel @ self._weights
+        white = solve_triangular(self._factor, kernel.T, lower=True)
+        rest = np.maximum(1 - np.einsum("ij,ij->j", white, white), 0)
+        return mean, np.sqrt(self._variance * rest + TINY)
+
+    def _hot(self, rows: Rows) -> Floats:
+        """Rows as indicators of every slot's candidates, side by side."""
+        rows = np.asarray(rows)
+        hot = np.zeros((len(rows), self._width))
+        hot[np.arange(len(rows))[:, None], rows + self._starts] = 1
+        return hot
+
+    def _tables(self, parameters: Floats) -> tuple[Floats, list[Floats], list[Floats]]:
+        """log((1 + s k) / (1 + s)) of every slot as one block-diagonal table, with its derivatives."""
+        count = len(self._distances)
+        tables = np.zeros((self._width, self._width))
+        by_strength, by_length = [], []
+        for place, (block, distances) in enumerate(zip(self._blocks, self._distances, strict=True)):
+            strength, length = np.exp(parameters[place]), np.exp(parameters[count + place])
+            far = np.sqrt(5) * distances / length
+            fall = np.exp(-far)
+            share = strength * (1 + far + far**2 / 3) * fall
+            tables[block, block] = np.log1p(share) - np.log1p(strength)
+            by_strength.append(share / (1 + share) - strength / (1 + strength))
+            by_length.append(strength * far**2 * (1 + far) / 3 * fall / (1 + share))
+        return tables, by_strength, by_length
+
+    def _evidence(self, parameters: Floats, hot: Floats, values: Floats) -> tuple[float, Floats]:
+        """Minus the log of the posterior of the parameters, and its gradient; mean and variance profiled."""
+        tables, *derivatives = self._tables(parameters)
+        kernel = np.exp(hot @ tables @ hot.T)
+        noisy = kernel.copy()
+        noisy[np.diag_indices(len(values))] += NUGGET
+        try:
+            factor = cholesky(noisy, lower=True)
+        except LinAlgError:  # a length so large that all rows look alike
+            return 1e10, np.zeros_like(parameters)
+        half = solve_triangular(factor, np.eye(len(values)), lower=True)
+        inverse = half.T @ half
+        ones = inverse.sum(1)
+        rest = values - ones @ values / ones.sum()
+        weights = inverse @ rest
+        variance = max(float(rest @ weights) / len(values), TINY)
+        spread = np.repeat([STRENGTH[1], LENGTH[1]], len(self._distances))
+        away = (parameters - self._believed) / spread
+        loss = len(values) / 2 * np.log(variance) + np.log(factor.diagonal()).sum() + away @ away / 2
+        pull = hot.T @ ((inverse - np.outer(weights, weights) / variance) * kernel / 2) @ hot
+        slopes = [
+            (pull[block, block] * table).sum()
+            for of_kind in derivatives
+            for block, table in zip(self._blocks, of_kind, strict=True)
+        ]
+        return float(loss), np.array(slopes) + away / spread

@@ -1,0 +1,140 @@
+"""Scoring architectures as the trials of a study, beside any number of other workers."""
+
+from __future__ import annotations
+
+import time
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from nas.console import duration
+from nas.cost.quantities import Question
+from nas.files import digest
+from nas.run import Run
+from nas.search.evaluator import Score
+from nas.search.front import hypervolume
+from nas.search.gain import Floats
+from nas.search.moves import Rows
+from nas.search.progress import Report
+from nas.search.proposer import ExhaustedError, Proposer
+from nas.search.rows import history
+from nas.search.sampler import ParetoSampler, quiet_optuna
+from nas.search.scores import Scores
+from nas.search.study import SharedStudy
+from nas.space import Architecture, SearchSpace
+
+PAUSE = 0.1  # seconds between looks at what another worker is scoring
+
+
+class Trials:
+    """A worker at a study.
+
+    Every score is known to all workers when its trial ends, and to this run's scores.csv.
+
+    Args:
+        run: whose architectures are scored.
+        scores: its scores.
+        question: what the budget asks; its quantity is the first objective.
+        proposer: says what to score.
+        storage: see `SharedStudy.open`.
+    """
+
+    def __init__(
+        self, run: Run, scores: Scores, question: Question, proposer: Proposer, *, storage: str | None
+    ) -> None:
+        quiet_optuna()
+        self._space, self._scores, self._question = run.space, scores, question
+        self._sampler = ParetoSampler(proposer, known=self._known)
+        quantity, layouts = question.quantity, _layouts(run.space)
+        name = f"{quantity.identity}-{run.fingerprint}-{scores.evaluator.calibration}"
+        self._study = SharedStudy.open(
+            name if storage else f"{name}-{layouts}",  # a run's own journal may hold several
+            self._sampler,
+            self._sampler.distributions(),
+            url=storage,
+            folder=run.search_path,
+            facts={"layouts (copy search/layouts.yaml too)": layouts},
+            metrics=(f"{quantity.title} ({quantity.unit})", "rd_loss"),
+        )
+
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._study.close()
+
+    def run(self, number: int, report: Report) -> None:
+        """Score so many architectures more, or all that are allowed if there are fewer.
+
+        Args:
+            number: how many this worker is to score.
+            report: told of each with the front's hypervolume, the least losses at the targets, and the pace.
+        """
+        began, before = time.monotonic(), self._scores.computed
+        while (done := self._scores.computed - before) < number:
+            try:
+                trial = self._study.ask()
+            except ExhaustedError:
+                report("scoring", number, number, "every allowed architecture is known")
+                return
+            self._finish(trial, self._architecture(trial))
+            done = self._scores.computed - before
+            pace = (time.monotonic() - began) / max(1, done)
+            note = f"{self.standing()}  {1 / pace:.2g}/s  {duration(pace * (number - done))} left"
+            report("scoring", done, number, note)
+
+    def score(self, architecture: Architecture) -> None:
+        """Make one architecture's score known, here or by another worker that is at it."""
+        indexes = self._space.indexes(architecture)
+        params = dict(zip(self._sampler.proposer.names, indexes, strict=True))
+        while architecture not in self._scores:
+            trial = self._study.take(params)
+            if trial is not None:
+                self._finish(trial, architecture)
+                return
+            self._absorb()
+            if architecture not in self._scores:
+                time.sleep(PAUSE)
+
+    def standing(self) -> str:
+        """How far the search is, in a few words."""
+        quantity, within = self._question.quantity, self._question.within
+        points = [(quantity.of(a), s.rd_loss) for a, s in self._scores.items() if within.allows(a)]
+        if not points:
+            return ""
+        costs, losses = zip(*points, strict=True)
+        most, worst = self._question.span[2], max(losses)
+        share = hypervolume(costs, losses, (most, worst)) / (most * worst)
+        best = [
+            min((loss for cost, loss in points if cost <= target), default=None)
+            for target in self._question.targets
+        ]
+        told = " ".join("-" if loss is None else f"{loss:.4g}" for loss in best)
+        return f"hypervolume {share:.4f}" + (f"  least loss {told}" if told else "")
+
+    def _finish(self, trial: optuna.Trial, architecture: Architecture) -> None:
+        quantity, targets = self._question.quantity, self._question.targets
+        if targets:
+            trial.set_constraint("cost", quantity.of(architecture) / targets[-1] - 1)
+        score = self._scores.of(architecture)
+        facts = {"arch": architecture.key, "bpp": score.bpp, "psnr": score.psnr}
+        self._study.tell(trial, [quantity.value(architecture), score.rd_loss], facts)
+
+    def _known(self) -> tuple[Rows, Floats]:
+        self._absorb()
+        return history(self._space, self._scores.items())
+
+    def _absorb(self) -> None:
+        """Take what other workers scored."""
+        self._scores.refresh()
+        for trial in self._study.finished():
+            facts = trial.user_attrs
+            self._scores.learn(self._architecture(trial), Score(facts["bpp"], facts["psnr"], trial.values[1]))
+
+    def _architecture(self, trial: optuna.Trial | FrozenTrial) -> Architecture:
+        return self._space.at(self._sampler.row(trial))
+
+
+def _layouts(space: SearchSpace) -> str:
+    """A digest of the layouts and the order they are numbered in."""
+    return digest(repr([(name, space.layouts[name].to_dict()) for name in space.layout_names]), size=4)
