@@ -131,6 +131,7 @@ class Crew:
         self._worker, self._patience = Worker.here(), Patience(grace)
         self.me = str(self._worker)
         self._beats = self._turn = 0
+        self._showing = threading.Lock()
         self._show()
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
@@ -189,14 +190,15 @@ class Crew:
 
     def _alive(self, name: str, sign: list[int]) -> bool | None:
         worker = Worker.parse(name)
-        if worker is None or sign == GONE:
+        if sign == GONE or worker is None:
             return False
         if worker.place == self._worker.place:
             return not worker.ended()
         return self._patience.alive(name, sign)
 
     def _show(self) -> None:
-        self._mark(self.me, [self._beats, self._turn])
+        with self._showing:  # the heart shows the same
+            self._mark(self.me, [self._beats, self._turn])
 
     def _mark(self, name: str, sign: list[int]) -> None:
         self._storage.set_study_system_attr(self._study_id, KEY + name, sign)
