@@ -22,29 +22,22 @@ import problem as analytic
 import torch
 from common import heading, say, table
 from optuna.distributions import BaseDistribution, IntDistribution
+from starter import Starter
 
 from nas.cost.quantities import Question
 from nas.cost.quantity import macs
 from nas.cost.tabulate import measured_costs
 from nas.cost.within import Within
-from nas.demo import LAMBDA, SPACE, STARTER
-from nas.graph.network import Supernet
-from nas.images import Photo, bundled
-from nas.search.evaluator import Evaluator
 from nas.search.front import hypervolume
 from nas.search.gain import Floats, WholeRange
-from nas.search.layout_rate import LayoutRate
 from nas.search.moves import Rows
 from nas.search.proposer import Proposer
 from nas.search.rows import proposer
 from nas.search.sampler import ParetoSampler, quiet_optuna
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
 
 Point = tuple[float, float]
 Sampler = optuna.samplers.BaseSampler
 TIMES = 10  # as many scores for the others
-CROP = 192  # pixels of the photos that the codec is scored on, from the middle
 
 
 @dataclass
@@ -112,17 +105,10 @@ def from_file(path: str | None) -> Problem:
 
 def from_codec(photos: int) -> Problem:
     """The tiny joint autoregressive space with the weights that the package carries, on crops of photos."""
-    space = SearchSpace.load(SPACE)
-    supernet = Supernet(space)
-    load_weights(supernet, Checkpoint.read(STARTER).tensors, source=str(STARTER))
-    whole = [photo for part in bundled().values() for photo in part][:photos]
-    middle = [Photo(photo.name, _middle(photo.pixels)) for photo in whole]
-    evaluator = Evaluator(supernet, middle, lmbda=LAMBDA)
-    total = macs(measured_costs(space), "total")
-    within = Within(space)
+    starter = Starter.on(photos)
+    space, evaluator = starter.space, starter.evaluator
+    total, within = macs(measured_costs(space), "total"), Within(space)
     question = Question(total, within, (), within.span(total))
-    rate = LayoutRate.of(evaluator, space.widest(), photos=photos)
-    rates = {name: rate(layout) for name, layout in space.layouts.items()}
     names = (*(slot.name for slot in space.slots), "layout")
 
     def costs(rows: Rows) -> Floats:
@@ -132,15 +118,11 @@ def from_codec(photos: int) -> Problem:
         return np.array([evaluator.score(space.at(row)).rd_loss for row in rows.tolist()])
 
     def ours(seed: int) -> Proposer:
-        ends = [space.narrowest(), space.widest(), *space.baselines()[:5]]
-        return proposer(space, question, rates, first=ends, seed=seed)
+        uniform = space.baselines()
+        ends = [space.narrowest(), space.widest(), *uniform[: len(uniform) // 3]]
+        return proposer(space, question, starter.rates, first=ends, seed=seed)
 
     return Problem(names, space.shape, costs, losses, ours)
-
-
-def _middle(pixels: np.ndarray) -> np.ndarray:
-    top, left = (max(0, size - CROP) // 2 for size in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + CROP, left : left + CROP])
 
 
 def samplers(

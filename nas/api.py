@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nas.search.searcher import SearchResult
     from nas.search.sources import Sources
 
+FIRST = 30  # architectures of a run's front that are scored first on other photos
+
 
 class LoadedRun:
     """A trained run: search it, look at its front, export from it.
@@ -157,9 +159,10 @@ def load_codec(path: str | Path) -> Codec:
 
 
 def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:
-    """A copy of a run, without its search, whose calibration photos are a user's own.
+    """A copy of a run, without its scores, whose calibration photos are a user's own.
 
-    Held-out photos that are among them are no longer held out.
+    What was found for the weights is taken along (layouts, logits, costs, profiles); what was best on the
+    run's own photos is scored first on these. Held-out photos that are among them are no longer held out.
 
     Raises:
         InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
@@ -190,10 +193,15 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
         split = _bundled_files(out)
     write_yaml(out / "config.yaml", config)
     write_atomically(out / "supernet.safetensors", run.weights_path.read_bytes())
-    if run.structure_path.is_file():
-        write_atomically(out / "structure.yaml", run.structure_path.read_bytes())
-    for profile in run.profile_path.glob("*/measured.yaml"):  # time is of the weights, not of photos
-        write_atomically(out / profile.relative_to(run.path), profile.read_bytes())
+    of_weights = (
+        *("structure.yaml", "layout.yaml", "profile/*/measured.yaml"),
+        *("search/layouts.yaml", "search/logits-*.yaml", "search/costs.npz"),
+    )
+    for file in (file for pattern in of_weights for file in run.path.glob(pattern)):
+        write_atomically(out / file.relative_to(run.path), file.read_bytes())
+    if run.front_path.is_file():
+        best = run.front().query("on_front_total")["arch"].tolist()
+        write_yaml(Run(out).first_path, {"arch": best[:: -(-len(best) // FIRST)]})
     write_split(out / "split.csv", {**split, "calibration": photos})
     return Run.open(out)
 

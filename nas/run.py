@@ -128,6 +128,11 @@ class Run:
         return self.search_path / "targets.yaml"
 
     @property
+    def first_path(self) -> Path:
+        """What a search is to score first, because it was best elsewhere."""
+        return self.search_path / "first.yaml"
+
+    @property
     def front_path(self) -> Path:
         return self.path / "front.csv"
 

@@ -197,11 +197,14 @@ class Searcher:
         )
 
     def _first(self, rungs: Sequence[WidthLogits]) -> list[Architecture]:
-        """Where trials begin: the ends, each uniform width, and what logits like best."""
+        """Where trials begin: the ends, each uniform width, what was best elsewhere and what logits like."""
         space, uniform = self.space, self.space.baselines()
         greedy = [name for name in space.layout_names if name.startswith(MADE_IN_RUNS)]
         liked = modes(space, rungs, (greedy or space.layout_names)[-1])
-        return [space.narrowest(), space.widest(), *uniform[: len(uniform) // 3], *liked]
+        path = self.run.first_path
+        elsewhere = [space.parse(key) for key in resources.read_yaml(path)["arch"]] if path.is_file() else []
+        ends = [space.narrowest(), space.widest()]
+        return [*ends, *uniform[: len(uniform) // 3], *elsewhere, *liked]
 
     # Writing
 

@@ -1,0 +1,191 @@
+"""How far a search is from the best there is: every architecture of a space scored, then searched.
+
+    python benchmarks/oracle.py RUN --tables folder          # RUN of joint-ar, joint-ar-per-edge inside it
+    python benchmarks/oracle.py RUN --space MY.yaml --photos 12 --unseen 6
+
+The space's widths have to be among those of the run's space (the layouts need not), so that a coarse space is
+scored in the supernet of a fine one. Regret is what the loss of an answer exceeds the least there is by, in %
+of it, at eight budgets evenly over the range of total MACs: on the photos that the search saw, and on
+held-out ones, where the best of the calibration photos has a regret of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import heading, say, table
+
+from nas.cost.quantities import Question
+from nas.cost.quantity import Quantity, macs
+from nas.cost.tabulate import measured_costs
+from nas.cost.within import Within
+from nas.graph.network import Supernet
+from nas.run import Run
+from nas.search.evaluator import Evaluator
+from nas.search.gain import Floats
+from nas.search.layout_rate import LayoutRate
+from nas.search.moves import Rows
+from nas.search.rows import as_rows, proposer
+from nas.space import Architecture, SearchSpace
+from nas.training.checkpoint import Checkpoint, load_weights
+
+BUDGETS = 8
+
+
+class Inside:
+    """A space whose architectures are scored in the supernet of a larger one.
+
+    Args:
+        run: trained.
+        space: every one of its widths is one of the run's.
+        photos: at most so many of each part of the split.
+    """
+
+    def __init__(self, run: Run, space: SearchSpace, photos: Mapping[str, int]) -> None:
+        self.space = space
+        self.whole = run.trained_space.with_layouts(space.layouts)
+        supernet = Supernet(self.whole)
+        load_weights(supernet, Checkpoint.read(run.weights_path).tensors, source=str(run.weights_path))
+        lmbda, metric = run.settings.lmbda, run.settings.metric
+        self.evaluators = {
+            part: Evaluator(supernet, run.photos(part)[:number], lmbda=lmbda, metric=metric)
+            for part, number in photos.items()
+        }
+
+    def larger(self, architecture: Architecture) -> Architecture:
+        """The same network as an architecture of the run's space."""
+        widths = self.space.layer_widths(architecture)
+        indexes = []
+        for slot in self.whole.slots:
+            fit = [
+                k
+                for k, candidate in enumerate(slot.candidates)
+                if all(widths.get(layer, width) == width for layer, width in slot.widths(candidate).items())
+            ]
+            if not fit:
+                raise SystemExit(f"{self.whole.name} cannot have {slot.name} as {architecture.key} has it.")
+            indexes.append(fit[0])
+        return self.whole.at([*indexes, self.whole.layout_names.index(architecture.layout)])
+
+    def losses(self, part: str, architectures: Sequence[Architecture], table: Path | None) -> Floats:
+        """rd_loss of each on one part of the run's photos: from a table that is there, else put into it."""
+        if table is not None and table.is_file():
+            with open(table, newline="", encoding="utf-8") as file:
+                rows = {row["arch"]: float(row["rd_loss"]) for row in csv.DictReader(file)}
+            return np.array([rows[architecture.key] for architecture in architectures])
+        evaluator, began = self.evaluators[part], time.monotonic()
+        larger = [self.larger(architecture) for architecture in architectures]
+        losses = np.array([score.rd_loss for score in evaluator.score_all(larger)])
+        seconds = time.monotonic() - began
+        say(f"{part}: {len(losses)} architectures on {len(evaluator.photos)} photos in {seconds:.0f} s")
+        if table is not None:
+            with open(table, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(("arch", "rd_loss"))
+                writer.writerows(zip((a.key for a in architectures), losses.tolist(), strict=True))
+        return losses
+
+    def rates(self) -> dict[str, float]:
+        """Of the layouts, as a search measures them."""
+        widest = self.larger(self.space.widest())
+        rate = LayoutRate.of(self.evaluators["calibration"], widest, side=16)
+        return {name: rate(layout) for name, layout in self.space.layouts.items()}
+
+
+def everything(space: SearchSpace) -> list[Architecture]:
+    regimes = (itertools.product(*regime) for regime in space.regimes)
+    return [space.at(indexes) for indexes in itertools.chain(*regimes)]
+
+
+def best(costs: Floats, losses: Floats, targets: Sequence[int]) -> list[int]:
+    """The place of the least loss at or under each target."""
+    return [int(np.flatnonzero(costs <= t)[losses[costs <= t].argmin()]) for t in targets]
+
+
+def searched(
+    space: SearchSpace,
+    question: Question,
+    rates: Mapping[str, float],
+    of: Mapping[tuple[int, ...], float],
+    scores: int,
+    seed: int,
+) -> Rows:
+    """What a search of so many scores saw, beginning as `nas search` does, without logits."""
+    uniform = space.baselines()
+    ends = [space.narrowest(), space.widest(), *uniform[: len(uniform) // 3]]
+    found = proposer(space, question, rates, first=ends, also=uniform, seed=seed)
+    rows: list[tuple[int, ...]] = []
+    losses: list[float] = []
+    for _ in range(scores):
+        rows.append(found.propose(found.rows(rows), np.array(losses)))
+        losses.append(of[rows[-1]])
+    return found.rows(rows)
+
+
+def eight(quantity: Quantity, span: tuple[int, int, int]) -> tuple[int, ...]:
+    least, _, most = span
+    return tuple(int(least + k * (most - least) / BUDGETS) for k in range(1, BUDGETS + 1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="a trained run")
+    parser.add_argument("--space", default="joint-ar-per-edge")
+    parser.add_argument("--photos", type=int, default=24, help="of calibration, at most")
+    parser.add_argument("--unseen", type=int, default=8, help="held-out photos, at most")
+    parser.add_argument("--tables", type=Path, help="a folder where the losses of all are kept")
+    parser.add_argument("--scores", type=int, nargs="+", default=[50, 100])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    say(heading())
+    space = SearchSpace.load(options.space)
+    photos = {"calibration": options.photos, "held-out": options.unseen}
+    inside, architectures = Inside(Run.open(options.run), space, photos), everything(space)
+    losses, unseen = (
+        inside.losses(part, architectures, options.tables and options.tables / f"{part}.csv")
+        for part in photos
+    )
+    quantity, within = macs(measured_costs(space), "total"), Within(space)
+    rows = as_rows(space, architectures)
+    costs = quantity.of_rows(rows).astype(float)
+    question = Question(quantity, within, (), within.span(quantity))
+    question = replace(question, targets=eight(quantity, question.span))
+    oracle = best(costs, losses, question.targets)
+    of = dict(zip(map(tuple, rows.tolist()), losses.tolist(), strict=True))
+    rates = inside.rates()
+    place = {row: k for k, row in enumerate(of)}
+    answers: dict[int, list[list[int]]] = {scores: [] for scores in options.scores}
+    for seed in range(options.seeds):
+        seen = searched(space, question, rates, of, max(options.scores), seed)
+        for scores, found in answers.items():
+            among = np.array([place[tuple(row)] for row in seen[:scores].tolist()])
+            found.append([int(among[k]) for k in best(costs[among], losses[among], question.targets)])
+    cells = [["regret, %", "scores", *(quantity.tell(target) for target in question.targets), "worst"]]
+
+    def line(name: str, scores: int, found: list[list[int]], of: Floats) -> None:
+        least = of[best(costs, of, question.targets)]
+        regrets = 100 * (of[np.array(found)] / least - 1)
+        cells.append([name, str(scores), *(f"{v:.3f}" for v in regrets.mean(0)), f"{regrets.max():.3f}"])
+
+    for scores, found in answers.items():
+        line("search, calibration photos", scores, found, losses)
+        line("search, unseen photos", scores, found, unseen)
+    line("oracle of calibration, unseen photos", len(losses), [oracle], unseen)
+    say(table(cells))
+    say(f"means over {options.seeds} seeds; worst of all seeds and budgets. The oracle's answers:")
+    for target, k in zip(question.targets, oracle, strict=True):
+        say(f"{quantity.tell(target):>16}  {losses[k]:.5f}  {architectures[k].key}")
+
+
+if __name__ == "__main__":
+    main()

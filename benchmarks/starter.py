@@ -1,0 +1,44 @@
+"""A real search problem that everybody has: the starter's weights on crops of the bundled photos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.demo import LAMBDA, SPACE, STARTER
+from nas.graph.network import Supernet
+from nas.images import Photo, bundled
+from nas.search.evaluator import Evaluator
+from nas.search.layout_rate import LayoutRate
+from nas.space import SearchSpace
+from nas.training.checkpoint import Checkpoint, load_weights
+
+CROP = 192  # pixels, from the middle of each photo
+
+
+@dataclass(frozen=True)
+class Starter:
+    """The tiny joint autoregressive space, an evaluator of it, and the rates of its layouts in bpp."""
+
+    space: SearchSpace
+    evaluator: Evaluator
+    rates: dict[str, float]
+
+    @classmethod
+    def on(cls, photos: int) -> Starter:
+        """On crops of so many photos."""
+        space = SearchSpace.load(SPACE)
+        supernet = Supernet(space)
+        load_weights(supernet, Checkpoint.read(STARTER).tensors, source=str(STARTER))
+        whole = [photo for part in bundled().values() for photo in part][:photos]
+        middle = [Photo(photo.name, _middle(photo.pixels)) for photo in whole]
+        evaluator = Evaluator(supernet, middle, lmbda=LAMBDA)
+        rate = LayoutRate.of(evaluator, space.widest(), photos=photos)
+        return cls(space, evaluator, {name: rate(layout) for name, layout in space.layouts.items()})
+
+
+def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    top, left = (max(0, size - CROP) // 2 for size in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + CROP, left : left + CROP])

@@ -1,0 +1,74 @@
+"""How close answers come to their targets: never over, and how far below.
+
+    python benchmarks/targets.py            # joint-ar-tiny, a width per layer, with the starter's weights
+
+A search first, as `nas search` does it, then 64 random targets over the reachable range of total MACs. The
+slack is what an answer costs less than its target, in % of it. Uniform widths are the baseline: the dearest
+of them at or under each target, under any layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import heading, say, table
+from starter import Starter
+
+from nas.cost.quantities import Question
+from nas.cost.quantity import macs
+from nas.cost.tabulate import measured_costs
+from nas.cost.within import Within
+from nas.search.answers import Answers
+from nas.search.progress import silent
+from nas.search.rows import history, proposer
+from nas.search.scores import Scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--targets", type=int, default=64)
+    parser.add_argument("--scores", type=int, default=100, help="of the search before")
+    parser.add_argument("--photos", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    say(heading())
+    starter = Starter.on(options.photos)
+    space, costs = starter.space, measured_costs(starter.space)
+    quantity, within = macs(costs, "total"), Within(space)
+    question = Question(quantity, within, (), within.span(quantity))
+    least, _, most = question.span
+    with tempfile.TemporaryDirectory() as folder:
+        scores = Scores(Path(folder) / "scores.csv", starter.evaluator, "starter")
+        uniform = space.baselines()
+        first = [space.narrowest(), space.widest(), *uniform[: len(uniform) // 3]]
+        found = proposer(space, question, starter.rates, first=first, also=uniform, seed=options.seed)
+        for _ in range(options.scores):
+            scores.of(space.at(found.propose(*history(space, scores.items()))))
+        answers, began, before = Answers(costs, scores, starter.rates), time.monotonic(), scores.computed
+        targets = np.random.default_rng(options.seed).integers(least, most, options.targets, endpoint=True)
+        choices = [answers.choose(question, int(target), silent) for target in targets]
+        more, seconds = scores.computed - before, time.monotonic() - began
+    spent = np.array([quantity.of(choice.architecture) for choice in choices])
+    one = [quantity.of(space.uniform(k / 4, name)) for k in range(5) for name in space.layout_names]
+    cheapest = np.array([max((cost for cost in one if cost <= target), default=0) for target in targets])
+    cells = [["", "over", "slack, mean %", "worst %"]]
+    for name, cost in (("answers", spent), ("one shared width", cheapest)):
+        slack = 100 * (1 - cost / targets)
+        cells.append([name, str((cost > targets).sum()), f"{slack.mean():.3f}", f"{slack.max():.3f}"])
+    say(table(cells))
+    better = sum(choice.cheaper is not None for choice in choices)
+    say(
+        f"{len(choices)} targets, {more} scores more in {seconds:.0f} s; at {better} of them an architecture "
+        "further below is better still, and is told beside."
+    )
+
+
+if __name__ == "__main__":
+    main()
