@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from drawn import SEEDS, layouts, samples
 from families import INTEGER_NAMES, NAMES, SPACES, Y, content_of, net_of, seeded_supernet
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from skimage import data as pictures
 
 from nas.graph.entropy import SCALE_MIN, ConditionalGaussian, bits
 from nas.graph.families import FAMILIES
+from nas.graph.layout import tiled_layout
 from nas.graph.network import Supernet
 from nas.images import Photo, pad, psnr, to_pixels, to_tensor
 from nas.search.evaluator import Evaluator, Score
@@ -94,8 +96,9 @@ def contextual(family: str) -> Supernet:
 
 
 @given(layout=layouts(Y), seed=SEEDS)
+@example(layout=tiled_layout(Y, np.arange(12).reshape(2, 6, 1), "taller than the latent"), seed=0)
 def test_under_any_layout(layout, seed):
-    """Uneven groups, slopes, groups that share a stage, tiles as large as the latent."""
+    """Uneven groups, slopes, groups that share a stage, cells without a position."""
     net = contextual("joint-ar")
     space = net.space
     net.space = space.with_layouts({"drawn": layout})

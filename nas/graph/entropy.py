@@ -100,7 +100,8 @@ class ConditionalGaussian(GaussianConditional):
             values, scales, means: all of one shape, in single precision.
             limit: the image's range.
         """
-        size, found = _PIECE * torch.get_num_threads(), torch.empty(values.shape, device=values.device)
+        found = torch.empty(values.shape, device=values.device)
+        size = _PIECE * torch.get_num_threads() if found.device.type == "cpu" else found.numel()
         parts = (part.flatten().split(size) for part in (values, scales, means))
         for value, scale, mean, place in zip(*parts, found.view(-1).split(size), strict=True):
             self._bits_of_few(value, scale, mean, limit + 0.5, place)
