@@ -25,7 +25,7 @@ from nas.run import Run
 from nas.search.evaluator import Evaluator
 from nas.search.grouping import Tables, cells_of, fine_orders, greedy_layouts
 from nas.search.layout_rate import LayoutRate, calibration_latents
-from nas.search.layouts import LayoutSettings, find_layouts, has_layouts, write_layouts
+from nas.search.layouts import LayoutSettings, find_layouts, has_layouts, read_rates, write_layouts
 from nas.search.relaxation import relax_layout, relaxed_bits, relaxed_cells
 from nas.search.vimco import learn_layout, random_starts
 from nas.space import Grouping, SearchSpace
@@ -246,7 +246,10 @@ def test_learned_layouts_are_kept_where_they_are_better(rate, tmp_path):
         if one.layout.name.startswith("learned"):
             assert one.bpp < greedy[one.layout.stages()]
     facts = {"weights": "abc"}
-    write_layouts(tmp_path / "layouts.yaml", found, facts)
+    hand_made = {name: rate(layout) for name, layout in space.layouts.items()}
+    write_layouts(tmp_path / "layouts.yaml", found, hand_made, facts)
+    rates = read_rates(tmp_path / "layouts.yaml")
+    assert rates == pytest.approx({**hand_made, **{one.layout.name: one.bpp for one in found}})
     assert has_layouts(tmp_path / "layouts.yaml", facts)
     assert not has_layouts(tmp_path / "layouts.yaml", {"weights": "other"})
     trained = tiled_layout(CHANNELS, np.array([[[0, 1], [1, 0]]]), "learned-2")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -386,3 +389,12 @@ def test_a_parameter_of_somebody_elses_is_named():
     study = study_of(ParetoSampler(small()))
     with pytest.raises(ValueError, match="'depth' is none of the sampler's parameters: slot_0"):
         study.ask().suggest_int("depth", 0, 3)
+
+
+def test_the_pages_example_runs():
+    """docs/search.md: a dozen trials of 25, none twice."""
+    page = (Path(__file__).parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n((?s:.*?))^```$", page, re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(block, "search.md", "exec"), names)
+    assert len({names["sampler"].row(trial) for trial in names["study"].trials}) == 12

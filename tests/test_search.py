@@ -203,9 +203,9 @@ def test_a_search_from_beginning_to_end(run):
     }
     assert list(run.front().columns) == list(COLUMNS)
     for choice, limit in zip(result.choices, (1.5, 0.6 * result.ranges["decoder"].most), strict=True):
-        assert NEAR * limit <= choice.kmac_px["decoder"] <= limit
+        assert NEAR[0] * limit <= choice.kmac_px["decoder"] <= limit
         costs = result.scored["decoder_kmac_px"]
-        assert choice.rd_loss == result.scored[costs.between(NEAR * limit, limit)]["rd_loss"].min()
+        assert choice.rd_loss == result.scored[costs.between(NEAR[0] * limit, limit)]["rd_loss"].min()
         assert choice.best.rd_loss == result.scored[costs <= limit]["rd_loss"].min()
         assert (choice.cheaper is None) == (choice.best.rd_loss == choice.rd_loss)
     again = Searcher(run, device="cpu").search(budget, trials=3, sources=sources, seed=0)
@@ -231,7 +231,7 @@ def test_unreachable_budgets_name_the_range_and_score_nothing(run):
 def test_wherever_the_space_has_one_within_two_per_cent_it_is_found(table, share, scope):
     reach = Reach(macs(table, scope))
     most = reach.least + round(share * (reach.most - reach.least))
-    near = int(np.ceil(NEAR * most))
+    near = int(np.ceil(NEAR[-1] * most))
     found = reach.draw(near, most, 3, np.random.default_rng(0))
     assert bool(found) == (reach.count(near, most) > 0)
     assert all(near <= table.macs(architecture, scope) <= most for architecture in found)

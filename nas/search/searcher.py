@@ -211,8 +211,11 @@ class Searcher:
     def _note_targets(self, question: Question, choices: Sequence[Choice]) -> None:
         """Keep what was asked for, so that figures can mark it: by scope for MACs, else by the quantity."""
         quantity, path = question.quantity, self.run.targets_path
+        name = quantity.name if quantity.unit == "kMAC/px" else quantity.identity
+        if question.within.bounds:
+            name += f" with {' and '.join(map(str, question.within.bounds))}"
         known = resources.read_yaml(path) if path.is_file() else {}
-        asked = known.setdefault(quantity.name if quantity.unit == "kMAC/px" else quantity.identity, {})
+        asked = known.setdefault(name, {})
         asked |= {round(choice.target, 6): choice.best.architecture.key for choice in choices}
         if asked:
             write_yaml(path, known)

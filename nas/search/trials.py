@@ -70,6 +70,7 @@ class Trials:
             number: how many this worker is to score.
             report: told of each with the front's hypervolume, the least losses at the targets, and the pace.
         """
+        self._absorb()
         began, before = time.monotonic(), self._scores.computed
         while (done := self._scores.computed - before) < number:
             try:
