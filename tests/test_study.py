@@ -20,7 +20,7 @@ from study_workers import FACTS, NAME, SLOTS, Numbers, open_study, values
 
 from nas.errors import InputError
 from nas.search.proposer import ExhaustedError
-from nas.search.storage import open_storage
+from nas.search.storage import close_storage, open_storage
 from nas.search.study import SharedStudy
 from nas.search.worker import GONE, KEY, Crew, Worker
 
@@ -51,7 +51,9 @@ def workers(folder: Path, url: str | None, how: str, number: int, trials: int, s
 
 def trials(folder: Path, url: str | None = None) -> list[FrozenTrial]:
     storage = open_storage(url or folder / "study.log")
-    return optuna.load_study(study_name=NAME, storage=storage).get_trials()
+    found = optuna.load_study(study_name=NAME, storage=storage).get_trials()
+    close_storage(storage)
+    return found
 
 
 def complete(found: list[FrozenTrial]) -> list[Architecture]:
@@ -287,11 +289,11 @@ def test_turns_are_taken_one_after_another(storage):
 
     def take_turns(crew: Crew) -> None:
         nonlocal inside, most
-        for _ in range(5):
+        for _ in range(10):
             with crew.turn():
                 inside += 1
                 most = max(most, inside)
-                time.sleep(0.005)
+                time.sleep(0.0005)
                 inside -= 1
             rounds.append(crew.me)
 
@@ -303,7 +305,7 @@ def test_turns_are_taken_one_after_another(storage):
         thread.join()
     for crew in crews:
         crew.close()
-    assert len(rounds) == 15
+    assert len(rounds) == 30
     assert most == 1
 
 

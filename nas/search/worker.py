@@ -20,6 +20,7 @@ from nas.files import digest
 BEAT, GRACE, PAUSE = 5.0, 30.0, 0.03  # seconds
 KEY = "worker:"
 GONE = [-1, 0]  # what a worker shows in the end
+CHOOSING = -1  # in place of a turn, before all others: wait until it is known
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Crew:
         self.me = str(self._worker)
         self._beats = self._turn = 0
         self._showing = threading.Lock()
-        self._show()
+        self._show(0)
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
         self._heart.start()
@@ -148,19 +149,20 @@ class Crew:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """One after another, in the order of asking; nobody waits for more than `grace` seconds."""
-        waiting = [turn for alive, turn in self._others().values() if alive is not False]
-        if not waiting:
+        """One after another, in the order of asking; nobody waits for more than `grace` seconds.
+
+        As at a baker's (Lamport, 1974): the next number is one more than all that are held.
+        """
+        if not self._turns():
             yield
             return
         try:
-            self._turn = 1 + max(waiting)
-            self._show()
+            self._show(CHOOSING)
+            self._show(1 + max([0, *self._turns().values()]))
             wait_for(self._is_my_turn, seconds=self._grace)
             yield
         finally:
-            self._turn = 0
-            self._show()
+            self._show(0)
 
     def close(self) -> None:
         """Say that this worker is gone."""
@@ -170,7 +172,7 @@ class Crew:
             self._mark(self.me, GONE)
 
     def _others(self) -> dict[str, tuple[bool | None, int]]:
-        """Whether each is alive, and its turn: 0 for none."""
+        """Whether each is alive, and its turn."""
         shown = self._storage.get_study_system_attrs(self._study_id)
         signs = {key.removeprefix(KEY): sign for key, sign in shown.items() if key.startswith(KEY)}
         found: dict[str, tuple[bool | None, int]] = {}
@@ -182,11 +184,13 @@ class Crew:
                     self._mark(name, GONE)  # nobody needs to find that out again
         return found
 
+    def _turns(self) -> dict[str, int]:
+        """The turns of the others that may be alive: 0 for none."""
+        return {name: turn for name, (alive, turn) in self._others().items() if alive is not False}
+
     def _is_my_turn(self) -> bool:
-        return not any(
-            alive is not False and turn > 0 and (turn, name) < (self._turn, self.me)
-            for name, (alive, turn) in self._others().items()
-        )
+        mine = self._turn, self.me
+        return not any(turn and (turn, name) < mine for name, turn in self._turns().items())
 
     def _alive(self, name: str, sign: list[int]) -> bool | None:
         worker = Worker.parse(name)
@@ -196,8 +200,9 @@ class Crew:
             return not worker.ended()
         return self._patience.alive(name, sign)
 
-    def _show(self) -> None:
-        with self._showing:  # the heart shows the same
+    def _show(self, turn: int | None = None) -> None:
+        with self._showing:  # the heart shows the turn, too
+            self._turn = self._turn if turn is None else turn
             self._mark(self.me, [self._beats, self._turn])
 
     def _mark(self, name: str, sign: list[int]) -> None:
