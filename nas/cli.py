@@ -221,16 +221,16 @@ def search(
     )
     found = Run.open(run)
     found.refuse_untrained()
-    if data is not None and out is not None:
-        found = run_on_photos(found, data, out, force=force)
-    place = found.path
     quantities = Quantities(found, found.costs(), device)
     question = quantities.question(limit)  # or refused, before what takes long to import
     from nas import console
 
     possible = Possible.of(quantities, question)
-    if not json:
-        console.table(possible.title, possible.columns, possible.rows())
+    if data is not None and out is not None:
+        found = run_on_photos(found, data, out, force=force)
+        quantities = Quantities(found, found.costs(), device)
+    place = found.path
+    console.table(possible.title, possible.columns, possible.rows(), aside=True)
     loaded = LoadedRun(found, device=device, quantities=quantities)
     try:
         with console.progress() as report:

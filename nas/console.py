@@ -93,15 +93,16 @@ def show(lines: Sequence[str]) -> None:
         out.print(line.encode(out.encoding, "replace").decode(out.encoding), markup=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on stdout; numbers to the right."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, aside: bool = False) -> None:
+    """A table on stdout, or aside on stderr where it is not the result; numbers to the right."""
     view = Table(title=title, title_justify="left", title_style="bold")
     for place, column in enumerate(columns):
         numeric = all(isinstance(row[place], int | float) or row[place] == "" for row in rows)
         view.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         view.add_row(*(_text(value) for value in row))
-    Console(highlight=False, width=None if out.is_terminal else 140).print(view)
+    stream = errors if aside else out
+    Console(stderr=aside, highlight=False, width=None if stream.is_terminal else 140).print(view)
 
 
 def emit(content: Mapping[str, Any]) -> None:

@@ -105,10 +105,11 @@ def test_a_search_prints_what_is_possible_before_anything_else(
     (broken / "supernet.safetensors").write_bytes(b"damaged")
     with pytest.raises(SystemExit) as ended:
         app(["search", str(broken), "--target", "60%"])
-    text, errors = capsys.readouterr()
+    out, errors = capsys.readouterr()
     assert ended.value.code == 2
-    assert f"{trained.space.size:,} architectures" in text
-    told = {line.split()[1]: line for line in text.splitlines() if line.startswith("│")}
+    assert out == ""  # which is for results
+    assert f"{trained.space.size:,} architectures" in errors
+    told = {line.split()[1]: line for line in errors.splitlines() if line.startswith("│")}
     assert {"encoder", "decoder", "total", "stages", "parameters", "g_a", "context", "g_s"} <= told.keys()
     assert "supernet.safetensors" in errors
 

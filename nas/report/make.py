@@ -51,10 +51,11 @@ def _front(run: Run, notes: dict[str, list[str]]) -> RunFront:
     from nas.search.scores import known_scores
     from nas.search.tested import with_tested
 
-    space, settings, costs = run.space, run.settings, run.costs()
+    space, settings = run.space, run.settings
     scores = known_scores(run.scores_path, space, run.fingerprint)
     if not scores:
         raise InputError(f"{run.path} has no scores yet: run `nas search {run.path}` first.")
+    costs = run.costs()
     table = score_table(scores.items(), costs, lmbda=settings.lmbda, metric=settings.metric)
     table = with_tested(table, run)
     write_front(run.front_path, on_any_front(table))

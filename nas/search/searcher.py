@@ -26,6 +26,7 @@ from nas.search.progress import Report, silent
 from nas.search.rows import proposer
 from nas.search.scores import Scores
 from nas.search.sources import Sources, prepare_layouts, prepare_logits
+from nas.search.storage import close_storage, open_storage
 from nas.search.tested import with_tested
 from nas.search.trials import Trials
 from nas.space import Architecture
@@ -118,6 +119,8 @@ class Searcher:
         """
         sources, budget = sources or Sources(), budget or Budget("whole range")
         self.question(budget)
+        if storage is not None:
+            close_storage(open_storage(storage))  # or refused, before what takes long
         if sources.layouts and wants_layouts(self.run.trained_space):
             settings = sources.layout_settings
             if prepare_layouts(self.run, self.evaluator, settings, seed=seed, report=report):
