@@ -18,7 +18,7 @@ from nas.errors import InputError
 from nas.files import write_yaml
 from nas.report.make import draw_runs
 from nas.run import Run
-from nas.search.tested import with_tested
+from nas.search.final import with_tested
 from nas.space import SearchSpace
 from nas.training.data import read_split, shared_photos, split_folder, write_split
 

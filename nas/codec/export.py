@@ -12,8 +12,8 @@ from nas.codec.folder import save_codec
 from nas.cost.scopes import SCOPES
 from nas.files import clear, refuse_existing
 from nas.run import HELD_OUT_PHOTOS, Run
+from nas.search.final import note_tested, with_tested
 from nas.search.front import write_front
-from nas.search.tested import note_tested, with_tested
 from nas.space import Architecture
 
 Report = Callable[[int, int, str], None]

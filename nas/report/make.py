@@ -47,9 +47,9 @@ def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> lis
 
 def _front(run: Run, notes: dict[str, list[str]]) -> RunFront:
     """A run's scores as tables, its front.csv renewed; notes say where its time is from."""
+    from nas.search.final import with_tested
     from nas.search.front import on_any_front, score_table, write_front
     from nas.search.scores import known_scores
-    from nas.search.tested import with_tested
 
     space, settings = run.space, run.settings
     scores = known_scores(run.scores_path, space, run.fingerprint)

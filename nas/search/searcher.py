@@ -18,6 +18,7 @@ from nas.graph.layout import MADE_IN_RUNS
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.search.answers import Answers, Choice
 from nas.search.evaluator import Evaluator
+from nas.search.final import with_tested
 from nas.search.front import on_any_front, score_table, write_front
 from nas.search.layouts import read_rates, wants_layouts
 from nas.search.logits import WidthLogits
@@ -27,7 +28,6 @@ from nas.search.rows import proposer
 from nas.search.scores import Scores
 from nas.search.sources import Sources, prepare_layouts, prepare_logits
 from nas.search.storage import close_storage, open_storage
-from nas.search.tested import with_tested
 from nas.search.trials import Trials
 from nas.space import Architecture
 
