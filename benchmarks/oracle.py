@@ -1,7 +1,7 @@
 """How far a search is from the best there is: every architecture of a space scored, then searched.
 
     python benchmarks/oracle.py RUN --tables folder          # RUN of joint-ar, joint-ar-per-edge inside it
-    python benchmarks/oracle.py RUN --space MY.yaml --photos 12 --unseen 6
+    python benchmarks/oracle.py RUN --space benchmarks/per-edge-tiny.yaml --unseen 23  # RUN of joint-ar-tiny
 
 The space's widths have to be among those of the run's space (the layouts need not), so that a coarse space is
 scored in the supernet of a fine one. Regret is what the loss of an answer exceeds the least there is by, in %
