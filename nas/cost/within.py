@@ -85,7 +85,7 @@ class Within:
     def median(self, quantity: Quantity) -> int:
         """The median of a quantity, of a sample where bounds keep from counting; something meets them."""
         if not self._others and len(quantity.phases) == 1:
-            return Reach(quantity, self.layouts).quantile(0.5)
+            return self._reach(quantity).quantile(0.5)
         return int(np.median([quantity.of(found) for found in self._sample]))
 
     def span(self, quantity: Quantity) -> tuple[int, int, int]:
@@ -165,7 +165,7 @@ class Within:
         if sign < 0 and len(phases) > 1:  # the most of a maximum: of the phase that has it
             found = [self._extreme(phase, sign) for phase in phases]
             return None if None in found else max(value for value in found if value is not None)
-        ends = [Reach(phase, self.layouts).end(sign) for phase in phases]
+        ends = [self._reach(phase).end(sign) for phase in phases]
         limit = max(phase.of(end) for phase, end in zip(phases, ends, strict=True))
         if any(quantity.of(end) == limit and meets(end, self._others) for end in ends):
             return limit  # what no bound keeps from

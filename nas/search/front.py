@@ -13,6 +13,7 @@ from nas.cost.scopes import SCOPES
 from nas.cost.table import CostTable
 from nas.files import write_atomically
 from nas.search.evaluator import Score
+from nas.search.gain import on_staircase
 from nas.space import Architecture
 
 if TYPE_CHECKING:
@@ -44,12 +45,10 @@ def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
 
     Of equal points the first stays.
     """
-    keep = [False] * len(costs)
-    best = np.inf
-    for place in np.lexsort((np.arange(len(costs)), np.asarray(losses), np.asarray(costs))):
-        if losses[place] < best:
-            keep[place], best = True, losses[place]
-    return keep
+    keep = np.zeros(len(costs), dtype=bool)
+    keep[on_staircase(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
+    found: list[bool] = keep.tolist()
+    return found
 
 
 def score_table(

@@ -27,7 +27,7 @@ class Scores:
         self.path, self.evaluator, self.weights = path, evaluator, weights
         self.computed = 0  # by this object
         self._known: dict[Architecture, Score] = {}
-        self._read = 0  # bytes of the file
+        self._seen = 0  # bytes of the file whose rows are known
         self.refresh()
 
     def __contains__(self, architecture: Architecture) -> bool:
@@ -55,11 +55,14 @@ class Scores:
 
     def refresh(self) -> None:
         """Take what other processes have written since."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size != self._read:
+        size = self._size()
+        if size != self._seen:
             found = known_scores(self.path, self.evaluator.space, self.weights, self.evaluator.calibration)
             self._known = {**self._known, **found}
-            self._read = size
+            self._seen = size
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
 
     def _append(self, row: tuple[str, ...]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,8 +73,11 @@ class Scores:
         elif self.path.read_bytes()[-1:] != b"\n":  # a crash cut the last row short
             buffer.write("\n")
         writer.writerow(row)
-        with open(self.path, "a", encoding="utf-8") as file:  # one write per row: rows never mix
-            file.write(buffer.getvalue())
+        before, added = self._size(), buffer.getvalue().encode()
+        with open(self.path, "ab") as file:  # one write per row: rows never mix
+            file.write(added)
+        if before == self._seen and self._size() == before + len(added):  # nobody else wrote meanwhile
+            self._seen += len(added)
 
 
 def read_scores(path: Path) -> list[dict[str, str]]:
