@@ -119,9 +119,7 @@ def searched(
     seed: int,
 ) -> Rows:
     """What a search of so many scores saw, beginning as `nas search` does, without logits."""
-    uniform = space.baselines()
-    ends = [space.narrowest(), space.widest(), *uniform[: len(uniform) // 3]]
-    found = proposer(space, question, rates, first=ends, also=uniform, seed=seed)
+    found = proposer(space, question, rates, first=space.starts(), also=space.baselines(), seed=seed)
     rows: list[tuple[int, ...]] = []
     losses: list[float] = []
     for _ in range(scores):

@@ -118,9 +118,7 @@ def from_codec(photos: int) -> Problem:
         return np.array([evaluator.score(space.at(row)).rd_loss for row in rows.tolist()])
 
     def ours(seed: int) -> Proposer:
-        uniform = space.baselines()
-        ends = [space.narrowest(), space.widest(), *uniform[: len(uniform) // 3]]
-        return proposer(space, question, starter.rates, first=ends, seed=seed)
+        return proposer(space, question, starter.rates, first=space.starts(), seed=seed)
 
     return Problem(names, space.shape, costs, losses, ours)
 

@@ -46,9 +46,8 @@ def main() -> None:
     least, _, most = question.span
     with tempfile.TemporaryDirectory() as folder:
         scores = Scores(Path(folder) / "scores.csv", starter.evaluator, "starter")
-        uniform = space.baselines()
-        first = [space.narrowest(), space.widest(), *uniform[: len(uniform) // 3]]
-        found = proposer(space, question, starter.rates, first=first, also=uniform, seed=options.seed)
+        first, also = space.starts(), space.baselines()
+        found = proposer(space, question, starter.rates, first=first, also=also, seed=options.seed)
         for _ in range(options.scores):
             scores.of(space.at(found.propose(*history(space, scores.items()))))
         answers, began, before = Answers(costs, scores, starter.rates), time.monotonic(), scores.computed

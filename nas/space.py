@@ -355,6 +355,11 @@ class SearchSpace:
         ]
         return list(dict.fromkeys(found))
 
+    def starts(self) -> list[Architecture]:
+        """Where a search begins: the ends, and every uniform width once."""
+        uniform = self.baselines()[: len(self._levels)]
+        return list(dict.fromkeys([self.narrowest(), self.widest(), *uniform]))
+
     def tapered(self) -> list[Architecture]:
         """Widths as people taper them: at the picture half as wide, in relative position, as next to y.
 

@@ -200,14 +200,12 @@ class Searcher:
         )
 
     def _first(self, rungs: Sequence[WidthLogits]) -> list[Architecture]:
-        """Where trials begin: the ends, each uniform width, what was best elsewhere and what logits like."""
-        space, uniform = self.space, self.space.baselines()
+        """Where trials begin: the space's starts, what was best elsewhere and what logits like."""
+        space, path = self.space, self.run.first_path
         greedy = [name for name in space.layout_names if name.startswith(MADE_IN_RUNS)]
         liked = modes(space, rungs, (greedy or space.layout_names)[-1])
-        path = self.run.first_path
         elsewhere = [space.parse(key) for key in resources.read_yaml(path)["arch"]] if path.is_file() else []
-        ends = [space.narrowest(), space.widest()]
-        return [*ends, *uniform[: len(uniform) // 3], *elsewhere, *liked]
+        return [*space.starts(), *elsewhere, *liked]
 
     # Writing
 
