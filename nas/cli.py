@@ -399,6 +399,9 @@ def decompress(
     codec: Annotated[Path, typer.Argument(help="The codec that made the file.")],
     file: Annotated[Path, typer.Argument(help="A .nic file.")],
     image: Annotated[Path, typer.Argument(help="The picture to write (.png).")],
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse files of larger pictures; default: 134217728 (2^27).")
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -411,11 +414,12 @@ def decompress(
     from nas.codec.bitstream import Nic, decompress_image
     from nas.codec.folder import load_codec
     from nas.device import choose
-    from nas.images import check_format, write_image
+    from nas.images import MAX_PIXELS, check_format, write_image
 
     check_format(image)
     nic = Nic.read(file)
-    write_image(image, decompress_image(load_codec(codec).to(choose(device)), nic))
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    write_image(image, decompress_image(load_codec(codec).to(choose(device)), nic, max_pixels=limit))
     if json:
         console.emit({"image": str(image), "width": nic.width, "height": nic.height})
     else:

@@ -7,6 +7,7 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from nas.files import write_atomically
 
 Pixels = NDArray[np.uint8]
 
+MAX_PIXELS = 1 << 27  # of one picture, unless more are asked for: two of 8192x8192
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
 
 
@@ -108,6 +110,33 @@ def pad(x: Tensor, multiple: int) -> Tensor:
     rows = _mirror(height, -(-height // multiple) * multiple).to(x.device)
     columns = _mirror(width, -(-width // multiple) * multiple).to(x.device)
     return x if len(rows) == height and len(columns) == width else x[..., rows[:, None], columns]
+
+
+class Padded:
+    """A picture in 8 bits, mirrored as by `pad`, that becomes a tensor only where it is read.
+
+    `padded[..., rows, columns]` is what `pad(to_tensor(pixels), multiple)[..., rows, columns]` would be.
+
+    Args:
+        pixels: [H, W, 3].
+        multiple: what both sides are padded to multiples of.
+        device: of the tensors.
+    """
+
+    def __init__(self, pixels: Pixels, multiple: int, device: torch.device | str = "cpu") -> None:
+        self._pixels, self._device = pixels, device
+        self._places = [_mirror(side, -(-side // multiple) * multiple).numpy() for side in pixels.shape[:2]]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the padded picture as a batch of one, [1, 3, H, W]."""
+        return 1, 3, len(self._places[0]), len(self._places[1])
+
+    def __getitem__(self, place: tuple[EllipsisType, slice, slice]) -> Tensor:
+        """A crop in [0, 1]: [1, 3, rows, columns]."""
+        _, rows, columns = place
+        crop = self._pixels[self._places[0][rows, None], self._places[1][columns]]
+        return to_tensor(crop).to(self._device)
 
 
 def _mirror(size: int, wanted: int) -> Tensor:

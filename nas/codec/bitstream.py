@@ -19,15 +19,18 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nas.codec.codec import Codec, read_varint, write_varint
+from nas.codec.tiles import TILING, Tiling, tiles
 from nas.errors import InputError
-from nas.images import Pixels, pad, to_pixels, to_tensor
+from nas.images import MAX_PIXELS, Padded, Pixels, to_pixels
 
 MAGIC = b"NIC"
 VERSION = 1
 FIXED = 16  # bytes before the image size
+MAX_SIDE = 65535  # pixels
 
 
 @dataclass(frozen=True)
@@ -77,21 +80,38 @@ class Nic:
 
 
 @torch.no_grad()
-def compress_image(codec: Codec, pixels: Pixels) -> Nic:
-    """Code one picture of any size, [H, W, 3] in 8 bits: mirrored up to aligned sides, and cropped back."""
-    device = next(codec.parameters()).device
-    coded = codec.compress(pad(to_tensor(pixels).to(device), codec.alignment))
+def compress_image(codec: Codec, pixels: Pixels, *, tiling: Tiling = TILING) -> Nic:
+    """Code one picture, [H, W, 3] in 8 bits: mirrored up to aligned sides, and cropped back when decoded.
+
+    Large ones pass g_a in tiles, and are never held as numbers wider than 8 bits.
+
+    Raises:
+        InputError: a side of no pixels, or of more than a file may have.
+    """
     height, width = pixels.shape[:2]
-    stream = coded["strings"][0][0]
+    if not 0 < min(height, width) <= max(height, width) <= MAX_SIDE:
+        raise InputError(
+            f"A picture of {width}x{height} pixels cannot be coded: its sides must be 1 to {MAX_SIDE} pixels."
+        )
+    x = Padded(pixels, codec.alignment, next(codec.parameters()).device)
+    (stream,) = codec.encode(*codec.latents(x[..., :, :]))
     return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0)
 
 
 @torch.no_grad()
-def decompress_image(codec: Codec, nic: Nic) -> Pixels:
-    """The picture of a .nic file, [H, W, 3] in 8 bits.
+def decompress_image(
+    codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS, tiling: Tiling = TILING
+) -> Pixels:
+    """The picture of a .nic file, [H, W, 3] in 8 bits, written tile by tile.
+
+    Args:
+        codec: one with the entropy path that made the file.
+        nic: the file.
+        max_pixels: the most that are decoded, as a forged size costs its sender nothing.
+        tiling: when a picture passes g_s in tiles, and in which.
 
     Raises:
-        InputError: the file was made by another entropy path.
+        InputError: the file was made by another entropy path, or names too large a picture.
     """
     if nic.path_identity != codec.path_identity:
         other = "use the codec that did, or one of its family."
@@ -101,5 +121,24 @@ def decompress_image(codec: Codec, nic: Nic) -> Pixels:
             f"This codec (entropy path {codec.path_identity}) did not make the file (entropy path "
             f"{nic.path_identity}): {other}"
         )
-    x_hat = codec.decompress([[nic.stream]], codec.shape(nic.height, nic.width))["x_hat"]
-    return to_pixels(x_hat[..., : nic.height, : nic.width])
+    _check_size(nic, max_pixels)
+    y_hat, _ = codec.decode([nic.stream], codec.shape(nic.height, nic.width))
+    pixels = np.empty((nic.height, nic.width, 3), np.uint8)
+    for rows, columns, x_hat in tiles(codec.network, "g_s", codec.layout, y_hat, tiling):
+        place = pixels[rows, columns]  # without the padding
+        place[:] = to_pixels(x_hat[..., : place.shape[0], : place.shape[1]])
+    return pixels
+
+
+def _check_size(nic: Nic, max_pixels: int) -> None:
+    """Refuse what a file claims before anything is made of it."""
+    if max(nic.width, nic.height) > MAX_SIDE:
+        raise InputError(
+            f"The file names a picture of {nic.width}x{nic.height} pixels, but no side can have more than "
+            f"{MAX_SIDE}: it is damaged."
+        )
+    if nic.width * nic.height > max_pixels:
+        raise InputError(
+            f"The file names a picture of {nic.width}x{nic.height} pixels, more than {max_pixels} in all: if "
+            f"you trust it, raise the limit (--max-pixels)."
+        )

@@ -1,0 +1,168 @@
+"""g_a and g_s of a large picture, tile by tile: the same numbers in bounded memory.
+
+::
+
+    crop of the input      core and what the edge reads around it (`overlap`), cut off at the picture's border
+      --edge-->            as the whole picture would go through it
+    core of the output     kept; the rest, which the crop's own borders reach, is dropped
+
+The entropy path is not split: y is whole, a hundredth of what lies between the layers of g_a.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from torch import Tensor
+
+from nas.graph import description as spec
+from nas.graph.description import Y_REDUCTION, Z_REDUCTION, place
+from nas.graph.layout import Layout
+from nas.graph.network import CodecNetwork
+from nas.images import Padded
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """When pictures are split, and how.
+
+    Attributes:
+        limit: pixels up to which a picture is one tile.
+        side: the most pixels across the core of a tile, as far as `step` allows.
+    """
+
+    limit: int = 1 << 22
+    side: int = 1024
+
+
+TILING = Tiling()
+
+
+@dataclass(frozen=True)
+class Span:
+    """One side of a tile, in elements of y: its core, and the crop around it that the edge reads."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+
+def step(layout: Layout) -> tuple[int, int]:
+    """Rows and columns of pixels of which the cores of tiles are multiples: of z and of the layout's tile."""
+    rows, columns = (math.lcm(Z_REDUCTION, Y_REDUCTION * count) for count in layout.table.shape[1:])
+    return rows, columns
+
+
+def overlap(edge: spec.Edge, depths: Mapping[str, int]) -> tuple[int, int]:
+    """Elements of y before and after a core that its outputs depend on, per side of g_a or g_s.
+
+    Args:
+        edge: between pixels and y, either way.
+        depths: how often each repeated block runs.
+    """
+    inputs, outputs = _per_element(edge)
+    start, stop = 0, outputs
+    for layer in reversed(edge.layers):
+        start, stop = _reads(layer, depths, start, stop)
+    return -(start // inputs), -(-stop // inputs) - 1
+
+
+def _per_element(edge: spec.Edge) -> tuple[int, int]:
+    """Inputs and outputs of an edge, across, for one element of y."""
+    *_, last = place(edge)
+    return Y_REDUCTION // edge.reduction, Y_REDUCTION // spec.after(last.layer, last.reduction)
+
+
+def _reads(layer: spec.Layer, depths: Mapping[str, int], start: int, stop: int) -> tuple[int, int]:
+    """The inputs, from and up to, that a layer's outputs from `start` up to `stop` depend on."""
+    match layer:
+        case spec.Conv(kernel=kernel, stride=stride):
+            return stride * start - kernel // 2, stride * (stop - 1) - kernel // 2 + kernel
+        case spec.Deconv(kernel=kernel, stride=stride):
+            first = -((kernel - 1 - kernel // 2 - start) // stride)
+            return min(first, start // stride), (stop - 1 + kernel // 2) // stride + 1
+        case spec.Subpel(kernel=kernel, stride=stride):
+            return start // stride - kernel // 2, (stop - 1) // stride - kernel // 2 + kernel
+        case spec.Residual(body=body, shortcut=shortcut):
+            beside = _reads(shortcut[1], depths, start, stop) if shortcut else (start, stop)
+            for _, part in reversed(body):
+                start, stop = _reads(part, depths, start, stop)
+            return min(start, beside[0]), max(stop, beside[1])
+        case spec.Repeat(block=block, depth=depth):
+            for _ in range(depths[depth]):
+                start, stop = _reads(block, depths, start, stop)
+            return start, stop
+        case _:
+            return start, stop
+
+
+def spans(length: int, core: int, multiple: int, around: tuple[int, int]) -> list[Span]:
+    """One side of a picture in spans as even as can be, all in elements of y.
+
+    Args:
+        length: of the side.
+        core: the most that a span's core covers, but no less than `multiple`.
+        multiple: what cores are multiples of, the last one apart.
+        around: how much further a crop goes before and after its core, see `overlap`.
+    """
+    if core >= length:
+        return [Span(0, length, 0, length)]
+    count = -(-length // max(core // multiple * multiple, multiple))
+    even = -(-length // (count * multiple)) * multiple
+    found = []
+    for start in range(0, length, even):
+        stop = min(start + even, length)
+        found.append(Span(start, stop, max(start - around[0], 0), min(stop + around[1], length)))
+    return found
+
+
+def tiles(
+    network: CodecNetwork, name: str, layout: Layout, source: Tensor | Padded, tiling: Tiling = TILING
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Run an edge and hand out its output in cores, each with the rows and columns of the output it covers.
+
+    Calls the edge's module once for each tile: once for a picture up to the limit.
+
+    Args:
+        network: one architecture.
+        name: `g_a` or `g_s`.
+        layout: see `step`.
+        source: what the edge reads, [B, C, H, W]: pixels in [0, 1] with aligned sides, or rounded y.
+        tiling: when to split, and how.
+    """
+    edge, module = network.space.family.edges[name], network.get_submodule(name)
+    inputs, outputs = _per_element(edge)
+    lengths = [side // inputs for side in source.shape[-2:]]
+    whole = math.prod(lengths) * Y_REDUCTION**2 <= tiling.limit
+    around = overlap(edge, {choice: network.widths[choice].active for choice in network.space.family.depths})
+    sides = (
+        spans(length, length if whole else tiling.side // Y_REDUCTION, multiple // Y_REDUCTION, around)
+        for length, multiple in zip(lengths, step(layout), strict=True)
+    )
+    for tile in product(*sides):
+        rows, columns = (slice(span.low * inputs, span.high * inputs) for span in tile)
+        out = module(source[..., rows, columns])
+        core = (slice((s.start - s.low) * outputs, (s.stop - s.low) * outputs) for s in tile)
+        rows, columns = (slice(span.start * outputs, span.stop * outputs) for span in tile)
+        yield rows, columns, out[(..., *core)]
+
+
+def through(
+    network: CodecNetwork, name: str, layout: Layout, source: Tensor | Padded, tiling: Tiling = TILING
+) -> Tensor:
+    """The whole output of an edge, [B, C, H, W], joined from its tiles: see `tiles`."""
+    inputs, outputs = _per_element(network.space.family.edges[name])
+    height, width = (side // inputs * outputs for side in source.shape[-2:])
+    whole: Tensor | None = None
+    for rows, columns, part in tiles(network, name, layout, source, tiling):
+        if part.shape[-2:] == (height, width):
+            return part
+        if whole is None:
+            whole = part.new_empty(*part.shape[:2], height, width)
+        whole[..., rows, columns] = part
+    assert whole is not None  # a picture has a tile
+    return whole
