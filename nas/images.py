@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 
 from nas.errors import InputError
@@ -25,23 +27,34 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", "
 
 
 def read_image(path: str | Path) -> Pixels:
-    """An image file as RGB, [H, W, 3], 8 bits: EXIF rotation applied, grey and palette expanded.
+    """An image file as RGB, [H, W, 3], 8 bits: EXIF rotation applied, grey, palette and CMYK expanded.
 
-    Transparency is flattened onto white; more than 8 bits are rounded to 8.
+    Transparency is flattened onto white. Of several frames or pages the first is read. Colours are taken as
+    sRGB: an embedded profile is ignored. Grey of more than 8 bits is rounded to 8; of 16-bit colour Pillow
+    hands out the upper 8 bits, which are taken, and a transparent colour among them is not.
 
     Raises:
-        InputError: the file is missing, unreadable or no image.
+        InputError: the file is missing, unreadable, no image, or of more than `MAX_PIXELS`.
     """
     path = Path(path)
     try:
-        with Image.open(path) as image:
-            turned = ImageOps.exif_transpose(image)
-            if turned.mode in ("I", "F") or turned.mode.startswith("I;16"):
-                turned = Image.fromarray(_deep_grey(np.asarray(turned), turned.mode))
-            if turned.mode in ("LA", "PA", "RGBA") or "transparency" in turned.info:
-                layer = turned.convert("RGBA")
-                turned = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            return np.asarray(turned.convert("RGB"))
+        with _open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(
+                    f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS} in all: "
+                    "scale it down."
+                )
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+                return _deep_grey(image)
+            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+                layer = image.convert("RGBA")
+                flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+                return np.asarray(flat.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"There is no image {path}.") from None
     except IsADirectoryError:
@@ -52,14 +65,25 @@ def read_image(path: str | Path) -> Pixels:
         raise InputError(f"Cannot read the image {path}: {error}.") from error
 
 
-def _deep_grey(levels: NDArray[np.generic], mode: str) -> Pixels:
+def _open(path: Path) -> Image.Image:
+    """Pillow's image without its warning about large ones: there is a limit here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path)
+
+
+def _deep_grey(image: Image.Image) -> Pixels:
     """Grey of more than 8 bits in 8: whole numbers are of 16 bits, floats of a range up to 1 or 255."""
-    values = np.nan_to_num(levels.astype(np.float64))
-    if mode == "F":
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
+    if image.mode == "F":
         scaled = values * (255 if values.max(initial=0) <= 1 else 1)
     else:
-        scaled = values / 257
-    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+        white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
+        scaled = (65535 - values if white_is_zero else values) / 257
+        if "transparency" in image.info:
+            scaled[values == image.info["transparency"]] = 255
+    grey = np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, 2)
 
 
 def write_image(path: Path, pixels: Pixels) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageCms
 
 from nas.errors import InputError
 from nas.images import (
@@ -221,6 +224,137 @@ def test_bundled_photos_are_in_one_part_each():
 def test_dark_16_bit_pictures_stay_dark(tmp_path):
     Image.fromarray(np.full((4, 4), 200, np.uint16)).save(tmp_path / "dark.png")
     assert (read_image(tmp_path / "dark.png") == 1).all()
+
+
+def png(width: int, height: int, depth: int, kind: int, rows: bytes, **chunks: bytes) -> bytes:
+    """A PNG file byte by byte: Pillow writes no 16-bit colour. `rows` each begin with a filter of 0."""
+
+    def chunk(name: str, content: bytes) -> bytes:
+        checked = name.encode() + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    more = b"".join(chunk(name, content) for name, content in chunks.items())
+    parts = chunk("IHDR", header) + more + chunk("IDAT", zlib.compress(rows)) + chunk("IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+GREY, COLOUR, INDEXED, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
+
+
+def read_bytes(tmp_path, data: bytes, suffix: str = ".png") -> np.ndarray:
+    path = tmp_path / f"made{suffix}"
+    path.write_bytes(data)
+    return read_image(path)
+
+
+def of_16_bits(*levels: int) -> bytes:
+    return np.array(levels, ">u2").tobytes()
+
+
+def test_16_bit_colour_has_its_upper_8_bits(tmp_path):
+    data = png(2, 1, 16, COLOUR, b"\0" + of_16_bits(0, 255, 256, 0x80FF, 0xFF00, 0xFFFF))
+    assert read_bytes(tmp_path, data).tolist() == [[[0, 0, 1], [128, 255, 255]]]
+
+
+def test_16_bit_transparency_is_flattened_onto_white(tmp_path):
+    clear, full = 0, 0xFFFF
+    data = png(2, 1, 16, COLOUR_ALPHA, b"\0" + of_16_bits(0x80FF, 0, 0, full, 5, 5, 5, clear))
+    assert read_bytes(tmp_path, data).tolist() == [[[128, 0, 0], [255] * 3]]
+    data = png(2, 1, 16, GREY_ALPHA, b"\0" + of_16_bits(0x80FF, full, 5, clear))
+    assert read_bytes(tmp_path, data).tolist() == [[[128] * 3, [255] * 3]]
+    data = png(3, 1, 16, GREY, b"\0" + of_16_bits(257, 0x80FF, 514), tRNS=of_16_bits(0x80FF))
+    assert read_bytes(tmp_path, data).tolist() == [[[1] * 3, [255] * 3, [2] * 3]]
+
+
+def test_a_transparent_colour_is_flattened_onto_white(tmp_path):
+    data = png(2, 1, 8, COLOUR, b"\0\1\2\3\7\7\7", tRNS=of_16_bits(1, 2, 3))
+    assert read_bytes(tmp_path, data).tolist() == [[[255] * 3, [7] * 3]]
+    data = png(2, 1, 8, GREY, b"\0\7\11", tRNS=of_16_bits(7))
+    assert read_bytes(tmp_path, data).tolist() == [[[255] * 3, [9] * 3]]
+    colours, alphas = bytes([255, 0, 0, 0, 255, 0, 0, 0, 255]), bytes([0, 128])
+    data = png(3, 1, 8, INDEXED, b"\0\0\1\2", PLTE=colours, tRNS=alphas)
+    assert read_bytes(tmp_path, data).tolist() == [[[255] * 3, [127, 255, 127], [0, 0, 255]]]
+
+
+@pytest.mark.parametrize(("depth", "levels"), [(1, [0, 255]), (2, [0, 85, 170, 255]), (4, [0, 17, 34, 51])])
+def test_grey_of_few_bits_covers_the_whole_range(tmp_path, depth, levels):
+    packed = sum(level << (8 * 2 - depth * (place + 1)) for place, level in enumerate(range(len(levels))))
+    rows = b"\0" + packed.to_bytes(2, "big")[: -(-len(levels) * depth // 8)]
+    found = read_bytes(tmp_path, png(len(levels), 1, depth, GREY, rows))
+    assert found[0, :, 0].tolist() == levels
+    assert (found == found[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "order", "white_is_zero"), [("I;16", "<", False), ("I;16", "<", True), ("I;16B", ">", False)]
+)
+def test_16_bit_grey_tiff(tmp_path, mode, order, white_is_zero):
+    levels = np.array([[0, 128, 129, 257, 0x80FF, 65535]], f"{order}u2")
+    written = io.BytesIO()
+    Image.frombytes(mode, (6, 1), levels.tobytes()).save(written, "TIFF")
+    meaning = struct.pack(f"{order}HHIH", 262, 3, 1, 1)  # the tag that says that black is zero
+    assert written.getvalue().count(meaning) == 1
+    data = written.getvalue()
+    if white_is_zero:
+        data = data.replace(meaning, struct.pack(f"{order}HHIH", 262, 3, 1, 0))
+    bright = 65535 - levels.astype(float) if white_is_zero else levels.astype(float)
+    assert (read_bytes(tmp_path, data, ".tif") == np.rint(bright / 257)[..., None]).all()
+
+
+def test_cmyk_is_ink(tmp_path):
+    for suffix in (".jpg", ".tif"):
+        Image.new("CMYK", (9, 9), (0, 255, 255, 0)).save(tmp_path / f"ink{suffix}")
+        assert np.abs(read_image(tmp_path / f"ink{suffix}").astype(int) - [255, 0, 0]).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif"])
+@pytest.mark.parametrize("clear", [False, True])
+def test_of_several_frames_the_first_is_read(tmp_path, suffix, clear):
+    colours = [(255, 0, 0, 0 if clear else 255), (0, 0, 255, 255)]
+    first, *others = (Image.new("RGBA", (8, 6), colour) for colour in colours)
+    first.save(tmp_path / f"frames{suffix}", save_all=True, append_images=others)
+    expected = [255, 255, 255] if clear else [255, 0, 0]
+    assert np.abs(read_image(tmp_path / f"frames{suffix}").astype(int) - expected).max() <= 1
+
+
+def test_a_profile_changes_nothing(tmp_path, chelsea):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.fromarray(chelsea).save(tmp_path / "photo.png", icc_profile=profile)
+    assert (read_image(tmp_path / "photo.png") == chelsea).all()
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_rotation_in_the_exif_of_a_jpeg_is_applied_once(tmp_path, chelsea, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(chelsea).save(tmp_path / "plain.jpg", quality=95)
+    Image.fromarray(chelsea).save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    plain = read_image(tmp_path / "plain.jpg")
+    turned = plain[::-1, ::-1] if orientation == 3 else np.rot90(plain, -1)
+    assert (read_image(tmp_path / "turned.jpg") == turned).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 5), (5, 0)])
+def test_pictures_of_no_size_are_refused(tmp_path, width, height):
+    with pytest.raises(InputError, match=r"made\.png"):
+        read_bytes(tmp_path, png(width, height, 8, GREY, b""))
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**14, 2**13 + 1), (2**31 - 1, 2**31 - 1)])
+def test_forged_sizes_are_refused_before_anything_is_read(tmp_path, width, height):
+    with pytest.raises(InputError, match=r"made\.png.*pixels") as caught:
+        read_bytes(tmp_path, png(width, height, 8, GREY, b""))
+    assert str(caught.value).count("made.png") == 1
+
+
+@pytest.mark.parametrize("side", [8192, 9600])
+@pytest.mark.slow
+def test_pictures_up_to_the_limit_are_read_without_a_warning(tmp_path, side):
+    Image.new("1", (side, side), 1).save(tmp_path / "large.png")
+    pixels = read_image(tmp_path / "large.png")
+    assert pixels.shape == (side, side, 3)
+    assert pixels.min() == 255
 
 
 def test_damaged_avif_files_are_refused(tmp_path, chelsea):
