@@ -71,10 +71,19 @@ class LoadedRun:
         target: str | None = None,
         arch: str | None = None,
         scope: str = "total",
+        arithmetic: str | None = None,
         force: bool = False,
         report: Report | None = None,
     ) -> dict[str, Any]:
         """Export the architecture of least loss at or under a target, or a named one, as a codec's folder.
+
+        Args:
+            out: the folder.
+            target: 20 (kMAC/px), 60% or 30ms; or `arch`, an architecture's key.
+            scope: encoder, decoder or total.
+            arithmetic: of the entropy path: see `codec.export.make_codec`.
+            force: replace what is there.
+            report: called as the work goes on.
 
         Returns:
             The content of codec.yaml.
@@ -98,6 +107,7 @@ class LoadedRun:
             self.run,
             architecture,
             Path(out),
+            arithmetic=arithmetic,
             force=force,
             report=lambda done, total, note: say("measuring photos", done, total, note),
         )

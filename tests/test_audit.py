@@ -28,7 +28,6 @@ from nas.cost.tabulate import measured_costs
 from nas.errors import InputError
 from nas.graph._compressai import GDN
 from nas.graph.description import HYPERPRIOR
-from nas.graph.entropy import snap
 from nas.graph.families import FAMILIES
 from nas.graph.layout import Layout, layout_names, named_layout, random_table, tiled_layout
 from nas.graph.network import CodecNetwork, Supernet
@@ -268,7 +267,8 @@ def test_the_paths_are_what_a_codec_runs(supernet: Supernet):
         scales, means = EncoderPath(codec)(x)
         x_hat, asked = DecoderPath(codec)(y_hat, z_hat)
         psi = codec.coding_h_s(z_hat.double())
-    torch.testing.assert_close((scales, means), snap(*codec.coding_context.one_pass(psi, y_hat.double())))
+    context = codec.coding_context
+    torch.testing.assert_close((scales, means), context.grid(*context.one_pass(psi, y_hat.double())))
     coded = codec.compress(x)
     assert torch.equal(x_hat, codec.decompress(coded["strings"], coded["shape"])["x_hat"])
     assert sum(value.numel() for value in asked) == 2 * y_hat.numel()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nas.graph.context import ContextModel
 from nas.graph.layout import Layout, named_layout, random_layout
-from nas.graph.staged import StagedContext
+from nas.graph.staged import Products, StagedContext
 
 CHANNELS = 9
 NAMED = [
@@ -56,7 +56,7 @@ def by_stages(staged: StagedContext, psi: Tensor, y_hat: Tensor) -> tuple[Tensor
 
 
 def assert_three_ways_agree(context: ContextModel, layout: Layout, psi: Tensor, y_hat: Tensor) -> None:
-    staged = StagedContext(context, layout)
+    staged = StagedContext(Products.of(context), layout)
     whole = torch.stack(context(psi, y_hat, layout))
     once = torch.stack(staged.one_pass(psi, y_hat))
     scales, means, decoded = by_stages(staged, psi, y_hat)
@@ -139,7 +139,7 @@ def test_a_batch_is_its_images():
     context, rng = make_context(), random.Random(7)
     psi, y_hat = latents(7, 5, 4, batch=3)
     for layout in (random_layout(CHANNELS, 3, (2, 2), 6, rng), named_layout("raster", CHANNELS)):
-        staged = StagedContext(context, layout)
+        staged = StagedContext(Products.of(context), layout)
         together = torch.stack(staged.one_pass(psi, y_hat))
         for k in range(3):
             alone = torch.stack(staged.one_pass(psi[k : k + 1], y_hat[k : k + 1]))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,52 +14,64 @@ from torch import Tensor, nn
 from nas.codec.coder import CODER, Decoder, Encoder
 from nas.errors import InputError
 from nas.files import digest
+from nas.graph.affine import exactly
+from nas.graph.context import HyperOnly
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION
 from nas.graph.entropy import (
     MEAN_STEPS,
-    SCALE_LEVELS,
-    SCALE_MAX,
-    SCALE_MIN,
+    SCALE_BOUNDS,
+    SCALES,
     Y_LIMIT,
     Z_LIMIT,
+    from_grid,
     quantize,
-    snap,
 )
+from nas.graph.integers import IntegerPath, integer_grid
 from nas.graph.layout import Layout
 from nas.graph.network import CodecNetwork
 from nas.graph.priors import FactorizedPrior, Prior
-from nas.graph.staged import Parameters, Staged, Work, rounding, staged, steps
+from nas.graph.staged import Parameters, Staged, StagedContext, StagedHyper, Work, rounding, staged, steps
 from nas.space import Architecture
 
 
 class Codec(nn.Module):
     """A learned image codec with real bitstreams, in CompressAI's protocol.
 
-    `forward` estimates; `compress` and `decompress` are exact inverses on the latents. The part of the
-    network that both sides run (h_s, context, entropy parameters) runs in float64 on a grid when coding.
+    `forward` estimates; `compress` and `decompress` are exact inverses on the latents. What both sides must
+    compute alike (h_s, context, entropy parameters) runs in whole numbers where the codec has them, the same
+    on every machine; else in float64 on a grid.
 
     Args:
         network: plain layers of one architecture.
         architecture: its name in the space it came from.
         table: frequencies of what is coded under the factorised prior (z, or y where there is no z), one row
             of odd length per channel; computed from the network's prior when absent.
+        integers: the entropy path in whole numbers (see `codec.quantize`); None for float64.
     """
 
     table: Tensor
 
     def __init__(
-        self, network: CodecNetwork, architecture: Architecture, table: Tensor | None = None
+        self,
+        network: CodecNetwork,
+        architecture: Architecture,
+        table: Tensor | None = None,
+        integers: IntegerPath | None = None,
     ) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.architecture = architecture
         self.layout: Layout = next(iter(network.space.layouts.values()))
         self.register_buffer("table", _frequencies(network) if table is None else table)
+        self.integers = integers
         self.update()
 
     def update(self, force: bool = False) -> bool:
-        """Make the coding path from the network's weights; needed again after they change."""
-        if self.network.with_z:
+        """Make the coding path from the weights; needed again after they change."""
+        if self.integers is not None:
+            object.__setattr__(self, "_h_s", self.integers.hyper())
+            object.__setattr__(self, "_staged", _staged_integers(self.integers, self.layout))
+        elif self.network.with_z:
             object.__setattr__(self, "_h_s", copy.deepcopy(self.network.h_s).double())
             context = copy.deepcopy(self.network.context).double()
             object.__setattr__(self, "_staged", staged(context, self.layout))
@@ -75,13 +87,23 @@ class Codec(nn.Module):
         return self
 
     @property
+    def exact(self) -> bool:
+        """Whether a stream decodes on every machine: nothing that both sides compute can be rounded."""
+        return self.integers is not None or not self.network.with_z
+
+    @property
+    def coding_dtype(self) -> torch.dtype:
+        """What the entropy path computes in: whole numbers are held in float32."""
+        return torch.float64 if self.integers is None else torch.float32
+
+    @property
     def coding_h_s(self) -> nn.Module:
-        """h_s as it runs when coding, in float64; there is none without z."""
+        """h_s as it runs when coding; there is none without z."""
         return self._h_s  # type: ignore[return-value]
 
     @property
     def coding_context(self) -> Staged:
-        """The entropy parameters of y as they run when coding, in float64; there are none without z."""
+        """The entropy parameters of y as they run when coding; there are none without z."""
         return self._staged  # type: ignore[return-value]
 
     @property
@@ -97,10 +119,14 @@ class Codec(nn.Module):
 
     # CompressAI's protocol
 
+    @torch.no_grad()
     def forward(self, x: Tensor) -> dict[str, Any]:
-        """`{"x_hat", "likelihoods": {"y", "z"}}` for images [B, 3, H, W] in [0, 1], aligned sides."""
-        output = self.network(x, self.layout, coded=True)
-        return {"x_hat": output["x_hat"], "likelihoods": output["likelihoods"]}
+        """`{"x_hat", "likelihoods": {"y", "z"}}` for images [B, 3, H, W] in [0, 1], aligned sides.
+
+        Likelihoods are those with which `compress` codes.
+        """
+        y_hat, z_hat = self.latents(x)
+        return {"x_hat": self.network.g_s(y_hat), "likelihoods": self.likelihoods(y_hat, z_hat)}
 
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
@@ -143,8 +169,35 @@ class Codec(nn.Module):
         z_hat = net.round_z(net.h_a(y))
         if not net.centred:
             return quantize(y, Y_LIMIT), z_hat
-        read = rounding(self.coding_context, y.double())
-        return self.coding_context.by_stages(self.coding_h_s(z_hat.double()), read).float(), z_hat
+        read = rounding(self.coding_context, y.to(self.coding_dtype))
+        return self.coding_context.by_stages(self.psi(z_hat), read).float(), z_hat
+
+    @torch.no_grad()
+    def psi(self, z_hat: Tensor) -> Tensor:
+        """Hyper features, [B, channels, H/16, W/16], as they are computed when coding."""
+        with exactly():
+            found: Tensor = self.coding_h_s(z_hat.to(self.coding_dtype))
+        return found
+
+    @torch.no_grad()
+    def parameters_of_y(self, y_hat: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels and steps of every element on the coding grid, each [B, M, H/16, W/16]: see `to_grid`."""
+        with exactly():
+            context = self.coding_context
+            return context.grid(*context.one_pass(self.psi(z_hat), y_hat.to(self.coding_dtype)))
+
+    @torch.no_grad()
+    def likelihoods(self, y_hat: Tensor, z_hat: Tensor | None) -> dict[str, Tensor]:
+        """The probability with which every element is coded, `{"y", "z"}`, each in the latent's shape."""
+        net = self.network
+        if z_hat is None:
+            return {"y": net.y_prior.coded_likelihood(y_hat, net.centre(net.y_prior))}
+        scales, means = (part.float() for part in from_grid(*self.parameters_of_y(y_hat, z_hat)))
+        centre = means if net.centred else 0.0
+        return {
+            "y": net.gaussian.coded_likelihood(y_hat, scales, means, centre),
+            "z": net.prior.coded_likelihood(z_hat, net.centre(net.prior)),
+        }
 
     @torch.no_grad()
     def synthesize(self, y_hat: Tensor) -> Tensor:
@@ -162,19 +215,25 @@ class Codec(nn.Module):
                 coder.under_table(symbols, table, limit)
                 strings.append(write_varint(limit) + coder.finish())
             return strings
-        psi = self.coding_h_s(z_hat.double())
-        scales, means = snap(*self.coding_context.one_pass(psi, y_hat.double()))
-        y, means = (y_hat.double() - means, 0 * means) if self.network.centred else (y_hat, means)
-        order = _coding_order(self.layout, self.coding_context.window, *y_hat.shape[-2:])
-        for values, hyper, s, m in zip(y, self._steps(z_hat), scales, means, strict=True):
-            symbols = values.round().cpu().numpy().astype(np.int32).reshape(-1)
+        levels, mean_steps = self.parameters_of_y(y_hat, z_hat)
+        values = y_hat
+        if self.network.centred:
+            values, mean_steps = y_hat.double() - mean_steps.double() / MEAN_STEPS, 0 * mean_steps
+        arrays = [_rows(part, kind) for part, kind in ((values, "i4"), (levels, "u1"), (mean_steps, "i4"))]
+        for symbols, level, mean, hyper in zip(*arrays, self._steps(z_hat), strict=True):
             z_limit, y_limit = int(np.abs(hyper).max()), int(np.abs(symbols).max())
             coder = Encoder()
             coder.under_table(hyper, table, z_limit)
-            ordered = [v.cpu().numpy().reshape(-1)[order] for v in (s, m)]
-            coder.gaussian(symbols[order], ordered[0], ordered[1], y_limit)
+            for places in self._order(*y_hat.shape[-2:]):
+                coder.gaussian(symbols[places], SCALES[level[places]], mean[places] / MEAN_STEPS, y_limit)
             strings.append(write_varint(z_limit) + write_varint(y_limit) + coder.finish())
         return strings
+
+    def _order(self, height: int, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions and channels, [n, 1] and [channels], in the order of coding, a slice at a time."""
+        for work in steps(self.layout, self.coding_context.window, height, width):
+            for number, positions in work:
+                yield positions.numpy()[:, None], self.coding_context.block_channels(number).cpu().numpy()
 
     @torch.no_grad()
     def decode(self, strings: Sequence[bytes], shape: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
@@ -193,28 +252,28 @@ class Codec(nn.Module):
             limits.append(y_limit)
         found = torch.from_numpy(np.stack(first)).to(self.table.device).unflatten(-1, shape).float()
         found = found + self.network.centre(self._prior)
-        if not with_z:
-            return found, None
-        centred = self.network.centred
+        y_hat, z_hat = (self._decode_y(found, coders, limits), found) if with_z else (found, None)
+        for coder in coders:
+            coder.finish()
+        return y_hat, z_hat
+
+    def _decode_y(self, z_hat: Tensor, coders: Sequence[Decoder], limits: Sequence[int]) -> Tensor:
+        context, centred = self.coding_context, self.network.centred
 
         def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
-            scales, means = (torch.cat([p[k].flatten(1) for p in parameters], 1) for k in (0, 1))
-            scales, means = snap(scales, means)
-            about = torch.zeros_like(means) if centred else means
+            shapes = [scales.shape for scales, _ in parameters]
+            levels, mean_steps = context.grid(*(_joined([p[k] for p in parameters]) for k in (0, 1)))
+            scales, means = SCALES[levels.cpu().numpy()], mean_steps.cpu().numpy() / MEAN_STEPS
+            about = np.zeros_like(means) if centred else means
             values = [
-                coder.gaussian(s, m, limit)
-                for coder, limit, s, m in zip(
-                    coders, limits, scales.cpu().numpy(), about.cpu().numpy(), strict=True
-                )
+                c.gaussian(s, m, limit) for c, limit, s, m in zip(coders, limits, scales, about, strict=True)
             ]
-            read_values = torch.from_numpy(np.stack(values)).to(means)
-            if centred:
-                read_values = read_values + means
-            pieces = read_values.split([p[0][0].numel() for p in parameters], 1)
-            return [piece.reshape(p[0].shape) for piece, p in zip(pieces, parameters, strict=True)]
+            found = torch.from_numpy(np.stack(values) + (means if centred else 0))
+            pieces = found.split([shape[1] * shape[2] for shape in shapes], 1)
+            return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
-        y_hat = self.coding_context.by_stages(self.coding_h_s(found.double()), read)
-        return y_hat.float(), found
+        with exactly():
+            return context.by_stages(self.psi(z_hat), read).float()
 
     @property
     def _prior(self) -> Prior:
@@ -231,8 +290,11 @@ class Codec(nn.Module):
     def path_identity(self) -> str:
         """What a stream depends on: the entropy path's weights, layout, grid, quantiser and coder."""
         net = self.network
-        parts = [net.h_s, net.context] if net.with_z else []
-        grid = (SCALE_MIN, SCALE_MAX, SCALE_LEVELS, MEAN_STEPS, "float64", net.space.quantizer)
+        arithmetic = "float64"
+        parts: list[nn.Module] = [net.h_s, net.context] if net.with_z else []
+        if self.integers is not None:
+            arithmetic, parts = "whole numbers", [self.integers]
+        grid = (SCALES.tobytes(), SCALE_BOUNDS.tobytes(), MEAN_STEPS, arithmetic, net.space.quantizer)
         weights = [value for part in parts for value in part.state_dict().values()]
         weights += [self._prior.medians()] if net.centred else []
         layout = repr(sorted(self.layout.to_dict().items()))
@@ -257,17 +319,20 @@ def _frequencies(network: CodecNetwork) -> Tensor:
     return prior.frequencies(limit, network.centre(prior))
 
 
-@lru_cache(maxsize=32)
-def _coding_order(layout: Layout, window: int, height: int, width: int) -> np.ndarray:
-    """Where the elements of y stand in [M, h, w], in the order in which they are coded."""
-    blocks, area = layout.blocks(window), height * width
-    groups = layout.group_of_channel
-    order = []
-    for work in steps(layout, window, height, width):
-        for number, positions in work:
-            channels = np.flatnonzero(np.isin(groups, blocks[number].groups))
-            order.append((positions.numpy()[:, None] + channels * area).reshape(-1))
-    return np.concatenate(order)
+def _staged_integers(path: IntegerPath, layout: Layout) -> Staged:
+    if path.with_context:
+        return StagedContext(path.products(), layout)
+    return StagedHyper(HyperOnly(path.psi_parts), layout, integer_grid)
+
+
+def _rows(values: Tensor, kind: str) -> np.ndarray:
+    """[B, M, h, w] as [B, positions, M] of whole numbers."""
+    return values.flatten(2).transpose(1, 2).round().cpu().numpy().astype(kind)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Each [B, positions, channels], after one another: [B, n]."""
+    return parts[0].flatten(1) if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)
 
 
 def write_varint(value: int) -> bytes:

@@ -14,6 +14,9 @@ from nas.errors import InputError
 # Streams of one minor version decode alike: its arithmetic is part of a codec's identity.
 CODER = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])
 
+# Words that the coder may save on all symbols together by rounding.
+_SLACK = 2
+
 _queue, _models = constriction.stream.queue, constriction.stream.model
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -44,26 +47,51 @@ class Encoder:
             self._coder.encode(symbols, _categorical(table, limit))
 
     def gaussian(self, values: Ints, scales: Floats, means: Floats, limit: int) -> None:
-        """Elements in coding order, each under its own Gaussian."""
-        self._coder.encode(values, _gaussian(limit), means, scales)
+        """Elements in coding order, each under its own Gaussian; arrays of one shape."""
+        self._coder.encode(values.ravel(), _gaussian(limit), means.ravel(), scales.ravel())
 
     def finish(self) -> bytes:
         return bytes(self._coder.get_compressed().astype("<u4").tobytes())
 
 
 class Decoder:
-    """Reads symbols in the order in which they were written."""
+    """Reads symbols in the order in which they were written.
+
+    Raises:
+        InputError: from any call, what is read cannot have been written.
+    """
 
     def __init__(self, data: bytes) -> None:
         if len(data) % 4:
             raise InputError("The coded data is cut short: its length is not a whole number of words.")
+        self._words = len(data) // 4
         self._coder = _queue.RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
 
     def under_table(self, tables: NDArray[np.integer[Any]], positions: int, limit: int) -> Ints:
         """A whole latent, [channels, positions]."""
-        rows = [self._coder.decode(_categorical(table, limit), positions) for table in tables]
+        if _least_bits(tables, limit) * positions > 32 * (self._words + _SLACK):
+            raise InputError("The coded data is too short for a picture of its size: it is damaged.")
+        rows = [self._read(_categorical(table, limit), positions) for table in tables]
         return np.stack(rows) - max(1, limit)
 
     def gaussian(self, scales: Floats, means: Floats, limit: int) -> Ints:
         """The next elements under their Gaussians."""
-        return np.asarray(self._coder.decode(_gaussian(limit), means, scales))
+        return self._read(_gaussian(limit), means, scales)
+
+    def finish(self) -> None:
+        """Say that all has been read."""
+        if not self._coder.maybe_exhausted():
+            raise InputError("The coded data goes on after its end: it is damaged.")
+
+    def _read(self, model: object, *arguments: Any) -> Ints:
+        try:
+            return np.asarray(self._coder.decode(model, *arguments))
+        except AssertionError:  # how the coder refuses what no encoder writes
+            raise InputError("The coded data is damaged: no picture is coded like this.") from None
+
+
+def _least_bits(tables: NDArray[np.integer[Any]], limit: int) -> float:
+    """The fewest bits that one position of a latent can take: all channels at their likeliest values."""
+    centre, reach = tables.shape[1] // 2, min(max(1, limit), tables.shape[1] // 2)
+    inside = tables[:, centre - reach : centre + reach + 1].astype(np.float64)
+    return float(-np.log2(inside.max(1) / inside.sum(1)).sum())

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from nas.codec.codec import Codec
 from nas.codec.evaluate import evaluate_codec
 from nas.codec.folder import save_codec
+from nas.codec.quantize import quantize_path
 from nas.cost.scopes import SCOPES
+from nas.errors import InputError
 from nas.files import clear, refuse_existing
+from nas.graph.entropy import bits
+from nas.images import Photo, pad, to_tensor
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.search.final import note_tested, with_tested
 from nas.search.front import write_front
@@ -18,10 +25,65 @@ from nas.space import Architecture
 
 Report = Callable[[int, int, str], None]
 
+QUANTIZING_PHOTOS = 8  # calibration photos that the whole numbers of the entropy path are chosen on
+MOST_COST = 0.005  # of the exact entropy path in rate; beyond it the path stays in float64
+ARITHMETICS = ("exact", "float64")
 
-def make_codec(run: Run, architecture: Architecture) -> Codec:
-    """The codec of one architecture of a run's supernet."""
-    return Codec(run.supernet().extract(architecture), architecture)
+
+@dataclass(frozen=True)
+class Made:
+    """A codec, and what its exact entropy path costs.
+
+    Attributes:
+        codec: of one architecture.
+        cost: how much more bits whole numbers take than float64 on calibration photos, a share; None where
+            there is nothing to compare.
+    """
+
+    codec: Codec
+    cost: float | None = None
+
+
+def make_codec(run: Run, architecture: Architecture, arithmetic: str | None = None) -> Made:
+    """The codec of one architecture of a run's supernet.
+
+    Args:
+        run: a trained run.
+        architecture: what to extract.
+        arithmetic: of the entropy path, exact or float64; by default exact, unless that is impossible or
+            costs more than `MOST_COST`.
+
+    Raises:
+        InputError: an unknown arithmetic, or an exact one for latents that are no whole numbers.
+    """
+    if arithmetic not in (None, *ARITHMETICS):
+        raise InputError(f"There is no arithmetic '{arithmetic}': use exact or float64.")
+    network = run.supernet().extract(architecture)
+    floating = Codec(network, architecture)
+    if network.centred and arithmetic == "exact":
+        raise InputError(
+            "The exact entropy path reads whole numbers, and this space's quantiser is centred: export with "
+            "--arithmetic float64."
+        )
+    if network.centred or not network.with_z or arithmetic == "float64":
+        return Made(floating)
+    photos = run.photos("calibration")[:QUANTIZING_PHOTOS]
+    latents = [_latents(floating, photo) for photo in photos]
+    integers = quantize_path(network, floating.layout, latents)
+    exact = Codec(network, architecture, floating.table, integers)
+    cost = sum(_bits(exact, *each) for each in latents) / sum(_bits(floating, *each) for each in latents) - 1
+    kept = arithmetic == "exact" or cost <= MOST_COST
+    return Made(exact if kept else floating, cost)
+
+
+def _latents(codec: Codec, photo: Photo) -> tuple[Tensor, Tensor]:
+    y_hat, z_hat = codec.latents(pad(to_tensor(photo.pixels), codec.alignment))
+    assert z_hat is not None
+    return y_hat, z_hat
+
+
+def _bits(codec: Codec, y_hat: Tensor, z_hat: Tensor) -> float:
+    return float(sum(bits(part).sum() for part in codec.likelihoods(y_hat, z_hat).values()))
 
 
 def export_codec(
@@ -29,6 +91,7 @@ def export_codec(
     architecture: Architecture,
     out: Path,
     *,
+    arithmetic: str | None = None,
     force: bool = False,
     report: Report = lambda done, total, note: None,
 ) -> dict[str, Any]:
@@ -38,6 +101,7 @@ def export_codec(
         run: a trained run.
         architecture: what to export.
         out: the codec's folder.
+        arithmetic: of the entropy path: see `make_codec`.
         force: replace what is there.
         report: called with photos measured, of how many, and a name.
 
@@ -46,7 +110,8 @@ def export_codec(
     """
     refuse_existing(out, force=force, what="codec")
     settings, costs = run.settings, run.costs()
-    codec = make_codec(run, architecture)
+    made = make_codec(run, architecture, arithmetic)
+    codec = made.codec
     photos = run.photos("held-out")[:HELD_OUT_PHOTOS]
     found = evaluate_codec(codec, photos, lmbda=settings.lmbda, metric=settings.metric, report=report)
     measured = {"bpp": found.bpp, "psnr": found.psnr, "rd_loss": found.rd_loss}
@@ -58,6 +123,7 @@ def export_codec(
         "stages": codec.layout.stages(),
         "params": costs.params(architecture),
         "measured": {"split": "held-out", "photos": len(photos), **measured},
+        **({} if made.cost is None else {"exact_costs": round(made.cost, 6)}),
     }
     if force:
         clear(out)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nas.codec.codec import Codec
 from nas.cost.macs import PRODUCTS, aligned, follow
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION
-from nas.graph.entropy import Y_LIMIT, Z_LIMIT, quantize, snap
+from nas.graph.entropy import Y_LIMIT, Z_LIMIT, quantize
 from nas.graph.staged import Parameters, Staged, Work
 
 # Where each edge is found in the two modules below.
@@ -47,6 +47,7 @@ NO_MACS: dict[str, str] = {
     **dict.fromkeys(("aten::argsort", "aten::floor_divide", "aten::remainder"), _NUMBERS),
     **dict.fromkeys(("aten::new_empty", "aten::new_zeros", "aten::empty_like", "aten::zeros_like"), _MOVES),
     **dict.fromkeys(("aten::index", "aten::index_put_", "aten::select", "aten::slice"), _MOVES),
+    **dict.fromkeys(("aten::index_select", "aten::lift_fresh", "aten::pad"), _MOVES),
     **dict.fromkeys(("aten::cat", "aten::contiguous", "aten::copy_", "aten::to"), _MOVES),
     **dict.fromkeys(("aten::chunk", "aten::split", "aten::split_with_sizes", "aten::unbind"), _SHAPE),
     **dict.fromkeys(("aten::expand", "aten::flatten", "aten::unflatten", "aten::unsqueeze"), _SHAPE),
@@ -61,14 +62,19 @@ NO_MACS: dict[str, str] = {
     "aten::sub": f"GDN's parameters and the grid: {_EACH}",
     "aten::abs": f"magnitudes that the scale hyperprior reads, {_EACH}",
     "aten::clamp": f"limits of pixels and scales, {_EACH}",
+    **dict.fromkeys(("aten::clamp_", "aten::clamp_min_"), f"limits of whole numbers, {_EACH}"),
     **dict.fromkeys(
-        ("aten::div", "aten::exp", "aten::log", "aten::round"),
-        f"the grid of scales and means, {_EACH}",
+        ("aten::bucketize", "aten::div", "aten::round"), f"the grid of scales and means, {_EACH}"
+    ),
+    **dict.fromkeys(
+        ("aten::floor_", "aten::maximum", "aten::mul_"),
+        f"whole numbers brought to another scale, and their activation: {_EACH}",
     ),
     "prim::PythonOp._StraightThrough": f"rounding of y and z, {_EACH}",
     "aten::col2im": "adds a transposed convolution's products to their places: sums whose multiply-adds the"
     " product before it (bmm) has counted",
-    "aten::add_": "the same, where such pieces of a picture overlap",
+    "aten::add_": "the same, where such pieces of a picture overlap; and half a unit before whole numbers are"
+    " rounded",
 }
 
 
@@ -88,9 +94,10 @@ class EncoderPath(nn.Module):
         self.with_z = codec.network.with_z
         if self.with_z:
             self.h_a, self.h_s, self.context = codec.network.h_a, codec.coding_h_s, codec.coding_context
+        self._dtype = codec.coding_dtype
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Scales and means of y on the coding grid, each [B, M, H/16, W/16] in float64, for [B, 3, H, W].
+        """Scales and means of y on the coding grid, each [B, M, H/16, W/16], for [B, 3, H, W].
 
         Rounded y itself where there is no z: the coder needs no more than its table.
         """
@@ -99,7 +106,8 @@ class EncoderPath(nn.Module):
             return (quantize(y, Y_LIMIT),)
         z = self.h_a(y)
         y_hat, z_hat = quantize(y, Y_LIMIT), quantize(z, Z_LIMIT)
-        return snap(*self.context.one_pass(self.h_s(z_hat.double()), y_hat.double()))
+        psi = self.h_s(z_hat.to(self._dtype))
+        return self.context.grid(*self.context.one_pass(psi, y_hat.to(self._dtype)))
 
 
 class DecoderPath(nn.Module):
@@ -114,6 +122,7 @@ class DecoderPath(nn.Module):
         self.g_s, self.with_z = codec.network.g_s, codec.network.with_z
         if self.with_z:
             self.h_s, self.context = codec.coding_h_s, codec.coding_context
+        self._dtype = codec.coding_dtype
 
     def forward(self, y_hat: Tensor, z_hat: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The picture and what the coder would have been told, so that nothing here is dead code to a tracer.
@@ -128,8 +137,8 @@ class DecoderPath(nn.Module):
         """
         if not self.with_z:
             return cast(Tensor, self.g_s(y_hat)).clamp(0, 1), []
-        read = GivenLatents(self.context, y_hat.double())
-        found = self.context.by_stages(self.h_s(z_hat.double()), read)
+        read = GivenLatents(self.context, y_hat.to(self._dtype))
+        found = self.context.by_stages(self.h_s(z_hat.to(self._dtype)), read)
         return cast(Tensor, self.g_s(found.float())).clamp(0, 1), read.asked
 
 
@@ -150,7 +159,7 @@ class GivenLatents:
 
     def __call__(self, work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
         """The integers of each block, [B, positions, channels]."""
-        self.asked += [value for pair in parameters for value in snap(*pair)]
+        self.asked += [value for pair in parameters for value in self._context.grid(*pair)]
         channels = self._context.block_channels
         return [self._values[:, places[:, None], channels(number)] for number, places in work]
 

@@ -22,7 +22,7 @@ from nas.graph import description as spec
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION, after, ends
 from nas.graph.layers import PlainLayers, build_leaf
 from nas.graph.layout import Layout
-from nas.graph.staged import Gathered, plan, whole
+from nas.graph.staged import plan, whole
 from nas.graph.width import Width
 
 CONTEXT_PARTS = ("context", "entropy_parameters.1", "entropy_parameters.2", "entropy_parameters.3")
@@ -144,5 +144,6 @@ def context_cost(
 
 @lru_cache(maxsize=100_000)
 def _product_cost(inputs: int, outputs: int) -> int:
-    weight = torch.zeros(outputs, inputs)
-    return int(count_macs(Gathered(), torch.zeros(1, inputs), weight, torch.zeros(outputs))[""])
+    if not inputs * outputs:  # a group without hidden units
+        return 0
+    return int(count_macs(nn.Linear(inputs, outputs), torch.zeros(1, inputs))[""])

@@ -13,7 +13,9 @@ from __future__ import annotations
 import math
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.graph._compressai import GaussianConditional
@@ -25,6 +27,8 @@ Z_LIMIT = 127
 # The grid on which entropy parameters lie when coding: CompressAI's range and number of scales.
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
 MEAN_STEPS = 64
+# Scales are compared in whole units of this, so that integer arithmetic finds the same level.
+SCALE_UNIT = 2.0**-10
 
 # The coder works with 24 bits and gives every symbol of its alphabet at least one unit.
 CODER_UNIT = 2.0**-24
@@ -34,7 +38,20 @@ _CERTAIN = 6.0
 # Values in a piece for each thread: what is computed of it stays in a core's second cache.
 _PIECE = 1 << 15
 
-_LOG_STEP = (math.log(SCALE_MAX) - math.log(SCALE_MIN)) / (SCALE_LEVELS - 1)
+
+def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The scale of every level, and the most units of scale that levels but the last hold.
+
+    Log-spaced, then rounded far coarser than any logarithm's last digit, so that they are the same
+    everywhere.
+    """
+    first, last = math.log(SCALE_MIN), math.log(SCALE_MAX)
+    places = np.linspace(first, last, 2 * SCALE_LEVELS - 1)  # levels, and their geometric means between
+    levels = np.round(np.exp(places[::2]) * 2**16) / 2**16
+    return levels, np.round(np.exp(places[1::2]) / SCALE_UNIT)
+
+
+SCALES, SCALE_BOUNDS = _grid()
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -131,14 +148,36 @@ def coded_range(values: Tensor) -> Tensor:
     return values.detach().abs().flatten(1).amax(1).clamp_min(1)
 
 
-def snap(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """Entropy parameters on the coding grid: 64 log-spaced scales, means in 1/64.
+def to_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+    """Entropy parameters as whole numbers on the coding grid: 64 log-spaced scales, means in 1/64.
 
-    Encoder and decoder compute them in float64 with different shapes of arrays, which agree to about
-    1e-13; on the grid they agree exactly.
+    Encoder and decoder that compute them in float64 with different shapes of arrays agree to about 1e-13;
+    on the grid they agree exactly.
+
+    Args:
+        scales, means: of one shape.
+
+    Returns:
+        levels (places in `SCALES`) and steps (of 1 / MEAN_STEPS), of that shape.
     """
-    level = ((scales.clamp(SCALE_MIN, SCALE_MAX).log() - math.log(SCALE_MIN)) / _LOG_STEP).round()
-    return (level * _LOG_STEP + math.log(SCALE_MIN)).exp(), (means * MEAN_STEPS).round() / MEAN_STEPS
+    return levels_of(scales / SCALE_UNIT), (means * MEAN_STEPS).round()
+
+
+def levels_of(units: Tensor) -> Tensor:
+    """The level of every scale, given in `SCALE_UNIT`."""
+    bounds = torch.as_tensor(SCALE_BOUNDS, dtype=units.dtype, device=units.device)
+    return torch.bucketize(units.contiguous(), bounds, out_int32=True)
+
+
+def from_grid(levels: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Scales and means in float64, as the coder is told."""
+    return torch.from_numpy(SCALES).to(levels.device)[levels], steps.double() / MEAN_STEPS
+
+
+def snap(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+    """Entropy parameters moved to the coding grid, in their precision."""
+    found = from_grid(*to_grid(scales, means))
+    return found[0].to(scales), found[1].to(means)
 
 
 def bits(likelihood: Tensor) -> Tensor:

@@ -30,13 +30,14 @@ PIECE = 1 << 16
 LARGE = 1 << 18
 
 
-def normalize(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
+def normalize(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool, *, in_place: bool = False) -> Tensor:
     """GDN of x, in x's memory format.
 
     Args:
         x: [B, C, H, W].
         beta, gamma: effective parameters, [C] and [C, C] (output channel first), not negative.
         inverse: multiply by the square root instead of dividing by it.
+        in_place: x is nobody else's: the result may be written over it where no gradient is wanted.
     """
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, beta, gamma))
     if not _in_pieces(x, beta, wanted):
@@ -44,7 +45,7 @@ def normalize(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
         return x * (torch.sqrt(norm) if inverse else torch.rsqrt(norm))
     if wanted:
         return cast(Tensor, _Normalize.apply(x, beta, gamma, inverse))
-    return _forward(x, beta, gamma, inverse)
+    return _forward(x, beta, gamma, inverse, in_place)
 
 
 def _in_pieces(x: Tensor, beta: Tensor, wanted: bool) -> bool:
@@ -77,9 +78,9 @@ def _norm(squares: Tensor, beta: Tensor, gamma: Tensor, last: bool) -> Tensor:
     return torch.addmm(beta, squares, gamma.t()) if last else torch.addmm(beta[:, None], gamma, squares)
 
 
-def _forward(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
+def _forward(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool, in_place: bool) -> Tensor:
     x, last = _dense(x)
-    out = torch.empty_like(x)
+    out = x if in_place else torch.empty_like(x)
     for values, place in _pieces(last, x, out):
         norm = _norm(values.square(), beta, gamma, last)
         torch.mul(values, norm.sqrt_() if inverse else norm.rsqrt_(), out=place)
@@ -93,7 +94,7 @@ class _Normalize(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
         ctx.save_for_backward(x, beta, gamma)
         ctx.inverse = inverse
-        return _forward(x, beta, gamma, inverse)
+        return _forward(x, beta, gamma, inverse, in_place=False)
 
     @staticmethod
     @once_differentiable
@@ -121,11 +122,18 @@ class _Normalize(torch.autograd.Function):
 
 
 class GDN(_compressai.GDN):
-    """CompressAI's GDN: its parameters, its state dict, its numbers."""
+    """CompressAI's GDN: its parameters, its state dict, its numbers.
+
+    Attributes:
+        in_place: whether what it is given is its own to overwrite, see `normalize`.
+    """
+
+    in_place = False
 
     def forward(self, x: Tensor) -> Tensor:
         """x, [B, C, H, W], normalised."""
-        return normalize(x, self.beta_reparam(self.beta), self.gamma_reparam(self.gamma), self.inverse)
+        beta, gamma = self.beta_reparam(self.beta), self.gamma_reparam(self.gamma)
+        return normalize(x, beta, gamma, self.inverse, in_place=self.in_place)
 
 
 class SlimmableGDN(GDN):
@@ -172,4 +180,4 @@ class SlimmableGDN(GDN):
             return normalize(x, *self.parameters_in_use(), self.inverse)
         stored = self.sliced()
         beta, gamma = self.beta_reparam(stored["beta"]), self.gamma_reparam(stored["gamma"])
-        return normalize(x, beta, gamma, self.inverse)
+        return normalize(x, beta, gamma, self.inverse, in_place=self.in_place)

@@ -7,7 +7,7 @@ on a `Width` (learning widths), the full layer runs and its output is masked ins
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -245,7 +245,8 @@ def build_layer(layer: spec.Layer, layers: Layers, widths: Widths) -> nn.Module:
     """The module of one described layer or block."""
     match layer:
         case spec.Residual():
-            body = {name: build_leaf(part, layers, widths) for name, part in layer.body}
+            names, parts = zip(*layer.body, strict=True)
+            body = dict(zip(names, _chain(parts, layers, widths), strict=True))
             if layer.shortcut is None:
                 return ResidualBlock(body, None)
             name, part = layer.shortcut
@@ -258,7 +259,16 @@ def build_layer(layer: spec.Layer, layers: Layers, widths: Widths) -> nn.Module:
             return build_leaf(layer, layers, widths)
 
 
+def _chain(parts: Sequence[spec.Layer], layers: Layers, widths: Widths) -> list[nn.Module]:
+    """The modules of layers in a row; GDN overwrites what a convolution before it has made for it alone."""
+    modules = [build_layer(part, layers, widths) for part in parts]
+    for before, module in zip(parts, modules[1:], strict=False):
+        if isinstance(module, GDN):
+            module.in_place = isinstance(before, spec.Conv | spec.Deconv | spec.Subpel)
+    return modules
+
+
 def build_edge(edge: spec.Edge, layers: Layers, widths: Widths) -> nn.Sequential:
     """The transform of one edge."""
     kind = OnMagnitudes if edge.magnitude else Transform
-    return kind(*(build_layer(layer, layers, widths) for layer in edge.layers))
+    return kind(*_chain(edge.layers, layers, widths))

@@ -4,6 +4,9 @@ A stage gathers the columns (window offsets and channels) that were decoded befo
 The encoder knows y and runs each block over all its positions in one pass; the decoder runs the same
 blocks over the positions of one stage at a time. Both call `StagedContext.block`, so a layout costs what
 fvcore counts on this code: its visible share of a dense pass.
+
+The arithmetic is that of the products it is given: floating point on a grid, or the whole numbers of the
+exact entropy path (`graph.integers`).
 """
 
 from __future__ import annotations
@@ -15,44 +18,71 @@ from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.graph.affine import Affine, AnyAffine
 from nas.graph.context import ContextModel, HyperOnly
-from nas.graph.entropy import Y_LIMIT, quantize, snap
+from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, quantize, to_grid
 from nas.graph.layers import LEAKY_SLOPE
 from nas.graph.layout import Array, Layout, unit_channel
+
+# Positions that are computed together at most: it bounds the memory that gathered columns take.
+SLICE = 1 << 13
 
 Work = tuple[int, Tensor]  # a block's number and flat positions in the latent
 Parameters = tuple[Tensor, Tensor]  # scales and means, each [B, positions, channels]
 Read = Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]
+Grid = Callable[[Tensor, Tensor], Parameters]  # from scales and means to whole numbers, see `to_grid`
 
 
 class Gathered(nn.Module):
     """One matrix product over gathered columns; a module, so that fvcore can name what it counts."""
 
-    def forward(self, columns: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.linear(columns, weight, bias)
+    def forward(self, columns: Tensor, affine: AnyAffine) -> Tensor:
+        return affine(columns)
+
+
+@dataclass(frozen=True)
+class Near:
+    """Places of the window at which the same channels are visible.
+
+    Attributes:
+        places: rows and columns, [2, places].
+        channels: of y.
+    """
+
+    places: Array
+    channels: Array
+
+    def columns(self) -> Array:
+        """Channel, row and column of every visible column, place by place: [3, columns]."""
+        rows, columns = np.repeat(self.places, len(self.channels), 1)
+        return np.stack([np.tile(self.channels, self.places.shape[1]), rows, columns])
 
 
 @dataclass(frozen=True)
 class BlockPlan:
     """What one block reads and writes, as indexes into channels, features and hidden units (no weights).
 
-    seen: channel, row offset and column offset of every visible column of y.
+    seen: the visible columns of y.
     outputs: features of context prediction and outputs of the last layer (the same indexes).
     phi: the features that exist at this position by now; nothing for groups that see nothing here.
     known_1, known_2: hidden units computed by now; units_1, units_2: those computed in this block.
     """
 
     channels: Array
-    seen: tuple[Array, Array, Array]
+    seen: tuple[Near, ...]
     outputs: Array
     phi: Array
     units_1: Array
     known_1: Array
     units_2: Array
     known_2: Array
+
+    @property
+    def columns(self) -> int:
+        """How many columns of y are visible."""
+        return sum(near.places.shape[1] * len(near.channels) for near in self.seen)
 
     def products(self, psi: int) -> dict[str, tuple[int, int]]:
         """The (inputs, outputs) of the block's matrix products, for `psi` hyper features."""
@@ -61,7 +91,7 @@ class BlockPlan:
             "entropy_parameters.2": (len(self.known_1), len(self.units_2)),
             "entropy_parameters.3": (len(self.known_2), len(self.outputs)),
         }
-        return products | ({"context": (len(self.seen[0]), len(self.outputs))} if len(self.seen[0]) else {})
+        return products | ({"context": (self.columns, len(self.outputs))} if self.seen else {})
 
 
 def plan(layout: Layout, window: int, hidden: tuple[int, int]) -> tuple[BlockPlan, ...]:
@@ -77,11 +107,10 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int]) -> tuple[BlockPla
         for other in blocks:
             if (other.row, other.column) == (block.row, block.column):
                 live[list(other.groups)] = other.visible.any()
-        channel, row, column = np.nonzero(block.visible[groups])
         plans.append(
             BlockPlan(
                 channels=np.flatnonzero(mine),
-                seen=(channel, row, column),
+                seen=_near(block.visible, groups),
                 outputs=np.flatnonzero(mine[features]),
                 phi=np.flatnonzero((known & live[groups])[features]),
                 units_1=np.flatnonzero(mine[units_1]),
@@ -93,41 +122,117 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int]) -> tuple[BlockPla
     return tuple(plans)
 
 
+def _near(visible: Array, groups: Array) -> tuple[Near, ...]:
+    """Visible groups at every place of the window, [groups, window, window], gathered by what is visible."""
+    places: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
+    for row, column in np.ndindex(visible.shape[1:]):
+        places.setdefault(tuple(visible[:, row, column].tolist()), []).append((row, column))
+    return tuple(
+        Near(np.array(where).T, np.flatnonzero(np.array(seen)[groups]))
+        for seen, where in places.items()
+        if any(seen)
+    )
+
+
 @dataclass(frozen=True)
-class _Product:
-    """One matrix product of a block: which stored values it reads and writes, its weights."""
+class Products:
+    """The weights of the entropy parameters of y.
 
-    reads: Tensor
-    writes: Tensor
-    weight: Tensor
-    bias: Tensor
+    Attributes:
+        context_prediction: from a window of y, [2M, M, window, window].
+        entropy_parameters: the three pointwise layers.
+        grid: from what the last of them gives to whole numbers on the coding grid.
+        y_limit: the context reads y clamped to this.
+    """
+
+    context_prediction: AnyAffine
+    entropy_parameters: tuple[AnyAffine, AnyAffine, AnyAffine]
+    grid: Grid = to_grid
+    y_limit: int = Y_LIMIT
+
+    @classmethod
+    def of(cls, context: ContextModel) -> Products:
+        """A plain model's own, in its precision."""
+        predict = context.context_prediction
+        first, second, third = context.pointwise()
+        return cls(
+            Affine(predict.weight, cast(Tensor, predict.bias)),
+            (Affine(*first, LEAKY_SLOPE), Affine(*second, LEAKY_SLOPE), Affine(*third)),
+        )
+
+    @property
+    def window(self) -> int:
+        return self.context_prediction.weight.shape[-1]
+
+    @property
+    def hidden(self) -> tuple[int, int]:
+        """The widths of the two hidden layers."""
+        first, second, _ = self.entropy_parameters
+        return len(first.bias), len(second.bias)
+
+
+class _Some:
+    """Some of the values that a store, [B, positions, values], holds for every position.
+
+    Args:
+        index: which, in rising order.
+        device: where the store is.
+    """
+
+    def __init__(self, index: Array, device: torch.device) -> None:
+        self.index = torch.from_numpy(index).to(device)
+        first, size = (int(index[0]) if len(index) else 0), len(index)
+        whole = size == 0 or int(index[-1]) - first == size - 1
+        self._span = slice(first, first + size) if whole else None
+
+    def take(self, store: Tensor, positions: Tensor) -> Tensor:
+        """[B, chosen positions, chosen values]."""
+        if self._span is not None:  # many times faster than by index
+            return store[..., self._span].index_select(1, positions)
+        return store.index_select(1, positions)[..., self.index]
+
+    def put(self, store: Tensor, positions: Tensor, values: Tensor) -> None:
+        if self._span is not None:
+            store[:, positions, self._span] = values
+        else:
+            store[:, positions[:, None], self.index] = values
 
 
 @dataclass(frozen=True)
-class _BlockWeights:
-    channels: Tensor
-    seen: tuple[Tensor, Tensor, Tensor]
-    context: _Product | None
-    layers: tuple[_Product, _Product, _Product]
+class _Block:
+    """One block's weights: the rows it computes and the columns it sees.
+
+    Attributes:
+        alone: whether it computes all that is ever computed at its positions, so that nothing is kept.
+    """
+
+    channels: _Some
+    seen: tuple[tuple[Tensor, _Some], ...]  # places in the window, [2, places], and channels
+    context: AnyAffine | None
+    layers: tuple[AnyAffine, AnyAffine, AnyAffine]
+    reads: tuple[_Some, ...]
+    writes: tuple[_Some, ...]  # each of phi and the two hidden layers
+    alone: bool
 
 
 class StagedContext(nn.Module):
     """Entropy parameters of y, a block at a time.
 
     Args:
-        context: the plain context model; its weights are copied in their precision.
+        products: the weights; they are cut up and copied.
         layout: the order of decoding.
     """
 
-    def __init__(self, context: ContextModel, layout: Layout) -> None:
+    def __init__(self, products: Products, layout: Layout) -> None:
         super().__init__()
-        self.layout, self.window, self.channels = layout, context.window, context.channels
+        self.layout, self.window, self.channels = layout, products.window, layout.channels
+        self.grid, self._y_limit, self._hidden = products.grid, products.y_limit, products.hidden
         self.context_prediction = Gathered()
         self.entropy_parameters = nn.ModuleList(Gathered() for _ in range(3))
-        (w1, _), (w2, _), _ = context.pointwise()
-        self._hidden = (len(w1), len(w2))
+        plans = plan(layout, self.window, self._hidden)
         with torch.no_grad():
-            self._blocks = [_slice(context, block) for block in plan(layout, self.window, self._hidden)]
+            self._blocks = [_cut_weights(products, block, layout.channels) for block in plans]
+        self._keeps = not all(block.alone for block in self._blocks)
 
     def start(self, psi: Tensor) -> State:
         """What blocks read and write while one batch is coded.
@@ -136,12 +241,12 @@ class StagedContext(nn.Module):
             psi: hyper features, [B, 2M, h, w].
         """
         batch, _, height, width = psi.shape
-        reach, positions = self.window // 2, height * width
+        reach, positions = self.window // 2, height * width if self._keeps else 0
         return State(
             height=height,
             width=width,
             psi=psi.flatten(2).transpose(1, 2).contiguous(),
-            padded=psi.new_zeros(batch, self.channels, height + 2 * reach, width + 2 * reach),
+            padded=psi.new_zeros(batch, height + 2 * reach, width + 2 * reach, self.channels),
             phi=psi.new_zeros(batch, positions, 2 * self.channels),
             hidden_1=psi.new_zeros(batch, positions, self._hidden[0]),
             hidden_2=psi.new_zeros(batch, positions, self._hidden[1]),
@@ -152,45 +257,50 @@ class StagedContext(nn.Module):
 
         Everything the block sees must have been written to `state` (see `write`).
         """
-        weights = self._blocks[number]
-        if weights.context is not None:
-            columns, predict = state.columns(positions, weights.seen), weights.context
-            phi = self.context_prediction(columns, predict.weight, predict.bias)
-            _put(state.phi, positions, predict.writes, phi)
-        first, second, third = weights.layers
-        inputs = torch.cat([state.psi[:, positions], _take(state.phi, positions, first.reads)], -1)
-        hidden = self.entropy_parameters[0](inputs, first.weight, first.bias)
-        _put(state.hidden_1, positions, first.writes, F.leaky_relu(hidden, LEAKY_SLOPE))
-        hidden = _take(state.hidden_1, positions, second.reads)
-        hidden = self.entropy_parameters[1](hidden, second.weight, second.bias)
-        _put(state.hidden_2, positions, second.writes, F.leaky_relu(hidden, LEAKY_SLOPE))
-        hidden = _take(state.hidden_2, positions, third.reads)
-        scales, means = self.entropy_parameters[2](hidden, third.weight, third.bias).chunk(2, -1)
+        block = self._blocks[number]
+        phi = None
+        if block.context is not None:
+            columns = torch.cat([state.columns(positions, *seen) for seen in block.seen], -1)
+            phi = self.context_prediction(columns.clamp_(-self._y_limit, self._y_limit), block.context)
+        stores = (state.phi, state.hidden_1, state.hidden_2)
+
+        def known(layer: int, values: Tensor | None) -> Tensor | None:
+            """What one layer reads: all that is known at these positions, the block's own values included."""
+            if block.alone:
+                return values
+            if values is not None:
+                block.writes[layer].put(stores[layer], positions, values)
+            return block.reads[layer].take(stores[layer], positions)
+
+        features, psi = known(0, phi), state.psi[:, positions]
+        inputs = psi if features is None else torch.cat([psi, features], -1)
+        hidden = known(1, self.entropy_parameters[0](inputs, block.layers[0]))
+        hidden = known(2, self.entropy_parameters[1](hidden, block.layers[1]))
+        scales, means = self.entropy_parameters[2](hidden, block.layers[2]).chunk(2, -1)
         return scales, means
 
     def write(self, number: int, positions: Tensor, values: Tensor, state: State) -> None:
         """Make decoded values, [B, positions, channels], visible to later blocks."""
-        reach = self.window // 2
-        rows, columns = positions // state.width + reach, positions % state.width + reach
-        channels = self._blocks[number].channels
-        state.padded[:, channels[None], rows[:, None], columns[:, None]] = values
+        here, reach = state.corners(positions), self.window // 2
+        here = here + (reach * state.padded.shape[2] + reach)
+        self._blocks[number].channels.put(state.padded.flatten(1, 2), here, values.to(state.padded))
 
     def block_channels(self, number: int) -> Tensor:
         """The channels of y that a block sets."""
-        return self._blocks[number].channels
+        return self._blocks[number].channels.index
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Scales and means of every element, each [B, M, h, w], when all of y is known (encoding)."""
         state = self.start(psi)
-        reach = self.window // 2
-        state.padded[:, :, reach : reach + state.height, reach : reach + state.width] = y_hat
-        out = psi.new_empty(2, len(y_hat), self.channels, state.height * state.width)
+        inside = state.inside(self.window // 2)
+        inside.copy_(y_hat.permute(0, 2, 3, 1))
+        out = psi.new_empty(2, len(y_hat), state.height * state.width, self.channels)
         for number, positions in whole(self.layout, self.window, state.height, state.width):
-            scales, means = self.block(number, positions, state)
-            channels = self.block_channels(number)[:, None]
-            out[0][:, channels, positions] = scales.transpose(1, 2)
-            out[1][:, channels, positions] = means.transpose(1, 2)
-        scales, means = out.unflatten(-1, (state.height, state.width)).unbind()
+            channels = self._blocks[number].channels
+            for here in positions.split(SLICE):
+                for part, values in zip(out, self.block(number, here, state), strict=True):
+                    channels.put(part, here, values)
+        scales, means = out.transpose(2, 3).unflatten(-1, (state.height, state.width)).unbind()
         return scales, means
 
     def by_stages(self, psi: Tensor, read: Read) -> Tensor:
@@ -198,8 +308,8 @@ class StagedContext(nn.Module):
 
         Args:
             psi: hyper features, [B, 2M, h, w].
-            read: given one stage's work and its scales and means, block by block, returns the values of
-                each block, [B, positions, channels].
+            read: given the work of one stage (or a slice of it) and its scales and means, block by block,
+                returns the values of each block, [B, positions, channels].
 
         Returns:
             y_hat, [B, M, h, w].
@@ -209,8 +319,7 @@ class StagedContext(nn.Module):
             parameters = [self.block(number, positions, state) for number, positions in work]
             for (number, positions), values in zip(work, read(work, parameters), strict=True):
                 self.write(number, positions, values, state)
-        reach = self.window // 2
-        return state.padded[:, :, reach : reach + state.height, reach : reach + state.width]
+        return state.inside(self.window // 2).permute(0, 3, 1, 2)
 
 
 class StagedHyper(nn.Module):
@@ -219,11 +328,12 @@ class StagedHyper(nn.Module):
     Args:
         context: how psi is read.
         layout: of one stage.
+        grid: from what psi holds to whole numbers on the coding grid.
     """
 
-    def __init__(self, context: HyperOnly, layout: Layout) -> None:
+    def __init__(self, context: HyperOnly, layout: Layout, grid: Grid = to_grid) -> None:
         super().__init__()
-        self.context, self.layout, self.window = context, layout, context.window
+        self.context, self.layout, self.window, self.grid = context, layout, context.window, grid
 
     def block_channels(self, number: int) -> Tensor:
         """All of them."""
@@ -237,21 +347,23 @@ class StagedHyper(nn.Module):
     def by_stages(self, psi: Tensor, read: Read) -> Tensor:
         """Decode y, [B, M, h, w], in one stage."""
         height, width = psi.shape[-2:]
-        parameters = self.one_pass(psi, psi)
-        scales, means = (part.flatten(2).transpose(1, 2) for part in parameters)
-        (work,) = steps(self.layout, self.window, height, width)
-        (values,) = read(work, [(scales, means)])
-        return values.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+        scales, means = (part.flatten(2).transpose(1, 2) for part in self.one_pass(psi, psi))
+        found = []
+        for work in steps(self.layout, self.window, height, width):
+            (_, positions), (first, last) = work[0], (int(work[0][1][0]), int(work[0][1][-1]))
+            assert len(positions) == last + 1 - first  # one block in row order
+            found += read(work, [(scales[:, first : last + 1], means[:, first : last + 1])])
+        return torch.cat(found, 1).transpose(1, 2).unflatten(2, (height, width))
 
 
 Staged = StagedContext | StagedHyper
 
 
 def staged(context: ContextModel | HyperOnly, layout: Layout) -> Staged:
-    """The entropy parameters of y as they run when coding under one layout."""
+    """The entropy parameters of y as they run when coding under one layout, in a model's own precision."""
     if isinstance(context, HyperOnly):
         return StagedHyper(context, layout)
-    return StagedContext(context, layout)
+    return StagedContext(Products.of(context), layout)
 
 
 def rounding(context: Staged, y: Tensor) -> Read:
@@ -262,7 +374,8 @@ def rounding(context: Staged, y: Tensor) -> Read:
         found = []
         for (number, positions), (scales, means) in zip(work, parameters, strict=True):
             values = columns[:, positions[:, None], context.block_channels(number)]
-            found.append(quantize(values, Y_LIMIT, snap(scales, means)[1]))
+            means = context.grid(scales, means)[1] / MEAN_STEPS
+            found.append(quantize(values, Y_LIMIT, means))
         return found
 
     return read
@@ -270,29 +383,40 @@ def rounding(context: Staged, y: Tensor) -> Read:
 
 @dataclass
 class State:
-    """The arrays of one batch while it is coded; positions run row by row."""
+    """The arrays of one batch while it is coded; positions run row by row, channels lie last.
+
+    phi and the hidden units are kept only where several blocks share a position.
+    """
 
     height: int
     width: int
     psi: Tensor  # [B, positions, 2M]
-    padded: Tensor  # [B, M, h + 2 * reach, w + 2 * reach], the integers known so far
+    padded: Tensor  # [B, h + 2 * reach, w + 2 * reach, M], the integers known so far
     phi: Tensor  # [B, positions, 2M]
     hidden_1: Tensor
     hidden_2: Tensor
 
-    def columns(self, positions: Tensor, seen: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """The visible columns around each position, [B, positions, columns]."""
-        wide = self.padded.shape[-1]
-        channel, row, column = seen
-        offsets = (channel * self.padded.shape[-2] + row) * wide + column
-        corners = (positions // self.width) * wide + positions % self.width
-        index = corners[:, None] + offsets
-        return self.padded.flatten(1)[:, index]
+    def corners(self, positions: Tensor) -> Tensor:
+        """Where the windows around some positions begin, flat in `padded`."""
+        return (positions // self.width) * self.padded.shape[2] + positions % self.width
+
+    def inside(self, reach: int) -> Tensor:
+        """y alone, [B, h, w, M], a view."""
+        return self.padded[:, reach : reach + self.height, reach : reach + self.width]
+
+    def columns(self, positions: Tensor, places: Tensor, channels: _Some) -> Tensor:
+        """y at some places of the window around each position, [B, positions, places * channels]."""
+        near = self.corners(positions)[:, None] + (places[0] * self.padded.shape[2] + places[1])
+        found = channels.take(self.padded.flatten(1, 2), near.flatten())
+        return found.unflatten(1, near.shape).flatten(2)
 
 
 @lru_cache(maxsize=64)
 def steps(layout: Layout, window: int, height: int, width: int) -> tuple[tuple[Work, ...], ...]:
-    """The decoder's work on a latent of this size: one tuple of (block, positions) per stage."""
+    """The decoder's work on a latent of this size: one tuple of (block, positions) per stage.
+
+    A stage of more than `SLICE` positions is cut: its parts do not see each other.
+    """
     by_step: dict[int, list[Work]] = {}
     for number, positions in whole(layout, window, height, width):
         block = layout.blocks(window)[number]
@@ -302,7 +426,14 @@ def steps(layout: Layout, window: int, height: int, width: int) -> tuple[tuple[W
         found, counts = torch.unique_consecutive(when[order], return_counts=True)
         for step, members in zip(found.tolist(), order.split(counts.tolist()), strict=True):
             by_step.setdefault(step, []).append((number, positions[members]))
-    return tuple(tuple(by_step[step]) for step in sorted(by_step))
+    return tuple(part for step in sorted(by_step) for part in _cut_up(by_step[step]))
+
+
+def _cut_up(work: list[Work]) -> Iterator[tuple[Work, ...]]:
+    if sum(len(positions) for _, positions in work) <= SLICE:
+        yield tuple(work)
+    else:
+        yield from (((number, part),) for number, positions in work for part in positions.split(SLICE))
 
 
 @lru_cache(maxsize=64)
@@ -322,42 +453,26 @@ def _places(
             yield number, (rows[:, None] * width + columns).flatten()
 
 
-def _slice(context: ContextModel, block: BlockPlan) -> _BlockWeights:
-    """One block's weights: the rows it computes and the columns it sees."""
-    (w1, b1), (w2, b2), (w3, b3) = context.pointwise()
-    index = {name: torch.from_numpy(value) for name, value in vars(block).items() if name != "seen"}
-    channel, row, column = (torch.from_numpy(part) for part in block.seen)
-    outputs = index["outputs"]
-
-    def product(reads: Tensor, writes: Tensor, weight: Tensor, bias: Tensor, inputs: Tensor) -> _Product:
-        return _Product(reads, writes, weight[writes][:, inputs].contiguous(), bias[writes].clone())
-
-    predict = None
-    if len(channel):
-        kernel, bias = context.context_prediction.weight, cast(Tensor, context.context_prediction.bias)
-        predict = _Product(channel, outputs, kernel[outputs][:, channel, row, column], bias[outputs].clone())
-    hyper = torch.arange(2 * context.channels)
-    inputs = torch.cat([hyper, index["phi"] + len(hyper)])
-    return _BlockWeights(
-        channels=index["channels"],
-        seen=(channel, row, column),
-        context=predict,
+def _cut_weights(products: Products, plan: BlockPlan, total: int) -> _Block:
+    """One block's weights, of `total` channels of y: the rows it computes and the columns it sees."""
+    predict, (first, second, third) = products.context_prediction, products.entropy_parameters
+    device = predict.weight.device
+    index = {name: torch.from_numpy(value).to(device) for name, value in vars(plan).items() if name != "seen"}
+    context = None
+    if plan.seen:
+        columns = np.concatenate([near.columns() for near in plan.seen], 1)
+        context = predict.select(index["outputs"], *torch.from_numpy(columns).to(device))
+    hyper = torch.arange(2 * total, device=device)
+    return _Block(
+        channels=_Some(plan.channels, device),
+        seen=tuple((torch.from_numpy(n.places).to(device), _Some(n.channels, device)) for n in plan.seen),
+        context=context,
         layers=(
-            product(index["phi"], index["units_1"], w1, b1, inputs),
-            product(index["known_1"], index["units_2"], w2, b2, index["known_1"]),
-            product(index["known_2"], outputs, w3, b3, index["known_2"]),
+            first.select(index["units_1"], torch.cat([hyper, index["phi"] + len(hyper)])),
+            second.select(index["units_2"], index["known_1"]),
+            third.select(index["outputs"], index["known_2"]),
         ),
+        reads=tuple(_Some(known, device) for known in (plan.phi, plan.known_1, plan.known_2)),
+        writes=tuple(_Some(own, device) for own in (plan.outputs, plan.units_1, plan.units_2)),
+        alone=len(plan.channels) == total,
     )
-
-
-def _take(store: Tensor, positions: Tensor, channels: Tensor) -> Tensor:
-    """store[:, positions][:, :, channels], without a second gather where all channels are wanted."""
-    rows = store[:, positions]
-    return rows if len(channels) == store.shape[-1] else rows[..., channels]
-
-
-def _put(store: Tensor, positions: Tensor, channels: Tensor, values: Tensor) -> None:
-    if len(channels) == store.shape[-1]:
-        store[:, positions] = values
-    else:
-        store[:, positions[:, None], channels] = values

@@ -1,0 +1,88 @@
+"""The check vector: a few latents and their stream, which every load of a codec codes again.
+
+Whatever would make two machines code differently (another arithmetic, another version of the coder, altered
+weights) shows here, before a file is written or misread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.codec.codec import Codec
+from nas.errors import InputError
+from nas.graph.entropy import MEAN_STEPS, Y_LIMIT
+from nas.graph.staged import Parameters, Work
+
+SHAPE = (2, 2)  # of the coarser latent: 128x128 pixels
+PREFIX = "check."
+
+
+@torch.no_grad()
+def check_vector(codec: Codec) -> dict[str, Tensor]:
+    """Latents near what the codec expects, some far beyond, and their stream; by name, with `PREFIX`."""
+    y_hat, z_hat = _latents(codec, torch.Generator().manual_seed(0))
+    (stream,) = codec.encode(y_hat, z_hat)
+    found = {"y": y_hat.cpu()} | ({} if z_hat is None else {"z": z_hat.cpu()})
+    found["stream"] = torch.from_numpy(np.frombuffer(stream, np.uint8).copy())
+    return {PREFIX + name: value.contiguous() for name, value in found.items()}
+
+
+def _latents(codec: Codec, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    space, device = codec.network.space, codec.table.device
+    if codec.network.centred:  # no whole numbers: those of a picture
+        sides = (codec.alignment * SHAPE[0], codec.alignment * SHAPE[1])
+        return codec.latents(torch.rand(1, 3, *sides, generator=rng).to(device))
+    channels = space.z_channels if codec.network.with_z else space.y_channels
+    first = torch.randint(-4, 5, (1, channels, *SHAPE), generator=rng).float().to(device)
+    return (_drawn(codec, first, rng), first) if codec.network.with_z else (first, None)
+
+
+def _drawn(codec: Codec, z_hat: Tensor, rng: torch.Generator) -> Tensor:
+    context = codec.coding_context
+
+    def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
+        found = []
+        for scales, means in parameters:
+            centre = context.grid(scales, means)[1].cpu() / MEAN_STEPS
+            away = torch.randint(-1, 2, centre.shape, generator=rng)
+            away += 300 * (torch.rand(centre.shape, generator=rng) < 0.002)
+            found.append((centre.round() + away).clamp(-Y_LIMIT, Y_LIMIT).to(scales))
+        return found
+
+    return context.by_stages(codec.psi(z_hat), read).float()
+
+
+@torch.no_grad()
+def verify(codec: Codec, stored: Mapping[str, Tensor], *, source: str) -> None:
+    """Code the check vector again.
+
+    Args:
+        codec: as loaded.
+        stored: what `check_vector` found when the codec was exported.
+        source: the codec's folder, for messages.
+
+    Raises:
+        InputError: what comes out is not what was stored, or there is none.
+    """
+    try:
+        y_hat, stream = stored[f"{PREFIX}y"], stored[f"{PREFIX}stream"].numpy().tobytes()
+    except KeyError:
+        raise InputError(f"{source} holds no check vector: export the codec again.") from None
+    device, z_hat = codec.table.device, stored.get(f"{PREFIX}z")
+    latents = (y_hat.to(device), None if z_hat is None else z_hat.to(device))
+    try:
+        same = codec.encode(*latents)[0] == stream
+        if same:
+            found = codec.decode([stream], SHAPE)
+            same = all(a is None or torch.equal(a, b) for a, b in zip(latents, found, strict=True))
+    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        raise InputError(f"The check vector in {source} does not fit: export the codec again.") from error
+    if not same:
+        raise InputError(
+            f"This machine does not compute what the one that exported {source} did, so files would not "
+            "decode: export the codec again, with `--arithmetic exact` if it can."
+        )

@@ -1,0 +1,235 @@
+"""From a trained network to whole numbers: post-training quantisation of the entropy path.
+
+Rectifiers scale with their inputs, so every channel between two layers may have a scale of its own, folded
+into the weights on both sides. It is chosen so that the largest value seen on calibration latents, with
+some headroom, comes to the largest whole number allowed there. Then every output's weights take the
+largest power of two at which no sum can leave what float32 holds exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nas.graph import description as spec
+from nas.graph.affine import EXACT, SLOPE_PARTS, Affine
+from nas.graph.context import ContextModel
+from nas.graph.entropy import MEAN_STEPS, SCALE_UNIT, Z_LIMIT
+from nas.graph.integers import CONTEXT_LIMIT, LAST_LIMIT, MOST_WEIGHT, IntegerLayer, IntegerPath
+from nas.graph.layers import LEAKY_SLOPE
+from nas.graph.layout import Layout
+from nas.graph.network import CodecNetwork
+from nas.graph.staged import Products, StagedContext, plan
+
+# The largest whole number between layers, ten bits and a sign: more for activations is less for weights.
+LIMIT = 2**10 - 1
+# How far beyond what calibration saw a value may go before it is cut.
+HEADROOM = 1.25
+# A channel that hardly ever speaks is scaled as if its peak were this share of the loudest one's.
+FAINT = 1e-3
+MOST_SHIFT = 22
+
+Latents = tuple[Tensor, Tensor]  # y_hat [B, M, h, w] and z_hat [B, N, h/4, w/4], whole numbers
+
+
+@torch.no_grad()
+def quantize_path(network: CodecNetwork, layout: Layout, latents: Sequence[Latents]) -> IntegerPath:
+    """The entropy path of a network in whole numbers.
+
+    Args:
+        network: of plain layers, trained; with a z, and whole numbers for latents.
+        layout: the order of decoding; weights that it never uses are left out.
+        latents: of calibration photos.
+    """
+    path = IntegerPath(network)
+    values = [z_hat.float() for _, z_hat in latents]
+    inputs = _Channels(torch.ones(values[0].shape[1]), Z_LIMIT)
+    layers = list(_h_s_layers(network))
+    for layer in layers:
+        values = [layer.run(value) for value in values]
+        outputs = _Channels.of(_peaks(values))
+        if layer is layers[-1] and not path.with_context:
+            outputs = _last(len(outputs.scales), network.space.family.psi_parts)
+        stored = cast(IntegerLayer, path.h_s[layer.name])
+        _fill(stored, layer.weight, layer.bias, inputs, outputs.repeated(layer.each), layer.slope)
+        inputs = outputs
+    if path.with_context:
+        assert isinstance(network.context, ContextModel)
+        known = [(psi, y_hat.float()) for psi, (y_hat, _) in zip(values, latents, strict=True)]
+        _quantize_context(path, network.context, layout, known, inputs)
+    path.require_exact()
+    return path
+
+
+def _quantize_context(
+    path: IntegerPath,
+    context: ContextModel,
+    layout: Layout,
+    known: Sequence[tuple[Tensor, Tensor]],
+    psi: _Channels,
+) -> None:
+    """Context prediction and entropy parameters, given psi and y_hat of calibration photos."""
+    products = Products.of(context)
+    watched = [_Watched.of(affine) for affine in (products.context_prediction, *products.entropy_parameters)]
+    predict, first, second, third = watched
+    running = replace(
+        products,
+        context_prediction=predict,
+        entropy_parameters=(first, second, third),
+        y_limit=CONTEXT_LIMIT,
+    )
+    staged = StagedContext(running, layout)
+    for each_psi, y_hat in known:
+        staged.one_pass(each_psi, y_hat)
+    used = _used(layout, context.window, products.hidden)
+    phi, hidden_1, hidden_2 = (_Channels.of(part.peaks) for part in watched[:3])
+    y = _Channels(torch.ones(context.channels), CONTEXT_LIMIT)
+    reads = (y, psi.joined(phi), hidden_1, hidden_2)
+    writes = (phi, hidden_1, hidden_2, _last(2 * context.channels, 2))
+    slopes = (SLOPE_PARTS, _slope(LEAKY_SLOPE), _slope(LEAKY_SLOPE), SLOPE_PARTS)
+    stored = (path.context_prediction, *path.entropy_parameters)
+    for layer, affine, mask, *rest in zip(stored, watched, used, reads, writes, slopes, strict=True):
+        _fill(cast(IntegerLayer, layer), affine.weight * mask, affine.bias, *rest)
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """How real values between two layers become whole numbers: times `scales`, at most `limit`."""
+
+    scales: Tensor
+    limit: int | Tensor
+
+    @classmethod
+    def of(cls, peaks: Tensor) -> _Channels:
+        """For channels whose largest sizes are known."""
+        least = max(float(peaks.max()) * FAINT, 1e-6)
+        return cls(LIMIT / (HEADROOM * peaks.clamp_min(least)), LIMIT)
+
+    def repeated(self, each: int) -> _Channels:
+        """The same for the outputs of a sub-pixel convolution, `each` to a channel."""
+        return _Channels(self.scales.repeat_interleave(each), self.limit)
+
+    def joined(self, other: _Channels) -> _Channels:
+        """Channels of one limit, after one another."""
+        return _Channels(torch.cat([self.scales, other.scales]), self.limit)
+
+
+def _last(outputs: int, parts: int) -> _Channels:
+    """What the last layer gives: scales, and means where there are any, in the units of the coding grid."""
+    units = torch.tensor([1 / SCALE_UNIT, MEAN_STEPS][:parts])
+    return _Channels(units.repeat_interleave(outputs // parts), LAST_LIMIT)
+
+
+def _fill(
+    layer: IntegerLayer, weight: Tensor, bias: Tensor, inputs: _Channels, outputs: _Channels, slope: int
+) -> None:
+    """Store a layer: for every output the largest power of two at which its sums stay exact.
+
+    Args:
+        layer: where to.
+        weight, bias: real, [outputs, inputs, *kernel] and [outputs].
+        inputs, outputs: what it reads and gives.
+        slope: of the activation that follows, in `SLOPE_PARTS`.
+    """
+    shape = (-1, *[1] * (weight.ndim - 1))
+    real = weight.double() / inputs.scales.double().view(1, *shape[:-1]) * outputs.scales.double().view(shape)
+    offset = bias.double() * outputs.scales.double()
+    sums = real.abs().flatten(1).sum(1) * float(inputs.limit) + offset.abs() + 0.5
+    room = torch.minimum(EXACT / sums, MOST_WEIGHT / real.abs().flatten(1).amax(1).clamp_min(1e-30))
+    shift = room.log2().floor().clamp(-MOST_SHIFT, MOST_SHIFT)
+    layer.slope.fill_(slope)
+    layer.limit.fill_(int(outputs.limit))
+    limits = torch.full((weight.shape[1],), int(inputs.limit))
+    while True:
+        factor = torch.exp2(shift)
+        layer.weight.copy_((real * factor.view(shape)).round())
+        layer.bias.copy_((offset * factor).round() + torch.where(shift > 0, factor / 2, 0.0))
+        layer.shift.copy_(shift)
+        over = layer.largest_sums(limits) >= EXACT
+        if not over.any():
+            return
+        shift = shift - over.double()
+
+
+@dataclass(frozen=True)
+class _HyperLayer:
+    """One convolution of h_s, with the activation after it."""
+
+    name: str
+    module: nn.Module
+    weight: Tensor  # [outputs, inputs, kernel, kernel]
+    bias: Tensor
+    each: int  # outputs per channel that the next layer reads
+    slope: int
+    run: nn.Module
+
+
+def _h_s_layers(network: CodecNetwork) -> Iterator[_HyperLayer]:
+    described = network.space.family.edges["h_s"].layers
+    children = list(network.h_s.children())
+    for number, layer in enumerate(described):
+        if not isinstance(layer, spec.Conv | spec.Deconv | spec.Subpel):
+            continue
+        module = children[number]
+        conv = module[0] if isinstance(layer, spec.Subpel) else module  # type: ignore[index]
+        weight, bias = cast(Tensor, conv.weight), cast(Tensor, conv.bias)
+        slope, run = SLOPE_PARTS, [module]
+        match described[number + 1 : number + 2]:
+            case (spec.ReLU(),):
+                slope, run = 0, [module, children[number + 1]]
+            case (spec.LeakyReLU(),):
+                slope, run = _slope(LEAKY_SLOPE), [module, children[number + 1]]
+        weight = weight.transpose(0, 1) if isinstance(layer, spec.Deconv) else weight
+        each = layer.stride**2 if isinstance(layer, spec.Subpel) else 1
+        yield _HyperLayer(str(number), module, weight, bias, each, slope, nn.Sequential(*run))
+
+
+def _slope(real: float) -> int:
+    return round(real * SLOPE_PARTS)
+
+
+def _peaks(values: Sequence[Tensor]) -> Tensor:
+    """The largest size of every channel, of several [B, C, h, w]."""
+    return torch.stack([value.abs().amax((0, 2, 3)) for value in values]).amax(0)
+
+
+@dataclass(frozen=True)
+class _Watched(Affine):
+    """A product that notes the largest size of each of its outputs."""
+
+    peaks: Tensor = field(kw_only=True)
+    rows: Tensor = field(kw_only=True)
+
+    @classmethod
+    def of(cls, affine: object) -> _Watched:
+        assert isinstance(affine, Affine)
+        count = len(affine.bias)
+        return cls(**vars(affine), peaks=torch.zeros(count), rows=torch.arange(count))
+
+    def select(self, outputs: Tensor, *inputs: Tensor) -> _Watched:
+        return _Watched(**vars(super().select(outputs, *inputs)), peaks=self.peaks, rows=self.rows[outputs])
+
+    def __call__(self, columns: Tensor) -> Tensor:
+        out = super().__call__(columns)
+        largest = out.abs().flatten(0, -2).amax(0)
+        self.peaks[self.rows] = torch.maximum(self.peaks[self.rows], largest)
+        return out
+
+
+def _used(layout: Layout, window: int, hidden: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Which weights of context prediction and the three pointwise layers any block uses, 0 or 1."""
+    channels, features = layout.channels, 2 * layout.channels
+    context = torch.zeros(features, channels, window, window)
+    first = torch.cat([torch.ones(hidden[0], features), torch.zeros(hidden[0], features)], 1)
+    second, third = torch.zeros(hidden[1], hidden[0]), torch.zeros(features, hidden[1])
+    for block in plan(layout, window, hidden):
+        for near in block.seen:
+            context[(block.outputs[:, None], *near.columns())] = 1
+        first[block.units_1[:, None], features + block.phi] = 1
+        second[block.units_2[:, None], block.known_1] = 1
+        third[block.outputs[:, None], block.known_2] = 1
+    return context, first, second, third
