@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from families import INTEGER_NAMES, image, net_of
 from torch import Tensor, nn
 
 from nas.cost.macs import count_macs
@@ -100,6 +101,48 @@ def test_real_pieces_are_compressais_too():
         for memory in FORMATS:
             found = ours(x.contiguous(memory_format=memory))
             torch.testing.assert_close(found, theirs(x), rtol=1e-6, atol=1e-6)
+
+
+@each_way
+@each_format
+@pytest.mark.usefixtures("small_pieces")
+def test_in_place_the_numbers_are_the_same(memory, inverse):
+    _, layer = both(8, inverse)
+    x = draw((2, 8, 5, 7)).contiguous(memory_format=memory)
+    with torch.no_grad():
+        expected = layer(x)
+    layer.in_place = True
+    learned = x.clone().requires_grad_()
+    assert torch.equal(layer(learned), expected)  # a gradient is wanted: x is kept
+    assert torch.equal(learned, x)
+    with torch.no_grad():
+        given = x.clone(memory_format=torch.preserve_format)
+        found = layer(given)
+    assert torch.equal(found, expected)
+    assert found.data_ptr() == given.data_ptr()
+
+
+@pytest.mark.parametrize("name", INTEGER_NAMES)
+@pytest.mark.usefixtures("small_pieces")
+def test_an_edge_overwrites_only_what_is_its_own(name):
+    net = net_of(name)
+    net.activate(net.space.widest())
+    x = image(0)
+    with torch.no_grad():
+        y = net.g_a(x)
+        expected = y.clone()
+        net.g_s(y)
+        assert torch.equal(x, image(0))
+        assert torch.equal(y, expected)
+        norms = [layer for layer in net.modules() if isinstance(layer, GDN)]
+        assert all(layer.in_place for layer in norms)
+        for layer in norms:
+            layer.in_place = False
+        try:
+            assert torch.equal(net.g_a(x), expected)
+        finally:
+            for layer in norms:
+                layer.in_place = True
 
 
 @pytest.mark.usefixtures("small_pieces")
