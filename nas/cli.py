@@ -485,42 +485,66 @@ def rank_check(
 
 
 @app.command(
-    epilog=_example("nas evaluate codecs/a codecs/b --data kodak/ --against jpeg,webp --out rd.json")
+    epilog=_example(
+        "nas evaluate codecs/a codecs/b --data kodak/ --against jpeg,webp --out rd.json",
+        "nas evaluate codecs/* --data kodak/ --anchor vtm.json --anchor avif --out rd.json",
+    )
 )
 def evaluate(
     codecs: Annotated[list[Path], typer.Argument(help="Exported codecs.")],
     data: Annotated[str, typer.Option(help="A folder of photos, or `bundled`.")],
     against: Annotated[str | None, typer.Option(help="Formats to compare with: jpeg,webp,avif.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Results as JSON in CompressAI's format.")] = None,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What BD-rates are against: a format, a curve of the codecs, FILE.json in CompressAI's "
+            "format or FILE.csv:NAME. Default: the formats of --against."
+        ),
+    ] = None,
+    curve: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=CODEC,CODEC,...: codecs that make a curve. Others do where they lie in one folder and "
+            "are each for another lambda."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="FILE.json: results in CompressAI's format. Beside it a row per photo (FILE.csv), a picture "
+            "(FILE.png, FILE.svg) and the results of each format."
+        ),
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Measure codecs on photos with real files: bpp, PSNR, MS-SSIM, seconds."""
+    """Measure codecs on photos with real files: bpp, PSNR, MS-SSIM, seconds, MACs, BD-rates."""
     from nas import console
-    from nas.files import refuse_existing
-
-    if out is not None:
-        refuse_existing(out, force=force, what="results")
-    from nas.codec.evaluate import evaluate_folders
+    from nas.comparison.compare import compare
+    from nas.comparison.plan import Plan
     from nas.device import choose
 
-    formats = [word.strip() for word in against.split(",")] if against else []
-    with console.progress() as show:
-        result = evaluate_folders(
-            codecs,
-            data,
-            formats,
-            lambda done, total, note: show("evaluating", done, total, note),
-            device=choose(device),
-        )
-    written = result.write(out, force=force) if out is not None else []
+    where = choose(device)
+    formats = [word.strip() for word in against.split(",") if word.strip()] if against else []
+    plan = Plan.of(codecs, against=formats, anchors=anchor or [], curves=curve or [], out=out, force=force)
+    try:
+        with console.progress() as show:
+            result = compare(
+                plan, data, lambda done, total, note: show("evaluating", done, total, note), device=where
+            )
+    except KeyboardInterrupt:
+        kept = "what was measured is kept. Go on with the same command."
+        console.say(f"Stopped; {kept if plan.outputs else 'with --out FILE.json it would have been kept.'}")
+        raise
+    written = result.write(plan.outputs) if plan.outputs is not None else []
     if json:
         console.emit({**result.to_json(), "files": [str(path) for path in written]})
         return
-    console.table(f"means over {result.photos} photos, from real files", result.columns, result.rows())
-    for path in written:
-        console.say(str(path))
+    for table in result.tables():
+        console.table(*table)
+    for line in [*result.notes(), *map(str, written)]:
+        console.say(line)
 
 
 @app.command(

@@ -15,7 +15,7 @@ import torch
 from nas.api import load_codec, load_run
 from nas.budget import Budget
 from nas.codec.bitstream import compress_image
-from nas.codec.evaluate import nearest_size
+from nas.comparison.formats import nearest_size
 from nas.errors import NasError
 from nas.files import write_atomically
 from nas.images import bundled, psnr, read_image, write_image

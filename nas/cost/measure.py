@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import random
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from nas.cost.measurements import Measurements
 from nas.cost.memory import peak_memory, sample_photo
 from nas.cost.pieces import cover, edge_pieces
 from nas.cost.timing import REPEATS, Report, peaks_once, silent, time_once
+from nas.device import machine_name
 from nas.errors import InputError
 from nas.graph.description import HYPERPRIOR
 from nas.graph.network import Supernet
@@ -177,22 +176,9 @@ def facts_of(run: Run, request: Request) -> dict[str, Any]:
     return {
         "weights": run.fingerprint,
         "device": request.device.type,
-        "machine": _machine(request.device),
+        "machine": machine_name(request.device),
         "threads": torch.get_num_threads(),
         "width": request.size[0],
         "height": request.size[1],
         "torch": str(torch.__version__),
     }
-
-
-def _machine(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return next(_processor_names(), "") or platform.processor() or platform.machine()
-
-
-def _processor_names() -> Iterator[str]:
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        if line.startswith("model name"):
-            yield line.partition(":")[2].strip()

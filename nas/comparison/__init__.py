@@ -1,0 +1,1 @@
+"""Codecs beside other codecs, formats and published curves: what `nas evaluate` does."""

@@ -1,0 +1,149 @@
+"""An evaluation under way: every codec, then every format, on every photo."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import features
+
+from nas.codec.codec import Codec
+from nas.codec.evaluate import Evaluation, PhotoResult, Report, evaluate_codec, silent
+from nas.codec.quality import mean
+from nas.comparison.comparison import Comparison, Conditions, SameSize
+from nas.comparison.curves import MEASURES, Curve, bd_rate
+from nas.comparison.formats import LIBRARIES, QUALITIES, FormatPoint, FormatResult, nearest_size, sweep
+from nas.comparison.kept import Kept
+from nas.comparison.photos import evaluation_photos
+from nas.comparison.plan import Plan, Subject
+from nas.device import machine_name
+from nas.images import Photo, fingerprint
+
+
+def compare(
+    plan: Plan,
+    data: str | Path,
+    report: Report = silent,
+    *,
+    device: str | torch.device = "cpu",
+    qualities: Sequence[int] = QUALITIES,
+) -> Comparison:
+    """Everything that `nas evaluate` computes.
+
+    Results are kept beside the plan's outputs as they come; an interrupted evaluation with the same outputs
+    goes on there.
+
+    Args:
+        plan: what to compare.
+        data: a folder of photos, searched recursively, or `bundled`.
+        report: called with the steps done, of how many, and what is being done.
+        device: where the codecs run.
+        qualities: of the formats' sweeps.
+
+    Raises:
+        InputError: a photo cannot be read, before anything is measured; or a format cannot hold one.
+    """
+    photos = evaluation_photos(data, lambda done, total, note: report(done, total, f"reading {note}"))
+    work = _Work(plan, photos, torch.device(device), report, tuple(qualities))
+    before = os.getloadavg()[0]
+    evaluations = [work.codec(*pair) for pair in zip(plan.subjects, plan.codecs, strict=True)]
+    sweeps = {format: work.sweep(format) for format in plan.formats}
+    same_size = [work.same_size(format, found) for format in plan.formats for found in evaluations]
+    curves = _curves(plan, evaluations)
+    curves += [Curve.of(name, points, "format") for name, points in sweeps.items()]
+    curves += plan.published
+    anchors = [next(curve for curve in curves if curve.name == name) for name in plan.anchors]
+    pairs = [(curve, anchor) for anchor in anchors for curve in curves if curve is not anchor]
+    rates = [bd_rate(curve, anchor, measure) for curve, anchor in pairs for measure in MEASURES]
+    load = (before, os.getloadavg()[0])
+    conditions = Conditions(
+        len(photos), str(work.device), machine_name(work.device), torch.get_num_threads(), load
+    )
+    return Comparison(
+        conditions,
+        plan.subjects,
+        tuple(evaluations),
+        plan.groups,
+        tuple(curves),
+        sweeps,
+        tuple(same_size),
+        tuple(rates),
+        work.kept,
+    )
+
+
+def _curves(plan: Plan, evaluations: Sequence[Evaluation]) -> list[Curve]:
+    by_name = {found.name: found for found in evaluations}
+    return [Curve.of(group.name, [by_name[name] for name in group.codecs]) for group in plan.groups]
+
+
+class _Work:
+    """Counts the steps and keeps the results of an evaluation."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        photos: Sequence[Photo],
+        device: torch.device,
+        report: Report,
+        qualities: tuple[int, ...],
+    ) -> None:
+        self.photos, self.device, self.qualities = photos, device, qualities
+        self.kept = Kept(plan.outputs.kept if plan.outputs is not None else None)
+        self._report, self._done = report, 0
+        passes = len(plan.subjects) + (len(qualities) + len(plan.subjects)) * len(plan.formats)
+        self._total = passes * len(photos)
+
+    def codec(self, subject: Subject, codec: Codec) -> Evaluation:
+        made_by = (codec.fingerprint, codec.path_identity, subject.lmbda, subject.metric, self.device)
+        found = evaluate_codec(
+            codec.to(self.device),
+            self.photos,
+            lmbda=subject.lmbda,
+            metric=subject.metric,
+            name=subject.name,
+            once=lambda photo, measure: self.kept.once(
+                PhotoResult, measure, photo.name, fingerprint([photo]), *made_by
+            ),
+            report=self._stage(subject.name),
+        )
+        self._done += len(self.photos)
+        return found
+
+    def sweep(self, format: str) -> tuple[FormatPoint, ...]:
+        found = sweep(
+            format,
+            self.photos,
+            self.qualities,
+            once=lambda photo, quality, measure: self.kept.once(
+                FormatResult, measure, photo.name, fingerprint([photo]), format, _version(format), quality
+            ),
+            report=self._stage(""),
+        )
+        self._done += len(self.qualities) * len(self.photos)
+        return found
+
+    def same_size(self, format: str, evaluation: Evaluation) -> SameSize:
+        found = []
+        report = self._stage(f"{format} like {evaluation.name}")
+        for done, (photo, result) in enumerate(zip(self.photos, evaluation.photos, strict=True)):
+            report(done, len(self.photos), photo.name)
+            found.append(self._nearest(format, photo, result.bytes))
+        self._done += len(self.photos)
+        report(0, 0, "")
+        means = (mean(getattr(one, value) for one in found) for value in ("bpp", "psnr", "ms_ssim"))
+        return SameSize(evaluation.name, format, *means)
+
+    def _nearest(self, format: str, photo: Photo, size: int) -> FormatResult:
+        identity = (photo.name, fingerprint([photo]), format, _version(format), "size", size)
+        return self.kept.once(FormatResult, lambda: nearest_size(format, photo, size), *identity)
+
+    def _stage(self, what: str) -> Report:
+        return lambda now, _, note: self._report(self._done + now, self._total, f"{what} {note}".strip())
+
+
+def _version(format: str) -> str | None:
+    """Of the library that writes a format."""
+    return features.version(LIBRARIES[format])

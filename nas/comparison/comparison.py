@@ -1,0 +1,267 @@
+"""What an evaluation found: as tables, as JSON, and as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.codec.evaluate import Evaluation
+from nas.codec.quality import decibels
+from nas.comparison.curves import BdRate, Curve, Measured
+from nas.comparison.formats import FormatPoint
+from nas.comparison.kept import Kept
+from nas.comparison.plan import Group, Outputs, Subject
+from nas.cost.scopes import SCOPES
+from nas.files import write_atomically
+
+Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
+PHOTO_COLUMNS = (
+    "name",
+    "quality",
+    "photo",
+    "width",
+    "height",
+    "bytes",
+    "bpp",
+    "estimated_bpp",
+    "psnr",
+    "ms_ssim",
+    "ms_ssim_db",
+    "rd_loss",
+    "encode_seconds",
+    "decode_seconds",
+)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What was measured on, and where: `load` is the machine's mean load of a minute, before and after."""
+
+    photos: int
+    device: str
+    machine: str
+    threads: int
+    load: tuple[float, float]
+
+    def __str__(self) -> str:
+        photos = f"{self.photos} photo{'s' * (self.photos != 1)}"
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        before, after = self.load
+        return f"{photos}; {self.device} ({self.machine}, {threads}, load {before:.1f} to {after:.1f})"
+
+
+@dataclass(frozen=True)
+class SameSize:
+    """A codec against a format at the same sizes: each photo's file is the nearest in size to the codec's."""
+
+    codec: str
+    format: str
+    bpp: float
+    psnr: float
+    ms_ssim: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `nas evaluate` found.
+
+    Attributes:
+        subjects, codecs: what was measured, and its results, in the order given.
+        groups: the codecs that make a curve.
+        curves: of those, of the formats and of files.
+        sweeps: every format over its qualities.
+        same_size: every codec against every format at the codec's own sizes.
+        bd_rates: every curve against every anchor, in PSNR and in MS-SSIM.
+        kept: what to remove when the results are written.
+    """
+
+    conditions: Conditions
+    subjects: tuple[Subject, ...]
+    codecs: tuple[Evaluation, ...]
+    groups: tuple[Group, ...]
+    curves: tuple[Curve, ...]
+    sweeps: dict[str, tuple[FormatPoint, ...]]
+    same_size: tuple[SameSize, ...]
+    bd_rates: tuple[BdRate, ...]
+    kept: Kept
+
+    # For people
+
+    def tables(self) -> Iterator[Table]:
+        """Tables to show; an empty text where there is no value."""
+        yield self._results()
+        yield self._costs()
+        if self.same_size:
+            yield self._beside_formats()
+        if self.bd_rates:
+            yield self._rates()
+
+    def notes(self) -> list[str]:
+        """Sentences to show: why a BD-rate is missing, and what published curves are worth."""
+        found = [f"No BD-rate: {rate.why}." for rate in self.bd_rates if rate.why]
+        if not self.groups and (self.sweeps or self.bd_rates):
+            found.insert(
+                0, "No BD-rate of the codecs: a curve takes codecs for different lambdas, see --curve."
+            )
+        published = ", ".join(curve.name for curve in self.curves if curve.kind == "published")
+        if published:
+            found.append(f"As published: {published}. That compares only on the photos it was published for.")
+        return list(dict.fromkeys(found))
+
+    def _results(self) -> Table:
+        columns = ["codec", "bytes", "bpp", "estimated", "PSNR", "MS-SSIM", "in dB", "rd_loss"]
+        rows = []
+        for codec in self.codecs:
+            means = codec.means() | {"bytes": round(codec.bytes)}
+            rows.append([codec.name, *map(_shown, means.values())])
+        title = f"means of {self.conditions}"
+        return title, [*columns, "encode s", "decode s"], rows
+
+    def _costs(self) -> Table:
+        rows: list[list[Any]] = [
+            [s.name, f"{s.lmbda:g}", s.metric, *(s.kmac_px[scope] for scope in SCOPES), s.stages, s.params]
+            for s in self.subjects
+        ]
+        columns = ["codec", "lambda", "metric", *SCOPES, "stages", "parameters"]
+        return "what the codecs cost (scopes in kMAC/px, stages at 768x512)", columns, rows
+
+    def _beside_formats(self) -> Table:
+        psnr = {codec.name: codec.psnr for codec in self.codecs}
+        rows = [
+            [same.codec, same.format, same.bpp, same.psnr, _shown(same.ms_ssim), psnr[same.codec] - same.psnr]
+            for same in self.same_size
+        ]
+        columns = ["codec", "format", "bpp", "PSNR", "MS-SSIM", "codec above, dB"]
+        return "formats at each codec's sizes, photo by photo", columns, rows
+
+    def _rates(self) -> Table:
+        rows, pairs = [], list(zip(self.bd_rates[::2], self.bd_rates[1::2], strict=True))
+        for by_psnr, by_ms_ssim in pairs:
+            row = [by_psnr.curve, by_psnr.anchor]
+            for rate in (by_psnr, by_ms_ssim):
+                known = rate.percent is not None
+                row += (
+                    [f"{rate.percent:+.1f} %", f"{rate.low:.1f} - {rate.high:.1f}"] if known else ["none", ""]
+                )
+            rows.append(row)
+        columns = ["curve", "against", "by PSNR", "over, dB", "by MS-SSIM", "over, dB"]
+        return "BD-rate (bits for the same quality; negative is better)", columns, rows
+
+    # For programs
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain values; what is not finite becomes None."""
+        content = {
+            **asdict(self.conditions),
+            "codecs": [
+                {
+                    **asdict(subject),
+                    "folder": str(subject.folder),
+                    "arch": codec.arch,
+                    "fingerprint": codec.fingerprint,
+                    "mean": codec.means(),
+                    "photos": [asdict(photo) for photo in codec.photos],
+                }
+                for subject, codec in zip(self.subjects, self.codecs, strict=True)
+            ],
+            "formats": {name: [asdict(point) for point in points] for name, points in self.sweeps.items()},
+            "curves": [asdict(curve) for curve in self.curves],
+            "same_size": [asdict(entry) for entry in self.same_size],
+            "bd_rate": [asdict(rate) for rate in self.bd_rates],
+        }
+        return finite(content)
+
+    def photo_rows(self) -> Iterator[dict[str, Any]]:
+        """One row per photo and codec, and per photo, format and quality: `PHOTO_COLUMNS`."""
+        for codec in self.codecs:
+            for photo in codec.photos:
+                row = {**asdict(photo), "photo": photo.name, "name": codec.name}
+                yield {**row, "ms_ssim_db": decibels(photo.ms_ssim)}
+        for name, points in self.sweeps.items():
+            for result in (result for point in points for result in point.photos):
+                row = {**asdict(result), "photo": result.name, "name": name}
+                yield {**row, "ms_ssim_db": decibels(result.ms_ssim)}
+
+    def write(self, outputs: Outputs) -> list[Path]:
+        """Write the results; each file is there whole or not at all.
+
+        FILE.json: all codecs in CompressAI's format, with everything else under `evaluation`. FILE.csv: a row
+        per photo. FILE.png and FILE.svg: the curves. FILE-NAME.json: each format, and each curve of the
+        codecs where FILE.json is not that curve itself.
+        """
+        from nas.report.rates import save_rates
+
+        described = f"{self.conditions}; complete files, 8-bit RGB"
+        ordered = sorted(self.codecs, key=lambda codec: codec.bpp)
+        names = ", ".join(codec.name for codec in ordered)
+        whole = self.groups[0].name if outputs.whole_curve else "nas-codec"
+        content = to_compressai(whole, f"{described}; codecs: {names}", self.codecs)
+        _write_json(outputs.json, {**content, "evaluation": self.to_json()})
+        by_name = {curve.name: curve for curve in self.curves}
+        for name in outputs.names:
+            _write_json(outputs.curve(name), to_compressai(name, described, by_name[name].points))
+        write_atomically(outputs.table, _csv(self.photo_rows()))
+        save_rates(self.drawn(), outputs.pictures, subtitle=f"Means of {self.conditions.photos} photos")
+        self.kept.clear()
+        return outputs.all()
+
+    def drawn(self) -> list[Curve]:
+        """The curves, and every codec that is on none as a point."""
+        on_curves = {name for group in self.groups for name in group.codecs}
+        alone = [Curve.of(codec.name, [codec]) for codec in self.codecs if codec.name not in on_curves]
+        return [*(c for c in self.curves if c.kind == "codecs"), *alone] + [
+            curve for curve in self.curves if curve.kind != "codecs"
+        ]
+
+
+def to_compressai(name: str, description: str, points: Iterable[Measured]) -> dict[str, Any]:
+    """Results in CompressAI's JSON format, which its plot tool reads: one entry per point, by rising bpp.
+
+    MS-SSIM is left out where a point has none (all photos small): the tool then says that there is none.
+    """
+    ordered: Sequence[Measured] = sorted(points, key=lambda point: point.bpp)
+    results = {
+        "psnr-rgb": [point.psnr for point in ordered],
+        "ms-ssim-rgb": [point.ms_ssim for point in ordered],
+        "bpp": [point.bpp for point in ordered],
+        "encoding_time": [point.encode_seconds for point in ordered],
+        "decoding_time": [point.decode_seconds for point in ordered],
+    }
+    known = {key: values for key, values in results.items() if all(map(math.isfinite, values))}
+    return {"name": name, "description": description, "results": known}
+
+
+def finite(content: Any) -> Any:
+    """The same content with None for what is not finite: JSON knows no NaN and no infinity."""
+    match content:
+        case dict():
+            return {key: finite(value) for key, value in content.items()}
+        case list() | tuple():
+            return [finite(value) for value in content]
+        case float():
+            return content if math.isfinite(content) else None
+        case _:
+            return content
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(finite(content), indent=2, allow_nan=False, default=str) + "\n")
+
+
+def _csv(rows: Iterable[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, PHOTO_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _shown(value) for key, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def _shown(value: Any) -> Any:
+    """An empty text for what is not known."""
+    return "" if isinstance(value, float) and math.isnan(value) else value

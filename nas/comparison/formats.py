@@ -1,0 +1,204 @@
+"""JPEG, WebP and AVIF as Pillow writes them: whole files in memory, over qualities or at a given size."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, features
+
+from nas.codec.evaluate import Report, silent
+from nas.codec.quality import mean, ms_ssim
+from nas.errors import InputError, nearest
+from nas.images import Photo, psnr
+
+QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+
+# Pillow's name for the library behind each format.
+LIBRARIES = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
+# How files are written: the encoders' own defaults, with the slower search where it is cheap.
+_OPTIONS: dict[str, dict[str, Any]] = {"jpeg": {"optimize": True}, "webp": {"method": 6}, "avif": {}}
+
+
+@dataclass(frozen=True)
+class FormatResult:
+    """One photo in a format at one quality. MS-SSIM is NaN where a side is 160 pixels or less."""
+
+    name: str
+    format: str
+    quality: int
+    width: int
+    height: int
+    bytes: int
+    bpp: float
+    psnr: float
+    ms_ssim: float = math.nan
+    encode_seconds: float = math.nan
+    decode_seconds: float = math.nan
+
+
+@dataclass(frozen=True)
+class FormatPoint:
+    """A format at one quality over several photos: the means of each photo's value."""
+
+    format: str
+    quality: int
+    photos: tuple[FormatResult, ...]
+
+    @property
+    def bpp(self) -> float:
+        return mean(photo.bpp for photo in self.photos)
+
+    @property
+    def psnr(self) -> float:
+        return mean(photo.psnr for photo in self.photos)
+
+    @property
+    def ms_ssim(self) -> float:
+        return mean(photo.ms_ssim for photo in self.photos)
+
+    @property
+    def encode_seconds(self) -> float:
+        return mean(photo.encode_seconds for photo in self.photos)
+
+    @property
+    def decode_seconds(self) -> float:
+        return mean(photo.decode_seconds for photo in self.photos)
+
+
+Once = Callable[[Photo, int, Callable[[], FormatResult]], FormatResult]
+
+
+def measured(photo: Photo, number: int, measure: Callable[[], FormatResult]) -> FormatResult:
+    """Measures every photo."""
+    return measure()
+
+
+def formats() -> list[str]:
+    """The formats that Pillow can write here."""
+    return [name for name, library in LIBRARIES.items() if features.check(library)]
+
+
+def require_format(name: str) -> str:
+    """The name of a format that can be written here.
+
+    Raises:
+        InputError: an unknown format, or one that this Pillow was built without.
+    """
+    if name not in LIBRARIES:
+        raise InputError(f"There is no format '{name}' to compare with: {nearest(name, formats())}")
+    if name not in formats():
+        available = ", ".join(formats()) or "none"
+        raise InputError(f"Pillow was built without {name} here: compare with what it has ({available}).")
+    return name
+
+
+def sweep(
+    format: str,
+    photos: Sequence[Photo],
+    qualities: Sequence[int] = QUALITIES,
+    *,
+    once: Once = measured,
+    report: Report = silent,
+) -> tuple[FormatPoint, ...]:
+    """A format over a range of qualities, one point each.
+
+    Args:
+        format: jpeg, webp or avif.
+        photos: what to code.
+        qualities: 1 to 100.
+        once: called with each photo, the quality and the function that measures it; may give an earlier
+            result instead.
+        report: called with the pictures done, of how many, and a name.
+
+    Raises:
+        InputError: the format cannot be written here, or cannot hold a photo.
+    """
+    require_format(format)
+    if not len(photos):
+        raise InputError(f"There are no photos to code as {format}: give a folder that holds some.")
+    found: dict[int, list[FormatResult]] = {quality: [] for quality in qualities}
+    total = len(photos) * len(qualities)
+    for row, photo in enumerate(photos):  # a photo is read once for all its qualities
+        for column, (quality, results) in enumerate(found.items()):
+            report(row * len(qualities) + column, total, f"{format} {quality}: {photo.name}")
+            results.append(once(photo, quality, lambda p=photo, q=quality: measure(format, p, q)))  # type: ignore[misc]
+    report(total, total, "")
+    return tuple(FormatPoint(format, quality, tuple(results)) for quality, results in found.items())
+
+
+def nearest_size(format: str, photo: Photo, target_bytes: float) -> FormatResult:
+    """The quality at which a photo's file is nearest to a size (a search by halves: sizes grow with quality).
+
+    Args:
+        format: jpeg, webp or avif.
+        photo: what to code.
+        target_bytes: the wanted size of the file.
+
+    Raises:
+        InputError: the format cannot be written here, or cannot hold the photo.
+    """
+    require_format(format)
+    sizes: dict[int, int] = {}
+
+    def size(quality: int) -> int:
+        if quality not in sizes:
+            sizes[quality] = len(encode(format, photo, quality))
+        return sizes[quality]
+
+    low, high = 1, 100
+    while low < high:  # the least quality that reaches the target
+        middle = (low + high) // 2
+        if size(middle) < target_bytes:
+            low = middle + 1
+        else:
+            high = middle
+    size(low)
+    best = min(sizes, key=lambda quality: (abs(sizes[quality] - target_bytes), quality))
+    return measure(format, photo, best)
+
+
+def encode(format: str, photo: Photo, quality: int) -> bytes:
+    """A photo's file in a format.
+
+    Raises:
+        InputError: the format cannot hold the photo.
+    """
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(photo.pixels).save(buffer, format=format, quality=quality, **_OPTIONS[format])
+    except (OSError, ValueError) as error:
+        raise InputError(f"{photo.name} cannot be written as {format} ({error}): leave one out.") from error
+    return buffer.getvalue()
+
+
+def measure(format: str, photo: Photo, quality: int) -> FormatResult:
+    """A photo through a file of a format.
+
+    Raises:
+        InputError: the format cannot hold the photo.
+    """
+    began = time.perf_counter()
+    data = encode(format, photo, quality)
+    encoded = time.perf_counter()
+    with Image.open(io.BytesIO(data)) as image:
+        decoded = np.asarray(image.convert("RGB"))
+    ended = time.perf_counter()
+    return FormatResult(
+        name=photo.name,
+        format=format,
+        quality=quality,
+        width=photo.pixels.shape[1],
+        height=photo.pixels.shape[0],
+        bytes=len(data),
+        bpp=8 * len(data) / photo.size,
+        psnr=psnr(photo.pixels, decoded),
+        ms_ssim=ms_ssim(photo.pixels, decoded),
+        encode_seconds=encoded - began,
+        decode_seconds=ended - encoded,
+    )

@@ -1,0 +1,65 @@
+"""Results of an unfinished evaluation: one line each in a file beside those that it will write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nas.codec.evaluate import PhotoResult
+from nas.comparison.formats import FormatResult
+from nas.errors import InputError
+from nas.files import digest
+
+R = TypeVar("R", PhotoResult, FormatResult)
+
+
+class Kept:
+    """Results by what they are of, on disk as soon as they are known.
+
+    Args:
+        path: the file; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._known: dict[str, dict[str, Any]] = {}
+        if path is not None and path.is_file():
+            for line in path.read_bytes().splitlines():
+                try:
+                    entry = json.loads(line)
+                    self._known[entry["key"]] = entry["result"]
+                except (ValueError, KeyError, TypeError):
+                    continue  # the line that was being written when the power went
+
+    def once(self, kind: type[R], measure: Callable[[], R], *identity: object) -> R:
+        """An earlier result, or a new one.
+
+        Args:
+            kind: of result.
+            measure: makes a new one.
+            identity: all that the result depends on.
+        """
+        key = digest(kind.__name__, *map(str, identity), size=12)
+        if key in self._known:
+            return kind(**self._known[key])
+        found = measure()
+        if self.path is not None:
+            line = json.dumps({"key": key, "result": asdict(found)})
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.write(f"\n{line}")  # first, so that half a line stays alone
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise InputError(f"Cannot write {self.path}: {error.strerror}.") from error
+        return found
+
+    def clear(self) -> None:
+        """Remove the file: what it kept stands elsewhere now."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

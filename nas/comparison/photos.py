@@ -1,0 +1,55 @@
+"""The photos of a folder, read when they are needed: a long list of large ones does not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+from nas.codec.evaluate import Report, silent
+from nas.images import Photo, bundled, list_images, read_image
+
+BUNDLED = "bundled"  # as data: the photo that the demo tests on
+
+
+class Folder(Sequence[Photo]):
+    """Every photo below a folder, by its path from there.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.paths = list_images(self.root)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, place: int) -> Photo: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Photo]: ...
+    def __getitem__(self, place: int | slice) -> Photo | Sequence[Photo]:
+        if isinstance(place, slice):
+            return [self._read(path) for path in self.paths[place]]
+        return self._read(self.paths[place])
+
+    def _read(self, path: Path) -> Photo:
+        return Photo(path.relative_to(self.root).as_posix(), read_image(path))
+
+
+def evaluation_photos(data: str | Path, report: Report = silent) -> Sequence[Photo]:
+    """Every photo below a folder, or the demo's test photo for `bundled`; each was read once, to be sure.
+
+    Raises:
+        InputError: no such folder, no image in it, or one that cannot be read.
+    """
+    if str(data) == BUNDLED:
+        return bundled()["test"]
+    photos = Folder(data)
+    for done, path in enumerate(photos.paths):
+        report(done, len(photos), path.name)
+        read_image(path)
+    report(len(photos), len(photos), "")
+    return photos

@@ -1,0 +1,266 @@
+"""What an evaluation is asked for, checked whole before anything is measured."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.codec.codec import Codec
+from nas.codec.evaluate import METRICS
+from nas.codec.folder import describe, load_codec
+from nas.comparison.curves import Curve
+from nas.comparison.formats import formats, require_format
+from nas.comparison.published import is_published, read_published
+from nas.cost.scopes import SCOPES
+from nas.errors import InputError, nearest
+from nas.files import refuse_existing
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A codec to measure.
+
+    Attributes:
+        name: as short as tells it from the others.
+        kmac_px: by scope, at 768x512; stages and params likewise from codec.yaml.
+    """
+
+    name: str
+    folder: Path
+    lmbda: float
+    metric: str
+    kmac_px: dict[str, float]
+    stages: int
+    params: int
+
+    @classmethod
+    def of(cls, name: str, folder: Path) -> Subject:
+        content = describe(folder)
+        try:
+            facts = (
+                float(content["lmbda"]),
+                str(content["metric"]),
+                {scope: float(content["kmac_px"][scope]) for scope in SCOPES},
+                int(content["stages"]),
+                int(content["params"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{folder}/codec.yaml lacks what an evaluation needs ({error}): export the codec again."
+            ) from None
+        if facts[1] not in METRICS:
+            raise InputError(f"{folder}/codec.yaml has the metric '{facts[1]}': it must be mse or ms-ssim.")
+        return cls(name, folder, *facts)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Codecs that make one curve, by their names."""
+
+    name: str
+    codecs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written where: results, one row per photo, pictures, and curves of their own.
+
+    Attributes:
+        json: FILE.json.
+        names: of the curves with files of their own.
+        whole_curve: all codecs are one curve, and FILE.json is it.
+    """
+
+    json: Path
+    names: tuple[str, ...]
+    whole_curve: bool = False
+
+    @property
+    def table(self) -> Path:
+        return self.json.with_suffix(".csv")
+
+    @property
+    def pictures(self) -> tuple[Path, Path]:
+        return self.json.with_suffix(".png"), self.json.with_suffix(".svg")
+
+    @property
+    def kept(self) -> Path:
+        """The results of an unfinished evaluation."""
+        return self.json.with_name(f".{self.json.stem}.unfinished")
+
+    def curve(self, name: str) -> Path:
+        """A curve's own results."""
+        return self.json.with_name(f"{self.json.stem}-{_safe(name)}.json")
+
+    def all(self) -> list[Path]:
+        return [self.json, self.table, *self.pictures, *map(self.curve, self.names)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that `nas evaluate` was asked for.
+
+    Attributes:
+        subjects: the codecs, in the order given.
+        groups: which of them make curves.
+        formats: to compare with.
+        published: curves from files.
+        anchors: the names of those that BD-rates are against.
+        outputs: None where nothing is written.
+    """
+
+    subjects: tuple[Subject, ...]
+    codecs: tuple[Codec, ...]
+    groups: tuple[Group, ...]
+    formats: tuple[str, ...]
+    published: tuple[Curve, ...]
+    anchors: tuple[str, ...]
+    outputs: Outputs | None
+
+    @classmethod
+    def of(
+        cls,
+        folders: Sequence[str | Path],
+        *,
+        against: Sequence[str] = (),
+        anchors: Sequence[str] = (),
+        curves: Sequence[str] = (),
+        out: Path | None = None,
+        force: bool = False,
+    ) -> Plan:
+        """Check what is asked.
+
+        Args:
+            folders: exported codecs.
+            against: formats to compare with, among `formats()`.
+            anchors: what BD-rates are against: a format (it is measured too), a curve of the codecs,
+                FILE.json in CompressAI's format or FILE.csv:NAME. By default, every format of `against`.
+            curves: `NAME=CODEC,CODEC,...`: which codecs make a curve. The others of one folder make one
+                where they were trained for the same metric and each for another lambda.
+            out: FILE.json, where results are written.
+            force: replace what is there.
+
+        Raises:
+            InputError: a codec, a format, a curve, an anchor or an output cannot be used.
+        """
+        if not folders:
+            raise InputError("There is no codec to evaluate: give the folder of one or more.")
+        if out is not None and out.suffix != ".json":
+            raise InputError(f"{out} is no name for the results: give FILE.json.")
+        subjects = [Subject.of(*pair) for pair in _named(folders)]
+        codecs = [load_codec(subject.folder) for subject in subjects]
+        for place, codec in enumerate(codecs):
+            for earlier, other in zip(subjects, codecs[:place], strict=False):
+                if other.fingerprint == codec.fingerprint:
+                    raise InputError(
+                        f"{subjects[place].folder} is a copy of the codec {earlier.folder}: name one of them."
+                    )
+        groups = list(_groups(subjects, curves))
+        asked = [require_format(name) for name in against]
+        published, bases = [], []
+        for anchor in dict.fromkeys(anchors):
+            if any(group.name == anchor for group in groups):
+                bases.append(anchor)
+            elif is_published(anchor):
+                published.append(read_published(anchor))
+                bases.append(published[-1].name)
+            elif anchor in formats():
+                asked.append(anchor)
+                bases.append(anchor)
+            else:
+                known = [*formats(), *(group.name for group in groups)]
+                raise InputError(
+                    f"There is no anchor '{anchor}': {nearest(anchor, known)} "
+                    "Or give FILE.json in CompressAI's format, or FILE.csv:NAME."
+                )
+        asked = list(dict.fromkeys(asked))
+        names = [group.name for group in groups] + asked
+        _refuse_equal([*names, *(curve.name for curve in published)])
+        outputs = None
+        if out is not None:
+            whole = len(groups) == 1 and len(groups[0].codecs) == len(subjects)
+            outputs = Outputs(out, tuple(asked if whole else names), whole)
+            for path in outputs.all():
+                refuse_existing(path, force=force, what="results")
+        return cls(
+            tuple(subjects),
+            tuple(codecs),
+            tuple(groups),
+            tuple(asked),
+            tuple(published),
+            tuple(bases or asked),
+            outputs,
+        )
+
+
+def _refuse_equal(names: Sequence[str]) -> None:
+    for name in names:
+        same = [other for other in names if _safe(other) == _safe(name)]
+        if len(same) > 1:
+            raise InputError(
+                f"Two curves would be called {name}: name the codecs' one by --curve NAME=CODEC,CODEC,..."
+            )
+
+
+def _named(folders: Sequence[str | Path]) -> list[tuple[str, Path]]:
+    """Codecs with the ends of their paths that tell them apart.
+
+    Raises:
+        InputError: a folder is given twice.
+    """
+    paths = [Path(folder).resolve() for folder in folders]
+    twice = [path for path in paths if paths.count(path) > 1]
+    if twice:
+        raise InputError(f"The codec {twice[0]} is given twice: name it once.")
+    return list(zip(_short(paths), map(Path, folders), strict=True))
+
+
+def _short(paths: Sequence[Path]) -> list[str]:
+    """As much of the ends of different paths as tells them apart."""
+    names: list[str] = []
+    for count in range(1, max((len(path.parts) for path in paths), default=0) + 1):
+        names = [str(Path(*path.parts[-count:])) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _groups(subjects: Sequence[Subject], asked: Sequence[str]) -> Iterator[Group]:
+    """The curves: those asked for, then one for each folder whose codecs differ in lambda."""
+    taken = set()
+    for text in asked:
+        name, equals, rest = text.partition("=")
+        words = [word.strip() for word in rest.split(",") if word.strip()]
+        if not equals or not name.strip() or len(words) < 2:
+            raise InputError(f"'{text}' is no curve: write NAME=CODEC,CODEC,... with two codecs or more.")
+        members = dict.fromkeys(_member(word, subjects) for word in words)
+        taken |= set(members)
+        yield Group(name.strip(), tuple(members))
+    beside: dict[Path, list[Subject]] = defaultdict(list)
+    for subject in subjects:
+        if subject.name not in taken:
+            beside[subject.folder.resolve().parent].append(subject)
+    curves = {parent: found for parent, found in beside.items() if _is_curve(found)}
+    for name, found in zip(_short(list(curves)), curves.values(), strict=True):
+        yield Group(name, tuple(subject.name for subject in found))
+
+
+def _is_curve(subjects: Sequence[Subject]) -> bool:
+    alike = len({subject.metric for subject in subjects}) == 1
+    return len(subjects) > 1 and alike and len({s.lmbda for s in subjects}) == len(subjects)
+
+
+def _member(word: str, subjects: Sequence[Subject]) -> str:
+    for subject in subjects:
+        if word == subject.name or Path(word).resolve() == subject.folder.resolve():
+            return subject.name
+    names = [subject.name for subject in subjects]
+    raise InputError(f"There is no codec '{word}' among those given: {nearest(word, names)}")
+
+
+def _safe(name: str) -> str:
+    """A name as part of a file's."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
