@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.codec.codec import Codec
+from nas.codec.quantize import quantize_path
 from nas.cost.table import CostTable
 from nas.cost.tabulate import measured_costs
 from nas.graph.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family
@@ -181,3 +183,10 @@ def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(
             found[name], value, rtol=1e-5, atol=1e-5 * scale, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def exact_codec(codec: Codec, *pictures: Tensor) -> Codec:
+    """The same codec with its entropy path in whole numbers, chosen on some pictures."""
+    latents = [(y_hat, z_hat) for y_hat, z_hat in map(codec.latents, pictures) if z_hat is not None]
+    integers = quantize_path(codec.network, codec.layout, latents)
+    return Codec(codec.network, codec.architecture, codec.table, integers)
