@@ -109,7 +109,9 @@ def test_a_table_of_curves(tmp_path: Path) -> None:
     for name in ("one", "one.json", "One"):
         found = read_published(f"{path}:{name}")
         assert found == Curve("One", (Point(0.1, 28, 0.8), Point(0.2, 30, 0.9)), "published")
-    (point,) = read_published(f"{path}:two-ms-ssim").points
+    found = read_published(f"{path}:two-ms-ssim")
+    assert found.name == "two-ms-ssim"  # there is another Two
+    (point,) = found.points
     assert math.isnan(point.psnr)
     assert point.ms_ssim == pytest.approx(0.9)  # 10 dB
     path.write_text("".join(TABLE.splitlines(keepends=True)[:3]))

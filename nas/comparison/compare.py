@@ -133,8 +133,9 @@ class _Work:
             found.append(self._nearest(format, photo, result.bytes))
         self._done += len(self.photos)
         report(0, 0, "")
-        means = (mean(getattr(one, value) for one in found) for value in ("bpp", "psnr", "ms_ssim"))
-        return SameSize(evaluation.name, format, *means)
+        values = ("bpp", "psnr", "ms_ssim", "encode_seconds", "decode_seconds")
+        means = {value: mean(getattr(one, value) for one in found) for value in values}
+        return SameSize(evaluation.name, format, **means)
 
     def _nearest(self, format: str, photo: Photo, size: int) -> FormatResult:
         identity = (photo.name, fingerprint([photo]), format, _version(format), "size", size)

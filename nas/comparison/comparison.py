@@ -65,6 +65,8 @@ class SameSize:
     bpp: float
     psnr: float
     ms_ssim: float
+    encode_seconds: float
+    decode_seconds: float
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,13 @@ class Comparison:
     def _beside_formats(self) -> Table:
         psnr = {codec.name: codec.psnr for codec in self.codecs}
         rows = [
-            [same.codec, same.format, same.bpp, same.psnr, _shown(same.ms_ssim), psnr[same.codec] - same.psnr]
+            [
+                *(same.codec, same.format, same.bpp, same.psnr, _shown(same.ms_ssim)),
+                *(psnr[same.codec] - same.psnr, same.encode_seconds, same.decode_seconds),
+            ]
             for same in self.same_size
         ]
-        columns = ["codec", "format", "bpp", "PSNR", "MS-SSIM", "codec above, dB"]
+        columns = ["codec", "format", "bpp", "PSNR", "MS-SSIM", "codec above, dB", "encode s", "decode s"]
         return "formats at each codec's sizes, photo by photo", columns, rows
 
     def _rates(self) -> Table:
@@ -207,9 +212,15 @@ class Comparison:
         for name in outputs.names:
             _write_json(outputs.curve(name), to_compressai(name, described, by_name[name].points))
         write_atomically(outputs.table, _csv(self.photo_rows()))
-        save_rates(self.drawn(), outputs.pictures, subtitle=f"Means of {self.conditions.photos} photos")
+        save_rates(self.drawn(), outputs.pictures, subtitle=self._subtitle())
         self.kept.clear()
         return outputs.all()
+
+    def _subtitle(self) -> str:
+        photos = self.conditions.photos
+        published = "; dotted: as published, for its own photos"
+        dotted = published if any(curve.kind == "published" for curve in self.curves) else ""
+        return f"Means of {photos} photo{'s' * (photos != 1)}, complete files{dotted}"
 
     def drawn(self) -> list[Curve]:
         """The curves, and every codec that is on none as a point."""

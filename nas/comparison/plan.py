@@ -201,7 +201,8 @@ def _refuse_equal(names: Sequence[str]) -> None:
         same = [other for other in names if _safe(other) == _safe(name)]
         if len(same) > 1:
             raise InputError(
-                f"Two curves would be called {name}: name the codecs' one by --curve NAME=CODEC,CODEC,..."
+                f"Two curves would be called {name}: name codecs by --curve NAME=CODEC,CODEC,..., or "
+                "change the name in a file of results."
             )
 
 

@@ -88,7 +88,9 @@ def _from_rows(path: Path, name: str, rows: Sequence[Mapping[str, str]]) -> Curv
             raise InputError(f"{path} holds several curves: write {path}:NAME, and {hint}")
         raise InputError(f"{path} has no curve '{name}': {hint}")
     lists = {value: [row[key] for row in chosen] for value, key in _keys(chosen[0]).items()}
-    return _curve(path, chosen[0].get("name") or wanted, lists)
+    called = chosen[0].get("name")
+    alone = all(row.get("name") != called or row in chosen for row in rows)
+    return _curve(path, called if called and alone else wanted, lists)
 
 
 def _keys(table: Mapping[str, Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nas.comparison.curves import Curve, Kind, Measure
 from nas.report.style import COLOURS, FAINT, GRID, MARKERS, STYLE, write_figure
@@ -45,10 +46,9 @@ def draw_rates(curves: Sequence[Curve], *, subtitle: str = "") -> Figure:
     styles = dict(zip((id(curve) for curve in curves), _styles(curves), strict=True))
     both = any(math.isfinite(p.ms_ssim_db) for c in curves if c.kind == "codecs" for p in c.points)
     panels: list[Measure] = ["psnr", "ms_ssim_db"] if both else ["psnr"]
-    columns = 4
     names = [curve.name for curve in curves]
-    if max(map(len, names), default=0) > 24:
-        columns = 2
+    longest = max(map(len, names), default=0)
+    columns = 5 if longest <= 14 else 4 if longest <= 24 else 2
     lines = -(-len(curves) // columns)
     top = 0.72 + 0.2 * lines + 0.08
     height = top + _PANEL + 0.55
@@ -89,6 +89,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], measure: Measure, styles: dict[in
         )
     axes.grid(color=GRID, linewidth=0.7)
     axes.tick_params(length=3)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_xlabel("bits per pixel")
     axes.set_ylabel(_LABELS[measure])
     _frame(axes, curves, measure)
