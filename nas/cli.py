@@ -533,11 +533,11 @@ def evaluate(
             result = compare(
                 plan, data, lambda done, total, note: show("evaluating", done, total, note), device=where
             )
+        written = result.write(plan.outputs) if plan.outputs is not None else []
     except KeyboardInterrupt:
         kept = "what was measured is kept. Go on with the same command."
         console.say(f"Stopped; {kept if plan.outputs else 'with --out FILE.json it would have been kept.'}")
         raise
-    written = result.write(plan.outputs) if plan.outputs is not None else []
     if json:
         console.emit({**result.to_json(), "files": [str(path) for path in written]})
         return
