@@ -14,15 +14,18 @@ from families import INTEGER, INTEGER_NAMES, image, net_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from typer.testing import CliRunner
 
+from nas.cli import app
 from nas.codec import tiles as tiles_module
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
+from nas.codec.folder import save_codec
 from nas.codec.tiles import Tiling, overlap, spans, step, through, tiles
 from nas.errors import InputError
 from nas.graph.layout import named_layout
 from nas.graph.network import CodecNetwork
-from nas.images import MAX_PIXELS, Padded, pad, psnr, to_tensor
+from nas.images import MAX_PIXELS, Padded, pad, psnr, read_image, to_tensor
 
 TILED = Tiling(limit=0, side=64)
 WHOLE = Tiling(limit=1 << 40)
@@ -203,6 +206,26 @@ def test_a_caller_sets_the_limit(codec, chelsea):
     with pytest.raises(InputError, match="more than 1199 in all"):
         decompress_image(codec, nic, max_pixels=1199)
     assert MAX_PIXELS >= 8192 * 8192
+
+
+def test_nas_decompress_has_the_limit_as_an_option(codec, chelsea, tmp_path):
+    facts = {
+        "lmbda": 0.013,
+        "metric": "mse",
+        "kmac_px": {"total": 1.0},
+        "stages": 1,
+        "params": 1,
+        "measured": {},
+    }
+    save_codec(codec, tmp_path / "codec", facts)
+    (tmp_path / "photo.nic").write_bytes(compress_image(codec, chelsea[:40, :30]).to_bytes())
+    words = ["decompress", *(str(tmp_path / name) for name in ("codec", "photo.nic", "photo.png"))]
+    refused = CliRunner().invoke(app, [*words, "--max-pixels", "1199"])
+    assert refused.exit_code == 2
+    assert "30x40 pixels, more than 1199 in all" in " ".join(refused.stderr.split())
+    assert not (tmp_path / "photo.png").exists()
+    assert CliRunner().invoke(app, [*words, "--max-pixels", "1200"]).exit_code == 0
+    assert read_image(tmp_path / "photo.png").shape == (40, 30, 3)
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (65536, 1, 3)])
