@@ -339,6 +339,14 @@ def export(
     ] = None,
     arch: Annotated[str | None, typer.Option(help="An architecture's key, as in front.csv.")] = None,
     scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
+    arithmetic: Annotated[
+        str | None,
+        typer.Option(
+            help="Of what both sides compute: exact (files decode on every machine) or float64 (on machines "
+            "alike).  [default: exact, unless it costs more than 0.5 % in rate]",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -351,7 +359,7 @@ def export(
     refuse_existing(out, force=force, what="codec")
     with console.progress() as report:
         content = load_run(run, device=device).export(
-            out, target=target, arch=arch, scope=scope, force=force, report=report
+            out, target=target, arch=arch, scope=scope, arithmetic=arithmetic, force=force, report=report
         )
     if json:
         console.emit(content)
@@ -363,6 +371,11 @@ def export(
     console.say(
         f"{found['photos']} held-out photos, as files: {found['bpp']:.4f} bpp, {found['psnr']:.2f} dB"
     )
+    if content["arithmetic"] == "float64":
+        why = f": exact would cost {content['exact_costs']:.1%} in rate" if "exact_costs" in content else ""
+        console.say(f"The entropy path is in float64, for machines alike{why}.")
+    elif "exact_costs" in content:
+        console.say(f"The entropy path is exact on every machine, for {content['exact_costs']:+.2%} in rate.")
 
 
 @app.command(epilog=_example("nas compress codecs/small photo.png photo.nic"))

@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             content = yaml.safe_load(file)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not valid YAML ({reason}): correct it and try again.") from error
     if not isinstance(content, dict):

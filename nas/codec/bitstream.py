@@ -94,7 +94,7 @@ def compress_image(codec: Codec, pixels: Pixels, *, tiling: Tiling = TILING) -> 
             f"A picture of {width}x{height} pixels cannot be coded: its sides must be 1 to {MAX_SIDE} pixels."
         )
     x = Padded(pixels, codec.alignment, next(codec.parameters()).device)
-    (stream,) = codec.encode(*codec.latents(x[..., :, :]))
+    (stream,) = codec.encode(*codec.latents(x, tiling))
     return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0)
 
 

@@ -73,12 +73,12 @@ def verify(codec: Codec, stored: Mapping[str, Tensor], *, source: str) -> None:
     except KeyError:
         raise InputError(f"{source} holds no check vector: export the codec again.") from None
     device, z_hat = codec.table.device, stored.get(f"{PREFIX}z")
-    latents = (y_hat.to(device), None if z_hat is None else z_hat.to(device))
+    y_hat, z_hat = y_hat.to(device), None if z_hat is None else z_hat.to(device)
     try:
-        same = codec.encode(*latents)[0] == stream
+        same = codec.encode(y_hat, z_hat)[0] == stream
         if same:
-            found = codec.decode([stream], SHAPE)
-            same = all(a is None or torch.equal(a, b) for a, b in zip(latents, found, strict=True))
+            y, z = codec.decode([stream], SHAPE)
+            same = torch.equal(y, y_hat) and (z is None or z_hat is None or torch.equal(z, z_hat))
     except (KeyError, IndexError, RuntimeError, ValueError) as error:
         raise InputError(f"The check vector in {source} does not fit: export the codec again.") from error
     if not same:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.codec.coder import CODER, Decoder, Encoder
+from nas.codec.tiles import TILING, Tiling, through
 from nas.errors import InputError
 from nas.files import digest
 from nas.graph.affine import exactly
@@ -31,6 +32,7 @@ from nas.graph.layout import Layout
 from nas.graph.network import CodecNetwork
 from nas.graph.priors import FactorizedPrior, Prior
 from nas.graph.staged import Parameters, Staged, StagedContext, StagedHyper, Work, rounding, staged, steps
+from nas.images import Padded
 from nas.space import Architecture
 
 
@@ -126,7 +128,8 @@ class Codec(nn.Module):
         Likelihoods are those with which `compress` codes.
         """
         y_hat, z_hat = self.latents(x)
-        return {"x_hat": self.network.g_s(y_hat), "likelihoods": self.likelihoods(y_hat, z_hat)}
+        x_hat = through(self.network, "g_s", self.layout, y_hat)
+        return {"x_hat": x_hat, "likelihoods": self.likelihoods(y_hat, z_hat)}
 
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
@@ -156,14 +159,14 @@ class Codec(nn.Module):
     # The parts of it
 
     @torch.no_grad()
-    def latents(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def latents(self, x: Tensor | Padded, tiling: Tiling = TILING) -> tuple[Tensor, Tensor | None]:
         """y_hat [B, M, H/16, W/16] and z_hat [B, N, H/64, W/64] or None: rounded, as they are coded."""
-        if x.ndim != 4 or x.shape[1] != 3 or any(side % self.alignment for side in x.shape[-2:]):
+        if len(x.shape) != 4 or x.shape[1] != 3 or any(side % self.alignment for side in x.shape[-2:]):
             raise InputError(
                 f"compress needs [B, 3, H, W] with sides multiples of {self.alignment}, not {tuple(x.shape)}."
             )
         net = self.network
-        y = net.g_a(x)
+        y = through(net, "g_a", self.layout, x, tiling)
         if not net.with_z:
             return quantize(y, Y_LIMIT, net.centre(net.y_prior)), None
         z_hat = net.round_z(net.h_a(y))
@@ -200,9 +203,9 @@ class Codec(nn.Module):
         }
 
     @torch.no_grad()
-    def synthesize(self, y_hat: Tensor) -> Tensor:
+    def synthesize(self, y_hat: Tensor, tiling: Tiling = TILING) -> Tensor:
         """x_hat in [0, 1] from rounded y."""
-        return self.network.g_s(y_hat).clamp(0, 1)
+        return through(self.network, "g_s", self.layout, y_hat, tiling).clamp(0, 1)
 
     @torch.no_grad()
     def encode(self, y_hat: Tensor, z_hat: Tensor | None) -> list[bytes]:

@@ -45,7 +45,7 @@ _EACH = "one value at a time: no multiply-add, by the field's convention"
 NO_MACS: dict[str, str] = {
     **dict.fromkeys(("aten::Int", "aten::ScalarImplicit", "aten::size", "aten::arange"), _NUMBERS),
     **dict.fromkeys(("aten::argsort", "aten::floor_divide", "aten::remainder"), _NUMBERS),
-    **dict.fromkeys(("aten::new_empty", "aten::new_zeros", "aten::empty_like", "aten::zeros_like"), _MOVES),
+    **dict.fromkeys(("aten::new_empty", "aten::new_zeros", "aten::zeros_like"), _MOVES),
     **dict.fromkeys(("aten::index", "aten::index_put_", "aten::select", "aten::slice"), _MOVES),
     **dict.fromkeys(("aten::index_select", "aten::lift_fresh", "aten::pad"), _MOVES),
     **dict.fromkeys(("aten::cat", "aten::contiguous", "aten::copy_", "aten::to"), _MOVES),

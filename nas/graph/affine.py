@@ -81,7 +81,7 @@ class IntegerAffine:
             return found.clamp_(-self.limit, self.limit)
         if self.slope == 0:
             return found.clamp_(0, self.limit)
-        found.clamp_(_LOWEST, self.limit)
+        found.clamp_(_LOWEST, float(self.limit))
         lower = (found * (self.slope / SLOPE_PARTS)).add_(0.5).floor_()
         return torch.maximum(found, lower, out=found).clamp_min_(-self.limit)
 

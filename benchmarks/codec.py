@@ -1,0 +1,150 @@
+"""Whole codecs beside CompressAI's joint autoregressive model with the same weights, on one photo of 768x512.
+
+Decoding is cut in two: everything before g_s (the stream, h_s, the context stage by stage) and g_s. Ours is
+run in raster order, which codes what CompressAI codes, and in four stages; with the exact entropy path, and
+in float64. Weights are those of a run, or random ones of real size whose latents are some of a photo's.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from common import arguments, heading, ratio, say, table
+from decode import Timed, codec_of, supernet_of
+from PIL import Image
+
+from nas.codec.codec import Codec
+from nas.codec.coder import Decoder
+from nas.codec.quantize import quantize_path
+from nas.graph.layout import named_layout
+from nas.images import bundled, read_image, to_tensor
+from nas.run import Run
+
+LAYOUTS = ("raster", "raster-2x2")
+THEIRS = "CompressAI, mbt2018"
+PARTS = ("encode", "before g_s", "coder", "decode")
+
+
+def ours(codec: Codec, x: torch.Tensor) -> Callable[[], dict[str, float]]:
+    """One encoding and one decoding; seconds by part."""
+    coded = codec.compress(x)
+    decode, read = Timed(codec.decode), _Summed(Decoder._read)
+    object.__setattr__(codec, "decode", decode)
+
+    def run() -> dict[str, float]:
+        began = time.perf_counter()
+        codec.compress(x)
+        encoded = time.perf_counter()
+        read.seconds = 0.0
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(Decoder, "_read", read.method()))
+            codec.decompress(**coded)
+        return {
+            "encode": encoded - began,
+            "before g_s": decode.seconds,
+            "coder": read.seconds,
+            "decode": time.perf_counter() - encoded,
+        }
+
+    return run
+
+
+def theirs(model: Any, x: torch.Tensor) -> Callable[[], dict[str, float]]:
+    """The same of CompressAI's model."""
+    model.update(force=True)
+    coded = model.compress(x)
+    seconds = {"g_s": 0.0}
+    began_at = [0.0]
+
+    def begin(*_: Any) -> None:
+        began_at[0] = time.perf_counter()
+
+    def end(*_: Any) -> None:
+        seconds["g_s"] = time.perf_counter() - began_at[0]
+
+    model.g_s.register_forward_pre_hook(begin)
+    model.g_s.register_forward_hook(end)
+
+    def run() -> dict[str, float]:
+        began = time.perf_counter()
+        model.compress(x)
+        encoded = time.perf_counter()
+        model.decompress(**coded)
+        whole = time.perf_counter() - encoded
+        return {"encode": encoded - began, "before g_s": whole - seconds["g_s"], "decode": whole}
+
+    return run
+
+
+class _Summed:
+    """A method whose calls' seconds add up."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method, self.seconds = method, 0.0
+
+    def method(self) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            began = time.perf_counter()
+            found = self._method(*given)
+            self.seconds += time.perf_counter() - began
+            return found
+
+        return call
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", repeats=5)
+    parser.add_argument("--run", type=Path, help="a run of joint-ar whose widest architecture is taken")
+    parser.add_argument("--photo", type=Path, help="instead of a bundled one")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.set_grad_enabled(False)
+    net = Run(given.run).supernet() if given.run else supernet_of(None)
+    pixels = read_image(given.photo) if given.photo else bundled()["test"][0].pixels
+    x = to_tensor(np.asarray(Image.fromarray(pixels).resize((768, 512), Image.Resampling.LANCZOS)))
+    sides: dict[str, Callable[[], dict[str, float]]] = {}
+    sizes: dict[str, int] = {}
+    for name in LAYOUTS:
+        floating = codec_of(net, named_layout(name, net.space.y_channels))
+        y_hat, z_hat = floating.latents(x)
+        assert z_hat is not None
+        integers = quantize_path(floating.network, floating.layout, [(y_hat, z_hat)])
+        exact = Codec(floating.network, floating.architecture, floating.table, integers)
+        for kind, codec in (("exact", exact), ("float64", floating)):
+            strings = codec.encode(y_hat, z_hat)
+            if not torch.equal(codec.decode(strings, codec.shape(512, 768))[0], y_hat):
+                raise RuntimeError(f"{name}, {kind}: what was decoded is not what was encoded")
+            sides[f"{name}, {kind}"] = ours(codec, x)
+            sizes[f"{name}, {kind}"] = len(strings[0])
+    model: Any = codec_of(net, named_layout("raster", net.space.y_channels)).to_compressai()
+    sides[THEIRS] = theirs(model, x)
+    sizes[THEIRS] = sum(len(s[0]) for s in model.compress(x)["strings"])
+
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    for repeat in range(given.repeats + 1):
+        for name, run in sides.items():
+            seconds = run()
+            if repeat:
+                found[name].append(seconds)
+    say(heading())
+    rows = [["", "bytes", *(f"{part} s" for part in PARTS), "times faster: before g_s", "decode", "encode"]]
+    for name, runs in found.items():
+        medians = [f"{statistics.median(r.get(part, float('nan')) for r in runs):.3f}" for part in PARTS]
+        times = [
+            str(ratio([r[part] for r in found[THEIRS]], [r[part] for r in runs]))
+            for part in ("before g_s", "decode", "encode")
+        ]
+        rows.append([name, str(sizes[name]), *medians, *times])
+    say(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Damaged and forged files: refused in one sentence, or some picture of the size they name. Nothing else."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from families import exact_codec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.codec.bitstream import FIXED, Nic, compress_image, decompress_image
+from nas.codec.codec import Codec, write_varint
+from nas.codec.folder import DESCRIPTION, WEIGHTS, load_codec, save_codec
+from nas.demo import STARTER
+from nas.errors import InputError
+from nas.graph.network import Supernet
+from nas.images import bundled, pad, to_tensor
+from nas.space import SearchSpace
+from nas.training.checkpoint import Checkpoint, load_weights
+
+TINY = SearchSpace.load("joint-ar-tiny")
+FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 2, "params": 1, "measured": {}}
+SECONDS, MEBIBYTES = 10.0, 1500  # what a single file may take
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    """A trained one."""
+    net = Supernet(TINY)
+    load_weights(net, Checkpoint.read(STARTER).tensors, source="the starter")
+    architecture = TINY.uniform(0.0, "raster-2x2")
+    chosen = pad(to_tensor(bundled()["calibration"][0].pixels[:128, :128]), 64)
+    return exact_codec(Codec(net.extract(architecture), architecture), chosen)
+
+
+@pytest.fixture(scope="module")
+def files(codec) -> list[bytes]:
+    """Real files: photos of several sizes, and what is no photo."""
+    photo = bundled()["test"][0].pixels
+    rng = np.random.default_rng(0)
+    pictures = [
+        photo[:1, :1],
+        photo[100:137, 50:140],
+        photo[:64, :128],
+        photo[200:330, 100:170],
+        np.zeros((50, 60, 3), np.uint8),
+        rng.integers(0, 256, (64, 64, 3), dtype=np.uint8),
+    ]
+    return [compress_image(codec, np.ascontiguousarray(picture)).to_bytes() for picture in pictures]
+
+
+def mutated(rng: random.Random, files: list[bytes]) -> bytes:
+    """A file that nobody wrote: damaged at random, cut, extended, joined, forged or made up."""
+    data = bytearray(rng.choice(files))
+    match rng.randrange(9):
+        case 0:
+            for _ in range(rng.choice((1, 1, 2, 8))):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        case 1:
+            start = rng.randrange(len(data))
+            data[start : start + rng.randint(1, 40)] = rng.randbytes(rng.randint(0, 40))
+        case 2:
+            del data[rng.randrange(len(data)) :]
+        case 3:
+            data += rng.randbytes(rng.choice((1, 4, 8, 1000)))
+        case 4:
+            other = rng.choice(files)
+            data = data[: rng.randrange(len(data))] + other[rng.randrange(len(other)) :]
+        case 5:
+            data = bytearray(rng.randbytes(rng.randrange(200)))
+        case 6:  # any stream after a header that fits
+            data[FIXED:] = rng.randbytes(rng.randrange(400))
+        case 7:  # another size before a stream that was one
+            nic = Nic.parse(bytes(data))
+            sides = [rng.choice((0, 1, 64, 65, 4096, 8192, 65535, 65536, rng.randrange(2**35))) for _ in "wh"]
+            data[FIXED:] = write_varint(sides[0]) + write_varint(sides[1]) + nic.stream
+        case _:  # other ranges of values
+            nic = Nic.parse(bytes(data))
+            limits = [rng.choice((0, 1, 2, 127, 128, 1023, 1024, 2**34)) for _ in "zy"]
+            sizes = write_varint(nic.width) + write_varint(nic.height)
+            data[FIXED:] = sizes + write_varint(limits[0]) + write_varint(limits[1]) + nic.stream[2:]
+    if rng.random() < 0.5 and len(data) > FIXED:
+        data[12:16] = zlib.crc32(data[:12] + data[16:]).to_bytes(4, "little")
+    return bytes(data)
+
+
+def outcome(codec: Codec, data: bytes) -> str:
+    """What becomes of a file: `refused: ...` in its first words, or `a picture`."""
+    try:
+        nic = Nic.parse(data)
+        pixels = decompress_image(codec, nic)
+    except InputError as error:
+        return f"refused: {' '.join(str(error).split()[-3:])}"
+    assert pixels.shape == (nic.height, nic.width, 3)
+    assert pixels.dtype == np.uint8
+    return "a picture"
+
+
+def assert_robust(codec: Codec, files: list[bytes], seed: int, count: int) -> Counter[str]:
+    found: Counter[str] = Counter()
+    rng = random.Random(seed)
+    for _ in range(count):
+        data = mutated(rng, files)
+        began = time.perf_counter()
+        found[outcome(codec, data)] += 1
+        assert time.perf_counter() - began < SECONDS, data.hex()
+    return found
+
+
+def test_damaged_files(codec, files):
+    found = assert_robust(codec, files, seed=0, count=300)
+    assert found["a picture"] > 2  # the decoder has met damage, not the checksum alone
+    assert len(found) > 6
+
+
+@pytest.mark.slow
+def test_twenty_thousand_damaged_files(codec, files):
+    """Within limits on memory and time."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = assert_robust(codec, files, seed=1, count=20_000)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown < MEBIBYTES
+    assert found.total() == 20_000
+    assert found["a picture"] > 200
+
+
+@given(
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.sampled_from(["constant", "noise", "stripes"]),
+    st.integers(0, 255),
+)
+@settings(max_examples=25)
+def test_any_picture_comes_back(codec, height, width, content, level):
+    pixels = np.full((height, width, 3), level, np.uint8)
+    if content == "noise":
+        pixels = np.random.default_rng(level).integers(0, 256, pixels.shape, dtype=np.uint8)
+    elif content == "stripes":
+        pixels[:, :: 1 + level % 7] = 255 - level
+    data = compress_image(codec, pixels).to_bytes()
+    nic = Nic.parse(data)
+    assert nic.header_bytes <= 24
+    found = decompress_image(codec, nic)
+    y_hat, _ = codec.latents(pad(to_tensor(pixels), codec.alignment))
+    expected = (codec.synthesize(y_hat)[0] * 255).round().permute(1, 2, 0)[:height, :width]
+    assert np.array_equal(found, expected.to(torch.uint8).numpy())
+
+
+# Folders
+
+
+def test_damaged_folders(codec, tmp_path):
+    """Whatever byte of the weights is altered, and whatever line of the description is lost or doubled."""
+    save_codec(codec, tmp_path, FACTS)
+    weights, description = (tmp_path / WEIGHTS).read_bytes(), (tmp_path / DESCRIPTION).read_text()
+    expected = load_codec(tmp_path).fingerprint
+    rng = random.Random(2)
+    for _ in range(60):
+        data = bytearray(weights)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        assert_refused_or_same(tmp_path, expected, {WEIGHTS: bytes(data), DESCRIPTION: description.encode()})
+    lines = description.splitlines(keepends=True)
+    for number in range(len(lines)):
+        fewer = "".join(lines[:number] + lines[number + 1 :])
+        assert_refused_or_same(tmp_path, expected, {WEIGHTS: weights, DESCRIPTION: fewer.encode()})
+    for text in (
+        "",
+        "[]",
+        "format: nas-codec 3",
+        "\x00",
+        "a: &a [*a]",
+        "!!python/object:os.system {}",
+        "{" * 2000,
+    ):
+        assert_refused_or_same(tmp_path, expected, {WEIGHTS: weights, DESCRIPTION: text.encode()})
+
+
+def assert_refused_or_same(folder: Path, expected: str, contents: dict[str, bytes]) -> None:
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    try:
+        loaded = load_codec(folder)
+    except InputError:
+        return
+    assert loaded.fingerprint == expected
+
+
+def test_descriptions_are_data(codec, tmp_path):
+    """No line of them runs anything."""
+    save_codec(codec, tmp_path / "codec", FACTS)
+    place = tmp_path / "codec" / DESCRIPTION
+    content = yaml.safe_load(place.read_text())
+    place.write_text(yaml.safe_dump(content) + f"more: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n")
+    with pytest.raises(InputError):
+        load_codec(tmp_path / "codec")
+    assert not (tmp_path / "made").exists()
