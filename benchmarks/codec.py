@@ -23,7 +23,7 @@ from PIL import Image
 
 from nas.codec.codec import Codec
 from nas.codec.coder import Decoder
-from nas.codec.quantize import quantize_path
+from nas.codec.quantize import quantized
 from nas.graph.layout import named_layout
 from nas.images import bundled, read_image, to_tensor
 from nas.run import Run
@@ -116,9 +116,7 @@ def main() -> None:
         floating = codec_of(net, named_layout(name, net.space.y_channels))
         y_hat, z_hat = floating.latents(x)
         assert z_hat is not None
-        integers = quantize_path(floating.network, floating.layout, [(y_hat, z_hat)])
-        exact = Codec(floating.network, floating.architecture, floating.table, integers)
-        for kind, codec in (("exact", exact), ("float64", floating)):
+        for kind, codec in (("exact", quantized(floating, [(y_hat, z_hat)])), ("float64", floating)):
             strings = codec.encode(y_hat, z_hat)
             if not torch.equal(codec.decode(strings, codec.shape(512, 768))[0], y_hat):
                 raise RuntimeError(f"{name}, {kind}: what was decoded is not what was encoded")

@@ -1,7 +1,8 @@
 """Decoding y from a stream, layout by layout, beside CompressAI's serial loop with the same weights.
 
 One photo of 768x512. Timed is what turns psi and the stream into y: context prediction, entropy parameters,
-the entropy coder. y is decoded from real streams, each side's own; ours must be the encoder's integers.
+the entropy coder. y is decoded from real streams, each side's own; ours, with the exact entropy path, must be
+the encoder's integers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from common import arguments, heading, ratio, say, table
 from PIL import Image
 
 from nas.codec.codec import Codec
+from nas.codec.quantize import quantized
 from nas.graph.layout import Layout, named_layout
 from nas.graph.network import Supernet
 from nas.images import bundled, read_image, to_tensor
@@ -97,6 +99,8 @@ def main() -> None:
     for layout in layouts_of(net, EXPERIMENT / "results" / "rates.json"):
         codec = codec_of(net, layout)
         y_hat, z_hat = codec.latents(x)
+        assert z_hat is not None
+        codec = quantized(codec, [(y_hat, z_hat)])
         strings = codec.encode(y_hat, z_hat)
         timed = Timed(codec.coding_context.by_stages)
         object.__setattr__(codec.coding_context, "by_stages", timed)

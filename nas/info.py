@@ -249,6 +249,7 @@ def codec_info(description: Path) -> Info:
         **{
             name: content.get(name) for name in ("stages", "kmac_px", "params", "lmbda", "metric", "measured")
         },
+        "arithmetic": content.get("arithmetic"),
         "fingerprint": content.get("fingerprint"),
         "entropy_path": content.get("entropy_path"),
         "weights_bytes": weights.stat().st_size if weights.is_file() else None,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.codec.codec import Codec
-from nas.codec.quantize import quantize_path
+from nas.codec.quantize import quantized
 from nas.cost.table import CostTable
 from nas.cost.tabulate import measured_costs
 from nas.graph.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family
@@ -188,5 +188,4 @@ def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def exact_codec(codec: Codec, *pictures: Tensor) -> Codec:
     """The same codec with its entropy path in whole numbers, chosen on some pictures."""
     latents = [(y_hat, z_hat) for y_hat, z_hat in map(codec.latents, pictures) if z_hat is not None]
-    integers = quantize_path(codec.network, codec.layout, latents)
-    return Codec(codec.network, codec.architecture, codec.table, integers)
+    return quantized(codec, latents)

@@ -12,7 +12,7 @@ from torch import Tensor
 from nas.codec.codec import Codec
 from nas.codec.evaluate import evaluate_codec
 from nas.codec.folder import save_codec
-from nas.codec.quantize import quantize_path
+from nas.codec.quantize import can_be_exact, quantized
 from nas.cost.scopes import SCOPES
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
@@ -58,19 +58,17 @@ def make_codec(run: Run, architecture: Architecture, arithmetic: str | None = No
     """
     if arithmetic not in (None, *ARITHMETICS):
         raise InputError(f"There is no arithmetic '{arithmetic}': use exact or float64.")
-    network = run.supernet().extract(architecture)
-    floating = Codec(network, architecture)
-    if network.centred and arithmetic == "exact":
+    floating = Codec(run.supernet().extract(architecture), architecture)
+    if floating.network.centred and arithmetic == "exact":
         raise InputError(
             "The exact entropy path reads whole numbers, and this space's quantiser is centred: export with "
             "--arithmetic float64."
         )
-    if network.centred or not network.with_z or arithmetic == "float64":
+    if not can_be_exact(floating) or arithmetic == "float64":
         return Made(floating)
     photos = run.photos("calibration")[:QUANTIZING_PHOTOS]
     latents = [_latents(floating, photo) for photo in photos]
-    integers = quantize_path(network, floating.layout, latents)
-    exact = Codec(network, architecture, floating.table, integers)
+    exact = quantized(floating, latents)
     cost = sum(_bits(exact, *each) for each in latents) / sum(_bits(floating, *each) for each in latents) - 1
     kept = arithmetic == "exact" or cost <= MOST_COST
     return Made(exact if kept else floating, cost)

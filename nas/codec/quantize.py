@@ -8,6 +8,7 @@ largest power of two at which no sum can leave what float32 holds exactly.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -15,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nas.codec.codec import Codec
 from nas.graph import description as spec
 from nas.graph.affine import EXACT, SLOPE_PARTS, Affine
 from nas.graph.context import ContextModel
@@ -36,12 +38,29 @@ MOST_SHIFT = 22
 Latents = tuple[Tensor, Tensor]  # y_hat [B, M, h, w] and z_hat [B, N, h/4, w/4], whole numbers
 
 
+def quantized(codec: Codec, latents: Sequence[Latents]) -> Codec:
+    """The same codec with its entropy path in whole numbers, on the same device.
+
+    Args:
+        codec: with a z, and whole numbers for latents; it is left as it is.
+        latents: of calibration photos, as `codec.latents` gives them.
+    """
+    on_cpu = [(y_hat.cpu(), z_hat.cpu()) for y_hat, z_hat in latents]
+    integers = quantize_path(copy.deepcopy(codec.network).cpu(), codec.layout, on_cpu)
+    return Codec(codec.network, codec.architecture, codec.table, integers.to(codec.table.device))
+
+
+def can_be_exact(codec: Codec) -> bool:
+    """Whether there is an entropy path to bring to whole numbers: with a z, and latents that are whole."""
+    return codec.network.with_z and not codec.network.centred
+
+
 @torch.no_grad()
 def quantize_path(network: CodecNetwork, layout: Layout, latents: Sequence[Latents]) -> IntegerPath:
     """The entropy path of a network in whole numbers.
 
     Args:
-        network: of plain layers, trained; with a z, and whole numbers for latents.
+        network: of plain layers, trained, on the CPU; with a z, and whole numbers for latents.
         layout: the order of decoding; weights that it never uses are left out.
         latents: of calibration photos.
     """

@@ -12,6 +12,7 @@ import torch
 
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
+from nas.codec.quantize import can_be_exact, quantized
 from nas.cost.live import held_bytes
 from nas.cost.measurements import Measurements
 from nas.cost.memory import peak_memory, sample_photo
@@ -108,11 +109,23 @@ def _measure_once(
     timed, pieces = kept.of(architecture.key), edge_pieces(supernet.space)
     if (len(timed.rounds) >= turn) if turn else bool(timed.peaks):
         return
-    codec = Codec(supernet.extract(architecture), architecture)
+    codec = _codec(supernet, architecture)
     if turn == 0:
         timed.peaks = {"weights": held_bytes(codec), **_named(peaks_once(codec, pixels, pieces))}
         return
     kept.add(architecture.key, _named(time_once(codec, pixels, pieces)))
+
+
+def _codec(supernet: Supernet, architecture: Architecture) -> Codec:
+    """As it is exported; what its whole numbers are chosen on plays no part in what they cost."""
+    codec = Codec(supernet.extract(architecture), architecture)
+    if not can_be_exact(codec):
+        return codec
+    y_hat, z_hat = codec.latents(
+        torch.zeros(1, 3, codec.alignment, codec.alignment, device=codec.table.device)
+    )
+    assert z_hat is not None
+    return quantized(codec, [(y_hat, z_hat)])
 
 
 def _named(parts: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
@@ -151,7 +164,7 @@ def _process(supernet: Supernet, architecture: Architecture, size: tuple[int, in
     """What coding adds to a process, bytes."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "codec"
-        save_codec(Codec(supernet.extract(architecture), architecture), folder, {})
+        save_codec(_codec(supernet, architecture), folder, {})
         return {action: peak.added for action, peak in peak_memory(folder, *size).items()}
 
 
@@ -181,4 +194,5 @@ def facts_of(run: Run, request: Request) -> dict[str, Any]:
         "width": request.size[0],
         "height": request.size[1],
         "torch": str(torch.__version__),
+        "entropy_path": "exact",
     }

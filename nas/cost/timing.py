@@ -141,7 +141,7 @@ class _TimedContext:
 
     def __init__(self, context: Staged, clock: Clock) -> None:
         self._context, self._clock = context, clock
-        self.window, self.block_channels = context.window, context.block_channels
+        self.window, self.block_channels, self.grid = context.window, context.block_channels, context.grid
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> Parameters:
         with self._clock.section("context"):

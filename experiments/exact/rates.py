@@ -1,0 +1,130 @@
+"""What whole numbers in the entropy path cost in rate: post-training, nothing is tuned.
+
+The reference is the same network in float64 without any grid. Against it: float64 on the coding grid, the
+exact path, and the exact path with fewer bits for activations. Numbers are chosen on training photos and
+rates measured on others. Weights are those of the layouts' supernet (48 channels), or of a run's widest
+architecture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nas.codec import quantize
+from nas.codec.codec import Codec
+from nas.codec.quantize import quantized
+from nas.files import write_atomically
+from nas.graph.entropy import from_grid
+from nas.graph.layout import Layout, named_layout
+from nas.graph.network import Supernet
+from nas.images import Photo, list_images, pad, read_image, to_tensor
+from nas.run import Run
+from nas.space import SearchSpace
+from nas.training.checkpoint import Checkpoint, load_weights
+
+HERE = Path(__file__).parent
+LAYOUTS = ("none", "checkerboard", "raster-2x2", "channelwise-4", "elic-10", "raster")
+BITS = (6, 8, 9, 11)  # beside ten
+MEANS = (16, 64)  # steps to a unit
+Latents = tuple[Tensor, Tensor]
+
+
+def supernet_of(run: Path | None) -> Supernet:
+    if run is not None:
+        return Run(run).supernet().eval()
+    net = Supernet(SearchSpace.load(HERE.parent / "layouts" / "space.yaml"))
+    weights = HERE.parent / "weights" / "layouts.safetensors"
+    load_weights(net, Checkpoint.read(weights).tensors, source=str(weights))
+    return net.eval()
+
+
+def codec_of(net: Supernet, layout: Layout) -> Codec:
+    net.space = net.space.with_layouts({layout.name: layout})
+    architecture = net.space.under(layout.name, net.space.widest())
+    return Codec(net.extract(architecture), architecture)
+
+
+def latents_of(codec: Codec, photos: Sequence[Photo]) -> list[Latents]:
+    found = [codec.latents(pad(to_tensor(photo.pixels), codec.alignment)) for photo in photos]
+    return [(y_hat, z_hat) for y_hat, z_hat in found if z_hat is not None]
+
+
+def bits_of(
+    codec: Codec, latents: Sequence[Latents], means: int | None = None, *, grid: bool = True
+) -> float:
+    """The estimated bits of y: on the coding grid, with means in other steps, or of float64 as it comes."""
+    total, gaussian = 0.0, codec.network.gaussian
+    for y_hat, z_hat in latents:
+        context, y = codec.coding_context, y_hat.to(codec.coding_dtype)
+        raw = context.one_pass(codec.psi(z_hat), y)
+        scales, centres = from_grid(*context.grid(*raw)) if grid else raw
+        if means is not None:
+            centres = (raw[1] * means).round() / means
+        total -= float(gaussian.coded_likelihood(y_hat.double(), scales, centres).log2().sum())
+    return total
+
+
+def bytes_of(codec: Codec, latents: Sequence[Latents]) -> int:
+    return sum(len(string) for pair in latents for string in codec.encode(*pair))
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="photos that the numbers are chosen on")
+    parser.add_argument("--test", type=Path, required=True, help="photos that rates are measured on")
+    parser.add_argument("--chosen-on", type=int, default=8)
+    parser.add_argument("--photos", type=int, default=24)
+    parser.add_argument(
+        "--run", type=Path, help="a run with a context model, instead of the layouts' supernet"
+    )
+    parser.add_argument("--layouts", nargs="*", default=LAYOUTS)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "rates.json")
+    given = parser.parse_args()
+    net = supernet_of(given.run)
+    chosen, tested = (
+        [Photo(path.name, read_image(path)) for path in list_images(folder)[:count]]
+        for folder, count in ((given.data, given.chosen_on), (given.test, given.photos))
+    )
+    rows = []
+    for name in given.layouts:
+        floating = codec_of(net, named_layout(name, net.space.y_channels))
+        seen, unseen = latents_of(floating, chosen), latents_of(floating, tested)
+        free = bits_of(floating, unseen, grid=False)
+
+        def share(bits: float, free: float = free) -> float:
+            return 100 * (bits / free - 1)
+
+        exact = quantized(floating, seen)
+        row = {"layout": name, "bits of y per photo": free / len(unseen)}
+        row["float64 on the grid, %"] = share(bits_of(floating, unseen))
+        for steps in MEANS:
+            row[f"the same, means in 1/{steps}, %"] = share(bits_of(floating, unseen, steps))
+        row["exact, %"] = share(bits_of(exact, unseen))
+        for size in BITS:
+            quantize.LIMIT = 2**size - 1
+            row[f"exact, activations of {size} bits, %"] = share(bits_of(quantized(floating, seen), unseen))
+        quantize.LIMIT = 2**10 - 1
+        row["files: exact over float64, %"] = 100 * (bytes_of(exact, unseen) / bytes_of(floating, unseen) - 1)
+        rows.append(row)
+        sys.stdout.write(f"{json.dumps(row)}\n")
+        sys.stdout.flush()
+    content = {
+        "command": " ".join([*sys.argv[:1], "--data PHOTOS --test KODAK"]),
+        "channels": net.space.y_channels,
+        "photos": {"chosen on": len(chosen), "measured on": len(tested)},
+        "torch": str(torch.__version__),
+        "rows": rows,
+    }
+    write_atomically(given.out, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
