@@ -490,7 +490,7 @@ def test_a_score_is_the_extracted_codecs(name, data):
     for photo in PHOTOS:
         x = to_tensor(photo.pixels)
         with torch.no_grad():
-            output = codec(pad(x, codec.alignment))
+            output = codec.network(pad(x, codec.alignment), codec.layout, coded=True)
         x_hat = output["x_hat"][..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
         bpp = sum(float(bits(likelihood)[0]) for likelihood in output["likelihoods"].values()) / photo.size
         error = float((x - x_hat).square().mean())

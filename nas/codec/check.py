@@ -77,7 +77,8 @@ def verify(codec: Codec, stored: Mapping[str, Tensor], *, source: str) -> None:
     try:
         same = codec.encode(y_hat, z_hat)[0] == stream
         if same:
-            y, z = codec.decode([stream], SHAPE)
+            rows, columns = (y_hat if z_hat is None else z_hat).shape[-2:]
+            y, z = codec.decode([stream], (rows, columns))
             same = torch.equal(y, y_hat) and (z is None or z_hat is None or torch.equal(z, z_hat))
     except (KeyError, IndexError, RuntimeError, ValueError) as error:
         raise InputError(f"The check vector in {source} does not fit: export the codec again.") from error

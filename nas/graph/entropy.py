@@ -11,6 +11,7 @@ The centred alternative, round(y - mean) + mean, is CompressAI's: there every va
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -165,8 +166,12 @@ def to_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 
 def levels_of(units: Tensor) -> Tensor:
     """The level of every scale, given in `SCALE_UNIT`."""
-    bounds = torch.as_tensor(SCALE_BOUNDS, dtype=units.dtype, device=units.device)
-    return torch.bucketize(units.contiguous(), bounds, out_int32=True)
+    return torch.bucketize(units.contiguous(), _bounds(units.dtype, units.device), out_int32=True)
+
+
+@lru_cache(maxsize=8)
+def _bounds(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.as_tensor(SCALE_BOUNDS, dtype=dtype, device=device)
 
 
 def from_grid(levels: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
