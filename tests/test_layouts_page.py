@@ -59,6 +59,7 @@ def test_every_name_is_explained_and_every_explained_one_exists():
                 assert named_layout(name, 192).stages() == int(stages)
 
 
+@pytest.mark.slow
 def test_the_python_block_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = {"steps": 2, "crop": 64, "batch": 2, "architectures": 1, "strategy": "uniform"}

@@ -166,11 +166,12 @@ def to_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 
 def levels_of(units: Tensor) -> Tensor:
     """The level of every scale, given in `SCALE_UNIT`."""
-    return torch.bucketize(units.contiguous(), _bounds(units.dtype, units.device), out_int32=True)
+    return torch.bucketize(units.contiguous(), bounds_as(units.dtype, units.device), out_int32=True)
 
 
 @lru_cache(maxsize=8)
-def _bounds(dtype: torch.dtype, device: torch.device) -> Tensor:
+def bounds_as(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`SCALE_BOUNDS` as a tensor."""
     return torch.as_tensor(SCALE_BOUNDS, dtype=dtype, device=device)
 
 

@@ -257,7 +257,7 @@ class StagedContext(nn.Module):
 
         Everything the block sees must have been written to `state` (see `write`).
         """
-        block = self._blocks[number]
+        block, positions = self._blocks[number], positions.to(state.psi.device)
         phi = None
         if block.context is not None:
             columns = torch.cat([state.columns(positions, *seen) for seen in block.seen], -1)
@@ -281,7 +281,7 @@ class StagedContext(nn.Module):
 
     def write(self, number: int, positions: Tensor, values: Tensor, state: State) -> None:
         """Make decoded values, [B, positions, channels], visible to later blocks."""
-        here, reach = state.corners(positions), self.window // 2
+        here, reach = state.corners(positions.to(state.psi.device)), self.window // 2
         here = here + (reach * state.padded.shape[2] + reach)
         self._blocks[number].channels.put(state.padded.flatten(1, 2), here, values.to(state.padded))
 
@@ -299,7 +299,7 @@ class StagedContext(nn.Module):
             channels = self._blocks[number].channels
             for here in positions.split(SLICE):
                 for part, values in zip(out, self.block(number, here, state), strict=True):
-                    channels.put(part, here, values)
+                    channels.put(part, here.to(part.device), values)
         scales, means = out.transpose(2, 3).unflatten(-1, (state.height, state.width)).unbind()
         return scales, means
 
@@ -373,7 +373,8 @@ def rounding(context: Staged, y: Tensor) -> Read:
     def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
         found = []
         for (number, positions), (scales, means) in zip(work, parameters, strict=True):
-            values = columns[:, positions[:, None], context.block_channels(number)]
+            channels = context.block_channels(number)
+            values = columns[:, positions.to(y.device)[:, None], channels.to(y.device)]
             means = context.grid(scales, means)[1] / MEAN_STEPS
             found.append(quantize(values, Y_LIMIT, means))
         return found
