@@ -36,7 +36,6 @@ from nas.cost.tabulate import measured_costs
 from nas.errors import InputError
 from nas.graph._compressai import GDN
 from nas.graph.description import HYPERPRIOR
-from nas.graph.entropy import bounds_as
 from nas.graph.families import FAMILIES
 from nas.graph.layout import Layout, layout_names, named_layout, random_table, tiled_layout
 from nas.graph.network import CodecNetwork, Supernet
@@ -214,7 +213,6 @@ def test_what_runs_uncounted_is_listed():
     """And nothing is listed in vain."""
     steps.cache_clear()
     whole.cache_clear()
-    bounds_as.cache_clear()
     found: set[str] = set()
     for name, layout in WIDE.items():
         space = SearchSpace.load(name)

@@ -47,7 +47,7 @@ NO_MACS: dict[str, str] = {
     **dict.fromkeys(("aten::argsort", "aten::floor_divide", "aten::remainder"), _NUMBERS),
     **dict.fromkeys(("aten::new_empty", "aten::new_zeros", "aten::zeros_like"), _MOVES),
     **dict.fromkeys(("aten::index", "aten::index_put_", "aten::select", "aten::slice"), _MOVES),
-    **dict.fromkeys(("aten::index_select", "aten::lift_fresh", "aten::pad"), _MOVES),
+    **dict.fromkeys(("aten::index_select", "aten::pad"), _MOVES),
     **dict.fromkeys(("aten::cat", "aten::contiguous", "aten::copy_", "aten::to"), _MOVES),
     **dict.fromkeys(("aten::chunk", "aten::split", "aten::split_with_sizes", "aten::unbind"), _SHAPE),
     **dict.fromkeys(("aten::expand", "aten::flatten", "aten::unflatten", "aten::unsqueeze"), _SHAPE),

@@ -11,7 +11,6 @@ The centred alternative, round(y - mean) + mean, is CompressAI's: there every va
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -53,6 +52,7 @@ def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 SCALES, SCALE_BOUNDS = _grid()
+_BOUNDS = torch.from_numpy(SCALE_BOUNDS)
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -166,13 +166,7 @@ def to_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 
 def levels_of(units: Tensor) -> Tensor:
     """The level of every scale, given in `SCALE_UNIT`."""
-    return torch.bucketize(units.contiguous(), bounds_as(units.dtype, units.device), out_int32=True)
-
-
-@lru_cache(maxsize=8)
-def bounds_as(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`SCALE_BOUNDS` as a tensor."""
-    return torch.as_tensor(SCALE_BOUNDS, dtype=dtype, device=device)
+    return torch.bucketize(units.contiguous(), _BOUNDS.to(units), out_int32=True)
 
 
 def from_grid(levels: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
