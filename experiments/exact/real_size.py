@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="training photos")
     parser.add_argument("--test", type=Path, required=True, help="photos that rates are measured on")
     parser.add_argument("--layout", default="raster")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--photos", type=int, default=8, help="to measure on")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "real-size.json")
     given = parser.parse_args()
