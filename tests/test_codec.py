@@ -212,6 +212,7 @@ def test_images_of_a_batch_are_coded_apart(codecs, chelsea):
     assert together == [codec.compress(image[None])["strings"][0][0] for image in x]
 
 
+@pytest.mark.slow
 def test_another_process_decodes_the_same(codecs, chelsea, tmp_path):
     """With one thread and with two, from the files alone."""
     expected = {}

@@ -124,6 +124,7 @@ def test_a_codec(codec: Codec, folder: Path) -> None:
     assert content["latency"]["decode"]["whole"]["median"] > 0
 
 
+@pytest.mark.slow
 def test_memory_is_of_a_process_of_its_own(folder: Path, tmp_path: Path) -> None:
     ballast = np.ones(2**27, dtype=np.uint8)  # what this process holds must not count: 128 MiB more
     write_image(tmp_path / "photo.png", sample_photo(256, 192))
