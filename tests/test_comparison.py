@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -376,7 +377,10 @@ def test_a_stopped_command_says_how_to_go_on(folders: list[Path], photos: Path, 
         os.link(photos / "one.png", many / f"{number}.png")
     command = [sys.executable, "-m", "nas", "evaluate", str(folders[3]), "--data", str(many)]
     with subprocess.Popen(
-        [*command, "--out", str(tmp_path / "rd.json")], stderr=subprocess.PIPE, text=True
+        [*command, "--out", str(tmp_path / "rd.json")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
     ) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / ".rd.unfinished").exists() and time.monotonic() < deadline:
