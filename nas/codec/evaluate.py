@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.quality import decibels, mean, ms_ssim, mse
 from nas.errors import InputError
 from nas.graph.entropy import bits
-from nas.images import Photo, Pixels, pad, psnr, to_tensor
+from nas.images import Padded, Photo, Pixels, psnr
 from nas.training.losses import rd_loss
 
 Report = Callable[[int, int, str], None]
@@ -199,6 +200,10 @@ class _Bench:
 @torch.no_grad()
 def estimated_bits(codec: Codec, pixels: Pixels) -> float:
     """The bits that the network's likelihoods promise for one picture, [H, W, 3], padded as for coding."""
-    device = next(codec.parameters()).device
-    latents = codec.latents(pad(to_tensor(pixels).to(device), codec.alignment))
-    return float(sum(bits(likelihood) for likelihood in codec.likelihoods(*latents).values()))
+    return bits_of_latents(codec, *codec.latents(Padded(pixels, codec.alignment, codec.table.device)))
+
+
+@torch.no_grad()
+def bits_of_latents(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> float:
+    """The same of one picture's rounded latents."""
+    return float(sum(bits(likelihood) for likelihood in codec.likelihoods(y_hat, z_hat).values()))

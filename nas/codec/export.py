@@ -10,14 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from nas.codec.codec import Codec
-from nas.codec.evaluate import evaluate_codec
+from nas.codec.evaluate import bits_of_latents, evaluate_codec
 from nas.codec.folder import save_codec
 from nas.codec.quantize import can_be_exact, quantized
 from nas.cost.scopes import SCOPES
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
-from nas.graph.entropy import bits
-from nas.images import Photo, pad, to_tensor
+from nas.images import Padded, Photo
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.search.final import note_tested, with_tested
 from nas.search.front import write_front
@@ -69,19 +68,16 @@ def make_codec(run: Run, architecture: Architecture, arithmetic: str | None = No
     photos = run.photos("calibration")[:QUANTIZING_PHOTOS]
     latents = [_latents(floating, photo) for photo in photos]
     exact = quantized(floating, latents)
-    cost = sum(_bits(exact, *each) for each in latents) / sum(_bits(floating, *each) for each in latents) - 1
+    theirs, ours = (sum(bits_of_latents(codec, *each) for each in latents) for codec in (floating, exact))
+    cost = ours / theirs - 1
     kept = arithmetic == "exact" or cost <= MOST_COST
     return Made(exact if kept else floating, cost)
 
 
 def _latents(codec: Codec, photo: Photo) -> tuple[Tensor, Tensor]:
-    y_hat, z_hat = codec.latents(pad(to_tensor(photo.pixels), codec.alignment))
+    y_hat, z_hat = codec.latents(Padded(photo.pixels, codec.alignment))
     assert z_hat is not None
     return y_hat, z_hat
-
-
-def _bits(codec: Codec, y_hat: Tensor, z_hat: Tensor) -> float:
-    return float(sum(bits(part).sum() for part in codec.likelihoods(y_hat, z_hat).values()))
 
 
 def export_codec(

@@ -179,7 +179,6 @@ class _HyperLayer:
     """One convolution of h_s, with the activation after it."""
 
     name: str
-    module: nn.Module
     weight: Tensor  # [outputs, inputs, kernel, kernel]
     bias: Tensor
     each: int  # outputs per channel that the next layer reads
@@ -204,7 +203,7 @@ def _h_s_layers(network: CodecNetwork) -> Iterator[_HyperLayer]:
                 slope, run = _slope(LEAKY_SLOPE), [module, children[number + 1]]
         weight = weight.transpose(0, 1) if isinstance(layer, spec.Deconv) else weight
         each = layer.stride**2 if isinstance(layer, spec.Subpel) else 1
-        yield _HyperLayer(str(number), module, weight, bias, each, slope, nn.Sequential(*run))
+        yield _HyperLayer(str(number), weight, bias, each, slope, nn.Sequential(*run))
 
 
 def _slope(real: float) -> int:
