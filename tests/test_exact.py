@@ -332,7 +332,7 @@ def test_a_machine_that_differs_is_refused(tiny, tmp_path, change, monkeypatch):
     if change == "no vector":
         tensors = {name: value for name, value in tensors.items() if not name.startswith("check.")}
     elif change == "other stream":
-        tensors["check.stream"][9] ^= 1
+        tensors["check.stream.checkerboard"][9] ^= 1
     elif change == "other numbers":
         tensors["integers.entropy_parameters.2.bias"][0] += 64
     else:

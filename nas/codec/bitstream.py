@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nas.codec.codec import Codec, read_varint, write_varint
 from nas.codec.tiles import TILING, Tiling, tiles
@@ -31,6 +32,8 @@ MAGIC = b"NIC"
 VERSION = 1
 FIXED = 16  # bytes before the image size
 MAX_SIDE = 65535  # pixels
+
+Latents = tuple[Tensor, Tensor | None]  # y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4], where there is one
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,22 @@ def compress_image(codec: Codec, pixels: Pixels, *, tiling: Tiling = TILING) -> 
         InputError: a side of no pixels, or of more than a file may have.
     """
     height, width = pixels.shape[:2]
+    return write_latents(codec, latents_of(codec, pixels, tiling), width, height)
+
+
+def latents_of(codec: Codec, pixels: Pixels, tiling: Tiling = TILING) -> Latents:
+    """y_hat and z_hat of one picture, as `compress_image` codes them; InputError as there."""
+    height, width = pixels.shape[:2]
     if not 0 < min(height, width) <= max(height, width) <= MAX_SIDE:
         raise InputError(
             f"A picture of {width}x{height} pixels cannot be coded: its sides must be 1 to {MAX_SIDE} pixels."
         )
-    x = Padded(pixels, codec.alignment, next(codec.parameters()).device)
-    (stream,) = codec.encode(*codec.latents(x, tiling))
+    return codec.latents(Padded(pixels, codec.alignment, codec.table.device), tiling)
+
+
+def write_latents(codec: Codec, latents: Latents, width: int, height: int) -> Nic:
+    """The file of a picture of so many pixels, from its latents."""
+    (stream,) = codec.encode(*latents)
     return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0)
 
 
@@ -113,6 +126,12 @@ def decompress_image(
     Raises:
         InputError: the file was made by another entropy path, or names too large a picture.
     """
+    y_hat, _ = read_latents(codec, nic, max_pixels=max_pixels)
+    return picture_of(codec, y_hat, nic.width, nic.height, tiling)
+
+
+def read_latents(codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS) -> Latents:
+    """y_hat and z_hat of a .nic file; arguments and errors as in `decompress_image`."""
     if nic.path_identity != codec.path_identity:
         other = "use the codec that did, or one of its family."
         if not codec.network.space.fixed_latents:
@@ -122,10 +141,15 @@ def decompress_image(
             f"{nic.path_identity}): {other}"
         )
     _check_size(nic, max_pixels)
-    y_hat, _ = codec.decode([nic.stream], codec.shape(nic.height, nic.width))
-    pixels = np.empty((nic.height, nic.width, 3), np.uint8)
+    return codec.decode([nic.stream], codec.shape(nic.height, nic.width))
+
+
+@torch.no_grad()
+def picture_of(codec: Codec, y_hat: Tensor, width: int, height: int, tiling: Tiling = TILING) -> Pixels:
+    """What g_s makes of y_hat, [H, W, 3] in 8 bits, without the padding."""
+    pixels = np.empty((height, width, 3), np.uint8)
     for rows, columns, x_hat in tiles(codec.network, "g_s", codec.layout, y_hat, tiling):
-        place = pixels[rows, columns]  # without the padding
+        place = pixels[rows, columns]
         place[:] = to_pixels(x_hat[..., : place.shape[0], : place.shape[1]])
     return pixels
 

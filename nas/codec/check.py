@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nas.codec.codec import Codec
+from nas.codec.family import Family
 from nas.errors import InputError
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT
 from nas.graph.staged import Parameters, Work
@@ -22,13 +23,18 @@ PREFIX = "check."
 
 
 @torch.no_grad()
-def check_vector(codec: Codec) -> dict[str, Tensor]:
-    """Latents near what the codec expects, some far beyond, and their stream; by name, with `PREFIX`."""
-    y_hat, z_hat = _latents(codec, torch.Generator().manual_seed(0))
-    (stream,) = codec.encode(y_hat, z_hat)
-    found = {"y": y_hat.cpu()} | ({} if z_hat is None else {"z": z_hat.cpu()})
-    found["stream"] = torch.from_numpy(np.frombuffer(stream, np.uint8).copy())
-    return {PREFIX + name: value.contiguous() for name, value in found.items()}
+def check_vector(family: Family) -> dict[str, Tensor]:
+    """Latents near what the codecs expect, some far beyond, and their stream under every layout; by name."""
+    y_hat, z_hat = _latents(family.base, torch.Generator().manual_seed(0))
+    found = {f"{PREFIX}y": y_hat.cpu()} | ({} if z_hat is None else {f"{PREFIX}z": z_hat.cpu()})
+    for name in family.layouts:
+        (stream,) = family.codec(name).encode(y_hat, z_hat)
+        found[_stream(name)] = torch.from_numpy(np.frombuffer(stream, np.uint8).copy())
+    return {name: value.contiguous() for name, value in found.items()}
+
+
+def _stream(layout: str) -> str:
+    return f"{PREFIX}stream.{layout}"
 
 
 def _latents(codec: Codec, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -69,7 +75,8 @@ def verify(codec: Codec, stored: Mapping[str, Tensor], *, source: str) -> None:
         InputError: what comes out is not what was stored, or there is none.
     """
     try:
-        y_hat, stream = stored[f"{PREFIX}y"], stored[f"{PREFIX}stream"].numpy().tobytes()
+        y_hat = stored[f"{PREFIX}y"]
+        stream = stored[_stream(codec.architecture.layout)].numpy().tobytes()
     except KeyError:
         raise InputError(f"{source} holds no check vector: export the codec again.") from None
     device, z_hat = codec.table.device, stored.get(f"{PREFIX}z")

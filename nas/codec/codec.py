@@ -292,6 +292,10 @@ class Codec(nn.Module):
     @cached_property
     def path_identity(self) -> str:
         """What a stream depends on: the entropy path's weights, layout, grid, quantiser and coder."""
+        return self.identity_under(self.layout)
+
+    def identity_under(self, layout: Layout) -> str:
+        """What `path_identity` is with the same weights and another order of decoding."""
         net = self.network
         arithmetic = "float64"
         parts: list[nn.Module] = [net.h_s, net.context] if net.with_z else []
@@ -300,9 +304,9 @@ class Codec(nn.Module):
         grid = (SCALES.tobytes(), SCALE_BOUNDS.tobytes(), MEAN_STEPS, arithmetic, net.space.quantizer)
         weights = [value for part in parts for value in part.state_dict().values()]
         weights += [self._prior.medians()] if net.centred else []
-        layout = repr(sorted(self.layout.to_dict().items()))
+        order = repr(sorted(layout.to_dict().items()))
         content = [_bytes(value) for value in [*weights, self.table]]
-        return digest(CODER, repr(grid), layout, str(net.space.window), *content, size=4)
+        return digest(CODER, repr(grid), order, str(net.space.window), *content, size=4)
 
     @cached_property
     def fingerprint(self) -> str:

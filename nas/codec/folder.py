@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,38 @@ from nas import resources
 from nas.codec.check import check_vector, verify
 from nas.codec.codec import Codec
 from nas.codec.coder import CODER
+from nas.codec.family import Family, Member
 from nas.errors import InputError
-from nas.files import write_atomically, write_yaml
+from nas.files import digest, write_atomically, write_yaml
 from nas.graph.integers import IntegerPath
-from nas.graph.network import CodecNetwork
+from nas.graph.layout import Layout, read_layouts
+from nas.graph.network import CodecNetwork, plain_edge
 from nas.space import Architecture, SearchSpace
 
-FORMAT = "nas-codec 3"
+FORMAT = "nas-codec 4"
 WEIGHTS, DESCRIPTION = "codec.safetensors", "codec.yaml"
+DECODERS = "decoders."  # weights of decoders beside the base codec's, by place
 
 
 def save_codec(codec: Codec, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write the folder of a codec that is alone: see `save_family`."""
+    return save_family(Family(codec), path, facts)
+
+
+def save_family(family: Family, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Write a codec's folder.
 
     Args:
-        codec: what to write.
+        family: what to write.
         path: the folder.
-        facts: lmbda, metric, kmac_px, kmac_px_by_edge, stages, params, measured, as codec.yaml has them.
+        facts: lmbda, metric, kmac_px, kmac_px_by_edge, stages, params, measured of the base codec, as
+            codec.yaml has them.
 
     Returns:
-        The content of codec.yaml.
+        The content of codec.yaml; `layouts` and `decoders` are in it where there are several.
     """
-    space = codec.network.space
-    fields = space.to_dict()
+    codec = family.base
+    fields = codec.network.space.to_dict()
     layout = fields.pop("layouts")[0]
     fields.pop("grouping")
     content = {
@@ -53,12 +63,38 @@ def save_codec(codec: Codec, path: Path, facts: dict[str, Any]) -> dict[str, Any
         "fingerprint": codec.fingerprint,
         "entropy_path": codec.path_identity,
     }
+    if len(family.layouts) > 1:
+        content["layouts"] = [_layout_entry(family, name) for name in family.layouts]
+    tensors = dict(codec.state_dict())
+    if len(family.decoders) > 1:
+        content["decoders"] = [_decoder_entry(member) for member in family.decoders]
+        for place, member in enumerate(family.decoders):
+            if place != family.default:
+                prefix = f"{DECODERS}{place}."
+                tensors |= {prefix + name: value for name, value in member.g_s.state_dict().items()}
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in codec.state_dict().items()}
-    tensors |= check_vector(codec)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    tensors |= check_vector(family)
     write_atomically(path / WEIGHTS, save_tensors(tensors))
     write_yaml(path / DESCRIPTION, content)
     return content
+
+
+def _layout_entry(family: Family, name: str) -> dict[str, Any]:
+    layout = family.layouts[name]
+    facts = {"entropy_path": family.base.identity_under(layout), **family.layout_facts[name]}
+    return {"name": name, **layout.to_dict(), **facts}
+
+
+def _decoder_entry(member: Member) -> dict[str, Any]:
+    widths = member.space.to_dict()["widths"]
+    return {"arch": member.architecture.key, "widths": widths, **member.facts, "weights": _name(member)}
+
+
+def _name(member: Member) -> str:
+    """A short name of a decoder's weights."""
+    state = member.g_s.state_dict()
+    return digest(*(state[name].detach().cpu().contiguous().numpy().tobytes() for name in sorted(state)))
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -73,11 +109,20 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def load_codec(path: str | Path) -> Codec:
-    """A codec from its folder.
+    """The codec in a folder; of a family, that of the first layout and of the best decoder.
 
     Raises:
-        InputError: not a codec's folder, its files are damaged or do not belong together, or this machine
-            does not compute what the exporting one did.
+        InputError: see `load_family`.
+    """
+    return load_family(path).codec()
+
+
+def load_family(path: str | Path) -> Family:
+    """All that a codec's folder holds.
+
+    Raises:
+        InputError: not a codec's folder, its files are damaged or do not belong together; and from
+            `Family.codec`, this machine does not compute what the exporting one did.
     """
     path = Path(path)
     content = describe(path)
@@ -93,17 +138,66 @@ def load_codec(path: str | Path) -> Codec:
         codec = _assemble(
             CodecNetwork(space), architecture, tensors, exact=content.get("arithmetic") == "exact"
         )
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        layouts, layout_facts = _read_layouts(content, codec, source=path / DESCRIPTION)
+        decoders = [
+            _read_decoder(content, entry, codec, _part(tensors, f"{DECODERS}{place}."))
+            for place, entry in enumerate(content.get("decoders", []))
+        ]
+    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(
-            f"{path / WEIGHTS} is missing or damaged ({reason}): export the codec again."
-        ) from error
-    if codec.fingerprint != content.get("fingerprint"):
+        raise InputError(f"{path} is damaged, or a file is missing ({reason}): export it again.") from error
+    family = Family(codec, layouts, decoders, layout_facts, partial(verify, stored=tensors, source=str(path)))
+    if not _belongs_together(family, content):
         raise InputError(
             f"The files in {path} do not belong together or were altered: export the codec again."
         )
-    verify(codec, tensors, source=str(path))
-    return codec
+    return family
+
+
+def _belongs_together(family: Family, content: dict[str, Any]) -> bool:
+    """Whether codec.yaml names the weights that are there."""
+    same = [family.base.fingerprint == content.get("fingerprint")]
+    if "decoders" in content:
+        named = [entry.get("weights") for entry in content["decoders"]]
+        same.append(named == [_name(member) for member in family.decoders])
+        same.append(any(member.g_s is family.base.network.g_s for member in family.decoders))
+    if "layouts" in content:
+        named = [entry.get("entropy_path") for entry in content["layouts"]]
+        same.append(named == [family.base.identity_under(layout) for layout in family.layouts.values()])
+        same.append(family.base.architecture.layout == next(iter(family.layouts)))
+    return all(same)
+
+
+def _read_layouts(
+    content: dict[str, Any], codec: Codec, *, source: Path
+) -> tuple[dict[str, Layout], dict[str, dict[str, Any]]]:
+    """The layouts by name, and what is said of each."""
+    if "layouts" not in content:
+        known: dict[str, Any] = {name: content[name] for name in ("stages", "kmac_px") if name in content}
+        return {codec.layout.name: codec.layout}, {codec.layout.name: known}
+    names = ("groups", "slope", "tile")
+    entries = [{key: entry[key] for key in ("name", *names)} for entry in content["layouts"]]
+    layouts = {layout.name: layout for layout in read_layouts(source, entries)}
+    other = ("name", *names, "entropy_path")
+    facts = [{k: v for k, v in entry.items() if k not in other} for entry in content["layouts"]]
+    return layouts, dict(zip(layouts, facts, strict=True))
+
+
+def _read_decoder(
+    content: dict[str, Any], entry: dict[str, Any], codec: Codec, state: Mapping[str, Tensor]
+) -> Member:
+    """One decoder; the base codec's has no weights of its own."""
+    space = SearchSpace.from_dict({**content, "widths": entry["widths"]}, name="codec", source="its decoders")
+    facts = {key: value for key, value in entry.items() if key not in ("arch", "widths", "weights")}
+    if entry["arch"] == codec.architecture.key:
+        return Member(space, codec.network.g_s, facts)
+    g_s = plain_edge(space, "g_s")
+    g_s.load_state_dict(state)
+    return Member(space, g_s.eval().requires_grad_(False), facts)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _assemble(
@@ -115,15 +209,11 @@ def _assemble(
         KeyError, RuntimeError: something is missing, or has another shape.
         InputError: something cannot be what an export wrote.
     """
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-    network.load_state_dict(part("network."))
+    network.load_state_dict(_part(tensors, "network."))
     integers = None
     if exact and network.with_z:
         integers = IntegerPath(network)
-        integers.load_state_dict(part("integers."))
+        integers.load_state_dict(_part(tensors, "integers."))
         integers.require_exact()
     table, space = tensors["table"], network.space
     channels = space.z_channels if network.with_z else space.y_channels

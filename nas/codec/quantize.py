@@ -38,15 +38,16 @@ MOST_SHIFT = 22
 Latents = tuple[Tensor, Tensor]  # y_hat [B, M, h, w] and z_hat [B, N, h/4, w/4], whole numbers
 
 
-def quantized(codec: Codec, latents: Sequence[Latents]) -> Codec:
+def quantized(codec: Codec, latents: Sequence[Latents], layouts: Sequence[Layout] = ()) -> Codec:
     """The same codec with its entropy path in whole numbers, on the same device.
 
     Args:
         codec: with a z, and whole numbers for latents; it is left as it is.
         latents: of calibration photos, as `codec.latents` gives them.
+        layouts: all under which the weights will code; the codec's own by default.
     """
     on_cpu = [(y_hat.cpu(), z_hat.cpu()) for y_hat, z_hat in latents]
-    integers = quantize_path(copy.deepcopy(codec.network).cpu(), codec.layout, on_cpu)
+    integers = quantize_path(copy.deepcopy(codec.network).cpu(), layouts or [codec.layout], on_cpu)
     return Codec(codec.network, codec.architecture, codec.table, integers.to(codec.table.device))
 
 
@@ -56,12 +57,14 @@ def can_be_exact(codec: Codec) -> bool:
 
 
 @torch.no_grad()
-def quantize_path(network: CodecNetwork, layout: Layout, latents: Sequence[Latents]) -> IntegerPath:
+def quantize_path(
+    network: CodecNetwork, layouts: Sequence[Layout], latents: Sequence[Latents]
+) -> IntegerPath:
     """The entropy path of a network in whole numbers.
 
     Args:
         network: of plain layers, trained, on the CPU; with a z, and whole numbers for latents.
-        layout: the order of decoding; weights that it never uses are left out.
+        layouts: the orders of decoding; weights that none of them uses are left out.
         latents: of calibration photos.
     """
     path = IntegerPath(network)
@@ -79,7 +82,7 @@ def quantize_path(network: CodecNetwork, layout: Layout, latents: Sequence[Laten
     if path.with_context:
         assert isinstance(network.context, ContextModel)
         known = [(psi, y_hat.float()) for psi, (y_hat, _) in zip(values, latents, strict=True)]
-        _quantize_context(path, network.context, layout, known, inputs)
+        _quantize_context(path, network.context, layouts, known, inputs)
     path.require_exact()
     return path
 
@@ -87,7 +90,7 @@ def quantize_path(network: CodecNetwork, layout: Layout, latents: Sequence[Laten
 def _quantize_context(
     path: IntegerPath,
     context: ContextModel,
-    layout: Layout,
+    layouts: Sequence[Layout],
     known: Sequence[tuple[Tensor, Tensor]],
     psi: _Channels,
 ) -> None:
@@ -101,10 +104,11 @@ def _quantize_context(
         entropy_parameters=(first, second, third),
         y_limit=CONTEXT_LIMIT,
     )
-    staged = StagedContext(running, layout)
-    for each_psi, y_hat in known:
-        staged.one_pass(each_psi, y_hat)
-    used = _used(layout, context.window, products.hidden)
+    for layout in layouts:
+        staged = StagedContext(running, layout)
+        for each_psi, y_hat in known:
+            staged.one_pass(each_psi, y_hat)
+    used = _used(layouts, context.window, products.hidden)
     phi, hidden_1, hidden_2 = (_Channels.of(part.peaks) for part in watched[:3])
     y = _Channels(torch.ones(context.channels), CONTEXT_LIMIT)
     reads = (y, psi.joined(phi), hidden_1, hidden_2)
@@ -238,13 +242,15 @@ class _Watched(Affine):
         return out
 
 
-def _used(layout: Layout, window: int, hidden: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _used(
+    layouts: Sequence[Layout], window: int, hidden: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Which weights of context prediction and the three pointwise layers any block uses, 0 or 1."""
-    channels, features = layout.channels, 2 * layout.channels
+    channels, features = layouts[0].channels, 2 * layouts[0].channels
     context = torch.zeros(features, channels, window, window)
     first = torch.cat([torch.ones(hidden[0], features), torch.zeros(hidden[0], features)], 1)
     second, third = torch.zeros(hidden[1], hidden[0]), torch.zeros(features, hidden[1])
-    for block in plan(layout, window, hidden):
+    for block in (block for layout in layouts for block in plan(layout, window, hidden)):
         for near in block.seen:
             context[(block.outputs[:, None], *near.columns())] = 1
         first[block.units_1[:, None], features + block.phi] = 1

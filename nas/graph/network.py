@@ -53,9 +53,7 @@ class CodecNetwork(nn.Module):
     def __init__(self, space: SearchSpace, *, slimmable: bool = False) -> None:
         super().__init__()
         self.space = space
-        names = ("x", "y", "z", "psi", HYPERPRIOR, *space.family.choices)
-        parts = {"psi": space.family.psi_parts}
-        self.widths = {name: Width(name, space.candidates(name), parts.get(name, 1)) for name in names}
+        self.widths = _widths(space)
         layers = SlimmableLayers() if slimmable else PlainLayers()
         possible = self.widths[HYPERPRIOR].candidates
         for name, edge in space.family.edges.items():
@@ -174,6 +172,17 @@ class CodecNetwork(nn.Module):
         """y_hat stage by stage: each stage is rounded about means that come from those before it."""
         context = staged(self.context, layout)
         return context.by_stages(psi, rounding(context, y))
+
+
+def _widths(space: SearchSpace) -> dict[str, Width]:
+    names = ("x", "y", "z", "psi", HYPERPRIOR, *space.family.choices)
+    parts = {"psi": space.family.psi_parts}
+    return {name: Width(name, space.candidates(name), parts.get(name, 1)) for name in names}
+
+
+def plain_edge(space: SearchSpace, name: str) -> nn.Sequential:
+    """One edge of a space of one architecture, in plain layers with random weights."""
+    return build_edge(space.family.edges[name], PlainLayers(), _widths(space))
 
 
 Way = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]

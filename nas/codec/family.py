@@ -1,0 +1,197 @@
+"""A family: one encoder and one entropy path, several orders of decoding and several decoders.
+
+::
+
+    x --g_a--> y --h_a--> z            one encoder
+    z --h_s--> psi --context--> y      one set of weights, and layouts: each gives files of its own kind
+    y --g_s--> x_hat                   decoders, any of them for any file of the family
+
+The latents of a picture are the same under every layout, so a file can be coded again from one to another
+without loss. An ordinary codec is a family of one layout and one decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas.budget import Amount
+from nas.codec.codec import Codec
+from nas.errors import InputError, UnreachableBudgetError, nearest
+from nas.graph.layout import Layout
+from nas.graph.network import CodecNetwork
+from nas.space import Architecture, SearchSpace
+
+Check = Callable[[Codec], None]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One decoder of a family.
+
+    Attributes:
+        space: of the one architecture that it makes with the encoder and the first layout.
+        g_s: its layers.
+        facts: what codec.yaml says of it (`kmac_px`, `kmac_px_by_edge`, `params`, `measured`), where known.
+    """
+
+    space: SearchSpace
+    g_s: nn.Module
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.space.widest()  # the only one
+
+    @property
+    def decoder_kmac_px(self) -> float | None:
+        """What decoding with it costs under the first layout, kMAC per pixel."""
+        cost = self.facts.get("kmac_px", {}).get("decoder")
+        return None if cost is None else float(cost)
+
+
+class Family:
+    """Codecs that share an encoder and the weights of an entropy path.
+
+    Args:
+        base: the codec of the first layout and of one of the decoders.
+        layouts: the orders of decoding by name, that of `base` first.
+        decoders: all of them, the cheapest first, that of `base` among them.
+        layout_facts: what codec.yaml says of each layout (`stages`, `kmac_px` with the decoder of `base`,
+            `bpp`), where known.
+        check: called with every codec before it is handed out; see `codec.check`.
+    """
+
+    def __init__(
+        self,
+        base: Codec,
+        layouts: Mapping[str, Layout] | None = None,
+        decoders: Sequence[Member] = (),
+        layout_facts: Mapping[str, Mapping[str, Any]] | None = None,
+        check: Check | None = None,
+    ) -> None:
+        network = base.network
+        self.base = base
+        self.layouts = dict(layouts or {base.layout.name: base.layout})
+        self.decoders = tuple(decoders) or (Member(network.space, network.g_s),)
+        self.layout_facts = {name: dict((layout_facts or {}).get(name, {})) for name in self.layouts}
+        self._check = check
+        if len(self.layouts) > 1 and not (network.with_z and not network.centred):
+            raise InputError("Only whole latents with a z are the same under several layouts.")
+
+    @property
+    def default(self) -> int:
+        """The place of the base codec's decoder."""
+        return [member.g_s is self.base.network.g_s for member in self.decoders].index(True)
+
+    def to(self, device: torch.device) -> Family:
+        """Move all layers to a device."""
+        self.base.to(device)
+        for member in self.decoders:
+            member.g_s.to(device)
+        return self
+
+    def codec(self, layout: str | None = None, decoder: int | None = None) -> Codec:
+        """The codec of a layout and a decoder; its layers are the family's own, not copies.
+
+        Args:
+            layout: the name of one; the first by default.
+            decoder: a place in `decoders`; the base codec's by default.
+
+        Raises:
+            InputError: the family has no such layout.
+        """
+        name = self.base.architecture.layout if layout is None else layout
+        if name not in self.layouts:
+            raise InputError(f"This codec has no layout '{name}': {nearest(name, list(self.layouts))}")
+        place = self.default if decoder is None else decoder
+        if name == self.base.architecture.layout and place == self.default:
+            codec = self.base
+        else:
+            codec = self._assemble(name, self.decoders[place])
+        if self._check is not None:
+            self._check(codec)
+        return codec
+
+    def _assemble(self, name: str, member: Member) -> Codec:
+        base = self.base
+        space = replace(member.space, layouts={name: self.layouts[name]})
+        with torch.device("meta"):  # a frame without weights
+            network = CodecNetwork(space)
+        for part, module in base.network.named_children():
+            setattr(network, part, member.g_s if part == "g_s" else module)
+        architecture = replace(member.architecture, layout=name)
+        return Codec(network, architecture, base.table, base.integers)
+
+    def layout_of(self, path_identity: str) -> str | None:
+        """The layout whose entropy path has an identity; None where there is none.
+
+        Args:
+            path_identity: as a .nic file names it.
+        """
+        if path_identity == self.base.path_identity:
+            return self.base.architecture.layout
+        for name, layout in self.layouts.items():
+            if self.base.identity_under(layout) == path_identity:
+                return name
+        return None
+
+    def decoder_kmac_px(self, decoder: int, layout: str) -> float:
+        """What decoding costs, kMAC per pixel: h_s, the context under a layout, and one g_s.
+
+        Raises:
+            InputError: the codec's folder does not say.
+        """
+        first = self.layout_facts[self.base.architecture.layout].get("kmac_px", {}).get("decoder")
+        with_layout = self.layout_facts[layout].get("kmac_px", {}).get("decoder", first)
+        with_decoder = self.decoders[decoder].decoder_kmac_px
+        if with_decoder is None or (with_layout is None) != (first is None):
+            raise InputError("This codec's folder does not say what its decoders cost: export it again.")
+        return with_decoder if first is None else with_decoder + (with_layout - first)
+
+    def decoder_within(self, target: str, layout: str) -> int:
+        """The place of the best decoder that costs at most so much: the dearest of those.
+
+        Args:
+            target: kMAC per pixel, or a share of the dearest decoder's, such as `60%`.
+            layout: of the file that is decoded.
+
+        Raises:
+            InputError: not such a target.
+            UnreachableBudgetError: every decoder costs more.
+        """
+        amount = Amount.parse(target)
+        costs = [self.decoder_kmac_px(place, layout) for place in range(len(self.decoders))]
+        match amount.unit:
+            case "kMAC/px":
+                most = amount.value
+            case "%":
+                most = amount.value / 100 * costs[-1]
+            case _:
+                raise InputError(
+                    f"A decoder is chosen by what it computes, not by '{target}': give kMAC per pixel (10), "
+                    "or a share of the dearest one's (60%)."
+                )
+        fit = [place for place, cost in enumerate(costs) if cost <= most * (1 + 1e-9)]
+        if not fit:
+            raise UnreachableBudgetError(
+                f"No decoder of this family costs at most {most:.4g} kMAC/px for a file in the layout "
+                f"{layout}: they cost {costs[0]:.4g} to {costs[-1]:.4g}."
+            )
+        return fit[-1]
+
+    def layouts_within(self, stages: int) -> list[str]:
+        """The layouts of at most so many stages, as they are quoted at 768x512.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = [name for name, layout in self.layouts.items() if layout.stages() <= stages]
+        if not found:
+            least = min(layout.stages() for layout in self.layouts.values())
+            raise InputError(f"No layout of this codec has at most {stages} stages: ask for {least} or more.")
+        return found
