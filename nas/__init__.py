@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import LoadedRun, load_codec, load_run
+    from nas.api import LoadedRun, load_codec, load_family, load_run
     from nas.budget import Budget
     from nas.errors import InputError, NasError
     from nas.space import Architecture, SearchSpace
@@ -28,6 +28,7 @@ _HOMES = {
     "NasError": "nas.errors",
     "SearchSpace": "nas.space",
     "load_codec": "nas.api",
+    "load_family": "nas.api",
     "load_run": "nas.api",
 }
 
@@ -39,6 +40,7 @@ __all__ = [
     "NasError",
     "SearchSpace",
     "load_codec",
+    "load_family",
     "load_run",
 ]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nas.codec.codec import Codec
+    from nas.codec.family import Family
     from nas.cost.quantities import Quantities
     from nas.search.prices import PriceList
     from nas.search.progress import Report
@@ -70,6 +71,7 @@ class LoadedRun:
         *,
         target: str | None = None,
         arch: str | None = None,
+        family: bool = False,
         scope: str = "total",
         arithmetic: str | None = None,
         force: bool = False,
@@ -80,6 +82,8 @@ class LoadedRun:
         Args:
             out: the folder.
             target: 20 (kMAC/px), 60% or 30ms; or `arch`, an architecture's key.
+            family: export every decoder and layout that is worth it beside the encoder and the entropy path
+                of that architecture; without `target` and `arch`, of the one of least loss.
             scope: encoder, decoder or total.
             arithmetic: of the entropy path: see `codec.export.make_codec`.
             force: replace what is there.
@@ -89,23 +93,30 @@ class LoadedRun:
             The content of codec.yaml.
         """
         from nas.codec.export import export_codec
+        from nas.search.family import Kin, find_kin
         from nas.search.progress import silent
 
         say = report or silent
-        if (target is None) == (arch is None):
-            raise InputError("Export needs either a target (20, 60%) or an architecture's key.")
+        if target is not None and arch is not None:
+            raise InputError("Export takes a target (20, 60%) or an architecture's key, not both.")
+        if target is None and arch is None and not family:
+            raise InputError("Export needs a target (20, 60%), an architecture's key, or a family.")
         refuse_existing(Path(out), force=force, what="codec")
+        architecture = None
         if arch is not None:
             architecture = self._searcher.space.parse(arch)
             self._searcher.scores.of(architecture)
-        else:
-            budget = Budget.of(str(target), scope)
-            question = self._searcher.question(budget)
+        elif target is not None:
+            question = self._searcher.question(Budget.of(target, scope))
             architecture = self._searcher.choose(question, question.targets[0], report=say).best.architecture
+        if family or architecture is None:
+            kin = find_kin(self._searcher, architecture, say)
+        else:
+            kin = Kin.alone(architecture)
         self._searcher.write_front()
         return export_codec(
             self.run,
-            architecture,
+            kin,
             Path(out),
             arithmetic=arithmetic,
             force=force,
@@ -158,12 +169,23 @@ def load_run(path: str | Path, *, device: str = "auto") -> LoadedRun:
 
 
 def load_codec(path: str | Path) -> Codec:
-    """An exported codec from its folder.
+    """An exported codec from its folder; of a family, that of the first layout and of the best decoder.
 
     Raises:
         InputError: not a codec's folder, or its files are damaged or do not belong together.
     """
     from nas.codec.folder import load_codec as load
+
+    return load(path)
+
+
+def load_family(path: str | Path) -> Family:
+    """All codecs of an exported family: `load_family(path).codec(layout, decoder)`.
+
+    Raises:
+        InputError: as `load_codec`.
+    """
+    from nas.codec.folder import load_family as load
 
     return load(path)
 
@@ -230,4 +252,4 @@ def _bundled_files(out: Path) -> dict[str, list[Path]]:
     return split
 
 
-__all__ = ["LoadedRun", "load_codec", "load_run", "run_on_photos"]
+__all__ = ["LoadedRun", "load_codec", "load_family", "load_run", "run_on_photos"]

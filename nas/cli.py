@@ -330,7 +330,12 @@ def explain(
     console.show([*found.sentences(), *([str(out)] if out is not None else [])])
 
 
-@app.command(epilog=_example("nas export runs/a --target 20 --scope decoder --out codecs/small"))
+@app.command(
+    epilog=_example(
+        "nas export runs/a --target 20 --scope decoder --out codecs/small",
+        "nas export runs/a --family --out codecs/family",
+    )
+)
 def export(
     run: Annotated[Path, typer.Argument(help="A searched run.")],
     out: Annotated[Path, typer.Option(help="The codec's folder.")],
@@ -338,6 +343,14 @@ def export(
         str | None, typer.Option(help="20 (kMAC/px), 60% (of the widest), or after nas profile 30ms.")
     ] = None,
     arch: Annotated[str | None, typer.Option(help="An architecture's key, as in front.csv.")] = None,
+    family: Annotated[
+        bool,
+        typer.Option(
+            "--family",
+            help="One encoder and entropy path (of --target or --arch; else of the front's least loss), with "
+            "every decoder and layout of the run that is worth its cost.",
+        ),
+    ] = False,
     scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
     arithmetic: Annotated[
         str | None,
@@ -351,7 +364,10 @@ def export(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Export one architecture as a codec of its own, measured on held-out photos with real files."""
+    """Export one architecture as a codec of its own, measured on held-out photos with real files.
+
+    A family is a codec with several decoders and layouts: any decoder reads any of its files.
+    """
     from nas import console
     from nas.api import load_run
     from nas.files import refuse_existing
@@ -359,11 +375,20 @@ def export(
     refuse_existing(out, force=force, what="codec")
     with console.progress() as report:
         content = load_run(run, device=device).export(
-            out, target=target, arch=arch, scope=scope, arithmetic=arithmetic, force=force, report=report
+            out,
+            target=target,
+            arch=arch,
+            family=family,
+            scope=scope,
+            arithmetic=arithmetic,
+            force=force,
+            report=report,
         )
     if json:
         console.emit(content)
         return
+    from nas.report.family import tables
+
     costs, found = content["kmac_px"], content["measured"]
     console.say(f"{out}: {content['arch']}")
     by_scope = " / ".join(f"{costs[scope]:.3f}" for scope in ("encoder", "decoder", "total"))
@@ -376,13 +401,27 @@ def export(
         console.say(f"The entropy path is in float64, for machines alike{why}.")
     elif "exact_costs" in content:
         console.say(f"The entropy path is exact on every machine, for {content['exact_costs']:+.2%} in rate.")
+    for table in tables(content):
+        console.table(*table)
 
 
-@app.command(epilog=_example("nas compress codecs/small photo.png photo.nic"))
+@app.command(
+    epilog=_example(
+        "nas compress codecs/small photo.png photo.nic",
+        "nas compress codecs/family photo.png photo.nic --stages 8",
+    )
+)
 def compress(
     codec: Annotated[Path, typer.Argument(help="An exported codec.")],
     image: Annotated[Path, typer.Argument(help="Any image that Pillow reads.")],
     file: Annotated[Path, typer.Argument(help="The .nic file to write.")],
+    layout: Annotated[str | None, typer.Option(help="Of a family: code in this layout.")] = None,
+    stages: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of a family: try every layout of at most so many stages, keep the smallest."
+        ),
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -394,24 +433,37 @@ def compress(
 
     refuse_existing(file, force=force, what=".nic file")
     pixels = read_image(image)
-    from nas.codec.bitstream import compress_image
-    from nas.codec.folder import load_codec
+    from nas.codec.folder import load_family
+    from nas.codec.recode import compress_smallest
     from nas.device import choose
 
-    data = compress_image(load_codec(codec).to(choose(device)), pixels).to_bytes()
+    family = load_family(codec).to(choose(device))
+    nic = compress_smallest(family, pixels, family.choose_layouts(layout, stages))
+    data, name = nic.to_bytes(), family.layout_of(nic.path_identity)
     write_atomically(file, data)
     bpp = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
     if json:
-        console.emit({"file": str(file), "bytes": len(data), "bpp": bpp})
+        console.emit({"file": str(file), "bytes": len(data), "bpp": bpp, "layout": name})
     else:
-        console.say(f"{file}: {len(data)} bytes, {bpp:.4f} bpp")
+        console.say(f"{file}: {len(data)} bytes, {bpp:.4f} bpp, layout {name}")
 
 
-@app.command(epilog=_example("nas decompress codecs/small photo.nic photo.png"))
+@app.command(
+    epilog=_example(
+        "nas decompress codecs/small photo.nic photo.png",
+        "nas decompress codecs/family photo.nic photo.png --target 10",
+    )
+)
 def decompress(
-    codec: Annotated[Path, typer.Argument(help="The codec that made the file.")],
+    codec: Annotated[Path, typer.Argument(help="The codec that made the file, or one of its family.")],
     file: Annotated[Path, typer.Argument(help="A .nic file.")],
     image: Annotated[Path, typer.Argument(help="The picture to write (.png).")],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a family: the best decoder at or under 10 (kMAC/px of decoding) or 60% (of the dearest)."
+        ),
+    ] = None,
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse files of larger pictures; default: 134217728 (2^27).")
     ] = None,
@@ -425,18 +477,73 @@ def decompress(
 
     refuse_existing(image, force=force, what="picture")
     from nas.codec.bitstream import Nic, decompress_image
-    from nas.codec.folder import load_codec
+    from nas.codec.folder import load_family
     from nas.device import choose
     from nas.images import MAX_PIXELS, check_format, write_image
 
     check_format(image)
     nic = Nic.read(file)
+    family = load_family(codec)
+    layout = family.layout_of(nic.path_identity)
+    decoder = family.decoder_within(target, layout) if target and layout else family.default
+    chosen = family.to(choose(device)).codec(layout, decoder)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
-    write_image(image, decompress_image(load_codec(codec).to(choose(device)), nic, max_pixels=limit))
+    write_image(image, decompress_image(chosen, nic, max_pixels=limit))
     if json:
-        console.emit({"image": str(image), "width": nic.width, "height": nic.height})
+        arch = chosen.architecture.key
+        console.emit({"image": str(image), "width": nic.width, "height": nic.height, "arch": arch})
+        return
+    several = len(family.decoders) > 1 and layout is not None
+    cost = f", decoded at {family.decoder_kmac_px(decoder, layout):.3f} kMAC/px" if several and layout else ""
+    console.say(f"{image}: {nic.width}x{nic.height}{cost}")
+
+
+@app.command(
+    epilog=_example(
+        "nas transcode codecs/family photo.nic fast.nic --layout checkerboard",
+        "nas transcode codecs/family photo.nic small.nic --stages 200",
+    )
+)
+def transcode(
+    codec: Annotated[Path, typer.Argument(help="The family that made the file.")],
+    file: Annotated[Path, typer.Argument(help="A .nic file.")],
+    out: Annotated[Path, typer.Argument(help="The .nic file to write.")],
+    layout: Annotated[str | None, typer.Option(help="Code it again in this layout.")] = None,
+    stages: Annotated[
+        int | None, typer.Option(min=1, help="Or in the smallest one of at most so many stages.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse files of larger pictures; default: 134217728 (2^27).")
+    ] = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Code a file again in another layout of its family: stored small, served fast, the same picture."""
+    from nas import console
+    from nas.files import refuse_existing, write_atomically
+
+    refuse_existing(out, force=force, what=".nic file")
+    if layout is None and stages is None:
+        raise InputError("Say into which layout: --layout NAME, or the smallest within --stages N.")
+    from nas.codec.bitstream import Nic
+    from nas.codec.folder import load_family
+    from nas.codec.recode import transcode as coded_again
+    from nas.device import choose
+    from nas.images import MAX_PIXELS
+
+    nic = Nic.read(file)
+    family = load_family(codec).to(choose(device))
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    found = coded_again(family, nic, family.choose_layouts(layout, stages), max_pixels=limit)
+    before, after = (family.layout_of(each.path_identity) for each in (nic, found))
+    sizes = len(nic.to_bytes()), len(found.to_bytes())
+    write_atomically(out, found.to_bytes())
+    if json:
+        console.emit({"file": str(out), "bytes": sizes[1], "layout": after, "from": before})
     else:
-        console.say(f"{image}: {nic.width}x{nic.height}")
+        change = 100 * (sizes[1] / sizes[0] - 1)
+        console.say(f"{out}: {before} to {after}, {sizes[0]} to {sizes[1]} bytes ({change:+.2f} %)")
 
 
 @app.command("rank-check", epilog=_example("nas rank-check runs/a --data photos/ --count 8"))
@@ -495,6 +602,49 @@ def rank_check(
     rows = result.table()
     console.table("rd_loss on the run's calibration photos", list(rows[0]), [list(r.values()) for r in rows])
     console.say("\n".join([*result.sentences(), *(str(file) for file in result.files)]))
+
+
+@app.command(epilog=_example("nas finetune codecs/a20 --data photos/ --only g_s --out codecs/a20-tuned"))
+def finetune(
+    codec: Annotated[Path, typer.Argument(help="An exported codec.")],
+    data: Annotated[str, typer.Option(help="A folder of photos, or `bundled`.")],
+    out: Annotated[Path, typer.Option(help="The new codec's folder.")],
+    only: Annotated[
+        str | None,
+        typer.Option(help="g_s: train the decoder's transform alone; files made before decode with it."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: 2000.")] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE; lmbda and metric are the codec's.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Train an exported codec on, standalone, and tell what that gained at the same MACs.
+
+    Everything is trained, which gives a codec of another identity; with --only g_s existing files stay
+    readable. Interrupted, it goes on with the same command. Its metrics stay in OUT/training.
+    """
+    from nas import console
+    from nas.codec.finetune import FinetuneRequest, finetune_codec
+    from nas.training.settings import parse_assignments
+
+    settings = parse_assignments(assign or [])
+    request = FinetuneRequest(codec, data, out, only, steps, settings, seed, device, force)
+    try:
+        with console.progress() as report:
+            result = finetune_codec(request, report)
+    except KeyboardInterrupt:
+        console.say("Stopped; what was trained is kept. Go on with the same command.")
+        raise
+    if json:
+        console.emit(result.to_json())
+        return
+    row = result.row()
+    console.table(result.title(), list(row), [list(row.values())])
+    console.say("\n".join([*result.sentences(), str(result.path)]))
 
 
 @app.command(

@@ -14,6 +14,7 @@ from small_run import small_run, write_profile
 import nas
 from nas.api import run_on_photos
 from nas.codec.export import export_codec
+from nas.search.family import Kin
 from nas.errors import InputError
 from nas.files import write_yaml
 from nas.report.make import draw_runs
@@ -54,7 +55,7 @@ def test_numbers_of_real_files_outlast_being_beaten(run: Run, tmp_path: Path) ->
     beaten = table[~table[[f"on_front_{s}" for s in ("encoder", "decoder", "total")]].any(axis=1)]
     first, other = beaten["arch"].iloc[0], run.front()["arch"].iloc[0]
     measured = {
-        key: export_codec(run, run.space.parse(key), tmp_path / name)["measured"]
+        key: export_codec(run, Kin.alone(run.space.parse(key)), tmp_path / name)["measured"]
         for name, key in (("first", first), ("other", other))
     }
     searcher.write_front()
@@ -73,7 +74,7 @@ def test_numbers_of_real_files_outlast_being_beaten(run: Run, tmp_path: Path) ->
 
 def test_numbers_of_other_weights_are_not_shown(run: Run, tmp_path: Path) -> None:
     architecture = run.space.narrowest()
-    export_codec(run, architecture, tmp_path / "codec")
+    export_codec(run, Kin.alone(architecture), tmp_path / "codec")
     table = pd.DataFrame({"arch": [architecture.key, run.space.widest().key]})
     assert with_tested(table.copy(), run)["test_psnr"].notna().tolist() == [True, False]
     (run.path / "supernet.safetensors").write_bytes(run.weights_path.read_bytes()[:-1] + b"\1")

@@ -146,10 +146,7 @@ def evaluate_codec(
     Raises:
         InputError: no photos, or an unknown metric.
     """
-    if not len(photos):
-        raise InputError("There are no photos to evaluate on: give a folder that holds some.")
-    if metric not in METRICS:
-        raise InputError(f"There is no metric '{metric}': use mse or ms-ssim.")
+    check_request(photos, metric)
     results = []
     bench = _Bench(codec, lmbda, metric)
     for done, photo in enumerate(photos):
@@ -195,6 +192,14 @@ class _Bench:
             encode_seconds=encoded - began,
             decode_seconds=ended - encoded,
         )
+
+
+def check_request(photos: Sequence[Photo], metric: str) -> None:
+    """InputError where there are no photos, or no such metric."""
+    if not len(photos):
+        raise InputError("There are no photos to evaluate on: give a folder that holds some.")
+    if metric not in METRICS:
+        raise InputError(f"There is no metric '{metric}': use mse or ms-ssim.")
 
 
 @torch.no_grad()

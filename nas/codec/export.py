@@ -1,8 +1,8 @@
-"""From one architecture of a run to a codec's folder, measured with real files on held-out photos."""
+"""From architectures of a run to a codec's folder, measured with real files on held-out photos."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,17 @@ from typing import Any
 from torch import Tensor
 
 from nas.codec.codec import Codec
-from nas.codec.evaluate import bits_of_latents, evaluate_codec
-from nas.codec.folder import save_codec
+from nas.codec.evaluate import bits_of_latents
+from nas.codec.evaluate_family import measure_family
+from nas.codec.family import Family, Member
+from nas.codec.folder import save_family
 from nas.codec.quantize import can_be_exact, quantized
-from nas.cost.scopes import SCOPES
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
+from nas.graph.layout import Layout
 from nas.images import Padded, Photo
 from nas.run import HELD_OUT_PHOTOS, Run
+from nas.search.family import Kin
 from nas.search.final import note_tested, with_tested
 from nas.search.front import write_front
 from nas.space import Architecture
@@ -43,7 +46,9 @@ class Made:
     cost: float | None = None
 
 
-def make_codec(run: Run, architecture: Architecture, arithmetic: str | None = None) -> Made:
+def make_codec(
+    run: Run, architecture: Architecture, arithmetic: str | None = None, layouts: Sequence[Layout] = ()
+) -> Made:
     """The codec of one architecture of a run's supernet.
 
     Args:
@@ -51,13 +56,30 @@ def make_codec(run: Run, architecture: Architecture, arithmetic: str | None = No
         architecture: what to extract.
         arithmetic: of the entropy path, exact or float64; by default exact, unless that is impossible or
             costs more than `MOST_COST`.
+        layouts: all under which its entropy path will code; the architecture's own by default.
 
     Raises:
         InputError: an unknown arithmetic, or an exact one for latents that are no whole numbers.
     """
+    floating = Codec(run.supernet().extract(architecture), architecture)
+    return with_arithmetic(floating, arithmetic, run.photos("calibration"), layouts)
+
+
+def with_arithmetic(
+    floating: Codec, arithmetic: str | None, photos: Sequence[Photo], layouts: Sequence[Layout] = ()
+) -> Made:
+    """A codec with its entropy path in float64 or in whole numbers.
+
+    Args:
+        floating: the codec, in float64.
+        arithmetic, layouts: see `make_codec`.
+        photos: of calibration, on the first of which whole numbers are chosen.
+
+    Raises:
+        InputError: see `make_codec`.
+    """
     if arithmetic not in (None, *ARITHMETICS):
         raise InputError(f"There is no arithmetic '{arithmetic}': use exact or float64.")
-    floating = Codec(run.supernet().extract(architecture), architecture)
     if floating.network.centred and arithmetic == "exact":
         raise InputError(
             "The exact entropy path reads whole numbers, and this space's quantiser is centred: export with "
@@ -65,24 +87,23 @@ def make_codec(run: Run, architecture: Architecture, arithmetic: str | None = No
         )
     if not can_be_exact(floating) or arithmetic == "float64":
         return Made(floating)
-    photos = run.photos("calibration")[:QUANTIZING_PHOTOS]
-    latents = [_latents(floating, photo) for photo in photos]
-    exact = quantized(floating, latents)
+    latents = [_latents(floating, photo) for photo in photos[:QUANTIZING_PHOTOS]]
+    exact = quantized(floating, latents, layouts)
     theirs, ours = (sum(bits_of_latents(codec, *each) for each in latents) for codec in (floating, exact))
     cost = ours / theirs - 1
     kept = arithmetic == "exact" or cost <= MOST_COST
     return Made(exact if kept else floating, cost)
 
 
-def _latents(codec: Codec, photo: Photo) -> tuple[Tensor, Tensor]:
-    y_hat, z_hat = codec.latents(Padded(photo.pixels, codec.alignment))
+def _latents(floating: Codec, photo: Photo) -> tuple[Tensor, Tensor]:
+    y_hat, z_hat = floating.latents(Padded(photo.pixels, floating.alignment))
     assert z_hat is not None
     return y_hat, z_hat
 
 
 def export_codec(
     run: Run,
-    architecture: Architecture,
+    kin: Kin,
     out: Path,
     *,
     arithmetic: str | None = None,
@@ -93,7 +114,7 @@ def export_codec(
 
     Args:
         run: a trained run.
-        architecture: what to export.
+        kin: what to export: one architecture, or a family.
         out: the codec's folder.
         arithmetic: of the entropy path: see `make_codec`.
         force: replace what is there.
@@ -103,26 +124,49 @@ def export_codec(
         The content of codec.yaml.
     """
     refuse_existing(out, force=force, what="codec")
-    settings, costs = run.settings, run.costs()
-    made = make_codec(run, architecture, arithmetic)
-    codec = made.codec
+    settings = run.settings
+    made = make_codec(run, kin.base, arithmetic, kin.orders(run.space))
     photos = run.photos("held-out")[:HELD_OUT_PHOTOS]
-    found = evaluate_codec(codec, photos, lmbda=settings.lmbda, metric=settings.metric, report=report)
-    measured = {"bpp": found.bpp, "psnr": found.psnr, "rd_loss": found.rd_loss}
+    family = _family(run, kin, made.codec)
+    found = measure_family(family, photos, lmbda=settings.lmbda, metric=settings.metric, report=report)
     facts = {
         "lmbda": settings.lmbda,
         "metric": settings.metric,
-        "kmac_px": {scope: round(costs.kmac_px(architecture, scope), 6) for scope in SCOPES},
-        "kmac_px_by_edge": {edge: round(cost, 6) for edge, cost in costs.by_edge(architecture).items()},
-        "stages": codec.layout.stages(),
-        "params": costs.params(architecture),
-        "measured": {"split": "held-out", "photos": len(photos), **measured},
+        **family.decoders[family.default].facts,
+        "stages": made.codec.layout.stages(),
+        "measured": {"split": "held-out", "photos": len(photos), **found.decoders[family.default]},
         **({} if made.cost is None else {"exact_costs": round(made.cost, 6)}),
     }
     if force:
         clear(out)
-    content = save_codec(codec, out, facts)
-    note_tested(run, architecture, measured)
+    content = save_family(found.noted_in(family), out, facts)
+    for architecture, measured in zip(kin.decoders, found.decoders, strict=True):
+        note_tested(run, architecture, measured)
     if run.front_path.is_file():
         write_front(run.front_path, with_tested(run.front(), run))
     return content
+
+
+def _family(run: Run, kin: Kin, codec: Codec) -> Family:
+    """The codecs of a run's architectures, with what they cost."""
+    costs, space, supernet = run.costs(), run.space, run.supernet()
+    members = []
+    for architecture in kin.decoders:
+        g_s = codec.network.g_s if architecture == kin.base else supernet.extract(architecture).g_s
+        by_edge = {edge: round(cost, 6) for edge, cost in costs.by_edge(architecture).items()}
+        facts = {
+            "kmac_px": _rounded(costs.scopes(architecture)),
+            "kmac_px_by_edge": by_edge,
+            "params": costs.params(architecture),
+        }
+        members.append(Member(space.only(architecture), g_s.eval().requires_grad_(False), facts))
+    layouts = dict(zip(kin.layouts, kin.orders(space), strict=True))
+    layout_facts = {
+        name: {"stages": layout.stages(), "kmac_px": _rounded(costs.scopes(space.under(name, kin.base)))}
+        for name, layout in layouts.items()
+    }
+    return Family(codec, layouts, members, layout_facts)
+
+
+def _rounded(costs: dict[str, float]) -> dict[str, float]:
+    return {name: round(cost, 6) for name, cost in costs.items()}

@@ -23,7 +23,6 @@ from nas.budget import Amount
 from nas.codec.codec import Codec
 from nas.errors import InputError, UnreachableBudgetError, nearest
 from nas.graph.layout import Layout
-from nas.graph.network import CodecNetwork
 from nas.space import Architecture, SearchSpace
 
 Check = Callable[[Codec], None]
@@ -120,12 +119,8 @@ class Family:
     def _assemble(self, name: str, member: Member) -> Codec:
         base = self.base
         space = replace(member.space, layouts={name: self.layouts[name]})
-        with torch.device("meta"):  # a frame without weights
-            network = CodecNetwork(space)
-        for part, module in base.network.named_children():
-            setattr(network, part, member.g_s if part == "g_s" else module)
         architecture = replace(member.architecture, layout=name)
-        return Codec(network, architecture, base.table, base.integers)
+        return Codec(base.network.with_g_s(member.g_s, space), architecture, base.table, base.integers)
 
     def layout_of(self, path_identity: str) -> str | None:
         """The layout whose entropy path has an identity; None where there is none.
@@ -184,13 +179,23 @@ class Family:
             )
         return fit[-1]
 
-    def layouts_within(self, stages: int) -> list[str]:
-        """The layouts of at most so many stages, as they are quoted at 768x512.
+    def choose_layouts(self, name: str | None = None, stages: int | None = None) -> list[str]:
+        """The layouts to try: the one that is named, those of at most so many stages, or else the first.
+
+        Args:
+            name: of one.
+            stages: as they are quoted, at 768x512.
 
         Raises:
-            InputError: there is none.
+            InputError: both are given, or nothing fits.
         """
-        found = [name for name, layout in self.layouts.items() if layout.stages() <= stages]
+        if name is not None and stages is not None:
+            raise InputError("Give a layout's name or the most stages, not both.")
+        if name is not None and name not in self.layouts:
+            raise InputError(f"This codec has no layout '{name}': {nearest(name, list(self.layouts))}")
+        if stages is None:
+            return [name or self.base.architecture.layout]
+        found = [known for known, layout in self.layouts.items() if layout.stages() <= stages]
         if not found:
             least = min(layout.stages() for layout in self.layouts.values())
             raise InputError(f"No layout of this codec has at most {stages} stages: ask for {least} or more.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,6 +75,18 @@ class CodecNetwork(nn.Module):
         if slimmable:
             return SlimmableContextModel(space.y_channels, space.window, hidden)
         return ContextModel(space.y_channels, space.window, (hidden[0].active, hidden[1].active))
+
+    def with_g_s(self, g_s: nn.Module, space: SearchSpace) -> CodecNetwork:
+        """The network with another g_s; every other layer is this one's own, not a copy.
+
+        Args:
+            g_s: its layers.
+            space: of the one architecture that this makes.
+        """
+        network = copy.copy(self)
+        network._modules = {**self._modules, "g_s": g_s}
+        network.space, network.widths = space, _widths(space)
+        return network
 
     @property
     def with_z(self) -> bool:

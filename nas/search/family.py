@@ -1,0 +1,119 @@
+"""What a family carries: the decoders and layouts of a run that are worth their cost beside one encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nas.errors import InputError
+from nas.graph.layout import Layout
+from nas.search.front import on_any_front, pareto
+from nas.search.progress import Report
+from nas.search.searcher import Searcher
+from nas.space import Architecture, SearchSpace
+
+
+@dataclass(frozen=True)
+class Kin:
+    """The architectures of a family; all share the encoder and the entropy path of the first.
+
+    Attributes:
+        base: what is encoded, and by default decoded, with.
+        decoders: one for each g_s, the cheapest first, `base` among them.
+        layouts: the orders of decoding, that of `base` first.
+    """
+
+    base: Architecture
+    decoders: tuple[Architecture, ...]
+    layouts: tuple[str, ...]
+
+    @classmethod
+    def alone(cls, architecture: Architecture) -> Kin:
+        """A family of one."""
+        return cls(architecture, (architecture,), (architecture.layout,))
+
+    def orders(self, space: SearchSpace) -> list[Layout]:
+        """Its layouts."""
+        return [space.layout(space.under(name, self.base)) for name in self.layouts]
+
+
+def find_kin(searcher: Searcher, base: Architecture | None, report: Report) -> Kin:
+    """The family around an architecture: every g_s of the run's front, and every layout, that is worth it.
+
+    Each g_s and each layout is scored beside the encoder and the entropy path of `base`, on the calibration
+    photos. Left out is what another beats: a g_s in both MACs and loss, a layout in both stages and bits.
+
+    Args:
+        searcher: of a searched run.
+        base: whose encoder and entropy path are shared; by default the front's of least loss.
+        report: told of what is scored.
+
+    Raises:
+        InputError: the run's space does not allow it.
+    """
+    space, scores = searcher.space, searcher.scores
+    places = _places_of_g_s(space)
+    table = on_any_front(searcher.table())
+    if table.empty:
+        raise InputError(f"{searcher.run.path} has no front yet: run `nas search {searcher.run.path}` first.")
+    if base is None:
+        base = space.parse(str(table.loc[table["rd_loss"].idxmin(), "arch"]))
+    front = [space.parse(key) for key in table["arch"]]
+    decoders = list(dict.fromkeys([base, *(_with_g_s_of(space, base, other, places) for other in front)]))
+    layouts = _layouts(space, base)
+    todo = list(dict.fromkeys([*decoders, *layouts]))
+    for done, architecture in enumerate(todo):
+        report("scoring the family", done, len(todo), "")
+        scores.of(architecture)
+    report("scoring the family", len(todo), len(todo), "")
+    costs = [float(searcher.costs.macs(found, "decoder")) for found in decoders]
+    keep = pareto(costs, [scores.of(found).rd_loss for found in decoders])
+    chosen = [
+        (cost, found)
+        for cost, found, kept in zip(costs, decoders, keep, strict=True)
+        if kept or found == base
+    ]
+    stages = [float(space.layout(found).stages()) for found in layouts]
+    keep = pareto(stages, [scores.of(found).bpp for found in layouts])
+    names = [found.layout for found, kept in zip(layouts, keep, strict=True) if kept and found != base]
+    return Kin(
+        base,
+        tuple(found for _, found in sorted(chosen, key=lambda pair: pair[0])),
+        (base.layout, *names),
+    )
+
+
+def _places_of_g_s(space: SearchSpace) -> list[int]:
+    """The slots that set g_s, and nothing else."""
+    if not space.fixed_latents:
+        raise InputError(
+            f"{space.name} has no families: its latents shrink with its widths, so every decoder reads files "
+            "of its own. Export single codecs with --target or --arch."
+        )
+    found = []
+    for place, slot in enumerate(space.slots):
+        edges = {space.family.edge_of(layer) for layer, _ in slot.layers}
+        if "g_s" in edges:
+            if edges != {"g_s"}:
+                raise InputError(
+                    f"Slot {slot.name} of {space.name} sets {' and '.join(sorted(edges))} together, so no "
+                    "decoder can be chosen alone: give g_s slots of its own, or export single codecs."
+                )
+            found.append(place)
+    return found
+
+
+def _with_g_s_of(
+    space: SearchSpace, base: Architecture, other: Architecture, places: Sequence[int]
+) -> Architecture:
+    mine, theirs = list(space.indexes(base)), space.indexes(other)
+    for place in places:
+        mine[place] = theirs[place]
+    return space.at(mine)
+
+
+def _layouts(space: SearchSpace, base: Architecture) -> list[Architecture]:
+    """The architecture under every layout, its own first; alone where files of several would differ."""
+    if space.quantizer == "centred":  # latents are rounded about means, which depend on the order
+        return [base]
+    return list(dict.fromkeys([base, *(space.under(name, base) for name in space.layout_names)]))
