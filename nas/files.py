@@ -32,10 +32,16 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+class _Written(yaml.SafeDumper):
+    """Writes what appears twice out twice, for people to read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(
-        path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
-    )
+    style = {"sort_keys": False, "allow_unicode": True, "width": 110, "default_flow_style": None}
+    write_atomically(path, yaml.dump(content, Dumper=_Written, **style))
 
 
 def refuse_existing(path: Path, *, force: bool, what: str) -> None:

@@ -22,6 +22,7 @@ from nas.budget import Budget, Span
 from nas.errors import InputError, nearest
 from nas.graph.layout import MADE_IN_RUNS, Layout, layout_names, named_layout, read_layouts
 from nas.report.codec_graph import CodecGraph, codec_graph
+from nas.report.family import tables
 from nas.report.graph_text import draw_graph
 from nas.report.layout_text import draw_layout, stages_text
 from nas.space import Architecture, SearchSpace
@@ -249,6 +250,7 @@ def codec_info(description: Path) -> Info:
         **{
             name: content.get(name) for name in ("stages", "kmac_px", "params", "lmbda", "metric", "measured")
         },
+        **_family_fields(content),
         "arithmetic": content.get("arithmetic"),
         "fingerprint": content.get("fingerprint"),
         "entropy_path": content.get("entropy_path"),
@@ -260,6 +262,14 @@ def codec_info(description: Path) -> Info:
     if not isinstance(by_edge, dict) or not all(isinstance(cost, int | float) for cost in by_edge.values()):
         by_edge = _counted(space, architecture)
     return _with_graph(Info("codec", fields), space, architecture, by_edge)
+
+
+def _family_fields(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The decoders and layouts of a family; nothing of a codec that is alone."""
+    return {
+        title.partition(" ")[0]: {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
+        for title, columns, rows in tables(content)
+    }
 
 
 def nic_info(path: Path) -> Info:

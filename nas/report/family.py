@@ -16,25 +16,30 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
     """
     found: list[Table] = []
     if "decoders" in content:
+        entries = content["decoders"]
         rows = [
             (
-                entry["arch"],
+                label,
                 entry["kmac_px"]["decoder"],
                 entry["kmac_px_by_edge"]["g_s"],
                 entry["measured"]["psnr"],
                 entry["measured"]["rd_loss"],
             )
-            for entry in content["decoders"]
+            for label, entry in zip(labels([entry["arch"] for entry in entries]), entries, strict=True)
         ]
-        found.append(
-            ("decoders of the same files (kMAC/px)", ("arch", "decoder", "g_s", "PSNR", "rd_loss"), rows)
-        )
+        columns = ("arch", "decoder", "g_s", "PSNR", "rd_loss")
+        found.append(("decoders of the same files (costs in kMAC/px)", columns, rows))
     if "layouts" in content:
         rows = [
             (entry["name"], entry["stages"], entry["kmac_px"]["decoder"], entry["bpp"], entry["entropy_path"])
             for entry in content["layouts"]
         ]
-        found.append(
-            ("layouts of the same pictures", ("layout", "stages", "decoder", "bpp", "entropy path"), rows)
-        )
+        columns = ("layout", "stages", "decoder", "bpp", "entropy path")
+        found.append(("layouts of the same pictures (costs in kMAC/px)", columns, rows))
     return found
+
+
+def labels(keys: Sequence[str]) -> list[str]:
+    """The parts of architectures' keys in which they differ."""
+    parts = [key.split("+") for key in keys]
+    return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]

@@ -12,6 +12,8 @@ from nas.search.progress import Report
 from nas.search.searcher import Searcher
 from nas.space import Architecture, SearchSpace
 
+FAR = 0.02  # in rate: single pictures prefer another layout by less
+
 
 @dataclass(frozen=True)
 class Kin:
@@ -41,7 +43,8 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: Report) -> K
     """The family around an architecture: every g_s of the run's front, and every layout, that is worth it.
 
     Each g_s and each layout is scored beside the encoder and the entropy path of `base`, on the calibration
-    photos. Left out is what another beats: a g_s in both MACs and loss, a layout in both stages and bits.
+    photos. A g_s is left out where another beats it in both MACs and loss, a layout where another of no more
+    stages takes fewer bits by more than `FAR`: closer ones trade places from picture to picture.
 
     Args:
         searcher: of a searched run.
@@ -73,13 +76,17 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: Report) -> K
         for cost, found, kept in zip(costs, decoders, keep, strict=True)
         if kept or found == base
     ]
-    stages = [float(space.layout(found).stages()) for found in layouts]
-    keep = pareto(stages, [scores.of(found).bpp for found in layouts])
-    names = [found.layout for found, kept in zip(layouts, keep, strict=True) if kept and found != base]
+    rates = {found.layout: scores.of(found).bpp for found in layouts}
+    stages = {found.layout: space.layout(found).stages() for found in layouts}
+    names = [
+        name
+        for name, rate in rates.items()
+        if rate <= (1 + FAR) * min(rates[other] for other in rates if stages[other] <= stages[name])
+    ]
     return Kin(
         base,
         tuple(found for _, found in sorted(chosen, key=lambda pair: pair[0])),
-        (base.layout, *names),
+        tuple(dict.fromkeys([base.layout, *names])),
     )
 
 
