@@ -14,11 +14,11 @@ from small_run import small_run, write_profile
 import nas
 from nas.api import run_on_photos
 from nas.codec.export import export_codec
-from nas.search.family import Kin
 from nas.errors import InputError
 from nas.files import write_yaml
 from nas.report.make import draw_runs
 from nas.run import Run
+from nas.search.family import Kin
 from nas.search.final import with_tested
 from nas.space import SearchSpace
 from nas.training.data import read_split, shared_photos, split_folder, write_split
