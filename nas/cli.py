@@ -642,8 +642,8 @@ def finetune(
     if json:
         console.emit(result.to_json())
         return
-    row = result.row()
-    console.table(result.title(), list(row), [list(row.values())])
+    for table in result.tables():
+        console.table(*table)
     console.say("\n".join([*result.sentences(), str(result.path)]))
 
 

@@ -303,8 +303,7 @@ def test_the_same_again_trains_nothing_and_says_the_same(checked_copy, photo_fol
     def never(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(rank, "start_training", never)
-    monkeypatch.setattr(rank, "resume_training", never)
+    monkeypatch.setattr(rank, "train_or_resume", never)
     before = bytes_in(checked_copy)
     done = check(checked_copy, photo_folder)
     assert done.exit_code == 0, done.stderr

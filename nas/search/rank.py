@@ -13,7 +13,6 @@ import io
 import itertools
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +26,7 @@ from nas.cost.quantity import macs
 from nas.cost.reach import Reach
 from nas.cost.table import CostTable
 from nas.errors import InputError
-from nas.files import clear, digest, write_atomically, write_yaml
+from nas.files import clear, digest, write_atomically
 from nas.run import Run
 from nas.search.evaluator import Evaluator, Score
 from nas.search.progress import Report, silent
@@ -36,8 +35,8 @@ from nas.search.searcher import Searcher
 from nas.space import Architecture
 from nas.training.data import read_split, split_folder
 from nas.training.loop import Progress
-from nas.training.settings import TrainingSettings
-from nas.training.start import BUNDLED, TrainingRequest, resume_training, start_training
+from nas.training.settings import ALONE, TrainingSettings
+from nas.training.start import BUNDLED, TrainingRequest, train_or_resume
 
 Values = NDArray[np.float64]
 
@@ -52,15 +51,6 @@ COLUMNS = (
     "steps",
     "run",
 )
-# One architecture alone: each step trains it once, and no structure is learned.
-_ALONE: dict[str, Any] = {
-    "strategy": "uniform",
-    "architectures": 1,
-    "distillation": 0.0,
-    "structure": "none",
-    "lambda_c": 0.0,
-    "target": None,
-}
 _OF_THE_RUN = ("lmbda", "metric")
 _MOST_ORDERS = 8  # of so many architectures every order is tried, of more some are drawn
 _DRAWN_ORDERS = 9999
@@ -386,11 +376,11 @@ class _Check:
                 raise InputError(
                     f"{name} cannot be set here: architectures are trained and scored as the run was."
                 )
-            if name in _ALONE:
+            if name in ALONE:
                 raise InputError(f"{name} cannot be set here: each architecture is trained alone.")
         if steps is not None:
             given["steps"] = steps
-        return TrainingSettings.make({**self.source.settings.model_dump(), **_ALONE, **given})
+        return TrainingSettings.make({**self.source.settings.model_dump(), **ALONE, **given})
 
     def _compare(self) -> bool:
         """Whether there are results of another check, which this one replaces."""
@@ -462,26 +452,17 @@ class _Check:
         def show(progress: Progress) -> None:
             report(stage, progress.step, progress.steps, f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp")
 
-        device = self.searcher.evaluator.device.type
-        if Run(place).checkpoint_path.is_file():
-            resume_training(place, device=device, report=show)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            space = Path(folder) / f"{Path(self.searcher.space.name).name}.yaml"
-            write_yaml(space, self.searcher.space.to_dict())
-            request = TrainingRequest(
-                space=str(space),
-                data=self.request.data
-                if self.request.data == BUNDLED
-                else str(Path(self.request.data).resolve()),
-                out=place,
-                arch=architecture.key,
-                settings=self.training.model_dump(),
-                init_from=self.source.path if self.request.start == "supernet" else None,
-                force=True,  # what lies there stopped before its first checkpoint
-                device=device,
-            )
-            start_training(request, show)
+        data = self.request.data
+        request = TrainingRequest(
+            space=self.searcher.space,
+            data=data if data == BUNDLED else str(Path(data).resolve()),
+            out=place,
+            arch=architecture.key,
+            settings=self.training.model_dump(),
+            init_from=self.source.path if self.request.start == "supernet" else None,
+            device=self.searcher.evaluator.device.type,
+        )
+        train_or_resume(request, show)
 
     def _row(self, architecture: Architecture) -> RankRow:
         run = self._trained(architecture)

@@ -163,6 +163,10 @@ class Training:
         self.net = Supernet(space)
         if initial is not None:
             checkpoint.load_weights(self.net, initial, source="the starting point")
+        if settings.only is not None:
+            for name, parameter in self.net.named_parameters():
+                if not name.startswith(f"{settings.only}."):
+                    parameter.requires_grad_(False)
         weights = [p for p in self.net.parameters() if p.requires_grad and p.numel()]
         self.optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)
         self.passing = Pass(self.net)
@@ -186,7 +190,7 @@ class Training:
             self.layouts = LayoutLogits(
                 space.y_channels, space.grouping, settings.layout_stages, learning_rate=rate
             )
-        self.strategy = strategy(settings.strategy, settings.architectures)
+        self.strategy = strategy(settings.strategy, settings.architectures, settings.random_layouts)
         self.plateaus = Plateaus(settings.patience)
         self.recent = _Mean(RECENT)
 
@@ -196,7 +200,9 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate_at(step, self.plateaus.count)
         samples = list(self.strategy.draw(net.space, step, settings.seed))
-        noise = None if step >= settings.steps * (1 - settings.integer_phase) else self._noise(step)
+        # g_s reads rounded latents: where it is trained alone, the rate is only told
+        rounded = settings.only is not None or step >= settings.steps * (1 - settings.integer_phase)
+        noise = None if rounded else self._noise(step)
         self.optimizer.zero_grad(set_to_none=True)
         totals, teacher = torch.zeros(3, device=self.fabric.device), None
         for number, sample in enumerate(samples):
@@ -232,7 +238,7 @@ class Training:
             self.structure.step(found[0])
         if self.average is not None:
             self.average.update_parameters(net)
-        if net.centred and (step + 1) % SETTLE_EVERY == 0:
+        if net.centred and settings.only is None and (step + 1) % SETTLE_EVERY == 0:
             settle(net)
         return found[0], found[1], found[2]
 
@@ -334,7 +340,7 @@ class Training:
         if self.average is not None:
             assert isinstance(self.average.module, Supernet)
             net = self.average.module
-        if net.centred:
+        if net.centred and self.settings.only is None:
             settle(net)
         record = {"steps": self.settings.steps}
         checkpoint.Checkpoint(net.state_dict(), record).write(self.run.weights_path)

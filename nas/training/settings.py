@@ -11,6 +11,17 @@ from nas import resources
 from nas.errors import InputError, nearest
 from nas.space import explain_validation
 
+# A space of one architecture: each step trains it once, and no structure is learned.
+ALONE: dict[str, Any] = {
+    "strategy": "uniform",
+    "architectures": 1,
+    "distillation": 0.0,
+    "structure": "none",
+    "lambda_c": 0.0,
+    "target": None,
+    "layout_stages": None,
+}
+
 
 class TrainingSettings(BaseModel):
     """Settings of `nas train`; each can be given as `--set NAME=VALUE`."""
@@ -28,8 +39,14 @@ class TrainingSettings(BaseModel):
     batch: int = Field(default=8, ge=1, description="crops a step, over all processes")
     crop: int = Field(default=256, ge=64, multiple_of=64, description="side of a crop, pixels")
     # what is trained in a step
+    only: Literal["g_s"] | None = Field(
+        default=None, description="train this edge alone; all others stay as they are, to the bit"
+    )
     strategy: Literal["uniform", "sandwich", "fair"] = "sandwich"
     architectures: int = Field(default=4, ge=1, description="architectures trained in one step")
+    random_layouts: float = Field(
+        default=0.5, ge=0, le=1, description="share of layouts that are of no name, so that any can be scored"
+    )
     distillation: float = Field(
         default=0.0, ge=0, description="weight with which the others match the widest one's picture"
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from nas.cost.tabulate import measured_costs
 from nas.device import choose
 from nas.errors import InputError, UnreachableBudgetError
 from nas.files import clear, refuse_existing, write_yaml
-from nas.graph.network import Supernet
+from nas.graph.network import CodecNetwork, Supernet
 from nas.images import bundled
 from nas.run import Run
 from nas.space import SearchSpace
@@ -34,23 +34,25 @@ class TrainingRequest:
     """What `nas train` was asked for.
 
     Attributes:
-        space: a shipped space, a YAML file or a codec.yaml.
+        space: a shipped space, a YAML file, a codec.yaml, or the space itself.
         data: a folder of photos, or `bundled`.
         out: the run's folder.
         arch: train this architecture alone.
         settings: values by name.
         init_from: what to start from: a run's folder, a supernet.safetensors, a checkpoint of CompressAI's
-            or a name of its zoo.
+            or a name of its zoo, or plain layers of the one architecture that is trained.
+        notes: what else config.yaml is to say.
     """
 
-    space: str
+    space: str | SearchSpace
     data: str
     out: Path
     arch: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
-    init_from: str | Path | None = None
+    init_from: str | Path | CodecNetwork | None = None
     force: bool = False
     device: str = "auto"
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def start_training(
@@ -61,21 +63,23 @@ def start_training(
     Raises:
         InputError: before anything is written, where the request cannot be met.
     """
-    space = SearchSpace.load(request.space)
+    space = request.space if isinstance(request.space, SearchSpace) else SearchSpace.load(request.space)
     settings = TrainingSettings.make(request.settings)
     if request.arch is not None:
         space = space.only(space.parse(request.arch))
     refuse_existing(request.out, force=request.force, what="run")
-    split = _bundled_split() if request.data == BUNDLED else split_folder(request.data)
+    split = split_of(request.data)
     photos = bundled()["train"] if request.data == BUNDLED else load_photos(split["train"])
     CropSource(photos, crop=settings.crop, seed=settings.seed)
     choose(request.device)
     _check_structure(space, settings)
+    if settings.only is not None and request.init_from is None:
+        raise InputError(f"only={settings.only} trains one edge of trained weights: add --init-from RUN.")
     initial = None
     if request.init_from is not None:
         torch.manual_seed(settings.seed)  # for what the starting point does not have
         initial = initial_weights(request.init_from, space, settings.metric)
-        checkpoint.check_fit(Supernet(space), initial, source=str(request.init_from))
+        checkpoint.check_fit(Supernet(space), initial, source=_named(request.init_from))
     fabric = make_fabric(request.device, settings.precision)
     fabric.barrier()  # every process has looked before one writes
     if fabric.is_global_zero:
@@ -83,13 +87,30 @@ def start_training(
             clear(request.out)
         run = Run.create(request.out, space, settings)
         more = {"data": BUNDLED} if request.data == BUNDLED else {}
-        more |= {} if request.init_from is None else {"init_from": str(request.init_from)}
-        write_yaml(run.config_path, {**run.config, **more})
+        more |= {} if request.init_from is None else {"init_from": _named(request.init_from)}
+        write_yaml(run.config_path, {**run.config, **more, **request.notes})
         write_split(run.split_path, split)
     fabric.barrier()
     run = Run.open(request.out)
     train(run, photos, fabric, initial=initial, report=report)
     return run
+
+
+def train_or_resume(
+    request: TrainingRequest, report: Callable[[Progress], None] = lambda progress: None
+) -> Run:
+    """Train a run to the end; where an earlier attempt of the same request stopped, go on from there."""
+    run = Run(request.out)
+    if run.weights_path.is_file():
+        return Run.open(request.out)
+    if run.checkpoint_path.is_file():
+        return resume_training(request.out, device=request.device, report=report)
+    return start_training(replace(request, force=True), report)  # it stopped before its first checkpoint
+
+
+def _named(source: str | Path | CodecNetwork) -> str:
+    """What config.yaml and messages call a starting point."""
+    return "the codec" if isinstance(source, CodecNetwork) else str(source)
 
 
 def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:
@@ -121,18 +142,23 @@ def resume_training(
     return run
 
 
-def initial_weights(source: str | Path, space: SearchSpace, metric: str = "mse") -> dict[str, Tensor]:
+def initial_weights(
+    source: str | Path | CodecNetwork, space: SearchSpace, metric: str = "mse"
+) -> dict[str, Tensor]:
     """Weights for a space, as `nas train --init-from` takes them.
 
     Args:
         source: a run's folder (sliced where the space is one point of the run's), a supernet.safetensors, a
-            file that CompressAI saved, or a name of its zoo such as mbt2018-4.
+            file that CompressAI saved, or a name of its zoo such as mbt2018-4; or, for a space of one, plain
+            layers.
         space: what is trained.
         metric: `mse` or `ms-ssim`: which of the zoo's.
 
     Raises:
         InputError: nothing of the kind, or it does not fit the space.
     """
+    if isinstance(source, CodecNetwork):
+        return _of_plain(source, space)
     path = Path(source)
     if path.is_dir():
         run = Run.open(path)
@@ -162,12 +188,23 @@ def _sliced_weights(run: Run, space: SearchSpace) -> dict[str, Tensor]:
         architecture = known.parse(f"{architecture.key.rpartition('=')[0]}={known.layout_names[0]}")
     else:
         architecture = known.parse(architecture.key)
-    plain = supernet.extract(architecture).state_dict()
-    alone = Supernet(space).state_dict()
-    return {name: plain.get(name, value) for name, value in alone.items()}
+    return _of_plain(supernet.extract(architecture), space)
 
 
-def _bundled_split() -> dict[str, list[Path]]:
+def _of_plain(network: CodecNetwork, space: SearchSpace) -> dict[str, Tensor]:
+    """Plain layers as the weights of a space of one; what they do not have is constant."""
+    plain = network.state_dict()
+    return {name: plain.get(name, value) for name, value in Supernet(space).state_dict().items()}
+
+
+def split_of(data: str) -> dict[str, list[Path]]:
+    """The photos of `--data` in three: see `split_folder`; of the bundled ones, their names.
+
+    Raises:
+        InputError: too few photos, or none there.
+    """
+    if data != BUNDLED:
+        return split_folder(data)
     parts = bundled()
     names = {"train": "train", "calibration": "calibration", "held-out": "test"}
     return {name: [Path(photo.name) for photo in parts[part]] for name, part in names.items()}

@@ -41,13 +41,14 @@ class Uniform:
     """`count` architectures, uniform in every slot."""
 
     count: int = 2
+    random_layouts: float = 0.5
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
         rng = generator(seed, step)
         for _ in range(self.count):
             architecture = space.sample(rng)
-            yield Sample(architecture, any_layout(space, architecture, rng))
+            yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Sandwich:
     """The widest, the narrowest and random ones (Yu and Huang, ICCV 2019)."""
 
     count: int = 4
+    random_layouts: float = 0.5
     widest_first = True
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
@@ -63,7 +65,7 @@ class Sandwich:
         drawn = [space.sample(rng) for _ in range(self.count - len(ends))]
         for architecture in [*ends, *drawn]:
             architecture = space.under(rng.choice(space.layout_names), architecture)
-            yield Sample(architecture, any_layout(space, architecture, rng))
+            yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Fair:
     """
 
     count: int = 4
+    random_layouts: float = 0.5
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
@@ -82,7 +85,7 @@ class Fair:
         for number in range(step * self.count, (step + 1) * self.count):
             dealt = [self._deal(number, slot, size, seed) for slot, size in enumerate(space.shape)]
             architecture = space.at(dealt)
-            yield Sample(architecture, any_layout(space, architecture, rng))
+            yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
 
     def _deal(self, number: int, slot: int, size: int, seed: int) -> int:
         """The candidate that the `number`th architecture has in a slot."""
@@ -91,12 +94,14 @@ class Fair:
         return deck[number % size]
 
 
-def any_layout(space: SearchSpace, architecture: Architecture, rng: random.Random) -> Layout:
-    """Half the time the architecture's own layout, else a random one, so that any can be scored later.
+def any_layout(
+    space: SearchSpace, architecture: Architecture, rng: random.Random, share: float = 0.5
+) -> Layout:
+    """The architecture's own layout, or a share of the time a random one, so that any can be scored later.
 
     A random one has from one to all of grouping's channel groups: coarse ones become as familiar as fine.
     """
-    if len(space.layouts) == 1 or rng.random() < 0.5:
+    if len(space.layouts) == 1 or rng.random() < 1 - share:
         return space.layout(architecture)
     grouping = space.grouping
     groups = rng.choice([count for count in range(1, grouping.groups + 1) if grouping.groups % count == 0])
@@ -109,11 +114,17 @@ def generator(seed: int, step: int) -> random.Random:
     return random.Random(f"{seed} {step}")
 
 
-STRATEGIES: dict[str, Callable[[int], Strategy]] = {"uniform": Uniform, "sandwich": Sandwich, "fair": Fair}
+STRATEGIES: dict[str, Callable[..., Strategy]] = {"uniform": Uniform, "sandwich": Sandwich, "fair": Fair}
 
 
-def strategy(name: str, count: int) -> Strategy:
-    """The strategy of a name, one of `STRATEGIES`, that draws `count` architectures a step."""
+def strategy(name: str, count: int, random_layouts: float = 0.5) -> Strategy:
+    """The strategy of a name, one of `STRATEGIES`.
+
+    Args:
+        name: its name.
+        count: how many architectures it draws a step.
+        random_layouts: how often they have a random layout instead of their own; see `any_layout`.
+    """
     if name not in STRATEGIES:
         raise InputError(f"There is no training strategy '{name}': {nearest(name, STRATEGIES)}")
-    return STRATEGIES[name](count)
+    return STRATEGIES[name](count, random_layouts)
