@@ -39,7 +39,6 @@ from nas.graph.description import HYPERPRIOR
 from nas.graph.families import FAMILIES
 from nas.graph.layout import Layout, layout_names, named_layout, random_table, tiled_layout
 from nas.graph.network import CodecNetwork, Supernet
-from nas.graph.staged import steps, whole
 from nas.space import Architecture, SearchSpace
 
 # height and width in pixels; latents of 4 to 16 a side, most of which cut tiles of 3 or 5 off
@@ -211,8 +210,6 @@ WIDE = {"factorized": "none", "scale-hyperprior": "none", "joint-ar": "raster", 
 
 def test_what_runs_uncounted_is_listed():
     """And nothing is listed in vain."""
-    steps.cache_clear()
-    whole.cache_clear()
     found: set[str] = set()
     for name, layout in WIDE.items():
         space = SearchSpace.load(name)

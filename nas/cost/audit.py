@@ -43,13 +43,13 @@ _EACH = "one value at a time: no multiply-add, by the field's convention"
 # Every operator that encoders and decoders run without MACs, by torch.jit's name, and why it has none; what
 # handles lists, tuples and constants (`prim::`) apart. A codec that runs another one fails the audit.
 NO_MACS: dict[str, str] = {
-    **dict.fromkeys(("aten::Int", "aten::ScalarImplicit", "aten::size", "aten::arange"), _NUMBERS),
-    **dict.fromkeys(("aten::argsort", "aten::floor_divide", "aten::remainder"), _NUMBERS),
+    **dict.fromkeys(("aten::Int", "aten::size", "aten::arange"), _NUMBERS),
+    **dict.fromkeys(("aten::floor_divide", "aten::remainder"), _NUMBERS),
     **dict.fromkeys(("aten::new_empty", "aten::new_zeros", "aten::zeros_like"), _MOVES),
     **dict.fromkeys(("aten::index", "aten::index_put_", "aten::select", "aten::slice"), _MOVES),
-    **dict.fromkeys(("aten::index_select", "aten::pad"), _MOVES),
+    **dict.fromkeys(("aten::index_select", "aten::lift_fresh", "aten::pad"), _MOVES),
     **dict.fromkeys(("aten::cat", "aten::contiguous", "aten::copy_", "aten::to"), _MOVES),
-    **dict.fromkeys(("aten::chunk", "aten::split", "aten::split_with_sizes", "aten::unbind"), _SHAPE),
+    **dict.fromkeys(("aten::chunk", "aten::split", "aten::unbind"), _SHAPE),
     **dict.fromkeys(("aten::expand", "aten::flatten", "aten::unflatten", "aten::unsqueeze"), _SHAPE),
     **dict.fromkeys(("aten::permute", "aten::t", "aten::transpose", "aten::view"), _SHAPE),
     "aten::pixel_shuffle": "moves the outputs of a sub-pixel convolution to their places",

@@ -20,7 +20,7 @@ EXACT = 2**24
 # The negative slope of an activation is so many of these parts.
 SLOPE_PARTS = 2**12
 # Values below this are cut before a slope is applied, so that their product with it stays exact.
-_LOWEST = -(2.0**18)
+LOWEST = -(2.0**18)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class IntegerAffine:
             return found.clamp_(-self.limit, self.limit)
         if self.slope == 0:
             return found.clamp_(0, self.limit)
-        found.clamp_(_LOWEST, float(self.limit))
+        found.clamp_(LOWEST, float(self.limit))
         lower = (found * (self.slope / SLOPE_PARTS)).add_(0.5).floor_()
         return torch.maximum(found, lower, out=found).clamp_min_(-self.limit)
 

@@ -199,7 +199,7 @@ class _Some:
 
 
 @dataclass(frozen=True)
-class _Block:
+class BlockWeights:
     """One block's weights: the rows it computes and the columns it sees.
 
     Attributes:
@@ -226,13 +226,13 @@ class StagedContext(nn.Module):
     def __init__(self, products: Products, layout: Layout) -> None:
         super().__init__()
         self.layout, self.window, self.channels = layout, products.window, layout.channels
-        self.grid, self._y_limit, self._hidden = products.grid, products.y_limit, products.hidden
+        self.grid, self.y_limit, self._hidden = products.grid, products.y_limit, products.hidden
         self.context_prediction = Gathered()
         self.entropy_parameters = nn.ModuleList(Gathered() for _ in range(3))
         plans = plan(layout, self.window, self._hidden)
         with torch.no_grad():
-            self._blocks = [_cut_weights(products, block, layout.channels) for block in plans]
-        self._keeps = not all(block.alone for block in self._blocks)
+            self.blocks = [_cut_weights(products, block, layout.channels) for block in plans]
+        self._keeps = not all(block.alone for block in self.blocks)
 
     def start(self, psi: Tensor) -> State:
         """What blocks read and write while one batch is coded.
@@ -257,11 +257,11 @@ class StagedContext(nn.Module):
 
         Everything the block sees must have been written to `state` (see `write`).
         """
-        block, positions = self._blocks[number], positions.to(state.psi.device)
+        block, positions = self.blocks[number], positions.to(state.psi.device)
         phi = None
         if block.context is not None:
             columns = torch.cat([state.columns(positions, *seen) for seen in block.seen], -1)
-            phi = self.context_prediction(columns.clamp_(-self._y_limit, self._y_limit), block.context)
+            phi = self.context_prediction(columns.clamp_(-self.y_limit, self.y_limit), block.context)
         stores = (state.phi, state.hidden_1, state.hidden_2)
 
         def known(layer: int, values: Tensor | None) -> Tensor | None:
@@ -283,11 +283,11 @@ class StagedContext(nn.Module):
         """Make decoded values, [B, positions, channels], visible to later blocks."""
         here, reach = state.corners(positions.to(state.psi.device)), self.window // 2
         here = here + (reach * state.padded.shape[2] + reach)
-        self._blocks[number].channels.put(state.padded.flatten(1, 2), here, values.to(state.padded))
+        self.blocks[number].channels.put(state.padded.flatten(1, 2), here, values.to(state.padded))
 
     def block_channels(self, number: int) -> Tensor:
         """The channels of y that a block sets."""
-        return self._blocks[number].channels.index
+        return self.blocks[number].channels.index
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Scales and means of every element, each [B, M, h, w], when all of y is known (encoding)."""
@@ -296,7 +296,7 @@ class StagedContext(nn.Module):
         inside.copy_(y_hat.permute(0, 2, 3, 1))
         out = psi.new_empty(2, len(y_hat), state.height * state.width, self.channels)
         for number, positions in whole(self.layout, self.window, state.height, state.width):
-            channels = self._blocks[number].channels
+            channels = self.blocks[number].channels
             for here in positions.split(SLICE):
                 for part, values in zip(out, self.block(number, here, state), strict=True):
                     channels.put(part, here.to(part.device), values)
@@ -412,49 +412,61 @@ class State:
         return found.unflatten(1, near.shape).flatten(2)
 
 
-@lru_cache(maxsize=64)
 def steps(layout: Layout, window: int, height: int, width: int) -> tuple[tuple[Work, ...], ...]:
     """The decoder's work on a latent of this size: one tuple of (block, positions) per stage.
 
     A stage of more than `SLICE` positions is cut: its parts do not see each other.
     """
-    by_step: dict[int, list[Work]] = {}
-    for number, positions in whole(layout, window, height, width):
-        block = layout.blocks(window)[number]
-        rows, columns = positions // width, positions % width
-        when = layout.slope[0] * rows + layout.slope[1] * columns + block.stage
-        order = torch.argsort(when, stable=True)
-        found, counts = torch.unique_consecutive(when[order], return_counts=True)
-        for step, members in zip(found.tolist(), order.split(counts.tolist()), strict=True):
-            by_step.setdefault(step, []).append((number, positions[members]))
-    return tuple(part for step in sorted(by_step) for part in _cut_up(by_step[step]))
+    kept = _steps(layout, window, int(height), int(width))
+    return tuple(part for work in kept for part in _cut_up(_as_tensors(work)))
 
 
-def _cut_up(work: list[Work]) -> Iterator[tuple[Work, ...]]:
+def whole(layout: Layout, window: int, height: int, width: int) -> tuple[Work, ...]:
+    """The encoder's work: every block once, over all its positions."""
+    return _as_tensors(_whole(layout, window, int(height), int(width)))
+
+
+def _cut_up(work: tuple[Work, ...]) -> Iterator[tuple[Work, ...]]:
     if sum(len(positions) for _, positions in work) <= SLICE:
-        yield tuple(work)
+        yield work
     else:
         yield from (((number, part),) for number, positions in work for part in positions.split(SLICE))
 
 
+# Kept as arrays, for sizes that are numbers: a tracer's tensors are of no use to those who ask after it.
+_Kept = tuple[tuple[int, Array], ...]
+
+
+def _as_tensors(work: _Kept) -> tuple[Work, ...]:
+    return tuple((number, torch.from_numpy(positions)) for number, positions in work)
+
+
 @lru_cache(maxsize=64)
-def whole(layout: Layout, window: int, height: int, width: int) -> tuple[Work, ...]:
-    """The encoder's work: every block once, over all its positions."""
+def _steps(layout: Layout, window: int, height: int, width: int) -> tuple[_Kept, ...]:
+    by_step: dict[int, list[tuple[int, Array]]] = {}
+    for number, positions in _whole(layout, window, height, width):
+        block = layout.blocks(window)[number]
+        rows, columns = np.divmod(positions, width)
+        when = layout.slope[0] * rows + layout.slope[1] * columns + block.stage
+        order = np.argsort(when, kind="stable")
+        found, first = np.unique(when[order], return_index=True)
+        for step, members in zip(found.tolist(), np.split(positions[order], first[1:]), strict=True):
+            by_step.setdefault(step, []).append((number, members))
+    return tuple(tuple(by_step[step]) for step in sorted(by_step))
+
+
+@lru_cache(maxsize=64)
+def _whole(layout: Layout, window: int, height: int, width: int) -> _Kept:
     _, tile_rows, tile_columns = layout.table.shape
-    return tuple(_places(layout, window, tile_rows, tile_columns, height, width))
-
-
-def _places(
-    layout: Layout, window: int, tile_rows: int, tile_columns: int, height: int, width: int
-) -> Iterator[Work]:
+    found = []
     for number, block in enumerate(layout.blocks(window)):
-        rows = torch.arange(height)[block.row :: tile_rows]
-        columns = torch.arange(width)[block.column :: tile_columns]
+        rows, columns = np.arange(block.row, height, tile_rows), np.arange(block.column, width, tile_columns)
         if len(rows) and len(columns):
-            yield number, (rows[:, None] * width + columns).flatten()
+            found.append((number, (rows[:, None] * width + columns).ravel()))
+    return tuple(found)
 
 
-def _cut_weights(products: Products, plan: BlockPlan, total: int) -> _Block:
+def _cut_weights(products: Products, plan: BlockPlan, total: int) -> BlockWeights:
     """One block's weights, of `total` channels of y: the rows it computes and the columns it sees."""
     predict, (first, second, third) = products.context_prediction, products.entropy_parameters
     device = predict.weight.device
@@ -464,7 +476,7 @@ def _cut_weights(products: Products, plan: BlockPlan, total: int) -> _Block:
         columns = np.concatenate([near.columns() for near in plan.seen], 1)
         context = predict.select(index["outputs"], *torch.from_numpy(columns).to(device))
     hyper = torch.arange(2 * total, device=device)
-    return _Block(
+    return BlockWeights(
         channels=_Some(plan.channels, device),
         seen=tuple((torch.from_numpy(n.places).to(device), _Some(n.channels, device)) for n in plan.seen),
         context=context,
