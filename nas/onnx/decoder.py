@@ -1,0 +1,259 @@
+"""Decode .nic files with the models beside this file: the reference, in NumPy, onnxruntime and constriction.
+
+    pip install numpy onnxruntime "constriction>=0.5,<0.6" pillow
+    python decoder.py FILE.nic OUT.png [--decoder K | --target KMAC]
+
+::
+
+    FILE.nic --prior--> z_hat --h_s--> psi --blocks of the layout, stage by stage--> y_hat --g_s--> picture
+
+All that decides which symbol is read is in whole numbers, which float32 holds exactly, so every machine reads
+the same y_hat. Run it on a processor, or where float32 is not shortened (no TF32, no bfloat16).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import constriction
+import numpy as np
+import onnxruntime
+
+FORMAT, MAGIC, VERSION = "nas-onnx 1", b"NIC", 1
+HERE = Path(__file__).resolve().parent
+Y_REDUCTION, Z_REDUCTION = 16, 64  # pixels across one element of y and z
+MAX_PIXELS = 1 << 27  # of a picture: a forged size costs its sender nothing
+SLICE = 1 << 13  # positions that are computed together: it bounds memory
+STORES = ("phi", "hidden_1", "hidden_2")  # what blocks leave for later ones at the same position
+models = constriction.stream.model
+
+
+class InputError(Exception):
+    """What cannot be decoded, and why, in one sentence."""
+
+
+def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> np.ndarray:
+    """The picture of a .nic file, [H, W, 3] in 8 bits.
+
+    Args:
+        data: the file.
+        decoder: a place among the decoders of codec.json; None for the codec's own choice.
+        folder: that the codec was exported to.
+    """
+    codec = description(folder)
+    place = codec["default"] if decoder is None else decoder
+    if not 0 <= place < len(codec["decoders"]):
+        raise InputError(f"There is no decoder {place}: choose 0 to {len(codec['decoders']) - 1}.")
+    _, _, width, height, _ = parse(data)
+    y_hat, _ = decode_latents(data, folder)
+    x_hat = run(folder, codec["decoders"][place]["file"], {"y_hat": y_hat})["x_hat"]
+    pixels = np.rint(x_hat[0, :, :height, :width].clip(0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+def decode_latents(data: bytes, folder: Path = HERE) -> tuple[np.ndarray, np.ndarray | None]:
+    """y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] (None where there is none) in float32, whole numbers."""
+    codec, (path, _, width, height, stream) = description(folder), parse(data)
+    layout = layout_of(codec, path)
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"The file names a picture of {width}x{height} pixels, more than {MAX_PIXELS} in all."
+        )
+    sides = [-(-side // codec["alignment"]) * codec["alignment"] for side in (height, width)]
+    limit, stream = varint(stream)
+    y_limit, stream = varint(stream) if codec["z_channels"] else (limit, stream)
+    if limit > codec["z_limit" if codec["z_channels"] else "y_limit"] or y_limit > codec["y_limit"]:
+        raise InputError("The coded data names latents beyond their limits: it is damaged.")
+    if len(stream) % 4:
+        raise InputError("The coded data is cut short: its length is not a whole number of words.")
+    coder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream, "<u4").astype(np.uint32))
+    shape = [side // (Z_REDUCTION if codec["z_channels"] else Y_REDUCTION) for side in sides]
+    try:
+        first = under_tables(coder, codec["table"], limit, shape, len(stream))
+        y_hat = gaussian_y(coder, codec, layout, first, y_limit, folder) if codec["z_channels"] else first
+    except AssertionError:  # how the coder refuses what no encoder writes
+        raise InputError("The coded data is damaged: no picture is coded like this.") from None
+    if not coder.maybe_exhausted():
+        raise InputError("The coded data goes on after its end: it is damaged.")
+    return y_hat, first if codec["z_channels"] else None
+
+
+def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[int], size: int) -> np.ndarray:
+    """A whole latent, [1, channels, *shape], under frequencies about zero, one table for each channel."""
+    reach, centre, positions = max(1, limit), len(tables[0]) // 2, shape[0] * shape[1]
+    kept = np.array(tables, np.float64)[:, max(0, centre - reach) : centre + reach + 1]
+    if -np.log2(kept.max(1) / kept.sum(1)).sum() * positions > 8 * size + 64:
+        raise InputError("The coded data is too short for a picture of its size: it is damaged.")
+    kept = np.pad(kept, ((0, 0), [max(0, reach - centre)] * 2), constant_values=1)
+    rows = [coder.decode(models.Categorical(row, perfect=False), positions) for row in kept]
+    return np.stack(rows).reshape(1, len(tables), *shape).astype(np.float32) - reach
+
+
+def gaussian_y(
+    coder: Any, codec: dict[str, Any], layout: dict[str, Any], z_hat: np.ndarray, limit: int, folder: Path
+) -> np.ndarray:
+    """y_hat, [1, M, h, w]: every element under a Gaussian, whose scale and mean come from what is known."""
+    psi = run(folder, "h_s.onnx", {"z_hat": z_hat})["psi"][0]
+    (height, width), channels, reach = psi.shape[1:], codec["y_channels"], codec["window"] // 2
+    psi = np.ascontiguousarray(psi.reshape(len(psi), -1).T)
+    wide = width + 2 * reach
+    y = np.zeros(((height + 2 * reach) * wide, channels), np.float32)  # with zeros around it
+    sizes = {name: max(max(b.get(f"{name}_new") or [-1]) for b in layout["blocks"]) + 1 for name in STORES}
+    stores = {name: np.zeros((len(psi), size), np.float32) for name, size in sizes.items()}
+    scales, model = np.array(codec["scales"]), models.QuantizedGaussian(-max(1, limit), max(1, limit))
+    for block, positions in order(layout, height, width):
+        corners = positions // width * wide + positions % width  # of the windows around them
+        inputs = {"psi": psi[positions]}
+        if block["seen"]:
+            inputs["y"] = np.concatenate([columns(y, corners, wide, near) for near in block["seen"]], 1)
+        inputs |= {name: stores[name][np.ix_(positions, block[name])] for name in STORES if block.get(name)}
+        if block["file"] is None:  # psi says it all: scales, and means where there are any
+            units, means = inputs["psi"][:, :channels], inputs["psi"][:, channels:]
+        else:
+            found = run(folder, block["file"], inputs)
+            units, means = found["scales"], found["means"]
+            for name in STORES:
+                if f"{name}_new" in block:
+                    stores[name][np.ix_(positions, block[f"{name}_new"])] = found[f"{name}_new"]
+        levels = np.searchsorted(codec["scale_bounds"], units.ravel())  # how many bounds are smaller
+        steps = means.ravel() if means.size else np.zeros(units.size)
+        values = coder.decode(model, steps / np.float64(codec["mean_steps"]), scales[levels])
+        y[(corners + reach * wide + reach)[:, None], block["channels"]] = values.reshape(units.shape)
+    y = y.reshape(-1, wide, channels)[reach : reach + height, reach : reach + width]
+    return np.ascontiguousarray(y.transpose(2, 0, 1)[None])
+
+
+def columns(y: np.ndarray, corners: np.ndarray, wide: int, near: dict[str, list[int]]) -> np.ndarray:
+    """Some channels of y at some places of the windows that begin at `corners`, place by place."""
+    places = corners[:, None] + np.array(near["rows"]) * wide + near["columns"]
+    return y[places[..., None], near["channels"]].reshape(len(corners), -1)
+
+
+def order(layout: dict[str, Any], height: int, width: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Blocks and their positions in the order of decoding: by stage, then by block, then row by row."""
+    work = []
+    for number, block in enumerate(layout["blocks"]):
+        i, j = np.mgrid[
+            block["row"] : height : layout["tile"][0], block["column"] : width : layout["tile"][1]
+        ]
+        when = layout["slope"][0] * i + layout["slope"][1] * j + block["stage"]
+        work += [(step, number, (i * width + j)[when == step]) for step in np.unique(when)]
+    for _, number, positions in sorted(work, key=lambda each: each[:2]):
+        for start in range(0, len(positions), SLICE):
+            yield layout["blocks"][number], positions[start : start + SLICE]
+
+
+def parse(data: bytes) -> tuple[str, str, int, int, bytes]:
+    """The entropy path's identity, the codec's fingerprint, width, height and the stream of a .nic file."""
+    if data[:3] != MAGIC:
+        raise InputError("This is not a .nic file.")
+    if len(data) > 3 and data[3] != VERSION:
+        raise InputError(f"The file is of .nic version {data[3]}, and this reads version {VERSION}.")
+    if len(data) <= 16 or zlib.crc32(data[:12] + data[16:]).to_bytes(4, "little") != data[12:16]:
+        raise InputError("The file is truncated or altered: its checksum does not fit.")
+    width, rest = varint(data[16:])
+    height, stream = varint(rest)
+    if not 0 < min(width, height) <= max(width, height) < 1 << 16:
+        raise InputError(f"The file names a picture of {width}x{height} pixels: it is damaged.")
+    return data[4:8].hex(), data[8:12].hex(), width, height, stream
+
+
+def varint(data: bytes) -> tuple[int, bytes]:
+    """A number of seven bits a byte, the lowest first, and what follows it."""
+    value = 0
+    for place, byte in enumerate(data[:5]):
+        value |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return value, data[place + 1 :]
+    raise InputError("The file is damaged: a number in it has no end.")
+
+
+@cache
+def description(folder: Path) -> dict[str, Any]:
+    """codec.json."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "codec.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        raise InputError(
+            f"{folder} is not a codec's ONNX folder: it has no codec.json that can be read."
+        ) from None
+    coder = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])
+    if (found.get("format"), found.get("coder")) != (FORMAT, coder):
+        raise InputError(
+            f"The codec needs {found.get('format')} and {found.get('coder')}, not {FORMAT} and {coder}."
+        )
+    return found
+
+
+def layout_of(codec: dict[str, Any], path: str) -> dict[str, Any]:
+    """The layout whose entropy path made a file."""
+    for layout in codec["layouts"]:
+        if layout["entropy_path"] == path:
+            return layout
+    raise InputError(f"Another codec made the file (entropy path {path}): use the folder of that one.")
+
+
+@cache
+def session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own kinds
+        raise InputError(f"The model {path} is missing or damaged: {error}") from None
+
+
+def run(folder: Path, file: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs of one of the folder's models by name."""
+    model = session(folder / file)
+    return dict(zip([each.name for each in model.get_outputs()], model.run(None, inputs), strict=True))
+
+
+def within(codec: dict[str, Any], layout: dict[str, Any], target: float) -> int:
+    """The dearest decoder that decodes a file of a layout in at most so many kMAC per pixel."""
+    try:
+        more = layout["kmac_px"]["decoder"] - codec["layouts"][0]["kmac_px"]["decoder"]
+        costs = [each["kmac_px"]["decoder"] + more for each in codec["decoders"]]
+    except KeyError:
+        raise InputError("The codec does not say what its decoders cost: choose one by --decoder.") from None
+    fit = [place for place, cost in enumerate(costs) if cost <= target]
+    if not fit:
+        raise InputError(
+            f"No decoder costs at most {target:g} kMAC per pixel: they cost {costs[0]:.4g} and more."
+        )
+    return fit[-1]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Decode a .nic file.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("out", type=Path, help="the picture, such as OUT.png")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--decoder", type=int, help="a place in codec.json: 0 is the cheapest")
+    choice.add_argument("--target", type=float, help="the best decoder of at most so many kMAC per pixel")
+    given = parser.parse_args()
+    try:
+        data, place = given.file.read_bytes(), given.decoder
+        if given.target is not None:
+            codec = description(HERE)
+            place = within(codec, layout_of(codec, parse(data)[0]), given.target)
+        pixels = decode(data, place)
+        from PIL import Image
+
+        Image.fromarray(pixels).save(given.out)
+    except (InputError, OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""ONNX graphs, built node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET, IR = 18, 8  # what runtimes since 2023 read
+Array = NDArray[Any]
+
+
+class Graph:
+    """An ONNX model that grows; values are known by name."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._constants: list[onnx.TensorProto] = []
+
+    def input(self, name: str, shape: Sequence[int | str]) -> str:
+        """An input in float32; a side that is named may have any length."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        return name
+
+    def output(self, name: str, value: str, shape: Sequence[int | str]) -> None:
+        """Give a value out."""
+        self._nodes.append(helper.make_node("Identity", [value], [name]))
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+
+    def constant(self, values: Any, kind: Any = np.float32) -> str:
+        name = f"constant_{len(self._constants)}"
+        array = np.array(values, dtype=kind, order="C")
+        self._constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def widened(self, values: Array) -> str:
+        """Whole numbers of 16 bits, as float32."""
+        return self.node("Cast", self.constant(values, np.int16), to=TensorProto.FLOAT)
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """An operator's one output."""
+        return self.nodes(operator, 1, *inputs, **attributes)[0]
+
+    def nodes(self, operator: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """An operator's outputs."""
+        names = [f"value_{len(self._nodes)}_{number}" for number in range(count)]
+        self._nodes.append(helper.make_node(operator, inputs, names, **attributes))
+        return names
+
+    def model(self) -> onnx.ModelProto:
+        """The whole, checked."""
+        graph = helper.make_graph(self._nodes, "nas", self._inputs, self._outputs, self._constants)
+        opsets = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="nas-codec")
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def joined(self, values: Sequence[str]) -> str:
+        """Values after one another along their channels, dimension 1."""
+        return values[0] if len(values) == 1 else self.node("Concat", *values, axis=1)
+
+    def clipped(self, value: str, low: float | None, high: float | None) -> str:
+        bounds = ["" if bound is None else self.constant(bound) for bound in (low, high)]
+        return self.node("Clip", value, *bounds)

@@ -1,0 +1,157 @@
+"""The entropy path in whole numbers as ONNX models: h_s, and one for each block of a layout.
+
+The same sums as `graph.integers` and `graph.staged` form, over the same gathered columns: matrix products and
+1x1 convolutions alone, so that no runtime's algorithm for larger kernels can round between them. Weights are
+stored in 16 bits and widened when a model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from torch import nn
+
+from nas.graph.affine import LOWEST, SLOPE_PARTS, AnyAffine, IntegerAffine
+from nas.graph.entropy import MEAN_STEPS, Y_LIMIT
+from nas.graph.integers import IntegerConv, IntegerDeconv
+from nas.graph.staged import BlockWeights, StagedContext
+from nas.onnx.graphs import Array, Graph
+
+STORES = ("phi", "hidden_1", "hidden_2")  # what is kept at every position, see `graph.staged.State`
+_MOST_MEAN = Y_LIMIT * MEAN_STEPS
+_TO_THE_END = np.iinfo(np.int64).max
+
+
+def hyper_model(h_s: nn.Module, channels: tuple[int, int], *, with_means: bool) -> onnx.ModelProto:
+    """h_s in whole numbers: psi [1, P, 4h, 4w] of z_hat [1, N, h, w].
+
+    Args:
+        h_s: as `IntegerPath.hyper` gives it.
+        channels: of z and of psi.
+        with_means: psi holds scales and means themselves; the means are brought within their limits.
+    """
+    graph = Graph()
+    value = graph.input("z_hat", [1, channels[0], "h", "w"])
+    for layer in h_s.children():
+        if isinstance(layer, IntegerConv):
+            value = _windows(graph, value, layer.reach, layer.places, layer.affine)
+            if layer.upsampling > 1:
+                value = graph.node("DepthToSpace", value, blocksize=layer.upsampling, mode="CRD")
+        elif isinstance(layer, IntegerDeconv):
+            phases = [_windows(graph, value, layer.reach, *phase[2:]) for phase in layer.phases]
+            value = graph.node("DepthToSpace", graph.joined(phases), blocksize=layer.stride, mode="DCR")
+    if with_means:
+        scales, means = graph.nodes("Split", 2, value, axis=1, num_outputs=2)
+        value = graph.joined([scales, graph.clipped(means, -_MOST_MEAN, _MOST_MEAN)])
+    graph.output("psi", value, [1, channels[1], "rows", "columns"])
+    return graph.model()
+
+
+def block_models(context: StagedContext) -> Iterator[tuple[onnx.ModelProto, dict[str, Any]]]:
+    """One model per block of a layout, and what the block covers, reads and writes, as codec.json has it.
+
+    A model computes the scales and means, [n, channels], of the block's channels at n of its positions.
+    """
+    cells = context.layout.blocks(context.window)
+    for cell, block in zip(cells, context.blocks, strict=True):
+        later = [
+            other
+            for there, other in zip(cells, context.blocks, strict=True)
+            if (there.row, there.column) == (cell.row, cell.column) and there.stage > cell.stage
+        ]
+        model, stores = _block_model(block, later, context)
+        yield (
+            model,
+            {
+                "row": cell.row,
+                "column": cell.column,
+                "stage": cell.stage,
+                "channels": block.channels.index.tolist(),
+                "seen": [
+                    {"rows": rows, "columns": columns, "channels": channels.index.tolist()}
+                    for (rows, columns), channels in ((places.tolist(), some) for places, some in block.seen)
+                ],
+                **stores,
+            },
+        )
+
+
+def _block_model(
+    block: BlockWeights, later: Sequence[BlockWeights], context: StagedContext
+) -> tuple[onnx.ModelProto, dict[str, list[int]]]:
+    """The model, and which places of every store it reads and writes."""
+    graph, stores, kept = Graph(), {}, {}
+    psi = graph.input("psi", ["n", 2 * context.channels])
+    own: str | None = None  # what this block itself adds to a store
+    if block.context is not None:
+        y = graph.input("y", ["n", block.context.weight.shape[1]])
+        y = graph.clipped(y, -context.y_limit, context.y_limit)
+        own = _product(graph, y, block.context, block.context.weight.numpy())
+    for number, (name, affine) in enumerate(zip(STORES, block.layers, strict=True)):
+        reads, weight = block.reads[number].index.numpy(), affine.weight.numpy()
+        new = block.writes[number].index.numpy() if own is not None else reads[:0]
+        before = np.setdiff1d(reads, new)
+        stores[name] = before.tolist()
+        hyper = weight.shape[1] - len(reads)
+        inputs = [(psi, weight[:, :hyper])] if hyper else []
+        if len(before):
+            value = graph.input(name, ["n", len(before)])
+            inputs.append((value, weight[:, hyper + np.searchsorted(reads, before)]))
+        if own is not None:
+            inputs.append((own, weight[:, hyper + np.searchsorted(reads, new)]))
+            if any(np.isin(new, other.reads[number].index.numpy()).any() for other in later):
+                stores[f"{name}_new"] = new.tolist()
+                kept[f"{name}_new"] = own
+        if not inputs:  # so few hidden units that none is known yet: psi says how many positions there are
+            inputs = [(psi, np.zeros((len(weight), 2 * context.channels)))]
+        values, weights = zip(*inputs, strict=True)
+        own = (
+            _product(graph, graph.joined(values), affine, np.concatenate(weights, 1)) if len(weight) else None
+        )
+    assert own is not None  # a block has channels
+    scales, means = graph.nodes("Split", 2, own, axis=1, num_outputs=2)
+    channels = len(block.channels.index)
+    graph.output("scales", scales, ["n", channels])
+    graph.output("means", graph.clipped(means, -_MOST_MEAN, _MOST_MEAN), ["n", channels])
+    for name, value in kept.items():
+        graph.output(name, value, ["n", len(stores[name])])
+    return graph.model(), stores
+
+
+def _finished(graph: Graph, sums: str, affine: IntegerAffine, step: Any) -> str:
+    """Outputs from their sums: see `IntegerAffine.finish`."""
+    found = graph.node("Floor", graph.node("Mul", sums, graph.constant(step)))
+    if affine.slope in (0, SLOPE_PARTS):
+        return graph.clipped(found, 0 if affine.slope == 0 else -affine.limit, affine.limit)
+    found = graph.clipped(found, LOWEST, affine.limit)
+    lower = graph.node("Mul", found, graph.constant(affine.slope / SLOPE_PARTS))
+    lower = graph.node("Floor", graph.node("Add", lower, graph.constant(0.5)))
+    return graph.clipped(graph.node("Max", found, lower), -affine.limit, None)
+
+
+def _product(graph: Graph, columns: str, affine: AnyAffine, weight: Array) -> str:
+    """A layer of [n, inputs], its weights [outputs, inputs] in the order of these columns."""
+    assert isinstance(affine, IntegerAffine)
+    sums = graph.node("MatMul", columns, graph.widened(weight.T))
+    return _finished(graph, graph.node("Add", sums, graph.constant(affine.bias)), affine, affine.step)
+
+
+def _windows(
+    graph: Graph, x: str, reach: int, places: Sequence[tuple[int, int]], affine: IntegerAffine
+) -> str:
+    """A layer over some places of the window, `reach` to every side, at all positions of [1, C, h, w]."""
+    taps = [x]
+    if reach:
+        padded = graph.node("Pad", x, graph.constant([0, 0, reach, reach] * 2, np.int64))
+        taps = [_tap(graph, padded, reach, place) for place in places]
+    weight = graph.widened(affine.weight.numpy()[..., None, None])
+    sums = graph.node("Conv", graph.joined(taps), weight, graph.constant(affine.bias))
+    return _finished(graph, sums, affine, affine.step[:, None, None])
+
+
+def _tap(graph: Graph, padded: str, reach: int, place: tuple[int, int]) -> str:
+    ends = [start - 2 * reach if start < 2 * reach else _TO_THE_END for start in place]
+    return graph.node("Slice", padded, *(graph.constant(part, np.int64) for part in (place, ends, (2, 3))))

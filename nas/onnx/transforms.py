@@ -1,0 +1,76 @@
+"""The transforms, g_a, h_a and g_s, as ONNX models in float32."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import onnx
+from torch import Tensor, nn
+
+from nas.graph import description as spec
+from nas.graph.gdn import GDN
+from nas.graph.layers import LEAKY_SLOPE
+from nas.onnx.graphs import Graph
+
+
+def transform_model(
+    edge: spec.Edge, module: nn.Module, *, inputs: tuple[str, int], outputs: tuple[str, int]
+) -> onnx.ModelProto:
+    """One edge, for any size of picture.
+
+    Args:
+        edge: what it runs.
+        module: its plain layers on the CPU.
+        inputs, outputs: the names of what it reads and gives, and their channels.
+    """
+    graph = Graph()
+    value = graph.input(inputs[0], [1, inputs[1], "rows", "columns"])
+    if edge.magnitude:
+        value = graph.node("Abs", value)
+    for layer, part in zip(edge.layers, module.children(), strict=True):
+        value = _layer(graph, value, layer, part)
+    graph.output(outputs[0], value, [1, outputs[1], "rows_out", "columns_out"])
+    return graph.model()
+
+
+def _layer(graph: Graph, x: str, layer: spec.Layer, module: nn.Module) -> str:
+    match layer:
+        case spec.Conv(stride=stride):
+            return _convolution(graph, "Conv", x, module, strides=[stride] * 2)
+        case spec.Deconv(stride=stride):
+            more = [stride - 1] * 2
+            return _convolution(graph, "ConvTranspose", x, module, strides=[stride] * 2, output_padding=more)
+        case spec.Subpel(stride=stride):
+            found = _convolution(graph, "Conv", x, module.get_submodule("0"))
+            return graph.node("DepthToSpace", found, blocksize=stride, mode="CRD")
+        case spec.GDN():
+            return _gdn(graph, x, cast(GDN, module))
+        case spec.ReLU():
+            return graph.node("Relu", x)
+        case spec.LeakyReLU():
+            return graph.node("LeakyRelu", x, alpha=LEAKY_SLOPE)
+        case spec.Residual(body=body, shortcut=shortcut):
+            change = x
+            for name, part in body:
+                change = _layer(graph, change, part, module.get_submodule(name))
+            if shortcut:
+                x = _layer(graph, x, shortcut[1], module.get_submodule(shortcut[0]))
+            return graph.node("Add", change, x)
+        case spec.Repeat(block=block):
+            for each in module.children():
+                x = _layer(graph, x, block, each)
+            return x
+
+
+def _convolution(graph: Graph, operator: str, x: str, module: nn.Module, **sizes: list[int]) -> str:
+    weight, bias = (cast(Tensor, part).detach() for part in (module.weight, module.bias))
+    pads = [weight.shape[-1] // 2] * 4
+    return graph.node(operator, x, graph.constant(weight), graph.constant(bias), pads=pads, **sizes)
+
+
+def _gdn(graph: Graph, x: str, module: GDN) -> str:
+    beta = module.beta_reparam(module.beta.detach())
+    gamma = module.gamma_reparam(module.gamma.detach())
+    squares = graph.node("Mul", x, x)
+    norm = graph.node("Conv", squares, graph.constant(gamma[..., None, None]), graph.constant(beta))
+    return graph.node("Mul" if module.inverse else "Div", x, graph.node("Sqrt", norm))

@@ -1,0 +1,157 @@
+"""A family of codecs as a folder of ONNX models: what decodes its files without this toolkit."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.codec.codec import Codec
+from nas.codec.coder import CODER
+from nas.codec.family import Family
+from nas.errors import InputError
+from nas.files import digest, write_atomically
+from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
+from nas.graph.staged import StagedContext
+from nas.search.progress import Report, silent
+
+if TYPE_CHECKING:
+    import onnx
+
+FORMAT = "nas-onnx 1"
+DESCRIPTION, DECODER = "codec.json", "decoder.py"
+
+
+def write_onnx(family: Family, out: Path, *, report: Report = silent) -> dict[str, Any]:
+    """Write g_a, h_a, h_s, every g_s and every block of every layout, and the reference decoder.
+
+    Args:
+        family: on the CPU; an ordinary codec is a family of one layout and one decoder.
+        out: the folder.
+        report: told of the models written.
+
+    Returns:
+        The content of codec.json.
+
+    Raises:
+        InputError: the entropy path or the latents are no whole numbers, or the package onnx is missing.
+    """
+    _require_whole_numbers(family)
+    _require_package()
+    return _Writer(family, out, report).write()
+
+
+def _require_whole_numbers(family: Family) -> None:
+    if not family.base.exact or family.base.network.centred:
+        raise InputError(
+            "ONNX runtimes have no convolutions in float64, so only a codec whose entropy path is in whole "
+            "numbers can be written as ONNX: export it with --arithmetic exact, from a space with "
+            "`quantizer: integer`."
+        )
+
+
+def _require_package() -> None:
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise InputError("Writing ONNX needs the package onnx: pip install 'nas-codec[onnx]'.") from error
+
+
+class _Writer:
+    def __init__(self, family: Family, out: Path, report: Report) -> None:
+        self.family, self.out, self.report = family, out, report
+        network = family.base.network
+        self.y, self.with_z = network.space.y_channels, network.with_z
+        self.z = network.space.z_channels if self.with_z else 0
+        self.with_context = self.with_z and network.space.family.context
+        blocks = [len(layout.blocks(network.space.window)) for layout in family.layouts.values()]
+        self.total = 1 + 2 * self.with_z + len(family.decoders) + self.with_context * sum(blocks)
+        self.done = 0
+        self.files: dict[str, str] = {}  # by their content: cells of a tile may see the same
+
+    def write(self) -> dict[str, Any]:
+        from nas.onnx.path import hyper_model
+        from nas.onnx.transforms import transform_model
+
+        family, network = self.family, self.family.base.network
+        edges = network.space.family.edges
+        g_a = transform_model(edges["g_a"], network.g_a, inputs=("x", 3), outputs=("y", self.y))
+        self.save("g_a.onnx", g_a)
+        if self.with_z:
+            h_a = transform_model(edges["h_a"], network.h_a, inputs=("y", self.y), outputs=("z", self.z))
+            self.save("h_a.onnx", h_a)
+            parts = network.space.family.psi_parts
+            sizes, bare = (self.z, parts * self.y), not self.with_context
+            self.save("h_s.onnx", hyper_model(family.base.coding_h_s, sizes, with_means=bare and parts == 2))
+        content = {
+            "format": FORMAT,
+            "coder": CODER,
+            "family": network.space.family.name,
+            "alignment": family.base.alignment,
+            "y_channels": self.y,
+            "z_channels": self.z,
+            "window": network.context.window if self.with_z else 1,
+            "y_limit": Y_LIMIT,
+            "z_limit": Z_LIMIT,
+            "mean_steps": MEAN_STEPS,
+            "scales": SCALES.tolist(),
+            "scale_bounds": SCALE_BOUNDS.astype(int).tolist(),
+            "table": family.base.table.tolist(),
+            "default": family.default,
+            "decoders": [self.decoder(place) for place in range(len(family.decoders))],
+            "layouts": [self.layout(name) for name in family.layouts],
+        }
+        write_atomically(self.out / DECODER, resources.files("nas.onnx").joinpath(DECODER).read_bytes())
+        write_atomically(self.out / DESCRIPTION, json.dumps(content) + "\n")  # last: then the folder is whole
+        return content
+
+    def save(self, name: str, model: onnx.ModelProto) -> str:
+        """Write a model, unless another one has its content; returns the name of the file that has."""
+        data = model.SerializeToString(deterministic=True)
+        if (first := self.files.setdefault(digest(data), name)) == name:
+            write_atomically(self.out / name, data)
+        self.done += 1
+        self.report("writing ONNX", self.done, self.total, name)
+        return first
+
+    def decoder(self, place: int) -> dict[str, Any]:
+        from nas.onnx.transforms import transform_model
+
+        member = self.family.decoders[place]
+        edge = member.space.family.edges["g_s"]
+        model = transform_model(edge, member.g_s, inputs=("y_hat", self.y), outputs=("x_hat", 3))
+        facts = {
+            "kmac_px": member.facts.get("kmac_px"),
+            "g_s_kmac_px": member.facts.get("kmac_px_by_edge", {}).get("g_s"),
+            "params": member.facts.get("params"),
+        }
+        return {
+            "file": self.save(f"g_s.{place}.onnx", model),
+            "arch": member.architecture.key,
+            **{name: value for name, value in facts.items() if value is not None},
+        }
+
+    def layout(self, name: str) -> dict[str, Any]:
+        layout, codec = self.family.layouts[name], self.family.codec(name)
+        facts = {"stages": layout.stages(), **self.family.layout_facts[name]}
+        _, rows, columns = layout.table.shape
+        return {
+            "name": name,
+            "entropy_path": codec.path_identity,
+            **{key: facts[key] for key in ("stages", "kmac_px") if key in facts},
+            "slope": list(layout.slope),
+            "tile": [rows, columns],
+            "blocks": self.blocks(name, codec) if self.with_z else [],  # else y is under the table
+        }
+
+    def blocks(self, name: str, codec: Codec) -> list[dict[str, Any]]:
+        from nas.onnx.path import block_models
+
+        if not isinstance(codec.coding_context, StagedContext):  # psi says it all
+            channels = list(range(self.y))
+            return [{"file": None, "row": 0, "column": 0, "stage": 0, "channels": channels, "seen": []}]
+        return [
+            {"file": self.save(f"context/{name}.{number}.onnx", model), **block}
+            for number, (model, block) in enumerate(block_models(codec.coding_context))
+        ]
