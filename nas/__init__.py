@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import LoadedRun, load_codec, load_family, load_run
+    from nas.api import LoadedRun, finetune_codec, load_codec, load_family, load_run
     from nas.budget import Budget
     from nas.errors import InputError, NasError
     from nas.space import Architecture, SearchSpace
@@ -27,9 +27,11 @@ _HOMES = {
     "LoadedRun": "nas.api",
     "NasError": "nas.errors",
     "SearchSpace": "nas.space",
+    "finetune_codec": "nas.api",
     "load_codec": "nas.api",
     "load_family": "nas.api",
     "load_run": "nas.api",
+    "renew_codec": "nas.api",
 }
 
 __all__ = [
@@ -39,9 +41,11 @@ __all__ = [
     "LoadedRun",
     "NasError",
     "SearchSpace",
+    "finetune_codec",
     "load_codec",
     "load_family",
     "load_run",
+    "renew_codec",
 ]
 
 

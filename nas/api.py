@@ -11,10 +11,14 @@ from nas.files import refuse_existing, write_yaml
 from nas.run import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+    from torch import Tensor
 
     from nas.codec.codec import Codec
     from nas.codec.family import Family
+    from nas.codec.finetune import Finetuned
     from nas.cost.quantities import Quantities
     from nas.search.prices import PriceList
     from nas.search.progress import Report
@@ -190,6 +194,42 @@ def load_family(path: str | Path) -> Family:
     return load(path)
 
 
+def finetune_codec(
+    codec: str | Path, data: str | Path, out: str | Path, *, report: Report | None = None, **options: Any
+) -> Finetuned:
+    """Train an exported codec on, and measure what that gained; see `FinetuneRequest`.
+
+    Args:
+        codec: its folder.
+        data: a folder of photos, or `bundled`.
+        out: the new codec's folder.
+        report: called as the work goes on.
+        options: `only`, `steps`, `settings`, `seed`, `device`, `force`.
+
+    Raises:
+        InputError: before anything is written, where the request cannot be met.
+    """
+    from nas.codec.finetune import FinetuneRequest
+    from nas.codec.finetune import finetune_codec as finetune
+    from nas.search.progress import silent
+
+    return finetune(FinetuneRequest(Path(codec), str(data), Path(out), **options), report or silent)
+
+
+def renew_codec(
+    source: str | Path,
+    weights: str | Path | Mapping[str, Tensor],
+    data: str,
+    out: str | Path,
+    *,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write the codec that an exported one becomes with weights of your own; see `codec.renew`."""
+    from nas.codec.renew import renew_codec as renew
+
+    return renew(source, weights, data, out, force=force)
+
+
 def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:
     """A copy of a run, without its scores, whose calibration photos are a user's own.
 
@@ -252,4 +292,4 @@ def _bundled_files(out: Path) -> dict[str, list[Path]]:
     return split
 
 
-__all__ = ["LoadedRun", "load_codec", "load_family", "load_run", "run_on_photos"]
+__all__ = ["LoadedRun", "finetune_codec", "load_codec", "load_family", "load_run", "run_on_photos"]

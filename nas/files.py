@@ -40,8 +40,10 @@ class _Written(yaml.SafeDumper):
 
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
-    style = {"sort_keys": False, "allow_unicode": True, "width": 110, "default_flow_style": None}
-    write_atomically(path, yaml.dump(content, Dumper=_Written, **style))
+    text = yaml.dump(
+        content, Dumper=_Written, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+    )
+    write_atomically(path, text)
 
 
 def refuse_existing(path: Path, *, force: bool, what: str) -> None:

@@ -1,4 +1,4 @@
-"""A codec on disk: codec.safetensors and codec.yaml, data only."""
+"""A codec on disk: codec.safetensors and codec.yaml, data only; model.py beside them is never run here."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nas.codec.check import check_vector, verify
 from nas.codec.codec import Codec
 from nas.codec.coder import CODER
 from nas.codec.family import Family, Member
+from nas.codec.standalone import write_model
 from nas.errors import InputError
 from nas.files import digest, write_atomically, write_yaml
 from nas.graph.integers import IntegerPath
@@ -77,6 +78,7 @@ def save_family(family: Family, path: Path, facts: dict[str, Any]) -> dict[str, 
     tensors |= check_vector(family)
     write_atomically(path / WEIGHTS, save_tensors(tensors))
     write_yaml(path / DESCRIPTION, content)
+    write_model(codec, path)
     return content
 
 

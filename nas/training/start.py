@@ -17,7 +17,7 @@ from nas.device import choose
 from nas.errors import InputError, UnreachableBudgetError
 from nas.files import clear, refuse_existing, write_yaml
 from nas.graph.network import CodecNetwork, Supernet
-from nas.images import bundled
+from nas.images import Photo, bundled
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training import checkpoint
@@ -208,3 +208,10 @@ def split_of(data: str) -> dict[str, list[Path]]:
     parts = bundled()
     names = {"train": "train", "calibration": "calibration", "held-out": "test"}
     return {name: [Path(photo.name) for photo in parts[part]] for name, part in names.items()}
+
+
+def photos_of(data: str, part: str) -> list[Photo]:
+    """The photos of one part of `--data`: train, calibration or held-out; InputError as `split_of`."""
+    if data == BUNDLED:
+        return bundled()["test" if part == "held-out" else part]
+    return load_photos(split_of(data)[part])

@@ -1,0 +1,290 @@
+"""The parts of a learned image codec, in PyTorch alone: `codec.standalone` copies them beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SCALE_MIN, LIKELIHOOD_MIN = 0.11, 1e-9
+Y_LIMIT, Z_LIMIT = 1023, 127
+
+
+class _Round(torch.autograd.Function):
+    """Rounds within a limit; the gradient passes straight through."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, limit: int) -> Tensor:
+        return values.round().clamp(-limit, limit)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+class _AtLeast(torch.autograd.Function):
+    """max(x, bound); the gradient passes wherever it leads back up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x >= bound)
+        return x.clamp_min(bound)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (above,) = ctx.saved_tensors
+        return gradients[0] * (above | (gradients[0] < 0)), None
+
+
+def rounded(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor:
+    """Whole steps from the centre, at most `limit` of them."""
+    return _Round.apply(values - centre, limit) + centre
+
+
+class GDN(nn.Module):
+    """Generalised divisive normalisation (Ballé et al., 2016); beta and gamma are stored as square roots."""
+
+    def __init__(self, channels: int, inverse: bool = False) -> None:
+        super().__init__()
+        self.inverse, self.pedestal = inverse, 2.0**-36
+        self.beta = nn.Parameter(torch.ones(channels))
+        self.gamma = nn.Parameter(0.1**0.5 * torch.eye(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        beta = _AtLeast.apply(self.beta, (1e-6 + self.pedestal) ** 0.5) ** 2 - self.pedestal
+        gamma = _AtLeast.apply(self.gamma, self.pedestal**0.5) ** 2 - self.pedestal
+        norm = F.conv2d(x**2, gamma[:, :, None, None], beta)
+        return x * (norm.sqrt() if self.inverse else norm.rsqrt())
+
+
+class Residual(nn.Module):
+    """`body(x) + x`, or `body(x) + shortcut(x)`; layers have the names that the weights are stored under."""
+
+    def __init__(
+        self, body: Mapping[str, nn.Module], shortcut: Mapping[str, nn.Module] | None = None
+    ) -> None:
+        super().__init__()
+        self._body, self._shortcut = list(body), list(shortcut or {})
+        for name, module in {**body, **(shortcut or {})}.items():
+            self.add_module(name, module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = beside = x
+        for name in self._body:
+            out = self.get_submodule(name)(out)
+        for name in self._shortcut:
+            beside = self.get_submodule(name)(beside)
+        return out + beside
+
+
+class OnMagnitudes(nn.Sequential):
+    """Layers that read |x|."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.abs())
+
+
+class FactorizedPrior(nn.Module):
+    """The factorised density of Ballé et al. (2018), appendix 6.1."""
+
+    def __init__(self, channels: int, filters: tuple[int, ...] = (3, 3, 3, 3)) -> None:
+        super().__init__()
+        sizes = (1, *filters, 1)
+        pairs = list(pairwise(sizes))
+        self.matrices = nn.ParameterList(torch.zeros(channels, after, before) for before, after in pairs)
+        self.biases = nn.ParameterList(torch.zeros(channels, after, 1) for _, after in pairs)
+        self.factors = nn.ParameterList(torch.zeros(channels, after, 1) for _, after in pairs[:-1])
+        self.register_buffer("quantiles", torch.zeros(channels, 1, 3))
+
+    def medians(self) -> Tensor:
+        """The centre of every channel, [C, 1, 1]."""
+        return self.get_buffer("quantiles")[:, :, 1:2]
+
+    def cumulative(self, values: Tensor) -> Tensor:
+        """Logits of the cumulative of values [C, 1, n]."""
+        for place, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
+            values = F.softplus(matrix) @ values + bias
+            if place < len(self.factors):
+                values = values + torch.tanh(self.factors[place]) * torch.tanh(values)
+        return values
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The probability of the unit bin around each value, [B, C, h, w]."""
+        flat = values.transpose(0, 1).flatten(1)[:, None]
+        found = self.cumulative(flat + 0.5).sigmoid() - self.cumulative(flat - 0.5).sigmoid()
+        found = _AtLeast.apply(found, LIKELIHOOD_MIN)
+        return found.view(values.transpose(0, 1).shape).transpose(0, 1)
+
+
+def gaussian(values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
+    """The probability of the unit bin around each value."""
+    away, scales = (values - means).abs(), _AtLeast.apply(scales, SCALE_MIN)
+    upper, lower = ((half - away) / scales * -(0.5**0.5) for half in (0.5, -0.5))
+    return _AtLeast.apply(0.5 * (torch.erfc(upper) - torch.erfc(lower)), LIKELIHOOD_MIN)
+
+
+class Context(nn.Module):
+    """Context prediction and entropy parameters (Minnen et al., 2018) under one order of decoding.
+
+    Element (i, j) of channel group g is decoded in stage slope . (i, j) + tile[g][i mod R][j mod C], and sees
+    what lies in its window and was decoded in an earlier one.
+
+    Args:
+        groups: channels of each group of y.
+        slope, tile: the order.
+        window: width of the context window.
+        hidden: widths of the two hidden layers.
+    """
+
+    def __init__(
+        self,
+        groups: list[int],
+        slope: list[int],
+        tile: list[list[list[int]]],
+        window: int,
+        hidden: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        m, self.window = sum(groups), window
+        self.context_prediction = nn.Conv2d(m, 2 * m, window, padding=window // 2)
+        self.entropy_parameters = nn.Sequential(
+            nn.Conv2d(4 * m, hidden[0], 1),
+            nn.LeakyReLU(0.01),
+            nn.Conv2d(hidden[0], hidden[1], 1),
+            nn.LeakyReLU(0.01),
+            nn.Conv2d(hidden[1], 2 * m, 1),
+        )
+        self.tile, self.slope = torch.tensor(tile), slope
+        group = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(groups))
+        step = max(1, round(0.618 * m))
+        while gcd(step, m) != 1:
+            step += 1
+        self.owners = [group.repeat(2), *(group[step * torch.arange(units) % m] for units in hidden)]
+        self.group = group
+
+    def seen(self, row: int, column: int) -> Tensor:
+        """Who sees whom from one cell of the tile: [groups, groups, window, window], the reader first."""
+        _, rows, columns = self.tile.shape
+        away = torch.arange(self.window) - self.window // 2
+        there = self.tile[:, (row + away)[:, None] % rows, (column + away) % columns]
+        there = there + self.slope[0] * away[:, None] + self.slope[1] * away
+        return there[None] < self.tile[:, None, row, column, None, None]
+
+    def forward(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Scales and means of y, [B, M, h, w], from psi, [B, 2M, h, w], and y itself."""
+        _, rows, columns = self.tile.shape
+        out = torch.zeros_like(psi)
+        for row in range(min(rows, psi.shape[-2])):
+            for column in range(min(columns, psi.shape[-1])):
+                here = psi[..., row::rows, column::columns]
+                out[..., row::rows, column::columns] = self._at(row, column, here, y_hat)
+        scales, means = out.chunk(2, 1)
+        return scales, means
+
+    def _at(self, row: int, column: int, psi: Tensor, y_hat: Tensor) -> Tensor:
+        """All parameters at the positions of one cell."""
+        (_, rows, columns), reach, device = self.tile.shape, self.window // 2, psi.device
+        features, units_1, units_2 = self.owners
+        seen, now = self.seen(row, column), self.tile[:, row, column]
+        known = (now[None] <= now[:, None]).to(device)  # in its stage or before, at the same position
+        live = seen.flatten(1).any(1).to(device)[features]
+        mask = seen.to(device)[features][:, self.group]
+        near = F.pad(y_hat, (reach,) * 4)[..., row:, column:]
+        predict, (first, _, second, _, third) = self.context_prediction, self.entropy_parameters
+        bias = torch.zeros_like(live) if predict.bias is None else predict.bias * live
+        phi = F.conv2d(near, predict.weight * mask, bias, (rows, columns))
+        phi = phi[..., : psi.shape[-2], : psi.shape[-1]]
+
+        def layer(conv: Any, x: Tensor, writes: Tensor, reads: Tensor, free: int = 0) -> Tensor:
+            """Every unit reads those of groups that are known; the first `free` inputs are for all."""
+            allowed = F.pad(known[writes][:, reads], (free, 0), value=True)
+            return F.conv2d(x, conv.weight * allowed[..., None, None], conv.bias)
+
+        hidden = layer(first, torch.cat([psi, phi], 1), units_1, features, free=psi.shape[1])
+        hidden = layer(second, F.leaky_relu(hidden, 0.01), units_2, units_1)
+        return layer(third, F.leaky_relu(hidden, 0.01), features, units_2)
+
+
+class HyperOnly(nn.Module):
+    """No context model: psi holds the scales of y, or its scales and means."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        if self.parts == 1:
+            return psi, torch.zeros_like(psi)
+        scales, means = psi.chunk(2, 1)
+        return scales, means
+
+
+class Codec(nn.Module):
+    """x --g_a--> y --h_a--> z, z --h_s--> psi --context--> parameters of y, y --g_s--> x_hat.
+
+    Args:
+        parts: g_a and g_s; h_a, h_s, context and prior (of z), or y_prior where there is no z.
+        centred: round latents about their means and medians instead of to whole numbers.
+    """
+
+    g_a: nn.Sequential
+    h_a: nn.Sequential
+    h_s: nn.Sequential
+    g_s: nn.Sequential
+    context: Context | HyperOnly
+    prior: FactorizedPrior
+    y_prior: FactorizedPrior
+
+    def __init__(self, parts: Mapping[str, nn.Module], centred: bool) -> None:
+        super().__init__()
+        self.centred = centred
+        for name, module in parts.items():
+            self.add_module(name, module)
+
+    def forward(self, x: Tensor, noise: bool = False) -> dict[str, Any]:
+        """Estimate; differentiable.
+
+        Args:
+            x: images in [0, 1], [B, 3, H, W], sides multiples of 64 (of 16 where there is no z).
+            noise: rate latents with uniform noise instead of rounded ones, as in training.
+
+        Returns:
+            x_hat [B, 3, H, W], not clamped, and likelihoods {y, z}; the bits are the sum of -log2 of them.
+        """
+
+        def rated(values: Tensor, rounded_values: Tensor) -> Tensor:
+            return values + torch.rand_like(values) - 0.5 if noise else rounded_values
+
+        y = self.g_a(x)
+        if not hasattr(self, "h_a"):
+            y_hat = rounded(y, Y_LIMIT, self.y_prior.medians() if self.centred else 0.0)
+            return {"x_hat": self.g_s(y_hat), "likelihoods": {"y": self.y_prior(rated(y, y_hat))}}
+        z = self.h_a(y)
+        z_hat = rounded(z, Z_LIMIT, self.prior.medians() if self.centred else 0.0)
+        y_hat = rounded(y, Y_LIMIT)
+        scales, means = self.context(self.h_s(z_hat), y_hat)
+        coded = rounded(y, Y_LIMIT, means) if self.centred else y_hat
+        likelihoods = {"y": gaussian(rated(y, coded), scales, means), "z": self.prior(rated(z, z_hat))}
+        alone = isinstance(self.context, HyperOnly)
+        return {"x_hat": self.g_s(coded if alone else y_hat), "likelihoods": likelihoods}
+
+
+def load(path: str | Path | None = None) -> Codec:
+    """The codec with its weights, from codec.safetensors beside this file or at a path."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(path or Path(__file__).with_name("codec.safetensors"))
+    codec = build()
+    codec.load_state_dict({name: tensors[f"network.{name}"] for name in codec.state_dict()})
+    return codec
+
+
+def build() -> Codec:
+    """The codec with fresh weights."""
+    raise NotImplementedError

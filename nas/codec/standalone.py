@@ -1,0 +1,138 @@
+"""CODEC/model.py: an exported codec as one file of plain PyTorch, for other people's training code.
+
+The file is the text of `nas.codec.plain` with the codec's own layers written out at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+from nas.codec.codec import Codec
+from nas.files import write_atomically
+from nas.graph import description as spec
+from nas.graph.description import ENTROPY_WIDTHS
+from nas.graph.layers import LEAKY_SLOPE
+from nas.graph.network import CodecNetwork
+
+MODEL = "model.py"
+_END = "def build() -> Codec:"
+Lines = list[str]
+
+_TITLE = '''"""A learned image codec in plain PyTorch, written by nas-codec beside its weights.
+
+{}
+
+    from model import load
+
+    codec = load()
+    out = codec(x)  # x: [B, 3, H, W] in [0, 1]
+    bits = sum(-part.log2().sum() for part in out["likelihoods"].values())
+
+Needs torch, and safetensors to read the weights. It is differentiable throughout: train it with your own code
+(`codec(x, noise=True)`), and `nas.renew_codec` makes a codec with bitstreams of what comes out.
+"""
+'''
+
+
+def write_model(codec: Codec, folder: Path) -> Path:
+    """Write a codec's model.py beside its weights; returns its path."""
+    path = folder / MODEL
+    write_atomically(path, model_text(codec))
+    return path
+
+
+def model_text(codec: Codec) -> str:
+    """The content of model.py."""
+    text = resources.files("nas.codec").joinpath("plain.py").read_text(encoding="utf-8")
+    parts = text[text.index("\nfrom __future__") : text.index(_END)]
+    return _TITLE.format(codec.architecture.key) + parts + "\n".join(_build(codec)) + "\n"
+
+
+def _build(codec: Codec) -> Iterator[str]:
+    yield _END
+    yield '    """The codec with fresh weights."""'
+    yield "    parts: dict[str, nn.Module] = {"
+    for name, lines in _parts(codec).items():
+        yield from _indented([f'"{name}": {lines[0]}', *lines[1:]], 8)
+    yield "    }"
+    yield f"    return Codec(parts, centred={codec.network.centred})"
+
+
+def _parts(codec: Codec) -> dict[str, Lines]:
+    """The parts of a codec as they are written, by name."""
+    network = codec.network
+    space, family = network.space, network.space.family
+    used = {name for name, _ in network.named_children()}
+    found = {name: _edge(edge, network) for name, edge in family.edges.items() if name in used}
+    if "context" in used:
+        found["context"] = [f"HyperOnly({family.psi_parts})"]
+        if family.context:
+            hidden = tuple(network.widths[name].active for name in ENTROPY_WIDTHS)
+            order = codec.layout.to_dict()
+            words = [f"{name}={order[name]}" for name in ("groups", "slope", "tile")]
+            found["context"] = _call(
+                "Context", [[w] for w in (*words, f"window={space.window}", f"{hidden=}")]
+            )
+    for name, node in (("prior", "z"), ("y_prior", "y")):
+        if name in used:
+            found[name] = [f"FactorizedPrior({network.widths[node].active})"]
+    return found
+
+
+def _edge(edge: spec.Edge, network: CodecNetwork) -> Lines:
+    return _call("OnMagnitudes" if edge.magnitude else "nn.Sequential", _written(edge.layers, network))
+
+
+def _written(layers: Sequence[spec.Layer], network: CodecNetwork) -> list[Lines]:
+    return [_layer(layer, network) for layer in layers]
+
+
+def _layer(layer: spec.Layer, network: CodecNetwork) -> Lines:
+    def width(name: str) -> int:
+        return network.widths[name].active
+
+    match layer:
+        case spec.Conv(kernel=kernel, stride=stride):
+            ends = f"{width(layer.inputs)}, {width(layer.outputs)}"
+            return [f"nn.Conv2d({ends}, {kernel}, stride={stride}, padding={kernel // 2})"]
+        case spec.Deconv(kernel=kernel, stride=stride):
+            ends = f"{width(layer.inputs)}, {width(layer.outputs)}, {kernel}, stride={stride}"
+            return [f"nn.ConvTranspose2d({ends}, padding={kernel // 2}, output_padding={stride - 1})"]
+        case spec.Subpel(kernel=kernel, stride=stride):
+            ends = f"{width(layer.inputs)}, {width(layer.outputs)} * {stride**2}"
+            conv = [f"nn.Conv2d({ends}, {kernel}, padding={kernel // 2})"]
+            return _call("nn.Sequential", [conv, [f"nn.PixelShuffle({stride})"]])
+        case spec.GDN():
+            return [f"GDN({width(layer.width)}{', inverse=True' if layer.inverse else ''})"]
+        case spec.ReLU():
+            return ["nn.ReLU()"]
+        case spec.LeakyReLU():
+            return [f"nn.LeakyReLU({LEAKY_SLOPE})"]
+        case spec.Residual(body=body, shortcut=shortcut):
+            arguments = [_named(body, network)] + ([_named([shortcut], network)] if shortcut else [])
+            return _call("Residual", arguments)
+        case spec.Repeat(block=block, depth=depth):
+            return _call("nn.Sequential", _written([block] * width(depth), network))
+
+
+def _named(parts: Sequence[tuple[str, spec.Leaf]], network: CodecNetwork) -> Lines:
+    """A mapping from names to layers."""
+    found = ["{"]
+    for name, part in parts:
+        first, *others = _layer(part, network)
+        found += _indented([f'"{name}": {first}', *others], 4)
+    return [*found, "}"]
+
+
+def _call(name: str, arguments: Sequence[Lines]) -> Lines:
+    """A call with one argument to a line."""
+    if not arguments:
+        return [f"{name}()"]
+    return [f"{name}(", *(line for lines in arguments for line in _indented(lines, 4)), ")"]
+
+
+def _indented(lines: Lines, by: int) -> Lines:
+    """Lines of one element of a list, further in, with the comma after it."""
+    return [" " * by + line for line in [*lines[:-1], f"{lines[-1]},"]]
