@@ -251,6 +251,7 @@ def codec_info(description: Path) -> Info:
             name: content.get(name) for name in ("stages", "kmac_px", "params", "lmbda", "metric", "measured")
         },
         **_family_fields(content),
+        "finetuned": content.get("finetuned"),
         "arithmetic": content.get("arithmetic"),
         "fingerprint": content.get("fingerprint"),
         "entropy_path": content.get("entropy_path"),

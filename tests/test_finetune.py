@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from nas import console
 from nas.cli import app
+from nas.codec import finetune
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.evaluate import evaluate_codec
@@ -32,6 +33,7 @@ from nas.errors import InputError
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training.data import split_folder
+from nas.training.settings import read_recipe
 from nas.training.start import TrainingRequest, start_training
 
 SETTINGS = {"crop": 64, "batch": 1, "steps": 4, "warmup": 0, "learning_rate": 1e-3, "checkpoint_every": 2}
@@ -97,6 +99,11 @@ def changed(before: Codec, after: Codec) -> set[str]:
     return {name for name, value in old.items() if not torch.equal(value, new[name])}
 
 
+def edges_of(names: set[str]) -> set[str]:
+    """The parts of the network that tensors belong to; whole numbers and the table belong to none."""
+    return {name.split(".")[1] for name in names if name.startswith("network.")}
+
+
 def weights_of(folder: Path) -> bytes:
     return (folder / "codec.safetensors").read_bytes()
 
@@ -130,8 +137,7 @@ def test_files_made_before_decode_with_the_new_g_s(codec_folder, of_g_s, chelsea
 
 def test_everything_trained_is_another_codec(codec_folder, whole, chelsea):
     before, after = load_codec(codec_folder), load_codec(whole.path)
-    edges = {name.split(".")[1] for name in changed(before, after) if name.startswith("network.")}
-    assert edges == {"g_a", "h_a", "h_s", "context", "prior", "g_s"}
+    assert edges_of(changed(before, after)) == {"g_a", "h_a", "h_s", "context", "prior", "g_s"}
     assert after.path_identity != before.path_identity
     assert after.exact
     with pytest.raises(InputError, match="did not make the file"):
@@ -165,10 +171,7 @@ def test_the_training_leaves_its_metrics(whole):
     assert files_in(training) == FINISHED
     with open(training / "metrics.csv", newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "4"]
-    assert files_in(whole.path) - {f"training/all/{name}" for name in FINISHED} == {
-        "codec.safetensors",
-        "codec.yaml",
-    }
+    assert [path for path in whole.path.iterdir() if path.is_dir()] == [training.parent]
 
 
 def test_held_out_photos_are_not_trained_on(codec_folder, photo_folder, whole, tmp_path):
@@ -195,7 +198,14 @@ def stop_at(stage: str, step: int) -> Any:
     return report
 
 
-@pytest.mark.parametrize(("stage", "step"), [("training", 1), ("training", 3), ("measuring after", 0)])
+@pytest.mark.parametrize(
+    ("stage", "step"),
+    [
+        ("training", 3),
+        pytest.param("training", 1, marks=pytest.mark.slow),
+        pytest.param("measuring after", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_resumed_is_uninterrupted(codec_folder, photo_folder, whole, tmp_path, stage, step):
     request = request_for(codec_folder, photo_folder, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
@@ -215,9 +225,19 @@ def test_another_request_does_not_go_on(codec_folder, photo_folder, whole, tmp_p
     request = request_for(codec_folder, photo_folder, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
         finetune_codec(request, stop_at("training", 3))
-    for changes in ({"only": "g_s"}, {"steps": 5}, {"seed": 1}, {"data": "bundled"}):
+    others = tmp_path / "photos"
+    shutil.copytree(photo_folder, others)
+    for changes in ({"only": "g_s"}, {"steps": 5}, {"seed": 1}, {"data": str(others)}):
         with pytest.raises(InputError, match=r"unfinished.*--force"):
             finetune_codec(replace(request, **changes))
+
+
+@pytest.mark.slow
+def test_force_replaces_what_is_there(codec_folder, photo_folder, whole, tmp_path):
+    """An unfinished attempt of another request, then a finished codec."""
+    request = request_for(codec_folder, photo_folder, tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        finetune_codec(request, stop_at("training", 3))
     result = finetune_codec(replace(request, only="g_s", force=True))
     assert {path.name for path in (result.path / "training").iterdir()} == {"g_s"}
     with pytest.raises(InputError, match="already exists"):
@@ -285,6 +305,30 @@ def test_one_edge_is_trained_of_trained_weights(photo_folder, tmp_path):
     with pytest.raises(InputError, match="--init-from"):
         start_training(request)
     assert not (tmp_path / "run").exists()
+
+
+def test_it_is_slower_than_from_scratch_unless_told(codec_folder, photo_folder, tmp_path, monkeypatch):
+    """A recipe says what a step is; steps and rate of learning are those of fine-tuning, or as given."""
+    seen: list[TrainingRequest] = []
+
+    def ask(request: TrainingRequest, report: Any) -> None:
+        seen.append(request)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune, "train_or_resume", ask)
+    recipe = read_recipe("laptop")
+    own = {"learning_rate": 2e-3, "batch": 3}
+    for settings in ({"recipe": "laptop"}, {"recipe": "laptop", **own}):
+        with pytest.raises(KeyboardInterrupt):
+            finetune_codec(
+                request_for(codec_folder, photo_folder, tmp_path / "out", settings=settings, seed=4)
+            )
+    by_recipe, by_hand = (request.settings for request in seen)
+    assert (by_recipe["steps"], by_recipe["warmup"]) == (finetune.STEPS, finetune.WARMUP)
+    assert by_recipe["learning_rate"] == finetune.RATE * recipe["learning_rate"] < recipe["learning_rate"]
+    assert (by_recipe["batch"], by_recipe["crop"], by_recipe["seed"]) == (recipe["batch"], recipe["crop"], 4)
+    assert (by_recipe["architectures"], by_recipe["lmbda"]) == (1, FACTS["lmbda"])
+    assert by_hand == by_recipe | own
 
 
 # From the command line
@@ -363,8 +407,8 @@ def test_a_family_trained_whole_stays_one(family_folder, photo_folder, tmp_path,
         pictures = [decompress_image(after.codec(layout, place), file) for place in range(2)]
         assert not np.array_equal(*pictures)
     for place in range(2):
-        edges = {n.split(".")[1] for n in changed(before.codec(None, place), after.codec(None, place))}
-        assert {"g_a", "g_s"} <= edges
+        names = changed(before.codec(None, place), after.codec(None, place))
+        assert {"g_a", "g_s"} <= edges_of(names)
     again = replace(request, out=tmp_path / "again")
     for stage in ("training 1 of 2", "training 2 of 2"):
         with pytest.raises(KeyboardInterrupt):

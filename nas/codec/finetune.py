@@ -40,8 +40,9 @@ from nas.training.settings import ALONE, TrainingSettings
 from nas.training.start import TrainingRequest, split_of, train_or_resume
 
 EDGES = ("g_s",)
-# What a recipe, made for a supernet from scratch, does not say: how long, and how fast.
-DEFAULTS: dict[str, Any] = {"steps": 2000, "learning_rate": 3e-4, "warmup": 50}
+# What a recipe does not say, being made for a supernet from scratch: how long, and how fast, which is this
+# share of its rate of learning.
+STEPS, WARMUP, RATE = 2000, 50, 0.3
 _ALONE = {**ALONE, "random_layouts": 0.0}
 _OF_THE_CODEC = ("lmbda", "metric")
 _FACTS = ("lmbda", "metric", "kmac_px", "kmac_px_by_edge", "stages", "params")
@@ -58,8 +59,9 @@ class FinetuneRequest:
         data: a folder of photos, or `bundled`; split as for `nas train`.
         out: the new codec's folder.
         only: the one edge to train, `g_s`; None for all of them.
-        steps: of the optimiser; None for as many as `DEFAULTS` say.
-        settings: of the training, by name.
+        steps: of the optimiser, in each training; None for `STEPS`.
+        settings: of the training, by name; `recipe` among them gives all but steps, warm-up and rate of
+            learning.
         force: replace what is there. An attempt of the same request that was interrupted goes on all the
             same.
     """
@@ -127,8 +129,8 @@ class Finetuned:
                 f"{self.source} made decode with {self.source} alone."
             )
         found = [files]
-        if self.content["arithmetic"] == "float64":
-            found.append("The entropy path is in float64, for machines alike.")
+        if identity != self.identity and "exact_costs" in self.content:
+            found.append(f"It is exact on every machine, for {self.content['exact_costs']:+.2%} in rate.")
         if self.content["finetuned"]["rd_loss_change"] > 0:
             found.append(
                 f"The loss on held-out photos rose: keep {self.source}, or train longer, on more photos or "
@@ -201,10 +203,14 @@ class _Finetuning:
                 raise InputError(f"{name} cannot be set here: a codec is one architecture.")
             if name == "only":
                 raise InputError("Say --only g_s instead of --set only=g_s.")
-        given = {"seed": request.seed, **request.settings}
-        given |= {} if request.steps is None else {"steps": request.steps}
         own = {name: self.content[name] for name in _OF_THE_CODEC}
-        return TrainingSettings.make({**DEFAULTS, **given, **_ALONE, **own, "only": only})
+        always = {**_ALONE, **own, "only": only}
+        given = {"seed": request.seed, "warmup": WARMUP, "steps": STEPS, **request.settings}
+        given |= {} if request.steps is None else {"steps": request.steps}
+        settings = TrainingSettings.make({**given, **always})
+        if "learning_rate" in given:
+            return settings
+        return settings.model_copy(update={"learning_rate": RATE * settings.learning_rate})
 
     # The trainings, in their order
 
@@ -300,7 +306,7 @@ class _Finetuning:
         before, layouts = self.family.base, self.family.layouts
         space = replace(before.network.space, layouts=layouts)
         run = self._train(self.folder / "all", space, before.network, report)
-        arithmetic = None if before.exact else "float64"
+        arithmetic = "float64" if before.integers is None else "exact"
         made = make_codec(run, before.architecture, arithmetic, list(layouts.values()))
         return made.codec, {} if made.cost is None else {"exact_costs": round(made.cost, 6)}
 
