@@ -113,6 +113,17 @@ def test_every_element_has_one_block_and_one_stage(layout, window, size):
     assert seen.max() + 1 == layout.stages(height, width)
 
 
+def test_a_tracer_that_asks_first_spoils_no_positions():
+    from torch._subclasses import FakeTensorMode
+
+    layout = named_layout("raster-2x2", 5)
+    with FakeTensorMode():
+        assert steps(layout, 3, 7, 9)
+        assert whole(layout, 3, 7, 9)
+    for work in (whole(layout, 3, 7, 9), [each for step in steps(layout, 3, 7, 9) for each in step]):
+        assert sorted(place for _, places in work for place in places.tolist()) == list(range(63))
+
+
 @given(layouts(6), st.sampled_from([3, 5]), SIZES)
 def test_visible_exactly_when_the_stage_is_smaller(layout, window, size):
     height, width = size

@@ -1,0 +1,391 @@
+"""A codec's ONNX folder: the models and the reference decoder find what the toolkit coded."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from drawn import SEEDS
+from families import INTEGER, INTEGER_NAMES, SPACES, image, net_of, seeded_supernet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from test_exact import drawn_latents
+from torch import Tensor
+
+from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.codec import Codec
+from nas.codec.family import Family, Member
+from nas.codec.quantize import can_be_exact, quantized
+from nas.errors import InputError
+from nas.graph.layout import Layout, named_layout
+from nas.graph.staged import SLICE
+from nas.images import bundled
+from nas.onnx.write import write_onnx
+from nas.space import SearchSpace
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+NAMED = (
+    "none",
+    "raster",
+    "checkerboard",
+    "channelwise-4",
+    "channelwise-3-checkerboard",
+    "raster-2x2",
+    "random-7",
+)
+UNEVEN = Layout((1, 3, 2), (0, 0), (((0, 1),), ((2, 0),), ((1, 2),)), "uneven")
+SIZES = ((64, 64), (70, 131), (1, 1), (130, 65))
+JOINT = "joint-ar-integer"
+
+
+def family_of(name: str, *, with_z: bool = True) -> Family:
+    """A small codec with two decoders, under several layouts where they exist."""
+    space, net = INTEGER[name], net_of(name)
+    indexes, small = (list(space.indexes(space.widest())) for _ in range(2))
+    for place, slot in enumerate(space.slots):
+        if slot.name == "hyperprior" and not with_z:
+            indexes[place] = small[place] = 0
+        elif slot.layers[0][0].startswith("g_s"):
+            small[place] = 0
+    large, cheap = space.at(indexes), space.at(small)
+    codec = Codec(net.extract(large), large)
+    layouts = {large.layout: codec.layout}
+    if can_be_exact(codec):
+        if space.family.context:
+            names = NAMED if name == JOINT else ("checkerboard",)
+            named = [named_layout(each, space.y_channels, space.window) for each in names]
+            layouts |= {each.name: each for each in (*named, UNEVEN)}
+        codec = quantized(codec, [codec.latents(image(0))], list(layouts.values()))
+    members = [Member(codec.network.space, codec.network.g_s, {"kmac_px": {"decoder": 2.0}})]
+    if cheap != large:
+        members.insert(0, Member(space.only(cheap), net.extract(cheap).g_s, {"kmac_px": {"decoder": 1.0}}))
+    return Family(codec, layouts, members, {each: {"kmac_px": {"decoder": 2.0}} for each in layouts})
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Any:
+    """Families and their folders, by name, each written once."""
+
+    @cache
+    def of(name: str, with_z: bool = True) -> tuple[Family, Path, ModuleType]:
+        family, out = family_of(name, with_z=with_z), tmp_path_factory.mktemp("codec") / "onnx"
+        write_onnx(family, out)
+        return family, out, load(out)
+
+    return of
+
+
+def load(folder: Path) -> ModuleType:
+    """The decoder that was written to a folder."""
+    spec = importlib.util.spec_from_file_location("decoder", folder / "decoder.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def picture(height: int, width: int, seed: int = 3) -> np.ndarray:
+    x = image(seed, height + 8, width + 8, batch=1)[0, :, :height, :width]
+    return (x * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def file_of(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> bytes:
+    """A file of given latents."""
+    (stream,) = codec.encode(y_hat, z_hat)
+    height, width = (16 * side for side in y_hat.shape[-2:])
+    return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0).to_bytes()
+
+
+def assert_same_latents(decoder: ModuleType, data: bytes, y_hat: Tensor, z_hat: Tensor | None) -> None:
+    found_y, found_z = decoder.decode_latents(data)
+    assert found_y.dtype == np.float32
+    assert np.array_equal(found_y, y_hat.numpy())
+    assert (found_z is None) == (z_hat is None)
+    assert z_hat is None or np.array_equal(found_z, z_hat.numpy())
+
+
+# The same files, the same latents
+
+
+@pytest.mark.parametrize("with_z", [True, False])
+@pytest.mark.parametrize("name", INTEGER_NAMES)
+def test_every_family_decodes_alike(written, name, with_z):
+    family, _, decoder = written(name, with_z)
+    pixels = [picture(*size) for size in (SIZES if with_z else SIZES[1:2])]
+    for number, layout in enumerate(list(family.layouts)[:2]):
+        codec = family.codec(layout)
+        for each in pixels if number == 0 else pixels[1:2]:
+            nic = compress_image(codec, each)
+            latents = codec.decode([nic.stream], codec.shape(nic.height, nic.width))
+            assert_same_latents(decoder, nic.to_bytes(), *latents)
+            ours = decompress_image(codec, nic).astype(int)
+            theirs = decoder.decode(nic.to_bytes()).astype(int)
+            assert theirs.shape == each.shape
+            assert np.abs(theirs - ours).max() <= 1
+            assert (theirs != ours).mean() < 0.001
+
+
+@given(st.sampled_from([*NAMED, "uneven"]), SEEDS)
+@settings(max_examples=12)
+def test_any_latents_are_read_as_they_were_written(written, layout, seed):
+    """Over the whole of their ranges, where limits matter."""
+    family, _, decoder = written(JOINT)
+    codec = family.codec(layout)
+    latents = drawn_latents(codec, seed)
+    assert_same_latents(decoder, file_of(codec, *latents), *latents)
+
+
+@pytest.mark.parametrize("name", ["mean-scale-hyperprior-integer", "factorized-integer"])
+def test_any_latents_without_a_context_model(written, name):
+    family, _, decoder = written(name)
+    codec = family.base
+    if codec.network.with_z:
+        latents: tuple[Tensor, Tensor | None] = drawn_latents(codec, 5)
+    else:
+        y_hat = torch.randint(-1023, 1024, (1, codec.network.space.y_channels, 3, 5)).float()
+        latents = y_hat, None
+    assert_same_latents(decoder, file_of(codec, *latents), *latents)
+
+
+def test_long_stages_are_read_in_slices(written):
+    family, _, decoder = written(JOINT)
+    for layout in ("none", "channelwise-4"):
+        codec = family.codec(layout)
+        latents = drawn_latents(codec, 1, rows=23, columns=24)
+        assert latents[0][0, 0].numel() > SLICE
+        assert_same_latents(decoder, file_of(codec, *latents), *latents)
+
+
+def test_the_encoders_models_are_the_encoder(written):
+    family, folder, decoder = written(JOINT)
+    for size in ((64, 64), (128, 192)):
+        x = image(5, *size, batch=1)
+        with torch.no_grad():
+            y = family.base.network.g_a(x)
+            z = family.base.network.h_a(y)
+        found_y = decoder.run(folder, "g_a.onnx", {"x": x.numpy()})["y"]
+        found_z = decoder.run(folder, "h_a.onnx", {"y": y.numpy()})["z"]
+        for found, expected in ((found_y, y), (found_z, z)):
+            scale = float(expected.abs().max())
+            assert np.allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5 * scale)
+
+
+# The folder
+
+
+def models_in(folder: Path) -> Iterator[tuple[str, Any]]:
+    for path in sorted(folder.rglob("*.onnx")):
+        yield path.relative_to(folder).as_posix(), onnx.load(path)
+
+
+def test_its_models_are_valid_and_all_of_them_are_used(written):
+    _, folder, _ = written(JOINT)
+    content = json.loads((folder / "codec.json").read_text())
+    blocks = [block for layout in content["layouts"] for block in layout["blocks"]]
+    used = {"g_a.onnx", "h_a.onnx", "h_s.onnx"}
+    used |= {each["file"] for each in (*content["decoders"], *blocks)}
+    found = dict(models_in(folder))
+    assert set(found) == used
+    for model in found.values():
+        onnx.checker.check_model(model, full_check=True)
+    for block in blocks:
+        inputs = {each.name: each.type.tensor_type.shape.dim[1] for each in found[block["file"]].graph.input}
+        seen = sum(len(near["rows"]) * len(near["channels"]) for near in block["seen"])
+        sizes = {"y": seen, **{name: len(block[name]) for name in ("phi", "hidden_1", "hidden_2")}}
+        assert {name: side.dim_value for name, side in inputs.items() if name != "psi"} == {
+            name: size for name, size in sizes.items() if size
+        }
+
+
+def test_weights_of_the_entropy_path_take_two_bytes(written):
+    """And what is multiplied is no wider than what the toolkit multiplies."""
+    _, folder, _ = written(JOINT)
+    for name, model in models_in(folder):
+        kinds = {node.op_type for node in model.graph.node}
+        if not name.startswith(("g_", "h_a")):
+            assert kinds & {"MatMul", "Conv"}
+            large = [part for part in model.graph.initializer if len(part.dims) > 1 and max(part.dims) > 1]
+            wide = [part for part in large if part.data_type != onnx.TensorProto.INT16]
+            assert all(sorted(part.dims)[:-1] == [1] * (len(part.dims) - 1) for part in wide)  # steps
+
+
+def test_a_second_time_gives_the_same_bytes(written, tmp_path):
+    family, folder, _ = written(JOINT)
+    told = []
+    write_onnx(family, tmp_path, report=lambda *each: told.append(each[1:3]))
+    files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert all((folder / name).read_bytes() == (tmp_path / name).read_bytes() for name in files)
+    assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
+
+
+def test_what_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    floating = Codec(net_of(JOINT).extract(INTEGER[JOINT].widest()), INTEGER[JOINT].widest())
+    space = SPACES["factorized-centred"]
+    centred = Codec(net_of("factorized-centred").extract(space.widest()), space.widest())
+    for codec in (floating, centred):
+        with pytest.raises(InputError, match="--arithmetic exact"):
+            write_onnx(Family(codec), tmp_path / "onnx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(InputError, match=r"pip install 'nas-codec\[onnx\]'"):
+        write_onnx(family_of("factorized-integer"), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+# The reference decoder's command line
+
+WITHOUT_US = """
+import runpy, sys
+class Missing:
+    def find_spec(self, name, *rest):
+        if name.split(".")[0] in ("torch", "nas", "compressai", "onnx"):
+            raise ImportError(f"{name} must not be needed")
+sys.meta_path.insert(0, Missing())
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_it_needs_neither_torch_nor_this_toolkit(written, tmp_path):
+    family, folder, decoder = written(JOINT)
+    nic = compress_image(family.codec("channelwise-4"), picture(70, 131))
+    (tmp_path / "a.nic").write_bytes(nic.to_bytes())
+    command = [sys.executable, "-I", "-c", WITHOUT_US, str(folder / "decoder.py")]
+    done = subprocess.run(
+        [*command, str(tmp_path / "a.nic"), str(tmp_path / "a.png")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), decoder.decode(nic.to_bytes()))
+
+
+def ask(decoder: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit status of its command line."""
+    monkeypatch.setattr(sys, "argv", ["decoder.py", *map(str, arguments)])
+    try:
+        decoder.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_a_decoder_is_chosen_by_place_or_cost(written, tmp_path, monkeypatch, capsys):
+    family, _, decoder = written(JOINT)
+    nic = compress_image(family.codec("none"), picture(70, 131))
+    (tmp_path / "a.nic").write_bytes(nic.to_bytes())
+    pictures = [decoder.decode(nic.to_bytes(), place) for place in (0, 1)]
+    assert not np.array_equal(*pictures)
+    assert np.array_equal(decoder.decode(nic.to_bytes()), pictures[1])  # the base codec's
+    for place in (0, 1):
+        ours = decompress_image(family.codec("none", place), nic).astype(int)
+        assert np.abs(pictures[place].astype(int) - ours).max() <= 1
+    choices = [(("--decoder", 0), 0), (("--decoder", 1), 1), (("--target", 1.5), 0), (("--target", 9), 1)]
+    for arguments, place in choices:
+        assert ask(decoder, monkeypatch, tmp_path / "a.nic", tmp_path / "a.png", *arguments) == 0
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), pictures[place])
+    for arguments, message in ((("--decoder", 2), "choose 0 to 1"), (("--target", 0.5), "at most 0.5 kMAC")):
+        assert ask(decoder, monkeypatch, tmp_path / "a.nic", tmp_path / "b.png", *arguments) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "b.png").exists()
+
+
+def damaged(nic: Nic) -> Iterator[tuple[bytes, str]]:
+    """Files that cannot be decoded, and what is said of them."""
+    data = nic.to_bytes()
+    yield data[:9], "checksum"
+    yield data[:-1], "checksum"
+    yield data[:20] + bytes([data[20] ^ 1]) + data[21:], "checksum"
+    yield b"PNG" + data[3:], "not a .nic file"
+    yield data[:3] + b"\2" + data[4:], "version 2"
+    forged = [
+        ({"path_identity": "00000000"}, "Another codec"),
+        ({"width": 0}, "picture of 0x"),
+        ({"height": 70000}, "picture of 131x70000"),
+        ({"width": 60000, "height": 60000}, "more than"),
+        ({"width": 6000, "height": 6000}, "too short"),
+        ({"stream": nic.stream[:-1]}, "whole number of words"),
+        ({"stream": nic.stream + bytes(40)}, "after its end"),
+        ({"stream": b"\xff\x7f" + nic.stream[1:]}, "beyond their limits"),
+        ({"stream": b"\x80" * 9}, "no end"),
+    ]
+    for change, message in forged:
+        yield replace(nic, **change).to_bytes(), message
+
+
+def test_damaged_files_are_refused_in_a_sentence(written, tmp_path, monkeypatch, capsys):
+    family, _, decoder = written(JOINT)
+    nic = compress_image(family.codec("raster"), picture(70, 131))
+    for data, message in damaged(nic):
+        (tmp_path / "a.nic").write_bytes(data)
+        assert ask(decoder, monkeypatch, tmp_path / "a.nic", tmp_path / "a.png") == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    assert ask(decoder, monkeypatch, tmp_path / "none.nic", tmp_path / "a.png") == 2
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_damaged_folder_is_refused_in_a_sentence(written, tmp_path, monkeypatch, capsys):
+    family, folder, _ = written(JOINT)
+    (tmp_path / "a.nic").write_bytes(compress_image(family.base, picture(64, 64)).to_bytes())
+    for name, content in (
+        ("h_s.onnx", b"no model"),
+        ("g_s.1.onnx", None),
+        ("codec.json", b"{"),
+        ("codec.json", b'{"format": "nas-onnx 2"}'),
+    ):
+        copy = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(folder, copy)
+        (copy / name).write_bytes(content) if content else (copy / name).unlink()
+        assert ask(load(copy), monkeypatch, tmp_path / "a.nic", tmp_path / "a.png") == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+# Larger ones
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["joint-ar-tiny", "cheng-tiny"])
+def test_shipped_spaces_on_a_photo(name, tmp_path):
+    space = SearchSpace.load(name)
+    architecture = space.uniform(0.5, next(iter(space.layouts)))
+    codec = Codec(seeded_supernet(space).extract(architecture), architecture)
+    more = (
+        "channelwise-10-checkerboard",
+        "elic-10",
+        "multistage-4x4",
+        "checkerboard-interlaced",
+        "random-20",
+    )
+    named = [named_layout(each, space.y_channels, space.window) for each in more]
+    layouts = {architecture.layout: codec.layout, **space.layouts, **{each.name: each for each in named}}
+    codec = quantized(codec, [codec.latents(image(0))], list(layouts.values()))
+    family = Family(codec, layouts)
+    write_onnx(family, tmp_path)
+    decoder = load(tmp_path)
+    pixels = bundled()["test"][0].pixels[:300, :451]
+    for layout in layouts:
+        codec = family.codec(layout)
+        nic = compress_image(codec, pixels)
+        latents = codec.decode([nic.stream], codec.shape(nic.height, nic.width))
+        assert_same_latents(decoder, nic.to_bytes(), *latents)
+        ours, theirs = decompress_image(codec, nic), decoder.decode(nic.to_bytes())
+        assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
