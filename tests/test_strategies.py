@@ -74,6 +74,13 @@ def test_layouts_are_often_random_ones():
     assert len(set(drawn)) > 20
 
 
+@kinds
+def test_no_random_layouts_where_none_are_wanted(kind):
+    for step in range(20):
+        for sample in strategy(kind, 4, random_layouts=0).draw(SPACE, step, 0):
+            assert sample.layout == SPACE.layout(sample.architecture)
+
+
 def test_an_unknown_strategy_is_refused():
     with pytest.raises(InputError, match="sandwich"):
         strategy("sandwitch", 2)
