@@ -78,6 +78,7 @@ class LoadedRun:
         family: bool = False,
         scope: str = "total",
         arithmetic: str | None = None,
+        onnx: bool = False,
         force: bool = False,
         report: Report | None = None,
     ) -> dict[str, Any]:
@@ -90,6 +91,7 @@ class LoadedRun:
                 of that architecture; without `target` and `arch`, of the one of least loss.
             scope: encoder, decoder or total.
             arithmetic: of the entropy path: see `codec.export.make_codec`.
+            onnx: write it as ONNX models, too, see `onnx.write`.
             force: replace what is there.
             report: called as the work goes on.
 
@@ -123,8 +125,9 @@ class LoadedRun:
             kin,
             Path(out),
             arithmetic=arithmetic,
+            onnx=onnx,
             force=force,
-            report=lambda done, total, note: say("measuring photos", done, total, note),
+            report=say,
         )
 
     def rank_check(self, data: str | Path, *, report: Report | None = None, **options: Any) -> RankResult:

@@ -360,6 +360,9 @@ def export(
             show_default=False,
         ),
     ] = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="As ONNX models, too, with a decoder that needs no torch.")
+    ] = False,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -381,6 +384,7 @@ def export(
             family=family,
             scope=scope,
             arithmetic=arithmetic,
+            onnx=onnx,
             force=force,
             report=report,
         )
@@ -403,6 +407,8 @@ def export(
         console.say(f"The entropy path is exact on every machine, for {content['exact_costs']:+.2%} in rate.")
     for table in tables(content):
         console.table(*table)
+    if onnx:
+        console.say(f"ONNX models, and a decoder that needs no torch: {out}/onnx")
 
 
 @app.command(

@@ -191,7 +191,7 @@ def test_the_exported_architecture_has_its_held_out_results_in_the_front(way):
 
 
 def test_a_codec_has_the_contracts_files_and_fields(way):
-    assert {path.name for path in way.codec.iterdir()} == {"codec.safetensors", "codec.yaml"}
+    assert {path.name for path in way.codec.iterdir()} == {"codec.safetensors", "codec.yaml", "model.py"}
     content = yaml.safe_load((way.codec / "codec.yaml").read_text())
     assert set(content) >= CODEC_FIELDS
     assert set(content["kmac_px"]) == {"encoder", "decoder", "total"}
@@ -456,7 +456,7 @@ REST: dict[str, Case] = {
     "drawing an unknown scope": ("pareto {run} --scope both", ["both", "encoder, decoder, total"]),
     "exporting no run": ("export {photos} --target 60% --out {x}", ["not a run"]),
     "exporting nothing": ("export {run} --out {x}", ["target"]),
-    "exporting two things": ("export {run} --target 60% --arch a --out {x}", ["either"]),
+    "exporting two things": ("export {run} --target 60% --arch a --out {x}", ["not both"]),
     "exporting over a codec": ("export {run} --target 60% --out {codec}", ["already exists", "--force"]),
     "exporting over a run": ("export {run} --target 60% --out {run}", ["already exists"]),
     "exporting below the least": ("export {run} --target 0.1 --out {x}", ["0.7035", "6.469"]),

@@ -24,6 +24,7 @@ from nas.codec.bitstream import FIXED, Nic, compress_image, decompress_image
 from nas.codec.codec import Codec, read_varint, write_varint
 from nas.codec.coder import Decoder, Encoder
 from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, save_codec
+from nas.codec.standalone import MODEL
 from nas.errors import InputError
 from nas.graph.entropy import Y_LIMIT, bits, from_grid, snap
 from nas.graph.network import CodecNetwork
@@ -349,7 +350,7 @@ def test_a_saved_codec_is_the_same_codec(codecs, chelsea, tmp_path, layout):
     codec = codecs[layout]
     content = save_codec(codec, tmp_path / "codec", FACTS)
     again = load_codec(tmp_path / "codec")
-    assert {path.name for path in (tmp_path / "codec").iterdir()} == {WEIGHTS, DESCRIPTION}
+    assert {path.name for path in (tmp_path / "codec").iterdir()} == {WEIGHTS, DESCRIPTION, MODEL}
     assert describe(tmp_path / "codec") == content
     assert content["arch"] == codec.architecture.key == again.architecture.key
     assert (again.fingerprint, again.path_identity) == (codec.fingerprint, codec.path_identity)

@@ -246,8 +246,11 @@ def command(*words: object) -> dict[str, Any]:
 
 def test_the_commands(run: Path, tmp_path: Path, photo_folder: Path) -> None:
     codec, photo = tmp_path / "family", next(iter(sorted(photo_folder.glob("*.png"))))
-    content = command("export", run, "--family", "--out", codec)
+    content = command("export", run, "--family", "--out", codec, "--onnx")
     assert content == describe(codec)
+    onnx = json.loads((codec / "onnx" / "codec.json").read_text())
+    assert [entry["arch"] for entry in onnx["decoders"]] == [entry["arch"] for entry in content["decoders"]]
+    assert [entry["name"] for entry in onnx["layouts"]] == [entry["name"] for entry in content["layouts"]]
     assert (
         content["measured"]["bpp"]
         == content["layouts"][0]["bpp"]

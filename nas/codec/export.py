@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,18 @@ from nas.errors import InputError
 from nas.files import clear, refuse_existing
 from nas.graph.layout import Layout
 from nas.images import Padded, Photo
+from nas.onnx.write import require_package, require_whole_numbers, write_onnx
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.search.family import Kin
 from nas.search.final import note_tested, with_tested
 from nas.search.front import write_front
+from nas.search.progress import Report, silent
 from nas.space import Architecture
-
-Report = Callable[[int, int, str], None]
 
 QUANTIZING_PHOTOS = 8  # calibration photos that the whole numbers of the entropy path are chosen on
 MOST_COST = 0.005  # of the exact entropy path in rate; beyond it the path stays in float64
 ARITHMETICS = ("exact", "float64")
+ONNX = "onnx"  # the folder of ONNX models in a codec's own
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ def export_codec(
     out: Path,
     *,
     arithmetic: str | None = None,
+    onnx: bool = False,
     force: bool = False,
-    report: Report = lambda done, total, note: None,
+    report: Report = silent,
 ) -> dict[str, Any]:
     """Write a codec's folder and note its results on held-out photos in the run's front.csv.
 
@@ -117,18 +119,32 @@ def export_codec(
         kin: what to export: one architecture, or a family.
         out: the codec's folder.
         arithmetic: of the entropy path: see `make_codec`.
+        onnx: write it as ONNX models, too, into the folder `onnx` in its own.
         force: replace what is there.
-        report: called with photos measured, of how many, and a name.
+        report: told of photos measured, and of models written.
 
     Returns:
         The content of codec.yaml.
+
+    Raises:
+        InputError: something is there already, or what was asked for is impossible; nothing is written then.
     """
     refuse_existing(out, force=force, what="codec")
+    if onnx:
+        require_package()
     settings = run.settings
     made = make_codec(run, kin.base, arithmetic, kin.orders(run.space))
     photos = run.photos("held-out")[:HELD_OUT_PHOTOS]
     family = _family(run, kin, made.codec)
-    found = measure_family(family, photos, lmbda=settings.lmbda, metric=settings.metric, report=report)
+    if onnx:
+        require_whole_numbers(family)
+    found = measure_family(
+        family,
+        photos,
+        lmbda=settings.lmbda,
+        metric=settings.metric,
+        report=lambda done, total, note: report("measuring photos", done, total, note),
+    )
     facts = {
         "lmbda": settings.lmbda,
         "metric": settings.metric,
@@ -140,6 +156,8 @@ def export_codec(
     if force:
         clear(out)
     content = save_family(found.noted_in(family), out, facts)
+    if onnx:
+        write_onnx(found.noted_in(family), out / ONNX, report=report)
     for architecture, measured in zip(kin.decoders, found.decoders, strict=True):
         note_tested(run, architecture, measured)
     if run.front_path.is_file():

@@ -37,12 +37,13 @@ def write_onnx(family: Family, out: Path, *, report: Report = silent) -> dict[st
     Raises:
         InputError: the entropy path or the latents are no whole numbers, or the package onnx is missing.
     """
-    _require_whole_numbers(family)
-    _require_package()
+    require_whole_numbers(family)
+    require_package()
     return _Writer(family, out, report).write()
 
 
-def _require_whole_numbers(family: Family) -> None:
+def require_whole_numbers(family: Family) -> None:
+    """InputError where the entropy path or the latents are no whole numbers."""
     if not family.base.exact or family.base.network.centred:
         raise InputError(
             "ONNX runtimes have no convolutions in float64, so only a codec whose entropy path is in whole "
@@ -51,7 +52,8 @@ def _require_whole_numbers(family: Family) -> None:
         )
 
 
-def _require_package() -> None:
+def require_package() -> None:
+    """InputError where the package onnx is missing."""
     try:
         import onnx  # noqa: F401
     except ImportError as error:
