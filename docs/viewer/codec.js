@@ -1,0 +1,96 @@
+// A folder that `nas export --onnx` wrote: its entropy path, its layouts and its decoders, on onnxruntime.
+
+import { Y_REDUCTION, decodeLatents } from "./latents.js";
+import { Problem } from "./problem.js";
+
+const FORMAT = "nas-onnx 1";
+const CODER = "constriction-0.5";
+
+/** A codec, or a family of decoders of the same files. */
+export class Codec {
+  /**
+   * @param {object} ort onnxruntime-web, or another onnxruntime of the same interface
+   * @param {(name: string) => Promise<Uint8Array>} read a file of the folder
+   */
+  static async open(ort, read) {
+    const codec = new Codec();
+    codec.ort = ort;
+    codec.read = read;
+    codec.sessions = new Map();
+    const text = new TextDecoder().decode(await read("codec.json"));
+    try {
+      codec.description = JSON.parse(text);
+    } catch {
+      throw new Problem("The codec's codec.json cannot be read: export the codec again with nas export --onnx.");
+    }
+    const { format, coder } = codec.description;
+    if (format !== FORMAT || coder !== CODER) {
+      throw new Problem(`The codec is of format ${format} with coder ${coder}, and this page reads ${FORMAT} with ${CODER}.`);
+    }
+    return codec;
+  }
+
+  /** The layout that made a file. */
+  layoutOf(nic) {
+    const found = this.description.layouts.find(({ entropy_path: path }) => path === nic.pathIdentity);
+    if (!found) {
+      const known = this.description.layouts.map(({ entropy_path: path }) => path).join(", ");
+      throw new Problem(
+        `Another codec made this file (entropy path ${nic.pathIdentity}, here ${known}): choose the folder of that codec.`,
+      );
+    }
+    return found;
+  }
+
+  /** y_hat of a parsed file: see `decodeLatents`. */
+  async decode(nic, progress) {
+    return decodeLatents(this.description, this.layoutOf(nic), nic, (file, inputs) => this.run(file, inputs), progress);
+  }
+
+  /** Make one decoder, or a layout's entropy path, ready, so that running it takes only its own time. */
+  async prepare(part) {
+    const files = part.blocks ? ["h_s.onnx", ...part.blocks.map(({ file }) => file)] : [part.file];
+    for (const file of files) if (file && (file !== "h_s.onnx" || this.description.z_channels)) await this.session(file);
+  }
+
+  /** The picture at one decoder, as RGBA in 8 bits, cropped to the file's size. */
+  async synthesize(decoder, latents, { width, height }) {
+    const shape = [1, this.description.y_channels, latents.height, latents.width];
+    const { x_hat: x } = await this.run(this.description.decoders[decoder].file, { y_hat: { values: latents.y, shape } });
+    const wide = latents.width * Y_REDUCTION;
+    const plane = wide * latents.height * Y_REDUCTION;
+    const pixels = new Uint8ClampedArray(4 * width * height).fill(255);
+    for (let row = 0; row < height; row++) {
+      for (let column = 0; column < width; column++) {
+        const from = row * wide + column;
+        const to = 4 * (row * width + column);
+        for (let colour = 0; colour < 3; colour++) pixels[to + colour] = 255 * x[colour * plane + from]; // clamps, rounds
+      }
+    }
+    return pixels;
+  }
+
+  /** Run one of the folder's files on {name: {values, shape}}: the values of its outputs by name. */
+  async run(file, inputs) {
+    const session = await this.session(file);
+    const feeds = Object.fromEntries(
+      Object.entries(inputs).map(([name, { values, shape }]) => [name, new this.ort.Tensor("float32", values, shape)]),
+    );
+    const outputs = await session.run(feeds);
+    return Object.fromEntries(Object.entries(outputs).map(([name, { data }]) => [name, data]));
+  }
+
+  session(file) {
+    if (!this.sessions.has(file)) {
+      const made = this.read(file).then((bytes) => this.ort.InferenceSession.create(bytes));
+      this.sessions.set(file, made);
+    }
+    return this.sessions.get(file);
+  }
+
+  /** Give its memory back. */
+  async close() {
+    for (const session of this.sessions.values()) await (await session).release();
+    this.sessions.clear();
+  }
+}

@@ -1,0 +1,53 @@
+"""Put an example beside the page: a part of an exported family, and a photo that it coded.
+
+python docs/viewer/make_example.py FAMILY [--decoders 6]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+from skimage.data import astronaut  # NASA's picture, in the public domain
+
+import nas
+from nas.codec.bitstream import compress_image
+from nas.codec.family import Family
+from nas.onnx.write import write_onnx
+
+PLACE = Path(__file__).with_name("example")
+ENCODER = ("g_a.onnx", "h_a.onnx", "decoder.py")  # no part of what the page runs
+
+
+def part_of(family: Family, decoders: int) -> Family:
+    """The first layout, and so many decoders from the cheapest to the dearest, evenly spaced in cost."""
+    name = next(iter(family.layouts))
+    costs = np.array([family.decoder_kmac_px(place, name) for place in range(len(family.decoders))])
+    wanted = np.linspace(costs[0], costs[-1], decoders)
+    places = sorted({int(np.abs(costs - cost).argmin()) for cost in wanted} | {family.default})
+    return Family(
+        family.base,
+        {name: family.layouts[name]},
+        [family.decoders[place] for place in places],
+        {name: family.layout_facts[name]},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("family", type=Path, help="what nas export --family wrote")
+    parser.add_argument("--decoders", type=int, default=6)
+    arguments = parser.parse_args()
+    family = part_of(nas.load_family(arguments.family), arguments.decoders)
+    shutil.rmtree(PLACE, ignore_errors=True)
+    write_onnx(family, PLACE)
+    for name in ENCODER:
+        (PLACE / name).unlink()
+    nic = compress_image(family.base, astronaut())
+    (PLACE / "astronaut.nic").write_bytes(nic.to_bytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+// The .nic file: see docs/codec.md.
+
+import { Problem } from "./problem.js";
+
+const VERSION = 1;
+const FIXED = 16; // bytes before the picture's size
+const MAX_SIDE = 65535; // pixels
+
+const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let sum = byte;
+  for (let bit = 0; bit < 8; bit++) sum = sum & 1 ? (sum >>> 1) ^ 0xedb88320 : sum >>> 1;
+  return sum;
+});
+
+/** The CRC-32 of parts that follow one another. */
+export function crc32(...parts) {
+  let sum = 0xffffffff;
+  for (const part of parts) for (const byte of part) sum = CRC[(sum ^ byte) & 0xff] ^ (sum >>> 8);
+  return (sum ^ 0xffffffff) >>> 0;
+}
+
+/** A number of seven bits a byte, the lowest first, and what follows it. */
+export function readVarint(bytes) {
+  let value = 0;
+  for (let place = 0; place < Math.min(5, bytes.length); place++) {
+    value += (bytes[place] & 0x7f) * 2 ** (7 * place);
+    if (bytes[place] < 0x80) return [value, bytes.subarray(place + 1)];
+  }
+  throw new Problem("The file is cut short or damaged: a number in it has no end.");
+}
+
+const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/**
+ * Read and check a file's bytes.
+ *
+ * @param {Uint8Array} bytes
+ * @returns {{pathIdentity: string, fingerprint: string, width: number, height: number, stream: Uint8Array}}
+ */
+export function parseNic(bytes) {
+  if (bytes.length < 4 || String.fromCharCode(...bytes.subarray(0, 3)) !== "NIC") {
+    throw new Problem("This is not a .nic file: nas compress makes them.");
+  }
+  if (bytes[3] !== VERSION) {
+    throw new Problem(`The file is of .nic version ${bytes[3]} and this page reads version ${VERSION}.`);
+  }
+  const head = bytes.subarray(0, 12);
+  const tail = bytes.subarray(FIXED);
+  const sum = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (bytes.length <= FIXED || crc32(head, tail) !== sum.getUint32(12, true)) {
+    throw new Problem("The file is truncated or altered: its checksum does not fit. Get it again.");
+  }
+  const [width, rest] = readVarint(tail);
+  const [height, stream] = readVarint(rest);
+  if (width === 0 || height === 0) throw new Problem("The file names an empty picture: it is damaged.");
+  if (Math.max(width, height) > MAX_SIDE) {
+    throw new Problem(`The file names a picture of ${width}x${height} pixels, more than any has: it is damaged.`);
+  }
+  return { pathIdentity: hex(bytes.subarray(4, 8)), fingerprint: hex(bytes.subarray(8, 12)), width, height, stream };
+}

@@ -1,0 +1,2 @@
+/** What a person did or has that cannot be decoded, in one plain sentence. */
+export class Problem extends Error {}
