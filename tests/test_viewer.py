@@ -241,27 +241,42 @@ class Site:
         raster = self.files["raster.nic"]
         longer = Nic(raster.path_identity, raster.fingerprint, 130, 90, raster.stream + bytes(40), 0)
         (folder / "longer.nic").write_bytes(longer.to_bytes())
-        handler = functools.partial(Quiet, directory=str(folder))
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
+        self.servers = [
+            http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(kind, directory=str(folder)))
+            for kind in (Plain, Isolated)
+        ]
+        self.threads = [threading.Thread(target=server.serve_forever) for server in self.servers]
+        for thread in self.threads:
+            thread.start()
 
     def add(self, name: str, nic: Nic) -> None:
         (self.folder / name).write_bytes(nic.to_bytes())
         self.files[name] = nic
 
-    def url(self, query: str = "") -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/{query}"
+    def url(self, query: str, isolated: bool) -> str:
+        return f"http://127.0.0.1:{self.servers[isolated].server_port}/{query}"
 
     def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+        for server, thread in zip(self.servers, self.threads, strict=True):
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
+class Plain(http.server.SimpleHTTPRequestHandler):
+    """What `python -m http.server` answers with."""
+
     def log_message(self, *_: Any) -> None:
         pass
+
+
+class Isolated(Plain):
+    """With the headers that let a page use threads."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
 
 
 @pytest.fixture(scope="module")
@@ -277,9 +292,9 @@ class Page:
     def __init__(self, browser: Chrome, site: Site) -> None:
         self.browser, self.site = browser, site
 
-    def open(self, query: str = "?codec=codec") -> None:
+    def open(self, query: str = "?codec=codec", isolated: bool = False) -> None:
         self.browser.get_log("browser")  # type: ignore[no-untyped-call]
-        self.browser.get(self.site.url(query))
+        self.browser.get(self.site.url(query, isolated))
 
     def text(self, name: str) -> str:
         return str(self.run(f"return document.getElementById('{name}').textContent"))
@@ -352,12 +367,15 @@ def page(browser: Chrome, site: Site) -> Page:
 
 @needs_browser
 @pytest.mark.slow
-def test_every_file_is_shown_as_the_toolkit_decodes_it(page: Page) -> None:
+@pytest.mark.parametrize("isolated", [False, True])
+def test_every_file_is_shown_as_the_toolkit_decodes_it(page: Page, isolated: bool) -> None:
     family = page.site.family
     count = len(family.decoders)
     assert count > 1
-    page.open()
+    page.open(isolated=isolated)
     page.wait(lambda: page.text("status").startswith("Drop"))
+    cores = min(8, page.run("return navigator.hardwareConcurrency")) if isolated else 1
+    assert page.text("threads") == ("one thread" if cores == 1 else f"{cores} threads")
     for name in family.layouts:
         page.choose(f"{name}.nic")
         page.decoded()

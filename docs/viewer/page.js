@@ -86,6 +86,7 @@ const ANSWERS = {
   codec(answer) {
     if (answer.id !== codecs) return;
     description = answer.description;
+    $("threads").textContent = answer.threads === 1 ? "one thread" : `${answer.threads} threads`;
     const count = description.decoders.length;
     const slider = $("slider");
     [slider.max, slider.value] = [count - 1, count - 1];

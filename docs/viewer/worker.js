@@ -6,9 +6,12 @@ import { parseNic } from "./nic.js";
 import { Problem } from "./problem.js";
 
 const MOST_PIXELS = 2 ** 23; // what a decoder's widest layer needs of a browser's 4 GB grows with them
+const MOST_THREADS = 8;
 const BREATH = 100; // milliseconds between looks at what is asked for meanwhile
 
-ort.env.wasm.numThreads = 1; // more need headers that plain servers do not send
+// More than one thread needs headers that plain servers do not send: see README.md.
+const THREADS = self.crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1;
+ort.env.wasm.numThreads = THREADS;
 ort.env.logLevel = "error";
 
 class Stale extends Error {}
@@ -48,7 +51,7 @@ async function open({ id, source }) {
   await codec?.close();
   [codec, latents] = [null, null];
   codec = await Codec.open(ort, reader(source));
-  postMessage({ kind: "codec", id, description: codec.description });
+  postMessage({ kind: "codec", id, description: codec.description, threads: THREADS });
 }
 
 async function decode({ id, bytes }) {
@@ -84,13 +87,15 @@ async function show({ id, decoder }) {
   cold = false;
 }
 
-const ACTIONS = [["codec", open], ["file", decode], ["decoder", show]]; // the first that is wanted comes first
+// The first that is wanted comes first.
+const ACTIONS = [["codec", open, "The codec could not be loaded"], ["file", decode, "Decoding failed"],
+  ["decoder", show, "The decoder failed, perhaps for want of memory"]];
 
 async function work() {
   if (working) return;
   working = true;
   for (;;) {
-    const [kind, action] = ACTIONS.find(([name]) => wanted[name]) ?? [];
+    const [kind, action, failure] = ACTIONS.find(([name]) => wanted[name]) ?? [];
     if (!kind) break;
     const request = wanted[kind];
     wanted[kind] = null;
@@ -99,7 +104,7 @@ async function work() {
     } catch (error) {
       if (!(error instanceof Stale)) {
         const expected = error instanceof Problem;
-        const text = expected ? error.message : `Decoding failed: ${error?.message ?? error}.`;
+        const text = expected ? error.message : `${failure}: ${error?.message ?? error}.`;
         postMessage({ kind: "problem", of: kind, id: request.id, text });
       }
     }
