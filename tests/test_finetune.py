@@ -360,8 +360,16 @@ def test_the_command(codec_folder, photo_folder, of_g_s, tmp_path, monkeypatch):
     done = command(*words)
     assert done.exit_code == 2
     assert "already exists" in done.stderr
-    done = command(codec_folder, "--data", photo_folder, "--out", tmp_path / "two", "--json", *settings)
-    assert json.loads(done.stdout)["finetuned"]["only"] is None
+
+
+@pytest.mark.slow
+def test_the_command_in_json(codec_folder, photo_folder, tmp_path):
+    words = ("--data", photo_folder, "--out", tmp_path / "out", "--steps", 1, "--set", "crop=64", "--json")
+    done = command(codec_folder, *words)
+    assert done.exit_code == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content.pop("codec") == str(tmp_path / "out")
+    assert content == yaml.safe_load((tmp_path / "out" / "codec.yaml").read_text())
 
 
 # Families

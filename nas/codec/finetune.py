@@ -27,7 +27,6 @@ from nas.codec.export import make_codec
 from nas.codec.family import Family
 from nas.codec.folder import DESCRIPTION, describe, load_family, save_family
 from nas.cost.scopes import SCOPES
-from nas.device import choose
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
 from nas.graph.network import CodecNetwork
@@ -178,7 +177,6 @@ class _Finetuning:
             raise InputError(f"'{request.only}' cannot be trained alone: use --only g_s, or leave it out.")
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise InputError("A codec is fine-tuned by one process: start it without torchrun.")
-        self.device = choose(request.device)
         self.content = describe(request.codec)
         missing = [name for name in (*_OF_THE_CODEC, "kmac_px") if name not in self.content]
         if missing:
@@ -229,7 +227,7 @@ class _Finetuning:
     @property
     def _notes(self) -> dict[str, Any]:
         """What a training's config.yaml says of where it comes from."""
-        decoders = [member.architecture.key for member in self.family.decoders]
+        decoders = [entry["weights"] for entry in self.content.get("decoders", [])]
         return {"finetune": {"codec": self.family.base.fingerprint, "decoders": decoders}}
 
     def _compare(self) -> list[Path]:
@@ -267,7 +265,7 @@ class _Finetuning:
 
         def measured(family: Family, when: str) -> FamilyResult:
             return measure_family(
-                family.to(self.device),
+                family,
                 photos,
                 lmbda=self.whole.lmbda,
                 metric=self.whole.metric,
