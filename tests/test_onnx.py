@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -229,8 +230,11 @@ def test_a_second_time_gives_the_same_bytes(written, tmp_path):
     family, folder, _ = written(JOINT)
     told = []
     write_onnx(family, tmp_path, report=lambda *each: told.append(each[1:3]))
-    files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    assert files == {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    files, again = (
+        {path.relative_to(place) for path in place.rglob("*.*") if path.suffix in (".onnx", ".json", ".py")}
+        for place in (folder, tmp_path)
+    )
+    assert files == again
     assert all((folder / name).read_bytes() == (tmp_path / name).read_bytes() for name in files)
     assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
 
@@ -363,7 +367,7 @@ def test_a_damaged_folder_is_refused_in_a_sentence(written, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["joint-ar-tiny", "cheng-tiny"])
+@pytest.mark.parametrize("name", ["joint-ar-tiny", "cheng"])
 def test_shipped_spaces_on_a_photo(name, tmp_path):
     space = SearchSpace.load(name)
     architecture = space.uniform(0.5, next(iter(space.layouts)))
@@ -389,3 +393,31 @@ def test_shipped_spaces_on_a_photo(name, tmp_path):
         assert_same_latents(decoder, nic.to_bytes(), *latents)
         ours, theirs = decompress_image(codec, nic), decoder.decode(nic.to_bytes())
         assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+
+
+# docs/onnx.md
+
+
+def test_the_page_decodes(written, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    family, folder, decoder = written(JOINT)
+    nic = compress_image(family.base, picture(70, 131))
+    (tmp_path / "codecs" / "a20").mkdir(parents=True)
+    (tmp_path / "codecs" / "a20" / "onnx").symlink_to(folder)
+    (tmp_path / "photo.nic").write_bytes(nic.to_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    sys.modules.pop("decoder", None)
+    (code,) = re.findall(r"^```python\n((?s:.*?))^```$", page, re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(code, "onnx.md", "exec"), names)
+    del sys.modules["decoder"]
+    assert np.array_equal(names["y_hat"], decoder.decode_latents(nic.to_bytes())[0])
+    assert np.array_equal(names["pixels"], decoder.decode(nic.to_bytes()))
+    commands = re.findall(r"^python \S+/decoder.py (.*)$", page, re.MULTILINE)
+    for command in commands:
+        assert ask(decoder, monkeypatch, *command.split()) == 0
+    assert np.asarray(Image.open("decoded.png")).shape == (70, 131, 3)
+    content = json.loads((folder / "codec.json").read_text())
+    for key in {*content, *content["layouts"][0], *content["layouts"][0]["blocks"][0]} - {"file"}:
+        assert f"`{key}`" in page

@@ -64,9 +64,7 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[np.ndarray, np.nda
     codec, (path, _, width, height, stream) = description(folder), parse(data)
     layout = layout_of(codec, path)
     if width * height > MAX_PIXELS:
-        raise InputError(
-            f"The file names a picture of {width}x{height} pixels, more than {MAX_PIXELS} in all."
-        )
+        raise InputError(f"The file names a picture of {width}x{height}, more than {MAX_PIXELS} pixels.")
     sides = [-(-side // codec["alignment"]) * codec["alignment"] for side in (height, width)]
     limit, stream = varint(stream)
     y_limit, stream = varint(stream) if codec["z_channels"] else (limit, stream)
@@ -182,14 +180,11 @@ def description(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / "codec.json").read_text("utf-8"))
     except (OSError, ValueError):
-        raise InputError(
-            f"{folder} is not a codec's ONNX folder: it has no codec.json that can be read."
-        ) from None
+        raise InputError(f"{folder} has no codec.json that can be read: export the codec again.") from None
     coder = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])
-    if (found.get("format"), found.get("coder")) != (FORMAT, coder):
-        raise InputError(
-            f"The codec needs {found.get('format')} and {found.get('coder')}, not {FORMAT} and {coder}."
-        )
+    needed = (found.get("format"), found.get("coder"))
+    if needed != (FORMAT, coder):
+        raise InputError(f"The codec is {needed[0]} with {needed[1]}, and this is {FORMAT} with {coder}.")
     return found
 
 
@@ -203,6 +198,7 @@ def layout_of(codec: dict[str, Any], path: str) -> dict[str, Any]:
 
 @cache
 def session(path: Path) -> onnxruntime.InferenceSession:
+    """A model, loaded once."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
@@ -219,16 +215,14 @@ def run(folder: Path, file: str, inputs: dict[str, np.ndarray]) -> dict[str, np.
 
 def within(codec: dict[str, Any], layout: dict[str, Any], target: float) -> int:
     """The dearest decoder that decodes a file of a layout in at most so many kMAC per pixel."""
+    first, mine = (each.get("kmac_px", {}).get("decoder", 0) for each in (codec["layouts"][0], layout))
     try:
-        more = layout["kmac_px"]["decoder"] - codec["layouts"][0]["kmac_px"]["decoder"]
-        costs = [each["kmac_px"]["decoder"] + more for each in codec["decoders"]]
+        costs = [each["kmac_px"]["decoder"] + mine - first for each in codec["decoders"]]
     except KeyError:
         raise InputError("The codec does not say what its decoders cost: choose one by --decoder.") from None
     fit = [place for place, cost in enumerate(costs) if cost <= target]
     if not fit:
-        raise InputError(
-            f"No decoder costs at most {target:g} kMAC per pixel: they cost {costs[0]:.4g} and more."
-        )
+        raise InputError(f"No decoder costs at most {target:g} kMAC per pixel: the least is {costs[0]:.4g}.")
     return fit[-1]
 
 

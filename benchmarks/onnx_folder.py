@@ -1,0 +1,105 @@
+"""A codec's ONNX folder: how long it takes to write, how large it is, and its reference decoder's time.
+
+One photo of 768x512, decoded from its file to pixels by the toolkit and by the folder's decoder.py, layout by
+layout, in one process, models loaded; both find the same latents. onnxruntime takes all cores: give as many
+`--threads` to torch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import MIB, arguments, heading, interleaved, ratio, say, table
+from decode import ROOT, codec_of, supernet_of
+from PIL import Image
+
+from nas.codec.bitstream import compress_image, decompress_image
+from nas.codec.family import Family
+from nas.codec.quantize import quantized
+from nas.graph.layout import named_layout
+from nas.images import bundled, read_image, to_tensor
+from nas.onnx.write import write_onnx
+
+LAYOUTS = ("none", "checkerboard", "channelwise-10-checkerboard", "raster")
+
+
+def load(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("decoder", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def size_of(folder: Path, pattern: str) -> float:
+    """MiB."""
+    return sum(path.stat().st_size for path in folder.glob(pattern)) / MIB
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", repeats=5)
+    parser.add_argument(
+        "--weights", type=Path, default=ROOT / "experiments" / "weights" / "layouts.safetensors"
+    )
+    parser.add_argument("--real-size", action="store_true", help="joint-ar at 192 channels, random weights")
+    parser.add_argument("--photo", type=Path, help="instead of a bundled one")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    net = supernet_of(None if given.real_size else given.weights)
+    pixels = read_image(given.photo) if given.photo else bundled()["test"][0].pixels
+    pixels = np.asarray(Image.fromarray(pixels).resize((768, 512), Image.Resampling.LANCZOS))
+    layouts = {name: named_layout(name, net.space.y_channels) for name in LAYOUTS}
+    codec = codec_of(net, layouts["none"])
+    y_hat, z_hat = codec.latents(to_tensor(pixels))
+    assert z_hat is not None
+    family = Family(quantized(codec, [(y_hat, z_hat)], list(layouts.values())), layouts)
+    say(heading())
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        import onnx  # noqa: F401 - once, before the clock starts
+
+        began = time.perf_counter()
+        write_onnx(family, folder)
+        took = time.perf_counter() - began
+        blocks = sum(len(layout.blocks(net.space.window)) for layout in layouts.values())
+        say(f"written in {took:.1f} s: {len(layouts)} layouts of {blocks} blocks in all")
+        rows = [["files", "MiB"]]
+        rows += [
+            [name, f"{size_of(folder, name):.2f}"]
+            for name in ("g_a.onnx", "h_a.onnx", "h_s.onnx", "g_s.0.onnx", "codec.json")
+        ]
+        rows += [[f"context/{name}.*", f"{size_of(folder, f'context/{name}.*'):.2f}"] for name in layouts]
+        say(table(rows) + "\n")
+        decoder = load(folder / "decoder.py")
+        rows = [["layout", "bytes", "toolkit, s", "decoder.py, s", "decoder.py over toolkit", "other pixels"]]
+        for name in layouts:
+            codec = family.codec(name)
+            nic = compress_image(codec, pixels)
+            data = nic.to_bytes()
+            expected = codec.decode([nic.stream], codec.shape(512, 768))[0].numpy()
+            if not np.array_equal(decoder.decode_latents(data)[0], expected):
+                raise RuntimeError(f"{name}: decoder.py finds other latents")
+            ours, theirs = decompress_image(codec, nic).astype(int), decoder.decode(data).astype(int)
+            if np.abs(ours - theirs).max() > 1:
+                raise RuntimeError(f"{name}: decoder.py finds another picture")
+            sides = {
+                "toolkit": partial(decompress_image, codec, nic),
+                "decoder.py": partial(decoder.decode, data),
+            }
+            seconds = interleaved(sides, given.repeats)
+            medians = [f"{np.median(values):.2f}" for values in seconds.values()]
+            times = ratio(seconds["decoder.py"], seconds["toolkit"])
+            rows.append([name, str(len(data)), *medians, str(times), f"{(ours != theirs).mean():.1e}"])
+        say(table(rows))
+
+
+if __name__ == "__main__":
+    main()
