@@ -476,6 +476,13 @@ def test_the_last_file_wins(page: Page) -> None:
     page.slide(1)
     page.wait(lambda: page.run("return picture.dataset.decoder") == "1")
     assert_alike(page.picture(), wanted)
+    page.choose("raster.nic")
+    page.choose("other", "folder")  # while the file of the first codec is decoded
+    assert "Another codec made this file" in page.problem()
+    page.choose("other.nic")
+    page.decoded()
+    assert page.text("family") == "mean-scale-hyperprior"
+    assert page.complaints() == []
 
 
 @needs_browser

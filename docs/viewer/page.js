@@ -23,6 +23,7 @@ const chosen = () => Number($("slider").value);
 
 function openCodec(source) {
   codecs += 1;
+  request += 1; // what is still under way is of the other codec
   description = null;
   forget();
   tell("Loading the codec.");
