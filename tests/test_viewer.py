@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from test_family import KINDS, make_family
+from typer.main import get_command
 
+from nas.cli import app
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.coder import Decoder, Encoder
 from nas.codec.family import Family
@@ -62,6 +64,28 @@ def answers(tasks: list[Task]) -> list[Any]:
 
 def text_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+# The folder
+
+
+def test_the_readme_says_what_there_is() -> None:
+    readme = (VIEWER / "README.md").read_text(encoding="utf-8")
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    lines = re.findall(r"^nas (\w+) (.*?)(?:  #.*)?$", readme, re.MULTILINE)
+    assert {verb for verb, _ in lines} == {"export", "compress"}
+    for verb, rest in lines:
+        known = {option for parameter in commands[verb].params for option in parameter.opts}
+        assert set(re.findall(r"--\w+", rest)) <= known
+    modules = set(re.findall(r"^\| `(\w+\.js)`", readme, re.MULTILINE))
+    assert modules == {path.name for path in VIEWER.glob("*.js")}
+    example = json.loads((VIEWER / "example" / "codec.json").read_text())
+    assert len(example["decoders"]) == 6
+    assert f"{(VIEWER / 'example' / 'astronaut.nic').stat().st_size:,} bytes" in readme
+    assert sum(path.stat().st_size for path in (VIEWER / "example").rglob("*.*")) < 2_000_000
+    ci = (VIEWER.parents[1] / ".ci" / "run").read_text()
+    (install,) = re.findall(r"^(npm install --prefix \S+)", readme, re.MULTILINE)
+    assert install in ci
 
 
 # The coder
