@@ -208,6 +208,11 @@ def _mixed(on: Tensor, given: Way, alone: Way) -> Way:
     return y_hat, {"y": likelihood, "z": given[1]["z"] ** on}, given[2]
 
 
+def is_constant(name: str) -> bool:
+    """Whether what a state dict has under a name is the same in every network, and not learned."""
+    return any(word in name for word in ("pedestal", "bound", "gaussian.", "target"))
+
+
 class Supernet(CodecNetwork):
     """The shared weights of a whole search space: runs any architecture, extracts one."""
 
@@ -239,8 +244,7 @@ class Supernet(CodecNetwork):
         self.activate(architecture)
         plain = CodecNetwork(self.space.only(architecture))
         missing, unexpected = plain.load_state_dict(dict(_sliced(self, plain)), strict=False)
-        constant = ("pedestal", "bound", "gaussian.", "target")
-        forgotten = [name for name in missing if not any(word in name for word in constant)]
+        forgotten = [name for name in missing if not is_constant(name)]
         if forgotten or unexpected:
             raise RuntimeError(f"extraction lost {forgotten} and invented {unexpected}")
         return plain.to(next(self.parameters()).device).train(self.training)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nas.errors import InputError
 from nas.files import write_atomically
+from nas.graph.network import is_constant
 
 
 @dataclass
@@ -71,10 +72,14 @@ def named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
-    """Load a module's state, or say in one sentence why it does not fit."""
+    """Load a module's state, or say in one sentence why it does not fit.
+
+    Constants stay the module's own: in half precision a bound of 1e-9 is none.
+    """
     check_fit(module, tensors, source=source)
-    expected = module.state_dict()
-    module.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()})
+    known = module.state_dict()
+    learned = {k: value.to(known[k].dtype) for k, value in tensors.items() if not is_constant(k)}
+    module.load_state_dict({**known, **learned})
 
 
 def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
