@@ -51,13 +51,14 @@ def main() -> None:
     )
     parser.add_argument("--real-size", action="store_true", help="joint-ar at 192 channels, random weights")
     parser.add_argument("--photo", type=Path, help="instead of a bundled one")
+    parser.add_argument("--layouts", nargs="+", default=LAYOUTS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     net = supernet_of(None if given.real_size else given.weights)
     pixels = read_image(given.photo) if given.photo else bundled()["test"][0].pixels
     pixels = np.asarray(Image.fromarray(pixels).resize((768, 512), Image.Resampling.LANCZOS))
-    layouts = {name: named_layout(name, net.space.y_channels) for name in LAYOUTS}
-    codec = codec_of(net, layouts["none"])
+    layouts = {name: named_layout(name, net.space.y_channels) for name in given.layouts}
+    codec = codec_of(net, layouts[given.layouts[0]])
     y_hat, z_hat = codec.latents(to_tensor(pixels))
     assert z_hat is not None
     family = Family(quantized(codec, [(y_hat, z_hat)], list(layouts.values())), layouts)
