@@ -133,7 +133,8 @@ def train(
     metric: Annotated[str | None, typer.Option(help="mse or ms-ssim.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     init_from: Annotated[
-        str | None, typer.Option(help="A run, a supernet.safetensors, CompressAI's checkpoint or zoo name.")
+        str | None,
+        typer.Option(help="A run, zoo:NAME, a supernet.safetensors, CompressAI's checkpoint or zoo name."),
     ] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, any setting; recipe=NAME sets many.")
@@ -182,17 +183,31 @@ def train(
         console.say(f"Trained: {run.path}. Next: nas search {run.path} --target 60%")
 
 
-@app.command(epilog=_example("nas search runs/a --target 20 --scope decoder --trials 200"))
+@app.command(
+    epilog=_example(
+        "nas search runs/a --target 20 --scope decoder --trials 200",
+        "nas search zoo:joint-ar-tiny --target 5",
+    )
+)
 def search(
-    run: Annotated[Path, typer.Argument(help="A trained run.")],
+    run: Annotated[str, typer.Argument(help="A trained run; or zoo:NAME, a supernet that the package has.")],
     budget: Annotated[str | None, typer.Option(help="A shipped budget or a YAML file.")] = None,
     target: Annotated[
         str | None, typer.Option(help="20 (kMAC/px), 60% (of the widest), or after nas profile 30ms.")
     ] = None,
     scope: Annotated[str | None, typer.Option(help="encoder, decoder or total (the default).")] = None,
-    trials: Annotated[int, typer.Option(min=0, help="Score so many architectures more.")] = 100,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Score so many architectures more; default: 100, or none where the zoo's own scores answer.",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Score on your own photos (needs --out).")] = None,
-    out: Annotated[Path | None, typer.Option(help="A copy of the run to search in.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A copy of the run to search in; of zoo:NAME, by default NAME.")
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(help="An Optuna storage URL; default: a journal in RUN.")
     ] = None,
@@ -207,10 +222,12 @@ def search(
     from nas.cost.possible import Possible
     from nas.cost.quantities import Quantities
     from nas.run import Run
+    from nas.zoo import copied, in_zoo, zoo_run
 
     if budget is not None and (target is not None or scope is not None):
         raise InputError("--budget says its own targets and scope: leave --target and --scope out.")
-    if (data is None) != (out is None):
+    from_zoo = in_zoo(run)
+    if not from_zoo and (data is None) != (out is None):
         raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
     limit = (
         Budget.load(budget)
@@ -219,16 +236,19 @@ def search(
         if target
         else Budget("whole range", scope or "total")
     )
-    found = Run.open(run)
+    found = zoo_run(run) if from_zoo else Run.open(run)
     found.refuse_untrained()
     quantities = Quantities(found, found.costs(), device)
     question = quantities.question(limit)  # or refused, before what takes long to import
     from nas import console
 
     possible = Possible.of(quantities, question)
-    if data is not None and out is not None:
-        found = run_on_photos(found, data, out, force=force)
+    own = out or (Path(found.path.name) if from_zoo else None)
+    if own is not None:
+        found = run_on_photos(found, data, own, force=force) if data else copied(found, own, force=force)
         quantities = Quantities(found, found.costs(), device)
+    if trials is None:
+        trials = 0 if from_zoo and data is None else 100
     place = found.path
     console.table(possible.title, possible.columns, possible.rows(), aside=True)
     loaded = LoadedRun(found, device=device, quantities=quantities)

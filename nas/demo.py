@@ -24,9 +24,10 @@ from nas.search.logits import LogitSettings
 from nas.search.sources import Sources
 from nas.training.loop import Progress
 from nas.training.start import BUNDLED, TrainingRequest, start_training
+from nas.zoo import zoo_run
 
 SPACE, BUDGET = "joint-ar-tiny", "three-levels"
-STARTER = Path(__file__).parent / "starter" / f"{SPACE}.safetensors"
+STARTER = zoo_run(SPACE).weights_path
 LAMBDA = 0.0035
 NAMES = ("small", "medium", "large")
 Report = Callable[[str, int, int, str], None]

@@ -152,7 +152,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_everything_that_is_shipped(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nas").rglob("*.py")}
-    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "nas" / "starter").glob("*")}
+    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "nas" / "supernets").rglob("*.*")}
     expected |= {"nas/report/page.html"}
     expected |= {f"nas/{kind}/{n}.yaml" for kind in KINDS for n in shipped(kind)}
     assert expected <= names

@@ -25,6 +25,7 @@ from nas.training.data import CropSource, load_photos, split_folder, write_split
 from nas.training.devices import make_fabric
 from nas.training.loop import Progress, train
 from nas.training.settings import TrainingSettings
+from nas.zoo import in_zoo, zoo_run
 
 BUNDLED = "bundled"  # as --data: the photos that scikit-image and matplotlib carry
 
@@ -39,8 +40,8 @@ class TrainingRequest:
         out: the run's folder.
         arch: train this architecture alone.
         settings: values by name.
-        init_from: what to start from: a run's folder, a supernet.safetensors, a checkpoint of CompressAI's
-            or a name of its zoo, or plain layers of the one architecture that is trained.
+        init_from: what to start from: a run's folder, a supernet.safetensors, `zoo:NAME`, a checkpoint of
+            CompressAI's or a name of its zoo, or plain layers of the one architecture that is trained.
         notes: what else config.yaml is to say.
     """
 
@@ -148,9 +149,9 @@ def initial_weights(
     """Weights for a space, as `nas train --init-from` takes them.
 
     Args:
-        source: a run's folder (sliced where the space is one point of the run's), a supernet.safetensors, a
-            file that CompressAI saved, or a name of its zoo such as mbt2018-4; or, for a space of one, plain
-            layers.
+        source: a run's folder or `zoo:NAME` (sliced where the space is one point of the run's), a
+            supernet.safetensors, a file that CompressAI saved, or a name of its zoo such as mbt2018-4;
+            or, for a space of one, plain layers.
         space: what is trained.
         metric: `mse` or `ms-ssim`: which of the zoo's.
 
@@ -159,7 +160,7 @@ def initial_weights(
     """
     if isinstance(source, CodecNetwork):
         return _of_plain(source, space)
-    path = Path(source)
+    path = zoo_run(source).path if in_zoo(source) else Path(source)
     if path.is_dir():
         run = Run.open(path)
         if set(space.shape) == {1} and set(run.space.shape) != {1}:
@@ -174,7 +175,7 @@ def initial_weights(
     if zoo_name(str(source)):
         return from_zoo(str(source), metric, space)
     raise InputError(
-        f"There is no {source} to start from: give a run, a supernet.safetensors, a checkpoint of "
+        f"There is no {source} to start from: give a run, zoo:NAME, a supernet.safetensors, a checkpoint of "
         "CompressAI's or a name of its zoo (mbt2018-4)."
     )
 

@@ -1,0 +1,69 @@
+"""Makes a supernet of the zoo from a trained run: weights in half precision, a search on bundled photos.
+
+    python experiments/zoo/make.py RUN --name joint-ar-tiny --trials 300
+
+Writes nas/supernets/NAME: the run's config.yaml with the bundled photos as its data, supernet.safetensors,
+what the search found (layouts, logits, scores, the front) and the costs of the space.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+import nas
+from nas.files import write_atomically, write_yaml
+from nas.run import Run
+from nas.training.checkpoint import Checkpoint
+from nas.training.start import BUNDLED
+from nas.zoo import EXPLAINED, FOLDER
+
+KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")
+
+
+def make(run: Run, folder: Path, trials: int, seed: int) -> None:
+    """Write one folder of the zoo; what explains it there is left as it is."""
+    with tempfile.TemporaryDirectory() as place:
+        own = Run(Path(place) / "run")
+        own.path.mkdir()
+        config = {key: value for key, value in run.config.items() if key != "init_from"}
+        write_yaml(own.config_path, {**config, "data": BUNDLED})
+        found = Checkpoint.read(run.weights_path)
+        half = {name: t.half() if t.is_floating_point() else t for name, t in found.tensors.items()}
+        Checkpoint(half, found.record).write(own.weights_path)
+
+        def report(stage: str, done: int, total: int, note: str) -> None:
+            if done in (0, total) or done % 50 == 0:
+                sys.stdout.write(f"{stage}: {done}/{total}  {note}\n")
+                sys.stdout.flush()
+
+        nas.load_run(own.path, device="cpu").search(trials=trials, seed=seed, report=report)
+        for path in folder.glob("*"):
+            if path.name != EXPLAINED:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in (own.config_path, own.weights_path, own.front_path, *(own.search_path / k for k in KEPT)):
+            if path.is_file():
+                write_atomically(folder / path.relative_to(own.path), path.read_bytes())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="a trained run")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    make(Run.open(given.run), FOLDER / given.name, given.trials, given.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Supernets that the package carries, trained and searched: `nas search zoo:NAME` answers from them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from nas.errors import InputError, nearest
+from nas.files import clear, refuse_existing
+from nas.run import Run
+
+PREFIX = "zoo:"
+FOLDER = Path(__file__).parent / "supernets"
+EXPLAINED = "README.md"  # how one was trained; not part of its run
+
+
+def zoo_names() -> list[str]:
+    """The supernets that there are."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/config.yaml"))
+
+
+def in_zoo(source: str | Path) -> bool:
+    """Whether a run is named as one of the zoo's."""
+    return str(source).startswith(PREFIX)
+
+
+def zoo_run(source: str | Path) -> Run:
+    """The run of `zoo:NAME`, in the package: to read, not to search in.
+
+    Raises:
+        InputError: the package carries no such supernet.
+    """
+    name = str(source).removeprefix(PREFIX)
+    if name not in zoo_names():
+        raise InputError(f"The zoo has no supernet '{name}': {nearest(name, zoo_names())}")
+    return Run.open(FOLDER / name)
+
+
+def copied(source: Run, out: Path, *, force: bool = False) -> Run:
+    """A run of one's own with all that a run of the zoo has; where it was copied before, that one.
+
+    Raises:
+        InputError: something else is there.
+    """
+    own = Run(out)
+    if own.config_path.is_file() and own.weights_path.is_file() and not force:
+        known = Run.open(out)
+        if known.fingerprint == source.fingerprint:
+            return known
+    refuse_existing(out, force=force, what="run")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    half_done = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.copytree(source.path, half_done, ignore=shutil.ignore_patterns(EXPLAINED))
+    clear(out)
+    half_done.rename(out)
+    return Run.open(out)

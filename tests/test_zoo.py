@@ -1,0 +1,119 @@
+"""The zoo: supernets that the package carries, searched in a copy and never changed themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import nas
+from nas.cli import app
+from nas.codec.bitstream import compress_image
+from nas.comparison.formats import nearest_size
+from nas.errors import InputError
+from nas.images import bundled, psnr
+from nas.run import Run
+from nas.zoo import EXPLAINED, FOLDER, copied, zoo_names, zoo_run
+
+names = pytest.mark.parametrize("name", zoo_names())
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha1(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def search(*words: object) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["search", *map(str, words), "--json"])
+    assert done.exit_code == 0, done.output
+    return dict(json.loads(done.stdout))
+
+
+@names
+def test_it_is_small_and_explained(name: str) -> None:
+    assert sum(path.stat().st_size for path in (FOLDER / name).rglob("*") if path.is_file()) <= 8 * 2**20
+    assert "nas train" in (FOLDER / name / EXPLAINED).read_text(encoding="utf-8")
+
+
+@names
+def test_it_answers_from_what_it_knows(name: str, here: Path) -> None:
+    before = digests(FOLDER)
+    run = zoo_run(f"zoo:{name}")
+    target = round(0.7 * run.costs().reference["total"], 3)
+    began = time.monotonic()
+    found = search(f"zoo:{name}", "--target", target)
+    assert time.monotonic() - began < 60
+    assert digests(FOLDER) == before
+    (choice,) = found["choices"]
+    assert choice["cost"] <= target
+    assert found["scored"] >= len(pd.read_csv(FOLDER / name / "search" / "scores.csv"))
+    own = Run.open(here / name)
+    assert own.fingerprint == run.fingerprint
+    assert not (own.path / EXPLAINED).exists()
+    again = search(f"zoo:{name}", "--target", target, "--trials", 1)  # goes on in the same folder
+    assert again["scored"] >= found["scored"]
+    assert digests(FOLDER) == before
+
+
+@names
+def test_it_beats_jpeg(name: str, tmp_path: Path) -> None:
+    """On the bundled photo that no supernet was trained on, at the same size."""
+    run = copied(zoo_run(f"zoo:{name}"), tmp_path / "run")
+    front = run.front()
+    best = front.loc[front["rd_loss"].idxmin(), "arch"]
+    nas.load_run(run.path, device="cpu").export(tmp_path / "codec", arch=best)
+    codec, photo = nas.load_codec(tmp_path / "codec"), bundled()["test"][0]
+    from nas.codec.bitstream import decompress_image
+
+    nic = compress_image(codec, photo.pixels)
+    ours = psnr(photo.pixels, decompress_image(codec, nic))
+    assert ours > nearest_size("jpeg", photo, len(nic.to_bytes())).psnr
+
+
+def test_photos_of_ones_own(here: Path, photo_folder: Path) -> None:
+    name = zoo_names()[0]
+    found = search(f"zoo:{name}", "--data", photo_folder, "--out", "mine", "--trials", 2)
+    assert found["scored"] >= 2
+    with pytest.raises(InputError, match="already exists"):
+        copied(zoo_run(name), _occupied(here / "other"))
+
+
+def _occupied(place: Path) -> Path:
+    place.mkdir()
+    (place / "mine.txt").write_text("mine")
+    return place
+
+
+def test_what_is_not_there(here: Path) -> None:
+    done = CliRunner().invoke(app, ["search", "zoo:joint", "--target", "5"])
+    assert done.exit_code == 2
+    assert "The zoo has no supernet 'joint'" in done.stderr
+    done = CliRunner().invoke(app, ["search", f"zoo:{zoo_names()[0]}", "--target", "0.001"])
+    assert done.exit_code == 2
+    assert list(here.iterdir()) == []
+
+
+def test_training_starts_from_it(here: Path, photo_folder: Path) -> None:
+    name = zoo_names()[0]
+    words = ["train", name, "--data", photo_folder, "--out", "run", "--init-from", f"zoo:{name}"]
+    small = ("--steps", 1, "--set", "crop=64", "--set", "batch=2", "--set", "learning_rate=1e-9")
+    done = CliRunner().invoke(app, [str(word) for word in (*words, *small)])
+    assert done.exit_code == 0, done.output
+    ours, theirs = (run.supernet().g_s[0].weight for run in (Run.open("run"), zoo_run(name)))
+    assert np.allclose(ours.detach(), theirs.detach(), atol=1e-6)
