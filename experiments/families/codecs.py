@@ -1,0 +1,51 @@
+"""Codecs of the committed weights, for `nas evaluate`: CODECS/NAME/LMBDA for every family and lambda there is.
+
+python experiments/families/codecs.py --data PHOTOS --out CODECS
+nas evaluate CODECS/*/* --data KODAK --against jpeg,webp --out experiments/families/results/kodak.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+from common import CODECS, LMBDAS, say, space_of, weights_of
+
+from nas.codec.export import export_codec
+from nas.run import Run
+from nas.search.family import Kin
+from nas.training.data import split_folder, write_split
+from nas.training.settings import TrainingSettings
+
+
+def export(name: str, lmbda: float, data: Path, out: Path) -> None:
+    """One codec's folder, its whole numbers chosen on the calibration photos of `data`."""
+    space = space_of(name)
+    with tempfile.TemporaryDirectory() as place:
+        run = Run.create(Path(place) / "run", space, TrainingSettings(lmbda=lmbda))
+        run.weights_path.write_bytes(weights_of(name, lmbda).read_bytes())
+        write_split(run.split_path, split_folder(data))
+        content = export_codec(run, Kin.alone(space.widest()), out)
+    found = content["measured"]
+    say(f"{out}: {found['bpp']:.4f} bpp, {found['psnr']:.2f} dB on {found['photos']} held-out photos")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
+    parser.add_argument("--out", type=Path, required=True, help="where the codecs go")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    for name in CODECS:
+        for lmbda in sorted(LMBDAS):
+            if weights_of(name, lmbda).is_file():
+                export(name, lmbda, given.data, given.out / name / str(lmbda))
+
+
+if __name__ == "__main__":
+    main()
