@@ -1,4 +1,4 @@
-"""Codecs of the committed weights, for `nas evaluate`: CODECS/NAME/LMBDA for every family and lambda there is.
+"""Codecs of the committed weights, for `nas evaluate`: CODECS/NAME/LMBDA for each family and lambda there is.
 
 python experiments/families/codecs.py --data PHOTOS --out CODECS
 nas evaluate CODECS/*/* --data KODAK --against jpeg,webp --out experiments/families/results/kodak.json
