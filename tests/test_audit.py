@@ -199,6 +199,7 @@ def test_every_kind_of_layout_is_audited(number, name):
     SEEDS,
 )
 @settings(max_examples=3)
+@pytest.mark.slow
 def test_any_layout_is_audited(family, layout, window, size, seed):
     codec = coded(family, layout, window, seed)
     assert_audit(codec, measured_costs(codec.network.space, size))
@@ -208,6 +209,7 @@ def test_any_layout_is_audited(family, layout, window, size, seed):
 WIDE = {"factorized": "none", "scale-hyperprior": "none", "joint-ar": "raster", "cheng": "checkerboard"}
 
 
+@pytest.mark.slow
 def test_what_runs_uncounted_is_listed():
     """And nothing is listed in vain."""
     found: set[str] = set()

@@ -236,6 +236,7 @@ def test_more_workers_than_cores_are_no_cause_for_warnings(source, monkeypatch):
     assert len(list(batches(source, batch=2, first=0, last=2, workers=2))) == 2
 
 
+@pytest.mark.slow  # a process that imports torch anew
 def test_workers_may_be_spawned(source):
     """As on macOS and Windows."""
     before = multiprocessing.get_start_method()

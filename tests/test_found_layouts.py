@@ -124,6 +124,7 @@ def test_ladders_are_decodable_nested_in_nothing_but_order(rate, seed):
         assert rate(one.layout) == pytest.approx(one.bpp, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_two_stages_of_few_cells_are_found_exactly(rate):
     """By enumeration: greedy grouping and VIMCO from a few starts find the best of all 256 tables."""
     every = [np.array(cells).reshape(2, 2, 2) for cells in itertools.product((0, 1), repeat=8)]

@@ -357,6 +357,7 @@ def test_pictures_up_to_the_limit_are_read_without_a_warning(tmp_path, side):
     assert pixels.min() == 255
 
 
+@pytest.mark.slow
 def test_damaged_avif_files_are_refused(tmp_path, chelsea):
     write_image(tmp_path / "a.avif", chelsea)
     data = bytearray((tmp_path / "a.avif").read_bytes())

@@ -7,9 +7,9 @@ layers, at its own lambda and metric. Two ways:
 - g_s alone, which leaves all that a file depends on as it is, to the bit: files made before decode with the
   new codec, into better pictures.
 
-Of a family, the base codec is trained under all its layouts, then every other g_s beside its new encoder;
-or every g_s alone. Each of these trainings is a run of its own in OUT/training. Interrupted, they go on with
-the same request; when the codec is written, what only resuming needs is removed.
+Of a family, the base codec is trained under all its layouts, then every g_s, its own too, beside its new
+encoder; or every g_s alone. Each of these trainings is a run of its own in OUT/training. Interrupted, they go
+on with the same request; when the codec is written, what only resuming needs is removed.
 """
 
 from __future__ import annotations
@@ -217,8 +217,8 @@ class _Finetuning:
         decoders = range(len(self.family.decoders))
         if self.request.only is not None:
             return {self._place(decoder): self.of_g_s for decoder in decoders}
-        others = [decoder for decoder in decoders if decoder != self.family.default]
-        return {self.folder / "all": self.whole, **{self._place(other): self.of_g_s for other in others}}
+        alone = decoders if len(decoders) > 1 else ()
+        return {self.folder / "all": self.whole, **{self._place(each): self.of_g_s for each in alone}}
 
     @property
     def _notes(self) -> dict[str, Any]:
