@@ -66,6 +66,8 @@ def test_it_answers_from_what_it_knows(name: str, here: Path) -> None:
     own = Run.open(here / name)
     assert own.fingerprint == run.fingerprint
     assert not (own.path / EXPLAINED).exists()
+    nas.load_run(own.path, device="cpu").draw()
+    assert (own.path / "report.html").is_file()
     again = search(f"zoo:{name}", "--target", target, "--trials", 1)  # goes on in the same folder
     assert again["scored"] >= found["scored"]
     assert digests(FOLDER) == before

@@ -20,7 +20,8 @@ import nas
 from nas.files import write_atomically, write_yaml
 from nas.run import Run
 from nas.training.checkpoint import Checkpoint
-from nas.training.start import BUNDLED
+from nas.training.data import write_split
+from nas.training.start import BUNDLED, split_of
 from nas.zoo import EXPLAINED, FOLDER
 
 KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")
@@ -33,6 +34,7 @@ def make(run: Run, folder: Path, trials: int, seed: int) -> None:
         own.path.mkdir()
         config = {key: value for key, value in run.config.items() if key != "init_from"}
         write_yaml(own.config_path, {**config, "data": BUNDLED})
+        write_split(own.split_path, split_of(BUNDLED))
         found = Checkpoint.read(run.weights_path)
         half = {name: t.half() if t.is_floating_point() else t for name, t in found.tensors.items()}
         Checkpoint(half, found.record).write(own.weights_path)
@@ -46,7 +48,8 @@ def make(run: Run, folder: Path, trials: int, seed: int) -> None:
         for path in folder.glob("*"):
             if path.name != EXPLAINED:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for path in (own.config_path, own.weights_path, own.front_path, *(own.search_path / k for k in KEPT)):
+        of_run = (own.config_path, own.weights_path, own.split_path, own.front_path)
+        for path in (*of_run, *(own.search_path / name for name in KEPT)):
             if path.is_file():
                 write_atomically(folder / path.relative_to(own.path), path.read_bytes())
 
