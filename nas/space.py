@@ -70,6 +70,12 @@ class Architecture:
         return self.key
 
 
+def differences(keys: Sequence[str]) -> list[str]:
+    """The parts of architectures' keys in which they differ."""
+    parts = [key.split("+") for key in keys]
+    return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]
+
+
 STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of the layouts that are found, where a space does not say
 
 

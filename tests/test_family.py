@@ -26,10 +26,11 @@ from nas.codec.family import Family, Member
 from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, load_family, save_family
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest, transcode
+from nas.cost.profile import profile_codec
 from nas.errors import InputError, UnreachableBudgetError
 from nas.images import read_image
 from nas.search.family import FAR, find_kin
-from nas.space import SearchSpace
+from nas.space import SearchSpace, differences
 
 LEVELS = (0.0, 0.5, 1.0)
 KINDS = ["joint-ar-integer", "cheng-integer", "mean-scale-hyperprior-integer", "factorized-integer"]
@@ -198,6 +199,16 @@ def test_altered_folders_are_refused(family: Family, tmp_path: Path, change: str
     (tmp_path / DESCRIPTION).write_text(yaml.safe_dump(content))
     with pytest.raises(InputError):
         load_family(tmp_path).codec("none")
+
+
+@pytest.mark.slow  # memory is measured in processes of their own
+def test_every_decoder_is_timed(family: Family, tmp_path: Path) -> None:
+    save_family(family, tmp_path / "codec", {"lmbda": 0.01, "metric": "mse"})
+    found = profile_codec(tmp_path / "codec", size=(64, 64), repeats=1)
+    keys = [member.architecture.key for member in family.decoders]
+    assert list(found.decoders) == differences(keys)
+    assert all(0 < spread.least <= spread.median <= spread.most for spread in found.decoders.values())
+    assert len([row for row in found.rows() if row[1].startswith("with ")]) == len(keys)
 
 
 # From a run

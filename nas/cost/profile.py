@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 
+from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
-from nas.codec.folder import load_codec
+from nas.codec.folder import load_family
 from nas.cost.audit import traced_edges
 from nas.cost.memory import PeakMemory, peak_memory, sample_photo
 from nas.cost.scopes import REFERENCE_SIZE, SCOPES
-from nas.cost.timing import REPEATS, Latency, Report, measure_latency, silent
+from nas.cost.timing import REPEATS, Latency, Report, Spread, measure_decoding, measure_latency, silent
 from nas.errors import InputError
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION
+from nas.space import differences
 
 SIZE = (REFERENCE_SIZE[1], REFERENCE_SIZE[0])  # width, height
 Row = list[Any]
@@ -33,6 +35,7 @@ class CodecProfile:
         stages: serial decoding steps at `width` x `height` pixels.
         device: where it was timed.
         memory: of `encode` and `decode`, each in a process of its own on the CPU.
+        decoders: of a family, seconds to decode one file with each of them, by what tells them apart.
     """
 
     name: str
@@ -46,6 +49,7 @@ class CodecProfile:
     device: str
     latency: Latency
     memory: dict[str, PeakMemory]
+    decoders: dict[str, Spread]
 
     columns = ("what", "part", "value", "range")
 
@@ -55,7 +59,9 @@ class CodecProfile:
         rows += [["kMAC/px", edge, f"{value:.3f}", ""] for edge, value in self.kmac_px_by_edge.items()]
         rows += [["kMAC/px", f"= {scope}", f"{value:.3f}", ""] for scope, value in self.kmac_px.items()]
         rows.append(["stages", f"at {self.width}x{self.height}", str(self.stages), ""])
-        return rows + latency_rows(self.latency) + memory_rows(self.memory)
+        rows += latency_rows(self.latency)
+        rows += [_timed("decode, s", f"with {name}", spread) for name, spread in self.decoders.items()]
+        return rows + memory_rows(self.memory)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: seconds, bytes, kMAC per pixel."""
@@ -66,10 +72,12 @@ def latency_rows(latency: Latency) -> list[Row]:
     """Seconds as lines of a table: what, part, median, least to most."""
     rows: list[Row] = []
     for action, parts in (("encode", latency.encode), ("decode", latency.decode)):
-        for part, spread in parts.items():
-            span = f"{spread.least:.3f} - {spread.most:.3f}"
-            rows.append([f"{action}, s", part, f"{spread.median:.3f}", span])
+        rows += [_timed(f"{action}, s", part, spread) for part, spread in parts.items()]
     return rows
+
+
+def _timed(what: str, part: str, spread: Spread) -> Row:
+    return [what, part, f"{spread.median:.3f}", f"{spread.least:.3f} - {spread.most:.3f}"]
 
 
 def memory_rows(memory: dict[str, PeakMemory]) -> list[Row]:
@@ -102,18 +110,30 @@ def profile_codec(
         InputError: not a codec, or no such size.
     """
     folder, pixels = Path(folder), sample_photo(*size)
-    codec, total = load_codec(folder).to(device), repeats + 3
+    family = load_family(folder).to(torch.device(device))
+    several = len(family.decoders) > 1
+    codec, total = family.codec(), (1 + several) * (repeats + 1) + 2
     (latency,) = measure_latency(
         [codec], pixels, repeats=repeats, report=lambda done, _, note: report(done, total, note)
     )
-    report(repeats + 1, total, "counting MACs")
+    decoders: dict[str, Spread] = {}
+    if several:
+        found = measure_decoding(
+            [family.codec(decoder=place) for place in range(len(family.decoders))],
+            compress_image(codec, pixels),
+            repeats=repeats,
+            report=lambda done, _, note: report(repeats + 1 + done, total, note),
+        )
+        names = differences([member.architecture.key for member in family.decoders])
+        decoders = dict(zip(names, found, strict=True))
+    report(total - 2, total, "counting MACs")
     by_edge, by_scope = traced_kmac_px(codec)
-    report(repeats + 2, total, "memory")
+    report(total - 1, total, "memory")
     memory = peak_memory(folder, *size)
     report(total, total, "")
     facts = (folder.name, codec.architecture.key, parameters(codec), by_edge, by_scope)
     where = str(next(codec.parameters()).device)
-    return CodecProfile(*facts, _stages(codec, *size), *size, where, latency, memory)
+    return CodecProfile(*facts, _stages(codec, *size), *size, where, latency, memory, decoders)
 
 
 def parameters(codec: Codec) -> int:

@@ -193,6 +193,29 @@ def measure_latency(
     return [Latency(_spreads(e), _spreads(d)) for e, d in zip(encodes, decodes, strict=True)]
 
 
+def measure_decoding(
+    codecs: Sequence[Codec], nic: Nic, *, repeats: int = REPEATS, report: Report = silent
+) -> list[Spread]:
+    """Time whole decodes of one file with several codecs, in turns, after a warm-up of each.
+
+    Args:
+        codecs: of one family, timed where they are.
+        nic: a file that all of them read.
+        repeats, report: as `measure_latency` has them.
+    """
+    seconds: list[list[float]] = [[] for _ in codecs]
+    for turn in range(repeats + 1):
+        report(turn, repeats + 1, "timing decoders" if turn else "warming up")
+        for place, codec in enumerate(codecs):
+            clock = Clock(next(codec.parameters()).device)
+            with clock.section("whole"):
+                decompress_image(codec, nic, max_pixels=nic.width * nic.height)
+            if turn:
+                seconds[place].append(clock.seconds["whole"])
+    report(repeats + 1, repeats + 1, "")
+    return [Spread.of(times) for times in seconds]
+
+
 def time_once(
     codec: Codec, pixels: Pixels, pieces: Sequence[EdgePiece] = ()
 ) -> tuple[dict[str, float], dict[str, float]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas.space import differences
+
 Table = tuple[str, Sequence[str], list[tuple[Any, ...]]]  # a title, columns, rows
 
 
@@ -25,7 +27,7 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
                 entry["measured"]["psnr"],
                 entry["measured"]["rd_loss"],
             )
-            for label, entry in zip(labels([entry["arch"] for entry in entries]), entries, strict=True)
+            for label, entry in zip(differences([entry["arch"] for entry in entries]), entries, strict=True)
         ]
         columns = ("arch", "decoder", "g_s", "PSNR", "rd_loss")
         found.append(("decoders of the same files (costs in kMAC/px)", columns, rows))
@@ -37,9 +39,3 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
         columns = ("layout", "stages", "decoder", "bpp", "entropy path")
         found.append(("layouts of the same pictures (costs in kMAC/px)", columns, rows))
     return found
-
-
-def labels(keys: Sequence[str]) -> list[str]:
-    """The parts of architectures' keys in which they differ."""
-    parts = [key.split("+") for key in keys]
-    return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]
