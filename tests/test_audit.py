@@ -183,6 +183,7 @@ def test_every_named_layout_is_audited(pattern):
     assert any(re.fullmatch(re.sub("[KS]", "[0-9]+", pattern), name) for name in NAMED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "name"), list(enumerate([*NAMED, *MADE])))
 def test_every_kind_of_layout_is_audited(number, name):
     window, size = (5, 3, 7)[number % 3], SIZES[number % len(SIZES)]

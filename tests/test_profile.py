@@ -309,6 +309,7 @@ def test_nothing_is_measured_twice(profiled: Run, counted: dict[str, int]) -> No
     assert counted["peak_memory"] == sum(bool(timed.process) for timed in anew.codecs.values()) > 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_profile_goes_on(
     run: Run, counted: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

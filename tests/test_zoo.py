@@ -51,6 +51,7 @@ def test_it_is_small_and_explained(name: str) -> None:
     assert "nas train" in (FOLDER / name / EXPLAINED).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @names
 def test_it_answers_from_what_it_knows(name: str, here: Path) -> None:
     before = digests(FOLDER)
