@@ -16,7 +16,7 @@ import torch
 from common import CODECS, LMBDAS, say, space_of, weights_of
 
 from nas.run import Run
-from nas.training.checkpoint import Checkpoint
+from nas.training.checkpoint import Checkpoint, halved
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, train_or_resume
 
@@ -66,10 +66,8 @@ def train_piece(name: str, lmbda: float, steps: int, given: argparse.Namespace) 
 
 def write_half(run: Run, path: Path, record: dict[str, object]) -> None:
     """A run's weights in half precision."""
-    tensors = Checkpoint.read(run.weights_path).tensors
-    half = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    Checkpoint(half, record).write(path)
+    Checkpoint(halved(Checkpoint.read(run.weights_path).tensors), record).write(path)
     say(str(path))
 
 

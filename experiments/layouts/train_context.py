@@ -16,7 +16,7 @@ from tuning import tune
 
 from nas.graph.layout import Layout, named_layout, random_layout
 from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint
+from nas.training.checkpoint import Checkpoint, halved
 
 ENDS = 1 / 16  # how often each end is drawn
 
@@ -58,8 +58,7 @@ def main() -> None:
         seed=given.seed,
         report=report,
     )
-    half = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
-    Checkpoint(half, {"context_steps": given.steps}).write(given.out)
+    Checkpoint(halved(net.state_dict()), {"context_steps": given.steps}).write(given.out)
     say(str(given.out))
 
 

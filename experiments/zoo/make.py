@@ -19,7 +19,7 @@ import torch
 import nas
 from nas.files import write_atomically, write_yaml
 from nas.run import Run
-from nas.training.checkpoint import Checkpoint
+from nas.training.checkpoint import Checkpoint, halved
 from nas.training.data import write_split
 from nas.training.start import BUNDLED, split_of
 from nas.zoo import EXPLAINED, FOLDER
@@ -36,8 +36,7 @@ def make(run: Run, folder: Path, trials: int, seed: int) -> None:
         write_yaml(own.config_path, {**config, "data": BUNDLED})
         write_split(own.split_path, split_of(BUNDLED))
         found = Checkpoint.read(run.weights_path)
-        half = {name: t.half() if t.is_floating_point() else t for name, t in found.tensors.items()}
-        Checkpoint(half, found.record).write(own.weights_path)
+        Checkpoint(halved(found.tensors), found.record).write(own.weights_path)
 
         def report(stage: str, done: int, total: int, note: str) -> None:
             if done in (0, total) or done % 50 == 0:

@@ -25,7 +25,7 @@ from nas.codec.codec import Codec
 from nas.codec.evaluate_family import FamilyResult, measure_family
 from nas.codec.export import make_codec
 from nas.codec.family import Family
-from nas.codec.folder import DESCRIPTION, describe, load_family, save_family
+from nas.codec.folder import DESCRIPTION, FACTS, describe, load_family, save_family
 from nas.cost.scopes import SCOPES
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
@@ -44,7 +44,6 @@ EDGES = ("g_s",)
 STEPS, WARMUP = 2000, 50
 _ALONE = {**ALONE, "random_layouts": 0.0}
 _OF_THE_CODEC = ("lmbda", "metric")
-_FACTS = ("lmbda", "metric", "kmac_px", "kmac_px_by_edge", "stages", "params")
 
 Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
 
@@ -350,7 +349,7 @@ class _Finetuning:
             for place, member in enumerate(found.decoders)
         ]
         content = {
-            **{name: self.content[name] for name in _FACTS if name in self.content},
+            **{name: self.content[name] for name in FACTS if name in self.content},
             **facts,
             "finetuned": finetuned,
         }

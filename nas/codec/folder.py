@@ -28,6 +28,7 @@ from nas.space import Architecture, SearchSpace
 
 FORMAT = "nas-codec 4"
 WEIGHTS, DESCRIPTION = "codec.safetensors", "codec.yaml"
+FACTS = ("lmbda", "metric", "kmac_px", "kmac_px_by_edge", "stages", "params")  # true of any weights
 DECODERS = "decoders."  # weights of decoders beside the base codec's, by place
 
 

@@ -16,13 +16,11 @@ from nas.codec.codec import Codec
 from nas.codec.evaluate_family import measure_family
 from nas.codec.export import with_arithmetic
 from nas.codec.family import Family
-from nas.codec.folder import describe, load_family, save_family
+from nas.codec.folder import FACTS, describe, load_family, save_family
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
 from nas.run import HELD_OUT_PHOTOS
 from nas.training.start import photos_of
-
-_FACTS = ("lmbda", "metric", "kmac_px", "kmac_px_by_edge", "stages", "params")
 
 
 def renew_codec(
@@ -64,7 +62,7 @@ def renew_codec(
     before = family.base
     network = copy.deepcopy(before.network)
     _load(network, weights)
-    facts = {name: content[name] for name in _FACTS if name in content}
+    facts = {name: content[name] for name in FACTS if name in content}
     codec = Codec(network, before.architecture)
     same = torch.equal(codec.table, before.table) and all(
         torch.equal(value, network.state_dict()[name])

@@ -6,6 +6,7 @@ safetensors throughout: tensors by name, and the rest as JSON in the file's meta
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,11 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) 
     known = module.state_dict()
     learned = {k: value.to(known[k].dtype) for k, value in tensors.items() if not is_constant(k)}
     module.load_state_dict({**known, **learned})
+
+
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in half precision, to be kept; `load_weights` reads them back."""
+    return {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
