@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.api import LoadedRun, finetune_codec, load_codec, load_family, load_run
     from nas.budget import Budget
+    from nas.codec.renew import renew_codec
     from nas.errors import InputError, NasError
     from nas.space import Architecture, SearchSpace
 
@@ -31,7 +32,7 @@ _HOMES = {
     "load_codec": "nas.api",
     "load_family": "nas.api",
     "load_run": "nas.api",
-    "renew_codec": "nas.api",
+    "renew_codec": "nas.codec.renew",
 }
 
 __all__ = [

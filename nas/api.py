@@ -11,10 +11,7 @@ from nas.files import refuse_existing, write_yaml
 from nas.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
-    from torch import Tensor
 
     from nas.codec.codec import Codec
     from nas.codec.family import Family
@@ -217,20 +214,6 @@ def finetune_codec(
     from nas.search.progress import silent
 
     return finetune(FinetuneRequest(Path(codec), str(data), Path(out), **options), report or silent)
-
-
-def renew_codec(
-    source: str | Path,
-    weights: str | Path | Mapping[str, Tensor],
-    data: str,
-    out: str | Path,
-    *,
-    force: bool = False,
-) -> dict[str, Any]:
-    """Write the codec that an exported one becomes with weights of your own; see `codec.renew`."""
-    from nas.codec.renew import renew_codec as renew
-
-    return renew(source, weights, data, out, force=force)
 
 
 def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:

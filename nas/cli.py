@@ -519,8 +519,9 @@ def decompress(
         arch = chosen.architecture.key
         console.emit({"image": str(image), "width": nic.width, "height": nic.height, "arch": arch})
         return
-    several = len(family.decoders) > 1 and layout is not None
-    cost = f", decoded at {family.decoder_kmac_px(decoder, layout):.3f} kMAC/px" if several and layout else ""
+    cost = ""
+    if layout is not None and len(family.decoders) > 1:
+        cost = f", decoded at {family.decoder_kmac_px(decoder, layout):.3f} kMAC/px"
     console.say(f"{image}: {nic.width}x{nic.height}{cost}")
 
 

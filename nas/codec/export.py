@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.codec.codec import Codec
 from nas.codec.evaluate import bits_of_latents
@@ -167,10 +167,13 @@ def export_codec(
 
 def _family(run: Run, kin: Kin, codec: Codec) -> Family:
     """The codecs of a run's architectures, with what they cost."""
-    costs, space, supernet = run.costs(), run.space, run.supernet()
+    costs, space = run.costs(), run.space
+    supernet = run.supernet() if len(kin.decoders) > 1 else None
     members = []
     for architecture in kin.decoders:
-        g_s = codec.network.g_s if architecture == kin.base else supernet.extract(architecture).g_s
+        g_s: nn.Module = codec.network.g_s
+        if supernet is not None and architecture != kin.base:
+            g_s = supernet.extract(architecture).g_s
         by_edge = {edge: round(cost, 6) for edge, cost in costs.by_edge(architecture).items()}
         facts = {
             "kmac_px": _rounded(costs.scopes(architecture)),

@@ -20,7 +20,7 @@ from nas.codec.folder import FACTS, describe, load_family, save_family
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
 from nas.run import HELD_OUT_PHOTOS
-from nas.training.start import photos_of
+from nas.training.start import photos_of, split_of
 
 
 def renew_codec(
@@ -57,7 +57,8 @@ def renew_codec(
     if "lmbda" not in content:
         raise InputError(f"{source} does not say its lmbda: export the codec again.")
     refuse_existing(out, force=force, what="codec")
-    calibration, photos = (photos_of(data, part) for part in ("calibration", "held-out"))
+    split = split_of(data)
+    calibration, photos = (photos_of(data, split, part) for part in ("calibration", "held-out"))
     photos = photos[:HELD_OUT_PHOTOS]
     before = family.base
     network = copy.deepcopy(before.network)

@@ -70,7 +70,7 @@ def start_training(
         space = space.only(space.parse(request.arch))
     refuse_existing(request.out, force=request.force, what="run")
     split = split_of(request.data)
-    photos = bundled()["train"] if request.data == BUNDLED else load_photos(split["train"])
+    photos = photos_of(request.data, split, "train")
     CropSource(photos, crop=settings.crop, seed=settings.seed)
     choose(request.device)
     _check_structure(space, settings)
@@ -211,8 +211,8 @@ def split_of(data: str) -> dict[str, list[Path]]:
     return {name: [Path(photo.name) for photo in parts[part]] for name, part in names.items()}
 
 
-def photos_of(data: str, part: str) -> list[Photo]:
-    """The photos of one part of `--data`: train, calibration or held-out; InputError as `split_of`."""
+def photos_of(data: str, split: Mapping[str, list[Path]], part: str) -> list[Photo]:
+    """The photos of one part of `--data`, of which `split` is the split: train, calibration or held-out."""
     if data == BUNDLED:
         return bundled()["test" if part == "held-out" else part]
-    return load_photos(split_of(data)[part])
+    return load_photos(split[part])
