@@ -1,6 +1,6 @@
 """Codecs of the committed weights, for `nas evaluate`: CODECS/NAME/LMBDA for each family and lambda there is.
 
-python experiments/families/codecs.py --data PHOTOS --out CODECS
+python -m experiments.families.codecs --data PHOTOS --out CODECS
 nas evaluate CODECS/*/* --data KODAK --against jpeg,webp --out experiments/families/results/kodak.json
 """
 
@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from common import CODECS, LMBDAS, say, space_of, weights_of
 
+from experiments.families.common import CODECS, LMBDAS, space_of, weights_of
+from experiments.pieces import say
 from nas.codec.export import export_codec
 from nas.run import Run
 from nas.search.family import Kin

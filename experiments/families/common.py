@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
+from experiments.pieces import WEIGHTS
 from nas.graph.families import FAMILIES
 from nas.space import Architecture, SearchSpace
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-WEIGHTS = HERE.parent / "weights" / "families"
 LMBDAS = (0.013, 0.0067, 0.025, 0.0483)  # the others start from the first
 CHANNELS = 48  # of every layer and latent: a quarter of the papers' 192
 
@@ -44,10 +43,4 @@ def architecture_of(name: str) -> Architecture:
 
 def weights_of(name: str, lmbda: float) -> Path:
     """Where one codec's weights are committed, in half precision."""
-    return WEIGHTS / f"{name}-{lmbda}.safetensors"
-
-
-def say(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    return WEIGHTS / "families" / f"{name}-{lmbda}.safetensors"

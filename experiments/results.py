@@ -1,0 +1,50 @@
+"""Result files: JSON, each with what it says of how it was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.files import write_atomically
+
+ROOT = Path(__file__).parents[1]
+
+
+def facts(seed: int, **more: Any) -> dict[str, Any]:
+    """What a result file says of how it was made."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    command = ["-m", module.name] if module else [_relative(sys.argv[0])]
+    return {
+        "command": " ".join(["python", *command, *(_relative(word) for word in sys.argv[1:])]),
+        "seed": seed,
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        **more,
+    }
+
+
+def _relative(word: str) -> str:
+    """A path on the command line: from the repository's root, or the name of a folder elsewhere."""
+    path = Path(word)
+    if not path.exists():
+        return word
+    root, whole = ROOT.resolve(), path.resolve()
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else path.name
+
+
+def write_result(path: Path, content: dict[str, Any]) -> None:
+    """One committed result file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A committed result file."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
