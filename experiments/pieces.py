@@ -6,7 +6,6 @@ Weights are in half precision; their file names the pieces it has seen in its me
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.results import say
 from nas.graph.network import Supernet, is_constant
 from nas.run import Run
 from nas.space import SearchSpace
@@ -112,9 +112,3 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     return parser
-
-
-def say(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Result files: JSON, each with what it says of how it was made."""
+"""Result files: JSON, each with what it says of how it was made; and lines of progress."""
 
 from __future__ import annotations
 
@@ -48,3 +48,9 @@ def read_result(path: Path) -> dict[str, Any]:
     """A committed result file."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def say(text: str) -> None:
+    """Print at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import io
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,20 +19,14 @@ from nas.training.checkpoint import Checkpoint
 from nas.training.start import TrainingRequest, start_training
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENT = ROOT / "experiments" / "layouts"
 PAGE = (ROOT / "docs" / "layouts.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def scripts():
     """The experiment's own modules."""
-    sys.path.insert(0, str(EXPERIMENT))
-    try:
-        yield {name: importlib.import_module(name) for name in ("common", "show", "train_context", "tuning")}
-    finally:
-        sys.path.remove(str(EXPERIMENT))
-        for name in ("common", "show", "train_context", "tuning"):
-            sys.modules.pop(name, None)
+    names = ("common", "show", "train_context", "tuning")
+    return {name: importlib.import_module(f"experiments.layouts.{name}") for name in names}
 
 
 def blocks(language: str) -> list[str]:

@@ -117,7 +117,7 @@ def main() -> None:
         sys.stdout.write(f"{json.dumps(row)}\n")
         sys.stdout.flush()
     content = {
-        "command": " ".join([*sys.argv[:1], "--data PHOTOS --test KODAK"]),
+        "command": "python -m experiments.exact.rates --data PHOTOS --test KODAK",
         "channels": net.space.y_channels,
         "photos": {"chosen on": len(chosen), "measured on": len(tested)},
         "torch": str(torch.__version__),

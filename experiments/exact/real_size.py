@@ -106,7 +106,7 @@ def main() -> None:
         exact = quantized(codec, seen)
         free = bits_of(codec, unseen, grid=False)
         row = {
-            "command": "experiments/exact/real_size.py --data PHOTOS --test KODAK",
+            "command": "python -m experiments.exact.real_size --data PHOTOS --test KODAK",
             "layout": given.layout,
             "steps": given.steps,
             "bits of y per photo": free / len(unseen),

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from experiments.families.common import CODECS, LMBDAS, space_of, weights_of
-from experiments.pieces import say
+from experiments.results import say
 from nas.codec.export import export_codec
 from nas.run import Run
 from nas.search.family import Kin

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from nas.files import write_atomically
 from nas.graph.entropy import coded_range
 from nas.graph.layout import Layout, named_layout
 from nas.graph.network import Supernet
@@ -98,39 +91,3 @@ def layout_named(name: str, channels: int) -> Layout:
     if name in ORDERS_2X2:
         return Layout((channels,), (0, 0), (ORDERS_2X2[name],), name)
     return named_layout(name, channels)
-
-
-def facts(seed: int, **more: Any) -> dict[str, Any]:
-    """What a result file says of how it was made."""
-    return {
-        "command": " ".join(["python", *(_relative(word) for word in sys.argv)]),
-        "seed": seed,
-        "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        **more,
-    }
-
-
-def _relative(word: str) -> str:
-    """A path on the command line: from the repository's root, or the name of a folder elsewhere."""
-    path = Path(word)
-    if not path.exists():
-        return word
-    root, whole = HERE.parents[1].resolve(), path.resolve()
-    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else path.name
-
-
-def write_result(name: str, content: dict[str, Any]) -> None:
-    """One committed result file."""
-    write_atomically(RESULTS / f"{name}.json", json.dumps(content, indent=1) + "\n")
-
-
-def read_result(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return found
-
-
-def say(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

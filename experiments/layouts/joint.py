@@ -16,20 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import (
-    facts,
-    latents_of,
-    load_supernet,
-    options,
-    photos_of,
-    read_result,
-    reductions,
-    say,
-    write_result,
-)
 from rates import SETTINGS, tuned_rate
-from tuning import tune
 
+from experiments.layouts.common import RESULTS, latents_of, load_supernet, options, photos_of, reductions
+from experiments.layouts.tuning import tune
+from experiments.results import facts, read_result, say, write_result
 from nas.graph.layout import Array, Layout, tiled_layout
 from nas.search.grouping import Tables
 from nas.search.layout_rate import Latents, LayoutRate
@@ -65,7 +56,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     net = load_supernet(given.weights)
     channels = net.space.y_channels
-    rates = read_result("rates")
+    rates = read_result(RESULTS / "rates.json")
     calibration = latents_of(net, photos_of(given.data, "calibration"))[: SETTINGS.photos]
     middle = Latents.stack([part.middle(SETTINGS.side) for part in calibration])
     train = latents_of(net, reductions(photos_of(given.data, "train"), 2, given.seed))
@@ -105,7 +96,7 @@ def main() -> None:
             "seconds": seconds,
             **layout.to_dict(),
         }
-        write_result("joint", facts(given.seed, steps=given.steps, layouts=rows))
+        write_result(RESULTS / "joint.json", facts(given.seed, steps=given.steps, layouts=rows))
 
 
 if __name__ == "__main__":

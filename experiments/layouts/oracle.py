@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import facts, latents_of, load_supernet, options, photos_of, say, write_result
 
+from experiments.layouts.common import RESULTS, latents_of, load_supernet, options, photos_of
+from experiments.results import facts, say, write_result
 from nas.graph.layout import Layout, named_layout, tiled_layout
 from nas.search.grouping import greedy_layouts
 from nas.search.layout_rate import Latents, LayoutRate
@@ -95,7 +96,7 @@ def main() -> None:
         methods=methods,
         named_excess_percent={name: excess(named_layout(name, channels)) for name in named},
     )
-    write_result("oracle", content)
+    write_result(RESULTS / "oracle.json", content)
     say(str(content))
 
 

@@ -19,20 +19,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import (
+
+from experiments.layouts.common import (
     ORDERS_2X2,
-    facts,
+    RESULTS,
     latents_of,
     layout_named,
     load_supernet,
     options,
     photos_of,
     reductions,
-    say,
-    write_result,
 )
-from tuning import tune
-
+from experiments.layouts.tuning import tune
+from experiments.results import facts, say, write_result
 from nas.graph.context import ContextModel
 from nas.graph.layout import Layout
 from nas.search.grouping import Found
@@ -137,7 +136,7 @@ def main() -> None:
         tuning_steps=given.steps,
         layouts=rows,
     )
-    write_result("rates", content)
+    write_result(RESULTS / "rates.json", content)
     for name, row in rows.items():
         say(f"{name:28} {row['stages']:4}  {row['calibration_bpp']:.5f}  {row['test_bpp']:.5f}")
 
@@ -149,12 +148,12 @@ def main() -> None:
     with ProcessPoolExecutor(given.workers, mp_context=get_context("fork")) as pool:
         futures = [pool.submit(_work, name, layouts[name], given.steps, seed) for name, seed in jobs]
         content["ablation"] = ablation(rate, channels, grouping, found, given.seed)  # meanwhile
-        write_result("rates", content)
+        write_result(RESULTS / "rates.json", content)
         for future in futures:
             name, seed, bpp = future.result()
             rows[name].setdefault("tuned_test_bpp", []).append(bpp)
             say(f"tuned {name:28} seed {seed}  {bpp:.5f}")
-            write_result("rates", content)
+            write_result(RESULTS / "rates.json", content)
     say(f"means: { ({n: float(np.mean(rows[n]['tuned_test_bpp'])) for n in wanted}) }")
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common import HERE, read_result, say
 
+from experiments.layouts.common import HERE, RESULTS
+from experiments.results import read_result, say
 from nas.graph.layout import Layout
 from nas.info import visible_share
 
 DOCS = HERE.parents[1] / "docs"
-BEGIN, END = "<!-- results: written by experiments/layouts/show.py -->", "<!-- end of results -->"
+BEGIN, END = "<!-- results: written by experiments.layouts.show -->", "<!-- end of results -->"
 FOUND = ("greedy", "learned")
 
 
@@ -178,7 +179,7 @@ def in_turn(found: dict[str, Any], rows: dict[str, Any]) -> str:
 
 def page_with_results(text: str) -> str:
     """The page with its tables renewed."""
-    rates, oracle, decode = (read_result(name) for name in ("rates", "oracle", "decode"))
+    rates, oracle, decode = (read_result(RESULTS / f"{name}.json") for name in ("rates", "oracle", "decode"))
     rows = rates["layouts"]
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
@@ -192,7 +193,7 @@ def page_with_results(text: str) -> str:
         rate_table(rows, decode),
         "### How they are found: four groups, 2x2 cells",
         ablation_table(rates["ablation"]),
-        in_turn(read_result("joint")["layouts"], rows),
+        in_turn(read_result(RESULTS / "joint.json")["layouts"], rows),
         "### Decoding",
         f"Raster decodes y in {raster['seconds']:.3f} s, CompressAI's serial loop with the same weights in "
         f"{serial['seconds']:.2f} s: {times[0]:.0f} times ({times[1]:.0f} to {times[2]:.0f}) as long.",
@@ -202,7 +203,7 @@ def page_with_results(text: str) -> str:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    draw(read_result("rates")["layouts"], DOCS / "layouts.png")
+    draw(read_result(RESULTS / "rates.json")["layouts"], DOCS / "layouts.png")
     page = DOCS / "layouts.md"
     page.write_text(page_with_results(page.read_text(encoding="utf-8")), encoding="utf-8")
     say(str(page))

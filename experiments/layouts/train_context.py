@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import latents_of, load_supernet, options, photos_of, reductions, say
-from tuning import tune
 
+from experiments.layouts.common import latents_of, load_supernet, options, photos_of, reductions
+from experiments.layouts.tuning import tune
+from experiments.results import say
 from nas.graph.layout import Layout, named_layout, random_layout
 from nas.space import SearchSpace
 from nas.training.checkpoint import Checkpoint, halved

@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 import nas
-from experiments.pieces import say
-from experiments.results import facts, write_result
+from experiments.results import facts, say, write_result
 from experiments.structure.common import HERE, LMBDAS, RESULTS, SPACES, weights_of
 from nas.api import LoadedRun
 from nas.cost.scopes import CONTEXT_EDGES

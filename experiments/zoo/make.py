@@ -1,6 +1,6 @@
 """Makes a supernet of the zoo from a trained run: weights in half precision, a search on bundled photos.
 
-    python experiments/zoo/make.py RUN --name joint-ar-tiny --trials 300
+    python -m experiments.zoo.make RUN --name joint-ar-tiny --trials 300
 
 Writes nas/supernets/NAME: the run's config.yaml with the bundled photos as its data, supernet.safetensors,
 what the search found (layouts, logits, scores, the front) and the costs of the space.
