@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 
 import torch
-from rates import HERE, bits_of, bytes_of
 from torch import Tensor
 
+from experiments.exact.rates import HERE, bits_of, bytes_of
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
 from nas.files import write_atomically

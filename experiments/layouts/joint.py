@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from rates import SETTINGS, tuned_rate
 
 from experiments.layouts.common import RESULTS, latents_of, load_supernet, options, photos_of, reductions
+from experiments.layouts.rates import SETTINGS, tuned_rate
 from experiments.layouts.tuning import tune
 from experiments.results import facts, read_result, say, write_result
 from nas.graph.layout import Array, Layout, tiled_layout
