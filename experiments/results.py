@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,21 @@ def say(text: str) -> None:
     """Print at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def renewed(text: str, name: str, pieces: list[str]) -> str:
+    """A page with other tables between its marks: `<!-- NAME: written by ... -->`, `<!-- end of NAME -->`."""
+    head, begin, rest = re.split(rf"(<!-- {name}: written by [a-z_.]+ -->)", text)
+    end = f"<!-- end of {name} -->"
+    return "\n\n".join([head + begin, *pieces, end + rest.partition(end)[2]])
+
+
+def renew(page: Path, name: str, pieces: list[str]) -> None:
+    """Write new tables into a page; see `renewed`."""
+    page.write_text(renewed(page.read_text(encoding="utf-8"), name, pieces), encoding="utf-8")
+    say(str(page.relative_to(ROOT)))
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *rows])

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 import nas
+from experiments.results import renewed
 from nas.graph.layout import Layout, layout_names, named_layout
 from nas.space import SearchSpace
 from nas.training.checkpoint import Checkpoint
@@ -71,7 +72,7 @@ def test_the_python_block_runs(tmp_path, monkeypatch):
 
 def test_the_figures_are_those_of_the_results(scripts):
     show = scripts["show"]
-    assert show.page_with_results(PAGE) == PAGE
+    assert renewed(PAGE, "results", show.tables()) == PAGE
 
 
 def test_the_committed_weights_are_the_spaces(scripts):

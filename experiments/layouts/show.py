@@ -9,13 +9,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.layouts.common import HERE, RESULTS
-from experiments.results import read_result, say
+from experiments.layouts.common import RESULTS
+from experiments.results import ROOT, read_result, renew
 from nas.graph.layout import Layout
 from nas.info import visible_share
 
-DOCS = HERE.parents[1] / "docs"
-BEGIN, END = "<!-- results: written by experiments.layouts.show -->", "<!-- end of results -->"
+DOCS = ROOT / "docs"
 FOUND = ("greedy", "learned")
 
 
@@ -177,15 +176,13 @@ def in_turn(found: dict[str, Any], rows: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def page_with_results(text: str) -> str:
-    """The page with its tables renewed."""
+def tables() -> list[str]:
+    """The tables of the page."""
     rates, oracle, decode = (read_result(RESULTS / f"{name}.json") for name in ("rates", "oracle", "decode"))
     rows = rates["layouts"]
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
     raster, serial = decode["sides"]["raster"], decode["sides"]["CompressAI, serial"]
     times = raster["times_faster"]
-    pieces = [
+    return [
         "### The oracle: two groups, 2x2 cells, two stages",
         oracle_table(oracle),
         "### Equal stages, on Kodak",
@@ -198,15 +195,12 @@ def page_with_results(text: str) -> str:
         f"Raster decodes y in {raster['seconds']:.3f} s, CompressAI's serial loop with the same weights in "
         f"{serial['seconds']:.2f} s: {times[0]:.0f} times ({times[1]:.0f} to {times[2]:.0f}) as long.",
     ]
-    return head + BEGIN + "\n\n" + "\n\n".join(pieces) + "\n\n" + END + tail
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     draw(read_result(RESULTS / "rates.json")["layouts"], DOCS / "layouts.png")
-    page = DOCS / "layouts.md"
-    page.write_text(page_with_results(page.read_text(encoding="utf-8")), encoding="utf-8")
-    say(str(page))
+    renew(DOCS / "layouts.md", "results", tables())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""The families' section of docs/results.md, from the committed results.
+
+python -m experiments.families.show
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from statistics import mean
+from typing import Any
+
+from experiments.families.common import CODECS, LMBDAS, RESULTS, weights_of
+from experiments.results import ROOT, read_result, renew, table
+from nas.comparison.curves import Curve, Point, bd_rate
+from nas.report.rates import save_rates
+from nas.training.checkpoint import Checkpoint
+
+DOCS = ROOT / "docs"
+PAPERS = {  # the published curve of each family, as the table of anchors calls it
+    "factorized": "compressai-bmshj2018-factorized_mse_cuda",
+    "scale-hyperprior": "compressai-bmshj2018-hyperprior_mse_cuda",
+    "mean-scale-hyperprior": "compressai-mbt2018-mean_mse_cuda",
+    "checkerboard": "minnen2018-checkerboard",
+    "joint-ar": "compressai-mbt2018_mse_cuda",
+}
+YARDSTICK = "scale-hyperprior"
+
+
+def curves_of(found: dict[str, Any]) -> dict[str, Curve]:
+    """Every curve of a result by its name."""
+    curves = {}
+    for curve in found["curves"]:
+        points = [
+            Point(**{k: math.nan if v is None else v for k, v in point.items()}) for point in curve["points"]
+        ]
+        curves[curve["name"]] = Curve(curve["name"], tuple(points), curve["kind"])
+    return curves
+
+
+def codecs_of(found: dict[str, Any], name: str) -> dict[float, dict[str, Any]]:
+    """The codecs of a family by their lambda."""
+    own = (codec for codec in found["codecs"] if codec["name"].startswith(f"{name}/"))
+    return {codec["lmbda"]: codec for codec in own}
+
+
+def percent(curve: Curve | None, anchor: Curve | None) -> str:
+    """BD-rate by PSNR; nothing where there is none."""
+    if curve is None or anchor is None or curve is anchor:
+        return ""
+    rate = bd_rate(curve, anchor)
+    return "" if rate.percent is None else f"{rate.percent:+.1f}"
+
+
+def cost_table(found: dict[str, Any]) -> str:
+    rows = []
+    for name in CODECS:
+        own = list(codecs_of(found, name).values())
+        if not own:
+            continue
+        cost, seconds = own[0]["kmac_px"], [codec["mean"] for codec in own]
+        rows.append(
+            [
+                name,
+                *(f"{cost[scope]:.2f}" for scope in ("encoder", "decoder", "total")),
+                f"{own[0]['params'] / 1e3:.0f}",
+                str(own[0]["stages"]),
+                *(f"{mean(s[f'{side}_seconds'] for s in seconds):.2f}" for side in ("encode", "decode")),
+            ]
+        )
+    columns = ["family", "encoder", "decoder", "total, kMAC/px", "parameters, k", "stages"]
+    return table([*columns, "encode, s", "decode, s"], rows)
+
+
+def rate_table(found: dict[str, Any]) -> str:
+    curves = curves_of(found)
+    papers = {name: curves.get(paper) for name, paper in PAPERS.items()}
+    rows = []
+    for name in CODECS:
+        mine = curves.get(name)
+        compared = [
+            percent(mine, curves.get(YARDSTICK)),
+            percent(papers[name], papers[YARDSTICK]),
+            percent(mine, papers[name]),
+            *(percent(mine, curves.get(format)) for format in ("webp", "jpeg")),
+        ]
+        rows.append([name, *compared])
+    columns = ["family", f"against our {YARDSTICK}", "the same, as published", "against the published curve"]
+    return table([*columns, "against WebP", "against JPEG"], rows)
+
+
+def point_table(found: dict[str, Any]) -> str:
+    same = {(entry["codec"], entry["format"]): entry["psnr"] for entry in found["same_size"]}
+    rows = []
+    for name in CODECS:
+        own = codecs_of(found, name)
+        for lmbda in sorted(own):
+            codec = own[lmbda]
+            steps = sum(piece["steps"] for piece in Checkpoint.read(weights_of(name, lmbda)).record["pieces"])
+            means = codec["mean"]
+            above = [means["psnr"] - same[codec["name"], format] for format in ("jpeg", "webp")]
+            rows.append(
+                [
+                    name,
+                    f"{lmbda:g}",
+                    f"{steps:,}" + ("" if lmbda == LMBDAS[0] else " more"),
+                    f"{means['bpp']:.3f}",
+                    f"{means['psnr']:.2f}",
+                    f"{means['ms_ssim_db']:.2f}",
+                    *(f"{value:+.2f}" for value in above),
+                ]
+            )
+    columns = ["family", "lambda", "steps", "bpp", "PSNR, dB", "MS-SSIM, dB"]
+    return table([*columns, "over JPEG, dB", "over WebP, dB"], rows)
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    found = read_result(RESULTS / "kodak.json")["evaluation"]
+    curves = curves_of(found)
+    shown = [curves[name] for name in (*CODECS, "jpeg", "webp") if name in curves]
+    shown += [curves[name] for name in PAPERS.values() if name in curves]
+    subtitle = f"means of {found['photos']} Kodak photos; dotted: as published, four times as wide"
+    save_rates(shown, [DOCS / "families.png"], subtitle=subtitle)
+    load = " to ".join(f"{value:.1f}" for value in found["load"])
+    threads = f"{found['threads']} thread{'s' * (found['threads'] != 1)}"
+    renew(
+        DOCS / "results.md",
+        "families",
+        [
+            "BD-rates in %, by PSNR (negative: fewer bits for the same quality):",
+            rate_table(found),
+            "![Rate and distortion of five families on Kodak](families.png)",
+            f"Seconds a photo are means over the lambdas ({found['machine']}, {threads}, load {load}):",
+            cost_table(found),
+            "Every codec. PSNR over JPEG and WebP is at equal bytes, photo by photo:",
+            point_table(found),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
