@@ -21,7 +21,7 @@ PAPERS = {  # the published curve of each family, as the table of anchors calls 
     "factorized": "compressai-bmshj2018-factorized_mse_cuda",
     "scale-hyperprior": "compressai-bmshj2018-hyperprior_mse_cuda",
     "mean-scale-hyperprior": "compressai-mbt2018-mean_mse_cuda",
-    "checkerboard": "minnen2018-checkerboard",
+    "checkerboard": "paper-minnen2018-checkerboard_mse",
     "joint-ar": "compressai-mbt2018_mse_cuda",
 }
 YARDSTICK = "scale-hyperprior"

@@ -116,6 +116,7 @@ def answers_of(
                     s: searcher.costs.kmac_px(architecture, s) for s in ("encoder", "decoder", "total")
                 },
                 "context_kmac_px": sum(by_edge.get(edge, 0.0) for edge in CONTEXT_EDGES),
+                "layout": searcher.space.layout(architecture).to_dict(),
                 "stages": searcher.space.layout(architecture).stages(),
                 "calibration": vars(searcher.scores.of(architecture)),
                 "test": vars(unseen.score(architecture)),

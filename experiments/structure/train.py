@@ -45,7 +45,7 @@ def piece_of(name: str, lmbda: float, first: int, others: int) -> Piece:
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--first", type=int, default=6000, help="steps at the first lambda")
-    parser.add_argument("--others", type=int, default=2500, help="steps at every other one")
+    parser.add_argument("--others", type=int, default=1500, help="steps at every other one")
     parser.add_argument("--only", nargs="*", default=["space"], choices=["space", "slimcae"])
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

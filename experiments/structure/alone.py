@@ -1,0 +1,105 @@
+"""What sharing weights costs: the answers to three budgets, each trained alone for as many steps.
+
+    python -m experiments.structure.alone --data PHOTOS --test KODAK --runs RUNS
+
+The architectures are those that the search answered with at the first lambda. Each begins where the supernet
+began, at its own widths, and sees as many crops a step. Writes results/alone.json; when more pieces are
+trained, the architectures stay those that are named there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.pieces import WEIGHTS, Piece, options, train_piece, with_transforms
+from experiments.results import facts, read_result, write_result
+from experiments.structure.common import LMBDAS, RESULTS, SPACES, weights_of
+from experiments.structure.train import PARTS
+from nas.graph.layout import Layout
+from nas.graph.network import Supernet
+from nas.images import Photo, list_images
+from nas.run import CALIBRATION_PHOTOS
+from nas.search.evaluator import Evaluator
+from nas.space import Architecture, SearchSpace
+from nas.training.checkpoint import Checkpoint, load_weights
+from nas.training.data import load_photos, split_folder
+from nas.training.settings import ALONE
+from nas.training.start import initial_weights
+
+LMBDA = LMBDAS[0]
+TARGETS = (1.7, 5.7, 12.8)  # kMAC/px
+RESULT = RESULTS / "alone.json"
+KEPT = ("target", "arch", "layout", "kmac_px")  # of an answer
+
+
+def answers() -> list[dict[str, Any]]:
+    """What is trained: as in an earlier piece, or the search's answers."""
+    if RESULT.is_file():
+        rows = read_result(RESULT)["architectures"]
+    else:
+        rows = read_result(RESULTS / f"search-{LMBDA}.json")["kinds"]["space"]["answers"]
+    return [{key: row[key] for key in KEPT} for row in rows if row["target"] in TARGETS]
+
+
+def space_of(rows: list[dict[str, Any]]) -> SearchSpace:
+    """The space with the layouts of some answers."""
+    space = SPACES["space"]()
+    found = {row["arch"].rpartition("layout=")[2]: Layout.from_dict(row["layout"]) for row in rows}
+    return space.with_layouts({name: layout for name, layout in found.items() if name not in space.layouts})
+
+
+def weights_alone(target: float) -> Path:
+    return WEIGHTS / "structure" / f"alone-{target}.safetensors"
+
+
+def piece_of(space: SearchSpace, architecture: Architecture, path: Path) -> Piece:
+    """The next piece of one architecture, with the settings of the supernet's."""
+
+    def fresh() -> dict[str, torch.Tensor]:
+        net = Supernet(space)
+        load_weights(net, with_transforms(space, PARTS), source="the start")
+        return initial_weights(net.extract(architecture), only)
+
+    only = space.only(architecture)
+    pieces = Checkpoint.read(weights_of("space", LMBDA)).record["pieces"]
+    seen = len(Checkpoint.read(path).record["pieces"]) if path.is_file() else 0
+    settings = {key: value for key, value in pieces[seen].items() if key not in ("from", "seed")}
+    return Piece(only, path, (), fresh, settings | ALONE)
+
+
+def scores(
+    space: SearchSpace, path: Path, architecture: Architecture, photos: dict[str, list[Photo]]
+) -> dict[str, Any]:
+    """What an architecture scores with the weights of a file, on each set of photos."""
+    net = Supernet(space)
+    load_weights(net, Checkpoint.read(path).tensors, source=str(path))
+    return {name: vars(Evaluator(net, own, lmbda=LMBDA).score(architecture)) for name, own in photos.items()}
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    photos = {
+        "calibration": load_photos(split_folder(given.data)["calibration"])[:CALIBRATION_PHOTOS],
+        "test": load_photos(list_images(given.test)),
+    }
+    rows = answers()
+    space, found = space_of(rows), []
+    for row in rows:
+        architecture, path = space.parse(row["arch"]), weights_alone(row["target"])
+        seen = len(Checkpoint.read(path).record["pieces"]) if path.is_file() else 0
+        if seen < given.piece:
+            train_piece(piece_of(space, architecture, path), given.data, given.runs, given.device, given.seed)
+        sides = {"supernet": (space, weights_of("space", LMBDA)), "alone": (space.only(architecture), path)}
+        found.append({**row, **{name: scores(*side, architecture, photos) for name, side in sides.items()}})
+    pieces = Checkpoint.read(weights_alone(rows[0]["target"])).record["pieces"]
+    write_result(RESULT, {"facts": facts(given.seed, lmbda=LMBDA, pieces=pieces), "architectures": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The section of docs/results.md on structure, from the committed results.
+
+python -m experiments.structure.show
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from statistics import mean
+from typing import Any
+
+import matplotlib.style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments.results import ROOT, read_result, renew, table
+from experiments.structure.common import LMBDAS, RESULTS
+from nas.comparison.curves import Curve, Point, bd_rate
+from nas.report.style import COLOURS, GRID, MARKERS, STYLE, write_figure
+
+DOCS = ROOT / "docs"
+NAMES = {
+    "space": "a width per layer",
+    "per-edge": "a width per edge",
+    "shared": "one width",
+    "slimcae": "SlimCAE",
+}
+PAIRS = (("space", "per-edge"), ("space", "shared"), ("per-edge", "shared"))
+Results = dict[float, dict[str, Any]]
+
+
+def results() -> Results:
+    """The kinds of structure by lambda."""
+    paths = {lmbda: RESULTS / f"search-{lmbda}.json" for lmbda in LMBDAS}
+    return {lmbda: read_result(path)["kinds"] for lmbda, path in paths.items() if path.is_file()}
+
+
+def answers(found: Results, lmbda: float, kind: str) -> list[dict[str, Any]]:
+    """What one kind answers, by rising targets."""
+    rows: list[dict[str, Any]] = found[lmbda].get(kind, {}).get("answers", [])
+    return rows
+
+
+# Tables
+
+
+def loss_table(found: Results, lmbda: float) -> str:
+    """Every target at one lambda: what each kind answers, and what it loses on Kodak."""
+    rows = []
+    kinds = ("space", "per-edge", "shared")
+    for own in zip(*(answers(found, lmbda, kind) for kind in kinds), strict=True):
+        row = [f"{own[0]['target']:g}"]
+        for place, answer in enumerate(own):
+            test = answer["test"]
+            over = (
+                "" if place == 0 else f" ({100 * (test['rd_loss'] / own[0]['test']['rd_loss'] - 1):+.1f} %)"
+            )
+            row.append(
+                f"{answer['kmac_px']['total']:.2f}, {answer['stages']} stage{'s' * (answer['stages'] != 1)}: "
+                f"{test['bpp']:.3f} bpp, {test['psnr']:.2f} dB, {test['rd_loss']:.3f}{over}"
+            )
+        rows.append(row)
+    return table(["target", *(NAMES[kind] for kind in kinds)], rows)
+
+
+def rate_table(found: Results) -> str:
+    """BD-rate over the lambdas between kinds, at every target."""
+    targets = [row["target"] for row in answers(found, LMBDAS[0], "space")]
+    rows = []
+    for place, target in enumerate(targets):
+        curves = {
+            kind: curve(kind, [answers(found, lmbda, kind)[place] for lmbda in found])
+            for kind in ("space", "per-edge", "shared")
+        }
+        values = [bd_rate(curves[one], curves[other]).percent for one, other in PAIRS]
+        rows.append([f"{target:g}", *("none" if v is None else f"{v:+.2f}" for v in values)])
+    return table(["target", *(f"{NAMES[one]} against {NAMES[other]}" for one, other in PAIRS)], rows)
+
+
+def curve(name: str, rows: Sequence[dict[str, Any]]) -> Curve:
+    """One target's answers at every lambda, as a curve."""
+    points = [Point(row["test"]["bpp"], row["test"]["psnr"]) for row in rows]
+    return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)))
+
+
+def uniform_table(found: Results) -> str:
+    """Calibration loss under what each uniform architecture costs."""
+    rows = []
+    for lmbda in sorted(found):
+        fronts = {kind: found[lmbda][kind]["front"] for kind in ("space", "per-edge", "shared")}
+        row = [f"{lmbda:g}"]
+        for kind, other in PAIRS:
+            less = [100 * (1 - best_under(fronts[kind], cost) / loss) for cost, loss in fronts[other][1:]]
+            row.append(f"{mean(less):.2f} ({min(less):.2f} to {max(less):.2f})")
+        rows.append(row)
+    return table(["lambda", *(f"{NAMES[one]} under {NAMES[other]}" for one, other in PAIRS)], rows)
+
+
+def best_under(front: Sequence[tuple[float, float]], cost: float) -> float:
+    """The least loss at or under a cost."""
+    return min(loss for other, loss in front if other <= cost * (1 + 1e-9))
+
+
+def alone_table(found: dict[str, Any]) -> str:
+    """What sharing costs three architectures."""
+    rows = []
+    for row in found["architectures"]:
+        losses = {side: row[side]["test"] for side in ("supernet", "alone")}
+        penalty = [
+            100 * (row["supernet"][photos]["rd_loss"] / row["alone"][photos]["rd_loss"] - 1)
+            for photos in ("test", "calibration")
+        ]
+        cells = [
+            f"{losses[s]['bpp']:.3f} bpp, {losses[s]['psnr']:.2f} dB, {losses[s]['rd_loss']:.3f}"
+            for s in losses
+        ]
+        rows.append([f"{row['kmac_px']['total']:.2f}", *cells, *(f"{value:+.2f}" for value in penalty)])
+    columns = ["kMAC/px", "in the supernet, on Kodak", "trained alone", "penalty on Kodak, %"]
+    return table([*columns, "on calibration photos, %"], rows)
+
+
+def span(found: Results) -> str:
+    """How far the fronts reach."""
+    front = found[LMBDAS[0]]["space"]["front"]
+    low, high = front[0][0], front[-1][0]
+    reach = f"{low:.2f} to {high:.2f} kMAC/px: {high / low:.1f} times"
+    return f"With a width per layer the front reaches from {reach}."
+
+
+# The figure
+
+
+def draw(found: Results, lmbda: float) -> None:
+    """Loss and PSNR against MACs at one lambda, on Kodak."""
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        FigureCanvasAgg(figure)
+        sides = {"rd_loss": "rate-distortion loss", "psnr": "PSNR (dB)"}
+        for axes, (value, label) in zip(figure.subplots(1, 2), sides.items(), strict=True):
+            for place, kind in enumerate(NAMES):
+                rows = answers(found, lmbda, kind)
+                axes.plot(
+                    [row["kmac_px"]["total"] for row in rows],
+                    [row["test"][value] for row in rows],
+                    color=COLOURS[place],
+                    marker=MARKERS[place],
+                    markersize=5,
+                    label=NAMES[kind] if rows else None,
+                )
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+            axes.set_xlabel("kMAC per pixel")
+            axes.set_ylabel(label)
+            axes.grid(color=GRID, linewidth=0.7)
+        figure.axes[0].legend(frameon=False)
+        write_figure(figure, [DOCS / "structure.png"])
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    found = results()
+    draw(found, LMBDAS[0])
+    pieces = [
+        span(found),
+        f"Answers at lambda {LMBDAS[0]}: kMAC/px and stages, then what Kodak costs (the loss last; "
+        "in brackets, how much more than with a width per layer):",
+        loss_table(found, LMBDAS[0]),
+        "![Loss and PSNR against MACs of four kinds of structure](structure.png)",
+        "BD-rate in % over the four lambdas, on Kodak (negative: fewer bits for the same PSNR):",
+        rate_table(found),
+        "How much less the loss is, in %, under the very MACs of each architecture on the other kind's front "
+        "(calibration photos; the mean, the least and the most):",
+        uniform_table(found),
+    ]
+    if (RESULTS / "alone.json").is_file():
+        pieces += [
+            "The answers to three budgets, trained alone:",
+            alone_table(read_result(RESULTS / "alone.json")),
+        ]
+    renew(DOCS / "results.md", "structure", pieces)
+
+
+if __name__ == "__main__":
+    main()
