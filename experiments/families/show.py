@@ -114,31 +114,37 @@ def point_table(found: dict[str, Any]) -> str:
     return table([*columns, "over JPEG, dB", "over WebP, dB"], rows)
 
 
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    found = read_result(RESULTS / "kodak.json")["evaluation"]
+    load = " to ".join(f"{value:.1f}" for value in found["load"])
+    threads = f"{found['threads']} thread{'s' * (found['threads'] != 1)}"
+    return [
+        "BD-rates in %, by PSNR (negative: fewer bits for the same quality):",
+        rate_table(found),
+        "![Rate and distortion of five families on Kodak](families.png)",
+        f"Seconds a photo are means over the lambdas ({found['machine']}, {threads}, load {load}):",
+        cost_table(found),
+        "Every codec. PSNR over JPEG and WebP is at equal bytes, photo by photo:",
+        point_table(found),
+    ]
+
+
+def draw() -> None:
+    """The curves, ours and the published ones."""
+    found = read_result(RESULTS / "kodak.json")["evaluation"]
+    curves = curves_of(found)
+    shown = [curves[name] for name in (*CODECS, "jpeg", "webp", *PAPERS.values()) if name in curves]
+    subtitle = f"means of {found['photos']} Kodak photos; dotted: as published, four times as wide"
+    save_rates(shown, [DOCS / "families.png"], subtitle=subtitle)
+
+
 def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    found = read_result(RESULTS / "kodak.json")["evaluation"]
-    curves = curves_of(found)
-    shown = [curves[name] for name in (*CODECS, "jpeg", "webp") if name in curves]
-    shown += [curves[name] for name in PAPERS.values() if name in curves]
-    subtitle = f"means of {found['photos']} Kodak photos; dotted: as published, four times as wide"
-    save_rates(shown, [DOCS / "families.png"], subtitle=subtitle)
-    load = " to ".join(f"{value:.1f}" for value in found["load"])
-    threads = f"{found['threads']} thread{'s' * (found['threads'] != 1)}"
-    renew(
-        DOCS / "results.md",
-        "families",
-        [
-            "BD-rates in %, by PSNR (negative: fewer bits for the same quality):",
-            rate_table(found),
-            "![Rate and distortion of five families on Kodak](families.png)",
-            f"Seconds a photo are means over the lambdas ({found['machine']}, {threads}, load {load}):",
-            cost_table(found),
-            "Every codec. PSNR over JPEG and WebP is at equal bytes, photo by photo:",
-            point_table(found),
-        ],
-    )
+    draw()
+    renew(DOCS / "results.md", "families", tables())
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ def curve(name: str, rows: Sequence[dict[str, Any]]) -> Curve:
     return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)))
 
 
-def uniform_table(found: Results) -> str:
-    """Calibration loss under what each uniform architecture costs."""
+def under_table(found: Results) -> str:
+    """How much less one kind loses under what the architectures of another kind's front cost."""
     rows = []
     for lmbda in sorted(found):
         fronts = {kind: found[lmbda][kind]["front"] for kind in ("space", "per-edge", "shared")}
@@ -157,30 +157,32 @@ def draw(found: Results, lmbda: float) -> None:
         write_figure(figure, [DOCS / "structure.png"])
 
 
-def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    found = results()
-    draw(found, LMBDAS[0])
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    found, alone = results(), RESULTS / "alone.json"
     pieces = [
         span(found),
         f"Answers at lambda {LMBDAS[0]}: kMAC/px and stages, then what Kodak costs (the loss last; "
         "in brackets, how much more than with a width per layer):",
         loss_table(found, LMBDAS[0]),
-        "![Loss and PSNR against MACs of four kinds of structure](structure.png)",
-        "BD-rate in % over the four lambdas, on Kodak (negative: fewer bits for the same PSNR):",
+        "![Loss and PSNR against MACs of kinds of structure](structure.png)",
+        "BD-rate in % over the lambdas, on Kodak (negative: fewer bits for the same PSNR):",
         rate_table(found),
         "How much less the loss is, in %, under the very MACs of each architecture on the other kind's front "
         "(calibration photos; the mean, the least and the most):",
-        uniform_table(found),
+        under_table(found),
     ]
-    if (RESULTS / "alone.json").is_file():
-        pieces += [
-            "The answers to three budgets, trained alone:",
-            alone_table(read_result(RESULTS / "alone.json")),
-        ]
-    renew(DOCS / "results.md", "structure", pieces)
+    if alone.is_file():
+        pieces += ["The answers to three budgets, trained alone:", alone_table(read_result(alone))]
+    return pieces
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    draw(results(), LMBDAS[0])
+    renew(DOCS / "results.md", "structure", tables())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+"""docs/results.md: its tables are those of the committed results, and the weights are those of the spaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.families import common as families_common
+from experiments.families import show as families_show
+from experiments.pieces import WEIGHTS
+from experiments.results import renewed
+from experiments.structure import common as structure_common
+from experiments.structure import show as structure_show
+from nas.graph.network import Supernet
+from nas.training.checkpoint import Checkpoint, load_weights
+
+PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "show"), [("families", families_show), ("structure", structure_show)])
+def test_the_tables_are_those_of_the_results(name, show):
+    assert renewed(PAGE, name, show.tables()) == PAGE
+
+
+@pytest.mark.parametrize("name", families_common.CODECS)
+def test_the_weights_of_a_family_fit_its_space(name):
+    for lmbda in families_common.LMBDAS:
+        path = families_common.weights_of(name, lmbda)
+        load_weights(
+            Supernet(families_common.space_of(name)), Checkpoint.read(path).tensors, source=path.name
+        )
+
+
+@pytest.mark.parametrize("kind", ["shared", "per-edge", "space"])
+def test_three_kinds_of_structure_run_on_the_same_weights(kind):
+    """The widest and the narrowest architecture are the same network in each of the three spaces."""
+    spaces = [structure_common.SPACES[name]() for name in ("space", kind)]
+    tensors = Checkpoint.read(structure_common.weights_of("space", structure_common.LMBDAS[0])).tensors
+    x, pictures = torch.rand(1, 3, 64, 64), []
+    for space in spaces:
+        net = Supernet(space).eval()
+        load_weights(net, tensors, source="the committed weights")
+        for architecture in (space.narrowest(), space.widest()):
+            net.activate(architecture)
+            with torch.no_grad():
+                pictures.append(net(x, space.layout(architecture))["x_hat"])
+    for one, other in zip(pictures[:2], pictures[2:], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_committed_weights_are_small():
+    assert max(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors")) < 8e6
