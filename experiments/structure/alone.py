@@ -16,7 +16,7 @@ import torch
 
 from experiments.pieces import WEIGHTS, Piece, options, train_piece, with_transforms
 from experiments.results import facts, read_result, write_result
-from experiments.structure.common import LMBDAS, RESULTS, SPACES, weights_of
+from experiments.structure.common import KINDS, LMBDAS, RESULTS, SPACE, weights_of
 from experiments.structure.train import PARTS
 from nas.graph.layout import Layout
 from nas.graph.network import Supernet
@@ -46,7 +46,7 @@ def answers() -> list[dict[str, Any]]:
 
 def space_of(rows: list[dict[str, Any]]) -> SearchSpace:
     """The space with the layouts of some answers."""
-    space = SPACES["space"]()
+    space = KINDS[SPACE].space
     found = {row["arch"].rpartition("layout=")[2]: Layout.from_dict(row["layout"]) for row in rows}
     return space.with_layouts({name: layout for name, layout in found.items() if name not in space.layouts})
 
@@ -64,7 +64,7 @@ def piece_of(space: SearchSpace, architecture: Architecture, path: Path) -> Piec
         return initial_weights(net.extract(architecture), only)
 
     only = space.only(architecture)
-    pieces = Checkpoint.read(weights_of("space", LMBDA)).record["pieces"]
+    pieces = Checkpoint.read(weights_of(SPACE, LMBDA)).record["pieces"]
     seen = len(Checkpoint.read(path).record["pieces"]) if path.is_file() else 0
     settings = {key: value for key, value in pieces[seen].items() if key not in ("from", "seed")}
     return Piece(only, path, (), fresh, settings | ALONE)
@@ -95,7 +95,7 @@ def main() -> None:
         seen = len(Checkpoint.read(path).record["pieces"]) if path.is_file() else 0
         if seen < given.piece:
             train_piece(piece_of(space, architecture, path), given.data, given.runs, given.device, given.seed)
-        sides = {"supernet": (space, weights_of("space", LMBDA)), "alone": (space.only(architecture), path)}
+        sides = {"supernet": (space, weights_of(SPACE, LMBDA)), "alone": (space.only(architecture), path)}
         found.append({**row, **{name: scores(*side, architecture, photos) for name, side in sides.items()}})
     pieces = Checkpoint.read(weights_alone(rows[0]["target"])).record["pieces"]
     write_result(RESULT, {"facts": facts(given.seed, lmbda=LMBDA, pieces=pieces), "architectures": found})

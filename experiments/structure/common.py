@@ -1,9 +1,8 @@
-"""What the experiment on structure shares: its spaces, its lambdas, where weights and results lie."""
+"""What the experiment on structure shares: kinds of structure, lambdas, where weights and results lie."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.pieces import WEIGHTS
@@ -12,11 +11,40 @@ from nas.space import SearchSpace
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 LMBDAS = (0.013, 0.0067, 0.025, 0.0483)  # the others start from the first
+SPACE = "space"  # one width per layer; most kinds run on its weights
 
-# Kinds of structure by the name of their file. All but slimcae run on the weights of `space`.
-KINDS = ("shared", "per-edge", "space", "slimcae")
-SPACES: dict[str, Callable[[], SearchSpace]] = {
-    name: partial(SearchSpace.load, HERE / f"{name}.yaml") for name in KINDS
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of structure: what may be chosen in it.
+
+    Attributes:
+        title: what tables call it.
+        file: its space, beside this module.
+        weights: the supernet that it runs on, by name.
+        found: whether the layouts that were found for the weights are among its candidates.
+        trials: how many architectures a search scores, at the first lambda and at the others.
+    """
+
+    title: str
+    file: str
+    trials: tuple[int, int] = (160, 80)
+    weights: str = SPACE
+    found: bool = True
+
+    @property
+    def space(self) -> SearchSpace:
+        return SearchSpace.load(HERE / f"{self.file}.yaml")
+
+
+KINDS = {
+    "space": Kind("a width per layer", "space", (260, 120)),
+    "per-edge": Kind("a width per edge", "per-edge"),
+    "shared": Kind("one width", "shared", (120, 120)),
+    "slimcae": Kind("SlimCAE", "slimcae", (6, 6), weights="slimcae", found=False),
+    "backbone": Kind("backbone alone", "backbone", (200, 100), found=False),
+    "context": Kind("context alone", "context", (160, 80)),
+    "hand-made": Kind("hand-made layouts", "space", (260, 120), found=False),
 }
 
 

@@ -15,17 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.results import ROOT, read_result, renew, table
-from experiments.structure.common import LMBDAS, RESULTS
+from experiments.structure.common import KINDS, LMBDAS, RESULTS
 from nas.comparison.curves import Curve, Point, bd_rate
 from nas.report.style import COLOURS, GRID, MARKERS, STYLE, write_figure
 
 DOCS = ROOT / "docs"
-NAMES = {
-    "space": "a width per layer",
-    "per-edge": "a width per edge",
-    "shared": "one width",
-    "slimcae": "SlimCAE",
-}
+MAIN = ("space", "per-edge", "shared")
 PAIRS = (("space", "per-edge"), ("space", "shared"), ("per-edge", "shared"))
 Results = dict[float, dict[str, Any]]
 
@@ -48,8 +43,7 @@ def answers(found: Results, lmbda: float, kind: str) -> list[dict[str, Any]]:
 def loss_table(found: Results, lmbda: float) -> str:
     """Every target at one lambda: what each kind answers, and what it loses on Kodak."""
     rows = []
-    kinds = ("space", "per-edge", "shared")
-    for own in zip(*(answers(found, lmbda, kind) for kind in kinds), strict=True):
+    for own in zip(*(answers(found, lmbda, kind) for kind in MAIN), strict=True):
         row = [f"{own[0]['target']:g}"]
         for place, answer in enumerate(own):
             test = answer["test"]
@@ -61,7 +55,7 @@ def loss_table(found: Results, lmbda: float) -> str:
                 f"{test['bpp']:.3f} bpp, {test['psnr']:.2f} dB, {test['rd_loss']:.3f}{over}"
             )
         rows.append(row)
-    return table(["target", *(NAMES[kind] for kind in kinds)], rows)
+    return table(["target", *(KINDS[kind].title for kind in MAIN)], rows)
 
 
 def rate_table(found: Results) -> str:
@@ -69,13 +63,12 @@ def rate_table(found: Results) -> str:
     targets = [row["target"] for row in answers(found, LMBDAS[0], "space")]
     rows = []
     for place, target in enumerate(targets):
-        curves = {
-            kind: curve(kind, [answers(found, lmbda, kind)[place] for lmbda in found])
-            for kind in ("space", "per-edge", "shared")
-        }
+        curves = {kind: curve(kind, [answers(found, lmbda, kind)[place] for lmbda in found]) for kind in MAIN}
         values = [bd_rate(curves[one], curves[other]).percent for one, other in PAIRS]
         rows.append([f"{target:g}", *("none" if v is None else f"{v:+.2f}" for v in values)])
-    return table(["target", *(f"{NAMES[one]} against {NAMES[other]}" for one, other in PAIRS)], rows)
+    return table(
+        ["target", *(f"{KINDS[one].title} against {KINDS[other].title}" for one, other in PAIRS)], rows
+    )
 
 
 def curve(name: str, rows: Sequence[dict[str, Any]]) -> Curve:
@@ -88,13 +81,15 @@ def under_table(found: Results) -> str:
     """How much less one kind loses under what the architectures of another kind's front cost."""
     rows = []
     for lmbda in sorted(found):
-        fronts = {kind: found[lmbda][kind]["front"] for kind in ("space", "per-edge", "shared")}
+        fronts = {kind: found[lmbda][kind]["front"] for kind in MAIN}
         row = [f"{lmbda:g}"]
         for kind, other in PAIRS:
             less = [100 * (1 - best_under(fronts[kind], cost) / loss) for cost, loss in fronts[other][1:]]
             row.append(f"{mean(less):.2f} ({min(less):.2f} to {max(less):.2f})")
         rows.append(row)
-    return table(["lambda", *(f"{NAMES[one]} under {NAMES[other]}" for one, other in PAIRS)], rows)
+    return table(
+        ["lambda", *(f"{KINDS[one].title} under {KINDS[other].title}" for one, other in PAIRS)], rows
+    )
 
 
 def best_under(front: Sequence[tuple[float, float]], cost: float) -> float:
@@ -138,7 +133,7 @@ def draw(found: Results, lmbda: float) -> None:
         FigureCanvasAgg(figure)
         sides = {"rd_loss": "rate-distortion loss", "psnr": "PSNR (dB)"}
         for axes, (value, label) in zip(figure.subplots(1, 2), sides.items(), strict=True):
-            for place, kind in enumerate(NAMES):
+            for place, kind in enumerate((*MAIN, "slimcae")):
                 rows = answers(found, lmbda, kind)
                 axes.plot(
                     [row["kmac_px"]["total"] for row in rows],
@@ -146,7 +141,7 @@ def draw(found: Results, lmbda: float) -> None:
                     color=COLOURS[place],
                     marker=MARKERS[place],
                     markersize=5,
-                    label=NAMES[kind] if rows else None,
+                    label=KINDS[kind].title if rows else None,
                 )
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")

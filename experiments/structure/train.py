@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from experiments.pieces import Piece, options, train_piece, with_transforms
-from experiments.structure.common import LMBDAS, SPACES, weights_of
+from experiments.structure.common import KINDS, LMBDAS, weights_of
 
 SETTINGS: dict[str, Any] = {
     "strategy": "sandwich",
@@ -37,7 +37,7 @@ def piece_of(name: str, lmbda: float, first: int, others: int) -> Piece:
         "steps": first if main else others,
         "learning_rate": RATES[main and not path.is_file()],
     }
-    space = SPACES[name]()
+    space = KINDS[name].space
     begin = () if main else (weights_of(name, LMBDAS[0]),)
     return Piece(space, path, begin, lambda: with_transforms(space, PARTS), settings)
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--first", type=int, default=6000, help="steps at the first lambda")
     parser.add_argument("--others", type=int, default=1500, help="steps at every other one")
-    parser.add_argument("--only", nargs="*", default=["space"], choices=["space", "slimcae"])
+    parser.add_argument("--only", nargs="*", default=[SPACE], choices=[SPACE, "slimcae"])
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     for lmbda in LMBDAS:
