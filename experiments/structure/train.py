@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from experiments.pieces import Piece, options, train_piece, with_transforms
-from experiments.structure.common import KINDS, LMBDAS, weights_of
+from experiments.structure.common import KINDS, LMBDAS, SPACE, weights_of
 
 SETTINGS: dict[str, Any] = {
     "strategy": "sandwich",
