@@ -66,6 +66,25 @@ def test_the_sandwich_has_both_ends():
         assert drawn[:2] == [SPACE.widest().widths, SPACE.narrowest().widths]
 
 
+def test_levels_reach_both_ends_and_every_size_alike():
+    """Slots drawn each for itself leave the ends out; levels give every third of the range its share."""
+    space = SearchSpace.load("joint-ar-tiny")
+    sizes = {}
+    for kind in ("uniform", "level"):
+        drawn = [
+            sample.architecture for step in range(200) for sample in strategy(kind, 3).draw(space, step, 0)
+        ]
+        places = [space.indexes(architecture)[:-1] for architecture in drawn]
+        shares = [sum(k / (n - 1) for k, n in zip(p, space.shape, strict=False)) / len(p) for p in places]
+        sizes[kind] = [
+            sum(low <= share < low + 1 / 3 + 1e-9 for share in shares) / 600 for low in (0, 1 / 3, 2 / 3)
+        ]
+        if kind == "level":
+            assert {space.narrowest().widths, space.widest().widths} <= {a.widths for a in drawn}
+    assert min(sizes["level"]) > 0.25
+    assert min(sizes["uniform"]) < 0.1
+
+
 def test_layouts_are_often_random_ones():
     rng = random.Random(0)
     drawn = [any_layout(SPACE, SPACE.widest(), rng) for _ in range(200)]

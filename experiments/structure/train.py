@@ -15,7 +15,7 @@ from experiments.pieces import Piece, options, train_piece, with_transforms
 from experiments.structure.common import KINDS, LMBDAS, SPACE, weights_of
 
 SETTINGS: dict[str, Any] = {
-    "strategy": "sandwich",
+    "strategy": "level",  # the first piece at the first lambda: sandwich
     "architectures": 3,
     "batch": 2,
     "crop": 192,
@@ -24,7 +24,7 @@ SETTINGS: dict[str, Any] = {
     "preview_every": 0,
 }
 PARTS = ("g_a", "h_a", "h_s", "g_s", "context", "prior")  # of the start, those that fit
-RATES = {True: 1e-3, False: 5e-4}  # of the first piece at the first lambda, and of all others
+RATES = {True: 7e-4, False: 5e-4}  # at the first lambda, and at all others
 
 
 def piece_of(name: str, lmbda: float, first: int, others: int) -> Piece:
@@ -35,7 +35,7 @@ def piece_of(name: str, lmbda: float, first: int, others: int) -> Piece:
         **SETTINGS,
         "lmbda": lmbda,
         "steps": first if main else others,
-        "learning_rate": RATES[main and not path.is_file()],
+        "learning_rate": RATES[main],
     }
     space = KINDS[name].space
     begin = () if main else (weights_of(name, LMBDAS[0]),)

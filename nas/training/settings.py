@@ -42,7 +42,7 @@ class TrainingSettings(BaseModel):
     only: Literal["g_s"] | None = Field(
         default=None, description="train this edge alone; all others stay as they are, to the bit"
     )
-    strategy: Literal["uniform", "sandwich", "fair"] = "sandwich"
+    strategy: Literal["uniform", "sandwich", "fair", "level"] = "sandwich"
     architectures: int = Field(default=4, ge=1, description="architectures trained in one step")
     random_layouts: float = Field(
         default=0.5, ge=0, le=1, description="share of layouts that are of no name, so that any can be scored"

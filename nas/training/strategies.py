@@ -94,6 +94,30 @@ class Fair:
         return deck[number % size]
 
 
+@dataclass(frozen=True)
+class Level:
+    """One relative width for all slots, with a spread about it in each; layouts are uniform.
+
+    Slots that are drawn each for itself nearly always have a narrow layer among them, so that architectures
+    near either end are hardly ever trained. Here the levels of a step are spread evenly from the narrowest to
+    the widest (stratified), and reach half a spread beyond, so that the ends themselves are met.
+    """
+
+    count: int = 4
+    random_layouts: float = 0.5
+    spread: float = 0.3  # standard deviation of a slot's relative width about the level
+    widest_first = False
+
+    def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        rng = generator(seed, step)
+        for number in range(self.count):
+            level = (number + rng.random()) / self.count * (1 + self.spread) - self.spread / 2
+            shares = [min(1.0, max(0.0, rng.gauss(level, self.spread))) for _ in space.slots]
+            places = [round(share * (count - 1)) for share, count in zip(shares, space.shape, strict=False)]
+            architecture = space.at([*places, rng.randrange(space.shape[-1])])
+            yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
+
+
 def any_layout(
     space: SearchSpace, architecture: Architecture, rng: random.Random, share: float = 0.5
 ) -> Layout:
@@ -114,7 +138,12 @@ def generator(seed: int, step: int) -> random.Random:
     return random.Random(f"{seed} {step}")
 
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {"uniform": Uniform, "sandwich": Sandwich, "fair": Fair}
+STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    "uniform": Uniform,
+    "sandwich": Sandwich,
+    "fair": Fair,
+    "level": Level,
+}
 
 
 def strategy(name: str, count: int, random_layouts: float = 0.5) -> Strategy:
