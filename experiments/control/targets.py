@@ -1,0 +1,108 @@
+"""How close answers come to 64 targets in four kinds of space.
+
+    python -m experiments.control.targets --runs SEARCHES
+
+SEARCHES holds the searched runs of `experiments.structure.search`: one width, one per edge, one per layer.
+The fourth kind, a width per layer with depth, has random weights and bundled photos: costs do not depend on
+weights. Targets are drawn evenly over what each kind can reach. Writes results/targets.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+import nas
+from experiments.results import facts, say, write_result
+from experiments.structure.common import KINDS, LMBDAS
+from nas.api import LoadedRun
+from nas.budget import Budget
+from nas.files import write_yaml
+from nas.graph.network import Supernet
+from nas.run import Run
+from nas.search.progress import silent
+from nas.space import SearchSpace
+from nas.training.data import write_split
+from nas.training.settings import TrainingSettings
+from nas.training.start import BUNDLED, split_of
+
+HERE = Path(__file__).parent
+TRAINED = ("shared", "per-edge", "space")
+DEPTH = "a width per layer, and depth"
+FIRST = 40  # scores of the search with depth, before its targets
+
+
+def with_depth(folder: Path, seed: int) -> LoadedRun:
+    """A run of random weights over the space with depth, searched a little."""
+    space = SearchSpace.load(HERE / "depth.yaml")
+    run = Run.create(folder, space, TrainingSettings(seed=seed))
+    write_yaml(run.config_path, {**run.config, "data": BUNDLED})
+    write_split(run.split_path, split_of(BUNDLED))
+    torch.manual_seed(seed)
+    save_file({k: v.contiguous() for k, v in Supernet(space).state_dict().items()}, run.weights_path)
+    loaded = nas.load_run(folder, device="cpu")
+    loaded.search(trials=FIRST, seed=seed)
+    return loaded
+
+
+def control(loaded: LoadedRun, count: int, seed: int) -> dict[str, Any]:
+    """Answers to targets over the whole range of total MACs.
+
+    Returns:
+        The slack, what an answer costs less than its target in % of it: of the nearest scored below it, and
+        of what export takes, which may lie lower where it is better.
+    """
+    searcher = loaded.searcher
+    question = searcher.question(Budget("whole range"))
+    least, _, most = question.span
+    before, began = len(searcher.table()), time.perf_counter()
+    targets = np.random.default_rng(seed).integers(least, most, count, endpoint=True)
+    choices = [searcher.choose(question, int(target), report=silent) for target in targets]
+    seconds, more = time.perf_counter() - began, len(searcher.table()) - before
+
+    def slack(costs: list[int]) -> dict[str, Any]:
+        left = 100 * (1 - np.array(costs) / targets)
+        return {"mean": left.mean(), "worst": left.max(), "over": int((left < 0).sum())}
+
+    of = question.quantity.of
+    return {
+        "architectures": searcher.space.size,
+        "reach_kmac_px": [end / question.quantity.per_unit for end in (least, most)],
+        "nearest": slack([of(choice.architecture) for choice in choices]),
+        "exported": slack([of(choice.best.architecture) for choice in choices]),
+        "scored_more": more,
+        "seconds": round(seconds),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, required=True, help="the folder of searched runs")
+    parser.add_argument("--targets", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    found = {}
+    for kind in TRAINED:
+        loaded = nas.load_run(given.runs / f"{kind}-{LMBDAS[0]}", device="cpu")
+        found[KINDS[kind].title] = control(loaded, given.targets, given.seed)
+        say(f"{kind}  {found[KINDS[kind].title]}")
+    with tempfile.TemporaryDirectory() as folder:
+        found[DEPTH] = control(with_depth(Path(folder) / "depth", given.seed), given.targets, given.seed)
+        say(f"{DEPTH}  {found[DEPTH]}")
+    about = facts(given.seed, targets=given.targets)
+    write_result(HERE / "results" / "targets.json", {"facts": about, "kinds": found})
+
+
+if __name__ == "__main__":
+    main()
