@@ -168,6 +168,8 @@ def test_a_recipe_of_ones_own(tmp_path):
     ("values", "word"),
     [
         ({"distillation": 1, "strategy": "fair"}, "sandwich"),
+        ({"only": "entropy", "structure": "joint"}, "no picture"),
+        ({"only": "entropy", "distillation": 1}, "no picture"),
         ({"target": 3}, "structure=joint"),
         ({"lambda_c": 3}, "structure=joint"),
         ({"milestones": [2]}, "shares"),

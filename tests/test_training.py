@@ -239,6 +239,24 @@ def test_weights_of_another_space_are_refused(trained, make_supernet, small_spac
         load_weights(make_supernet(TINY), other, source="a run")
 
 
+def test_the_entropy_path_is_trained_alone(trained, request_for, tmp_path):
+    """Pictures stay what they are, to the bit, and the loss is the rate."""
+    settings = {**SETTINGS, "only": "entropy", "steps": 3}
+    run = start_training(request_for(tmp_path / "run", settings=settings, init_from=trained.path))
+    before, after = (r.supernet().state_dict() for r in (trained, run))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"h_a", "h_s", "context", "prior"}
+    (row,) = csv.DictReader(run.metrics_path.read_text().splitlines())
+    assert row["loss"] == row["bpp"]
+    assert math.isnan(float(row["psnr"]))
+
+
+def test_a_part_is_of_trained_weights(request_for, tmp_path):
+    with pytest.raises(InputError, match="add --init-from"):
+        start_training(request_for(tmp_path / "run", settings={**SETTINGS, "only": "entropy"}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_architecture_starts_from_its_slice(trained):
     architecture = TINY.uniform(0.5, "raster")
     alone = TINY.only(architecture)

@@ -118,6 +118,7 @@ class CodecNetwork(nn.Module):
         noise: Noise | None = None,
         *,
         coded: bool = False,
+        picture: bool = True,
     ) -> dict[str, Any]:
         """Code a batch without a bitstream.
 
@@ -126,10 +127,11 @@ class CodecNetwork(nn.Module):
             layout: the order in which y is decoded.
             noise: what to add to y and z for the rate (uniform, in training); None rates rounded values.
             coded: rate rounded values as the coder does, within each image's own range of values.
+            picture: False leaves g_s out, where the rate is all that is wanted.
 
         Returns:
-            x_hat [B, 3, H, W], not clamped; likelihoods {y: [B, M, H/16, W/16], z: [B, N, H/64, W/64]}, z
-            where there is one; y and z before rounding, and psi.
+            x_hat [B, 3, H, W], not clamped, where there is a picture; likelihoods {y: [B, M, H/16, W/16],
+            z: [B, N, H/64, W/64]}, z where there is one; y and z before rounding, and psi.
         """
         alignment = self.space.family.alignment
         if x.shape[-2] % alignment or x.shape[-1] % alignment:
@@ -145,7 +147,8 @@ class CodecNetwork(nn.Module):
             ways = (way(y, layout, noise, coded) for way in (self._given_z, self._alone))
             y_hat, likelihoods, more = _mixed(share[0].to(y.dtype), *ways)
         likelihoods["y"] = self.widths["y"].rated(likelihoods["y"])
-        return {"x_hat": widened(self.g_s(y_hat)), "likelihoods": likelihoods, "y": y, **more}
+        shown = {"x_hat": widened(self.g_s(y_hat))} if picture else {}
+        return {**shown, "likelihoods": likelihoods, "y": y, **more}
 
     def _given_z(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool) -> Way:
         """y under a Gaussian whose parameters come from z, and from what was decoded before."""

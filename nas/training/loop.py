@@ -135,18 +135,18 @@ class Pass(nn.Module):
     """One forward pass as Fabric wraps it: images are its only argument, since Fabric looks into all of them.
 
     Attributes:
-        layout, noise: the others, see `CodecNetwork.forward`.
+        layout, noise, picture: the others, see `CodecNetwork.forward`.
     """
 
     layout: Layout
     noise: Noise | None
 
-    def __init__(self, net: Supernet) -> None:
+    def __init__(self, net: Supernet, *, picture: bool = True) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.picture = net, picture
 
     def forward(self, x: Tensor) -> dict[str, Any]:
-        return self.net(x, self.layout, self.noise)
+        return self.net(x, self.layout, self.noise, picture=self.picture)
 
 
 class Training:
@@ -163,13 +163,12 @@ class Training:
         self.net = Supernet(space)
         if initial is not None:
             checkpoint.load_weights(self.net, initial, source="the starting point")
-        if settings.only is not None:
-            for name, parameter in self.net.named_parameters():
-                if not name.startswith(f"{settings.only}."):
-                    parameter.requires_grad_(False)
+        for name, parameter in self.net.named_parameters():
+            if not _is_trained(name, settings.only):
+                parameter.requires_grad_(False)
         weights = [p for p in self.net.parameters() if p.requires_grad and p.numel()]
         self.optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)
-        self.passing = Pass(self.net)
+        self.passing = Pass(self.net, picture=settings.only != "entropy")
         self.module, self._wrapped = fabric.setup(self.passing, self.optimizer)
         self.average = None
         if settings.ema:
@@ -201,7 +200,7 @@ class Training:
             group["lr"] = settings.rate_at(step, self.plateaus.count)
         samples = list(self.strategy.draw(net.space, step, settings.seed))
         # g_s reads rounded latents: where it is trained alone, the rate is only told
-        rounded = settings.only is not None or step >= settings.steps * (1 - settings.integer_phase)
+        rounded = settings.only == "g_s" or step >= settings.steps * (1 - settings.integer_phase)
         noise = None if rounded else self._noise(step)
         self.optimizer.zero_grad(set_to_none=True)
         totals, teacher = torch.zeros(3, device=self.fabric.device), None
@@ -238,7 +237,7 @@ class Training:
             self.structure.step(found[0])
         if self.average is not None:
             self.average.update_parameters(net)
-        if net.centred and settings.only is None and (step + 1) % SETTLE_EVERY == 0:
+        if net.centred and settings.only != "g_s" and (step + 1) % SETTLE_EVERY == 0:
             settle(net)
         return found[0], found[1], found[2]
 
@@ -340,7 +339,7 @@ class Training:
         if self.average is not None:
             assert isinstance(self.average.module, Supernet)
             net = self.average.module
-        if net.centred and self.settings.only is None:
+        if net.centred and self.settings.only != "g_s":
             settle(net)
         record = {"steps": self.settings.steps}
         checkpoint.Checkpoint(net.state_dict(), record).write(self.run.weights_path)
@@ -355,6 +354,17 @@ class Training:
         if self.layouts is not None:
             write_yaml(self.run.learned_layout_path, {"layouts": [self.layouts.to_dict()]})
         self.run.costs()  # kept, so that a first search tells at once what is possible
+
+
+def _is_trained(name: str, only: str | None) -> bool:
+    """Whether a parameter of this name is trained, where only a part is."""
+    match only:
+        case None:
+            return True
+        case "entropy":
+            return name.partition(".")[0] not in ("g_a", "g_s")
+        case edge:
+            return name.partition(".")[0] == edge
 
 
 def _workers(settings: TrainingSettings, fabric: Fabric) -> int:
@@ -398,8 +408,11 @@ def _row(
     """What metrics.csv says of a checkpoint."""
     loss, bpp, error = means
     settings = training.settings
+    if settings.only == "entropy":
+        error = math.nan  # no picture was made
     row = {"seconds": seconds, "loss": loss, "bpp": bpp, "distortion": error}
-    row["psnr"] = -10 * math.log10(max(error, 1e-12)) if settings.metric == "mse" else math.nan
+    known = settings.metric == "mse" and not math.isnan(error)
+    row["psnr"] = -10 * math.log10(max(error, 1e-12)) if known else math.nan
     row["learning_rate"] = settings.rate_at(step, training.plateaus.count)
     if training.structure is not None:
         row["expected_cost"] = float(training.structure.expected_cost().detach())

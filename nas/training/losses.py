@@ -39,10 +39,11 @@ def batch_losses(x: Tensor, output: dict[str, Any], lmbda: float, metric: str) -
 
     Args:
         x: the images, [B, 3, H, W].
-        output: what `CodecNetwork.forward` returned.
+        output: what `CodecNetwork.forward` returned; without a picture there is no distortion.
     """
     pixels = x.shape[-2] * x.shape[-1]
     likelihoods = output["likelihoods"].values()
     bpp = (torch.stack([bits(likelihood) for likelihood in likelihoods]).sum(0) / pixels).mean()
-    error = distortion(x, output["x_hat"], metric).mean()
+    shown = "x_hat" in output
+    error = distortion(x, output["x_hat"], metric).mean() if shown else torch.zeros_like(bpp)
     return Losses(rd_loss(bpp, error, lmbda, metric), bpp, error)

@@ -39,8 +39,9 @@ class TrainingSettings(BaseModel):
     batch: int = Field(default=8, ge=1, description="crops a step, over all processes")
     crop: int = Field(default=256, ge=64, multiple_of=64, description="side of a crop, pixels")
     # what is trained in a step
-    only: Literal["g_s"] | None = Field(
-        default=None, description="train this edge alone; all others stay as they are, to the bit"
+    only: Literal["g_s", "entropy"] | None = Field(
+        default=None,
+        description="train g_s alone, or all but g_a and g_s; the rest stays as it is, to the bit",
     )
     strategy: Literal["uniform", "sandwich", "fair", "level"] = "sandwich"
     architectures: int = Field(default=4, ge=1, description="architectures trained in one step")
@@ -106,6 +107,10 @@ class TrainingSettings(BaseModel):
         if settings.distillation and settings.strategy != "sandwich":
             raise InputError(
                 "Distillation needs the widest architecture in every step: add --set strategy=sandwich."
+            )
+        if settings.only == "entropy" and (settings.distillation or settings.structure != "none"):
+            raise InputError(
+                "only=entropy makes no picture, which distillation and structure=joint need: leave them out."
             )
         if settings.structure == "none" and (settings.lambda_c or settings.target):
             raise InputError(

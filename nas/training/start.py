@@ -75,7 +75,7 @@ def start_training(
     choose(request.device)
     _check_structure(space, settings)
     if settings.only is not None and request.init_from is None:
-        raise InputError(f"only={settings.only} trains one edge of trained weights: add --init-from RUN.")
+        raise InputError(f"only={settings.only} trains a part of trained weights: add --init-from RUN.")
     initial = None
     if request.init_from is not None:
         torch.manual_seed(settings.seed)  # for what the starting point does not have
