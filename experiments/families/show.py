@@ -89,6 +89,14 @@ def rate_table(found: dict[str, Any]) -> str:
     return table([*columns, "against WebP", "against JPEG"], rows)
 
 
+def steps_of(name: str, lmbda: float) -> str:
+    """The steps that a codec has seen: of all of it, and of its entropy model alone."""
+    pieces = Checkpoint.read(weights_of(name, lmbda)).record["pieces"]
+    alone = sum(piece["steps"] for piece in pieces if piece.get("only") == "entropy")
+    whole = sum(piece["steps"] for piece in pieces) - alone
+    return f"{whole:,} + {alone:,}" + ("" if lmbda == LMBDAS[0] else " more")
+
+
 def point_table(found: dict[str, Any]) -> str:
     same = {(entry["codec"], entry["format"]): entry["psnr"] for entry in found["same_size"]}
     rows = []
@@ -96,14 +104,13 @@ def point_table(found: dict[str, Any]) -> str:
         own = codecs_of(found, name)
         for lmbda in sorted(own):
             codec = own[lmbda]
-            steps = sum(piece["steps"] for piece in Checkpoint.read(weights_of(name, lmbda)).record["pieces"])
             means = codec["mean"]
             above = [means["psnr"] - same[codec["name"], format] for format in ("jpeg", "webp")]
             rows.append(
                 [
                     name,
                     f"{lmbda:g}",
-                    f"{steps:,}" + ("" if lmbda == LMBDAS[0] else " more"),
+                    steps_of(name, lmbda),
                     f"{means['bpp']:.3f}",
                     f"{means['psnr']:.2f}",
                     f"{means['ms_ssim_db']:.2f}",
