@@ -104,7 +104,7 @@ def answers_to_targets(loaded: LoadedRun, kind: Kind, trials: int, seed: int, re
     found = loaded.search(
         budget, trials=trials, sources=Sources(layouts=kind.found), seed=seed, report=report
     )
-    return [(choice.target, choice.best.architecture) for choice in found.choices]
+    return [(round(choice.target, 6), choice.best.architecture) for choice in found.choices]
 
 
 def answers_of(loaded: LoadedRun, answers: list[Answer], test: list[Photo]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from experiments.results import ROOT, read_result, renew, table
 from experiments.structure.common import KINDS, LMBDAS, RESULTS
-from nas.comparison.curves import Curve, Point, bd_rate
+from nas.comparison.curves import BD_POINTS, Curve, Point, bd_rate
 from nas.report.style import COLOURS, GRID, MARKERS, STYLE, write_figure
 
 DOCS = ROOT / "docs"
@@ -44,7 +44,7 @@ def loss_table(found: Results, lmbda: float) -> str:
     """Every target at one lambda: what each kind answers, and what it loses on Kodak."""
     rows = []
     for own in zip(*(answers(found, lmbda, kind) for kind in MAIN), strict=True):
-        row = [f"{own[0]['target']:g}"]
+        row = [f"{own[0]['target']:.4g}"]
         for place, answer in enumerate(own):
             test = answer["test"]
             over = (
@@ -58,6 +58,16 @@ def loss_table(found: Results, lmbda: float) -> str:
     return table(["target", *(KINDS[kind].title for kind in MAIN)], rows)
 
 
+def rates(found: Results) -> list[str]:
+    """BD-rates over the lambdas, or which lambdas there are so far."""
+    if len(found) < BD_POINTS:
+        return [f"Lambdas so far: {', '.join(map(str, found))}; BD-rates need {BD_POINTS}."]
+    return [
+        "BD-rate in % over the lambdas, on Kodak (negative: fewer bits for the same PSNR):",
+        rate_table(found),
+    ]
+
+
 def rate_table(found: Results) -> str:
     """BD-rate over the lambdas between kinds, at every target."""
     targets = [row["target"] for row in answers(found, LMBDAS[0], "space")]
@@ -65,7 +75,7 @@ def rate_table(found: Results) -> str:
     for place, target in enumerate(targets):
         curves = {kind: curve(kind, [answers(found, lmbda, kind)[place] for lmbda in found]) for kind in MAIN}
         values = [bd_rate(curves[one], curves[other]).percent for one, other in PAIRS]
-        rows.append([f"{target:g}", *("none" if v is None else f"{v:+.2f}" for v in values)])
+        rows.append([f"{target:.4g}", *("none" if v is None else f"{v:+.2f}" for v in values)])
     return table(
         ["target", *(f"{KINDS[one].title} against {KINDS[other].title}" for one, other in PAIRS)], rows
     )
@@ -95,6 +105,18 @@ def under_table(found: Results) -> str:
 def best_under(front: Sequence[tuple[float, float]], cost: float) -> float:
     """The least loss at or under a cost."""
     return min(loss for other, loss in front if other <= cost * (1 + 1e-9))
+
+
+def ranks(found: dict[str, Any]) -> str:
+    """How far the supernet ranks as architectures rank that were trained on alone."""
+    low, high = found["interval"]
+    penalty, settings = found["penalty"], found["settings"]
+    return (
+        f"`nas rank-check`: {settings['count']} architectures from end to end of the range, each trained on "
+        f"alone for {settings['steps']} steps from the weights that it has in the supernet. Kendall's tau is "
+        f"{found['tau']:.2f} ({low:.2f} to {high:.2f}, 95 %), the penalty of sharing "
+        f"{100 * penalty['mean']:.1f} % ({100 * penalty['least']:.1f} to {100 * penalty['most']:.1f})."
+    )
 
 
 def alone_table(found: dict[str, Any]) -> str:
@@ -161,12 +183,13 @@ def tables() -> list[str]:
         "in brackets, how much more than with a width per layer):",
         loss_table(found, LMBDAS[0]),
         "![Loss and PSNR against MACs of kinds of structure](structure.png)",
-        "BD-rate in % over the lambdas, on Kodak (negative: fewer bits for the same PSNR):",
-        rate_table(found),
+        *rates(found),
         "How much less the loss is, in %, under the very MACs of each architecture on the other kind's front "
         "(calibration photos; the mean, the least and the most):",
         under_table(found),
     ]
+    if (RESULTS / "rank.json").is_file():
+        pieces.append(ranks(read_result(RESULTS / "rank.json")))
     if alone.is_file():
         pieces += ["The answers to three budgets, trained alone:", alone_table(read_result(alone))]
     return pieces
