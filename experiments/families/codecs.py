@@ -39,11 +39,12 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
     parser.add_argument("--out", type=Path, required=True, help="where the codecs go")
+    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     for name in CODECS:
-        for lmbda in sorted(LMBDAS):
+        for lmbda in sorted(given.lmbda):
             if weights_of(name, lmbda).is_file():
                 export(name, lmbda, given.data, given.out / name / str(lmbda))
 
