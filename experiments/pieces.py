@@ -35,39 +35,44 @@ class Piece:
     Attributes:
         space: of what.
         weights: where its weights are committed.
-        begin: files to begin with, where there are no such weights yet: the first that exists.
+        begin: weights to begin with, where there are no such weights yet, if they exist.
+        gain: how much finer y is quantised than in those, at the beginning; see `with_gain`.
         fresh: what to begin with where there are none of those either.
         settings: of the piece.
     """
 
     space: SearchSpace
     weights: Path
-    begin: tuple[Path, ...]
     fresh: Callable[[], dict[str, Tensor]]
     settings: dict[str, Any]
+    begin: Path | None = None
+    gain: float = 1.0
 
     @property
     def seen(self) -> list[dict[str, Any]]:
         """The pieces that its weights have seen."""
         return list(Checkpoint.read(self.weights).record["pieces"]) if self.weights.is_file() else []
 
-    @property
-    def start(self) -> Path | None:
-        """The committed weights that it begins with."""
-        return next((path for path in (self.weights, *self.begin) if path.is_file()), None)
+    def first_weights(self) -> tuple[str, dict[str, Tensor]]:
+        """What its first piece begins with: where it is from, and the weights."""
+        if self.begin is None or not self.begin.is_file():
+            return TRANSFORMS.stem, self.fresh()
+        tensors = {k: value.float() for k, value in Checkpoint.read(self.begin).tensors.items()}
+        return f"{self.begin.stem}, gain {self.gain:.3f}", with_gain(tensors, self.gain)
 
 
 def train_piece(piece: Piece, data: Path, runs: Path, device: str = "auto", seed: int = 0) -> None:
     """Train a piece and write its weights; stopped, the same call goes on."""
-    seen, start = piece.seen, piece.start
+    seen = piece.seen
     out = runs / f"{piece.weights.stem}-{len(seen) + 1}"
     settings = {**piece.settings, "seed": seed + len(seen)}
-    source = start
-    if source is None:
+    source, origin = piece.weights, piece.weights.stem
+    if not seen:
         torch.manual_seed(settings["seed"])
         source = runs / "start" / f"{piece.weights.stem}.safetensors"
         source.parent.mkdir(parents=True, exist_ok=True)
-        Checkpoint(piece.fresh(), {}).write(source)
+        origin, tensors = piece.first_weights()
+        Checkpoint(tensors, {}).write(source)
     request = TrainingRequest(piece.space, str(data), out, settings=settings, init_from=source, device=device)
 
     def report(progress: Progress) -> None:
@@ -78,7 +83,7 @@ def train_piece(piece: Piece, data: Path, runs: Path, device: str = "auto", seed
             )
 
     run = train_or_resume(request, report)
-    record = {"from": start.stem if start else TRANSFORMS.stem, **settings}
+    record = {"from": origin, **settings}
     write_half(run, piece.weights, {"pieces": [*seen, record]})
 
 
@@ -98,6 +103,27 @@ def with_transforms(space: SearchSpace, edges: tuple[str, ...]) -> dict[str, Ten
         if name.partition(".")[0] in edges and name in known and not is_constant(name)
     }
     return {**fresh, **{name: t for name, t in kept.items() if t.shape == fresh[name].shape}}
+
+
+def with_gain(tensors: dict[str, Tensor], gain: float) -> dict[str, Tensor]:
+    """Weights of a network that does the same with y `gain` times as large: only the rounding is finer.
+
+    A larger lambda wants finer rounding, and training alone takes thousands of steps to make y larger. So a run
+    for another lambda begins with a gain of the root of their ratio: at high rates the best step of quantisation
+    is inversely proportional to the root of lambda (Sullivan and Wiegand, 1998).
+    """
+    last = "context.entropy_parameters.4" if "context.entropy_parameters.4.weight" in tensors else "h_s.4"
+    times = {f"{layer}.{part}" for layer in ("g_a.6", last) for part in ("weight", "bias")}
+    over = {f"{layer}.weight" for layer in ("g_s.0", "h_a.0", "context.context_prediction")}
+    found = dict(tensors)
+    for name, tensor in tensors.items():
+        if name in times:
+            found[name] = tensor * gain
+        elif name in over:
+            found[name] = tensor / gain
+        elif name == "y_prior.matrices.0":  # the first layer of its cumulative: softplus(matrix) y
+            found[name] = torch.log(torch.expm1(torch.nn.functional.softplus(tensor) / gain))
+    return found
 
 
 def options(description: str) -> argparse.ArgumentParser:

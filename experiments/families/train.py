@@ -10,6 +10,7 @@ goes on.
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -33,8 +34,9 @@ RATES = {True: 7e-4, False: 4e-4}  # of entropy models alone and where they are 
 def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
     """The next piece of one codec at one lambda."""
     main, path, space = lmbda == LMBDAS[0], weights_of(name, lmbda), space_of(name)
-    begin = () if main else (weights_of(name, LMBDAS[0]),)
-    piece = Piece(space, path, begin, lambda: with_transforms(space, ("g_a", "g_s")), {})
+    begin = None if main else weights_of(name, LMBDAS[0])
+    gain = math.sqrt(lmbda / LMBDAS[0])
+    piece = Piece(space, path, lambda: with_transforms(space, ("g_a", "g_s")), {}, begin, gain)
     alone = len(piece.seen) % 2 == 1
     settings = {
         **SETTINGS,

@@ -67,7 +67,7 @@ def piece_of(space: SearchSpace, architecture: Architecture, path: Path) -> Piec
     pieces = Checkpoint.read(weights_of(SPACE, LMBDA)).record["pieces"]
     seen = len(Checkpoint.read(path).record["pieces"]) if path.is_file() else 0
     settings = {key: value for key, value in pieces[seen].items() if key not in ("from", "seed")}
-    return Piece(only, path, (), fresh, settings | ALONE)
+    return Piece(only, path, fresh, settings | ALONE)
 
 
 def scores(

@@ -15,11 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.results import ROOT, read_result, renew, table
-from experiments.structure.common import KINDS, LMBDAS, RESULTS
+from experiments.structure.common import KINDS, LMBDAS, RESULTS, SPACE
 from nas.comparison.curves import BD_POINTS, Curve, Point, bd_rate
 from nas.report.style import COLOURS, GRID, MARKERS, STYLE, write_figure
 
 DOCS = ROOT / "docs"
+ABLATION = ("shared", "context", "backbone", "hand-made", SPACE)
 MAIN = ("space", "per-edge", "shared")
 PAIRS = (("space", "per-edge"), ("space", "shared"), ("per-edge", "shared"))
 Results = dict[float, dict[str, Any]]
@@ -56,6 +57,23 @@ def loss_table(found: Results, lmbda: float) -> str:
             )
         rows.append(row)
     return table(["target", *(KINDS[kind].title for kind in MAIN)], rows)
+
+
+def ablation_table(found: Results, lmbda: float) -> str:
+    """Loss on Kodak where only a part of the structure is searched, at every target."""
+    kinds = [kind for kind in ABLATION if answers(found, lmbda, kind)]
+    losses = {
+        kind: {row["target"]: row["test"]["rd_loss"] for row in answers(found, lmbda, kind)} for kind in kinds
+    }
+    rows = []
+    for target, least in losses[SPACE].items():
+        known = {kind: losses[kind].get(target) for kind in kinds}
+        cells = [
+            "" if loss is None else f"{loss:.3f} ({100 * (loss / least - 1):+.1f} %)"
+            for loss in known.values()
+        ]
+        rows.append([f"{target:.4g}", *cells])
+    return table(["target", *(KINDS[kind].title for kind in kinds)], rows)
 
 
 def rates(found: Results) -> list[str]:
@@ -174,6 +192,11 @@ def draw(found: Results, lmbda: float) -> None:
         write_figure(figure, [DOCS / "structure.png"])
 
 
+def ablation() -> list[str]:
+    """What stands between the page's marks of the ablation."""
+    return [ablation_table(results(), LMBDAS[0])]
+
+
 def tables() -> list[str]:
     """What stands between the page's marks."""
     found, alone = results(), RESULTS / "alone.json"
@@ -201,6 +224,7 @@ def main() -> None:
     ).parse_args()
     draw(results(), LMBDAS[0])
     renew(DOCS / "results.md", "structure", tables())
+    renew(DOCS / "results.md", "ablation", ablation())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ The first lambda is trained first; the others start from it. Stopped, the same c
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -38,8 +39,8 @@ def piece_of(name: str, lmbda: float, first: int, others: int) -> Piece:
         "learning_rate": RATES[main],
     }
     space = KINDS[name].space
-    begin = () if main else (weights_of(name, LMBDAS[0]),)
-    return Piece(space, path, begin, lambda: with_transforms(space, PARTS), settings)
+    begin, gain = None if main else weights_of(name, LMBDAS[0]), math.sqrt(lmbda / LMBDAS[0])
+    return Piece(space, path, lambda: with_transforms(space, PARTS), settings, begin, gain)
 
 
 def main() -> None:
