@@ -108,9 +108,9 @@ def with_transforms(space: SearchSpace, edges: tuple[str, ...]) -> dict[str, Ten
 def with_gain(tensors: dict[str, Tensor], gain: float) -> dict[str, Tensor]:
     """Weights of a network that does the same with y `gain` times as large: only the rounding is finer.
 
-    A larger lambda wants finer rounding, and training alone takes thousands of steps to make y larger. So a run
-    for another lambda begins with a gain of the root of their ratio: at high rates the best step of quantisation
-    is inversely proportional to the root of lambda (Sullivan and Wiegand, 1998).
+    A larger lambda wants finer rounding, and training alone takes thousands of steps to make y larger. So a
+    run for another lambda begins with a gain of the root of their ratio: at high rates the best step of
+    quantisation is inversely proportional to the root of lambda (Sullivan and Wiegand, 1998).
     """
     last = "context.entropy_parameters.4" if "context.entropy_parameters.4.weight" in tensors else "h_s.4"
     times = {f"{layer}.{part}" for layer in ("g_a.6", last) for part in ("weight", "bias")}
