@@ -288,7 +288,7 @@ def test_one_architecture_starts_from_its_slice(trained):
         ({"lmbda": 0}, "`lmbda`.*greater than 0"),
         ({"lmbda": math.nan}, "`lmbda`"),
         ({"metric": "psnr"}, "`metric`.*'mse' or 'ms-ssim'.*'psnr'"),
-        ({"strategy": "greedy"}, "'sandwich' or 'fair'"),
+        ({"strategy": "greedy"}, "'fair' or 'level'"),
         ({"final_rate": 1.1}, "`final_rate`.*1"),
         ({"integer_phase": -0.1}, "greater than or equal to 0"),
         ({"metric": "ms-ssim", "crop": 128}, "MS-SSIM needs crops of more than 160"),

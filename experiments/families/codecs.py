@@ -1,7 +1,7 @@
 """Codecs of the committed weights, for `nas evaluate`: CODECS/NAME/LMBDA for each family and lambda there is.
 
 python -m experiments.families.codecs --data PHOTOS --out CODECS
-nas evaluate CODECS/*/* --data KODAK --against jpeg,webp --out experiments/families/results/kodak.json
+nas evaluate CODECS/*/* --data KODAK --against jpeg,webp --out EVALUATION/kodak.json
 """
 
 from __future__ import annotations

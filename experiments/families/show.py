@@ -1,17 +1,20 @@
 """The families' section of docs/results.md, from the committed results.
 
-python -m experiments.families.show
+    python -m experiments.families.show [--take FILE.json]
+
+`--take` first commits what `nas evaluate` wrote, but for the formats' single photos.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from experiments.families.common import CODECS, LMBDAS, RESULTS, weights_of
-from experiments.results import ROOT, read_result, renew, table
+from experiments.results import ROOT, facts, read_result, renew, table, write_result
 from nas.comparison.curves import Curve, Point, bd_rate
 from nas.report.rates import save_rates
 from nas.training.checkpoint import Checkpoint
@@ -137,6 +140,18 @@ def tables() -> list[str]:
     ]
 
 
+def take(path: Path) -> None:
+    """Commit a result of `nas evaluate`."""
+    found = read_result(path)
+    evaluation = found["evaluation"]
+    for codec in evaluation["codecs"]:
+        codec["folder"] = codec["name"]
+    for points in evaluation["formats"].values():
+        for point in points:
+            del point["photos"]
+    write_result(RESULTS / "kodak.json", {**found, "facts": facts(seed=0)})
+
+
 def draw() -> None:
     """The curves, ours and the published ones."""
     found = read_result(RESULTS / "kodak.json")["evaluation"]
@@ -147,9 +162,13 @@ def draw() -> None:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    )
+    parser.add_argument("--take", type=Path, help="what `nas evaluate --out` wrote")
+    given = parser.parse_args()
+    if given.take:
+        take(given.take)
     draw()
     renew(DOCS / "results.md", "families", tables())
 
