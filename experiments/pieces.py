@@ -51,7 +51,7 @@ class Piece:
     @property
     def seen(self) -> list[dict[str, Any]]:
         """The pieces that its weights have seen."""
-        return list(Checkpoint.read(self.weights).record["pieces"]) if self.weights.is_file() else []
+        return pieces_seen(self.weights)
 
     def first_weights(self) -> tuple[str, dict[str, Tensor]]:
         """What its first piece begins with: where it is from, and the weights."""
@@ -59,6 +59,11 @@ class Piece:
             return TRANSFORMS.stem, self.fresh()
         tensors = {k: value.float() for k, value in Checkpoint.read(self.begin).tensors.items()}
         return f"{self.begin.stem}, gain {self.gain:.3f}", with_gain(tensors, self.gain)
+
+
+def pieces_seen(weights: Path) -> list[dict[str, Any]]:
+    """The pieces that committed weights have seen; none where there are no such weights."""
+    return list(Checkpoint.read(weights).record["pieces"]) if weights.is_file() else []
 
 
 def train_piece(piece: Piece, data: Path, runs: Path, device: str = "auto", seed: int = 0) -> None:

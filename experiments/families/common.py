@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.pieces import WEIGHTS
 from nas.graph.families import FAMILIES
-from nas.space import Architecture, SearchSpace
+from nas.space import SearchSpace
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -35,10 +35,6 @@ def space_of(name: str) -> SearchSpace:
     latents = {"y": CHANNELS, **({"z": CHANNELS} if FAMILIES[family].has_z else {})}
     content: dict[str, Any] = {"family": family, "latents": latents, "widths": widths, "layouts": [layout]}
     return SearchSpace.from_dict(content, name=name)
-
-
-def architecture_of(name: str) -> Architecture:
-    return space_of(name).widest()
 
 
 def weights_of(name: str, lmbda: float) -> Path:

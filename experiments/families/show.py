@@ -14,10 +14,10 @@ from statistics import mean
 from typing import Any
 
 from experiments.families.common import CODECS, LMBDAS, RESULTS, weights_of
+from experiments.pieces import pieces_seen
 from experiments.results import ROOT, facts, read_result, renew, table, write_result
 from nas.comparison.curves import Curve, Point, bd_rate
 from nas.report.rates import save_rates
-from nas.training.checkpoint import Checkpoint
 
 DOCS = ROOT / "docs"
 PAPERS = {  # the published curve of each family, as the table of anchors calls it
@@ -94,7 +94,7 @@ def rate_table(found: dict[str, Any]) -> str:
 
 def steps_of(name: str, lmbda: float) -> str:
     """The steps that a codec has seen: of all of it, and of its entropy model alone."""
-    pieces = Checkpoint.read(weights_of(name, lmbda)).record["pieces"]
+    pieces = pieces_seen(weights_of(name, lmbda))
     alone = sum(piece["steps"] for piece in pieces if piece.get("only") == "entropy")
     whole = sum(piece["steps"] for piece in pieces) - alone
     return f"{whole:,} + {alone:,}" + ("" if lmbda == LMBDAS[0] else " more")

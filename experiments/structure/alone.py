@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from experiments.pieces import WEIGHTS, Piece, options, train_piece, with_transforms
+from experiments.pieces import WEIGHTS, Piece, options, pieces_seen, train_piece, with_transforms
 from experiments.results import facts, read_result, write_result
 from experiments.structure.common import KINDS, LMBDAS, RESULTS, SPACE, weights_of
 from experiments.structure.train import PARTS
@@ -64,9 +64,8 @@ def piece_of(space: SearchSpace, architecture: Architecture, path: Path) -> Piec
         return initial_weights(net.extract(architecture), only)
 
     only = space.only(architecture)
-    pieces = Checkpoint.read(weights_of(SPACE, LMBDA)).record["pieces"]
-    seen = len(Checkpoint.read(path).record["pieces"]) if path.is_file() else 0
-    settings = {key: value for key, value in pieces[seen].items() if key not in ("from", "seed")}
+    of_supernet = pieces_seen(weights_of(SPACE, LMBDA))[len(pieces_seen(path))]
+    settings = {key: value for key, value in of_supernet.items() if key not in ("from", "seed")}
     return Piece(only, path, fresh, settings | ALONE)
 
 
@@ -92,12 +91,11 @@ def main() -> None:
     space, found = space_of(rows), []
     for row in rows:
         architecture, path = space.parse(row["arch"]), weights_alone(row["target"])
-        seen = len(Checkpoint.read(path).record["pieces"]) if path.is_file() else 0
-        if seen < given.piece:
+        if len(pieces_seen(path)) < given.piece:
             train_piece(piece_of(space, architecture, path), given.data, given.runs, given.device, given.seed)
         sides = {"supernet": (space, weights_of(SPACE, LMBDA)), "alone": (space.only(architecture), path)}
         found.append({**row, **{name: scores(*side, architecture, photos) for name, side in sides.items()}})
-    pieces = Checkpoint.read(weights_alone(rows[0]["target"])).record["pieces"]
+    pieces = pieces_seen(weights_alone(rows[0]["target"]))
     write_result(RESULT, {"facts": facts(given.seed, lmbda=LMBDA, pieces=pieces), "architectures": found})
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 import nas
+from experiments.pieces import pieces_seen
 from experiments.results import facts, read_result, say, write_result
 from experiments.structure.common import HERE, KINDS, LMBDAS, RESULTS, SPACE, Kind, weights_of
 from nas.api import LoadedRun
@@ -29,7 +30,6 @@ from nas.search.layouts import LayoutSettings
 from nas.search.progress import Report
 from nas.search.sources import Sources, prepare_layouts
 from nas.space import Architecture
-from nas.training.checkpoint import Checkpoint
 from nas.training.data import load_photos, split_folder, write_split
 from nas.training.settings import TrainingSettings
 
@@ -159,7 +159,7 @@ def main() -> None:
         if not weights.is_file():
             continue
         kinds = read_result(path)["kinds"] if path.is_file() else {}
-        pieces = Checkpoint.read(weights).record["pieces"]
+        pieces = pieces_seen(weights)
         for name in given.kinds:
             kinds[name] = search(name, lmbda, test, given)
             about = facts(given.seed, lmbda=lmbda, test_photos=len(test), pieces=pieces)
