@@ -134,7 +134,10 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     init_from: Annotated[
         str | None,
-        typer.Option(help="A run, zoo:NAME, a supernet.safetensors, CompressAI's checkpoint or zoo name."),
+        typer.Option(
+            help="klt (of the photos), a run, zoo:NAME, a supernet.safetensors, or CompressAI's checkpoint "
+            "or zoo name."
+        ),
     ] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, any setting; recipe=NAME sets many.")

@@ -230,6 +230,18 @@ def test_training_starts_from_given_weights(trained, request_for, tmp_path):
             torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
 
 
+def test_training_starts_from_a_klt_of_its_photos(request_for, tmp_path):
+    """Its pictures are better than those of random weights after as few steps, and config.yaml says so."""
+    settings = {**SETTINGS, "steps": 2, "learning_rate": 1e-5}
+    runs = [
+        start_training(request_for(tmp_path / str(source), settings=settings, init_from=source))
+        for source in ("klt", None)
+    ]
+    psnr = [float(next(csv.DictReader(run.metrics_path.read_text().splitlines()))["psnr"]) for run in runs]
+    assert psnr[0] > psnr[1] + 5
+    assert [run.config.get("init_from") for run in runs] == ["klt", None]
+
+
 def test_weights_of_another_space_are_refused(trained, make_supernet, small_space, tmp_path):
     with pytest.raises(InputError, match="another space"):
         load_weights(make_supernet(small_space), initial_weights(trained.path, small_space), source="a run")

@@ -23,11 +23,13 @@ from nas.space import SearchSpace
 from nas.training import checkpoint
 from nas.training.data import CropSource, load_photos, split_folder, write_split
 from nas.training.devices import make_fabric
+from nas.training.klt import with_klt
 from nas.training.loop import Progress, train
 from nas.training.settings import TrainingSettings
 from nas.zoo import in_zoo, zoo_run
 
 BUNDLED = "bundled"  # as --data: the photos that scikit-image and matplotlib carry
+KLT = "klt"  # as --init-from: see `with_klt`
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class TrainingRequest:
         out: the run's folder.
         arch: train this architecture alone.
         settings: values by name.
-        init_from: what to start from: a run's folder, a supernet.safetensors, `zoo:NAME`, a checkpoint of
-            CompressAI's or a name of its zoo, or plain layers of the one architecture that is trained.
+        init_from: what to start from: `klt` (of the photos), a run's folder, a supernet.safetensors,
+            `zoo:NAME`, a checkpoint of CompressAI's or a name of its zoo, or plain layers of the one
+            architecture that is trained.
         notes: what else config.yaml is to say.
     """
 
@@ -79,7 +82,10 @@ def start_training(
     initial = None
     if request.init_from is not None:
         torch.manual_seed(settings.seed)  # for what the starting point does not have
-        initial = initial_weights(request.init_from, space, settings.metric)
+        if request.init_from == KLT:
+            initial = with_klt(space, photos, settings.lmbda, settings.metric)
+        else:
+            initial = initial_weights(request.init_from, space, settings.metric)
         checkpoint.check_fit(Supernet(space), initial, source=_named(request.init_from))
     fabric = make_fabric(request.device, settings.precision)
     fabric.barrier()  # every process has looked before one writes
@@ -175,8 +181,8 @@ def initial_weights(
     if zoo_name(str(source)):
         return from_zoo(str(source), metric, space)
     raise InputError(
-        f"There is no {source} to start from: give a run, zoo:NAME, a supernet.safetensors, a checkpoint of "
-        "CompressAI's or a name of its zoo (mbt2018-4)."
+        f"There is no {source} to start from: give {KLT}, a run, zoo:NAME, a supernet.safetensors, a "
+        "checkpoint of CompressAI's or a name of its zoo (mbt2018-4)."
     )
 
 

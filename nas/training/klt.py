@@ -1,0 +1,131 @@
+"""A start for training: g_a and g_s as the best linear codec of their shape, learned from the photos.
+
+From random weights thousands of steps go by before a codec is as good as a block transform. A cascade of
+Karhunen-Loeve transforms is one: each stage turns 2x2 blocks of its input into their principal components, so
+that four stages turn 16x16 pixels into one position of y. Components come in the order of their variance,
+which is the order in which a supernet takes channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas.errors import InputError
+from nas.graph.description import GDN, Conv, Deconv, Edge
+from nas.graph.network import Supernet
+from nas.images import Photo
+from nas.space import SearchSpace
+
+PHOTOS = 60  # that the components are learned from
+MIDDLE = 0.5  # of the range of pixels
+BEND = 1e-3  # gamma of the GDNs: hidden values stay below 10 or so, which they hardly bend
+MS_SSIM = 1280  # lambdas of MS-SSIM over those of MSE for about the same rate, in CompressAI's tables
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of g_a and its mirror in g_s: where their layers stand, and the upper left tap of a block."""
+
+    into: str
+    back: str
+    tap: int
+
+
+def best_step(lmbda: float) -> float:
+    """The step of quantisation of an orthonormal transform of 16x16 RGB blocks of values in [0, 1].
+
+    Where the slopes of rate and of lambda times the distortion meet at high rates (Sullivan and Wiegand,
+    IEEE Signal Processing Magazine, 1998): a coefficient costs -log2(step) bits of 256 pixels, and errs by
+    step^2 / 12 of 768 values.
+    """
+    return math.sqrt(6 * 768 / (math.log(2) * 256 * 255**2 * lmbda))
+
+
+def with_klt(
+    space: SearchSpace, photos: Sequence[Photo], lmbda: float, metric: str = "mse"
+) -> dict[str, Tensor]:
+    """The weights of a space: g_a and g_s a cascade of KLTs, all else at random.
+
+    Where a layer has more channels than its input has components, the others begin at random, and no channel
+    in use sees them yet: they disturb nothing until they are of use.
+
+    Args:
+        space: whose g_a and g_s halve and double the sides by single convolutions with GDNs between.
+        photos: that the components are learned from; the first 60.
+        lmbda: for which y is scaled.
+        metric: `mse` or `ms-ssim`, which lambda weighs.
+
+    Raises:
+        InputError: g_a or g_s is of another kind.
+    """
+    stages = stages_of(space)
+    found = {name: tensor.clone() for name, tensor in Supernet(space).state_dict().items()}
+    pixels = (torch.from_numpy(photo.pixels.copy()).permute(2, 0, 1) / 255 for photo in photos[:PHOTOS])
+    features, inputs = [x - MIDDLE for x in pixels], 3
+    for number, stage in enumerate(stages, 1):
+        blocks = [F.pixel_unshuffle(_even(x), 2) for x in features]
+        into, back = (found[f"{name}.weight"] for name in (stage.into, stage.back))
+        basis = _components(blocks)[: min(len(into), len(back))]  # [used, inputs * 4]
+        features, used = [torch.einsum("ki,ihw->khw", basis, block) for block in blocks], len(basis)
+        gain = 1 / best_step(lmbda if metric == "mse" else lmbda / MS_SSIM) if number == len(stages) else 1.0
+        taps = slice(stage.tap, stage.tap + 2)
+        for weight, times in ((into, gain), (back, 1 / gain)):  # both [outputs, inputs, k, k] of the stage
+            weight[:used, :inputs] = 0
+            weight[:used, :inputs, taps, taps] = times * basis.unflatten(1, (inputs, 2, 2))
+        into[:used, inputs:] = 0
+        back[used:, :inputs] = 0
+        for name in (stage.into, stage.back):
+            found[f"{name}.bias"].zero_()
+        inputs = used
+    first = stages[0]
+    found[f"{first.into}.bias"] -= MIDDLE * found[f"{first.into}.weight"].sum((1, 2, 3))
+    found[f"{first.back}.bias"] += MIDDLE
+    for name, tensor in found.items():
+        if name.endswith(".gamma"):
+            tensor *= math.sqrt(BEND / 0.1)  # it begins with 0.1, and is kept as its root
+    return found
+
+
+def stages_of(space: SearchSpace) -> list[Stage]:
+    """The stages of g_a, from the picture on, with their mirrors in g_s.
+
+    Raises:
+        InputError: there is more in g_a or g_s than convolutions of stride 2 with GDNs between.
+    """
+    down, up = (_chain(space.family.edges[name], kind) for name, kind in (("g_a", Conv), ("g_s", Deconv)))
+    if not down or len(down) != len(up):
+        raise InputError(
+            f"The transforms of {space.family.name} are not single convolutions with GDNs between, so they "
+            "cannot begin as a KLT: leave --init-from out."
+        )
+    pairs = zip(down, reversed(up), strict=True)
+    return [Stage(f"g_a.{one}", f"g_s.{other}", kernel // 2) for (one, kernel), (other, _) in pairs]
+
+
+def _chain(edge: Edge, kind: type[Conv] | type[Deconv]) -> list[tuple[int, int]]:
+    """Place and kernel of each convolution of an edge; none where it is of another kind."""
+    found = []
+    for place, layer in enumerate(edge.layers):
+        if isinstance(layer, kind) and layer.stride == 2 and layer.kernel >= 3:
+            found.append((place, layer.kernel))
+        elif not isinstance(layer, GDN):
+            return []
+    return found
+
+
+def _even(x: Tensor) -> Tensor:
+    """[C, H, W] without a last odd row or column."""
+    return x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+
+
+def _components(blocks: Sequence[Tensor]) -> Tensor:
+    """The principal components of the columns of [channels, H, W], as rows in the order of their variance."""
+    flat = torch.cat([block.flatten(1) for block in blocks], 1).double()
+    _, vectors = torch.linalg.eigh(flat @ flat.T / flat.shape[1])
+    return vectors.flip(1).T.float()

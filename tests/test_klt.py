@@ -1,0 +1,101 @@
+"""The start as a KLT: what it promises of pictures, whatever the widths."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.errors import InputError
+from nas.graph.families import FAMILIES
+from nas.graph.network import Supernet
+from nas.images import bundled
+from nas.space import SearchSpace
+from nas.training.checkpoint import load_weights
+from nas.training.klt import best_step, stages_of, with_klt
+
+PHOTOS = bundled()["train"][:4]
+FULL = (12, 48, 192, 768)  # components that stages of 2x2 blocks have: nothing is lost
+
+
+def space_of(widths: tuple[int, ...], back: tuple[int, ...] | None = None) -> SearchSpace:
+    """A factorised codec; the widths of g_a.1 to y, and those of g_s where they are others."""
+    other = back or widths
+    content = {
+        "family": "factorized",
+        "latents": {"y": widths[3]},
+        "widths": {f"g_a.{n + 1}": widths[n] for n in range(3)}
+        | {f"g_s.{3 - n}": other[n] for n in range(3)},
+    }
+    return SearchSpace.from_dict(content, name="klt")
+
+
+def network(space: SearchSpace, lmbda: float = 0.013) -> Supernet:
+    torch.manual_seed(0)
+    net = Supernet(space).eval()
+    load_weights(net, with_klt(space, PHOTOS, lmbda), source="the start")
+    net.activate(space.widest())
+    return net
+
+
+def picture() -> torch.Tensor:
+    pixels = torch.from_numpy(PHOTOS[0].pixels[:256, :256].copy())
+    return pixels.permute(2, 0, 1)[None].float() / 255
+
+
+@torch.no_grad()
+def psnr(net: Supernet, x: torch.Tensor) -> float:
+    """Of g_s(g_a(x)), without rounding."""
+    return float(-10 * torch.log10((net.g_s(net.g_a(x)) - x).square().mean()))
+
+
+def test_with_all_components_nothing_is_lost():
+    assert psnr(network(space_of(FULL)), picture()) > 40
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.tuples(*(st.integers(4, 24) for _ in FULL)), st.integers(0, 3))
+def test_more_channels_anywhere_carry_no_worse_picture(widths, place):
+    """But for what the GDNs bend."""
+    wider = tuple(width + 12 * (place == n) for n, width in enumerate(widths))
+    x = picture()
+    assert psnr(network(space_of(wider)), x) > psnr(network(space_of(widths)), x) - 0.1
+
+
+def test_channels_beyond_the_components_disturb_nothing():
+    x = picture()
+    torch.testing.assert_close(
+        psnr(network(space_of((40, 48, 48, 32))), x), psnr(network(space_of((12, 48, 48, 32))), x)
+    )
+
+
+def test_sides_of_other_widths_meet_in_the_narrower_ones():
+    x = picture()
+    narrow, both = (space_of((12, 16, 24, 64), back) for back in (None, (12, 48, 48, 64)))
+    torch.testing.assert_close(psnr(network(both), x), psnr(network(narrow), x))
+
+
+@given(st.floats(1e-4, 1))
+def test_y_is_scaled_for_lambda(lmbda):
+    assert best_step(lmbda) == pytest.approx(best_step(4 * lmbda) * 2)
+
+
+def test_rounding_errs_by_the_step():
+    """With all components kept, the error is that of uniform noise as wide as the step, in every value."""
+    lmbda = 0.5
+    net, x = network(space_of(FULL), lmbda), picture()
+    with torch.no_grad():
+        error = (net.g_s(net.g_a(x).round()) - net.g_s(net.g_a(x))).square().mean()
+    assert float(error) == pytest.approx(best_step(lmbda) ** 2 / 12, rel=0.35)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_begin_so_or_are_refused(name):
+    space = SearchSpace.load({"joint-ar": "joint-ar-tiny"}.get(name, name))
+    if name in ("residual", "cheng"):
+        with pytest.raises(InputError, match="leave --init-from out"):
+            stages_of(space)
+    else:
+        assert [stage.into for stage in stages_of(space)] == ["g_a.0", "g_a.2", "g_a.4", "g_a.6"]
+        assert [stage.back for stage in stages_of(space)] == ["g_s.6", "g_s.4", "g_s.2", "g_s.0"]
