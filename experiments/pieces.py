@@ -6,6 +6,7 @@ Weights are in half precision; their file names the pieces it has seen in its me
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,20 @@ import torch
 from torch import Tensor
 
 from experiments.results import say
-from nas.graph.network import Supernet, is_constant
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training.checkpoint import Checkpoint, halved
+from nas.training.data import load_photos, split_folder
+from nas.training.klt import with_klt
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, train_or_resume
 
 EXPERIMENTS = Path(__file__).parent
 WEIGHTS = EXPERIMENTS / "weights"
-TRANSFORMS = WEIGHTS / "layouts.safetensors"  # joint-ar of 48 channels, 11,000 steps at lambda 0.013
 SAID = 200  # steps between lines of progress
+
+
+Start = Callable[[], tuple[str, dict[str, Tensor]]]  # what weights are called in a piece's record, and they
 
 
 @dataclass(frozen=True)
@@ -35,30 +39,19 @@ class Piece:
     Attributes:
         space: of what.
         weights: where its weights are committed.
-        begin: weights to begin with, where there are no such weights yet, if they exist.
-        gain: how much finer y is quantised than in those, at the beginning; see `with_gain`.
-        fresh: what to begin with where there are none of those either.
+        start: what to begin with where there are no such weights yet.
         settings: of the piece.
     """
 
     space: SearchSpace
     weights: Path
-    fresh: Callable[[], dict[str, Tensor]]
+    start: Start
     settings: dict[str, Any]
-    begin: Path | None = None
-    gain: float = 1.0
 
     @property
     def seen(self) -> list[dict[str, Any]]:
         """The pieces that its weights have seen."""
         return pieces_seen(self.weights)
-
-    def first_weights(self) -> tuple[str, dict[str, Tensor]]:
-        """What its first piece begins with: where it is from, and the weights."""
-        if self.begin is None or not self.begin.is_file():
-            return TRANSFORMS.stem, self.fresh()
-        tensors = {k: value.float() for k, value in Checkpoint.read(self.begin).tensors.items()}
-        return f"{self.begin.stem}, gain {self.gain:.3f}", with_gain(tensors, self.gain)
 
 
 def pieces_seen(weights: Path) -> list[dict[str, Any]]:
@@ -76,7 +69,7 @@ def train_piece(piece: Piece, data: Path, runs: Path, device: str = "auto", seed
         torch.manual_seed(settings["seed"])
         source = runs / "start" / f"{piece.weights.stem}.safetensors"
         source.parent.mkdir(parents=True, exist_ok=True)
-        origin, tensors = piece.first_weights()
+        origin, tensors = piece.start()
         Checkpoint(tensors, {}).write(source)
     request = TrainingRequest(piece.space, str(data), out, settings=settings, init_from=source, device=device)
 
@@ -99,15 +92,20 @@ def write_half(run: Run, path: Path, record: dict[str, Any]) -> None:
     say(f"wrote {path.relative_to(EXPERIMENTS.parent)}")
 
 
-def with_transforms(space: SearchSpace, edges: tuple[str, ...]) -> dict[str, Tensor]:
-    """The weights of a space: some edges those of TRANSFORMS, all else at random."""
-    fresh, known = Supernet(space).state_dict(), Checkpoint.read(TRANSFORMS).tensors
-    kept = {
-        name: known[name].float()
-        for name in fresh
-        if name.partition(".")[0] in edges and name in known and not is_constant(name)
-    }
-    return {**fresh, **{name: t for name, t in kept.items() if t.shape == fresh[name].shape}}
+def from_klt(space: SearchSpace, data: Path, lmbda: float) -> Start:
+    """To begin with g_a and g_s as the training photos' KLT, and all else at random."""
+    return lambda: ("klt", with_klt(space, load_photos(split_folder(data)["train"]), lmbda))
+
+
+def from_lmbda(weights: Path, known: float, lmbda: float) -> Start:
+    """To begin with the weights of another lambda, y quantised as this one wants it; see `with_gain`."""
+    gain = math.sqrt(lmbda / known)
+    return lambda: (f"{weights.stem}, gain {gain:.3f}", with_gain(full(weights), gain))
+
+
+def full(weights: Path) -> dict[str, Tensor]:
+    """Committed weights in full precision."""
+    return {name: tensor.float() for name, tensor in Checkpoint.read(weights).tensors.items()}
 
 
 def with_gain(tensors: dict[str, Tensor], gain: float) -> dict[str, Tensor]:

@@ -2,22 +2,24 @@
 
     python -m experiments.families.train --data PHOTOS --runs RUNS
 
-All begin with the same g_a and g_s. The first lambda of every family is trained first; the others start from
-it. Every second piece trains all but g_a and g_s, which takes a third of the time. Stopped, the same command
-goes on.
+At each lambda, first the transforms are trained, in a codec of their own; then, alike for every family, an
+entropy model over them (`only=entropy`, which takes a third of the time), then all of the codec. The first
+lambda is trained first; the others start from it. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from experiments.families.common import CODECS, LMBDAS, space_of, weights_of
-from experiments.pieces import Piece, options, train_piece, with_transforms
+from experiments.families.common import CODECS, LMBDAS, TRANSFORMS, space_of, weights_of
+from experiments.pieces import Piece, Start, from_klt, from_lmbda, full, options, train_piece
+from nas.graph.network import Supernet
+from nas.space import SearchSpace
 
 SETTINGS: dict[str, Any] = {
     "strategy": "uniform",
@@ -28,21 +30,43 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_every": 250,
     "preview_every": 0,
 }
-RATES = {True: 7e-4, False: 4e-4}  # of entropy models alone and where they are random; of all others
+RATES = {True: 1e-3, False: 2e-4}  # of entropy models alone, and of everything
+FIRST_RATE = 4e-4  # of the transforms at the first lambda
+
+
+def begun(space: SearchSpace, lmbda: float) -> Start:
+    """To begin with the transforms' g_a and g_s, and the entropy model of the first lambda, where it is."""
+    own, main = weights_of(space.name, LMBDAS[0]), lmbda == LMBDAS[0]
+
+    def start() -> tuple[str, dict[str, Tensor]]:
+        origin, tensors = (
+            ("fresh", Supernet(space).state_dict()) if main else from_lmbda(own, LMBDAS[0], lmbda)()
+        )
+        transforms = weights_of(TRANSFORMS, lmbda)
+        known = {name: t for name, t in full(transforms).items() if name.startswith(("g_a", "g_s"))}
+        return f"{origin}; g_a and g_s of {transforms.stem}", {**tensors, **known}
+
+    return start
 
 
 def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
     """The next piece of one codec at one lambda."""
-    main, path, space = lmbda == LMBDAS[0], weights_of(name, lmbda), space_of(name)
-    begin = None if main else weights_of(name, LMBDAS[0])
-    gain = math.sqrt(lmbda / LMBDAS[0])
-    piece = Piece(space, path, lambda: with_transforms(space, ("g_a", "g_s")), {}, begin, gain)
-    alone = len(piece.seen) % 2 == 1
+    main, space = lmbda == LMBDAS[0], space_of(name)
+    start = begun(space, lmbda)
+    if name == TRANSFORMS:
+        start = (
+            from_klt(space, given.data, lmbda)
+            if main
+            else from_lmbda(weights_of(name, LMBDAS[0]), LMBDAS[0], lmbda)
+        )
+    piece = Piece(space, weights_of(name, lmbda), start, {})
+    alone = len(piece.seen) % 2 == 0
+    whole = given.transforms if name == TRANSFORMS else given.whole
     settings = {
         **SETTINGS,
         "lmbda": lmbda,
-        "steps": given.entropy if alone else given.first if main else given.others,
-        "learning_rate": RATES[alone or (main and not piece.seen)],
+        "steps": (given.entropy if alone else whole)[not main],
+        "learning_rate": FIRST_RATE if main and name == TRANSFORMS and not alone else RATES[alone],
         **({"only": "entropy"} if alone else {}),
     }
     return replace(piece, settings=settings)
@@ -50,10 +74,13 @@ def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--first", type=int, default=3500, help="steps at the first lambda")
-    parser.add_argument("--others", type=int, default=800, help="steps at every other one")
-    parser.add_argument("--entropy", type=int, default=2000, help="steps of entropy models alone")
-    parser.add_argument("--only", nargs="*", default=list(CODECS), choices=list(CODECS))
+    at = "at the first lambda and at every other one"
+    parser.add_argument("--transforms", type=int, nargs=2, default=[4000, 1500], help=f"their steps {at}")
+    parser.add_argument(
+        "--entropy", type=int, nargs=2, default=[2000, 800], help=f"of entropy models alone {at}"
+    )
+    parser.add_argument("--whole", type=int, nargs=2, default=[700, 700], help=f"of all of a codec {at}")
+    parser.add_argument("--only", nargs="*", default=[TRANSFORMS, *CODECS], choices=[TRANSFORMS, *CODECS])
     parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -3,8 +3,8 @@
     python -m experiments.structure.alone --data PHOTOS --test KODAK --runs RUNS
 
 The architectures are those that the search answered with at the first lambda. Each begins where the supernet
-began, at its own widths, and sees as many crops a step. Writes results/alone.json; when more pieces are
-trained, the architectures stay those that are named there.
+began, at its own widths, and sees as many crops a step, piece by piece. Writes results/alone.json; when more
+pieces are trained, the architectures stay those that are named there.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from typing import Any
 
 import torch
 
-from experiments.pieces import WEIGHTS, Piece, options, pieces_seen, train_piece, with_transforms
+from experiments.pieces import WEIGHTS, Piece, from_klt, full, options, pieces_seen, train_piece
 from experiments.results import facts, read_result, write_result
 from experiments.structure.common import KINDS, LMBDAS, RESULTS, SPACE, weights_of
-from experiments.structure.train import PARTS
 from nas.graph.layout import Layout
 from nas.graph.network import Supernet
 from nas.images import Photo, list_images
 from nas.run import CALIBRATION_PHOTOS
 from nas.search.evaluator import Evaluator
 from nas.space import Architecture, SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.training.checkpoint import load_weights
 from nas.training.data import load_photos, split_folder
 from nas.training.settings import ALONE
 from nas.training.start import initial_weights
 
 LMBDA = LMBDAS[0]
-TARGETS = (1.7, 5.7, 12.8)  # kMAC/px
+TARGETS = (2, 7, 16)  # kMAC/px
 RESULT = RESULTS / "alone.json"
 KEPT = ("target", "arch", "layout", "kmac_px")  # of an answer
 
@@ -55,18 +54,19 @@ def weights_alone(target: float) -> Path:
     return WEIGHTS / "structure" / f"alone-{target}.safetensors"
 
 
-def piece_of(space: SearchSpace, architecture: Architecture, path: Path) -> Piece:
+def piece_of(space: SearchSpace, architecture: Architecture, path: Path, data: Path) -> Piece:
     """The next piece of one architecture, with the settings of the supernet's."""
 
-    def fresh() -> dict[str, torch.Tensor]:
+    def start() -> tuple[str, dict[str, torch.Tensor]]:
+        origin, tensors = from_klt(space, data, LMBDA)()
         net = Supernet(space)
-        load_weights(net, with_transforms(space, PARTS), source="the start")
-        return initial_weights(net.extract(architecture), only)
+        load_weights(net, tensors, source=origin)
+        return origin, initial_weights(net.extract(architecture), only)
 
     only = space.only(architecture)
     of_supernet = pieces_seen(weights_of(SPACE, LMBDA))[len(pieces_seen(path))]
     settings = {key: value for key, value in of_supernet.items() if key not in ("from", "seed")}
-    return Piece(only, path, fresh, settings | ALONE)
+    return Piece(only, path, start, settings | ALONE)
 
 
 def scores(
@@ -74,7 +74,7 @@ def scores(
 ) -> dict[str, Any]:
     """What an architecture scores with the weights of a file, on each set of photos."""
     net = Supernet(space)
-    load_weights(net, Checkpoint.read(path).tensors, source=str(path))
+    load_weights(net, full(path), source=str(path))
     return {name: vars(Evaluator(net, own, lmbda=LMBDA).score(architecture)) for name, own in photos.items()}
 
 
@@ -91,8 +91,9 @@ def main() -> None:
     space, found = space_of(rows), []
     for row in rows:
         architecture, path = space.parse(row["arch"]), weights_alone(row["target"])
-        if len(pieces_seen(path)) < given.piece:
-            train_piece(piece_of(space, architecture, path), given.data, given.runs, given.device, given.seed)
+        while len(pieces_seen(path)) < min(given.piece + 1, len(pieces_seen(weights_of(SPACE, LMBDA)))):
+            piece = piece_of(space, architecture, path, given.data)
+            train_piece(piece, given.data, given.runs, given.device, given.seed)
         sides = {"supernet": (space, weights_of(SPACE, LMBDA)), "alone": (space.only(architecture), path)}
         found.append({**row, **{name: scores(*side, architecture, photos) for name, side in sides.items()}})
     pieces = pieces_seen(weights_alone(rows[0]["target"]))

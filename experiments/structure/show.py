@@ -21,8 +21,8 @@ from nas.report.style import COLOURS, GRID, MARKERS, STYLE, write_figure
 
 DOCS = ROOT / "docs"
 ABLATION = ("shared", "context", "backbone", "hand-made", SPACE)
-MAIN = ("space", "per-edge", "shared")
-PAIRS = (("space", "per-edge"), ("space", "shared"), ("per-edge", "shared"))
+MAIN = ("space", "per-edge", "shared", "slimcae")
+PAIRS = (("space", "per-edge"), ("space", "shared"), ("per-edge", "shared"), ("space", "slimcae"))
 Results = dict[float, dict[str, Any]]
 
 
@@ -33,9 +33,20 @@ def results() -> Results:
 
 
 def answers(found: Results, lmbda: float, kind: str) -> list[dict[str, Any]]:
-    """What one kind answers, by rising targets."""
+    """What one kind answers, by rising targets; of a kind without targets, all that it can be."""
     rows: list[dict[str, Any]] = found[lmbda].get(kind, {}).get("answers", [])
     return rows
+
+
+def by_target(found: Results, lmbda: float, kind: str) -> dict[float, dict[str, Any]]:
+    """What one kind answers to each target that a width per layer meets: the best at or under it."""
+    rows = answers(found, lmbda, kind)
+    chosen = {}
+    for target in (row["target"] for row in answers(found, lmbda, SPACE)):
+        under = [row for row in rows if row["target"] in (target, None) and row["kmac_px"]["total"] <= target]
+        if under:
+            chosen[target] = min(under, key=lambda row: float(row["calibration"]["rd_loss"]))
+    return chosen
 
 
 # Tables
@@ -43,20 +54,26 @@ def answers(found: Results, lmbda: float, kind: str) -> list[dict[str, Any]]:
 
 def loss_table(found: Results, lmbda: float) -> str:
     """Every target at one lambda: what each kind answers, and what it loses on Kodak."""
+    kinds = [kind for kind in MAIN if answers(found, lmbda, kind)]
+    chosen = {kind: by_target(found, lmbda, kind) for kind in kinds}
     rows = []
-    for own in zip(*(answers(found, lmbda, kind) for kind in MAIN), strict=True):
-        row = [f"{own[0]['target']:.4g}"]
-        for place, answer in enumerate(own):
-            test = answer["test"]
-            over = (
-                "" if place == 0 else f" ({100 * (test['rd_loss'] / own[0]['test']['rd_loss'] - 1):+.1f} %)"
-            )
-            row.append(
-                f"{answer['kmac_px']['total']:.2f}, {answer['stages']} stage{'s' * (answer['stages'] != 1)}: "
-                f"{test['bpp']:.3f} bpp, {test['psnr']:.2f} dB, {test['rd_loss']:.3f}{over}"
-            )
-        rows.append(row)
-    return table(["target", *(KINDS[kind].title for kind in MAIN)], rows)
+    for target, first in chosen[SPACE].items():
+        cells = [answer_cell(chosen[kind].get(target), first) for kind in kinds]
+        rows.append([f"{target:.4g}", *cells])
+    return table(["target", *(KINDS[kind].title for kind in kinds)], rows)
+
+
+def answer_cell(answer: dict[str, Any] | None, first: dict[str, Any]) -> str:
+    """One answer in words, and how much more it loses than the first kind's."""
+    if answer is None:
+        return ""
+    test, stages = answer["test"], answer["stages"]
+    more = 100 * (test["rd_loss"] / first["test"]["rd_loss"] - 1)
+    return (
+        f"{answer['kmac_px']['total']:.2f}, {stages} stage{'s' * (stages != 1)}: "
+        f"{test['bpp']:.3f} bpp, {test['psnr']:.2f} dB, {test['rd_loss']:.3f}"
+        + ("" if answer is first else f" ({more:+.1f} %)")
+    )
 
 
 def ablation_table(found: Results, lmbda: float) -> str:
@@ -87,15 +104,20 @@ def rates(found: Results) -> list[str]:
 
 
 def rate_table(found: Results) -> str:
-    """BD-rate over the lambdas between kinds, at every target."""
-    targets = [row["target"] for row in answers(found, LMBDAS[0], "space")]
+    """BD-rate over the lambdas between kinds, at every target that all lambdas answer."""
+    chosen = {kind: [by_target(found, lmbda, kind) for lmbda in found] for kind in MAIN}
+    pairs = [pair for pair in PAIRS if all(all(chosen[kind]) for kind in pair)]
     rows = []
-    for place, target in enumerate(targets):
-        curves = {kind: curve(kind, [answers(found, lmbda, kind)[place] for lmbda in found]) for kind in MAIN}
-        values = [bd_rate(curves[one], curves[other]).percent for one, other in PAIRS]
-        rows.append([f"{target:.4g}", *("none" if v is None else f"{v:+.2f}" for v in values)])
+    for target in chosen[SPACE][0]:
+        row = [f"{target:.4g}"]
+        for pair in pairs:
+            curves = [curve(kind, [by[target] for by in chosen[kind] if target in by]) for kind in pair]
+            whole = all(len(own.points) == len(found) for own in curves)
+            value = bd_rate(*curves).percent if whole else None
+            row.append("" if value is None else f"{value:+.2f}")
+        rows.append(row)
     return table(
-        ["target", *(f"{KINDS[one].title} against {KINDS[other].title}" for one, other in PAIRS)], rows
+        ["target", *(f"{KINDS[one].title} against {KINDS[other].title}" for one, other in pairs)], rows
     )
 
 
@@ -107,16 +129,18 @@ def curve(name: str, rows: Sequence[dict[str, Any]]) -> Curve:
 
 def under_table(found: Results) -> str:
     """How much less one kind loses under what the architectures of another kind's front cost."""
+    pairs = [pair for pair in PAIRS if all(kind in own for own in found.values() for kind in pair)]
     rows = []
     for lmbda in sorted(found):
-        fronts = {kind: found[lmbda][kind]["front"] for kind in MAIN}
         row = [f"{lmbda:g}"]
-        for kind, other in PAIRS:
-            less = [100 * (1 - best_under(fronts[kind], cost) / loss) for cost, loss in fronts[other][1:]]
+        for kind, other in pairs:
+            fronts = [found[lmbda][name]["front"] for name in (kind, other)]
+            reached = [(cost, loss) for cost, loss in fronts[1] if cost >= fronts[0][0][0]]
+            less = [100 * (1 - best_under(fronts[0], cost) / loss) for cost, loss in reached]
             row.append(f"{mean(less):.2f} ({min(less):.2f} to {max(less):.2f})")
         rows.append(row)
     return table(
-        ["lambda", *(f"{KINDS[one].title} under {KINDS[other].title}" for one, other in PAIRS)], rows
+        ["lambda", *(f"{KINDS[one].title} under {KINDS[other].title}" for one, other in pairs)], rows
     )
 
 
@@ -173,7 +197,7 @@ def draw(found: Results, lmbda: float) -> None:
         FigureCanvasAgg(figure)
         sides = {"rd_loss": "rate-distortion loss", "psnr": "PSNR (dB)"}
         for axes, (value, label) in zip(figure.subplots(1, 2), sides.items(), strict=True):
-            for place, kind in enumerate((*MAIN, "slimcae")):
+            for place, kind in enumerate(MAIN):
                 rows = answers(found, lmbda, kind)
                 axes.plot(
                     [row["kmac_px"]["total"] for row in rows],

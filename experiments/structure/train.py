@@ -2,21 +2,22 @@
 
     python -m experiments.structure.train --data PHOTOS --runs RUNS
 
-The first lambda is trained first; the others start from it. Stopped, the same command goes on.
+A first piece trains all but g_a and g_s, which begin as a KLT; every other one trains everything. The first
+lambda is trained first; the others start from it. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
-import math
+import argparse
 from typing import Any
 
 import torch
 
-from experiments.pieces import Piece, options, train_piece, with_transforms
+from experiments.pieces import Piece, from_klt, from_lmbda, options, pieces_seen, train_piece
 from experiments.structure.common import KINDS, LMBDAS, SPACE, weights_of
 
 SETTINGS: dict[str, Any] = {
-    "strategy": "level",  # the first piece at the first lambda: sandwich
+    "strategy": "level",
     "architectures": 3,
     "batch": 2,
     "crop": 192,
@@ -24,36 +25,39 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_every": 250,
     "preview_every": 0,
 }
-PARTS = ("g_a", "h_a", "h_s", "g_s", "context", "prior")  # of the start, those that fit
-RATES = {True: 7e-4, False: 5e-4}  # at the first lambda, and at all others
+RATES = {True: 4e-4, False: 2e-4}  # at the first lambda, and at all others
+ALONE = {"only": "entropy", "learning_rate": 1e-3}
 
 
-def piece_of(name: str, lmbda: float, first: int, others: int) -> Piece:
+def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
     """The next piece of one of the spaces at one lambda."""
-    main = lmbda == LMBDAS[0]
-    path = weights_of(name, lmbda)
+    main, first = lmbda == LMBDAS[0], weights_of(name, LMBDAS[0])
+    path, space = weights_of(name, lmbda), KINDS[name].space
+    start = from_klt(space, given.data, lmbda) if main else from_lmbda(first, LMBDAS[0], lmbda)
     settings = {
         **SETTINGS,
         "lmbda": lmbda,
-        "steps": first if main else others,
+        "steps": given.first if main else given.others,
         "learning_rate": RATES[main],
     }
-    space = KINDS[name].space
-    begin, gain = None if main else weights_of(name, LMBDAS[0]), math.sqrt(lmbda / LMBDAS[0])
-    return Piece(space, path, lambda: with_transforms(space, PARTS), settings, begin, gain)
+    if main and not pieces_seen(path):
+        settings |= {"steps": given.entropy, **ALONE}
+    return Piece(space, path, start, settings)
 
 
 def main() -> None:
     parser = options(__doc__ or "")
+    parser.add_argument("--entropy", type=int, default=800, help="steps of the entropy model alone, at first")
     parser.add_argument("--first", type=int, default=6000, help="steps at the first lambda")
-    parser.add_argument("--others", type=int, default=1500, help="steps at every other one")
+    parser.add_argument("--others", type=int, default=1000, help="steps at every other one")
     parser.add_argument("--only", nargs="*", default=[SPACE], choices=[SPACE, "slimcae"])
+    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    for lmbda in LMBDAS:
-        for name in given.only:
-            piece = piece_of(name, lmbda, given.first, given.others)
-            if len(piece.seen) < given.piece:
+    for name in given.only:
+        for lmbda in given.lmbda:
+            wanted = given.piece + (lmbda == LMBDAS[0])  # the one of the entropy model alone does not count
+            while len((piece := piece_of(name, lmbda, given)).seen) < wanted:
                 train_piece(piece, given.data, given.runs, given.device, given.seed)
 
 
