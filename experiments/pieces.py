@@ -20,7 +20,7 @@ from nas.run import Run
 from nas.space import SearchSpace
 from nas.training.checkpoint import Checkpoint, halved
 from nas.training.data import load_photos, split_folder
-from nas.training.klt import with_klt
+from nas.training.klt import PHOTOS, with_klt
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, train_or_resume
 
@@ -94,7 +94,7 @@ def write_half(run: Run, path: Path, record: dict[str, Any]) -> None:
 
 def from_klt(space: SearchSpace, data: Path, lmbda: float) -> Start:
     """To begin with g_a and g_s as the training photos' KLT, and all else at random."""
-    return lambda: ("klt", with_klt(space, load_photos(split_folder(data)["train"]), lmbda))
+    return lambda: ("klt", with_klt(space, load_photos(split_folder(data)["train"][:PHOTOS]), lmbda))
 
 
 def from_lmbda(weights: Path, known: float, lmbda: float) -> Start:
