@@ -90,6 +90,40 @@ def test_rounding_errs_by_the_step():
     assert float(error) == pytest.approx(best_step(lmbda) ** 2 / 12, rel=0.35)
 
 
+def hyper(family: str) -> Supernet:
+    """A small hyperprior that begins so."""
+    widths = {f"g_{side}.{n}": 48 for side in "as" for n in (1, 2, 3)}
+    hyper = {"h_a.1": 9, "h_a.2": 8, "h_s.1": 8, "h_s.2": 8}
+    content = {"family": family, "latents": {"y": 64, "z": 8}, "widths": widths | hyper}
+    return network(SearchSpace.from_dict(content, name="klt"))
+
+
+@torch.no_grad()
+def test_h_a_sees_all_channels_alike():
+    """From random weights, one channel of 64 makes half of what h_a sees."""
+    net = hyper("mean-scale-hyperprior")
+    y = net.g_a(picture())
+    others = y.clone()
+    others[:, 0] = y[:, 0].mean()
+    fitted = net.h_a[0]
+    random = type(fitted)(fitted.inputs, fitted.outputs, 3, 1)
+    left = [float(conv(others).var((2, 3)).sum() / conv(y).var((2, 3)).sum()) for conv in (fitted, random)]
+    assert left[0] > 0.85 > 0.7 > left[1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [2, 4, 8])
+def test_h_a_begins_with_magnitudes(channels):
+    """Whatever sign y has about its mean, away from the borders; the last unit of an odd number aside."""
+    net = hyper("mean-scale-hyperprior")
+    first, second = net.h_a[0], net.h_a[2]
+    y = net.g_a(picture())
+    seen = torch.nn.functional.leaky_relu(first(y), 0.01)[:, :channels]
+    turned = torch.nn.functional.leaky_relu(-first(y), 0.01)[:, :channels]
+    weight = second.weight[:, :channels]
+    torch.testing.assert_close(*(torch.nn.functional.conv2d(side, weight) for side in (seen, turned)))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_begin_so_or_are_refused(name):
     space = SearchSpace.load({"joint-ar": "joint-ar-tiny"}.get(name, name))

@@ -1,9 +1,9 @@
-"""A start for training: g_a and g_s as the best linear codec of their shape, learned from the photos.
+"""A start for training: g_a and g_s as the best linear codec of their shape, h_a with an even view of its y.
 
 From random weights thousands of steps go by before a codec is as good as a block transform. A cascade of
 Karhunen-Loeve transforms is one: each stage turns 2x2 blocks of its input into their principal components, so
 that four stages turn 16x16 pixels into one position of y. Components come in the order of their variance,
-which is the order in which a supernet takes channels.
+which is the order in which a supernet takes channels. All are learned from photos in seconds.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from nas.space import SearchSpace
 PHOTOS = 60  # that the components are learned from
 MIDDLE = 0.5  # of the range of pixels
 BEND = 1e-3  # gamma of the GDNs: hidden values stay below 10 or so, which they hardly bend
+ROUNDED = 1 / 12  # the variance of what rounding adds
+SEEN = 0.5  # how large h_a sees a channel of y; z begins with few bits
 MS_SSIM = 1280  # lambdas of MS-SSIM over those of MSE for about the same rate, in CompressAI's tables
 
 
@@ -50,7 +52,7 @@ def best_step(lmbda: float) -> float:
 def with_klt(
     space: SearchSpace, photos: Sequence[Photo], lmbda: float, metric: str = "mse"
 ) -> dict[str, Tensor]:
-    """The weights of a space: g_a and g_s a cascade of KLTs, all else at random.
+    """The weights of a space: g_a and g_s a cascade of KLTs, h_a fitted to their y, all else at random.
 
     Where a layer has more channels than its input has components, the others begin at random, and no channel
     in use sees them yet: they disturb nothing until they are of use.
@@ -64,7 +66,7 @@ def with_klt(
     Raises:
         InputError: g_a or g_s is of another kind.
     """
-    stages = stages_of(space)
+    stages, gain = stages_of(space), 1 / best_step(lmbda if metric == "mse" else lmbda / MS_SSIM)
     found = {name: tensor.clone() for name, tensor in Supernet(space).state_dict().items()}
     pixels = (torch.from_numpy(photo.pixels.copy()).permute(2, 0, 1) / 255 for photo in photos[:PHOTOS])
     features, inputs = [x - MIDDLE for x in pixels], 3
@@ -73,9 +75,9 @@ def with_klt(
         into, back = (found[f"{name}.weight"] for name in (stage.into, stage.back))
         basis = _components(blocks)[: min(len(into), len(back))]  # [used, inputs * 4]
         features, used = [torch.einsum("ki,ihw->khw", basis, block) for block in blocks], len(basis)
-        gain = 1 / best_step(lmbda if metric == "mse" else lmbda / MS_SSIM) if number == len(stages) else 1.0
+        scale = gain if number == len(stages) else 1.0
         taps = slice(stage.tap, stage.tap + 2)
-        for weight, times in ((into, gain), (back, 1 / gain)):  # both [outputs, inputs, k, k] of the stage
+        for weight, times in ((into, scale), (back, 1 / scale)):  # both [outputs, inputs, k, k] of the stage
             weight[:used, :inputs] = 0
             weight[:used, :inputs, taps, taps] = times * basis.unflatten(1, (inputs, 2, 2))
         into[:used, inputs:] = 0
@@ -83,6 +85,8 @@ def with_klt(
         for name in (stage.into, stage.back):
             found[f"{name}.bias"].zero_()
         inputs = used
+    if "h_a" in space.family.edges:
+        _fit_h_a(found, space.family.edges["h_a"], gain * torch.cat([y.flatten(1) for y in features], 1))
     first = stages[0]
     found[f"{first.into}.bias"] -= MIDDLE * found[f"{first.into}.weight"].sum((1, 2, 3))
     found[f"{first.back}.bias"] += MIDDLE
@@ -90,6 +94,29 @@ def with_klt(
         if name.endswith(".gamma"):
             tensor *= math.sqrt(BEND / 0.1)  # it begins with 0.1, and is kept as its root
     return found
+
+
+def _fit_h_a(found: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
+    """Have h_a see all channels of y alike large, and magnitudes where it does not read them.
+
+    The first channel of y is tens of times as large as most, and from random weights h_a sees little else.
+    Magnitudes are what scales follow from; units in pairs of opposite sign have them from the start.
+
+    Args:
+        found: all weights; those of h_a are changed.
+        edge: h_a.
+        y: [channels, n], before rounding; h_a sees what lies beyond those channels as it did.
+    """
+    first, second = [f"h_a.{place}" for place, layer in enumerate(edge.layers) if isinstance(layer, Conv)][:2]
+    weight, bias, after = (found[name] for name in (f"{first}.weight", f"{first}.bias", f"{second}.weight"))
+    seen = weight[:, : len(y)]
+    seen *= SEEN / (y.var(1) + ROUNDED).sqrt()[:, None, None]
+    if not edge.magnitude:
+        bias -= seen.sum((2, 3)) @ y.mean(1)
+        paired = len(weight) // 2 * 2
+        for values in (weight, bias):
+            values[1::2] = -values[:paired:2]
+        after[:, 1::2] = after[:, :paired:2]
 
 
 def stages_of(space: SearchSpace) -> list[Stage]:
