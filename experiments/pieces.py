@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.results import options as plain_options
 from experiments.results import say
 from nas.run import Run
 from nas.space import SearchSpace
@@ -27,6 +28,13 @@ from nas.training.start import TrainingRequest, train_or_resume
 EXPERIMENTS = Path(__file__).parent
 WEIGHTS = EXPERIMENTS / "weights"
 SAID = 200  # steps between lines of progress
+SMALL: dict[str, Any] = {  # what every training of the experiments has in common
+    "batch": 2,
+    "crop": 192,
+    "final_rate": 0.03,
+    "checkpoint_every": 250,
+    "preview_every": 0,
+}
 
 
 Start = Callable[[], tuple[str, dict[str, Tensor]]]  # what weights are called in a piece's record, and they
@@ -131,13 +139,9 @@ def with_gain(tensors: dict[str, Tensor], gain: float) -> dict[str, Tensor]:
 
 def options(description: str) -> argparse.ArgumentParser:
     """The options of everything that trains."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = plain_options(description)
     parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
     parser.add_argument("--runs", type=Path, required=True, help="where runs are kept while they train")
     parser.add_argument("--piece", type=int, default=1, help="train up to so many pieces of each")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
     return parser

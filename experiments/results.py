@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -15,6 +16,16 @@ import torch
 from nas.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """What every experiment can be told."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
 
 
 def facts(seed: int, **more: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="u
         ("families", families_show.tables),
         ("structure", structure_show.tables),
         ("ablation", structure_show.ablation),
+        ("split", structure_show.split),
     ],
 )
 def test_the_tables_are_those_of_the_results(name, tables):

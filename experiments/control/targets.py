@@ -4,12 +4,12 @@
 
 SEARCHES holds the searched runs of `experiments.structure.search`: one width, one per edge, one per layer.
 The fourth kind, a width per layer with depth, has random weights and bundled photos: costs do not depend on
-weights. Targets are drawn evenly over what each kind can reach. Writes results/targets.json.
+weights. Targets are drawn evenly over what each kind can reach. Writes results/targets.json and its section
+of docs/results.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 import nas
-from experiments.results import facts, say, write_result
+from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
 from experiments.structure.common import KINDS, LMBDAS
 from nas.api import LoadedRun
 from nas.budget import Budget
@@ -36,6 +36,8 @@ from nas.training.start import BUNDLED, split_of
 HERE = Path(__file__).parent
 TRAINED = ("shared", "per-edge", "space")
 DEPTH = "a width per layer, and depth"
+RESULT = HERE / "results" / "targets.json"
+MANY = 100_000  # larger numbers of architectures are rounded
 FIRST = 40  # scores of the search with depth, before its targets
 
 
@@ -83,13 +85,9 @@ def control(loaded: LoadedRun, count: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__ or "")
     parser.add_argument("--runs", type=Path, required=True, help="the folder of searched runs")
     parser.add_argument("--targets", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     found = {}
@@ -101,7 +99,32 @@ def main() -> None:
         found[DEPTH] = control(with_depth(Path(folder) / "depth", given.seed), given.targets, given.seed)
         say(f"{DEPTH}  {found[DEPTH]}")
     about = facts(given.seed, targets=given.targets)
-    write_result(HERE / "results" / "targets.json", {"facts": about, "kinds": found})
+    write_result(RESULT, {"facts": about, "kinds": found})
+    renew(ROOT / "docs" / "results.md", "control", tables())
+
+
+# The page
+
+
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    rows = []
+    for title, own in read_result(RESULT)["kinds"].items():
+        nearest, exported = own["nearest"], own["exported"]
+        rows.append(
+            [
+                title,
+                f"{own['architectures']:.2g}" if own["architectures"] > MANY else str(own["architectures"]),
+                "{:.2f} to {:.2f}".format(*own["reach_kmac_px"]),
+                str(nearest["over"] + exported["over"]),
+                f"{nearest['mean']:.2f}, {nearest['worst']:.2f}",
+                f"{exported['mean']:.2f}, {exported['worst']:.2f}",
+                f"{own['scored_more']}, {own['seconds']}",
+            ]
+        )
+    slack = "slack of {}, % (mean, worst)"
+    columns = ["kind", "architectures", "kMAC/px", "over the target", slack.format("the nearest below")]
+    return [table([*columns, slack.format("what export takes"), "scores and seconds for all of them"], rows)]
 
 
 if __name__ == "__main__":

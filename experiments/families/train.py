@@ -11,37 +11,27 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.families.common import CODECS, LMBDAS, TRANSFORMS, space_of, weights_of
-from experiments.pieces import Piece, Start, from_klt, from_lmbda, full, options, train_piece
-from nas.graph.network import Supernet
+from experiments.pieces import SMALL, Piece, Start, from_klt, from_lmbda, full, options, train_piece
 from nas.space import SearchSpace
 
-SETTINGS: dict[str, Any] = {
-    "strategy": "uniform",
-    "architectures": 1,
-    "batch": 2,
-    "crop": 192,
-    "final_rate": 0.03,
-    "checkpoint_every": 250,
-    "preview_every": 0,
-}
+SETTINGS: dict[str, Any] = {**SMALL, "strategy": "uniform", "architectures": 1}
 RATES = {True: 1e-3, False: 2e-4}  # of entropy models alone, and of everything
 FIRST_RATE = 4e-4  # of the transforms at the first lambda
 
 
-def begun(space: SearchSpace, lmbda: float) -> Start:
+def begun(space: SearchSpace, lmbda: float, data: Path) -> Start:
     """To begin with the transforms' g_a and g_s, and the entropy model of the first lambda, where it is."""
     own, main = weights_of(space.name, LMBDAS[0]), lmbda == LMBDAS[0]
 
     def start() -> tuple[str, dict[str, Tensor]]:
-        origin, tensors = (
-            ("fresh", Supernet(space).state_dict()) if main else from_lmbda(own, LMBDAS[0], lmbda)()
-        )
+        origin, tensors = (from_klt(space, data, lmbda) if main else from_lmbda(own, LMBDAS[0], lmbda))()
         transforms = weights_of(TRANSFORMS, lmbda)
         known = {name: t for name, t in full(transforms).items() if name.startswith(("g_a", "g_s"))}
         return f"{origin}; g_a and g_s of {transforms.stem}", {**tensors, **known}
@@ -52,7 +42,7 @@ def begun(space: SearchSpace, lmbda: float) -> Start:
 def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
     """The next piece of one codec at one lambda."""
     main, space = lmbda == LMBDAS[0], space_of(name)
-    start = begun(space, lmbda)
+    start = begun(space, lmbda, given.data)
     if name == TRANSFORMS:
         start = (
             from_klt(space, given.data, lmbda)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from experiments.pieces import options
+from experiments.pieces import SMALL, options
 from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
 from experiments.structure.common import KINDS, SPACE
 from nas.images import Photo
@@ -31,13 +31,10 @@ LMBDA = 0.013
 LAYOUT = "checkerboard"
 EVERY = 250  # steps between rows
 SETTINGS: dict[str, Any] = {
+    **SMALL,
     **ALONE,
     "lmbda": LMBDA,
-    "batch": 2,
-    "crop": 192,
-    "final_rate": 0.03,
     "checkpoint_every": EVERY,
-    "preview_every": 0,
     "integer_phase": 0.0,
 }
 FIRST = 500  # steps of the entropy model alone, from the KLT

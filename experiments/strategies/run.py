@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from experiments.pieces import options
+from experiments.pieces import SMALL, options
 from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
 from nas.cost.table import CostTable
 from nas.cost.tabulate import measured_costs
@@ -34,16 +34,7 @@ HERE = Path(__file__).parent
 RESULT = HERE / "results" / "strategies.json"
 SPACE = SearchSpace.load(HERE / "space.yaml")
 LMBDA = 0.013
-SETTINGS: dict[str, Any] = {
-    "lmbda": LMBDA,
-    "architectures": 3,
-    "batch": 2,
-    "crop": 128,
-    "learning_rate": 4e-4,
-    "final_rate": 0.03,
-    "checkpoint_every": 500,
-    "preview_every": 0,
-}
+SETTINGS: dict[str, Any] = {**SMALL, "lmbda": LMBDA, "architectures": 3, "crop": 128, "learning_rate": 4e-4}
 FIRST = {"only": "entropy", "learning_rate": 1e-3}  # of the entropy model alone: the random one of a KLT
 STRATEGIES: dict[str, dict[str, Any]] = {
     "uniform": {"strategy": "uniform"},

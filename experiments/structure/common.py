@@ -20,31 +20,31 @@ class Kind:
 
     Attributes:
         title: what tables call it.
-        file: its space, beside this module.
+        origin: its space: a shipped one by name, or a file.
         weights: the supernet that it runs on, by name.
         found: whether the layouts that were found for the weights are among its candidates.
         trials: how many architectures a search scores, at the first lambda and at the others.
     """
 
     title: str
-    file: str
+    origin: str | Path
     trials: tuple[int, int] = (160, 80)
     weights: str = SPACE
     found: bool = True
 
     @property
     def space(self) -> SearchSpace:
-        return SearchSpace.load(HERE / f"{self.file}.yaml")
+        return SearchSpace.load(self.origin)
 
 
 KINDS = {
-    "space": Kind("a width per layer", "space", (260, 120)),
-    "per-edge": Kind("a width per edge", "per-edge"),
-    "shared": Kind("one width", "shared", (120, 120)),
-    "slimcae": Kind("SlimCAE", "slimcae", (6, 6), weights="slimcae", found=False),
-    "backbone": Kind("backbone alone", "backbone", (200, 100), found=False),
-    "context": Kind("context alone", "context", (160, 80)),
-    "hand-made": Kind("hand-made layouts", "space", (260, 120), found=False),
+    "space": Kind("a width per layer", "joint-ar-small", (260, 120)),
+    "per-edge": Kind("a width per edge", HERE / "per-edge.yaml"),
+    "shared": Kind("one width", HERE / "shared.yaml", (120, 120)),
+    "slimcae": Kind("SlimCAE", HERE / "slimcae.yaml", (6, 6), weights="slimcae", found=False),
+    "backbone": Kind("backbone alone", HERE / "backbone.yaml", (200, 100), found=False),
+    "context": Kind("context alone", HERE / "context.yaml", (160, 80)),
+    "hand-made": Kind("hand-made layouts", "joint-ar-small", (260, 120), found=False),
 }
 
 

@@ -18,7 +18,7 @@ import torch
 
 import nas
 from experiments.pieces import pieces_seen
-from experiments.results import facts, read_result, say, write_result
+from experiments.results import facts, options, read_result, say, write_result
 from experiments.structure.common import HERE, KINDS, LMBDAS, RESULTS, SPACE, Kind, weights_of
 from nas.api import LoadedRun
 from nas.cost.scopes import CONTEXT_EDGES
@@ -140,17 +140,13 @@ def front_of(loaded: LoadedRun) -> list[list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__ or "")
     parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
     parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
     parser.add_argument("--runs", type=Path, required=True, help="where runs are kept")
     parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
     parser.add_argument("--kinds", nargs="*", default=["space", "per-edge", "shared"], choices=list(KINDS))
     parser.add_argument("--trials", type=int, help="scores of each search, instead of the kind's own")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     test = load_photos(list_images(given.test))

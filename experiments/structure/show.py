@@ -67,13 +67,18 @@ def answer_cell(answer: dict[str, Any] | None, first: dict[str, Any]) -> str:
     """One answer in words, and how much more it loses than the first kind's."""
     if answer is None:
         return ""
-    test, stages = answer["test"], answer["stages"]
+    test = answer["test"]
     more = 100 * (test["rd_loss"] / first["test"]["rd_loss"] - 1)
     return (
-        f"{answer['kmac_px']['total']:.2f}, {stages} stage{'s' * (stages != 1)}: "
+        f"{answer['kmac_px']['total']:.2f}, {stages(answer)}: "
         f"{test['bpp']:.3f} bpp, {test['psnr']:.2f} dB, {test['rd_loss']:.3f}"
         + ("" if answer is first else f" ({more:+.1f} %)")
     )
+
+
+def stages(answer: dict[str, Any]) -> str:
+    """How many an answer's layout has, in words."""
+    return f"{answer['stages']} stage{'s' * (answer['stages'] != 1)}"
 
 
 def ablation_table(found: Results, lmbda: float) -> str:
@@ -91,6 +96,21 @@ def ablation_table(found: Results, lmbda: float) -> str:
         ]
         rows.append([f"{target:.4g}", *cells])
     return table(["target", *(KINDS[kind].title for kind in kinds)], rows)
+
+
+def split_table(found: Results, kind: str) -> str:
+    """The context's share of all MACs in one kind's answers, and their stages, by target and lambda."""
+    lmbdas = sorted(found)
+    chosen = {lmbda: {row["target"]: row for row in answers(found, lmbda, kind)} for lmbda in lmbdas}
+    rows = []
+    for target in chosen[LMBDAS[0]]:
+        row = [f"{target:.4g}"]
+        for lmbda in lmbdas:
+            answer = chosen[lmbda][target]
+            share = 100 * answer["context_kmac_px"] / answer["kmac_px"]["total"]
+            row.append(f"{share:.0f} %, {stages(answer)}")
+        rows.append(row)
+    return table(["target", *(f"lambda {lmbda:g}" for lmbda in lmbdas)], rows)
 
 
 def rates(found: Results) -> list[str]:
@@ -221,6 +241,18 @@ def ablation() -> list[str]:
     return [ablation_table(results(), LMBDAS[0])]
 
 
+def split() -> list[str]:
+    """What stands between the page's marks of the budget's split."""
+    found = results()
+    return [
+        "The share of the context model and the entropy parameters in an answer's MACs, and its stages. "
+        "A width per layer:",
+        split_table(found, SPACE),
+        "One width for all layers:",
+        split_table(found, "shared"),
+    ]
+
+
 def tables() -> list[str]:
     """What stands between the page's marks."""
     found, alone = results(), RESULTS / "alone.json"
@@ -249,6 +281,7 @@ def main() -> None:
     draw(results(), LMBDAS[0])
     renew(DOCS / "results.md", "structure", tables())
     renew(DOCS / "results.md", "ablation", ablation())
+    renew(DOCS / "results.md", "split", split())
 
 
 if __name__ == "__main__":

@@ -13,18 +13,10 @@ from typing import Any
 
 import torch
 
-from experiments.pieces import Piece, from_klt, from_lmbda, options, pieces_seen, train_piece
+from experiments.pieces import SMALL, Piece, from_klt, from_lmbda, options, pieces_seen, train_piece
 from experiments.structure.common import KINDS, LMBDAS, SPACE, weights_of
 
-SETTINGS: dict[str, Any] = {
-    "strategy": "level",
-    "architectures": 3,
-    "batch": 2,
-    "crop": 192,
-    "final_rate": 0.03,
-    "checkpoint_every": 250,
-    "preview_every": 0,
-}
+SETTINGS: dict[str, Any] = {**SMALL, "strategy": "level", "architectures": 3}
 RATES = {True: 4e-4, False: 2e-4}  # at the first lambda, and at all others
 ALONE = {"only": "entropy", "learning_rate": 1e-3}
 

@@ -1,0 +1,135 @@
+"""MACs against measured time as what a search is asked for.
+
+    python -m experiments.clock.run --runs SEARCHES --photo PHOTO
+
+SEARCHES holds the searched run of `experiments.structure.search` at its first lambda. Its decoders are
+searched twice for as many scores: under eight MAC budgets, then under the milliseconds that those answers are
+predicted to take. All answers are exported and timed in turn on a photo. Writes results/clock.json and its
+section of docs/results.md. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+import nas
+from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
+from experiments.structure.common import LMBDAS, SPACE
+from experiments.structure.show import stages
+from nas.api import LoadedRun
+from nas.budget import REFERENCE, Amount, Budget
+from nas.codec.codec import Codec
+from nas.cost.measure import Request, measure
+from nas.images import read_image
+from nas.run import Run
+from nas.space import Architecture
+
+RESULT = Path(__file__).parent / "results" / "clock.json"
+TARGETS = (0.6, 0.9, 1.35, 2, 3, 4.5, 7, 10.5)  # kMAC/px of the decoder
+ROUNDS = 7  # timed, after one to warm up
+
+
+def report(stage: str, done: int, total: int, note: str) -> None:
+    if done % 20 == 0 or done == total:
+        say(f"{stage} {done}/{total}  {note}")
+
+
+def answers(loaded: LoadedRun, targets: Sequence[Amount], trials: int, seed: int) -> list[Architecture]:
+    """The best decoder at or under each target."""
+    budget = Budget("decoders", "decoder", tuple(targets))
+    found = loaded.search(budget, trials=trials, seed=seed, report=report)
+    return [choice.best.architecture for choice in found.choices]
+
+
+def timed(codecs: dict[str, Codec], photo: Path) -> dict[str, float]:
+    """The median milliseconds that each codec takes to decode a photo, all in turn."""
+    pixels = read_image(photo)
+    files = {key: codec.compress(pixels) for key, codec in codecs.items()}
+    spent: dict[str, list[float]] = {key: [] for key in codecs}
+    for number in range(ROUNDS + 1):
+        for key, codec in codecs.items():
+            began = time.perf_counter()
+            codec.decompress(files[key])
+            if number:
+                spent[key].append(1000 * (time.perf_counter() - began))
+    return {key: median(values) for key, values in spent.items()}
+
+
+def compared(loaded: LoadedRun, photo: Path, trials: int, seed: int) -> list[dict[str, Any]]:
+    """Answers under MACs, and under the time that those take."""
+    by_macs = answers(loaded, [Amount(target, "kMAC/px") for target in TARGETS], trials, seed)
+    searcher = loaded.searcher
+    decode = searcher.question(Budget.of("1000000 ms", "decoder")).quantity
+    allowed = [decode.value(architecture) for architecture in by_macs]
+    limits = sorted(set(allowed))
+    found = answers(loaded, [Amount(ms, "ms", REFERENCE) for ms in limits], trials, seed)
+    by_time = dict(zip(limits, found, strict=True))
+    pairs = [{"MACs": one, "time": by_time[limit]} for one, limit in zip(by_macs, allowed, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        codecs = {}
+        for key in {found.key for pair in pairs for found in pair.values()}:
+            out = Path(folder) / str(len(codecs))
+            loaded.export(out, arch=key)
+            codecs[key] = nas.load_codec(out)
+            say(f"exported {key}")
+        spent = timed(codecs, photo)
+    return [
+        {
+            "target": target,
+            **{
+                name: {
+                    "arch": found.key,
+                    "kmac_px": searcher.costs.kmac_px(found, "decoder"),
+                    "stages": searcher.space.layout(found).stages(),
+                    "rd_loss": searcher.scores.of(found).rd_loss,
+                    "predicted_ms": decode.value(found),
+                    "measured_ms": spent[found.key],
+                }
+                for name, found in pair.items()
+            },
+        }
+        for target, pair in zip(TARGETS, pairs, strict=True)
+    ]
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--runs", type=Path, required=True, help="the folder of searched runs")
+    parser.add_argument("--photo", type=Path, required=True, help="what decoders are timed on")
+    parser.add_argument("--trials", type=int, default=120, help="scores of each of the two searches")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    run = Run.open(given.runs / f"{SPACE}-{LMBDAS[0]}")
+    measure(run, Request(), report=lambda done, total, note: report("profiling", done, total, note))
+    loaded = nas.load_run(run.path, device="cpu")
+    found = compared(loaded, given.photo, given.trials, given.seed)
+    write_result(RESULT, {"facts": facts(given.seed, lmbda=LMBDAS[0], trials=given.trials), "answers": found})
+    renew(ROOT / "docs" / "results.md", "clock", tables())
+
+
+# The page
+
+
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    rows = []
+    for answer in read_result(RESULT)["answers"]:
+        cells = [
+            f"{own['kmac_px']:.2f}, {stages(own)}, "
+            f"{own['measured_ms']:.0f} ms ({own['predicted_ms']:.0f}): {own['rd_loss']:.3f}"
+            for own in (answer["MACs"], answer["time"])
+        ]
+        less = 100 * (1 - answer["time"]["rd_loss"] / answer["MACs"]["rd_loss"])
+        rows.append([f"{answer['target']:.4g}", *cells, f"{less:+.2f}"])
+    return [table(["target", "the best by MACs", "the best by time", "less loss, %"], rows)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""A front that was found on photos, on pictures of another kind; and what a search on those gains there.
+
+    python -m experiments.content.run --runs SEARCHES
+
+SEARCHES holds the searched run of `experiments.structure.search` at its first lambda. The pictures are what
+scikit-image carries of microscopy, astronomy, medicine, textures and print: half of them calibrate a search
+of their own, as `nas search --data` does, the others are what answers are compared on. Writes
+results/content.json and its section of docs/results.md.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from skimage import data
+
+import nas
+from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
+from experiments.structure.common import KINDS, LMBDAS, SPACE
+from experiments.structure.common import RESULTS as STRUCTURE
+from experiments.structure.search import answers_to_targets
+from experiments.structure.show import stages
+from nas.api import LoadedRun, run_on_photos
+from nas.images import Photo
+from nas.run import Run
+from nas.search.evaluator import Evaluator
+from nas.search.rank import agreement, spread
+from nas.space import Architecture
+from nas.training.data import load_photos
+
+RESULT = Path(__file__).parent / "results" / "content.json"
+CALIBRATION = ("cell.png", "hubble_deep_field.jpg", "page.png", "brick.png", "gravel.png", "coins.png")
+UNSEEN = ("ihc.png", "moon.png", "retina.jpg", "text.png", "grass.png", "clock_motion.png")
+RANKED = 40  # architectures from end to end of the range, whose losses are compared between the kinds
+
+
+def pictures(names: tuple[str, ...]) -> list[Path]:
+    """Files of scikit-image."""
+    return [Path(data.__file__).parent / name for name in names]
+
+
+def own_run(known: Run, out: Path) -> Run:
+    """The same weights with the pictures for calibration, as `nas search --data` makes it."""
+    if (out / "config.yaml").is_file():
+        return Run.open(out)
+    folder = out.with_name(f"{out.name}-pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in pictures(CALIBRATION):
+        shutil.copyfile(path, folder / path.name)
+    return run_on_photos(known, folder, out)
+
+
+def losses(loaded: LoadedRun, architectures: list[Architecture], photos: list[Photo]) -> list[float]:
+    """What architectures lose on some pictures."""
+    own = loaded.searcher.evaluator
+    evaluator = Evaluator(own.supernet, photos, lmbda=own.lmbda)
+    return [score.rd_loss for score in evaluator.score_all(architectures)]
+
+
+def compared(loaded: LoadedRun, known: LoadedRun, trials: int, seed: int) -> dict[str, Any]:
+    """Answers to the same targets, found on photos and found on the pictures, on unseen pictures."""
+
+    def report(stage: str, done: int, total: int, note: str) -> None:
+        if done % 20 == 0 or done == total:
+            say(f"{stage} {done}/{total}  {note}")
+
+    unseen, space = load_photos(pictures(UNSEEN)), known.searcher.space
+    found = answers_to_targets(loaded, KINDS[SPACE], trials, seed, report)
+    by_photos = read_result(STRUCTURE / f"search-{LMBDAS[0]}.json")["kinds"][SPACE]["answers"]
+    rows = []
+    for (target, own), answer in zip(found, by_photos, strict=True):
+        both = {"photos": space.parse(answer["arch"]), "pictures": own}
+        lost = losses(known, list(both.values()), unseen)
+        rows.append(
+            {
+                "target": target,
+                **{
+                    name: {
+                        "arch": architecture.key,
+                        "kmac_px": known.searcher.costs.kmac_px(architecture, "total"),
+                        "stages": space.layout(architecture).stages(),
+                        "rd_loss": loss,
+                    }
+                    for (name, architecture), loss in zip(both.items(), lost, strict=True)
+                },
+            }
+        )
+    ranked = spread(known.searcher.costs, RANKED, seed)
+    photos = known.searcher.evaluator.photos
+    tau = agreement(losses(known, ranked, photos), losses(known, ranked, unseen))
+    return {"answers": rows, "ranked": len(ranked), "tau": tau.tau, "interval": tau.interval}
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--runs", type=Path, required=True, help="the folder of searched runs")
+    parser.add_argument("--trials", type=int, default=160, help="scores of the search on the pictures")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    run = Run.open(given.runs / f"{SPACE}-{LMBDAS[0]}")
+    own = own_run(run, given.runs / f"content-{LMBDAS[0]}")
+    loaded, known = (nas.load_run(one.path, device="cpu") for one in (own, run))
+    found = compared(loaded, known, given.trials, given.seed)
+    about = facts(given.seed, lmbda=LMBDAS[0], calibration=CALIBRATION, unseen=UNSEEN, trials=given.trials)
+    write_result(RESULT, {"facts": about, **found})
+    renew(ROOT / "docs" / "results.md", "content", tables())
+
+
+# The page
+
+
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    found = read_result(RESULT)
+    rows = []
+    for answer in found["answers"]:
+        one, own = answer["photos"], answer["pictures"]
+        less = 100 * (1 - own["rd_loss"] / one["rd_loss"])
+        cells = [f"{side['kmac_px']:.2f}, {stages(side)}: {side['rd_loss']:.3f}" for side in (one, own)]
+        rows.append([f"{answer['target']:.4g}", *cells, f"{less:+.2f}"])
+    low, high = found["interval"]
+    return [
+        table(["target", "found on photos", "found on pictures of the kind", "less loss, %"], rows),
+        f"Losses of {found['ranked']} architectures from end to end of the range on photos and on the unseen "
+        f"pictures rank alike with Kendall's tau of {found['tau']:.2f} ({low:.2f} to {high:.2f}, 95 %).",
+    ]
+
+
+if __name__ == "__main__":
+    main()

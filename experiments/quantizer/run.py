@@ -1,0 +1,90 @@
+"""Integer against centred latents: the families' mean-scale hyperprior, trained on with each quantiser.
+
+    python -m experiments.quantizer.run --data PHOTOS --test KODAK --runs RUNS
+
+`integer` codes round(y), `centred` round(y - mean), as CompressAI does. At each lambda both go on from the
+committed weights for as many steps, with the same seed. Writes results/quantizer.json, with what is there so
+far after every run, and its section of docs/results.md. Stopped, the same command goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.families.common import LMBDAS, space_of, weights_of
+from experiments.pieces import SMALL, options
+from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
+from nas.comparison.curves import Curve, Point, bd_rate
+from nas.images import Photo, list_images
+from nas.run import Run
+from nas.search.evaluator import Evaluator
+from nas.space import Quantizer
+from nas.training.data import load_photos
+from nas.training.settings import ALONE
+from nas.training.start import TrainingRequest, train_or_resume
+
+RESULT = Path(__file__).parent / "results" / "quantizer.json"
+FAMILY = "mean-scale-hyperprior"
+QUANTIZERS: tuple[Quantizer, ...] = ("integer", "centred")
+SETTINGS: dict[str, Any] = {**SMALL, **ALONE, "learning_rate": 2e-4}
+
+
+def trained(lmbda: float, quantizer: Quantizer, steps: int, data: Path, folder: Path, seed: int) -> Run:
+    """The family at one lambda, trained on with a quantiser."""
+    space = replace(space_of(FAMILY), quantizer=quantizer)
+    settings = {**SETTINGS, "lmbda": lmbda, "steps": steps, "seed": seed}
+    out = folder / f"{quantizer}-{lmbda}-{seed}"
+    request = TrainingRequest(space, str(data), out, settings=settings, init_from=weights_of(FAMILY, lmbda))
+    return train_or_resume(request)
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the numbers")
+    parser.add_argument("--steps", type=int, default=600, help="of each run")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    photos: list[Photo] = load_photos(list_images(given.test))
+    found: dict[str, dict[str, Any]] = {quantizer: {} for quantizer in QUANTIZERS}
+    for lmbda in LMBDAS:
+        for quantizer in QUANTIZERS:
+            run = trained(lmbda, quantizer, given.steps, given.data, given.runs, given.seed)
+            score = Evaluator(run.supernet(), photos, lmbda=lmbda).score(run.space.widest())
+            found[quantizer][str(lmbda)] = vars(score)
+            say(f"{quantizer}, lambda {lmbda}: {score}")
+            about = facts(given.seed, settings=SETTINGS, steps=given.steps, photos=len(photos))
+            write_result(RESULT, {"facts": about, "quantizers": found})
+    renew(ROOT / "docs" / "results.md", "quantizer", tables())
+
+
+# The page
+
+
+def curve(name: str, scores: dict[str, dict[str, float]]) -> Curve:
+    """One quantiser's scores at the lambdas."""
+    points = [Point(score["bpp"], score["psnr"]) for score in scores.values()]
+    return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)))
+
+
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    found = read_result(RESULT)["quantizers"]
+    integer, centred = (found[name] for name in QUANTIZERS)
+    rows = []
+    for lmbda in sorted(integer, key=float):
+        cells = [f"{own[lmbda]['bpp']:.3f} bpp, {own[lmbda]['psnr']:.2f} dB" for own in (integer, centred)]
+        more = 100 * (centred[lmbda]["rd_loss"] / integer[lmbda]["rd_loss"] - 1)
+        rows.append([lmbda, *cells, f"{more:+.2f}"])
+    rate = bd_rate(curve("centred", centred), curve("integer", integer)).percent
+    return [
+        table(["lambda", "integer", "centred", "loss of centred over integer, %"], rows),
+        f"BD-rate of centred against integer latents: {rate:+.2f} %.",
+    ]
+
+
+if __name__ == "__main__":
+    main()
