@@ -31,7 +31,8 @@ from nas.graph.families import FAMILIES
 from nas.run import Run
 from nas.search import rank
 from nas.search.evaluator import Evaluator
-from nas.search.rank import COLUMNS, agreement, spread, tau_interval, tau_p_value
+from nas.search.kendall import agreement, tau_interval, tau_p_value
+from nas.search.rank import COLUMNS, spread
 
 COUNT, STEPS = 3, 2
 TINY = {"crop": 64, "batch": 1, "steps": STEPS, "architectures": 2, "learning_rate": 0.01}

@@ -27,7 +27,8 @@ from nas.api import LoadedRun, run_on_photos
 from nas.images import Photo
 from nas.run import Run
 from nas.search.evaluator import Evaluator
-from nas.search.rank import agreement, spread
+from nas.search.kendall import agreement
+from nas.search.rank import spread
 from nas.space import Architecture
 from nas.training.data import load_photos
 

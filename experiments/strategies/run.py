@@ -24,7 +24,8 @@ from nas.cost.tabulate import measured_costs
 from nas.images import Photo
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.search.evaluator import Evaluator
-from nas.search.rank import agreement, spread
+from nas.search.kendall import agreement
+from nas.search.rank import spread
 from nas.space import Architecture, SearchSpace
 from nas.training.data import load_photos, split_folder
 from nas.training.settings import ALONE
