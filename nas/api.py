@@ -226,14 +226,14 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
         InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
     """
     from nas.files import clear, write_atomically
-    from nas.images import list_images
+    from nas.images import BUNDLED, list_images
     from nas.training.data import load_photos, read_split, shared_photos, write_split
 
     photos = list_images(data)
     refuse_existing(out, force=force, what="run")
     load_photos(photos)  # all of them readable, before anything is written
     _ = run.fingerprint
-    is_bundled = run.config.get("data") == "bundled"
+    is_bundled = run.config.get("data") == BUNDLED
     split = {} if is_bundled else read_split(run.split_path)
     if split:
         seen = set(shared_photos(split["held-out"], photos))

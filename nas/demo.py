@@ -18,12 +18,12 @@ from nas.codec.bitstream import compress_image
 from nas.comparison.formats import nearest_size
 from nas.errors import NasError
 from nas.files import write_atomically
-from nas.images import bundled, psnr, read_image, write_image
+from nas.images import BUNDLED, bundled, psnr, read_image, write_image
 from nas.search.layouts import LayoutSettings
 from nas.search.logits import LogitSettings
 from nas.search.sources import Sources
 from nas.training.loop import Progress
-from nas.training.start import BUNDLED, TrainingRequest, start_training
+from nas.training.start import TrainingRequest, start_training
 from nas.zoo import zoo_run
 
 SPACE, BUDGET = "joint-ar-tiny", "three-levels"

@@ -197,6 +197,9 @@ def fingerprint(photos: list[Photo]) -> str:
     return hasher.hexdigest()
 
 
+BUNDLED = "bundled"  # as --data
+
+
 def bundled() -> dict[str, list[Photo]]:
     """The photos that scikit-image and matplotlib carry, by what the demo uses them for.
 

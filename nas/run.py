@@ -209,13 +209,9 @@ class Run:
 
     def photos(self, part: str) -> list[Photo]:
         """The photos of one part of the split: train, calibration or held-out."""
-        from nas.training.data import load_photos, read_split
+        from nas.training.data import photos_of, read_split
 
-        if self.config.get("data") == "bundled":
-            from nas.images import bundled
-
-            return bundled()["test" if part == "held-out" else part]
-        return load_photos(read_split(self.split_path)[part])
+        return photos_of(self.config.get("data", ""), read_split(self.split_path), part)
 
     def front(self) -> pd.DataFrame:
         """front.csv as a table."""

@@ -26,12 +26,12 @@ from nas.api import LoadedRun
 from nas.budget import Budget
 from nas.files import write_yaml
 from nas.graph.network import Supernet
+from nas.images import BUNDLED
 from nas.run import Run
 from nas.search.progress import silent
 from nas.space import SearchSpace
-from nas.training.data import write_split
+from nas.training.data import split_of, write_split
 from nas.training.settings import TrainingSettings
-from nas.training.start import BUNDLED, split_of
 
 HERE = Path(__file__).parent
 TRAINED = ("shared", "per-edge", "space")

@@ -18,10 +18,10 @@ import torch
 
 import nas
 from nas.files import write_atomically, write_yaml
+from nas.images import BUNDLED
 from nas.run import Run
 from nas.training.checkpoint import Checkpoint, halved
-from nas.training.data import write_split
-from nas.training.start import BUNDLED, split_of
+from nas.training.data import split_of, write_split
 from nas.zoo import EXPLAINED, FOLDER
 
 KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")

@@ -33,10 +33,10 @@ from nas.graph.network import CodecNetwork
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.search.progress import Report, silent
 from nas.space import SearchSpace
-from nas.training.data import read_split
+from nas.training.data import read_split, split_of
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings
-from nas.training.start import TrainingRequest, split_of, train_or_resume
+from nas.training.start import TrainingRequest, train_or_resume
 
 EDGES = ("g_s",)
 # What a recipe, made for a supernet from scratch, does not say. Its rate of learning is right as it is: on a

@@ -20,7 +20,7 @@ from nas.codec.folder import FACTS, describe, load_family, save_family
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
 from nas.run import HELD_OUT_PHOTOS
-from nas.training.start import photos_of, split_of
+from nas.training.data import photos_of, split_of
 
 
 def renew_codec(

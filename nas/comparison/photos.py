@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import overload
 
 from nas.codec.evaluate import Report, silent
-from nas.images import Photo, bundled, list_images, read_image
-
-BUNDLED = "bundled"  # as data: the photo that the demo tests on
+from nas.images import BUNDLED, Photo, bundled, list_images, read_image
 
 
 class Folder(Sequence[Photo]):

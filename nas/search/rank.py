@@ -25,6 +25,7 @@ from nas.cost.reach import Reach
 from nas.cost.table import CostTable
 from nas.errors import InputError
 from nas.files import clear, digest, write_atomically
+from nas.images import BUNDLED
 from nas.run import Run
 from nas.search.evaluator import Evaluator, Score
 from nas.search.kendall import LEVEL, Agreement, agreement
@@ -35,7 +36,7 @@ from nas.space import Architecture
 from nas.training.data import read_split, split_folder
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings
-from nas.training.start import BUNDLED, TrainingRequest, train_or_resume
+from nas.training.start import TrainingRequest, train_or_resume
 
 STARTS = ("scratch", "supernet")
 FEWEST = 3

@@ -7,7 +7,7 @@ import io
 import multiprocessing
 import signal
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nas.errors import InputError
 from nas.files import digest, write_atomically
-from nas.images import Photo, list_images, read_image
+from nas.images import BUNDLED, Photo, bundled, list_images, read_image
 
 SPLITS = ("train", "calibration", "held-out")
 
@@ -46,6 +46,19 @@ def split_folder(directory: str | Path) -> dict[str, list[Path]]:
     tenth = max(1, round(len(photos) / 10))
     parts = ranked[2 * tenth :], ranked[:tenth], ranked[tenth : 2 * tenth]
     return {name: sorted(part) for name, part in zip(SPLITS, parts, strict=True)}
+
+
+def split_of(data: str) -> dict[str, list[Path]]:
+    """The photos of `--data` in three: see `split_folder`; of the bundled ones, their names.
+
+    Raises:
+        InputError: too few photos, or none there.
+    """
+    if data != BUNDLED:
+        return split_folder(data)
+    parts = bundled()
+    names = {"train": "train", "calibration": "calibration", "held-out": "test"}
+    return {name: [Path(photo.name) for photo in parts[part]] for name, part in names.items()}
 
 
 def write_split(path: Path, split: dict[str, list[Path]]) -> None:
@@ -75,6 +88,13 @@ def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
 def load_photos(paths: Sequence[Path]) -> list[Photo]:
     """Photos decoded once, kept as 8-bit pixels."""
     return [Photo(path.name, read_image(path)) for path in paths]
+
+
+def photos_of(data: str, split: Mapping[str, list[Path]], part: str) -> list[Photo]:
+    """The photos of one part of `--data`, of which `split` is the split: train, calibration or held-out."""
+    if data == BUNDLED:
+        return bundled()["test" if part == "held-out" else part]
+    return load_photos(split[part])
 
 
 class CropSource:

@@ -17,18 +17,17 @@ from nas.device import choose
 from nas.errors import InputError, UnreachableBudgetError
 from nas.files import clear, refuse_existing, write_yaml
 from nas.graph.network import CodecNetwork, Supernet
-from nas.images import Photo, bundled
+from nas.images import BUNDLED
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training import checkpoint
-from nas.training.data import CropSource, load_photos, split_folder, write_split
+from nas.training.data import CropSource, photos_of, split_of, write_split
 from nas.training.devices import make_fabric
 from nas.training.klt import with_klt
 from nas.training.loop import Progress, train
 from nas.training.settings import TrainingSettings
 from nas.zoo import in_zoo, zoo_run
 
-BUNDLED = "bundled"  # as --data: the photos that scikit-image and matplotlib carry
 KLT = "klt"  # as --init-from: see `with_klt`
 
 
@@ -202,23 +201,3 @@ def _of_plain(network: CodecNetwork, space: SearchSpace) -> dict[str, Tensor]:
     """Plain layers as the weights of a space of one; what they do not have is constant."""
     plain = network.state_dict()
     return {name: plain.get(name, value) for name, value in Supernet(space).state_dict().items()}
-
-
-def split_of(data: str) -> dict[str, list[Path]]:
-    """The photos of `--data` in three: see `split_folder`; of the bundled ones, their names.
-
-    Raises:
-        InputError: too few photos, or none there.
-    """
-    if data != BUNDLED:
-        return split_folder(data)
-    parts = bundled()
-    names = {"train": "train", "calibration": "calibration", "held-out": "test"}
-    return {name: [Path(photo.name) for photo in parts[part]] for name, part in names.items()}
-
-
-def photos_of(data: str, split: Mapping[str, list[Path]], part: str) -> list[Photo]:
-    """The photos of one part of `--data`, of which `split` is the split: train, calibration or held-out."""
-    if data == BUNDLED:
-        return bundled()["test" if part == "held-out" else part]
-    return load_photos(split[part])
