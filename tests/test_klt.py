@@ -90,10 +90,10 @@ def test_rounding_errs_by_the_step():
     assert float(error) == pytest.approx(best_step(lmbda) ** 2 / 12, rel=0.35)
 
 
-def hyper(family: str) -> Supernet:
-    """A small hyperprior that begins so."""
+def hyper(family: str, units: int = 9) -> Supernet:
+    """A small hyperprior that begins so, with so many units in the first layer of h_a."""
     widths = {f"g_{side}.{n}": 48 for side in "as" for n in (1, 2, 3)}
-    hyper = {"h_a.1": 9, "h_a.2": 8, "h_s.1": 8, "h_s.2": 8}
+    hyper = {"h_a.1": units, "h_a.2": 8, "h_s.1": 8, "h_s.2": 8}
     content = {"family": family, "latents": {"y": 64, "z": 8}, "widths": widths | hyper}
     return network(SearchSpace.from_dict(content, name="klt"))
 
@@ -101,7 +101,7 @@ def hyper(family: str) -> Supernet:
 @torch.no_grad()
 def test_h_a_sees_all_channels_alike():
     """From random weights, one channel of 64 makes half of what h_a sees."""
-    net = hyper("mean-scale-hyperprior")
+    net = hyper("mean-scale-hyperprior", 32)
     y = net.g_a(picture())
     others = y.clone()
     others[:, 0] = y[:, 0].mean()
@@ -122,6 +122,18 @@ def test_h_a_begins_with_magnitudes(channels):
     turned = torch.nn.functional.leaky_relu(-first(y), 0.01)[:, :channels]
     weight = second.weight[:, :channels]
     torch.testing.assert_close(*(torch.nn.functional.conv2d(side, weight) for side in (seen, turned)))
+
+
+@torch.no_grad()
+def test_twice_as_many_units_as_channels_have_all_magnitudes():
+    """As the scale hyperprior has them, whose h_a reads magnitudes: each pair follows its channel's."""
+    net = hyper("mean-scale-hyperprior", 128)
+    y = net.g_a(picture())
+    seen = torch.nn.functional.leaky_relu(net.h_a[0](y), 0.01)[0]
+    told = (seen[0::2] + seen[1::2]).flatten(1)
+    away = (y - y.mean((2, 3), keepdim=True))[0].abs().flatten(1)
+    for channel in range(8, 64, 8):
+        assert float(torch.corrcoef(torch.stack([told[channel], away[channel]]))[0, 1]) > 0.6
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -26,7 +26,7 @@ PHOTOS = 60  # that the components are learned from
 MIDDLE = 0.5  # of the range of pixels
 BEND = 1e-3  # gamma of the GDNs: hidden values stay below 10 or so, which they hardly bend
 ROUNDED = 1 / 12  # the variance of what rounding adds
-SEEN = 0.5  # how large h_a sees a channel of y; z begins with few bits
+SEEN, FAINT = 0.5, 0.05  # how large h_a sees a channel of y; z begins with few bits
 MS_SSIM = 1280  # lambdas of MS-SSIM over those of MSE for about the same rate, in CompressAI's tables
 
 
@@ -97,10 +97,11 @@ def with_klt(
 
 
 def _fit_h_a(found: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
-    """Have h_a see all channels of y alike large, and magnitudes where it does not read them.
+    """Have h_a see the channels of y alike large, and magnitudes where it does not read them.
 
-    The first channel of y is tens of times as large as most, and from random weights h_a sees little else.
-    Magnitudes are what scales follow from; units in pairs of opposite sign have them from the start.
+    Scales follow from magnitudes. Units in pairs of opposite sign that look at one channel each have them
+    from the start, for as many channels as there are pairs. Anything else is seen faintly; the first channel
+    of y, tens of times as large as most, would drown it.
 
     Args:
         found: all weights; those of h_a are changed.
@@ -109,14 +110,20 @@ def _fit_h_a(found: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
     """
     first, second = [f"h_a.{place}" for place, layer in enumerate(edge.layers) if isinstance(layer, Conv)][:2]
     weight, bias, after = (found[name] for name in (f"{first}.weight", f"{first}.bias", f"{second}.weight"))
-    seen = weight[:, : len(y)]
-    seen *= SEEN / (y.var(1) + ROUNDED).sqrt()[:, None, None]
-    if not edge.magnitude:
-        bias -= seen.sum((2, 3)) @ y.mean(1)
-        paired = len(weight) // 2 * 2
-        for values in (weight, bias):
-            values[1::2] = -values[:paired:2]
-        after[:, 1::2] = after[:, :paired:2]
+    unit = 1 / (y.var(1) + ROUNDED).sqrt()  # [channels]
+    seen = weight[:, : len(unit)]
+    if edge.magnitude:
+        seen *= SEEN * unit[:, None, None]
+        return
+    seen *= FAINT * unit[:, None, None]
+    paired = len(weight) // 2 * 2
+    looked_at = torch.arange(min(paired // 2, len(unit)))
+    middle = weight.shape[-1] // 2
+    seen[2 * looked_at, looked_at, middle, middle] += SEEN * unit[looked_at]
+    bias -= seen.sum((2, 3)) @ y.mean(1)
+    for values in (weight, bias):
+        values[1::2] = -values[:paired:2]
+    after[:, 1::2] = after[:, :paired:2]
 
 
 def stages_of(space: SearchSpace) -> list[Stage]:
