@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments.families import common as families_common
+from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
 from experiments.pieces import WEIGHTS
 from experiments.results import renewed
@@ -23,6 +24,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="u
     ("name", "tables"),
     [
         ("families", families_show.tables),
+        ("hyper", families_hyper.tables),
         ("structure", structure_show.tables),
         ("ablation", structure_show.ablation),
         ("split", structure_show.split),

@@ -1,0 +1,119 @@
+"""What a hyperprior needs to tell scales as well as one that reads magnitudes.
+
+    python -m experiments.families.hyper --data PHOTOS --runs RUNS
+
+Entropy models alone are trained over the same g_a and g_s, those of `transforms` at the first lambda: the
+scale hyperprior, whose h_a reads |y|, and the mean-scale hyperprior, whose h_a reads y, with as many units in
+its first layer and with twice as many as y has channels. Writes results/hyper.json and its section of
+docs/results.md. Stopped, the same command goes on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.families.common import CHANNELS, LMBDAS, RESULTS, Y_CHANNELS, space_of
+from experiments.families.train import RATES, SETTINGS, begun
+from experiments.pieces import options
+from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
+from nas.graph.entropy import Y_LIMIT, quantize
+from nas.graph.network import Supernet
+from nas.images import Photo, pad, to_tensor
+from nas.run import CALIBRATION_PHOTOS
+from nas.space import SearchSpace
+from nas.training.checkpoint import Checkpoint
+from nas.training.data import load_photos, split_folder
+from nas.training.start import TrainingRequest, train_or_resume
+
+RESULT = RESULTS / "hyper.json"
+LMBDA = LMBDAS[0]
+# What is compared: the family, and the units of h_a's first layer.
+HYPERPRIORS = (
+    ("scale-hyperprior", CHANNELS),
+    ("mean-scale-hyperprior", CHANNELS),
+    ("mean-scale-hyperprior", 2 * Y_CHANNELS),
+)
+
+
+def space(family: str, units: int) -> SearchSpace:
+    """The family's space, with so many units in the first layer of h_a."""
+    known = space_of(family).to_dict()
+    return SearchSpace.from_dict({**known, "widths": {**known["widths"], "h_a.1": units}}, name=family)
+
+
+@torch.no_grad()
+def bits(net: Supernet, photos: list[Photo]) -> dict[str, float]:
+    """Bits per pixel of y, of y as it were with means of zero, and of z: means over photos."""
+    layout = net.activate(net.space.widest())
+    rows = []
+    for photo in photos:
+        pixels = photo.pixels.shape[0] * photo.pixels.shape[1]
+        found = net(
+            pad(to_tensor(photo.pixels), net.space.family.alignment), layout, coded=True, picture=False
+        )
+        y_hat = quantize(found["y"], Y_LIMIT)
+        scales, means = net.context(found["psi"], y_hat, layout)
+        of = {
+            **found["likelihoods"],
+            "y, means zero": net.gaussian.coded_likelihood(y_hat, scales, 0 * means),
+        }
+        rows.append({name: -float(likelihood.log2().sum()) / pixels for name, likelihood in of.items()})
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def trained(family: str, units: int, steps: int, data: Path, runs: Path, seed: int) -> Supernet:
+    """One hyperprior, its entropy model trained alone."""
+    own, name = space(family, units), f"{family}-{units}"
+    torch.manual_seed(seed)
+    start = runs / f"{name}.safetensors"
+    runs.mkdir(parents=True, exist_ok=True)
+    Checkpoint(begun(own, LMBDA, data)()[1], {}).write(start)
+    settings: dict[str, Any] = {
+        **SETTINGS,
+        "lmbda": LMBDA,
+        "steps": steps,
+        "learning_rate": RATES[True],
+        "only": "entropy",
+        "seed": seed,
+    }
+    return train_or_resume(
+        TrainingRequest(own, str(data), runs / name, settings=settings, init_from=start)
+    ).supernet()
+
+
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    rows = [
+        [
+            own["family"],
+            str(own["units"]),
+            *(f"{own['bits'][name]:.4f}" for name in ("y", "y, means zero", "z")),
+            f"{own['bits']['y'] + own['bits']['z']:.4f}",
+        ]
+        for own in read_result(RESULT)["hyperpriors"]
+    ]
+    columns = ["family", "units of h_a.1", "y, bpp", "y were all means zero", "z", "together"]
+    return [table(columns, rows)]
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--steps", type=int, default=1500, help="of each")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    photos = load_photos(split_folder(given.data)["calibration"])[:CALIBRATION_PHOTOS]
+    found = []
+    for family, units in HYPERPRIORS:
+        net = trained(family, units, given.steps, given.data, given.runs, given.seed)
+        found.append({"family": family, "units": units, "bits": bits(net, photos)})
+        say(str(found[-1]))
+    about = facts(given.seed, lmbda=LMBDA, steps=given.steps, photos=len(photos))
+    write_result(RESULT, {"facts": about, "hyperpriors": found})
+    renew(ROOT / "docs" / "results.md", "hyper", tables())
+
+
+if __name__ == "__main__":
+    main()
