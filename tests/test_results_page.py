@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.content import run as content
 from experiments.families import common as families_common
 from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
 from experiments.pieces import WEIGHTS
+from experiments.quantizer import run as quantizer
 from experiments.results import renewed
 from experiments.structure import common as structure_common
 from experiments.structure import show as structure_show
@@ -28,6 +30,8 @@ PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="u
         ("structure", structure_show.tables),
         ("ablation", structure_show.ablation),
         ("split", structure_show.split),
+        ("quantizer", quantizer.tables),
+        ("content", content.tables),
     ],
 )
 def test_the_tables_are_those_of_the_results(name, tables):
