@@ -25,6 +25,7 @@ from experiments.structure.common import LMBDAS, SPACE
 from experiments.structure.show import stages
 from nas.api import LoadedRun
 from nas.budget import REFERENCE, Amount, Budget
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.cost.measure import Request, measure
 from nas.images import read_image
@@ -51,12 +52,12 @@ def answers(loaded: LoadedRun, targets: Sequence[Amount], trials: int, seed: int
 def timed(codecs: dict[str, Codec], photo: Path) -> dict[str, float]:
     """The median milliseconds that each codec takes to decode a photo, all in turn."""
     pixels = read_image(photo)
-    files = {key: codec.compress(pixels) for key, codec in codecs.items()}
+    files = {key: compress_image(codec, pixels) for key, codec in codecs.items()}
     spent: dict[str, list[float]] = {key: [] for key in codecs}
     for number in range(ROUNDS + 1):
         for key, codec in codecs.items():
             began = time.perf_counter()
-            codec.decompress(files[key])
+            decompress_image(codec, files[key])
             if number:
                 spent[key].append(1000 * (time.perf_counter() - began))
     return {key: median(values) for key, values in spent.items()}
