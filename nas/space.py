@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -402,6 +402,16 @@ class SearchSpace:
     def sample(self, rng: random.Random) -> Architecture:
         """One architecture, uniform in every slot."""
         return self.at([rng.randrange(count) for count in self.shape])
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """Every architecture one step away in one slot."""
+        here = self.indexes(architecture)
+        for place, count in enumerate(self.shape):
+            for step in (-1, 1):
+                if 0 <= here[place] + step < count:
+                    found = self.at([*here[:place], here[place] + step, *here[place + 1 :]])
+                    if found != architecture:
+                        yield found
 
     def layer_widths(self, architecture: Architecture) -> dict[str, int]:
         """The value of every choice of the family at this architecture, in the order of the graph."""

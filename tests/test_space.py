@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import SMALL
 from drawn import SEEDS, architectures, indexes
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nas import resources
@@ -128,6 +128,23 @@ def test_every_point_has_one_place(drawn):
 def test_the_size_is_the_number_of_points(small_space):
     points = {small_space.at(place) for place in itertools.product(*map(range, small_space.shape))}
     assert len(points) == small_space.size == 2 * 2 * 2 * 3 * 2 * 3
+
+
+@given(any_point)
+def test_neighbours_are_one_step_away_in_one_slot(drawn):
+    space, architecture = drawn
+    assume(len(space.regimes) == 1)
+    here = space.indexes(architecture)
+    found = list(space.neighbours(architecture))
+    assert (
+        len(set(found))
+        == len(found)
+        == sum((place > 0) + (place < count - 1) for place, count in zip(here, space.shape, strict=True))
+    )
+    for other in found:
+        steps = [abs(a - b) for a, b in zip(here, space.indexes(other), strict=True)]
+        assert sum(steps) == 1
+        assert architecture in list(space.neighbours(other))
 
 
 @given(any_space, st.floats(0, 1))
