@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments.content import run as content
+from experiments.control import targets as control
 from experiments.families import common as families_common
 from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
@@ -32,6 +33,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="u
         ("split", structure_show.split),
         ("quantizer", quantizer.tables),
         ("content", content.tables),
+        ("control", control.tables),
     ],
 )
 def test_the_tables_are_those_of_the_results(name, tables):
