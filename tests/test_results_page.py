@@ -15,6 +15,7 @@ from experiments.families import show as families_show
 from experiments.pieces import WEIGHTS
 from experiments.quantizer import run as quantizer
 from experiments.results import renewed
+from experiments.starts import run as starts
 from experiments.structure import common as structure_common
 from experiments.structure import show as structure_show
 from nas.graph.network import Supernet
@@ -34,6 +35,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="u
         ("quantizer", quantizer.tables),
         ("content", content.tables),
         ("control", control.tables),
+        ("starts", starts.tables),
     ],
 )
 def test_the_tables_are_those_of_the_results(name, tables):
