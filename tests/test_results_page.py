@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.clock import run as clock
 from experiments.content import run as content
 from experiments.control import targets as control
 from experiments.families import common as families_common
@@ -36,6 +37,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="u
         ("content", content.tables),
         ("control", control.tables),
         ("starts", starts.tables),
+        ("clock", clock.tables),
     ],
 )
 def test_the_tables_are_those_of_the_results(name, tables):
