@@ -14,8 +14,10 @@ from typing import Any
 import torch
 
 from nas.files import write_atomically
+from nas.search.progress import Report
 
 ROOT = Path(__file__).parents[1]
+SAID = 20  # steps between lines of progress
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -66,6 +68,16 @@ def say(text: str) -> None:
     """Print at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def progress(name: str) -> Report:
+    """Lines of progress of what a search or a profile is at: every twentieth, and the last."""
+
+    def report(stage: str, done: int, total: int, note: str) -> None:
+        if done % SAID == 0 or done == total:
+            say(f"{name}  {stage} {done}/{total}  {note}")
+
+    return report
 
 
 def renewed(text: str, name: str, pieces: list[str]) -> str:

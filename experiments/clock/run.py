@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import nas
-from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
+from experiments.results import ROOT, facts, options, progress, read_result, renew, say, table, write_result
 from experiments.structure.common import LMBDAS, SPACE
 from experiments.structure.show import stages
 from nas.api import LoadedRun
@@ -37,15 +37,10 @@ TARGETS = (0.6, 0.9, 1.35, 2, 3, 4.5, 7, 10.5)  # kMAC/px of the decoder
 ROUNDS = 7  # timed, after one to warm up
 
 
-def report(stage: str, done: int, total: int, note: str) -> None:
-    if done % 20 == 0 or done == total:
-        say(f"{stage} {done}/{total}  {note}")
-
-
 def answers(loaded: LoadedRun, targets: Sequence[Amount], trials: int, seed: int) -> list[Architecture]:
     """The best decoder at or under each target."""
     budget = Budget("decoders", "decoder", tuple(targets))
-    found = loaded.search(budget, trials=trials, seed=seed, report=report)
+    found = loaded.search(budget, trials=trials, seed=seed, report=progress("clock"))
     return [choice.best.architecture for choice in found.choices]
 
 
@@ -108,6 +103,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     run = Run.open(given.runs / f"{SPACE}-{LMBDAS[0]}")
+    report = progress("clock")
     measure(run, Request(), report=lambda done, total, note: report("profiling", done, total, note))
     loaded = nas.load_run(run.path, device="cpu")
     found = compared(loaded, given.photo, given.trials, given.seed)

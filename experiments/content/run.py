@@ -18,13 +18,12 @@ import torch
 from skimage import data
 
 import nas
-from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
+from experiments.results import ROOT, facts, options, progress, read_result, renew, table, write_result
 from experiments.structure.common import KINDS, LMBDAS, SPACE
 from experiments.structure.common import RESULTS as STRUCTURE
 from experiments.structure.search import answers_to_targets
 from experiments.structure.show import stages
 from nas.api import LoadedRun, run_on_photos
-from nas.images import Photo
 from nas.run import Run
 from nas.search.evaluator import Evaluator
 from nas.search.kendall import agreement
@@ -54,27 +53,21 @@ def own_run(known: Run, out: Path) -> Run:
     return run_on_photos(known, folder, out)
 
 
-def losses(loaded: LoadedRun, architectures: list[Architecture], photos: list[Photo]) -> list[float]:
-    """What architectures lose on some pictures."""
-    own = loaded.searcher.evaluator
-    evaluator = Evaluator(own.supernet, photos, lmbda=own.lmbda)
+def losses(evaluator: Evaluator, architectures: list[Architecture]) -> list[float]:
+    """What architectures lose on the evaluator's pictures."""
     return [score.rd_loss for score in evaluator.score_all(architectures)]
 
 
 def compared(loaded: LoadedRun, known: LoadedRun, trials: int, seed: int) -> dict[str, Any]:
     """Answers to the same targets, found on photos and found on the pictures, on unseen pictures."""
-
-    def report(stage: str, done: int, total: int, note: str) -> None:
-        if done % 20 == 0 or done == total:
-            say(f"{stage} {done}/{total}  {note}")
-
-    unseen, space = load_photos(pictures(UNSEEN)), known.searcher.space
-    found = answers_to_targets(loaded, KINDS[SPACE], trials, seed, report)
+    space, photos = known.searcher.space, known.searcher.evaluator
+    unseen = Evaluator(photos.supernet, load_photos(pictures(UNSEEN)), lmbda=photos.lmbda)
+    found = answers_to_targets(loaded, KINDS[SPACE], trials, seed, progress("content"))
     by_photos = read_result(STRUCTURE / f"search-{LMBDAS[0]}.json")["kinds"][SPACE]["answers"]
     rows = []
     for (target, own), answer in zip(found, by_photos, strict=True):
         both = {"photos": space.parse(answer["arch"]), "pictures": own}
-        lost = losses(known, list(both.values()), unseen)
+        lost = losses(unseen, list(both.values()))
         rows.append(
             {
                 "target": target,
@@ -90,8 +83,7 @@ def compared(loaded: LoadedRun, known: LoadedRun, trials: int, seed: int) -> dic
             }
         )
     ranked = spread(known.searcher.costs, RANKED, seed)
-    photos = known.searcher.evaluator.photos
-    tau = agreement(losses(known, ranked, photos), losses(known, ranked, unseen))
+    tau = agreement(losses(photos, ranked), losses(unseen, ranked))
     return {"answers": rows, "ranked": len(ranked), "tau": tau.tau, "interval": tau.interval}
 
 

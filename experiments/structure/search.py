@@ -18,7 +18,7 @@ import torch
 
 import nas
 from experiments.pieces import pieces_seen
-from experiments.results import facts, options, read_result, say, write_result
+from experiments.results import facts, options, progress, read_result, say, write_result
 from experiments.structure.common import HERE, KINDS, LMBDAS, RESULTS, SPACE, Kind, weights_of
 from nas.api import LoadedRun
 from nas.cost.scopes import CONTEXT_EDGES
@@ -34,7 +34,6 @@ from nas.training.data import load_photos, split_folder, write_split
 from nas.training.settings import TrainingSettings
 
 FIRST = 30  # architectures of the first lambda's front that the others score first
-SAID = 20  # scores between lines of progress
 Answer = tuple[float | None, Architecture]
 
 
@@ -69,11 +68,7 @@ def search(name: str, lmbda: float, test: list[Photo], given: argparse.Namespace
     """What one kind of structure answers at one lambda."""
     kind, main, began = KINDS[name], lmbda == LMBDAS[0], time.perf_counter()
     run, first = run_of(name, kind, lmbda, given), Run(given.runs / f"{name}-{LMBDAS[0]}")
-
-    def report(stage: str, done: int, total: int, note: str) -> None:
-        if done % SAID == 0 or done == total:
-            say(f"{run.path.name}  {stage} {done}/{total}  {note}")
-
+    report = progress(run.path.name)
     if not main and first.front_path.is_file():
         begin_with(run, first, kind.found, given.seed, report)
     loaded = nas.load_run(run.path, device="cpu")
