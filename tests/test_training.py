@@ -263,6 +263,30 @@ def test_the_entropy_path_is_trained_alone(trained, request_for, tmp_path):
     assert math.isnan(float(row["psnr"]))
 
 
+def test_frozen_layers_stay(trained, request_for, tmp_path):
+    settings = {**SETTINGS, "frozen": ["h_a.0", "g_s"], "steps": 2}
+    run = start_training(request_for(tmp_path / "run", settings=settings, init_from=trained.path))
+    before, after = (r.supernet().state_dict() for r in (trained, run))
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith(("h_a.0.", "g_s."))} <= same
+    assert {"h_a.2.weight", "g_a.0.weight", "h_s.2.weight"}.isdisjoint(same)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"frozen": ["h_a.00"]}, "has no layer 'h_a.00': did you mean h_a.0"),
+        ({"frozen": ["h"]}, "has no layer 'h'"),
+        ({"frozen": ["g_a", "g_s", "h_a", "h_s", "context", "prior"]}, "nothing is left to train"),
+        ({"only": "g_s", "frozen": ["g_s"]}, "nothing is left to train"),
+    ],
+)
+def test_what_cannot_be_frozen_is_told_before_a_run_is_made(request_for, tmp_path, settings, words):
+    with pytest.raises(InputError, match=words):
+        start_training(request_for(tmp_path / "run", settings={**SETTINGS, **settings}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_part_is_of_trained_weights(request_for, tmp_path):
     with pytest.raises(InputError, match="add --init-from"):
         start_training(request_for(tmp_path / "run", settings={**SETTINGS, "only": "entropy"}))

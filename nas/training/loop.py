@@ -164,7 +164,7 @@ class Training:
         if initial is not None:
             checkpoint.load_weights(self.net, initial, source="the starting point")
         for name, parameter in self.net.named_parameters():
-            if not _is_trained(name, settings.only):
+            if not is_trained(name, settings):
                 parameter.requires_grad_(False)
         weights = [p for p in self.net.parameters() if p.requires_grad and p.numel()]
         self.optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)
@@ -356,15 +356,22 @@ class Training:
         self.run.costs()  # kept, so that a first search tells at once what is possible
 
 
-def _is_trained(name: str, only: str | None) -> bool:
+def is_trained(name: str, settings: TrainingSettings) -> bool:
     """Whether a parameter of this name is trained, where only a part is."""
-    match only:
+    if any(lies_in(name, layer) for layer in settings.frozen):
+        return False
+    match settings.only:
         case None:
             return True
         case "entropy":
             return name.partition(".")[0] not in ("g_a", "g_s")
         case edge:
             return name.partition(".")[0] == edge
+
+
+def lies_in(name: str, part: str) -> bool:
+    """Whether a parameter belongs to a part of the network: an edge (`h_a`), a layer (`h_a.0`), or itself."""
+    return f"{name}.".startswith(f"{part}.")
 
 
 def _workers(settings: TrainingSettings, fabric: Fabric) -> int:

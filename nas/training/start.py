@@ -14,7 +14,7 @@ from nas.cost.quantity import macs
 from nas.cost.reach import Reach
 from nas.cost.tabulate import measured_costs
 from nas.device import choose
-from nas.errors import InputError, UnreachableBudgetError
+from nas.errors import InputError, UnreachableBudgetError, nearest
 from nas.files import clear, refuse_existing, write_yaml
 from nas.graph.network import CodecNetwork, Supernet
 from nas.images import BUNDLED
@@ -24,7 +24,7 @@ from nas.training import checkpoint
 from nas.training.data import CropSource, photos_of, split_of, write_split
 from nas.training.devices import make_fabric
 from nas.training.klt import with_klt
-from nas.training.loop import Progress, train
+from nas.training.loop import Progress, is_trained, lies_in, train
 from nas.training.settings import TrainingSettings
 from nas.zoo import in_zoo, zoo_run
 
@@ -76,6 +76,7 @@ def start_training(
     CropSource(photos, crop=settings.crop, seed=settings.seed)
     choose(request.device)
     _check_structure(space, settings)
+    _check_frozen(space, settings)
     if settings.only is not None and request.init_from is None:
         raise InputError(f"only={settings.only} trains a part of trained weights: add --init-from RUN.")
     initial = None
@@ -134,6 +135,19 @@ def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:
             f"target={settings.target:g} kMAC/px ({settings.structure_scope}) is out of reach: {space.name} "
             f"costs {least:.4g} to {most:.4g}."
         )
+
+
+def _check_frozen(space: SearchSpace, settings: TrainingSettings) -> None:
+    """InputError where what is to stay as it is does not exist, or nothing else is left to train."""
+    if not settings.frozen:
+        return
+    names = [name for name, _ in Supernet(space).named_parameters()]
+    for part in settings.frozen:
+        if not any(lies_in(name, part) for name in names):
+            layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
+            raise InputError(f"frozen: {space.name} has no layer '{part}': {nearest(part, layers)}")
+    if not any(is_trained(name, settings) for name in names):
+        raise InputError("With all that frozen names nothing is left to train: leave some of it out.")
 
 
 def resume_training(
