@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from modules import module_at
 
 from nas import resources
 from nas.graph.families import FAMILIES
@@ -24,16 +23,7 @@ PAGE = (DOCS / "supernet.md").read_text(encoding="utf-8")
 SPACES = resources.shipped("search_spaces")
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("supernet_table", DOCS / "supernet_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = _script()
+SCRIPT = module_at(DOCS / "supernet_table.py")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -22,6 +21,7 @@ from drawn import SEEDS
 from families import INTEGER, INTEGER_NAMES, SPACES, image, net_of, seeded_supernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modules import module_at
 from PIL import Image
 from test_exact import drawn_latents
 from torch import Tensor
@@ -86,19 +86,9 @@ def written(tmp_path_factory) -> Any:
     def of(name: str, with_z: bool = True) -> tuple[Family, Path, ModuleType]:
         family, out = family_of(name, with_z=with_z), tmp_path_factory.mktemp("codec") / "onnx"
         write_onnx(family, out)
-        return family, out, load(out)
+        return family, out, module_at(out / "decoder.py")
 
     return of
-
-
-def load(folder: Path) -> ModuleType:
-    """The decoder that was written to a folder."""
-    spec = importlib.util.spec_from_file_location("decoder", folder / "decoder.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def picture(height: int, width: int, seed: int = 3) -> np.ndarray:
@@ -359,7 +349,7 @@ def test_a_damaged_folder_is_refused_in_a_sentence(written, tmp_path, monkeypatc
         copy = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}"
         shutil.copytree(folder, copy)
         (copy / name).write_bytes(content) if content else (copy / name).unlink()
-        assert ask(load(copy), monkeypatch, tmp_path / "a.nic", tmp_path / "a.png") == 2
+        assert ask(module_at(copy / "decoder.py"), monkeypatch, tmp_path / "a.nic", tmp_path / "a.png") == 2
         assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -384,7 +374,7 @@ def test_shipped_spaces_on_a_photo(name, tmp_path):
     codec = quantized(codec, [codec.latents(image(0))], list(layouts.values()))
     family = Family(codec, layouts)
     write_onnx(family, tmp_path)
-    decoder = load(tmp_path)
+    decoder = module_at(tmp_path / "decoder.py")
     pixels = bundled()["test"][0].pixels[:300, :451]
     for layout in layouts:
         codec = family.codec(layout)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from families import SPACES, exact_codec, image, net_of
+from modules import module_at
 from safetensors.torch import save_file
 
 import nas
@@ -26,15 +25,6 @@ from nas.images import read_image
 
 FIXED = {name: space for name, space in SPACES.items() if space.fixed_latents}
 FACTS = {"lmbda": 0.01, "metric": "mse", "stages": 1}
-
-
-def read_model(folder: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("model", folder / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    model = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(model)
-    return model
 
 
 def saved(name: str, folder: Path, layout: str | None = None, level: float = 1) -> Codec:
@@ -51,7 +41,7 @@ def test_model_py_is_the_network(name: str, tmp_path: Path) -> None:
     for layout in FIXED[name].layouts:
         for level in (0, 1):
             codec = saved(name, tmp_path / f"{layout}-{level}", layout, level)
-            model = read_model(tmp_path / f"{layout}-{level}").load().double()
+            model = module_at(tmp_path / f"{layout}-{level}" / "model.py").load().double()
             x = image(3)[:, :, :128].double()
             found, expected = model(x), codec.network.double()(x, codec.layout)
             codec.network.float()
@@ -64,7 +54,7 @@ def test_model_py_is_the_network(name: str, tmp_path: Path) -> None:
 def test_model_py_trains(tmp_path: Path) -> None:
     """Every weight has a gradient, as in the network itself."""
     codec = saved("joint-ar-integer", tmp_path, "uneven")
-    model, x = read_model(tmp_path).load(), image(1)
+    model, x = module_at(tmp_path / "model.py").load(), image(1)
 
     def gradients(
         found: dict[str, Any], parameters: dict[str, torch.nn.Parameter]
@@ -124,7 +114,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("edge", ["g_s", "h_s"])
 def test_weights_that_others_trained(source: Path, photo_folder: Path, tmp_path: Path, edge: str) -> None:
     photo = read_image(next(iter(sorted(photo_folder.glob("*.png")))))
-    before, model = load_codec(source), read_model(source).load()
+    before, model = load_codec(source), module_at(source / "model.py").load()
     with torch.no_grad():
         model.get_submodule(edge)[0].weight.mul_(1.5)
     save_file(model.state_dict(), tmp_path / "mine.safetensors")
@@ -139,7 +129,7 @@ def test_weights_that_others_trained(source: Path, photo_folder: Path, tmp_path:
     if edge == "g_s":
         assert not np.array_equal(decompress_image(after, nic), decompress_image(before, nic))
     assert decompress_image(after, compress_image(after, photo)).shape == photo.shape
-    read_model(tmp_path / "new").load()
+    module_at(tmp_path / "new" / "model.py").load()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +143,7 @@ def test_weights_that_others_trained(source: Path, photo_folder: Path, tmp_path:
 def test_weights_that_do_not_fit(
     source: Path, photo_folder: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
-    state = dict(read_model(source).load().state_dict())
+    state = dict(module_at(source / "model.py").load().state_dict())
     change(state)
     with pytest.raises(InputError, match=message):
         renew_codec(source, state, str(photo_folder), tmp_path / "new")

@@ -1,0 +1,53 @@
+"""A training step in bfloat16 against one in single precision, on this CPU.
+
+The toolkit's own step (`precision=bf16` and `precision=32`): three architectures, forward, backward and Adam.
+Only a CPU with bfloat16 instructions (AVX512-BF16, AMX) can gain; `lscpu` tells.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import arguments, heading, interleaved, ratio, say, table
+
+from nas.run import Run
+from nas.space import SearchSpace
+from nas.training.devices import make_fabric
+from nas.training.loop import Training
+from nas.training.settings import TrainingSettings
+
+
+def step_in(precision: str, space: SearchSpace, crop: int, batch: int, folder: Path) -> Callable[[], Any]:
+    """The next step of a run in this precision."""
+    values = {"precision": precision, "strategy": "level", "architectures": 3, "crop": crop, "batch": batch}
+    run = Run.create(folder / f"{precision}-{crop}", space, TrainingSettings.make(values))
+    training = Training(run, make_fabric("cpu", precision))
+    x, numbers = torch.rand(batch, 3, crop, crop), iter(range(1_000_000))
+    return lambda: training.step(next(numbers), x)
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", repeats=15)
+    parser.add_argument("--space", default="joint-ar-small")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--crops", type=int, nargs="*", default=[128, 192, 256])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    space, rows = SearchSpace.load(options.space), [["crop", "32, s", "bf16, s", "32 over bf16"]]
+    say(heading() + f", {options.space}, batches of {options.batch}")
+    with tempfile.TemporaryDirectory() as place:
+        for crop in options.crops:
+            sides = {p: step_in(p, space, crop, options.batch, Path(place)) for p in ("32", "bf16")}
+            seconds = interleaved(sides, options.repeats)
+            medians = (f"{statistics.median(seconds[name]):.3f}" for name in sides)
+            rows.append([str(crop), *medians, str(ratio(seconds["32"], seconds["bf16"]))])
+    say(table(rows))
+
+
+if __name__ == "__main__":
+    main()
