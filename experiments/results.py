@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -96,3 +97,9 @@ def renew(page: Path, name: str, pieces: list[str]) -> None:
 def table(columns: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *rows])
+
+
+def over_seeds(values: list[float], digits: int, sign: str = "") -> str:
+    """A mean over seeds, with its standard deviation where there are several; `sign` as in a format."""
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):{sign}.{digits}f}{spread}"

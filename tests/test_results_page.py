@@ -17,6 +17,7 @@ from experiments.pieces import WEIGHTS
 from experiments.quantizer import run as quantizer
 from experiments.results import renewed
 from experiments.starts import run as starts
+from experiments.strategies import run as strategies
 from experiments.structure import common as structure_common
 from experiments.structure import show as structure_show
 from nas.graph.network import Supernet
@@ -33,6 +34,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="u
         ("structure", structure_show.tables),
         ("ablation", structure_show.ablation),
         ("split", structure_show.split),
+        ("strategies", strategies.tables),
         ("quantizer", quantizer.tables),
         ("content", content.tables),
         ("control", control.tables),

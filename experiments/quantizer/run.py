@@ -4,20 +4,21 @@
 
 `integer` codes round(y), `centred` round(y - mean), as CompressAI does. At each lambda both go on from the
 committed weights for as many steps, with the same seed. Writes results/quantizer.json, with what is there so
-far after every run, and its section of docs/results.md. Stopped, the same command goes on.
+far after every seed, and its section of docs/results.md. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 
 from experiments.families.common import LMBDAS, space_of, weights_of
 from experiments.pieces import SMALL, options
-from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
+from experiments.results import ROOT, facts, over_seeds, read_result, renew, say, table, write_result
 from nas.comparison.curves import Curve, Point, bd_rate
 from nas.images import Photo, list_images
 from nas.run import Run
@@ -30,7 +31,8 @@ from nas.training.start import TrainingRequest, train_or_resume
 RESULT = Path(__file__).parent / "results" / "quantizer.json"
 FAMILY = "mean-scale-hyperprior"
 QUANTIZERS: tuple[Quantizer, ...] = ("integer", "centred")
-SETTINGS: dict[str, Any] = {**SMALL, **ALONE, "learning_rate": 2e-4}
+SETTINGS: dict[str, Any] = {**SMALL, **ALONE, "learning_rate": 2e-4, "precision": "bf16"}
+Scores = dict[str, dict[str, float]]  # by lambda
 
 
 def trained(lmbda: float, quantizer: Quantizer, steps: int, data: Path, folder: Path, seed: int) -> Run:
@@ -46,43 +48,58 @@ def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the numbers")
     parser.add_argument("--steps", type=int, default=600, help="of each run")
+    parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos: list[Photo] = load_photos(list_images(given.test))
-    found: dict[str, dict[str, Any]] = {quantizer: {} for quantizer in QUANTIZERS}
-    for lmbda in LMBDAS:
-        for quantizer in QUANTIZERS:
-            run = trained(lmbda, quantizer, given.steps, given.data, given.runs, given.seed)
-            score = Evaluator(run.supernet(), photos, lmbda=lmbda).score(run.space.widest())
-            found[quantizer][str(lmbda)] = vars(score)
-            say(f"{quantizer}, lambda {lmbda}: {score}")
-            about = facts(given.seed, settings=SETTINGS, steps=given.steps, photos=len(photos))
-            write_result(RESULT, {"facts": about, "quantizers": found})
+    found: list[dict[str, Any]] = []
+    for seed in range(given.seed, given.seed + given.seeds):
+        scores: dict[str, Scores] = {quantizer: {} for quantizer in QUANTIZERS}
+        for lmbda in LMBDAS:
+            for quantizer in QUANTIZERS:
+                run = trained(lmbda, quantizer, given.steps, given.data, given.runs, seed)
+                score = Evaluator(run.supernet(), photos, lmbda=lmbda).score(run.space.widest())
+                scores[quantizer][str(lmbda)] = vars(score)
+                say(f"{quantizer}, lambda {lmbda}, seed {seed}: {score}")
+        found.append({"seed": seed, **scores})
+        about = facts(given.seed, settings=SETTINGS, steps=given.steps, photos=len(photos))
+        write_result(RESULT, {"facts": about, "seeds": found})
     renew(ROOT / "docs" / "results.md", "quantizer", tables())
 
 
 # The page
 
 
-def curve(name: str, scores: dict[str, dict[str, float]]) -> Curve:
+def curve(name: str, scores: Scores) -> Curve:
     """One quantiser's scores at the lambdas."""
     points = [Point(score["bpp"], score["psnr"]) for score in scores.values()]
     return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)))
 
 
+def more_rate(scores: dict[str, Scores]) -> float:
+    """BD-rate of centred against integer latents, %."""
+    centred, integer = (curve(name, scores[name]) for name in ("centred", "integer"))
+    percent = bd_rate(centred, integer).percent
+    assert percent is not None
+    return percent
+
+
 def tables() -> list[str]:
     """What stands between the page's marks."""
-    found = read_result(RESULT)["quantizers"]
-    integer, centred = (found[name] for name in QUANTIZERS)
+    seeds = read_result(RESULT)["seeds"]
     rows = []
-    for lmbda in sorted(integer, key=float):
-        cells = [f"{own[lmbda]['bpp']:.3f} bpp, {own[lmbda]['psnr']:.2f} dB" for own in (integer, centred)]
-        more = 100 * (centred[lmbda]["rd_loss"] / integer[lmbda]["rd_loss"] - 1)
-        rows.append([lmbda, *cells, f"{more:+.2f}"])
-    rate = bd_rate(curve("centred", centred), curve("integer", integer)).percent
+    for lmbda in sorted(seeds[0]["integer"], key=float):
+        cells = []
+        for name in QUANTIZERS:
+            bpp, psnr = (mean(seed[name][lmbda][what] for seed in seeds) for what in ("bpp", "psnr"))
+            cells.append(f"{bpp:.3f} bpp, {psnr:.2f} dB")
+        integer, centred = ([seed[name][lmbda]["rd_loss"] for seed in seeds] for name in QUANTIZERS)
+        more = [100 * (two / one - 1) for one, two in zip(integer, centred, strict=True)]
+        rows.append([lmbda, *cells, over_seeds(more, 2, "+")])
     return [
         table(["lambda", "integer", "centred", "loss of centred over integer, %"], rows),
-        f"BD-rate of centred against integer latents: {rate:+.2f} %.",
+        f"BD-rate of centred against integer latents (seeds: {len(seeds)}): "
+        f"{over_seeds([more_rate(seed) for seed in seeds], 2, '+')} %.",
     ]
 
 

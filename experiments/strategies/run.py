@@ -2,23 +2,25 @@
 
     python -m experiments.strategies.run --data PHOTOS --runs RUNS
 
-Every supernet begins as the same KLT and trains as many architectures. Eight architectures from end to end
-of the range are also trained alone, each for as many steps as a supernet has. Writes results/strategies.json,
-with what is there so far after every run, and its section of docs/results.md. Stopped, the same command goes
-on.
+Every supernet begins as the same KLT and trains as many architectures; then a search answers four targets
+with it. Eight architectures from end to end of the range are also trained alone, each for as many steps as a
+supernet has. Writes results/strategies.json after every run, and its section of docs/results.md. What that
+file holds of the same settings stays, so more seeds can be added; stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
 
+import nas
 from experiments.pieces import SMALL, options
-from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
+from experiments.results import ROOT, facts, over_seeds, read_result, renew, say, table, write_result
+from nas.budget import Amount, Budget
 from nas.cost.table import CostTable
 from nas.cost.tabulate import measured_costs
 from nas.images import Photo
@@ -43,10 +45,11 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "sandwich": {"strategy": "sandwich"},
     "sandwich, distillation": {"strategy": "sandwich", "distillation": 0.5},
     "levels": {"strategy": "level"},
-    "levels, structure learned with them": {"strategy": "level", "structure": "joint", "target": 2.5},
+    "levels, structure learned with them": {"strategy": "level", "structure": "joint", "target": 5.0},
 }
 ALONE_COUNT = 8  # architectures trained alone
-SCORED = 48  # architectures whose mean loss tells how good a supernet is
+SCORED = 24  # architectures whose mean loss tells how good a supernet is
+TARGETS = (2.0, 3.5, 5.0, 8.0)  # kMAC/px, of the search
 
 
 def train(
@@ -82,36 +85,67 @@ def alone(own: list[Architecture], photos: list[Photo], given: argparse.Namespac
     return found
 
 
+def answers(run: Run, trials: int, seed: int) -> list[float]:
+    """What a search's answers to the targets lose; a run that was searched is not searched again."""
+    budget = Budget("targets", targets=tuple(Amount(target, "kMAC/px") for target in TARGETS))
+    known = run.front_path.is_file()
+    found = nas.load_run(run.path, device="cpu").search(budget, trials=0 if known else trials, seed=seed)
+    return [choice.best.rd_loss for choice in found.choices]
+
+
+def measured(
+    run: Run, architectures: dict[str, list[Architecture]], photos: list[Photo], given: argparse.Namespace
+) -> dict[str, Any]:
+    """What a supernet's architectures lose, those of each list, and the answers of a search."""
+    lost = {name: losses(run, own, photos) for name, own in architectures.items()}
+    return {"seed": run.settings.seed, **lost, "answers": answers(run, given.trials, run.settings.seed)}
+
+
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--steps", type=int, default=2000, help="of all of a supernet")
     parser.add_argument("--entropy", type=int, default=400, help="of the entropy model alone, before")
+    parser.add_argument("--trials", type=int, default=24, help="architectures that a search scores")
     parser.add_argument("--seeds", type=int, default=1, help="supernets of each strategy")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos = load_photos(split_folder(given.data)["calibration"])[:CALIBRATION_PHOTOS]
     costs: CostTable = measured_costs(SPACE)
-    ranked, scored = (spread(costs, count, given.seed) for count in (ALONE_COUNT, SCORED))
-    base = alone(ranked, photos, given)
+    architectures = {
+        "ranked": spread(costs, ALONE_COUNT, given.seed),
+        "scored": spread(costs, SCORED, given.seed),
+    }
+    same = {
+        "settings": SETTINGS,
+        "steps": given.steps,
+        "entropy": given.entropy,
+        "trials": given.trials,
+        "targets": list(TARGETS),
+    }
+    kmac_px = {name: cost_of(costs, own) for name, own in architectures.items()}
+    known = known_result(same)
+    base = known["alone"] if known else alone(architectures["ranked"], photos, given)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in STRATEGIES}
+    found |= known["strategies"] if known else {}
     for seed in range(given.seed, given.seed + given.seeds):
         for name, settings in STRATEGIES.items():
+            if any(row["seed"] == seed for row in found[name]):
+                continue
             folder = given.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-            run = train(SPACE, folder, settings, given, seed)
-            shared = losses(run, ranked, photos)
-            found[name].append(
-                {
-                    "seed": seed,
-                    "scored": losses(run, scored, photos),
-                    "ranked": shared,
-                    "tau": agreement(shared, base).tau,
-                }
-            )
-            say(f"{name} {seed}  {mean(found[name][-1]['scored']):.4f}")
-            about = facts(given.seed, settings=SETTINGS, steps=given.steps, entropy=given.entropy)
-            kmac_px = {"ranked": cost_of(costs, ranked), "scored": cost_of(costs, scored)}
+            row = measured(train(SPACE, folder, settings, given, seed), architectures, photos, given)
+            found[name].append({**row, "tau": agreement(row["ranked"], base).tau})
+            say(f"{name} {seed}  {mean(row['scored']):.4f}  {mean(row['answers']):.4f}")
+            about = facts(given.seed, **same)
             write_result(RESULT, {"facts": about, "kmac_px": kmac_px, "alone": base, "strategies": found})
     renew(ROOT / "docs" / "results.md", "strategies", tables())
+
+
+def known_result(same: dict[str, Any]) -> dict[str, Any] | None:
+    """What has been measured with the same settings before."""
+    if not RESULT.is_file():
+        return None
+    known = read_result(RESULT)
+    return known if {name: known["facts"].get(name) for name in same} == same else None
 
 
 def cost_of(costs: CostTable, architectures: list[Architecture]) -> list[float]:
@@ -130,7 +164,7 @@ def tables() -> list[str]:
         "middle": slice(third, -third),
         "wide third": slice(-third, None),
     }
-    rows = []
+    rows, answered = [], []
     for name, runs in found["strategies"].items():
         if not runs:
             continue
@@ -141,19 +175,21 @@ def tables() -> list[str]:
         rows.append(
             [
                 name,
-                spoken([mean(run["scored"]) for run in runs], 3),
-                *(spoken([mean(run["scored"][part]) for run in runs], 3) for part in parts.values()),
-                spoken([mean(own) for own in penalty], 1),
-                spoken([run["tau"] for run in runs], 2),
+                str(len(runs)),
+                over_seeds([mean(run["scored"]) for run in runs], 3),
+                *(over_seeds([mean(run["scored"][part]) for run in runs], 3) for part in parts.values()),
+                over_seeds([mean(own) for own in penalty], 1),
+                over_seeds([run["tau"] for run in runs], 2),
             ]
         )
-    return [table(["strategy", "mean loss", *parts, "penalty of sharing, %", "tau"], rows)]
-
-
-def spoken(values: list[float], digits: int) -> str:
-    """A mean over seeds, with its standard deviation where there are several."""
-    spread_ = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread_}"
+        answered.append(
+            [name, *(over_seeds(list(own), 3) for own in zip(*(run["answers"] for run in runs), strict=True))]
+        )
+    return [
+        table(["strategy", "seeds", "mean loss", *parts, "penalty of sharing, %", "tau"], rows),
+        "What a search's answers lose, by target in kMAC/px:",
+        table(["strategy", *(f"{target:g}" for target in found["facts"]["targets"])], answered),
+    ]
 
 
 if __name__ == "__main__":
