@@ -27,7 +27,13 @@ from nas.training.checkpoint import Checkpoint, load_weights
 from nas.training.loop import NonFiniteLossError
 from nas.training.losses import rd_loss
 from nas.training.settings import TrainingSettings, parse_assignments
-from nas.training.start import TrainingRequest, initial_weights, resume_training, start_training
+from nas.training.start import (
+    TrainingRequest,
+    initial_weights,
+    resume_training,
+    start_training,
+    train_or_resume,
+)
 from nas.training.strategies import any_layout, strategy
 
 SETTINGS = {
@@ -285,6 +291,16 @@ def test_what_cannot_be_frozen_is_told_before_a_run_is_made(request_for, tmp_pat
     with pytest.raises(InputError, match=words):
         start_training(request_for(tmp_path / "run", settings={**SETTINGS, **settings}))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_other_settings_is_not_taken_for_this_one(request_for, tmp_path):
+    request = request_for(tmp_path / "run", settings={**SETTINGS, "steps": 1})
+    run = train_or_resume(request)
+    before = run.weights_path.read_bytes()
+    assert train_or_resume(request).weights_path.read_bytes() == before
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        train_or_resume(replace(request, settings={**SETTINGS, "steps": 2}))
+    assert run.weights_path.read_bytes() == before
 
 
 def test_a_part_is_of_trained_weights(request_for, tmp_path):

@@ -106,13 +106,19 @@ def start_training(
 def train_or_resume(
     request: TrainingRequest, report: Callable[[Progress], None] = lambda progress: None
 ) -> Run:
-    """Train a run to the end; where an earlier attempt of the same request stopped, go on from there."""
+    """Train a run to the end; where an earlier attempt of the same request stopped, go on from there.
+
+    Raises:
+        InputError: what lies there was trained with other settings.
+    """
     run = Run(request.out)
-    if run.weights_path.is_file():
-        return Run.open(request.out)
-    if run.checkpoint_path.is_file():
-        return resume_training(request.out, device=request.device, report=report)
-    return start_training(replace(request, force=True), report)  # it stopped before its first checkpoint
+    done = run.weights_path.is_file()
+    if not done and not run.checkpoint_path.is_file():
+        return start_training(replace(request, force=True), report)  # it stopped before its first checkpoint
+    run = Run.open(request.out)
+    if run.settings != TrainingSettings.make(request.settings):
+        raise InputError(f"{request.out} holds a run with other settings: give another folder, or remove it.")
+    return run if done else resume_training(request.out, device=request.device, report=report)
 
 
 def _named(source: str | Path | CodecNetwork) -> str:
