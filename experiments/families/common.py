@@ -25,7 +25,8 @@ CODECS = {
 }
 # Trained first, a codec like the mean-scale hyperprior: what the five begin their g_a and g_s with.
 TRANSFORMS = "transforms"
-WIDER = {  # than the others, as in the papers: by the channels of the layers, and of y
+WIDER = {  # than the others, where there are means: as in the papers, by the channels of the layers and of y
+    "h_a.1": Y_CHANNELS * 2,  # two units for the magnitude of each channel: see results/hyper.json
     "h_s.2": CHANNELS * 3 // 2,
     "entropy_parameters.1": Y_CHANNELS * 10 // 3,
     "entropy_parameters.2": Y_CHANNELS * 8 // 3,
@@ -35,8 +36,8 @@ WIDER = {  # than the others, as in the papers: by the channels of the layers, a
 def space_of(name: str) -> SearchSpace:
     """The space that holds one of the codecs alone."""
     family, layout = CODECS["mean-scale-hyperprior" if name == TRANSFORMS else name]
-    two = FAMILIES[family].means  # the scale hyperprior's h_s does not widen
-    widths = {choice: WIDER.get(choice, CHANNELS) if two else CHANNELS for choice in FAMILIES[family].choices}
+    wider = WIDER if FAMILIES[family].means else {}
+    widths = {choice: wider.get(choice, CHANNELS) for choice in FAMILIES[family].choices}
     latents = {"y": Y_CHANNELS, **({"z": CHANNELS} if FAMILIES[family].has_z else {})}
     content: dict[str, Any] = {"family": family, "latents": latents, "widths": widths, "layouts": [layout]}
     return SearchSpace.from_dict(content, name=name)

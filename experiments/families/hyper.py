@@ -4,12 +4,13 @@
 
 Entropy models alone are trained over the same g_a and g_s, those of `transforms` at the first lambda: the
 scale hyperprior, whose h_a reads |y|, and the mean-scale hyperprior, whose h_a reads y, with as many units in
-its first layer and with twice as many as y has channels. Writes results/hyper.json and its section of
-docs/results.md. Stopped, the same command goes on.
+its first layer, with twice as many as y has channels, and with that layer kept as the KLT's start has it.
+Writes results/hyper.json and its section of docs/results.md. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,33 @@ from nas.training.start import TrainingRequest, train_or_resume
 
 RESULT = RESULTS / "hyper.json"
 LMBDA = LMBDAS[0]
-# What is compared: the family, and the units of h_a's first layer.
+
+
+@dataclass(frozen=True)
+class Hyperprior:
+    """What is compared: a family, the units of h_a's first layer, and whether that layer is trained."""
+
+    family: str
+    units: int
+    trained: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}-{self.units}{'' if self.trained else '-kept'}"
+
+    @property
+    def space(self) -> SearchSpace:
+        known = space_of(self.family).to_dict()
+        content = {**known, "widths": {**known["widths"], "h_a.1": self.units}}
+        return SearchSpace.from_dict(content, name=self.family)
+
+
 HYPERPRIORS = (
-    ("scale-hyperprior", CHANNELS),
-    ("mean-scale-hyperprior", CHANNELS),
-    ("mean-scale-hyperprior", 2 * Y_CHANNELS),
+    Hyperprior("scale-hyperprior", CHANNELS),
+    Hyperprior("mean-scale-hyperprior", CHANNELS),
+    Hyperprior("mean-scale-hyperprior", 2 * Y_CHANNELS),
+    Hyperprior("mean-scale-hyperprior", 2 * Y_CHANNELS, trained=False),
 )
-
-
-def space(family: str, units: int) -> SearchSpace:
-    """The family's space, with so many units in the first layer of h_a."""
-    known = space_of(family).to_dict()
-    return SearchSpace.from_dict({**known, "widths": {**known["widths"], "h_a.1": units}}, name=family)
 
 
 @torch.no_grad()
@@ -64,24 +80,24 @@ def bits(net: Supernet, photos: list[Photo]) -> dict[str, float]:
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
-def trained(family: str, units: int, steps: int, data: Path, runs: Path, seed: int) -> Supernet:
+def trained(hyperprior: Hyperprior, steps: int, data: Path, runs: Path, seed: int) -> Supernet:
     """One hyperprior, its entropy model trained alone."""
-    own, name = space(family, units), f"{family}-{units}"
+    space = hyperprior.space
     torch.manual_seed(seed)
-    start = runs / f"{name}.safetensors"
+    start = runs / f"{hyperprior.name}.safetensors"
     runs.mkdir(parents=True, exist_ok=True)
-    Checkpoint(begun(own, LMBDA, data)()[1], {}).write(start)
+    Checkpoint(begun(space, LMBDA, data)()[1], {}).write(start)
     settings: dict[str, Any] = {
         **SETTINGS,
         "lmbda": LMBDA,
         "steps": steps,
         "learning_rate": RATES[True],
         "only": "entropy",
+        "frozen": [] if hyperprior.trained else ["h_a.0"],
         "seed": seed,
     }
-    return train_or_resume(
-        TrainingRequest(own, str(data), runs / name, settings=settings, init_from=start)
-    ).supernet()
+    request = TrainingRequest(space, str(data), runs / hyperprior.name, settings=settings, init_from=start)
+    return train_or_resume(request).supernet()
 
 
 def tables() -> list[str]:
@@ -89,26 +105,26 @@ def tables() -> list[str]:
     rows = [
         [
             own["family"],
-            str(own["units"]),
+            f"{own['units']}, {'trained' if own['trained'] else 'kept'}",
             *(f"{own['bits'][name]:.4f}" for name in ("y", "y, means zero", "z")),
             f"{own['bits']['y'] + own['bits']['z']:.4f}",
         ]
         for own in read_result(RESULT)["hyperpriors"]
     ]
-    columns = ["family", "units of h_a.1", "y, bpp", "y were all means zero", "z", "together"]
+    columns = ["family", "first layer of h_a", "y, bpp", "y were all means zero", "z", "together"]
     return [table(columns, rows)]
 
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=1500, help="of each")
+    parser.add_argument("--steps", type=int, default=3000, help="of each")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos = load_photos(split_folder(given.data)["calibration"])[:CALIBRATION_PHOTOS]
     found = []
-    for family, units in HYPERPRIORS:
-        net = trained(family, units, given.steps, given.data, given.runs, given.seed)
-        found.append({"family": family, "units": units, "bits": bits(net, photos)})
+    for own in HYPERPRIORS:
+        net = trained(own, given.steps, given.data, given.runs, given.seed)
+        found.append({**asdict(own), "bits": bits(net, photos)})
         say(str(found[-1]))
     about = facts(given.seed, lmbda=LMBDA, steps=given.steps, photos=len(photos))
     write_result(RESULT, {"facts": about, "hyperpriors": found})

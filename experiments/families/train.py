@@ -21,7 +21,7 @@ from experiments.families.common import CODECS, LMBDAS, TRANSFORMS, space_of, we
 from experiments.pieces import SMALL, Piece, Start, from_klt, from_lmbda, full, options, train_piece
 from nas.space import SearchSpace
 
-SETTINGS: dict[str, Any] = {**SMALL, "strategy": "uniform", "architectures": 1}
+SETTINGS: dict[str, Any] = {**SMALL, "strategy": "uniform", "architectures": 1, "precision": "bf16"}
 RATES = {True: 1e-3, False: 2e-4}  # of entropy models alone, and of everything
 FIRST_RATE = 4e-4  # of the transforms at the first lambda
 
@@ -37,6 +37,15 @@ def begun(space: SearchSpace, lmbda: float, data: Path) -> Start:
         return f"{origin}; g_a and g_s of {transforms.stem}", {**tensors, **known}
 
     return start
+
+
+def alone_of(space: SearchSpace) -> dict[str, Any]:
+    """The settings of an entropy model trained alone.
+
+    Where h_a reads y itself, its first layer keeps the magnitudes that a KLT's start gives it: y is large,
+    and Adam's steps, which are not, destroy them; see results/hyper.json.
+    """
+    return {"only": "entropy", **({"frozen": ["h_a.0"]} if space.family.means and space.family.has_z else {})}
 
 
 def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
@@ -57,7 +66,7 @@ def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
         "lmbda": lmbda,
         "steps": (given.entropy if alone else whole)[not main],
         "learning_rate": FIRST_RATE if main and name == TRANSFORMS and not alone else RATES[alone],
-        **({"only": "entropy"} if alone else {}),
+        **(alone_of(space) if alone else {}),
     }
     return replace(piece, settings=settings)
 
