@@ -45,7 +45,8 @@ def alone_of(space: SearchSpace) -> dict[str, Any]:
     Where h_a reads y itself, its first layer keeps the magnitudes that a KLT's start gives it: y is large,
     and Adam's steps, which are not, destroy them; see results/hyper.json.
     """
-    return {"only": "entropy", **({"frozen": ["h_a.0"]} if space.family.means and space.family.has_z else {})}
+    h_a = space.family.edges.get("h_a")
+    return {"only": "entropy", "frozen": [] if h_a is None or h_a.magnitude else ["h_a.0"]}
 
 
 def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:

@@ -44,7 +44,7 @@ class TrainingSettings(BaseModel):
         description="train g_s alone, or all but g_a and g_s; the rest stays as it is, to the bit",
     )
     frozen: list[str] = Field(
-        default=[], description="layers that stay as they are, by how their parameters' names begin: [h_a.0]"
+        default=[], description="layers and edges that stay as they are, by name: [h_a.0]"
     )
     strategy: Literal["uniform", "sandwich", "fair", "level"] = "sandwich"
     architectures: int = Field(default=4, ge=1, description="architectures trained in one step")
