@@ -6,6 +6,7 @@ Only a CPU with bfloat16 instructions (AVX512-BF16, AMX) can gain; `lscpu` tells
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def step_in(precision: str, space: SearchSpace, crop: int, batch: int, folder: P
     values = {"precision": precision, "strategy": "level", "architectures": 3, "crop": crop, "batch": batch}
     run = Run.create(folder / f"{precision}-{crop}", space, TrainingSettings.make(values))
     training = Training(run, make_fabric("cpu", precision))
-    x, numbers = torch.rand(batch, 3, crop, crop), iter(range(1_000_000))
+    x, numbers = torch.rand(batch, 3, crop, crop), itertools.count()
     return lambda: training.step(next(numbers), x)
 
 

@@ -169,7 +169,7 @@ def tables() -> list[str]:
         if not runs:
             continue
         penalty = [
-            [100 * (one / other - 1) for one, other in zip(run["ranked"], found["alone"], strict=True)]
+            mean(100 * (one / other - 1) for one, other in zip(run["ranked"], found["alone"], strict=True))
             for run in runs
         ]
         rows.append(
@@ -178,7 +178,7 @@ def tables() -> list[str]:
                 str(len(runs)),
                 over_seeds([mean(run["scored"]) for run in runs], 3),
                 *(over_seeds([mean(run["scored"][part]) for run in runs], 3) for part in parts.values()),
-                over_seeds([mean(own) for own in penalty], 1),
+                over_seeds(penalty, 1),
                 over_seeds([run["tau"] for run in runs], 2),
             ]
         )
