@@ -61,7 +61,9 @@ def complete(found: list[FrozenTrial]) -> list[Architecture]:
 
 
 def assert_none_lost_none_twice(folder: Path, url: str | None, wanted: int) -> None:
-    left = {architecture(t.params) for t in trials(folder, url) if t.state == TrialState.RUNNING}
+    # Running ones, and failed ones whose finder was killed before it took them up.
+    found = trials(folder, url)
+    left = {architecture(trial.params) for trial in found} - set(complete(found))
     with open_study(folder, url) as study:
         for _ in range(len(left)):  # by the last ones that were killed
             trial = study.ask()
