@@ -49,12 +49,14 @@ class Piece:
         weights: where its weights are committed.
         start: what to begin with where there are no such weights yet.
         settings: of the piece.
+        front: a searched run, where its front is trained.
     """
 
     space: SearchSpace
     weights: Path
     start: Start
     settings: dict[str, Any]
+    front: Path | None = None
 
     @property
     def seen(self) -> list[dict[str, Any]]:
@@ -79,7 +81,15 @@ def train_piece(piece: Piece, data: Path, runs: Path, device: str = "auto", seed
         source.parent.mkdir(parents=True, exist_ok=True)
         origin, tensors = piece.start()
         Checkpoint(tensors, {}).write(source)
-    request = TrainingRequest(piece.space, str(data), out, settings=settings, init_from=source, device=device)
+    request = TrainingRequest(
+        piece.space,
+        str(data),
+        out,
+        settings=settings,
+        init_from=source,
+        device=device,
+        front=piece.front,
+    )
 
     def report(progress: Progress) -> None:
         if progress.step % SAID == 0:

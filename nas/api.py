@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from nas.search.searcher import SearchResult
     from nas.search.sources import Sources
 
-FIRST = 30  # architectures of a run's front that are scored first on other photos
-
 
 class LoadedRun:
     """A trained run: search it, look at its front, export from it.
@@ -259,7 +257,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
         write_atomically(out / file.relative_to(run.path), file.read_bytes())
     if run.front_path.is_file():
         best = run.front().query("on_front_total")["arch"].tolist()
-        write_yaml(Run(out).first_path, {"arch": best[:: -(-len(best) // FIRST)]})
+        Run(out).begin_with(best)
     write_split(out / "split.csv", {**split, "calibration": photos})
     return Run.open(out)
 

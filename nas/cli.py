@@ -152,7 +152,7 @@ def train(
     from nas import console
     from nas.training.loop import Progress
     from nas.training.settings import parse_assignments
-    from nas.training.start import TrainingRequest, resume_training, start_training
+    from nas.training.start import TrainingRequest, advice, resume_training, start_training
 
     with console.progress() as show:
 
@@ -176,6 +176,8 @@ def train(
                 settings: dict[str, Any] = {"seed": seed, **parse_assignments(assign or [])}
                 settings |= {name: value for name, value in named.items() if value is not None}
                 request = TrainingRequest(space, data, out, arch, settings, init_from, force, device)
+                if word := advice(request):
+                    console.say(word)
                 run = start_training(request, report)
         except KeyboardInterrupt:
             console.say(f"Stopped; the state is kept. Go on with: nas train --out {out} --resume")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nas.images import Photo
     from nas.training.settings import TrainingSettings
 
+FIRST = 30  # architectures of another front that a search scores first
 CALIBRATION_PHOTOS, HELD_OUT_PHOTOS = 24, 24  # at most so many are scored, and measured as files
 PARTS = ("torch", "compressai", "numpy", "optuna", "constriction", "fvcore", "lightning-fabric")
 
@@ -212,6 +214,11 @@ class Run:
         from nas.training.data import photos_of, read_split
 
         return photos_of(self.config.get("data", ""), read_split(self.split_path), part)
+
+    def begin_with(self, keys: Sequence[str]) -> None:
+        """Have a search score first what was best elsewhere: these, or some spread evenly over them."""
+        self.search_path.mkdir(exist_ok=True)
+        write_yaml(self.first_path, {"arch": list(keys[:: max(1, -(-len(keys) // FIRST))])})
 
     def front(self) -> pd.DataFrame:
         """front.csv as a table."""

@@ -142,7 +142,8 @@ def way(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path, chelsea: n
     way = Way(tmp_path_factory.mktemp("way"))
     shutil.copytree(photo_folder, way.photos)
     Image.fromarray(chelsea[:100, :150]).save(way.photo)
-    succeed("train", SPACE, "--data", way.photos, "--out", way.run, "--steps", 4, *SMALL)
+    done = succeed("train", SPACE, "--data", way.photos, "--out", way.run, "--steps", 4, *SMALL)
+    assert "--set crop=192" in done.err  # SMALL has small crops
     # the first search through Python, where grouping and logits can be made short; later ones find them made
     nas.load_run(way.run, device="cpu").search(trials=FIRST, sources=QUICK)
     succeed("export", way.run, "--target", "60%", "--out", way.codec)

@@ -23,13 +23,14 @@ from nas.training.structure import Structure
 
 SPACE = SearchSpace.from_dict(SMALL, name="small")
 COSTS = measured_costs(SPACE)
+MEMBERS = [SPACE.narrowest(), *SPACE.baselines(), SPACE.widest()]
 kinds = pytest.mark.parametrize("kind", sorted(STRATEGIES))
 
 
 @kinds
 @given(st.integers(1, 6), st.integers(0, 10**6), SEEDS)
 def test_a_step_is_drawn_alike_wherever_it_runs(kind, count, step, seed):
-    chosen = strategy(kind, count)
+    chosen = strategy(kind, count, members=MEMBERS)
     first, again = (list(chosen.draw(SPACE, step, seed)) for _ in range(2))
     assert first == again
     assert len(first) == count
@@ -42,7 +43,7 @@ def test_a_step_is_drawn_alike_wherever_it_runs(kind, count, step, seed):
 
 @kinds
 def test_steps_and_seeds_differ(kind):
-    chosen = strategy(kind, 4)
+    chosen = strategy(kind, 4, members=MEMBERS)
     drawn = {tuple(chosen.draw(SPACE, step, seed)) for step in range(5) for seed in range(3)}
     assert len(drawn) > 10
 
@@ -96,13 +97,25 @@ def test_layouts_are_often_random_ones():
 @kinds
 def test_no_random_layouts_where_none_are_wanted(kind):
     for step in range(20):
-        for sample in strategy(kind, 4, random_layouts=0).draw(SPACE, step, 0):
+        for sample in strategy(kind, 4, 0, MEMBERS).draw(SPACE, step, 0):
             assert sample.layout == SPACE.layout(sample.architecture)
 
 
-def test_an_unknown_strategy_is_refused():
-    with pytest.raises(InputError, match="sandwich"):
-        strategy("sandwitch", 2)
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20), SEEDS)
+def test_a_front_is_trained_evenly_with_its_neighbours(seeds, seed):
+    """Each part of the front gets its turn; most of what is drawn is a member or one step from one."""
+    members = [SPACE.sample(random.Random(number)) for number in seeds]
+    near = {architecture for member in members for architecture in (member, *SPACE.neighbours(member))}
+    chosen, steps = strategy("front", 4, members=members), 150
+    drawn = [sample.architecture for step in range(steps) for sample in chosen.draw(SPACE, step, seed)]
+    assert sum(architecture in near for architecture in drawn) > 0.6 * len(drawn)
+    assert set(members) <= set(drawn)
+
+
+@pytest.mark.parametrize(("name", "message"), [("sandwitch", "sandwich"), ("front", "--init-from RUN")])
+def test_a_strategy_that_cannot_be_is_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        strategy(name, 2)
 
 
 # Schedules

@@ -29,12 +29,14 @@ from nas.training.losses import rd_loss
 from nas.training.settings import TrainingSettings, parse_assignments
 from nas.training.start import (
     TrainingRequest,
+    advice,
     initial_weights,
     resume_training,
     start_training,
     train_or_resume,
 )
 from nas.training.strategies import any_layout, strategy
+from nas.zoo import zoo_run
 
 SETTINGS = {
     **{"steps": 6, "crop": 64, "batch": 2, "architectures": 3, "strategy": "sandwich", "seed": 5},
@@ -269,6 +271,20 @@ def test_the_entropy_path_is_trained_alone(trained, request_for, tmp_path):
     assert math.isnan(float(row["psnr"]))
 
 
+@pytest.mark.parametrize(
+    ("space", "crop", "words"),
+    [
+        ("joint-ar-tiny", 64, "z 1x1"),
+        ("scale-hyperprior", 128, "z 2x2"),
+        ("joint-ar-tiny", 192, None),
+        ("factorized", 64, None),
+    ],
+)
+def test_small_crops_are_warned_of_where_there_is_a_hyperprior(request_for, tmp_path, space, crop, words):
+    said = advice(request_for(tmp_path, space=space, settings={"crop": crop}))
+    assert said is None if words is None else words in said and "--set crop=192" in said
+
+
 def test_frozen_layers_stay(trained, request_for, tmp_path):
     settings = {**SETTINGS, "frozen": ["h_a.0", "g_s"], "steps": 2}
     run = start_training(request_for(tmp_path / "run", settings=settings, init_from=trained.path))
@@ -276,6 +292,35 @@ def test_frozen_layers_stay(trained, request_for, tmp_path):
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert {name for name in before if name.startswith(("h_a.0.", "g_s."))} <= same
     assert {"h_a.2.weight", "g_a.0.weight", "h_s.2.weight"}.isdisjoint(same)
+
+
+def test_a_front_is_trained_on(request_for, tmp_path):
+    """Of the zoo's front, whose layouts were found in its search; interrupted, it ends in the same bytes."""
+    settings = {**SETTINGS, "strategy": "front"}
+    request = request_for(tmp_path / "run", settings=settings, init_from="zoo:joint-ar-tiny")
+    run = start_training(request)
+    best = zoo_run("zoo:joint-ar-tiny").front().query("on_front_total")["arch"]
+    members = [TINY.parse(key) for key in run.config["front"]]
+    assert {key.rpartition("+")[0] for key in best} <= {m.key.rpartition("+")[0] for m in members}
+    first = yaml.safe_load(run.first_path.read_text())["arch"]
+    assert 0 < len(first) <= 30
+    assert set(first) <= set(run.config["front"])
+    other = replace(request, out=tmp_path / "other")
+    with pytest.raises(StoppedError):
+        start_training(other, stop_after(4, StoppedError))
+    assert resume_training(other.out, device="cpu").fingerprint == run.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("klt", "add --init-from RUN"), (None, "add --init-from RUN"), ("run", "has no front yet")],
+)
+def test_a_front_is_that_of_a_searched_run(trained, request_for, tmp_path, source, words):
+    source = trained.path if source == "run" else source
+    settings = {**SETTINGS, "strategy": "front"}
+    with pytest.raises(InputError, match=words):
+        start_training(request_for(tmp_path / "run", settings=settings, init_from=source))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -340,7 +385,7 @@ def test_one_architecture_starts_from_its_slice(trained):
         ({"lmbda": 0}, "`lmbda`.*greater than 0"),
         ({"lmbda": math.nan}, "`lmbda`"),
         ({"metric": "psnr"}, "`metric`.*'mse' or 'ms-ssim'.*'psnr'"),
-        ({"strategy": "greedy"}, "'fair' or 'level'"),
+        ({"strategy": "greedy"}, "'level' or 'front'"),
         ({"final_rate": 1.1}, "`final_rate`.*1"),
         ({"integer_phase": -0.1}, "greater than or equal to 0"),
         ({"metric": "ms-ssim", "crop": 128}, "MS-SSIM needs crops of more than 160"),

@@ -22,7 +22,6 @@ from experiments.results import facts, options, progress, read_result, say, writ
 from experiments.structure.common import HERE, KINDS, LMBDAS, RESULTS, SPACE, Kind, weights_of
 from nas.api import LoadedRun
 from nas.cost.scopes import CONTEXT_EDGES
-from nas.files import write_yaml
 from nas.images import Photo, list_images
 from nas.run import Run
 from nas.search.evaluator import Evaluator
@@ -33,7 +32,6 @@ from nas.space import Architecture
 from nas.training.data import load_photos, split_folder, write_split
 from nas.training.settings import TrainingSettings
 
-FIRST = 30  # architectures of the first lambda's front that the others score first
 Answer = tuple[float | None, Architecture]
 
 
@@ -60,8 +58,7 @@ def begin_with(run: Run, other: Run, found: bool, seed: int, report: Report) -> 
         prepare_layouts(run, evaluator, LayoutSettings(), seed=seed, report=report)
     front = other.front().query("on_front_total")["arch"].tolist()
     known = [key for key in front if key.rpartition("layout=")[2] in run.space.layouts]
-    run.search_path.mkdir(exist_ok=True)
-    write_yaml(run.first_path, {"arch": known[:: -(-len(known) // FIRST)]})
+    run.begin_with(known)
 
 
 def search(name: str, lmbda: float, test: list[Photo], given: argparse.Namespace) -> dict[str, Any]:

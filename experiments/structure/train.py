@@ -2,13 +2,15 @@
 
     python -m experiments.structure.train --data PHOTOS --runs RUNS
 
-A first piece trains all but g_a and g_s, which begin as a KLT; every other one trains everything. The first
-lambda is trained first; the others start from it. Stopped, the same command goes on.
+A first piece trains all but g_a and g_s, which begin as a KLT; every other one trains everything, with
+`--front RUN` what a search of RUN found best (see `nas.training.strategies.Front`). The first lambda is
+trained first; the others start from it. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +18,13 @@ import torch
 from experiments.pieces import SMALL, Piece, from_klt, from_lmbda, options, pieces_seen, train_piece
 from experiments.structure.common import KINDS, LMBDAS, SPACE, weights_of
 
-SETTINGS: dict[str, Any] = {**SMALL, "strategy": "level", "architectures": 3}
+SETTINGS: dict[str, Any] = {
+    **SMALL,
+    "strategy": "level",
+    "architectures": 3,
+    "precision": "bf16",
+    "frozen": ["h_a.0"],  # keeps the magnitudes of a KLT's start; see experiments/families/train.py
+}
 RATES = {True: 4e-4, False: 2e-4}  # at the first lambda, and at all others
 ALONE = {"only": "entropy", "learning_rate": 1e-3}
 
@@ -33,8 +41,10 @@ def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
         "learning_rate": RATES[main],
     }
     if main and not pieces_seen(path):
-        settings |= {"steps": given.entropy, **ALONE}
-    return Piece(space, path, start, settings)
+        return Piece(space, path, start, settings | {"steps": given.entropy, **ALONE})
+    if given.front is not None:
+        settings |= {"strategy": "front"}
+    return Piece(space, path, start, settings, given.front)
 
 
 def main() -> None:
@@ -42,6 +52,7 @@ def main() -> None:
     parser.add_argument("--entropy", type=int, default=800, help="steps of the entropy model alone, at first")
     parser.add_argument("--first", type=int, default=6000, help="steps at the first lambda")
     parser.add_argument("--others", type=int, default=1000, help="steps at every other one")
+    parser.add_argument("--front", type=Path, help="a searched run at the first lambda, to train its front")
     parser.add_argument("--only", nargs="*", default=[SPACE], choices=[SPACE, "slimcae"])
     parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
     given = parser.parse_args()

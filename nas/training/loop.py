@@ -189,7 +189,8 @@ class Training:
             self.layouts = LayoutLogits(
                 space.y_channels, space.grouping, settings.layout_stages, learning_rate=rate
             )
-        self.strategy = strategy(settings.strategy, settings.architectures, settings.random_layouts)
+        members = [space.parse(key) for key in run.config.get("front", [])]
+        self.strategy = strategy(settings.strategy, settings.architectures, settings.random_layouts, members)
         self.plateaus = Plateaus(settings.patience)
         self.recent = _Mean(RECENT)
 

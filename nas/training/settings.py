@@ -46,7 +46,7 @@ class TrainingSettings(BaseModel):
     frozen: list[str] = Field(
         default=[], description="layers and edges that stay as they are, by name: [h_a.0]"
     )
-    strategy: Literal["uniform", "sandwich", "fair", "level"] = "sandwich"
+    strategy: Literal["uniform", "sandwich", "fair", "level", "front"] = "sandwich"
     architectures: int = Field(default=4, ge=1, description="architectures trained in one step")
     random_layouts: float = Field(
         default=0.5, ge=0, le=1, description="share of layouts that are of no name, so that any can be scored"

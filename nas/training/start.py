@@ -23,11 +23,14 @@ from nas.space import SearchSpace
 from nas.training import checkpoint
 from nas.training.data import CropSource, photos_of, split_of, write_split
 from nas.training.devices import make_fabric
+from nas.training.front import front_of
 from nas.training.klt import with_klt
 from nas.training.loop import Progress, is_trained, lies_in, train
 from nas.training.settings import TrainingSettings
+from nas.training.strategies import NO_FRONT
 from nas.zoo import in_zoo, zoo_run
 
+LEAST_CROP = 192  # pixels: from there on z has a middle
 KLT = "klt"  # as --init-from: see `with_klt`
 
 
@@ -44,6 +47,7 @@ class TrainingRequest:
         init_from: what to start from: `klt` (of the photos), a run's folder, a supernet.safetensors,
             `zoo:NAME`, a checkpoint of CompressAI's or a name of its zoo, or plain layers of the one
             architecture that is trained.
+        front: a searched run, whose front `strategy=front` trains; by default that of init_from.
         notes: what else config.yaml is to say.
     """
 
@@ -55,7 +59,27 @@ class TrainingRequest:
     init_from: str | Path | CodecNetwork | None = None
     force: bool = False
     device: str = "auto"
+    front: Path | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def search_space(self) -> SearchSpace:
+        return self.space if isinstance(self.space, SearchSpace) else SearchSpace.load(self.space)
+
+
+def advice(request: TrainingRequest) -> str | None:
+    """What a request will make one regret, in a sentence.
+
+    Raises:
+        InputError: its space or a setting cannot be read.
+    """
+    settings, space = TrainingSettings.make(request.settings), request.search_space()
+    if settings.crop >= LEAST_CROP or "h_a" not in space.family.edges:
+        return None
+    side = settings.crop // 64
+    return (
+        f"Crops of {settings.crop} pixels make z {side}x{side}, so the hyperprior never sees the middle of a "
+        f"photo, and whole ones may cost a sixth more: --set crop={LEAST_CROP} or more avoids that."
+    )
 
 
 def start_training(
@@ -66,7 +90,7 @@ def start_training(
     Raises:
         InputError: before anything is written, where the request cannot be met.
     """
-    space = request.space if isinstance(request.space, SearchSpace) else SearchSpace.load(request.space)
+    space = request.search_space()
     settings = TrainingSettings.make(request.settings)
     if request.arch is not None:
         space = space.only(space.parse(request.arch))
@@ -77,6 +101,7 @@ def start_training(
     choose(request.device)
     _check_structure(space, settings)
     _check_frozen(space, settings)
+    front = front_of(_searched(request), space) if settings.strategy == "front" else []
     if settings.only is not None and request.init_from is None:
         raise InputError(f"only={settings.only} trains a part of trained weights: add --init-from RUN.")
     initial = None
@@ -93,10 +118,14 @@ def start_training(
         if request.force:
             clear(request.out)
         run = Run.create(request.out, space, settings)
-        more = {"data": BUNDLED} if request.data == BUNDLED else {}
+        more: dict[str, Any] = {"data": BUNDLED} if request.data == BUNDLED else {}
         more |= {} if request.init_from is None else {"init_from": _named(request.init_from)}
+        keys = [architecture.key for architecture in front]
+        more |= {"front": keys} if keys else {}
         write_yaml(run.config_path, {**run.config, **more, **request.notes})
         write_split(run.split_path, split)
+        if keys:
+            run.begin_with(keys)
     fabric.barrier()
     run = Run.open(request.out)
     train(run, photos, fabric, initial=initial, report=report)
@@ -124,6 +153,16 @@ def train_or_resume(
 def _named(source: str | Path | CodecNetwork) -> str:
     """What config.yaml and messages call a starting point."""
     return "the codec" if isinstance(source, CodecNetwork) else str(source)
+
+
+def _searched(request: TrainingRequest) -> Run:
+    """The run whose front is to be trained."""
+    source = request.front or request.init_from
+    if isinstance(source, str) and in_zoo(source):
+        return zoo_run(source)
+    if not isinstance(source, str | Path) or not Path(source).is_dir():
+        raise InputError(NO_FRONT)
+    return Run.open(source)
 
 
 def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:

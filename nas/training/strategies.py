@@ -7,13 +7,15 @@ of a joint one, draws the same.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from nas.errors import InputError, nearest
 from nas.graph.layout import Layout, random_layout
 from nas.space import Architecture, SearchSpace
+
+NO_FRONT = "strategy=front trains what a search found: add --init-from RUN, a run that was searched."
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,35 @@ class Level:
             yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
 
 
+@dataclass(frozen=True)
+class Front:
+    """What a search found best, spread evenly over its front, and others like it.
+
+    A supernet trains all of its architectures, of which few are ever chosen; trained on, these become better
+    (after AttentiveNAS, Wang et al., CVPR 2021). Half of them have moved one step in a slot, so that a search
+    sees the surroundings alike well; a share is drawn as in `Level`, so that the rest is not forgotten.
+    """
+
+    count: int = 4
+    random_layouts: float = 0.5
+    members: tuple[Architecture, ...] = ()
+    elsewhere: float = 0.25
+    widest_first = False
+
+    def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        rng = generator(seed, step)
+        others = Level(self.count, self.random_layouts).draw(space, step, seed)
+        for number, other in enumerate(others):
+            if rng.random() < self.elsewhere:
+                yield other
+                continue
+            place = int((number + rng.random()) / self.count * len(self.members))
+            architecture = self.members[min(place, len(self.members) - 1)]
+            if rng.random() < 0.5:
+                architecture = rng.choice([architecture, *space.neighbours(architecture)])
+            yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
+
+
 def any_layout(
     space: SearchSpace, architecture: Architecture, rng: random.Random, share: float = 0.5
 ) -> Layout:
@@ -143,17 +174,25 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "sandwich": Sandwich,
     "fair": Fair,
     "level": Level,
+    "front": Front,
 }
 
 
-def strategy(name: str, count: int, random_layouts: float = 0.5) -> Strategy:
+def strategy(
+    name: str, count: int, random_layouts: float = 0.5, members: Sequence[Architecture] = ()
+) -> Strategy:
     """The strategy of a name, one of `STRATEGIES`.
 
     Args:
         name: its name.
         count: how many architectures it draws a step.
         random_layouts: how often they have a random layout instead of their own; see `any_layout`.
+        members: the front, where it is to be trained.
     """
     if name not in STRATEGIES:
         raise InputError(f"There is no training strategy '{name}': {nearest(name, STRATEGIES)}")
+    if name == "front":
+        if not members:
+            raise InputError(NO_FRONT)
+        return Front(count, random_layouts, tuple(members))
     return STRATEGIES[name](count, random_layouts)

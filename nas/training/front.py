@@ -1,0 +1,28 @@
+"""What a search found best, as what training goes on with (`strategy=front`)."""
+
+from __future__ import annotations
+
+from nas.cost.scopes import SCOPES
+from nas.run import Run
+from nas.space import Architecture, SearchSpace
+
+
+def front_of(run: Run, space: SearchSpace) -> list[Architecture]:
+    """The fronts of a searched run, of every scope, as architectures of a space; in the order of their MACs.
+
+    Where the space has not the layout of one (the search found it, say), the layout with the nearest number
+    of stages takes its place.
+
+    Raises:
+        InputError: the run has no front, or one of other widths.
+    """
+    table = run.front().sort_values("total_kmac_px")
+    best = table[table[[f"on_front_{scope}" for scope in SCOPES]].any(axis=1)]
+    stages = {name: layout.stages() for name, layout in space.layouts.items()}
+    found = []
+    for key, wanted in zip(best["arch"], best["stages"], strict=True):
+        widths, _, layout = key.rpartition("+layout=")
+        if layout not in stages:
+            layout = min(stages, key=lambda name: abs(stages[name] - wanted))
+        found.append(space.parse(f"{widths}+layout={layout}"))
+    return list(dict.fromkeys(found))
