@@ -23,8 +23,8 @@ from nas.cost.quantities import Question
 from nas.cost.quantity import macs
 from nas.cost.tabulate import measured_costs
 from nas.cost.within import Within
+from nas.progress import silent
 from nas.search.answers import Answers
-from nas.search.progress import silent
 from nas.search.rows import history, proposer
 from nas.search.scores import Scores
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from nas.files import write_atomically
-from nas.search.progress import Report
+from nas.progress import StageReport
 
 ROOT = Path(__file__).parents[1]
 SAID = 20  # steps between lines of progress
@@ -71,7 +71,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def progress(name: str) -> Report:
+def progress(name: str) -> StageReport:
     """Lines of progress of what a search or a profile is at: every twentieth, and the last."""
 
     def report(stage: str, done: int, total: int, note: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nas.budget import Budget
 from nas.errors import InputError
 from nas.files import refuse_existing, write_yaml
+from nas.progress import StageReport, silent
 from nas.run import Run
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from nas.codec.finetune import Finetuned
     from nas.cost.quantities import Quantities
     from nas.search.prices import PriceList
-    from nas.search.progress import Report
     from nas.search.rank import RankResult
     from nas.search.searcher import SearchResult
     from nas.search.sources import Sources
@@ -45,19 +45,18 @@ class LoadedRun:
         storage: str | None = None,
         sources: Sources | None = None,
         seed: int = 0,
-        report: Report | None = None,
+        report: StageReport = silent,
     ) -> SearchResult:
         """Score `trials` architectures more and write front.csv; see `Searcher.search`.
 
         Args:
             budget: a Budget, a target such as "20" or "60%" (in `scope`), or None for the whole range.
         """
-        from nas.search.progress import silent
 
         if isinstance(budget, str):
             budget = Budget.of(budget, scope)
         return self._searcher.search(
-            budget, trials=trials, storage=storage, sources=sources, seed=seed, report=report or silent
+            budget, trials=trials, storage=storage, sources=sources, seed=seed, report=report
         )
 
     def front(self) -> pd.DataFrame:
@@ -75,7 +74,7 @@ class LoadedRun:
         arithmetic: str | None = None,
         onnx: bool = False,
         force: bool = False,
-        report: Report | None = None,
+        report: StageReport = silent,
     ) -> dict[str, Any]:
         """Export the architecture of least loss at or under a target, or a named one, as a codec's folder.
 
@@ -95,9 +94,7 @@ class LoadedRun:
         """
         from nas.codec.export import export_codec
         from nas.search.family import Kin, find_kin
-        from nas.search.progress import silent
 
-        say = report or silent
         if target is not None and arch is not None:
             raise InputError("Export takes a target (20, 60%) or an architecture's key, not both.")
         if target is None and arch is None and not family:
@@ -109,9 +106,11 @@ class LoadedRun:
             self._searcher.scores.of(architecture)
         elif target is not None:
             question = self._searcher.question(Budget.of(target, scope))
-            architecture = self._searcher.choose(question, question.targets[0], report=say).best.architecture
+            architecture = self._searcher.choose(
+                question, question.targets[0], report=report
+            ).best.architecture
         if family or architecture is None:
-            kin = find_kin(self._searcher, architecture, say)
+            kin = find_kin(self._searcher, architecture, report)
         else:
             kin = Kin.alone(architecture)
         self._searcher.write_front()
@@ -122,22 +121,21 @@ class LoadedRun:
             arithmetic=arithmetic,
             onnx=onnx,
             force=force,
-            report=say,
+            report=report,
         )
 
-    def rank_check(self, data: str | Path, *, report: Report | None = None, **options: Any) -> RankResult:
+    def rank_check(self, data: str | Path, *, report: StageReport = silent, **options: Any) -> RankResult:
         """Train some architectures alone, and compare with what the supernet says; see `RankRequest`.
 
         Args:
             data: the folder of photos that the run was trained on, or `bundled`.
             options: `count`, `steps`, `start`, `settings`, `seed`, `force`.
         """
-        from nas.search.progress import silent
         from nas.search.rank import RankRequest, rank_check
 
-        return rank_check(self._searcher, RankRequest(str(data), **options), report=report or silent)
+        return rank_check(self._searcher, RankRequest(str(data), **options), report=report)
 
-    def explain(self, arch: str, *, scope: str = "total", report: Report | None = None) -> PriceList:
+    def explain(self, arch: str, *, scope: str = "total", report: StageReport = silent) -> PriceList:
         """One step in each slot of an architecture: what it costs and what it loses; see `price_list`.
 
         Args:
@@ -145,9 +143,8 @@ class LoadedRun:
             scope: whose MACs count: `encoder`, `decoder` or `total`.
         """
         from nas.search.prices import price_list
-        from nas.search.progress import silent
 
-        return price_list(self._searcher, self._searcher.space.parse(arch), scope, report or silent)
+        return price_list(self._searcher, self._searcher.space.parse(arch), scope, report)
 
     def draw(self, folder: str | Path | None = None, *, scope: str = "total") -> None:
         """Draw pareto.png, pareto.svg and report.html of this run alone."""
@@ -193,7 +190,7 @@ def load_family(path: str | Path) -> Family:
 
 
 def finetune_codec(
-    codec: str | Path, data: str | Path, out: str | Path, *, report: Report | None = None, **options: Any
+    codec: str | Path, data: str | Path, out: str | Path, *, report: StageReport = silent, **options: Any
 ) -> Finetuned:
     """Train an exported codec on, and measure what that gained; see `FinetuneRequest`.
 
@@ -209,9 +206,8 @@ def finetune_codec(
     """
     from nas.codec.finetune import FinetuneRequest
     from nas.codec.finetune import finetune_codec as finetune
-    from nas.search.progress import silent
 
-    return finetune(FinetuneRequest(Path(codec), str(data), Path(out), **options), report or silent)
+    return finetune(FinetuneRequest(Path(codec), str(data), Path(out), **options), report)
 
 
 def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:

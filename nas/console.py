@@ -8,20 +8,16 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nas.progress import StageReport, silent
+
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
-
-
-class Report(Protocol):
-    """Told how long work is going: the stage, how much of it is done, of how much, and a few words."""
-
-    def __call__(self, stage: str, done: int, total: int, note: str) -> None: ...
 
 
 def first_of_all() -> bool:
@@ -30,10 +26,10 @@ def first_of_all() -> bool:
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
+def progress() -> Iterator[StageReport]:
     """Progress on stderr: a bar per stage with the time left, or now and then a line where no one watches."""
     if not first_of_all():
-        yield lambda stage, done, total, note: None
+        yield silent
         return
     if not errors.is_terminal:
         yield _Lines()

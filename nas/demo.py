@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from nas.comparison.formats import nearest_size
 from nas.errors import NasError
 from nas.files import write_atomically
 from nas.images import BUNDLED, bundled, psnr, read_image, write_image
+from nas.progress import StageReport, silent
 from nas.search.layouts import LayoutSettings
 from nas.search.logits import LogitSettings
 from nas.search.sources import Sources
@@ -30,7 +30,6 @@ SPACE, BUDGET = "joint-ar-tiny", "three-levels"
 STARTER = zoo_run(SPACE).weights_path
 LAMBDA = 0.0035
 NAMES = ("small", "medium", "large")
-Report = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def run_demo(
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
-    report: Report = lambda stage, done, total, note: None,
+    report: StageReport = silent,
 ) -> DemoResult:
     """Train, search, export and compare; everything stays in `out`, which is a run.
 
@@ -157,7 +156,7 @@ def run_demo(
 
 
 def _train(
-    out: Path, size: DemoSize, from_scratch: bool, seed: int, device: str, force: bool, report: Report
+    out: Path, size: DemoSize, from_scratch: bool, seed: int, device: str, force: bool, report: StageReport
 ) -> None:
     settings = {
         "lmbda": LAMBDA,

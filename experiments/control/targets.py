@@ -27,8 +27,8 @@ from nas.budget import Budget
 from nas.files import write_yaml
 from nas.graph.network import Supernet
 from nas.images import BUNDLED
+from nas.progress import silent
 from nas.run import Run
-from nas.search.progress import silent
 from nas.space import SearchSpace
 from nas.training.data import split_of, write_split
 from nas.training.settings import TrainingSettings

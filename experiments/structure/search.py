@@ -23,10 +23,10 @@ from experiments.structure.common import HERE, KINDS, LMBDAS, RESULTS, SPACE, Ki
 from nas.api import LoadedRun
 from nas.cost.scopes import CONTEXT_EDGES
 from nas.images import Photo, list_images
+from nas.progress import StageReport
 from nas.run import Run
 from nas.search.evaluator import Evaluator
 from nas.search.layouts import LayoutSettings
-from nas.search.progress import Report
 from nas.search.sources import Sources, prepare_layouts
 from nas.space import Architecture
 from nas.training.data import load_photos, split_folder, write_split
@@ -51,7 +51,7 @@ def run_of(name: str, kind: Kind, lmbda: float, given: argparse.Namespace) -> Ru
     return run
 
 
-def begin_with(run: Run, other: Run, found: bool, seed: int, report: Report) -> None:
+def begin_with(run: Run, other: Run, found: bool, seed: int, report: StageReport) -> None:
     """Have a search begin with what was best at another lambda, under the layouts that both have."""
     if found:
         evaluator = nas.load_run(run.path, device="cpu").searcher.evaluator
@@ -87,7 +87,9 @@ def search(name: str, lmbda: float, test: list[Photo], given: argparse.Namespace
     }
 
 
-def answers_to_targets(loaded: LoadedRun, kind: Kind, trials: int, seed: int, report: Report) -> list[Answer]:
+def answers_to_targets(
+    loaded: LoadedRun, kind: Kind, trials: int, seed: int, report: StageReport
+) -> list[Answer]:
     """The best architecture at or under each target that the kind can meet."""
     budget = nas.Budget.load(HERE / "budget.yaml")
     (reach,) = [r for r in loaded.searcher.ranges().values() if r.quantity.name == budget.scope]

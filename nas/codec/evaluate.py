@@ -19,14 +19,10 @@ from nas.codec.quality import decibels, mean, ms_ssim, mse
 from nas.errors import InputError
 from nas.graph.entropy import bits
 from nas.images import Padded, Photo, Pixels, psnr
+from nas.progress import Report, silent
 from nas.training.losses import rd_loss
 
-Report = Callable[[int, int, str], None]
 METRICS = ("mse", "ms-ssim")
-
-
-def silent(done: int, total: int, note: str) -> None:
-    """Reports nothing."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nas.codec.bitstream import Nic, latents_of, picture_of, read_latents, write_latents
-from nas.codec.evaluate import Report, check_request, silent
+from nas.codec.evaluate import check_request
 from nas.codec.family import Family
 from nas.codec.quality import mean, ms_ssim, mse
 from nas.images import Photo, psnr
+from nas.progress import Report, silent
 from nas.training.losses import rd_loss
 
 

@@ -20,11 +20,11 @@ from nas.files import clear, refuse_existing
 from nas.graph.layout import Layout
 from nas.images import Padded, Photo
 from nas.onnx.write import require_package, require_whole_numbers, write_onnx
+from nas.progress import StageReport, silent
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.search.family import Kin
 from nas.search.final import note_tested, with_tested
 from nas.search.front import write_front
-from nas.search.progress import Report, silent
 from nas.space import Architecture
 
 QUANTIZING_PHOTOS = 8  # calibration photos that the whole numbers of the entropy path are chosen on
@@ -110,7 +110,7 @@ def export_codec(
     arithmetic: str | None = None,
     onnx: bool = False,
     force: bool = False,
-    report: Report = silent,
+    report: StageReport = silent,
 ) -> dict[str, Any]:
     """Write a codec's folder and note its results on held-out photos in the run's front.csv.
 

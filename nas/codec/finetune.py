@@ -30,8 +30,8 @@ from nas.cost.scopes import SCOPES
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
 from nas.graph.network import CodecNetwork
+from nas.progress import StageReport, silent
 from nas.run import HELD_OUT_PHOTOS, Run
-from nas.search.progress import Report, silent
 from nas.space import SearchSpace
 from nas.training.data import read_split, split_of
 from nas.training.loop import Progress
@@ -157,7 +157,7 @@ def _percent(before: float, after: float) -> float:
     return 100 * (after / before - 1)
 
 
-def finetune_codec(request: FinetuneRequest, report: Report = silent) -> Finetuned:
+def finetune_codec(request: FinetuneRequest, report: StageReport = silent) -> Finetuned:
     """Train an exported codec on, and write the codec that it becomes.
 
     Raises:
@@ -251,7 +251,7 @@ class _Finetuning:
             and read_split(run.split_path) == self.split
         )
 
-    def run(self, report: Report) -> Finetuned:
+    def run(self, report: StageReport) -> Finetuned:
         """Train, measure both, write."""
         for place in self._replaced:
             clear(place)
@@ -273,7 +273,7 @@ class _Finetuning:
         request = self.request
         return Finetuned(request.out, content, request.codec, self.family.base.path_identity, before, after)
 
-    def _trained(self, report: Report) -> tuple[Family, dict[str, Any]]:
+    def _trained(self, report: StageReport) -> tuple[Family, dict[str, Any]]:
         """The family after all its trainings, and what its exact entropy path costs where that is known."""
         before = self.family.base
         if self.request.only is None:
@@ -294,7 +294,7 @@ class _Finetuning:
                 codec.update()
         return family, facts
 
-    def _whole(self, report: Report) -> tuple[Codec, dict[str, Any]]:
+    def _whole(self, report: StageReport) -> tuple[Codec, dict[str, Any]]:
         """The base codec with all of it trained, its entropy path under every layout of the family."""
         before, layouts = self.family.base, self.family.layouts
         space = replace(before.network.space, layouts=layouts)
@@ -303,7 +303,7 @@ class _Finetuning:
         made = make_codec(run, before.architecture, arithmetic, list(layouts.values()))
         return made.codec, {} if made.cost is None else {"exact_costs": round(made.cost, 6)}
 
-    def _train(self, place: Path, space: SearchSpace, network: CodecNetwork, report: Report) -> Run:
+    def _train(self, place: Path, space: SearchSpace, network: CodecNetwork, report: StageReport) -> Run:
         """One training, from a network's layers."""
         places = list(self._places)
         number = f" {places.index(place) + 1} of {len(places)}" if len(places) > 1 else ""

@@ -10,7 +10,7 @@ import torch
 from PIL import features
 
 from nas.codec.codec import Codec
-from nas.codec.evaluate import Evaluation, PhotoResult, Report, evaluate_codec, silent
+from nas.codec.evaluate import Evaluation, PhotoResult, evaluate_codec
 from nas.codec.quality import mean
 from nas.comparison.comparison import Comparison, Conditions, SameSize
 from nas.comparison.curves import MEASURES, Curve, bd_rate
@@ -20,6 +20,7 @@ from nas.comparison.photos import evaluation_photos
 from nas.comparison.plan import Plan, Subject
 from nas.device import machine_name
 from nas.images import Photo, fingerprint
+from nas.progress import Report, silent
 
 
 def compare(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-from nas.codec.evaluate import Report, silent
 from nas.images import BUNDLED, Photo, bundled, list_images, read_image
+from nas.progress import Report, silent
 
 
 class Folder(Sequence[Photo]):

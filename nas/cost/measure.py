@@ -17,12 +17,13 @@ from nas.cost.live import held_bytes
 from nas.cost.measurements import Measurements
 from nas.cost.memory import peak_memory, sample_photo
 from nas.cost.pieces import cover, edge_pieces
-from nas.cost.timing import REPEATS, Report, peaks_once, silent, time_once
+from nas.cost.timing import REPEATS, peaks_once, time_once
 from nas.device import machine_name
 from nas.errors import InputError
 from nas.graph.description import HYPERPRIOR
 from nas.graph.network import Supernet
 from nas.images import Pixels
+from nas.progress import Report, silent
 from nas.run import Run
 from nas.space import Architecture, SearchSpace
 

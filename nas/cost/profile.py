@@ -15,9 +15,10 @@ from nas.codec.folder import load_family
 from nas.cost.audit import traced_edges
 from nas.cost.memory import PeakMemory, peak_memory, sample_photo
 from nas.cost.scopes import REFERENCE_SIZE, SCOPES
-from nas.cost.timing import REPEATS, Latency, Report, Spread, measure_decoding, measure_latency, silent
+from nas.cost.timing import REPEATS, Latency, Spread, measure_decoding, measure_latency
 from nas.errors import InputError
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION
+from nas.progress import Report, silent
 from nas.space import differences
 
 SIZE = (REFERENCE_SIZE[1], REFERENCE_SIZE[0])  # width, height

@@ -16,7 +16,7 @@ from nas.cost.possible import Possible
 from nas.cost.predict import Predictor
 from nas.cost.quantities import Quantities
 from nas.cost.table import CostTable
-from nas.cost.timing import Report, silent
+from nas.progress import Report, silent
 from nas.run import Run
 from nas.space import Architecture, SearchSpace
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,15 +22,11 @@ from nas.cost.live import LiveTensors
 from nas.cost.pieces import EdgePiece
 from nas.graph.staged import Parameters, Read, Staged, Work
 from nas.images import Pixels
+from nas.progress import Report, silent
 
 REPEATS = 3
 REST = "coder"  # the range coder and all else that is no network: rounding, the grid, the file
 PARTS = ("g_a", "h_a", "h_s", "context", REST, "g_s")
-Report = Callable[[int, int, str], None]
-
-
-def silent(done: int, total: int, note: str) -> None:
-    """Reports nothing."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from nas.errors import InputError
 from nas.files import digest, write_atomically
 from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.graph.staged import StagedContext
-from nas.search.progress import Report, silent
+from nas.progress import StageReport, silent
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +23,7 @@ FORMAT = "nas-onnx 1"
 DESCRIPTION, DECODER = "codec.json", "decoder.py"
 
 
-def write_onnx(family: Family, out: Path, *, report: Report = silent) -> dict[str, Any]:
+def write_onnx(family: Family, out: Path, *, report: StageReport = silent) -> dict[str, Any]:
     """Write g_a, h_a, h_s, every g_s and every block of every layout, and the reference decoder.
 
     Args:
@@ -61,7 +61,7 @@ def require_package() -> None:
 
 
 class _Writer:
-    def __init__(self, family: Family, out: Path, report: Report) -> None:
+    def __init__(self, family: Family, out: Path, report: StageReport) -> None:
         self.family, self.out, self.report = family, out, report
         network = family.base.network
         self.y, self.with_z = network.space.y_channels, network.with_z

@@ -15,8 +15,8 @@ from nas.cost.quantity import Quantity
 from nas.cost.scopes import CONTEXT_EDGES, SCOPES
 from nas.cost.table import CostTable
 from nas.errors import UnreachableBudgetError
+from nas.progress import StageReport
 from nas.search.model import LossModel
-from nas.search.progress import Report
 from nas.search.rows import as_rows, distances, history, proposer
 from nas.search.scores import Scores
 from nas.space import Architecture
@@ -118,7 +118,7 @@ class Answers:
         self._rates = rates
         self._model = LossModel(list(distances(self.space, rates).values()))
 
-    def choose(self, question: Question, target: int, report: Report) -> Choice:
+    def choose(self, question: Question, target: int, report: StageReport) -> Choice:
         """The best scored architectures at or under a target: hardly below it, and wherever they lie.
 
         Where the best lies further below and the space has architectures hardly below the target, some there

@@ -23,7 +23,7 @@ from nas.graph.entropy import Y_LIMIT, bits, coded_range, quantize
 from nas.graph.layout import Array
 from nas.graph.network import Supernet
 from nas.images import Photo, fingerprint, pad, psnr, to_pixels, to_tensor
-from nas.search.grouping import Report, silent
+from nas.progress import Report, silent
 from nas.search.kept import Kept, T
 from nas.search.y_rate import LayoutPlan, bits_alone, context_part, hyper_part, layout_plan, y_bits
 from nas.space import Architecture

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from nas.errors import InputError
 from nas.graph.layout import Layout
+from nas.progress import StageReport
 from nas.search.front import on_any_front, pareto
-from nas.search.progress import Report
 from nas.search.searcher import Searcher
 from nas.space import Architecture, SearchSpace
 
@@ -39,7 +39,7 @@ class Kin:
         return [space.layout(space.under(name, self.base)) for name in self.layouts]
 
 
-def find_kin(searcher: Searcher, base: Architecture | None, report: Report) -> Kin:
+def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport) -> Kin:
     """The family around an architecture: every g_s of the run's front, and every layout, that is worth it.
 
     Each g_s and each layout is scored beside the encoder and the entropy path of `base`, on the calibration

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.graph.layout import Array, Layout, random_table, tiled_layout
+from nas.progress import Report, silent
 from nas.space import Grouping
 
 Rate = Callable[[Layout], float]
-Report = Callable[[int, int, str], None]
 
 LADDERS, RIVALS = 4, 1  # by default
 GAIN = 1e-6  # the least relative gain for which a cell is moved
@@ -39,10 +39,6 @@ class Found:
     layout: Layout
     bpp: float
     table: Array
-
-
-def silent(done: int, total: int, note: str) -> None:
-    """Reports nothing."""
 
 
 def greedy_layouts(

@@ -13,7 +13,8 @@ from typing import Any
 from nas import resources
 from nas.files import write_yaml
 from nas.graph.layout import Layout
-from nas.search.grouping import LADDERS, RIVALS, Found, Report, greedy_layouts, silent
+from nas.progress import Report, silent
+from nas.search.grouping import LADDERS, RIVALS, Found, greedy_layouts
 from nas.search.layout_rate import LayoutRate
 from nas.search.vimco import learn_layout
 from nas.space import SearchSpace

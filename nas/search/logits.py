@@ -9,7 +9,7 @@ target, where dual ascent finds the lambda_C at which E[C] = target.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nas.cost.table import CostTable
 from nas.files import write_yaml
 from nas.graph.network import Supernet
 from nas.images import Photo
+from nas.progress import Report, silent
 from nas.space import SearchSpace
 from nas.training.data import CropSource, batches
 from nas.training.losses import batch_losses
@@ -79,7 +80,7 @@ def learn_logits(
     targets: Sequence[float] = (),
     seed: int,
     settings: LogitSettings | None = None,
-    report: Callable[[int, int, str], None] = lambda done, total, note: None,
+    report: Report = silent,
 ) -> list[WidthLogits]:
     """Learn one set of logits for each target, from the dearest on, or for each rung of the ladder.
 

@@ -14,7 +14,7 @@ from nas.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
     from nas.cost.quantity import Quantity
-    from nas.search.progress import Report
+    from nas.progress import StageReport
     from nas.search.searcher import Searcher
 
 
@@ -155,7 +155,7 @@ class PriceList:
         }
 
 
-def price_list(searcher: Searcher, architecture: Architecture, scope: str, report: Report) -> PriceList:
+def price_list(searcher: Searcher, architecture: Architecture, scope: str, report: StageReport) -> PriceList:
     """What one step in each slot costs and loses: one narrower, one wider, and every other layout.
 
     Slots that have no effect there have no step. Scores are kept as they come, and none is computed twice.

@@ -26,10 +26,10 @@ from nas.cost.table import CostTable
 from nas.errors import InputError
 from nas.files import clear, digest, write_atomically
 from nas.images import BUNDLED
+from nas.progress import StageReport, silent
 from nas.run import Run
 from nas.search.evaluator import Evaluator, Score
 from nas.search.kendall import LEVEL, Agreement, agreement
-from nas.search.progress import Report, silent
 from nas.search.scores import Scores
 from nas.search.searcher import Searcher
 from nas.space import Architecture
@@ -176,7 +176,7 @@ class RankResult:
         ]
 
 
-def rank_check(searcher: Searcher, request: RankRequest, *, report: Report = silent) -> RankResult:
+def rank_check(searcher: Searcher, request: RankRequest, *, report: StageReport = silent) -> RankResult:
     """Train some architectures of a run alone, and compare them with what the supernet says of them.
 
     Args:
@@ -308,7 +308,7 @@ class _Check:
             )
         return bool(different)
 
-    def run(self, report: Report) -> RankResult:
+    def run(self, report: StageReport) -> RankResult:
         """Look at what is trained, train the rest, and write what is known after each."""
         rows: dict[Architecture, RankRow] = {}
         known = [architecture for architecture in self.architectures if self._trained(architecture)]
@@ -352,7 +352,7 @@ class _Check:
             )
         return run
 
-    def _train(self, architecture: Architecture, stage: str, report: Report) -> None:
+    def _train(self, architecture: Architecture, stage: str, report: StageReport) -> None:
         place = self._place(architecture)
 
         def show(progress: Progress) -> None:

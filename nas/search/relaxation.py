@@ -15,7 +15,8 @@ from torch import Tensor
 
 from nas.graph.context import Cell
 from nas.graph.layout import Array, Layout, closed
-from nas.search.grouping import Found, Report, Tables, cells_of, silent
+from nas.progress import Report, silent
+from nas.search.grouping import Found, Tables, cells_of
 from nas.search.layout_rate import LayoutRate
 from nas.search.vimco import hash_of
 from nas.space import Grouping

@@ -15,6 +15,7 @@ from nas.device import choose
 from nas.errors import InputError
 from nas.files import write_yaml
 from nas.graph.layout import MADE_IN_RUNS
+from nas.progress import StageReport, silent
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.search.answers import Answers, Choice
 from nas.search.evaluator import Evaluator
@@ -23,7 +24,6 @@ from nas.search.front import on_any_front, score_table, write_front
 from nas.search.layouts import read_rates, wants_layouts
 from nas.search.logits import WidthLogits
 from nas.search.prior import LogitPrior, modes
-from nas.search.progress import Report, silent
 from nas.search.rows import proposer
 from nas.search.scores import Scores
 from nas.search.sources import Sources, prepare_layouts, prepare_logits
@@ -102,7 +102,7 @@ class Searcher:
         sources: Sources | None = None,
         storage: str | None = None,
         seed: int = 0,
-        report: Report = silent,
+        report: StageReport = silent,
     ) -> SearchResult:
         """Score `trials` architectures more, write the front, and answer the budget's targets.
 
@@ -164,7 +164,7 @@ class Searcher:
         write_front(self.run.front_path, with_tested(on_any_front(table), self.run))
         return table
 
-    def choose(self, question: Question, target: int, *, report: Report = silent) -> Choice:
+    def choose(self, question: Question, target: int, *, report: StageReport = silent) -> Choice:
         """The answer to one target, see `Answers.choose`; what is missing near it is scored."""
         return Answers(self.costs, self.scores, self._rates).choose(question, target, report)
 
@@ -175,7 +175,7 @@ class Searcher:
         """The rates of layouts that were measured."""
         return read_rates(self.run.layouts_path)
 
-    def _complete_profiles(self, budget: Budget, report: Report) -> None:
+    def _complete_profiles(self, budget: Budget, report: StageReport) -> None:
         """Measure the layouts that were found since the run was profiled, where the budget needs it."""
         from nas.cost.measure import Request, measure
 
@@ -191,7 +191,9 @@ class Searcher:
                     report=lambda done, total, note: report("profiling new layouts", done, total, note),
                 )
 
-    def _learn(self, question: Question, sources: Sources, seed: int, report: Report) -> list[WidthLogits]:
+    def _learn(
+        self, question: Question, sources: Sources, seed: int, report: StageReport
+    ) -> list[WidthLogits]:
         if not sources.logits:
             return []
         settings = sources.logit_settings

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from nas.cost.quantities import Question
 from nas.cost.scopes import SCOPES
 from nas.cost.table import CostTable
+from nas.progress import StageReport
 from nas.run import Run
 from nas.search.evaluator import Evaluator
 from nas.search.layout_rate import LayoutRate
@@ -23,7 +24,6 @@ from nas.search.logits import (
     read_structure,
     write_logits,
 )
-from nas.search.progress import Report
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Sources:
 
 
 def prepare_layouts(
-    run: Run, evaluator: Evaluator, settings: LayoutSettings, *, seed: int, report: Report
+    run: Run, evaluator: Evaluator, settings: LayoutSettings, *, seed: int, report: StageReport
 ) -> bool:
     """Find layouts for a run that has none yet for its weights; one worker does, the others wait.
 
@@ -84,7 +84,7 @@ def prepare_logits(
     settings: LogitSettings,
     *,
     seed: int,
-    report: Report,
+    report: StageReport,
 ) -> list[WidthLogits]:
     """The width logits for a question: those learned with the weights, else learned here and kept.
 
@@ -124,7 +124,7 @@ def prepare_logits(
 
 
 @contextmanager
-def _alone(run: Run, what: str, report: Report) -> Iterator[None]:
+def _alone(run: Run, what: str, report: StageReport) -> Iterator[None]:
     """One process at a time; the lock of one that is killed is given back by the system."""
     run.search_path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.search_path / f"{what}.lock")

@@ -10,12 +10,12 @@ from optuna.trial import FrozenTrial
 from nas.console import duration
 from nas.cost.quantities import Question
 from nas.files import digest
+from nas.progress import StageReport
 from nas.run import Run
 from nas.search.evaluator import Score
 from nas.search.front import hypervolume
 from nas.search.gain import Floats
 from nas.search.moves import Rows
-from nas.search.progress import Report
 from nas.search.proposer import ExhaustedError, Proposer
 from nas.search.rows import history
 from nas.search.sampler import ParetoSampler, quiet_optuna
@@ -63,7 +63,7 @@ class Trials:
     def __exit__(self, *error: object) -> None:
         self._study.close()
 
-    def run(self, number: int, report: Report) -> None:
+    def run(self, number: int, report: StageReport) -> None:
         """Score so many architectures more, or all that are allowed if there are fewer.
 
         Args:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from nas.graph.layout import Array, closed, random_table
-from nas.search.grouping import Found, Report, Tables, cells_of, shape_of, silent
+from nas.progress import Report, silent
+from nas.search.grouping import Found, Tables, cells_of, shape_of
 from nas.search.layout_rate import LayoutRate
 from nas.space import Grouping
 from nas.training.layout_logits import SAMPLES, LayoutLogits
