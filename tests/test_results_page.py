@@ -10,6 +10,7 @@ import torch
 from experiments.clock import run as clock
 from experiments.content import run as content
 from experiments.control import targets as control
+from experiments.decoding import run as decoding
 from experiments.families import common as families_common
 from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
@@ -19,6 +20,7 @@ from experiments.results import renewed
 from experiments.starts import run as starts
 from experiments.strategies import run as strategies
 from experiments.structure import common as structure_common
+from experiments.structure import front
 from experiments.structure import show as structure_show
 from nas.graph.network import Supernet
 from nas.training.checkpoint import Checkpoint, load_weights
@@ -40,6 +42,8 @@ PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="u
         ("control", control.tables),
         ("starts", starts.tables),
         ("clock", clock.tables),
+        ("front", front.tables),
+        ("decoding", decoding.tables),
     ],
 )
 def test_the_tables_are_those_of_the_results(name, tables):

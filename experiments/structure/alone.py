@@ -1,14 +1,16 @@
-"""What sharing weights costs: the answers to three budgets, each trained alone for as many steps.
+"""What sharing weights costs: answers to three budgets, each trained alone for as many steps.
 
     python -m experiments.structure.alone --data PHOTOS --test KODAK --runs RUNS
 
-The architectures are those that the search answered with at the first lambda. Each begins where the supernet
-began, at its own widths, and sees as many crops a step, piece by piece. Writes results/alone.json; when more
-pieces are trained, the architectures stay those that are named there.
+The architectures are those that a search answered with at the first lambda. Each begins where the supernet
+began, at its own widths, and sees as many crops a step, piece by piece. Compared with that are its weights in
+the supernet; in the one whose last piece trained the front; and those, trained on alone for some steps, as
+`nas finetune` does with a codec. Writes results/alone.json; the architectures stay those that it names.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +18,23 @@ import torch
 
 from experiments.pieces import WEIGHTS, Piece, from_klt, full, options, pieces_seen, train_piece
 from experiments.results import facts, read_result, write_result
-from experiments.structure.common import KINDS, LMBDAS, RESULTS, SPACE, weights_of
+from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, weights_of
+from experiments.structure.train import SETTINGS
 from nas.graph.layout import Layout
 from nas.graph.network import Supernet
 from nas.images import Photo, list_images
 from nas.run import CALIBRATION_PHOTOS
 from nas.search.evaluator import Evaluator
 from nas.space import Architecture, SearchSpace
-from nas.training.checkpoint import load_weights
+from nas.training.checkpoint import Checkpoint, load_weights
 from nas.training.data import load_photos, split_folder
 from nas.training.settings import ALONE
-from nas.training.start import initial_weights
+from nas.training.start import TrainingRequest, initial_weights, train_or_resume
 
 LMBDA = LMBDAS[0]
 TARGETS = (2, 7, 16)  # kMAC/px
 RESULT = RESULTS / "alone.json"
+TUNED = 2e-4  # rate of learning from the supernet's weights
 KEPT = ("target", "arch", "layout", "kmac_px")  # of an answer
 
 
@@ -64,23 +68,43 @@ def piece_of(space: SearchSpace, architecture: Architecture, path: Path, data: P
         return origin, initial_weights(net.extract(architecture), only)
 
     only = space.only(architecture)
-    of_supernet = pieces_seen(weights_of(SPACE, LMBDA))[len(pieces_seen(path))]
+    of_supernet = pieces_seen(weights_of(FRONT, LMBDA))[len(pieces_seen(path))]
     settings = {key: value for key, value in of_supernet.items() if key not in ("from", "seed")}
     return Piece(only, path, start, settings | ALONE)
+
+
+def tuned(space: SearchSpace, architecture: Architecture, target: float, given: argparse.Namespace) -> Path:
+    """The weights of one architecture, trained on alone from what it has in the supernet."""
+    only, net = space.only(architecture), supernet(space, weights_of(FRONT, LMBDA))
+    start = given.runs / "start" / f"tuned-{target}.safetensors"
+    start.parent.mkdir(parents=True, exist_ok=True)
+    Checkpoint(initial_weights(net.extract(architecture), only), {}).write(start)
+    settings = {**SETTINGS, **ALONE, "lmbda": LMBDA, "steps": given.tuned, "learning_rate": TUNED}
+    request = TrainingRequest(
+        only, str(given.data), given.runs / f"tuned-{target}", settings=settings, init_from=start
+    )
+    return train_or_resume(request).weights_path
+
+
+def supernet(space: SearchSpace, path: Path) -> Supernet:
+    """A space's network with the weights of a file."""
+    net = Supernet(space)
+    load_weights(net, full(path), source=str(path))
+    return net.eval()
 
 
 def scores(
     space: SearchSpace, path: Path, architecture: Architecture, photos: dict[str, list[Photo]]
 ) -> dict[str, Any]:
     """What an architecture scores with the weights of a file, on each set of photos."""
-    net = Supernet(space)
-    load_weights(net, full(path), source=str(path))
+    net = supernet(space, path)
     return {name: vars(Evaluator(net, own, lmbda=LMBDA).score(architecture)) for name, own in photos.items()}
 
 
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
+    parser.add_argument("--tuned", type=int, default=1500, help="steps alone, from the front's weights")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos = {
@@ -91,13 +115,20 @@ def main() -> None:
     space, found = space_of(rows), []
     for row in rows:
         architecture, path = space.parse(row["arch"]), weights_alone(row["target"])
-        while len(pieces_seen(path)) < min(given.piece + 1, len(pieces_seen(weights_of(SPACE, LMBDA)))):
+        while len(pieces_seen(path)) < len(pieces_seen(weights_of(FRONT, LMBDA))):
             piece = piece_of(space, architecture, path, given.data)
             train_piece(piece, given.data, given.runs, given.device, given.seed)
-        sides = {"supernet": (space, weights_of(SPACE, LMBDA)), "alone": (space.only(architecture), path)}
+        only = space.only(architecture)
+        sides = {
+            "supernet": (space, weights_of(SPACE, LMBDA)),
+            "front": (space, weights_of(FRONT, LMBDA)),
+            "tuned": (only, tuned(space, architecture, row["target"], given)),
+            "alone": (only, path),
+        }
         found.append({**row, **{name: scores(*side, architecture, photos) for name, side in sides.items()}})
     pieces = pieces_seen(weights_alone(rows[0]["target"]))
-    write_result(RESULT, {"facts": facts(given.seed, lmbda=LMBDA, pieces=pieces), "architectures": found})
+    about = facts(given.seed, lmbda=LMBDA, pieces=pieces, tuned=given.tuned)
+    write_result(RESULT, {"facts": about, "architectures": found})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 LMBDAS = (0.013, 0.0067, 0.025, 0.0483)  # the others start from the first
 SPACE = "space"  # one width per layer; most kinds run on its weights
+FRONT = "front"  # those weights, trained on with what a search of them found
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ KINDS = {
     "slimcae": Kind("SlimCAE", HERE / "slimcae.yaml", (6, 6), weights="slimcae", found=False),
     "backbone": Kind("backbone alone", HERE / "backbone.yaml", (200, 100), found=False),
     "context": Kind("context alone", HERE / "context.yaml", (160, 80)),
+    FRONT: Kind("a width per layer, front trained", "joint-ar-small", (260, 120), weights=FRONT),
     "hand-made": Kind("hand-made layouts", "joint-ar-small", (260, 120), found=False),
 }
 

@@ -2,8 +2,9 @@
 
     python -m experiments.structure.search --data PHOTOS --test KODAK --runs RUNS
 
-All kinds but SlimCAE are spaces over the same weights. Architectures are chosen on calibration photos, then
-scored on KODAK, which the search does not see. Writes results/search-LMBDA.json for each trained lambda.
+All kinds but SlimCAE, and the one whose front was trained, are spaces over the same weights. Architectures
+are chosen on calibration photos, then scored on KODAK, which the search does not see. Writes
+results/search-LMBDA.json for each trained lambda.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def run_of(name: str, kind: Kind, lmbda: float, given: argparse.Namespace) -> Ru
     write_split(run.split_path, split_folder(given.data))
     run.weights_path.write_bytes(weights.read_bytes())
     found = Run(given.runs / f"{SPACE}-{lmbda}").layouts_path
-    if kind.found and name != SPACE and found.is_file():
+    if kind.found and name != SPACE and kind.weights == SPACE and found.is_file():
         run.search_path.mkdir(exist_ok=True)
         run.layouts_path.write_bytes(found.read_bytes())
     return run
@@ -73,7 +74,7 @@ def search(name: str, lmbda: float, test: list[Photo], given: argparse.Namespace
         space = loaded.searcher.space
         chosen: list[Answer] = [(None, space.at((width, 0))) for width in range(space.shape[0])]
     else:
-        trials = given.trials or kind.trials[not main]
+        trials = kind.trials[not main] if given.trials is None else given.trials
         chosen = answers_to_targets(loaded, kind, trials, given.seed, report)
     seconds = time.perf_counter() - began
     say(f"{run.path.name}  testing")

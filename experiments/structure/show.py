@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.results import ROOT, read_result, renew, table
-from experiments.structure.common import KINDS, LMBDAS, RESULTS, SPACE
+from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE
 from nas.comparison.curves import BD_POINTS, Curve, Point, bd_rate
 from nas.report.style import COLOURS, GRID, MARKERS, STYLE, write_figure
 
@@ -54,7 +54,7 @@ def by_target(found: Results, lmbda: float, kind: str) -> dict[float, dict[str, 
 
 def loss_table(found: Results, lmbda: float) -> str:
     """Every target at one lambda: what each kind answers, and what it loses on Kodak."""
-    kinds = [kind for kind in MAIN if answers(found, lmbda, kind)]
+    kinds = [kind for kind in (*MAIN, FRONT) if answers(found, lmbda, kind)]
     chosen = {kind: by_target(found, lmbda, kind) for kind in kinds}
     rows = []
     for target, first in chosen[SPACE].items():
@@ -182,21 +182,23 @@ def ranks(found: dict[str, Any]) -> str:
 
 
 def alone_table(found: dict[str, Any]) -> str:
-    """What sharing costs three architectures."""
+    """What sharing costs three architectures on Kodak, and what is left of it after some steps more."""
+    sides = ("supernet", "front", "tuned", "alone")
     rows = []
     for row in found["architectures"]:
-        losses = {side: row[side]["test"] for side in ("supernet", "alone")}
-        penalty = [
-            100 * (row["supernet"][photos]["rd_loss"] / row["alone"][photos]["rd_loss"] - 1)
-            for photos in ("test", "calibration")
-        ]
+        losses = {side: row[side]["test"] for side in sides}
         cells = [
             f"{losses[s]['bpp']:.3f} bpp, {losses[s]['psnr']:.2f} dB, {losses[s]['rd_loss']:.3f}"
-            for s in losses
+            for s in sides
         ]
-        rows.append([f"{row['kmac_px']['total']:.2f}", *cells, *(f"{value:+.2f}" for value in penalty)])
-    columns = ["kMAC/px", "in the supernet, on Kodak", "trained alone", "penalty on Kodak, %"]
-    return table([*columns, "on calibration photos, %"], rows)
+        for side in sides[:-1]:
+            more = 100 * (losses[side]["rd_loss"] / losses["alone"]["rd_loss"] - 1)
+            cells.append(f"{more:+.2f}")
+        rows.append([f"{row['kmac_px']['total']:.2f}", *cells])
+    steps = found["facts"]["tuned"]
+    titles = ["in the supernet", "its front trained", f"{steps:,} steps alone from there"]
+    columns = ["kMAC/px", *titles, "trained alone", *(f"penalty {title}, %" for title in titles)]
+    return table(columns, rows)
 
 
 def span(found: Results) -> str:

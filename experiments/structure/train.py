@@ -2,21 +2,23 @@
 
     python -m experiments.structure.train --data PHOTOS --runs RUNS
 
-A first piece trains all but g_a and g_s, which begin as a KLT; every other one trains everything, with
-`--front RUN` what a search of RUN found best (see `nas.training.strategies.Front`). The first lambda is
-trained first; the others start from it. Stopped, the same command goes on.
+A first piece trains all but g_a and g_s, which begin as a KLT; every other one trains everything. The first
+lambda is trained first; the others start from it. `--front RUN` goes on from the weights of a searched run of
+the first lambda instead, with what its search found best. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from experiments.pieces import SMALL, Piece, from_klt, from_lmbda, options, pieces_seen, train_piece
-from experiments.structure.common import KINDS, LMBDAS, SPACE, weights_of
+from experiments.structure.common import FRONT, KINDS, LMBDAS, SPACE, weights_of
+from nas.run import Run
 
 SETTINGS: dict[str, Any] = {
     **SMALL,
@@ -41,10 +43,19 @@ def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
         "learning_rate": RATES[main],
     }
     if main and not pieces_seen(path):
-        return Piece(space, path, start, settings | {"steps": given.entropy, **ALONE})
-    if given.front is not None:
-        settings |= {"strategy": "front"}
-    return Piece(space, path, start, settings, given.front)
+        settings |= {"steps": given.entropy, **ALONE}
+    return Piece(space, path, start, settings)
+
+
+def train_front(given: argparse.Namespace) -> None:
+    """Go on from the weights of a searched run with its front, into weights of their own."""
+    searched, path = Run.open(given.front).weights_path, weights_of(FRONT, LMBDAS[0])
+    if not path.is_file():
+        path.write_bytes(searched.read_bytes())  # what pieces they have seen is in it
+    piece = piece_of(SPACE, LMBDAS[0], given)
+    piece = replace(piece, weights=path, settings={**piece.settings, "strategy": "front"}, front=given.front)
+    if len(piece.seen) == len(pieces_seen(searched)):
+        train_piece(piece, given.data, given.runs, given.device, given.seed)
 
 
 def main() -> None:
@@ -52,11 +63,14 @@ def main() -> None:
     parser.add_argument("--entropy", type=int, default=800, help="steps of the entropy model alone, at first")
     parser.add_argument("--first", type=int, default=6000, help="steps at the first lambda")
     parser.add_argument("--others", type=int, default=1000, help="steps at every other one")
-    parser.add_argument("--front", type=Path, help="a searched run at the first lambda, to train its front")
+    parser.add_argument("--front", type=Path, help="a searched run at the first lambda: train its front")
     parser.add_argument("--only", nargs="*", default=[SPACE], choices=[SPACE, "slimcae"])
     parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.front is not None:
+        train_front(given)
+        return
     for name in given.only:
         for lmbda in given.lmbda:
             wanted = given.piece + (lmbda == LMBDAS[0])  # the one of the entropy model alone does not count

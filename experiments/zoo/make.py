@@ -32,7 +32,7 @@ def make(run: Run, folder: Path, trials: int, seed: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         own = Run(Path(place) / "run")
         own.path.mkdir()
-        config = {key: value for key, value in run.config.items() if key != "init_from"}
+        config = {key: value for key, value in run.config.items() if key not in ("init_from", "front")}
         write_yaml(own.config_path, {**config, "data": BUNDLED})
         write_split(own.split_path, split_of(BUNDLED))
         found = Checkpoint.read(run.weights_path)

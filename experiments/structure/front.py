@@ -1,0 +1,92 @@
+"""What training a front gains: three sets of weights, before it, after it, and after as many steps as before.
+
+    python -m experiments.structure.front --test KODAK --searched RUN
+
+RUN was searched before `train --front RUN` trained its front; the supernet's own last piece went on from the
+same weights as before, with the same seed. Writes results/front.json and its section of docs/results.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from experiments.pieces import full, pieces_seen
+from experiments.results import ROOT, facts, options, read_result, renew, table, write_result
+from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, weights_of
+from nas.cost.tabulate import measured_costs
+from nas.graph.network import Supernet
+from nas.images import list_images
+from nas.run import Run
+from nas.search.evaluator import Evaluator
+from nas.search.rank import spread
+from nas.space import Architecture
+from nas.training.checkpoint import load_weights
+from nas.training.data import load_photos
+from nas.training.front import front_of
+
+RESULT = RESULTS / "front.json"
+SEEN = 24  # architectures of each set
+THIRDS = ("narrow third", "middle", "wide third")
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the numbers")
+    parser.add_argument("--searched", type=Path, required=True, help="the run whose front was trained")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    space, searched, lmbda = KINDS[SPACE].space, Run.open(given.searched), LMBDAS[0]
+    sides = {
+        "before": searched.weights_path,
+        "level": weights_of(SPACE, lmbda),
+        "front": weights_of(FRONT, lmbda),
+    }
+    front, costs = front_of(searched, space), measured_costs(space)
+    sets = {
+        "the front": front[:: -(-len(front) // SEEN)],
+        "others": spread(costs, SEEN, given.seed),
+    }
+    photos = load_photos(list_images(given.test))
+    found: dict[str, Any] = {
+        name: {"kmac_px": [round(costs.kmac_px(architecture), 4) for architecture in own]}
+        for name, own in sets.items()
+    }
+    for side, path in sides.items():
+        net = Supernet(space)
+        load_weights(net, full(path), source=str(path))
+        evaluator = Evaluator(net.eval(), photos, lmbda=lmbda)
+        for name, own in sets.items():
+            found[name][side] = losses(evaluator, own)
+    pieces = {side: pieces_seen(path) for side, path in sides.items()}
+    about = facts(given.seed, lmbda=lmbda, test_photos=len(photos), pieces=pieces)
+    write_result(RESULT, {"facts": about, "sets": found})
+    renew(ROOT / "docs" / "results.md", "front", tables())
+
+
+def losses(evaluator: Evaluator, architectures: Sequence[Architecture]) -> list[float]:
+    return [round(score.rd_loss, 6) for score in evaluator.score_all(list(architectures))]
+
+
+# The page
+
+
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    rows = []
+    for name, own in read_result(RESULT)["sets"].items():
+        third = len(own["kmac_px"]) // 3
+        parts = (slice(0, third), slice(third, -third), slice(-third, None))
+        for title, part in zip(THIRDS, parts, strict=True):
+            before, level, front = (mean(own[side][part]) for side in ("before", "level", "front"))
+            changes = (f"{after:.3f} ({100 * (after / before - 1):+.1f} %)" for after in (level, front))
+            rows.append([f"{name}, {title}", f"{before:.3f}", *changes])
+    return [table(["mean loss on Kodak", "before", "after more of `level`", "after `front`"], rows)]
+
+
+if __name__ == "__main__":
+    main()
