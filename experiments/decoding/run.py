@@ -1,0 +1,128 @@
+"""The time to decode a whole photo, by width and stages, beside CompressAI's models.
+
+    python -m experiments.decoding.run --photo PHOTO
+
+Codecs of `joint-ar` at a quarter, half and all of the real width, under layouts of one to 141 stages, with
+the exact entropy path; CompressAI's hyperpriors, its autoregressive model and Cheng's, at 192 channels.
+Weights are random, with a last layer of g_a that makes latents of some size: time does not ask how good a
+picture is. All decode in turn. Writes results/decoding.json and its section of docs/results.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from compressai.models import (
+    Cheng2020Anchor,
+    JointAutoregressiveHierarchicalPriors,
+    MeanScaleHyperprior,
+    ScaleHyperprior,
+)
+from torch import Tensor
+
+from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
+from nas.codec.codec import Codec
+from nas.codec.quantize import quantized
+from nas.graph.network import Supernet
+from nas.images import read_image, to_tensor
+from nas.space import SearchSpace
+
+RESULT = Path(__file__).parent / "results" / "decoding.json"
+LEVELS = {48: 0.2, 96: 0.6, 192: 1.0}  # the place of a width among those of the space
+LAYOUTS = ("none", "checkerboard", "raster-2x2", "elic-10", "raster")
+LOUDER = 10  # times the last layer of g_a, which begins so small that all of y is zero
+THEIRS: dict[str, Callable[[], torch.nn.Module]] = {
+    "scale hyperprior": lambda: ScaleHyperprior(192, 192),
+    "mean-scale hyperprior": lambda: MeanScaleHyperprior(192, 192),
+    "joint autoregressive": lambda: JointAutoregressiveHierarchicalPriors(192, 192),
+    "Cheng 2020, anchor": lambda: Cheng2020Anchor(192),
+}
+Decoding = Callable[[], object]
+
+
+def ours(x: Tensor) -> dict[str, tuple[Decoding, dict[str, Any]]]:
+    """A decoding of every width and layout, and what there is to say of it."""
+    torch.manual_seed(0)
+    net = Supernet(SearchSpace.load("joint-ar")).eval()
+    net.g_a[-1].weight.mul_(LOUDER)
+    space, found = net.space, {}
+    for width, level in LEVELS.items():
+        for name in LAYOUTS:
+            architecture = space.uniform(level, name)
+            floating = Codec(net.extract(architecture), architecture)
+            codec = quantized(floating, [floating.latents(x)])  # type: ignore[list-item]
+            coded = codec.compress(x)
+            about = {"width": width, "layout": name, "stages": space.layout(architecture).stages()}
+            found[f"{width}, {name}"] = (lambda codec=codec, coded=coded: codec.decompress(**coded)), about
+    return found
+
+
+def theirs(x: Tensor) -> dict[str, tuple[Decoding, dict[str, Any]]]:
+    """A decoding of each of CompressAI's models."""
+    found = {}
+    for name, make in THEIRS.items():
+        torch.manual_seed(0)
+        model: Any = make().eval()
+        last = [layer for layer in model.g_a.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
+        last.weight.mul_(LOUDER)
+        model.update(force=True)
+        coded = model.compress(x)
+        found[f"CompressAI, {name}"] = (lambda model=model, coded=coded: model.decompress(**coded)), {}
+    return found
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--photo", type=Path, required=True, help="of 768x512")
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.set_grad_enabled(False)
+    x = to_tensor(read_image(given.photo))
+    sides = {**ours(x), **theirs(x)}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for repeat in range(given.repeats + 1):
+        for name, (decode, _) in sides.items():
+            began = time.perf_counter()
+            decode()
+            if repeat:
+                seconds[name].append(time.perf_counter() - began)
+        say(f"round {repeat} of {given.repeats}")
+    rows = {name: {**about, "seconds": seconds[name]} for name, (_, about) in sides.items()}
+    write_result(RESULT, {"facts": facts(given.seed, photo=list(x.shape[-2:])), "decoding": rows})
+    renew(ROOT / "docs" / "results.md", "decoding", tables())
+
+
+# The page
+
+
+def spread(values: list[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    found = read_result(RESULT)["decoding"]
+    own = {(row["width"], row["layout"]): row for row in found.values() if "width" in row}
+    others = {name: row["seconds"] for name, row in found.items() if "width" not in row}
+    serial = others["CompressAI, joint autoregressive"]
+    columns = [f"{layout}, {own[48, layout]['stages']}" for layout in LAYOUTS]
+    ran = [[str(width), *(spread(own[width, layout]["seconds"]) for layout in LAYOUTS)] for width in LEVELS]
+    times = []
+    for layout in LAYOUTS:
+        pairs = zip(serial, own[192, layout]["seconds"], strict=True)
+        times.append(spread([one / other for one, other in pairs]))
+    ran.append(["CompressAI's joint autoregressive model over 192", *times])
+    return [
+        table(["width", *columns], ran),
+        table(["", "seconds"], [[name, spread(values)] for name, values in others.items()]),
+    ]
+
+
+if __name__ == "__main__":
+    main()
