@@ -219,7 +219,7 @@ def draw(found: Results, lmbda: float) -> None:
         FigureCanvasAgg(figure)
         sides = {"rd_loss": "rate-distortion loss", "psnr": "PSNR (dB)"}
         for axes, (value, label) in zip(figure.subplots(1, 2), sides.items(), strict=True):
-            for place, kind in enumerate(MAIN):
+            for place, kind in enumerate((*MAIN, FRONT)):
                 rows = answers(found, lmbda, kind)
                 axes.plot(
                     [row["kmac_px"]["total"] for row in rows],
