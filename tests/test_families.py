@@ -61,7 +61,7 @@ from nas.search.evaluator import Evaluator
 from nas.space import Architecture, SearchSpace
 from nas.training.losses import batch_losses
 from nas.training.start import TrainingRequest, start_training
-from nas.training.strategies import STRATEGIES
+from nas.training.strategies import STRATEGIES, strategy
 
 FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 1, "params": 1, "measured": {}}
 SCOPE_NAMES = sorted(SCOPES)
@@ -518,7 +518,8 @@ def test_two_steps_of_training(name, tmp_path, photo_folder):
 @every_integer_space
 @pytest.mark.parametrize("how", STRATEGIES)
 def test_strategies_draw_points_of_the_space(name, how):
-    space, chosen = SPACES[name], STRATEGIES[how](3)
+    space = SPACES[name]
+    chosen = strategy(how, 3, members=space.baselines())
     for step in range(10):
         drawn = list(chosen.draw(space, step, 7))
         assert drawn == list(chosen.draw(space, step, 7))
