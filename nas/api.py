@@ -52,7 +52,6 @@ class LoadedRun:
         Args:
             budget: a Budget, a target such as "20" or "60%" (in `scope`), or None for the whole range.
         """
-
         if isinstance(budget, str):
             budget = Budget.of(budget, scope)
         return self._searcher.search(

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from experiments.pieces import WEIGHTS, Piece, from_klt, full, options, pieces_seen, train_piece
+from experiments.pieces import WEIGHTS, Piece, from_klt, options, pieces_seen, train_piece
 from experiments.results import facts, read_result, write_result
-from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, weights_of
+from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
 from experiments.structure.train import SETTINGS
 from nas.graph.layout import Layout
 from nas.graph.network import Supernet
@@ -84,13 +84,6 @@ def tuned(space: SearchSpace, architecture: Architecture, target: float, given: 
         only, str(given.data), given.runs / f"tuned-{target}", settings=settings, init_from=start
     )
     return train_or_resume(request).weights_path
-
-
-def supernet(space: SearchSpace, path: Path) -> Supernet:
-    """A space's network with the weights of a file."""
-    net = Supernet(space)
-    load_weights(net, full(path), source=str(path))
-    return net.eval()
 
 
 def scores(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.pieces import WEIGHTS
+from experiments.pieces import WEIGHTS, full
+from nas.graph.network import Supernet
 from nas.space import SearchSpace
+from nas.training.checkpoint import load_weights
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -53,3 +55,10 @@ KINDS = {
 def weights_of(name: str, lmbda: float) -> Path:
     """Where a supernet's weights are committed, in half precision."""
     return WEIGHTS / "structure" / f"{name}-{lmbda}.safetensors"
+
+
+def supernet(space: SearchSpace, path: Path) -> Supernet:
+    """A space's network with the weights of a file."""
+    net = Supernet(space)
+    load_weights(net, full(path), source=str(path))
+    return net.eval()

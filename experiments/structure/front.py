@@ -15,17 +15,15 @@ from typing import Any
 
 import torch
 
-from experiments.pieces import full, pieces_seen
+from experiments.pieces import pieces_seen
 from experiments.results import ROOT, facts, options, read_result, renew, table, write_result
-from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, weights_of
+from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
 from nas.cost.tabulate import measured_costs
-from nas.graph.network import Supernet
 from nas.images import list_images
 from nas.run import Run
 from nas.search.evaluator import Evaluator
 from nas.search.rank import spread
 from nas.space import Architecture
-from nas.training.checkpoint import load_weights
 from nas.training.data import load_photos
 from nas.training.front import front_of
 
@@ -57,9 +55,7 @@ def main() -> None:
         for name, own in sets.items()
     }
     for side, path in sides.items():
-        net = Supernet(space)
-        load_weights(net, full(path), source=str(path))
-        evaluator = Evaluator(net.eval(), photos, lmbda=lmbda)
+        evaluator = Evaluator(supernet(space, path), photos, lmbda=lmbda)
         for name, own in sets.items():
             found[name][side] = losses(evaluator, own)
     pieces = {side: pieces_seen(path) for side, path in sides.items()}

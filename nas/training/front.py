@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nas.cost.scopes import SCOPES
 from nas.run import Run
 from nas.space import Architecture, SearchSpace
 
@@ -16,8 +15,7 @@ def front_of(run: Run, space: SearchSpace) -> list[Architecture]:
     Raises:
         InputError: the run has no front, or one of other widths.
     """
-    table = run.front().sort_values("total_kmac_px")
-    best = table[table[[f"on_front_{scope}" for scope in SCOPES]].any(axis=1)]
+    best = run.front().sort_values("total_kmac_px")
     stages = {name: layout.stages() for name, layout in space.layouts.items()}
     found = []
     for key, wanted in zip(best["arch"], best["stages"], strict=True):
