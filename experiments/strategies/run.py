@@ -37,7 +37,14 @@ HERE = Path(__file__).parent
 RESULT = HERE / "results" / "strategies.json"
 SPACE = SearchSpace.load(HERE / "space.yaml")
 LMBDA = 0.013
-SETTINGS: dict[str, Any] = {**SMALL, "lmbda": LMBDA, "architectures": 3, "crop": 128, "learning_rate": 4e-4}
+SETTINGS: dict[str, Any] = {
+    **SMALL,
+    "lmbda": LMBDA,
+    "architectures": 3,
+    "learning_rate": 4e-4,
+    "precision": "bf16",
+    "frozen": ["h_a.0"],
+}
 FIRST = {"only": "entropy", "learning_rate": 1e-3}  # of the entropy model alone: the random one of a KLT
 STRATEGIES: dict[str, dict[str, Any]] = {
     "uniform": {"strategy": "uniform"},
@@ -46,6 +53,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "sandwich, distillation": {"strategy": "sandwich", "distillation": 0.5},
     "levels": {"strategy": "level"},
     "levels, structure learned with them": {"strategy": "level", "structure": "joint", "target": 5.0},
+    "levels, then their front": {"strategy": "front"},
 }
 ALONE_COUNT = 8  # architectures trained alone
 SCORED = 24  # architectures whose mean loss tells how good a supernet is
@@ -55,7 +63,10 @@ TARGETS = (2.0, 3.5, 5.0, 8.0)  # kMAC/px, of the search
 def train(
     space: SearchSpace, out: Path, settings: dict[str, Any], given: argparse.Namespace, seed: int
 ) -> Run:
-    """A run from the KLT: the entropy model alone, then everything."""
+    """A run from the KLT: the entropy model alone, then everything.
+
+    With `strategy=front` the second half of the steps trains what a search finds after the first.
+    """
     plain = {
         key: value for key, value in settings.items() if key not in ("distillation", "structure", "target")
     }
@@ -63,10 +74,20 @@ def train(
     request = TrainingRequest(space, str(given.data), out / "entropy", settings=first, init_from=KLT)
     begun = train_or_resume(request)
     last = {**SETTINGS, **settings, "seed": seed, "steps": given.steps}
-    request = TrainingRequest(
-        space, str(given.data), out / "whole", settings=last, init_from=begun.weights_path
-    )
-    return train_or_resume(request)
+    if settings.get("strategy") != "front":
+        return train_on(space, out / "whole", last, begun, given)
+    last["steps"] = given.steps // 2
+    half = train_on(space, out / "half", {**last, "strategy": "level"}, begun, given)
+    answers(half, given.trials, seed)
+    return train_on(space, out / "whole", last, half, given)
+
+
+def train_on(
+    space: SearchSpace, out: Path, settings: dict[str, Any], begun: Run, given: argparse.Namespace
+) -> Run:
+    """A run that begins with the weights of another; of its front, where it was searched."""
+    source = begun.path if begun.front_path.is_file() else begun.weights_path
+    return train_or_resume(TrainingRequest(space, str(given.data), out, settings=settings, init_from=source))
 
 
 def losses(run: Run, architectures: list[Architecture], photos: list[Photo]) -> list[float]:
@@ -107,6 +128,7 @@ def main() -> None:
     parser.add_argument("--entropy", type=int, default=400, help="of the entropy model alone, before")
     parser.add_argument("--trials", type=int, default=24, help="architectures that a search scores")
     parser.add_argument("--seeds", type=int, default=1, help="supernets of each strategy")
+    parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), metavar="STRATEGY")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos = load_photos(split_folder(given.data)["calibration"])[:CALIBRATION_PHOTOS]
@@ -128,11 +150,11 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in STRATEGIES}
     found |= known["strategies"] if known else {}
     for seed in range(given.seed, given.seed + given.seeds):
-        for name, settings in STRATEGIES.items():
+        for name in given.only:
             if any(row["seed"] == seed for row in found[name]):
                 continue
             folder = given.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
-            row = measured(train(SPACE, folder, settings, given, seed), architectures, photos, given)
+            row = measured(train(SPACE, folder, STRATEGIES[name], given, seed), architectures, photos, given)
             found[name].append({**row, "tau": agreement(row["ranked"], base).tau})
             say(f"{name} {seed}  {mean(row['scored']):.4f}  {mean(row['answers']):.4f}")
             about = facts(given.seed, **same)
