@@ -67,19 +67,17 @@ def train(
 
     With `strategy=front` the second half of the steps trains what a search finds after the first.
     """
-    plain = {
-        key: value for key, value in settings.items() if key not in ("distillation", "structure", "target")
-    }
-    first = {**SETTINGS, **plain, **FIRST, "seed": seed, "steps": given.entropy}
+    of_front = settings.get("strategy") == "front"
+    last = {**SETTINGS, **settings, "seed": seed, "steps": given.steps // (2 if of_front else 1)}
+    drawn = {**last, "strategy": "level"} if of_front else last
+    plain = {key: value for key, value in drawn.items() if key not in ("distillation", "structure", "target")}
+    first = {**plain, **FIRST, "steps": given.entropy}
     request = TrainingRequest(space, str(given.data), out / "entropy", settings=first, init_from=KLT)
-    begun = train_or_resume(request)
-    last = {**SETTINGS, **settings, "seed": seed, "steps": given.steps}
-    if settings.get("strategy") != "front":
-        return train_on(space, out / "whole", last, begun, given)
-    last["steps"] = given.steps // 2
-    half = train_on(space, out / "half", {**last, "strategy": "level"}, begun, given)
-    answers(half, given.trials, seed)
-    return train_on(space, out / "whole", last, half, given)
+    run = train_or_resume(request)
+    if of_front:
+        run = train_on(space, out / "half", drawn, run, given)
+        answers(run, given.trials, seed)
+    return train_on(space, out / "whole", last, run, given)
 
 
 def train_on(
