@@ -152,6 +152,12 @@ def options(description: str) -> argparse.ArgumentParser:
     parser = plain_options(description)
     parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
     parser.add_argument("--runs", type=Path, required=True, help="where runs are kept while they train")
+    return parser
+
+
+def piece_options(description: str) -> argparse.ArgumentParser:
+    """The options of what trains piece by piece."""
+    parser = options(description)
     parser.add_argument("--piece", type=int, default=1, help="train up to so many pieces of each")
     parser.add_argument("--device", default="auto")
     return parser

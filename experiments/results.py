@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -97,6 +98,17 @@ def renew(page: Path, name: str, pieces: list[str]) -> None:
 def table(columns: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *rows])
+
+
+def thirds(values: Sequence[float]) -> dict[str, float]:
+    """Means of values of architectures from the cheapest to the dearest, a third of them at a time."""
+    third = len(values) // 3
+    parts = {
+        "narrow third": values[:third],
+        "middle": values[third:-third],
+        "wide third": values[-third:],
+    }
+    return {name: mean(part) for name, part in parts.items()}
 
 
 def over_seeds(values: list[float], digits: int, sign: str = "") -> str:

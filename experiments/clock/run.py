@@ -11,8 +11,8 @@ section of docs/results.md. Run it on a machine that does nothing else.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 import nas
+from benchmarks.common import interleaved
 from experiments.results import ROOT, facts, options, progress, read_result, renew, say, table, write_result
 from experiments.structure.common import LMBDAS, SPACE
 from experiments.structure.show import stages
@@ -48,14 +49,8 @@ def timed(codecs: dict[str, Codec], photo: Path) -> dict[str, float]:
     """The median milliseconds that each codec takes to decode a photo, all in turn."""
     pixels = read_image(photo)
     files = {key: compress_image(codec, pixels) for key, codec in codecs.items()}
-    spent: dict[str, list[float]] = {key: [] for key in codecs}
-    for number in range(ROUNDS + 1):
-        for key, codec in codecs.items():
-            began = time.perf_counter()
-            decompress_image(codec, files[key])
-            if number:
-                spent[key].append(1000 * (time.perf_counter() - began))
-    return {key: median(values) for key, values in spent.items()}
+    sides = {key: partial(decompress_image, codec, files[key]) for key, codec in codecs.items()}
+    return {key: 1000 * median(seconds) for key, seconds in interleaved(sides, ROUNDS).items()}
 
 
 def compared(loaded: LoadedRun, photo: Path, trials: int, seed: int) -> list[dict[str, Any]]:

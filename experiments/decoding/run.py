@@ -10,7 +10,6 @@ picture is. All decode in turn. Writes results/decoding.json and its section of 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -25,6 +24,7 @@ from compressai.models import (
 )
 from torch import Tensor
 
+from benchmarks.common import interleaved, ratio
 from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
@@ -85,14 +85,8 @@ def main() -> None:
     torch.set_grad_enabled(False)
     x = to_tensor(read_image(given.photo))
     sides = {**ours(x), **theirs(x)}
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for repeat in range(given.repeats + 1):
-        for name, (decode, _) in sides.items():
-            began = time.perf_counter()
-            decode()
-            if repeat:
-                seconds[name].append(time.perf_counter() - began)
-        say(f"round {repeat} of {given.repeats}")
+    say(f"timing {len(sides)} decoders, {given.repeats + 1} rounds")
+    seconds = interleaved({name: decode for name, (decode, _) in sides.items()}, given.repeats)
     rows = {name: {**about, "seconds": seconds[name]} for name, (_, about) in sides.items()}
     write_result(RESULT, {"facts": facts(given.seed, photo=list(x.shape[-2:])), "decoding": rows})
     renew(ROOT / "docs" / "results.md", "decoding", tables())
@@ -113,10 +107,7 @@ def tables() -> list[str]:
     serial = others["CompressAI, joint autoregressive"]
     columns = [f"{layout}, {own[48, layout]['stages']}" for layout in LAYOUTS]
     ran = [[str(width), *(spread(own[width, layout]["seconds"]) for layout in LAYOUTS)] for width in LEVELS]
-    times = []
-    for layout in LAYOUTS:
-        pairs = zip(serial, own[192, layout]["seconds"], strict=True)
-        times.append(spread([one / other for one, other in pairs]))
+    times = [str(ratio(serial, own[192, layout]["seconds"])) for layout in LAYOUTS]
     ran.append(["CompressAI's joint autoregressive model over 192", *times])
     return [
         table(["width", *columns], ran),

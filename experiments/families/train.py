@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from experiments.families.common import CODECS, LMBDAS, TRANSFORMS, space_of, weights_of
-from experiments.pieces import SMALL, Piece, Start, from_klt, from_lmbda, full, options, train_piece
+from experiments.pieces import SMALL, Piece, Start, from_klt, from_lmbda, full, piece_options, train_piece
 from nas.space import SearchSpace
 
 SETTINGS: dict[str, Any] = {**SMALL, "strategy": "uniform", "architectures": 1, "precision": "bf16"}
@@ -73,7 +73,7 @@ def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
 
 
 def main() -> None:
-    parser = options(__doc__ or "")
+    parser = piece_options(__doc__ or "")
     at = "at the first lambda and at every other one"
     parser.add_argument("--transforms", type=int, nargs=2, default=[4000, 1500], help=f"their steps {at}")
     parser.add_argument(

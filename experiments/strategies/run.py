@@ -19,7 +19,7 @@ import torch
 
 import nas
 from experiments.pieces import SMALL, options
-from experiments.results import ROOT, facts, over_seeds, read_result, renew, say, table, write_result
+from experiments.results import ROOT, facts, over_seeds, read_result, renew, say, table, thirds, write_result
 from nas.budget import Amount, Budget
 from nas.cost.table import CostTable
 from nas.cost.tabulate import measured_costs
@@ -178,12 +178,7 @@ def cost_of(costs: CostTable, architectures: list[Architecture]) -> list[float]:
 def tables() -> list[str]:
     """What stands between the page's marks."""
     found = read_result(RESULT)
-    third = len(found["kmac_px"]["scored"]) // 3
-    parts = {
-        "narrow third": slice(0, third),
-        "middle": slice(third, -third),
-        "wide third": slice(-third, None),
-    }
+    titles = thirds(found["kmac_px"]["scored"])
     rows, answered = [], []
     for name, runs in found["strategies"].items():
         if not runs:
@@ -192,12 +187,13 @@ def tables() -> list[str]:
             mean(100 * (one / other - 1) for one, other in zip(run["ranked"], found["alone"], strict=True))
             for run in runs
         ]
+        parts = [thirds(run["scored"]) for run in runs]
         rows.append(
             [
                 name,
                 str(len(runs)),
                 over_seeds([mean(run["scored"]) for run in runs], 3),
-                *(over_seeds([mean(run["scored"][part]) for run in runs], 3) for part in parts.values()),
+                *(over_seeds([part[title] for part in parts], 3) for title in titles),
                 over_seeds(penalty, 1),
                 over_seeds([run["tau"] for run in runs], 2),
             ]
@@ -206,7 +202,7 @@ def tables() -> list[str]:
             [name, *(over_seeds(list(own), 3) for own in zip(*(run["answers"] for run in runs), strict=True))]
         )
     return [
-        table(["strategy", "seeds", "mean loss", *parts, "penalty of sharing, %", "tau"], rows),
+        table(["strategy", "seeds", "mean loss", *titles, "penalty of sharing, %", "tau"], rows),
         "What a search's answers lose, by target in kMAC/px:",
         table(["strategy", *(f"{target:g}" for target in found["facts"]["targets"])], answered),
     ]

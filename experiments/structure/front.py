@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
 
 from experiments.pieces import pieces_seen
-from experiments.results import ROOT, facts, options, read_result, renew, table, write_result
+from experiments.results import ROOT, facts, options, read_result, renew, table, thirds, write_result
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
 from nas.cost.tabulate import measured_costs
 from nas.images import list_images
@@ -29,7 +28,6 @@ from nas.training.front import front_of
 
 RESULT = RESULTS / "front.json"
 SEEN = 24  # architectures of each set
-THIRDS = ("narrow third", "middle", "wide third")
 
 
 def main() -> None:
@@ -75,10 +73,9 @@ def tables() -> list[str]:
     """What stands between the page's marks."""
     rows = []
     for name, own in read_result(RESULT)["sets"].items():
-        third = len(own["kmac_px"]) // 3
-        parts = (slice(0, third), slice(third, -third), slice(-third, None))
-        for title, part in zip(THIRDS, parts, strict=True):
-            before, level, front = (mean(own[side][part]) for side in ("before", "level", "front"))
+        means = {side: thirds(own[side]) for side in ("before", "level", "front")}
+        for title in means["before"]:
+            before, level, front = (means[side][title] for side in means)
             changes = (f"{after:.3f} ({100 * (after / before - 1):+.1f} %)" for after in (level, front))
             rows.append([f"{name}, {title}", f"{before:.3f}", *changes])
     return [table(["mean loss on Kodak", "before", "after more of `level`", "after `front`"], rows)]

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from experiments.pieces import SMALL, Piece, from_klt, from_lmbda, options, pieces_seen, train_piece
+from experiments.pieces import SMALL, Piece, from_klt, from_lmbda, piece_options, pieces_seen, train_piece
 from experiments.structure.common import FRONT, KINDS, LMBDAS, SPACE, weights_of
 from nas.run import Run
 
@@ -59,7 +59,7 @@ def train_front(given: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = options(__doc__ or "")
+    parser = piece_options(__doc__ or "")
     parser.add_argument("--entropy", type=int, default=800, help="steps of the entropy model alone, at first")
     parser.add_argument("--first", type=int, default=6000, help="steps at the first lambda")
     parser.add_argument("--others", type=int, default=1000, help="steps at every other one")
