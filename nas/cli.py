@@ -643,7 +643,10 @@ def finetune(
     out: Annotated[Path, typer.Option(help="The new codec's folder.")],
     only: Annotated[
         str | None,
-        typer.Option(help="g_s: train the decoder's transform alone; files made before decode with it."),
+        typer.Option(
+            help="g_s: the decoder's transform alone; files made before decode with it. entropy: all but g_a "
+            "and g_s; the same pictures from smaller files."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: 2000.")] = None,
     assign: Annotated[
@@ -657,7 +660,8 @@ def finetune(
     """Train an exported codec on, standalone, and tell what that gained at the same MACs.
 
     Everything is trained, which gives a codec of another identity; with --only g_s existing files stay
-    readable. Interrupted, it goes on with the same command. Its metrics stay in OUT/training.
+    readable, with --only entropy pictures stay the same. Interrupted, it goes on with the same command. Its
+    metrics stay in OUT/training.
     """
     from nas import console
     from nas.codec.finetune import FinetuneRequest, finetune_codec

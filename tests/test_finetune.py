@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -93,6 +94,13 @@ def of_g_s(codec_folder, photo_folder, tmp_path_factory) -> Finetuned:
     return finetune_codec(request_for(codec_folder, photo_folder, out, only="g_s"))
 
 
+@pytest.fixture(scope="module")
+def of_entropy(codec_folder, photo_folder, tmp_path_factory) -> Finetuned:
+    """The codec with its entropy path trained alone."""
+    out = tmp_path_factory.mktemp("tuned") / "entropy"
+    return finetune_codec(request_for(codec_folder, photo_folder, out, only="entropy"))
+
+
 def changed(before: Codec, after: Codec) -> set[str]:
     """The names of tensors that are not equal to the bit."""
     old, new = before.state_dict(), after.state_dict()
@@ -136,6 +144,17 @@ def test_files_made_before_decode_with_the_new_g_s(codec_folder, of_g_s, chelsea
     assert any("decode with both" in sentence for sentence in of_g_s.sentences())
 
 
+def test_the_entropy_path_alone_leaves_pictures_as_they_are(codec_folder, of_entropy, chelsea):
+    before, after = load_codec(codec_folder), load_codec(of_entropy.path)
+    assert edges_of(changed(before, after)) == {"h_a", "h_s", "context", "prior"}
+    assert after.path_identity != before.path_identity
+    assert after.exact
+    files = [compress_image(codec, chelsea) for codec in (before, after)]
+    assert files[0].to_bytes() != files[1].to_bytes()
+    pictures = [decompress_image(codec, file) for codec, file in zip((before, after), files, strict=True)]
+    assert np.array_equal(*pictures)
+
+
 def test_everything_trained_is_another_codec(codec_folder, whole, chelsea):
     before, after = load_codec(codec_folder), load_codec(whole.path)
     assert edges_of(changed(before, after)) == {"g_a", "h_a", "h_s", "context", "prior", "g_s"}
@@ -146,7 +165,7 @@ def test_everything_trained_is_another_codec(codec_folder, whole, chelsea):
     assert any("alone" in sentence for sentence in whole.sentences())
 
 
-@pytest.mark.parametrize("kind", ["whole", "of_g_s"])
+@pytest.mark.parametrize("kind", ["whole", "of_g_s", "of_entropy"])
 def test_what_it_gained_is_told(kind, codec_folder, photo_folder, request):
     """Both sides are measured on the held-out photos, and what the codec costs is what it did."""
     result: Finetuned = request.getfixturevalue(kind)
@@ -255,13 +274,14 @@ def test_force_replaces_what_is_there(codec_folder, photo_folder, whole, tmp_pat
     ("changes", "message"),
     [
         ({"only": "g_t"}, "'g_t' cannot be trained alone: use --only g_s"),
-        ({"only": "h_s"}, "--only g_s"),
+        ({"only": "h_s"}, "--only g_s or --only entropy"),
         ({"data": "no-such-folder"}, "is not a folder"),
         ({"codec": Path("no-such-codec")}, "is not a codec"),
         ({"settings": {"lmbda": 1}}, "lmbda cannot be set here"),
         ({"settings": {"metric": "mse"}}, "metric cannot be set here"),
         ({"settings": {"architectures": 2}}, "architectures cannot be set here"),
         ({"settings": {"only": "g_s"}}, "Say --only g_s"),
+        ({"settings": {"only": "entropy"}}, "Say --only entropy"),
         ({"settings": {"stepps": 2}}, "did you mean steps"),
         ({"steps": 0}, "greater than or equal to 1"),
         ({"settings": {"crop": 100}}, "multiple of 64"),
@@ -430,7 +450,20 @@ def test_a_family_trained_whole_stays_one(family_folder, photo_folder, tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("only", [None, "g_s"])
+def test_the_entropy_path_of_a_family_is_trained_once(family_folder, photo_folder, tmp_path, chelsea):
+    before = load_family(family_folder)
+    result = finetune_codec(request_for(family_folder, photo_folder, tmp_path / "out", only="entropy"))
+    after = load_family(result.path)
+    assert [path.name for path in (result.path / "training").iterdir()] == ["entropy"]
+    for layout, place in itertools.product(before.layouts, range(2)):
+        old, new = (family.codec(layout, place) for family in (before, after))
+        assert not {"g_a", "g_s"} & edges_of(changed(old, new))
+        pictures = [decompress_image(codec, Nic.parse(file_of(codec, chelsea))) for codec in (old, new)]
+        assert np.array_equal(*pictures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("only", [None, "g_s", "entropy"])
 @pytest.mark.parametrize("name", NAMES)
 def test_any_codec_can_be_tuned(name, only, photo_folder, tmp_path):
     """Of every family, integer or centred, with a hyperprior or without."""
@@ -444,5 +477,9 @@ def test_any_codec_can_be_tuned(name, only, photo_folder, tmp_path):
         after = load_codec(result.path)
         assert after.exact == codec.exact
         assert (after.path_identity == codec.path_identity) == (only == "g_s")
-        if only:
-            assert {found.split(".")[1] for found in changed(codec, after)} == {"g_s"}
+        names = edges_of(changed(codec, after))
+        if only == "g_s":
+            assert names == {"g_s"}
+        if only == "entropy":
+            assert names
+            assert not names & {"g_a", "g_s"}

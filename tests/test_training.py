@@ -173,6 +173,16 @@ def test_a_loss_that_is_no_number_is_named(trained, request_for, tmp_path):
     assert TINY.widest().key.rpartition("+")[0] in str(caught.value)
 
 
+def test_going_on_is_no_advice_where_another_command_trains(trained, request_for, tmp_path):
+    found = Checkpoint.read(trained.weights_path)
+    found.tensors["g_a.0.bias"][0] = math.nan
+    found.write(tmp_path / "broken.safetensors")
+    request = request_for(tmp_path / "run", init_from=tmp_path / "broken.safetensors")
+    with pytest.raises(NonFiniteLossError, match=r"at step 0 with .*Begin anew") as caught:
+        train_or_resume(request)
+    assert "--resume" not in str(caught.value)
+
+
 def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(request_for, tmp_path):
     settings = {**SETTINGS, "learning_rate": 1e18, "warmup": 0, "checkpoint_every": 1, "clip": 1e9}
     with pytest.raises(NonFiniteLossError, match=r"at step [1-5]"):

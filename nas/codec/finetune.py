@@ -1,14 +1,15 @@
 """An exported codec trained on: from the weights it took from the supernet to weights of its own.
 
 No run is needed: the codec's folder says what it is, and a space of one architecture is trained from its
-layers, at its own lambda and metric. Two ways:
+layers, at its own lambda and metric. Three ways:
 
 - everything, which is as good as it gets at these MACs, and gives a codec of another identity;
 - g_s alone, which leaves all that a file depends on as it is, to the bit: files made before decode with the
-  new codec, into better pictures.
+  new codec, into better pictures;
+- the entropy path alone, all but g_a and g_s: the same pictures from smaller files, of another identity.
 
 Of a family, the base codec is trained under all its layouts, then every g_s, its own too, beside its new
-encoder; or every g_s alone. Each of these trainings is a run of its own in OUT/training. Interrupted, they go
+encoder; or either alone. Each of these trainings is a run of its own in OUT/training. Interrupted, they go
 on with the same request; when the codec is written, what only resuming needs is removed.
 """
 
@@ -38,7 +39,7 @@ from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings
 from nas.training.start import TrainingRequest, train_or_resume
 
-EDGES = ("g_s",)
+PARTS = ("g_s", "entropy")
 # What a recipe, made for a supernet from scratch, does not say. Its rate of learning is right as it is: on a
 # small codec a third of it gained less, and did so again after 1500 steps (docs/finetune.md).
 STEPS, WARMUP = 2000, 50
@@ -56,7 +57,7 @@ class FinetuneRequest:
         codec: an exported codec's folder.
         data: a folder of photos, or `bundled`; split as for `nas train`.
         out: the new codec's folder.
-        only: the one edge to train, `g_s`; None for all of them.
+        only: the part to train: `g_s`, or `entropy`, all but g_a and g_s; None for everything.
         steps: of the optimiser, in each training; None for `STEPS`.
         settings: of the training, by name; `recipe` among them gives all but steps and warm-up.
         force: replace what is there. An attempt of the same request that was interrupted goes on all the
@@ -171,8 +172,11 @@ class _Finetuning:
 
     def __init__(self, request: FinetuneRequest) -> None:
         self.request = request
-        if request.only not in (None, *EDGES):
-            raise InputError(f"'{request.only}' cannot be trained alone: use --only g_s, or leave it out.")
+        if request.only not in (None, *PARTS):
+            raise InputError(
+                f"'{request.only}' cannot be trained alone: use --only g_s or --only entropy, or "
+                "leave it out."
+            )
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise InputError("A codec is fine-tuned by one process: start it without torchrun.")
         self.content = describe(request.codec)
@@ -181,7 +185,7 @@ class _Finetuning:
             raise InputError(f"{request.codec / DESCRIPTION} has no `{missing[0]}`: export the codec again.")
         self.family = load_family(request.codec)
         self.family.codec()  # or this machine is refused
-        self.whole = self._settings(None)
+        self.of_base = self._settings("entropy" if request.only == "entropy" else None)
         self.of_g_s = self._settings("g_s")
         self.split = split_of(request.data)
         if request.codec.resolve().is_relative_to(request.out.resolve()):
@@ -198,7 +202,7 @@ class _Finetuning:
             if name in _ALONE:
                 raise InputError(f"{name} cannot be set here: a codec is one architecture.")
             if name == "only":
-                raise InputError("Say --only g_s instead of --set only=g_s.")
+                raise InputError(f"Say --only {request.settings[name]} instead of --set only.")
         own = {name: self.content[name] for name in _OF_THE_CODEC}
         always = {**_ALONE, **own, "only": only}
         given = {"seed": request.seed, "warmup": WARMUP, "steps": STEPS, **request.settings}
@@ -212,12 +216,19 @@ class _Finetuning:
         return self.folder / ("g_s" if len(self.family.decoders) == 1 else f"g_s-{decoder}")
 
     @property
+    def _place_of_base(self) -> Path:
+        """Where the base codec is trained, or its entropy path."""
+        return self.folder / ("all" if self.request.only is None else self.request.only)
+
+    @property
     def _places(self) -> dict[Path, TrainingSettings]:
         decoders = range(len(self.family.decoders))
-        if self.request.only is not None:
+        if self.request.only == "entropy":
+            return {self._place_of_base: self.of_base}
+        if self.request.only == "g_s":
             return {self._place(decoder): self.of_g_s for decoder in decoders}
         alone = decoders if len(decoders) > 1 else ()
-        return {self.folder / "all": self.whole, **{self._place(each): self.of_g_s for each in alone}}
+        return {self._place_of_base: self.of_base, **{self._place(each): self.of_g_s for each in alone}}
 
     @property
     def _notes(self) -> dict[str, Any]:
@@ -262,8 +273,8 @@ class _Finetuning:
             return measure_family(
                 family,
                 photos,
-                lmbda=self.whole.lmbda,
-                metric=self.whole.metric,
+                lmbda=self.of_base.lmbda,
+                metric=self.of_base.metric,
                 report=lambda done, total, note: report(f"measuring {when}", done, total, note),
             )
 
@@ -276,11 +287,11 @@ class _Finetuning:
     def _trained(self, report: StageReport) -> tuple[Family, dict[str, Any]]:
         """The family after all its trainings, and what its exact entropy path costs where that is known."""
         before = self.family.base
-        if self.request.only is None:
-            base, facts = self._whole(report)
-        else:
+        if self.request.only == "g_s":
             base = copy.deepcopy(before)
             facts = {name: self.content[name] for name in ("exact_costs",) if name in self.content}
+        else:
+            base, facts = self._of_base(report)
         members = []
         for place, member in enumerate(self.family.decoders):
             own = base.network.g_s if place == self.family.default else copy.deepcopy(member.g_s)
@@ -294,13 +305,17 @@ class _Finetuning:
                 codec.update()
         return family, facts
 
-    def _whole(self, report: StageReport) -> tuple[Codec, dict[str, Any]]:
-        """The base codec with all of it trained, its entropy path under every layout of the family."""
+    def _of_base(self, report: StageReport) -> tuple[Codec, dict[str, Any]]:
+        """The base codec with all of it trained or its entropy path, under every layout of the family."""
         before, layouts = self.family.base, self.family.layouts
         space = replace(before.network.space, layouts=layouts)
-        run = self._train(self.folder / "all", space, before.network, report)
+        run = self._train(self._place_of_base, space, before.network, report)
         arithmetic = "float64" if before.integers is None else "exact"
         made = make_codec(run, before.architecture, arithmetic, list(layouts.values()))
+        if self.request.only == "entropy":  # to the bit: GDN's way through a supernet rounds
+            for name in ("g_a", "g_s"):
+                known = getattr(before.network, name).state_dict()
+                getattr(made.codec.network, name).load_state_dict(known)
         return made.codec, {} if made.cost is None else {"exact_costs": round(made.cost, 6)}
 
     def _train(self, place: Path, space: SearchSpace, network: CodecNetwork, report: StageReport) -> Run:
@@ -328,7 +343,7 @@ class _Finetuning:
     def _write(
         self, family: Family, before: FamilyResult, after: FamilyResult, facts: dict[str, Any]
     ) -> dict[str, Any]:
-        out, training = self.request.out, self.whole
+        out, training = self.request.out, self.of_base
 
         def gained(place: int) -> dict[str, Any]:
             old, new = before.decoders[place], after.decoders[place]

@@ -54,7 +54,15 @@ class Progress:
 
 
 class NonFiniteLossError(NasError):
-    """A loss that is no number; the last checkpoint is kept."""
+    """A loss that is no number; the last checkpoint is kept.
+
+    Attributes:
+        where: at which step, with what, in a sentence.
+    """
+
+    def __init__(self, where: str, advice: str) -> None:
+        super().__init__(f"{where} {advice}")
+        self.where = where
 
 
 def train(
@@ -275,8 +283,9 @@ class Training:
         if not math.isfinite(loss):
             names = ", ".join(sample.architecture.key for sample in samples)
             raise NonFiniteLossError(
-                f"The loss is not finite at step {step} with {names}. The last checkpoint is kept: lower "
-                "the rate of learning (--set learning_rate=...) and --resume, or start again."
+                f"The loss is not finite at step {step} with {names}.",
+                "The last checkpoint is kept: lower the rate of learning (--set learning_rate=...) and "
+                "--resume, or start again.",
             )
 
     def _generator(self, step: int, what: str, device: torch.device | str = "cpu") -> torch.Generator:

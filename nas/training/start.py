@@ -25,7 +25,7 @@ from nas.training.data import CropSource, photos_of, split_of, write_split
 from nas.training.devices import make_fabric
 from nas.training.front import front_of
 from nas.training.klt import with_klt
-from nas.training.loop import Progress, is_trained, lies_in, train
+from nas.training.loop import NonFiniteLossError, Progress, is_trained, lies_in, train
 from nas.training.settings import TrainingSettings
 from nas.training.strategies import NO_FRONT
 from nas.zoo import in_zoo, zoo_run
@@ -139,15 +139,22 @@ def train_or_resume(
 
     Raises:
         InputError: what lies there was trained with other settings.
+        NonFiniteLossError: at which step.
     """
     run = Run(request.out)
     done = run.weights_path.is_file()
-    if not done and not run.checkpoint_path.is_file():
-        return start_training(replace(request, force=True), report)  # it stopped before its first checkpoint
-    run = Run.open(request.out)
-    if run.settings != TrainingSettings.make(request.settings):
-        raise InputError(f"{request.out} holds a run with other settings: give another folder, or remove it.")
-    return run if done else resume_training(request.out, device=request.device, report=report)
+    try:
+        if not done and not run.checkpoint_path.is_file():  # it stopped before its first checkpoint
+            return start_training(replace(request, force=True), report)
+        run = Run.open(request.out)
+        if run.settings != TrainingSettings.make(request.settings):
+            raise InputError(
+                f"{request.out} holds a run with other settings: give another folder, or remove it."
+            )
+        return run if done else resume_training(request.out, device=request.device, report=report)
+    except NonFiniteLossError as error:
+        advice = "Begin anew with a lower rate of learning (--set learning_rate=...)."
+        raise NonFiniteLossError(error.where, advice) from error
 
 
 def _named(source: str | Path | CodecNetwork) -> str:
