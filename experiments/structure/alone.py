@@ -4,8 +4,9 @@
 
 The architectures are those that a search answered with at the first lambda. Each begins where the supernet
 began, at its own widths, and sees as many crops a step, piece by piece. Compared with that are its weights in
-the supernet; in the one whose last piece trained the front; and those, trained on alone for some steps, as
-`nas finetune` does with a codec. Writes results/alone.json; the architectures stay those that it names.
+the supernet; in the one whose last piece trained the front; and those, trained on alone, as `nas finetune`
+does with a codec: everything at once, or its entropy model first. Writes results/alone.json; the
+architectures stay those that it names.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any
 import torch
 
 from experiments.pieces import WEIGHTS, Piece, from_klt, options, pieces_seen, train_piece
-from experiments.results import facts, read_result, write_result
+from experiments.results import facts, read_result, say, write_result
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
-from experiments.structure.train import SETTINGS
+from experiments.structure.train import ALONE as OF_ENTROPY
+from experiments.structure.train import RATES, SETTINGS
 from nas.graph.layout import Layout
 from nas.graph.network import Supernet
 from nas.images import Photo, list_images
@@ -34,7 +36,11 @@ from nas.training.start import TrainingRequest, initial_weights, train_or_resume
 LMBDA = LMBDAS[0]
 TARGETS = (2, 7, 16)  # kMAC/px
 RESULT = RESULTS / "alone.json"
-TUNED = 2e-4  # rate of learning from the supernet's weights
+EVERYTHING = {"learning_rate": RATES[True]}
+TUNINGS: dict[str, list[dict[str, Any]]] = {  # trainings one after the other, from the front's weights
+    "tuned": [{**EVERYTHING, "steps": 3000}],
+    "in turn": [{**OF_ENTROPY, "steps": 1500}, {**EVERYTHING, "steps": 1500}],
+}
 KEPT = ("target", "arch", "layout", "kmac_px")  # of an answer
 
 
@@ -73,17 +79,20 @@ def piece_of(space: SearchSpace, architecture: Architecture, path: Path, data: P
     return Piece(only, path, start, settings | ALONE)
 
 
-def tuned(space: SearchSpace, architecture: Architecture, target: float, given: argparse.Namespace) -> Path:
+def tuned(
+    space: SearchSpace, architecture: Architecture, name: str, runs: Path, given: argparse.Namespace
+) -> Path:
     """The weights of one architecture, trained on alone from what it has in the supernet."""
     only, net = space.only(architecture), supernet(space, weights_of(FRONT, LMBDA))
-    start = given.runs / "start" / f"tuned-{target}.safetensors"
-    start.parent.mkdir(parents=True, exist_ok=True)
-    Checkpoint(initial_weights(net.extract(architecture), only), {}).write(start)
-    settings = {**SETTINGS, **ALONE, "lmbda": LMBDA, "steps": given.tuned, "learning_rate": TUNED}
-    request = TrainingRequest(
-        only, str(given.data), given.runs / f"tuned-{target}", settings=settings, init_from=start
-    )
-    return train_or_resume(request).weights_path
+    source = runs / "start.safetensors"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    Checkpoint(initial_weights(net.extract(architecture), only), {}).write(source)
+    for number, more in enumerate(TUNINGS[name], 1):
+        settings = {**SETTINGS, **ALONE, "lmbda": LMBDA, "seed": given.seed, **more}
+        out = runs / f"{name.replace(' ', '-')}-{number}"
+        request = TrainingRequest(only, str(given.data), out, settings=settings, init_from=source)
+        source = train_or_resume(request).weights_path
+    return source
 
 
 def scores(
@@ -97,7 +106,6 @@ def scores(
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
-    parser.add_argument("--tuned", type=int, default=1500, help="steps alone, from the front's weights")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos = {
@@ -110,17 +118,18 @@ def main() -> None:
         architecture, path = space.parse(row["arch"]), weights_alone(row["target"])
         while len(pieces_seen(path)) < len(pieces_seen(weights_of(FRONT, LMBDA))):
             piece = piece_of(space, architecture, path, given.data)
-            train_piece(piece, given.data, given.runs, given.device, given.seed)
-        only = space.only(architecture)
+            train_piece(piece, given.data, given.runs, seed=given.seed)
+        only, runs = space.only(architecture), given.runs / f"tuned-{row['target']}"
         sides = {
             "supernet": (space, weights_of(SPACE, LMBDA)),
             "front": (space, weights_of(FRONT, LMBDA)),
-            "tuned": (only, tuned(space, architecture, row["target"], given)),
+            **{name: (only, tuned(space, architecture, name, runs, given)) for name in TUNINGS},
             "alone": (only, path),
         }
         found.append({**row, **{name: scores(*side, architecture, photos) for name, side in sides.items()}})
+        say(f"{row['target']:g}  " + "  ".join(f"{s} {found[-1][s]['test']['rd_loss']:.4f}" for s in sides))
     pieces = pieces_seen(weights_alone(rows[0]["target"]))
-    about = facts(given.seed, lmbda=LMBDA, pieces=pieces, tuned=given.tuned)
+    about = facts(given.seed, lmbda=LMBDA, pieces=pieces, tunings=TUNINGS)
     write_result(RESULT, {"facts": about, "architectures": found})
 
 

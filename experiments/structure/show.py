@@ -182,23 +182,30 @@ def ranks(found: dict[str, Any]) -> str:
 
 
 def alone_table(found: dict[str, Any]) -> str:
-    """What sharing costs three architectures on Kodak, and what is left of it after some steps more."""
-    sides = ("supernet", "front", "tuned", "alone")
+    """What sharing costs three architectures on Kodak, and what is left of it after some steps alone."""
+    architectures = found["architectures"]
+    sides = {
+        "supernet": "in the supernet",
+        "front": "its front trained",
+        **{name: tuning(trainings) for name, trainings in found["facts"]["tunings"].items()},
+        "alone": "alone from the start",
+    }
     rows = []
-    for row in found["architectures"]:
-        losses = {side: row[side]["test"] for side in sides}
-        cells = [
-            f"{losses[s]['bpp']:.3f} bpp, {losses[s]['psnr']:.2f} dB, {losses[s]['rd_loss']:.3f}"
-            for s in sides
-        ]
-        for side in sides[:-1]:
-            more = 100 * (losses[side]["rd_loss"] / losses["alone"]["rd_loss"] - 1)
-            cells.append(f"{more:+.2f}")
-        rows.append([f"{row['kmac_px']['total']:.2f}", *cells])
-    steps = found["facts"]["tuned"]
-    titles = ["in the supernet", "its front trained", f"{steps:,} steps alone from there"]
-    columns = ["kMAC/px", *titles, "trained alone", *(f"penalty {title}, %" for title in titles)]
-    return table(columns, rows)
+    for side, title in sides.items():
+        cells = []
+        for row in architectures:
+            own, alone = row[side]["test"], row["alone"]["test"]
+            more = f" ({100 * (own['rd_loss'] / alone['rd_loss'] - 1):+.1f} %)" if side != "alone" else ""
+            cells.append(f"{own['bpp']:.3f} bpp, {own['psnr']:.2f} dB, {own['rd_loss']:.3f}{more}")
+        rows.append([title, *cells])
+    return table(["", *(f"{row['kmac_px']['total']:.2f} kMAC/px" for row in architectures)], rows)
+
+
+def tuning(trainings: list[dict[str, Any]]) -> str:
+    """Trainings one after the other, in words."""
+    what = ("its entropy model" if own.get("only") else "everything" for own in trainings)
+    steps = (f"{own['steps']:,} steps of {name}" for own, name in zip(trainings, what, strict=True))
+    return f"and then alone: {', then '.join(steps)}"
 
 
 def span(found: Results) -> str:
@@ -272,7 +279,10 @@ def tables() -> list[str]:
     if (RESULTS / "rank.json").is_file():
         pieces.append(ranks(read_result(RESULTS / "rank.json")))
     if alone.is_file():
-        pieces += ["The answers to three budgets, trained alone:", alone_table(read_result(alone))]
+        pieces += [
+            "The answers to three budgets (in brackets, how much more than trained alone from the start):",
+            alone_table(read_result(alone)),
+        ]
     return pieces
 
 
