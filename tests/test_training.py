@@ -163,23 +163,24 @@ def test_one_architecture_trains_alone(request_for, tmp_path):
     assert not (tmp_path / "wrong").exists()
 
 
-def test_a_loss_that_is_no_number_is_named(trained, request_for, tmp_path):
+@pytest.fixture
+def broken_request(trained, request_for, tmp_path) -> TrainingRequest:
+    """A training whose weights begin with one that is no number."""
     found = Checkpoint.read(trained.weights_path)
     found.tensors["g_a.0.bias"][0] = math.nan
     found.write(tmp_path / "broken.safetensors")
-    request = request_for(tmp_path / "run", init_from=tmp_path / "broken.safetensors")
+    return request_for(tmp_path / "run", init_from=tmp_path / "broken.safetensors")
+
+
+def test_a_loss_that_is_no_number_is_named(broken_request):
     with pytest.raises(NonFiniteLossError, match=r"at step 0 with .*g_a=.*--resume") as caught:
-        start_training(request)
+        start_training(broken_request)
     assert TINY.widest().key.rpartition("+")[0] in str(caught.value)
 
 
-def test_going_on_is_no_advice_where_another_command_trains(trained, request_for, tmp_path):
-    found = Checkpoint.read(trained.weights_path)
-    found.tensors["g_a.0.bias"][0] = math.nan
-    found.write(tmp_path / "broken.safetensors")
-    request = request_for(tmp_path / "run", init_from=tmp_path / "broken.safetensors")
+def test_going_on_is_no_advice_where_another_command_trains(broken_request):
     with pytest.raises(NonFiniteLossError, match=r"at step 0 with .*Begin anew") as caught:
-        train_or_resume(request)
+        train_or_resume(broken_request)
     assert "--resume" not in str(caught.value)
 
 
