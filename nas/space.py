@@ -103,6 +103,8 @@ class SearchSpace:
         layouts: the candidate layouts by name; `none` alone where the family has no context model.
         grouping: over what greedy and learned layouts are found.
         quantizer: `integer` codes round(y) itself; `centred` codes round(y - mean), as CompressAI does.
+        psi_channels, phi_channels: hyper features and features of context prediction, where the family has a
+            context model; by default two for each channel of y, as in Minnen et al. (2018).
     """
 
     name: str
@@ -114,6 +116,8 @@ class SearchSpace:
     layouts: Mapping[str, Layout]
     grouping: Grouping = Grouping()
     quantizer: Quantizer = "integer"
+    psi_channels: int | None = None
+    phi_channels: int | None = None
 
     # Making and writing
 
@@ -149,9 +153,12 @@ class SearchSpace:
     def to_dict(self) -> dict[str, Any]:
         """The fields of its YAML file, with every layout written out."""
         latents = {"y": self.y_channels, "z": self.z_channels}
+        features = {"psi": self.psi_channels, "phi": self.phi_channels}
+        features = {node: size for node, size in features.items() if size}
         return {
             "family": self.family.name,
             "latents": {node: size for node, size in latents.items() if size and node not in self._setters},
+            **({"features": features} if features else {}),
             "quantizer": self.quantizer,
             "window": self.window,
             "widths": {slot.name: _slot_to_dict(slot, slot.candidates) for slot in self.slots},
@@ -190,6 +197,8 @@ class SearchSpace:
 
     def candidates(self, choice: str) -> tuple[int, ...]:
         """What a choice or a node of the graph can be, in the order of its slot's candidates."""
+        if choice == "psi" and self.psi_channels:
+            return (self.psi_channels,)
         if choice == "psi":
             return tuple(self.family.psi_parts * channels for channels in self.candidates("y"))
         if choice in self._setters:
@@ -201,6 +210,12 @@ class SearchSpace:
     def _fixed(self) -> dict[str, int]:
         nodes = {"x": 3, "y": self.y_channels, "z": self.z_channels}
         return {**nodes, HYPERPRIOR: int(self.family.has_z)}
+
+    @property
+    def features(self) -> tuple[int, int]:
+        """Hyper features (psi) and features of context prediction (phi) of a family with a context model."""
+        both = 2 * self.y_channels
+        return self.psi_channels or both, self.phi_channels or both
 
     @property
     def fixed_latents(self) -> bool:
@@ -474,6 +489,11 @@ class _Latents(_Strict):
     z: PositiveInt | None = None
 
 
+class _Features(_Strict):
+    psi: PositiveInt | None = None
+    phi: PositiveInt | None = None
+
+
 class _TiedSlot(_Strict):
     candidates: list[NonNegativeInt] = Field(min_length=1)
     layers: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
@@ -488,6 +508,7 @@ class _GroupingFields(_Strict):
 class _SpaceFields(_Strict):
     family: str
     latents: _Latents = _Latents()
+    features: _Features = _Features()
     quantizer: Quantizer = "integer"
     window: int = Field(default=5, description="3, 5 or 7")
     widths: dict[str, NonNegativeInt | list[NonNegativeInt] | _TiedSlot]
@@ -525,7 +546,10 @@ class _SpaceFields(_Strict):
         grouping = Grouping(self.grouping.groups, self.grouping.tile, tuple(self.grouping.stages))
         if family.context and grouping.groups > y:
             raise InputError(f"grouping.groups is {grouping.groups}, more than y has channels.")
-        space = SearchSpace(name, family, y, z, self.window, slots, layouts, grouping, self.quantizer)
+        features = self.features.psi, self.features.phi
+        space = SearchSpace(
+            name, family, y, z, self.window, slots, layouts, grouping, self.quantizer, *features
+        )
         longest = space.widest().key.rpartition("=")[0] + "=" + max(layouts, key=len)
         if len(longest) > MAX_KEY:
             raise InputError(f"Keys would be longer than {MAX_KEY} characters: use shorter names.")
@@ -555,6 +579,8 @@ class _SpaceFields(_Strict):
                     "latents keep their channels. Use a family without one."
                 )
             return
+        if self.features != _Features():
+            raise InputError(f"{family.name} has no context model: leave `features` out.")
         more = [name for name, layout in layouts.items() if layout.has_context or len(layout.groups) > 1]
         if more or len(layouts) > 1:
             raise InputError(
@@ -588,9 +614,9 @@ def _build_slot(family: Family, name: str, value: int | list[int] | _TiedSlot) -
 
 def _check_zero(family: Family, name: str, candidates: Sequence[int], layers: Mapping[str, float]) -> None:
     """0 stands for a block or a hyperprior that is left out; no layer has 0 channels."""
-    solid = [layer for layer in layers if layer not in (*family.depths, HYPERPRIOR)]
+    solid = [layer for layer in layers if layer not in (*family.switches, HYPERPRIOR)]
     if candidates[0] == 0 and solid:
-        hint = ", ".join([*sorted(family.depths), *([HYPERPRIOR] if family.has_z else [])])
+        hint = ", ".join([*sorted(family.switches), *([HYPERPRIOR] if family.has_z else [])])
         hint = f"only {hint} can be left out." if hint else f"nothing in {family.name} can be left out."
         raise InputError(f"widths.{name}: {solid[0]} cannot have 0 channels; {hint}")
     if HYPERPRIOR in layers and (list(layers) != [HYPERPRIOR] or candidates[-1] > 1):

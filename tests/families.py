@@ -14,7 +14,7 @@ from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
 from nas.cost.table import CostTable
 from nas.cost.tabulate import measured_costs
-from nas.graph.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family
+from nas.graph.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family, ends, place
 from nas.graph.families import FAMILIES
 from nas.graph.network import Supernet
 from nas.graph.priors import FactorizedPrior
@@ -41,8 +41,11 @@ def content_of(family: Family, **changes: Any) -> dict[str, Any]:
     widths: dict[str, Any] = {}
     hyper: dict[str, float] = {}
     for edge, members in edges.items():
-        if set(members) <= family.depths:
-            widths[edge] = [0, 1, 2]
+        if set(members) <= family.switches:
+            widths[edge] = [0, 1, 2] if set(members) <= family.depths else [0, 3]
+        elif len(family.choices) > 20 and edge in ("linear", "g_a_inner", "g_s_inner"):  # few enough to count
+            tie = widths.setdefault("others", {"candidates": [3, 4], "layers": {}})
+            tie["layers"] |= dict.fromkeys(members, 1)
         elif edge in ("h_a", "h_s"):
             hyper |= dict(zip(members, itertools.cycle((1, 0.5, 1.5)), strict=False))
         elif edge == "g_s":
@@ -102,10 +105,14 @@ NAMES, INTEGER_NAMES = list(SPACES), list(INTEGER)
 def net_of(name: str) -> Supernet:
     """The supernet of one of the spaces; tests must leave its weights as they are."""
     net = seeded_supernet(SPACES[name], seed=len(name))
-    if hasattr(net, "h_a"):  # few layers or many, z lies within its limit
-        with torch.no_grad():
-            z = net(image(0), net.activate(SPACES[name].widest()))["z"]
-            last_weights(net.h_a)[0].mul_(60 / z.abs().max())
+    with torch.no_grad():  # few layers or many, latents lie within their limits
+        layout = net.activate(SPACES[name].widest())
+        for weight in last_weights(net, "g_a"):
+            weight.mul_(min(1, 60 / net(image(0), layout)["y"].abs().max()))
+        if hasattr(net, "h_a"):
+            z = net(image(0), layout)["z"]
+            for weight in last_weights(net, "h_a"):
+                weight.mul_(60 / z.abs().max())
     return net
 
 
@@ -123,9 +130,12 @@ def seeded_supernet(space: SearchSpace, *, seed: int = 0, spread: float = 500.0)
         torch.manual_seed(seed)
         net = Supernet(space).eval()
         with torch.no_grad():
+            for value in net.parameters():
+                if value.ndim == 4 and not value.any():  # layers that begin with zeros have something to say
+                    value.add_(torch.randn_like(value) / value[0].numel() ** 0.5)
             for edge, factor in (("g_a", spread), ("h_a", 100), ("h_s", 5), ("context", 5)):
                 if hasattr(net, edge):
-                    for weight in last_weights(getattr(net, edge)):
+                    for weight in last_weights(net, edge):
                         weight.mul_(factor)
             for name, value in net.named_parameters():
                 kind = name.rsplit(".", 1)[-1]
@@ -143,10 +153,16 @@ def seeded_supernet(space: SearchSpace, *, seed: int = 0, spread: float = 500.0)
     return net
 
 
-def last_weights(module: nn.Module) -> list[Tensor]:
-    """The weights of an edge's last convolution, and of the context prediction."""
+def last_weights(net: Supernet, edge: str) -> list[Tensor]:
+    """The weights of the convolutions that end an edge, and of the context prediction."""
+    module = net.get_submodule(edge)
     found = {name: value for name, value in module.named_parameters() if name.endswith("weight")}
-    return [v for name, v in found.items() if name == list(found)[-1] or "context_prediction" in name]
+    if edge not in net.space.family.edges:
+        return [v for name, v in found.items() if name == list(found)[-1] or "context_prediction" in name]
+    placed = list(place(net.space.family.edges[edge]))
+    node = ends(next(each.layer for each in reversed(placed) if ends(each.layer)))[-1]
+    last = [each.place for each in placed if ends(each.layer)[1:] == (node,) and each.depth is None]
+    return [v for name, v in found.items() if name.removesuffix(".weight").removesuffix(".0") in last]
 
 
 def image(seed: int, height: int = 64, width: int = 64, batch: int = 2) -> Tensor:

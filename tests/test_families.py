@@ -190,8 +190,11 @@ def test_the_gradient_lies_within_what_is_extracted(name, data):
         for layer in net.modules():  # no rectifier of these few is dead everywhere
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 layer.bias.add_(3)
-        for weight in last_weights(net.h_a) if hasattr(net, "h_a") else ():
-            weight.mul_(0.1)  # so far from zero that a likelihood is at its bound, z has no gradient
+        # so far from zero that a likelihood is at its bound, a latent has no gradient
+        for weight in last_weights(net, "g_a"):
+            weight.mul_(20 / net(x, net.activate(space.widest()))["y"].abs().max())
+        for weight in last_weights(net, "h_a") if hasattr(net, "h_a") else ():
+            weight.mul_(0.1)
     layout = net.activate(architecture)
     batch_losses(x, net(x, layout, lambda like: torch.rand_like(like) - 0.5), 0.01, "mse").total.backward()
     for parameter, used in used_by(space, architecture).items():
@@ -332,12 +335,13 @@ def _more_switches() -> Iterator[SearchSpace]:
     for family in FAMILIES.values():
         if not family.depths:
             continue
-        inner = [name for name in family.choices if any(d in family.depths for d in family.needs[name])]
+        layers = [name for name in family.choices if name not in family.switches]
+        inner = [name for name in layers if any(d in family.depths for d in family.needs[name])]
         content = content_of(family, layouts=["none", "raster"])
-        others = [name for name in family.choices if name not in {*inner, *family.depths}]
+        others = [name for name in layers if name not in inner]
         content["widths"] = {
             "inner": {"candidates": [2, 3], "layers": dict.fromkeys(inner, 1)},
-            **{depth: [0, 1] for depth in sorted(family.depths)},
+            **{switch: [0, 1] for switch in sorted(family.switches)},
             "width": {"candidates": [4, 5], "layers": dict.fromkeys(others, 1)},
             HYPERPRIOR: [0, 1],
         }
@@ -566,6 +570,7 @@ BY_HAND = {  # MACs per position of the coarser side, and parameters, of i chann
     description.Conv: lambda i, o, k: (k * k * i * o, (k * k * i + 1) * o),
     description.Deconv: lambda i, o, k: (k * k * i * o, (k * k * i + 1) * o),
     description.Subpel: lambda i, o, k: (4 * k * k * i * o, 4 * (k * k * i + 1) * o),
+    description.Depthwise: lambda i, o, k: (k * k * i, (k * k + 1) * i),
     description.GDN: lambda i, o, k: (i * i, i * i + i),
     description.ReLU: lambda i, o, k: (0, 0),
     description.LeakyReLU: lambda i, o, k: (0, 0),
@@ -590,7 +595,14 @@ def kinds() -> Iterator[description.Layer]:
     yield description.Residual(
         (("one", conv), ("two", description.Conv("c", "b", 3))), ("by", description.Conv("a", "b", 1))
     )
-    yield description.Repeat(description.Residual(body), "depth")
+    yield description.Conv("a", "b", 4, 4)  # patches
+    yield description.Subpel("a", "b", 1, 4, zero=True)
+    block = description.Residual((("wide", conv), ("each", description.Depthwise("c")), ("back", back)))
+    yield description.Repeat((block,), "depth")
+    yield description.Repeat((block, description.Residual(body)), "depth")
+    first = description.Branch("first", (description.Conv("a", "b", 2, 2),))
+    more = (description.Conv("a", "c", 2, 2), description.ReLU(), description.Conv("c", "b", 1))
+    yield description.Parallel((first, description.Branch("more", more, switch="depth")))
 
 
 def same_size(layer: description.Layer) -> bool:

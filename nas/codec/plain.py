@@ -83,6 +83,13 @@ class Residual(nn.Module):
         return out + beside
 
 
+class SideBySide(nn.ModuleDict):
+    """The sum of what its branches make of one input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([branch(x) for branch in self.values()]).sum(0)
+
+
 class OnMagnitudes(nn.Sequential):
     """Layers that read |x|."""
 
@@ -140,6 +147,7 @@ class Context(nn.Module):
         slope, tile: the order.
         window: width of the context window.
         hidden: widths of the two hidden layers.
+        psi, phi: hyper features, and features of context prediction.
     """
 
     def __init__(
@@ -149,12 +157,14 @@ class Context(nn.Module):
         tile: list[list[list[int]]],
         window: int,
         hidden: tuple[int, int],
+        psi: int,
+        phi: int,
     ) -> None:
         super().__init__()
         m, self.window = sum(groups), window
-        self.context_prediction = nn.Conv2d(m, 2 * m, window, padding=window // 2)
+        self.context_prediction = nn.Conv2d(m, phi, window, padding=window // 2)
         self.entropy_parameters = nn.Sequential(
-            nn.Conv2d(4 * m, hidden[0], 1),
+            nn.Conv2d(psi + phi, hidden[0], 1),
             nn.LeakyReLU(0.01),
             nn.Conv2d(hidden[0], hidden[1], 1),
             nn.LeakyReLU(0.01),
@@ -165,7 +175,13 @@ class Context(nn.Module):
         step = max(1, round(0.618 * m))
         while gcd(step, m) != 1:
             step += 1
-        self.owners = [group.repeat(2), *(group[step * torch.arange(units) % m] for units in hidden)]
+
+        def spread(units: int) -> torch.Tensor:
+            """The groups of units that belong to channels in turn."""
+            return group[step * torch.arange(units) % m]
+
+        features = group.repeat(phi // m) if phi % m == 0 else spread(phi)
+        self.owners = [features, *map(spread, hidden), group.repeat(2)]
         self.group = group
 
     def seen(self, row: int, column: int) -> Tensor:
@@ -177,9 +193,9 @@ class Context(nn.Module):
         return there[None] < self.tile[:, None, row, column, None, None]
 
     def forward(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and means of y, [B, M, h, w], from psi, [B, 2M, h, w], and y itself."""
+        """Scales and means of y, [B, M, h, w], from psi, [B, P, h, w], and y itself."""
         _, rows, columns = self.tile.shape
-        out = torch.zeros_like(psi)
+        out = psi.new_zeros(len(psi), 2 * y_hat.shape[1], *psi.shape[-2:])
         for row in range(min(rows, psi.shape[-2])):
             for column in range(min(columns, psi.shape[-1])):
                 here = psi[..., row::rows, column::columns]
@@ -190,7 +206,7 @@ class Context(nn.Module):
     def _at(self, row: int, column: int, psi: Tensor, y_hat: Tensor) -> Tensor:
         """All parameters at the positions of one cell."""
         (_, rows, columns), reach, device = self.tile.shape, self.window // 2, psi.device
-        features, units_1, units_2 = self.owners
+        features, units_1, units_2, outputs = self.owners
         seen, now = self.seen(row, column), self.tile[:, row, column]
         known = (now[None] <= now[:, None]).to(device)  # in its stage or before, at the same position
         live = seen.flatten(1).any(1).to(device)[features]
@@ -208,7 +224,7 @@ class Context(nn.Module):
 
         hidden = layer(first, torch.cat([psi, phi], 1), units_1, features, free=psi.shape[1])
         hidden = layer(second, F.leaky_relu(hidden, 0.01), units_2, units_1)
-        return layer(third, F.leaky_relu(hidden, 0.01), features, units_2)
+        return layer(third, F.leaky_relu(hidden, 0.01), outputs, units_2)
 
 
 class HyperOnly(nn.Module):

@@ -108,7 +108,7 @@ def _quantize_context(
         staged = StagedContext(running, layout)
         for each_psi, y_hat in known:
             staged.one_pass(each_psi, y_hat)
-    used = _used(layouts, context.window, products.hidden)
+    used = _used(layouts, products)
     phi, hidden_1, hidden_2 = (_Channels.of(part.peaks) for part in watched[:3])
     y = _Channels(torch.ones(context.channels), CONTEXT_LIMIT)
     reads = (y, psi.joined(phi), hidden_1, hidden_2)
@@ -242,18 +242,16 @@ class _Watched(Affine):
         return out
 
 
-def _used(
-    layouts: Sequence[Layout], window: int, hidden: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _used(layouts: Sequence[Layout], products: Products) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Which weights of context prediction and the three pointwise layers any block uses, 0 or 1."""
-    channels, features = layouts[0].channels, 2 * layouts[0].channels
-    context = torch.zeros(features, channels, window, window)
-    first = torch.cat([torch.ones(hidden[0], features), torch.zeros(hidden[0], features)], 1)
-    second, third = torch.zeros(hidden[1], hidden[0]), torch.zeros(features, hidden[1])
-    for block in (block for layout in layouts for block in plan(layout, window, hidden)):
+    layers = (products.context_prediction, *products.entropy_parameters)
+    context, first, second, third = (torch.zeros_like(layer.weight) for layer in layers)
+    first[:, : products.psi] = 1
+    sizes = products.window, products.hidden, products.phi
+    for block in (block for layout in layouts for block in plan(layout, *sizes)):
         for near in block.seen:
-            context[(block.outputs[:, None], *near.columns())] = 1
-        first[block.units_1[:, None], features + block.phi] = 1
+            context[(block.features[:, None], *near.columns())] = 1
+        first[block.units_1[:, None], products.psi + block.phi] = 1
         second[block.units_2[:, None], block.known_1] = 1
         third[block.outputs[:, None], block.known_2] = 1
     return context, first, second, third

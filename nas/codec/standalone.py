@@ -72,9 +72,9 @@ def _parts(codec: Codec) -> dict[str, Lines]:
             hidden = tuple(network.widths[name].active for name in ENTROPY_WIDTHS)
             order = codec.layout.to_dict()
             words = [f"{name}={order[name]}" for name in ("groups", "slope", "tile")]
-            found["context"] = _call(
-                "Context", [[w] for w in (*words, f"window={space.window}", f"{hidden=}")]
-            )
+            psi, phi = space.features
+            sizes = [f"window={space.window}", f"{hidden=}", f"{psi=}", f"{phi=}"]
+            found["context"] = _call("Context", [[word] for word in (*words, *sizes)])
     for name, node in (("prior", "z"), ("y_prior", "y")):
         if name in used:
             found[name] = [f"FactorizedPrior({network.widths[node].active})"]
@@ -96,7 +96,11 @@ def _layer(layer: spec.Layer, network: CodecNetwork) -> Lines:
     match layer:
         case spec.Conv(kernel=kernel, stride=stride):
             ends = f"{width(layer.inputs)}, {width(layer.outputs)}"
-            return [f"nn.Conv2d({ends}, {kernel}, stride={stride}, padding={kernel // 2})"]
+            return [f"nn.Conv2d({ends}, {kernel}, stride={stride}, padding={layer.padding})"]
+        case spec.Depthwise(kernel=kernel):
+            channels = width(layer.width)
+            sizes = f"{channels}, {channels}, {kernel}, padding={kernel // 2}, groups={channels}"
+            return [f"nn.Conv2d({sizes})"]
         case spec.Deconv(kernel=kernel, stride=stride):
             ends = f"{width(layer.inputs)}, {width(layer.outputs)}, {kernel}, stride={stride}"
             return [f"nn.ConvTranspose2d({ends}, padding={kernel // 2}, output_padding={stride - 1})"]
@@ -114,14 +118,23 @@ def _layer(layer: spec.Layer, network: CodecNetwork) -> Lines:
             arguments = [_named(body, network)] + ([_named([shortcut], network)] if shortcut else [])
             return _call("Residual", arguments)
         case spec.Repeat(block=block, depth=depth):
-            return _call("nn.Sequential", _written([block] * width(depth), network))
+            whole = [_written(block, network)] * width(depth)
+            blocks = [each[0] if len(block) == 1 else _call("nn.Sequential", each) for each in whole]
+            return _call("nn.Sequential", blocks)
+        case spec.Parallel(branches=branches):
+            running = [b for b in branches if b.switch is None or width(b.switch)]
+            parts = [(b.name, _call("nn.Sequential", _written(b.layers, network))) for b in running]
+            return _call("SideBySide", [_mapping(parts)])
 
 
 def _named(parts: Sequence[tuple[str, spec.Leaf]], network: CodecNetwork) -> Lines:
     """A mapping from names to layers."""
+    return _mapping([(name, _layer(part, network)) for name, part in parts])
+
+
+def _mapping(parts: Sequence[tuple[str, Lines]]) -> Lines:
     found = ["{"]
-    for name, part in parts:
-        first, *others = _layer(part, network)
+    for name, (first, *others) in parts:
         found += _indented([f'"{name}": {first}', *others], 4)
     return [*found, "}"]
 

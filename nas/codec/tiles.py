@@ -12,14 +12,14 @@ The entropy path is not split: y is whole, a hundredth of what lies between the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from torch import Tensor
 
 from nas.graph import description as spec
-from nas.graph.description import Y_REDUCTION, Z_REDUCTION, place
+from nas.graph.description import Y_REDUCTION, Z_REDUCTION
 from nas.graph.layout import Layout
 from nas.graph.network import CodecNetwork
 from nas.images import Padded
@@ -62,42 +62,54 @@ def overlap(edge: spec.Edge, depths: Mapping[str, int]) -> tuple[int, int]:
 
     Args:
         edge: between pixels and y, either way.
-        depths: how often each repeated block runs.
+        depths: how often each repeated block runs, and which branches do: the value of every switch.
     """
     inputs, outputs = _per_element(edge)
-    start, stop = 0, outputs
-    for layer in reversed(edge.layers):
-        start, stop = _reads(layer, depths, start, stop)
+    start, stop = _reads_all(edge.layers, depths, 0, outputs)
     return -(start // inputs), -(-stop // inputs) - 1
 
 
 def _per_element(edge: spec.Edge) -> tuple[int, int]:
     """Inputs and outputs of an edge, across, for one element of y."""
-    *_, last = place(edge)
-    return Y_REDUCTION // edge.reduction, Y_REDUCTION // spec.after(last.layer, last.reduction)
+    last = edge.reduction
+    for layer in edge.layers:
+        last = spec.through(layer, last)
+    return Y_REDUCTION // edge.reduction, Y_REDUCTION // last
 
 
 def _reads(layer: spec.Layer, depths: Mapping[str, int], start: int, stop: int) -> tuple[int, int]:
     """The inputs, from and up to, that a layer's outputs from `start` up to `stop` depend on."""
     match layer:
         case spec.Conv(kernel=kernel, stride=stride):
-            return stride * start - kernel // 2, stride * (stop - 1) - kernel // 2 + kernel
+            return stride * start - layer.padding, stride * (stop - 1) - layer.padding + kernel
         case spec.Deconv(kernel=kernel, stride=stride):
             first = -((kernel - 1 - kernel // 2 - start) // stride)
             return min(first, start // stride), (stop - 1 + kernel // 2) // stride + 1
         case spec.Subpel(kernel=kernel, stride=stride):
             return start // stride - kernel // 2, (stop - 1) // stride - kernel // 2 + kernel
+        case spec.Depthwise(kernel=kernel):
+            return start - kernel // 2, stop + kernel // 2
         case spec.Residual(body=body, shortcut=shortcut):
             beside = _reads(shortcut[1], depths, start, stop) if shortcut else (start, stop)
-            for _, part in reversed(body):
-                start, stop = _reads(part, depths, start, stop)
+            start, stop = _reads_all([part for _, part in body], depths, start, stop)
             return min(start, beside[0]), max(stop, beside[1])
         case spec.Repeat(block=block, depth=depth):
-            for _ in range(depths[depth]):
-                start, stop = _reads(block, depths, start, stop)
-            return start, stop
+            return _reads_all(block * depths[depth], depths, start, stop)
+        case spec.Parallel(branches=branches):
+            running = [branch for branch in branches if branch.switch is None or depths[branch.switch]]
+            ends = [_reads_all(branch.layers, depths, start, stop) for branch in running]
+            return min(first for first, _ in ends), max(last for _, last in ends)
         case _:
             return start, stop
+
+
+def _reads_all(
+    layers: Sequence[spec.Layer], depths: Mapping[str, int], start: int, stop: int
+) -> tuple[int, int]:
+    """The same for layers in a row."""
+    for layer in reversed(layers):
+        start, stop = _reads(layer, depths, start, stop)
+    return start, stop
 
 
 def spans(length: int, core: int, multiple: int, around: tuple[int, int]) -> list[Span]:
@@ -138,7 +150,8 @@ def tiles(
     inputs, outputs = _per_element(edge)
     lengths = [side // inputs for side in source.shape[-2:]]
     whole = math.prod(lengths) * Y_REDUCTION**2 <= tiling.limit
-    around = overlap(edge, {choice: network.widths[choice].active for choice in network.space.family.depths})
+    switches = network.space.family.switches
+    around = overlap(edge, {choice: network.widths[choice].active for choice in switches})
     sides = (
         spans(length, length if whole else tiling.side // Y_REDUCTION, multiple // Y_REDUCTION, around)
         for length, multiple in zip(lengths, step(layout), strict=True)

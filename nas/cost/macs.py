@@ -78,9 +78,11 @@ def layer_cost(layer: spec.Leaf, sizes: tuple[int, ...]) -> tuple[int, int]:
         sizes: its input and output channels, or its one width.
     """
     match layer:
+        case _ if 0 in sizes:  # of a branch that is left out
+            return 0, 0
         case spec.Conv() | spec.Deconv() | spec.Subpel():
             return _measure(replace(layer, inputs="in", outputs="out"), sizes)
-        case spec.GDN():
+        case spec.GDN() | spec.Depthwise():
             return _measure(replace(layer, width="in"), sizes)
         case _:
             return 0, 0
@@ -115,7 +117,11 @@ def positions(layer: spec.Leaf, reduction: int, pixels: int) -> int:
 
 
 def context_cost(
-    layout: Layout, window: int, hidden: tuple[int, int], size: tuple[int, int] = REFERENCE_SIZE
+    layout: Layout,
+    window: int,
+    hidden: tuple[int, int],
+    features: tuple[int, int],
+    size: tuple[int, int] = REFERENCE_SIZE,
 ) -> dict[str, int]:
     """MACs of the context model under one layout, by part, as it runs when coding.
 
@@ -126,6 +132,7 @@ def context_cost(
         layout: the order of decoding.
         window: width of the context window.
         hidden: widths of the two hidden pointwise layers.
+        features: how many psi has, and phi.
         size: height and width of the image in pixels; padded as the codec pads it.
 
     Raises:
@@ -134,10 +141,11 @@ def context_cost(
     height, width = (side // Y_REDUCTION for side in aligned(size, Z_REDUCTION))
     counts = {number: len(places) for number, places in whole(layout, window, height, width)}
     found = dict.fromkeys(CONTEXT_PARTS, 0)
-    for number, block in enumerate(plan(layout, window, hidden)):
+    psi, phi = features
+    for number, block in enumerate(plan(layout, window, hidden, phi)):
         if number not in counts:  # its cell of the tile lies beyond a small latent
             continue
-        for part, (inputs, outputs) in block.products(2 * layout.channels).items():
+        for part, (inputs, outputs) in block.products(psi).items():
             found[part] += counts[number] * _product_cost(inputs, outputs)
     return found
 

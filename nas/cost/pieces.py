@@ -84,7 +84,7 @@ def _axes_of_layer(space: SearchSpace, edge: str, number: int) -> tuple[int, ...
     names: list[str] = [HYPERPRIOR] if edge in HYPER_EDGES else []
     for placed in place(space.family.edges[edge]):
         if int(placed.place.split(".")[0]) == number:
-            names += [name for name in (placed.depth, *ends(placed.layer)) if name]
+            names += [*placed.switches, *ends(placed.layer)]
     setters = (space.setter(name) for name in names)
     return tuple(dict.fromkeys(axis for axis in setters if axis is not None))
 

@@ -49,22 +49,24 @@ def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
             if not names:
                 continue
             count = positions(placed.layer, placed.reduction, pixels)
-            # how often it runs is a product of choices: the blocks it is one of, the hyperprior it belongs to
+            # how often it runs: as often as the block that it is part of, if what it lies in runs at all
+            switches = [*placed.switches, *([HYPERPRIOR] if edge_name in HYPER_EDGES else [])]
             times = [placed.depth] if placed.depth else []
-            times += [HYPERPRIOR] if edge_name in HYPER_EDGES else []
 
             def measure(
                 values: Mapping[str, int],
                 layer: Leaf = placed.layer,
                 names: tuple[str, ...] = names,
+                switches: Sequence[str] = switches,
                 times: Sequence[str] = times,
                 count: int = count,
             ) -> tuple[int, int]:
                 macs, params = layer_cost(layer, tuple(values[name] for name in names))
-                often = math.prod(values[choice] for choice in times)
+                on = all(values[choice] > 0 for choice in switches)
+                often = math.prod(values[choice] for choice in times) if on else 0
                 return macs * count * often, params * often
 
-            axes, (macs, params) = _tabulate(space, (*names, *times), measure)
+            axes, (macs, params) = _tabulate(space, (*names, *switches), measure)
             found.append(LayerCost(f"{edge_name}[{placed.place}]", edge_name, axes, macs, params))
     return found
 
@@ -92,11 +94,11 @@ def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
     @cache
     def measure(hidden: tuple[int, int]) -> tuple[list[dict[str, int]], dict[str, int]]:
         with torch.device("meta"):  # only its sizes matter
-            context = ContextModel(space.y_channels, space.window, hidden)
+            context = ContextModel(space.y_channels, space.window, hidden, *space.features)
         modules = [context.context_prediction, *(context.entropy_parameters[k] for k in (0, 2, 4))]
         sizes = [sum(p.numel() for p in module.parameters()) for module in modules]
         layouts = (space.layouts[name] for name in space.layout_names)
-        costs = [context_cost(layout, space.window, hidden, size) for layout in layouts]
+        costs = [context_cost(layout, space.window, hidden, space.features, size) for layout in layouts]
         return costs, dict(zip(CONTEXT_PARTS, sizes, strict=True))
 
     found = []

@@ -29,7 +29,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from nas.graph.layers import LEAKY_SLOPE
-from nas.graph.layout import Array, Layout, unit_channel
+from nas.graph.layout import Array, Layout, feature_channel, unit_channel
 from nas.graph.width import Width
 
 Weights = tuple[Tensor, Tensor]
@@ -88,21 +88,23 @@ class _Tap:
 
 
 @lru_cache(maxsize=512)
-def _taps(layout: Layout, window: int) -> tuple[tuple[_Tap, ...], ...]:
-    """The taps of every cell at which anything is visible."""
-    bounds = np.cumsum([0, *layout.groups]).tolist()
+def _taps(layout: Layout, window: int, features: int) -> tuple[tuple[_Tap, ...], ...]:
+    """The taps of every cell at which anything is visible, for so many features."""
+    owners = layout.group_of_channel[feature_channel(features, layout.channels)]
+    channels = np.cumsum([0, *layout.groups]).tolist()
+    outputs = np.cumsum([0, *np.bincount(owners, minlength=len(layout.groups))]).tolist()
 
-    def runs(keys: list[Any]) -> Iterator[tuple[Any, int, int]]:
-        """Neighbouring groups of one key: the key, their first channel, and the one after their last."""
+    def runs(keys: list[Any], bounds: list[int]) -> Iterator[tuple[Any, slice]]:
+        """Neighbouring groups of one key: the key, and their part of what `bounds` cuts up by groups."""
         for key, run in groupby(range(len(keys)), key=keys.__getitem__):
             members = list(run)
-            yield key, bounds[members[0]], bounds[members[-1] + 1]
+            yield key, slice(bounds[members[0]], bounds[members[-1] + 1])
 
     def products(visible: Array) -> Iterator[tuple[slice, slice]]:
-        for sources, first, last in runs([tuple(row) for row in visible.tolist()]):
-            for seen, start, stop in runs(list(sources)):
+        for sources, mine in runs([tuple(row) for row in visible.tolist()], outputs):
+            for seen, theirs in runs(list(sources), channels):
                 if seen:
-                    yield slice(2 * first, 2 * last), slice(start, stop)
+                    yield mine, theirs
 
     found = []
     for cell in layout_cells(layout, window):
@@ -131,9 +133,9 @@ class _ByTaps(torch.autograd.Function):
         """
         ctx.save_for_backward(padded, weight)
         ctx.layout, ctx.numbers = layout, numbers
-        order = _by_group(layout)
+        order = _by_group(layout, len(weight))
         kernel = weight.index_select(0, order).permute(2, 3, 1, 0).contiguous()
-        cells = _taps(layout, len(kernel))
+        cells = _taps(layout, len(kernel), len(weight))
         shape = _near(padded, layout, len(kernel), 0, 0, 0).shape[:3]
         phi = padded.new_zeros(len(numbers), shape.numel(), len(weight))
         for place, number in enumerate(numbers):
@@ -149,11 +151,11 @@ class _ByTaps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         padded, weight = ctx.saved_tensors
-        layout, order = ctx.layout, _by_group(ctx.layout)
+        layout, order = ctx.layout, _by_group(ctx.layout, len(weight))
         gradient = gradient.flatten(1, 3).index_select(-1, order)
         kernel = weight.index_select(0, order).permute(2, 3, 1, 0).contiguous()
         of_padded, of_kernel = torch.zeros_like(padded), torch.zeros_like(kernel)
-        cells = _taps(layout, len(kernel))
+        cells = _taps(layout, len(kernel), len(weight))
         for position, number in enumerate(ctx.numbers):
             for tap in cells[number]:
                 place = layout, len(kernel), number, tap.row, tap.column
@@ -168,9 +170,10 @@ class _ByTaps(torch.autograd.Function):
         return of_padded, of_kernel.permute(3, 2, 0, 1).index_select(0, order.argsort()), None, None
 
 
-def _by_group(layout: Layout) -> Tensor:
-    """The outputs of context prediction, sorted by the channel group that they belong to."""
-    return torch.from_numpy(np.argsort(np.tile(layout.group_of_channel, 2), kind="stable"))
+def _by_group(layout: Layout, features: int) -> Tensor:
+    """The features of context prediction, sorted by the channel group that they belong to."""
+    owners = layout.group_of_channel[feature_channel(features, layout.channels)]
+    return torch.from_numpy(np.argsort(owners, kind="stable"))
 
 
 def _near(padded: Tensor, layout: Layout, window: int, number: int, row: int, column: int) -> Tensor:
@@ -215,14 +218,24 @@ class ContextModel(nn.Module):
         channels: channels of y.
         window: width of the context window.
         hidden: widths of the two hidden pointwise layers.
+        psi: hyper features; by default two for each channel of y.
+        phi: features of context prediction; by default as many.
     """
 
-    def __init__(self, channels: int, window: int, hidden: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        channels: int,
+        window: int,
+        hidden: tuple[int, int],
+        psi: int | None = None,
+        phi: int | None = None,
+    ) -> None:
         super().__init__()
-        self.channels, self.window = channels, window
-        self.context_prediction = nn.Conv2d(channels, 2 * channels, window, padding=window // 2)
+        psi, phi = psi or 2 * channels, phi or 2 * channels
+        self.channels, self.window, self.phi = channels, window, phi
+        self.context_prediction = nn.Conv2d(channels, phi, window, padding=window // 2)
         self.entropy_parameters = nn.Sequential(
-            nn.Conv2d(4 * channels, hidden[0], 1),
+            nn.Conv2d(psi + phi, hidden[0], 1),
             nn.LeakyReLU(LEAKY_SLOPE),
             nn.Conv2d(hidden[0], hidden[1], 1),
             nn.LeakyReLU(LEAKY_SLOPE),
@@ -230,7 +243,9 @@ class ContextModel(nn.Module):
         )
         for size, name in zip(hidden, ("units_1", "units_2"), strict=True):
             self.register_buffer(name, torch.from_numpy(unit_channel(size, channels)), persistent=False)
-        self.register_buffer("features", torch.arange(2 * channels) % channels, persistent=False)
+        owners = {"features": feature_channel(phi, channels), "outputs": np.tile(np.arange(channels), 2)}
+        for name, owner in owners.items():
+            self.register_buffer(name, torch.from_numpy(owner), persistent=False)
 
     def pointwise(self) -> tuple[Weights, Weights, Weights]:
         """Weight [outputs, inputs] and bias of the three pointwise layers."""
@@ -249,7 +264,7 @@ class ContextModel(nn.Module):
         """Scales and means of y.
 
         Args:
-            psi: hyper features, [B, 2M, h, w].
+            psi: hyper features, [B, P, h, w].
             y_hat: integers, [B, M, h, w]; an element reads only those of smaller stages.
             layout: the order of decoding.
 
@@ -271,7 +286,7 @@ class ContextModel(nn.Module):
         """Scales and means at the positions of some cells of the tile alone.
 
         Args:
-            psi: hyper features, [B, 2M, h, w].
+            psi: hyper features, [B, P, h, w].
             y_hat: integers, [B, M, h, w].
             layout: its groups and the size of its tile.
             cells: who sees whom there: of the layout, or relaxed.
@@ -289,7 +304,7 @@ class ContextModel(nn.Module):
         ]
 
     def predict(self, y_hat: Tensor, layout: Layout, cells: Sequence[Cell]) -> list[Tensor | None]:
-        """phi at some cells of the tile, [B, 2M, down, across]; None where nothing was decoded before.
+        """phi at some cells of the tile, [B, F, down, across]; None where nothing was decoded before.
 
         Args:
             y_hat: integers, [B, M, h, w].
@@ -366,9 +381,10 @@ class ContextModel(nn.Module):
             owner_phi = groups[cast(Tensor, self.features)]
             owner_1 = groups[cast(Tensor, self.units_1)[: len(w1)]]
             owner_2 = groups[cast(Tensor, self.units_2)[: len(w2)]]
+            owner_out = groups[cast(Tensor, self.outputs)]
             w1 = torch.cat([w1[:, :hyper], w1[:, hyper:] * known[owner_1][:, owner_phi]], 1)
             w2 = w2 * known[owner_2][:, owner_1]
-            w3 = w3 * known[owner_phi][:, owner_2]
+            w3 = w3 * known[owner_out][:, owner_2]
         if phi is None:
             hidden = F.conv2d(psi, w1[:, :hyper, None, None], b1)
         else:
@@ -381,8 +397,10 @@ class ContextModel(nn.Module):
 class SlimmableContextModel(ContextModel):
     """The supernet's context model: the two hidden widths are chosen at run time."""
 
-    def __init__(self, channels: int, window: int, widths: tuple[Width, Width]) -> None:
-        super().__init__(channels, window, (widths[0].full, widths[1].full))
+    def __init__(
+        self, channels: int, window: int, widths: tuple[Width, Width], psi: int | None, phi: int | None
+    ) -> None:
+        super().__init__(channels, window, (widths[0].full, widths[1].full), psi, phi)
         self.widths = widths
 
     def pointwise(self) -> tuple[Weights, Weights, Weights]:

@@ -7,7 +7,7 @@ one another. `graph.layers` turns descriptions into modules, `cost.macs` into ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,12 +21,25 @@ ENTROPY_WIDTHS = (f"{ENTROPY_PARAMETERS}.1", f"{ENTROPY_PARAMETERS}.2")
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution with 'same' padding; `stride` divides the resolution."""
+    """A convolution; `stride` divides the resolution.
+
+    A kernel as wide as the stride reads patches that do not overlap: space-to-depth and a pointwise layer in
+    one. Any other reads its surroundings ('same' padding).
+
+    Attributes:
+        zero: whether its weights begin at zero, so that what it ends changes nothing at first.
+    """
 
     inputs: str
     outputs: str
     kernel: int
     stride: int = 1
+    zero: bool = False
+
+    @property
+    def padding(self) -> int:
+        """Zeros on each side of the input."""
+        return (self.kernel - self.stride + 1) // 2
 
 
 @dataclass(frozen=True)
@@ -41,12 +54,25 @@ class Deconv:
 
 @dataclass(frozen=True)
 class Subpel:
-    """A sub-pixel convolution (Shi et al., CVPR 2016); `stride` multiplies the resolution."""
+    """A sub-pixel convolution (Shi et al., CVPR 2016); `stride` multiplies the resolution.
+
+    Attributes:
+        zero: whether its weights begin at zero.
+    """
 
     inputs: str
     outputs: str
     kernel: int = 3
     stride: int = 2
+    zero: bool = False
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """A convolution of every channel with a kernel of its own, with 'same' padding."""
+
+    width: str
+    kernel: int = 3
 
 
 @dataclass(frozen=True)
@@ -79,19 +105,45 @@ class Residual:
 class Repeat:
     """As many blocks, one after the other, as the choice `depth` says: 0 skips them all.
 
-    The block must keep its width and its resolution, so that it can be left out.
+    A block is one or more residuals. It must keep its width and its resolution, so that it can be left out.
     """
 
-    block: Residual
+    block: tuple[Residual, ...]
     depth: str
 
     def __post_init__(self) -> None:
-        if self.block.shortcut:
+        if any(residual.shortcut for residual in self.block):
             raise ValueError("a block that may be left out has no layers in its shortcut")
 
 
-Leaf = Conv | Deconv | Subpel | GDN | ReLU | LeakyReLU
-Layer = Leaf | Residual | Repeat
+@dataclass(frozen=True)
+class Branch:
+    """One of several ways that run beside each other.
+
+    Attributes:
+        name: what its layers are called by.
+        layers: what it runs, in order.
+        switch: the choice (a width or a depth) whose 0 leaves the branch out; None for one that always runs.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    switch: str | None = None
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """The sum of what its branches make of one input. The first always runs."""
+
+    branches: tuple[Branch, ...]
+
+    def __post_init__(self) -> None:
+        if self.branches[0].switch is not None:
+            raise ValueError("the first of parallel branches always runs")
+
+
+Leaf = Conv | Deconv | Subpel | Depthwise | GDN | ReLU | LeakyReLU
+Layer = Leaf | Residual | Repeat | Parallel
 
 
 @dataclass(frozen=True)
@@ -111,11 +163,20 @@ class Edge:
 
 @dataclass(frozen=True)
 class Placed:
-    """A single layer where it stands: its place, the reduction before it, the depth it is repeated by."""
+    """A single layer where it stands.
+
+    Attributes:
+        place: its place in the edge: the names of what it lies in, and its own.
+        layer: the layer.
+        reduction: how many image pixels per side one of its inputs covers.
+        switches: the choices that must not be 0 for it to run, from the outermost to the innermost.
+        depth: the switch that says how often it runs; None for a layer that runs once.
+    """
 
     place: str
     layer: Leaf
     reduction: int
+    switches: tuple[str, ...]
     depth: str | None
 
 
@@ -161,8 +222,7 @@ class Family:
         found: dict[str, None] = {}
         for edge in self.edges.values():
             for placed in place(edge):
-                names = [placed.depth] if placed.depth else []
-                for name in (*names, *ends(placed.layer)):
+                for name in (*placed.switches, *ends(placed.layer)):
                     found.setdefault(name)
         inner = [name for name in found if name not in NODES]
         return (*inner, *(ENTROPY_WIDTHS if self.context else ()))
@@ -174,11 +234,17 @@ class Family:
         return frozenset(found.depth for found in placed if found.depth)
 
     @cached_property
+    def switches(self) -> frozenset[str]:
+        """The choices whose 0 leaves layers out."""
+        placed = (found for edge in self.edges.values() for found in place(edge))
+        return frozenset(switch for found in placed for switch in found.switches)
+
+    @cached_property
     def _edges_of(self) -> dict[str, str]:
         found = dict.fromkeys(ENTROPY_WIDTHS, ENTROPY_PARAMETERS) | {HYPERPRIOR: HYPERPRIOR}
         for name, edge in self.edges.items():
             for placed in place(edge):
-                found |= {end: name for end in (*ends(placed.layer), placed.depth) if end}
+                found |= dict.fromkeys((*ends(placed.layer), *placed.switches), name)
         return found
 
     def edge_of(self, choice: str) -> str:
@@ -194,10 +260,19 @@ class Family:
             hyper = edge in (*HYPER_EDGES, ENTROPY_PARAMETERS)
             found[name] = (HYPERPRIOR,) if hyper else ()
             if edge in self.edges:
-                uses = {p.depth for p in place(self.edges[edge]) if name in ends(p.layer)}
-                if uses and None not in uses and len(uses) == 1:
-                    found[name] += tuple(str(depth) for depth in uses)
+                found[name] += _needed(name, self.edges[edge])
         return found | {"z": (HYPERPRIOR,), "layout": (HYPERPRIOR,)}
+
+
+def _needed(choice: str, edge: Edge) -> tuple[str, ...]:
+    """The switches that every layer which depends on a choice of an edge lies behind, itself apart."""
+    behind = []
+    for placed in place(edge):
+        if choice in placed.switches:
+            behind.append(placed.switches[: placed.switches.index(choice)])
+        elif choice in ends(placed.layer):
+            behind.append(placed.switches)
+    return tuple(switch for switch in behind[0] if all(switch in others for others in behind))
 
 
 def ends(layer: Leaf) -> tuple[str, ...]:
@@ -205,7 +280,7 @@ def ends(layer: Leaf) -> tuple[str, ...]:
     match layer:
         case Conv() | Deconv() | Subpel():
             return (layer.inputs, layer.outputs)
-        case GDN():
+        case GDN() | Depthwise():
             return (layer.width,)
         case _:
             return ()
@@ -224,18 +299,65 @@ def after(layer: Leaf, reduction: int) -> int:
 
 def place(edge: Edge) -> Iterator[Placed]:
     """Every single layer of an edge, with where it stands."""
-    reduction = edge.reduction
-    for number, layer in enumerate(edge.layers):
-        depth, block = (layer.depth, layer.block) if isinstance(layer, Repeat) else (None, layer)
-        if not isinstance(block, Residual):
-            yield Placed(str(number), block, reduction, None)
-            reduction = after(block, reduction)
-            continue
-        inside = reduction
-        for name, part in block.body:
-            yield Placed(f"{number}.{name}", part, inside, depth)
-            inside = after(part, inside)
-        if block.shortcut:
-            name, part = block.shortcut
-            yield Placed(f"{number}.{name}", part, reduction, depth)
-        reduction = inside
+    numbered = ((str(number), layer) for number, layer in enumerate(edge.layers))
+    yield from _place_all(numbered, edge.reduction, (), None)
+
+
+def _place_all(
+    layers: Iterable[tuple[str, Layer]], reduction: int, switches: tuple[str, ...], depth: str | None
+) -> Iterator[Placed]:
+    """The single layers of some named ones in a row."""
+    for name, layer in layers:
+        yield from _place(name, layer, reduction, switches, depth)
+        reduction = through(layer, reduction)
+
+
+def _place(
+    name: str, layer: Layer, reduction: int, switches: tuple[str, ...], depth: str | None
+) -> Iterator[Placed]:
+    match layer:
+        case Residual():
+            yield from _place_all(_under(name, layer.body), reduction, switches, depth)
+            if layer.shortcut:
+                yield from _place_all(_under(name, [layer.shortcut]), reduction, switches, depth)
+        case Repeat():
+            behind = tuple(dict.fromkeys((*switches, layer.depth)))
+            yield from _place_all(_blocks(name, layer), reduction, behind, layer.depth)
+        case Parallel():
+            for branch in layer.branches:
+                parts = [(f"{branch.name}.{number}", part) for number, part in enumerate(branch.layers)]
+                more = (branch.switch,) if branch.switch else ()
+                behind = tuple(dict.fromkeys((*switches, *more)))
+                yield from _place_all(_under(name, parts), reduction, behind, depth)
+        case _:
+            yield Placed(name, layer, reduction, switches, depth)
+
+
+def _under(name: str, parts: Iterable[tuple[str, Layer]]) -> Iterator[tuple[str, Layer]]:
+    return ((f"{name}.{part}", layer) for part, layer in parts)
+
+
+def _blocks(name: str, layer: Repeat) -> list[tuple[str, Layer]]:
+    """The residuals of one block of a repetition by name; one alone has the name of the repetition."""
+    if len(layer.block) == 1:
+        return [(name, layer.block[0])]
+    return [(f"{name}.{number}", residual) for number, residual in enumerate(layer.block)]
+
+
+def through(layer: Layer, reduction: int) -> int:
+    """The reduction after a layer or a block."""
+    match layer:
+        case Residual():
+            return _after_all([part for _, part in layer.body], reduction)
+        case Repeat():
+            return reduction
+        case Parallel():
+            return _after_all(layer.branches[0].layers, reduction)
+        case _:
+            return after(layer, reduction)
+
+
+def _after_all(layers: Iterable[Layer], reduction: int) -> int:
+    for layer in layers:
+        reduction = through(layer, reduction)
+    return reduction

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from nas.graph.description import (
     GDN,
+    Branch,
     Conv,
     Deconv,
+    Depthwise,
     Edge,
     Family,
     Layer,
     Leaf,
     LeakyReLU,
+    Parallel,
     ReLU,
     Repeat,
     Residual,
@@ -151,7 +154,7 @@ def residual() -> Family:
             ("relu2", ReLU()),
             ("conv3", Conv(inner, width, 1)),
         )
-        return Repeat(Residual(body), depth=f"{edge}_depth.{stage}")
+        return Repeat((Residual(body),), depth=f"{edge}_depth.{stage}")
 
     analysis: tuple[Layer, ...] = (
         Conv("x", "g_a.1", 5, 2),
@@ -278,6 +281,118 @@ def cheng() -> Family:
     )
 
 
+def patch() -> Family:
+    """Blocks at 1/8 and 1/16 of the picture's resolution, beside a linear block transform that always runs.
+
+    Every learned part ends in a layer that begins with zeros, so that at first every architecture is the same
+    linear codec, and what a part is worth is what it adds to it. A depth of 0 leaves a part out::
+
+        x --+-- 8x8 patches ------------ 2x2 patches ------------------------------------------+--> y
+            +-- 8x8 patches -- blocks --+-- 2x2 patches ---------------------------------------+
+                                        +-- 2x2 patches -- blocks -- 1x1 ----------------------+
+
+    g_s is the mirror of this. Its blocks at 1/8 are followed by patches of 8x8 pixels and, beside them, by a
+    pointwise renderer on a grid of 1/4.
+    """
+
+    def blocks(edge: str, stage: int) -> Repeat:
+        width, inner = f"{edge}.{stage}", f"{edge}_inner.{stage}"
+        spatial = Residual(
+            (
+                ("conv1", Conv(width, width, 1)),
+                ("leaky_relu", LeakyReLU()),
+                ("depthwise", Depthwise(width)),
+                ("conv2", Conv(width, width, 1)),
+            )
+        )
+        pointwise = Residual(
+            (
+                ("conv1", Conv(width, inner, 1)),
+                ("leaky_relu", LeakyReLU()),
+                ("conv2", Conv(inner, width, 1)),
+            )
+        )
+        return Repeat((spatial, pointwise), depth=f"{edge}_depth.{stage}")
+
+    deep_analysis: tuple[Layer, ...] = (
+        Conv("g_a.1", "g_a.2", 2, 2),
+        blocks("g_a", 2),
+        Conv("g_a.2", "y", 1, zero=True),
+    )
+    learned_analysis: tuple[Layer, ...] = (
+        Conv("x", "g_a.1", 8, 8),
+        blocks("g_a", 1),
+        Parallel(
+            (
+                Branch("direct", (Conv("g_a.1", "y", 2, 2, zero=True),)),
+                Branch("deep", deep_analysis, switch="g_a_depth.2"),
+            )
+        ),
+    )
+    linear_analysis = (Conv("x", "linear.1", 8, 8), Conv("linear.1", "y", 2, 2))
+    deep_synthesis: tuple[Layer, ...] = (
+        Conv("y", "g_s.1", 1),
+        blocks("g_s", 1),
+        Subpel("g_s.1", "g_s.2", 1),
+    )
+    renderer: tuple[Layer, ...] = (
+        Subpel("g_s.2", "g_s_renderer", 1, 2),
+        LeakyReLU(),
+        Conv("g_s_renderer", "g_s_renderer", 1),
+        LeakyReLU(),
+        Subpel("g_s_renderer", "x", 1, 4, zero=True),
+    )
+    learned_synthesis: tuple[Layer, ...] = (
+        Parallel(
+            (
+                Branch("direct", (Subpel("y", "g_s.2", 1),)),
+                Branch("deep", deep_synthesis, switch="g_s_depth.1"),
+            )
+        ),
+        blocks("g_s", 2),
+        Parallel(
+            (
+                Branch("direct", (Subpel("g_s.2", "x", 1, 8, zero=True),)),
+                Branch("renderer", renderer, switch="g_s_renderer"),
+            )
+        ),
+    )
+    linear_synthesis = (Subpel("y", "linear.2", 1), Subpel("linear.2", "x", 1, 8))
+
+    def beside(linear: tuple[Layer, ...], learned: tuple[Layer, ...], switch: str) -> tuple[Layer, ...]:
+        return (Parallel((Branch("linear", linear), Branch("learned", learned, switch=switch))),)
+
+    return Family(
+        "patch",
+        {
+            "g_a": Edge(beside(linear_analysis, learned_analysis, "g_a_depth.1"), reduction=1),
+            "h_a": Edge(
+                (
+                    Conv("y", "h_a.1", 1),
+                    LeakyReLU(),
+                    Conv("h_a.1", "h_a.2", 3, 2),
+                    LeakyReLU(),
+                    Conv("h_a.2", "z", 3, 2),
+                ),
+                reduction=16,
+            ),
+            "h_s": Edge(
+                (
+                    Subpel("z", "h_s.1", 3),
+                    LeakyReLU(),
+                    Subpel("h_s.1", "h_s.2", 3),
+                    LeakyReLU(),
+                    Conv("h_s.2", "psi", 1),
+                ),
+                reduction=64,
+            ),
+            "g_s": Edge(beside(linear_synthesis, learned_synthesis, "g_s_depth.2"), reduction=16),
+        },
+        context=True,
+        source="blocks after DCVC-RT (Jia et al., CVPR 2025), the renderer after PULSE (2026)",
+    )
+
+
 FAMILIES = {
     family.name: family
     for family in (
@@ -287,5 +402,6 @@ FAMILIES = {
         joint_ar(),
         residual(),
         cheng(),
+        patch(),
     )
 }

@@ -104,9 +104,7 @@ class IntegerPath(nn.Module):
         self.psi_parts = network.space.family.psi_parts
         if isinstance(network.context, ContextModel):
             model = network.context
-            self.context_prediction = IntegerLayer(
-                2 * model.channels, model.channels, model.window, model.window
-            )
+            self.context_prediction = IntegerLayer(*model.context_prediction.weight.shape)
             self.entropy_parameters = nn.ModuleList(
                 IntegerLayer(*weight.shape) for weight, _ in model.pointwise()
             )
@@ -148,7 +146,10 @@ class IntegerPath(nn.Module):
             limit = add(layer, limit)
         if self.with_context:
             phi = add(self.context_prediction, torch.tensor(CONTEXT_LIMIT))
-            limit = torch.stack([limit, phi]).repeat_interleave(len(self.context_prediction.bias))
+            features, first = len(self.context_prediction.bias), self.entropy_parameters[0]
+            assert isinstance(first, IntegerLayer)
+            counts = torch.tensor([first.weight.shape[1] - features, features])
+            limit = torch.stack([limit, phi]).repeat_interleave(counts)
             for layer in self.entropy_parameters:
                 limit = add(layer, limit)
         return found

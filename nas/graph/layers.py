@@ -28,11 +28,14 @@ class SlimmableConv2d(nn.Conv2d):
 
     Args:
         inputs, outputs: the widths it runs between.
+        kernel, stride, padding: of the convolution.
         each: outputs per channel of `outputs`: the square of a sub-pixel convolution's stride.
     """
 
-    def __init__(self, inputs: Width, outputs: Width, kernel: int, stride: int, each: int = 1) -> None:
-        super().__init__(inputs.full, outputs.full * each, kernel, stride, padding=kernel // 2)
+    def __init__(
+        self, inputs: Width, outputs: Width, kernel: int, stride: int, padding: int, each: int = 1
+    ) -> None:
+        super().__init__(inputs.full, outputs.full * each, kernel, stride, padding)
         self.inputs, self.outputs, self.each = inputs, outputs, each
 
     def sliced(self) -> dict[str, Tensor]:
@@ -53,6 +56,22 @@ class SlimmableConv2d(nn.Conv2d):
         if mask is None:
             return out
         return out * mask.to(out.dtype).repeat_interleave(self.each)[:, None, None]
+
+
+class SlimmableDepthwise(nn.Conv2d):
+    """A depthwise convolution that runs the active channels' kernels; masked after the bias under gates."""
+
+    def __init__(self, width: Width, kernel: int) -> None:
+        super().__init__(width.full, width.full, kernel, padding=kernel // 2, groups=width.full)
+        self.width = width
+
+    def sliced(self) -> dict[str, Tensor]:
+        return {"weight": self.width.take(self.weight), "bias": self.width.take(cast(Tensor, self.bias))}
+
+    def forward(self, x: Tensor) -> Tensor:
+        part = self.sliced()
+        out = F.conv2d(x, part["weight"], part["bias"], padding=self.padding, groups=self.width.active)
+        return self.width.masked(out)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -155,10 +174,48 @@ class SlimmableRepeat(nn.ModuleList):
     def forward(self, x: Tensor) -> Tensor:
         shares = self.depth.mask()
         for number, block in enumerate(list(self)[: self.depth.active]):
-            assert isinstance(block, ResidualBlock)
-            change = block.change(x)
-            x = x + (change if shares is None else shares[number].to(x.dtype) * change)
+            for residual in [block] if isinstance(block, ResidualBlock) else block.children():
+                assert isinstance(residual, ResidualBlock)
+                change = residual.change(x)
+                x = x + (change if shares is None else shares[number].to(x.dtype) * change)
         return x
+
+
+class SideBySide(nn.ModuleDict):
+    """The sum of what its branches make of one input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = self.values()
+        out: Tensor = first(x)
+        for branch in others:
+            out = out + branch(x)
+        return out
+
+
+class SlimmableSideBySide(nn.ModuleDict):
+    """Branches of which some have a switch; under gates all run, each at its share.
+
+    Args:
+        branches: by name; the first always runs.
+        switches: the width or depth whose 0 leaves a branch out, for those that have one.
+    """
+
+    def __init__(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> None:
+        super().__init__(branches)
+        self.switches = switches
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor | None = None
+        for name, branch in self.items():
+            switch = self.switches.get(name)
+            if switch is not None and not switch.active:
+                continue
+            part = branch(x)
+            if switch is not None and (share := switch.share()) is not None:
+                part = share.to(part.dtype) * part
+            out = part if out is None else out + part
+        assert out is not None
+        return out
 
 
 class Transform(nn.Sequential):
@@ -183,7 +240,11 @@ class PlainLayers:
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
-        return nn.Conv2d(inputs, outputs, layer.kernel, layer.stride, padding=layer.kernel // 2)
+        return nn.Conv2d(inputs, outputs, layer.kernel, layer.stride, layer.padding)
+
+    def depthwise(self, layer: spec.Depthwise, widths: Widths) -> nn.Module:
+        channels = widths[layer.width].active
+        return nn.Conv2d(channels, channels, layer.kernel, padding=layer.kernel // 2, groups=channels)
 
     def deconv(self, layer: spec.Deconv, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
@@ -199,12 +260,19 @@ class PlainLayers:
     def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
         return nn.Sequential(*blocks)
 
+    def parallel(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> nn.Module:
+        return SideBySide(branches)
+
 
 class SlimmableLayers:
     """Layers that hold the widest weights and run any narrower slice."""
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
-        return SlimmableConv2d(widths[layer.inputs], widths[layer.outputs], layer.kernel, layer.stride)
+        inputs, outputs = widths[layer.inputs], widths[layer.outputs]
+        return SlimmableConv2d(inputs, outputs, layer.kernel, layer.stride, layer.padding)
+
+    def depthwise(self, layer: spec.Depthwise, widths: Widths) -> nn.Module:
+        return SlimmableDepthwise(widths[layer.width], layer.kernel)
 
     def deconv(self, layer: spec.Deconv, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
@@ -212,13 +280,16 @@ class SlimmableLayers:
 
     def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
-        return SlimmableConv2d(inputs, outputs, layer.kernel, 1, each=layer.stride**2)
+        return SlimmableConv2d(inputs, outputs, layer.kernel, 1, layer.kernel // 2, each=layer.stride**2)
 
     def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
         return SlimmableGDN(widths[layer.width], layer.inverse)
 
     def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
         return SlimmableRepeat(blocks, depth)
+
+    def parallel(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> nn.Module:
+        return SlimmableSideBySide(branches, switches)
 
 
 Layers = PlainLayers | SlimmableLayers
@@ -228,17 +299,28 @@ def build_leaf(layer: spec.Leaf, layers: Layers, widths: Widths) -> nn.Module:
     """The module of one single layer."""
     match layer:
         case spec.Conv():
-            return layers.conv(layer, widths)
+            return _begun(layers.conv(layer, widths), layer)
         case spec.Deconv():
             return layers.deconv(layer, widths)
         case spec.Subpel():
-            return nn.Sequential(layers.subpel(layer, widths), nn.PixelShuffle(layer.stride))
+            conv = _begun(layers.subpel(layer, widths), layer)
+            return nn.Sequential(conv, nn.PixelShuffle(layer.stride))
+        case spec.Depthwise():
+            return layers.depthwise(layer, widths)
         case spec.GDN():
             return layers.gdn(layer, widths)
         case spec.ReLU():
             return nn.ReLU()
         case spec.LeakyReLU():
             return nn.LeakyReLU(LEAKY_SLOPE)
+
+
+def _begun(conv: nn.Module, layer: spec.Conv | spec.Subpel) -> nn.Module:
+    """A convolution with its first weights."""
+    if layer.zero:
+        for parameter in conv.parameters():
+            nn.init.zeros_(parameter)
+    return conv
 
 
 def build_layer(layer: spec.Layer, layers: Layers, widths: Widths) -> nn.Module:
@@ -253,10 +335,20 @@ def build_layer(layer: spec.Layer, layers: Layers, widths: Widths) -> nn.Module:
             return ResidualBlock(body, (name, build_leaf(part, layers, widths)))
         case spec.Repeat():
             depth = widths[layer.depth]
-            blocks = [build_layer(layer.block, layers, widths) for _ in range(depth.active)]
+            blocks = [_build_block(layer.block, layers, widths) for _ in range(depth.active)]
             return layers.repeat(blocks, depth)
+        case spec.Parallel():
+            switches = {branch.name: widths[branch.switch] for branch in layer.branches if branch.switch}
+            running = [b for b in layer.branches if b.name not in switches or switches[b.name].active]
+            branches = {b.name: nn.Sequential(*_chain(b.layers, layers, widths)) for b in running}
+            return layers.parallel(branches, switches)
         case _:
             return build_leaf(layer, layers, widths)
+
+
+def _build_block(residuals: Sequence[spec.Residual], layers: Layers, widths: Widths) -> nn.Module:
+    modules = [build_layer(residual, layers, widths) for residual in residuals]
+    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
 
 def _chain(parts: Sequence[spec.Layer], layers: Layers, widths: Widths) -> list[nn.Module]:

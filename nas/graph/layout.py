@@ -364,6 +364,17 @@ def random_layout(
     return tiled_layout(channels, table.reshape(groups, *tile), "random")
 
 
+def feature_channel(features: int, channels: int) -> Array:
+    """The channel of y that each feature of context prediction belongs to, [features].
+
+    Whole multiples of the channels repeat them, as CompressAI's two features per channel do; any other number
+    is spread over them like hidden units.
+    """
+    if features % channels == 0:
+        return np.arange(features) % channels
+    return unit_channel(features, channels)
+
+
 def unit_channel(units: int, channels: int) -> Array:
     """The channel of y each hidden unit of the entropy-parameter net belongs to, shape [units].
 

@@ -73,8 +73,9 @@ class CodecNetwork(nn.Module):
             return HyperOnly(space.family.psi_parts)
         hidden = (self.widths[ENTROPY_WIDTHS[0]], self.widths[ENTROPY_WIDTHS[1]])
         if slimmable:
-            return SlimmableContextModel(space.y_channels, space.window, hidden)
-        return ContextModel(space.y_channels, space.window, (hidden[0].active, hidden[1].active))
+            return SlimmableContextModel(space.y_channels, space.window, hidden, *space.features)
+        widths = (hidden[0].active, hidden[1].active)
+        return ContextModel(space.y_channels, space.window, widths, *space.features)
 
     def with_g_s(self, g_s: nn.Module, space: SearchSpace) -> CodecNetwork:
         """The network with another g_s; every other layer is this one's own, not a copy.

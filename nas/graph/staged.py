@@ -24,7 +24,7 @@ from nas.graph.affine import Affine, AnyAffine
 from nas.graph.context import ContextModel, HyperOnly
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, quantize, to_grid
 from nas.graph.layers import LEAKY_SLOPE
-from nas.graph.layout import Array, Layout, unit_channel
+from nas.graph.layout import Array, Layout, feature_channel, unit_channel
 
 # Positions that are computed together at most: it bounds the memory that gathered columns take.
 SLICE = 1 << 13
@@ -65,7 +65,8 @@ class BlockPlan:
     """What one block reads and writes, as indexes into channels, features and hidden units (no weights).
 
     seen: the visible columns of y.
-    outputs: features of context prediction and outputs of the last layer (the same indexes).
+    outputs: scales and means, the outputs of the last layer.
+    features: the outputs of context prediction that are computed in this block.
     phi: the features that exist at this position by now; nothing for groups that see nothing here.
     known_1, known_2: hidden units computed by now; units_1, units_2: those computed in this block.
     """
@@ -73,6 +74,7 @@ class BlockPlan:
     channels: Array
     seen: tuple[Near, ...]
     outputs: Array
+    features: Array
     phi: Array
     units_1: Array
     known_1: Array
@@ -91,14 +93,21 @@ class BlockPlan:
             "entropy_parameters.2": (len(self.known_1), len(self.units_2)),
             "entropy_parameters.3": (len(self.known_2), len(self.outputs)),
         }
-        return products | ({"context": (self.columns, len(self.outputs))} if self.seen else {})
+        return products | ({"context": (self.columns, len(self.features))} if self.seen else {})
 
 
-def plan(layout: Layout, window: int, hidden: tuple[int, int]) -> tuple[BlockPlan, ...]:
-    """The plan of every block of a layout, for the widths of the two hidden layers."""
+def plan(layout: Layout, window: int, hidden: tuple[int, int], phi: int) -> tuple[BlockPlan, ...]:
+    """The plan of every block of a layout.
+
+    Args:
+        layout: the order of decoding.
+        window: width of the context window.
+        hidden: widths of the two hidden layers.
+        phi: how many features context prediction has.
+    """
     groups, blocks = layout.group_of_channel, layout.blocks(window)
     channels = layout.channels
-    features = np.arange(2 * channels) % channels
+    features, outputs = feature_channel(phi, channels), np.tile(np.arange(channels), 2)
     units_1, units_2 = (unit_channel(size, channels) for size in hidden)
     plans = []
     for block in blocks:
@@ -111,7 +120,8 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int]) -> tuple[BlockPla
             BlockPlan(
                 channels=np.flatnonzero(mine),
                 seen=_near(block.visible, groups),
-                outputs=np.flatnonzero(mine[features]),
+                outputs=np.flatnonzero(mine[outputs]),
+                features=np.flatnonzero(mine[features]),
                 phi=np.flatnonzero((known & live[groups])[features]),
                 units_1=np.flatnonzero(mine[units_1]),
                 known_1=np.flatnonzero(known[units_1]),
@@ -139,7 +149,7 @@ class Products:
     """The weights of the entropy parameters of y.
 
     Attributes:
-        context_prediction: from a window of y, [2M, M, window, window].
+        context_prediction: from a window of y, [F, M, window, window].
         entropy_parameters: the three pointwise layers.
         grid: from what the last of them gives to whole numbers on the coding grid.
         y_limit: the context reads y clamped to this.
@@ -169,6 +179,16 @@ class Products:
         """The widths of the two hidden layers."""
         first, second, _ = self.entropy_parameters
         return len(first.bias), len(second.bias)
+
+    @property
+    def phi(self) -> int:
+        """Features of context prediction."""
+        return len(self.context_prediction.bias)
+
+    @property
+    def psi(self) -> int:
+        """Hyper features."""
+        return self.entropy_parameters[0].weight.shape[1] - self.phi
 
 
 class _Some:
@@ -227,18 +247,19 @@ class StagedContext(nn.Module):
         super().__init__()
         self.layout, self.window, self.channels = layout, products.window, layout.channels
         self.grid, self.y_limit, self._hidden = products.grid, products.y_limit, products.hidden
+        self.psi, self.phi = products.psi, products.phi
         self.context_prediction = Gathered()
         self.entropy_parameters = nn.ModuleList(Gathered() for _ in range(3))
-        plans = plan(layout, self.window, self._hidden)
+        plans = plan(layout, self.window, self._hidden, self.phi)
         with torch.no_grad():
-            self.blocks = [_cut_weights(products, block, layout.channels) for block in plans]
+            self.blocks = [_cut_weights(products, block) for block in plans]
         self._keeps = not all(block.alone for block in self.blocks)
 
     def start(self, psi: Tensor) -> State:
         """What blocks read and write while one batch is coded.
 
         Args:
-            psi: hyper features, [B, 2M, h, w].
+            psi: hyper features, [B, P, h, w].
         """
         batch, _, height, width = psi.shape
         reach, positions = self.window // 2, height * width if self._keeps else 0
@@ -247,7 +268,7 @@ class StagedContext(nn.Module):
             width=width,
             psi=psi.flatten(2).transpose(1, 2).contiguous(),
             padded=psi.new_zeros(batch, height + 2 * reach, width + 2 * reach, self.channels),
-            phi=psi.new_zeros(batch, positions, 2 * self.channels),
+            phi=psi.new_zeros(batch, positions, self.phi),
             hidden_1=psi.new_zeros(batch, positions, self._hidden[0]),
             hidden_2=psi.new_zeros(batch, positions, self._hidden[1]),
         )
@@ -307,7 +328,7 @@ class StagedContext(nn.Module):
         """Decode y stage by stage.
 
         Args:
-            psi: hyper features, [B, 2M, h, w].
+            psi: hyper features, [B, P, h, w].
             read: given the work of one stage (or a slice of it) and its scales and means, block by block,
                 returns the values of each block, [B, positions, channels].
 
@@ -466,16 +487,16 @@ def _whole(layout: Layout, window: int, height: int, width: int) -> _Kept:
     return tuple(found)
 
 
-def _cut_weights(products: Products, plan: BlockPlan, total: int) -> BlockWeights:
-    """One block's weights, of `total` channels of y: the rows it computes and the columns it sees."""
+def _cut_weights(products: Products, plan: BlockPlan) -> BlockWeights:
+    """One block's weights: the rows it computes and the columns it sees."""
     predict, (first, second, third) = products.context_prediction, products.entropy_parameters
     device = predict.weight.device
     index = {name: torch.from_numpy(value).to(device) for name, value in vars(plan).items() if name != "seen"}
     context = None
     if plan.seen:
         columns = np.concatenate([near.columns() for near in plan.seen], 1)
-        context = predict.select(index["outputs"], *torch.from_numpy(columns).to(device))
-    hyper = torch.arange(2 * total, device=device)
+        context = predict.select(index["features"], *torch.from_numpy(columns).to(device))
+    hyper = torch.arange(products.psi, device=device)
     return BlockWeights(
         channels=_Some(plan.channels, device),
         seen=tuple((torch.from_numpy(n.places).to(device), _Some(n.channels, device)) for n in plan.seen),
@@ -486,6 +507,6 @@ def _cut_weights(products: Products, plan: BlockPlan, total: int) -> BlockWeight
             third.select(index["outputs"], index["known_2"]),
         ),
         reads=tuple(_Some(known, device) for known in (plan.phi, plan.known_1, plan.known_2)),
-        writes=tuple(_Some(own, device) for own in (plan.outputs, plan.units_1, plan.units_2)),
-        alone=len(plan.channels) == total,
+        writes=tuple(_Some(own, device) for own in (plan.features, plan.units_1, plan.units_2)),
+        alone=len(plan.channels) == predict.weight.shape[1],
     )

@@ -48,6 +48,13 @@ class Width:
         below = torch.arange(self.full // self.parts, device=self.gates.device) < sizes[:, None]
         return (self.gates @ below.to(self.gates.dtype)).repeat(self.parts)
 
+    def share(self) -> Tensor | None:
+        """The weight of all candidates but 0 under gates, a scalar; None without gates."""
+        if self.gates is None:
+            return None
+        above = torch.tensor(self.candidates, device=self.gates.device) > 0
+        return (self.gates * above).sum()
+
     def take(self, tensor: Tensor, dim: int = 0, each: int = 1) -> Tensor:
         """The active channels of a weight along one dimension, `each` entries a channel; a view if it can."""
         if self.parts == 1:

@@ -84,7 +84,7 @@ def _block_model(
 ) -> tuple[onnx.ModelProto, dict[str, list[int]]]:
     """The model, and which places of every store it reads and writes."""
     graph, stores, kept = Graph(), {}, {}
-    psi = graph.input("psi", ["n", 2 * context.channels])
+    psi = graph.input("psi", ["n", context.psi])
     own: str | None = None  # what this block itself adds to a store
     if block.context is not None:
         y = graph.input("y", ["n", block.context.weight.shape[1]])
@@ -106,7 +106,7 @@ def _block_model(
                 stores[f"{name}_new"] = new.tolist()
                 kept[f"{name}_new"] = own
         if not inputs:  # so few hidden units that none is known yet: psi says how many positions there are
-            inputs = [(psi, np.zeros((len(weight), 2 * context.channels)))]
+            inputs = [(psi, np.zeros((len(weight), context.psi)))]
         values, weights = zip(*inputs, strict=True)
         own = (
             _product(graph, graph.joined(values), affine, np.concatenate(weights, 1)) if len(weight) else None

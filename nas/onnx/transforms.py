@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import onnx
 from torch import Tensor, nn
@@ -27,16 +28,21 @@ def transform_model(
     value = graph.input(inputs[0], [1, inputs[1], "rows", "columns"])
     if edge.magnitude:
         value = graph.node("Abs", value)
-    for layer, part in zip(edge.layers, module.children(), strict=True):
-        value = _layer(graph, value, layer, part)
+    value = _chain(graph, value, edge.layers, module)
     graph.output(outputs[0], value, [1, outputs[1], "rows_out", "columns_out"])
     return graph.model()
+
+
+def _chain(graph: Graph, x: str, layers: Sequence[spec.Layer], module: nn.Module) -> str:
+    for layer, part in zip(layers, module.children(), strict=True):
+        x = _layer(graph, x, layer, part)
+    return x
 
 
 def _layer(graph: Graph, x: str, layer: spec.Layer, module: nn.Module) -> str:
     match layer:
         case spec.Conv(stride=stride):
-            return _convolution(graph, "Conv", x, module, strides=[stride] * 2)
+            return _convolution(graph, "Conv", x, module, layer.padding, strides=[stride] * 2)
         case spec.Deconv(stride=stride):
             more = [stride - 1] * 2
             return _convolution(graph, "ConvTranspose", x, module, strides=[stride] * 2, output_padding=more)
@@ -56,16 +62,25 @@ def _layer(graph: Graph, x: str, layer: spec.Layer, module: nn.Module) -> str:
             if shortcut:
                 x = _layer(graph, x, shortcut[1], module.get_submodule(shortcut[0]))
             return graph.node("Add", change, x)
+        case spec.Depthwise():
+            return _convolution(graph, "Conv", x, module, group=module.groups)
         case spec.Repeat(block=block):
             for each in module.children():
-                x = _layer(graph, x, block, each)
+                x = _layer(graph, x, block[0], each) if len(block) == 1 else _chain(graph, x, block, each)
             return x
+        case spec.Parallel(branches=branches):
+            parts = dict(module.named_children())
+            sums = [_chain(graph, x, b.layers, parts[b.name]) for b in branches if b.name in parts]
+            return graph.node("Sum", *sums)
 
 
-def _convolution(graph: Graph, operator: str, x: str, module: nn.Module, **sizes: list[int]) -> str:
+def _convolution(
+    graph: Graph, operator: str, x: str, module: nn.Module, padding: int | None = None, **more: Any
+) -> str:
+    """A convolution with `padding` on every side, by default 'same'."""
     weight, bias = (cast(Tensor, part).detach() for part in (module.weight, module.bias))
-    pads = [weight.shape[-1] // 2] * 4
-    return graph.node(operator, x, graph.constant(weight), graph.constant(bias), pads=pads, **sizes)
+    pads = [weight.shape[-1] // 2 if padding is None else padding] * 4
+    return graph.node(operator, x, graph.constant(weight), graph.constant(bias), pads=pads, **more)
 
 
 def _gdn(graph: Graph, x: str, module: GDN) -> str:

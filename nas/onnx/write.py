@@ -83,9 +83,9 @@ class _Writer:
         if self.with_z:
             h_a = transform_model(edges["h_a"], network.h_a, inputs=("y", self.y), outputs=("z", self.z))
             self.save("h_a.onnx", h_a)
-            parts = network.space.family.psi_parts
-            sizes, bare = (self.z, parts * self.y), not self.with_context
-            self.save("h_s.onnx", hyper_model(family.base.coding_h_s, sizes, with_means=bare and parts == 2))
+            sizes, bare = (self.z, network.widths["psi"].active), not self.with_context
+            with_means = bare and network.space.family.psi_parts == 2
+            self.save("h_s.onnx", hyper_model(family.base.coding_h_s, sizes, with_means=with_means))
         content = {
             "format": FORMAT,
             "coder": CODER,

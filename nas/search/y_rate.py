@@ -95,7 +95,7 @@ def take(values: Tensor, channels: Rows, places: Places) -> Tensor:
 def layout_plan(context: ContextModel, layout: Layout) -> LayoutPlan:
     """Cells of the tile that are alike taken together."""
     (w1, _), (w2, _), _ = context.pointwise()
-    plans = block_plans(layout, context.window, (len(w1), len(w2)))
+    plans = block_plans(layout, context.window, (len(w1), len(w2)), context.phi)
     at_cell: dict[Cell, list[tuple[Block, BlockPlan]]] = {}
     for block, planned in zip(layout.blocks(context.window), plans, strict=True):
         at_cell.setdefault((block.row, block.column), []).append((block, planned))
@@ -125,7 +125,7 @@ def _places(cells: Sequence[Cell], layout: Layout) -> Places:
 @torch.no_grad()
 def _phase(context: ContextModel, places: Places, stages: Sequence[BlockPlan]) -> Phase:
     (w1, _), (w2, b2), (w3, b3) = context.pointwise()
-    of_phi = w1[:, -2 * context.channels :]
+    of_phi = w1[:, -context.phi :]
 
     def rows(name: str, stages: Sequence[BlockPlan]) -> Rows:
         return _rows(np.concatenate([getattr(stage, name) for stage in stages]), w1.device)
@@ -137,12 +137,12 @@ def _phase(context: ContextModel, places: Places, stages: Sequence[BlockPlan]) -
         steps.append(
             Step(
                 channels=rows("channels", mine),
-                first=of_phi[rows("units_1", mine)][:, rows("outputs", known)],
+                first=of_phi[rows("units_1", mine)][:, rows("features", known)],
                 second=(w2[units_2][:, rows("units_1", known)], b2[units_2][:, None]),
                 third=(w3[outputs][:, rows("units_2", known)], b3[outputs][:, None]),
             )
         )
-    return Phase(places, rows("units_1", stages), rows("outputs", stages), tuple(steps))
+    return Phase(places, rows("units_1", stages), rows("features", stages), tuple(steps))
 
 
 def _rows(index: Array, device: torch.device) -> Rows:
@@ -155,7 +155,7 @@ def _rows(index: Array, device: torch.device) -> Rows:
 
 @torch.no_grad()
 def hyper_part(context: ContextModel, psi: Tensor) -> Tensor:
-    """What psi, [1, 2M, h, w], gives the first layer's units, their bias with it: [u1, h, w]."""
+    """What psi, [1, P, h, w], gives the first layer's units, their bias with it: [u1, h, w]."""
     weight, bias = context.pointwise()[0]
     part = torch.addmm(bias[:, None], weight[:, : psi.shape[1]], psi[0].flatten(1))
     return part.unflatten(1, psi.shape[-2:])
@@ -177,7 +177,7 @@ def context_part(
         return ()
     _, rows, columns = layout.table.shape
     cells = layout_cells(layout, context.window)
-    phi = y_hat.new_zeros(2 * context.channels, *y_hat.shape[-2:])
+    phi = y_hat.new_zeros(context.phi, *y_hat.shape[-2:])
     for cell, found in zip(cells, context.predict(y_hat, layout, cells), strict=True):
         if found is not None:
             here = phi[:, cell.row :: rows, cell.column :: columns]
@@ -199,7 +199,7 @@ def bits_alone(context: ContextModel, gaussian: ConditionalGaussian, y_hat: Tens
         hyper: the hyper part.
     """
     hidden = len(context.pointwise()[0][0]), len(context.pointwise()[1][0])
-    stages = block_plans(named_layout("none", context.channels), context.window, hidden)
+    stages = block_plans(named_layout("none", context.channels), context.window, hidden, context.phi)
     phase = _phase(context, EVERYWHERE, stages)
     return _bits(gaussian, phase, y_hat, hyper, None).view(1, *y_hat.shape[-2:])
 
