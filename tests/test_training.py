@@ -26,6 +26,7 @@ from nas.space import SearchSpace
 from nas.training.checkpoint import Checkpoint, load_weights
 from nas.training.loop import NonFiniteLossError
 from nas.training.losses import rd_loss
+from nas.training.optimizers import build_optimizer, is_matrix
 from nas.training.settings import TrainingSettings, parse_assignments
 from nas.training.start import (
     TrainingRequest,
@@ -140,6 +141,57 @@ def test_resumed_is_uninterrupted(trained, request_for, tmp_path):
     assert run.checkpoint_path.read_bytes() == trained.checkpoint_path.read_bytes()
     with open(run.metrics_path, newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["3", "6"]
+
+
+OPTIMIZERS = {
+    "adam": {"structure": "joint", "lambda_c": 0.1, "layout_stages": 2},
+    "soap": {"steps": 24, "checkpoint_every": 20},
+    "muon": {"steps": 8, "checkpoint_every": 8},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_resumes_to_the_bit(request_for, tmp_path, name):
+    """Interrupted twice, before and after SOAP's bases are renewed; its state is tensors and JSON."""
+    settings = {**SETTINGS, "architectures": 1, **OPTIMIZERS[name], "optimizer": name, "ema": 0.9}
+    whole = start_training(request_for(tmp_path / "whole", settings=settings))
+    out, middle = tmp_path / "parts", settings["steps"] - 2
+    with pytest.raises(KeyboardInterrupt):
+        start_training(request_for(out, settings=settings), stop_after(2, KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        resume_training(out, device="cpu", report=stop_after(middle, KeyboardInterrupt))
+    run = resume_training(out, device="cpu")
+    ours, theirs = Checkpoint.read(run.checkpoint_path), Checkpoint.read(whole.checkpoint_path)
+    assert ours.record == theirs.record
+    different = [n for n, value in ours.tensors.items() if not torch.equal(value, theirs.tensors[n])]
+    assert not different
+    assert run.weights_path.read_bytes() == whole.weights_path.read_bytes()
+
+
+def test_matrices_are_told_from_all_else():
+    """By every family's own network: kernels that join channels, and nothing else."""
+    others = ("bias", "beta", "gamma", "adjust", "quantiles")
+    for name in ("joint-ar-tiny", "residual", "cheng", "factorized", "slimcae"):
+        for path, parameter in Supernet(SearchSpace.load(name)).named_parameters():
+            other = path.endswith(others) or any(part in path for part in ("matrices", "biases", "factors"))
+            assert is_matrix(path, parameter) != other, path
+    assert not is_matrix("g_a.1.weight", torch.zeros(8, 1, 3, 3))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_lowers_a_loss(name):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(8, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(16, 8, 1)
+    )
+    x = torch.randn(4, 8, 8, 8)
+    optimizer, losses = build_optimizer(net, name, 1e-2), []
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses.append((net(x) - x).square().mean())
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] / 2
 
 
 def test_a_finished_run_stays_as_it_is(trained):

@@ -48,23 +48,62 @@ class Checkpoint:
         return cls(tensors, record)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, name: str) -> dict[str, Tensor]:
-    """An optimiser's state as named tensors."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{name}.{index}.{part}": torch.as_tensor(value)
-        for index, values in state.items()
-        for part, value in values.items()
-    }
+def optimizer_state(optimizer: torch.optim.Optimizer, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state: what is tensors by name, and the rest as JSON has it.
+
+    SOAP, for one, keeps lists of matrices, in which a side without a basis is empty, and counts its steps by
+    group. A matrix that lies in memory column by column comes back so: products with it round otherwise.
+
+    Returns:
+        Tensors, named `name.parameter.part` and, in a list, `.place`; and a record of `groups` (the count of
+        steps of each, or None), `values` (what is no tensor, by the same names) and `strides` (of the tensors
+        that do not lie row by row).
+    """
+    content, tensors = optimizer.state_dict(), {}
+    values: dict[str, Any] = {}
+    for index, parts in content["state"].items():
+        for part, value in parts.items():
+            path = f"{name}.{index}.{part}"
+            listed = isinstance(value, list)
+            if listed:
+                values[path] = {"length": len(value)}
+            for place, item in enumerate(value if listed else [value]):
+                where = f"{path}.{place}" if listed else path
+                if isinstance(item, Tensor):
+                    tensors[where] = item
+                else:
+                    values[where] = item
+    strides = {path: list(t.stride()) for path, t in tensors.items() if not t.is_contiguous()}
+    groups = [group.get("step") for group in content["param_groups"]]
+    return tensors, {"groups": groups, "values": values, "strides": strides}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], name: str) -> None:
-    """Put back what `optimizer_tensors` took."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for path, tensor in named(tensors, name).items():
-        index, part = path.split(".")
-        state.setdefault(int(index), {})[part] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, Tensor],
+    name: str,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Put back what `optimizer_state` took; the record may be missing where all of it is tensors."""
+    record = record or {"groups": [], "values": {}, "strides": {}}
+    items: dict[str, Any] = {path: tensors[path] for path in tensors if path.startswith(f"{name}.")}
+    for path, stride in record["strides"].items():
+        shape = items[path].shape
+        items[path] = torch.empty_strided(shape, stride, dtype=items[path].dtype).copy_(items[path])
+    items |= record["values"]
+    state: dict[int, dict[str, Any]] = {}
+    for path, value in items.items():
+        index, part, *place = path.removeprefix(f"{name}.").split(".")
+        if place:
+            continue
+        if isinstance(value, dict):
+            value = [items[f"{path}.{number}"] for number in range(value["length"])]
+        state.setdefault(int(index), {})[part] = value
+    groups = optimizer.state_dict()["param_groups"]
+    for group, step in zip(groups, record["groups"], strict=False):
+        if step is not None:
+            group["step"] = step
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

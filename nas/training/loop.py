@@ -29,6 +29,7 @@ from nas.training.interrupts import Interrupts
 from nas.training.journal import Journal
 from nas.training.layout_logits import LayoutLogits
 from nas.training.losses import batch_losses, distortion, rd_loss
+from nas.training.optimizers import build_optimizer
 from nas.training.preview import preview, write_preview
 from nas.training.schedule import Plateaus
 from nas.training.settings import TrainingSettings
@@ -174,8 +175,7 @@ class Training:
         for name, parameter in self.net.named_parameters():
             if not is_trained(name, settings):
                 parameter.requires_grad_(False)
-        weights = [p for p in self.net.parameters() if p.requires_grad and p.numel()]
-        self.optimizer = torch.optim.Adam(weights, lr=settings.learning_rate)
+        self.optimizer = build_optimizer(self.net, settings.optimizer, settings.learning_rate)
         self.passing = Pass(self.net, picture=settings.only != "entropy")
         self.module, self._wrapped = fabric.setup(self.passing, self.optimizer)
         self.average = None
@@ -308,21 +308,30 @@ class Training:
 
     # Its state
 
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """All optimisers there are, by the names that the checkpoint has for them."""
+        found = {"optimizer": self.optimizer}
+        if self.structure is not None:
+            found["structure"] = self.structure.optimizer
+        if self.layouts is not None:
+            found["layout optimizer"] = self.layouts.optimizer
+        return found
+
     def write(self, step: int) -> None:
         """Keep the state after `step` steps."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        tensors |= checkpoint.optimizer_tensors(self.optimizer, "optimizer")
         record: dict[str, Any] = {"step": step, "plateaus": asdict(self.plateaus)}
-        record["recent"] = self.recent.values
+        record |= {"recent": self.recent.values, "optimizers": {}}
+        for name, optimizer in self._optimizers().items():
+            state, record["optimizers"][name] = checkpoint.optimizer_state(optimizer, name)
+            tensors |= state
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         if self.structure is not None:
             logits, record["structure"] = self.structure.state()
             tensors |= {f"logits.{name}": value for name, value in logits.items()}
-            tensors |= checkpoint.optimizer_tensors(self.structure.optimizer, "structure")
         if self.layouts is not None:
             tensors["layout"] = self.layouts.logits.detach()
-            tensors |= checkpoint.optimizer_tensors(self.layouts.optimizer, "layout optimizer")
         checkpoint.Checkpoint(tensors, record).write(self.run.checkpoint_path)
 
     def restore(self) -> int:
@@ -330,15 +339,15 @@ class Training:
         found = checkpoint.Checkpoint.read(self.run.checkpoint_path)
         tensors, source = found.tensors, str(self.run.checkpoint_path)
         checkpoint.load_weights(self.net, checkpoint.named(tensors, "net"), source=source)
-        checkpoint.restore_optimizer(self.optimizer, tensors, "optimizer")
+        kept = found.record.get("optimizers", {})
+        for name, optimizer in self._optimizers().items():
+            checkpoint.restore_optimizer(optimizer, tensors, name, kept.get(name))
         if self.average is not None:
             checkpoint.load_weights(self.average, checkpoint.named(tensors, "average"), source=source)
         if self.structure is not None:
             self.structure.restore(checkpoint.named(tensors, "logits"), found.record["structure"])
-            checkpoint.restore_optimizer(self.structure.optimizer, tensors, "structure")
         if self.layouts is not None:
             self.layouts.restore(tensors["layout"])
-            checkpoint.restore_optimizer(self.layouts.optimizer, tensors, "layout optimizer")
         self.plateaus = Plateaus(**found.record["plateaus"])
         self.recent.values = [tuple(values) for values in found.record["recent"]]
         return int(found.record["step"])

@@ -64,6 +64,7 @@ class TrainingSettings(BaseModel):
         default=None, ge=2, description="learn a layout of so many stages with the weights (VIMCO)"
     )
     # optimisation
+    optimizer: Literal["adam", "soap", "muon"] = "adam"
     learning_rate: float = Field(default=1e-4, gt=0)
     warmup: int = Field(default=100, ge=0, description="steps until the full rate of learning")
     schedule: Literal["cosine", "plateau", "milestones", "constant"] = "cosine"

@@ -1,0 +1,90 @@
+"""What moves the weights: Adam, or one of two optimisers that treat a matrix as a matrix.
+
+SOAP (Vyas et al., ICLR 2025) runs Adam in the eigenbasis of Shampoo's preconditioner; Muon (Jordan et al.,
+2024) makes the step of a matrix orthogonal. Both are for kernels that join many channels with many. Whatever
+else is learned (biases, depthwise kernels, GDN, factorised priors, gains) moves as Adam would move it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
+# How often SOAP renews its eigenbases, in steps, and the largest side of a kernel that gets one: beyond it
+# the basis costs more than it gains.
+SOAP_EVERY, SOAP_LARGEST = 20, 256
+
+
+def build_optimizer(net: nn.Module, name: str, learning_rate: float) -> torch.optim.Optimizer:
+    """An optimiser of all parameters of a network that are to be trained.
+
+    Args:
+        net: parameters that want no gradient, and empty ones, are left out.
+        name: `adam`, `soap` or `muon`.
+        learning_rate: one for all parameters: Muon's steps are scaled to the size of Adam's.
+    """
+    named = [(n, p) for n, p in net.named_parameters() if p.requires_grad and p.numel()]
+    if name == "adam":
+        return torch.optim.Adam([p for _, p in named], lr=learning_rate, fused=True)
+    matrices = [p for n, p in named if is_matrix(n, p)]
+    others = [p for n, p in named if not is_matrix(n, p)]
+    return (_soap if name == "soap" else _muon)(matrices, others, learning_rate)
+
+
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a kernel, or a matrix, that joins several channels with several.
+
+    Args:
+        name: as the network has it; layers call their kernels `weight`, all else is called otherwise.
+        parameter: [outputs, inputs, ...]; a depthwise kernel has one input.
+    """
+    return name.rpartition(".")[2] == "weight" and parameter.ndim >= 2 and min(parameter.shape[:2]) > 1
+
+
+def _groups(matrices: dict[str, Any], others: dict[str, Any]) -> list[dict[str, Any]]:
+    return [group for group in (matrices, others) if group["params"]]
+
+
+def _soap(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    from pytorch_optimizer import SOAP
+
+    # without a side that may have a basis, SOAP is Adam
+    groups = _groups({"params": matrices}, {"params": others, "max_precondition_dim": 0, **ADAM})
+    return SOAP(
+        groups,
+        lr=rate,
+        weight_decay=0.0,
+        precondition_frequency=SOAP_EVERY,
+        max_precondition_dim=SOAP_LARGEST,
+    )
+
+
+def _muon(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    from pytorch_optimizer import Muon
+    from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
+
+    class Float32Muon(Muon):
+        """Muon, in single precision on a CPU: products in bfloat16 can take 20 times as long there."""
+
+        @staticmethod
+        def _orthogonalize(group: dict[str, Any], updates: list[Tensor]) -> list[Tensor]:
+            if updates[0].device.type != "cpu":
+                found: list[Tensor] = Muon._orthogonalize(group, updates)
+                return found
+            steps, weights = group["ns_steps"], group["ns_coeffs"]
+            return [
+                zero_power_via_newton_schulz_5(
+                    update.reshape(len(update), -1), num_steps=steps, weights=weights, dtype=torch.float32
+                )
+                for update in updates
+            ]
+
+    return Float32Muon(
+        _groups({"params": matrices, "use_muon": True}, {"params": others, "use_muon": False, **ADAM}),
+        lr=rate,
+        adamw_lr=rate,
+        use_adjusted_lr=True,
+    )
