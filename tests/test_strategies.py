@@ -132,6 +132,19 @@ def test_rates_rise_and_never_exceed_the_full_one(schedule, steps):
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
+@given(st.integers(20, 500), st.floats(0, 0.5), st.sampled_from([None, 384]), st.floats(0.05, 0.4))
+def test_a_rate_holds_falls_and_is_low_when_crops_are_large(steps, hold, final_crop, share):
+    values = {"steps": steps, "warmup": 0, "hold": hold, "final_crop": final_crop, "final_share": share}
+    chosen = TrainingSettings.make({**values, "learning_rate": 1.0, "final_rate": 0.03})
+    rates = [chosen.rate_at(step) for step in range(steps)]
+    assert rates[: round(hold * steps) + 1] == [1.0] * (round(hold * steps) + 1)
+    crops = {step: crop for crop, part in chosen.phases for step in part}
+    assert list(crops) == list(range(steps))
+    large = [rates[step] for step, crop in crops.items() if crop == final_crop]
+    assert large == pytest.approx([0.03] * (max(1, round(share * steps)) if final_crop else 0))
+    assert chosen.pixels(3, steps) == sum(chosen.batch * crop**2 for step, crop in crops.items() if step >= 3)
+
+
 def test_milestones_and_plateaus_multiply():
     given_ = {"learning_rate": 1.0, "warmup": 0, "steps": 100, "decay": 0.1}
     steps = TrainingSettings.make({**given_, "schedule": "milestones", "milestones": [0.5, 0.9]})

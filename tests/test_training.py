@@ -18,11 +18,13 @@ from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch.optim.swa_utils import AveragedModel
 
 from nas.errors import InputError
 from nas.graph.network import Supernet
 from nas.run import Run
 from nas.space import SearchSpace
+from nas.training.average import moving_average
 from nas.training.checkpoint import Checkpoint, load_weights
 from nas.training.loop import NonFiniteLossError
 from nas.training.losses import rd_loss
@@ -146,7 +148,7 @@ def test_resumed_is_uninterrupted(trained, request_for, tmp_path):
 OPTIMIZERS = {
     "adam": {"structure": "joint", "lambda_c": 0.1, "layout_stages": 2},
     "soap": {"steps": 24, "checkpoint_every": 20},
-    "muon": {"steps": 8, "checkpoint_every": 8},
+    "muon": {"steps": 8, "checkpoint_every": 8, "final_crop": 128, "final_share": 0.5, "hold": 0.3},
 }
 
 
@@ -451,6 +453,9 @@ def test_one_architecture_starts_from_its_slice(trained):
         ({"strategy": "greedy"}, "'level' or 'front'"),
         ({"final_rate": 1.1}, "`final_rate`.*1"),
         ({"integer_phase": -0.1}, "greater than or equal to 0"),
+        ({"optimizer": "sgd"}, "`optimizer`.*'adam', 'soap' or 'muon'"),
+        ({"final_crop": 128}, "final_crop=128 is smaller than crop=256"),
+        ({"final_crop": 384, "hold": 0.9}, "leave no steps between"),
         ({"metric": "ms-ssim", "crop": 128}, "MS-SSIM needs crops of more than 160"),
     ],
 )
@@ -595,6 +600,16 @@ def test_the_average_of_weights_is_what_a_run_keeps(trained, request_for, tmp_pa
     assert torch.equal(weights["net.g_a.0.weight"], last["g_a.0.weight"])  # trained as without it
     assert not torch.equal(averaged["g_a.0.weight"], last["g_a.0.weight"])
     torch.testing.assert_close(averaged["g_a.0.weight"], last["g_a.0.weight"], rtol=0, atol=0.01)
+
+
+def test_an_average_forgets_the_first_weights_soon():
+    """First weights that were far off are gone after 200 steps; 0.999 a step would keep four fifths of them."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average = AveragedModel(layer, multi_avg_fn=moving_average(0.999))
+    for step in range(200):
+        torch.nn.init.constant_(layer.weight, 100.0 if step == 0 else 1.0)
+        average.update_parameters(layer)
+    assert average.module.weight.item() == pytest.approx(1, abs=1e-3)
 
 
 # Layouts learned with the weights

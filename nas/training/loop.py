@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from nas.cost.cache import kept_costs
 from nas.errors import NasError
@@ -24,6 +25,7 @@ from nas.graph.network import Noise, Supernet
 from nas.images import Photo
 from nas.run import Run
 from nas.training import checkpoint
+from nas.training.average import moving_average
 from nas.training.data import CropSource, batches
 from nas.training.interrupts import Interrupts
 from nas.training.journal import Journal
@@ -93,27 +95,30 @@ def train(
     training = Training(run, fabric, initial)
     first = training.restore() if resume else 0
     journal = _journal(run, first) if fabric.is_global_zero else None
-    crops = batches(
-        CropSource(photos, crop=settings.crop, seed=settings.seed),
-        batch=settings.batch,
-        first=first,
-        last=settings.steps,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-        workers=_workers(settings, fabric),
-        pin=fabric.device.type == "cuda",
-    )
+    phases = [
+        batches(
+            CropSource(photos, crop=crop, seed=settings.seed),
+            batch=settings.batch,
+            first=max(first, steps.start),
+            last=steps.stop,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+            workers=_workers(settings, fabric),
+            pin=fabric.device.type == "cuda",
+        )
+        for crop, steps in settings.phases
+    ]
     recent, before = training.recent, journal.seconds if journal else 0.0
     whole, inside, interrupts, began = first, False, Interrupts(), time.monotonic()
     try:
-        for step, x in enumerate(crops, first):
+        for step, x in enumerate(chain.from_iterable(phases), first):
             inside = True
             losses = training.step(step, x.to(fabric.device, non_blocking=True))
             whole, inside = step + 1, False
             recent.add(*losses)
             seconds = time.monotonic() - began
             rate = (whole - first) / seconds
-            left = (settings.steps - whole) / rate
+            left = seconds * settings.pixels(whole, settings.steps) / settings.pixels(first, whole)
             report(Progress(whole, settings.steps, *recent.mean(), rate * settings.batch, left))
             if whole % settings.checkpoint_every == 0 or whole == settings.steps:
                 training.plateaus.see(recent.mean()[0])
@@ -132,7 +137,8 @@ def train(
         raise
     finally:
         interrupts.close()
-        crops.close()
+        for crops in phases:
+            crops.close()
         if journal:
             journal.close()
     if journal:
@@ -180,7 +186,7 @@ class Training:
         self.module, self._wrapped = fabric.setup(self.passing, self.optimizer)
         self.average = None
         if settings.ema:
-            self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+            self.average = AveragedModel(self.net, multi_avg_fn=moving_average(settings.ema))
         self.structure = None
         if settings.structure == "joint":
             self.structure = Structure(

@@ -38,6 +38,15 @@ class TrainingSettings(BaseModel):
     steps: int = Field(default=100_000, ge=1, description="optimiser steps")
     batch: int = Field(default=8, ge=1, description="crops a step, over all processes")
     crop: int = Field(default=256, ge=64, multiple_of=64, description="side of a crop, pixels")
+    final_crop: int | None = Field(
+        default=None,
+        ge=64,
+        multiple_of=64,
+        description="side of a crop in the last phase; none: no such phase",
+    )
+    final_share: float = Field(
+        default=0.1, gt=0, lt=1, description="last share of the steps, with crops of `final_crop` pixels"
+    )
     # what is trained in a step
     only: Literal["g_s", "entropy"] | None = Field(
         default=None,
@@ -68,6 +77,9 @@ class TrainingSettings(BaseModel):
     learning_rate: float = Field(default=1e-4, gt=0)
     warmup: int = Field(default=100, ge=0, description="steps until the full rate of learning")
     schedule: Literal["cosine", "plateau", "milestones", "constant"] = "cosine"
+    hold: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the steps at the full rate before it falls (cosine)"
+    )
     final_rate: float = Field(default=0.05, gt=0, le=1, description="share of it left at the end (cosine)")
     milestones: list[float] = Field(
         default=[0.8, 0.9], description="shares of the steps after which it is multiplied by `decay`"
@@ -77,7 +89,12 @@ class TrainingSettings(BaseModel):
         default=10, ge=1, description="checkpoints without a better mean loss that make a plateau"
     )
     clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
-    ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the weights' moving average; 0: none")
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="decay of the weights' moving average, from its start on; 0: none",
+    )
     precision: Literal["auto", "32", "bf16"] = "auto"
     # the machine, and what is seen
     workers: int | None = Field(
@@ -108,6 +125,16 @@ class TrainingSettings(BaseModel):
             raise InputError(f"Setting {explain_validation(error, cls)}") from error
         if settings.metric == "ms-ssim" and settings.crop <= 160:
             raise InputError("MS-SSIM needs crops of more than 160 pixels: add --set crop=256.")
+        if settings.final_crop is not None and settings.final_crop < settings.crop:
+            raise InputError(
+                f"final_crop={settings.final_crop} is smaller than crop={settings.crop}: the last phase "
+                "is for larger crops."
+            )
+        if settings.final_crop is not None and settings.hold + settings.final_share >= 1:
+            raise InputError(
+                f"hold={settings.hold:g} and final_share={settings.final_share:g} leave no steps between, "
+                "in which the rate of learning could fall: lower one of them."
+            )
         if settings.distillation and settings.strategy != "sandwich":
             raise InputError(
                 "Distillation needs the widest architecture in every step: add --set strategy=sandwich."
@@ -126,6 +153,24 @@ class TrainingSettings(BaseModel):
             )
         return settings
 
+    @property
+    def phases(self) -> list[tuple[int, range]]:
+        """The side of the crops, in pixels, and the steps with such crops, phase by phase."""
+        if self.final_crop is None:
+            return [(self.crop, range(self.steps))]
+        last = max(1, round(self.steps * self.final_share))
+        return [
+            (self.crop, range(self.steps - last)),
+            (self.final_crop, range(self.steps - last, self.steps)),
+        ]
+
+    def pixels(self, first: int, last: int) -> int:
+        """How many pixels the steps `first` .. `last` - 1 read, over all processes."""
+        read = 0
+        for crop, steps in self.phases:
+            read += crop**2 * self.batch * max(0, min(last, steps.stop) - max(first, steps.start))
+        return read
+
     def rate_at(self, step: int, plateaus: int = 0) -> float:
         """The rate of learning at a step: a linear warm-up, then the schedule.
 
@@ -137,8 +182,10 @@ class TrainingSettings(BaseModel):
             return self.learning_rate * (step + 1) / self.warmup
         match self.schedule:
             case "cosine":
-                progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-                fall = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+                held = max(self.warmup, round(self.hold * self.steps))
+                end = self.phases[0][1].stop  # large crops find the rate low
+                progress = (step - held) / max(1, end - held)
+                fall = (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2
                 return self.learning_rate * (self.final_rate + (1 - self.final_rate) * fall)
             case "milestones":
                 passed = sum(step >= share * self.steps for share in self.milestones)
