@@ -150,6 +150,7 @@ def train(
 ) -> None:
     """Train a supernet (or one architecture) on your photos."""
     from nas import console
+    from nas.training.clock import expectation
     from nas.training.loop import Progress
     from nas.training.settings import parse_assignments
     from nas.training.start import TrainingRequest, advice, resume_training, start_training
@@ -162,6 +163,8 @@ def train(
                 f"  {console.duration(progress.seconds_left)} left"
             )
             show("training", progress.step, progress.steps, note)
+            if progress.expected is not None:
+                console.say(expectation(progress.expected, console.duration(progress.expected)))
 
         try:
             if resume:

@@ -71,10 +71,12 @@ class _Lines:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: 45 s, 12 min, 3.5 h."""
+    """A time as people say it: 45 s, 12 min, 3.5 h, 4.2 days."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def say(message: str) -> None:

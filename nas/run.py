@@ -86,6 +86,10 @@ class Run:
         return self.path / "metrics.csv"
 
     @property
+    def learning_path(self) -> Path:
+        return self.path / "learning.png"
+
+    @property
     def preview_path(self) -> Path:
         return self.path / "preview.png"
 
@@ -209,11 +213,11 @@ class Run:
 
         return kept_costs(self.space, self.costs_path)
 
-    def photos(self, part: str) -> list[Photo]:
-        """The photos of one part of the split: train, calibration or held-out."""
+    def photos(self, part: str, most: int | None = None) -> list[Photo]:
+        """The photos of one part of the split (train, calibration, held-out), the first `most` of them."""
         from nas.training.data import photos_of, read_split
 
-        return photos_of(self.config.get("data", ""), read_split(self.split_path), part)
+        return photos_of(self.config.get("data", ""), read_split(self.split_path), part, most)
 
     def begin_with(self, keys: Sequence[str]) -> None:
         """Have a search score first what was best elsewhere: these, or some spread evenly over them."""

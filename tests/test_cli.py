@@ -144,6 +144,7 @@ def way(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path, chelsea: n
     Image.fromarray(chelsea[:100, :150]).save(way.photo)
     done = succeed("train", SPACE, "--data", way.photos, "--out", way.run, "--steps", 4, *SMALL)
     assert "--set crop=192" in done.err  # SMALL has small crops
+    assert "The training will take about" in done.err
     # the first search through Python, where grouping and logits can be made short; later ones find them made
     nas.load_run(way.run, device="cpu").search(trials=FIRST, sources=QUICK)
     succeed("export", way.run, "--target", "60%", "--out", way.codec)

@@ -134,7 +134,7 @@ def export_codec(
         require_package()
     settings = run.settings
     made = make_codec(run, kin.base, arithmetic, kin.orders(run.space))
-    photos = run.photos("held-out")[:HELD_OUT_PHOTOS]
+    photos = run.photos("held-out", HELD_OUT_PHOTOS)
     family = _family(run, kin, made.codec)
     if onnx:
         require_whole_numbers(family)

@@ -267,7 +267,7 @@ class _Finetuning:
         for place in self._replaced:
             clear(place)
         family, facts = self._trained(report)
-        photos = Run.open(next(iter(self._places))).photos("held-out")[:HELD_OUT_PHOTOS]
+        photos = Run.open(next(iter(self._places))).photos("held-out", HELD_OUT_PHOTOS)
 
         def measured(family: Family, when: str) -> FamilyResult:
             return measure_family(

@@ -70,7 +70,7 @@ class Searcher:
         self.space = run.space
         self.quantities = quantities or Quantities(run, run.costs(), self._device.type)
         self.costs: CostTable = self.quantities.costs
-        photos = run.photos("calibration")[:CALIBRATION_PHOTOS]
+        photos = run.photos("calibration", CALIBRATION_PHOTOS)
         self.evaluator = Evaluator(
             run.supernet(),
             photos,

@@ -90,11 +90,15 @@ def load_photos(paths: Sequence[Path]) -> list[Photo]:
     return [Photo(path.name, read_image(path)) for path in paths]
 
 
-def photos_of(data: str, split: Mapping[str, list[Path]], part: str) -> list[Photo]:
-    """The photos of one part of `--data`, of which `split` is the split: train, calibration or held-out."""
+def photos_of(data: str, split: Mapping[str, list[Path]], part: str, most: int | None = None) -> list[Photo]:
+    """The photos of one part of `--data`, of which `split` is the split: train, calibration or held-out.
+
+    Args:
+        most: decode no more than the first so many.
+    """
     if data == BUNDLED:
-        return bundled()["test" if part == "held-out" else part]
-    return load_photos(split[part])
+        return bundled()["test" if part == "held-out" else part][:most]
+    return load_photos(split[part][:most])
 
 
 class CropSource:

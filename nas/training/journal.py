@@ -40,10 +40,15 @@ class Journal:
         """How long the run took until the last row, over all its attempts."""
         return float(self._rows[-1]["seconds"]) if self._rows else 0.0
 
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """What metrics.csv says, row by row."""
+        return self._rows
+
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Note a checkpoint; `values` by column."""
+        """Note a checkpoint; `values` by column. Further columns may have none: they stay empty."""
         row = {"step": str(step)}
-        row |= {name: f"{values[name]:.6g}" for name in self._columns[1:]}
+        row |= {name: f"{values[name]:.6g}" for name in self._columns[1:] if name in values}
         self._rows.append(row)
         self._write()
         if self._events is not None:
@@ -63,7 +68,7 @@ class Journal:
 
     def _write(self) -> None:
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, self._columns, lineterminator="\n")
+        writer = csv.DictWriter(buffer, self._columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(self._rows)
         write_atomically(self._path, buffer.getvalue())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -26,10 +25,12 @@ from nas.images import Photo
 from nas.run import Run
 from nas.training import checkpoint
 from nas.training.average import moving_average
+from nas.training.clock import Clock
 from nas.training.data import CropSource, batches
 from nas.training.interrupts import Interrupts
 from nas.training.journal import Journal
 from nas.training.layout_logits import LayoutLogits
+from nas.training.learning import Learning
 from nas.training.losses import batch_losses, distortion, rd_loss
 from nas.training.optimizers import build_optimizer
 from nas.training.preview import preview, write_preview
@@ -37,6 +38,7 @@ from nas.training.schedule import Plateaus
 from nas.training.settings import TrainingSettings
 from nas.training.strategies import Sample, strategy
 from nas.training.structure import Structure
+from nas.training.watch import PHOTOS, Rate, Watch
 
 SETTLE_EVERY = 100  # steps between the medians that centred latents are rounded about
 MOST_WORKERS = 12
@@ -45,7 +47,12 @@ RECENT = 50  # steps over which progress is averaged
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports after a step: means over recent steps."""
+    """What the loop reports after a step: means over recent steps.
+
+    Attributes:
+        seconds_left: until the end.
+        expected: seconds of the whole training, told once, when its first steps have been timed.
+    """
 
     step: int
     steps: int
@@ -54,6 +61,7 @@ class Progress:
     distortion: float
     photos_per_second: float
     seconds_left: float
+    expected: float | None = None
 
 
 class NonFiniteLossError(NasError):
@@ -94,7 +102,8 @@ def train(
     settings = run.settings
     training = Training(run, fabric, initial)
     first = training.restore() if resume else 0
-    journal = _journal(run, first) if fabric.is_global_zero else None
+    learning = _learning(run) if fabric.is_global_zero else None
+    journal = _journal(run, first, learning) if learning else None
     phases = [
         batches(
             CropSource(photos, crop=crop, seed=settings.seed),
@@ -109,24 +118,29 @@ def train(
         for crop, steps in settings.phases
     ]
     recent, before = training.recent, journal.seconds if journal else 0.0
-    whole, inside, interrupts, began = first, False, Interrupts(), time.monotonic()
+    whole, inside, interrupts, clock = first, False, Interrupts(), Clock(settings, first)
     try:
         for step, x in enumerate(chain.from_iterable(phases), first):
             inside = True
             losses = training.step(step, x.to(fabric.device, non_blocking=True))
             whole, inside = step + 1, False
             recent.add(*losses)
-            seconds = time.monotonic() - began
-            rate = (whole - first) / seconds
-            left = seconds * settings.pixels(whole, settings.steps) / settings.pixels(first, whole)
-            report(Progress(whole, settings.steps, *recent.mean(), rate * settings.batch, left))
+            clock.tick(whole)
+            rate = settings.batch * (whole - first) / clock.seconds
+            means = recent.mean()
+            report(Progress(whole, settings.steps, *means, rate, clock.left, clock.expected))
             if whole % settings.checkpoint_every == 0 or whole == settings.steps:
-                training.plateaus.see(recent.mean()[0])
-                if journal:  # a row too many is dropped when the run goes on, one too few is lost
-                    journal.add(whole, _row(training, step, before + seconds, recent.mean()))
+                training.plateaus.see(means[0])
+                if journal and learning:
+                    row, last = _row(training, step, before + clock.seconds, means), whole == settings.steps
+                    pixel = clock.per_pixel / settings.architectures
+                    row |= (seen := learning.look(training.kept, clock.seconds, pixel, last=last))
+                    journal.add(whole, row)  # a row too many is dropped when the run goes on
                     training.write(whole)
+                    if seen:
+                        learning.draw(journal.rows)
             if journal and settings.preview_every and whole % settings.preview_every == 0:
-                picture = preview(training.net, run.photos("held-out")[0])
+                picture = preview(training.net, run.photos("held-out", 1)[0])
                 write_preview(run.preview_path, picture)
                 journal.picture(whole, picture)
             if interrupts.wanted:
@@ -314,6 +328,14 @@ class Training:
 
     # Its state
 
+    @property
+    def kept(self) -> Supernet:
+        """The weights that the run keeps: the average, where there is one."""
+        if self.average is None:
+            return self.net
+        assert isinstance(self.average.module, Supernet)
+        return self.average.module
+
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """All optimisers there are, by the names that the checkpoint has for them."""
         found = {"optimizer": self.optimizer}
@@ -360,10 +382,7 @@ class Training:
 
     def finish(self) -> None:
         """Write what was learned: the averaged weights where there is an average, structure, a layout."""
-        net = self.net
-        if self.average is not None:
-            assert isinstance(self.average.module, Supernet)
-            net = self.average.module
+        net = self.kept
         if net.centred and self.settings.only != "g_s":
             settle(net)
         record = {"steps": self.settings.steps}
@@ -428,10 +447,18 @@ class _Mean:
         return loss, bpp, distortion
 
 
-def _journal(run: Run, step: int) -> Journal:
+def _learning(run: Run) -> Learning:
+    settings = run.settings
+    rates = [Rate("", settings.lmbda)]
+    watch = Watch(run.trained_space, run.photos("calibration", PHOTOS), rates, settings.metric)
+    return Learning(watch, run.learning_path)
+
+
+def _journal(run: Run, step: int, learning: Learning) -> Journal:
     more = ("expected_cost", "lambda_c") if run.settings.structure == "joint" else ()
     events = run.path / "tensorboard" if run.settings.tensorboard else None
-    return Journal(run.metrics_path, more=more, tensorboard=events, step=step)
+    columns = (*learning.watch.columns, *more)
+    return Journal(run.metrics_path, more=columns, tensorboard=events, step=step)
 
 
 def _row(
