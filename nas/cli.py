@@ -129,7 +129,9 @@ def train(
     data: Annotated[str | None, typer.Option(help="A folder of photos, or `bundled`.")] = None,
     out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("run"),
     arch: Annotated[str | None, typer.Option(help="Train this architecture alone.")] = None,
-    lmbda: Annotated[float | None, typer.Option(help="Weight of the distortion.")] = None,
+    lmbda: Annotated[
+        str | None, typer.Option(help="Weight of the distortion, or a range for all rates: 0.0018..0.18.")
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="mse or ms-ssim.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     init_from: Annotated[

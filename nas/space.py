@@ -105,6 +105,8 @@ class SearchSpace:
         quantizer: `integer` codes round(y) itself; `centred` codes round(y - mean), as CompressAI does.
         psi_channels, phi_channels: hyper features and features of context prediction, where the family has a
             context model; by default two for each channel of y, as in Minnen et al. (2018).
+        rates: the lambdas at which a supernet over a range of rates has its anchors, in rising order; none
+            for a supernet of one rate.
     """
 
     name: str
@@ -118,6 +120,7 @@ class SearchSpace:
     quantizer: Quantizer = "integer"
     psi_channels: int | None = None
     phi_channels: int | None = None
+    rates: tuple[float, ...] = ()
 
     # Making and writing
 
@@ -159,6 +162,7 @@ class SearchSpace:
             "family": self.family.name,
             "latents": {node: size for node, size in latents.items() if size and node not in self._setters},
             **({"features": features} if features else {}),
+            **({"rates": list(self.rates)} if self.rates else {}),
             "quantizer": self.quantizer,
             "window": self.window,
             "widths": {slot.name: _slot_to_dict(slot, slot.candidates) for slot in self.slots},
@@ -509,6 +513,7 @@ class _SpaceFields(_Strict):
     family: str
     latents: _Latents = _Latents()
     features: _Features = _Features()
+    rates: list[Annotated[float, Field(gt=0)]] = Field(default=[], description="lambdas of the anchors")
     quantizer: Quantizer = "integer"
     window: int = Field(default=5, description="3, 5 or 7")
     widths: dict[str, NonNegativeInt | list[NonNegativeInt] | _TiedSlot]
@@ -521,6 +526,8 @@ class _SpaceFields(_Strict):
             raise ValueError(f"family '{self.family}' is unknown: {nearest(self.family, FAMILIES)}")
         if self.window not in (3, 5, 7):
             raise ValueError(f"window must be 3, 5 or 7, not {self.window}")
+        if self.rates and (len(self.rates) < 2 or self.rates != sorted(set(self.rates))):
+            raise ValueError("rates must list at least two different lambdas from small to large")
         return self
 
     def build(self, name: str) -> SearchSpace:
@@ -548,7 +555,17 @@ class _SpaceFields(_Strict):
             raise InputError(f"grouping.groups is {grouping.groups}, more than y has channels.")
         features = self.features.psi, self.features.phi
         space = SearchSpace(
-            name, family, y, z, self.window, slots, layouts, grouping, self.quantizer, *features
+            name,
+            family,
+            y,
+            z,
+            self.window,
+            slots,
+            layouts,
+            grouping,
+            self.quantizer,
+            *features,
+            tuple(self.rates),
         )
         longest = space.widest().key.rpartition("=")[0] + "=" + max(layouts, key=len)
         if len(longest) > MAX_KEY:

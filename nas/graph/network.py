@@ -13,11 +13,13 @@ from nas.errors import InputError
 from nas.graph.context import ContextModel, HyperOnly, SlimmableContextModel
 from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, ConditionalGaussian, quantize, snap, widened
+from nas.graph.gains import Gains, HyperGains
 from nas.graph.layers import PlainLayers, SlimmableLayers, build_edge
 from nas.graph.layout import Layout
 from nas.graph.priors import Prior, build_prior
 from nas.graph.staged import rounding, staged
 from nas.graph.width import Width
+from nas.rates import middle
 from nas.space import Architecture, SearchSpace
 
 Noise = Callable[[Tensor], Tensor]
@@ -36,7 +38,7 @@ class CodecNetwork(nn.Module):
 
     Without a context model psi itself holds the entropy parameters; without z, y has a factorised prior.
     `h_a`, `h_s`, `context` and `prior` (of z) exist where the space has a z, `y_prior` where it may go
-    without.
+    without; `gains` of y and `hyper_gains` of z where the space has a range of rates (see `graph.gains`).
 
     Args:
         space: a space of one architecture for plain layers; any space for slimmable ones.
@@ -50,6 +52,8 @@ class CodecNetwork(nn.Module):
     context: ContextModel | HyperOnly
     prior: Prior
     y_prior: Prior
+    gains: Gains
+    hyper_gains: HyperGains
 
     def __init__(self, space: SearchSpace, *, slimmable: bool = False) -> None:
         super().__init__()
@@ -65,6 +69,10 @@ class CodecNetwork(nn.Module):
             self.prior = build_prior(self.widths["z"], slimmable)
         if not all(possible):
             self.y_prior = build_prior(self.widths["y"], slimmable)
+        if space.rates:
+            self.gains = Gains(space.rates, self.widths["y"])
+            if any(possible):
+                self.hyper_gains = HyperGains(space.rates, self.widths["z"])
         self.gaussian = ConditionalGaussian()
 
     def _context(self, slimmable: bool) -> ContextModel | HyperOnly:
@@ -108,6 +116,25 @@ class CodecNetwork(nn.Module):
         """About what the values under a factorised prior are rounded."""
         return prior.medians() if self.centred else 0.0
 
+    def lmbda(self, lmbda: float | None) -> float:
+        """The rate to code at: the middle of the range where none is given; of no effect without a range."""
+        if lmbda is not None or not self.space.rates:
+            return lmbda or 0.0
+        return middle(self.space.rates)
+
+    def scaled_y(self, y: Tensor, lmbda: float | None = None) -> Tensor:
+        """What g_a made, at a rate, before it is rounded."""
+        return y * self.gains.up(self.lmbda(lmbda)) if self.space.rates else y
+
+    def unscaled_y(self, y_hat: Tensor, lmbda: float | None = None) -> Tensor:
+        """Rounded y at a rate, as g_s reads it."""
+        return y_hat * self.gains.down(self.lmbda(lmbda)) if self.space.rates else y_hat
+
+    def z_of(self, y: Tensor, lmbda: float | None = None) -> Tensor:
+        """z before it is rounded, from y at a rate."""
+        z = widened(self.h_a(y))
+        return self.hyper_gains(z, self.lmbda(lmbda)) if self.space.rates else z
+
     def round_z(self, z: Tensor) -> Tensor:
         """z_hat."""
         return quantize(z, Z_LIMIT, self.centre(self.prior))
@@ -118,6 +145,7 @@ class CodecNetwork(nn.Module):
         layout: Layout,
         noise: Noise | None = None,
         *,
+        lmbda: float | None = None,
         coded: bool = False,
         picture: bool = True,
     ) -> dict[str, Any]:
@@ -127,6 +155,7 @@ class CodecNetwork(nn.Module):
             x: images in [0, 1], [B, 3, H, W], sides multiples of `space.family.alignment`.
             layout: the order in which y is decoded.
             noise: what to add to y and z for the rate (uniform, in training); None rates rounded values.
+            lmbda: the rate, where the space has a range of them; by default its middle anchor.
             coded: rate rounded values as the coder does, within each image's own range of values.
             picture: False leaves g_s out, where the rate is all that is wanted.
 
@@ -139,21 +168,23 @@ class CodecNetwork(nn.Module):
             raise InputError(
                 f"Image sides must be multiples of {alignment}, not {tuple(x.shape[-2:])}: pad first."
             )
-        y = widened(self.g_a(x))
+        y = self.scaled_y(widened(self.g_a(x)), lmbda)
         share = self.widths[HYPERPRIOR].mask()  # of the hyperprior, under gates
         if share is None or len(self.widths[HYPERPRIOR].candidates) == 1:
             way = self._given_z if self.with_z else self._alone
-            y_hat, likelihoods, more = way(y, layout, noise, coded)
+            y_hat, likelihoods, more = way(y, layout, noise, coded, lmbda)
         else:
-            ways = (way(y, layout, noise, coded) for way in (self._given_z, self._alone))
+            ways = (way(y, layout, noise, coded, lmbda) for way in (self._given_z, self._alone))
             y_hat, likelihoods, more = _mixed(share[0].to(y.dtype), *ways)
         likelihoods["y"] = self.widths["y"].rated(likelihoods["y"])
-        shown = {"x_hat": widened(self.g_s(y_hat))} if picture else {}
+        shown = {"x_hat": widened(self.g_s(self.unscaled_y(y_hat, lmbda)))} if picture else {}
         return {**shown, "likelihoods": likelihoods, "y": y, **more}
 
-    def _given_z(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool) -> Way:
+    def _given_z(
+        self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool, lmbda: float | None
+    ) -> Way:
         """y under a Gaussian whose parameters come from z, and from what was decoded before."""
-        z = widened(self.h_a(y))
+        z = self.z_of(y, lmbda)
         z_hat = self.round_z(z)
         psi = self.h_s(z_hat)
         y_hat = quantize(y, Y_LIMIT)
@@ -175,7 +206,7 @@ class CodecNetwork(nn.Module):
             likelihood_z = self.prior.likelihood(rated_z)
         return y_hat, {"y": likelihood_y, "z": likelihood_z}, {"z": z, "psi": psi}
 
-    def _alone(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool) -> Way:
+    def _alone(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool, lmbda: float | None) -> Way:
         """y under a factorised prior."""
         centre = self.centre(self.y_prior)
         y_hat = quantize(y, Y_LIMIT, centre)

@@ -1,9 +1,12 @@
 """A start for training: g_a and g_s as the best linear codec of their shape, h_a with an even view of its y.
 
 From random weights thousands of steps go by before a codec is as good as a block transform. A cascade of
-Karhunen-Loeve transforms is one: each stage turns 2x2 blocks of its input into their principal components, so
-that four stages turn 16x16 pixels into one position of y. Components come in the order of their variance,
-which is the order in which a supernet takes channels. All are learned from photos in seconds.
+Karhunen-Loeve transforms is one: each stage turns blocks of its input into their principal components, so
+that the stages together turn 16x16 pixels into one position of y. Components come in the order of their
+variance, which is the order in which a supernet takes channels. All are learned from photos in seconds.
+
+In transforms of strided convolutions every convolution is a stage of 2x2 blocks. Where a linear path stands
+beside learned ones, its layers are the stages; what stands beside it begins at zero (`graph.families.patch`).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas.errors import InputError
-from nas.graph.description import GDN, Conv, Deconv, Edge
+from nas.graph.description import GDN, Branch, Conv, Deconv, Edge, Parallel, Subpel
 from nas.graph.network import Supernet
 from nas.images import Photo
 from nas.space import SearchSpace
@@ -32,11 +35,27 @@ MS_SSIM = 1280  # lambdas of MS-SSIM over those of MSE for about the same rate, 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of g_a and its mirror in g_s: where their layers stand, and the upper left tap of a block."""
+    """A stage of g_a and its mirror in g_s.
+
+    Attributes:
+        into, back: where their layers stand.
+        size: of a block, across.
+        tap: the upper left tap of a block in the kernels.
+        subpel: whether the mirror is a pointwise sub-pixel convolution; else it is a transposed one.
+    """
 
     into: str
     back: str
-    tap: int
+    size: int = 2
+    tap: int = 0
+    subpel: bool = False
+
+    def weights(self, found: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Views of both kernels, [outputs, inputs, k, k] of the stage of g_a."""
+        into, back = (found[f"{name}.weight"] for name in (self.into, self.back))
+        if self.subpel:
+            back = back[..., 0, 0].unflatten(0, (-1, self.size, self.size)).permute(3, 0, 1, 2)
+        return into, back
 
 
 def best_step(lmbda: float) -> float:
@@ -58,7 +77,8 @@ def with_klt(
     in use sees them yet: they disturb nothing until they are of use.
 
     Args:
-        space: whose g_a and g_s halve and double the sides by single convolutions with GDNs between.
+        space: whose g_a and g_s halve and double the sides by single convolutions with GDNs between, or have
+            a linear path beside all else.
         photos: that the components are learned from; the first 60.
         lmbda: for which y is scaled.
         metric: `mse` or `ms-ssim`, which lambda weighs.
@@ -71,22 +91,25 @@ def with_klt(
     pixels = (torch.from_numpy(photo.pixels.copy()).permute(2, 0, 1) / 255 for photo in photos[:PHOTOS])
     features, inputs = [x - MIDDLE for x in pixels], 3
     for number, stage in enumerate(stages, 1):
-        blocks = [F.pixel_unshuffle(_even(x), 2) for x in features]
-        into, back = (found[f"{name}.weight"] for name in (stage.into, stage.back))
-        basis = _components(blocks)[: min(len(into), len(back))]  # [used, inputs * 4]
+        blocks = [F.pixel_unshuffle(_whole(x, stage.size), stage.size) for x in features]
+        into, back = stage.weights(found)
+        basis = _components(blocks)[: min(len(into), len(back))]  # [used, inputs * size^2]
         features, used = [torch.einsum("ki,ihw->khw", basis, block) for block in blocks], len(basis)
         scale = gain if number == len(stages) else 1.0
-        taps = slice(stage.tap, stage.tap + 2)
+        taps = slice(stage.tap, stage.tap + stage.size)
         for weight, times in ((into, scale), (back, 1 / scale)):  # both [outputs, inputs, k, k] of the stage
             weight[:used, :inputs] = 0
-            weight[:used, :inputs, taps, taps] = times * basis.unflatten(1, (inputs, 2, 2))
+            weight[:used, :inputs, taps, taps] = times * basis.unflatten(1, (inputs, stage.size, stage.size))
         into[:used, inputs:] = 0
         back[used:, :inputs] = 0
         for name in (stage.into, stage.back):
             found[f"{name}.bias"].zero_()
         inputs = used
+    y = gain * torch.cat([part.flatten(1) for part in features], 1)
     if "h_a" in space.family.edges:
-        _fit_h_a(found, space.family.edges["h_a"], gain * torch.cat([y.flatten(1) for y in features], 1))
+        _fit_h_a(found, space.family.edges["h_a"], y)
+    if space.family.context:  # the scales of y begin as they are on average
+        found["context.entropy_parameters.4.bias"][: len(y)] = (y.var(1) + ROUNDED).sqrt()
     first = stages[0]
     found[f"{first.into}.bias"] -= MIDDLE * found[f"{first.into}.weight"].sum((1, 2, 3))
     found[f"{first.back}.bias"] += MIDDLE
@@ -130,8 +153,11 @@ def stages_of(space: SearchSpace) -> list[Stage]:
     """The stages of g_a, from the picture on, with their mirrors in g_s.
 
     Raises:
-        InputError: there is more in g_a or g_s than convolutions of stride 2 with GDNs between.
+        InputError: there is more in g_a or g_s than convolutions of stride 2 with GDNs between, and no linear
+            path beside it.
     """
+    if linear := _linear_path(space):
+        return linear
     down, up = (_chain(space.family.edges[name], kind) for name, kind in (("g_a", Conv), ("g_s", Deconv)))
     if not down or len(down) != len(up):
         raise InputError(
@@ -139,7 +165,27 @@ def stages_of(space: SearchSpace) -> list[Stage]:
             "cannot begin as a KLT: leave --init-from out."
         )
     pairs = zip(down, reversed(up), strict=True)
-    return [Stage(f"g_a.{one}", f"g_s.{other}", kernel // 2) for (one, kernel), (other, _) in pairs]
+    return [Stage(f"g_a.{one}", f"g_s.{other}", tap=kernel // 2) for (one, kernel), (other, _) in pairs]
+
+
+def _linear_path(space: SearchSpace) -> list[Stage]:
+    """The stages of a linear path beside learned ones; none where the family has no such path."""
+    paths = []
+    for name, kind in (("g_a", Conv), ("g_s", Subpel)):
+        match space.family.edges[name].layers:
+            case (Parallel(branches=(Branch(layers=layers) as first, *_)),):
+                if not all(isinstance(layer, kind) for layer in layers):
+                    return []
+                places = [f"{name}.0.{first.name}.{number}" for number in range(len(layers))]
+                paths.append(list(zip(places, layers, strict=True)))
+            case _:
+                return []
+    down, up = paths
+    return [
+        Stage(into, f"{back}.0", layer.stride, subpel=True)
+        for (into, layer), (back, _) in zip(down, reversed(up), strict=True)
+        if isinstance(layer, Conv)
+    ]
 
 
 def _chain(edge: Edge, kind: type[Conv] | type[Deconv]) -> list[tuple[int, int]]:
@@ -153,9 +199,9 @@ def _chain(edge: Edge, kind: type[Conv] | type[Deconv]) -> list[tuple[int, int]]
     return found
 
 
-def _even(x: Tensor) -> Tensor:
-    """[C, H, W] without a last odd row or column."""
-    return x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+def _whole(x: Tensor, size: int) -> Tensor:
+    """[C, H, W] without the last rows and columns that make no whole block."""
+    return x[:, : x.shape[1] // size * size, : x.shape[2] // size * size]
 
 
 def _components(blocks: Sequence[Tensor]) -> Tensor:

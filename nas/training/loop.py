@@ -22,6 +22,7 @@ from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
 from nas.graph.layout import Layout
 from nas.graph.network import Noise, Supernet
 from nas.images import Photo
+from nas.rates import scored
 from nas.run import Run
 from nas.training import checkpoint
 from nas.training.average import moving_average
@@ -36,7 +37,7 @@ from nas.training.optimizers import build_optimizer
 from nas.training.preview import preview, write_preview
 from nas.training.schedule import Plateaus
 from nas.training.settings import TrainingSettings
-from nas.training.strategies import Sample, strategy
+from nas.training.strategies import Sample, at_rates, strategy
 from nas.training.structure import Structure
 from nas.training.watch import PHOTOS, Rate, Watch
 
@@ -164,18 +165,19 @@ class Pass(nn.Module):
     """One forward pass as Fabric wraps it: images are its only argument, since Fabric looks into all of them.
 
     Attributes:
-        layout, noise, picture: the others, see `CodecNetwork.forward`.
+        layout, noise, lmbda, picture: the others, see `CodecNetwork.forward`.
     """
 
     layout: Layout
     noise: Noise | None
+    lmbda: float | None = None
 
     def __init__(self, net: Supernet, *, picture: bool = True) -> None:
         super().__init__()
         self.net, self.picture = net, picture
 
     def forward(self, x: Tensor) -> dict[str, Any]:
-        return self.net(x, self.layout, self.noise, picture=self.picture)
+        return self.net(x, self.layout, self.noise, lmbda=self.lmbda, picture=self.picture)
 
 
 class Training:
@@ -227,7 +229,8 @@ class Training:
         settings, net = self.settings, self.net
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate_at(step, self.plateaus.count)
-        samples = list(self.strategy.draw(net.space, step, settings.seed))
+        drawn = list(self.strategy.draw(net.space, step, settings.seed))
+        samples = at_rates(drawn, net.space, step, settings.seed)
         # g_s reads rounded latents: where it is trained alone, the rate is only told
         rounded = settings.only == "g_s" or step >= settings.steps * (1 - settings.integer_phase)
         noise = None if rounded else self._noise(step)
@@ -239,17 +242,22 @@ class Training:
                 net.activate(sample.architecture)
             else:
                 net.gate(structure.sample(step / settings.steps, self._generator(step, "gates"), x.device))
-            self.passing.layout, self.passing.noise = sample.layout, noise
+            self.passing.layout, self.passing.noise, self.passing.lmbda = sample.layout, noise, sample.lmbda
             tables = None
             if self.layouts is not None and number == len(samples) - 1:
                 tables = self.layouts.draw(self._generator(step, "layouts"))
                 self.passing.layout = self.layouts.layout(tables[0])
             output = self.module(x)
-            losses = batch_losses(x, output, settings.lmbda, settings.metric)
+            lmbda = settings.lmbda if sample.lmbda is None else sample.lmbda
+            losses = batch_losses(x, output, lmbda, settings.metric)
             loss = losses.total
             if settings.distillation:
                 teacher = output["x_hat"].detach() if teacher is None else teacher
-                loss = loss + settings.distillation * self._distance(teacher, output["x_hat"])
+                loss = loss + settings.distillation * self._distance(teacher, output["x_hat"], lmbda)
+            if (
+                sample.lmbda is not None
+            ):  # the gradient of its logarithm: a per cent counts alike at every rate
+                loss = loss / losses.total.detach()
             if structure is not None:
                 loss = loss + structure.price * structure.expected_cost().to(x.device)
             self.fabric.backward(loss / len(samples))
@@ -285,10 +293,10 @@ class Training:
         assert self.layouts is not None
         self.layouts.learn(tables, self._layout_bits(tables, output))
 
-    def _distance(self, teacher: Tensor, x_hat: Tensor) -> Tensor:
+    def _distance(self, teacher: Tensor, x_hat: Tensor, lmbda: float) -> Tensor:
         """How far a picture is from the widest architecture's, in the units of the loss."""
         error = distortion(teacher.clamp(0, 1), x_hat, self.settings.metric).mean()
-        distance: Tensor = rd_loss(0.0, error, self.settings.lmbda, self.settings.metric)
+        distance: Tensor = rd_loss(0.0, error, lmbda, self.settings.metric)
         return distance
 
     def _together(self, values: Tensor | None) -> list[float]:
@@ -408,7 +416,7 @@ def is_trained(name: str, settings: TrainingSettings) -> bool:
         case None:
             return True
         case "entropy":
-            return name.partition(".")[0] not in ("g_a", "g_s")
+            return name.partition(".")[0] not in ("g_a", "g_s", "gains")
         case edge:
             return name.partition(".")[0] == edge
 
@@ -449,8 +457,10 @@ class _Mean:
 
 def _learning(run: Run) -> Learning:
     settings = run.settings
-    rates = [Rate("", settings.lmbda)]
-    watch = Watch(run.trained_space, run.photos("calibration", PHOTOS), rates, settings.metric)
+    space = run.trained_space
+    names = zip(("_low", "_middle", "_high"), scored(space.rates), strict=True) if space.rates else ()
+    rates = [Rate(name, lmbda) for name, lmbda in names] or [Rate("", settings.lmbda)]
+    watch = Watch(space, run.photos("calibration", PHOTOS), rates, settings.metric)
     return Learning(watch, run.learning_path)
 
 

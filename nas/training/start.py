@@ -18,6 +18,7 @@ from nas.errors import InputError, UnreachableBudgetError, nearest
 from nas.files import clear, refuse_existing, write_yaml
 from nas.graph.network import CodecNetwork, Supernet
 from nas.images import BUNDLED
+from nas.rates import anchors_between, middle, parse_lmbda
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training import checkpoint
@@ -63,7 +64,25 @@ class TrainingRequest:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def search_space(self) -> SearchSpace:
-        return self.space if isinstance(self.space, SearchSpace) else SearchSpace.load(self.space)
+        """What is trained, with the range of rates that `lmbda` names."""
+        space = self.space if isinstance(self.space, SearchSpace) else SearchSpace.load(self.space)
+        match self._lmbda:
+            case None:
+                return space
+            case (low, high):
+                return replace(space, rates=anchors_between(low, high))
+            case _:
+                return replace(space, rates=())
+
+    def training_settings(self) -> TrainingSettings:
+        """The settings; over a range of rates their lambda is that of the middle anchor."""
+        rates = self.search_space().rates
+        return TrainingSettings.make({**self.settings, **({"lmbda": middle(rates)} if rates else {})})
+
+    @property
+    def _lmbda(self) -> float | tuple[float, float] | None:
+        given = self.settings.get("lmbda")
+        return None if given is None else parse_lmbda(given)
 
 
 def advice(request: TrainingRequest) -> str | None:
@@ -72,7 +91,7 @@ def advice(request: TrainingRequest) -> str | None:
     Raises:
         InputError: its space or a setting cannot be read.
     """
-    settings, space = TrainingSettings.make(request.settings), request.search_space()
+    settings, space = request.training_settings(), request.search_space()
     if settings.crop >= LEAST_CROP or "h_a" not in space.family.edges:
         return None
     side = settings.crop // 64
@@ -90,8 +109,7 @@ def start_training(
     Raises:
         InputError: before anything is written, where the request cannot be met.
     """
-    space = request.search_space()
-    settings = TrainingSettings.make(request.settings)
+    space, settings = request.search_space(), request.training_settings()
     if request.arch is not None:
         space = space.only(space.parse(request.arch))
     refuse_existing(request.out, force=request.force, what="run")
@@ -147,7 +165,7 @@ def train_or_resume(
         if not done and not run.checkpoint_path.is_file():  # it stopped before its first checkpoint
             return start_training(replace(request, force=True), report)
         run = Run.open(request.out)
-        if run.settings != TrainingSettings.make(request.settings):
+        if run.settings != request.training_settings():
             raise InputError(
                 f"{request.out} holds a run with other settings: give another folder, or remove it."
             )

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nas.errors import InputError, nearest
 from nas.graph.layout import Layout, random_layout
 from nas.space import Architecture, SearchSpace
 
+BEYOND = 0.04  # of the range of rates, on either side
 NO_FRONT = "strategy=front trains what a search found: add --init-from RUN, a run that was searched."
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What runs: an architecture's widths, under its own layout or one drawn at random."""
+    """What runs: an architecture's widths, under its own layout or one drawn at random, at a rate.
+
+    Attributes:
+        lmbda: the rate, where the space has a range of them.
+    """
 
     architecture: Architecture
     layout: Layout
+    lmbda: float | None = None
 
 
 class Strategy(Protocol):
@@ -162,6 +168,26 @@ def any_layout(
     groups = rng.choice([count for count in range(1, grouping.groups + 1) if grouping.groups % count == 0])
     cells = groups * grouping.tile[0] * grouping.tile[1]
     return random_layout(space.y_channels, groups, grouping.tile, rng.randint(1, cells), rng)
+
+
+def at_rates(samples: Sequence[Sample], space: SearchSpace, step: int, seed: int) -> list[Sample]:
+    """The samples of a step, each at a rate of its own, where the space has a range of rates.
+
+    The range is cut into as many parts as there are samples, and each has a lambda from one of them, uniform
+    in its logarithm: so every step sees low rates and high ones, and the gains between anchors are trained
+    too. A little of what is drawn lies beyond the ends and is moved to them, so that they are met.
+    """
+    if not space.rates:
+        return list(samples)
+    rng = random.Random(f"rates {seed} {step}")
+    parts = rng.sample(range(len(samples)), len(samples))
+    low, high = space.rates[0], space.rates[-1]
+    found = []
+    for sample, part in zip(samples, parts, strict=True):
+        share = (part + rng.random()) / len(samples) * (1 + 2 * BEYOND) - BEYOND
+        lmbda = low * (high / low) ** min(1.0, max(0.0, share))
+        found.append(replace(sample, lmbda=lmbda))
+    return found
 
 
 def generator(seed: int, step: int) -> random.Random:

@@ -80,7 +80,8 @@ class Watch:
                     each = []
                     for picture in self.pictures:
                         x = to_tensor(picture).to(device)
-                        each.append(self._loss(x, net(pad(x, self.alignment), layout), rate.lmbda))
+                        output = net(pad(x, self.alignment), layout, lmbda=rate.lmbda)
+                        each.append(self._loss(x, output, rate.lmbda))
                     found[column(name, rate)] = float(np.mean(each))
         finally:
             net.train(training)

@@ -1,0 +1,89 @@
+"""Gains per channel and rate: one network codes at every rate of a range.
+
+y is multiplied by a gain before it is rounded, and divided by another before g_s, so that a low rate has
+coarse steps and a high one fine ones (after Cui et al., CVPR 2021). Integers stay integers, and what decodes
+them need not know the rate: z, which h_a makes of the scaled y, has gains and shifts of its own to tell it.
+Gains are learned at a few anchors; between two anchors they are interpolated geometrically.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from nas.graph.width import Width
+from nas.rates import middle
+
+
+class Gains(nn.Module):
+    """What y is multiplied by before it is rounded, and after.
+
+    They begin as the steps that high-rate theory asks for: sqrt(lambda / lambda of the middle anchor).
+
+    Args:
+        anchors: lambdas in rising order, at least two.
+        width: channels of y.
+    """
+
+    def __init__(self, anchors: Sequence[float], width: Width) -> None:
+        super().__init__()
+        self.anchors, self.width = tuple(anchors), width
+        logs = torch.tensor([0.5 * math.log(lmbda / middle(anchors)) for lmbda in anchors])
+        self.log_gain = nn.Parameter(logs[:, None].repeat(1, width.active))
+        self.log_inverse = nn.Parameter(-logs[:, None].repeat(1, width.active))
+
+    def up(self, lmbda: float) -> Tensor:
+        """The gains before rounding, [channels, 1, 1]."""
+        return self._at(self.log_gain, lmbda)
+
+    def down(self, lmbda: float) -> Tensor:
+        """The gains before g_s, [channels, 1, 1]."""
+        return self._at(self.log_inverse, lmbda)
+
+    def _at(self, logs: Tensor, lmbda: float) -> Tensor:
+        return between(self.width.take(logs, 1), self.anchors, lmbda).exp()[:, None, None]
+
+    def sliced(self) -> dict[str, Tensor]:
+        """Those of the active channels."""
+        return {name: self.width.take(value, 1) for name, value in self.named_parameters()}
+
+
+class HyperGains(nn.Module):
+    """What z is multiplied by and shifted by before it is rounded: the encoder's alone.
+
+    Args:
+        anchors: lambdas in rising order, at least two.
+        width: channels of z.
+    """
+
+    def __init__(self, anchors: Sequence[float], width: Width) -> None:
+        super().__init__()
+        self.anchors, self.width = tuple(anchors), width
+        self.log_gain = nn.Parameter(torch.zeros(len(anchors), width.active))
+        self.shift = nn.Parameter(torch.zeros(len(anchors), width.active))
+
+    def forward(self, z: Tensor, lmbda: float) -> Tensor:
+        """z at a rate, [B, N, h, w]."""
+        gain, shift = (
+            between(self.width.take(values, 1), self.anchors, lmbda)[:, None, None]
+            for values in (self.log_gain, self.shift)
+        )
+        return z * gain.exp() + shift
+
+    def sliced(self) -> dict[str, Tensor]:
+        """Those of the active channels."""
+        return {name: self.width.take(value, 1) for name, value in self.named_parameters()}
+
+
+def between(rows: Tensor, anchors: Sequence[float], lmbda: float) -> Tensor:
+    """Rows that stand at anchors, [anchors, channels], at a lambda: linear in its logarithm, [channels]."""
+    for low, (first, last) in enumerate(pairwise(anchors)):
+        if lmbda <= last or low == len(anchors) - 2:
+            share = math.log(lmbda / first) / math.log(last / first)
+            share = min(1.0, max(0.0, share))  # beyond the range, as at its end
+            return torch.lerp(rows[low], rows[low + 1], share)
+    raise ValueError("gains need at least two anchors")
