@@ -50,6 +50,7 @@ class TrainingRequest:
             architecture that is trained.
         front: a searched run, whose front `strategy=front` trains; by default that of init_from.
         notes: what else config.yaml is to say.
+        split: the photos of data by part, where they are not to be split by a hash of their names.
     """
 
     space: str | SearchSpace
@@ -62,6 +63,7 @@ class TrainingRequest:
     device: str = "auto"
     front: Path | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    split: Mapping[str, list[Path]] | None = None
 
     def search_space(self) -> SearchSpace:
         """What is trained, with the range of rates that `lmbda` names."""
@@ -113,7 +115,7 @@ def start_training(
     if request.arch is not None:
         space = space.only(space.parse(request.arch))
     refuse_existing(request.out, force=request.force, what="run")
-    split = split_of(request.data)
+    split = split_of(request.data) if request.split is None else dict(request.split)
     photos = photos_of(request.data, split, "train")
     CropSource(photos, crop=settings.crop, seed=settings.seed)
     choose(request.device)
