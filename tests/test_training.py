@@ -17,6 +17,7 @@ import yaml
 from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning_fabric import Fabric
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 
@@ -219,17 +220,20 @@ def test_one_architecture_trains_alone(request_for, tmp_path):
 
 @pytest.fixture
 def broken_request(trained, request_for, tmp_path) -> TrainingRequest:
-    """A training whose weights begin with one that is no number."""
+    """A training whose first loss is beyond all numbers."""
     found = Checkpoint.read(trained.weights_path)
-    found.tensors["g_a.0.bias"][0] = math.nan
+    for name in list(found.tensors):
+        if name.startswith("g_s.") and name.endswith("weight"):
+            found.tensors[name] *= 1e20
     found.write(tmp_path / "broken.safetensors")
     return request_for(tmp_path / "run", init_from=tmp_path / "broken.safetensors")
 
 
 def test_a_loss_that_is_no_number_is_named(broken_request):
-    with pytest.raises(NonFiniteLossError, match=r"at step 0 with .*g_a=.*--resume") as caught:
+    with pytest.raises(NonFiniteLossError, match=r"at step 0 with .*g_a=.*lower learning rate") as caught:
         start_training(broken_request)
     assert TINY.widest().key.rpartition("+")[0] in str(caught.value)
+    assert "checkpoint" not in str(caught.value)  # there was none yet
 
 
 def test_going_on_is_no_advice_where_another_command_trains(broken_request):
@@ -240,11 +244,40 @@ def test_going_on_is_no_advice_where_another_command_trains(broken_request):
 
 def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(request_for, tmp_path):
     settings = {**SETTINGS, "learning_rate": 1e18, "warmup": 0, "checkpoint_every": 1, "clip": 1e9}
-    with pytest.raises(NonFiniteLossError, match=r"at step [1-5]"):
+    with pytest.raises(NonFiniteLossError, match=r"at step [1-5].*--init-from"):
         start_training(request_for(tmp_path / "run", settings=settings))
     kept = Checkpoint.read(tmp_path / "run" / "checkpoint" / "last.safetensors")
     assert 1 <= kept.record["step"] <= 5
     assert all(value.isfinite().all() for value in kept.tensors.values() if value.is_floating_point())
+
+
+def test_gradients_and_weights_that_are_not_finite_end_a_training(request_for, tmp_path, monkeypatch):
+    request = request_for(tmp_path / "run", settings={**SETTINGS, "checkpoint_every": 1})
+
+    def run(what: str) -> str:
+        with pytest.raises(NonFiniteLossError) as caught:
+            start_training(replace(request, force=True))
+        assert not (request.out / "checkpoint" / "last.safetensors").exists(), what
+        return str(caught.value)
+
+    def first(module: torch.nn.Module) -> torch.nn.Parameter:
+        return next(p for p in module.parameters() if p.grad is not None)
+
+    clip = Fabric.clip_gradients
+
+    def nan_gradient(self, module, *args, **kwargs):
+        first(module).grad.view(-1)[0] = math.nan
+        return clip(self, module, *args, **kwargs)
+
+    def nan_weight(self, module, *args, **kwargs):
+        found = clip(self, module, *args, **kwargs)
+        first(module).data.view(-1)[0] = math.inf
+        return found
+
+    monkeypatch.setattr(Fabric, "clip_gradients", nan_gradient)
+    assert "gradient is not finite at step 0" in run("gradient")
+    monkeypatch.setattr(Fabric, "clip_gradients", nan_weight)
+    assert "weights are not finite after step 0" in run("weight")
 
 
 def test_nothing_is_replaced_unasked(trained, request_for):
@@ -276,7 +309,7 @@ def test_there_must_be_something_to_resume(trained, tmp_path):
     with pytest.raises(InputError, match="is not a run"):
         resume_training(tmp_path)
     (tmp_path / "config.yaml").write_bytes(trained.config_path.read_bytes())
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="There is no file"):
         resume_training(tmp_path)
 
 
@@ -287,7 +320,7 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
         path.write_bytes(bad)
         with pytest.raises(InputError, match="damaged"):
             Checkpoint.read(path)
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="There is no file"):
         Checkpoint.read(tmp_path / "absent")
 
 

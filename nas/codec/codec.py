@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,8 @@ from nas.graph.priors import FactorizedPrior, Prior
 from nas.graph.staged import Parameters, Staged, StagedContext, StagedHyper, Work, rounding, staged, steps
 from nas.images import Padded
 from nas.space import Architecture
+
+BEYOND = 0.5  # how far the values of images may lie outside [0, 1]
 
 
 class Codec(nn.Module):
@@ -84,6 +87,11 @@ class Codec(nn.Module):
         return True
 
     def _apply(self, fn: Any, recurse: bool = True) -> Codec:
+        if fn(torch.empty(0, dtype=torch.float32)).dtype != torch.float32:
+            raise InputError(
+                "A codec codes in single precision, the same everywhere: leave out half(), double() and the "
+                "like. Pictures may have any floating-point type."
+            )
         super()._apply(fn, recurse)
         self.update()  # the coding path follows to another device
         return self
@@ -121,15 +129,23 @@ class Codec(nn.Module):
 
     # CompressAI's protocol
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> dict[str, Any]:
         """`{"x_hat", "likelihoods": {"y", "z"}}` for images [B, 3, H, W] in [0, 1], aligned sides.
 
-        Likelihoods are those with which `compress` codes.
+        Likelihoods are those with which `compress` codes. Where x or the weights require gradients, which
+        loaded weights do only after `requires_grad_()`, those of the network pass straight through rounding.
+        Weights that were trained code only after `nas.renew_codec`.
+
+        Raises:
+            InputError: x is no such batch, see `latents`.
         """
         y_hat, z_hat = self.latents(x)
-        x_hat = through(self.network, "g_s", self.layout, y_hat)
-        return {"x_hat": x_hat, "likelihoods": self.likelihoods(y_hat, z_hat)}
+        x_hat, likelihoods = self.synthesize(y_hat), self.likelihoods(y_hat, z_hat)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.network.parameters())):
+            soft = self.network(x.float(), self.layout, coded=True)
+            x_hat = _with_gradient(x_hat, soft["x_hat"].clamp(0, 1))
+            likelihoods = {k: _with_gradient(v, soft["likelihoods"][k]) for k, v in likelihoods.items()}
+        return {"x_hat": x_hat, "likelihoods": likelihoods}
 
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
@@ -140,13 +156,28 @@ class Codec(nn.Module):
 
         Returns:
             strings: one list of B byte strings (z and y share a stream); shape: see `shape`.
+
+        Raises:
+            InputError: x is no such batch, see `latents`.
         """
         y_hat, z_hat = self.latents(x)
         return {"strings": [self.encode(y_hat, z_hat)], "shape": self.shape(x.shape[-2], x.shape[-1])}
 
     @torch.no_grad()
     def decompress(self, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> dict[str, Tensor]:
-        """`{"x_hat"}` in [0, 1], [B, 3, H, W], from what `compress` returned."""
+        """`{"x_hat"}` in [0, 1], [B, 3, H, W], from what `compress` returned.
+
+        Raises:
+            InputError: the strings or the shape cannot be what `compress` returned.
+        """
+        if len(strings) != 1 or not strings[0] or not all(isinstance(s, bytes) for s in strings[0]):
+            raise InputError(
+                "decompress needs `strings` as compress returned them: one list of byte strings."
+            )
+        if len(shape) != 2 or min(shape) < 1:
+            raise InputError(
+                f"decompress needs `shape` as compress returned it: rows and columns, not {tuple(shape)}."
+            )
         y_hat, _ = self.decode(strings[0], (int(shape[0]), int(shape[1])))
         return {"x_hat": self.synthesize(y_hat)}
 
@@ -159,37 +190,58 @@ class Codec(nn.Module):
     # The parts of it
 
     @torch.no_grad()
+    @exactly()
     def latents(self, x: Tensor | Padded, tiling: Tiling = TILING) -> tuple[Tensor, Tensor | None]:
-        """y_hat [B, M, H/16, W/16] and z_hat [B, N, H/64, W/64] or None: rounded, as they are coded."""
-        if len(x.shape) != 4 or x.shape[1] != 3 or any(side % self.alignment for side in x.shape[-2:]):
+        """y_hat [B, M, H/16, W/16] and z_hat [B, N, H/64, W/64] or None: rounded, as they are coded.
+
+        Args:
+            x: images in [0, 1] of any floating-point type (computed in single precision), [B, 3, H, W], sides
+                multiples of `alignment`.
+            tiling: when large pictures are split.
+
+        Raises:
+            InputError: x is none of that, or the weights are broken.
+        """
+        if (
+            len(x.shape) != 4
+            or x.shape[1] != 3
+            or any(s % self.alignment for s in x.shape[-2:])
+            or 0 in x.shape
+        ):
             raise InputError(
-                f"compress needs [B, 3, H, W] with sides multiples of {self.alignment}, not {tuple(x.shape)}."
+                f"Codecs need [B, 3, H, W], at least one picture, with sides multiples of {self.alignment}, "
+                f"not {tuple(x.shape)}."
             )
+        x = _in_range(x) if isinstance(x, Tensor) else x
         net = self.network
         y = through(net, "g_a", self.layout, x, tiling)
         if not net.with_z:
             return quantize(y, Y_LIMIT, net.centre(net.y_prior)), None
-        z_hat = net.round_z(net.h_a(y))
+        z = net.h_a(y)
+        if not z.isfinite().all():
+            raise InputError("h_a gives numbers that are not finite: the weights of this codec are broken.")
+        z_hat = net.round_z(z)
         if not net.centred:
             return quantize(y, Y_LIMIT), z_hat
         read = rounding(self.coding_context, y.to(self.coding_dtype))
         return self.coding_context.by_stages(self.psi(z_hat), read).float(), z_hat
 
     @torch.no_grad()
+    @exactly()
     def psi(self, z_hat: Tensor) -> Tensor:
         """Hyper features, [B, channels, H/16, W/16], as they are computed when coding."""
-        with exactly():
-            found: Tensor = self.coding_h_s(z_hat.to(self.coding_dtype))
+        found: Tensor = self.coding_h_s(z_hat.to(self.coding_dtype))
         return found
 
     @torch.no_grad()
+    @exactly()
     def parameters_of_y(self, y_hat: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Levels and steps of every element on the coding grid, each [B, M, H/16, W/16]: see `to_grid`."""
-        with exactly():
-            context = self.coding_context
-            return context.grid(*context.one_pass(self.psi(z_hat), y_hat.to(self.coding_dtype)))
+        context = self.coding_context
+        return context.grid(*context.one_pass(self.psi(z_hat), y_hat.to(self.coding_dtype)))
 
     @torch.no_grad()
+    @exactly()
     def likelihoods(self, y_hat: Tensor, z_hat: Tensor | None) -> dict[str, Tensor]:
         """The probability with which every element is coded, `{"y", "z"}`, each in the latent's shape."""
         net = self.network
@@ -313,6 +365,28 @@ class Codec(nn.Module):
         """A short name of the whole codec."""
         state = self.state_dict()
         return digest(self.path_identity, *(_bytes(state[name]) for name in sorted(state)), size=4)
+
+
+def _with_gradient(value: Tensor, soft: Tensor) -> Tensor:
+    """A value with the gradient of another."""
+    return value + (soft - soft.detach())
+
+
+def _in_range(x: Tensor) -> Tensor:
+    """Images in single precision; InputError where they cannot be in [0, 1].
+
+    What resampling puts beyond the ends is let through.
+    """
+    if not x.is_floating_point():
+        raise InputError(f"Codecs need images in [0, 1], not {x.dtype}: give x / 255, say.")
+    low, high = (float(end) for end in x.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError("The images hold NaN or infinity: codecs need numbers in [0, 1].")
+    if low < -BEYOND or high > 1 + BEYOND:
+        raise InputError(
+            f"Codecs need images in [0, 1], and these lie in [{low:.4g}, {high:.4g}]: rescale them."
+        )
+    return x.float()
 
 
 def _bytes(tensor: Tensor) -> bytes:

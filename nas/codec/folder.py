@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from nas import resources
@@ -20,11 +17,12 @@ from nas.codec.coder import CODER
 from nas.codec.family import Family, Member
 from nas.codec.standalone import write_model
 from nas.errors import InputError
-from nas.files import digest, write_atomically, write_yaml
+from nas.files import digest, write_yaml
 from nas.graph.integers import IntegerPath
 from nas.graph.layout import Layout, read_layouts
 from nas.graph.network import CodecNetwork, plain_edge
 from nas.space import Architecture, SearchSpace
+from nas.weights import read_weights, write_weights
 
 FORMAT = "nas-codec 4"
 WEIGHTS, DESCRIPTION = "codec.safetensors", "codec.yaml"
@@ -75,9 +73,8 @@ def save_family(family: Family, path: Path, facts: dict[str, Any]) -> dict[str, 
                 prefix = f"{DECODERS}{place}."
                 tensors |= {prefix + name: value for name, value in member.g_s.state_dict().items()}
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     tensors |= check_vector(family)
-    write_atomically(path / WEIGHTS, save_tensors(tensors))
+    write_weights(path / WEIGHTS, tensors)
     write_yaml(path / DESCRIPTION, content)
     write_model(codec, path)
     return content
@@ -137,7 +134,7 @@ def load_family(path: str | Path) -> Family:
             "install that version, or export the codec again."
         )
     try:
-        tensors = load_tensors((path / WEIGHTS).read_bytes())
+        tensors, _ = read_weights(path / WEIGHTS)
         codec = _assemble(
             CodecNetwork(space), architecture, tensors, exact=content.get("arithmetic") == "exact"
         )
@@ -146,7 +143,7 @@ def load_family(path: str | Path) -> Family:
             _read_decoder(content, entry, codec, _part(tensors, f"{DECODERS}{place}."))
             for place, entry in enumerate(content.get("decoders", []))
         ]
-    except (OSError, SafetensorError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(f"{path} is damaged, or a file is missing ({reason}): export it again.") from error
     family = Family(codec, layouts, decoders, layout_facts, partial(verify, stored=tensors, source=str(path)))

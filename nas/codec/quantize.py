@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.codec.codec import Codec
+from nas.errors import InputError
 from nas.graph import description as spec
 from nas.graph.affine import EXACT, SLOPE_PARTS, Affine
 from nas.graph.context import ContextModel
@@ -34,6 +35,10 @@ HEADROOM = 1.25
 # A channel that hardly ever speaks is scaled as if its peak were this share of the loudest one's.
 FAINT = 1e-3
 MOST_SHIFT = 22
+TOO_LARGE = (
+    "The entropy path cannot be brought to whole numbers: on these photos its values are too large or not "
+    "finite, so its weights are broken. Train it again, or use weights from before."
+)
 
 Latents = tuple[Tensor, Tensor]  # y_hat [B, M, h, w] and z_hat [B, N, h/4, w/4], whole numbers
 
@@ -152,6 +157,9 @@ def _fill(
 ) -> None:
     """Store a layer: for every output the largest power of two at which its sums stay exact.
 
+    Raises:
+        InputError: there is none, as with values that are not finite.
+
     Args:
         layer: where to.
         weight, bias: real, [outputs, inputs, *kernel] and [outputs].
@@ -163,11 +171,13 @@ def _fill(
     offset = bias.double() * outputs.scales.double()
     sums = real.abs().flatten(1).sum(1) * float(inputs.limit) + offset.abs() + 0.5
     room = torch.minimum(EXACT / sums, MOST_WEIGHT / real.abs().flatten(1).amax(1).clamp_min(1e-30))
-    shift = room.log2().floor().clamp(-MOST_SHIFT, MOST_SHIFT)
+    shift = room.log2().floor().clamp_max(MOST_SHIFT)
+    if not (shift >= -MOST_SHIFT).all():  # nor where it is NaN
+        raise InputError(TOO_LARGE)
     layer.slope.fill_(slope)
     layer.limit.fill_(int(outputs.limit))
     limits = torch.full((weight.shape[1],), int(inputs.limit))
-    while True:
+    for _ in range(2 * MOST_SHIFT):
         factor = torch.exp2(shift)
         layer.weight.copy_((real * factor.view(shape)).round())
         layer.bias.copy_((offset * factor).round() + torch.where(shift > 0, factor / 2, 0.0))
@@ -176,6 +186,7 @@ def _fill(
         if not over.any():
             return
         shift = shift - over.double()
+    raise InputError(TOO_LARGE)
 
 
 @dataclass(frozen=True)

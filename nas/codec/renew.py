@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from nas.codec.codec import Codec
@@ -19,8 +17,10 @@ from nas.codec.family import Family
 from nas.codec.folder import FACTS, describe, load_family, save_family
 from nas.errors import InputError
 from nas.files import clear, refuse_existing
+from nas.graph.interchange import bare_names
 from nas.run import HELD_OUT_PHOTOS
 from nas.training.data import photos_of, split_of
+from nas.weights import read_weights, require_finite
 
 
 def renew_codec(
@@ -87,10 +87,9 @@ def renew_codec(
 def _load(network: torch.nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
     """Put weights into a network; all that is learned must be there."""
     if not isinstance(weights, Mapping):
-        try:
-            weights = load_file(weights)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"Cannot read the weights in {weights}: {error}") from error
+        weights, _ = read_weights(Path(weights))
+    weights = bare_names(weights)
+    require_finite(weights, source="the trained layers")
     state = network.state_dict()
     learned = {name for name, _ in network.named_parameters() if not name.endswith("quantiles")}
     missing, unknown = sorted(learned - set(weights)), sorted(set(weights) - set(state))

@@ -18,7 +18,9 @@ from itertools import product
 
 from torch import Tensor
 
+from nas.errors import InputError
 from nas.graph import description as spec
+from nas.graph.affine import exactly
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION
 from nas.graph.layout import Layout
 from nas.graph.network import CodecNetwork
@@ -145,6 +147,9 @@ def tiles(
         layout: see `step`.
         source: what the edge reads, [B, C, H, W]: pixels in [0, 1] with aligned sides, or rounded y.
         tiling: when to split, and how.
+
+    Raises:
+        InputError: a number of the output is not finite.
     """
     edge, module = network.space.family.edges[name], network.get_submodule(name)
     inputs, outputs = _per_element(edge)
@@ -158,7 +163,12 @@ def tiles(
     )
     for tile in product(*sides):
         rows, columns = (slice(span.low * inputs, span.high * inputs) for span in tile)
-        out = module(source[..., rows, columns])
+        with exactly():
+            out = module(source[..., rows, columns])
+        if not out.isfinite().all():
+            raise InputError(
+                f"{name} gives numbers that are not finite: the weights of this codec are broken."
+            )
         core = (slice((s.start - s.low) * outputs, (s.stop - s.low) * outputs) for s in tile)
         rows, columns = (slice(span.start * outputs, span.stop * outputs) for span in tile)
         yield rows, columns, out[(..., *core)]

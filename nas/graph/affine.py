@@ -7,9 +7,11 @@ the order of summation, and so the same on every machine.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -89,16 +91,37 @@ class IntegerAffine:
 AnyAffine = Affine | IntegerAffine
 
 
+_backends = cast(Any, torch.backends)
+_REDUCED = (  # where single precision may be computed in less: what users set, TF32 on a GPU by default
+    *(_backends.mkldnn.matmul, _backends.mkldnn.conv),
+    *(_backends.cuda.matmul, _backends.cudnn.conv),
+)
+_lock, _inside, _before = threading.Lock(), 0, list[str]()
+
+
 @contextmanager
 def exactly() -> Iterator[None]:
-    """Compute in the precision that tensors have, whatever mixed or reduced one is set around this."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    """Compute in the precision that tensors have, whatever mixed or reduced one is set around this.
+
+    Precisions are settings of the process: the first thread that comes in sets them, the last one out puts
+    them back.
+    """
+    global _inside, _before
+    with _lock:
+        if not _inside:
+            _before = [place.fp32_precision for place in _REDUCED]
+            for place in _REDUCED:
+                place.fp32_precision = "ieee"
+        _inside += 1
     try:
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                for place, precision in zip(_REDUCED, _before, strict=True):
+                    place.fp32_precision = precision
 
 
 def _part(weight: Tensor, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:

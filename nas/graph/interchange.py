@@ -6,10 +6,10 @@ read their own files, of whatever age, so that nothing about their format is rep
 
 from __future__ import annotations
 
-import pickle
 import re
 import urllib.error
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +21,12 @@ from nas.graph.description import Family
 from nas.graph.families import FAMILIES
 from nas.graph.network import CodecNetwork, Supernet
 from nas.space import SearchSpace
+from nas.weights import require_finite
 
 RASTER = "raster"  # the order in which its autoregressive models decode
+# What wrappers add to names: torch.compile, and the data-parallel ones
+_WRAPPED = re.compile(r"(?<![^.])(?:_orig_mod|module)\.")
+_FIRST = re.compile(r"(?<![^.])g_a\.")  # every model has one: what stands before it is a prefix of all names
 # What belongs to the running of a model rather than to its weights: bounds, tables, masks
 _CONSTANT = re.compile(r"(^gaussian|pedestal|bound$|target$|\.mask$|_quantized_cdf$|_offset$|_cdf_length$)")
 
@@ -64,28 +68,65 @@ def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
 
 
 def from_checkpoint(path: Path, space: SearchSpace) -> dict[str, Tensor]:
-    """A supernet's weights from a file that CompressAI saved: a state dict, or a training checkpoint.
+    """A supernet's weights from a file that torch saved: CompressAI's state dict, or a checkpoint with one.
 
     Raises:
-        InputError: not such a file, or of another family or size than the space.
+        InputError: not such a file, of another family or size than the space, or not finite.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except Exception as error:  # what a damaged pickle raises has no bounds
         raise InputError(
-            f"{path} is neither a run, a supernet.safetensors nor a checkpoint of CompressAI's."
+            f"{path} is neither a run, a supernet.safetensors nor a checkpoint of CompressAI's; or it holds "
+            "objects beside tensors: save it with torch.save(model.state_dict(), ...)."
         ) from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    state = _state_in(content)
+    if state is None:
         raise InputError(f"{path} holds no state dict: save one with torch.save(model.state_dict(), ...).")
+    return from_state(state, space, str(path))
+
+
+def from_state(state: Mapping[str, Tensor], space: SearchSpace, source: str) -> dict[str, Tensor]:
+    """A supernet's weights from the state dict of a model of CompressAI's.
+
+    Args:
+        state: tensors by name, perhaps with what wrappers put before the names.
+        space: the supernet's.
+        source: where the state is from, for messages.
+
+    Raises:
+        InputError: of another family or size than the space, or not finite.
+    """
+    require_finite(state, source=source)
     model = _model_of(space.family)
     zoo = _zoo()
     try:
-        theirs = zoo.model_architectures[model].from_state_dict(zoo.load_pretrained(state))
-    except (KeyError, RuntimeError, IndexError) as error:
+        theirs = zoo.model_architectures[model].from_state_dict(zoo.load_pretrained(bare_names(state)))
+    except (KeyError, RuntimeError, IndexError, ValueError, TypeError, AttributeError) as error:
         kind = zoo.model_architectures[model].__name__
-        raise InputError(f"The weights in {path} are of another kind than {kind} ({model}).") from error
-    return _to_supernet(theirs, space, str(path))
+        raise InputError(f"The weights in {source} are of another kind than {kind} ({model}).") from error
+    return _to_supernet(theirs, space, source)
+
+
+def _state_in(content: object) -> dict[str, Tensor] | None:
+    """The first state dict of a codec in a checkpoint, under whatever name; None where there is none."""
+    if not isinstance(content, Mapping):
+        return None
+    state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if any(isinstance(name, str) and _FIRST.search(name) for name in state):
+        return state if all(isinstance(name, str) for name in state) else None
+    return next((found for value in content.values() if (found := _state_in(value)) is not None), None)
+
+
+def bare_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without what wrappers put into its names (`_orig_mod.`, `module.`, `model.`).
+
+    What is not of the model, such as the state of a loss beside it, is left out.
+    """
+    named = {_WRAPPED.sub("", name): value for name, value in state.items()}
+    first = next((found for name in named if (found := _FIRST.search(name))), None)
+    prefix = first.string[: first.start()] if first else ""
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ Where that does not hold (centred latents, latents whose channels are a choice) 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -44,6 +45,11 @@ class Score:
     bpp: float
     psnr: float
     rd_loss: float
+
+    @property
+    def is_a_number(self) -> bool:
+        """Whether rate and loss are finite, and PSNR is not NaN (it is infinite for an exact picture)."""
+        return math.isfinite(self.bpp) and math.isfinite(self.rd_loss) and not math.isnan(self.psnr)
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,10 @@ class Targets:
 
 
 def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
-    """The places of the points that no other beats, the cheapest first."""
+    """The places of the points that no other beats, the cheapest first; none that is not finite."""
     order = np.lexsort((losses, costs))
-    before = np.concatenate([[np.inf], np.minimum.accumulate(losses[order])[:-1]])
+    order = order[np.isfinite(costs[order]) & np.isfinite(losses[order])]
+    before = np.concatenate([[np.inf], np.minimum.accumulate(losses[order])[:-1]])[: len(order)]
     return order[losses[order] < before]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,8 +58,8 @@ class ParetoSampler(BaseSampler):
         ]
         rows, losses = self._known() if self._known is not None else self._finished(others)
         scored = set(map(tuple, rows.tolist()))
-        running = dict.fromkeys(self.row(t) for t in others if t.state == TrialState.RUNNING)
-        pending = self.proposer.rows(row for row in running if row not in scored)
+        held = dict.fromkeys(map(self.row, others))  # that run, or ended without a loss that is finite
+        pending = self.proposer.rows(row for row in held if row not in scored)
         return dict(zip(self.proposer.names, self.proposer.propose(rows, losses, pending), strict=True))
 
     def sample_independent(
@@ -67,7 +68,8 @@ class ParetoSampler(BaseSampler):
         raise ValueError(f"'{name}' is none of the sampler's parameters: {', '.join(self.proposer.names)}.")
 
     def _finished(self, trials: Sequence[FrozenTrial]) -> tuple[Rows, Floats]:
-        found = {self.row(t): t.values[1] for t in trials if t.state == TrialState.COMPLETE}
+        complete = [t for t in trials if t.state == TrialState.COMPLETE]
+        found = {self.row(t): t.values[1] for t in complete if math.isfinite(t.values[1])}
         return self.proposer.rows(found), np.array(list(found.values()), dtype=float)
 
 

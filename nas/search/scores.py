@@ -40,14 +40,27 @@ class Scores:
         yield from self._known.items()
 
     def of(self, architecture: Architecture) -> Score:
-        """An architecture's score: looked up, or computed and written down."""
+        """An architecture's score: looked up, or computed and written down.
+
+        Raises:
+            InputError: it is not finite, and is not kept.
+        """
         if architecture not in self._known:
             self.computed += 1
             self.learn(architecture, self.evaluator.score(architecture))
         return self._known[architecture]
 
     def learn(self, architecture: Architecture, score: Score) -> None:
-        """Take a score that was computed elsewhere, and write it down where it is new."""
+        """Take a score, and write it down where it is new: every score comes in here, or from the file.
+
+        Raises:
+            InputError: it is not finite.
+        """
+        if not score.is_a_number:
+            raise InputError(
+                f"The score of {architecture.key} is not finite ({score.bpp:.4g} bpp, rd_loss "
+                f"{score.rd_loss:.4g}), and is not kept: its weights are broken. Train the run again."
+            )
         if architecture not in self._known:
             self._known[architecture] = score
             values = (score.bpp, score.psnr, score.rd_loss)
@@ -95,7 +108,10 @@ def read_scores(path: Path) -> list[dict[str, str]]:
 def known_scores(
     path: Path, space: SearchSpace, weights: str, calibration: str | None = None
 ) -> dict[Architecture, Score]:
-    """The scores in a file of one supernet on one set of photos; by default the set scored last."""
+    """The scores in a file of one supernet on one set of photos; by default the set scored last.
+
+    Rows that are not finite, which earlier versions wrote, are passed over.
+    """
     rows = [row for row in read_scores(path) if row["weights"] == weights]
     if calibration is None and rows:
         calibration = rows[-1]["calibration"]
@@ -104,7 +120,9 @@ def known_scores(
         if row["calibration"] == calibration:
             try:
                 architecture = space.parse(row["key"])
-            except InputError:
-                continue  # of a layout that this run no longer has
-            found[architecture] = Score(*(float(row[c]) for c in ("bpp", "psnr", "rd_loss")))
+                score = Score(*(float(row[c]) for c in ("bpp", "psnr", "rd_loss")))
+            except ValueError:
+                continue  # of a layout that this run no longer has, or no numbers
+            if score.is_a_number:
+                found[architecture] = score
     return found

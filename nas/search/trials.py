@@ -44,6 +44,7 @@ class Trials:
     ) -> None:
         quiet_optuna()
         self._space, self._scores, self._question = run.space, scores, question
+        self._refused: set[Architecture] = set()
         self._sampler = ParetoSampler(proposer, known=self._known)
         quantity, layouts = question.quantity, _layouts(run.space)
         name = f"{quantity.identity}-{run.fingerprint}-{scores.evaluator.calibration}"
@@ -88,7 +89,7 @@ class Trials:
         """Make one architecture's score known, here or by another worker that is at it."""
         indexes = self._space.indexes(architecture)
         params = dict(zip(self._sampler.proposer.names, indexes, strict=True))
-        while architecture not in self._scores:
+        while architecture not in self._scores and architecture not in self._refused:
             trial = self._study.take(params)
             if trial is not None:
                 self._finish(trial, architecture)
@@ -96,6 +97,7 @@ class Trials:
             self._absorb()
             if architecture not in self._scores:
                 time.sleep(PAUSE)
+        self._scores.of(architecture)  # again, where what the study has is not finite
 
     def standing(self) -> str:
         """How far the search is, in a few words."""
@@ -130,7 +132,12 @@ class Trials:
         self._scores.refresh()
         for trial in self._study.finished():
             facts = trial.user_attrs
-            self._scores.learn(self._architecture(trial), Score(facts["bpp"], facts["psnr"], trial.values[1]))
+            architecture = self._architecture(trial)
+            score = Score(facts["bpp"], facts["psnr"], trial.values[1])
+            if score.is_a_number:
+                self._scores.learn(architecture, score)
+            else:  # told by an earlier version: a trial cannot be taken back
+                self._refused.add(architecture)
 
     def _architecture(self, trial: optuna.Trial | FrozenTrial) -> Architecture:
         return self._space.at(self._sampler.row(trial))

@@ -1,25 +1,18 @@
-"""Everything a run needs to go on as if it had not stopped, in one file that is replaced atomically.
-
-safetensors throughout: tensors by name, and the rest as JSON in the file's metadata. No pickle.
-"""
+"""Everything a run needs to go on as if it had not stopped, in one file that is replaced atomically."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from nas.errors import InputError
-from nas.files import write_atomically
 from nas.graph.network import is_constant
+from nas.weights import read_weights, require_finite, write_weights
 
 
 @dataclass
@@ -30,22 +23,13 @@ class Checkpoint:
     record: dict[str, Any]
 
     def write(self, path: Path) -> None:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
-        write_atomically(path, save_tensors(tensors, {"record": json.dumps(self.record)}))
+        """Write the file; InputError where a tensor is not finite, and what was there stays."""
+        write_weights(path, self.tensors, self.record)
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """A checkpoint from a file; InputError where it is missing, damaged or something else."""
-        try:
-            data = path.read_bytes()
-            tensors = load_tensors(data)
-            size = int.from_bytes(data[:8], "little")
-            record = json.loads(json.loads(data[8 : 8 + size]).get("__metadata__", {}).get("record", "{}"))
-        except FileNotFoundError:
-            raise InputError(f"There is no checkpoint {path}.") from None
-        except (OSError, SafetensorError, ValueError) as error:
-            raise InputError(f"{path} is damaged or no checkpoint of ours ({error}).") from error
-        return cls(tensors, record)
+        """A checkpoint from a file; InputError where it is missing, damaged, something else or not finite."""
+        return cls(*read_weights(path))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -128,7 +112,8 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
-    """InputError where tensors are not a module's state."""
+    """InputError where tensors are not a module's state, or not finite."""
+    require_finite(tensors, source=source)
     expected = module.state_dict()
     if set(expected) != set(tensors) or any(expected[k].shape != v.shape for k, v in tensors.items()):
         wrong = sorted(set(expected) ^ set(tensors)) or [

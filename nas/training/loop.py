@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nas.cost.cache import kept_costs
-from nas.errors import NasError
+from nas.errors import InputError
 from nas.files import write_yaml
 from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
 from nas.graph.layout import Layout
@@ -40,6 +40,7 @@ from nas.training.settings import TrainingSettings
 from nas.training.strategies import Sample, at_rates, strategy
 from nas.training.structure import Structure
 from nas.training.watch import PHOTOS, Rate, Watch
+from nas.weights import BrokenWeightsError
 
 SETTLE_EVERY = 100  # steps between the medians that centred latents are rounded about
 MOST_WORKERS = 12
@@ -65,8 +66,8 @@ class Progress:
     expected: float | None = None
 
 
-class NonFiniteLossError(NasError):
-    """A loss that is no number; the last checkpoint is kept.
+class NonFiniteLossError(InputError):
+    """A training that diverged: a loss, gradient or weight is not finite. The last checkpoint is kept.
 
     Attributes:
         where: at which step, with what, in a sentence.
@@ -265,8 +266,12 @@ class Training:
                 self._learn_layout(tables, output)
             totals += torch.stack([losses.total, losses.bpp, losses.distortion]).detach() / len(samples)
         found = self._together(totals)
-        self._check(found[0], step, samples)
-        self.fabric.clip_gradients(self.module, self._wrapped, max_norm=settings.clip)
+        self._check("loss", found[0], step, samples)
+        norm = self.fabric.clip_gradients(
+            self.module, self._wrapped, max_norm=settings.clip, error_if_nonfinite=False
+        )
+        assert norm is not None  # a largest norm was asked for
+        self._check("gradient", float(norm), step, samples)
         self._wrapped.step()
         if self.structure is not None:
             for logits in self.structure.logits:
@@ -307,14 +312,18 @@ class Training:
         listed: list[float] = found.tolist()
         return listed
 
-    def _check(self, loss: float, step: int, samples: Sequence[Sample]) -> None:
-        if not math.isfinite(loss):
+    def _check(self, what: str, value: float, step: int, samples: Sequence[Sample]) -> None:
+        if not math.isfinite(value):
             names = ", ".join(sample.architecture.key for sample in samples)
-            raise NonFiniteLossError(
-                f"The loss is not finite at step {step} with {names}.",
-                "The last checkpoint is kept: lower the rate of learning (--set learning_rate=...) and "
-                "--resume, or start again.",
-            )
+            raise self._diverged(f"The {what} is not finite at step {step} with {names}.")
+
+    def _diverged(self, where: str) -> NonFiniteLossError:
+        """What to say of a training that went wrong: from the same checkpoint it would do so again."""
+        kept = self.run.checkpoint_path
+        begin = f", from the last checkpoint with --init-from {kept}" if kept.is_file() else ""
+        return NonFiniteLossError(
+            where, f"Begin anew with a lower learning rate (--set learning_rate=...){begin}."
+        )
 
     def _generator(self, step: int, what: str, device: torch.device | str = "cpu") -> torch.Generator:
         """A generator for one purpose of one step, the same however the run came there."""
@@ -368,7 +377,10 @@ class Training:
             tensors |= {f"logits.{name}": value for name, value in logits.items()}
         if self.layouts is not None:
             tensors["layout"] = self.layouts.logits.detach()
-        checkpoint.Checkpoint(tensors, record).write(self.run.checkpoint_path)
+        try:
+            checkpoint.Checkpoint(tensors, record).write(self.run.checkpoint_path)
+        except BrokenWeightsError as error:
+            raise self._diverged(f"The weights are not finite after step {step - 1}.") from error
 
     def restore(self) -> int:
         """Back to the checkpoint; returns the steps it had done."""

@@ -173,7 +173,7 @@ def train_or_resume(
             )
         return run if done else resume_training(request.out, device=request.device, report=report)
     except NonFiniteLossError as error:
-        advice = "Begin anew with a lower rate of learning (--set learning_rate=...)."
+        advice = "Begin anew with a lower learning rate (--set learning_rate=...)."
         raise NonFiniteLossError(error.where, advice) from error
 
 
@@ -257,10 +257,12 @@ def initial_weights(
         if set(space.shape) == {1} and set(run.space.shape) != {1}:
             return _sliced_weights(run, space)
         path = run.weights_path
-    if path.suffix == ".safetensors":
-        return checkpoint.Checkpoint.read(path).tensors
-    from nas.graph.interchange import from_checkpoint, from_zoo, zoo_name
+    from nas.graph.interchange import bare_names, from_checkpoint, from_state, from_zoo, zoo_name
 
+    if path.suffix == ".safetensors":
+        found = bare_names(checkpoint.Checkpoint.read(path).tensors)
+        theirs = any(name.startswith("entropy_bottleneck.") for name in found)
+        return from_state(found, space, str(path)) if theirs else found
     if path.exists():
         return from_checkpoint(path, space)
     if zoo_name(str(source)):
