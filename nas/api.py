@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,11 @@ class LoadedRun:
 
     def search(
         self,
-        budget: Budget | str | None = None,
+        budget: Budget | str | float | Path | None = None,
         *,
+        target: str | float | None = None,
         trials: int = 100,
-        scope: str = "total",
+        scope: str | None = None,
         storage: str | None = None,
         sources: Sources | None = None,
         seed: int = 0,
@@ -50,12 +52,21 @@ class LoadedRun:
         """Score `trials` architectures more and write front.csv; see `Searcher.search`.
 
         Args:
-            budget: a Budget, a target such as "20" or "60%" (in `scope`), or None for the whole range.
+            budget: a Budget, the name of a shipped one, the path of a YAML file, or a target; None for the
+                whole range.
+            target: 20 (kMAC/px), "60%" or "30ms", instead of a budget.
+            scope: of a target: encoder, decoder or total (the default).
+
+        Raises:
+            InputError: a budget and a target, or a scope beside a budget, which has its own.
         """
-        if isinstance(budget, str):
-            budget = Budget.of(budget, scope)
         return self._searcher.search(
-            budget, trials=trials, storage=storage, sources=sources, seed=seed, report=report
+            _asked(budget, target, scope),
+            trials=trials,
+            storage=storage,
+            sources=sources,
+            seed=seed,
+            report=report,
         )
 
     def front(self) -> pd.DataFrame:
@@ -155,6 +166,23 @@ class LoadedRun:
     def searcher(self) -> Any:
         """The `Searcher` behind this run."""
         return self._searcher
+
+
+def _asked(
+    budget: Budget | str | float | Path | None, target: str | float | None, scope: str | None
+) -> Budget | None:
+    """The budget that the arguments of `LoadedRun.search` mean; None for the whole range."""
+    if budget is not None and target is not None:
+        raise InputError("A search takes a budget or a target, not both.")
+    given = budget if target is None else target
+    if given is None:
+        return None if scope is None else Budget("whole range", scope)
+    # no budget's name begins like a number
+    if target is not None or not isinstance(given, Budget | Path) and re.match(r"\s*[-.\d]", str(given)):
+        return Budget.of(str(given), scope or "total")
+    if scope is not None:
+        raise InputError("A budget says its own scope: leave scope out.")
+    return given if isinstance(given, Budget) else Budget.load(str(given))
 
 
 def load_run(path: str | Path, *, device: str = "auto") -> LoadedRun:

@@ -7,7 +7,6 @@ exported codec knows its own).
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from nas import resources
 from nas.budget import Budget, Span
 from nas.errors import InputError, nearest
+from nas.files import read_rows
 from nas.graph.layout import MADE_IN_RUNS, Layout, layout_names, named_layout, read_layouts
 from nas.report.codec_graph import CodecGraph, codec_graph
 from nas.report.family import tables
@@ -220,19 +220,15 @@ def _photos_by_part(run: Run) -> dict[str, int]:
     """How many photos each part of the split has."""
     counts: dict[str, int] = {}
     if run.split_path.is_file():
-        with open(run.split_path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                part = str(row.get("split"))
-                counts[part] = counts.get(part, 0) + 1
+        for row in read_rows(run.split_path):
+            part = str(row.get("split"))
+            counts[part] = counts.get(part, 0) + 1
     return counts
 
 
 def _csv_rows(path: Path) -> int:
     """Rows of a table, its heading apart."""
-    if not path.is_file():
-        return 0
-    with open(path, newline="", encoding="utf-8") as file:
-        return sum(1 for _ in csv.DictReader(file))
+    return len(read_rows(path)) if path.is_file() else 0
 
 
 def codec_info(description: Path) -> Info:

@@ -225,9 +225,23 @@ class Run:
         write_yaml(self.first_path, {"arch": list(keys[:: max(1, -(-len(keys) // FIRST))])})
 
     def front(self) -> pd.DataFrame:
-        """front.csv as a table."""
+        """front.csv as a table; InputError where it is missing or damaged."""
         import pandas as pd
+
+        from nas.search.front import COLUMNS
 
         if not self.front_path.is_file():
             raise InputError(f"{self.path} has no front yet: run `nas search {self.path}` first.")
-        return pd.read_csv(self.front_path)
+        try:
+            table = pd.read_csv(self.front_path)
+            losses = table["rd_loss"].astype(float)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{self.front_path} is damaged: renew it with `nas pareto {self.path}`."
+            ) from error
+        missing = [column for column in COLUMNS if column not in table]
+        if missing:
+            raise InputError(
+                f"{self.front_path} has no column `{missing[0]}`: renew it with `nas pareto {self.path}`."
+            )
+        return table[losses.abs() < float("inf")].reset_index(drop=True)

@@ -140,10 +140,12 @@ class Codec(nn.Module):
             InputError: x is no such batch, see `latents`.
         """
         y_hat, z_hat = self.latents(x)
-        x_hat, likelihoods = self.synthesize(y_hat), self.likelihoods(y_hat, z_hat)
+        with torch.no_grad():
+            x_hat = through(self.network, "g_s", self.layout, y_hat)
+        likelihoods = self.likelihoods(y_hat, z_hat)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.network.parameters())):
             soft = self.network(x.float(), self.layout, coded=True)
-            x_hat = _with_gradient(x_hat, soft["x_hat"].clamp(0, 1))
+            x_hat = _with_gradient(x_hat, soft["x_hat"])
             likelihoods = {k: _with_gradient(v, soft["likelihoods"][k]) for k, v in likelihoods.items()}
         return {"x_hat": x_hat, "likelihoods": likelihoods}
 

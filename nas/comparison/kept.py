@@ -32,7 +32,7 @@ class Kept:
                 try:
                     entry = json.loads(line)
                     self._known[entry["key"]] = entry["result"]
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # the line that was being written when the power went
 
     def once(self, kind: type[R], measure: Callable[[], R], *identity: object) -> R:

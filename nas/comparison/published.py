@@ -60,7 +60,7 @@ def read_published(text: str) -> Curve:
 def _from_json(path: Path, text: str) -> Curve:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}): give results in CompressAI's format.") from error
     results = content.get("results", content) if isinstance(content, dict) else None
     if not isinstance(results, dict):
@@ -120,5 +120,5 @@ def _number(path: Path, value: Any) -> float:
         return math.nan
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{path} has '{value}' where a number belongs.") from None

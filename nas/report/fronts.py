@@ -176,8 +176,13 @@ class RunFront:
         return widths
 
     def shares(self, key: str) -> tuple[float, ...]:
-        """Every width of a key relative to the widest of its slot, in (0, 1], in the order of `ranges`."""
-        return tuple(width / known.widest for width, known in zip(self.widths(key), self.ranges, strict=True))
+        """Every width of a key relative to the widest of its slot, in [0, 1], in the order of `ranges`.
+
+        A depth that is 0 in every architecture is 0.
+        """
+        return tuple(
+            width / max(1, known.widest) for width, known in zip(self.widths(key), self.ranges, strict=True)
+        )
 
     @cached_property
     def ranges(self) -> tuple[WidthRange, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.errors import InputError
-from nas.files import write_atomically
+from nas.files import read_rows, write_atomically
 from nas.run import Run
 from nas.space import Architecture
 
@@ -48,10 +48,9 @@ def _read(run: Run) -> dict[Key, tuple[float, ...]]:
     if not path.is_file():
         return {}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return {
-                (row["arch"], row["weights"]): tuple(float(row[column]) for column in MEASURED)
-                for row in csv.DictReader(file)
-            }
+        return {
+            (row["arch"], row["weights"]): tuple(float(row[column]) for column in MEASURED)
+            for row in read_rows(path)
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: delete it, and export its codecs again.") from error

@@ -296,7 +296,7 @@ class _Check:
         try:
             known = json.loads(path.read_text(encoding="utf-8"))["settings"]
             different = [name for name in self.settings if known.get(name) != self.settings[name]]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             known, different = {}, list(self.settings)
         if different and not self.request.force:
             name = different[0]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nas.errors import InputError
+from nas.files import read_rows
 from nas.search.evaluator import Evaluator, Score
 from nas.space import Architecture, SearchSpace
 
@@ -95,13 +96,7 @@ class Scores:
 
 def read_scores(path: Path) -> list[dict[str, str]]:
     """The complete rows of a scores.csv; a last row cut short by a crash is passed over."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is not None and tuple(reader.fieldnames) != COLUMNS:
-            raise InputError(f"{path} is no table of scores of ours: move it away.")
-        rows = list(reader)
+    rows = read_rows(path, COLUMNS) if path.exists() else []
     return [row for row in rows if all(row.get(column) for column in COLUMNS)]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nas.errors import InputError
-from nas.files import digest, write_atomically
+from nas.files import digest, read_rows, write_atomically
 from nas.images import BUNDLED, Photo, bundled, list_images, read_image
 
 SPLITS = ("train", "calibration", "held-out")
@@ -72,10 +72,9 @@ def write_split(path: Path, split: dict[str, list[Path]]) -> None:
 def read_split(path: Path) -> dict[str, list[Path]]:
     """The split a run was made with."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_rows(path)
         return {name: [Path(row["photo"]) for row in rows if row["split"] == name] for name in SPLITS}
-    except (OSError, KeyError) as error:
+    except (InputError, KeyError) as error:
         raise InputError(f"Cannot read {path}, which lists the run's photos: restore it.") from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import InputError
-from nas.files import write_atomically
+from nas.files import read_rows, write_atomically
 
 COLUMNS = ("step", "seconds", "loss", "bpp", "distortion", "psnr", "learning_rate")
 
@@ -77,8 +77,7 @@ class Journal:
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if set(COLUMNS) <= set(row)]
+    return [row for row in read_rows(path) if set(COLUMNS) <= set(row)]
 
 
 def _events(folder: Path, step: int) -> Any:

@@ -84,11 +84,17 @@ def with_klt(
         metric: `mse` or `ms-ssim`, which lambda weighs.
 
     Raises:
-        InputError: g_a or g_s is of another kind.
+        InputError: g_a or g_s is of another kind, or the photos are too small to learn from.
     """
     stages, gain = stages_of(space), 1 / best_step(lmbda if metric == "mse" else lmbda / MS_SSIM)
+    side, photos = 2 ** len(stages), photos[:PHOTOS]
+    if sum((photo.pixels.shape[0] // side) * (photo.pixels.shape[1] // side) for photo in photos) < 2:
+        raise InputError(
+            f"A KLT is learned from blocks of {side}x{side} pixels, and the training photos hold fewer than "
+            "two: give larger photos, or leave --init-from out."
+        )
     found = {name: tensor.clone() for name, tensor in Supernet(space).state_dict().items()}
-    pixels = (torch.from_numpy(photo.pixels.copy()).permute(2, 0, 1) / 255 for photo in photos[:PHOTOS])
+    pixels = (torch.from_numpy(photo.pixels.copy()).permute(2, 0, 1) / 255 for photo in photos)
     features, inputs = [x - MIDDLE for x in pixels], 3
     for number, stage in enumerate(stages, 1):
         blocks = [F.pixel_unshuffle(_whole(x, stage.size), stage.size) for x in features]

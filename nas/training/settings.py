@@ -118,7 +118,9 @@ class TrainingSettings(BaseModel):
             values["precision"] = str(values["precision"])  # YAML reads 32 as a number
         unknown = [name for name in values if name not in cls.model_fields]
         if unknown:
-            raise InputError(f"There is no setting '{unknown[0]}': {nearest(unknown[0], cls.model_fields)}")
+            raise InputError(
+                f"There is no setting '{unknown[0]}': {nearest(str(unknown[0]), cls.model_fields)}"
+            )
         try:
             settings = cls(**values)
         except ValidationError as error:
@@ -222,7 +224,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             found[name] = (
                 float(value) if "e" in value.lower() and _is_number(value) else yaml.safe_load(value)
             )
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise InputError(f"Cannot read the value in '{word}': write a number or a word.") from error
     return found
 
