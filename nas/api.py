@@ -178,7 +178,7 @@ def _asked(
     if given is None:
         return None if scope is None else Budget("whole range", scope)
     # no budget's name begins like a number
-    if target is not None or not isinstance(given, Budget | Path) and re.match(r"\s*[-.\d]", str(given)):
+    if target is not None or (not isinstance(given, Budget | Path) and re.match(r"\s*[-.\d]", str(given))):
         return Budget.of(str(given), scope or "total")
     if scope is not None:
         raise InputError("A budget says its own scope: leave scope out.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nas.codec.codec import Codec
@@ -124,6 +125,28 @@ def test_a_full_width_export_loads_into_its_class(zoo, name, quantizer, tmp_path
     again.update()
     coded = again.compress(image())
     assert again.decompress(coded["strings"], coded["shape"])["x_hat"].shape == image().shape
+
+
+@pytest.mark.parametrize("prefix", ["", "_orig_mod.", "model.", "module.", "model._orig_mod.", "module.net."])
+@pytest.mark.parametrize("under", [None, "network", "model_state_dict", "state_dict", "model"])
+def test_checkpoints_as_others_keep_them(zoo, tmp_path, prefix, under):
+    theirs, space = make_theirs(zoo, "factorized"), make_space("factorized")
+    expected = initial_weights(save(theirs, tmp_path / "plain.pth"), space)
+    state = {prefix + name: value for name, value in theirs.state_dict().items()}
+    if prefix:
+        state["loss.weight"] = torch.ones(3)  # beside the model
+    optimizer = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 1e-4}]}
+    content = state if under is None else {"epoch": 3, "optimizer": optimizer, under: state, "best": None}
+    torch.save(content, tmp_path / "theirs.pth.tar")
+    save_file(state, tmp_path / "theirs.safetensors")
+    for name in ("theirs.pth.tar", "theirs.safetensors"):
+        found = initial_weights(tmp_path / name, space)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+    state[f"{prefix}g_a.0.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(content, tmp_path / "theirs.pth.tar")
+    with pytest.raises(InputError, match=r"numbers of .*g_a\.0\.weight are not finite"):
+        initial_weights(tmp_path / "theirs.pth.tar", space)
 
 
 def test_checkpoints_of_every_age_are_read(zoo, tmp_path):

@@ -135,6 +135,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             read_published(text)
     for content, words in (
         ("{", "no JSON"),
+        ("[" * 100_000 + "]" * 100_000, "no JSON"),
         ("[]", "no `results`"),
         ("{}", "lacks bpp"),
         ('{"results": {"bpp": [1]}}', "neither PSNR nor MS-SSIM"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from nas.errors import InputError
 from nas.graph.families import FAMILIES
 from nas.graph.network import Supernet
-from nas.images import bundled
+from nas.images import Photo, bundled
 from nas.space import SearchSpace
 from nas.training.checkpoint import load_weights
 from nas.training.klt import best_step, stages_of, with_klt
@@ -145,3 +146,12 @@ def test_families_begin_so_or_are_refused(name):
     else:
         assert [stage.into for stage in stages_of(space)] == ["g_a.0", "g_a.2", "g_a.4", "g_a.6"]
         assert [stage.back for stage in stages_of(space)] == ["g_s.6", "g_s.4", "g_s.2", "g_s.0"]
+
+
+@pytest.mark.parametrize("side", [1, 5, 16, 31])
+def test_pictures_of_a_few_pixels_teach_nothing(side: int) -> None:
+    space = space_of((4, 4, 4, 4))
+    photos = [Photo("small", np.zeros((side, side, 3), np.uint8))]
+    with pytest.raises(InputError, match=r"16x16 pixels.*larger photos"):
+        with_klt(space, photos, 0.01)
+    assert all(value.isfinite().all() for value in with_klt(space, photos * 2 + PHOTOS[:1], 0.01).values())

@@ -280,6 +280,15 @@ def test_gradients_and_weights_that_are_not_finite_end_a_training(request_for, t
     assert "weights are not finite after step 0" in run("weight")
 
 
+@pytest.mark.parametrize(
+    "text", ["1: 2", "null: 3", "2001-01-01: x", "1.5: y", "true: z", "'': 1", "steps: {a: b}"]
+)
+def test_a_recipe_with_an_odd_key_is_wrong_input(tmp_path, text):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"^(There is no setting|Setting)"):
+        TrainingSettings.make({"recipe": str(tmp_path / "recipe.yaml")})
+
+
 def test_nothing_is_replaced_unasked(trained, request_for):
     before = trained.weights_path.read_bytes()
     with pytest.raises(InputError, match=r"already exists.*--force"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -71,6 +72,8 @@ class Codec(nn.Module):
         self.integers = integers
         self.update()
 
+    @torch.inference_mode(False)
+    @exactly()
     def update(self, force: bool = False) -> bool:
         """Make the coding path from the weights; needed again after they change."""
         if self.integers is not None:
@@ -144,7 +147,8 @@ class Codec(nn.Module):
             x_hat = through(self.network, "g_s", self.layout, y_hat)
         likelihoods = self.likelihoods(y_hat, z_hat)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.network.parameters())):
-            soft = self.network(x.float(), self.layout, coded=True)
+            with exactly():
+                soft = self.network(x.float(), self.layout, coded=True)
             x_hat = _with_gradient(x_hat, soft["x_hat"])
             likelihoods = {k: _with_gradient(v, soft["likelihoods"][k]) for k, v in likelihoods.items()}
         return {"x_hat": x_hat, "likelihoods": likelihoods}
@@ -172,15 +176,17 @@ class Codec(nn.Module):
         Raises:
             InputError: the strings or the shape cannot be what `compress` returned.
         """
-        if len(strings) != 1 or not strings[0] or not all(isinstance(s, bytes) for s in strings[0]):
+        try:
+            (streams,), (rows, columns) = strings, map(operator.index, shape)
+            fits = bool(streams) and all(isinstance(s, bytes) for s in streams) and min(rows, columns) > 0
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
             raise InputError(
-                "decompress needs `strings` as compress returned them: one list of byte strings."
+                "decompress needs `strings` and `shape` as compress returned them: one list of byte strings, "
+                f"and rows and columns (not {shape})."
             )
-        if len(shape) != 2 or min(shape) < 1:
-            raise InputError(
-                f"decompress needs `shape` as compress returned it: rows and columns, not {tuple(shape)}."
-            )
-        y_hat, _ = self.decode(strings[0], (int(shape[0]), int(shape[1])))
+        y_hat, _ = self.decode(streams, (rows, columns))
         return {"x_hat": self.synthesize(y_hat)}
 
     def to_compressai(self) -> nn.Module:
@@ -262,6 +268,7 @@ class Codec(nn.Module):
         return through(self.network, "g_s", self.layout, y_hat, tiling).clamp(0, 1)
 
     @torch.no_grad()
+    @exactly()
     def encode(self, y_hat: Tensor, z_hat: Tensor | None) -> list[bytes]:
         """One byte string per image: the largest steps of z and y, then z and y in one stream."""
         table = self.table.cpu().numpy()
@@ -293,6 +300,7 @@ class Codec(nn.Module):
                 yield positions.numpy()[:, None], self.coding_context.block_channels(number).cpu().numpy()
 
     @torch.no_grad()
+    @exactly()
     def decode(self, strings: Sequence[bytes], shape: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """y_hat and z_hat (None where there is none) from byte strings; `shape` is of the coarser of them."""
         with_z = self.network.with_z
@@ -329,8 +337,7 @@ class Codec(nn.Module):
             pieces = found.split([shape[1] * shape[2] for shape in shapes], 1)
             return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
-        with exactly():
-            return context.by_stages(self.psi(z_hat), read).float()
+        return context.by_stages(self.psi(z_hat), read).float()
 
     @property
     def _prior(self) -> Prior:

@@ -94,6 +94,7 @@ class Family:
             member.g_s.to(device)
         return self
 
+    @torch.inference_mode(False)
     def codec(self, layout: str | None = None, decoder: int | None = None) -> Codec:
         """The codec of a layout and a decoder; its layers are the family's own, not copies.
 

@@ -18,6 +18,7 @@ from nas.codec.family import Family, Member
 from nas.codec.standalone import write_model
 from nas.errors import InputError
 from nas.files import digest, write_yaml
+from nas.graph.affine import exactly
 from nas.graph.integers import IntegerPath
 from nas.graph.layout import Layout, read_layouts
 from nas.graph.network import CodecNetwork, plain_edge
@@ -117,6 +118,8 @@ def load_codec(path: str | Path) -> Codec:
     return load_family(path).codec()
 
 
+@torch.inference_mode(False)
+@exactly()
 def load_family(path: str | Path) -> Family:
     """All that a codec's folder holds.
 

@@ -96,32 +96,52 @@ _REDUCED = (  # where single precision may be computed in less: what users set, 
     *(_backends.mkldnn.matmul, _backends.mkldnn.conv),
     *(_backends.cuda.matmul, _backends.cudnn.conv),
 )
-_lock, _inside, _before = threading.Lock(), 0, list[str]()
+
+
+class _Settings:
+    """The settings of the process that computing exactly needs, and what they were before."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._dtype, self._precisions = torch.float32, list[str]()
+
+    def enter(self) -> None:
+        """The first that comes in sets them."""
+        with self._lock:
+            if not self._inside:
+                self._dtype = torch.get_default_dtype()
+                self._precisions = [place.fp32_precision for place in _REDUCED]
+                self._set(torch.float32, ["ieee"] * len(_REDUCED))
+            self._inside += 1
+
+    def leave(self) -> None:
+        """The last that goes out puts them back."""
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._set(self._dtype, self._precisions)
+
+    def _set(self, dtype: torch.dtype, precisions: list[str]) -> None:
+        torch.set_default_dtype(dtype)
+        for place, precision in zip(_REDUCED, precisions, strict=True):
+            place.fp32_precision = precision
+
+
+_settings = _Settings()
 
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """Compute in the precision that tensors have, whatever mixed or reduced one is set around this.
+    """Compute in the precision that tensors have, whatever mixed, reduced or default one is set around this.
 
-    Precisions are settings of the process: the first thread that comes in sets them, the last one out puts
-    them back.
+    Some of that is set for the whole process: as long as any thread is in here, all others compute so, too.
     """
-    global _inside, _before
-    with _lock:
-        if not _inside:
-            _before = [place.fp32_precision for place in _REDUCED]
-            for place in _REDUCED:
-                place.fp32_precision = "ieee"
-        _inside += 1
+    _settings.enter()
     try:
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             yield
     finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                for place, precision in zip(_REDUCED, _before, strict=True):
-                    place.fp32_precision = precision
+        _settings.leave()
 
 
 def _part(weight: Tensor, outputs: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:

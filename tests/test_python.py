@@ -1,0 +1,86 @@
+"""Searches as they are asked for from Python, and runs whose spaces are at an end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from families import SPACES, content_of
+from small_run import small_run
+
+import nas
+from nas.api import LoadedRun
+from nas.budget import Budget
+from nas.errors import InputError
+from nas.graph.families import FAMILIES
+from nas.report.make import draw_runs
+from nas.search.sources import Sources
+from nas.space import SearchSpace
+
+QUICK = Sources(logits=False, layouts=False)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> LoadedRun:
+    run = small_run(tmp_path_factory.mktemp("runs") / "run", SPACES["factorized-integer"], photo_folder)
+    found = nas.load_run(run.path, device="cpu")
+    found.search(trials=3, sources=QUICK)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("asked", "targets"),
+    [
+        ({"target": "80%"}, 1),
+        ({"target": "80%", "scope": "decoder"}, 1),
+        ({"budget": "80%"}, 1),
+        ({"budget": " 80 %", "scope": "decoder"}, 1),
+        ({"budget": "three-levels"}, 3),
+        ({"budget": Budget.of("80%")}, 1),
+        ({"budget": None}, 0),
+        ({"scope": "decoder"}, 0),
+    ],
+)
+def test_a_search_takes_a_budget_its_name_or_a_target(
+    loaded: LoadedRun, asked: dict[str, Any], targets: int
+) -> None:
+    assert len(loaded.search(**asked, trials=0, sources=QUICK).choices) == targets
+
+
+def test_a_budget_is_a_file_too(loaded: LoadedRun, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("targets: [80%, 90%]")
+    for given in (path, str(path)):
+        assert len(loaded.search(given, trials=0, sources=QUICK).choices) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"budget": "phone", "target": "60%"}, "a budget or a target"),
+        ({"budget": "phone", "scope": "decoder"}, "its own scope"),
+        ({"budget": Budget.of("80%"), "scope": "decoder"}, "its own scope"),
+        ({"budget": "phome"}, "no budget named 'phome': did you mean phone"),
+        ({"target": "phone"}, "no target"),
+        ({"target": "-5"}, "no target"),
+        ({"budget": "3 apples"}, "no target"),
+        ({"target": float("nan")}, "no target"),
+        ({"budget": -5}, "no target"),
+    ],
+)
+def test_what_is_neither_is_refused(loaded: LoadedRun, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        loaded.search(**asked, trials=0, sources=QUICK)
+
+
+def test_a_space_without_blocks_is_drawn(tmp_path: Path, photo_folder: Path) -> None:
+    """Depths that are 0 in every architecture."""
+    content = content_of(FAMILIES["residual"])
+    content["widths"] |= {name: 0 for name in content["widths"] if name.endswith("_depth")}
+    run = small_run(tmp_path / "run", SearchSpace.from_dict(content, name="shallow"), photo_folder)
+    found = nas.load_run(run.path, device="cpu")
+    found.search(trials=3, sources=QUICK)
+    written = draw_runs([run], tmp_path / "drawn")
+    assert all(path.is_file() for path in written)
+    found.explain(found.front()["arch"][0])
