@@ -33,7 +33,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         size = int.from_bytes(data[:8], "little")
         record = json.loads((json.loads(data[8 : 8 + size]).get("__metadata__") or {}).get("record", "{}"))
     except FileNotFoundError:
-        raise InputError(f"There is no file {path} to read weights from.") from None
+        raise InputError(f"{path} is missing, so there are no weights to read.") from None
     except (OSError, SafetensorError, ValueError, RecursionError, KeyError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path} is damaged, or holds no weights as safetensors ({reason}).") from error

@@ -36,7 +36,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Load
         ({"target": "80%", "scope": "decoder"}, 1),
         ({"budget": "80%"}, 1),
         ({"budget": " 80 %", "scope": "decoder"}, 1),
-        ({"budget": "three-levels"}, 3),
+        ({"budget": "paper-8-levels"}, 8),
         ({"budget": Budget.of("80%")}, 1),
         ({"budget": None}, 0),
         ({"scope": "decoder"}, 0),

@@ -147,7 +147,7 @@ def test_weights_that_do_not_fit(
     change(state)
     with pytest.raises(InputError, match=message):
         renew_codec(source, state, str(photo_folder), tmp_path / "new")
-    with pytest.raises(InputError, match="There is no file"):
+    with pytest.raises(InputError, match="is missing"):
         renew_codec(source, tmp_path / "none.safetensors", str(photo_folder), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

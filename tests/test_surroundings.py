@@ -100,7 +100,7 @@ def coded(codec: Codec) -> tuple[Any, ...]:
 def alike(a: Any, b: Any) -> None:
     assert a[:2] == b[:2]
     assert a[2].dtype == b[2].dtype == torch.float32
-    torch.testing.assert_close(a[2:], b[2:], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(a[2:], b[2:], rtol=0, atol=5e-3)  # g_s is in single precision
 
 
 @pytest.mark.parametrize("name", SURROUNDINGS)

@@ -318,7 +318,7 @@ def test_there_must_be_something_to_resume(trained, tmp_path):
     with pytest.raises(InputError, match="is not a run"):
         resume_training(tmp_path)
     (tmp_path / "config.yaml").write_bytes(trained.config_path.read_bytes())
-    with pytest.raises(InputError, match="There is no file"):
+    with pytest.raises(InputError, match="is missing"):
         resume_training(tmp_path)
 
 
@@ -329,7 +329,7 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
         path.write_bytes(bad)
         with pytest.raises(InputError, match="damaged"):
             Checkpoint.read(path)
-    with pytest.raises(InputError, match="There is no file"):
+    with pytest.raises(InputError, match="is missing"):
         Checkpoint.read(tmp_path / "absent")
 
 

@@ -123,10 +123,10 @@ def bare_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     What is not of the model, such as the state of a loss beside it, is left out.
     """
-    named = {_WRAPPED.sub("", name): value for name, value in state.items()}
-    first = next((found for name in named if (found := _FIRST.search(name))), None)
+    first = next((found for name in state if (found := _FIRST.search(name))), None)
     prefix = first.string[: first.start()] if first else ""
-    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+    ours = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {_WRAPPED.sub("", name): value for name, value in ours.items()}
 
 
 @torch.no_grad()

@@ -87,7 +87,8 @@ def with_klt(
         InputError: g_a or g_s is of another kind, or the photos are too small to learn from.
     """
     stages, gain = stages_of(space), 1 / best_step(lmbda if metric == "mse" else lmbda / MS_SSIM)
-    side, photos = 2 ** len(stages), photos[:PHOTOS]
+    side = 2 ** len(stages)
+    photos = [photo for photo in photos[:PHOTOS] if min(photo.pixels.shape[:2]) >= side]
     if sum((photo.pixels.shape[0] // side) * (photo.pixels.shape[1] // side) for photo in photos) < 2:
         raise InputError(
             f"A KLT is learned from blocks of {side}x{side} pixels, and the training photos hold fewer than "
