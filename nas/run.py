@@ -232,16 +232,13 @@ class Run:
 
         if not self.front_path.is_file():
             raise InputError(f"{self.path} has no front yet: run `nas search {self.path}` first.")
+        renew = f"renew it with `nas pareto {self.path}`."
         try:
             table = pd.read_csv(self.front_path)
-            losses = table["rd_loss"].astype(float)
+            finite = table["rd_loss"].astype(float).abs() < float("inf")
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{self.front_path} is damaged: renew it with `nas pareto {self.path}`."
-            ) from error
-        missing = [column for column in COLUMNS if column not in table]
-        if missing:
-            raise InputError(
-                f"{self.front_path} has no column `{missing[0]}`: renew it with `nas pareto {self.path}`."
-            )
-        return table[losses.abs() < float("inf")].reset_index(drop=True)
+            raise InputError(f"{self.front_path} is damaged: {renew}") from error
+        for column in COLUMNS:
+            if column not in table or (column.startswith("on_front") and set(table[column]) - {True, False}):
+                raise InputError(f"{self.front_path} lacks or has damaged values of `{column}`: {renew}")
+        return table[finite].reset_index(drop=True)
