@@ -87,7 +87,7 @@ def with_klt(
         InputError: g_a or g_s is of another kind, or the photos are too small to learn from.
     """
     stages, gain = stages_of(space), 1 / best_step(lmbda if metric == "mse" else lmbda / MS_SSIM)
-    side = 2 ** len(stages)
+    side = math.prod(stage.size for stage in stages)
     photos = [photo for photo in photos[:PHOTOS] if min(photo.pixels.shape[:2]) >= side]
     if sum((photo.pixels.shape[0] // side) * (photo.pixels.shape[1] // side) for photo in photos) < 2:
         raise InputError(
