@@ -458,6 +458,14 @@ def compress(
             min=1, help="Of a family: try every layout of at most so many stages, keep the smallest."
         ),
     ] = None,
+    quality: Annotated[
+        float | None,
+        typer.Option(help="0 (smallest) to 100 (best), of codecs that were trained for all rates."),
+    ] = None,
+    bpp: Annotated[
+        float | None, typer.Option(help="The best quality with at most so many bits per pixel.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="The best quality with at most so many bytes.")] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -467,21 +475,28 @@ def compress(
     from nas.files import refuse_existing, write_atomically
     from nas.images import read_image
 
+    if sum(value is not None for value in (quality, bpp, size)) > 1:
+        raise InputError("Give one of --quality, --bpp and --size: each of them decides the rate.")
     refuse_existing(file, force=force, what=".nic file")
     pixels = read_image(image)
     from nas.codec.folder import load_family
     from nas.codec.recode import compress_smallest
     from nas.device import choose
+    from nas.rates import STEPS_OF_QUALITY
 
     family = load_family(codec).to(choose(device))
-    nic = compress_smallest(family, pixels, family.choose_layouts(layout, stages))
+    most = size if bpp is None else bpp * pixels.shape[0] * pixels.shape[1] / 8
+    layouts = family.choose_layouts(layout, stages)
+    nic = compress_smallest(family, pixels, layouts, quality=quality, most_bytes=most)
     data, name = nic.to_bytes(), family.layout_of(nic.path_identity)
     write_atomically(file, data)
-    bpp = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
+    found = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
+    at = {} if nic.step is None else {"quality": 100 * nic.step / STEPS_OF_QUALITY}
     if json:
-        console.emit({"file": str(file), "bytes": len(data), "bpp": bpp, "layout": name})
+        console.emit({"file": str(file), "bytes": len(data), "bpp": found, "layout": name, **at})
     else:
-        console.say(f"{file}: {len(data)} bytes, {bpp:.4f} bpp, layout {name}")
+        told = f", quality {at['quality']:g}" if at else ""
+        console.say(f"{file}: {len(data)} bytes, {found:.4f} bpp, layout {name}{told}")
 
 
 @app.command(

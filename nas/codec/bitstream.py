@@ -9,6 +9,7 @@ bytes  content
 4      CRC-32 of everything else in the file
 1 - 5  width in pixels, a variable-length number
 1 - 5  height in pixels, likewise
+1 - 2  version 2 alone: the quality from 0 to 100, in tenths, likewise
 rest   the stream: the largest steps of z and y, then z and y (see `Codec.encode`)
 ====== =======================================================================
 """
@@ -27,9 +28,10 @@ from nas.codec.codec import Codec, read_varint, write_varint
 from nas.codec.tiles import TILING, Tiling, tiles
 from nas.errors import InputError
 from nas.images import MAX_PIXELS, Padded, Pixels, to_pixels
+from nas.rates import STEPS_OF_QUALITY, lmbda_at, middle, quality_at
 
 MAGIC = b"NIC"
-VERSION = 1
+PLAIN, RATED = 1, 2  # versions: of codecs of one rate, and of those that hold a quality
 FIXED = 16  # bytes before the image size
 MAX_SIDE = 65535  # pixels
 
@@ -38,7 +40,15 @@ Latents = tuple[Tensor, Tensor | None]  # y_hat [1, M, h, w] and z_hat [1, N, h/
 
 @dataclass(frozen=True)
 class Nic:
-    """A parsed .nic file."""
+    """A parsed .nic file.
+
+    Attributes:
+        path_identity, fingerprint: of the codec that made it.
+        width, height: of the picture, in pixels.
+        stream: what `Codec.encode` wrote.
+        header_bytes: before the stream.
+        step: the quality, in steps of `rates.STEPS_OF_QUALITY`; None in files of codecs of one rate.
+    """
 
     path_identity: str
     fingerprint: str
@@ -46,10 +56,13 @@ class Nic:
     height: int
     stream: bytes
     header_bytes: int
+    step: int | None = None
 
     def to_bytes(self) -> bytes:
-        head = MAGIC + bytes([VERSION]) + bytes.fromhex(self.path_identity + self.fingerprint)
-        tail = write_varint(self.width) + write_varint(self.height) + self.stream
+        version = PLAIN if self.step is None else RATED
+        head = MAGIC + bytes([version]) + bytes.fromhex(self.path_identity + self.fingerprint)
+        rate = b"" if self.step is None else write_varint(self.step)
+        tail = write_varint(self.width) + write_varint(self.height) + rate + self.stream
         return head + zlib.crc32(head + tail).to_bytes(4, "little") + tail
 
     @classmethod
@@ -61,9 +74,9 @@ class Nic:
         """
         if data[:3] != MAGIC:
             raise InputError(f"{source} is not a .nic file: `nas compress` makes them.")
-        if len(data) > 3 and data[3] != VERSION:
+        if len(data) > 3 and data[3] not in (PLAIN, RATED):
             raise InputError(
-                f"{source} is of .nic version {data[3]} and this reads version {VERSION}: update."
+                f"{source} is of .nic version {data[3]} and this reads versions up to {RATED}: update."
             )
         head, tail = data[:12], data[FIXED:]
         if len(data) <= FIXED or zlib.crc32(head + tail).to_bytes(4, "little") != data[12:16]:
@@ -72,7 +85,13 @@ class Nic:
         height, stream = read_varint(rest)
         if width == 0 or height == 0:
             raise InputError(f"{source} names an empty picture: it is damaged.")
-        return cls(head[4:8].hex(), head[8:12].hex(), width, height, stream, FIXED + len(tail) - len(stream))
+        step = None
+        if data[3] == RATED:
+            step, stream = read_varint(stream)
+            if step > STEPS_OF_QUALITY:
+                raise InputError(f"{source} names a quality that there is not: it is damaged.")
+        size = FIXED + len(tail) - len(stream)
+        return cls(head[4:8].hex(), head[8:12].hex(), width, height, stream, size, step)
 
     @classmethod
     def read(cls, path: Path) -> Nic:
@@ -83,32 +102,72 @@ class Nic:
 
 
 @torch.no_grad()
-def compress_image(codec: Codec, pixels: Pixels, *, tiling: Tiling = TILING) -> Nic:
+def compress_image(
+    codec: Codec, pixels: Pixels, *, quality: float | None = None, tiling: Tiling = TILING
+) -> Nic:
     """Code one picture, [H, W, 3] in 8 bits: mirrored up to aligned sides, and cropped back when decoded.
 
     Large ones pass g_a in tiles, and are never held as numbers wider than 8 bits.
 
+    Args:
+        codec: what codes it.
+        pixels: the picture.
+        quality: from 0 to 100, where the codec codes at a range of rates; by default the middle anchor's.
+        tiling: when a picture passes g_a in tiles, and in which.
+
     Raises:
-        InputError: a side of no pixels, or of more than a file may have.
+        InputError: a side of no pixels, or of more than a file may have; a quality that there is not.
     """
     height, width = pixels.shape[:2]
-    return write_latents(codec, latents_of(codec, pixels, tiling), width, height)
+    step = step_of(codec, quality)
+    latents = latents_of(codec, pixels, tiling, lmbda_of(codec, step))
+    return write_latents(codec, latents, width, height, step)
 
 
-def latents_of(codec: Codec, pixels: Pixels, tiling: Tiling = TILING) -> Latents:
+def step_of(codec: Codec, quality: float | None) -> int | None:
+    """A quality as files hold it; None for a codec of one rate.
+
+    Raises:
+        InputError: the codec has one rate, or the quality is not from 0 to 100.
+    """
+    if not codec.rates:
+        if quality is None:
+            return None
+        raise InputError(
+            "This codec has one rate, so no quality can be chosen: codecs of runs that were trained with a "
+            "range of lambdas (nas train --lmbda 0.0018..0.18) have one."
+        )
+    quality = quality_at(codec.rates, middle(codec.rates)) if quality is None else quality
+    lmbda_at(codec.rates, quality)
+    return round(quality / 100 * STEPS_OF_QUALITY)
+
+
+def lmbda_of(codec: Codec, step: int | None) -> float | None:
+    """The lambda of a quality as files hold it; None for a codec of one rate."""
+    if not codec.rates or step is None:
+        return None
+    return lmbda_at(codec.rates, 100 * step / STEPS_OF_QUALITY)
+
+
+def latents_of(codec: Codec, pixels: Pixels, tiling: Tiling = TILING, lmbda: float | None = None) -> Latents:
     """y_hat and z_hat of one picture, as `compress_image` codes them; InputError as there."""
+    return codec.rounded(analyzed(codec, pixels, tiling), lmbda)
+
+
+def analyzed(codec: Codec, pixels: Pixels, tiling: Tiling = TILING) -> Tensor:
+    """What g_a makes of one picture, [1, M, h, w], the same at every rate; InputError as there."""
     height, width = pixels.shape[:2]
     if not 0 < min(height, width) <= max(height, width) <= MAX_SIDE:
         raise InputError(
             f"A picture of {width}x{height} pixels cannot be coded: its sides must be 1 to {MAX_SIDE} pixels."
         )
-    return codec.latents(Padded(pixels, codec.alignment, codec.table.device), tiling)
+    return codec.analyze(Padded(pixels, codec.alignment, codec.table.device), tiling)
 
 
-def write_latents(codec: Codec, latents: Latents, width: int, height: int) -> Nic:
-    """The file of a picture of so many pixels, from its latents."""
+def write_latents(codec: Codec, latents: Latents, width: int, height: int, step: int | None = None) -> Nic:
+    """The file of a picture of so many pixels, from its latents at a quality."""
     (stream,) = codec.encode(*latents)
-    return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0)
+    return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0, step)
 
 
 @torch.no_grad()
@@ -127,7 +186,7 @@ def decompress_image(
         InputError: the file was made by another entropy path, or names too large a picture.
     """
     y_hat, _ = read_latents(codec, nic, max_pixels=max_pixels)
-    return picture_of(codec, y_hat, nic.width, nic.height, tiling)
+    return picture_of(codec, y_hat, nic.width, nic.height, tiling, lmbda_of(codec, nic.step))
 
 
 def read_latents(codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS) -> Latents:
@@ -145,9 +204,17 @@ def read_latents(codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS) -> Lat
 
 
 @torch.no_grad()
-def picture_of(codec: Codec, y_hat: Tensor, width: int, height: int, tiling: Tiling = TILING) -> Pixels:
-    """What g_s makes of y_hat, [H, W, 3] in 8 bits, without the padding."""
+def picture_of(
+    codec: Codec,
+    y_hat: Tensor,
+    width: int,
+    height: int,
+    tiling: Tiling = TILING,
+    lmbda: float | None = None,
+) -> Pixels:
+    """What g_s makes of y_hat at a rate, [H, W, 3] in 8 bits, without the padding."""
     pixels = np.empty((height, width, 3), np.uint8)
+    y_hat = codec.network.unscaled_y(y_hat, lmbda)
     for rows, columns, x_hat in tiles(codec.network, "g_s", codec.layout, y_hat, tiling):
         place = pixels[rows, columns]
         place[:] = to_pixels(x_hat[..., : place.shape[0], : place.shape[1]])

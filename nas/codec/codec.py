@@ -130,9 +130,14 @@ class Codec(nn.Module):
         rows, columns = (-(-side // self.alignment) * self.alignment // coarsest for side in (height, width))
         return rows, columns
 
-    # CompressAI's protocol
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The lambdas of the anchors, where the codec codes at a range of rates; else none."""
+        return self.network.space.rates
 
-    def forward(self, x: Tensor) -> dict[str, Any]:
+    # CompressAI's protocol. Over a range of rates `lmbda` says at which: by default at the middle anchor.
+
+    def forward(self, x: Tensor, lmbda: float | None = None) -> dict[str, Any]:
         """`{"x_hat", "likelihoods": {"y", "z"}}` for images [B, 3, H, W] in [0, 1], aligned sides.
 
         Likelihoods are those with which `compress` codes. Where x or the weights require gradients, which
@@ -142,23 +147,24 @@ class Codec(nn.Module):
         Raises:
             InputError: x is no such batch, see `latents`.
         """
-        y_hat, z_hat = self.latents(x)
+        y_hat, z_hat = self.latents(x, lmbda=lmbda)
         with torch.no_grad():
-            x_hat = through(self.network, "g_s", self.layout, y_hat)
+            x_hat = through(self.network, "g_s", self.layout, self.network.unscaled_y(y_hat, lmbda))
         likelihoods = self.likelihoods(y_hat, z_hat)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.network.parameters())):
             with exactly():
-                soft = self.network(x.float(), self.layout, coded=True)
+                soft = self.network(x.float(), self.layout, lmbda=lmbda, coded=True)
             x_hat = _with_gradient(x_hat, soft["x_hat"])
             likelihoods = {k: _with_gradient(v, soft["likelihoods"][k]) for k, v in likelihoods.items()}
         return {"x_hat": x_hat, "likelihoods": likelihoods}
 
     @torch.no_grad()
-    def compress(self, x: Tensor) -> dict[str, Any]:
+    def compress(self, x: Tensor, lmbda: float | None = None) -> dict[str, Any]:
         """Code images.
 
         Args:
             x: images in [0, 1], [B, 3, H, W], sides multiples of `alignment`.
+            lmbda: the rate; `decompress` must be told the same.
 
         Returns:
             strings: one list of B byte strings (z and y share a stream); shape: see `shape`.
@@ -166,11 +172,13 @@ class Codec(nn.Module):
         Raises:
             InputError: x is no such batch, see `latents`.
         """
-        y_hat, z_hat = self.latents(x)
+        y_hat, z_hat = self.latents(x, lmbda=lmbda)
         return {"strings": [self.encode(y_hat, z_hat)], "shape": self.shape(x.shape[-2], x.shape[-1])}
 
     @torch.no_grad()
-    def decompress(self, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> dict[str, Tensor]:
+    def decompress(
+        self, strings: Sequence[Sequence[bytes]], shape: Sequence[int], lmbda: float | None = None
+    ) -> dict[str, Tensor]:
         """`{"x_hat"}` in [0, 1], [B, 3, H, W], from what `compress` returned.
 
         Raises:
@@ -187,7 +195,7 @@ class Codec(nn.Module):
                 f"and rows and columns (not {shape})."
             )
         y_hat, _ = self.decode(streams, (rows, columns))
-        return {"x_hat": self.synthesize(y_hat)}
+        return {"x_hat": self.synthesize(y_hat, lmbda=lmbda)}
 
     def to_compressai(self) -> nn.Module:
         """CompressAI's own model with these weights, where it has one: see `graph.interchange`."""
@@ -199,17 +207,26 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     @exactly()
-    def latents(self, x: Tensor | Padded, tiling: Tiling = TILING) -> tuple[Tensor, Tensor | None]:
+    def latents(
+        self, x: Tensor | Padded, tiling: Tiling = TILING, lmbda: float | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """y_hat [B, M, H/16, W/16] and z_hat [B, N, H/64, W/64] or None: rounded, as they are coded.
 
         Args:
             x: images in [0, 1] of any floating-point type (computed in single precision), [B, 3, H, W], sides
                 multiples of `alignment`.
             tiling: when large pictures are split.
+            lmbda: the rate, where there is a range of them.
 
         Raises:
             InputError: x is none of that, or the weights are broken.
         """
+        return self.rounded(self.analyze(x, tiling), lmbda)
+
+    @torch.no_grad()
+    @exactly()
+    def analyze(self, x: Tensor | Padded, tiling: Tiling = TILING) -> Tensor:
+        """What g_a makes of images, the same at every rate, [B, M, H/16, W/16]: see `latents`."""
         if (
             len(x.shape) != 4
             or x.shape[1] != 3
@@ -221,11 +238,17 @@ class Codec(nn.Module):
                 f"not {tuple(x.shape)}."
             )
         x = _in_range(x) if isinstance(x, Tensor) else x
+        return through(self.network, "g_a", self.layout, x, tiling)
+
+    @torch.no_grad()
+    @exactly()
+    def rounded(self, y: Tensor, lmbda: float | None = None) -> tuple[Tensor, Tensor | None]:
+        """y_hat and z_hat of what g_a made, at a rate: see `latents`."""
         net = self.network
-        y = through(net, "g_a", self.layout, x, tiling)
+        y = net.scaled_y(y, lmbda)
         if not net.with_z:
             return quantize(y, Y_LIMIT, net.centre(net.y_prior)), None
-        z = net.h_a(y)
+        z = net.z_of(y, lmbda)
         if not z.isfinite().all():
             raise InputError("h_a gives numbers that are not finite: the weights of this codec are broken.")
         z_hat = net.round_z(z)
@@ -263,8 +286,9 @@ class Codec(nn.Module):
         }
 
     @torch.no_grad()
-    def synthesize(self, y_hat: Tensor, tiling: Tiling = TILING) -> Tensor:
-        """x_hat in [0, 1] from rounded y."""
+    def synthesize(self, y_hat: Tensor, tiling: Tiling = TILING, lmbda: float | None = None) -> Tensor:
+        """x_hat in [0, 1] from rounded y at a rate."""
+        y_hat = self.network.unscaled_y(y_hat, lmbda)
         return through(self.network, "g_s", self.layout, y_hat, tiling).clamp(0, 1)
 
     @torch.no_grad()

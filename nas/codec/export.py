@@ -21,6 +21,7 @@ from nas.graph.layout import Layout
 from nas.images import Padded, Photo
 from nas.onnx.write import require_package, require_whole_numbers, write_onnx
 from nas.progress import StageReport, silent
+from nas.rates import scored
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.search.family import Kin
 from nas.search.final import note_tested, with_tested
@@ -88,7 +89,8 @@ def with_arithmetic(
         )
     if not can_be_exact(floating) or arithmetic == "float64":
         return Made(floating)
-    latents = [_latents(floating, photo) for photo in photos[:QUANTIZING_PHOTOS]]
+    rates = scored(floating.rates) if floating.rates else (None,)
+    latents = [_latents(floating, photo, rate) for photo in photos[:QUANTIZING_PHOTOS] for rate in rates]
     exact = quantized(floating, latents, layouts)
     theirs, ours = (sum(bits_of_latents(codec, *each) for each in latents) for codec in (floating, exact))
     cost = ours / theirs - 1
@@ -96,8 +98,8 @@ def with_arithmetic(
     return Made(exact if kept else floating, cost)
 
 
-def _latents(floating: Codec, photo: Photo) -> tuple[Tensor, Tensor]:
-    y_hat, z_hat = floating.latents(Padded(photo.pixels, floating.alignment))
+def _latents(floating: Codec, photo: Photo, lmbda: float | None) -> tuple[Tensor, Tensor]:
+    y_hat, z_hat = floating.latents(Padded(photo.pixels, floating.alignment), lmbda=lmbda)
     assert z_hat is not None
     return y_hat, z_hat
 
