@@ -246,7 +246,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
     Raises:
         InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
     """
-    from nas.files import clear, write_atomically
+    from nas.files import clear, make_folder, write_atomically
     from nas.images import BUNDLED, list_images
     from nas.training.data import load_photos, read_split, shared_photos, write_split
 
@@ -266,7 +266,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
             )
     if force:
         clear(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     config = {key: value for key, value in run.config.items() if key != "data"}
     if is_bundled:
         split = _bundled_files(out)

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from nas.errors import InputError
+from nas.errors import InputError, InputWarning
+
+
+@contextmanager
+def _warnings_in_words(most: int = 3) -> Iterator[None]:
+    """Warnings about the input as sentences, each once, and of each kind only the first few."""
+    said: dict[type[Warning], set[str]] = defaultdict(set)
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, InputWarning):
+                usual(message, category, *where, **more)
+            elif str(message) not in said[category]:
+                said[category].add(str(message))
+                if len(said[category]) <= most:
+                    print(f"Note: {message}", file=sys.stderr)
+
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            for sentences in said.values():
+                if len(sentences) > most:
+                    print(f"Note: there are {len(sentences) - most} more like the last.", file=sys.stderr)
 
 
 class _Verbs(TyperGroup):
     """Exit statuses: 0; 2 for wrong input, in one sentence; 130 when interrupted; 1 for a failure of ours."""
 
     def invoke(self, ctx: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # names need not be UTF-8
         try:
-            return super().invoke(ctx)
+            with _warnings_in_words():
+                return super().invoke(ctx)
         except InputError as error:
             print(f"Error: {error}", file=sys.stderr)
             sys.exit(2)
@@ -477,7 +511,7 @@ def compress(
 
     if sum(value is not None for value in (quality, bpp, size)) > 1:
         raise InputError("Give one of --quality, --bpp and --size: each of them decides the rate.")
-    refuse_existing(file, force=force, what=".nic file")
+    refuse_existing(file, force=force, what=".nic file", folder=False)
     pixels = read_image(image)
     from nas.codec.folder import load_family
     from nas.codec.recode import compress_smallest
@@ -526,7 +560,7 @@ def decompress(
     from nas import console
     from nas.files import refuse_existing
 
-    refuse_existing(image, force=force, what="picture")
+    refuse_existing(image, force=force, what="picture", folder=False)
     from nas.codec.bitstream import Nic, decompress_image
     from nas.codec.folder import load_family
     from nas.device import choose
@@ -575,7 +609,7 @@ def transcode(
     from nas import console
     from nas.files import refuse_existing, write_atomically
 
-    refuse_existing(out, force=force, what=".nic file")
+    refuse_existing(out, force=force, what=".nic file", folder=False)
     if layout is None and stages is None:
         raise InputError("Say into which layout: --layout NAME, or the smallest within --stages N.")
     from nas.codec.bitstream import Nic

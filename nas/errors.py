@@ -18,6 +18,10 @@ class UnreachableBudgetError(InputError):
     """No architecture of the space satisfies the budget; the message names the reachable range."""
 
 
+class InputWarning(UserWarning):
+    """Something about the input that is worth knowing, in one plain sentence; the work goes on."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the closest known ones, or all of them where none is close."""
     known = list(known)

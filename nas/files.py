@@ -7,6 +7,7 @@ import csv
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,92 @@ import yaml
 
 from nas.errors import InputError
 
+MOST_BYTES = 255  # of a name, on nearly every file system
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a whole file under a temporary name, then move it into place."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a whole file under a temporary name, then move it into place.
+
+    What a link points to is replaced, not the link. Pipes and devices are written into.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if _is_stream(path):
+            with open(path, "wb", buffering=0) as stream:
+                stream.write(data)
+            return
+        target = followed(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(target)
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def followed(path: Path) -> Path:
+    """Where a path leads, links followed, whether something is there yet or not.
+
+    Raises:
+        InputError: the links go round in a circle.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise InputError(f"{path} is a link that leads back to itself: choose another place, or remove it.")
+    return target
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside a path for what will be moved there, short whatever the path's own name is."""
+    return path.with_name(f".nas-{digest(path.name, size=6)}-{os.getpid()}.tmp")
+
+
+def beside(path: Path, before: str, after: str) -> Path:
+    """`path` with its name between two texts instead of its suffix: cut where it would be too long."""
+    name = os.fsencode(f"{before}{path.stem}{after}")
+    if len(name) <= MOST_BYTES:
+        return path.with_name(os.fsdecode(name))
+    after = f"-{digest(path.stem, size=4)}{after}"
+    room = MOST_BYTES - len(os.fsencode(before + after))
+    return path.with_name(before + os.fsencode(path.stem)[:room].decode(errors="ignore") + after)
+
+
+def _mode(path: Path) -> int | None:
+    """What is there, links followed: see `stat.S_ISDIR` and so on; None where nothing is.
+
+    Raises:
+        InputError: nothing can be there: its name is too long, or its parent is a file.
+    """
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot write {path}: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a pipe or a device is there."""
+    mode = _mode(path)
+    return mode is not None and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode))
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"Cannot read the folder {folder}: {error.strerror}.") from error
 
 
 class _Written(yaml.SafeDumper):
@@ -59,12 +129,12 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
         InputError: the file cannot be read, or is no such table.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.DictReader(file, restkey="", restval="")
             rows = list(reader)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
         raise InputError(
             f"{path} is damaged, or no CSV file ({error}): move it away or restore it."
         ) from error
@@ -75,17 +145,44 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
     return rows
 
 
-def refuse_existing(path: Path, *, force: bool, what: str) -> None:
-    """Stop before an existing output would be replaced. Removes nothing: see `clear`."""
-    if path.exists() and not force and not (path.is_dir() and not any(path.iterdir())):
+def refuse_existing(path: Path, *, force: bool, what: str, folder: bool = True) -> None:
+    """Stop before an existing output would be replaced, or where none can be. Removes nothing: see `clear`.
+
+    Args:
+        path: where the output goes.
+        force: what is of its kind there may be replaced, and pipes and devices be written into.
+        what: the output, in a word.
+        folder: whether it is a folder, or a single file.
+
+    Raises:
+        InputError: something is there, or the path cannot be used.
+    """
+    mode = _mode(path)
+    followed(path)
+    is_folder = mode is not None and stat.S_ISDIR(mode)
+    if mode is not None and (is_folder != folder or stat.S_ISSOCK(mode)):
+        there = "a folder" if is_folder else "no folder" if folder else "a socket"
+        raise InputError(f"{path} is {there}: choose another place for the {what}.")
+    if mode is not None and not force and not (is_folder and _is_empty(path)):
         raise InputError(f"{path} already exists: choose another place for the {what}, or add --force.")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where there is none; where a link leads to nothing, there."""
+    try:
+        followed(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot make the folder {path}: {error.strerror}.") from error
+
+
 def clear(path: Path) -> None:
-    """Remove what a new output replaces."""
-    if path.is_dir() and not path.is_symlink():
+    """Remove what a new output replaces; of a link, what is in the folder that it leads to."""
+    if path.is_symlink() and path.is_dir():
+        for inside in path.iterdir():
+            clear(inside)
+    elif path.is_dir():
         shutil.rmtree(path)
-    else:
+    elif path.exists() or not path.is_symlink():
         path.unlink(missing_ok=True)
 
 
@@ -93,7 +190,7 @@ def digest(*parts: bytes | str, size: int = 8) -> str:
     """A short hexadecimal fingerprint of the parts, in order."""
     hasher = hashlib.blake2b(digest_size=size)
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
         hasher.update(len(data).to_bytes(8, "little"))
         hasher.update(data)
     return hasher.hexdigest()

@@ -5,54 +5,80 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
+import struct
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
+from typing import IO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 from torch import Tensor
 
-from nas.errors import InputError
+from nas.errors import InputError, InputWarning
 from nas.files import write_atomically
+from nas.metadata import JPEG, PNG, Bare, bare, without_exif
 
 Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 1 << 27  # of one picture, unless more are asked for: two of 8192x8192
+MAX_BYTES = 1 << 31  # of one file: more than so many pixels take uncompressed, 16 bits each
+
+# What pictures are written as, and what a file is called that must be a picture.
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
+
+# Pillow knows these, but they are no rasters that it decodes itself, or it ignores their scale of grey.
+_NOT_READ = {"EPS", "PDF", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FITS", "MCIDAS"}
+
+# By the value of the orientation in EXIF, what rows and columns are turned into: columns, rows, swapped.
+_TURNS = {
+    2: (-1, 1, False),
+    3: (-1, -1, False),
+    4: (1, -1, False),
+    5: (1, 1, True),
+    6: (-1, 1, True),
+    7: (-1, -1, True),
+    8: (1, -1, True),
+}
 
 
 def read_image(path: str | Path) -> Pixels:
-    """An image file as RGB, [H, W, 3], 8 bits: EXIF rotation applied, grey, palette and CMYK expanded.
+    """An image file as RGB, [H, W, 3], 8 bits: its orientation applied, grey, palette and CMYK expanded.
 
-    Transparency is flattened onto white. Of several frames or pages the first is read. Colours are taken as
-    sRGB: an embedded profile is ignored. Grey of more than 8 bits is rounded to 8; of 16-bit colour Pillow
-    hands out the upper 8 bits, which are taken, and a transparent colour among them is not.
+    Pixels and orientation are all that is taken: other metadata may say what it likes. Transparency is
+    flattened onto white. Of several frames or pages the first is read, with a warning. Colours are taken as
+    sRGB: an embedded profile is ignored. Grey of more than 8 bits is rounded to 8, by the depth and the sign
+    that the file states; of 16-bit colour Pillow hands out the upper 8 bits, which are taken, and a
+    transparent colour among them is not.
 
     Raises:
-        InputError: the file is missing, unreadable, no image, or of more than `MAX_PIXELS`.
+        InputError: the file is missing, unreadable, damaged, no image, or of more than `MAX_PIXELS`.
     """
     path = Path(path)
     try:
-        with _open(path) as image:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise InputError(
+                f"{path} has more than {MAX_BYTES} bytes, too many for one picture: scale it down."
+            )
+        found = bare(data)
+        del data
+        with _opened(found) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
                     f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS} in all: "
                     "scale it down."
                 )
+            frames = max(found.frames, _frames(image))
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                return _deep_grey(image)
-            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-                layer = image.convert("RGBA")
-                flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-                return np.asarray(flat.convert("RGB"))
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            pixels = _turned(_rgb(image), _orientation(image))
     except InputError:
         raise
     except FileNotFoundError:
@@ -61,35 +87,121 @@ def read_image(path: str | Path) -> Pixels:
         raise InputError(f"{path} is a folder: give one image file.") from None
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that Pillow can read.") from None
-    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
-        raise InputError(f"Cannot read the image {path}: {error}.") from error
+    except Exception as error:  # of any kind: decoders of damaged files
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+        raise InputError(f"Cannot read the image {path}: {reason.rstrip('.')}.") from error
+    if frames > 1:
+        warnings.warn(f"{path} holds {frames} pictures: the first is taken.", FramesWarning, stacklevel=2)
+    return pixels
 
 
-def _open(path: Path) -> Image.Image:
-    """Pillow's image without its warning about large ones: there is a limit here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path)
+class FramesWarning(InputWarning):
+    """Of an animation or of several pages one picture is taken."""
+
+
+def _opened(found: Bare) -> Image.Image:
+    """Pillow's image, with what the file says of its orientation."""
+    try:
+        image = _identified(io.BytesIO(found.data))
+    except Exception:
+        if not found.data[4:8] == b"ftyp":
+            raise
+        image = _identified(io.BytesIO(without_exif(found.data)))  # Pillow writes odd EXIF anew, and stumbles
+    for name, block in (("exif", found.exif), ("xmp", found.xmp)):
+        if block:
+            image.info[name] = block
+    return image
+
+
+def _identified(file: IO[bytes]) -> Image.Image:
+    """Pillow's image of an open file: of a file, not of a path, which it might map and then turn wrongly."""
+    Image.init()
+    with warnings.catch_warnings():  # there is a limit to sizes here, and odd metadata does not matter
+        warnings.simplefilter("ignore")
+        return Image.open(file, formats=[name for name in Image.ID if name not in _NOT_READ])
+
+
+def _frames(image: Image.Image) -> int:
+    """Frames or pages; the layers of a Photoshop file are all in its picture."""
+    try:
+        return 1 if image.format == "PSD" else getattr(image, "n_frames", 1)
+    except Exception:  # a damaged second one is not needed
+        return 1
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF numbers it; 1 where the file states none, or it cannot be read.
+
+    Pillow turns TIFF files itself, and forgets their orientation.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return found if found in _TURNS else 1
+    except Exception:
+        return 1
+
+
+def _turned(pixels: Pixels, orientation: int) -> Pixels:
+    if orientation not in _TURNS:
+        return pixels
+    columns, rows, swapped = _TURNS[orientation]
+    upright = pixels.swapaxes(0, 1) if swapped else pixels
+    return np.ascontiguousarray(upright[::rows, ::columns])
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _deep_grey(image)
+    if getattr(image, "tag_v2", {}).get(SAMPLEFORMAT) == (2,) and image.mode == "L":
+        return np.repeat(np.asarray(image)[..., None] ^ 0x80, 3, 2)  # signed
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        return np.asarray(flat.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _deep_grey(image: Image.Image) -> Pixels:
-    """Grey of more than 8 bits in 8: whole numbers are of 16 bits, floats of a range up to 1 or 255."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float32))
+    """Grey of more than 8 bits in 8: integers over the range that the file states, floats up to 1 or 255."""
+    tags = getattr(image, "tag_v2", {})
+    white_is_zero = tags.get(PHOTOMETRIC_INTERPRETATION) == 0
+    values = np.asarray(image)
     if image.mode == "F":
-        scaled = values * (255 if values.max(initial=0) <= 1 else 1)
+        finite = values[np.isfinite(values)]
+        low, high = 0, 1 if finite.max(initial=0) <= 1 else 255
+        levels = np.nan_to_num(values.astype(np.float64), posinf=high, neginf=low)
     else:
-        white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
-        scaled = (65535 - values if white_is_zero else values) / 257
-        if "transparency" in image.info:
-            scaled[values == image.info["transparency"]] = 255
+        signed = tags.get(SAMPLEFORMAT, (1,))[0] == 2
+        bits = tags.get(BITSPERSAMPLE, (16,))[0]  # other files than TIFF are scaled to 16 by Pillow
+        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        levels = (values if signed or bits < 32 else values.view(np.uint32)).astype(np.float64)
+    scaled = (levels - low) * (255 / (high - low))
+    if white_is_zero:
+        scaled = 255 - scaled
+    if image.mode != "F" and "transparency" in image.info:
+        scaled[values == image.info["transparency"]] = 255
     grey = np.rint(scaled.clip(0, 255)).astype(np.uint8)
     return np.repeat(grey[..., None], 3, 2)
 
 
 def write_image(path: Path, pixels: Pixels) -> None:
-    """Write 8-bit RGB pixels in the format of the file's name (PNG, PPM, TIFF, ...)."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format=check_format(path))
+    """Write 8-bit RGB pixels in the format of the file's name (PNG, PPM, TIFF, ...).
+
+    Raises:
+        InputError: no such format, one that cannot hold so many pixels a side, or the file cannot be written.
+    """
+    buffer, format = io.BytesIO(), check_format(path)
+    try:
+        Image.fromarray(pixels).save(buffer, format=format)
+    except (OSError, ValueError, struct.error) as error:
+        height, width = pixels.shape[:2]
+        raise InputError(
+            f"{path}: {format} cannot hold a picture of {width}x{height} pixels: name it .png."
+        ) from error
     write_atomically(path, buffer.getvalue())
 
 
@@ -102,20 +214,90 @@ def check_format(path: Path) -> str:
 
 
 def list_images(directory: str | Path) -> list[Path]:
-    """Every image file below a folder, sorted.
+    """Every image file below a folder, sorted; warns of how many other files there are.
+
+    What a file holds decides; one that only its name says to be a picture is listed, and reading it fails.
+    Files and folders that begin with a dot and `__MACOSX` are left out: copies and thumbnails lie there.
+    Links are followed, but nothing is listed twice.
 
     Raises:
-        InputError: no such folder, or no image in it.
+        InputError: no such folder, one that cannot be read, or no image in it.
     """
     root = Path(directory)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give one that holds photos.")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found: dict[str, Path] = {}
+    left_out: dict[str, list[str]] = {}
+    for path, why in _entries(root):
+        if not why and not _is_image(path):
+            why = "no image"
+        if not why and found.setdefault(os.path.realpath(path), path) is not path:
+            why = _TWICE
+        if why:
+            left_out.setdefault(why, []).append(path.relative_to(root).as_posix())
+    reasons = [f"{len(names)} {why} ({_some(names)})" for why, names in sorted(left_out.items())]
     if not found:
+        there = f"; there is {', '.join(reasons)}" if reasons else ""
         raise InputError(
-            f"There are no images in {root}: it needs files such as {', '.join(sorted(SUFFIXES))}."
+            f"There are no images in {root}{there}: it needs photos, such as .png or .jpg files."
         )
-    return found
+    if reasons:
+        warnings.warn(f"Left out of {root}: {', '.join(reasons)}.", InputWarning, stacklevel=2)
+    return sorted(found.values())
+
+
+_TWICE = "listed under another name"
+
+
+def _entries(root: Path) -> Iterator[tuple[Path, str]]:
+    """Everything below a folder but plain folders, each with the reason why it is left out, or an empty text.
+
+    Links come after what they may point to: so a photo has its own name, not a link's.
+    """
+    own = Path(os.path.realpath(root))
+    folders, linked_folders, linked_files, known = [root], list[Path](), list[Path](), set[Path]()
+    while folders or linked_folders:
+        folder = (folders or linked_folders).pop(0)
+        real = Path(os.path.realpath(folder))
+        if real in known or (folder != root and own.is_relative_to(real)):  # else loops would have no end
+            yield folder, _TWICE
+            continue
+        known.add(real)
+        try:
+            for path in sorted(folder.iterdir()):
+                linked = path.is_symlink()
+                if path.name.startswith(".") or path.name == "__MACOSX":
+                    yield path, "hidden"
+                elif path.is_dir():
+                    (linked_folders if linked else folders).append(path)
+                elif linked and path.is_file():
+                    linked_files.append(path)
+                else:
+                    yield path, "" if path.is_file() else "no file"
+        except OSError as error:
+            raise InputError(f"Cannot read the folder {folder}: {error.strerror}.") from error
+    yield from ((path, "") for path in linked_files)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is a picture, or only its name says so."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(PNG)).startswith((PNG, JPEG)):  # whatever metadata they have
+                return True
+            file.seek(0)
+            _identified(file).close()
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # one of a kind that Pillow knows, or one that may not be read: reading it says more
+        return True
+    return True
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join([*names[:most], "..."] if len(names) > most else names)
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

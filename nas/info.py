@@ -271,7 +271,7 @@ def _family_fields(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def nic_info(path: Path) -> Info:
     """What a .nic file's header says."""
-    from nas.codec.bitstream import VERSION, Nic
+    from nas.codec.bitstream import PLAIN, RATED, Nic
     from nas.codec.codec import read_varint
 
     nic, size = Nic.read(path), path.stat().st_size
@@ -279,7 +279,7 @@ def nic_info(path: Path) -> Info:
     y_limit, _ = read_varint(rest)
     fields = {
         "path": str(path),
-        "version": VERSION,
+        "version": PLAIN if nic.step is None else RATED,
         "width": nic.width,
         "height": nic.height,
         "bytes": size,

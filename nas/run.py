@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas import resources
 from nas.errors import InputError
-from nas.files import digest, write_yaml
+from nas.files import digest, make_folder, write_yaml
 from nas.graph.layout import Layout, read_layouts
 from nas.space import SearchSpace
 
@@ -41,7 +41,7 @@ class Run:
     @classmethod
     def create(cls, path: Path, space: SearchSpace, settings: TrainingSettings) -> Run:
         """A new run: its folder and config.yaml."""
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         run = cls(path)
         versions = {part: importlib.metadata.version(part) for part in PARTS}
         config = {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from nas.errors import InputError, nearest
-from nas.files import clear, refuse_existing
+from nas.files import clear, followed, make_folder, refuse_existing, temporary_name
 from nas.run import Run
 
 PREFIX = "zoo:"
@@ -49,9 +48,10 @@ def copied(source: Run, out: Path, *, force: bool = False) -> Run:
         if known.fingerprint == source.fingerprint:
             return known
     refuse_existing(out, force=force, what="run")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    half_done = out.with_name(f".{out.name}.{os.getpid()}")
+    place = followed(out)
+    make_folder(place.parent)
+    half_done = temporary_name(place)
     shutil.copytree(source.path, half_done, ignore=shutil.ignore_patterns(EXPLAINED))
-    clear(out)
-    half_done.rename(out)
+    clear(place)
+    half_done.rename(place)
     return Run.open(out)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -14,9 +16,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
-from nas.errors import InputError
+from nas.errors import InputError, InputWarning
 from nas.images import (
     Photo,
     bundled,
@@ -149,8 +151,54 @@ def test_folders_are_searched_recursively(photo_folder, tmp_path):
         list_images(tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(InputError, match="no images in"):
+    with pytest.raises(InputError, match=r"no images in.* 1 no image \(notes.txt\)"):
         list_images(tmp_path)
+
+
+def test_folders_take_what_compress_takes(tmp_path, chelsea):
+    kinds = {
+        "png": "PNG",
+        "gif": "GIF",
+        "jp2": "JPEG2000",
+        "jpe": "JPEG",
+        "pgm": "PPM",
+        "tga": "TGA",
+        "": "WEBP",
+    }
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    for suffix, kind in kinds.items():
+        written = io.BytesIO()
+        Image.fromarray(chelsea).save(written, kind)
+        (tmp_path / os.fsdecode(b"caf\xe9") / f"a.{suffix}".rstrip(".")).write_bytes(written.getvalue())
+    found = list_images(tmp_path)
+    assert len(found) == len(kinds)
+    assert all(read_image(path).shape == chelsea.shape for path in found)
+
+
+def test_folders_leave_out_copies_and_loops_and_count_them(tmp_path, chelsea):
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for folder in (photos / ".cache", photos / "__MACOSX", photos / "more", elsewhere):
+        folder.mkdir(parents=True)
+        write_image(folder / "photo.png", chelsea)
+    write_image(photos / "._photo.png", chelsea)
+    os.mkfifo(photos / "pipe.png")
+    links = {
+        "a-loop": photos,
+        "above": tmp_path,
+        "again": photos / "more",
+        "linked": elsewhere,
+        "z": "nowhere",
+    }
+    for name, target in links.items():
+        (photos / name).symlink_to(target)
+    (photos / "b.png").symlink_to(photos / "more" / "photo.png")
+    with pytest.warns(InputWarning) as said:
+        found = list_images(photos)
+    assert found == [photos / "linked" / "photo.png", photos / "more" / "photo.png"]
+    (message,) = (str(one.message) for one in said)
+    assert "3 hidden" in message
+    assert "4 listed under another name" in message
+    assert "2 no file" in message
 
 
 # Tensors
@@ -315,7 +363,9 @@ def test_of_several_frames_the_first_is_read(tmp_path, suffix, clear):
     first, *others = (Image.new("RGBA", (8, 6), colour) for colour in colours)
     first.save(tmp_path / f"frames{suffix}", save_all=True, append_images=others)
     expected = [255, 255, 255] if clear else [255, 0, 0]
-    assert np.abs(read_image(tmp_path / f"frames{suffix}").astype(int) - expected).max() <= 1
+    with pytest.warns(InputWarning, match=r"frames.*holds 2 pictures: the first is taken"):
+        found = read_image(tmp_path / f"frames{suffix}")
+    assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 def test_a_profile_changes_nothing(tmp_path, chelsea):
@@ -367,3 +417,185 @@ def test_damaged_avif_files_are_refused(tmp_path, chelsea):
         (tmp_path / "a.avif").write_bytes(bad)
         with contextlib.suppress(InputError):
             read_image(tmp_path / "a.avif")
+
+
+def tiff(levels: np.ndarray, *, bits: int, sample_format: int, white_is_zero: bool = False) -> bytes:
+    """A grey TIFF file byte by byte, of one row; levels of 12 bits come as packed bytes."""
+    width = levels.size * levels.itemsize * 8 // bits
+    order = "<" if levels.dtype.str[0] in "<|" else ">"
+    entries = [(256, 4, width), (257, 4, 1), (258, 3, bits), (259, 3, 1), (262, 3, int(not white_is_zero))]
+    entries += [(273, 4, 200), (277, 3, 1), (278, 4, 1), (279, 4, levels.nbytes), (339, 3, sample_format)]
+    head = struct.pack(f"{order}2sHIH", b"II" if order == "<" else b"MM", 42, 8, len(entries))
+    for tag, kind, value in entries:
+        head += struct.pack(
+            f"{order}HHI" + ("HH" if kind == 3 else "I"), tag, kind, 1, value, *[0] * (kind == 3)
+        )
+    return head.ljust(200, b"\0") + levels.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("levels", "bits", "sample_format"),
+    [
+        (np.array([0x00, 0x08, 0x00, 0xFF, 0xF0, 0x00], "u1"), 12, 1),
+        (np.array([-128, 0, 127], "i1"), 8, 2),
+        *((np.array([-(2**15), 0, 2**15 - 1], f"{order}i2"), 16, 2) for order in "<>"),
+        (np.array([0, 2**31, 2**32 - 1], "<u4"), 32, 1),
+        *((np.array([-(2**31), 0, 2**31 - 1], f"{order}i4"), 32, 2) for order in "<>"),
+        *((np.array([0, 0.5, 1], f"{order}f4"), 32, 3) for order in "<>"),
+    ],
+)
+def test_grey_has_the_depth_and_the_sign_of_its_file(tmp_path, levels, bits, sample_format):
+    found = read_bytes(tmp_path, tiff(levels, bits=bits, sample_format=sample_format), ".tif")
+    expected = [0, 128, 255, 0] if bits == 12 else [0, 128, 255]
+    assert found[0, :, 0].tolist() == expected
+    assert (found == found[..., :1]).all()
+
+
+def test_white_may_be_zero_in_floats(tmp_path):
+    data = tiff(np.array([0, 0.5, 1], "<f4"), bits=32, sample_format=3, white_is_zero=True)
+    assert read_bytes(tmp_path, data, ".tif")[0, :, 0].tolist() == [255, 128, 0]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "F"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("orientation", [2, 3, 5, 6, 8])
+def test_tiffs_are_turned_however_they_are_stored(tmp_path, mode, compression, orientation):
+    ramp = np.arange(9 * 6 * 3, dtype=np.uint8).reshape(9, 6, 3)
+    image = Image.fromarray(ramp)
+    if mode.startswith("I;16"):
+        image = Image.frombytes(
+            mode, (6, 9), (ramp[..., 0] * 400).astype(f"{'<>'[mode[-1] == 'B']}u2").tobytes()
+        )
+    else:
+        image = (image.convert("L") if mode in "PF" else image).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "plain.tif", compression=compression)
+    image.save(tmp_path / "turned.tif", compression=compression, exif=exif)
+    (plain, turned) = (read_image(tmp_path / f"{name}.tif") for name in ("plain", "turned"))
+    expected = {
+        2: plain[:, ::-1],
+        3: plain[::-1, ::-1],
+        5: plain.swapaxes(0, 1),
+        6: np.rot90(plain, -1),
+        8: np.rot90(plain),
+    }
+    assert (turned == expected[orientation]).all()
+    assert turned.shape == expected[orientation].shape
+
+
+def directory(entries: list[tuple[int, int, int, bytes]], start: int) -> bytes:
+    """An image file directory at an offset, little-endian: tag, kind, count and data of each entry."""
+    body, more = b"", b""
+    end = start + 2 + 12 * len(entries) + 4
+    for tag, kind, count, data in entries:
+        value = data.ljust(4, b"\0") if len(data) <= 4 else struct.pack("<I", end + len(more))
+        more += data if len(data) > 4 else b""
+        body += struct.pack("<HHI", tag, kind, count) + value
+    return struct.pack("<H", len(entries)) + body + b"\0" * 4 + more
+
+
+ODD = {
+    "text as numbers": (0x0132, 3, 2, struct.pack("<HH", 1, 2)),
+    "copyright as a float": (0x8298, 11, 1, struct.pack("<f", 1.5)),
+    "resolution of 0/0": (0x011A, 5, 1, bytes(8)),
+    "resolution that is none": (0x011A, 11, 1, struct.pack("<f", math.nan)),
+    "infinite resolution": (0x011A, 12, 1, struct.pack("<d", math.inf)),
+    "two resolutions": (0x011A, 5, 2, struct.pack("<IIII", 72, 1, 72, 1)),
+    "bits as text": (0x0102, 2, 2, b"8\0"),
+    "comment of shorts": (0x9286, 3, 5, bytes(10)),
+    "bias of -2/0": (0x9204, 10, 1, struct.pack("<ii", -2, 0)),
+    "smallest over -1": (0x9204, 10, 1, struct.pack("<ii", -(2**31), -1)),
+    "positions nowhere": (0x8825, 4, 1, struct.pack("<I", 2**32 - 1)),
+    "an unknown kind": (0x0131, 99, 4, b"abcd"),
+    "more than there is": (0x010F, 2, 2**31, struct.pack("<I", 2**31)),
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "PNG text"])
+@pytest.mark.parametrize("odd", list(ODD))
+def test_odd_metadata_does_not_matter(tmp_path, odd, kind):
+    first = directory([(0x0112, 3, 1, struct.pack("<H", 6)), ODD[odd]], 8)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + first
+    path, image = tmp_path / "odd", Image.new("RGB", (6, 4), (200, 100, 50))
+    if kind == "AVIF":  # its encoder wants to understand the orientation, and its decoder goes by boxes
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.save(path, kind, exif=b"Exif\0\0II*\0" + struct.pack("<I", 8) + directory([ODD[odd]], 8))
+        expected = (4, 6, 3)
+    elif kind == "PNG text":
+        info = PngImagePlugin.PngInfo()
+        info.add_text("Raw profile type exif", f"\nexif\n{len(exif):8}\n{exif.hex()}zz\n")
+        image.save(path, "PNG", pnginfo=info)
+        expected = (6, 4, 3)
+    else:
+        image.save(path, kind, exif=exif)
+        expected = (6, 4, 3)
+    assert read_image(path).shape == expected
+
+
+@pytest.mark.parametrize("odd", list(ODD))
+def test_odd_metadata_of_tiff_does_not_matter(tmp_path, odd):
+    tag, kind, count, data = ODD[odd]
+    if tag == 0x0102:
+        return  # of a TIFF file itself, this is no metadata
+    levels = struct.pack("<H", 6)
+    sizes = [
+        (256, 3, 3),
+        (257, 3, 2),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 400),
+        (277, 3, 1),
+        (279, 4, 6),
+    ]
+    entries = [(t, k, 1, struct.pack("<I" if k == 4 else "<H", value)) for t, k, value in sizes]
+    entries = sorted([*entries, (0x0112, 3, 1, levels), (tag, kind, count, data)])
+    file = (b"II*\0" + struct.pack("<I", 8) + directory(entries, 8)).ljust(400, b"\0") + bytes(range(6))
+    assert read_bytes(tmp_path, file, ".tif")[..., 0].tolist() == [[3, 0], [4, 1], [5, 2]]
+
+
+def test_text_that_would_fill_the_memory_does_not_matter(tmp_path):
+    bomb = b"comment\0\0" + zlib.compress(bytes(1 << 27))
+    data = png(1, 1, 8, GREY, b"\0\7", zTXt=bomb, iCCP=b"x\0\0" + bytes(9), eXIf=b"odd")
+    assert read_bytes(tmp_path, data).tolist() == [[[7, 7, 7]]]
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS", b"IDAT"])
+@pytest.mark.parametrize("part", ["content", "checksum"])
+def test_wrong_checksums_are_refused(tmp_path, kind, part):
+    whole = png(2, 1, 8, INDEXED, b"\0\0\1", PLTE=bytes(range(6)), tRNS=b"\xff\xff")
+    place = whole.index(kind)
+    (length,) = struct.unpack(">I", whole[place - 4 : place])
+    data = bytearray(whole)
+    data[place + 4 + length - (part == "content")] ^= 1
+    for before, suffix in ((b"", ".png"), (icon_before(data), ".ico")):
+        with pytest.raises(InputError, match="checksum"):
+            read_bytes(tmp_path, before + bytes(data), suffix)
+    assert read_bytes(tmp_path, icon_before(whole) + whole, ".ico").shape == (1, 2, 3)
+
+
+def icon_before(picture: bytes) -> bytes:
+    """What stands before a PNG in a Windows icon."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 2, 1, 0, 0, 1, 8, len(picture), 22)
+
+
+def test_the_compressed_pixels_have_a_checksum_of_their_own(tmp_path):
+    rows = bytearray(zlib.compress(b"\0\1\2"))
+    rows[-1] ^= 1
+    split = png(2, 1, 8, GREY, b"\0\1\2").partition(b"IDAT")[0][:-4]
+    for parts in ([bytes(rows)], [bytes(rows[:-4]), bytes(rows[-4:])]):
+        chunks = [(b"IDAT", part) for part in parts] + [(b"IEND", b"")]
+        data = split + b"".join(
+            struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks
+        )
+        with pytest.raises(InputError, match=r"made\.png"):
+            read_bytes(tmp_path, data)
+
+
+@pytest.mark.parametrize(("suffix", "width"), [(".jpg", 65535), (".webp", 20000)])
+def test_sides_that_a_format_cannot_hold(tmp_path, suffix, width):
+    with pytest.raises(InputError, match=f"cannot hold a picture of {width}x1"):
+        write_image(tmp_path / f"wide{suffix}", np.zeros((1, width, 3), np.uint8))
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
-from nas.codec.quality import decibels, mean, ms_ssim, mse
+from nas.codec.quality import decibels, mean, ms_ssim, mse, psnr_without
 from nas.errors import InputError
 from nas.graph.entropy import bits
 from nas.images import Padded, Photo, Pixels, psnr
@@ -32,7 +32,8 @@ class PhotoResult:
     Attributes:
         bytes: of the whole file; bpp: its bits per pixel, the header included.
         estimated_bpp: what the network's likelihoods promise for the padded photo, per pixel of the photo.
-        psnr: dB, of 8-bit pictures. ms_ssim: NaN where a side is 160 pixels or less.
+        psnr: dB, of 8-bit pictures; infinite where they are equal.
+        ms_ssim: NaN where a side is 160 pixels or less.
         rd_loss: `bpp + lambda * 255^2 * MSE` of the 8-bit picture, or `bpp + lambda * (1 - MS-SSIM)`.
     """
 
@@ -59,7 +60,11 @@ def measured(photo: Photo, measure: Callable[[], PhotoResult]) -> PhotoResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One codec on some photos. The means leave out photos that have no such value (small ones: MS-SSIM)."""
+    """One codec on some photos. The means leave out photos that have no such value (small ones: MS-SSIM).
+
+    Attributes:
+        exact: names of photos that the mean of PSNR leaves out: something gave them back exactly.
+    """
 
     name: str
     arch: str
@@ -67,6 +72,7 @@ class Evaluation:
     lmbda: float
     metric: str
     photos: tuple[PhotoResult, ...]
+    exact: frozenset[str] = frozenset()
 
     @property
     def bytes(self) -> float:
@@ -82,7 +88,7 @@ class Evaluation:
 
     @property
     def psnr(self) -> float:
-        return self._mean("psnr")
+        return psnr_without(self.photos, self.exact)
 
     @property
     def ms_ssim(self) -> float:

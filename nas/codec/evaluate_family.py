@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nas.codec.bitstream import Nic, latents_of, picture_of, read_latents, write_latents
 from nas.codec.evaluate import check_request
 from nas.codec.family import Family
-from nas.codec.quality import mean, ms_ssim, mse
+from nas.codec.quality import mean, mean_psnr, ms_ssim, mse
+from nas.errors import InputWarning
 from nas.images import Photo, psnr
 from nas.progress import Report, silent
 from nas.training.losses import rd_loss
@@ -19,7 +22,8 @@ class FamilyResult:
     """A family on some photos, as means.
 
     Attributes:
-        decoders: `bpp`, `psnr` and `rd_loss` of each, with files in the first layout.
+        decoders: `bpp`, `psnr` and `rd_loss` of each, with files in the first layout. Photos that come back
+            exactly are left out of the mean of PSNR, with a warning.
         layouts: `bpp` of each by name.
     """
 
@@ -48,6 +52,7 @@ def measure_family(
     others = [family.codec(name) for name in family.layouts][1:]
     found: list[list[tuple[float, float, float]]] = [[] for _ in codecs]
     rates: list[list[float]] = [[] for _ in family.layouts]
+    exact: dict[str, None] = {}
     for done, photo in enumerate(photos):
         report(done, len(photos), photo.name)
         height, width = photo.pixels.shape[:2]
@@ -62,7 +67,17 @@ def measure_family(
             error = mse(photo.pixels, decoded) if metric == "mse" else 1 - ms_ssim(photo.pixels, decoded)
             loss = float(rd_loss(rates[0][-1], error, lmbda, metric))
             results.append((rates[0][-1], psnr(photo.pixels, decoded), loss))
+            if math.isinf(results[-1][1]):
+                exact[photo.name] = None
     report(len(photos), len(photos), "")
-    names = ("bpp", "psnr", "rd_loss")
-    decoders = (dict(zip(names, map(mean, zip(*results, strict=True)), strict=True)) for results in found)
+    if exact:
+        warnings.warn(
+            f"The mean of PSNR leaves out photos that come back exactly: {', '.join(exact)}.",
+            InputWarning,
+            stacklevel=2,
+        )
+    decoders = []
+    for results in found:
+        rate_each, quality, losses = zip(*results, strict=True)
+        decoders.append({"bpp": mean(rate_each), "psnr": mean_psnr(quality), "rd_loss": mean(losses)})
     return FamilyResult(tuple(decoders), dict(zip(family.layouts, map(mean, rates), strict=True)))

@@ -17,7 +17,7 @@ from nas.codec.coder import CODER
 from nas.codec.family import Family, Member
 from nas.codec.standalone import write_model
 from nas.errors import InputError
-from nas.files import digest, write_yaml
+from nas.files import digest, make_folder, write_yaml
 from nas.graph.affine import exactly
 from nas.graph.integers import IntegerPath
 from nas.graph.layout import Layout, read_layouts
@@ -73,7 +73,7 @@ def save_family(family: Family, path: Path, facts: dict[str, Any]) -> dict[str, 
             if place != family.default:
                 prefix = f"{DECODERS}{place}."
                 tensors |= {prefix + name: value for name, value in member.g_s.state_dict().items()}
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     tensors |= check_vector(family)
     write_weights(path / WEIGHTS, tensors)
     write_yaml(path / DESCRIPTION, content)

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from nas.images import Pixels, to_tensor
+
+
+class HasPsnr(Protocol):
+    """A photo's result."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def psnr(self) -> float: ...
+
 
 MS_SSIM_SIDE = 160  # both sides must be longer than this: five scales of an 11x11 window
 
@@ -35,3 +46,18 @@ def mean(values: Iterable[float]) -> float:
     """The mean of the values that are numbers; NaN where there is none."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
+
+
+def mean_psnr(values: Iterable[float]) -> float:
+    """The mean of what is finite: one photo that comes back exactly says nothing of the others.
+
+    Infinite where every photo comes back exactly, NaN where there is none.
+    """
+    every = list(values)
+    return mean([value for value in every if math.isfinite(value)] or every)
+
+
+def psnr_without(photos: Sequence[HasPsnr], exact: Collection[str]) -> float:
+    """`mean_psnr` of the photos whose names are not in `exact`; of all, where those are all."""
+    others = [photo.psnr for photo in photos if photo.name not in exact]
+    return mean_psnr(others or (photo.psnr for photo in photos))

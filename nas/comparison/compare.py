@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,8 +12,7 @@ from PIL import features
 
 from nas.codec.codec import Codec
 from nas.codec.evaluate import Evaluation, PhotoResult, evaluate_codec
-from nas.codec.quality import mean
-from nas.comparison.comparison import Comparison, Conditions, SameSize
+from nas.comparison.comparison import Comparison, Conditions, SameSize, exact_photos
 from nas.comparison.curves import MEASURES, Curve, bd_rate
 from nas.comparison.formats import LIBRARIES, QUALITIES, FormatPoint, FormatResult, nearest_size, sweep
 from nas.comparison.kept import Kept
@@ -51,7 +51,12 @@ def compare(
     before = os.getloadavg()[0]
     evaluations = [work.codec(*pair) for pair in zip(plan.subjects, plan.codecs, strict=True)]
     sweeps = {format: work.sweep(format) for format in plan.formats}
-    same_size = [work.same_size(format, found) for format in plan.formats for found in evaluations]
+    of_sizes = {(e.name, f): work.same_size(f, e) for f in plan.formats for e in evaluations}
+    exact = exact_photos(evaluations, sweeps, of_sizes)
+    left_out = frozenset(exact)
+    evaluations = [replace(found, exact=left_out) for found in evaluations]
+    sweeps = {name: tuple(replace(p, exact=left_out) for p in points) for name, points in sweeps.items()}
+    same_size = tuple(SameSize.of(*names, found, left_out) for names, found in of_sizes.items())
     curves = _curves(plan, evaluations)
     curves += [Curve.of(name, points, "format") for name, points in sweeps.items()]
     curves += plan.published
@@ -69,8 +74,9 @@ def compare(
         plan.groups,
         tuple(curves),
         sweeps,
-        tuple(same_size),
+        same_size,
         tuple(rates),
+        exact,
         work.kept,
     )
 
@@ -126,7 +132,7 @@ class _Work:
         self._done += len(self.qualities) * len(self.photos)
         return found
 
-    def same_size(self, format: str, evaluation: Evaluation) -> SameSize:
+    def same_size(self, format: str, evaluation: Evaluation) -> tuple[FormatResult, ...]:
         found = []
         report = self._stage(f"{format} like {evaluation.name}")
         for done, (photo, result) in enumerate(zip(self.photos, evaluation.photos, strict=True)):
@@ -134,9 +140,7 @@ class _Work:
             found.append(self._nearest(format, photo, result.bytes))
         self._done += len(self.photos)
         report(0, 0, "")
-        values = ("bpp", "psnr", "ms_ssim", "encode_seconds", "decode_seconds")
-        means = {value: mean(getattr(one, value) for one in found) for value in values}
-        return SameSize(evaluation.name, format, **means)
+        return tuple(found)
 
     def _nearest(self, format: str, photo: Photo, size: int) -> FormatResult:
         identity = (photo.name, fingerprint([photo]), format, _version(format), "size", size)

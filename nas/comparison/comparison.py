@@ -6,15 +6,15 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.codec.evaluate import Evaluation
-from nas.codec.quality import decibels
+from nas.codec.evaluate import Evaluation, PhotoResult
+from nas.codec.quality import decibels, mean, psnr_without
 from nas.comparison.curves import BdRate, Curve, Measured
-from nas.comparison.formats import FormatPoint
+from nas.comparison.formats import FormatPoint, FormatResult
 from nas.comparison.kept import Kept
 from nas.comparison.plan import Group, Outputs, Subject
 from nas.cost.scopes import SCOPES
@@ -68,6 +68,30 @@ class SameSize:
     encode_seconds: float
     decode_seconds: float
 
+    @classmethod
+    def of(cls, codec: str, format: str, found: Sequence[FormatResult], exact: Collection[str]) -> SameSize:
+        """The means over photos; that of PSNR without the photos in `exact`."""
+        names = ("bpp", "ms_ssim", "encode_seconds", "decode_seconds")
+        means = {name: mean(getattr(one, name) for one in found) for name in names}
+        return cls(codec, format, psnr=psnr_without(found, exact), **means)
+
+
+def exact_photos(
+    codecs: Iterable[Evaluation],
+    sweeps: Mapping[str, Sequence[FormatPoint]],
+    of_sizes: Mapping[tuple[str, str], Sequence[FormatResult]],
+) -> dict[str, list[str]]:
+    """The names of photos that came back exactly at least once, each with the codecs and formats of that."""
+    found: dict[str, list[str]] = {}
+    results: list[tuple[str, Iterable[PhotoResult | FormatResult]]] = [(c.name, c.photos) for c in codecs]
+    results += [(name, point.photos) for name, points in sweeps.items() for point in points]
+    results += [(format, photos) for (_, format), photos in of_sizes.items()]
+    for name, photos in results:
+        for photo in photos:
+            if math.isinf(photo.psnr) and name not in found.setdefault(photo.name, []):
+                found[photo.name].append(name)
+    return found
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -80,6 +104,7 @@ class Comparison:
         sweeps: every format over its qualities.
         same_size: every codec against every format at the codec's own sizes.
         bd_rates: every curve against every anchor, in PSNR and in MS-SSIM.
+        exact: photos that came back exactly from these codecs and formats; no mean of PSNR counts them.
         kept: what to remove when the results are written.
     """
 
@@ -91,6 +116,7 @@ class Comparison:
     sweeps: dict[str, tuple[FormatPoint, ...]]
     same_size: tuple[SameSize, ...]
     bd_rates: tuple[BdRate, ...]
+    exact: dict[str, list[str]]
     kept: Kept
 
     # For people
@@ -111,10 +137,24 @@ class Comparison:
             found.insert(
                 0, "No BD-rate of the codecs: a curve takes codecs for different lambdas, see --curve."
             )
+        found += self._about_exact()
         published = ", ".join(curve.name for curve in self.curves if curve.kind == "published")
         if published:
             found.append(f"As published: {published}. That compares only on the photos it was published for.")
         return list(dict.fromkeys(found))
+
+    def _about_exact(self) -> list[str]:
+        if not self.exact:
+            return []
+        count, others = len(self.exact), self.conditions.photos - len(self.exact)
+        names = ", ".join(f"{photo} from {' and '.join(by)}" for photo, by in list(self.exact.items())[:3])
+        photos = f"{count} photo{'s' * (count != 1)}"
+        what = f"{photos} came back exactly ({names}{', ...' * (count > 3)}): there PSNR is infinite"
+        if others:
+            return [
+                f"{what}, so all means of PSNR are over the other {others}; all other means are over all."
+            ]
+        return [f"{what}, so each mean of PSNR is over what does not come back exactly."]
 
     def _results(self) -> Table:
         columns = ["codec", "bytes", "bpp", "estimated", "PSNR", "MS-SSIM", "in dB", "rd_loss"]
@@ -175,10 +215,14 @@ class Comparison:
                 }
                 for subject, codec in zip(self.subjects, self.codecs, strict=True)
             ],
-            "formats": {name: [asdict(point) for point in points] for name, points in self.sweeps.items()},
+            "formats": {
+                name: [{**asdict(point), "exact": sorted(point.exact)} for point in points]
+                for name, points in self.sweeps.items()
+            },
             "curves": [asdict(curve) for curve in self.curves],
             "same_size": [asdict(entry) for entry in self.same_size],
             "bd_rate": [asdict(rate) for rate in self.bd_rates],
+            "exact": self.exact,
         }
         return finite(content)
 
@@ -202,7 +246,7 @@ class Comparison:
         """
         from nas.report.rates import save_rates
 
-        described = f"{self.conditions}; complete files, 8-bit RGB"
+        described = "; ".join([f"{self.conditions}; complete files, 8-bit RGB", *self._about_exact()])
         ordered = sorted(self.codecs, key=lambda codec: codec.bpp)
         names = ", ".join(codec.name for codec in ordered)
         whole = self.groups[0].name if outputs.whole_curve else "nas-codec"

@@ -106,6 +106,9 @@ def bd_rate(curve: Curve, anchor: Curve, measure: Measure = "psnr") -> BdRate:
         if count < BD_POINTS:
             points = f"{count} point{'s' * (count != 1)}" if count else "no points"
             why = f"{side.name} has {points} of rising {word}, and {BD_POINTS} are needed"
+            exact = sum(math.isinf(getattr(point, measure)) for point in side.points)
+            if exact:
+                why += f"; at {exact} of its {len(side.points)} points every photo comes back exactly"
             return BdRate(curve.name, anchor.name, measure, None, why=why)
     (rate, quality), (anchor_rate, anchor_quality) = curve.rising(measure), anchor.rising(measure)
     low, high = max(quality[0], anchor_quality[0]), min(quality[-1], anchor_quality[-1])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
-from nas.codec.quality import mean, ms_ssim
+from nas.codec.quality import mean, ms_ssim, psnr_without
 from nas.errors import InputError, nearest
 from nas.images import Photo, psnr
 from nas.progress import Report, silent
@@ -44,11 +44,12 @@ class FormatResult:
 
 @dataclass(frozen=True)
 class FormatPoint:
-    """A format at one quality over several photos: the means of each photo's value."""
+    """A format at one quality over several photos: the means of each photo's value; see `Evaluation`."""
 
     format: str
     quality: int
     photos: tuple[FormatResult, ...]
+    exact: frozenset[str] = frozenset()
 
     @property
     def bpp(self) -> float:
@@ -56,7 +57,7 @@ class FormatPoint:
 
     @property
     def psnr(self) -> float:
-        return mean(photo.psnr for photo in self.photos)
+        return psnr_without(self.photos, self.exact)
 
     @property
     def ms_ssim(self) -> float:

@@ -16,7 +16,7 @@ from nas.comparison.formats import formats, require_format
 from nas.comparison.published import is_published, read_published
 from nas.cost.scopes import SCOPES
 from nas.errors import InputError, nearest
-from nas.files import refuse_existing
+from nas.files import beside, refuse_existing
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class Outputs:
     @property
     def kept(self) -> Path:
         """The results of an unfinished evaluation."""
-        return self.json.with_name(f".{self.json.stem}.unfinished")
+        return beside(self.json, ".", ".unfinished")
 
     def curve(self, name: str) -> Path:
         """A curve's own results."""
-        return self.json.with_name(f"{self.json.stem}-{_safe(name)}.json")
+        return beside(self.json, "", f"-{_safe(name)}.json")
 
     def all(self) -> list[Path]:
         return [self.json, self.table, *self.pictures, *map(self.curve, self.names)]
@@ -184,7 +184,7 @@ class Plan:
             whole = len(groups) == 1 and len(groups[0].codecs) == len(subjects)
             outputs = Outputs(out, tuple(asked if whole else names), whole)
             for path in outputs.all():
-                refuse_existing(path, force=force, what="results")
+                refuse_existing(path, force=force, what="results", folder=False)
         return cls(
             tuple(subjects),
             tuple(codecs),

@@ -21,6 +21,7 @@ _KEYS = {
     "bpp": ("bpp",),
     "psnr": ("psnr-rgb", "psnr", "psnr_rgb"),
     "ms_ssim": ("ms-ssim-rgb", "ms-ssim", "ms_ssim_rgb", "ms_ssim"),
+    "ms_ssim_db": ("ms-ssim-db-rgb", "ms-ssim-db", "ms_ssim_db_rgb", "ms_ssim_db"),
 }
 
 
@@ -32,7 +33,8 @@ def is_published(text: str) -> bool:
 def read_published(text: str) -> Curve:
     """The curve of `FILE.json`, or of `FILE.csv:NAME`.
 
-    NAME is what a row has under `file` (with or without .json) or under `name`. MS-SSIM above 1 is in dB.
+    NAME is what a row has under `file` (with or without .json) or under `name`. MS-SSIM above 1 is in dB,
+    and so is `ms-ssim-db-rgb`.
 
     Raises:
         InputError: no such file or name, or a file of another form.
@@ -108,9 +110,14 @@ def _curve(path: Path, name: str, columns: Mapping[str, Sequence[Any]]) -> Curve
     if not all(math.isfinite(rate) and rate > 0 for rate in numbers["bpp"]):
         raise InputError(f"{path} has a rate of {name} that is not a number above 0.")
     missing = [math.nan] * len(numbers["bpp"])
+    in_decibels = numbers.get("ms_ssim_db", missing)
     similarities = numbers.get("ms_ssim", missing)
     if any(value > 1 for value in similarities):
-        similarities = [1 - 10 ** (-value / 10) for value in similarities]
+        in_decibels, similarities = similarities, missing
+    similarities = [
+        1 - 10 ** (-level / 10) if math.isnan(value) else value
+        for value, level in zip(similarities, in_decibels, strict=True)
+    ]
     qualities = zip(numbers["bpp"], numbers.get("psnr", missing), similarities, strict=True)
     return Curve.of(name, [Point(*values) for values in qualities], "published")
 

@@ -43,7 +43,7 @@ def check_picture(path: Path, *, force: bool) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path} should end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}: name it so.")
-    refuse_existing(path, force=force, what="picture")
+    refuse_existing(path, force=force, what="picture", folder=False)
 
 
 def save_picture(drawn: CodecGraph | Layout, path: Path) -> None:

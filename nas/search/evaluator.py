@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nas.codec.quality import mean_psnr
 from nas.errors import InputError
 from nas.graph.context import ContextModel
 from nas.graph.description import ENTROPY_PARAMETERS, ENTROPY_WIDTHS, HYPERPRIOR
@@ -189,8 +190,9 @@ class Evaluator:
 
     def _score(self, parts: _Parts) -> Score:
         rows = [self._photo(index, parts) for index in range(len(self.photos))]
-        bpp, error, quality = (sum(column) / len(rows) for column in zip(*rows, strict=True))
-        return Score(bpp, quality, rd_loss(bpp, error, self.lmbda, self.metric))
+        rates, errors, qualities = zip(*rows, strict=True)
+        bpp, error = sum(rates) / len(rows), sum(errors) / len(rows)
+        return Score(bpp, mean_psnr(qualities), rd_loss(bpp, error, self.lmbda, self.metric))
 
     def _photo(self, index: int, parts: _Parts) -> Numbers:
         """bpp, distortion and PSNR of one photo."""
