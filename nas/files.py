@@ -31,7 +31,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     temporary = None
     try:
         if _is_stream(path):
-            with open(path, "wb", buffering=0) as stream:
+            with open(path, "wb") as stream:
                 stream.write(data)
             return
         target = followed(path)
@@ -51,15 +51,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def followed(path: Path) -> Path:
-    """Where a path leads, links followed, whether something is there yet or not.
-
-    Raises:
-        InputError: the links go round in a circle.
-    """
-    target = Path(os.path.realpath(path))
-    if target.is_symlink():
-        raise InputError(f"{path} is a link that leads back to itself: choose another place, or remove it.")
-    return target
+    """Where a path leads, links followed, whether something is there yet or not."""
+    return Path(os.path.realpath(path))
 
 
 def temporary_name(path: Path) -> Path:
@@ -158,7 +151,6 @@ def refuse_existing(path: Path, *, force: bool, what: str, folder: bool = True) 
         InputError: something is there, or the path cannot be used.
     """
     mode = _mode(path)
-    followed(path)
     is_folder = mode is not None and stat.S_ISDIR(mode)
     if mode is not None and (is_folder != folder or stat.S_ISSOCK(mode)):
         there = "a folder" if is_folder else "no folder" if folder else "a socket"

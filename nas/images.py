@@ -33,6 +33,9 @@ MAX_BYTES = 1 << 31  # of one file: more than so many pixels take uncompressed, 
 # What pictures are written as, and what a file is called that must be a picture.
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
 
+# The longest sides of formats with the tightest limits, in pixels.
+_LONGEST = {"JPEG": 65500, "WEBP": 16383}
+
 # Pillow knows these, but they are no rasters that it decodes itself, or it ignores their scale of grey.
 _NOT_READ = {"EPS", "PDF", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FITS", "MCIDAS"}
 
@@ -194,11 +197,14 @@ def write_image(path: Path, pixels: Pixels) -> None:
     Raises:
         InputError: no such format, one that cannot hold so many pixels a side, or the file cannot be written.
     """
-    buffer, format = io.BytesIO(), check_format(path)
+    format = check_format(path)
+    height, width = pixels.shape[:2]
+    buffer = io.BytesIO()
     try:
+        if max(width, height) > _LONGEST.get(format, math.inf):  # else libjpeg has its own say on stderr
+            raise ValueError("too long a side")
         Image.fromarray(pixels).save(buffer, format=format)
     except (OSError, ValueError, struct.error) as error:
-        height, width = pixels.shape[:2]
         raise InputError(
             f"{path}: {format} cannot hold a picture of {width}x{height} pixels: name it .png."
         ) from error

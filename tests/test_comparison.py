@@ -205,6 +205,43 @@ def test_a_missing_bd_rate_is_explained(folders: list[Path], photos: Path) -> No
     assert any("are needed" in note for note in result.notes())
 
 
+def test_a_photo_that_comes_back_exactly_is_named_and_in_no_mean_of_psnr(
+    folders: list[Path], photos: Path, tmp_path: Path
+) -> None:
+    with_white = tmp_path / "photos"
+    shutil.copytree(photos, with_white)
+    Image.new("RGB", (200, 180), "white").save(with_white / "white.png")
+    outputs = tmp_path / "rd.json"
+    plan = Plan.of(folders, against=["jpeg"], out=outputs)
+    result = compare(plan, with_white, qualities=QUALITIES)
+    plain = compare(Plan.of(folders, against=["jpeg"]), photos, qualities=QUALITIES)
+    assert result.exact == {"white.png": ["jpeg"]}
+    every, others = ((*each.codecs, *each.sweeps["jpeg"]) for each in (result, plain))
+    for one, other in zip(every, others, strict=True):
+        assert one.psnr == pytest.approx(other.psnr)  # of the same photos
+        assert one.bpp == pytest.approx(sum(photo.bpp for photo in one.photos) / 3)
+    assert all(math.isfinite(same.psnr) for same in result.same_size)
+    jpeg = next(curve for curve in result.curves if curve.name == "jpeg")
+    assert len(jpeg.rising("psnr")[0]) == len(QUALITIES)
+    (note,) = [note for note in result.notes() if "exactly" in note]
+    assert "white.png from jpeg" in note
+    assert "means of PSNR are over the other 2" in note
+    result.write(plan.outputs)
+    written = json.loads(outputs.read_text())
+    assert note in written["description"]
+    assert None not in written["results"]["psnr-rgb"]
+    assert written["evaluation"]["exact"] == {"white.png": ["jpeg"]}
+
+
+def test_where_everything_comes_back_exactly_that_is_said(folders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "white").mkdir()
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "white" / "white.png")
+    result = compare(Plan.of(folders, against=["jpeg"]), tmp_path / "white", qualities=QUALITIES)
+    assert all(math.isfinite(codec.psnr) for codec in result.codecs)
+    assert any("every photo comes back exactly" in rate.why for rate in result.bd_rates)
+    assert any("what does not come back exactly" in note for note in result.notes())
+
+
 def test_a_curve_against_a_published_one(folders: list[Path], photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "vtm.json"
     rates, qualities = [0.1, 0.3, 0.9, 2.0, 9.0], [10, 20, 30, 40, 50]

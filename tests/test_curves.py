@@ -118,6 +118,18 @@ def test_a_table_of_curves(tmp_path: Path) -> None:
     assert read_published(str(path)).name == "One"
 
 
+@pytest.mark.parametrize("key", ["ms-ssim-db-rgb", "ms-ssim-rgb", "ms-ssim"])
+def test_ms_ssim_in_decibels(tmp_path: Path, key: str) -> None:
+    results = {"bpp": [0.12, 0.2], key: [11.6, 13.3]}
+    (tmp_path / "paper.json").write_text(json.dumps({"name": "paper", "results": results}))
+    points = read_published(str(tmp_path / "paper.json")).points
+    assert [point.ms_ssim_db for point in points] == pytest.approx([11.6, 13.3])
+    assert [point.ms_ssim for point in points] == pytest.approx([1 - 10**-1.16, 1 - 10**-1.33])
+    both = {**results, "ms-ssim-rgb": [0.9, 0.95]}
+    (tmp_path / "both.json").write_text(json.dumps({"results": both}))
+    assert [point.ms_ssim for point in read_published(str(tmp_path / "both.json")).points] == [0.9, 0.95]
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     table, results = tmp_path / "rd.csv", tmp_path / "rd.json"
     table.write_text(TABLE)
