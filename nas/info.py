@@ -273,6 +273,7 @@ def nic_info(path: Path) -> Info:
     """What a .nic file's header says."""
     from nas.codec.bitstream import PLAIN, RATED, Nic
     from nas.codec.codec import read_varint
+    from nas.rates import STEPS_OF_QUALITY
 
     nic, size = Nic.read(path), path.stat().st_size
     z_limit, rest = read_varint(nic.stream)
@@ -287,6 +288,7 @@ def nic_info(path: Path) -> Info:
         "header_bytes": nic.header_bytes,
         "entropy_path": nic.path_identity,
         "fingerprint": nic.fingerprint,
+        **({} if nic.step is None else {"quality": 100 * nic.step / STEPS_OF_QUALITY}),
         "largest_z": z_limit,
         "largest_y": y_limit,
     }

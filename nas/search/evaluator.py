@@ -1,7 +1,8 @@
 """Scores of architectures on calibration photos: of integers, exact, cached by the graph.
 
 Distortion depends on (g_a, g_s) alone, the hyper rate on (g_a, h_a) alone, and the rate of y on
-(g_a, h_a, h_s, entropy parameters, layout). So each part is computed once per choice of what it depends on:
+(g_a, h_a, h_s, entropy parameters, layout); over a range of rates all of them, but what g_a makes, depend on
+the rate as well. So each part is computed once per choice of what it depends on:
 the numbers are kept for good, the tensors on the way to them for as long as there is room.
 Where that does not hold (centred latents, latents whose channels are a choice) the whole network runs.
 """
@@ -26,6 +27,7 @@ from nas.graph.layout import Array
 from nas.graph.network import Supernet
 from nas.images import Photo, fingerprint, pad, psnr, to_pixels, to_tensor
 from nas.progress import Report, silent
+from nas.rates import geometric_mean, scored
 from nas.search.kept import Kept, T
 from nas.search.y_rate import LayoutPlan, bits_alone, context_part, hyper_part, layout_plan, y_bits
 from nas.space import Architecture
@@ -33,19 +35,48 @@ from nas.training.losses import distortion, rd_loss
 
 # What a result depends on, by name (see `_Parts`).
 Y = ("g_a",)
-Z = (*Y, "h_a")
+Y_HAT = (*Y, "lmbda")
+Z = (*Y_HAT, "h_a")
 PSI = (*Z, "h_s")
-X_HAT = (*Y, "g_s")
+X_HAT = (*Y_HAT, "g_s")
 LAYOUT = (ENTROPY_PARAMETERS, "layout")
 
 
 @dataclass(frozen=True)
+class Point:
+    """An architecture at one rate: the lambda, and means over photos of each photo's value."""
+
+    lmbda: float
+    bpp: float
+    psnr: float
+    rd_loss: float
+
+
+@dataclass(frozen=True)
 class Score:
-    """Means over photos of each photo's value: estimated bits, 8-bit PSNR in dB, and the loss."""
+    """Means over photos of each photo's value: estimated bits, 8-bit PSNR in dB, and the loss.
+
+    Over a range of rates `bpp` and `psnr` are those of the middle anchor, and `rd_loss` is the geometric mean
+    of the losses at the low, the middle and the high one.
+
+    Attributes:
+        curve: these three; nothing where there is one rate.
+    """
 
     bpp: float
     psnr: float
     rd_loss: float
+    curve: tuple[Point, ...] = ()
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> Score:
+        """The score of an architecture from its points, one for each rate."""
+        middle = points[len(points) // 2]
+        if len(points) == 1:
+            return cls(middle.bpp, middle.psnr, middle.rd_loss)
+        losses = [point.rd_loss for point in points]
+        known = all(0 < loss < math.inf for loss in losses)
+        return cls(middle.bpp, middle.psnr, geometric_mean(losses) if known else math.nan, tuple(points))
 
     @property
     def is_a_number(self) -> bool:
@@ -61,7 +92,7 @@ class _Parts:
         architecture: the whole.
         with_z: whether the hyperprior runs.
         choices: what results depend on: each edge's widths, that of the first hidden layer of the entropy
-            parameters, the layout, and the key of the whole.
+            parameters, the layout, the rate, and the key of the whole.
     """
 
     architecture: Architecture
@@ -119,7 +150,7 @@ class Evaluator:
     Args:
         supernet: trained; its active architecture is changed, its weights must stay as they are.
         photos: calibration photos, scored whole.
-        lmbda: weight of the distortion.
+        lmbda: weight of the distortion; over a range of rates three of its anchors count instead.
         metric: `mse` or `ms-ssim`.
         device: where to compute.
         cache_bytes: of tensors that are kept; the scores are the same with few.
@@ -142,7 +173,8 @@ class Evaluator:
             raise InputError(
                 "MS-SSIM needs photos of more than 160 pixels a side: take out the smaller ones."
             )
-        self.lmbda, self.metric = lmbda, metric
+        self.lmbdas = scored(self.space.rates) if self.space.rates else (lmbda,)
+        self.metric = metric
         self.device = torch.device(device)
         self.calibration = fingerprint(self.photos)
         self._tensors = Kept(cache_bytes)
@@ -151,7 +183,7 @@ class Evaluator:
     @torch.no_grad()
     def score(self, architecture: Architecture) -> Score:
         """The score of one architecture."""
-        return self._score(self._parts(architecture))
+        return self._score([self._parts(architecture, lmbda) for lmbda in self.lmbdas])
 
     @torch.no_grad()
     def score_all(self, architectures: Sequence[Architecture], *, report: Report = silent) -> list[Score]:
@@ -163,36 +195,43 @@ class Evaluator:
             architectures: in any order, which is that of the scores too.
             report: called with how much is done, of how much, and a note.
         """
-        every = [self._parts(architecture) for architecture in architectures]
+        every = [[self._parts(a, lmbda) for lmbda in self.lmbdas] for a in architectures]
         order = (*PSI, ENTROPY_PARAMETERS)
-        ordered = sorted(every, key=lambda parts: (*parts.of(order), parts.architecture.layout))
+        ordered = sorted(
+            (parts for each in every for parts in each),
+            key=lambda parts: (*parts.of(order), parts.architecture.layout),
+        )
         for index, photo in enumerate(self.photos):
             for number, parts in enumerate(ordered, 1):
                 self._photo(index, parts)
-                report(index * len(every) + number, len(self.photos) * len(every), photo.name)
-        return [self._score(parts) for parts in every]
+                report(index * len(ordered) + number, len(self.photos) * len(ordered), photo.name)
+        return [self._score(each) for each in every]
 
     @torch.no_grad()
     def latents(self, index: int, architecture: Architecture) -> tuple[Tensor, Tensor]:
-        """psi and y_hat of one photo: what the context model is given."""
-        parts = self._parts(architecture)
+        """psi and y_hat of one photo, at the middle rate: what the context model is given."""
+        parts = self._parts(architecture, self.lmbdas[len(self.lmbdas) // 2])
         return self._psi(index, parts), self._y_hat(index, parts)
 
-    def _parts(self, architecture: Architecture) -> _Parts:
+    def _parts(self, architecture: Architecture, lmbda: float) -> _Parts:
         family, widths = self.space.family, self.space.layer_widths(architecture)
         choices: dict[str, Any] = {}
         for layer, width in widths.items():
             edge = family.edge_of(layer)
             choices[edge] = (*choices.get(edge, ()), width)
         choices[ENTROPY_WIDTHS[0]] = widths.get(ENTROPY_WIDTHS[0])
-        choices |= {"layout": self.space.layout(architecture), "key": architecture.key}
+        choices |= {"layout": self.space.layout(architecture), "key": architecture.key, "lmbda": lmbda}
         return _Parts(architecture, bool(widths.get(HYPERPRIOR, family.has_z)), choices)
 
-    def _score(self, parts: _Parts) -> Score:
+    def _score(self, each: Sequence[_Parts]) -> Score:
+        return Score.of([self._point(parts) for parts in each])
+
+    def _point(self, parts: _Parts) -> Point:
         rows = [self._photo(index, parts) for index in range(len(self.photos))]
         rates, errors, qualities = zip(*rows, strict=True)
         bpp, error = sum(rates) / len(rows), sum(errors) / len(rows)
-        return Score(bpp, mean_psnr(qualities), rd_loss(bpp, error, self.lmbda, self.metric))
+        lmbda = parts.choices["lmbda"]
+        return Point(lmbda, bpp, mean_psnr(qualities), rd_loss(bpp, error, lmbda, self.metric))
 
     def _photo(self, index: int, parts: _Parts) -> Numbers:
         """bpp, distortion and PSNR of one photo."""
@@ -209,17 +248,19 @@ class Evaluator:
 
     # Numbers of a photo: bits, distortion and PSNR
 
-    @_for_good("key")
+    @_for_good("key", "lmbda")
     def _whole(self, index: int, parts: _Parts) -> Numbers:
         """All three, without taking anything apart."""
         x = self._x(index)
-        output = self.supernet(pad(x, self.space.family.alignment), parts.choices["layout"], coded=True)
+        padded, lmbda = pad(x, self.space.family.alignment), parts.choices["lmbda"]
+        output = self.supernet(padded, parts.choices["layout"], lmbda=lmbda, coded=True)
         rate = sum(float(bits(likelihood)[0]) for likelihood in output["likelihoods"].values())
         return rate, *self._quality(index, x, output["x_hat"])
 
     @_for_good(*X_HAT)
     def _picture(self, index: int, parts: _Parts) -> Numbers:
-        x_hat = self.supernet.g_s(self._y_hat(index, parts))
+        y_hat = self.supernet.unscaled_y(self._y_hat(index, parts), parts.choices["lmbda"])
+        x_hat = self.supernet.g_s(y_hat)
         return self._quality(index, self._x(index), x_hat)
 
     @_for_good(*Z)
@@ -227,7 +268,7 @@ class Evaluator:
         z_hat = self.supernet.round_z(self._z(index, parts))
         return (float(bits(self.supernet.prior.coded_likelihood(z_hat))[0]),)
 
-    @_for_good(*Y)
+    @_for_good(*Y_HAT)
     def _y_bits_alone(self, index: int, parts: _Parts) -> Numbers:
         return (float(bits(self.supernet.y_prior.coded_likelihood(self._y_hat(index, parts)))[0]),)
 
@@ -260,11 +301,14 @@ class Evaluator:
         return self.supernet.g_a(pad(self._x(index), self.space.family.alignment))
 
     def _y_hat(self, index: int, parts: _Parts) -> Tensor:
-        return quantize(self._y(index, parts), Y_LIMIT)
+        return quantize(self._scaled_y(index, parts), Y_LIMIT)
+
+    def _scaled_y(self, index: int, parts: _Parts) -> Tensor:
+        return self.supernet.scaled_y(self._y(index, parts), parts.choices["lmbda"])
 
     @_while_room(*Z)
     def _z(self, index: int, parts: _Parts) -> Tensor:
-        return self.supernet.h_a(self._y(index, parts))
+        return self.supernet.z_of(self._scaled_y(index, parts), parts.choices["lmbda"])
 
     @_while_room(*PSI)
     def _psi(self, index: int, parts: _Parts) -> Tensor:
@@ -274,7 +318,7 @@ class Evaluator:
     def _hyper_part(self, index: int, parts: _Parts) -> Tensor:
         return hyper_part(self._context, self._psi(index, parts))
 
-    @_while_room(*Y, ENTROPY_WIDTHS[0], "layout")
+    @_while_room(*Y_HAT, ENTROPY_WIDTHS[0], "layout")
     def _context_part(self, index: int, parts: _Parts) -> tuple[Tensor, ...]:
         y_hat, layout = self._y_hat(index, parts), parts.choices["layout"]
         return context_part(self._context, y_hat, layout, self._layout_plan(parts).phases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ COLUMNS = (
     "bpp",
     "psnr",
     "rd_loss",
+    "bd_rate",
     "lmbda",
     "metric",
     "on_front_encoder",
@@ -54,11 +56,15 @@ def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
 def score_table(
     scores: Iterable[tuple[Architecture, Score]], costs: CostTable, *, lmbda: float, metric: str
 ) -> pd.DataFrame:
-    """Every scored architecture with its costs, in the order of total cost, and which fronts it is on."""
+    """Every scored architecture with its costs, in the order of total cost, and which fronts it is on.
+
+    `bd_rate` is against the widest architecture, where there is a range of rates and that was scored.
+    """
     import pandas as pd
 
-    rows = []
-    for architecture, score in scores:
+    rows, known = [], dict(scores)
+    widest = known.get(costs.space.widest())
+    for architecture, score in known.items():
         kmac = costs.scopes(architecture)
         rows.append(
             {
@@ -69,6 +75,7 @@ def score_table(
                 "bpp": score.bpp,
                 "psnr": score.psnr,
                 "rd_loss": score.rd_loss,
+                "bd_rate": bd_rate(score, widest),
                 "lmbda": lmbda,
                 "metric": metric,
             }
@@ -79,6 +86,31 @@ def score_table(
     for column in ("test_bpp", "test_psnr", "test_rd_loss"):
         table[column] = np.nan
     return table.sort_values(["total_kmac_px", "rd_loss"], kind="stable", ignore_index=True)
+
+
+def bd_rate(score: Score, anchor: Score | None) -> float:
+    """How much more rate a score's curve takes than another's for the same PSNR, in per cent (Bjøntegaard).
+
+    NaN where there are no curves, or they share no range of PSNR.
+    """
+    if anchor is None or len(score.curve) < 2 or len(anchor.curve) < 2:
+        return math.nan
+    curves = [sorted((p.psnr, p.bpp) for p in each.curve) for each in (anchor, score)]
+    if max(curve[0][0] for curve in curves) >= min(curve[-1][0] for curve in curves):
+        return math.nan
+    from bjontegaard import bd_rate as compare
+
+    (quality, rate), (own_quality, own_rate) = ([*zip(*curve, strict=True)] for curve in curves)
+    found = compare(
+        rate[::1],
+        quality,
+        own_rate,
+        own_quality,
+        method="pchip",
+        require_matching_points=False,
+        min_overlap=0,
+    )
+    return float(found)
 
 
 def on_any_front(table: pd.DataFrame) -> pd.DataFrame:

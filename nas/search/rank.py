@@ -375,7 +375,11 @@ class _Check:
         assert run is not None
         mine = self.searcher.evaluator
         evaluator = Evaluator(
-            run.supernet(), mine.photos, lmbda=mine.lmbda, metric=mine.metric, device=mine.device
+            run.supernet(),
+            mine.photos,
+            lmbda=self.source.settings.lmbda,
+            metric=mine.metric,
+            device=mine.device,
         )
         return RankRow(
             arch=architecture.key,

@@ -1,18 +1,23 @@
-"""RUN/search/scores.csv: every score ever computed, so that none is computed twice."""
+"""RUN/search/scores.csv: every score ever computed, so that none is computed twice.
+
+Over a range of rates `curves.csv` beside it holds what each score is made of: three points.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nas.errors import InputError
 from nas.files import read_rows
-from nas.search.evaluator import Evaluator, Score
+from nas.search.evaluator import Evaluator, Point, Score
 from nas.space import Architecture, SearchSpace
 
 COLUMNS = ("key", "calibration", "weights", "bpp", "psnr", "rd_loss")
+CURVES = "curves.csv"
+POINTS = (*COLUMNS[:3], "lmbda", *COLUMNS[3:])
 
 
 class Scores:
@@ -64,8 +69,12 @@ class Scores:
             )
         if architecture not in self._known:
             self._known[architecture] = score
-            values = (score.bpp, score.psnr, score.rd_loss)
-            self._append((architecture.key, self.evaluator.calibration, self.weights, *map(repr, values)))
+            whose = (architecture.key, self.evaluator.calibration, self.weights)
+            points = [(p.lmbda, p.bpp, p.psnr, p.rd_loss) for p in score.curve]
+            if points:  # first: a score without its points would not be computed again
+                rows = [(*whose, *map(repr, point)) for point in points]
+                append_rows(self.path.with_name(CURVES), POINTS, rows)
+            self._append((*whose, *map(repr, (score.bpp, score.psnr, score.rd_loss))))
 
     def refresh(self) -> None:
         """Take what other processes have written since."""
@@ -79,19 +88,41 @@ class Scores:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def _append(self, row: tuple[str, ...]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        if not self.path.exists():
-            writer.writerow(COLUMNS)
-        elif self.path.read_bytes()[-1:] != b"\n":  # a crash cut the last row short
-            buffer.write("\n")
-        writer.writerow(row)
-        before, added = self._size(), buffer.getvalue().encode()
-        with open(self.path, "ab") as file:  # one write per row: rows never mix
-            file.write(added)
-        if before == self._seen and self._size() == before + len(added):  # nobody else wrote meanwhile
-            self._seen += len(added)
+        before = self._size()
+        added = append_rows(self.path, COLUMNS, [row])
+        if before == self._seen and self._size() == before + added:  # nobody else wrote meanwhile
+            self._seen += added
+
+
+def append_rows(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> int:
+    """Add rows to a CSV file, which begins with its columns; returns how many bytes that took."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    if not path.exists():
+        writer.writerow(columns)
+    elif path.read_bytes()[-1:] != b"\n":  # a crash cut the last row short
+        buffer.write("\n")
+    writer.writerows(rows)
+    added = buffer.getvalue().encode()
+    with open(path, "ab") as file:  # one write: rows of several processes never mix
+        file.write(added)
+    return len(added)
+
+
+def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[Point, ...]]:
+    """The points of every architecture by key, for one supernet on one set of photos."""
+    rows = read_rows(path, POINTS) if path.exists() else []
+    found: dict[str, dict[float, Point]] = {}
+    for row in rows:
+        if (row["weights"], row["calibration"]) != (weights, calibration):
+            continue
+        try:
+            point = Point(*(float(row[column]) for column in POINTS[3:]))
+        except ValueError:
+            continue  # cut short by a crash
+        found.setdefault(row["key"], {})[point.lmbda] = point
+    return {key: tuple(points[lmbda] for lmbda in sorted(points)) for key, points in found.items()}
 
 
 def read_scores(path: Path) -> list[dict[str, str]]:
@@ -111,11 +142,13 @@ def known_scores(
     if calibration is None and rows:
         calibration = rows[-1]["calibration"]
     found: dict[Architecture, Score] = {}
+    curves = read_curves(path.with_name(CURVES), weights, calibration or "") if space.rates else {}
     for row in rows:
         if row["calibration"] == calibration:
             try:
                 architecture = space.parse(row["key"])
-                score = Score(*(float(row[c]) for c in ("bpp", "psnr", "rd_loss")))
+                bpp, psnr, loss = (float(row[column]) for column in ("bpp", "psnr", "rd_loss"))
+                score = Score(bpp, psnr, loss, curves.get(row["key"], ()))
             except ValueError:
                 continue  # of a layout that this run no longer has, or no numbers
             if score.is_a_number:

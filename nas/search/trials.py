@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import astuple
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -12,7 +14,7 @@ from nas.cost.quantities import Question
 from nas.files import digest
 from nas.progress import StageReport
 from nas.run import Run
-from nas.search.evaluator import Score
+from nas.search.evaluator import Point, Score
 from nas.search.front import hypervolume
 from nas.search.gain import Floats
 from nas.search.moves import Rows
@@ -120,7 +122,9 @@ class Trials:
         if targets:
             trial.set_constraint("cost", quantity.of(architecture) / targets[-1] - 1)
         score = self._scores.of(architecture)
-        facts = {"arch": architecture.key, "bpp": score.bpp, "psnr": score.psnr}
+        facts: dict[str, Any] = {"arch": architecture.key, "bpp": score.bpp, "psnr": score.psnr}
+        if score.curve:
+            facts["curve"] = [astuple(point) for point in score.curve]
         self._study.tell(trial, [quantity.value(architecture), score.rd_loss], facts)
 
     def _known(self) -> tuple[Rows, Floats]:
@@ -133,7 +137,8 @@ class Trials:
         for trial in self._study.finished():
             facts = trial.user_attrs
             architecture = self._architecture(trial)
-            score = Score(facts["bpp"], facts["psnr"], trial.values[1])
+            curve = tuple(Point(*point) for point in facts.get("curve", ()))
+            score = Score(facts["bpp"], facts["psnr"], trial.values[1], curve)
             if score.is_a_number:
                 self._scores.learn(architecture, score)
             else:  # told by an earlier version: a trial cannot be taken back

@@ -66,15 +66,18 @@ class TrainingRequest:
     split: Mapping[str, list[Path]] | None = None
 
     def search_space(self) -> SearchSpace:
-        """What is trained, with the range of rates that `lmbda` names."""
+        """What is trained, with the range of rates that `lmbda` names.
+
+        The middle anchor's lambda stands for a range that the space has already, as in the settings of its run.
+        """
         space = self.space if isinstance(self.space, SearchSpace) else SearchSpace.load(self.space)
         match self._lmbda:
             case None:
                 return space
             case (low, high):
                 return replace(space, rates=anchors_between(low, high))
-            case _:
-                return replace(space, rates=())
+            case single:
+                return space if space.rates and single == middle(space.rates) else replace(space, rates=())
 
     def training_settings(self) -> TrainingSettings:
         """The settings; over a range of rates their lambda is that of the middle anchor."""
