@@ -68,7 +68,7 @@ class TrainingRequest:
     def search_space(self) -> SearchSpace:
         """What is trained, with the range of rates that `lmbda` names.
 
-        The middle anchor's lambda stands for a range that the space has already, as in the settings of its run.
+        The lambda of the middle anchor stands for a range that the space has already, as in a run's settings.
         """
         space = self.space if isinstance(self.space, SearchSpace) else SearchSpace.load(self.space)
         match self._lmbda:
