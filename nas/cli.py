@@ -310,6 +310,7 @@ def search(
                 "architectures": result.size,
                 "scored": len(result.scored),
                 "front": len(result.front),
+                "set_aside": [architecture.key for architecture in result.set_aside],
                 "ranges_kmac_px": ranges,
                 "possible": possible.to_json(),
                 "choices": [choice.to_json() for choice in result.choices],

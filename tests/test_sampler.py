@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import copy
 import math
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,14 @@ import pytest
 from drawn import architectures
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.trial import TrialState
 
 from nas.cost.quantities import Question
 from nas.cost.quantity import Bound, macs
 from nas.cost.tabulate import measured_costs
 from nas.cost.within import Within
+from nas.errors import InputError
+from nas.search.attempts import ATTEMPTS
 from nas.search.front import hypervolume
 from nas.search.gain import Targets, WholeRange, improvement
 from nas.search.logits import WidthLogits
@@ -380,9 +386,169 @@ def test_failed_trials_are_as_if_they_had_not_been_and_running_ones_count():
     lost = study.ask(sampler.distributions())
     running = study.ask(sampler.distributions())
     assert sampler.row(running) != sampler.row(lost)
-    study.tell(lost, state=optuna.trial.TrialState.FAIL)
-    study.tell(running, state=optuna.trial.TrialState.FAIL)
+    study.tell(lost, state=TrialState.FAIL)
+    study.tell(running, state=TrialState.FAIL)
     assert sampler.row(study.ask(sampler.distributions())) == sampler.row(lost)
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, 0.0, -1.0, 5e-324, 1.7e308, -1.7e308])
+def test_a_loss_may_be_any_number(odd):
+    sampler = ParetoSampler(small(shape=(3, 3, 2)))
+    study = study_of(sampler)
+    for number in range(18):
+        trial = study.ask(sampler.distributions())
+        row = np.array([sampler.row(trial)])
+        study.tell(trial, [costs(row)[0], odd if number in (1, 7, 9) else losses(row)[0]])
+    assert len({sampler.row(trial) for trial in study.trials}) == 18
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=16, max_size=16))
+def test_losses_of_any_size_lead_to_proposals(odd):
+    found = small(shape=(4, 4, 3))
+    rows = found.rows([tuple(row) for row in every_row((4, 4, 3))[::3].tolist()])
+    proposed = found.propose(rows, np.array(odd))
+    assert proposed not in set(map(tuple, rows.tolist()))
+
+
+def test_shifted_losses_lead_as_well_to_the_front():
+    """Below 0, as where a quality with a minus sign is minimised."""
+    rows = every_row(SHAPE)
+    found, scored = small(1), []
+    for _ in range(48):
+        known = found.rows(scored)
+        scored.append(found.propose(known, losses(known) - 2))
+    known = found.rows(scored)
+    reference = (40.0, losses(rows).max())
+    exact = hypervolume(costs(rows), losses(rows), reference)
+    assert hypervolume(costs(known), losses(known), reference) > 0.98 * exact
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_study_ends_when_every_row_is_known(jobs):
+    shape = (3, 2, 2)
+    sampler = ParetoSampler(small(shape=shape))
+    study = study_of(sampler)
+
+    def slow(trial):
+        row = np.array([[trial.suggest_int(f"slot_{k}", 0, count - 1) for k, count in enumerate(shape)]])
+        time.sleep(0.01)
+        return costs(row)[0], losses(row)[0]
+
+    study.optimize(slow, n_trials=40, n_jobs=jobs)
+    done = study.get_trials(states=(TrialState.COMPLETE,))
+    assert sorted(map(sampler.row, done)) == sorted(map(tuple, every_row(shape).tolist()))
+    assert len(study.trials) < 12 + jobs
+    with pytest.raises(ExhaustedError, match="Nothing new is left"):
+        study.ask(sampler.distributions())
+
+
+@pytest.mark.parametrize("jobs", [3, -1])
+def test_threads_of_one_study_try_different_rows(jobs):
+    sampler = ParetoSampler(small())
+
+    def slow(trial):
+        time.sleep(0.005)  # before anything is asked for
+        return objective(trial)
+
+    study = study_of(sampler)
+    study.optimize(slow, n_trials=30, n_jobs=jobs)
+    assert len({sampler.row(trial) for trial in study.trials}) == 30
+
+
+def test_processes_that_share_a_storage_try_different_rows(tmp_path):
+    """What one has proposed is seen by the other before its objective has asked for a parameter."""
+    storage = f"sqlite:///{tmp_path}/study.db"
+    one = study_of(ParetoSampler(small()), storage=storage, study_name="s")
+    other = optuna.load_study(study_name="s", storage=storage, sampler=ParetoSampler(small()))
+    first, second = one.ask(), other.ask()
+    objective(first)
+    objective(second)
+    assert first.params != second.params
+
+
+experimental = pytest.mark.filterwarnings("ignore:.*experimental:optuna.exceptions.ExperimentalWarning")
+
+
+@experimental
+@pytest.mark.parametrize("fixed", [{"slot_1": 0}, {"slot_0": 2, "slot_2": 1}])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_fixed_parameters_stay_and_nothing_is_tried_twice(fixed, jobs):
+    base = ParetoSampler(small(shape=(3, 3, 2), first=[(0, 0, 0), (2, 0, 1)]))
+    study = study_of(optuna.samplers.PartialFixedSampler(fixed, base))
+
+    def part(trial):
+        row = np.array([[trial.suggest_int(f"slot_{k}", 0, count - 1) for k, count in enumerate((3, 3, 2))]])
+        return costs(row)[0], losses(row)[0]
+
+    study.optimize(part, n_trials=30, n_jobs=jobs)
+    done = [base.row(trial) for trial in study.get_trials(states=(TrialState.COMPLETE,))]
+    names = ("slot_0", "slot_1", "slot_2")
+    wanted = [
+        tuple(row)
+        for row in every_row((3, 3, 2)).tolist()
+        if all(row[names.index(name)] == value for name, value in fixed.items())
+    ]
+    assert sorted(done) == sorted(wanted)
+
+
+@experimental
+def test_fixed_parameters_outside_their_slot_are_refused():
+    study = study_of(optuna.samplers.PartialFixedSampler({"slot_1": 7}, ParetoSampler(small())))
+    with pytest.warns(UserWarning, match="out of range"), pytest.raises(InputError, match="has 4 choices"):
+        study.optimize(objective, n_trials=1)
+
+
+def test_enqueued_trials_are_tried_as_they_are_and_counted():
+    sampler = ParetoSampler(small())
+    study = study_of(sampler)
+    whole, part = dict(zip(sampler.proposer.names, (3, 3, 2, 2), strict=True)), {"slot_0": 3}
+    study.enqueue_trial(whole)
+    study.enqueue_trial(part)
+    study.optimize(objective, n_trials=20)
+    assert study.trials[0].params == whole
+    assert study.trials[1].params["slot_0"] == 3
+    assert len({sampler.row(trial) for trial in study.trials}) == 20
+
+
+@pytest.mark.parametrize(
+    "directions",
+    [["minimize"], ["maximize"], ["minimize", "maximize"], ["maximize", "minimize"], ["minimize"] * 3],
+)
+def test_other_objectives_are_refused_in_a_sentence(directions):
+    study = optuna.create_study(sampler=ParetoSampler(small()), directions=directions)
+    with pytest.raises(InputError, match="two objectives, the cost and then the loss"):
+        study.optimize(objective, n_trials=3)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_always_fails_is_set_aside(jobs):
+    sampler = ParetoSampler(small(shape=(3, 2, 2)))
+    study = study_of(sampler)
+
+    def fragile(trial):
+        row = np.array([[trial.suggest_int(f"slot_{k}", 0, count - 1) for k, count in enumerate((3, 2, 2))]])
+        if row[0, 0] == 1:
+            raise RuntimeError("too wide")
+        return costs(row)[0], losses(row)[0]
+
+    study.optimize(fragile, n_trials=60, n_jobs=jobs, catch=RuntimeError)
+    states = collections.Counter(trial.state for trial in study.trials)
+    assert states[TrialState.COMPLETE] == 8
+    assert 4 * ATTEMPTS <= states[TrialState.FAIL] < 4 * ATTEMPTS + 2 * jobs
+
+
+def test_a_sampler_can_be_copied():
+    study = study_of(ParetoSampler(small()))
+    study.optimize(objective, n_trials=8)
+    study.sampler = copy.deepcopy(study.sampler)
+    study.optimize(objective, n_trials=8)
+    assert [study.sampler.row(trial) for trial in study.trials] == drawn(small(), 16)
+
+
+def test_a_parameter_of_another_range_is_named():
+    study = study_of(ParetoSampler(small(first=[(3, 3, 2, 2)])))
+    with pytest.raises(InputError, match=r"suggest_int\('slot_0', 0, 3\)"):
+        study.ask().suggest_int("slot_0", 0, 2)
 
 
 def test_a_parameter_of_somebody_elses_is_named():

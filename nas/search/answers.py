@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from nas.cost.quantities import Question
 from nas.cost.quantity import Quantity
 from nas.cost.scopes import CONTEXT_EDGES, SCOPES
 from nas.cost.table import CostTable
-from nas.errors import UnreachableBudgetError
+from nas.errors import NasError, UnreachableBudgetError
 from nas.progress import StageReport
 from nas.search.model import LossModel
 from nas.search.rows import as_rows, distances, history, proposer
@@ -102,7 +102,7 @@ class Answers:
         costs: of the space.
         scores: known and new.
         rates: of its layouts, see `rows.distances`.
-        score: makes the score of an architecture known; computes it by default.
+        score: makes the score of an architecture known, and tells whether it could; computes it by default.
     """
 
     def __init__(
@@ -135,19 +135,22 @@ class Answers:
         if question.span[0] > target:
             raise UnreachableBudgetError(f"No architecture costs at most {question.quantity.tell(target)}.")
         near, rng = self._near(question, target), np.random.default_rng(target)
-        began = time.monotonic()
-        for tried, candidate in enumerate(self._promising(question, near, target, rng)):
+        began, failed = time.monotonic(), list[Architecture]()
+        for tried, candidate in enumerate(self._promising(question, near, target, rng, failed)):
             best = self.best(question, target)
             if best is not None and question.quantity.of(best) >= near:
                 break
             if time.monotonic() - began > FILL_SECONDS or tried == FILL_SCORES:
                 break
-            self._score(candidate)
+            if not self._score(candidate):
+                failed.append(candidate)
             report("near the target", tried + 1, 0, question.quantity.tell(target))
         best = self.best(question, target)
         if best is None:
-            best = question.within.draw(question.quantity, 0, target, 1, rng)[0]
-            self._score(best)
+            drawn = question.within.draw(question.quantity, 0, target, FILL_SCORES, rng)
+            best = next((architecture for architecture in drawn if self._score(architecture)), None)
+        if best is None:
+            raise NasError(f"No architecture of at most {question.quantity.tell(target)} can be scored.")
         close = self.best(question, target, least=near)
         if close is None or close == best:
             return self._choice(question, target, best)
@@ -185,14 +188,26 @@ class Answers:
         return near
 
     def _promising(
-        self, question: Question, near: int, target: int, rng: np.random.Generator
+        self,
+        question: Question,
+        near: int,
+        target: int,
+        rng: np.random.Generator,
+        failed: Sequence[Architecture],
     ) -> Iterator[Architecture]:
-        """Architectures close to a target that are not scored, the next always the most promising one."""
+        """Architectures close to a target that are not scored, the next always the most promising one.
+
+        Those in `failed`, which may grow, are left out.
+        """
         asked = replace(question, targets=(target,))
         close = proposer(self.space, asked, self._rates, model=self._model, least=near, seed=target)
         while True:
             start = question.within.draw(question.quantity, near, target, DRAWN, rng)
-            found = close.likeliest(*history(self.space, self.scores.items()), as_rows(self.space, start))
+            found = close.likeliest(
+                *history(self.space, self.scores.items()),
+                as_rows(self.space, start),
+                aside=as_rows(self.space, failed),
+            )
             if found is None:
                 return
             yield self.space.at(found)

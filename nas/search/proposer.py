@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -9,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.errors import NasError
 from nas.search.gain import Aim, Floats, on_staircase
-from nas.search.model import LossModel
+from nas.search.model import LossModel, comparable, scaled
 from nas.search.moves import Rows, crosses, exchanges, neighbours
 
 SMALL = 20_000  # spaces of no more rows are looked through, row by row
@@ -22,8 +24,15 @@ TRIES = 20  # rounds of drawing in which nothing new is met
 BELIEF = 8.0  # after how many scores a prior counts no more than once
 
 
-class ExhaustedError(Exception):
+Row = tuple[int, ...]
+Fresh = Callable[[Sequence[Rows]], Rows]  # what may be proposed of some rows, each once
+
+
+class ExhaustedError(NasError):
     """Nothing new to try: what is allowed is (nearly) all known."""
+
+    def __init__(self) -> None:
+        super().__init__("Nothing new is left to try: everything that is allowed was proposed.")
 
 
 class Prior(Protocol):
@@ -94,74 +103,101 @@ class Proposer:
         """Rows as one array, [n, slots], also where there are none."""
         return np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, len(self.shape))
 
-    def _wanted(self, rows: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
+    def _wanted(self, rows: Iterable[Sequence[int]]) -> list[Row]:
         found = self.rows(rows)
         return list(map(tuple, found[self._allowed(found)].tolist()))
 
-    def propose(self, rows: Rows, losses: Floats, pending: Rows | None = None) -> tuple[int, ...]:
+    def propose(
+        self,
+        rows: Rows,
+        losses: Floats,
+        pending: Rows | None = None,
+        *,
+        aside: Rows | None = None,
+        fixed: Mapping[int, int] | None = None,
+    ) -> Row:
         """What to score next.
 
         Args:
             rows: what was scored, in that order, [n, slots].
-            losses: theirs, [n], above 0.
+            losses: theirs, [n]. Infinite ones count as the worst of the others.
             pending: what is being scored elsewhere, [m, slots].
+            aside: what is not to be proposed either, [k, slots].
+            fixed: the choices that a proposal must have, by the places of their slots.
 
         Raises:
             ExhaustedError: nothing is left that may be tried.
         """
-        pending = rows[:0] if pending is None else pending
-        taken = set(map(tuple, np.concatenate([rows, pending]).tolist()))
+        nothing = self.rows([])
+        pending, aside = (nothing if more is None else more for more in (pending, aside))
+        taken, fixed = self._taken(np.concatenate([rows, pending, aside])), fixed or {}
+        fresh = functools.partial(self._fresh, taken=taken, fixed=fixed)
         for row in [*self._first, *(self._also if len(taken) % ALSO == 0 else [])]:
-            if row not in taken:
+            if row not in taken and all(row[place] == choice for place, choice in fixed.items()):
                 return row
+        rows, losses = comparable(rows, losses)
         rng = np.random.default_rng([self._seed, len(taken)])
         if len(rows) < min(len(self.shape) + DESIGN, max(2, math.prod(self.shape) // 4)):
-            return self._blindly(taken, rng)
+            return self._blindly(fresh, rng)
         self.model.update(rows, losses, pending)
-        known = (self._cost(rows), np.log(losses))
+        known = (self._cost(rows), scaled(losses))
         front = rows[on_staircase(*known)]
         if self._local and len(taken) % LOCAL == 1:
-            near = self._fresh([*self._beside(front), exchanges(front, self.shape, EXCHANGED, rng)], taken)
+            near = fresh([*self._beside(front), exchanges(front, self.shape, EXCHANGED, rng)])
             gains = self._gains(near, known, sure=True)
             if gains.max(initial=0) > 0:
                 return _row(near[np.argmax(gains)])
         if self._small:
-            found = self._everything(taken)
+            found = fresh(self._everything())
         else:
             parents = front[np.linspace(0, len(front) - 1, min(PARENTS, len(front))).astype(int)]
             varied = exchanges(front, self.shape, EXCHANGED, rng), crosses(front, CROSSED, rng)
             start = [*self._beside(parents), *varied, *self._random(DRAWN, rng)]
-            found = self._climb(start, lambda rows: self._gains(rows, known), taken, rng)
-        return _row(found[np.argmax(self._gains(found, known))]) if len(found) else self._blindly(taken, rng)
+            found = self._climb(start, lambda rows: self._gains(rows, known), fresh, rng)
+        return _row(found[np.argmax(self._gains(found, known))]) if len(found) else self._blindly(fresh, rng)
 
-    def likeliest(self, rows: Rows, losses: Floats, start: Rows) -> tuple[int, ...] | None:
+    def is_exhausted(self, taken: Rows, fixed: Mapping[int, int] | None = None) -> bool:
+        """Whether nothing is left to propose, as far as that can be looked through.
+
+        Args:
+            taken: what was proposed, [n, slots].
+            fixed: as `propose` has.
+        """
+        if not self._small:
+            return False
+        return not len(self._fresh(self._everything(), taken=self._taken(taken), fixed=fixed or {}))
+
+    def likeliest(self, rows: Rows, losses: Floats, start: Rows, *, aside: Rows | None = None) -> Row | None:
         """Of what was not scored, the row of least loss as far as it can be guessed; None where all was.
 
         Args:
-            rows, losses: as `propose` has.
+            rows, losses, aside: as `propose` has.
             start: where to look from, [m, slots].
         """
-        taken, rng = set(map(tuple, rows.tolist())), np.random.default_rng([self._seed, len(rows)])
+        taken = self._taken(rows if aside is None else np.concatenate([rows, aside]))
+        fresh = functools.partial(self._fresh, taken=taken, fixed={})
+        rng = np.random.default_rng([self._seed, len(rows)])
+        rows, losses = comparable(rows, losses)
         if len(rows) < DESIGN:
-            found = self._fresh([start], taken)
+            found = fresh([start])
             return _row(rng.choice(found)) if len(found) else None
         self.model.update(rows, losses)
-        found = self._climb([start], lambda rows: -self.model.predict(rows)[0], taken, rng)
+        found = self._climb([start], lambda rows: -self.model.predict(rows)[0], fresh, rng)
         return _row(found[np.argmin(self.model.predict(found)[0])]) if len(found) else None
 
     def _climb(
         self,
         start: Sequence[Rows],
         worth: Callable[[Rows], Floats],
-        taken: set[tuple[int, ...]],
+        fresh: Fresh,
         rng: np.random.Generator,
     ) -> Rows:
         """Candidates, and around those of most worth ever more."""
-        found = self._fresh(start, taken)
+        found = fresh(start)
         for _ in range(CLIMBS if len(found) else 0):
             best = found[np.argsort(-worth(found), kind="stable")[:TOP]]
             around = [*self._beside(best), exchanges(best, self.shape, DRAWN, rng)]
-            found = self._fresh([found, *around], taken)
+            found = fresh([found, *around])
         return found
 
     def _gains(self, rows: Rows, known: tuple[Floats, Floats], *, sure: bool = False) -> Floats:
@@ -187,14 +223,14 @@ class Proposer:
         believed = [] if self._prior is None else [self._prior.draw(number, rng)]
         return [self._draw(number, rng), *believed]
 
-    def _blindly(self, taken: set[tuple[int, ...]], rng: np.random.Generator) -> tuple[int, ...]:
+    def _blindly(self, fresh: Fresh, rng: np.random.Generator) -> Row:
         """A new row from anywhere."""
         for _ in range(TRIES):
             drawn = self._random(DRAWN, rng)
-            found = self._fresh([drawn[rng.integers(len(drawn))]], taken)
+            found = fresh([drawn[rng.integers(len(drawn))]])
             if len(found):
                 return _row(rng.choice(found))
-        found = self._everything(taken) if self._small else np.empty((0, len(self.shape)), dtype=np.int64)
+        found = fresh(self._everything()) if self._small else self.rows([])
         if not len(found):
             raise ExhaustedError
         return _row(rng.choice(found))
@@ -203,17 +239,23 @@ class Proposer:
     def _small(self) -> bool:
         return math.prod(self.shape) <= SMALL
 
-    def _everything(self, taken: set[tuple[int, ...]]) -> Rows:
+    def _everything(self) -> list[Rows]:
         count = math.prod(self.shape)
-        return self._fresh([np.stack(np.unravel_index(np.arange(count), self.shape), 1)], taken)
+        return [np.stack(np.unravel_index(np.arange(count), self.shape), 1)]
 
-    def _fresh(self, parts: Sequence[Rows], taken: set[tuple[int, ...]]) -> Rows:
-        """Each allowed row once, those that are taken left out."""
-        rows = np.unique(self._settle(np.concatenate(parts)), axis=0)
+    def _taken(self, rows: Rows) -> set[Row]:
+        return set(map(tuple, self._settle(rows).tolist()))
+
+    def _fresh(self, parts: Sequence[Rows], *, taken: set[Row], fixed: Mapping[int, int]) -> Rows:
+        """Each allowed row once, with the choices that are fixed, those that are taken left out."""
+        rows = np.concatenate(parts)
+        for place, choice in fixed.items():
+            rows[:, place] = choice
+        rows = np.unique(self._settle(rows), axis=0)
         new = [place for place, row in enumerate(map(tuple, rows.tolist())) if row not in taken]
         rows = rows[new]
         return rows[self._allowed(rows)]
 
 
-def _row(row: Rows) -> tuple[int, ...]:
+def _row(row: Rows) -> Row:
     return tuple(map(int, row))

@@ -52,8 +52,8 @@ class Scores:
             InputError: it is not finite, and is not kept.
         """
         if architecture not in self._known:
-            self.computed += 1
             self.learn(architecture, self.evaluator.score(architecture))
+            self.computed += 1
         return self._known[architecture]
 
     def learn(self, architecture: Architecture, score: Score) -> None:
@@ -96,17 +96,20 @@ class Scores:
 
 def append_rows(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> int:
     """Add rows to a CSV file, which begins with its columns; returns how many bytes that took."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    if not path.exists():
-        writer.writerow(columns)
-    elif path.read_bytes()[-1:] != b"\n":  # a crash cut the last row short
-        buffer.write("\n")
-    writer.writerows(rows)
-    added = buffer.getvalue().encode()
-    with open(path, "ab") as file:  # one write: rows of several processes never mix
-        file.write(added)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            writer.writerow(columns)
+        elif path.read_bytes()[-1:] != b"\n":  # a crash cut the last row short
+            buffer.write("\n")
+        writer.writerows(rows)
+        added = buffer.getvalue().encode()
+        with open(path, "ab") as file:  # one write: rows of several processes never mix
+            file.write(added)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
     return len(added)
 
 

@@ -18,6 +18,7 @@ from nas.graph.layout import MADE_IN_RUNS
 from nas.progress import StageReport, silent
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.search.answers import Answers, Choice
+from nas.search.attempts import ATTEMPTS
 from nas.search.evaluator import Evaluator
 from nas.search.final import with_tested
 from nas.search.front import on_any_front, score_table, write_front
@@ -27,7 +28,7 @@ from nas.search.prior import LogitPrior, modes
 from nas.search.rows import proposer
 from nas.search.scores import Scores
 from nas.search.sources import Sources, prepare_layouts, prepare_logits
-from nas.search.storage import close_storage, open_storage
+from nas.search.storage import JOURNAL, close_storage, open_storage
 from nas.search.trials import Trials
 from nas.space import Architecture
 
@@ -37,13 +38,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class SearchResult:
-    """What a search found."""
+    """What a search found.
+
+    Attributes:
+        size: of the space, in architectures.
+        ranges: the costs that it has, by scope.
+        scored: all scored architectures.
+        choices: the answers to the budget's targets.
+        notes: sentences for people.
+        set_aside: the architectures that could not be scored, and are not tried any more.
+    """
 
     size: int
     ranges: dict[str, Range]
     scored: pd.DataFrame
     choices: list[Choice] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    set_aside: list[Architecture] = field(default_factory=list)
 
     @property
     def front(self) -> pd.DataFrame:
@@ -119,8 +130,9 @@ class Searcher:
         """
         sources, budget = sources or Sources(), budget or Budget("whole range")
         self.question(budget)
-        if storage is not None:
-            close_storage(open_storage(storage))  # or refused, before what takes long
+        journal = self.run.search_path / JOURNAL
+        if storage is not None or journal.is_file():
+            close_storage(open_storage(storage or journal))  # or refused, before what takes long
         if sources.layouts and wants_layouts(self.run.trained_space):
             settings = sources.layout_settings
             if prepare_layouts(self.run, self.evaluator, settings, seed=seed, report=report):
@@ -143,10 +155,17 @@ class Searcher:
                 worker.run(trials, report)
             answers = Answers(self.costs, self.scores, self._rates, score=worker.score)
             choices = [answers.choose(question, target, report) for target in question.targets]
+            aside = worker.set_aside()
         result = self.result()
         result.choices, result.scored = choices, self.write_front()
         self._note_targets(question, choices)
         result.notes.append(self._split_note())
+        result.set_aside = aside
+        if aside:
+            keys = ", ".join(architecture.key for architecture in aside)
+            result.notes.append(
+                f"{len(aside)} could not be scored in {ATTEMPTS} attempts each and are set aside: {keys}"
+            )
         return result
 
     def result(self) -> SearchResult:

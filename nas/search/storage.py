@@ -7,13 +7,15 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, SQLAlchemyError
 
@@ -24,6 +26,7 @@ KINDS = "postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE, or the path o
 EXTRAS = {"pg8000": "nas-codec[postgres]"}
 ANSWER = 60.0  # seconds to wait for a database's answer, which in SQLite includes other workers' turns
 ATTEMPTS = 5
+JOURNAL = "study.log"  # in a run's search folder
 
 
 class Lock(JournalFileSymlinkLock):
@@ -86,6 +89,23 @@ class Journal(JournalFileBackend):
         super().__init__(str(path))
         self._path, self._alone = path, Lock(path)
 
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """The records from one on; what is no record is refused, also where it is the last."""
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:
+            raise damaged(self._path) from error
+
+    def check_end(self) -> None:
+        """InputError where the last whole line is no record: the storage takes it for one in the making."""
+        with open(self._path, "rb") as file:
+            whole = file.read().rpartition(b"\n")[0]
+        if whole:
+            try:
+                json.loads(whole.rpartition(b"\n")[2])
+            except ValueError as error:
+                raise damaged(self._path) from error
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         try:
@@ -119,14 +139,25 @@ def open_storage(where: str | Path) -> BaseStorage:
     path = Path(where)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(Journal(path))
+        journal = Journal(path)
+        journal.check_end()
+        return JournalStorage(journal)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"Cannot open the journal {path}: {error.strerror or error}.") from error
     except Exception as error:  # whatever lines that are no records lead to
-        raise InputError(
-            f"The journal {path} is damaged or is none: move it away and search again, "
-            "which begins a new one with the scores that the run keeps."
-        ) from error
+        raise damaged(path) from error
+
+
+def damaged(where: str | Path) -> InputError:
+    """What to raise where a storage does not hold what a search wrote."""
+    if isinstance(where, str) and "://" in where:
+        return InputError(f"{name_of(where)} holds what no search wrote: give another --storage.")
+    return InputError(
+        f"The journal {where} is damaged or is none: move it away and search again, "
+        "which begins a new one with the scores that the run keeps."
+    )
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -152,18 +183,19 @@ def plainly(where: str | Path) -> Iterator[None]:
         raise InputError(f"{name_of(where)} cannot be used: {_reason(error)}.") from error
 
 
-def _database(text: str) -> RDBStorage:
-    where = name_of(text)
+def _database(address: str) -> RDBStorage:
+    where = name_of(address)
     try:
-        url = make_url(text)
+        url = make_url(address)
         if url.drivername in ("postgresql", "postgres"):
             url = url.set(drivername="postgresql+pg8000")
         url.get_dialect()
     except (ArgumentError, ValueError) as error:
         raise InputError(f"{where} is no URL of a database: give {KINDS}.") from error
-    with plainly(text):
+    with plainly(address):
         for attempt in range(1, ATTEMPTS + 1):
             try:
+                _refuse_other_version(url, where)
                 return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_options(url))
             except ImportError as error:
                 raise InputError(f"{where} needs {_driver(url)}.") from error
@@ -174,6 +206,33 @@ def _database(text: str) -> RDBStorage:
                     raise
                 time.sleep(0.1 * attempt)
     raise AssertionError
+
+
+def _refuse_other_version(url: URL, where: str) -> None:
+    """InputError where another version of Optuna made the tables; nothing is written, not even new tables."""
+    engine = create_engine(url, **_options(url))
+    try:
+        tables = set(inspect(engine).get_table_names())
+        if "studies" not in tables:
+            return
+        made_by, revision = (
+            _first(engine, f"SELECT {column} FROM {table}") if table in tables else None
+            for column, table in (("library_version", "version_info"), ("version_num", "alembic_version"))
+        )
+    finally:
+        engine.dispose()
+    if revision is None and made_by in (None, optuna.__version__):  # it is being made right now
+        return
+    if revision != RDBStorage("sqlite://").get_head_version():
+        raise InputError(
+            f"{where} was made by another version of Optuna: bring it up to date with "
+            "`optuna storage upgrade --storage URL`, or give another --storage."
+        )
+
+
+def _first(engine: Engine, query: str) -> str | None:
+    with engine.connect() as connection:
+        return connection.execute(text(query)).scalar()
 
 
 def _options(url: URL) -> dict[str, Any]:

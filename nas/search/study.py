@@ -11,6 +11,9 @@ the lowest number holds it. From this the rest follows:
 3. An architecture that is held by none of its trials, all failed, is owed. It goes before anything new, to
    one worker, by 1. It makes no difference when the one that told the failure is killed right then.
 
+4. Who begins to score marks the trial. An architecture of which `ATTEMPTS` marked trials failed is set
+   aside: it counts as held, and nobody gets it any more. A worker that is stopped takes its mark back.
+
 So none is lost and none is done twice. New ones are drawn in turn, each knowing of those before, but only to
 save trouble: nothing depends on it. A single worker that is killed and started again first takes up what
 it left, so that the order of architectures is that of a worker that was not.
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,11 +36,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from nas.errors import InputError
+from nas.search.attempts import BEGUN, WORKER, failed_too_often, is_outside
 from nas.search.proposer import ExhaustedError
-from nas.search.storage import close_storage, name_of, open_storage, plainly
+from nas.search.storage import JOURNAL, close_storage, damaged, name_of, open_storage, plainly
 from nas.search.worker import Crew
 
-FACTS, WORKER = "facts", "worker"
+FACTS = "facts"
 TRIES = 300
 Key = tuple[Any, ...]
 
@@ -87,7 +91,7 @@ class SharedStudy:
         Raises:
             InputError: the storage cannot be opened, or the study there is of other facts.
         """
-        where: str | Path = folder / "study.log" if url is None else url
+        where: str | Path = folder / JOURNAL if url is None else url
         storage = open_storage(where)
         try:
             with plainly(where):
@@ -130,6 +134,27 @@ class SharedStudy:
             held = self._held(self._without_left())
             return None if self._key(params) in held else self._claim(params)
 
+    @contextlib.contextmanager
+    def attempt(self, trial: Trial) -> Iterator[None]:
+        """Score a trial in here: an error, or the end of this process, is a failed attempt.
+
+        What comes from outside, such as Ctrl-C or a full disk, is none.
+        """
+        self._mark(trial, begun=True)
+        try:
+            yield
+        except BaseException as error:
+            if is_outside(error):
+                self._mark(trial, begun=False)
+            with plainly(self._where):
+                self._fail(trial.number)
+            raise
+
+    def set_aside(self) -> list[dict[str, Any]]:
+        """The parameters that nobody gets any more, since scoring them failed again and again."""
+        with plainly(self._where):
+            return [dict(zip(self._distributions, key, strict=True)) for key in self._aside(self._trials())]
+
     def tell(
         self, trial: Trial, values: Sequence[float], attributes: Mapping[str, Any] | None = None
     ) -> bool:
@@ -153,6 +178,10 @@ class SharedStudy:
         self._returned.update(trial.number for trial in new)
         return new
 
+    def damaged(self) -> InputError:
+        """What to raise where a trial is none that a search wrote."""
+        return damaged(self._where)
+
     def close(self) -> None:
         """Leave: what this worker has not told is for others."""
         self._crew.close()
@@ -165,6 +194,10 @@ class SharedStudy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _mark(self, trial: Trial, *, begun: bool) -> None:
+        with plainly(self._where), contextlib.suppress(UpdateFinishedTrialError):
+            trial.set_user_attr(BEGUN, begun)
 
     def _claim(self, params: Mapping[str, Any]) -> Trial | None:
         """Write a running trial, unless another one turns out to hold the same."""
@@ -226,12 +259,15 @@ class SharedStudy:
         return self._study.get_trials(deepcopy=False)
 
     def _held(self, trials: Sequence[FrozenTrial]) -> dict[Key, int]:
-        """The lowest number that holds each architecture."""
-        held: dict[Key, int] = {}
+        """The lowest number that holds each architecture; 0 for what is set aside."""
+        held: dict[Key, int] = dict.fromkeys(self._aside(trials), 0)
         for trial in trials:
             if trial.state != TrialState.FAIL and self._is_whole(trial):
                 held.setdefault(self._key_of(trial), trial.number)
         return held
+
+    def _aside(self, trials: Sequence[FrozenTrial]) -> list[Key]:
+        return failed_too_often(trials, lambda trial: self._key_of(trial) if self._is_whole(trial) else None)
 
     def _is_whole(self, trial: FrozenTrial) -> bool:
         return len(trial.params) == len(self._distributions)
@@ -253,6 +289,8 @@ def _agree(study: optuna.Study, facts: Mapping[str, str], metrics: Sequence[str]
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(metrics))
     known = study.user_attrs[FACTS]
+    if not isinstance(known, dict):
+        raise damaged(where)
     other = [fact for fact in {**known, **facts} if known.get(fact) != facts.get(fact)]
     if other:
         raise InputError(

@@ -12,8 +12,9 @@ from optuna.trial import FrozenTrial
 from nas.console import duration
 from nas.cost.quantities import Question
 from nas.files import digest
-from nas.progress import StageReport
+from nas.progress import StageReport, silent
 from nas.run import Run
+from nas.search.attempts import ATTEMPTS, is_outside
 from nas.search.evaluator import Point, Score
 from nas.search.front import hypervolume
 from nas.search.gain import Floats
@@ -26,6 +27,7 @@ from nas.search.study import SharedStudy
 from nas.space import Architecture, SearchSpace
 
 PAUSE = 0.1  # seconds between looks at what another worker is scoring
+IN_A_ROW = 3 * ATTEMPTS  # failed attempts without a score between them: it is not the architectures
 
 
 class Trials:
@@ -48,6 +50,7 @@ class Trials:
         self._space, self._scores, self._question = run.space, scores, question
         self._refused: set[Architecture] = set()
         self._sampler = ParetoSampler(proposer, known=self._known)
+        self._failures = 0  # since the last score
         quantity, layouts = question.quantity, _layouts(run.space)
         name = f"{quantity.identity}-{run.fingerprint}-{scores.evaluator.calibration}"
         self._study = SharedStudy.open(
@@ -69,6 +72,8 @@ class Trials:
     def run(self, number: int, report: StageReport) -> None:
         """Score so many architectures more, or all that are allowed if there are fewer.
 
+        An architecture that cannot be scored is tried again, and set aside after `ATTEMPTS` failures.
+
         Args:
             number: how many this worker is to score.
             report: told of each with the front's hypervolume, the least losses at the targets, and the pace.
@@ -81,25 +86,39 @@ class Trials:
             except ExhaustedError:
                 report("scoring", number, number, "every allowed architecture is known")
                 return
-            self._finish(trial, self._architecture(trial))
+            self._attempt(trial, self._architecture(trial), report)
             done = self._scores.computed - before
             pace = (time.monotonic() - began) / max(1, done)
             note = f"{self.standing()}  {1 / pace:.2g}/s  {duration(pace * (number - done))} left"
             report("scoring", done, number, note)
 
-    def score(self, architecture: Architecture) -> None:
-        """Make one architecture's score known, here or by another worker that is at it."""
+    def score(self, architecture: Architecture) -> bool:
+        """Make one architecture's score known, here or by another worker that is at it.
+
+        Returns:
+            Whether it is known now: not if it is set aside.
+        """
         indexes = self._space.indexes(architecture)
         params = dict(zip(self._sampler.proposer.names, indexes, strict=True))
         while architecture not in self._scores and architecture not in self._refused:
             trial = self._study.take(params)
             if trial is not None:
-                self._finish(trial, architecture)
-                return
+                self._attempt(trial, architecture, silent)
+                continue
             self._absorb()
+            if architecture in self.set_aside():
+                return False
             if architecture not in self._scores:
                 time.sleep(PAUSE)
         self._scores.of(architecture)  # again, where what the study has is not finite
+        return True
+
+    def set_aside(self) -> list[Architecture]:
+        """The architectures that could not be scored in `ATTEMPTS` attempts, and are not tried any more."""
+        names = self._sampler.proposer.names
+        rows = (tuple(int(params[name]) for name in names) for params in self._study.set_aside())
+        found = [self._space.at(row) for row in rows]
+        return [architecture for architecture in found if architecture not in self._scores]
 
     def standing(self) -> str:
         """How far the search is, in a few words."""
@@ -117,11 +136,21 @@ class Trials:
         told = " ".join("-" if loss is None else f"{loss:.4g}" for loss in best)
         return f"hypervolume {share:.4f}" + (f"  least loss {told}" if told else "")
 
-    def _finish(self, trial: optuna.Trial, architecture: Architecture) -> None:
+    def _attempt(self, trial: optuna.Trial, architecture: Architecture, report: StageReport) -> None:
+        """Score a trial. An error ends the trial, and the search after `IN_A_ROW` without a score between."""
+        try:
+            with self._study.attempt(trial):
+                score = self._scores.of(architecture)
+        except Exception as error:
+            self._failures += 1
+            if is_outside(error) or self._failures >= IN_A_ROW:
+                raise
+            report("scoring", self._scores.computed, 0, f"failed ({error}): {architecture.key}")
+            return
+        self._failures = 0
         quantity, targets = self._question.quantity, self._question.targets
         if targets:
             trial.set_constraint("cost", quantity.of(architecture) / targets[-1] - 1)
-        score = self._scores.of(architecture)
         facts: dict[str, Any] = {"arch": architecture.key, "bpp": score.bpp, "psnr": score.psnr}
         if score.curve:
             facts["curve"] = [astuple(point) for point in score.curve]
@@ -136,9 +165,12 @@ class Trials:
         self._scores.refresh()
         for trial in self._study.finished():
             facts = trial.user_attrs
-            architecture = self._architecture(trial)
-            curve = tuple(Point(*point) for point in facts.get("curve", ()))
-            score = Score(facts["bpp"], facts["psnr"], trial.values[1], curve)
+            try:
+                architecture = self._architecture(trial)
+                curve = tuple(Point(*point) for point in facts.get("curve", ()))
+                score = Score(float(facts["bpp"]), float(facts["psnr"]), trial.values[1], curve)
+            except (KeyError, TypeError, ValueError, IndexError):
+                raise self._study.damaged() from None
             if score.is_a_number:
                 self._scores.learn(architecture, score)
             else:  # told by an earlier version: a trial cannot be taken back

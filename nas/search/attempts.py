@@ -1,0 +1,46 @@
+"""Which architectures are set aside, because scoring them failed again and again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
+
+from optuna.trial import FrozenTrial, TrialState
+
+ATTEMPTS = 3  # failed ones, after which an architecture is set aside
+WORKER, BEGUN = "worker", "begun"  # user attributes of a shared study's trials
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def is_attempt(trial: FrozenTrial) -> bool:
+    """Whether a failed trial tells something about its architecture.
+
+    A shared study also fails trials that were never begun: where two workers wanted the same architecture,
+    or one was stopped.
+    """
+    return WORKER not in trial.user_attrs or trial.user_attrs.get(BEGUN) is True
+
+
+def failed_too_often(trials: Iterable[FrozenTrial], key: Callable[[FrozenTrial], Key | None]) -> list[Key]:
+    """The keys of the trials whose architectures are set aside; trials of no key are passed over."""
+    failed: Counter[Key] = Counter()
+    done: set[Key] = set()
+    for trial in trials:
+        if trial.state not in (TrialState.FAIL, TrialState.COMPLETE):
+            continue
+        found = key(trial)
+        if found is None:
+            continue
+        if trial.state == TrialState.COMPLETE:
+            done.add(found)
+        elif is_attempt(trial):
+            failed[found] += 1
+    return [found for found, count in failed.items() if count >= ATTEMPTS and found not in done]
+
+
+def is_outside(error: BaseException) -> bool:
+    """Whether an error tells nothing about the architecture: the work was stopped, or a file not written."""
+    written = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+    return written or not isinstance(error, Exception)
