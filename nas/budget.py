@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from nas import resources
 from nas.errors import InputError, nearest
+from nas.limits import check_size
 from nas.space import explain_validation
 
 SCOPES = ("encoder", "decoder", "total")
@@ -38,7 +39,7 @@ _BARE = {**dict.fromkeys(SCOPES, "kMAC/px"), "stages": "stages", "parameters": "
 _AMOUNT = re.compile(
     r"(?P<number>(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)"
     r"\s*(?P<unit>%|[a-zA-Z][a-zA-Z/ ]*?)?"
-    r"(?:\s+at\s+(?P<width>[0-9]+)\s*x\s*(?P<height>[0-9]+))?",
+    r"(?:\s+at\s+(?P<width>[0-9]{1,9})\s*x\s*(?P<height>[0-9]{1,9}))?",
     re.IGNORECASE,
 )
 _SIZED = ("GMAC", "ms", "MB")  # units of one picture's cost
@@ -81,8 +82,10 @@ class Amount:
             )
         name, times, _ = _UNITS[unit]
         size = (int(found["width"]), int(found["height"])) if found["width"] else None
-        if size is not None and (name not in _SIZED or min(size) < 1):
+        if size is not None and name not in _SIZED:
             raise InputError(f"'{text}': only GMAC, ms and MB are of a picture's size; leave it out.")
+        if size is not None:
+            check_size(*size)
         return cls(number * times, name, (size or REFERENCE) if name in _SIZED else None)
 
     def __str__(self) -> str:

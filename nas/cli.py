@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from nas.errors import InputError, InputWarning
+from nas.limits import check_seed
 
 
 @contextmanager
@@ -46,14 +47,21 @@ class _Verbs(TyperGroup):
     """Exit statuses: 0; 2 for wrong input, in one sentence; 130 when interrupted; 1 for a failure of ours."""
 
     def invoke(self, ctx: Any) -> Any:
+        from nas.interrupts import as_ctrl_c
+
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # names need not be UTF-8
         try:
-            with _warnings_in_words():
+            with as_ctrl_c(), _warnings_in_words():
                 return super().invoke(ctx)
         except InputError as error:
             print(f"Error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            print(f"Error: Cannot use {error.filename}: {error.strerror or error}.", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
@@ -71,7 +79,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Seed = Annotated[int, typer.Option(help="Of everything that is drawn.")]
+Seed = Annotated[int, typer.Option(help="Of everything that is drawn.", callback=check_seed)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
 
@@ -186,14 +194,24 @@ def train(
 ) -> None:
     """Train a supernet (or one architecture) on your photos."""
     from nas import console
+    from nas.run import Run
     from nas.training.clock import expectation
     from nas.training.loop import Progress
     from nas.training.settings import parse_assignments
-    from nas.training.start import TrainingRequest, advice, resume_training, start_training
+    from nas.training.start import (
+        TrainingRequest,
+        advice,
+        how_to_train_longer,
+        resume_training,
+        start_training,
+    )
 
+    trained = False
     with console.progress() as show:
 
         def report(progress: Progress) -> None:
+            nonlocal trained
+            trained = True
             note = (
                 f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
                 f"  {console.duration(progress.seconds_left)} left"
@@ -206,7 +224,10 @@ def train(
             if resume:
                 given = (space, data, arch, lmbda, metric, steps, init_from, assign)
                 if force or any(value is not None and value != [] for value in given):
-                    raise InputError("--resume goes on as the run was begun: give --out and nothing else.")
+                    raise InputError(
+                        "--resume goes on as the run was begun: give --out and nothing else. "
+                        + how_to_train_longer(out)
+                    )
                 run = resume_training(out, device=device, report=report)
             else:
                 if space is None or data is None:
@@ -219,11 +240,15 @@ def train(
                     console.say(word)
                 run = start_training(request, report)
         except KeyboardInterrupt:
-            console.say(f"Stopped; the state is kept. Go on with: nas train --out {out} --resume")
+            kept = Run(out).checkpoint_path.is_file()
+            go_on = f"the state is kept. Go on with: nas train --out {out} --resume"
+            console.say(f"Stopped; {go_on if kept else 'nothing was trained yet.'}")
             raise
     if json:
         console.emit({"run": str(run.path), "fingerprint": run.fingerprint, "steps": run.settings.steps})
     else:
+        if not trained:
+            console.say(f"{run.path} was trained to its end before. {how_to_train_longer(run.path)}")
         console.say(f"Trained: {run.path}. Next: nas search {run.path} --target 60%")
 
 
@@ -651,7 +676,9 @@ def rank_check(
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE; lmbda and metric are the run's.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the architectures; training has the run's.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the architectures; training has the run's.", callback=check_seed)
+    ] = 0,
     device: Device = "auto",
     force: Annotated[
         bool, typer.Option("--force", help="Replace the results of a check with other settings.")
@@ -813,7 +840,7 @@ def profile(
     check: Annotated[
         int, typer.Option(min=0, help="Of a run: also time so many random architectures as whole codecs.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Draws the architectures of --check.")] = 0,
+    seed: Annotated[int, typer.Option(help="Draws the architectures of --check.", callback=check_seed)] = 0,
     device: Device = "auto",
     force: Annotated[bool, typer.Option("--force", help="Of a run: measure again what is known.")] = False,
     json: Json = False,

@@ -8,15 +8,17 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from nas.errors import InputError
 
 MOST_BYTES = 255  # of a name, on nearly every file system
+LOCK = ".training.lock"  # in a folder in which one process trains
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -168,10 +170,47 @@ def make_folder(path: Path) -> None:
 
 
 def clear(path: Path) -> None:
-    """Remove what a new output replaces; of a link, what is in the folder that it leads to."""
+    """Remove what a new output replaces; of a link, what is in the folder that it leads to.
+
+    Raises:
+        InputError: another process is training in there, or it cannot be removed.
+    """
+    for lock in path.rglob(LOCK) if path.is_dir() else ():
+        with held(lock):
+            pass
+    try:
+        _remove(path)
+    except OSError as error:
+        raise InputError(f"Cannot replace {path}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the system gives back that of a process that was killed.
+
+    Raises:
+        InputError: another process has it, or it cannot be written.
+    """
+    found = FileLock(lock)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        found.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"Another process is training in {lock.parent}: wait until it has ended, or give another folder."
+        ) from None
+    except OSError as error:
+        raise InputError(f"Cannot write in {lock.parent}: {error.strerror or error}.") from error
+    try:
+        yield
+    finally:
+        found.release()
+
+
+def _remove(path: Path) -> None:
     if path.is_symlink() and path.is_dir():
         for inside in path.iterdir():
-            clear(inside)
+            _remove(inside)
     elif path.is_dir():
         shutil.rmtree(path)
     elif path.exists() or not path.is_symlink():

@@ -23,11 +23,11 @@ from torch import Tensor
 
 from nas.errors import InputError, InputWarning
 from nas.files import write_atomically
+from nas.limits import MAX_PIXELS as MAX_PIXELS
 from nas.metadata import JPEG, PNG, Bare, bare, without_exif
 
 Pixels = NDArray[np.uint8]
 
-MAX_PIXELS = 1 << 27  # of one picture, unless more are asked for: two of 8192x8192
 MAX_BYTES = 1 << 31  # of one file: more than so many pixels take uncompressed, 16 bits each
 
 # What pictures are written as, and what a file is called that must be a picture.

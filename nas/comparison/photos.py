@@ -8,6 +8,7 @@ from typing import overload
 
 from nas.images import BUNDLED, Photo, bundled, list_images, read_image
 from nas.progress import Report, silent
+from nas.training.data import read_all
 
 
 class Folder(Sequence[Photo]):
@@ -41,13 +42,12 @@ def evaluation_photos(data: str | Path, report: Report = silent) -> Sequence[Pho
     """Every photo below a folder, or the demo's test photo for `bundled`; each was read once, to be sure.
 
     Raises:
-        InputError: no such folder, no image in it, or one that cannot be read.
+        InputError: no such folder, no image in it, or some that cannot be read, all of which are named.
     """
     if str(data) == BUNDLED:
         return bundled()["test"]
     photos = Folder(data)
-    for done, path in enumerate(photos.paths):
+    for done, (path, _) in enumerate(read_all(photos.paths), 1):
         report(done, len(photos), path.name)
-        read_image(path)
     report(len(photos), len(photos), "")
     return photos

@@ -23,6 +23,7 @@ from nas.errors import InputError
 from nas.graph.description import HYPERPRIOR
 from nas.graph.network import Supernet
 from nas.images import Pixels
+from nas.limits import check_seed
 from nas.progress import Report, silent
 from nas.run import Run
 from nas.space import Architecture, SearchSpace
@@ -67,6 +68,7 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     Raises:
         InputError: no such size, an untrained run, or a profile of another machine in the way.
     """
+    check_seed(request.seed)
     pixels = sample_photo(*request.size)
     kept = _open(run, request)
     supernet = run.supernet().to(request.device)
@@ -155,8 +157,9 @@ def memory_corners(space: SearchSpace) -> list[Architecture]:
 def _drawn(space: SearchSpace, request: Request) -> list[Architecture]:
     """Different random architectures: what predictions are compared on."""
     rng, found = random.Random(request.seed), dict[Architecture, None]()
-    for _ in range(20 * request.check):
-        if len(found) < min(request.check, space.size):
+    wanted = min(request.check, space.size)
+    for _ in range(20 * wanted):
+        if len(found) < wanted:
             found.setdefault(space.sample(rng))
     return list(found)
 

@@ -23,6 +23,7 @@ import numpy as np
 from nas.errors import InputError
 from nas.files import write_atomically
 from nas.images import Pixels, bundled, read_image, write_image
+from nas.limits import check_size
 
 STATUS = Path("/proc/self/status")
 
@@ -46,8 +47,7 @@ def sample_photo(width: int, height: int) -> Pixels:
     Raises:
         InputError: no such size.
     """
-    if width < 1 or height < 1:
-        raise InputError(f"A photo cannot measure {width}x{height}: give a width and a height in pixels.")
+    check_size(width, height)
     pixels = bundled()["test"][0].pixels
     missing = [
         (0, max(0, wanted - had)) for wanted, had in zip((height, width), pixels.shape[:2], strict=True)

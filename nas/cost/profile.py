@@ -18,6 +18,7 @@ from nas.cost.scopes import REFERENCE_SIZE, SCOPES
 from nas.cost.timing import REPEATS, Latency, Spread, measure_decoding, measure_latency
 from nas.errors import InputError
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION
+from nas.limits import check_size
 from nas.progress import Report, silent
 from nas.space import differences
 
@@ -168,6 +169,7 @@ def _stages(codec: Codec, width: int, height: int) -> int:
 def parse_size(text: str) -> tuple[int, int]:
     """A size as people write it, 768x512: width and height in pixels."""
     width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    sides = [side.strip() for side in (width, height)]
+    if not cross or not all(side.isascii() and side.isdigit() and len(side) < 10 for side in sides):
         raise InputError(f"'{text}' is no size: write WIDTHxHEIGHT in pixels, such as 768x512.")
-    return int(width), int(height)
+    return check_size(int(width), int(height))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import NasError
+from nas.limits import check_seed
 from nas.search.gain import Aim, Floats, on_staircase
 from nas.search.model import LossModel, comparable, scaled
 from nas.search.moves import Rows, crosses, exchanges, neighbours
@@ -93,7 +94,13 @@ class Proposer:
         self.shape = tuple(len(table) for table in slots.values())
         self.model = model or LossModel(list(slots.values()))
         self._unordered = tuple(self.names.index(name) for name in unordered)
-        self._cost, self._aim, self._prior, self._local, self._seed = cost, aim, prior, local, seed
+        self._cost, self._aim, self._prior, self._local, self._seed = (
+            cost,
+            aim,
+            prior,
+            local,
+            check_seed(seed),
+        )
         self._allowed = allowed or (lambda rows: np.ones(len(rows), dtype=bool))
         self._settle = settle or (lambda rows: rows)
         self._draw = draw or (lambda number, rng: rng.integers(0, self.shape, (number, len(self.shape))))

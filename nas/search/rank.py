@@ -26,6 +26,7 @@ from nas.cost.table import CostTable
 from nas.errors import InputError
 from nas.files import clear, digest, write_atomically
 from nas.images import BUNDLED
+from nas.limits import check_seed
 from nas.progress import StageReport, silent
 from nas.run import Run
 from nas.search.evaluator import Evaluator, Score
@@ -203,6 +204,7 @@ def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
     Raises:
         InputError: too few for a rank correlation, or more than there are.
     """
+    check_seed(seed)
     space, reach = costs.space, Reach(macs(costs, "total"))
     if space.size < FEWEST:
         raise InputError(

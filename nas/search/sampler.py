@@ -30,8 +30,8 @@ class ParetoSampler(BaseSampler):
     Trials have one integer parameter for each of its slots, an index into the slot's choices, and two values
     to minimise: the cost and the loss, which may be any number. A trial that failed is tried again, and its
     row is set aside after `ATTEMPTS` failures; rows of running trials are taken into account. Where nothing
-    new is left, `Study.optimize` stops, and a trial that was asked for raises `ExhaustedError`. The same study gives the
-    same next trial, in whichever process.
+    new is left, `Study.optimize` stops, and a trial that was asked for raises `ExhaustedError`. The same
+    study gives the same next trial, in whichever process.
 
     Args:
         proposer: what decides.

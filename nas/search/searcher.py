@@ -15,6 +15,7 @@ from nas.device import choose
 from nas.errors import InputError
 from nas.files import write_yaml
 from nas.graph.layout import MADE_IN_RUNS
+from nas.limits import check_seed
 from nas.progress import StageReport, silent
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.search.answers import Answers, Choice
@@ -130,6 +131,7 @@ class Searcher:
         """
         sources, budget = sources or Sources(), budget or Budget("whole range")
         self.question(budget)
+        check_seed(seed)
         journal = self.run.search_path / JOURNAL
         if storage is not None or journal.is_file():
             close_storage(open_storage(storage or journal))  # or refused, before what takes long

@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from nas.errors import InputError
 from nas.files import digest, read_rows, write_atomically
-from nas.images import BUNDLED, Photo, bundled, list_images, read_image
+from nas.images import BUNDLED, Photo, Pixels, bundled, list_images, read_image
+from nas.interrupts import STOPS
 
 SPLITS = ("train", "calibration", "held-out")
 
@@ -84,9 +85,40 @@ def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
     return [photo for photo in photos if photo.is_file() and digest(photo.read_bytes()) in known]
 
 
+def read_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Pixels]]:
+    """Each photo with its pixels, one at a time; at the end those that cannot be read are told, all at once.
+
+    Raises:
+        InputError: after the last photo, where some cannot be read.
+    """
+    bad = []
+    for path in paths:
+        try:
+            pixels = read_image(path)
+        except InputError as error:
+            bad.append(str(error).rstrip("."))
+        else:
+            yield path, pixels
+    if len(bad) == 1:
+        raise InputError(f"{bad[0]}.")
+    if bad:
+        raise InputError(f"{len(bad)} photos cannot be used, take them away: {'; '.join(bad)}.")
+
+
 def load_photos(paths: Sequence[Path]) -> list[Photo]:
-    """Photos decoded once, kept as 8-bit pixels."""
-    return [Photo(path.name, read_image(path)) for path in paths]
+    """Photos decoded once, kept as 8-bit pixels; InputError names all that cannot be read."""
+    return [Photo(path.name, pixels) for path, pixels in read_all(paths)]
+
+
+def training_photos(data: str, split: Mapping[str, list[Path]]) -> list[Photo]:
+    """The photos that are trained on; those of the other parts are read too, for what is wrong with them."""
+    if data == BUNDLED:
+        return photos_of(data, split, "train")
+    train, photos = set(split["train"]), []
+    for path, pixels in read_all([path for name in SPLITS for path in split[name]]):
+        if path in train:
+            photos.append(Photo(path.name, pixels))
+    return photos
 
 
 def photos_of(data: str, split: Mapping[str, list[Path]], part: str, most: int | None = None) -> list[Photo]:
@@ -197,12 +229,21 @@ def _serve(shares: _Shares, steps: range, workers: int, pin: bool) -> Generator[
 
 
 def _ignore_interrupts(worker: int) -> None:
+    """What stops a training may reach all its processes at once: the first one sees to its workers' end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in STOPS:
+        signal.signal(number, _end_when_asked_again)
+    if hasattr(signal, "pthread_sigmask"):  # they were blocked while this worker was started
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def _end_when_asked_again(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """What starts workers: Ctrl-C waits until they are there and never reaches them; no warnings of theirs.
+    """What starts workers: Ctrl-C and its like wait until they are there; no warnings of theirs.
 
     More workers than cores are the user's choice, and what a worker does after a fork needs no threads.
     """
@@ -210,7 +251,7 @@ def _quiet_start() -> Iterator[None]:
     if masks:
         if multiprocessing.get_start_method() != "fork":
             resource_tracker.ensure_running()  # starting it would lift the mask
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *STOPS])
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")

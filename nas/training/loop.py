@@ -22,13 +22,13 @@ from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
 from nas.graph.layout import Layout
 from nas.graph.network import Noise, Supernet
 from nas.images import Photo
+from nas.interrupts import Interrupts
 from nas.rates import scored
 from nas.run import Run
 from nas.training import checkpoint
 from nas.training.average import moving_average
 from nas.training.clock import Clock
 from nas.training.data import CropSource, batches
-from nas.training.interrupts import Interrupts
 from nas.training.journal import Journal
 from nas.training.layout_logits import LayoutLogits
 from nas.training.learning import Learning

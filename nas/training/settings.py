@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nas import resources
 from nas.errors import InputError, nearest
+from nas.limits import MOST_SEED
 from nas.space import explain_validation
 
 # A space of one architecture: each step trains it once, and no structure is learned.
@@ -103,7 +104,7 @@ class TrainingSettings(BaseModel):
     checkpoint_every: int = Field(default=1000, ge=1, description="steps between checkpoints")
     preview_every: int = Field(default=5000, ge=0, description="steps between pictures; 0: none")
     tensorboard: bool = False
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
 
     @classmethod
     def make(cls, values: dict[str, Any]) -> TrainingSettings:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,22 +18,24 @@ from nas.cost.reach import Reach
 from nas.cost.tabulate import measured_costs
 from nas.device import choose
 from nas.errors import InputError, UnreachableBudgetError, nearest
-from nas.files import clear, refuse_existing, write_yaml
+from nas.files import LOCK, clear, held, refuse_existing, write_yaml
 from nas.graph.network import CodecNetwork, Supernet
-from nas.images import BUNDLED
+from nas.images import BUNDLED, Photo
 from nas.rates import anchors_between, middle, parse_lmbda
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training import checkpoint
-from nas.training.data import CropSource, photos_of, split_of, write_split
+from nas.training.data import CropSource, split_of, training_photos, write_split
 from nas.training.devices import make_fabric
 from nas.training.front import front_of
 from nas.training.klt import with_klt
 from nas.training.loop import NonFiniteLossError, Progress, is_trained, lies_in, train
+from nas.training.memory import refuse_what_does_not_fit
 from nas.training.settings import TrainingSettings
 from nas.training.strategies import NO_FRONT
 from nas.zoo import in_zoo, zoo_run
 
+LEAST_SIDE = 64  # pixels, of a crop; smaller photos are enlarged
 LEAST_CROP = 192  # pixels: from there on z has a middle
 KLT = "klt"  # as --init-from: see `with_klt`
 
@@ -117,11 +122,13 @@ def start_training(
     space, settings = request.search_space(), request.training_settings()
     if request.arch is not None:
         space = space.only(space.parse(request.arch))
-    refuse_existing(request.out, force=request.force, what="run")
+    _refuse_run(request.out, force=request.force)
+    device = choose(request.device)
     split = split_of(request.data) if request.split is None else dict(request.split)
-    photos = photos_of(request.data, split, "train")
+    photos = training_photos(request.data, split)
     CropSource(photos, crop=settings.crop, seed=settings.seed)
-    choose(request.device)
+    _check_crop(photos, max(crop for crop, _ in settings.phases))
+    refuse_what_does_not_fit(space, settings, device, int(os.environ.get("WORLD_SIZE", 1)))
     _check_structure(space, settings)
     _check_frozen(space, settings)
     front = front_of(_searched(request), space) if settings.strategy == "front" else []
@@ -137,21 +144,26 @@ def start_training(
         checkpoint.check_fit(Supernet(space), initial, source=_named(request.init_from))
     fabric = make_fabric(request.device, settings.precision)
     fabric.barrier()  # every process has looked before one writes
-    if fabric.is_global_zero:
-        if request.force:
-            clear(request.out)
-        run = Run.create(request.out, space, settings)
-        more: dict[str, Any] = {"data": BUNDLED} if request.data == BUNDLED else {}
-        more |= {} if request.init_from is None else {"init_from": _named(request.init_from)}
-        keys = [architecture.key for architecture in front]
-        more |= {"front": keys} if keys else {}
-        write_yaml(run.config_path, {**run.config, **more, **request.notes})
-        write_split(run.split_path, split)
-        if keys:
-            run.begin_with(keys)
-    fabric.barrier()
-    run = Run.open(request.out)
-    train(run, photos, fabric, initial=initial, report=report)
+    if fabric.is_global_zero and request.force and not request.out.is_dir():
+        clear(request.out)
+    with held(request.out / LOCK) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            _refuse_run(request.out, force=request.force)  # it may have been made meanwhile
+            for path in request.out.iterdir():
+                if path.name != LOCK:
+                    clear(path)
+            run = Run.create(request.out, space, settings)
+            more: dict[str, Any] = {"data": BUNDLED} if request.data == BUNDLED else {}
+            more |= {} if request.init_from is None else {"init_from": _named(request.init_from)}
+            keys = [architecture.key for architecture in front]
+            more |= {"front": keys} if keys else {}
+            write_yaml(run.config_path, {**run.config, **more, **request.notes})
+            write_split(run.split_path, split)
+            if keys:
+                run.begin_with(keys)
+        fabric.barrier()
+        run = Run.open(request.out)
+        train(run, photos, fabric, initial=initial, report=report)
     return run
 
 
@@ -228,13 +240,63 @@ def _check_frozen(space: SearchSpace, settings: TrainingSettings) -> None:
 def resume_training(
     out: Path, *, device: str = "auto", report: Callable[[Progress], None] = lambda progress: None
 ) -> Run:
-    """Go on with an interrupted run, as if it had not been interrupted."""
+    """Go on with an interrupted run, as if it had not been interrupted.
+
+    Raises:
+        InputError: no run, one without a checkpoint, or one in which another process trains.
+    """
     run = Run.open(out)
     if not run.checkpoint_path.is_file():
         raise InputError(f"{out} has no checkpoint to resume from: start again with --force.")
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    refuse_what_does_not_fit(run.trained_space, run.settings, choose(device), world)
     fabric = make_fabric(device, run.settings.precision)
-    train(run, run.photos("train"), fabric, resume=True, report=report)
+    with held(out / LOCK) if fabric.is_global_zero else nullcontext():
+        train(run, run.photos("train"), fabric, resume=True, report=report)
     return run
+
+
+def how_to_train_longer(out: Path) -> str:
+    """What to do with a run that is trained to its end, in a sentence."""
+    return (
+        f"To train it longer, begin a new run from its weights: nas train SPACE --data DIR --out NEW "
+        f"--init-from {out} --steps N."
+    )
+
+
+def _refuse_run(out: Path, *, force: bool) -> None:
+    """InputError where something lies in `out` that a new training would replace, with what to do instead."""
+    run = Run(out)
+    begun = not force and run.config_path.is_file()
+    if begun and run.weights_path.is_file():
+        raise InputError(
+            f"{out} already holds a run that is trained to its end: give another --out (--force replaces "
+            f"it). {how_to_train_longer(out)}"
+        )
+    if begun and run.checkpoint_path.is_file():
+        raise InputError(
+            f"{out} holds a training that has not come to its end: go on with `nas train --out {out} "
+            "--resume`, or give another --out to begin anew."
+        )
+    if not _holds_a_lock_alone(out):
+        refuse_existing(out, force=force, what="run")
+
+
+def _holds_a_lock_alone(out: Path) -> bool:
+    """Whether a folder is empty but for the lock."""
+    return out.is_dir() and all(path.name == LOCK for path in out.iterdir())
+
+
+def _check_crop(photos: Sequence[Photo], crop: int) -> None:
+    """InputError where not one photo is as large as a crop, so that all would have to be enlarged."""
+    sides = [min(photo.pixels.shape[:2]) for photo in photos]
+    most = max(LEAST_SIDE, max(sides) // LEAST_SIDE * LEAST_SIDE)
+    if crop > most:
+        height, width = photos[int(np.argmax(sides))].pixels.shape[:2]
+        raise InputError(
+            f"Crops of {crop} pixels fit into none of the photos, of which the largest measures "
+            f"{width}x{height}: set crop={most} or smaller."
+        )
 
 
 def initial_weights(
