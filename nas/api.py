@@ -123,7 +123,8 @@ class LoadedRun:
             kin = find_kin(self._searcher, architecture, report)
         else:
             kin = Kin.alone(architecture)
-        self._searcher.write_front()
+        if self.run.is_writable:
+            self._searcher.write_front()
         return export_codec(
             self.run,
             kin,

@@ -159,6 +159,29 @@ def refuse_existing(path: Path, *, force: bool, what: str, folder: bool = True) 
         raise InputError(f"{path} is {there}: choose another place for the {what}.")
     if mode is not None and not force and not (is_folder and _is_empty(path)):
         raise InputError(f"{path} already exists: choose another place for the {what}, or add --force.")
+    if path.is_dir() or path.is_file() or not path.exists():  # others are written into
+        refuse_unwritable(path)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or replaced."""
+    effective = os.access in os.supports_effective_ids
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Stop before the work, where its result could not be written to `path`.
+
+    Raises:
+        InputError: the folder it is in, or would be made in, is read-only or none.
+    """
+    folder = path if path.is_dir() else path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(f"Cannot write {path}: {folder} is not a folder.")
+    if not is_writable(folder):
+        raise InputError(f"Cannot write {path}: {folder} is read-only here, so choose another place.")
 
 
 def make_folder(path: Path) -> None:
@@ -204,6 +227,8 @@ def held(lock: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()  # whoever waits for it notices
         found.release()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas import resources
 from nas.errors import InputError
-from nas.files import digest, make_folder, write_yaml
+from nas.files import digest, is_writable, make_folder, write_yaml
 from nas.graph.layout import Layout, read_layouts
 from nas.space import SearchSpace
 
@@ -186,6 +186,16 @@ class Run:
             raise InputError(f"{self.config_path} has no `training`: restore it.")
         return TrainingSettings.make(self.config["training"])
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether what is found can be kept here; else it can be told, and exported to another place."""
+        return all(is_writable(folder) for folder in (self.path, self.search_path) if folder.is_dir())
+
+    def refuse_read_only(self) -> None:
+        """InputError where nothing can be kept here."""
+        if not self.is_writable:
+            raise InputError(f"{self.path} is read-only here: copy it, and use the copy.")
+
     def refuse_untrained(self) -> None:
         """InputError where there are no weights yet."""
         if not self.weights_path.is_file():
@@ -221,7 +231,7 @@ class Run:
 
     def begin_with(self, keys: Sequence[str]) -> None:
         """Have a search score first what was best elsewhere: these, or some spread evenly over them."""
-        self.search_path.mkdir(exist_ok=True)
+        make_folder(self.search_path)
         write_yaml(self.first_path, {"arch": list(keys[:: max(1, -(-len(keys) // FIRST))])})
 
     def front(self) -> pd.DataFrame:

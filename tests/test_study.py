@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study_workers import FACTS, NAME, SLOTS, Numbers, open_study, values
 
 from nas.errors import InputError
+from nas.search.attempts import ATTEMPTS
 from nas.search.proposer import ExhaustedError
 from nas.search.storage import close_storage, open_storage
 from nas.search.study import SharedStudy
@@ -163,6 +166,35 @@ def test_a_line_that_was_cut_off_is_taken_away(tmp_path):
             study.tell(trial, values(trial.params))
         assert journal.read_bytes().startswith(whole + b"{")
     assert len(complete(trials(tmp_path))) == 4
+
+
+@pytest.mark.parametrize("how", ["raises", "dies"])
+def test_what_cannot_be_scored_is_set_aside_after_a_few_attempts(tmp_path, how):
+    """By whichever workers; what was stopped from outside is no attempt, nor is what was never begun."""
+    with open_study(tmp_path, None) as study:
+        first = study.ask().params
+    for outside in (KeyboardInterrupt, OSError):
+        with open_study(tmp_path, None) as study, contextlib.suppress(outside):
+            trial = study.ask()
+            assert trial.params == first
+            with study.attempt(trial):
+                raise outside
+    for _ in range(ATTEMPTS):
+        with open_study(tmp_path, None) as study:
+            assert study.set_aside() == []
+            trial = study.ask()
+            assert trial.params == first
+            if how == "raises":
+                with pytest.raises(RuntimeError), study.attempt(trial):
+                    raise RuntimeError
+            else:
+                study.attempt(trial).__enter__()  # and this worker is gone
+    with open_study(tmp_path, None) as study:
+        trial = study.ask()
+        assert trial.params != first
+        assert study.set_aside() == [first]
+        assert study.take(first) is None
+        assert study.tell(trial, values(trial.params))
 
 
 # Several
@@ -344,6 +376,63 @@ def test_a_storage_that_cannot_be_opened_is_told_in_a_sentence(tmp_path, url, sa
     assert "secret" not in str(refused.value)
     assert "\n" not in str(refused.value)
     assert SCRIPT.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"op_code": 7, "wor{"op_code": 4}\n',
+        b"\x00\x00\x00\n",
+        b"[]\n",
+        b"null\n",
+        b"{}\n",
+        b'{"op_code": 99, "worker_id": "x"}\n',
+        b'{"op_code": 4, "worker_id": "x"}\n',
+        b'{"op_code": 8, "worker_id": "x", "trial_id": "y", "user_attr": 1}\n',
+        b"\xff\xfe\n",
+    ],
+)
+@pytest.mark.parametrize("more", [b"", b'{"op_code":1}\n'])
+def test_a_journal_with_a_bad_record_is_refused_before_anything_is_written(tmp_path, record, more):
+    with open_study(tmp_path, None) as study:
+        trial = study.ask()
+        study.tell(trial, values(trial.params))
+    journal = tmp_path / "study.log"
+    journal.write_bytes(journal.read_bytes() + record + more)
+    before = journal.read_bytes()
+    with pytest.raises(InputError, match="is damaged or is none: move it away"):
+        open_study(tmp_path, None)
+    assert journal.read_bytes() == before
+
+
+def test_a_journal_that_is_damaged_meanwhile_is_told_in_a_sentence(tmp_path):
+    with open_study(tmp_path, None) as study:
+        with open(tmp_path / "study.log", "ab") as file:
+            file.write(b"no record\n" * 2)
+        with pytest.raises(InputError, match="is damaged or is none"):
+            study.ask()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update alembic_version set version_num = 'v2.4.0.a'",
+        "update alembic_version set version_num = 'of the future'",
+        "delete from alembic_version; update version_info set library_version = '2.0.0'",
+        "drop table alembic_version; update version_info set library_version = '0.9.0'",
+    ],
+)
+def test_a_database_of_another_optuna_is_refused_before_anything_is_written(tmp_path, change):
+    url = f"sqlite:///{tmp_path}/study.db"
+    open_study(tmp_path, url).close()
+    connection = sqlite3.connect(tmp_path / "study.db")
+    connection.executescript(change)
+    connection.executescript("drop table trial_heartbeats")  # which it would make again
+    connection.close()
+    before = (tmp_path / "study.db").read_bytes()
+    with pytest.raises(InputError, match="another version of Optuna: .*optuna storage upgrade"):
+        open_study(tmp_path, url)
+    assert (tmp_path / "study.db").read_bytes() == before
 
 
 def test_a_wrong_password_is_told_in_a_sentence(tmp_path, postgres):

@@ -69,6 +69,7 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
         InputError: no such size, an untrained run, or a profile of another machine in the way.
     """
     check_seed(request.seed)
+    run.refuse_read_only()
     pixels = sample_photo(*request.size)
     kept = _open(run, request)
     supernet = run.supernet().to(request.device)

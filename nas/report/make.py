@@ -11,6 +11,7 @@ import numpy as np
 from nas import resources
 from nas.budget import REFERENCE
 from nas.errors import InputError
+from nas.files import make_folder, refuse_unwritable
 from nas.report.costs import COSTS
 from nas.report.fronts import RunFront, check_scope
 from nas.report.page import write_page
@@ -28,21 +29,24 @@ _TIMES = [cost for cost in COSTS.values() if cost.is_time]
 
 
 def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> list[Path]:
-    """Draw the fronts of some runs (one per lambda, say) into a folder; each run's front.csv is renewed.
+    """Draw the fronts of some runs (one per lambda, say) into a folder.
+
+    The front.csv of each run is renewed, where it can be written.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: a run without scores, or an unknown scope.
+        InputError: a run without scores, an unknown scope, or a folder that cannot be written.
     """
     check_scope(scope)
     notes: dict[str, list[str]] = {}
+    refuse_unwritable(folder / "report.html")
     fronts = [_front(run, notes) for run in runs]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     figures = save_front(fronts, folder, scope)
     page = write_page(fronts, folder, scope, _facts(runs) | {k: "; ".join(v) for k, v in notes.items()})
-    return [*(run.front_path for run in runs), *figures, page]
+    return [*(run.front_path for run in runs if run.is_writable), *figures, page]
 
 
 def _front(run: Run, notes: dict[str, list[str]]) -> RunFront:
@@ -58,7 +62,8 @@ def _front(run: Run, notes: dict[str, list[str]]) -> RunFront:
     costs = run.costs()
     table = score_table(scores.items(), costs, lmbda=settings.lmbda, metric=settings.metric)
     table = with_tested(table, run)
-    write_front(run.front_path, on_any_front(table))
+    if run.is_writable:
+        write_front(run.front_path, on_any_front(table))
     clocks, machine, note = _clocks(run, costs)
     notes.setdefault("time", []).append(note)
     table = _with_times(table, list(scores), clocks)

@@ -192,6 +192,7 @@ def rank_check(searcher: Searcher, request: RankRequest, *, report: StageReport 
         InputError: before anything is written, where the request cannot be met.
         KeyboardInterrupt: what was trained is kept; the same call goes on.
     """
+    searcher.run.refuse_read_only()
     return _Check(searcher, request).run(report)
 
 

@@ -27,10 +27,12 @@ class Scores:
         path: the CSV file; rows of other weights or photos are left alone.
         evaluator: computes what is not known yet.
         weights: fingerprint of the supernet.
+        keep: whether new scores are written down.
     """
 
-    def __init__(self, path: Path, evaluator: Evaluator, weights: str) -> None:
+    def __init__(self, path: Path, evaluator: Evaluator, weights: str, *, keep: bool = True) -> None:
         self.path, self.evaluator, self.weights = path, evaluator, weights
+        self._keep = keep
         self.computed = 0  # by this object
         self._known: dict[Architecture, Score] = {}
         self._seen = 0  # bytes of the file whose rows are known
@@ -67,8 +69,10 @@ class Scores:
                 f"The score of {architecture.key} is not finite ({score.bpp:.4g} bpp, rd_loss "
                 f"{score.rd_loss:.4g}), and is not kept: its weights are broken. Train the run again."
             )
-        if architecture not in self._known:
-            self._known[architecture] = score
+        if architecture in self._known:
+            return
+        self._known[architecture] = score
+        if self._keep:
             whose = (architecture.key, self.evaluator.calibration, self.weights)
             points = [(p.lmbda, p.bpp, p.psnr, p.rd_loss) for p in score.curve]
             if points:  # first: a score without its points would not be computed again

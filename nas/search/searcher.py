@@ -90,7 +90,7 @@ class Searcher:
             metric=self.settings.metric,
             device=self._device,
         )
-        self.scores = Scores(run.scores_path, self.evaluator, run.fingerprint)
+        self.scores = Scores(run.scores_path, self.evaluator, run.fingerprint, keep=run.is_writable)
 
     # What is possible
 
@@ -132,6 +132,7 @@ class Searcher:
         sources, budget = sources or Sources(), budget or Budget("whole range")
         self.question(budget)
         check_seed(seed)
+        self.run.refuse_read_only()
         journal = self.run.search_path / JOURNAL
         if storage is not None or journal.is_file():
             close_storage(open_storage(storage or journal))  # or refused, before what takes long

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from nas.cost.quantities import Question
 from nas.cost.scopes import SCOPES
 from nas.cost.table import CostTable
+from nas.files import make_folder
 from nas.progress import StageReport
 from nas.run import Run
 from nas.search.evaluator import Evaluator
@@ -126,7 +127,7 @@ def prepare_logits(
 @contextmanager
 def _alone(run: Run, what: str, report: StageReport) -> Iterator[None]:
     """One process at a time; the lock of one that is killed is given back by the system."""
-    run.search_path.mkdir(parents=True, exist_ok=True)
+    make_folder(run.search_path)
     lock = FileLock(run.search_path / f"{what}.lock")
     try:
         lock.acquire(timeout=0)
