@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -128,3 +130,31 @@ def test_a_search_under_a_budget_goes_on_where_it_was_killed(prepared, run, tmp_
     for folder in (run, whole):
         choice = load_run(folder, device="cpu").searcher.choose(question, question.targets[0])
         assert choice.kmac_px["total"] <= choice.target
+
+
+@pytest.mark.parametrize("how", ["raise RuntimeError('too large')", "os.kill(os.getpid(), 9)"])
+def test_an_architecture_that_cannot_be_scored_is_set_aside(run, tmp_path, how):
+    """It kills its worker, or raises, each time: after a few attempts the others are scored without it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "from nas.search.evaluator import Evaluator\n"
+        "score = Evaluator.score\n"
+        "def fragile(self, architecture):\n"
+        f"    if architecture == self.space.widest(): {how}\n"
+        "    return score(self, architecture)\n"
+        "Evaluator.score = fragile\n"
+    )
+    for _ in range(6):
+        command = [sys.executable, "-m", "nas", "search", str(run), "--trials", "12", "--json"]
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        process = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+        )
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, process.stderr
+    found = json.loads(process.stdout)
+    widest = Run(run).space.widest().key
+    assert found["set_aside"] == [widest]
+    assert widest not in keys(run)
+    assert len(keys(run)) >= 12
