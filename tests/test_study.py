@@ -189,8 +189,10 @@ def test_what_cannot_be_scored_is_set_aside_after_a_few_attempts(tmp_path, how):
                 with pytest.raises(RuntimeError), study.attempt(trial):
                     raise RuntimeError
             else:
-                study.attempt(trial).__enter__()  # and this worker is gone
-    with open_study(tmp_path, None) as study:
+                begun.append(study.attempt(trial))
+                begun[-1].__enter__()  # and this worker is gone
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    with SharedStudy.open(NAME, sampler, SLOTS, url=None, folder=tmp_path, facts=FACTS) as study:
         trial = study.ask()
         assert trial.params != first
         assert study.set_aside() == [first]
