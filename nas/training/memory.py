@@ -29,7 +29,8 @@ def refuse_what_does_not_fit(
         device: where.
         world: processes that share a batch.
     """
-    pixels = settings.crop**2 * -(-settings.batch // world)
+    crop = max(crop for crop, _ in settings.phases)
+    pixels = crop**2 * -(-settings.batch // world)
     free = free_memory(device)
     if free is None or pixels * PLENTY < free:
         return
@@ -38,7 +39,7 @@ def refuse_what_does_not_fit(
         needed /= 2  # half of it at least, in bfloat16
     if needed > free:
         raise InputError(
-            f"A step on batches of {settings.batch} crops of {settings.crop} pixels keeps at least "
+            f"A step on batches of {settings.batch} crops of {crop} pixels keeps at least "
             f"{_gigabytes(needed)} GB for its gradients, and {_gigabytes(free)} GB are free: make them "
             "smaller (--set crop=256, --set batch=8)."
         )
