@@ -82,10 +82,13 @@ class Amount:
             )
         name, times, _ = _UNITS[unit]
         size = (int(found["width"]), int(found["height"])) if found["width"] else None
-        if size is not None and name not in _SIZED:
+        if size is not None and (name not in _SIZED or min(size) < 1):
             raise InputError(f"'{text}': only GMAC, ms and MB are of a picture's size; leave it out.")
         if size is not None:
-            check_size(*size)
+            try:
+                check_size(*size)
+            except InputError as error:
+                raise InputError(f"'{text}': {error}") from error
         return cls(number * times, name, (size or REFERENCE) if name in _SIZED else None)
 
     def __str__(self) -> str:

@@ -180,7 +180,7 @@ def test_crops_larger_than_every_photo_are_refused(photo_folder: Path, tmp_path:
     began = time.monotonic()
     status, said = train(photo_folder, tmp_path / "run", "--set", "crop=4096")
     assert status == 2
-    assert "fit into none of the photos, of which the largest measures 128x96: set crop=64" in said
+    assert "fit into none of the photos, of which the largest measures 128x96: set crop=128" in said
     assert time.monotonic() - began < 20
     assert not (tmp_path / "run").exists()
 

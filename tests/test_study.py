@@ -437,6 +437,32 @@ def test_a_database_of_another_optuna_is_refused_before_anything_is_written(tmp_
     assert (tmp_path / "study.db").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update study_directions set direction = 'x'",
+        "update study_directions set direction = 'MAXIMIZE'",
+        "delete from study_directions where objective = 1",
+        "update trials set state = 'x'",
+        "update trial_params set distribution_json = 'x'",
+        "update study_user_attributes set value_json = '{'",
+        "update trial_user_attributes set value_json = cast(x'ff' as text)",
+        "delete from studies",
+    ],
+)
+def test_a_damaged_database_is_told_in_a_sentence(tmp_path, change):
+    url = f"sqlite:///{tmp_path}/study.db"
+    with open_study(tmp_path, url) as study:
+        trial = study.ask()
+        study.tell(trial, values(trial.params), {"bpp": 0.5})
+    connection = sqlite3.connect(tmp_path / "study.db")
+    connection.executescript(change)
+    connection.close()
+    with contextlib.suppress(InputError), open_study(tmp_path, url) as study:
+        study.finished()
+        study.ask()
+
+
 def test_a_wrong_password_is_told_in_a_sentence(tmp_path, postgres):
     wrong = postgres.replace("://nas:", "://nas:x")
     with pytest.raises(InputError, match="password authentication failed"):

@@ -20,9 +20,14 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel
+from typer.testing import CliRunner
 
+from nas.budget import Amount
+from nas.cli import app
+from nas.cost.profile import parse_size
 from nas.errors import InputError
 from nas.graph.network import Supernet
+from nas.limits import check_seed
 from nas.run import Run
 from nas.space import SearchSpace
 from nas.training.average import moving_average
@@ -678,3 +683,29 @@ def test_where_nothing_waits_no_layout_is_learned(request_for, tmp_path):
     with pytest.raises(InputError, match="no context model"):
         start_training(request_for(tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
+
+
+def test_values_of_thousands_of_digits_are_refused():
+    with pytest.raises(InputError, match="Cannot read the value"):
+        parse_assignments([f"steps={'9' * 5000}"])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**30])
+def test_seeds_that_no_generator_takes_are_refused(seed):
+    with pytest.raises(InputError, match="seed"):
+        TrainingSettings.make({"seed": seed})
+    with pytest.raises(InputError, match="is no seed"):
+        check_seed(seed)
+    done = CliRunner().invoke(app, ["search", "zoo:joint-ar-tiny", "--trials", "1", "--seed", str(seed)])
+    assert done.exit_code == 2
+    assert "is no seed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "size", ["100000x100000", "0x5", "1x134217728", "9" * 5000 + "x1", "\u0665x5", "x", "5x5x5"]
+)
+def test_sizes_beyond_the_memory_are_refused(size):
+    with pytest.raises(InputError):
+        parse_size(size)
+    with pytest.raises(InputError):
+        Amount.parse(f"30 ms at {size}")

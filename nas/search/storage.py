@@ -183,6 +183,18 @@ def plainly(where: str | Path) -> Iterator[None]:
         raise InputError(f"{name_of(where)} cannot be used: {_reason(error)}.") from error
 
 
+@contextlib.contextmanager
+def readable(where: str | Path) -> Iterator[None]:
+    """What reading records or rows that no search wrote leads to, as one plain sentence."""
+    try:
+        with plainly(where):
+            yield
+    except InputError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise damaged(where) from error
+
+
 def _database(address: str) -> RDBStorage:
     where = name_of(address)
     try:

@@ -33,12 +33,13 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from nas.errors import InputError
 from nas.search.attempts import BEGUN, WORKER, failed_too_often, is_outside
 from nas.search.proposer import ExhaustedError
-from nas.search.storage import JOURNAL, close_storage, damaged, name_of, open_storage, plainly
+from nas.search.storage import JOURNAL, close_storage, damaged, name_of, open_storage, plainly, readable
 from nas.search.worker import Crew
 
 FACTS = "facts"
@@ -94,7 +95,7 @@ class SharedStudy:
         where: str | Path = folder / JOURNAL if url is None else url
         storage = open_storage(where)
         try:
-            with plainly(where):
+            with readable(where):
                 study = optuna.create_study(
                     study_name=name,
                     storage=storage,
@@ -102,6 +103,8 @@ class SharedStudy:
                     directions=["minimize", "minimize"],
                     load_if_exists=True,
                 )
+                if study.directions != [StudyDirection.MINIMIZE] * 2:
+                    raise damaged(where)
                 _agree(study, facts, metrics, where)
                 return cls(study, storage, distributions, where)
         except BaseException:
@@ -172,7 +175,7 @@ class SharedStudy:
 
     def finished(self) -> list[FrozenTrial]:
         """The complete trials, of any worker, that were not returned before."""
-        with plainly(self._where):
+        with readable(self._where):
             complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         new = [trial for trial in complete if trial.number not in self._returned]
         self._returned.update(trial.number for trial in new)
@@ -256,7 +259,8 @@ class SharedStudy:
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _trials(self) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False)
+        with readable(self._where):
+            return self._study.get_trials(deepcopy=False)
 
     def _held(self, trials: Sequence[FrozenTrial]) -> dict[Key, int]:
         """The lowest number that holds each architecture; 0 for what is set aside."""

@@ -270,8 +270,8 @@ def _refuse_run(out: Path, *, force: bool) -> None:
     begun = not force and run.config_path.is_file()
     if begun and run.weights_path.is_file():
         raise InputError(
-            f"{out} already holds a run that is trained to its end: give another --out (--force replaces "
-            f"it). {how_to_train_longer(out)}"
+            f"{out} already exists and is trained to its end: give another --out, or --force to replace it. "
+            f"{how_to_train_longer(out)}"
         )
     if begun and run.checkpoint_path.is_file():
         raise InputError(
@@ -288,9 +288,9 @@ def _holds_a_lock_alone(out: Path) -> bool:
 
 
 def _check_crop(photos: Sequence[Photo], crop: int) -> None:
-    """InputError where not one photo is as large as a crop, so that all would have to be enlarged."""
+    """InputError where every photo is smaller than a crop, by more than sides of multiples of 64 need."""
     sides = [min(photo.pixels.shape[:2]) for photo in photos]
-    most = max(LEAST_SIDE, max(sides) // LEAST_SIDE * LEAST_SIDE)
+    most = max(LEAST_SIDE, -(-max(sides) // LEAST_SIDE) * LEAST_SIDE)
     if crop > most:
         height, width = photos[int(np.argmax(sides))].pixels.shape[:2]
         raise InputError(
