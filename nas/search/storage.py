@@ -179,7 +179,7 @@ def plainly(where: str | Path) -> Iterator[None]:
     """What a database raises, as one plain sentence."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except (SQLAlchemyError, StorageInternalError, UnicodeDecodeError) as error:
         raise InputError(f"{name_of(where)} cannot be used: {_reason(error)}.") from error
 
 
