@@ -175,7 +175,7 @@ def refuse_unwritable(path: Path) -> None:
     Raises:
         InputError: the folder it is in, or would be made in, is read-only or none.
     """
-    folder = path if path.is_dir() else path.absolute().parent
+    folder = path if path.is_dir() else followed(path).absolute().parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
