@@ -124,16 +124,16 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
         InputError: the file cannot be read, or is no such table.
     """
     try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file, restkey="", restval="")
-            rows = list(reader)
+            heading, rows = reader.fieldnames, list(reader)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
     except csv.Error as error:
         raise InputError(
-            f"{path} is damaged, or no CSV file ({error}): move it away or restore it."
+            f"Cannot read {path}: it is damaged or no CSV file ({error}). Restore it or move it away."
         ) from error
-    if columns is not None and reader.fieldnames is not None and tuple(reader.fieldnames) != tuple(columns):
+    if columns is not None and heading is not None and tuple(heading) != tuple(columns):
         raise InputError(f"{path} is not a table with the columns {', '.join(columns)}: move it away.")
     for row in rows:
         row.pop("", None)  # values beyond the heading

@@ -157,6 +157,8 @@ class Run:
             fields, name = self.config["space"], self.config["name"]
         except KeyError as error:
             raise InputError(f"{self.config_path} has no `{error.args[0]}`: restore it.") from None
+        if not isinstance(fields, dict):
+            raise InputError(f"{self.config_path} has a `space` that is none: restore it.")
         return SearchSpace.from_dict(fields, name=name, source=str(self.config_path))
 
     @property

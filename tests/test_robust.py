@@ -20,12 +20,16 @@ from hypothesis import strategies as st
 from nas.codec.bitstream import FIXED, Nic, compress_image, decompress_image
 from nas.codec.codec import Codec, write_varint
 from nas.codec.folder import DESCRIPTION, WEIGHTS, load_codec, save_codec
+from nas.comparison.published import read_published
 from nas.demo import STARTER
 from nas.errors import InputError
 from nas.graph.network import Supernet
 from nas.images import bundled, pad, to_tensor
+from nas.run import Run
+from nas.search.scores import known_scores
 from nas.space import SearchSpace
 from nas.training.checkpoint import Checkpoint, load_weights
+from nas.training.journal import COLUMNS, Journal
 
 TINY = SearchSpace.load("joint-ar-tiny")
 FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 2, "params": 1, "measured": {}}
@@ -203,3 +207,26 @@ def test_descriptions_are_data(codec, tmp_path):
     with pytest.raises(InputError):
         load_codec(tmp_path / "codec")
     assert not (tmp_path / "made").exists()
+
+
+TABLES = [b"", b"\n", b"\xff\xfe", b"a,b\n1,2\n", b'"' + b"x" * 200_000, b"\0,\0\n", b"key,step,arch\n,,\n"]
+
+
+@pytest.mark.parametrize("data", TABLES, ids=range(len(TABLES)))
+def test_damaged_tables_of_a_run_are_refused_or_empty(tmp_path, data):
+    def read(action) -> object:
+        try:
+            return action()
+        except InputError as error:
+            return str(error)
+
+    path = tmp_path / "table.csv"
+    path.write_bytes(data)
+    assert not (found := read(lambda: known_scores(path, TINY, "weights"))) or str(path) in str(found)
+    (tmp_path / "front.csv").write_bytes(data)
+    assert "front.csv" in str(read(Run(tmp_path).front))
+    assert isinstance(read(lambda: read_published(f"{path}:x")), str)
+    read(lambda: Journal(path, step=5).add(6, dict.fromkeys(COLUMNS[1:], 1.0)))
+    (tmp_path / "config.yaml").write_text("{format: nas-run 1, name: x, space: [], training: []}")
+    for what in ("space", "settings"):
+        assert "config.yaml" in str(read(lambda what=what: getattr(Run(tmp_path), what)))

@@ -323,7 +323,7 @@ def test_there_must_be_something_to_resume(trained, tmp_path):
     with pytest.raises(InputError, match="is not a run"):
         resume_training(tmp_path)
     (tmp_path / "config.yaml").write_bytes(trained.config_path.read_bytes())
-    with pytest.raises(InputError, match="is missing"):
+    with pytest.raises(InputError, match="no checkpoint"):
         resume_training(tmp_path)
 
 

@@ -6,7 +6,6 @@ curves.csv:NAME         columns bpp, psnr_rgb, ms_ssim_rgb, and `file` or `name`
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from nas.comparison.curves import Curve, Point
 from nas.errors import InputError, nearest
+from nas.files import read_rows
 
 # What one value is called: by CompressAI now, by CompressAI before, in tables.
 _KEYS = {
@@ -48,12 +48,12 @@ def read_published(text: str) -> Curve:
             f"There is no file {place or text}: an anchor is a format, a curve of the codecs, "
             "FILE.json in CompressAI's format, or FILE.csv:NAME."
         )
+    if path.suffix.lower() == ".csv":
+        return _from_rows(path, name, read_rows(path))
     try:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {path}: {error}.") from error
-    if path.suffix.lower() == ".csv":
-        return _from_rows(path, name, list(csv.DictReader(content.splitlines())))
     if name:
         raise InputError(f"{path} holds one curve: leave out ':{name}'.")
     return _from_json(path, content)

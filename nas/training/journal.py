@@ -31,7 +31,8 @@ class Journal:
         self, path: Path, *, more: Sequence[str] = (), tensorboard: Path | None = None, step: int = 0
     ) -> None:
         self._path, self._columns = path, (*COLUMNS, *more)
-        self._rows = [row for row in _read(path) if int(row["step"]) <= step] if step else []
+        rows = [row for row in _read(path) if int(row["step"]) <= step] if step else []
+        self._rows = [{name: row.get(name, "") for name in self._columns} for row in rows]
         self._events = _events(tensorboard, step) if tensorboard is not None else None
         self._write()
 
@@ -77,7 +78,15 @@ class Journal:
 def _read(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
-    return [row for row in read_rows(path) if set(COLUMNS) <= set(row)]
+    return [row for row in read_rows(path) if _is_whole(row)]
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether a row says when it was written; a damaged one does not."""
+    try:
+        return int(row["step"]) >= 0 <= float(row["seconds"])
+    except (KeyError, ValueError):
+        return False
 
 
 def _events(folder: Path, step: int) -> Any:
