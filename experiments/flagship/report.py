@@ -2,9 +2,9 @@
 
     python -m experiments.flagship.report RUN
 
-`results/progress.csv` holds steps, gigapixels (of crops, over all architectures of a step) and the losses of the
-narrowest, a median and the widest architecture on calibration photos at three rates; `results/progress.png` draws
-their geometric mean over the rates.
+`results/progress.csv` holds steps, gigapixels (of crops, over all architectures of a step) and the losses of
+the narrowest, a median and the widest architecture on calibration photos at three rates;
+`results/progress.png` draws their geometric mean over the rates.
 """
 
 from __future__ import annotations
