@@ -32,6 +32,7 @@ from nas.run import Run
 from nas.space import SearchSpace
 from nas.training.average import moving_average
 from nas.training.checkpoint import Checkpoint, load_weights
+from nas.training.devices import make_fabric
 from nas.training.loop import NonFiniteLossError
 from nas.training.losses import rd_loss
 from nas.training.optimizers import build_optimizer, is_matrix
@@ -626,6 +627,34 @@ def test_a_run_can_be_watched(request_for, tmp_path):
     assert all(0.7 < float(row["expected_cost"]) < 6.5 and float(row["lambda_c"]) >= 0 for row in rows)
     learned = yaml.safe_load(run.structure_path.read_text())["logits"]
     assert set(learned) == {slot.name for slot in TINY.slots}
+
+
+@pytest.mark.parametrize("name", ["joint-ar-tiny", "scale-hyperprior", "patch-tiny"])
+def test_latents_and_their_parameters_keep_their_digits(make_supernet, name):
+    """In mixed precision too: bfloat16 has eight, with which a latent of 300 moves in steps of 2."""
+    space = SearchSpace.load(name)
+    net, x = make_supernet(space), torch.rand(1, 3, 64, 64)
+    layout = net.activate(space.widest())
+    with torch.autocast("cpu", torch.bfloat16):
+        output = net(x, layout)
+        scales, means = net.context(output["psi"], output["y"].round(), layout)
+    parts = {"y": output["y"], "z": output["z"], "psi": output["psi"], "scales": scales, "means": means}
+    for part, values in parts.items():
+        assert values.dtype == torch.float32, part
+        known = values[values != 0]
+        coarse = (known == known.bfloat16().float()).double()
+        assert not len(known) or coarse.mean() < 0.1, part
+
+
+@pytest.mark.parametrize("instructions", [None, "_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_automatic_precision_is_what_the_machine_multiplies(monkeypatch, instructions):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == instructions)
+    fabric = make_fabric("cpu", "auto")
+    layer = fabric.setup(torch.nn.Conv2d(1, 1, 1))
+    with fabric.autocast():
+        inside = torch.nn.functional.conv2d(torch.ones(1, 1, 4, 4), layer.weight)
+    assert inside.dtype == (torch.bfloat16 if instructions else torch.float32)
 
 
 def test_mixed_precision_rates_alike(request_for, tmp_path):

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from nas.graph.layers import LEAKY_SLOPE
+from nas.graph.entropy import widened
+from nas.graph.layers import LEAKY_SLOPE, precise
 from nas.graph.layout import Array, Layout, feature_channel, unit_channel
 from nas.graph.width import Width
 
@@ -391,7 +392,8 @@ class ContextModel(nn.Module):
             hidden = F.conv2d(torch.cat([psi, phi], 1), w1[:, :, None, None], b1)
         hidden = self.gate(F.leaky_relu(hidden, LEAKY_SLOPE), 0)
         hidden = self.gate(F.leaky_relu(F.conv2d(hidden, w2[:, :, None, None], b2), LEAKY_SLOPE), 1)
-        return F.conv2d(hidden, w3[:, :, None, None], b3)
+        with precise(hidden):
+            return F.conv2d(widened(hidden), w3[:, :, None, None], b3)
 
 
 class SlimmableContextModel(ContextModel):

@@ -7,7 +7,8 @@ on a `Width` (learning widths), the full layer runs and its output is masked ins
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -15,12 +16,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.graph import description as spec
+from nas.graph.entropy import widened
 from nas.graph.gdn import GDN, SlimmableGDN
 from nas.graph.width import Width
 
 LEAKY_SLOPE = 0.01
+# Widths whose values keep all their digits in mixed precision: latents, what their rates are computed from,
+# and a linear block transform, whose first component is large
+PRECISE, LINEAR = ("y", "z", "psi"), "linear."
 _ROWS = 32  # taken at a time by `_scattered`
 Widths = Mapping[str, Width]
+
+
+@contextmanager
+def precise(x: Tensor, *, wanted: bool = True) -> Iterator[None]:
+    """No half precision on x's device, where it is not wanted: mixed precision must not reach latents.
+
+    bfloat16 has eight digits, so that a latent of 300 would move in steps of 2.
+    """
+    if not wanted or not torch.is_autocast_enabled(x.device.type):
+        yield
+        return
+    with torch.autocast(x.device.type, enabled=False):
+        yield
 
 
 class SlimmableConv2d(nn.Conv2d):
@@ -37,6 +55,7 @@ class SlimmableConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(inputs.full, outputs.full * each, kernel, stride, padding)
         self.inputs, self.outputs, self.each = inputs, outputs, each
+        self.precise = outputs.name in PRECISE or any(w.name.startswith(LINEAR) for w in (inputs, outputs))
 
     def sliced(self) -> dict[str, Tensor]:
         weight = self.inputs.take(self.weight, 1)
@@ -51,7 +70,10 @@ class SlimmableConv2d(nn.Conv2d):
             # torch 2.15's backward of a strided 1x1 convolution corrupts memory for channels-last images on
             # a CPU; taking the positions first is the same convolution
             x, stride = x[..., :: int(stride[0]), :: int(stride[1])], (1, 1)
-        out = F.conv2d(x, part["weight"], part["bias"], stride, self.padding)
+        with precise(x, wanted=self.precise):
+            out = F.conv2d(
+                widened(x) if self.precise else x, part["weight"], part["bias"], stride, self.padding
+            )
         mask = self.outputs.mask()
         if mask is None:
             return out

@@ -18,11 +18,11 @@ def make_fabric(device: str, precision: str = "auto") -> Fabric:
 
     Args:
         device: `auto`, `cpu` or `cuda`.
-        precision: `32`, `bf16` (mixed), or `auto`: bfloat16 on a GPU that has it.
+        precision: `32`, `bf16` (mixed), or `auto`: bfloat16 on a GPU or a CPU that multiplies it.
     """
     on_gpu = choose(device).type == "cuda"
     if precision == "auto":
-        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "32"
+        precision = "bf16" if multiplies_bfloat16(on_gpu) else "32"
     chosen: Any = {"32": "32-true", "bf16": "bf16-mixed"}[precision]
     accelerator = "cuda" if on_gpu else "cpu"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what was asked for
@@ -38,3 +38,12 @@ def make_fabric(device: str, precision: str = "auto") -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def multiplies_bfloat16(on_gpu: bool) -> bool:
+    """Whether the GPU, or the CPU, has instructions that multiply bfloat16: emulated, it is slow."""
+    if on_gpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch has no public name for these (2.15); a version without them means no
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, test, bool)()) for test in tests)
