@@ -374,7 +374,7 @@ class StagedHyper(nn.Module):
             (_, positions), (first, last) = work[0], (int(work[0][1][0]), int(work[0][1][-1]))
             assert len(positions) == last + 1 - first  # one block in row order
             found += read(work, [(scales[:, first : last + 1], means[:, first : last + 1])])
-        return torch.cat(found, 1).transpose(1, 2).unflatten(2, (height, width))
+        return torch.cat(found, 1).to(psi.device).transpose(1, 2).unflatten(2, (height, width))
 
 
 Staged = StagedContext | StagedHyper
