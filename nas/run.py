@@ -250,6 +250,8 @@ class Run:
             finite = table["rd_loss"].astype(float).abs() < float("inf")
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{self.front_path} is damaged: {renew}") from error
+        if "bd_rate" not in table:  # written before there were ranges of rates
+            table.insert(COLUMNS.index("bd_rate"), "bd_rate", float("nan"))
         for column in COLUMNS:
             if column not in table or (column.startswith("on_front") and set(table[column]) - {True, False}):
                 raise InputError(f"{self.front_path} lacks or has damaged values of `{column}`: {renew}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_quality_and_lambda(quality):
 @every_kind
 def test_between_two_anchors_gains_are_geometric_means(name):
     gains = supernet(name).gains
-    for low, (first, last) in enumerate(zip(RATES, RATES[1:], strict=False)):
+    for low, (first, last) in enumerate(pairwise(RATES)):
         for values, at in ((gains.log_gain, gains.up), (gains.log_inverse, gains.down)):
             assert torch.allclose(at(first).flatten(), values[low].exp())
             between = at(math.sqrt(first * last)).flatten()
