@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ class LoadedRun:
         budget: Budget | str | float | Path | None = None,
         *,
         target: str | float | None = None,
-        trials: int = 100,
+        trials: int | None = 100,
         scope: str | None = None,
         storage: str | None = None,
         sources: Sources | None = None,
@@ -52,16 +51,15 @@ class LoadedRun:
         """Score `trials` architectures more and write front.csv; see `Searcher.search`.
 
         Args:
-            budget: a Budget, the name of a shipped one, the path of a YAML file, or a target; None for the
-                whole range.
-            target: 20 (kMAC/px), "60%" or "30ms", instead of a budget.
-            scope: of a target: encoder, decoder or total (the default).
+            budget: a Budget, a shipped one's name, a YAML file's path, or None for the whole range.
+            target: instead, 20 (kMAC/px), 60% (of the widest) or, after `nas profile`, 30ms.
+            scope: of the target: encoder, decoder or total (the default).
 
         Raises:
-            InputError: a budget and a target, or a scope beside a budget, which has its own.
+            InputError: see `Budget.asked`.
         """
         return self._searcher.search(
-            _asked(budget, target, scope),
+            Budget.asked(budget, target, scope),
             trials=trials,
             storage=storage,
             sources=sources,
@@ -78,9 +76,10 @@ class LoadedRun:
         out: str | Path,
         *,
         target: str | None = None,
+        budget: Budget | str | Path | None = None,
         arch: str | None = None,
         family: bool = False,
-        scope: str = "total",
+        scope: str | None = None,
         arithmetic: str | None = None,
         onnx: bool = False,
         force: bool = False,
@@ -90,10 +89,13 @@ class LoadedRun:
 
         Args:
             out: the folder.
-            target: 20 (kMAC/px), 60% or 30ms; or `arch`, an architecture's key.
+            target: 20 (kMAC/px), 60% or 30ms.
+            budget: a Budget, a shipped one's name or a YAML file's path, whose limits the architecture meets;
+                of several targets the largest counts, unless `target` names another.
+            arch: instead of both, an architecture's key.
             family: export every decoder and layout that is worth it beside the encoder and the entropy path
                 of that architecture; without `target` and `arch`, of the one of least loss.
-            scope: encoder, decoder or total.
+            scope: of a target without a budget: encoder, decoder or total (the default).
             arithmetic: of the entropy path: see `codec.export.make_codec`.
             onnx: write it as ONNX models, too, see `onnx.write`.
             force: replace what is there.
@@ -105,20 +107,23 @@ class LoadedRun:
         from nas.codec.export import export_codec
         from nas.search.family import Kin, find_kin
 
-        if target is not None and arch is not None:
-            raise InputError("Export takes a target (20, 60%) or an architecture's key, not both.")
-        if target is None and arch is None and not family:
-            raise InputError("Export needs a target (20, 60%), an architecture's key, or a family.")
+        limited = target is not None or budget is not None
+        if limited and arch is not None:
+            raise InputError("Export takes a target or budget, or an architecture's key, not both.")
+        if not limited and arch is None and not family:
+            raise InputError("Export needs a target (20, 60%), a budget, an architecture's key, or a family.")
+        if budget is None or target is None:
+            asked = Budget.asked(budget, target, scope)
+        else:
+            asked = Budget.asked(budget, None, scope).narrowed(target)
         refuse_existing(Path(out), force=force, what="codec")
         architecture = None
         if arch is not None:
             architecture = self._searcher.space.parse(arch)
             self._searcher.scores.of(architecture)
-        elif target is not None:
-            question = self._searcher.question(Budget.of(target, scope))
-            architecture = self._searcher.choose(
-                question, question.targets[0], report=report
-            ).best.architecture
+        elif limited:
+            question = self._searcher.question(asked)
+            architecture = self._searcher.choose(question, report=report).best.architecture
         if family or architecture is None:
             kin = find_kin(self._searcher, architecture, report)
         else:
@@ -167,23 +172,6 @@ class LoadedRun:
     def searcher(self) -> Any:
         """The `Searcher` behind this run."""
         return self._searcher
-
-
-def _asked(
-    budget: Budget | str | float | Path | None, target: str | float | None, scope: str | None
-) -> Budget | None:
-    """The budget that the arguments of `LoadedRun.search` mean; None for the whole range."""
-    if budget is not None and target is not None:
-        raise InputError("A search takes a budget or a target, not both.")
-    given = budget if target is None else target
-    if given is None:
-        return None if scope is None else Budget("whole range", scope)
-    # no budget's name begins like a number
-    if target is not None or (not isinstance(given, Budget | Path) and re.match(r"\s*[-.\d]", str(given))):
-        return Budget.of(str(given), scope or "total")
-    if scope is not None:
-        raise InputError("A budget says its own scope: leave scope out.")
-    return given if isinstance(given, Budget) else Budget.load(str(given))
 
 
 def load_run(path: str | Path, *, device: str = "auto") -> LoadedRun:

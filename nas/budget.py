@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from nas import resources
 from nas.errors import InputError, nearest
+from nas.fields import validated
 from nas.limits import check_size
-from nas.space import explain_validation
 
 SCOPES = ("encoder", "decoder", "total")
 ACTIONS = ("encode", "decode")
@@ -78,9 +78,12 @@ class Amount:
         if found is None or unit is None or not 0 < number < _MOST:
             raise InputError(
                 f"'{text}' is no target: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
-                "4 GMAC at 1920x1080, 200MB or 5M parameters."
+                "4 GMAC at 1920x1080, 200MB or 5M parameters"
+                f"{'; decimals have a point' if ',' in str(text) else ''}."
             )
         name, times, _ = _UNITS[unit]
+        if name == "%" and number > 100:
+            raise InputError(f"'{text}' is more than the widest architecture costs: ask for at most 100%.")
         size = (int(found["width"]), int(found["height"])) if found["width"] else None
         if size is not None and (name not in _SIZED or min(size) < 1):
             raise InputError(f"'{text}': only GMAC, ms and MB are of a picture's size; leave it out.")
@@ -172,6 +175,8 @@ class Budget:
         targets: each searched for, all in one unit; empty means the whole range.
         span: more targets, evenly spaced.
         limits: what every architecture must meet, whatever the target.
+        typed: whether a target that no architecture reaches is a slip, and refused; in a file, which may tell
+            of a device, it limits nothing, which is said.
     """
 
     name: str
@@ -179,6 +184,7 @@ class Budget:
     targets: tuple[Amount, ...] = ()
     span: Span | None = None
     limits: tuple[Limit, ...] = ()
+    typed: bool = False
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -216,18 +222,47 @@ class Budget:
     def load(cls, name: str | Path) -> Budget:
         """A shipped budget by name or a YAML file by path; InputError names a wrong field or value."""
         path = resources.find("budgets", name)
+        fields = validated(_BudgetFields, resources.read_yaml(path, spaced=True), f"{path}:")
         try:
-            fields = _BudgetFields.model_validate(resources.read_yaml(path))
             return fields.build(path.stem)
-        except ValidationError as error:
-            raise InputError(f"{path}: {explain_validation(error, _BudgetFields)}") from error
         except InputError as error:
-            raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+            raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def asked(
+        cls,
+        budget: Budget | str | float | Path | None,
+        target: str | float | None = None,
+        scope: str | None = None,
+    ) -> Budget:
+        """What a caller asks for: a budget, a target in a scope (total where none is named), or nothing.
+
+        Args:
+            budget: one, the name of a shipped one, a YAML file's path, or a target such as "60%".
+            target: 20 (kMAC/px), 60% or 30ms.
+            scope: encoder, decoder or total.
+
+        Raises:
+            InputError: a target or a scope beside a budget, or none of these.
+        """
+        is_target = not isinstance(budget, Budget | Path | None) and re.match(r"\s*[-.\d]", str(budget))
+        if is_target and target is None:  # no budget's name begins like a number
+            budget, target = None, str(budget)
+        if budget is not None:
+            if target is not None or scope is not None:
+                raise InputError("A budget says its own targets and scope: leave the target and scope out.")
+            return budget if isinstance(budget, Budget) else cls.load(str(budget))
+        scope = scope or "total"
+        return cls.of(str(target), scope) if target is not None else cls("whole range", scope)
+
+    def narrowed(self, target: str) -> Budget:
+        """The same limits in the same scope, with one target that somebody typed."""
+        return replace(self, targets=(Amount.parse(target),), span=None, typed=True)
 
     @classmethod
     def of(cls, target: str, scope: str = "total", limits: Sequence[Limit] = ()) -> Budget:
         """One target, as `--target` gives it."""
-        return cls(f"target {target}", scope, (Amount.parse(target),), limits=tuple(limits))
+        return cls(f"target {target}", scope, (Amount.parse(target),), limits=tuple(limits), typed=True)
 
 
 class _Strict(BaseModel):

@@ -269,7 +269,8 @@ def search(
         int | None,
         typer.Option(
             min=0,
-            help="Score so many architectures more; default: 100, or none where the zoo's own scores answer.",
+            help="Score so many architectures more, and a few near a target where none lies; 0: none at all. "
+            "Default: 100, or the few alone where the zoo's own scores answer.",
             show_default=False,
         ),
     ] = None,
@@ -293,31 +294,24 @@ def search(
     from nas.run import Run
     from nas.zoo import copied, in_zoo, zoo_run
 
-    if budget is not None and (target is not None or scope is not None):
-        raise InputError("--budget says its own targets and scope: leave --target and --scope out.")
     from_zoo = in_zoo(run)
     if not from_zoo and (data is None) != (out is None):
         raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
-    limit = (
-        Budget.load(budget)
-        if budget
-        else Budget.of(target, scope or "total")
-        if target
-        else Budget("whole range", scope or "total")
-    )
+    limit = Budget.asked(budget, target, scope)
     found = zoo_run(run) if from_zoo else Run.open(run)
     found.refuse_untrained()
     quantities = Quantities(found, found.costs(), device)
     question = quantities.question(limit)  # or refused, before what takes long to import
     from nas import console
+    from nas.search.hints import export_commands
 
     possible = Possible.of(quantities, question)
     own = out or (Path(found.path.name) if from_zoo else None)
     if own is not None:
         found = run_on_photos(found, data, own, force=force) if data else copied(found, own, force=force)
         quantities = Quantities(found, found.costs(), device)
-    if trials is None:
-        trials = 0 if from_zoo and data is None else 100
+    if trials is None and not (from_zoo and data is None):
+        trials = 100
     place = found.path
     console.table(possible.title, possible.columns, possible.rows(), aside=True)
     loaded = LoadedRun(found, device=device, quantities=quantities)
@@ -342,16 +336,17 @@ def search(
             }
         )
         return
-    rows = [row for choice in result.choices for row in choice.rows()]
-    if rows:
-        console.table(
-            "best for each target (scopes in kMAC/px)", list(rows[0]), [list(row.values()) for row in rows]
-        )
+    told = [pair for choice in result.choices for pair in choice.answers().items()]
+    if told:
+        title = f"best at or under each target ({question.quantity.title}, {question.quantity.unit})"
+        rows = [{"": f"{row}", **choice.row()} for row, (_, choice) in enumerate(told, 1)]
+        console.table(title, list(rows[0]), [list(row.values()) for row in rows], narrow=True)
+        for row, (what, choice) in enumerate(told, 1):
+            console.show(choice.lines(row, what))
     console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {place}/front.csv")
-    console.say(
-        "; ".join(result.notes)
-        + f". Next: nas pareto {place}, then nas export {place} --target 60% --out codec"
-    )
+    console.say(f"{'; '.join(result.notes)}. Next: nas pareto {place}")
+    for command in export_commands(place, question, result.choices, budget, target, scope):
+        console.say(f"  {command}")
 
 
 @app.command(epilog=_example("nas pareto runs/a", "nas pareto runs/a runs/b --out figures"))
@@ -423,6 +418,7 @@ def explain(
 @app.command(
     epilog=_example(
         "nas export runs/a --target 20 --scope decoder --out codecs/small",
+        "nas export runs/a --budget phone --out codecs/phone",
         "nas export runs/a --family --out codecs/family",
     )
 )
@@ -431,6 +427,13 @@ def export(
     out: Annotated[Path, typer.Option(help="The codec's folder.")],
     target: Annotated[
         str | None, typer.Option(help="20 (kMAC/px), 60% (of the widest), or after nas profile 30ms.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="A shipped budget or a YAML file, whose limits the codec meets; of several targets the "
+            "largest counts, unless --target names another."
+        ),
     ] = None,
     arch: Annotated[str | None, typer.Option(help="An architecture's key, as in front.csv.")] = None,
     family: Annotated[
@@ -441,7 +444,9 @@ def export(
             "every decoder and layout of the run that is worth its cost.",
         ),
     ] = False,
-    scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
+    scope: Annotated[
+        str | None, typer.Option(help="Of --target: encoder, decoder or total (the default).")
+    ] = None,
     arithmetic: Annotated[
         str | None,
         typer.Option(
@@ -470,6 +475,7 @@ def export(
         content = load_run(run, device=device).export(
             out,
             target=target,
+            budget=budget,
             arch=arch,
             family=family,
             scope=scope,
@@ -488,7 +494,8 @@ def export(
     by_scope = " / ".join(f"{costs[scope]:.3f}" for scope in ("encoder", "decoder", "total"))
     console.say(f"{by_scope} kMAC/px (encoder / decoder / total), {content['stages']} stages")
     console.say(
-        f"{found['photos']} held-out photos, as files: {found['bpp']:.4f} bpp, {found['psnr']:.2f} dB"
+        f"{found['photos']} held-out photo{'s' * (found['photos'] != 1)}, as files: {found['bpp']:.4f} bpp, "
+        f"{found['psnr']:.2f} dB"
     )
     if content["arithmetic"] == "float64":
         why = f": exact would cost {content['exact_costs']:.1%} in rate" if "exact_costs" in content else ""

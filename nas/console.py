@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -91,11 +92,23 @@ def show(lines: Sequence[str]) -> None:
         out.print(line.encode(out.encoding, "replace").decode(out.encoding), markup=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, aside: bool = False) -> None:
-    """A table on stdout, or aside on stderr where it is not the result; numbers to the right."""
-    view = Table(title=title, title_justify="left", title_style="bold")
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    aside: bool = False,
+    narrow: bool = False,
+) -> None:
+    """A table on stdout, or aside on stderr where it is not the result; numbers to the right.
+
+    A narrow one has no lines between its columns, of which all hold numbers.
+    """
+    view = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD if narrow else HEAVY_HEAD
+    )
     for place, column in enumerate(columns):
-        numeric = all(isinstance(row[place], int | float) or row[place] == "" for row in rows)
+        numeric = narrow or all(isinstance(row[place], int | float) or row[place] == "" for row in rows)
         view.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         view.add_row(*(_text(value) for value in row))

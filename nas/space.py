@@ -20,12 +20,12 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from nas import resources
 from nas.errors import InputError, nearest
+from nas.fields import validated
 from nas.graph.description import HYPERPRIOR, Family
 from nas.graph.families import FAMILIES
 from nas.graph.layout import MADE_IN_RUNS, Layout, named_layout
@@ -144,10 +144,7 @@ class SearchSpace:
             kept = {key: content[key] for key in _SpaceFields.model_fields if key in content}
             content = {**kept, "layouts": [content["layout"]]}
             name = "codec"
-        try:
-            fields = _SpaceFields.model_validate(dict(content))
-        except ValidationError as error:
-            raise InputError(f"{source}: {explain_validation(error, _SpaceFields)}") from error
+        fields = validated(_SpaceFields, content, f"{source}:")
         try:
             return fields.build(name)
         except InputError as error:
@@ -657,21 +654,3 @@ def _slot_to_dict(slot: Slot, candidates: Sequence[int]) -> Any:
     if slot.layers == ((slot.name, 1.0),):
         return list(candidates)
     return {"candidates": list(candidates), "layers": dict(slot.layers)}
-
-
-def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
-    """One sentence for the first thing pydantic found wrong: the field, the value, what is allowed."""
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    # a union's location also names the alternative that was tried: no word of the user's
-    alternatives = re.compile(r"(list|dict)\[.*|constrained-.*|int|str|_.*")
-    field = ".".join(str(part) for part in first["loc"] if not alternatives.fullmatch(str(part)))
-    if first["type"] == "extra_forbidden":
-        if len(first["loc"]) > 1:
-            return f"there is no field `{field}`."
-        return f"there is no field `{field}`: {nearest(field, model.model_fields)}"
-    if first["type"] == "missing":
-        return f"the field `{field}` is missing."
-    message = first["msg"].removeprefix("Value error, ")
-    value = repr(first["input"])
-    given = f" (given: {value[:60]})" if field else ""
-    return f"{f'`{field}`: ' if field else ''}{message[:1].lower()}{message[1:]}{given}"

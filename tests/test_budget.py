@@ -64,6 +64,7 @@ def amounts(draw: st.DrawFn, units: tuple[str, ...] = tuple(WRITTEN)) -> tuple[s
     """A text, and what it means."""
     number, unit = draw(NUMBERS), draw(st.sampled_from(units))
     name, times, sized = WRITTEN[unit]
+    number = min(number, 100.0) if unit == "%" else number
     size = draw(st.none() | SIZES) if sized else None
     gap = draw(st.sampled_from(["", " ", "  "]))
     text = draw(st.sampled_from(forms(number))) + gap + unit
@@ -127,6 +128,11 @@ def test_what_a_quantity_tells_can_be_asked_for(whole: int, of: tuple[str, int])
 )
 def test_what_is_no_amount_says_what_one_looks_like(text: str) -> None:
     refused(text, [f"'{text}'", "60%", "30ms", "4 GMAC at 1920x1080"], Amount.parse)
+
+
+@pytest.mark.parametrize("text", ["101%", "150 %", "1e9%"])
+def test_a_share_is_at_most_all(text: str) -> None:
+    refused(text, [f"'{text}'", "at most 100%"], Amount.parse)
 
 
 @pytest.mark.parametrize("text", ["20 at 768x512", "60% at 768x512", "4 stages at 8x8", "30 ms at 0x512"])
@@ -285,6 +291,15 @@ def test_ranges_and_levels_in_a_file(tmp_path: Path) -> None:
         ({"targets": {"form": 30, "to": 40, "levels": 2}}, ["no field `targets.form`"]),
         ({"targets": ["few"]}, ["few", "60%"]),
         ({"targets": "20"}, ["`targets`", "list"]),
+        ({"targets": "1,5"}, ["`targets` should be a list", "'1,5'"]),
+        ("targets: [1,5]\n", ["line 1", "1,5", "1, 5", "1.5"]),
+        ("targets: [5]\nscope: total\ntargets: [6]\n", ["line 3", "`targets` is set twice"]),
+        ("targets: {from: 1, from: 2, levels: 2}\n", ["line 1", "`from` is set twice"]),
+        ("targets: [010]\n", ["line 1", "010", "leading zeros"]),
+        ("targets: [yes]\n", ["`targets`", "true"]),
+        ("targets: [null]\n", ["item 1 of `targets`", "text or a number", "nothing"]),
+        ("levels: 1,5\n", ["`levels` should be a whole number", "1.5"]),
+        ("", ["is empty"]),
         ({"levels": -1}, ["levels", "-1"]),
         ({"levels": 10**6}, ["levels"]),
         ({"scope": "both", "levels": 2}, ["both", "encoder", "total"]),

@@ -217,7 +217,7 @@ WRONG = [
     ("latents", MISSING, "`latents` does not say how many channels y has"),
     ("latents", {"y": 6}, "`latents` does not say how many channels z has"),
     ("latents/y", 0, r"`latents\.y`.*greater than 0.*given: 0"),
-    ("latents/y", "six", r"`latents\.y`.*integer.*'six'"),
+    ("latents/y", "six", r"`latents\.y`.*whole number.*'six'"),
     ("latents/w", 3, r"no field `latents\.w`"),
     ("window", 4, "window must be 3, 5 or 7, not 4"),
     ("window", "wide", "`window`.*'wide'"),
@@ -275,9 +275,9 @@ def test_keys_that_would_be_too_long_are_refused():
     [
         ("a: [", "not valid YAML"),
         ("- 1\n", "list"),
-        ("", "NoneType"),
+        ("", "is empty"),
         ("\x00", "not valid YAML"),
-        ("3", "int"),
+        ("3", "a number"),
     ],
 )
 def test_files_that_are_no_mapping(tmp_path, text, message):

@@ -57,7 +57,7 @@ def compared(loaded: LoadedRun, photo: Path, trials: int, seed: int) -> list[dic
     """Answers under MACs, and under the time that those take."""
     by_macs = answers(loaded, [Amount(target, "kMAC/px") for target in TARGETS], trials, seed)
     searcher = loaded.searcher
-    decode = searcher.question(Budget.of("1000000 ms", "decoder")).quantity
+    decode = searcher.question(Budget("all", "decoder", (Amount(1e6, "ms", REFERENCE),))).quantity
     allowed = [decode.value(architecture) for architecture in by_macs]
     limits = sorted(set(allowed))
     found = answers(loaded, [Amount(ms, "ms", REFERENCE) for ms in limits], trials, seed)

@@ -109,7 +109,7 @@ def answers(run: Run, trials: int, seed: int) -> list[float]:
     """What a search's answers to the targets lose; a run that was searched is not searched again."""
     budget = Budget("targets", targets=tuple(Amount(target, "kMAC/px") for target in TARGETS))
     known = run.front_path.is_file()
-    found = nas.load_run(run.path, device="cpu").search(budget, trials=0 if known else trials, seed=seed)
+    found = nas.load_run(run.path, device="cpu").search(budget, trials=None if known else trials, seed=seed)
     return [choice.best.rd_loss for choice in found.choices]
 
 

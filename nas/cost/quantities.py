@@ -36,6 +36,23 @@ class Question:
     targets: tuple[int, ...]
     span: tuple[int, int, int]
 
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """What is answered: the targets, or, of limits alone, the most that they leave possible."""
+        return self.targets or ((self.span[2],) if self.within.bounds else ())
+
+    @property
+    def idle(self) -> str | None:
+        """A sentence on targets that limit nothing, since all architectures within the limits cost less."""
+        quantity, most = self.quantity, self.span[2]
+        above = [quantity.tell(target) for target in self.targets if not _reached(quantity, target, most)]
+        if not above:
+            return None
+        return (
+            f"no architecture costs more than {quantity.tell(most)} ({quantity.title}), so the best of all "
+            f"answers {' and '.join(above)}"
+        )
+
 
 @dataclass
 class Quantities:
@@ -125,7 +142,8 @@ class Quantities:
         """What a budget asks of this space; asked again, it is not solved again.
 
         Raises:
-            UnreachableBudgetError: no architecture meets its limits, or none a target; says what is possible.
+            UnreachableBudgetError: no architecture meets its limits, or none a target, or all meet one that
+                somebody typed; says what is possible.
             InputError: it needs a profile that there is not.
         """
         if budget not in self._questions:
@@ -148,4 +166,15 @@ class Quantities:
                 f"least is {quantity.tell(least, least=True)}, the most {quantity.tell(most)}. Ask for a "
                 "target in between."
             )
+        if budget.typed and targets and not _reached(quantity, targets[-1], most):
+            raise UnreachableBudgetError(
+                f"Every architecture costs less than {quantity.tell(targets[-1])} ({quantity.title}): the "
+                f"most is {quantity.tell(most)}, the least {quantity.tell(least, least=True)}. Ask for a "
+                "target in between."
+            )
         return Question(quantity, within, tuple(targets), (least, within.median(quantity), most))
+
+
+def _reached(quantity: Quantity, target: int, most: int) -> bool:
+    """Whether a target is no more than the most there is, as people read it."""
+    return target <= most or quantity.tell(target) == quantity.tell(most)

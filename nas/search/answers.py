@@ -38,7 +38,8 @@ class Choice:
         kmac_px: what it costs, by scope.
         split: what its backbone (g_a, h_a, h_s, g_s) and its context model with the entropy parameters cost,
             kMAC per pixel; together the scope's, or the total's where no scope was limited.
-        rd_loss: on the calibration photos.
+        bpp, psnr, rd_loss: on the calibration photos.
+        stages: serial decoding steps at 768x512.
         cheaper: where one further below is better still, that one.
     """
 
@@ -47,7 +48,10 @@ class Choice:
     architecture: Architecture
     kmac_px: dict[str, float]
     split: dict[str, float]
+    bpp: float
+    psnr: float
     rd_loss: float
+    stages: int
     cheaper: Choice | None = None
 
     @property
@@ -67,32 +71,43 @@ class Choice:
             "of": quantity.title,
             "cost": quantity.value(self.architecture),
             **costs,
+            "stages": self.stages,
+            "bpp": self.bpp,
+            "psnr": self.psnr,
             "rd_loss": self.rd_loss,
             "arch": self.architecture.key,
             "cheaper": self.cheaper.to_json() if self.cheaper else None,
         }
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One row for a table, or two where a cheaper architecture is better."""
-        answers = [("nearest below", self)]
-        if self.cheaper:
-            answers.append(("cheaper, better", self.cheaper))
-        return [
-            {
-                "target": self.quantity.tell(self.quantity.whole(self.target)),
-                "answer": answer,
-                **(
-                    {}
-                    if self.quantity.unit == "kMAC/px"
-                    else {self.quantity.name: self.quantity.tell(self.quantity.of(choice.architecture))}
-                ),
-                **choice.kmac_px,
-                **choice.split,
-                "rd_loss": choice.rd_loss,
-                "arch": choice.architecture.key,
-            }
-            for answer, choice in answers
-        ]
+    def answers(self) -> dict[str, Choice]:
+        """What is told of: one architecture, or two where a cheaper one is better."""
+        if self.cheaper is None:
+            return {"best": self}
+        return {"nearest below": self, "cheaper, better": self.cheaper}
+
+    def lines(self, place: int, what: str) -> list[str]:
+        """What stands below the table, the key on a line of its own so that it can be copied.
+
+        Args:
+            place: of its row.
+            what: which answer it is.
+        """
+        macs = ", ".join(f"{name} {value:.4g}" for name, value in self.split.items())
+        return [f"{place}  {what}: {macs} kMAC/px", f"   {self.architecture.key}"]
+
+    def row(self) -> dict[str, Any]:
+        """A line of a table: numbers alone, so that it fits a terminal."""
+        quantity = self.quantity
+        cost = {quantity.name: quantity.number(quantity.of(self.architecture))}
+        return {
+            "at most": quantity.number(quantity.whole(self.target)),
+            **({} if quantity.unit in ("kMAC/px", "stages") else cost),
+            **self.kmac_px,
+            "stages": self.stages,
+            "bpp": self.bpp,
+            "PSNR": self.psnr,
+            "loss": self.rd_loss,
+        }
 
 
 class Answers:
@@ -117,6 +132,11 @@ class Answers:
         self._score = score or scores.of
         self._rates = rates
         self._model = LossModel(list(distances(self.space, rates).values()))
+
+    def known(self, question: Question, target: int) -> Choice | None:
+        """The best architecture at or under a target that was scored; None where none was."""
+        best = self.best(question, target)
+        return None if best is None else self._choice(question, target, best)
 
     def choose(self, question: Question, target: int, report: StageReport) -> Choice:
         """The best scored architectures at or under a target: hardly below it, and wherever they lie.
@@ -166,7 +186,7 @@ class Answers:
         return min(fit)[2] if fit else None
 
     def _choice(self, question: Question, target: int, architecture: Architecture) -> Choice:
-        quantity = question.quantity
+        quantity, score = question.quantity, self.scores.of(architecture)
         scope = quantity.name if quantity.name in SCOPES else "total"
         edges = {e: cost for e, cost in self.costs.by_edge(architecture).items() if e in SCOPES[scope]}
         context = sum(cost for edge, cost in edges.items() if edge in CONTEXT_EDGES)
@@ -176,7 +196,10 @@ class Answers:
             architecture,
             self.costs.scopes(architecture),
             {"backbone": sum(edges.values()) - context, "context": context},
-            self.scores.of(architecture).rd_loss,
+            score.bpp,
+            score.psnr,
+            score.rd_loss,
+            self.space.layout(architecture).stages(),
         )
 
     def _near(self, question: Question, target: int) -> int:

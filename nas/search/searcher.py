@@ -110,7 +110,7 @@ class Searcher:
         self,
         budget: Budget | None = None,
         *,
-        trials: int = 100,
+        trials: int | None = 100,
         sources: Sources | None = None,
         storage: str | None = None,
         seed: int = 0,
@@ -120,7 +120,8 @@ class Searcher:
 
         Args:
             budget: limits on the cost; None covers the whole range.
-            trials: how many architectures to score.
+            trials: how many architectures to score, before a few more near a target where none lies; 0 scores
+                nothing at all, None only the few.
             sources: for ablations, switch sources of candidates off.
             storage: an Optuna storage URL; a journal in the run by default.
             seed: of everything that is drawn.
@@ -142,7 +143,8 @@ class Searcher:
                 self._open()
             self._complete_profiles(budget, report)
         question = self.question(budget)
-        rungs = self._learn(question, sources, seed, report) if trials else []
+        number = trials or 0
+        rungs = self._learn(question, sources, seed, report) if number else []
         proposals = proposer(
             self.space,
             question,
@@ -155,13 +157,20 @@ class Searcher:
         )
         with Trials(self.run, self.scores, question, proposals, storage=storage) as worker:
             if sources.trials:
-                worker.run(trials, report)
+                worker.run(number, report)
             answers = Answers(self.costs, self.scores, self._rates, score=worker.score)
-            choices = [answers.choose(question, target, report) for target in question.targets]
+            found = [self._answer(answers, question, t, trials != 0, report) for t in question.asked]
             aside = worker.set_aside()
         result = self.result()
-        result.choices, result.scored = choices, self.write_front()
-        self._note_targets(question, choices)
+        result.choices, result.scored = [choice for choice in found if choice], self.write_front()
+        self._note_targets(question, result.choices)
+        result.notes += [question.idle] if question.idle else []
+        unanswered = [question.quantity.tell(t) for t, c in zip(question.asked, found, strict=True) if not c]
+        if unanswered:
+            told = " and ".join(unanswered)
+            result.notes.append(
+                f"nothing that was scored costs at most {told}, so search on with --trials 100"
+            )
         result.notes.append(self._split_note())
         result.set_aside = aside
         if aside:
@@ -170,6 +179,16 @@ class Searcher:
                 f"{len(aside)} could not be scored in {ATTEMPTS} attempts each and are set aside: {keys}"
             )
         return result
+
+    @staticmethod
+    def _answer(
+        answers: Answers, question: Question, target: int, may_score: bool, report: StageReport
+    ) -> Choice | None:
+        """The answer to a target: of what is scored already where nothing more may be, or none was named."""
+        found = answers.known(question, target)
+        if may_score and (question.targets or found is None):
+            return answers.choose(question, target, report)
+        return found
 
     def result(self) -> SearchResult:
         """What is known so far."""
@@ -186,9 +205,12 @@ class Searcher:
         write_front(self.run.front_path, with_tested(on_any_front(table), self.run))
         return table
 
-    def choose(self, question: Question, target: int, *, report: StageReport = silent) -> Choice:
-        """The answer to one target, see `Answers.choose`; what is missing near it is scored."""
-        return Answers(self.costs, self.scores, self._rates).choose(question, target, report)
+    def choose(self, question: Question, *, report: StageReport = silent) -> Choice:
+        """The answer to the largest target, or to limits alone; what is missing near a target is scored."""
+        answers = Answers(self.costs, self.scores, self._rates)
+        found = self._answer(answers, question, question.asked[-1], True, report)
+        assert found is not None
+        return found
 
     # Before anything is scored
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from nas import resources
 from nas.errors import InputError, nearest
+from nas.fields import validated
 from nas.limits import MOST_SEED
-from nas.space import explain_validation
 
 # A space of one architecture: each step trains it once, and no structure is learned.
 ALONE: dict[str, Any] = {
@@ -122,10 +122,7 @@ class TrainingSettings(BaseModel):
             raise InputError(
                 f"There is no setting '{unknown[0]}': {nearest(str(unknown[0]), cls.model_fields)}"
             )
-        try:
-            settings = cls(**values)
-        except ValidationError as error:
-            raise InputError(f"Setting {explain_validation(error, cls)}") from error
+        settings = validated(cls, values, "Setting")
         if settings.metric == "ms-ssim" and settings.crop <= 160:
             raise InputError("MS-SSIM needs crops of more than 160 pixels: add --set crop=256.")
         if settings.final_crop is not None and settings.final_crop < settings.crop:
@@ -213,20 +210,16 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """`NAME=VALUE` words as a mapping; values are read as YAML reads them."""
-    import yaml
-
-    found = {}
+    found: dict[str, Any] = {}
     for word in assignments:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise InputError(f"'{word}' is not NAME=VALUE: write --set steps=1000, say.")
-        try:
-            # YAML reads 1e-4 as text: numbers first
-            found[name] = (
-                float(value) if "e" in value.lower() and _is_number(value) else yaml.safe_load(value)
-            )
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise InputError(f"Cannot read the value in '{word}': write a number or a word.") from error
+        if name in found:
+            raise InputError(f"--set gives {name} twice: give it once.")
+        # YAML reads 1e-4 as text: numbers first
+        is_float = "e" in value.lower() and _is_number(value)
+        found[name] = float(value) if is_float else resources.parse_yaml(value, f"--set {word}")
     return found
 
 

@@ -1,0 +1,59 @@
+"""What to do after a search: the commands that export what was asked for."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.budget import REFERENCE
+from nas.cost.quantities import Question
+from nas.search.answers import Choice
+
+
+def export_commands(
+    run: Path,
+    question: Question,
+    choices: Sequence[Choice],
+    budget: str | None,
+    target: str | None,
+    scope: str | None,
+) -> list[str]:
+    """The commands that export a search's answers, as they are typed.
+
+    Args:
+        run: the run's folder.
+        question: what was asked.
+        choices: its answers.
+        budget, target, scope: the options of the search.
+    """
+    start = f"nas export {shlex.quote(str(run))}"
+    if budget is None:
+        if target is None:
+            least, _, most = question.span
+            quantity = question.quantity
+            span = f"{quantity.number(least, least=True)} to {quantity.number(most)} {quantity.unit}"
+            also = f" --scope {scope}" if scope else ""
+            return [f"{start} --target T{also} --out codec    (T from {span})"]
+        choices = choices[:1]
+    words = f" --budget {shlex.quote(budget)}" if budget else f" --target {shlex.quote(target or '')}"
+    words += f" --scope {scope}" if scope else ""
+    if len(choices) == 1:
+        return [f"{start}{words} --out codec"]
+    found: dict[str, str] = {}
+    for place, choice in enumerate(choices, 1):
+        # a target that limits nothing cannot be typed: without one, the largest counts
+        limits = choice.target * choice.quantity.per_unit <= question.span[2]
+        named = f" --target {shlex.quote(_typed(choice))}" if limits else ""
+        found.setdefault(named, f"{start}{words}{named} --out codec-{place}")
+    return list(found.values())
+
+
+def _typed(choice: Choice) -> str:
+    """A target as it is typed."""
+    quantity = choice.quantity
+    unit = "" if quantity.unit == "kMAC/px" else quantity.unit
+    size = re.match(r"at ([0-9]+x[0-9]+)", quantity.where)
+    where = f" at {size[1]}" if size and size[1] != "{}x{}".format(*REFERENCE) else ""
+    return f"{choice.target:.10g} {unit}".strip() + where
