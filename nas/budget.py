@@ -250,7 +250,7 @@ class Budget:
             budget, target = None, str(budget)
         if budget is not None:
             if target is not None or scope is not None:
-                raise InputError("A budget says its own targets and scope: leave the target and scope out.")
+                raise InputError("--budget says its own targets and scope: leave --target and --scope out.")
             return budget if isinstance(budget, Budget) else cls.load(str(budget))
         scope = scope or "total"
         return cls.of(str(target), scope) if target is not None else cls("whole range", scope)

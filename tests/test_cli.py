@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -301,6 +302,41 @@ def test_a_search_for_a_target_adds_its_trials_and_those_near_the_target(run_cop
     assert before + MORE <= len(keys) <= before + MORE + FILL_SCORES
 
 
+def test_a_search_of_no_trials_scores_nothing_and_answers_from_what_is_known(run_copy):
+    before = scored_keys(run_copy)
+    answer = run_nas("search", run_copy, "--target", "60%", "--trials", 0, "--json").json
+    assert scored_keys(run_copy) == before
+    assert [choice["total_kmac_px"] <= 0.6 * 6.4688 for choice in answer["choices"]] == [True]
+
+
+def test_the_answer_to_a_budget_with_limits_is_exported_as_the_search_says(run_copy, tmp_path):
+    (tmp_path / "my budget.yaml").write_text("scope: decoder\ntargets: [1.2, 2.5, 90]\nlimits: stages <= 4\n")
+    (tmp_path / "limits.yaml").write_text("limits: stages <= 4 and decoder <= 2\n")
+    told = succeed("search", run_copy, "--budget", tmp_path / "my budget.yaml", "--trials", MORE)
+    hints = [shlex.split(line) for line in told.err.splitlines() if line.startswith("  nas export")]
+    assert [words[words.index("--budget") + 1] for words in hints] == [str(tmp_path / "my budget.yaml")] * 3
+    assert "no architecture costs more than" in told.err
+    keys = [line.strip() for line in told.out.splitlines() if "+layout=" in line]
+    assert keys
+    assert set(keys) <= set(scored_keys(run_copy))  # whole, however narrow the terminal
+    assert all(len(line) <= 80 for line in told.out.splitlines() if "layout=" not in line)
+    for words, most in zip(hints, (1.2, 2.5, 90), strict=True):
+        content = run_nas(*words[1:-1], tmp_path / f"{most}", "--json").json
+        assert content["kmac_px"]["decoder"] <= most
+        assert content["stages"] <= 4
+        assert content["arch"] in keys
+    loaded = nas.load_run(run_copy, device="cpu")
+    for budget in (str(tmp_path / "limits.yaml"), nas.Budget.load(tmp_path / "limits.yaml")):
+        content = loaded.export(tmp_path / "limited", budget=budget, force=True)
+        assert (content["stages"] <= 4, content["kmac_px"]["decoder"] <= 2) == (True, True)
+
+
+def test_the_hint_after_a_search_is_of_what_was_asked(run_copy, tmp_path):
+    told = succeed("search", run_copy, "--target", "50%", "--scope", "encoder", "--trials", 0).err
+    assert f"nas export {run_copy} --target 50% --scope encoder --out codec" in told
+    assert "0.7035 to 6.469 kMAC/px" in succeed("search", run_copy, "--trials", 0).err
+
+
 def test_an_interrupted_search_keeps_its_scores_and_goes_on(run_copy, monkeypatch):
     before, left = scored_keys(run_copy), [2]
     score = Evaluator.score
@@ -439,6 +475,9 @@ SEARCH: dict[str, Case] = {
     "missing budget": ("search {run} --budget {none.yaml}", ["none.yaml"]),
     "target too low": ("search {run} --target 0.1", ["0.7035", "6.469"]),
     "share too low": ("search {run} --target 1% --scope decoder", ["decoder", "0.37", "3.369"]),
+    "target above the most": ("search {run} --target 100", ["100 kMAC/px", "6.469", "0.7035"]),
+    "share above all": ("search {run} --target 150%", ["150%", "100%"]),
+    "decimal comma": ("search {run} --target 1,5", ["'1,5'", "point"]),
     "no target": ("search {run} --target small", ["small", "60%"]),
     "unknown scope": ("search {run} --target 60% --scope both", ["both", "encoder, decoder, total"]),
     "budget and target": ("search {run} --budget three-levels --target 60%", ["--budget", "--target"]),
@@ -462,6 +501,10 @@ REST: dict[str, Case] = {
     "exporting over a codec": ("export {run} --target 60% --out {codec}", ["already exists", "--force"]),
     "exporting over a run": ("export {run} --target 60% --out {run}", ["already exists"]),
     "exporting below the least": ("export {run} --target 0.1 --out {x}", ["0.7035", "6.469"]),
+    "exporting above the most": ("export {run} --target 7 --out {x}", ["7 kMAC/px", "6.469"]),
+    "exporting an unknown budget": ("export {run} --budget three-level --out {x}", ["three-levels"]),
+    "exporting a budget and a scope": ("export {run} --budget phone --scope total --out {x}", ["--scope"]),
+    "exporting a budget and a key": ("export {run} --budget phone --arch a --out {x}", ["not both"]),
     "exporting an unknown key": ("export {run} --arch g_a=1 --out {x}", ["g_a=1"]),
     "demo over a run": ("demo --out {run}", ["already exists", "--force"]),
 }

@@ -527,10 +527,12 @@ def test_assignments_are_read(words, values):
     assert parse_assignments(words) == values
 
 
-@pytest.mark.parametrize("word", ["steps", "=3", "", "steps=[", "steps: 3"])
+@pytest.mark.parametrize("word", ["steps", "=3", "", "steps=[", "steps: 3", "steps=[" * 5000])
 def test_what_is_no_assignment(word):
     with pytest.raises(InputError, match=r"NAME=VALUE|not valid YAML"):
         parse_assignments([word])
+    with pytest.raises(InputError, match="steps twice"):
+        parse_assignments(["steps=3", "crop=64", "steps=4"])
 
 
 @given(st.integers(1, 500), st.integers(0, 600), st.floats(0.01, 1))

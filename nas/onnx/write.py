@@ -57,7 +57,7 @@ def require_package() -> None:
     try:
         import onnx  # noqa: F401
     except ImportError as error:
-        raise InputError("Writing ONNX needs the package onnx: pip install 'nas-codec[onnx]'.") from error
+        raise InputError("Writing ONNX needs the package onnx: pip install '.[onnx]'.") from error
 
 
 class _Writer:

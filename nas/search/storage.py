@@ -23,7 +23,7 @@ from nas.errors import InputError
 from nas.search.worker import GRACE, Patience, Worker, wait_for
 
 KINDS = "postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE, or the path of a journal"
-EXTRAS = {"pg8000": "nas-codec[postgres]"}
+EXTRAS = {"pg8000": ".[postgres]"}
 ANSWER = 60.0  # seconds to wait for a database's answer, which in SQLite includes other workers' turns
 ATTEMPTS = 5
 JOURNAL = "study.log"  # in a run's search folder

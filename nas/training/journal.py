@@ -94,6 +94,6 @@ def _events(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError(
-            "TensorBoard is not installed: pip install 'nas-codec[tensorboard]', or leave tensorboard out."
+            "TensorBoard is not installed: pip install '.[tensorboard]', or leave tensorboard out."
         ) from None
     return SummaryWriter(str(folder), purge_step=step)
