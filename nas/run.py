@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FIRST = 30  # architectures of another front that a search scores first
 CALIBRATION_PHOTOS, HELD_OUT_PHOTOS = 24, 24  # at most so many are scored, and measured as files
+LIMITED = " with "  # in search/targets.yaml, between what targets limit and the limits beside them
 PARTS = ("torch", "compressai", "numpy", "optuna", "constriction", "fvcore", "lightning-fabric")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,8 @@ class RunFront:
         targets: chosen budgets by the name of the cost that they limit.
         machine: where the time was measured.
         space: knows the widest candidate of every slot; without it, the widest that was scored counts.
+        answers: what a search answered to them, by cost and target: an architecture's key. Where it says
+            nothing, the least loss on the front at or under a target counts.
 
     Raises:
         InputError: the front is empty, a column is missing, or a key is not an architecture's.
@@ -95,6 +97,7 @@ class RunFront:
     targets: Mapping[str, Sequence[float]] = field(default_factory=dict)
     machine: str = ""
     space: SearchSpace | None = None
+    answers: Mapping[str, Mapping[float, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.front.empty:
@@ -133,18 +136,26 @@ class RunFront:
         return self._sorted(self.front[cost.flag].eq(True), cost)
 
     def members(self, view: View) -> pd.DataFrame:
-        """What a view shows as points, cheapest first: both its fronts, and what was exported beside them."""
+        """What a view shows as points, cheapest first: its fronts, and what was exported or asked for."""
         on = self.front[view.macs.flag].eq(True) | self.front[view.clock.flag].eq(True)
-        return self._sorted((on | self.exported) & self.front[view.across.column].notna(), view.across)
+        chosen = self.front.index.isin([*self.chosen(view.macs).values(), *self.chosen(view.clock).values()])
+        return self._sorted(
+            (on | self.exported | chosen) & self.front[view.across.column].notna(), view.across
+        )
 
     def _sorted(self, rows: pd.Series, cost: Cost) -> pd.DataFrame:
         return self.front[rows].sort_values([cost.column, "rd_loss"], kind="stable")
 
     def chosen(self, cost: Cost) -> dict[float, object]:
-        """For every target that something satisfies, the index of the row of least loss at or under it."""
+        """For every target that something satisfies, the index of the row that answers it."""
         front = self.on_front(cost)
         found: dict[float, object] = {}
+        answers = self.answers.get(cost.name, {})
         for target in sorted(set(self.targets.get(cost.name, ()))):
+            answer = self.front.index[self.front["arch"] == answers.get(target)]
+            if len(answer):
+                found[target] = answer[0]
+                continue
             affordable = front[front[cost.column] <= target]
             if not affordable.empty:
                 found[target] = affordable["rd_loss"].idxmin()
@@ -245,6 +256,31 @@ def loss_formula(fronts: Sequence[RunFront]) -> str:
     formulas = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
     found = {formulas.get(run.metric, run.metric) for run in fronts}
     return found.pop() if len(found) == 1 else "bpp + λ·distortion"
+
+
+def comparable(fronts: Sequence[RunFront]) -> Sequence[RunFront]:
+    """Runs whose losses can stand on one axis: those of several lambdas in % above the least of each."""
+    if len({(run.lmbda, run.metric) for run in fronts}) < 2:
+        return fronts
+    return [_relative(run) for run in fronts]
+
+
+def _relative(run: RunFront) -> RunFront:
+    tables = {name: getattr(run, name) for name in ("front", "scored", "uniform", "tapered")}
+    least = min(table["rd_loss"].min() for table in tables.values() if not table.empty)
+    above = {
+        name: table.assign(rd_loss=100 * (table["rd_loss"] / least - 1))
+        for name, table in tables.items()
+        if not table.empty
+    }
+    return replace(run, **above)
+
+
+def loss_title(fronts: Sequence[RunFront]) -> str:
+    """What an axis of losses shows."""
+    if comparable(fronts) is fronts:
+        return f"rate-distortion loss, {loss_formula(fronts)}"
+    return "rate-distortion loss, % above the least of its run"
 
 
 def _by_edge(slots: Sequence[str]) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from nas.report.costs import COSTS
 from nas.report.fronts import RunFront, check_scope
 from nas.report.page import write_page
 from nas.report.plots import save_front
-from nas.run import CALIBRATION_PHOTOS, HELD_OUT_PHOTOS, Run
+from nas.run import CALIBRATION_PHOTOS, HELD_OUT_PHOTOS, LIMITED, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,14 @@ def _front(run: Run, notes: dict[str, list[str]]) -> RunFront:
     notes.setdefault("time", []).append(note)
     table = _with_times(table, list(scores), clocks)
     shown = table[[cost.flag for cost in COSTS.values()]].any(axis=1) | table["test_rd_loss"].notna()
-    asked = resources.read_yaml(run.targets_path) if run.targets_path.is_file() else {}
+    names = {
+        **{cost.name: cost.name for cost in COSTS.values() if not cost.is_time},
+        **{clock.identity: name for name, clock in clocks.items()},
+    }
+    answers, limited = _asked(run, names)
+    shown |= table["arch"].isin([key for found in answers.values() for key in found.values()])
+    for name, text in limited.items():
+        notes.setdefault(f"asked for in {name}", []).append(text)
     uniform, tapered = ({found.key for found in known} for known in (space.baselines(), space.tapered()))
     return RunFront(
         name=run.path.resolve().name,
@@ -78,10 +85,8 @@ def _front(run: Run, notes: dict[str, list[str]]) -> RunFront:
         scored=table,
         uniform=table[table["arch"].isin(uniform)],
         tapered=table[table["arch"].isin(tapered)],
-        targets={
-            **{cost.name: _targets(asked.get(cost.name)) for cost in COSTS.values() if not cost.is_time},
-            **{name: _targets(asked.get(clock.identity)) for name, clock in clocks.items()},
-        },
+        targets={cost: sorted(found) for cost, found in answers.items()},
+        answers=answers,
         machine=machine,
         space=space,
     )
@@ -120,9 +125,28 @@ def _with_times(
     return table
 
 
-def _targets(asked: object) -> list[float]:
-    """The budgets of one entry of targets.yaml; what is no number is passed over."""
-    return [float(t) for t in asked if isinstance(t, int | float)] if isinstance(asked, dict) else []
+def _asked(run: Run, names: Mapping[str, str]) -> tuple[dict[str, dict[float, str]], dict[str, str]]:
+    """What the last search was asked for; what is no number is passed over.
+
+    Args:
+        run: whose targets.yaml is read.
+        names: the cost that each of its names stands for.
+
+    Returns:
+        The key of every answer, by cost and target; and the limits beside the targets in words, by cost.
+    """
+    content = resources.read_yaml(run.targets_path) if run.targets_path.is_file() else {}
+    answers: dict[str, dict[float, str]] = {}
+    limits: dict[str, str] = {}
+    for title, found in content.items():
+        name, _, beside = str(title).partition(LIMITED)
+        if name in names and isinstance(found, dict):
+            answers[names[name]] = {
+                float(t): str(key) for t, key in found.items() if isinstance(t, int | float)
+            }
+            if beside:
+                limits[names[name]] = f"with {beside}"
+    return answers, limits
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, str]:
@@ -142,13 +166,20 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
         note("space", f"{space.name}: {space.size:,} architectures of family {space.family.name}")
         note("lambda", f"{run.settings.lmbda:g}")
         note("metric", run.settings.metric)
-        note("trained", f"{run.settings.steps} steps, seed {run.settings.seed}, {len(split['train'])} photos")
+        note("trained", _trained(run, len(split["train"])))
         note("searched on (calibration)", _named(split["calibration"][:CALIBRATION_PHOTOS]))
         note("final numbers on (held-out, never searched)", _named(split["held-out"][:HELD_OUT_PHOTOS]))
         for photo in shared_photos(split["held-out"], split["calibration"]):
             note("in both, so no fair test", photo.name)
         note("versions", ", ".join(f"{part} {version}" for part, version in run.config["versions"].items()))
     return {name: "; ".join(values) for name, values in found.items()}
+
+
+def _trained(run: Run, photos: int) -> str:
+    """How the weights were made; a run that was put together from several says so in config.yaml."""
+    if "trained" in run.config:
+        return str(run.config["trained"])
+    return f"{run.settings.steps} steps, seed {run.settings.seed}, {photos} photo{'s' * (photos != 1)}"
 
 
 def _named(photos: Sequence[Path]) -> str:

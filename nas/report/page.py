@@ -13,7 +13,7 @@ from urllib.parse import quote
 from nas.files import write_atomically
 from nas.report.chart import MAIN, SMALL, front_chart, run_class, width_strip
 from nas.report.costs import COSTS, Cost, clock_of, view_of
-from nas.report.fronts import RunFront, check, loss_formula, split_key
+from nas.report.fronts import RunFront, check, comparable, loss_formula, loss_title, split_key
 from nas.report.scale import number
 
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -207,12 +207,13 @@ def _charts(
     chosen = {row.name for row in rows.values() if any(limited == cost for limited, _ in row.budgets)}
     targets = sorted({target for run in fronts for target in run.targets.get(cost.name, ())})
     if main:
-        panels = {"rd_loss": f"Loss, {loss_formula(fronts)}"}
+        title = loss_title(fronts)
+        panels = {"rd_loss": title[:1].upper() + title[1:]}
     else:
         panels = {"bpp": "Rate (bit per pixel)", "psnr": "PSNR (dB)"}
     drawn = [
         front_chart(
-            fronts,
+            comparable(fronts),
             view_of(cost.name, scope),
             measure,
             title=title,

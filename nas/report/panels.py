@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nas.report.costs import View, view_of
-from nas.report.fronts import RunFront, loss_formula
+from nas.report.fronts import RunFront, comparable, loss_title
 from nas.report.scale import cost_scale, measure_scale, spread, tick_labels
 from nas.report.style import (
     COLOURS,
@@ -38,6 +38,7 @@ class Panels:
 
     def __init__(self, fronts: Sequence[RunFront], view: View, plots: float) -> None:
         self.fronts, self.view, self.plots = fronts, view, plots
+        self._drawn = comparable(fronts)
         self.sentences = self._sentences()
         self.header = 0.3 + _LINE * len(self.sentences) + 0.18 * (max(self._target_lines(), default=0) + 1)
 
@@ -67,7 +68,7 @@ class Panels:
         rest = WIDTH - side - RIGHT
         upper = page.axes(side, top, rest, small)
         lower = page.axes(side, top + self.plots - small, rest, small)
-        self._panel(main, "rd_loss", f"rate-distortion loss, {loss_formula(self.fronts)}")
+        self._panel(main, "rd_loss", loss_title(self.fronts))
         self._panel(upper, "bpp", "rate (bit per pixel)")
         self._panel(lower, "psnr", "PSNR (dB)")
         for axes in (main, lower):
@@ -76,7 +77,7 @@ class Panels:
 
     def _panel(self, axes: Axes, measure: str, label: str) -> None:
         big = measure == "rd_loss"
-        across, up = cost_scale(self.fronts, self.view), measure_scale(self.fronts, measure, self.view)
+        across, up = cost_scale(self.fronts, self.view), measure_scale(self._drawn, measure, self.view)
         if up.log:
             axes.set_yscale("log")
             label += " (log scale)"
@@ -90,7 +91,7 @@ class Panels:
         axes.grid(color=GRID, linewidth=0.7)
         axes.tick_params(length=3)
         axes.set_ylabel(label)
-        for number_, run in enumerate(self.fronts):
+        for number_, run in enumerate(self._drawn):
             colour, marker = COLOURS[number_ % len(COLOURS)], MARKERS[number_ % len(MARKERS)]
             self._run(axes, run, measure, colour, marker)
         for target in self._targets():

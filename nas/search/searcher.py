@@ -17,7 +17,7 @@ from nas.files import write_yaml
 from nas.graph.layout import MADE_IN_RUNS
 from nas.limits import check_seed
 from nas.progress import StageReport, silent
-from nas.run import CALIBRATION_PHOTOS, Run
+from nas.run import CALIBRATION_PHOTOS, LIMITED, Run
 from nas.search.answers import Answers, Choice
 from nas.search.attempts import ATTEMPTS
 from nas.search.evaluator import Evaluator
@@ -256,16 +256,14 @@ class Searcher:
     # Writing
 
     def _note_targets(self, question: Question, choices: Sequence[Choice]) -> None:
-        """Keep what was asked for, so that figures can mark it: by scope for MACs, else by the quantity."""
-        quantity, path = question.quantity, self.run.targets_path
+        """Keep what was asked for last, so that figures mark it: by scope for MACs, else by the quantity."""
+        quantity = question.quantity
         name = quantity.name if quantity.unit == "kMAC/px" else quantity.identity
         if question.within.bounds:
-            name += f" with {' and '.join(map(str, question.within.bounds))}"
-        known = resources.read_yaml(path) if path.is_file() else {}
-        asked = known.setdefault(name, {})
-        asked |= {round(choice.target, 6): choice.best.architecture.key for choice in choices}
-        if asked:
-            write_yaml(path, known)
+            name += LIMITED + " and ".join(map(str, question.within.bounds))
+        asked = {round(choice.target, 6): choice.best.architecture.key for choice in choices}
+        if asked or self.run.targets_path.is_file():
+            write_yaml(self.run.targets_path, {name: asked} if asked else {})
 
     def _split_note(self) -> str:
         photos = len(self.evaluator.photos)
