@@ -102,7 +102,8 @@ class LoadedRun:
             report: called as the work goes on.
 
         Returns:
-            The content of codec.yaml.
+            The content of codec.yaml; after a target in ms also `timed`: by action, the seconds that the
+            codec takes here, and the milliseconds that the run's profile says.
         """
         from nas.codec.export import export_codec
         from nas.search.family import Kin, find_kin
@@ -117,20 +118,21 @@ class LoadedRun:
         else:
             asked = Budget.asked(budget, None, scope).narrowed(target)
         refuse_existing(Path(out), force=force, what="codec")
-        architecture = None
+        architecture, clock = None, None
         if arch is not None:
             architecture = self._searcher.space.parse(arch)
             self._searcher.scores.of(architecture)
         elif limited:
             question = self._searcher.question(asked)
             architecture = self._searcher.choose(question, report=report).best.architecture
+            clock = question.quantity if question.quantity.unit == "ms" else None
         if family or architecture is None:
             kin = find_kin(self._searcher, architecture, report)
         else:
             kin = Kin.alone(architecture)
         if self.run.is_writable:
             self._searcher.write_front()
-        return export_codec(
+        content = export_codec(
             self.run,
             kin,
             Path(out),
@@ -139,6 +141,13 @@ class LoadedRun:
             force=force,
             report=report,
         )
+        if clock is not None and architecture is not None:
+            from nas.cost.profile import seconds_of
+
+            _, size = asked.measure[1:]
+            seconds = seconds_of(Path(out), clock.name, size, self._searcher.quantities.device)
+            content["timed"] = {clock.name: (seconds, clock.value(architecture))}
+        return content
 
     def rank_check(self, data: str | Path, *, report: StageReport = silent, **options: Any) -> RankResult:
         """Train some architectures alone, and compare with what the supernet says; see `RankRequest`.

@@ -502,6 +502,10 @@ def export(
         console.say(f"The entropy path is in float64, for machines alike{why}.")
     elif "exact_costs" in content:
         console.say(f"The entropy path is exact on every machine, for {content['exact_costs']:+.2%} in rate.")
+    for action, (seconds, wanted) in content.get("timed", {}).items():
+        console.say(
+            f"Measured here: {1000 * seconds:.1f} ms to {action}, {wanted:.1f} ms by the run's profile."
+        )
     for table in tables(content):
         console.table(*table)
     if onnx:
@@ -859,6 +863,7 @@ def profile(
     RUN/profile. Stopped, it goes on where it was.
     """
     from nas import console
+    from nas.cost.disturbance import warning
     from nas.cost.profile import parse_size, profile_codec
     from nas.device import choose
 
@@ -876,6 +881,7 @@ def profile(
             console.emit(codec.to_json())
         else:
             console.table(f"{path}", codec.columns, codec.rows())
+            console.say(warning(codec.disturbance))
         return
     if not (path / "config.yaml").is_file():
         raise InputError(
@@ -907,15 +913,21 @@ def profile(
         rows = [found.row() for found in result.accuracies]
         console.table("whole codecs against predictions", result.accuracies[0].columns, rows)
     console.say("\n".join(found.sentence() for found in result.relations))
+    console.say(warning(result.disturbance))
     console.say("\n".join(str(file) for file in files))
 
 
 @app.command(
-    epilog=_example("nas info raster-2x2", "nas info photo.nic", "nas info codecs/a20 --out a20.svg")
+    epilog=_example(
+        "nas info raster-2x2", "nas info photo.nic", "nas info codecs/a20 --out a20.svg", "nas info zoo"
+    )
 )
 def info(
     thing: Annotated[
-        str, typer.Argument(help="A run, codec, .nic file, space, budget, recipe, layout or key.")
+        str,
+        typer.Argument(
+            help="A run, codec, .nic file, space, budget, recipe, layout or key; zoo:NAME, or zoo for all."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="A picture of a codec, key or layout: .png, .svg or .pdf.")

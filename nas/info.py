@@ -26,6 +26,7 @@ from nas.report.family import tables
 from nas.report.graph_text import draw_graph
 from nas.report.layout_text import draw_layout, stages_text
 from nas.space import Architecture, SearchSpace
+from nas.zoo import PREFIX, in_zoo, readme, zoo_names, zoo_run
 
 if TYPE_CHECKING:
     from nas.run import Run
@@ -117,6 +118,10 @@ def describe(thing: str) -> Info:
     Raises:
         InputError: nothing of that name; names the nearest shipped ones.
     """
+    if thing == "zoo":
+        return zoo_info()
+    if in_zoo(thing):
+        return replace(run_info(zoo_run(thing)), text=(readme(thing),))
     path = Path(thing)
     if path.is_dir():
         return _folder(path)
@@ -162,7 +167,9 @@ def _file(path: Path) -> Info:
     if "arch" in content:
         return codec_info(path)
     if {"family", "widths", "latents"} & set(content):
-        return space_info(SearchSpace.load(path))
+        return _with_reach(SearchSpace.load(path))
+    if content and set(content) <= set(setting_names()):
+        return recipe_info(str(path))
     if "layout" in content:
         return layout_info(Layout.from_dict(content["layout"], name=path.stem))
     if "layouts" in content:
@@ -196,6 +203,7 @@ def run_info(run: Run) -> Info:
         "lmbda": training.get("lmbda"),
         "metric": training.get("metric"),
         "steps": training.get("steps"),
+        "trained": run.config.get("trained"),
         "seed": run.config.get("seed"),
         "data": _photos_by_part(run),
         "fingerprint": run.fingerprint if run.weights_path.is_file() else None,
@@ -207,6 +215,33 @@ def run_info(run: Run) -> Info:
         "versions": run.config.get("versions", {}),
     }
     return Info("run", fields)
+
+
+def zoo_info() -> Info:
+    """The supernets that the package carries."""
+    found = {}
+    for name in zoo_names():
+        run = zoo_run(f"{PREFIX}{name}")
+        rows = _csv_rows(run.search_path / "scores.csv")
+        weight = run.weights_path.stat().st_size / 1e6
+        found[f"{PREFIX}{name}"] = f"{run.space.size:,} architectures, {rows} scored, {weight:.1f} MB"
+    example = f"nas search {PREFIX}{zoo_names()[0]} --target 60%"
+    return Info("zoo", {"supernets": found, "more": f"nas info {PREFIX}NAME", "use": example})
+
+
+def _with_reach(space: SearchSpace) -> Info:
+    """A space of one's own, with the MACs that its architectures reach, counted here."""
+    from nas.cost.quantity import scopes
+    from nas.cost.reach import Reach
+    from nas.cost.tabulate import measured_costs
+
+    reached = {}
+    for scope, quantity in scopes(measured_costs(space)).items():
+        least, median, most = Reach(quantity).span()
+        least_text, most_text = quantity.number(least, least=True), quantity.number(most)
+        reached[scope] = f"{least_text} to {most_text} kMAC/px, the median {quantity.number(median)}"
+    info = space_info(space)
+    return replace(info, fields={**info.fields, "reach": reached})
 
 
 def _state(run: Run) -> str:
@@ -338,6 +373,13 @@ def _span(span: Span | None) -> str | None:
         return None
     start, end = (span.start or "the least that is reachable"), (span.end or "the most")
     return f"{span.levels}, from {start} to {end}"
+
+
+def setting_names() -> list[str]:
+    """What a recipe may set."""
+    from nas.training.settings import TrainingSettings
+
+    return list(TrainingSettings.model_fields)
 
 
 def recipe_info(name: str) -> Info:

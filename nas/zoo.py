@@ -36,6 +36,11 @@ def zoo_run(source: str | Path) -> Run:
     return Run.open(FOLDER / name)
 
 
+def readme(source: str) -> str:
+    """How the supernet of `zoo:NAME` was trained."""
+    return (zoo_run(source).path / EXPLAINED).read_text(encoding="utf-8").strip()
+
+
 def copied(source: Run, out: Path, *, force: bool = False) -> Run:
     """A run of one's own with all that a run of the zoo has; where it was copied before, that one.
 

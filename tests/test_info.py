@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -202,3 +203,24 @@ def test_a_layout_in_yaml_and_a_runs_table_of_them(tmp_path: Path) -> None:
         (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
         with pytest.raises(InputError, match=r"lists no layout|damaged"):
             describe(str(tmp_path / "wrong.yaml"))
+
+
+def test_the_zoo_and_its_supernets_are_told_of() -> None:
+    found = describe("zoo").to_json()
+    assert found["kind"] == "zoo"
+    for name in found["supernets"]:
+        one = describe(name)
+        assert one.kind == "run"
+        assert "steps" in one.fields["trained"]
+        assert any("nas train" in line for line in one.lines())
+    with pytest.raises(InputError, match="did you mean joint-ar-tiny"):
+        describe("zoo:joint-ar-tin")
+
+
+def test_a_recipe_of_ones_own_and_what_a_space_of_ones_own_reaches(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("steps: 10\nlearning_rate: 1e-3\n")
+    found = describe(str(tmp_path / "mine.yaml"))
+    assert (found.kind, found.fields["sets"]["steps"]) == ("recipe", 10)
+    shutil.copy(resources.find("search_spaces", "joint-ar-tiny"), tmp_path / "space.yaml")
+    reach = describe(str(tmp_path / "space.yaml")).fields["reach"]
+    assert reach["total"].startswith("0.7035 to 6.469 kMAC/px")

@@ -12,7 +12,7 @@ from pathlib import Path
 from nas.codec.codec import Codec
 from nas.files import write_atomically
 from nas.graph import description as spec
-from nas.graph.description import ENTROPY_WIDTHS
+from nas.graph.description import ENTROPY_WIDTHS, Y_REDUCTION
 from nas.graph.layers import LEAKY_SLOPE
 from nas.graph.network import CodecNetwork
 
@@ -22,8 +22,8 @@ Lines = list[str]
 
 _TITLE = '''"""A learned image codec in plain PyTorch, written by nas-codec beside its weights.
 
-{}
-
+{key}
+{cost}
     from model import load
 
     codec = load()
@@ -47,7 +47,24 @@ def model_text(codec: Codec) -> str:
     """The content of model.py."""
     text = resources.files("nas.codec").joinpath("plain.py").read_text(encoding="utf-8")
     parts = text[text.index("\nfrom __future__") : text.index(_END)]
-    return _TITLE.format(codec.architecture.key) + parts + "\n".join(_build(codec)) + "\n"
+    return (
+        _TITLE.format(key=codec.architecture.key, cost=_cost(codec)) + parts + "\n".join(_build(codec)) + "\n"
+    )
+
+
+def _cost(codec: Codec) -> str:
+    """What the context costs here, where it is computed in another way than in the codec."""
+    network = codec.network
+    if not network.space.family.context:
+        return ""
+    m, window = codec.layout.channels, network.space.window
+    first, second = (network.widths[name].active for name in ENTROPY_WIDTHS)
+    macs = 2 * m * m * window**2 + 4 * m * first + first * second + 2 * m * second
+    return (
+        "\nHere context and entropy parameters are dense layers under masks and cost "
+        f"{macs / Y_REDUCTION**2 / 1000:.3f} kMAC per\npixel in any order of decoding. The exported codec "
+        "computes the same from what is visible alone, for less.\n"
+    )
 
 
 def _build(codec: Codec) -> Iterator[str]:

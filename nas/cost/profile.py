@@ -13,9 +13,11 @@ from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import load_family
 from nas.cost.audit import traced_edges
+from nas.cost.disturbance import disturbance
 from nas.cost.memory import PeakMemory, peak_memory, sample_photo
 from nas.cost.scopes import REFERENCE_SIZE, SCOPES
 from nas.cost.timing import REPEATS, Latency, Spread, measure_decoding, measure_latency
+from nas.device import choose
 from nas.errors import InputError
 from nas.graph.description import Y_REDUCTION, Z_REDUCTION
 from nas.limits import check_size
@@ -37,6 +39,7 @@ class CodecProfile:
         stages: serial decoding steps at `width` x `height` pixels.
         device: where it was timed.
         memory: of `encode` and `decode`, each in a process of its own on the CPU.
+        disturbance: how much other work slowed the machine down meanwhile, a share.
         decoders: of a family, seconds to decode one file with each of them, by what tells them apart.
     """
 
@@ -52,6 +55,7 @@ class CodecProfile:
     latency: Latency
     memory: dict[str, PeakMemory]
     decoders: dict[str, Spread]
+    disturbance: float = 0.0
 
     columns = ("what", "part", "value", "range")
 
@@ -111,7 +115,7 @@ def profile_codec(
     Raises:
         InputError: not a codec, or no such size.
     """
-    folder, pixels = Path(folder), sample_photo(*size)
+    folder, pixels, before = Path(folder), sample_photo(*size), disturbance()
     family = load_family(folder).to(torch.device(device))
     several = len(family.decoders) > 1
     codec, total = family.codec(), (1 + several) * (repeats + 1) + 2
@@ -128,6 +132,7 @@ def profile_codec(
         )
         names = differences([member.architecture.key for member in family.decoders])
         decoders = dict(zip(names, found, strict=True))
+    busy = max(before, disturbance())
     report(total - 2, total, "counting MACs")
     by_edge, by_scope = traced_kmac_px(codec)
     report(total - 1, total, "memory")
@@ -135,7 +140,14 @@ def profile_codec(
     report(total, total, "")
     facts = (folder.name, codec.architecture.key, parameters(codec), by_edge, by_scope)
     where = str(next(codec.parameters()).device)
-    return CodecProfile(*facts, _stages(codec, *size), *size, where, latency, memory, decoders)
+    return CodecProfile(*facts, _stages(codec, *size), *size, where, latency, memory, decoders, busy)
+
+
+def seconds_of(folder: Path, action: str, size: tuple[int, int] | None, device: str) -> float:
+    """The median seconds that an exported codec takes to `encode` or `decode`, whole, on this machine."""
+    codec = load_family(folder).to(choose(device)).codec()
+    (latency,) = measure_latency([codec], sample_photo(*(size or SIZE)))
+    return float(getattr(latency, action)["whole"].median)
 
 
 def parameters(codec: Codec) -> int:

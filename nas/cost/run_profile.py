@@ -11,6 +11,7 @@ import numpy as np
 
 from nas.budget import Budget
 from nas.cost.accuracy import Accuracy, accuracies
+from nas.cost.disturbance import disturbance
 from nas.cost.measure import Request, measure, path_of
 from nas.cost.possible import Possible
 from nas.cost.predict import Predictor
@@ -122,6 +123,7 @@ class RunProfile:
         measured: the facts that the figures hold for, and where they are kept.
         shapes: the narrowest, the middle one and the widest of equal relative widths.
         relations: time beside MACs.
+        disturbance: how much other work slowed the machine down meanwhile, a share.
         accuracies: predictions against whole codecs, where some were measured (`--check`).
     """
 
@@ -129,6 +131,7 @@ class RunProfile:
     measured: dict[str, Any]
     shapes: tuple[Shape, ...]
     relations: tuple[Relation, ...]
+    disturbance: float
     accuracies: tuple[Accuracy, ...]
 
     @property
@@ -165,6 +168,7 @@ class RunProfile:
             "possible": possible.to_json(),
             "shapes": [asdict(shape) for shape in self.shapes],
             "relations": [asdict(found) for found in self.relations],
+            "disturbance": self.disturbance,
             "accuracies": [asdict(found) for found in self.accuracies],
         }
 
@@ -180,7 +184,9 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
     Raises:
         InputError: not trained yet, no such size, or a profile of another machine in the way.
     """
+    before = disturbance()
     measured = measure(run, request, report=report)
+    busy = max(before, disturbance())
     costs, space = run.costs(), run.space
     predictor, quantities = Predictor(costs, measured), Quantities(run, costs)
     named = {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
@@ -194,6 +200,7 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
         {**measured.facts, "folder": str(where)},
         tuple(Shape.of(name, architecture, costs, predictor) for name, architecture in named.items()),
         tuple(relations),
+        busy,
         tuple(accuracies(predictor)),
     )
 

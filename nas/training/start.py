@@ -24,7 +24,7 @@ from nas.images import BUNDLED, Photo
 from nas.rates import anchors_between, middle, parse_lmbda
 from nas.run import Run
 from nas.space import SearchSpace
-from nas.training import checkpoint
+from nas.training import checkpoint, expected
 from nas.training.data import CropSource, split_of, training_photos, write_split
 from nas.training.devices import make_fabric
 from nas.training.front import front_of
@@ -96,19 +96,23 @@ class TrainingRequest:
 
 
 def advice(request: TrainingRequest) -> str | None:
-    """What a request will make one regret, in a sentence.
+    """What a request will make one regret, in a sentence or two; None where nothing will.
 
     Raises:
         InputError: its space or a setting cannot be read.
     """
     settings, space = request.training_settings(), request.search_space()
-    if settings.crop >= LEAST_CROP or "h_a" not in space.family.edges:
-        return None
+    if request.arch is not None:
+        space = space.only(space.parse(request.arch))
+    found = [long] if (long := expected.warning(space, settings, request.device)) else []
     side = settings.crop // 64
-    return (
+    small = (
         f"Crops of {settings.crop} pixels make z {side}x{side}, so the hyperprior never sees the middle of a "
         f"photo, and whole ones may cost a sixth more: --set crop={LEAST_CROP} or more avoids that."
     )
+    if settings.crop < LEAST_CROP and "h_a" in space.family.edges:
+        found.append(small)
+    return " ".join(found) or None
 
 
 def start_training(

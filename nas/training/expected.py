@@ -1,0 +1,60 @@
+"""How long a training will take, before it begins: its MACs against what this machine computes a second."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+import torch.nn.functional as F
+
+from nas.cost.tabulate import measured_costs
+from nas.device import choose
+from nas.space import SearchSpace
+from nas.training.settings import TrainingSettings
+
+DAY = 86_400
+_BACKWARD = 3  # a step costs three forward passes
+_CHANNELS, _SIDE, _KERNEL, _SECONDS = 64, 64, 5, 0.2
+
+
+def expected_seconds(space: SearchSpace, settings: TrainingSettings, device: str = "auto") -> float:
+    """Seconds that a training takes here, within a factor of two or three.
+
+    Args:
+        space: what is trained; its architectures cost half of the widest and the narrowest together.
+        settings: steps, crops, architectures a step.
+        device: `auto`, `cpu` or `cuda`.
+    """
+    ends = {space.narrowest(), space.widest()}
+    kmac_px = sum(measured_costs(space.only(end)).kmac_px(end, "total") for end in ends) / len(ends)
+    pixels = settings.batch * settings.crop**2
+    macs = _BACKWARD * 1000 * kmac_px * pixels * settings.architectures * settings.steps
+    return macs / _macs_a_second(choose(device))
+
+
+def warning(space: SearchSpace, settings: TrainingSettings, device: str = "auto") -> str | None:
+    """A sentence where a training is expected to take more than a day."""
+    seconds = expected_seconds(space, settings, device)
+    if seconds <= DAY:
+        return None
+    step = f"{settings.batch} crops, {settings.architectures} architectures"
+    return (
+        f"This training is expected to take about {seconds / DAY:,.0f} days on this machine "
+        f"({settings.steps:,} steps of {step}). What is quicker: a GPU; fewer --steps; a -tiny space with "
+        "--set recipe=laptop; or --init-from a trained run."
+    )
+
+
+@torch.no_grad()
+def _macs_a_second(device: torch.device) -> float:
+    """What convolutions reach here, measured in a moment."""
+    x = torch.zeros(1, _CHANNELS, _SIDE, _SIDE, device=device)
+    kernel = torch.zeros(_CHANNELS, _CHANNELS, _KERNEL, _KERNEL, device=device)
+    F.conv2d(x, kernel)
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < _SECONDS:
+        size = F.conv2d(x, kernel).shape[-1]
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        done += 1
+    return done * (size * _CHANNELS * _KERNEL) ** 2 / (time.perf_counter() - began)

@@ -1,0 +1,55 @@
+"""What is said before long work: how long a training takes, and whether the machine is quiet."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from nas.cost import disturbance
+from nas.space import SearchSpace
+from nas.training import expected
+from nas.training.settings import TrainingSettings
+
+
+def test_a_training_of_days_says_so_and_one_of_minutes_does_not(tiny_space: SearchSpace) -> None:
+    short = TrainingSettings(steps=20, batch=1, crop=64)
+    assert expected.warning(tiny_space, short, "cpu") is None
+    long = expected.warning(tiny_space, TrainingSettings(steps=10**8, batch=16), "cpu")
+    assert long is not None
+    assert "days" in long
+    assert "--set recipe=laptop" in long
+
+
+def test_twice_the_steps_take_twice_as_long(tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expected, "_macs_a_second", lambda device: 1e9)
+    one, two = (
+        expected.expected_seconds(tiny_space, TrainingSettings(steps=steps), "cpu") for steps in (100, 200)
+    )
+    assert two == pytest.approx(2 * one)
+    mean = (0.7035 + 6.4688) / 2
+    assert one == pytest.approx(3 * 1000 * mean * 8 * 256**2 * 4 * 100 / 1e9, rel=1e-3)
+
+
+def _burn(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_other_work_on_every_core_is_noticed() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    others = [spawn.Process(target=_burn, args=(20.0,)) for _ in range(3 * (os.cpu_count() or 1))]
+    for other in others:
+        other.start()
+    try:
+        time.sleep(2)
+        assert disturbance.disturbance() > disturbance.MOST
+    finally:
+        for other in others:
+            other.kill()
+            other.join()
+    assert "not to be trusted" in disturbance.warning(0.2)
+    assert "not to be trusted" not in disturbance.warning(0.1)
