@@ -1,6 +1,7 @@
 """What a thing is: a run, a codec, a .nic file, a search space, a budget, a layout or an architecture's key.
 
-Asking is quick: nothing here needs torch, except reading a .nic file and counting the MACs of a key (an
+Asking is quick: nothing here needs torch, except reading a .nic file and counting the MACs of a key or of a
+space of one's own (an
 exported codec knows its own).
 """
 
@@ -167,7 +168,8 @@ def _file(path: Path) -> Info:
     if "arch" in content:
         return codec_info(path)
     if {"family", "widths", "latents"} & set(content):
-        return _with_reach(SearchSpace.load(path))
+        space, folder = SearchSpace.load(path), resources.folder("search_spaces")
+        return space_info(space) if path.resolve().parent == folder.resolve() else _with_reach(space)
     if content and set(content) <= set(setting_names()):
         return recipe_info(str(path))
     if "layout" in content:
