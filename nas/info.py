@@ -1,8 +1,7 @@
 """What a thing is: a run, a codec, a .nic file, a search space, a budget, a layout or an architecture's key.
 
 Asking is quick: nothing here needs torch, except reading a .nic file and counting the MACs of a key or of a
-space of one's own (an
-exported codec knows its own).
+space of one's own (an exported codec knows its own).
 """
 
 from __future__ import annotations
