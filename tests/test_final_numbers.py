@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -173,3 +174,37 @@ def test_baselines_are_made_by_hand_and_none_is_two_kinds(tiny_space: SearchSpac
         assert g_a[0] < g_a[-1]
         assert g_a == g_s[::-1]
     assert not SearchSpace.load("joint-ar-per-edge").tapered()
+
+
+def test_an_export_for_a_time_is_timed(run: Run, tmp_path: Path) -> None:
+    write_profile(run, lambda _, __, architecture: 0.001 * len(architecture.layout))
+    loaded = nas.load_run(run.path, device="cpu")
+    found = loaded.export(tmp_path / "codec", target="20ms", scope="decoder")
+    assert "timed" in found
+    seconds, predicted = found["timed"]["decode"]
+    assert seconds > 0
+    assert predicted <= 20
+    assert "timed" not in loaded.export(tmp_path / "other", target="60%")
+
+
+def test_losses_of_several_lambdas_are_told_relative_to_the_least(run: Run) -> None:
+    from nas.report.fronts import comparable, loss_title
+    from nas.report.make import _front
+
+    one = _front(run, {})
+    other = replace(one, name="other", lmbda=2 * one.lmbda)
+    assert "bpp" in loss_title([one, one])
+    first, second = comparable([one, other])
+    assert first.scored["rd_loss"].min() == 0 == second.scored["rd_loss"].min()
+    assert "%" in loss_title([one, other])
+
+
+def test_the_answer_within_limits_is_drawn_though_it_is_on_no_front(run: Run) -> None:
+    table = nas.load_run(run.path, device="cpu").searcher.table()
+    flags = [f"on_front_{s}" for s in ("encoder", "decoder", "total")]
+    beaten = table.loc[~table[flags].any(axis=1), "arch"].iloc[0]
+    write_yaml(run.targets_path, {"total with stages <= 1": {99.0: beaten}})
+    page = drawn(run)
+    assert f'<code data-is="key">{beaten}</code>' in page
+    assert re.search(r'class="pt[^"]*chosen', page)
+    assert "stages &lt;= 1" in page

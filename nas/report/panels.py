@@ -20,6 +20,7 @@ from nas.report.style import (
     RIGHT,
     WIDTH,
     Page,
+    chosen_style,
     exported_style,
     front_style,
     quick_style,
@@ -130,6 +131,14 @@ class Panels:
         quick = run.on_front(view.clock)
         axes.plot(
             quick[column], quick[measure], linestyle="none", zorder=6, **quick_style(9.5 if big else 6.5)
+        )
+        chosen = run.front.loc[list(dict.fromkeys(run.chosen(view.across).values()))]
+        axes.plot(
+            chosen[column],
+            chosen[measure],
+            linestyle="none",
+            zorder=6,
+            **chosen_style(colour, marker, 8 if big else 5.5),
         )
         exported = run.front[run.exported]
         axes.plot(

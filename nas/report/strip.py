@@ -44,8 +44,9 @@ class Strip:
         self.run, self.view = run, view
         members = run.members(view)
         on = members[view.macs.flag].eq(True) | members[view.clock.flag].eq(True)
-        self.front = members[on]
         self.costs = [view.macs, view.clock] if run.timed else [view.macs]
+        chosen = [index for cost in self.costs for index in run.chosen(cost).values()]
+        self.front = members[on | members.index.isin(chosen)]
         fixed = {slot.name for slot in run.space.slots if len(slot.candidates) == 1} if run.space else set()
         self.slots = [k for k, known in enumerate(run.ranges) if known.slot not in fixed]
         layouts = {

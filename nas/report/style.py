@@ -80,6 +80,12 @@ def front_style(colour: str, marker: str, size: float) -> dict[str, Any]:
     }
 
 
+def chosen_style(colour: str, marker: str, size: float) -> dict[str, Any]:
+    """Hollow: the answer to a budget."""
+    hollow = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 2.0}
+    return {**front_style(colour, marker, size), **hollow}
+
+
 def quick_style(size: float) -> dict[str, Any]:
     """A ring: on the front in time."""
     return {
