@@ -41,6 +41,11 @@ def anchors_between(low: float, high: float, count: int = ANCHORS) -> tuple[floa
     return tuple(float(f"{low * (high / low) ** share:.6g}") for share in shares)
 
 
+def range_text(anchors: Sequence[float]) -> str:
+    """`0.0018..0.18`, as `parse_lmbda` reads it; one lambda alone as `0.013`."""
+    return RANGE.join(f"{lmbda:g}" for lmbda in dict.fromkeys((anchors[0], anchors[-1])))
+
+
 def scored(anchors: Sequence[float]) -> tuple[float, float, float]:
     """The low, the middle and the high anchor: a search scores these."""
     return anchors[0], middle(anchors), anchors[-1]
@@ -65,6 +70,14 @@ def lmbda_at(anchors: Sequence[float], quality: float) -> float:
 def quality_at(anchors: Sequence[float], lmbda: float) -> float:
     """The quality of a lambda, from 0 to 100 within the range."""
     return 100 * math.log(lmbda / anchors[0]) / math.log(anchors[-1] / anchors[0])
+
+
+def anchor_qualities(anchors: Sequence[float]) -> dict[float, float]:
+    """The quality of every anchor as files hold it, from 0 to 100, with the anchor's lambda."""
+    return {
+        100 * round(quality_at(anchors, lmbda) / 100 * STEPS_OF_QUALITY) / STEPS_OF_QUALITY: lmbda
+        for lmbda in anchors
+    }
 
 
 def geometric_mean(losses: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import Nic, compress_image, decompress_image, lmbda_of, step_of
 from nas.codec.codec import Codec
 from nas.codec.quality import decibels, mean, ms_ssim, mse, psnr_without
 from nas.errors import InputError
@@ -130,6 +130,7 @@ def evaluate_codec(
     *,
     lmbda: float,
     metric: str = "mse",
+    quality: float | None = None,
     name: str = "",
     once: Once = measured,
     report: Report = silent,
@@ -141,16 +142,17 @@ def evaluate_codec(
         photos: of any size.
         lmbda: weight of the distortion in `rd_loss`.
         metric: `mse` or `ms-ssim`, the distortion in `rd_loss`.
+        quality: from 0 to 100, where the codec codes at a range of rates; by default the middle anchor's.
         name: what to call the codec; its architecture's key by default.
         once: called with each photo and the function that measures it; may give an earlier result instead.
         report: called with the photos done, of how many, and a name.
 
     Raises:
-        InputError: no photos, or an unknown metric.
+        InputError: no photos, an unknown metric, or a quality that there is not.
     """
     check_request(photos, metric)
     results = []
-    bench = _Bench(codec, lmbda, metric)
+    bench = _Bench(codec, lmbda, metric, quality)
     for done, photo in enumerate(photos):
         report(done, len(photos), photo.name)
         results.append(once(photo, lambda photo=photo: bench.measure(photo)))  # type: ignore[misc]
@@ -162,19 +164,20 @@ def evaluate_codec(
 class _Bench:
     """Measures photos, each in one run that is not the first of its kind."""
 
-    def __init__(self, codec: Codec, lmbda: float, metric: str) -> None:
-        self.codec, self.lmbda, self.metric = codec, lmbda, metric
+    def __init__(self, codec: Codec, lmbda: float, metric: str, quality: float | None) -> None:
+        self.codec, self.lmbda, self.metric, self.quality = codec, lmbda, metric, quality
+        self._rate = lmbda_of(codec, step_of(codec, quality))
         self._warm = False
 
     def measure(self, photo: Photo) -> PhotoResult:
         codec, lmbda, metric = self.codec, self.lmbda, self.metric
         if not self._warm:
-            coded = Nic.parse(compress_image(codec, photo.pixels).to_bytes())
+            coded = Nic.parse(self._compressed(photo))
             decompress_image(codec, coded, max_pixels=photo.size)
             self._warm = True
-        estimated = estimated_bits(codec, photo.pixels) / photo.size
+        estimated = estimated_bits(codec, photo.pixels, self._rate) / photo.size
         began = time.perf_counter()
-        data = compress_image(codec, photo.pixels).to_bytes()
+        data = self._compressed(photo)
         encoded = time.perf_counter()
         decoded = decompress_image(codec, Nic.parse(data), max_pixels=photo.size)
         ended = time.perf_counter()
@@ -195,6 +198,9 @@ class _Bench:
             decode_seconds=ended - encoded,
         )
 
+    def _compressed(self, photo: Photo) -> bytes:
+        return compress_image(self.codec, photo.pixels, quality=self.quality).to_bytes()
+
 
 def check_request(photos: Sequence[Photo], metric: str) -> None:
     """InputError where there are no photos, or no such metric."""
@@ -205,9 +211,13 @@ def check_request(photos: Sequence[Photo], metric: str) -> None:
 
 
 @torch.no_grad()
-def estimated_bits(codec: Codec, pixels: Pixels) -> float:
-    """The bits that the network's likelihoods promise for one picture, [H, W, 3], padded as for coding."""
-    return bits_of_latents(codec, *codec.latents(Padded(pixels, codec.alignment, codec.table.device)))
+def estimated_bits(codec: Codec, pixels: Pixels, lmbda: float | None = None) -> float:
+    """The bits that the network's likelihoods promise for one picture, [H, W, 3], padded as for coding.
+
+    Over a range of rates `lmbda` says at which: by default at the middle anchor.
+    """
+    padded = Padded(pixels, codec.alignment, codec.table.device)
+    return bits_of_latents(codec, *codec.latents(padded, lmbda=lmbda))
 
 
 @torch.no_grad()

@@ -104,12 +104,16 @@ class _Work:
         self._total = passes * len(photos)
 
     def codec(self, subject: Subject, codec: Codec) -> Evaluation:
-        made_by = (codec.fingerprint, codec.path_identity, subject.lmbda, subject.metric, self.device)
+        made_by: tuple[object, ...] = (codec.fingerprint, codec.path_identity, subject.lmbda)
+        made_by += (subject.metric, self.device)
+        if subject.quality is not None:
+            made_by += (f"quality {subject.quality:g}",)
         found = evaluate_codec(
             codec.to(self.device),
             self.photos,
             lmbda=subject.lmbda,
             metric=subject.metric,
+            quality=subject.quality,
             name=subject.name,
             once=lambda photo, measure: self.kept.once(
                 PhotoResult, measure, photo.name, fingerprint([photo]), *made_by

@@ -19,6 +19,7 @@ from nas.comparison.kept import Kept
 from nas.comparison.plan import Group, Outputs, Subject
 from nas.cost.scopes import SCOPES
 from nas.files import write_atomically
+from nas.rates import range_text
 
 Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
 PHOTO_COLUMNS = (
@@ -166,9 +167,15 @@ class Comparison:
         return title, [*columns, "encode s", "decode s"], rows
 
     def _costs(self) -> Table:
+        lambdas: dict[str, list[float]] = {}
+        for subject in self.subjects:
+            lambdas.setdefault(subject.codec, []).append(subject.lmbda)
         rows: list[list[Any]] = [
-            [s.name, f"{s.lmbda:g}", s.metric, *(s.kmac_px[scope] for scope in SCOPES), s.stages, s.params]
-            for s in self.subjects
+            [
+                *(s.codec, range_text(lambdas[s.codec]), s.metric),
+                *(*(s.kmac_px[scope] for scope in SCOPES), s.stages, s.params),
+            ]
+            for s in {subject.codec: subject for subject in self.subjects}.values()
         ]
         columns = ["codec", "lambda", "metric", *SCOPES, "stages", "parameters"]
         return "what the codecs cost (scopes in kMAC/px, stages at 768x512)", columns, rows
@@ -227,10 +234,14 @@ class Comparison:
         return finite(content)
 
     def photo_rows(self) -> Iterator[dict[str, Any]]:
-        """One row per photo and codec, and per photo, format and quality: `PHOTO_COLUMNS`."""
-        for codec in self.codecs:
+        """`PHOTO_COLUMNS`: a row per photo and codec, with the quality where it has several.
+
+        And one per photo, format and quality.
+        """
+        for subject, codec in zip(self.subjects, self.codecs, strict=True):
             for photo in codec.photos:
-                row = {**asdict(photo), "photo": photo.name, "name": codec.name}
+                row = {**asdict(photo), "photo": photo.name, "name": subject.codec}
+                row |= {} if subject.quality is None else {"quality": subject.quality}
                 yield {**row, "ms_ssim_db": decibels(photo.ms_ssim)}
         for name, points in self.sweeps.items():
             for result in (result for point in points for result in point.photos):

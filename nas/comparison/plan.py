@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.codec.codec import Codec
@@ -17,14 +17,17 @@ from nas.comparison.published import is_published, read_published
 from nas.cost.scopes import SCOPES
 from nas.errors import InputError, nearest
 from nas.files import beside, refuse_existing
+from nas.rates import anchor_qualities
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A codec to measure.
+    """A codec to measure, at one rate.
 
     Attributes:
-        name: as short as tells it from the others.
+        name: as short as tells it from the others; over a range of rates with the quality.
+        codec: the name of the codec itself.
+        quality: from 0 to 100, where the codec codes at a range of rates.
         kmac_px: by scope, at 768x512; stages and params likewise from codec.yaml.
     """
 
@@ -35,6 +38,8 @@ class Subject:
     kmac_px: dict[str, float]
     stages: int
     params: int
+    codec: str
+    quality: float | None = None
 
     @classmethod
     def of(cls, name: str, folder: Path) -> Subject:
@@ -53,12 +58,19 @@ class Subject:
             ) from None
         if facts[1] not in METRICS:
             raise InputError(f"{folder}/codec.yaml has the metric '{facts[1]}': it must be mse or ms-ssim.")
-        return cls(name, folder, *facts)
+        return cls(name, folder, *facts, codec=name)
+
+    def at_rates(self, anchors: Sequence[float]) -> tuple[Subject, ...]:
+        """The same at every anchor of a range of rates; as it is where there is none."""
+        return tuple(
+            replace(self, name=f"{self.name} q{quality:g}", lmbda=lmbda, quality=quality)
+            for quality, lmbda in anchor_qualities(anchors).items()
+        ) or (self,)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Codecs that make one curve, by their names."""
+    """Subjects that make one curve, by their names: codecs, or one codec at several rates."""
 
     name: str
     codecs: tuple[str, ...]
@@ -104,7 +116,8 @@ class Plan:
     """Everything that `nas evaluate` was asked for.
 
     Attributes:
-        subjects: the codecs, in the order given.
+        subjects: the codecs, in the order given; one over a range of rates at each of its anchors.
+        codecs: that of each subject.
         groups: which of them make curves.
         formats: to compare with.
         published: curves from files.
@@ -139,7 +152,8 @@ class Plan:
             anchors: what BD-rates are against: a format (it is measured too), a curve of the codecs,
                 FILE.json in CompressAI's format or FILE.csv:NAME. By default, every format of `against`.
             curves: `NAME=CODEC,CODEC,...`: which codecs make a curve. The others of one folder make one
-                where they were trained for the same metric and each for another lambda.
+                where they were trained for the same metric and each for another lambda. A codec over a
+                range of rates makes a curve by itself.
             out: FILE.json, where results are written.
             force: replace what is there.
 
@@ -158,7 +172,10 @@ class Plan:
                     raise InputError(
                         f"{subjects[place].folder} is a copy of the codec {earlier.folder}: name one of them."
                     )
-        groups = list(_groups(subjects, curves))
+        at_rates = [subject.at_rates(codec.rates) for subject, codec in zip(subjects, codecs, strict=True)]
+        groups = list(_groups(at_rates, curves))
+        codecs = [codec for codec, same in zip(codecs, at_rates, strict=True) for _ in same]
+        subjects = [subject for same in at_rates for subject in same]
         asked = [require_format(name) for name in against]
         published, bases = [], []
         for anchor in dict.fromkeys(anchors):
@@ -229,15 +246,27 @@ def _short(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _groups(subjects: Sequence[Subject], asked: Sequence[str]) -> Iterator[Group]:
-    """The curves: those asked for, then one for each folder whose codecs differ in lambda."""
+def _groups(at_rates: Sequence[Sequence[Subject]], asked: Sequence[str]) -> Iterator[Group]:
+    """The curves asked for, one for each folder whose codecs differ in lambda, and codecs of all rates.
+
+    Raises:
+        InputError: a curve cannot be what was asked for.
+    """
     taken = set()
+    subjects = [same[0] for same in at_rates if len(same) == 1]
+    whole = {same[0].codec: same for same in at_rates if len(same) > 1}
     for text in asked:
         name, equals, rest = text.partition("=")
         words = [word.strip() for word in rest.split(",") if word.strip()]
         if not equals or not name.strip() or len(words) < 2:
             raise InputError(f"'{text}' is no curve: write NAME=CODEC,CODEC,... with two codecs or more.")
-        members = dict.fromkeys(_member(word, subjects) for word in words)
+        members = dict.fromkeys(_member(word, [same[0] for same in at_rates]) for word in words)
+        for member in members:
+            if member in whole:
+                raise InputError(
+                    f"The codec {member} codes at a range of rates and is a curve by itself: leave it out of "
+                    f"--curve {name.strip()}."
+                )
         taken |= set(members)
         yield Group(name.strip(), tuple(members))
     beside: dict[Path, list[Subject]] = defaultdict(list)
@@ -247,6 +276,8 @@ def _groups(subjects: Sequence[Subject], asked: Sequence[str]) -> Iterator[Group
     curves = {parent: found for parent, found in beside.items() if _is_curve(found)}
     for name, found in zip(_short(list(curves)), curves.values(), strict=True):
         yield Group(name, tuple(subject.name for subject in found))
+    for name, same in whole.items():
+        yield Group(name, tuple(subject.name for subject in same))
 
 
 def _is_curve(subjects: Sequence[Subject]) -> bool:
@@ -256,9 +287,9 @@ def _is_curve(subjects: Sequence[Subject]) -> bool:
 
 def _member(word: str, subjects: Sequence[Subject]) -> str:
     for subject in subjects:
-        if word == subject.name or Path(word).resolve() == subject.folder.resolve():
-            return subject.name
-    names = [subject.name for subject in subjects]
+        if word == subject.codec or Path(word).resolve() == subject.folder.resolve():
+            return subject.codec
+    names = [subject.codec for subject in subjects]
     raise InputError(f"There is no codec '{word}' among those given: {nearest(word, names)}")
 
 

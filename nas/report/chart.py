@@ -57,7 +57,7 @@ def front_chart(
     """
     across, up = cost_scale(fronts, view), measure_scale(fronts, measure, view)
     lines = spread([across.place(target) for target in targets], _LABEL_GAP / canvas.width)
-    chart = _Chart(canvas, across, up, extra_top=_LINE * max(lines, default=0) if canvas is MAIN else 0)
+    chart = Chart(canvas, across, up, extra_top=_LINE * max(lines, default=0) if canvas is MAIN else 0)
     chart.frame(title + (" (log scale)" if up.log else ""), ticks=8 if canvas is MAIN else 7)
     column = view.across.column
     for place, run in enumerate(fronts):
@@ -116,10 +116,10 @@ def width_strip(widths: Sequence[int], shares: Sequence[float], slots: Sequence[
     return _serialise(svg)
 
 
-class _Chart:
+class Chart:
     """An SVG element that grows; ElementTree escapes whatever text goes in."""
 
-    def __init__(self, canvas: Canvas, across: Scale, up: Scale, extra_top: int) -> None:
+    def __init__(self, canvas: Canvas, across: Scale, up: Scale, extra_top: int = 0) -> None:
         self.canvas, self.across, self.up = canvas, across, up
         self.top = canvas.top + extra_top
         self.right, self.bottom = canvas.width - canvas.right, canvas.height + extra_top - canvas.bottom
@@ -144,8 +144,8 @@ class _Chart:
     def group(self, name: str) -> Tree.Element:
         return Tree.SubElement(self.root, "g", {"class": name})
 
-    def frame(self, title: str, ticks: int) -> None:
-        self.root.set("aria-label", f"{title} against cost")
+    def frame(self, title: str, ticks: int, against: str = "cost") -> None:
+        self.root.set("aria-label", f"{title} against {against}")
         grid = self.group("grid")
         left = self.canvas.left
         values = self.across.ticks(ticks)

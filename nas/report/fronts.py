@@ -8,18 +8,23 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nas.budget import SCOPES
 from nas.errors import InputError
+from nas.rates import range_text
 from nas.report.costs import COSTS, Cost, View
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nas.search.evaluator import Point
     from nas.space import SearchSpace
 
 MEASURES = ("rd_loss", "bpp", "psnr")
 _POINT_COLUMNS = ("arch", *(cost.column for cost in COSTS.values()), *MEASURES)
 _FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(cost.flag for cost in COSTS.values()))
+_CURVES = 5  # at most, of one run
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]*=[0-9]+(-[0-9]+)*\+)+layout=[A-Za-z0-9._-]+")
 
 
@@ -82,6 +87,7 @@ class RunFront:
         space: knows the widest candidate of every slot; without it, the widest that was scored counts.
         answers: what a search answered to them, by cost and target: an architecture's key. Where it says
             nothing, the least loss on the front at or under a target counts.
+        curves: over a range of rates, the points of scored architectures by key.
 
     Raises:
         InputError: the front is empty, a column is missing, or a key is not an architecture's.
@@ -98,6 +104,7 @@ class RunFront:
     machine: str = ""
     space: SearchSpace | None = None
     answers: Mapping[str, Mapping[float, str]] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[Point]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.front.empty:
@@ -117,7 +124,8 @@ class RunFront:
     @property
     def label(self) -> str:
         """The run's name with its lambda."""
-        return f"{self.name} (λ = {self.lmbda:g})"
+        rates = self.space.rates if self.space is not None else ()
+        return f"{self.name} (λ = {range_text(rates or (self.lmbda,))})"
 
     @cached_property
     def timed(self) -> bool:
@@ -134,6 +142,20 @@ class RunFront:
     def on_front(self, cost: Cost) -> pd.DataFrame:
         """The rows on the front of one cost, cheapest first."""
         return self._sorted(self.front[cost.flag].eq(True), cost)
+
+    def curves_on(self, cost: Cost) -> dict[object, Sequence[Point]]:
+        """The curves of a few architectures on the front of one cost, spread over it, cheapest first.
+
+        By the index of their rows; none where there is one rate.
+        """
+        front = self.on_front(cost)
+        known = front[[len(self.curves.get(key, ())) > 1 for key in front["arch"]]]
+        if known.empty:
+            return {}
+        costs = known[cost.column]
+        goals = np.linspace(costs.iloc[0], costs.iloc[-1], _CURVES)
+        chosen = dict.fromkeys((costs - goal).abs().idxmin() for goal in goals)
+        return {index: self.curves[known.loc[index, "arch"]] for index in chosen}
 
     def members(self, view: View) -> pd.DataFrame:
         """What a view shows as points, cheapest first: its fronts, and what was exported or asked for."""
@@ -255,7 +277,9 @@ def loss_formula(fronts: Sequence[RunFront]) -> str:
     """The loss written out, where all runs share one."""
     formulas = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
     found = {formulas.get(run.metric, run.metric) for run in fronts}
-    return found.pop() if len(found) == 1 else "bpp + λ·distortion"
+    formula = found.pop() if len(found) == 1 else "bpp + λ·distortion"
+    rated = any(run.space is not None and run.space.rates for run in fronts)
+    return f"{formula}, geometric mean over three λ" if rated else formula
 
 
 def comparable(fronts: Sequence[RunFront]) -> Sequence[RunFront]:

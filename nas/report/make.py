@@ -12,6 +12,7 @@ from nas import resources
 from nas.budget import REFERENCE
 from nas.errors import InputError
 from nas.files import make_folder, refuse_unwritable
+from nas.rates import range_text
 from nas.report.costs import COSTS
 from nas.report.fronts import RunFront, check_scope
 from nas.report.page import write_page
@@ -42,14 +43,14 @@ def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> lis
     check_scope(scope)
     notes: dict[str, list[str]] = {}
     refuse_unwritable(folder / "report.html")
-    fronts = [_front(run, notes) for run in runs]
+    fronts = [front_of(run, notes) for run in runs]
     make_folder(folder)
     figures = save_front(fronts, folder, scope)
     page = write_page(fronts, folder, scope, _facts(runs) | {k: "; ".join(v) for k, v in notes.items()})
     return [*(run.front_path for run in runs if run.is_writable), *figures, page]
 
 
-def _front(run: Run, notes: dict[str, list[str]]) -> RunFront:
+def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
     """A run's scores as tables, its front.csv renewed; notes say where its time is from."""
     from nas.search.final import with_tested
     from nas.search.front import on_any_front, score_table, write_front
@@ -89,6 +90,7 @@ def _front(run: Run, notes: dict[str, list[str]]) -> RunFront:
         answers=answers,
         machine=machine,
         space=space,
+        curves={architecture.key: score.curve for architecture, score in scores.items()},
     )
 
 
@@ -164,7 +166,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
         split = read_split(run.split_path)
         space = run.space
         note("space", f"{space.name}: {space.size:,} architectures of family {space.family.name}")
-        note("lambda", f"{run.settings.lmbda:g}")
+        note("lambda", range_text(space.rates or (run.settings.lmbda,)))
         note("metric", run.settings.metric)
         note("trained", _trained(run, len(split["train"])))
         note("searched on (calibration)", _named(split["calibration"][:CALIBRATION_PHOTOS]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,11 +14,13 @@ from urllib.parse import quote
 from nas.files import write_atomically
 from nas.report.chart import MAIN, SMALL, front_chart, run_class, width_strip
 from nas.report.costs import COSTS, Cost, clock_of, view_of
+from nas.report.curve_panels import RATE, curve_chart, explained, has_curves
 from nas.report.fronts import RunFront, check, comparable, loss_formula, loss_title, split_key
 from nas.report.scale import number
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _COLUMNS = ("stages", "layout", "parameters", "bpp", "PSNR", "loss")
+_BD_RATE = "BD-rate"
 _WORDS = frozenset({"architecture", "run", "layout"})  # columns of text, aligned left
 
 
@@ -80,8 +83,11 @@ def _page(fronts: Sequence[RunFront], scope: str, facts: Mapping[str, str]) -> s
         widest="the widest candidate of its slot" if known else "the widest that was scored",
         order=escape(", ".join(dict.fromkeys(known.edge for run in fronts for known in run.ranges))),
         csv=escape(_csv(fronts, rows, costs)),
-        heads=_heads(costs, several=several),
-        rows="\n".join(_table_row(row, costs, several=several) for row in rows.values()),
+        curves="".join(_curves(fronts, cost, rows) for cost in costs),
+        heads=_heads(costs, several=several, rated=_rated(fronts)),
+        rows="\n".join(
+            _table_row(row, costs, several=several, rated=_rated(fronts)) for row in rows.values()
+        ),
         final=_final(rows, scope, fronts),
         facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(str(v))}</dd>" for name, v in facts.items()),
     )
@@ -229,7 +235,23 @@ def _charts(
     return f'<div class="view view-{cost.name}">{figures}</div>'
 
 
+def _curves(fronts: Sequence[RunFront], cost: Cost, rows: Mapping[tuple[int, object], _Row]) -> str:
+    """Rate-distortion curves of some architectures on one front; nothing where all runs are of one rate."""
+    if not has_curves(fronts, cost):
+        return ""
+    chart = curve_chart(fronts, cost, {place: row.name for place, row in rows.items()})
+    return (
+        f'<div class="view view-{cost.name}"><div><p class="soft">{escape(explained(cost))}</p>'
+        f'{chart}<p class="axis">{RATE}</p></div></div>'
+    )
+
+
 # The tables
+
+
+def _rated(fronts: Sequence[RunFront]) -> bool:
+    """Whether some architecture has a BD-rate."""
+    return any("bd_rate" in run.front.columns and run.front["bd_rate"].notna().any() for run in fronts)
 
 
 def _csv(fronts: Sequence[RunFront], rows: Mapping[tuple[int, object], _Row], costs: Sequence[Cost]) -> str:
@@ -245,9 +267,10 @@ def _csv(fronts: Sequence[RunFront], rows: Mapping[tuple[int, object], _Row], co
     return "data:text/csv;charset=utf-8," + quote("".join(lines), safe="")
 
 
-def _heads(costs: Sequence[Cost], *, several: bool) -> str:
-    units = {_name(cost): cost.unit for cost in costs}
-    names = ("architecture", *["run"] * several, *units, *_COLUMNS)
+def _heads(costs: Sequence[Cost], *, several: bool, rated: bool) -> str:
+    of_costs = [_name(cost) for cost in costs]
+    units = {_name(cost): cost.unit for cost in costs} | {_BD_RATE: "% against the widest"}
+    names = ("architecture", *["run"] * several, *of_costs, *_COLUMNS, *[_BD_RATE] * rated)
     return "".join(_head(name, units.get(name)) for name in names)
 
 
@@ -257,8 +280,9 @@ def _head(name: str, unit: str | None) -> str:
     return f'<th{side} aria-sort="none"><button type="button">{name}</button>{below}</th>'
 
 
-def _table_row(row: _Row, costs: Sequence[Cost], *, several: bool) -> str:
+def _table_row(row: _Row, costs: Sequence[Cost], *, several: bool, rated: bool) -> str:
     values, run = row.values, row.run
+    saved = values.get("bd_rate", math.nan)
     _, layout = split_key(values["arch"])
     colour = run_class(row.place)
     on = " ".join(f"on-{cost.name}" for cost in costs if values[cost.flag])
@@ -276,6 +300,7 @@ def _table_row(row: _Row, costs: Sequence[Cost], *, several: bool) -> str:
         _cell("bpp", values["bpp"], f"{values['bpp']:.4f}"),
         _cell("psnr", values["psnr"], f"{values['psnr']:.2f}"),
         _cell("loss", values["rd_loss"], f"{values['rd_loss']:.4f}"),
+        *[_cell("bd_rate", saved, f"{saved:+.1f}" if math.isfinite(saved) else "-")] * rated,
         f'<td class="left" data-is="strip">{strip}</td>',
         f'<td class="key"><button type="button" data-copy>Copy</button> '
         f'<code data-is="key">{escape(values["arch"])}</code></td>',

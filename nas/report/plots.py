@@ -10,19 +10,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nas.report.costs import clock_of, view_of
+from nas.report.curve_panels import CurvePanel, has_curves
 from nas.report.fronts import RunFront, check
 from nas.report.panels import Panels, legend_handles
 from nas.report.strip import Strip
 from nas.report.style import COLOURS, FAINT, LEFT, STYLE, WIDTH, Page, write_figure
 
-_PLOTS, _TIME_PLOTS = 4.6, 3.7  # how high the panels are, in inches
+_PLOTS, _TIME_PLOTS, _CURVES = 4.6, 3.7, 3.7  # how high the panels are, in inches
 
 
 def draw_front(fronts: Sequence[RunFront], *, scope: str = "total") -> Figure:
     """The fronts of one run or several in one figure.
 
     Above: loss, rate and PSNR against cost in kMAC per pixel at 768x512, a colour for each run; and again
-    against time, where a run is profiled on this machine. Below: a strip for each run, one column for each
+    against time, where a run is profiled on this machine. For runs over a range of rates, the curves of some
+    architectures on the front. Below: a strip for each run, one column for each
     architecture of its fronts, with its widths and its layout.
 
     Args:
@@ -66,7 +68,10 @@ def _draw(fronts: Sequence[RunFront], scope: str) -> Figure:
     if timed:
         rows.append(Panels(fronts, view_of(clock_of(scope).name, scope), _TIME_PLOTS))
     strips = [Strip(run, rows[0].view) for run in fronts]
-    parts: list[Panels | Strip] = [*rows, *strips]
+    panels: list[Panels | CurvePanel] = [*rows]
+    if has_curves(fronts, rows[0].view.macs):
+        panels.append(CurvePanel(fronts, rows[0].view.macs, _CURVES))
+    parts: list[Panels | CurvePanel | Strip] = [*panels, *strips]
     height = top + sum(part.height for part in parts) + 0.1
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -97,9 +102,9 @@ def _draw(fronts: Sequence[RunFront], scope: str) -> Figure:
     for text in legend.get_texts():
         text.set_parse_math(False)
 
-    for row in rows:
-        row.draw(page, top)
-        top += row.height
+    for panel in panels:
+        panel.draw(page, top)
+        top += panel.height
     for number_, strip in enumerate(strips):
         strip.draw(page, top, COLOURS[number_ % len(COLOURS)], with_scale=number_ == 0)
         top += strip.height

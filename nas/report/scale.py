@@ -56,7 +56,7 @@ class Scale:
 def cost_scale(fronts: Sequence[RunFront], view: View) -> Scale:
     """The horizontal axis: the cost of everything that was scored."""
     tables = [table for run in fronts for table in (*_prominent(run, view), run.scored)]
-    return _padded(np.concatenate([_column(table, view.across.column) for table in tables]), log=False)
+    return padded(np.concatenate([_column(table, view.across.column) for table in tables]))
 
 
 def measure_scale(fronts: Sequence[RunFront], measure: str, view: View) -> Scale:
@@ -69,7 +69,7 @@ def measure_scale(fronts: Sequence[RunFront], measure: str, view: View) -> Scale
             values.append(np.quantile(scored, _IN_VIEW))
     seen = np.concatenate(values)
     log = measure == "rd_loss" and len(fronts) > 1 and seen.size > 0 and seen.min() > 0
-    return _padded(seen, log=bool(log and seen.max() / seen.min() > _LOG_FROM))
+    return padded(seen, log=bool(log and seen.max() / seen.min() > _LOG_FROM))
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
@@ -115,7 +115,9 @@ def _column(table: pd.DataFrame, name: str, known: str = "") -> np.ndarray:
     return values[np.isfinite(values) & np.isfinite(beside)]
 
 
-def _padded(values: np.ndarray, *, log: bool) -> Scale:
+def padded(values: Sequence[float] | np.ndarray, *, log: bool = False) -> Scale:
+    """An axis around some finite values, with room at both ends."""
+    values = np.asarray(values)
     if not values.size:
         return Scale(0.0, 1.0)
     low, high = float(values.min()), float(values.max())

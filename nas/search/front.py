@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.comparison.curves import Curve, Point
 from nas.cost.scopes import SCOPES
 from nas.cost.table import CostTable
 from nas.files import write_atomically
@@ -93,24 +94,23 @@ def bd_rate(score: Score, anchor: Score | None) -> float:
 
     NaN where there are no curves, or they share no range of PSNR.
     """
-    if anchor is None or len(score.curve) < 2 or len(anchor.curve) < 2:
+    if anchor is None:
         return math.nan
-    curves = [sorted((p.psnr, p.bpp) for p in each.curve) for each in (anchor, score)]
-    if max(curve[0][0] for curve in curves) >= min(curve[-1][0] for curve in curves):
+    (own_rate, own_quality), (rate, quality) = _rising(score), _rising(anchor)
+    if min(len(own_rate), len(rate)) < 2:
+        return math.nan
+    if max(quality[0], own_quality[0]) >= min(quality[-1], own_quality[-1]):
         return math.nan
     from bjontegaard import bd_rate as compare
 
-    (quality, rate), (own_quality, own_rate) = ([*zip(*curve, strict=True)] for curve in curves)
-    found = compare(
-        rate[::1],
-        quality,
-        own_rate,
-        own_quality,
-        method="pchip",
-        require_matching_points=False,
-        min_overlap=0,
-    )
-    return float(found)
+    sides = (rate, quality, own_rate, own_quality)
+    return float(compare(*sides, method="pchip", require_matching_points=False, min_overlap=0))
+
+
+def _rising(score: Score) -> tuple[list[float], list[float]]:
+    """Rates and PSNR of a score's finite points that are better than every cheaper one."""
+    points = [Point(p.bpp, p.psnr) for p in score.curve if math.isfinite(p.bpp)]
+    return Curve("", tuple(sorted(points, key=lambda point: point.bpp))).rising("psnr")
 
 
 def on_any_front(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -118,7 +119,10 @@ def append_rows(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, 
 
 
 def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[Point, ...]]:
-    """The points of every architecture by key, for one supernet on one set of photos."""
+    """The points of every architecture by key, for one supernet on one set of photos.
+
+    Points that are not finite are passed over.
+    """
     rows = read_rows(path, POINTS) if path.exists() else []
     found: dict[str, dict[float, Point]] = {}
     for row in rows:
@@ -128,6 +132,8 @@ def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[P
             point = Point(*(float(row[column]) for column in POINTS[3:]))
         except ValueError:
             continue  # cut short by a crash
+        if not all(map(math.isfinite, (point.lmbda, point.bpp, point.psnr, point.rd_loss))):
+            continue
         found.setdefault(row["key"], {})[point.lmbda] = point
     return {key: tuple(points[lmbda] for lmbda in sorted(points)) for key, points in found.items()}
 

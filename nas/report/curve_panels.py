@@ -1,0 +1,111 @@
+"""Rate-distortion curves of architectures on the front, for runs over a range of rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.colors import to_hex, to_rgb
+
+from nas.report.chart import MAIN, Chart, run_class
+from nas.report.costs import Cost
+from nas.report.fronts import RunFront
+from nas.report.scale import number, padded
+from nas.report.style import COLOURS, GRID, LEFT, MARKERS, Page
+
+_WIDE, _ABOVE, _BELOW = 6.9, 0.62, 0.65  # inches
+_LIGHTEST = 0.35  # the share of a run's colour in its cheapest architecture's curve
+RATE, QUALITY = "rate (bit per pixel)", "PSNR (dB)"
+
+
+def has_curves(fronts: Sequence[RunFront], cost: Cost) -> bool:
+    """Whether some run has curves of architectures on its front."""
+    return any(run.curves_on(cost) for run in fronts)
+
+
+class CurvePanel:
+    """PSNR over bits per pixel, a line for some architectures on the front of one cost."""
+
+    def __init__(self, fronts: Sequence[RunFront], cost: Cost, plot: float) -> None:
+        self.fronts, self.cost, self.plot = fronts, cost, plot
+
+    @property
+    def height(self) -> float:
+        return _ABOVE + self.plot + _BELOW
+
+    def draw(self, page: Page, top: float) -> None:
+        """Draw it with its upper edge `top` inches below the figure's."""
+        title = "Rate and distortion of some architectures on the front"
+        page.text(LEFT - 0.45, top + 0.06, title, fontsize=11, fontweight="bold")
+        page.text(LEFT - 0.45, top + 0.3, explained(self.cost), fontsize=9)
+        axes = page.axes(LEFT, top + _ABOVE, _WIDE, self.plot)
+        for place, run in enumerate(self.fronts):
+            curves, colour = run.curves_on(self.cost), COLOURS[place % len(COLOURS)]
+            for order, (index, points) in enumerate(curves.items()):
+                cost = f"{number(run.front.loc[index, self.cost.column])} {self.cost.unit}"
+                axes.plot(
+                    [point.bpp for point in points],
+                    [point.psnr for point in points],
+                    color=_shade(colour, shade(order, len(curves))),
+                    marker=MARKERS[order % len(MARKERS)],
+                    markersize=5,
+                    linewidth=1.6,
+                    label=f"{run.label}: {cost}" if len(self.fronts) > 1 else cost,
+                )
+        axes.grid(color=GRID, linewidth=0.7)
+        axes.tick_params(length=3)
+        axes.set_xlabel(RATE)
+        axes.set_ylabel(QUALITY)
+        legend = axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1 + 0.3 / _WIDE, 1),
+            borderaxespad=0.0,
+            frameon=False,
+            title=f"{self.cost.name} cost" if not self.cost.is_time else f"time to {self.cost.name}",
+            alignment="left",
+            fontsize=8.5,
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def curve_chart(fronts: Sequence[RunFront], cost: Cost, rows: Mapping[tuple[int, object], str]) -> str:
+    """The same as an SVG element for the page.
+
+    Args:
+        fronts: the runs.
+        cost: whose front.
+        rows: the name of the table's row for (place of the run, index in its front), which points carry.
+    """
+    found = [run.curves_on(cost) for run in fronts]
+    points = [point for curves in found for curve in curves.values() for point in curve]
+    across, up = padded([point.bpp for point in points]), padded([point.psnr for point in points])
+    chart = Chart(MAIN, across, up)
+    chart.frame(QUALITY, ticks=8, against="rate")
+    for place, curves in enumerate(found):
+        for order, (index, curve) in enumerate(curves.items()):
+            group = chart.group(run_class(place))
+            group.set("opacity", f"{shade(order, len(curves)):.2f}")
+            places = [chart.at(point.bpp, point.psnr) for point in curve]
+            chart.line(group, places)
+            for x, y in places:
+                chart.point(group, x, y, "pt", rows[place, index])
+    return chart.text
+
+
+def explained(cost: Cost) -> str:
+    """What the curves are, in a sentence."""
+    what = f"time to {cost.name}" if cost.is_time else f"{cost.name} MACs"
+    return (
+        f"Estimates at the lowest, the middle and the highest anchor of the range, of the front in {what}: "
+        "light is the cheapest, dark the dearest."
+    )
+
+
+def shade(order: int, count: int) -> float:
+    """The share of its run's colour that a curve has: the dearest, which is the last, has all of it."""
+    return 1.0 if count < 2 else _LIGHTEST + (1 - _LIGHTEST) * order / (count - 1)
+
+
+def _shade(colour: str, share: float) -> str:
+    """A colour mixed with white."""
+    return to_hex(tuple(share * part + 1 - share for part in to_rgb(colour)))

@@ -1,0 +1,288 @@
+"""A range of rates beyond training: whole curves of one codec, curves beside the front, other commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from compressai.utils.plot.__main__ import main as compressai_plot
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from small_run import small_run
+from typer.testing import CliRunner
+
+import nas
+from nas.cli import app
+from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.evaluate import evaluate_codec
+from nas.codec.folder import describe, load_codec
+from nas.comparison.compare import compare
+from nas.comparison.plan import Plan
+from nas.errors import InputError
+from nas.images import Photo
+from nas.rates import anchor_qualities, anchors_between, scored
+from nas.report.costs import COSTS
+from nas.report.make import front_of
+from nas.search.evaluator import Point, Score
+from nas.search.front import bd_rate
+from nas.space import SearchSpace
+
+RANGE = "0.0018..0.18"
+ANCHORS = anchors_between(0.0018, 0.18)
+QUALITIES = list(anchor_qualities(ANCHORS))
+TINY = {"crop": 64, "batch": 1, "steps": 2, "warmup": 0}
+
+
+def command(*words: object) -> dict[str, Any]:
+    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert done.exit_code == 0, done.output
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def run(small_space: SearchSpace, photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over a range of rates, trained for two steps; its front has every hand-made architecture."""
+    folder = tmp_path_factory.mktemp("rated")
+    (folder / "small.yaml").write_text(yaml.safe_dump(small_space.to_dict()))
+    words = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    where = ("--data", photo_folder, "--out", folder / "run", "--device", "cpu")
+    done = CliRunner().invoke(
+        app, [*map(str, ("train", folder / "small.yaml", "--lmbda", RANGE, *where, *words))]
+    )
+    assert done.exit_code == 0, done.output
+    searcher = nas.load_run(folder / "run", device="cpu").searcher
+    for architecture in [*searcher.space.baselines(), *searcher.space.tapered()]:
+        searcher.scores.of(architecture)
+    searcher.write_front()
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def family(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A family of decoders of that run."""
+    folder = tmp_path_factory.mktemp("codecs") / "all-rates"
+    command("export", run, "--family", "--out", folder)
+    return folder
+
+
+# Evaluations
+
+
+@pytest.fixture(scope="module")
+def one_photo(chelsea: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one photo."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    Image.fromarray(chelsea[:96, :128]).save(folder / "cat.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(family: Path, one_photo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    out = tmp_path_factory.mktemp("results") / "rd.json"
+    plan = Plan.of([family], against=["jpeg"], out=out)
+    found = compare(plan, one_photo, qualities=(10, 40, 70, 90))
+    assert plan.outputs is not None
+    found.write(plan.outputs)
+    return out, found
+
+
+def test_one_codec_is_a_whole_curve(evaluated: tuple[Path, Any], family: Path, tmp_path: Path) -> None:
+    out, found = evaluated
+    (group,) = found.groups
+    assert group.name == "all-rates"
+    assert [s.quality for s in found.subjects] == QUALITIES
+    assert [s.lmbda for s in found.subjects] == list(ANCHORS)
+    content = json.loads(out.read_text())
+    assert content["name"] == "all-rates"
+    assert len(content["results"]["bpp"]) == len(ANCHORS)
+    assert content["results"]["bpp"] == sorted(point.bpp for point in found.codecs)
+    assert {(rate.curve, rate.anchor) for rate in found.bd_rates} == {("all-rates", "jpeg")}
+    tables = {title.split(" ")[0]: rows for title, _, rows in found.tables()}
+    assert len(tables["means"]) == len(ANCHORS)
+    ((name, lmbda, *_),) = tables["what"]
+    assert (name, lmbda) == ("all-rates", RANGE)
+    with open(out.with_suffix(".csv"), encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["name"] == "all-rates"]
+    assert [float(row["quality"]) for row in rows[:: len(rows) // len(ANCHORS)]] == QUALITIES
+    picture = tmp_path / "plot.png"
+    compressai_plot(["-f", str(out), "-o", str(picture)])
+    assert picture.is_file()
+
+
+def test_its_points_are_what_that_quality_gives(evaluated, family, chelsea):
+    _, found = evaluated
+    photo, codec = Photo("cat", chelsea), load_codec(family)
+    for quality in (0.0, 57.1, 100.0):
+        alone = evaluate_codec(codec, [photo], lmbda=0.01, quality=quality)
+        assert alone.bytes == len(compress_image(codec, chelsea, quality=quality).to_bytes())
+        assert alone.estimated_bpp == pytest.approx(alone.bpp, rel=0.02, abs=0.01)
+    assert len({point.bpp for point in found.codecs}) == len(ANCHORS)
+
+
+def test_what_was_kept_is_of_its_quality(family, one_photo, tmp_path, monkeypatch):
+    plan = Plan.of([family], out=tmp_path / "rd.json")
+    first = compare(plan, one_photo)
+    monkeypatch.setattr("nas.codec.evaluate._Bench.measure", lambda *_: pytest.fail("measured twice"))
+    again = compare(plan, one_photo)
+    assert [point.photos[0].bytes for point in again.codecs] == [p.photos[0].bytes for p in first.codecs]
+
+
+def test_codecs_of_one_rate_and_of_all_beside_each_other(
+    family, photo_folder, one_photo, small_space, tmp_path
+):
+    single = small_run(tmp_path / "run", small_space, photo_folder).path
+    command("export", single, "--arch", small_space.narrowest().key, "--out", tmp_path / "one")
+    found = compare(Plan.of([tmp_path / "one", family], anchors=["all-rates"]), one_photo)
+    assert [subject.quality for subject in found.subjects] == [None, *QUALITIES]
+    assert [curve.name for curve in found.drawn()] == ["all-rates", "one"]
+    assert len(found.drawn()[1].points) == 1
+    assert found.codecs[0].name == "one"
+    with pytest.raises(InputError, match="is a curve by itself: leave it out of --curve both"):
+        Plan.of([tmp_path / "one", family], curves=["both=one,all-rates"])
+
+
+# Fronts
+
+
+def test_curves_stand_beside_the_front(run: Path, tmp_path: Path) -> None:
+    command("pareto", run, "--out", tmp_path)
+    front = front_of(nas.load_run(run).run, {})
+    cost = COSTS["total"]
+    curves, on = front.curves_on(cost), front.on_front(cost)
+    assert list(curves)[0] == on.index[0] and list(curves)[-1] == on.index[-1]
+    assert all([p.lmbda for p in points] == list(scored(ANCHORS)) for points in curves.values())
+    picture, page = (tmp_path / "pareto.svg").read_text(), (tmp_path / "report.html").read_text()
+    assert "Rate and distortion of some architectures" in picture
+    assert RANGE in picture
+    assert 'aria-label="PSNR (dB) against rate"' in page
+    assert "BD-rate" in page
+    names = set(re.findall(r'<tr id="(a[0-9]+)"', page))
+    chart = page.partition('<div class="curves">')[2].partition("<h2>")[0]
+    assert set(re.findall('data-row="(a[0-9]+)"', chart)) <= names
+
+
+def test_runs_of_one_rate_have_none(small_space, photo_folder, tmp_path):
+    run = small_run(tmp_path / "run", small_space, photo_folder)
+    searcher = nas.load_run(run.path, device="cpu").searcher
+    for architecture in (searcher.space.narrowest(), searcher.space.widest()):
+        searcher.scores.of(architecture)
+    command("pareto", run.path)
+    assert "Rate and distortion" not in (run.path / "pareto.svg").read_text()
+    page = (run.path / "report.html").read_text()
+    assert "against rate" not in page and "BD-rate" not in page
+
+
+@pytest.mark.parametrize("broken", ["nan", "inf", "-inf", "1e999", "x", ""])
+def test_a_point_that_is_not_finite_is_passed_over(broken: str, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "search" / "curves.csv"
+    rows = path.read_text().splitlines()
+    words = rows[2].split(",")
+    path.write_text("\n".join([*rows[:2], ",".join([*words[:-2], broken, words[-1]]), *rows[3:]]) + "\n")
+    command("pareto", tmp_path / "run")
+    front = front_of(nas.load_run(tmp_path / "run").run, {})
+    assert len(front.curves[words[0]]) == 2
+    assert "nan" not in (tmp_path / "run" / "pareto.svg").read_text()
+
+
+POINTS = st.builds(Point, st.just(0.01), st.floats(0.01, 9), st.floats(10, 50), st.just(1.0))
+
+
+@given(*(st.lists(POINTS, min_size=2, max_size=3) for _ in range(2)))
+def test_bd_rates_are_of_what_rises(own: list[Point], other: list[Point]) -> None:
+    score, anchor = (Score(1, 1, 1, tuple(points)) for points in (own, other))
+    assert isinstance(bd_rate(score, anchor), float)
+    assert bd_rate(anchor, None) != bd_rate(anchor, None)
+    odd = replace(score, curve=(*own, Point(0.01, math.nan, 20.0, 1.0), Point(0.01, 1.0, math.inf, 1.0)))
+    assert bd_rate(odd, anchor) == pytest.approx(bd_rate(score, anchor), nan_ok=True)
+
+
+def test_equal_psnr_at_two_rates_gives_no_error() -> None:
+    flat = Score(
+        1, 1, 1, (Point(0.01, 1.0, 30.0, 1.0), Point(0.02, 2.0, 30.0, 1.0), Point(0.03, 3.0, 35.0, 1.0))
+    )
+    assert bd_rate(flat, flat) == pytest.approx(0)
+
+
+# Other commands
+
+
+def test_info_tells_the_range_and_its_anchors(run: Path, family: Path) -> None:
+    for thing in (run, family):
+        told = command("info", thing)
+        assert told["range_of_lmbda"] == RANGE
+        assert list(told["anchors"].values()) == list(ANCHORS)
+        text = CliRunner().invoke(app, ["info", str(thing)]).stdout
+        assert "q0: 0.0018" in text and "q100: 0.18" in text
+
+
+def test_quality_travels_through_layouts_and_decoders(family: Path, one_photo: Path, tmp_path: Path) -> None:
+    content = describe(family)
+    names = [entry["name"] for entry in content["layouts"]]
+    for quality in (0, 33.3, 100):
+        for name in names:
+            words = ("--quality", quality, "--layout", name, "--force")
+            command("compress", family, one_photo / "cat.png", tmp_path / f"{name}.nic", *words)
+        command(
+            "transcode",
+            family,
+            tmp_path / f"{names[0]}.nic",
+            tmp_path / "t.nic",
+            "--layout",
+            names[-1],
+            "--force",
+        )
+        assert (tmp_path / "t.nic").read_bytes() == (tmp_path / f"{names[-1]}.nic").read_bytes()
+        assert Nic.read(tmp_path / "t.nic").step == round(10 * quality)
+        whole = nas.load_family(family)
+        pictures = [
+            decompress_image(whole.codec(name, place), Nic.read(tmp_path / f"{name}.nic"))
+            for place in range(len(whole.decoders))
+            for name in names
+        ]
+        for place in range(len(whole.decoders)):
+            same = pictures[place * len(names) : (place + 1) * len(names)]
+            assert all(np.array_equal(same[0], other) for other in same)
+    assert all(entry["measured"]["rd_loss"] > 0 for entry in content["decoders"])
+
+
+@pytest.mark.parametrize("only", [None, "g_s", "entropy"])
+def test_a_codec_over_a_range_is_tuned_over_it(only, run, photo_folder, tmp_path, chelsea):
+    key = nas.load_run(run).space.narrowest().key
+    command("export", run, "--arch", key, "--out", tmp_path / "codec")
+    words = ["--only", only] if only else []
+    where = ("--data", photo_folder, "--out", tmp_path / "tuned", "--device", "cpu")
+    few = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    told = command("finetune", tmp_path / "codec", *where, *few, *words)
+    before, after = load_codec(tmp_path / "codec"), load_codec(tmp_path / "tuned")
+    assert after.rates == before.rates == ANCHORS
+    assert told["finetuned"]["only"] == only
+    file = compress_image(before, chelsea, quality=70)
+    if only == "g_s":
+        assert after.path_identity == before.path_identity
+        assert not np.array_equal(decompress_image(after, file), decompress_image(before, file))
+    else:
+        assert after.path_identity != before.path_identity
+    again = Nic.parse(compress_image(after, chelsea, quality=70).to_bytes())
+    assert decompress_image(after, again).shape == chelsea.shape
+
+
+def test_ranks_are_checked_over_the_range(run: Path, photo_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    few = ("--count", 3, "--steps", 2, "--device", "cpu")
+    told = command("rank-check", tmp_path / "run", "--data", photo_folder, *few)
+    for row in told["architectures"]:
+        alone = nas.load_run(tmp_path / "run" / "rank-check" / row["run"])
+        assert alone.space.rates == ANCHORS
+        (score,) = alone.searcher.scores.items()
+        assert [point.lmbda for point in score[1].curve] == list(scored(ANCHORS))
