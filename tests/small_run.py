@@ -11,6 +11,7 @@ from nas.cost.measure import path_of
 from nas.cost.measurements import Measurements, Timed
 from nas.cost.pieces import cover, edge_pieces
 from nas.cost.timing import REST
+from nas.rates import middle
 from nas.run import Run
 from nas.space import Architecture, SearchSpace
 from nas.training.checkpoint import Checkpoint
@@ -22,7 +23,8 @@ Seconds = Callable[[str, str, Architecture], float]
 
 def small_run(folder: Path, space: SearchSpace, photos: Path) -> Run:
     """A run of a space on the photos of a folder."""
-    run = Run.create(folder, space, TrainingSettings())
+    settings = TrainingSettings.make({"lmbda": middle(space.rates)} if space.rates else {})
+    run = Run.create(folder, space, settings)
     Checkpoint(seeded_supernet(space).state_dict(), {}).write(run.weights_path)
     write_split(run.split_path, split_folder(photos))
     return run
