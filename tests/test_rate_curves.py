@@ -275,7 +275,7 @@ def test_a_codec_over_a_range_is_tuned_over_it(only, run, photo_folder, tmp_path
 
 def test_ranks_are_checked_over_the_range(run: Path, photo_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    few = ("--count", 3, "--steps", 2, "--device", "cpu")
+    few = ("--count", 3, "--steps", 2, "--device", "cpu", "--set", "crop=64", "--set", "batch=1")
     told = command("rank-check", tmp_path / "run", "--data", photo_folder, *few)
     for row in told["architectures"]:
         alone = nas.load_run(tmp_path / "run" / "rank-check" / row["run"])

@@ -54,6 +54,7 @@ def scored_table(space: SearchSpace, count: int, seed: int) -> pd.DataFrame:
             "bpp": bpp,
             "psnr": psnr,
             "rd_loss": bpp + 0.013 * 255**2 * 10 ** (-psnr / 10),
+            "bd_rate": np.nan,
             "lmbda": 0.013,
             "metric": "mse",
         }

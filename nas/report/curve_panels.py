@@ -108,4 +108,5 @@ def shade(order: int, count: int) -> float:
 
 def _shade(colour: str, share: float) -> str:
     """A colour mixed with white."""
-    return to_hex(tuple(share * part + 1 - share for part in to_rgb(colour)))
+    red, green, blue = (share * part + 1 - share for part in to_rgb(colour))
+    return to_hex((red, green, blue))
