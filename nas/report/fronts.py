@@ -124,8 +124,12 @@ class RunFront:
     @property
     def label(self) -> str:
         """The run's name with its lambda."""
-        rates = self.space.rates if self.space is not None else ()
-        return f"{self.name} (λ = {range_text(rates or (self.lmbda,))})"
+        return f"{self.name} (λ = {range_text(self.rates or (self.lmbda,))})"
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The lambdas of the anchors over a range of rates; else none."""
+        return self.space.rates if self.space is not None else ()
 
     @cached_property
     def timed(self) -> bool:
@@ -278,13 +282,13 @@ def loss_formula(fronts: Sequence[RunFront]) -> str:
     formulas = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
     found = {formulas.get(run.metric, run.metric) for run in fronts}
     formula = found.pop() if len(found) == 1 else "bpp + λ·distortion"
-    rated = any(run.space is not None and run.space.rates for run in fronts)
+    rated = any(run.rates for run in fronts)
     return f"{formula}, geometric mean over three λ" if rated else formula
 
 
 def comparable(fronts: Sequence[RunFront]) -> Sequence[RunFront]:
     """Runs whose losses can stand on one axis: those of several lambdas in % above the least of each."""
-    if len({(run.lmbda, run.metric) for run in fronts}) < 2:
+    if len({(run.rates, run.lmbda, run.metric) for run in fronts}) < 2:
         return fronts
     return [_relative(run) for run in fronts]
 
