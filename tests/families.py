@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -99,14 +100,17 @@ CONTENTS = _contents()
 SPACES = {name: SearchSpace.from_dict(content, name=name) for name, content in CONTENTS.items()}
 INTEGER = {name: space for name, space in SPACES.items() if space.quantizer == "integer"}
 NAMES, INTEGER_NAMES = list(SPACES), list(INTEGER)
+RATED_FROM = ("factorized-integer", "mean-scale-hyperprior-centred", "joint-ar-integer", "patch-integer")
+RATED = {f"{name}-rates": replace(SPACES[name], rates=(0.002, 0.01, 0.05)) for name in RATED_FROM}
 
 
 @cache
 def net_of(name: str) -> Supernet:
     """The supernet of one of the spaces; tests must leave its weights as they are."""
-    net = seeded_supernet(SPACES[name], seed=len(name))
+    space = (SPACES | RATED)[name]
+    net = seeded_supernet(space, seed=len(name))
     with torch.no_grad():  # few layers or many, latents lie within their limits
-        layout = net.activate(SPACES[name].widest())
+        layout = net.activate(space.widest())
         for weight in last_weights(net, "g_a"):
             weight.mul_(min(1, 60 / net(image(0), layout)["y"].abs().max()))
         if hasattr(net, "h_a"):
@@ -143,6 +147,9 @@ def seeded_supernet(space: SearchSpace, *, seed: int = 0, spread: float = 500.0)
                     value.add_(0.1 * torch.rand_like(value))
                 elif kind == "beta":
                     value.mul_(1 + torch.rand_like(value))
+            for name, gains in net.named_children():
+                for value in gains.parameters() if name in ("gains", "hyper_gains") else ():
+                    value.add_(0.2 * torch.randn_like(value))
             for prior in (module for module in net.modules() if isinstance(module, FactorizedPrior)):
                 for name, value in prior.named_parameters():
                     if "bias" in name:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from families import CONTENTS, SPACES, net_of
+from families import CONTENTS, RATED, SPACES, net_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -38,7 +38,7 @@ KINDS = ["joint-ar-integer", "cheng-integer", "mean-scale-hyperprior-integer", "
 
 def make_family(name: str, exact: bool = True) -> Family:
     """Three decoders, and every layout of one of the small spaces."""
-    space, net = SPACES[name], net_of(name)
+    space, net = (SPACES | RATED)[name], net_of(name)
     base = space.uniform(1)
     codec = Codec(net.extract(base), base)
     places = [k for k, slot in enumerate(space.slots) if slot.layers[0][0].startswith("g_s")]

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import SEEDS
-from families import INTEGER, INTEGER_NAMES, SPACES, image, net_of, seeded_supernet
+from families import INTEGER, INTEGER_NAMES, RATED, SPACES, image, net_of, seeded_supernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modules import module_at
@@ -56,7 +56,7 @@ JOINT = "joint-ar-integer"
 
 def family_of(name: str, *, with_z: bool = True) -> Family:
     """A small codec with two decoders, under several layouts where they exist."""
-    space, net = INTEGER[name], net_of(name)
+    space, net = (INTEGER | RATED)[name], net_of(name)
     indexes, small = (list(space.indexes(space.widest())) for _ in range(2))
     for place, slot in enumerate(space.slots):
         if slot.name == "hyperprior" and not with_z:
@@ -130,6 +130,44 @@ def test_every_family_decodes_alike(written, name, with_z):
             assert theirs.shape == each.shape
             assert np.abs(theirs - ours).max() <= 1
             assert (theirs != ours).mean() < 0.001
+
+
+@pytest.mark.parametrize("with_z", [True, False])
+@pytest.mark.parametrize("name", [name for name, space in RATED.items() if space.quantizer == "integer"])
+def test_files_of_every_quality_decode_alike(written, name, with_z):
+    family, folder, decoder = written(name, with_z)
+    pictures = []
+    for quality in (None, 0, 17.3, 50, 83, 100):
+        nic = compress_image(family.base, picture(70, 131), quality=quality)
+        assert parsed_step(decoder, nic) == nic.step is not None
+        for place in range(len(family.decoders)):
+            ours = decompress_image(family.codec(decoder=place), nic).astype(int)
+            theirs = decoder.decode(nic.to_bytes(), place).astype(int)
+            assert np.abs(theirs - ours).max() <= 1
+            assert (theirs != ours).mean() < 0.001
+        pictures.append(ours)
+    assert len({each.tobytes() for each in pictures[1:]}) == 5
+    assert "not: it is damaged" in refusal(decoder, replace(nic, step=1001).to_bytes())
+    rates, network = json.loads((folder / "codec.json").read_text())["rates"], family.base.network
+    x = image(5, batch=1)
+    for anchor, lmbda in enumerate(rates["lambdas"]):  # what an encoder of the folder's models does
+        y = network.g_a(x) * np.exp(rates["before_rounding"][anchor])[None, :, None, None]
+        assert torch.allclose(y.float(), network.scaled_y(network.g_a(x), lmbda), rtol=1e-5)
+        if network.with_z:
+            gain, shift = (torch.tensor(rates[part][anchor]) for part in ("z_before_rounding", "z_shift"))
+            z = network.h_a(y.float()) * gain.exp()[:, None, None] + shift[:, None, None]
+            assert torch.allclose(z, network.z_of(y.float(), lmbda), rtol=1e-4, atol=1e-4)
+
+
+def parsed_step(decoder: ModuleType, nic: Nic) -> int | None:
+    step: int | None = decoder.parse(nic.to_bytes())[4]
+    return step
+
+
+def refusal(decoder: ModuleType, data: bytes) -> str:
+    with pytest.raises(decoder.InputError) as refused:
+        decoder.decode(data)
+    return str(refused.value)
 
 
 @given(st.sampled_from([*NAMED, "uneven"]), SEEDS)
@@ -308,7 +346,7 @@ def damaged(nic: Nic) -> Iterator[tuple[bytes, str]]:
     yield data[:-1], "checksum"
     yield data[:20] + bytes([data[20] ^ 1]) + data[21:], "checksum"
     yield b"PNG" + data[3:], "not a .nic file"
-    yield data[:3] + b"\2" + data[4:], "version 2"
+    yield data[:3] + b"\3" + data[4:], "version 3"
     forged = [
         ({"path_identity": "00000000"}, "Another codec"),
         ({"width": 0}, "picture of 0x"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import SPACES, exact_codec, image, net_of
+from families import RATED, SPACES, exact_codec, image, net_of
 from modules import module_at
 from safetensors.torch import save_file
 
@@ -23,12 +23,12 @@ from nas.codec.renew import renew_codec
 from nas.errors import InputError
 from nas.images import read_image
 
-FIXED = {name: space for name, space in SPACES.items() if space.fixed_latents}
+FIXED = {name: space for name, space in (SPACES | RATED).items() if space.fixed_latents}
 FACTS = {"lmbda": 0.01, "metric": "mse", "stages": 1}
 
 
 def saved(name: str, folder: Path, layout: str | None = None, level: float = 1) -> Codec:
-    space = SPACES[name]
+    space = FIXED[name]
     architecture = space.uniform(level, layout)
     codec = Codec(net_of(name).extract(architecture), architecture)
     save_codec(codec, folder, FACTS)
@@ -44,11 +44,17 @@ def test_model_py_is_the_network(name: str, tmp_path: Path) -> None:
             model = module_at(tmp_path / f"{layout}-{level}" / "model.py").load().double()
             x = image(3)[:, :, :128].double()
             found, expected = model(x), codec.network.double()(x, codec.layout)
+            assert_same_outputs(found, expected)
+            for lmbda in (0.001, 0.002, 0.0033, 0.01, 0.02, 0.05, 0.06) if codec.rates else ():
+                assert_same_outputs(model(x, lmbda=lmbda), codec.network(x, codec.layout, lmbda=lmbda))
             codec.network.float()
-            assert set(found["likelihoods"]) == set(expected["likelihoods"])
-            torch.testing.assert_close(found["x_hat"], expected["x_hat"], rtol=1e-5, atol=1e-6)
-            for part, values in expected["likelihoods"].items():
-                torch.testing.assert_close(found["likelihoods"][part], values, rtol=1e-4, atol=1e-7)
+
+
+def assert_same_outputs(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert set(found["likelihoods"]) == set(expected["likelihoods"])
+    torch.testing.assert_close(found["x_hat"], expected["x_hat"], rtol=1e-5, atol=1e-6)
+    for part, values in expected["likelihoods"].items():
+        torch.testing.assert_close(found["likelihoods"][part], values, rtol=1e-4, atol=1e-7)
 
 
 def test_model_py_trains(tmp_path: Path) -> None:

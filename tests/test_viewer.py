@@ -27,6 +27,7 @@ from nas.codec.family import Family
 from nas.errors import InputError
 from nas.graph.entropy import MEAN_STEPS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.onnx.write import write_onnx
+from nas.rates import STEPS_OF_QUALITY
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -182,7 +183,9 @@ def test_functions() -> None:
 def test_headers_are_read_or_refused_alike() -> None:
     draw = np.random.default_rng(0)
     whole = Nic("0123abcd", "89efcdab", 300, 70000 % 65536, draw.bytes(40), 0).to_bytes()
-    files = [whole, b"", b"NI", b"NIC", whole[:20], whole[:-1], b"GIF" + whole[3:], b"NIC\x02" + whole[4:]]
+    rated = [Nic("0123abcd", "89efcdab", 300, 7, draw.bytes(40), 0, step) for step in (0, 1, 640, 1000, 1001)]
+    files = [nic.to_bytes() for nic in rated]
+    files += [whole, b"", b"NI", b"NIC", whole[:20], whole[:-1], b"GIF" + whole[3:], b"NIC\x02" + whole[4:]]
     files += [Nic("00000000", "00000000", width, 5, b"", 0).to_bytes() for width in (0, 1, 127, 128, 65535)]
     for place in draw.integers(4, len(whole), 20):
         files.append(whole[:place] + bytes([whole[place] ^ 1 << draw.integers(8)]) + whole[place + 1 :])
@@ -197,6 +200,7 @@ def test_headers_are_read_or_refused_alike() -> None:
             "fingerprint": nic.fingerprint,
             "width": nic.width,
             "height": nic.height,
+            "quality": None if nic.step is None else nic.step / STEPS_OF_QUALITY,
             "stream": text_of(nic.stream),
         }
 
@@ -216,17 +220,20 @@ def assert_alike(found: np.ndarray, wanted: np.ndarray) -> None:
 
 @needs_runtime
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, "factorized-integer-rates", "patch-integer-rates"])
 def test_files_of_every_layout_decode_to_the_same_latents_and_pictures(
     name: str, tmp_path: Path, chelsea: np.ndarray
 ) -> None:
     family = make_family(name)
     write_onnx(family, tmp_path / "onnx")
     files: dict[Path, tuple[str, Nic]] = {}
+    rated = bool(family.base.rates)
     for layout in family.layouts:
-        for rows, columns in ((100, 150), (1, 1), (64, 300)):
-            nic = compress_image(family.codec(layout), np.ascontiguousarray(chelsea[:rows, :columns]))
-            file = tmp_path / f"{layout}-{rows}.nic"
+        for number, (rows, columns) in enumerate([(100, 150), (1, 1), (64, 300), *[(70, 90)] * (4 * rated)]):
+            quality = (30 * number) % 101 if rated else None
+            pixels = np.ascontiguousarray(chelsea[:rows, :columns])
+            nic = compress_image(family.codec(layout), pixels, quality=quality)
+            file = tmp_path / f"{layout}-{number}.nic"
             file.write_bytes(nic.to_bytes())
             files[file] = layout, nic
     node("viewer_decode.mjs", tmp_path / "onnx", *files)

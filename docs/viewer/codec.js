@@ -54,9 +54,10 @@ export class Codec {
   }
 
   /** The picture at one decoder, as RGBA in 8 bits, cropped to the file's size. */
-  async synthesize(decoder, latents, { width, height }) {
+  async synthesize(decoder, latents, { width, height, quality }) {
     const shape = [1, this.description.y_channels, latents.height, latents.width];
-    const { x_hat: x } = await this.run(this.description.decoders[decoder].file, { y_hat: { values: latents.y, shape } });
+    const values = this.scaled(latents, quality);
+    const { x_hat: x } = await this.run(this.description.decoders[decoder].file, { y_hat: { values, shape } });
     const wide = latents.width * Y_REDUCTION;
     const plane = wide * latents.height * Y_REDUCTION;
     const pixels = new Uint8ClampedArray(4 * width * height).fill(255);
@@ -68,6 +69,21 @@ export class Codec {
       }
     }
     return pixels;
+  }
+
+  /** y_hat as g_s reads it: over a range of rates every channel has a gain, between anchors interpolated. */
+  scaled({ y, height, width }, quality) {
+    const { rates } = this.description;
+    if (!rates || quality === null) return y;
+    const anchors = rates.lambdas.map(Math.log);
+    const last = anchors.length - 1;
+    const here = anchors[0] + quality * (anchors[last] - anchors[0]);
+    const next = Math.max(1, anchors.findIndex((anchor, place) => here <= anchor || place === last));
+    const share = Math.min(1, (here - anchors[next - 1]) / (anchors[next] - anchors[next - 1]));
+    const [low, high] = [rates.before_g_s[next - 1], rates.before_g_s[next]];
+    const gains = low.map((log, channel) => Math.exp(log + share * (high[channel] - log)));
+    const plane = height * width;
+    return y.map((value, place) => value * gains[Math.floor(place / plane)]);
   }
 
   /** Run one of the folder's files on {name: {values, shape}}: the values of its outputs by name. */

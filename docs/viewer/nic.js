@@ -2,7 +2,8 @@
 
 import { Problem } from "./problem.js";
 
-const VERSION = 1;
+const [PLAIN, RATED] = [1, 2]; // versions: of codecs of one rate, and of those that hold a quality
+const STEPS_OF_QUALITY = 1000;
 const FIXED = 16; // bytes before the picture's size
 const MAX_SIDE = 65535; // pixels
 
@@ -35,14 +36,15 @@ const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2,
  * Read and check a file's bytes.
  *
  * @param {Uint8Array} bytes
- * @returns {{pathIdentity: string, fingerprint: string, width: number, height: number, stream: Uint8Array}}
+ * @returns {{pathIdentity: string, fingerprint: string, width: number, height: number, quality: number | null,
+ *   stream: Uint8Array}} quality from 0 to 1, null in files of codecs of one rate
  */
 export function parseNic(bytes) {
   if (bytes.length < 4 || String.fromCharCode(...bytes.subarray(0, 3)) !== "NIC") {
     throw new Problem("This is not a .nic file: nas compress makes them.");
   }
-  if (bytes[3] !== VERSION) {
-    throw new Problem(`The file is of .nic version ${bytes[3]} and this page reads version ${VERSION}.`);
+  if (bytes[3] !== PLAIN && bytes[3] !== RATED) {
+    throw new Problem(`The file is of .nic version ${bytes[3]} and this page reads versions up to ${RATED}.`);
   }
   const head = bytes.subarray(0, 12);
   const tail = bytes.subarray(FIXED);
@@ -51,10 +53,13 @@ export function parseNic(bytes) {
     throw new Problem("The file is truncated or altered: its checksum does not fit. Get it again.");
   }
   const [width, rest] = readVarint(tail);
-  const [height, stream] = readVarint(rest);
+  const [height, after] = readVarint(rest);
   if (width === 0 || height === 0) throw new Problem("The file names an empty picture: it is damaged.");
   if (Math.max(width, height) > MAX_SIDE) {
     throw new Problem(`The file names a picture of ${width}x${height} pixels, more than any has: it is damaged.`);
   }
-  return { pathIdentity: hex(bytes.subarray(4, 8)), fingerprint: hex(bytes.subarray(8, 12)), width, height, stream };
+  const [step, stream] = bytes[3] === RATED ? readVarint(after) : [null, after];
+  if (step > STEPS_OF_QUALITY) throw new Problem("The file names a quality that there is not: it is damaged.");
+  const quality = step === null ? null : step / STEPS_OF_QUALITY;
+  return { pathIdentity: hex(bytes.subarray(4, 8)), fingerprint: hex(bytes.subarray(8, 12)), width, height, quality, stream };
 }

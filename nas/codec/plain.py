@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from math import gcd
+from math import gcd, log
 from pathlib import Path
 from typing import Any
 
@@ -241,11 +241,38 @@ class HyperOnly(nn.Module):
         return scales, means
 
 
+class AtRates(nn.Module):
+    """Values per channel at some lambdas; between two of them they are linear in the logarithm of lambda.
+
+    Args:
+        anchors: the lambdas, rising.
+        channels: of the latent.
+        names: what the values are called by.
+    """
+
+    def __init__(self, anchors: tuple[float, ...], channels: int, *names: str) -> None:
+        super().__init__()
+        self.anchors, self.middle = anchors, anchors[(len(anchors) - 1) // 2]
+        for name in names:
+            self.register_parameter(name, nn.Parameter(torch.zeros(len(anchors), channels)))
+
+    def at(self, name: str, lmbda: float | None = None) -> Tensor:
+        """The values of one name, [channels, 1, 1]; at the middle anchor where no lambda is given."""
+        rows, lmbda = (
+            self.get_parameter(name),
+            min(max(lmbda or self.middle, self.anchors[0]), self.anchors[-1]),
+        )
+        place = next(n for n, anchor in enumerate(self.anchors[1:]) if lmbda <= anchor)
+        low, high = self.anchors[place : place + 2]
+        return torch.lerp(rows[place], rows[place + 1], log(lmbda / low) / log(high / low))[:, None, None]
+
+
 class Codec(nn.Module):
     """x --g_a--> y --h_a--> z, z --h_s--> psi --context--> parameters of y, y --g_s--> x_hat.
 
     Args:
-        parts: g_a and g_s; h_a, h_s, context and prior (of z), or y_prior where there is no z.
+        parts: g_a and g_s; h_a, h_s, context and prior (of z), or y_prior where there is no z; gains (of y)
+            and hyper_gains (of z) where the codec codes at a range of rates.
         centred: round latents about their means and medians instead of to whole numbers.
     """
 
@@ -256,6 +283,8 @@ class Codec(nn.Module):
     context: Context | HyperOnly
     prior: FactorizedPrior
     y_prior: FactorizedPrior
+    gains: AtRates
+    hyper_gains: AtRates
 
     def __init__(self, parts: Mapping[str, nn.Module], centred: bool) -> None:
         super().__init__()
@@ -263,12 +292,13 @@ class Codec(nn.Module):
         for name, module in parts.items():
             self.add_module(name, module)
 
-    def forward(self, x: Tensor, noise: bool = False) -> dict[str, Any]:
+    def forward(self, x: Tensor, noise: bool = False, lmbda: float | None = None) -> dict[str, Any]:
         """Estimate; differentiable.
 
         Args:
             x: images in [0, 1], [B, 3, H, W], sides multiples of 64 (of 16 where there is no z).
             noise: rate latents with uniform noise instead of rounded ones, as in training.
+            lmbda: the rate, where the codec codes at a range of them; by default its middle anchor.
 
         Returns:
             x_hat [B, 3, H, W], not clamped, and likelihoods {y, z}; the bits are the sum of -log2 of them.
@@ -277,18 +307,28 @@ class Codec(nn.Module):
         def rated(values: Tensor, rounded_values: Tensor) -> Tensor:
             return values + torch.rand_like(values) - 0.5 if noise else rounded_values
 
+        def shown(y_hat: Tensor) -> Tensor:
+            if hasattr(self, "gains"):
+                y_hat = y_hat * self.gains.at("log_inverse", lmbda).exp()
+            found: Tensor = self.g_s(y_hat)
+            return found
+
         y = self.g_a(x)
+        if hasattr(self, "gains"):
+            y = y * self.gains.at("log_gain", lmbda).exp()
         if not hasattr(self, "h_a"):
             y_hat = rounded(y, Y_LIMIT, self.y_prior.medians() if self.centred else 0.0)
-            return {"x_hat": self.g_s(y_hat), "likelihoods": {"y": self.y_prior(rated(y, y_hat))}}
+            return {"x_hat": shown(y_hat), "likelihoods": {"y": self.y_prior(rated(y, y_hat))}}
         z = self.h_a(y)
+        if hasattr(self, "hyper_gains"):
+            z = z * self.hyper_gains.at("log_gain", lmbda).exp() + self.hyper_gains.at("shift", lmbda)
         z_hat = rounded(z, Z_LIMIT, self.prior.medians() if self.centred else 0.0)
         y_hat = rounded(y, Y_LIMIT)
         scales, means = self.context(self.h_s(z_hat), y_hat)
         coded = rounded(y, Y_LIMIT, means) if self.centred else y_hat
         likelihoods = {"y": gaussian(rated(y, coded), scales, means), "z": self.prior(rated(z, z_hat))}
         alone = isinstance(self.context, HyperOnly)
-        return {"x_hat": self.g_s(coded if alone else y_hat), "likelihoods": likelihoods}
+        return {"x_hat": shown(coded if alone else y_hat), "likelihoods": likelihoods}
 
 
 def load(path: str | Path | None = None) -> Codec:

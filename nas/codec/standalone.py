@@ -95,6 +95,11 @@ def _parts(codec: Codec) -> dict[str, Lines]:
     for name, node in (("prior", "z"), ("y_prior", "y")):
         if name in used:
             found[name] = [f"FactorizedPrior({network.widths[node].active})"]
+    for name, node in (("gains", "y"), ("hyper_gains", "z")):
+        if name in used:
+            values = [f'"{each}"' for each, _ in network.get_submodule(name).named_parameters()]
+            channels = str(network.widths[node].active)
+            found[name] = _call("AtRates", [[str(space.rates)], [", ".join([channels, *values])]])
     return found
 
 

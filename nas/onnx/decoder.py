@@ -27,7 +27,9 @@ import constriction
 import numpy as np
 import onnxruntime
 
-FORMAT, MAGIC, VERSION = "nas-onnx 1", b"NIC", 1
+FORMAT, MAGIC = "nas-onnx 1", b"NIC"
+PLAIN, RATED = 1, 2  # versions of files: of codecs of one rate, and of those that hold a quality
+STEPS_OF_QUALITY = 1000
 HERE = Path(__file__).resolve().parent
 Y_REDUCTION, Z_REDUCTION = 16, 64  # pixels across one element of y and z
 MAX_PIXELS = 1 << 27  # of a picture: a forged size costs its sender nothing
@@ -52,8 +54,9 @@ def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> np.n
     place = codec["default"] if decoder is None else decoder
     if not 0 <= place < len(codec["decoders"]):
         raise InputError(f"There is no decoder {place}: choose 0 to {len(codec['decoders']) - 1}.")
-    _, _, width, height, _ = parse(data)
+    _, _, width, height, step, _ = parse(data)
     y_hat, _ = decode_latents(data, folder)
+    y_hat = y_hat * gains(codec, step)
     x_hat = run(folder, codec["decoders"][place]["file"], {"y_hat": y_hat})["x_hat"]
     pixels = np.rint(x_hat[0, :, :height, :width].clip(0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
@@ -61,7 +64,7 @@ def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> np.n
 
 def decode_latents(data: bytes, folder: Path = HERE) -> tuple[np.ndarray, np.ndarray | None]:
     """y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] (None where there is none) in float32, whole numbers."""
-    codec, (path, _, width, height, stream) = description(folder), parse(data)
+    codec, (path, _, width, height, _, stream) = description(folder), parse(data)
     layout = layout_of(codec, path)
     if width * height > MAX_PIXELS:
         raise InputError(f"The file names a picture of {width}x{height}, more than {MAX_PIXELS} pixels.")
@@ -82,6 +85,20 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[np.ndarray, np.nda
     if not coder.maybe_exhausted():
         raise InputError("The coded data goes on after its end: it is damaged.")
     return y_hat, first if codec["z_channels"] else None
+
+
+def gains(codec: dict[str, Any], step: int | None) -> np.ndarray:
+    """What y_hat is multiplied by before g_s at a quality, [M, 1, 1]; ones where the codec has one rate.
+
+    Over a range of rates the logarithms of the gains stand at anchors, whose logarithms they are linear in.
+    """
+    if "rates" not in codec or step is None:
+        return np.ones((1, 1, 1), np.float32)
+    rates = codec["rates"]
+    anchors, rows = np.log(rates["lambdas"]), np.array(rates["before_g_s"])
+    here = anchors[0] + step / STEPS_OF_QUALITY * (anchors[-1] - anchors[0])
+    found = [np.interp(here, anchors, channel) for channel in rows.T]
+    return np.exp(found).astype(np.float32)[:, None, None]
 
 
 def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[int], size: int) -> np.ndarray:
@@ -149,19 +166,27 @@ def order(layout: dict[str, Any], height: int, width: int) -> Iterator[tuple[dic
             yield layout["blocks"][number], positions[start : start + SLICE]
 
 
-def parse(data: bytes) -> tuple[str, str, int, int, bytes]:
-    """The entropy path's identity, the codec's fingerprint, width, height and the stream of a .nic file."""
+def parse(data: bytes) -> tuple[str, str, int, int, int | None, bytes]:
+    """Of a .nic file: the entropy path's identity, the codec's fingerprint, width, height, quality, stream.
+
+    The quality is in steps; None in files of codecs of one rate.
+    """
     if data[:3] != MAGIC:
         raise InputError("This is not a .nic file.")
-    if len(data) > 3 and data[3] != VERSION:
-        raise InputError(f"The file is of .nic version {data[3]}, and this reads version {VERSION}.")
+    if len(data) > 3 and data[3] not in (PLAIN, RATED):
+        raise InputError(f"The file is of .nic version {data[3]}, and this reads versions up to {RATED}.")
     if len(data) <= 16 or zlib.crc32(data[:12] + data[16:]).to_bytes(4, "little") != data[12:16]:
         raise InputError("The file is truncated or altered: its checksum does not fit.")
     width, rest = varint(data[16:])
     height, stream = varint(rest)
     if not 0 < min(width, height) <= max(width, height) < 1 << 16:
         raise InputError(f"The file names a picture of {width}x{height} pixels: it is damaged.")
-    return data[4:8].hex(), data[8:12].hex(), width, height, stream
+    step = None
+    if data[3] == RATED:
+        step, stream = varint(stream)
+        if step > STEPS_OF_QUALITY:
+            raise InputError("The file names a quality that there is not: it is damaged.")
+    return data[4:8].hex(), data[8:12].hex(), width, height, step, stream
 
 
 def varint(data: bytes) -> tuple[int, bytes]:

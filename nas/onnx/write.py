@@ -13,6 +13,7 @@ from nas.codec.family import Family
 from nas.errors import InputError
 from nas.files import digest, write_atomically
 from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
+from nas.graph.network import CodecNetwork
 from nas.graph.staged import StagedContext
 from nas.progress import StageReport, silent
 
@@ -60,6 +61,19 @@ def require_package() -> None:
         raise InputError("Writing ONNX needs the package onnx: pip install '.[onnx]'.") from error
 
 
+def rates_of(network: CodecNetwork) -> dict[str, Any]:
+    """The gains of a codec over a range of rates: one row for each anchor, logarithms but for the shift."""
+    found: dict[str, Any] = {
+        "lambdas": list(network.space.rates),
+        "before_rounding": network.gains.log_gain.tolist(),
+        "before_g_s": network.gains.log_inverse.tolist(),
+    }
+    if network.with_z:
+        gains = network.hyper_gains
+        found |= {"z_before_rounding": gains.log_gain.tolist(), "z_shift": gains.shift.tolist()}
+    return found
+
+
 class _Writer:
     def __init__(self, family: Family, out: Path, report: StageReport) -> None:
         self.family, self.out, self.report = family, out, report
@@ -100,6 +114,7 @@ class _Writer:
             "scales": SCALES.tolist(),
             "scale_bounds": SCALE_BOUNDS.astype(int).tolist(),
             "table": family.base.table.tolist(),
+            **({"rates": rates_of(network)} if network.space.rates else {}),
             "default": family.default,
             "decoders": [self.decoder(place) for place in range(len(family.decoders))],
             "layouts": [self.layout(name) for name in family.layouts],
