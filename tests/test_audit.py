@@ -61,7 +61,7 @@ def layers_by_hand(module: nn.Module, x: Tensor) -> tuple[int, Tensor]:
         if isinstance(layer, GDN):
             each = len(layer.beta) ** 2
         elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            each = layer.in_channels * layer.out_channels * math.prod(layer.kernel_size)
+            each = layer.in_channels * layer.out_channels // layer.groups * math.prod(layer.kernel_size)
         else:
             return
         found.append(each * min(math.prod(side.shape[-2:]) for side in (inputs[0], output)))

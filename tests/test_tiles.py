@@ -85,8 +85,8 @@ def test_the_overlap_is_what_an_output_depends_on(name, edge, seed):
     space = INTEGER[name]
     architecture = space.sample(random.Random(seed)) if seed else space.widest()
     network = network_of(name, architecture).double()
-    depths = {choice: network.widths[choice].active for choice in space.family.depths}
-    before, after = overlap(space.family.edges[edge], depths)
+    switches = {choice: network.widths[choice].active for choice in space.family.switches}
+    before, after = overlap(space.family.edges[edge], switches)
     middle, length = before + 2, before + after + 5
     source = input_of(edge, network, 3, 16 * length, 16 * length).double().requires_grad_()
     out = network.get_submodule(edge)(source)

@@ -59,15 +59,15 @@ def step(layout: Layout) -> tuple[int, int]:
     return rows, columns
 
 
-def overlap(edge: spec.Edge, depths: Mapping[str, int]) -> tuple[int, int]:
+def overlap(edge: spec.Edge, switches: Mapping[str, int]) -> tuple[int, int]:
     """Elements of y before and after a core that its outputs depend on, per side of g_a or g_s.
 
     Args:
         edge: between pixels and y, either way.
-        depths: how often each repeated block runs, and which branches do: the value of every switch.
+        switches: how often each repeated block runs, and which branches do: the value of every switch.
     """
     inputs, outputs = _per_element(edge)
-    start, stop = _reads_all(edge.layers, depths, 0, outputs)
+    start, stop = _reads_all(edge.layers, switches, 0, outputs)
     return -(start // inputs), -(-stop // inputs) - 1
 
 
@@ -79,7 +79,7 @@ def _per_element(edge: spec.Edge) -> tuple[int, int]:
     return Y_REDUCTION // edge.reduction, Y_REDUCTION // last
 
 
-def _reads(layer: spec.Layer, depths: Mapping[str, int], start: int, stop: int) -> tuple[int, int]:
+def _reads(layer: spec.Layer, switches: Mapping[str, int], start: int, stop: int) -> tuple[int, int]:
     """The inputs, from and up to, that a layer's outputs from `start` up to `stop` depend on."""
     match layer:
         case spec.Conv(kernel=kernel, stride=stride):
@@ -92,25 +92,25 @@ def _reads(layer: spec.Layer, depths: Mapping[str, int], start: int, stop: int) 
         case spec.Depthwise(kernel=kernel):
             return start - kernel // 2, stop + kernel // 2
         case spec.Residual(body=body, shortcut=shortcut):
-            beside = _reads(shortcut[1], depths, start, stop) if shortcut else (start, stop)
-            start, stop = _reads_all([part for _, part in body], depths, start, stop)
+            beside = _reads(shortcut[1], switches, start, stop) if shortcut else (start, stop)
+            start, stop = _reads_all([part for _, part in body], switches, start, stop)
             return min(start, beside[0]), max(stop, beside[1])
         case spec.Repeat(block=block, depth=depth):
-            return _reads_all(block * depths[depth], depths, start, stop)
+            return _reads_all(block * switches[depth], switches, start, stop)
         case spec.Parallel(branches=branches):
-            running = [branch for branch in branches if branch.switch is None or depths[branch.switch]]
-            ends = [_reads_all(branch.layers, depths, start, stop) for branch in running]
+            running = [branch for branch in branches if branch.switch is None or switches[branch.switch]]
+            ends = [_reads_all(branch.layers, switches, start, stop) for branch in running]
             return min(first for first, _ in ends), max(last for _, last in ends)
         case _:
             return start, stop
 
 
 def _reads_all(
-    layers: Sequence[spec.Layer], depths: Mapping[str, int], start: int, stop: int
+    layers: Sequence[spec.Layer], switches: Mapping[str, int], start: int, stop: int
 ) -> tuple[int, int]:
     """The same for layers in a row."""
     for layer in reversed(layers):
-        start, stop = _reads(layer, depths, start, stop)
+        start, stop = _reads(layer, switches, start, stop)
     return start, stop
 
 
