@@ -23,7 +23,7 @@ from nas.cost.measurements import Measurements, Timed
 from nas.cost.pieces import at, choices, coding, cover, edge_pieces, interpolated, settled
 from nas.cost.predict import PARTS, Predictor
 from nas.errors import InputError
-from nas.graph.description import HYPER_EDGES, HYPERPRIOR
+from nas.graph.description import HYPER_EDGES, HYPERPRIOR, place
 from nas.space import Architecture, SearchSpace
 
 SHIPPED = resources.shipped("search_spaces")
@@ -71,9 +71,9 @@ def test_a_cover_goes_on_from_what_is_known(name: str, seed: int) -> None:
 def test_pieces_are_all_layers_once(name: str) -> None:
     space = SearchSpace.load(name)
     for edge, description in space.family.edges.items():
-        own = [piece for piece in edge_pieces(space) if piece.edge == edge]
-        numbers = [number for piece in own for number in range(piece.start, piece.stop)]
-        assert numbers == list(range(len(description.layers)))
+        own = [where for piece in edge_pieces(space) if piece.edge == edge for where in piece.layers]
+        for placed in place(description):
+            assert sum(f"{placed.place}.".startswith(f"{where}.") for where in own) == 1
     assert len({piece.name for piece in edge_pieces(space)}) == len(edge_pieces(space))
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from conftest import SMALL
+from families import SPACES, net_of
 from typer.testing import CliRunner
 
 import nas
@@ -29,6 +30,7 @@ from nas.cost import memory, profile, timing
 from nas.cost.measure import Request, measure, path_of
 from nas.cost.measurements import Measurements
 from nas.cost.memory import PeakMemory, measure_here, peak_memory, sample_photo
+from nas.cost.pieces import edge_pieces
 from nas.cost.predict import Predictor
 from nas.cost.profile import measure_latency, parse_size, profile_codec
 from nas.cost.run_profile import profile_run
@@ -278,6 +280,40 @@ def test_a_run_is_profiled_by_edge(profiled: Run, counted: dict[str, int]) -> No
         assert relation.of == "sample"
         assert relation.action in relation.sentence()
     json.dumps(found.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["patch-integer", "residual-integer"])
+@pytest.mark.parametrize("level", [0, 1])
+def test_every_layer_is_charged_to_its_piece(name: str, level: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that goes on by one with every module that runs; what is left out has no time."""
+    space, now = SPACES[name], [0]
+    codec = Codec(net_of(name).extract(space.uniform(level)), space.uniform(level))
+    pieces = [piece for piece in edge_pieces(space, most=4) if piece.edge in ("g_a", "g_s")]
+    assert len(pieces) > 4
+    expected: dict[str, int] = {}
+
+    def tick(*_: Any) -> None:
+        now[0] += 1
+
+    for edge in ("g_a", "g_s"):
+        for place, module in codec.network.get_submodule(edge).named_modules():
+            if not list(module.children()):
+                module.register_forward_hook(tick)
+                (mine,) = [
+                    piece.name
+                    for piece in pieces
+                    if piece.edge == edge and any(f"{place}.".startswith(f"{at}.") for at in piece.layers)
+                ]
+                expected[mine] = expected.get(mine, 0) + 1
+    monkeypatch.setattr(timing.Clock, "_now", lambda _: now[0])
+    encode, decode = timing.time_once(codec, picture_of_noise(64, 64), pieces)
+    found = {part: ticks for part, ticks in (encode | decode).items() if ticks}
+    assert found == expected
+    assert (len(expected) < len(pieces)) == (name == "patch-integer" and level == 0)
+
+
+def picture_of_noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def test_the_profile_is_drawn(profiled: Run, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """What of a space is measured on a machine, so that sums over it tell the time of every architecture.
 
-An edge is measured at every combination of its widths; one with too many of them is cut into runs of layers.
-What is no edge (context, entropy parameters, coder) is measured under every layout, at the ends of the
-entropy parameters' widths: between them their MACs are linear in each. All of it is measured inside whole
-codecs, a few hundred architectures that together have every combination (see `cover`).
+An edge is measured at every combination of its widths; one with too many of them is cut into runs of layers,
+and parallel branches with too many are cut apart. What is no edge (context, entropy parameters, coder) is
+measured under every layout, at the ends of the entropy parameters' widths: between them their MACs are linear
+in each. All of it is measured inside whole codecs, a few hundred architectures that together have every
+combination (see `cover`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, ends, place
+from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Layer, Parallel, ends, place
 from nas.space import Architecture, SearchSpace
 
 MOST_COMBINATIONS = 256  # of one piece: joint-ar's g_a has 216
@@ -27,19 +28,18 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class EdgePiece:
-    """A run of layers of one edge.
+    """A run of layers of one edge, or of a branch within it.
 
     Attributes:
         name: the edge's, with the run where it is not all of it.
         edge: whose layers.
-        start, stop: which of them.
+        layers: their places, as `description.place` has them, in order.
         axes: the slots that they depend on, places in `space.shape`.
     """
 
     name: str
     edge: str
-    start: int
-    stop: int
+    layers: tuple[str, ...]
     axes: tuple[int, ...]
 
 
@@ -58,32 +58,47 @@ class Coding:
 
 def edge_pieces(space: SearchSpace, most: int = MOST_COMBINATIONS) -> tuple[EdgePiece, ...]:
     """Every edge, cut where its combinations are more than `most`."""
-    found = []
+    found: list[EdgePiece] = []
     for name, edge in space.family.edges.items():
         if name in HYPER_EDGES and not any(space.candidates(HYPERPRIOR)):
             continue
-        own = [_axes_of_layer(space, name, number) for number in range(len(edge.layers))]
-        start = 0
-        held: list[int] = []
-        cuts: list[tuple[int, int, list[int]]] = []
-        for number, axes in enumerate(own):
-            joined = list(dict.fromkeys([*held, *axes]))
-            if math.prod(space.shape[axis] for axis in joined) > most and number > start:
-                cuts.append((start, number, held))
-                start, joined = number, list(axes)
-            held = joined
-        cuts.append((start, len(own), held))
-        for first, last, axes_here in cuts:
-            whole = len(cuts) == 1
-            title = name if whole else f"{name}[{first}:{last}]"
-            found.append(EdgePiece(title, name, first, last, tuple(axes_here)))
+        runs = list(_runs(space, name, edge.layers, "", most))
+        for row, start, stop, axes in runs:
+            layers = tuple(f"{row}{number}" for number in range(start, stop))
+            title = name if len(runs) == 1 else f"{name}[{row}{start}:{stop}]"
+            found.append(EdgePiece(title, name, layers, axes))
     return tuple(found)
 
 
-def _axes_of_layer(space: SearchSpace, edge: str, number: int) -> tuple[int, ...]:
+_Run = tuple[str, int, int, tuple[int, ...]]  # where its row of layers is, which of them, their axes
+
+
+def _runs(space: SearchSpace, edge: str, layers: Sequence[Layer], row: str, most: int) -> Iterator[_Run]:
+    """Layers in a row, cut; what is too much by itself and has branches, branch by branch."""
+
+    def few(axes: Sequence[int]) -> bool:
+        return math.prod(space.shape[axis] for axis in axes) <= most
+
+    start, held = 0, tuple[int, ...]()
+    for number, layer in enumerate(layers):
+        own = _axes_of_layer(space, edge, f"{row}{number}")
+        joined = tuple(dict.fromkeys([*held, *own]))
+        if not few(joined) and number > start:
+            yield row, start, number, held
+            start, joined = number, own
+        if isinstance(layer, Parallel) and not few(own):
+            for branch in layer.branches:
+                yield from _runs(space, edge, branch.layers, f"{row}{number}.{branch.name}.", most)
+            start, joined = number + 1, ()
+        held = joined
+    if start < len(layers):
+        yield row, start, len(layers), held
+
+
+def _axes_of_layer(space: SearchSpace, edge: str, where: str) -> tuple[int, ...]:
     names: list[str] = [HYPERPRIOR] if edge in HYPER_EDGES else []
     for placed in place(space.family.edges[edge]):
-        if int(placed.place.split(".")[0]) == number:
+        if f"{placed.place}.".startswith(f"{where}."):
             names += [*placed.switches, *ends(placed.layer)]
     setters = (space.setter(name) for name in names)
     return tuple(dict.fromkeys(axis for axis in setters if axis is not None))

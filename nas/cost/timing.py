@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +86,11 @@ class Clock:
         self._charge()
         self._open.pop()
 
+    def turn(self, section: str) -> None:
+        """Leave the innermost section for another."""
+        self._charge()
+        self._open[-1] = section
+
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
         self.enter(name)
@@ -95,12 +100,20 @@ class Clock:
             self.leave()
 
     @contextmanager
-    def watching(self, name: str, first: nn.Module, last: nn.Module) -> Iterator[None]:
-        """Charge what runs from one module to another to a section, until the end of the block."""
+    def watching(self, name: str, module: nn.Module, begins: Mapping[str, nn.Module]) -> Iterator[None]:
+        """Charge what a module runs to sections, until the end of the block.
+
+        Args:
+            name: of the section that it begins with.
+            module: what is watched.
+            begins: modules within it at which other sections begin: each lasts until the next one begins.
+        """
         hooks = [
-            first.register_forward_pre_hook(lambda *_: self.enter(name)),
-            last.register_forward_hook(lambda *_: self.leave()),
+            module.register_forward_pre_hook(lambda *_: self.enter(name)),
+            module.register_forward_hook(lambda *_: self.leave()),
         ]
+        for section, first in begins.items():
+            hooks.append(first.register_forward_pre_hook(lambda *_, section=section: self.turn(section)))
         try:
             yield
         finally:
@@ -257,14 +270,12 @@ def _timed(codec: Codec, clock: Clock, pieces: Sequence[EdgePiece] = ()) -> Iter
     edges: dict[str, nn.Module] = {"g_a": network.g_a, "g_s": network.g_s}
     if network.with_z:
         edges |= {"h_a": network.h_a, "h_s": codec.coding_h_s}
-    cut = [piece for piece in pieces if piece.name != piece.edge and piece.edge in edges]
     with ExitStack() as stack:
-        for piece in cut:
-            layers = list(edges[piece.edge].children())
-            stack.enter_context(clock.watching(piece.name, layers[piece.start], layers[piece.stop - 1]))
         for name, module in edges.items():
-            if all(piece.edge != name for piece in cut):
-                stack.enter_context(clock.watching(name, module, module))
+            firsts = {piece.name: piece.layers[0] for piece in pieces if piece.edge == name}
+            inside = dict(module.named_modules())  # a branch that is left out is not there
+            begins = {piece: inside[first] for piece, first in firsts.items() if first in inside}
+            stack.enter_context(clock.watching(next(iter(firsts), name), module, begins))
         yield _TimedCodec(codec, clock)
 
 
