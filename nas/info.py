@@ -475,11 +475,12 @@ def _numbers(edge: str, text: str) -> list[int]:
 
 
 def _by_edge(widths: dict[str, int]) -> dict[str, list[int]]:
-    """The choices of every edge, in the order of its layers; depths apart from widths."""
-    found: dict[str, list[int]] = {}
+    """The choices of every edge in the order of their numbers; depths apart from widths."""
+    found: dict[str, dict[int, int]] = {}
     for choice, width in widths.items():
-        found.setdefault(choice.rsplit(".", 1)[0], []).append(width)
-    return found
+        edge, _, number = choice.partition(".")
+        found.setdefault(edge, {})[int(number or 1)] = width
+    return {edge: [numbered[number] for number in sorted(numbered)] for edge, numbered in found.items()}
 
 
 def _latents(space: SearchSpace) -> dict[str, Any]:

@@ -177,6 +177,26 @@ def test_labels_stand_apart_on_the_page(name: str) -> None:
             assert not one.get_window_extent().overlaps(other.get_window_extent())
 
 
+def test_branches_are_named_where_they_run() -> None:
+    space = SearchSpace.load("patch-tiny")
+    for architecture, branches in (
+        (space.narrowest(), {"g_a": "linear", "g_s": "linear"}),
+        (
+            space.widest(),
+            {
+                "g_a": "linear beside learned (direct beside deep)",
+                "g_s": "linear beside learned (direct beside deep, then direct beside renderer)",
+            },
+        ),
+    ):
+        graph = codec_graph(space, architecture, {"g_a": 1.0, "g_s": 1.0})
+        assert graph.branches == branches
+        page = draw_picture(graph).axes[0]
+        for edge, words in branches.items():
+            assert f"{edge}: {words}" in draw_graph(graph)
+            assert f"{edge}: {words}" in [text.get_text() for text in page.texts]
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_named_layouts_alone(name: str) -> None:
     layout = named_layout(name, 192)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -224,3 +225,11 @@ def test_a_recipe_of_ones_own_and_what_a_space_of_ones_own_reaches(tmp_path: Pat
     shutil.copy(resources.find("search_spaces", "joint-ar-tiny"), tmp_path / "space.yaml")
     reach = describe(str(tmp_path / "space.yaml")).fields["reach"]
     assert reach["total"].startswith("0.7035 to 6.469 kMAC/px")
+
+
+def test_widths_stand_in_the_order_of_their_numbers() -> None:
+    """Whatever the order in which an edge comes upon them: a switch before what it switches."""
+    key = SearchSpace.load("patch-tiny").sample(random.Random(3)).key
+    parts = dict(part.split("=") for part in key.split("+"))
+    widths = describe(key).fields["widths"]
+    assert all("-".join(map(str, widths[edge])) == parts[edge] for edge in ("g_s", "g_s_depth", "g_s_inner"))

@@ -5,12 +5,12 @@ The text drawing (`graph_text`) and the picture (`graph`) both show what is list
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nas.graph.description import ENTROPY_PARAMETERS
+from nas.graph.description import ENTROPY_PARAMETERS, Layer, Parallel
 from nas.graph.layout import Layout
 from nas.space import Architecture, SearchSpace
 
@@ -62,6 +62,7 @@ class CodecGraph:
         channels: channels of x, y and z, those that there are.
         arrows: in the order of `ENDS`.
         layout: the order in which y is decoded.
+        branches: what runs beside each other, in words, of the edges that have parallel branches.
     """
 
     family: str
@@ -69,6 +70,7 @@ class CodecGraph:
     channels: Mapping[str, int]
     arrows: tuple[Arrow, ...]
     layout: Layout
+    branches: Mapping[str, str]
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -105,4 +107,20 @@ def codec_graph(space: SearchSpace, architecture: Architecture, kmac_px: Mapping
         channels={node: size for node, size in channels.items() if node != "z" or "h_a" in edges},
         arrows=tuple(arrows),
         layout=space.layout(architecture),
+        branches={
+            name: words
+            for name, edge in space.family.edges.items()
+            if name in edges and (words := _branches(edge.layers, space.layer_widths(architecture)))
+        },
     )
+
+
+def _branches(layers: Sequence[Layer], widths: Mapping[str, int]) -> str:
+    """The branches among some layers that run: `linear beside learned (direct beside deep)`."""
+    found = []
+    for layer in layers:
+        if isinstance(layer, Parallel):
+            running = [branch for branch in layer.branches if not branch.switch or widths[branch.switch]]
+            inner = [(branch.name, _branches(branch.layers, widths)) for branch in running]
+            found.append(" beside ".join(f"{name} ({words})" if words else name for name, words in inner))
+    return ", then ".join(found)

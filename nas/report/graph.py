@@ -70,7 +70,8 @@ def _graph_figure(graph: CodecGraph) -> Figure:
     top = _HEADER + LINE * len(key)
     panel_left = right + 1.15
     panel = Panel(graph.layout)
-    height = max(top + _GRAPH + _LEGEND, top + panel.height + 0.2)
+    legend = _LEGEND + LINE * len(graph.branches)
+    height = max(top + _GRAPH + legend, top + panel.height + 0.2)
     page = Page(panel_left + PANEL, height)
     title = f"{graph.family}: {graph.total:.4g} kMAC per pixel at 768x512"
     page.text(MARGIN, 0.36, title, fontsize=14, fontweight="bold")
@@ -196,7 +197,9 @@ def _legend(page: Page, graph: CodecGraph, top: float) -> None:
         f"line width: {POINTS:g} pt x cube root of kMAC per pixel, at least {HAIRLINE} pt: "
         "eight times the MACs, twice the width"
     )
-    page.text(MARGIN, top + 0.55, rule, fontsize=8, color=FAINT)
+    notes = [rule, *(f"{edge}: {branches}" for edge, branches in graph.branches.items())]
+    for line, note in enumerate(notes):
+        page.text(MARGIN, top + 0.55 + LINE * line, note, fontsize=8, color=FAINT)
 
 
 def _rim(centre: Points, towards: Points) -> Points:

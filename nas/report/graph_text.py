@@ -97,6 +97,7 @@ def _notes(graph: CodecGraph) -> list[str]:
         lines.append("psi: what z tells of the parameters of y")
     if "context" in names:
         lines.append("context: y_i given each y_j that is decoded earlier and lies in its window")
+    lines += [f"{edge}: {branches}" for edge, branches in graph.branches.items()]
     return lines
 
 
