@@ -60,6 +60,8 @@ def content_of(family: Family, **changes: Any) -> dict[str, Any]:
         widths |= {"hyper": {"candidates": [3, 7], "layers": hyper}, HYPERPRIOR: [0, 1]}
     if family.context:
         content |= {"layouts": LAYOUTS, "grouping": {"groups": 2, "tile": [1, 2], "stages": [2]}}
+        if family.switches - family.depths:  # one family with features of its own numbers
+            content["features"] = {"psi": 7, "phi": 4}
     return content | changes
 
 

@@ -224,7 +224,7 @@ class CodecNetwork(nn.Module):
 
 def _widths(space: SearchSpace) -> dict[str, Width]:
     names = ("x", "y", "z", "psi", HYPERPRIOR, *space.family.choices)
-    parts = {"psi": space.family.psi_parts}
+    parts = {"psi": 1 if space.psi_channels else space.family.psi_parts}
     return {name: Width(name, space.candidates(name), parts.get(name, 1)) for name in names}
 
 
