@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -12,6 +13,12 @@ class NasError(Exception):
 
 class InputError(NasError, ValueError):
     """Wrong input: one plain sentence that says what is wrong and what to do (exit status 2)."""
+
+    def __str__(self) -> str:
+        # What was given may hold line ends, or what a terminal takes for a command
+        return re.sub(
+            r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], super().__str__()
+        )
 
 
 class UnreachableBudgetError(InputError):

@@ -9,6 +9,11 @@ from nas.errors import InputError
 MAX_PIXELS = 1 << 27  # of one picture, unless more are asked for: two of 8192x8192
 PADDED = 64  # both sides are padded to multiples of this before a picture is coded
 MOST_SEED = (1 << 63) - 1
+MOST_CHANNELS = 4096  # of a layer: published codecs stay below 2000, and two such layers take a gigabyte
+MOST_BLOCKS = 100  # in a row
+MOST_TILE = 64  # rows or columns of a layout's tile; a latent of 768x512 pixels has 32 and 48
+MOST_STEPS = 1_000_000  # a stage's number, and a slope
+LEAST_LMBDA, MOST_LMBDA = 1e-9, 1e9  # beyond them a loss is all rate or all distortion
 
 
 def check_seed(seed: int) -> int:

@@ -6,32 +6,37 @@ import math
 from collections.abc import Sequence
 
 from nas.errors import InputError
+from nas.limits import LEAST_LMBDA, MOST_LMBDA
 
 ANCHORS = 8  # CompressAI's lambdas, 0.0018 to 0.18, are eight
 STEPS_OF_QUALITY = 1000  # a file holds quality in so many steps
 RANGE = ".."
+NARROWEST = 1.01  # of a range, the high end over the low one: its anchors differ
 
 
 def parse_lmbda(text: str | float) -> float | tuple[float, float]:
     """`0.013`, or a range `0.0018..0.18` as its two ends.
 
     Raises:
-        InputError: it is neither, or not positive, or the low end is not below the high one.
+        InputError: it is neither, or too small or large, or the low end is not well below the high one.
     """
     words = [str(text)] if isinstance(text, int | float) else text.split(RANGE)
     try:
         values = [float(word) for word in words]
     except ValueError:
         values = []
-    if len(values) not in (1, 2) or not all(0 < value < math.inf for value in values):
+    if len(values) not in (1, 2) or not all(LEAST_LMBDA <= value <= MOST_LMBDA for value in values):
         raise InputError(
-            f"'{text}' is not a lambda: give a positive number (0.013), or a range (0.0018..0.18)."
+            f"'{text}' is not a lambda: give a number from {LEAST_LMBDA:g} to {MOST_LMBDA:g} (0.013), or a "
+            "range of them (0.0018..0.18)."
         )
     if len(values) == 1:
         return values[0]
     low, high = values
     if not low < high:
         raise InputError(f"The range {text} is empty: write the smaller lambda first (0.0018..0.18).")
+    if high < NARROWEST * low:
+        raise InputError(f"The range {text} is too narrow for several rates: give one lambda, {low:g}.")
     return low, high
 
 

@@ -18,7 +18,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveInt,
     model_validator,
 )
@@ -29,6 +28,7 @@ from nas.fields import validated
 from nas.graph.description import HYPERPRIOR, Family
 from nas.graph.families import FAMILIES
 from nas.graph.layout import MADE_IN_RUNS, Layout, named_layout
+from nas.limits import LEAST_LMBDA, MOST_BLOCKS, MOST_CHANNELS, MOST_LMBDA, MOST_TILE
 
 Quantizer = Literal["integer", "centred"]
 MAX_KEY = 200
@@ -482,27 +482,33 @@ class SearchSpace:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False)
+    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+
+
+_Channels = Annotated[int, Field(gt=0, le=MOST_CHANNELS)]
+_Side = Annotated[int, Field(gt=0, le=MOST_TILE)]
+_Candidate = Annotated[int, Field(ge=0, le=MOST_CHANNELS)]
+_Lmbda = Annotated[float, Field(ge=LEAST_LMBDA, le=MOST_LMBDA)]
 
 
 class _Latents(_Strict):
-    y: PositiveInt | None = None
-    z: PositiveInt | None = None
+    y: _Channels | None = None
+    z: _Channels | None = None
 
 
 class _Features(_Strict):
-    psi: PositiveInt | None = None
-    phi: PositiveInt | None = None
+    psi: _Channels | None = None
+    phi: _Channels | None = None
 
 
 class _TiedSlot(_Strict):
-    candidates: list[NonNegativeInt] = Field(min_length=1)
+    candidates: list[_Candidate] = Field(min_length=1)
     layers: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
 
 
 class _GroupingFields(_Strict):
-    groups: PositiveInt = 4
-    tile: tuple[PositiveInt, PositiveInt] = (2, 2)
+    groups: _Channels = 4
+    tile: tuple[_Side, _Side] = (2, 2)
     stages: list[PositiveInt] = Field(default=list(STAGES), min_length=1)
 
 
@@ -510,10 +516,10 @@ class _SpaceFields(_Strict):
     family: str
     latents: _Latents = _Latents()
     features: _Features = _Features()
-    rates: list[Annotated[float, Field(gt=0)]] = Field(default=[], description="lambdas of the anchors")
+    rates: list[_Lmbda] = Field(default=[], description="lambdas of the anchors")
     quantizer: Quantizer = "integer"
     window: int = Field(default=5, description="3, 5 or 7")
-    widths: dict[str, NonNegativeInt | list[NonNegativeInt] | _TiedSlot]
+    widths: dict[str, _Candidate | list[_Candidate] | _TiedSlot]
     layouts: list[str | dict[str, Any]] = Field(default=["none"], min_length=1)
     grouping: _GroupingFields = _GroupingFields()
 
@@ -621,6 +627,9 @@ def _build_slot(family: Family, name: str, value: int | list[int] | _TiedSlot) -
     _check_zero(family, name, candidates, layers)
     slot = Slot(name, tuple(candidates), tuple(layers.items()))
     for layer in layers:
+        most, what = (MOST_BLOCKS, "blocks") if layer in family.depths else (MOST_CHANNELS, "channels")
+        if layers[layer] * candidates[-1] > most:
+            raise InputError(f"widths.{name} gives {layer} more than {most} {what}: write a smaller number.")
         if len({slot.widths(choice)[layer] for choice in candidates}) < len(candidates):
             raise InputError(f"widths.{name}: two candidates give {layer} the same width.")
     return slot

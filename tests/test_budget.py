@@ -325,3 +325,12 @@ def test_what_python_may_not_ask() -> None:
         refused(scope, ["encoder, decoder, total"], lambda text: Budget.of("20", text))
     refused("three-level", ["three-levels"], Budget.load)
     assert re.fullmatch(r"target 60%", Budget.of("60%").name)
+
+
+@given(st.text(max_size=30), st.sampled_from(["\n", "\x1b[31m", "\x00", "\u2028"]))
+def test_what_is_wrong_is_said_in_one_line(text, more):
+    for read in (Amount.parse, Limit.parse, Budget.load):
+        with pytest.raises(InputError) as caught:
+            read(f"x{more}{text}")
+        assert len(str(caught.value).splitlines()) == 1
+        assert not set("\x00\x1b\r\n") & set(str(caught.value))

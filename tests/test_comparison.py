@@ -197,7 +197,9 @@ def test_a_missing_bd_rate_is_explained(folders: list[Path], photos: Path) -> No
     result = compare(Plan.of(folders[:1], against=["jpeg"]), photos, qualities=(10, 90))
     assert result.bd_rates == ()
     assert result.notes() == [
-        "No BD-rate of the codecs: a curve takes codecs for different lambdas, see --curve."
+        "No BD-rate of the codecs: a curve takes codecs for different lambdas, see --curve.",
+        "`codec above` is the mean of each photo's difference, at that photo's size; the curves join "
+        "means over photos at one quality, so what lies between them is another difference.",
     ]
     result = compare(Plan.of(folders[:3], against=["jpeg"]), photos, qualities=(10, 90))
     (_, _, _, (_, _, ((curve, anchor, *cells),))) = list(result.tables())

@@ -70,6 +70,17 @@ def test_a_lambda_or_a_range():
     for wrong in ("much", "0.1..", "..0.1", "0.1..0.1", "0.2..0.1", "-1", "0", "nan", "inf", "1..2..3", ""):
         with pytest.raises(InputError):
             parse_lmbda(wrong)
+    for wrong in ("1e-320", "1e300", "5e-324..1e308", "0.0018..1e99"):
+        with pytest.raises(InputError, match="from 1e-09 to 1e\\+09"):
+            parse_lmbda(wrong)
+
+
+def test_anchors_of_the_narrowest_and_the_widest_range_make_a_space():
+    with pytest.raises(InputError, match="too narrow"):
+        parse_lmbda("0.013..0.0130000001")
+    for text in ("0.013..0.01314", "1e-9..1e9"):
+        space = replace(SearchSpace.load("patch-tiny"), rates=anchors_between(*parse_lmbda(text)))
+        assert SearchSpace.from_dict(space.to_dict(), name="again").rates == space.rates
 
 
 def test_anchors_are_those_of_compressai():
@@ -280,6 +291,8 @@ def test_a_size_that_was_asked_for_is_never_exceeded(share, seed):
         assert len(more.to_bytes()) > limit or len(more.to_bytes()) <= len(nic.to_bytes()) + 2
     with pytest.raises(InputError, match="lowest quality"):
         compress_smallest(family, pixels, layouts, most_bytes=least - 1)
+    with pytest.raises(InputError, match="lowest quality"):
+        compress_smallest(family, pixels, layouts, most_bytes=math.nan)
 
 
 def test_transcoding_keeps_the_quality():

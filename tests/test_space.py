@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 import random
 import re
 import subprocess
@@ -256,6 +257,19 @@ WRONG = [
     ("layouts", [{"name": "a", "groups": [6], "tile": [[[0]]], "stages": 1}], "'a' must be"),
     ("layouts", [{"name": "a", "groups": [6], "tile": [[[0, 2]]]}], "Stage 1 is missing"),
     ("layouts", [{"name": "a", "groups": ["x"], "tile": [[[0]]]}], "whole number"),
+    # numbers that no machine has room for, or that are none
+    ("latents/y", 10**7, r"`latents\.y` should be less than or equal to 4096"),
+    ("features", {"phi": 10**12}, r"`features\.phi` should be less than or equal to 4096"),
+    ("features", {"psi": 0}, r"`features\.psi` should be greater than 0"),
+    ("widths/g_a", [8, 10**400], r"item 2 of `widths\.g_a` should be less than or equal to 4096"),
+    ("widths/h_s/layers", {"h_s.1": 1, "h_s.2": 1e300}, r"widths\.h_s gives h_s\.2 more than 4096 channels"),
+    ("widths/h_s/layers", {"h_s.1": 1, "h_s.2": math.inf}, r"`widths\.h_s\.layers\.h_s\.2`.*finite"),
+    ("layouts", [{"name": "a", "groups": [6], "tile": [[[0, 10**18]]]}], "stages up to 1000000"),
+    ("rates", [0.1, math.inf], r"item 2 of `rates` should be .*finite|less than or equal"),
+    ("rates", [1e-320, 1], r"item 1 of `rates` should be greater than or equal to"),
+    ("rates", [1, math.nan], r"item 2 of `rates`"),
+    ("rates", [0.1], "at least two different lambdas"),
+    ("grouping/tile", [2, 10**6], r"item 2 of `grouping\.tile` should be less than or equal to 64"),
     ("grouping/groups", 7, "grouping.groups is 7"),
     ("grouping/tile", [2], r"`grouping\.tile"),
     ("grouping/stages", [], r"`grouping\.stages`"),
@@ -350,3 +364,10 @@ def test_only_canonical_keys_parse(drawn):
 def test_fractions_are_no_stages(layout):
     with pytest.raises(InputError, match="whole number"):
         SearchSpace.from_dict(changed("layouts", [layout]), name="small")
+
+
+def test_no_edge_has_blocks_without_end():
+    content = resources.read_yaml(resources.find("search_spaces", "patch-tiny"))
+    content["widths"]["g_a_depth.1"] = [0, 1000]
+    with pytest.raises(InputError, match=r"g_a_depth\.1 more than 100 blocks"):
+        SearchSpace.from_dict(content, name="deep")

@@ -142,7 +142,8 @@ def tables() -> list[str]:
         cost_table(found),
         "Every codec. Steps are those of the transforms it began with, of its entropy model alone, and of "
         f"everything; what was trained at lambda {LMBDAS[0]}, where others start, comes on top. PSNR over "
-        "JPEG and WebP is at equal bytes, photo by photo:",
+        "JPEG and WebP is at equal bytes, photo by photo, and then the mean; between the curves of a "
+        "picture, which join means over photos at one quality, lies [another difference](evaluate.md):",
         point_table(found),
     ]
 

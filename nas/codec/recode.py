@@ -76,7 +76,7 @@ def _best_within(coded: Callable[[int], Nic], most_bytes: float) -> Nic:
     """
     low, high = 0, STEPS_OF_QUALITY
     best = coded(low)
-    if len(best.to_bytes()) > most_bytes:
+    if not len(best.to_bytes()) <= most_bytes:  # of NaN neither is true
         raise InputError(
             f"The lowest quality takes {len(best.to_bytes())} bytes, and at most {most_bytes:g} were asked "
             "for: allow more, or make the picture smaller."

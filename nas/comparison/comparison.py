@@ -132,11 +132,16 @@ class Comparison:
             yield self._rates()
 
     def notes(self) -> list[str]:
-        """Sentences to show: why a BD-rate is missing, and what published curves are worth."""
+        """Sentences to show: why a BD-rate is missing, how means are taken, what is as published."""
         found = [f"No BD-rate: {rate.why}." for rate in self.bd_rates if rate.why]
         if not self.groups and (self.sweeps or self.bd_rates):
             found.insert(
                 0, "No BD-rate of the codecs: a curve takes codecs for different lambdas, see --curve."
+            )
+        if self.same_size:
+            found.append(
+                "`codec above` is the mean of each photo's difference, at that photo's size; the curves join "
+                "means over photos at one quality, so what lies between them is another difference."
             )
         found += self._about_exact()
         published = ", ".join(curve.name for curve in self.curves if curve.kind == "published")
@@ -275,7 +280,9 @@ class Comparison:
         photos = self.conditions.photos
         published = "; dotted: as published, for its own photos"
         dotted = published if any(curve.kind == "published" for curve in self.curves) else ""
-        return f"Means of {photos} photo{'s' * (photos != 1)}, complete files{dotted}"
+        return (
+            f"Each point: means of {photos} photo{'s' * (photos != 1)} at one quality, complete files{dotted}"
+        )
 
     def drawn(self) -> list[Curve]:
         """The curves, and every codec that is on none as a point."""

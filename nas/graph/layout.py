@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.errors import InputError, nearest
+from nas.limits import MOST_CHANNELS, MOST_STEPS, MOST_TILE
 
 Array = NDArray[Any]
 Tile = tuple[tuple[tuple[int, ...], ...], ...]
@@ -84,10 +85,20 @@ class Layout:
             raise InputError(f"Layout groups must be positive channel counts, not {list(self.groups)}.")
         if len(self.slope) != 2 or any(step < 0 for step in self.slope):
             raise InputError(f"A layout's slope is two counts of steps, not negative, and not {self.slope}.")
+        if max(self.slope) > MOST_STEPS or self.channels > MOST_CHANNELS:
+            raise InputError(
+                f"A layout has at most {MOST_CHANNELS} channels and {MOST_STEPS} steps of slope, not "
+                f"{self.channels} and {max(self.slope)}."
+            )
         if table.ndim != 3 or table.size == 0:
             raise InputError("A layout's tile is a list of groups, each a list of rows of stage numbers.")
         if len(table) != len(self.groups):
             raise InputError(f"The tile has {len(table)} groups and `groups` lists {len(self.groups)}.")
+        if max(table.shape[1:]) > MOST_TILE or table.max() > MOST_STEPS:
+            raise InputError(
+                f"A tile has at most {MOST_TILE} rows and columns with stages up to {MOST_STEPS}, not "
+                f"{table.shape[1]}x{table.shape[2]} with stages up to {table.max()}."
+            )
         if table.min() < 0:
             raise InputError(f"Stage {table.min()} in the tile is negative: stages start at 0.")
         if self.slope == (0, 0):
@@ -102,6 +113,8 @@ class Layout:
         """The tile as an array [groups, rows, columns]."""
         try:
             return np.array(self.tile, dtype=np.int64)
+        except OverflowError as error:
+            raise InputError(f"A stage's number in the tile is at most {MOST_STEPS}.") from error
         except (ValueError, TypeError) as error:
             raise InputError("The tile's groups must all have the same rows and columns.") from error
 

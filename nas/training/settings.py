@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nas import resources
 from nas.errors import InputError, nearest
 from nas.fields import validated
-from nas.limits import MOST_SEED
+from nas.limits import LEAST_LMBDA, MOST_LMBDA, MOST_SEED
 
 # A space of one architecture: each step trains it once, and no structure is learned.
 ALONE: dict[str, Any] = {
@@ -30,7 +30,7 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # the loss
-    lmbda: float = Field(default=0.013, gt=0, description="weight of the distortion")
+    lmbda: float = Field(default=0.013, ge=LEAST_LMBDA, le=MOST_LMBDA, description="weight of the distortion")
     metric: Literal["mse", "ms-ssim"] = "mse"
     integer_phase: float = Field(
         default=0.2, ge=0, le=1, description="last share of the steps, with the rate on integers"
