@@ -22,7 +22,6 @@ from nas.errors import InputError, nearest
 from nas.files import read_rows
 from nas.graph.layout import MADE_IN_RUNS, Layout, layout_names, named_layout, read_layouts
 from nas.rates import anchor_qualities, range_text
-from nas.rates import anchor_qualities, range_text
 from nas.report.codec_graph import CodecGraph, codec_graph
 from nas.report.family import tables
 from nas.report.graph_text import draw_graph
@@ -205,7 +204,6 @@ def run_info(run: Run) -> Info:
         "layouts": {name: stages_text(space.layouts[name]) for name in space.layout_names},
         "lmbda": training.get("lmbda"),
         **_rate_fields(space),
-        **_rate_fields(space),
         "metric": training.get("metric"),
         "steps": training.get("steps"),
         "trained": run.config.get("trained"),
@@ -287,7 +285,6 @@ def codec_info(description: Path) -> Info:
             name: content.get(name) for name in ("stages", "kmac_px", "params", "lmbda", "metric", "measured")
         },
         **_rate_fields(space),
-        **_rate_fields(space),
         **_family_fields(content),
         "finetuned": content.get("finetuned"),
         "arithmetic": content.get("arithmetic"),
@@ -301,14 +298,6 @@ def codec_info(description: Path) -> Info:
     if not isinstance(by_edge, dict) or not all(isinstance(cost, int | float) for cost in by_edge.values()):
         by_edge = _counted(space, architecture)
     return _with_graph(Info("codec", fields), space, architecture, by_edge)
-
-
-def _rate_fields(space: SearchSpace) -> dict[str, Any]:
-    """The range of lambdas and its anchors, with the quality of each; nothing where there is one rate."""
-    if not space.rates:
-        return {}
-    anchors = {f"q{quality:g}": lmbda for quality, lmbda in anchor_qualities(space.rates).items()}
-    return {"range_of_lmbda": range_text(space.rates), "anchors": anchors}
 
 
 def _rate_fields(space: SearchSpace) -> dict[str, Any]:
