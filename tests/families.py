@@ -44,7 +44,11 @@ def content_of(family: Family, **changes: Any) -> dict[str, Any]:
     for edge, members in edges.items():
         if set(members) <= family.switches:
             widths[edge] = [0, 1, 2] if set(members) <= family.depths else [0, 3]
-        elif len(family.choices) > 20 and edge in ("linear", "g_a_inner", "g_s_inner"):  # few enough to count
+        elif family.switches - family.depths and edge in (
+            "linear",
+            "g_a_inner",
+            "g_s_inner",
+        ):  # few enough to count
             tie = widths.setdefault("others", {"candidates": [3, 4], "layers": {}})
             tie["layers"] |= dict.fromkeys(members, 1)
         elif edge in ("h_a", "h_s"):

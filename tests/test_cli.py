@@ -48,7 +48,7 @@ RUN_FILES = {
     *("front.csv", "pareto.png", "pareto.svg", "report.html"),
 }
 FRONT_COLUMNS = (
-    "arch,encoder_kmac_px,decoder_kmac_px,total_kmac_px,stages,params,bpp,psnr,rd_loss,lmbda,metric,"
+    "arch,encoder_kmac_px,decoder_kmac_px,total_kmac_px,stages,params,bpp,psnr,rd_loss,bd_rate,lmbda,metric,"
     "on_front_encoder,on_front_decoder,on_front_total,test_bpp,test_psnr,test_rd_loss"
 )
 no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
@@ -447,7 +447,7 @@ TRAIN: dict[str, Case] = {
     "wrong value": ("train joint-ar-tiny --data {photos} --out {x} --set crop=65", ["crop", "64", "65"]),
     "wrong word": ("train joint-ar-tiny --data {photos} --out {x} --set steps=few", ["steps", "few"]),
     "wrong metric": ("train joint-ar-tiny --data {photos} --out {x} --metric psnr", ["mse", "ms-ssim"]),
-    "wrong lambda": ("train joint-ar-tiny --data {photos} --out {x} --lmbda 0", ["lmbda", "greater than 0"]),
+    "wrong lambda": ("train joint-ar-tiny --data {photos} --out {x} --lmbda 0", ["lmbda", "positive"]),
     "no steps": ("train joint-ar-tiny --data {photos} --out {x} --steps 0", ["steps"]),
     "small crops for MS-SSIM": (
         "train joint-ar-tiny --data {photos} --out {x} --metric ms-ssim --set crop=128",
@@ -457,7 +457,7 @@ TRAIN: dict[str, Case] = {
     "no start": ("train joint-ar-tiny --data {photos} --out {x} --init-from {none}", ["none"]),
     "start of another kind": ("train joint-ar-tiny --data {photos} --out {x} --init-from {photo.png}", []),
     "start of another space": (
-        "train joint-ar-per-edge --data {photos} --out {x} --init-from {run} --steps 1",
+        "train joint-ar-per-edge --data {photos} --out {x} --init-from {run} --steps 1 --set crop=64",
         ["another space"],
     ),
     "resuming no run": ("train --resume --out {empty}", ["not a run"]),

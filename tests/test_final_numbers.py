@@ -189,9 +189,9 @@ def test_an_export_for_a_time_is_timed(run: Run, tmp_path: Path) -> None:
 
 def test_losses_of_several_lambdas_are_told_relative_to_the_least(run: Run) -> None:
     from nas.report.fronts import comparable, loss_title
-    from nas.report.make import _front
+    from nas.report.make import front_of
 
-    one = _front(run, {})
+    one = front_of(run, {})
     other = replace(one, name="other", lmbda=2 * one.lmbda)
     assert "bpp" in loss_title([one, one])
     first, second = comparable([one, other])

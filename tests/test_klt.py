@@ -107,7 +107,7 @@ def test_h_a_sees_all_channels_alike():
     others = y.clone()
     others[:, 0] = y[:, 0].mean()
     fitted = net.h_a[0]
-    random = type(fitted)(fitted.inputs, fitted.outputs, 3, 1)
+    random = type(fitted)(fitted.inputs, fitted.outputs, 3, 1, 1)
     left = [float(conv(others).var((2, 3)).sum() / conv(y).var((2, 3)).sum()) for conv in (fitted, random)]
     assert left[0] > 0.85 > 0.7 > left[1]
 
@@ -143,6 +143,10 @@ def test_families_begin_so_or_are_refused(name):
     if name in ("residual", "cheng"):
         with pytest.raises(InputError, match="leave --init-from out"):
             stages_of(space)
+    elif name == "patch":  # its linear path
+        path = "g_{}.0.linear.{}"
+        assert [stage.into for stage in stages_of(space)] == [path.format("a", place) for place in (0, 1)]
+        assert [stage.back for stage in stages_of(space)] == ["g_s.0.linear.1.0", "g_s.0.linear.0.0"]
     else:
         assert [stage.into for stage in stages_of(space)] == ["g_a.0", "g_a.2", "g_a.4", "g_a.6"]
         assert [stage.back for stage in stages_of(space)] == ["g_s.6", "g_s.4", "g_s.2", "g_s.0"]

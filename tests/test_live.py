@@ -28,7 +28,8 @@ from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training
 
 SPACE = "factorized-tiny"
-SMALL = ["--set", "crop=64", "--set", "batch=1", "--set", "architectures=2"]
+SMALL = ["crop=64", "batch=1", "architectures=2"]
+_SET = [word for setting in SMALL for word in ("--set", setting)]
 
 
 def nas(*words: object) -> tuple[int, str]:
@@ -38,7 +39,10 @@ def nas(*words: object) -> tuple[int, str]:
 
 
 def train(photos: Path, out: Path, *more: object) -> tuple[int, str]:
-    return nas("train", SPACE, "--data", photos, "--out", out, *SMALL, *more)
+    """A small training; what is asked for goes over its settings."""
+    names = [str(word).partition("=")[0] for word in more]
+    own = [word for word in SMALL if word.partition("=")[0] not in names]
+    return nas("train", SPACE, "--data", photos, "--out", out, *(w for s in own for w in ("--set", s)), *more)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +104,7 @@ def test_one_process_trains_in_a_folder(finished: Path, photo_folder: Path, tmp_
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         before = sorted(finished.rglob("*"))
-        for words in (["--resume"], [SPACE, "--data", photo_folder, *SMALL, "--steps", 1, "--force"]):
+        for words in (["--resume"], [SPACE, "--data", photo_folder, *_SET, "--steps", 1, "--force"]):
             status, said = nas("train", "--out", finished, *words)
             assert status == 2
             assert "Another process is training" in said
@@ -153,7 +157,7 @@ def test_what_is_ignored_stays_ignored() -> None:
 def test_a_terminated_training_keeps_its_last_step(photo_folder: Path, tmp_path: Path, workers: int) -> None:
     """The signal reaches the workers, too, as where a scheduler ends a whole job."""
     out = tmp_path / "run"
-    words = ["train", SPACE, "--data", str(photo_folder), "--out", str(out), *SMALL, "--steps", "100000"]
+    words = ["train", SPACE, "--data", str(photo_folder), "--out", str(out), *_SET, "--steps", "100000"]
     command = [sys.executable, "-m", "nas", *words, "--set", f"workers={workers}"]
     process = subprocess.Popen(
         [*command, "--set", "checkpoint_every=100000"],

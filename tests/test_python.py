@@ -58,9 +58,9 @@ def test_a_budget_is_a_file_too(loaded: LoadedRun, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"budget": "phone", "target": "60%"}, "a budget or a target"),
-        ({"budget": "phone", "scope": "decoder"}, "its own scope"),
-        ({"budget": Budget.of("80%"), "scope": "decoder"}, "its own scope"),
+        ({"budget": "phone", "target": "60%"}, "its own targets and scope"),
+        ({"budget": "phone", "scope": "decoder"}, "its own targets and scope"),
+        ({"budget": Budget.of("80%"), "scope": "decoder"}, "its own targets and scope"),
         ({"budget": "phome"}, "no budget named 'phome': did you mean phone"),
         ({"target": "phone"}, "no target"),
         ({"target": "-5"}, "no target"),

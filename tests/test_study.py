@@ -471,5 +471,5 @@ def test_a_wrong_password_is_told_in_a_sentence(tmp_path, postgres):
 
 def test_a_missing_driver_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pg8000", None)
-    with pytest.raises(InputError, match=r"needs a driver: pip install 'nas-codec\[postgres\]'"):
+    with pytest.raises(InputError, match=r"needs a driver: pip install '\.\[postgres\]'"):
         open_study(tmp_path, "postgresql://u:p@127.0.0.1:1/base")

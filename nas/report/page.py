@@ -14,7 +14,7 @@ from urllib.parse import quote
 from nas.files import write_atomically
 from nas.report.chart import MAIN, SMALL, front_chart, run_class, width_strip
 from nas.report.costs import COSTS, Cost, clock_of, view_of
-from nas.report.curve_panels import RATE, curve_chart, explained, has_curves
+from nas.report.curve_chart import RATE, curve_chart, explained, has_curves
 from nas.report.fronts import RunFront, check, comparable, loss_formula, loss_title, split_key
 from nas.report.scale import number
 

@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nas.report.costs import clock_of, view_of
-from nas.report.curve_panels import CurvePanel, has_curves
+from nas.report.curve_chart import has_curves
+from nas.report.curve_panels import CurvePanel
 from nas.report.fronts import RunFront, check
 from nas.report.panels import Panels, legend_handles
 from nas.report.strip import Strip
