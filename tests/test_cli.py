@@ -447,7 +447,7 @@ TRAIN: dict[str, Case] = {
     "wrong value": ("train joint-ar-tiny --data {photos} --out {x} --set crop=65", ["crop", "64", "65"]),
     "wrong word": ("train joint-ar-tiny --data {photos} --out {x} --set steps=few", ["steps", "few"]),
     "wrong metric": ("train joint-ar-tiny --data {photos} --out {x} --metric psnr", ["mse", "ms-ssim"]),
-    "wrong lambda": ("train joint-ar-tiny --data {photos} --out {x} --lmbda 0", ["lmbda", "positive"]),
+    "wrong lambda": ("train joint-ar-tiny --data {photos} --out {x} --lmbda 0", ["lmbda", "give a number"]),
     "no steps": ("train joint-ar-tiny --data {photos} --out {x} --steps 0", ["steps"]),
     "small crops for MS-SSIM": (
         "train joint-ar-tiny --data {photos} --out {x} --metric ms-ssim --set crop=128",

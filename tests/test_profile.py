@@ -168,7 +168,7 @@ def test_the_sample_photo_fills_any_size() -> None:
 def test_sizes_as_people_write_them() -> None:
     assert parse_size("768x512") == (768, 512)
     for wrong in ("768", "0x5", "axb", "5x-1"):
-        with pytest.raises(InputError, match="WIDTHxHEIGHT|at least 1 pixel"):
+        with pytest.raises(InputError, match=r"WIDTHxHEIGHT|at least 1 pixel"):
             parse_size(wrong)
 
 
