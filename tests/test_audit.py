@@ -78,8 +78,8 @@ def context_by_hand(codec: Codec, height: int, width: int) -> tuple[int, int]:
 
     From the layout's definition alone. An element is context for another exactly when its stage is smaller
     and it lies in the window, whatever the channel; beyond the border the pattern goes on, and the zeros
-    there are multiplied too. Each channel has two features, of which those exist that have any context, and
-    its share of the hidden units; a unit reads those of channels of its position whose stage is not later.
+    there are multiplied too. Each channel has its features, which exist where it has any context, and its
+    share of the hidden units; a unit reads those of channels of its position whose stage is not later.
     """
     layout, context = codec.layout, codec.network.context
     reach, channels = context.window // 2, layout.channels
@@ -94,11 +94,13 @@ def context_by_hand(codec: Codec, height: int, width: int) -> tuple[int, int]:
             near = stage[:, row : row + height, column : column + width]
             seen += (near[None] < here[:, None]).sum(1)
     earlier = here[None] <= here[:, None]  # [reader, read, height, width], at one position
-    units = [np.bincount(owner, minlength=channels) for owner in (context.units_1, context.units_2)]
-    first = 2 * channels + 2 * (earlier & (seen > 0)).sum(1)
+    owners = (context.features, context.units_1, context.units_2)
+    features, *units = (np.bincount(owner, minlength=channels) for owner in owners)
+    psi = codec.network.widths["psi"].active
+    first = psi + np.einsum("ijhw,j->ihw", (earlier & (seen > 0)).astype(np.int64), features)
     second, third = (np.einsum("ijhw,j->ihw", earlier.astype(np.int64), unit) for unit in units)
     pointwise = units[0] @ first.sum((1, 2)) + units[1] @ second.sum((1, 2)) + 2 * third.sum()
-    return int(2 * seen.sum()), int(pointwise)
+    return int(features @ seen.sum((1, 2))), int(pointwise)
 
 
 def counted_by_hand(codec: Codec, size: tuple[int, int]) -> dict[str, int]:

@@ -495,7 +495,7 @@ def test_one_architecture_starts_from_its_slice(trained):
         ({"steps": None}, "`steps`"),
         ({"crop": 100}, "`crop`.*multiple of 64.*100"),
         ({"crop": 0}, "`crop`"),
-        ({"lmbda": 0}, "`lmbda`.*greater than 0"),
+        ({"lmbda": 0}, "`lmbda`.*greater than or equal to 0"),
         ({"lmbda": math.nan}, "`lmbda`"),
         ({"metric": "psnr"}, "`metric`.*'mse' or 'ms-ssim'.*'psnr'"),
         ({"strategy": "greedy"}, "'level' or 'front'"),
