@@ -19,64 +19,59 @@ from nas.graph.width import Width
 from nas.rates import middle
 
 
-class Gains(nn.Module):
-    """What y is multiplied by before it is rounded, and after.
-
-    They begin as the steps that high-rate theory asks for: sqrt(lambda / lambda of the middle anchor).
+class _AtAnchors(nn.Module):
+    """Rows of learned values, one for each anchor and one value for each channel.
 
     Args:
         anchors: lambdas in rising order, at least two.
-        width: channels of y.
+        width: the channels.
     """
 
     def __init__(self, anchors: Sequence[float], width: Width) -> None:
         super().__init__()
         self.anchors, self.width = tuple(anchors), width
+
+    def _at(self, rows: Tensor, lmbda: float) -> Tensor:
+        """The row of a rate, of the active channels, [channels, 1, 1]."""
+        return between(self.width.take(rows, 1), self.anchors, lmbda)[:, None, None]
+
+    def sliced(self) -> dict[str, Tensor]:
+        """The values of the active channels."""
+        return {name: self.width.take(value, 1) for name, value in self.named_parameters()}
+
+
+class Gains(_AtAnchors):
+    """What y is multiplied by before it is rounded, and after.
+
+    They begin as the steps that high-rate theory asks for: sqrt(lambda / lambda of the middle anchor).
+    """
+
+    def __init__(self, anchors: Sequence[float], width: Width) -> None:
+        super().__init__(anchors, width)
         logs = torch.tensor([0.5 * math.log(lmbda / middle(anchors)) for lmbda in anchors])
         self.log_gain = nn.Parameter(logs[:, None].repeat(1, width.active))
         self.log_inverse = nn.Parameter(-logs[:, None].repeat(1, width.active))
 
     def up(self, lmbda: float) -> Tensor:
         """The gains before rounding, [channels, 1, 1]."""
-        return self._at(self.log_gain, lmbda)
+        return self._at(self.log_gain, lmbda).exp()
 
     def down(self, lmbda: float) -> Tensor:
         """The gains before g_s, [channels, 1, 1]."""
-        return self._at(self.log_inverse, lmbda)
-
-    def _at(self, logs: Tensor, lmbda: float) -> Tensor:
-        return between(self.width.take(logs, 1), self.anchors, lmbda).exp()[:, None, None]
-
-    def sliced(self) -> dict[str, Tensor]:
-        """Those of the active channels."""
-        return {name: self.width.take(value, 1) for name, value in self.named_parameters()}
+        return self._at(self.log_inverse, lmbda).exp()
 
 
-class HyperGains(nn.Module):
-    """What z is multiplied by and shifted by before it is rounded: the encoder's alone.
-
-    Args:
-        anchors: lambdas in rising order, at least two.
-        width: channels of z.
-    """
+class HyperGains(_AtAnchors):
+    """What z is multiplied by and shifted by before it is rounded: the encoder's alone."""
 
     def __init__(self, anchors: Sequence[float], width: Width) -> None:
-        super().__init__()
-        self.anchors, self.width = tuple(anchors), width
+        super().__init__(anchors, width)
         self.log_gain = nn.Parameter(torch.zeros(len(anchors), width.active))
         self.shift = nn.Parameter(torch.zeros(len(anchors), width.active))
 
     def forward(self, z: Tensor, lmbda: float) -> Tensor:
         """z at a rate, [B, N, h, w]."""
-        gain, shift = (
-            between(self.width.take(values, 1), self.anchors, lmbda)[:, None, None]
-            for values in (self.log_gain, self.shift)
-        )
-        return z * gain.exp() + shift
-
-    def sliced(self) -> dict[str, Tensor]:
-        """Those of the active channels."""
-        return {name: self.width.take(value, 1) for name, value in self.named_parameters()}
+        return z * self._at(self.log_gain, lmbda).exp() + self._at(self.shift, lmbda)
 
 
 def between(rows: Tensor, anchors: Sequence[float], lmbda: float) -> Tensor:
