@@ -118,10 +118,12 @@ def test_interrupted_it_says_how_to_go_on(words, whole, tmp_path):
 
 def test_two_processes_train_as_one_with_the_joint_batch(words, tmp_path):
     """Under torchrun: each takes half of every batch, and the losses are those of the whole."""
-    short = ["--set=steps=6", "--set=checkpoint_every=1", "--set=batch=4"]
+    short = {"steps": 6, "checkpoint_every": 1, "batch": 4}
+    options = [word for word in words[3:] if not word.startswith(tuple(f"--set={name}=" for name in short))]
+    options += [f"--set={name}={value}" for name, value in short.items()]
     launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517", "-m", "nas"]
     for name, python in (("one", [sys.executable, "-m", "nas"]), ("two", [sys.executable, *launch])):
-        command = [*python, *words[3:], *short, "--out", str(tmp_path / name)]
+        command = [*python, *options, "--out", str(tmp_path / name)]
         subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True)
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert len(one) == len(two) == 6
