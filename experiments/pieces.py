@@ -1,4 +1,4 @@
-"""Training by pieces: a piece is a run that goes on from committed weights and leaves its own.
+"""Training by pieces: a piece is a run that goes on from kept weights and leaves its own.
 
 Weights are in half precision; their file names the pieces it has seen in its metadata (steps, settings).
 """
@@ -46,7 +46,7 @@ class Piece:
 
     Attributes:
         space: of what.
-        weights: where its weights are committed.
+        weights: where its weights are kept.
         start: what to begin with where there are no such weights yet.
         settings: of the piece.
         front: a searched run, where its front is trained.
@@ -65,7 +65,7 @@ class Piece:
 
 
 def pieces_seen(weights: Path) -> list[dict[str, Any]]:
-    """The pieces that committed weights have seen; none where there are no such weights."""
+    """The pieces that kept weights have seen; none where there are no such weights."""
     return list(Checkpoint.read(weights).record["pieces"]) if weights.is_file() else []
 
 
@@ -122,7 +122,7 @@ def from_lmbda(weights: Path, known: float, lmbda: float) -> Start:
 
 
 def full(weights: Path) -> dict[str, Tensor]:
-    """Committed weights in full precision."""
+    """Kept weights in full precision."""
     return {name: tensor.float() for name, tensor in Checkpoint.read(weights).tensors.items()}
 
 

@@ -1,4 +1,4 @@
-"""docs/results.md: its tables are those of the committed results, and the weights are those of the spaces."""
+"""docs/results.md: its tables are those of the committed results, and kinds of structure share weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from experiments.clock import run as clock
 from experiments.content import run as content
 from experiments.control import targets as control
 from experiments.decoding import run as decoding
-from experiments.families import common as families_common
 from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
-from experiments.pieces import WEIGHTS
 from experiments.quantizer import run as quantizer
 from experiments.results import renewed
 from experiments.starts import run as starts
@@ -23,7 +21,7 @@ from experiments.structure import common as structure_common
 from experiments.structure import front
 from experiments.structure import show as structure_show
 from nas.graph.network import Supernet
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.training.checkpoint import load_weights
 
 PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
 
@@ -50,29 +48,15 @@ def test_the_tables_are_those_of_the_results(name, tables):
     assert renewed(PAGE, name, tables()) == PAGE
 
 
-@pytest.mark.parametrize("name", families_common.CODECS)
-def test_the_weights_of_a_family_fit_its_space(name):
-    for lmbda in families_common.LMBDAS:
-        path = families_common.weights_of(name, lmbda)
-        load_weights(
-            Supernet(families_common.space_of(name)), Checkpoint.read(path).tensors, source=path.name
-        )
-
-
 @pytest.mark.parametrize("kind", ["shared", "per-edge", "backbone", "context"])
 def test_kinds_of_structure_run_on_the_same_weights(kind):
     """The widest architecture is the same network in each of the spaces."""
     spaces = [structure_common.KINDS[name].space for name in ("space", kind)]
-    tensors = Checkpoint.read(structure_common.weights_of("space", structure_common.LMBDAS[0])).tensors
-    x, pictures = torch.rand(1, 3, 64, 64), []
+    tensors, x, pictures = Supernet(spaces[0]).state_dict(), torch.rand(1, 3, 64, 64), []
     for space in spaces:
         net = Supernet(space).eval()
-        load_weights(net, tensors, source="the committed weights")
+        load_weights(net, tensors, source="the space's")
         net.activate(space.widest())
         with torch.no_grad():
             pictures.append(net(x, space.layout(space.widest()))["x_hat"])
     torch.testing.assert_close(*pictures, rtol=0, atol=0)
-
-
-def test_committed_weights_are_small():
-    assert max(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors")) < 8e6

@@ -1,4 +1,4 @@
-"""Codecs of the committed weights, for `nas evaluate`: CODECS/NAME/LMBDA for each family and lambda there is.
+"""Codecs of the kept weights, for `nas evaluate`: CODECS/NAME/LMBDA for each family and lambda there is.
 
 python -m experiments.families.codecs --data PHOTOS --out CODECS
 nas evaluate CODECS/*/* --data KODAK --against jpeg,webp --out EVALUATION/kodak.json

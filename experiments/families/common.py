@@ -44,5 +44,5 @@ def space_of(name: str) -> SearchSpace:
 
 
 def weights_of(name: str, lmbda: float) -> Path:
-    """Where one codec's weights are committed, in half precision."""
+    """Where one codec's weights are kept, in half precision."""
     return WEIGHTS / "families" / f"{name}-{lmbda}.safetensors"

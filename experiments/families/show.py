@@ -2,7 +2,8 @@
 
     python -m experiments.families.show [--take FILE.json]
 
-`--take` first commits what `nas evaluate` wrote, but for the formats' single photos.
+`--take` first commits what `nas evaluate` wrote, but for the formats' single photos, and how many steps the
+weights saw.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def steps_seen(weights: Path) -> tuple[int, int]:
     return alone, sum(piece["steps"] for piece in pieces) - alone
 
 
-def point_table(found: dict[str, Any]) -> str:
+def point_table(found: dict[str, Any], steps: dict[str, dict[str, str]]) -> str:
     same = {(entry["codec"], entry["format"]): entry["psnr"] for entry in found["same_size"]}
     rows = []
     for name in CODECS:
@@ -118,7 +119,7 @@ def point_table(found: dict[str, Any]) -> str:
                 [
                     name,
                     f"{lmbda:g}",
-                    steps_of(name, lmbda),
+                    steps[name][f"{lmbda:g}"],
                     f"{means['bpp']:.3f}",
                     f"{means['psnr']:.2f}",
                     f"{means['ms_ssim_db']:.2f}",
@@ -131,7 +132,8 @@ def point_table(found: dict[str, Any]) -> str:
 
 def tables() -> list[str]:
     """What stands between the page's marks."""
-    found = read_result(RESULTS / "kodak.json")["evaluation"]
+    result = read_result(RESULTS / "kodak.json")
+    found = result["evaluation"]
     load = " to ".join(f"{value:.1f}" for value in found["load"])
     threads = f"{found['threads']} thread{'s' * (found['threads'] != 1)}"
     return [
@@ -144,7 +146,7 @@ def tables() -> list[str]:
         f"everything; what was trained at lambda {LMBDAS[0]}, where others start, comes on top. PSNR over "
         "JPEG and WebP is at equal bytes, photo by photo, and then the mean; between the curves of a "
         "picture, which join means over photos at one quality, lies [another difference](evaluate.md):",
-        point_table(found),
+        point_table(found, result["steps"]),
     ]
 
 
@@ -157,7 +159,8 @@ def take(path: Path) -> None:
     for points in evaluation["formats"].values():
         for point in points:
             del point["photos"]
-    write_result(RESULTS / "kodak.json", {**found, "facts": facts(seed=0)})
+    steps = {name: {f"{lmbda:g}": steps_of(name, lmbda) for lmbda in LMBDAS} for name in CODECS}
+    write_result(RESULTS / "kodak.json", {**found, "steps": steps, "facts": facts(seed=0)})
 
 
 def draw() -> None:

@@ -1,4 +1,4 @@
-"""Trains the five families alike, a piece at a time: each run goes on from the committed weights.
+"""Trains the five families alike, a piece at a time: each run goes on from the kept weights.
 
     python -m experiments.families.train --data PHOTOS --runs RUNS
 

@@ -3,7 +3,7 @@
     python -m experiments.quantizer.run --data PHOTOS --test KODAK --runs RUNS
 
 `integer` codes round(y), `centred` round(y - mean), as CompressAI does. At each lambda both go on from the
-committed weights for as many steps, with the same seed. Writes results/quantizer.json, with what is there so
+kept weights for as many steps, with the same seed. Writes results/quantizer.json, with what is there so
 far after every seed, and its section of docs/results.md. Stopped, the same command goes on.
 """
 

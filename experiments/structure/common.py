@@ -53,7 +53,7 @@ KINDS = {
 
 
 def weights_of(name: str, lmbda: float) -> Path:
-    """Where a supernet's weights are committed, in half precision."""
+    """Where a supernet's weights are kept, in half precision."""
     return WEIGHTS / "structure" / f"{name}-{lmbda}.safetensors"
 
 

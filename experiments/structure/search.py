@@ -37,7 +37,7 @@ Answer = tuple[float | None, Architecture]
 
 
 def run_of(name: str, kind: Kind, lmbda: float, given: argparse.Namespace) -> Run:
-    """The run of one kind at one lambda: the committed weights, and the layouts that were found for them."""
+    """The run of one kind at one lambda: the kept weights, and the layouts that were found for them."""
     weights = weights_of(kind.weights, lmbda)
     run = Run(given.runs / f"{name}-{lmbda}")
     if run.weights_path.is_file() and run.weights_path.read_bytes() == weights.read_bytes():
