@@ -23,9 +23,9 @@ from PIL import Image
 from nas.codec.codec import Codec
 from nas.codec.coder import Decoder
 from nas.codec.quantize import quantized
-from nas.graph.layout import named_layout
-from nas.images import bundled, read_image, to_tensor
+from nas.photos.images import bundled, read_image, to_tensor
 from nas.run import Run
+from nas.spaces.layout import named_layout
 
 LAYOUTS = ("raster", "raster-2x2")
 THEIRS = "CompressAI, mbt2018"

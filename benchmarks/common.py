@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nas.cost.memory import forget_peak, peak_bytes
+from nas.profiling.memory import forget_peak, peak_bytes
 
 MIB = 2**20
 

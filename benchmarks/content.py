@@ -18,7 +18,7 @@ from nas.codec.bitstream import Latents, compress_image, latents_of, write_laten
 from nas.codec.family import Family
 from nas.codec.folder import load_family
 from nas.codec.recode import compress_smallest
-from nas.images import Pixels, list_images, read_image
+from nas.photos.images import Pixels, list_images, read_image
 
 
 def sizes(family: Family, latents: Latents, pixels: Pixels) -> list[int]:

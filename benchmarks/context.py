@@ -17,7 +17,7 @@ from common import MIB, arguments, extra_memory, heading, in_child, interleaved,
 from torch import Tensor
 
 from nas.graph.context import ContextModel, layout_cells
-from nas.graph.layout import Layout, tiled_layout
+from nas.spaces.layout import Layout, tiled_layout
 
 CHANNELS, WINDOW, BATCH, SIDE, GROUPS = 192, 5, 8, 16, 4
 ASKED = {2: (0.25, 0.2), 4: (0.5, 0.5)}  # by side of the tile: time, memory

@@ -15,11 +15,11 @@ import torch
 from common import arguments, heading, ratio, say, table
 
 from nas.codec.codec import Codec
-from nas.cost.audit import traced_edges
-from nas.cost.cache import kept_costs
-from nas.cost.scopes import REFERENCE_SIZE
+from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.scopes import REFERENCE_SIZE
 from nas.graph.network import Supernet
-from nas.space import SearchSpace
+from nas.profiling.audit import traced_edges
+from nas.spaces.space import SearchSpace
 
 LOOKED_UP = 2000  # times in a row: one takes microseconds
 

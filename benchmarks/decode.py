@@ -21,11 +21,11 @@ from PIL import Image
 
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
-from nas.graph.layout import Layout, named_layout
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
-from nas.images import bundled, read_image, to_tensor
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.photos.images import bundled, read_image, to_tensor
+from nas.spaces.layout import Layout, named_layout
+from nas.spaces.space import SearchSpace
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = ROOT / "experiments" / "layouts"

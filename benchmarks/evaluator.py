@@ -21,11 +21,11 @@ from common import MIB, arguments, extra_memory, heading, in_child, say, table
 
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork, Supernet
-from nas.images import Photo, bundled, list_images, pad, psnr, read_image, to_pixels, to_tensor
+from nas.metrics.losses import distortion, rd_loss
+from nas.photos.images import Photo, bundled, list_images, pad, psnr, read_image, to_pixels, to_tensor
 from nas.run import Run
-from nas.search.evaluator import Evaluator, Score
-from nas.space import Architecture, SearchSpace
-from nas.training.losses import distortion, rd_loss
+from nas.search.scoring.evaluator import Evaluator, Score
+from nas.spaces.space import Architecture, SearchSpace
 
 LMBDA = 0.013
 MEASURED = (

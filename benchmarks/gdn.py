@@ -12,11 +12,11 @@ import torch
 from common import MIB, arguments, extra_memory, heading, in_child, interleaved, ratio, say, table
 from torch import Tensor, nn
 
-from nas.cost.macs import count_macs
+from nas.cost.counting.macs import count_macs
 from nas.graph import _compressai
 from nas.graph.gdn import GDN
 from nas.graph.network import CodecNetwork
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
 
 SIZE = 512, 768
 PRODUCT = 2048

@@ -16,12 +16,12 @@ from contextlib import closing
 
 import torch
 
-from nas.device import choose
 from nas.graph.network import Supernet
-from nas.images import bundled, list_images
-from nas.space import SearchSpace
+from nas.metrics.losses import batch_losses
+from nas.photos.images import bundled, list_images
+from nas.spaces.space import SearchSpace
+from nas.support.device import choose
 from nas.training.data import CropSource, batches, load_photos
-from nas.training.losses import batch_losses
 
 SPACES = ("joint-ar-tiny", "joint-ar")
 

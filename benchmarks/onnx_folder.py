@@ -23,9 +23,9 @@ from PIL import Image
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.family import Family
 from nas.codec.quantize import quantized
-from nas.graph.layout import named_layout
-from nas.images import bundled, read_image, to_tensor
 from nas.onnx.write import write_onnx
+from nas.photos.images import bundled, read_image, to_tensor
+from nas.spaces.layout import named_layout
 
 LAYOUTS = ("none", "checkerboard", "channelwise-10-checkerboard", "raster")
 

@@ -22,20 +22,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import heading, say, table
+from nas.search.layouts.candidates.rate import LayoutRate
+from nas.search.sampler.pareto.gain import Floats
+from nas.search.sampler.pareto.moves import Rows
+from nas.search.sampler.pareto.rows import as_rows, proposer
 
-from nas.cost.quantities import Question
-from nas.cost.quantity import Quantity, macs
-from nas.cost.tabulate import measured_costs
-from nas.cost.within import Within
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.quantity import Quantity, macs
+from nas.cost.exact.within import Within
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
+from nas.profiling.quantities import Question
 from nas.run import Run
-from nas.search.evaluator import Evaluator
-from nas.search.gain import Floats
-from nas.search.layout_rate import LayoutRate
-from nas.search.moves import Rows
-from nas.search.rows import as_rows, proposer
-from nas.space import Architecture, SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.space import Architecture, SearchSpace
 
 BUDGETS = 8
 

@@ -17,7 +17,7 @@ import torch
 from common import arguments, heading, interleaved, ratio, say, table
 
 from nas.run import Run
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.training.devices import make_fabric
 from nas.training.loop import Training
 from nas.training.settings import TrainingSettings

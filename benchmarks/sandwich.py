@@ -16,10 +16,10 @@ import torch
 from common import MIB, arguments, extra_memory, heading, in_child, interleaved, ratio, say, table
 from torch import Tensor
 
-from nas.graph.layout import Layout
 from nas.graph.network import CodecNetwork, Supernet
-from nas.space import Architecture, SearchSpace
-from nas.training.losses import batch_losses
+from nas.metrics.losses import batch_losses
+from nas.spaces.layout import Layout
+from nas.spaces.space import Architecture, SearchSpace
 
 
 def drawn(space: SearchSpace) -> list[Architecture]:

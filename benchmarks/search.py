@@ -21,19 +21,19 @@ import optuna
 import problem as analytic
 import torch
 from common import heading, say, table
+from nas.search.sampler.pareto.gain import Floats, WholeRange
+from nas.search.sampler.pareto.moves import Rows
+from nas.search.sampler.pareto.pareto import ParetoSampler, quiet_optuna
+from nas.search.sampler.pareto.proposer import Proposer
+from nas.search.sampler.pareto.rows import proposer
 from optuna.distributions import BaseDistribution, IntDistribution
 from starter import Starter
 
-from nas.cost.quantities import Question
-from nas.cost.quantity import macs
-from nas.cost.tabulate import measured_costs
-from nas.cost.within import Within
-from nas.search.front import hypervolume
-from nas.search.gain import Floats, WholeRange
-from nas.search.moves import Rows
-from nas.search.proposer import Proposer
-from nas.search.rows import proposer
-from nas.search.sampler import ParetoSampler, quiet_optuna
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.quantity import macs
+from nas.cost.exact.within import Within
+from nas.profiling.quantities import Question
+from nas.search.scoring.front import hypervolume
 
 Point = tuple[float, float]
 Sampler = optuna.samplers.BaseSampler

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from nas.search.layouts.candidates.rate import LayoutRate
 from numpy.typing import NDArray
 
 from nas.demo import LAMBDA, SPACE, STARTER
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
-from nas.images import Photo, bundled
-from nas.search.evaluator import Evaluator
-from nas.search.layout_rate import LayoutRate
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.photos.images import Photo, bundled
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.space import SearchSpace
 
 CROP = 192  # pixels, from the middle of each photo
 

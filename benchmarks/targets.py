@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import heading, say, table
+from nas.search.sampler.pareto.rows import history, proposer
 from starter import Starter
 
-from nas.cost.quantities import Question
-from nas.cost.quantity import macs
-from nas.cost.tabulate import measured_costs
-from nas.cost.within import Within
-from nas.progress import silent
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.quantity import macs
+from nas.cost.exact.within import Within
+from nas.profiling.quantities import Question
 from nas.search.answers import Answers
-from nas.search.rows import history, proposer
-from nas.search.scores import Scores
+from nas.search.scoring.scores import Scores
+from nas.support.progress import silent
 
 
 def main() -> None:

@@ -21,11 +21,11 @@ from common import MIB, arguments, heading, interleaved, ratio, say, table
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.tiles import TILING, Tiling, through, tiles
-from nas.cost.memory import forget_peak, peak_bytes, sample_photo
 from nas.graph.entropy import Y_LIMIT, quantize
 from nas.graph.network import CodecNetwork
-from nas.images import Padded, Pixels, pad, to_pixels, to_tensor
-from nas.space import SearchSpace
+from nas.photos.images import Padded, Pixels, pad, to_pixels, to_tensor
+from nas.profiling.memory import forget_peak, peak_bytes, sample_photo
+from nas.spaces.space import SearchSpace
 
 T = TypeVar("T")
 WHOLE = Tiling(limit=1 << 40)

@@ -22,15 +22,15 @@ from compressai.losses import RateDistortionLoss
 from compressai.models import JointAutoregressiveHierarchicalPriors, MeanScaleHyperprior
 from torch import Tensor, nn
 
-from nas.cost.tabulate import measured_costs
+from nas.cost.counting.tabulate import measured_costs
 from nas.graph import _compressai
 from nas.graph.gdn import GDN
 from nas.graph.network import CodecNetwork
+from nas.metrics.losses import batch_losses
 from nas.run import Run
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.training.devices import make_fabric
 from nas.training.loop import Training
-from nas.training.losses import batch_losses
 from nas.training.settings import TrainingSettings
 
 PRODUCT = 1024

@@ -25,9 +25,9 @@ from nas.codec.coder import Decoder, Encoder
 from nas.codec.family import Family
 from nas.codec.quantize import quantized
 from nas.graph.entropy import MEAN_STEPS, SCALES
-from nas.graph.layout import named_layout
-from nas.images import bundled, to_tensor
 from nas.onnx.write import write_onnx
+from nas.photos.images import bundled, to_tensor
+from nas.spaces.layout import named_layout
 
 LAYOUTS = ("checkerboard", "raster")
 SYMBOLS = 192 * 32 * 48  # y of 768x512 at 192 channels

@@ -12,13 +12,13 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from nas import resources
-from nas.cost.quantity import macs
-from nas.cost.reach import Reach
-from nas.cost.scopes import REFERENCE_PIXELS, SCOPES
-from nas.cost.tabulate import measured_costs
-from nas.graph.description import HYPERPRIOR
-from nas.space import SearchSpace, Slot
+from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.quantity import macs
+from nas.cost.exact.reach import Reach
+from nas.spaces.description import HYPERPRIOR
+from nas.spaces.space import SearchSpace, Slot
+from nas.support import resources
 
 PAGE = Path(__file__).with_name("supernet.md")
 START, END = "<!-- table: made by docs/supernet_table.py -->", "<!-- end of the table -->"

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from nas.files import write_atomically
-from nas.progress import StageReport
+from nas.support.files import write_atomically
+from nas.support.progress import StageReport
 
 ROOT = Path(__file__).parents[1]
 SAID = 20  # steps between lines of progress

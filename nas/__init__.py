@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.api import LoadedRun, finetune_codec, load_codec, load_family, load_run
-    from nas.budget import Budget
-    from nas.codec.renew import renew_codec
-    from nas.errors import InputError, NasError
-    from nas.space import Architecture, SearchSpace
+    from nas.spaces.budget import Budget
+    from nas.spaces.space import Architecture, SearchSpace
+    from nas.support.errors import InputError, NasError
+    from nas.verbs.renew import renew_codec
 
 _HOMES = {
-    "Architecture": "nas.space",
-    "Budget": "nas.budget",
-    "InputError": "nas.errors",
+    "Architecture": "nas.spaces.space",
+    "Budget": "nas.spaces.budget",
+    "InputError": "nas.support.errors",
     "LoadedRun": "nas.api",
-    "NasError": "nas.errors",
-    "SearchSpace": "nas.space",
+    "NasError": "nas.support.errors",
+    "SearchSpace": "nas.spaces.space",
     "finetune_codec": "nas.api",
     "load_codec": "nas.api",
     "load_family": "nas.api",
     "load_run": "nas.api",
-    "renew_codec": "nas.codec.renew",
+    "renew_codec": "nas.verbs.renew",
 }
 
 __all__ = [

@@ -5,23 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.budget import Budget
-from nas.errors import InputError
-from nas.files import refuse_existing, write_yaml
-from nas.progress import StageReport, silent
 from nas.run import Run
+from nas.spaces.budget import Budget
+from nas.support.errors import InputError
+from nas.support.files import refuse_existing, write_yaml
+from nas.support.progress import StageReport, silent
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nas.analysis.prices import PriceList
+    from nas.analysis.rank import RankResult
     from nas.codec.codec import Codec
     from nas.codec.family import Family
-    from nas.codec.finetune import Finetuned
-    from nas.cost.quantities import Quantities
-    from nas.search.prices import PriceList
-    from nas.search.rank import RankResult
+    from nas.profiling.quantities import Quantities
     from nas.search.searcher import SearchResult
     from nas.search.sources import Sources
+    from nas.verbs.finetune import Finetuned
 
 
 class LoadedRun:
@@ -105,8 +105,8 @@ class LoadedRun:
             The content of codec.yaml; after a target in ms also `timed`: by action, the seconds that the
             codec takes here, and the milliseconds that the run's profile says.
         """
-        from nas.codec.export import export_codec
         from nas.search.family import Kin, find_kin
+        from nas.verbs.export import export_codec
 
         limited = target is not None or budget is not None
         if limited and arch is not None:
@@ -142,7 +142,7 @@ class LoadedRun:
             report=report,
         )
         if clock is not None and architecture is not None:
-            from nas.cost.profile import seconds_of
+            from nas.profiling.profile import seconds_of
 
             _, size = asked.measure[1:]
             seconds = seconds_of(Path(out), clock.name, size, self._searcher.quantities.device)
@@ -156,7 +156,7 @@ class LoadedRun:
             data: the folder of photos that the run was trained on, or `bundled`.
             options: `count`, `steps`, `start`, `settings`, `seed`, `force`.
         """
-        from nas.search.rank import RankRequest, rank_check
+        from nas.analysis.rank import RankRequest, rank_check
 
         return rank_check(self._searcher, RankRequest(str(data), **options), report=report)
 
@@ -167,13 +167,13 @@ class LoadedRun:
             arch: its key.
             scope: whose MACs count: `encoder`, `decoder` or `total`.
         """
-        from nas.search.prices import price_list
+        from nas.analysis.prices import price_list
 
         return price_list(self._searcher, self._searcher.space.parse(arch), scope, report)
 
     def draw(self, folder: str | Path | None = None, *, scope: str = "total") -> None:
         """Draw pareto.png, pareto.svg and report.html of this run alone."""
-        from nas.report.make import draw_runs
+        from nas.report.front.make import draw_runs
 
         draw_runs([self.run], Path(folder) if folder else self.run.path, scope=scope)
 
@@ -229,8 +229,8 @@ def finetune_codec(
     Raises:
         InputError: before anything is written, where the request cannot be met.
     """
-    from nas.codec.finetune import FinetuneRequest
-    from nas.codec.finetune import finetune_codec as finetune
+    from nas.verbs.finetune import FinetuneRequest
+    from nas.verbs.finetune import finetune_codec as finetune
 
     return finetune(FinetuneRequest(Path(codec), str(data), Path(out), **options), report)
 
@@ -244,8 +244,8 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
     Raises:
         InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
     """
-    from nas.files import clear, make_folder, write_atomically
-    from nas.images import BUNDLED, list_images
+    from nas.photos.images import BUNDLED, list_images
+    from nas.support.files import clear, make_folder, write_atomically
     from nas.training.data import load_photos, read_split, shared_photos, write_split
 
     photos = list_images(data)
@@ -285,7 +285,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
 
 def _bundled_files(out: Path) -> dict[str, list[Path]]:
     """The bundled photos as files of a run of its own, so that its split can name them."""
-    from nas.images import bundled, write_image
+    from nas.photos.images import bundled, write_image
 
     parts = bundled()
     split: dict[str, list[Path]] = {}

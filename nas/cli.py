@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nas.errors import InputError, InputWarning
-from nas.limits import check_seed
+from nas.support.errors import InputError, InputWarning
+from nas.support.limits import check_seed
 
 
 @contextmanager
@@ -47,7 +47,7 @@ class _Verbs(TyperGroup):
     """Exit statuses: 0; 2 for wrong input, in one sentence; 130 when interrupted; 1 for a failure of ours."""
 
     def invoke(self, ctx: Any) -> Any:
-        from nas.interrupts import as_ctrl_c
+        from nas.support.interrupts import as_ctrl_c
 
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -195,8 +195,8 @@ def train(
     """Train a supernet (or one architecture) on your photos."""
     from nas import console
     from nas.run import Run
-    from nas.training.clock import expectation
     from nas.training.loop import Progress
+    from nas.training.record.clock import expectation
     from nas.training.settings import parse_assignments
     from nas.training.start import (
         TrainingRequest,
@@ -288,10 +288,10 @@ def search(
 ) -> None:
     """Find the Pareto front under a budget. Nothing is ever scored twice; run it again to go on."""
     from nas.api import LoadedRun, run_on_photos
-    from nas.budget import Budget
-    from nas.cost.possible import Possible
-    from nas.cost.quantities import Quantities
+    from nas.cost.exact.possible import Possible
+    from nas.profiling.quantities import Quantities
     from nas.run import Run
+    from nas.spaces.budget import Budget
     from nas.zoo import copied, in_zoo, zoo_run
 
     from_zoo = in_zoo(run)
@@ -362,7 +362,7 @@ def pareto(
     for; what each architecture is made of; and how much less loss than uniform widths that is.
     """
     from nas import console
-    from nas.report.make import draw_runs
+    from nas.report.front.make import draw_runs
     from nas.run import Run
 
     different = {run.resolve(): Run.open(run) for run in runs}
@@ -389,10 +389,10 @@ def explain(
     were not scored yet are scored now. After `nas profile RUN` the list has milliseconds too.
     """
     from nas import console
+    from nas.analysis.prices import table_rows
     from nas.api import load_run
-    from nas.report.graph import check_picture
     from nas.report.prices import save_prices
-    from nas.search.prices import table_rows
+    from nas.report.structure.graph import check_picture
 
     if out is not None:
         check_picture(out, force=force)
@@ -468,7 +468,7 @@ def export(
     """
     from nas import console
     from nas.api import load_run
-    from nas.files import refuse_existing
+    from nas.support.files import refuse_existing
 
     refuse_existing(out, force=force, what="codec")
     with console.progress() as report:
@@ -543,8 +543,8 @@ def compress(
 ) -> None:
     """Compress one picture to a .nic file."""
     from nas import console
-    from nas.files import refuse_existing, write_atomically
-    from nas.images import read_image
+    from nas.photos.images import read_image
+    from nas.support.files import refuse_existing, write_atomically
 
     if sum(value is not None for value in (quality, bpp, size)) > 1:
         raise InputError("Give one of --quality, --bpp and --size: each of them decides the rate.")
@@ -552,8 +552,8 @@ def compress(
     pixels = read_image(image)
     from nas.codec.folder import load_family
     from nas.codec.recode import compress_smallest
-    from nas.device import choose
-    from nas.rates import STEPS_OF_QUALITY
+    from nas.spaces.rates import STEPS_OF_QUALITY
+    from nas.support.device import choose
 
     family = load_family(codec).to(choose(device))
     most = size if bpp is None else bpp * pixels.shape[0] * pixels.shape[1] / 8
@@ -595,13 +595,13 @@ def decompress(
 ) -> None:
     """Decompress a .nic file to a picture."""
     from nas import console
-    from nas.files import refuse_existing
+    from nas.support.files import refuse_existing
 
     refuse_existing(image, force=force, what="picture", folder=False)
     from nas.codec.bitstream import Nic, decompress_image
     from nas.codec.folder import load_family
-    from nas.device import choose
-    from nas.images import MAX_PIXELS, check_format, write_image
+    from nas.photos.images import MAX_PIXELS, check_format, write_image
+    from nas.support.device import choose
 
     check_format(image)
     nic = Nic.read(file)
@@ -644,7 +644,7 @@ def transcode(
 ) -> None:
     """Code a file again in another layout of its family: stored small, served fast, the same picture."""
     from nas import console
-    from nas.files import refuse_existing, write_atomically
+    from nas.support.files import refuse_existing, write_atomically
 
     refuse_existing(out, force=force, what=".nic file", folder=False)
     if layout is None and stages is None:
@@ -652,8 +652,8 @@ def transcode(
     from nas.codec.bitstream import Nic
     from nas.codec.folder import load_family
     from nas.codec.recode import transcode as coded_again
-    from nas.device import choose
-    from nas.images import MAX_PIXELS
+    from nas.photos.images import MAX_PIXELS
+    from nas.support.device import choose
 
     nic = Nic.read(file)
     family = load_family(codec).to(choose(device))
@@ -757,8 +757,8 @@ def finetune(
     metrics stay in OUT/training.
     """
     from nas import console
-    from nas.codec.finetune import FinetuneRequest, finetune_codec
     from nas.training.settings import parse_assignments
+    from nas.verbs.finetune import FinetuneRequest, finetune_codec
 
     settings = parse_assignments(assign or [])
     request = FinetuneRequest(codec, data, out, only, steps, settings, seed, device, force)
@@ -815,7 +815,7 @@ def evaluate(
     from nas import console
     from nas.comparison.compare import compare
     from nas.comparison.plan import Plan
-    from nas.device import choose
+    from nas.support.device import choose
 
     where = choose(device)
     formats = [word.strip() for word in against.split(",") if word.strip()] if against else []
@@ -863,9 +863,9 @@ def profile(
     RUN/profile. Stopped, it goes on where it was.
     """
     from nas import console
-    from nas.cost.disturbance import warning
-    from nas.cost.profile import parse_size, profile_codec
-    from nas.device import choose
+    from nas.profiling.disturbance import warning
+    from nas.profiling.profile import parse_size, profile_codec
+    from nas.support.device import choose
 
     pixels, where = parse_size(size), choose(device)
     if (path / "codec.yaml").is_file():
@@ -887,8 +887,8 @@ def profile(
         raise InputError(
             f"{path} is neither a run nor a codec: give a folder that `nas train` or `nas export` made."
         )
-    from nas.cost.measure import Request
-    from nas.cost.run_profile import profile_run
+    from nas.profiling.measure import Request
+    from nas.profiling.run_profile import profile_run
     from nas.report.profile import save_profile
     from nas.run import Run
 
@@ -937,7 +937,7 @@ def info(
 ) -> None:
     """Tell what something is; a codec is drawn as the graph that it is, arrows as thick as their MACs."""
     from nas import console
-    from nas.info import describe
+    from nas.verbs.info import describe
 
     found = describe(thing)
     written = found.draw(out, force=force) if out is not None else None

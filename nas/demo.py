@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from nas.api import load_codec, load_run
-from nas.budget import Budget
 from nas.codec.bitstream import compress_image
 from nas.comparison.formats import nearest_size
-from nas.errors import NasError
-from nas.files import write_atomically
-from nas.images import BUNDLED, bundled, psnr, read_image, write_image
-from nas.progress import StageReport, silent
-from nas.search.layouts import LayoutSettings
-from nas.search.logits import LogitSettings
+from nas.photos.images import BUNDLED, bundled, psnr, read_image, write_image
+from nas.search.layouts.candidates.candidates import LayoutSettings
+from nas.search.sampler.pareto.logits import LogitSettings
 from nas.search.sources import Sources
+from nas.spaces.budget import Budget
+from nas.support.errors import NasError
+from nas.support.files import write_atomically
+from nas.support.progress import StageReport, silent
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, start_training
 from nas.zoo import zoo_run

@@ -9,18 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas import resources
-from nas.errors import InputError
-from nas.files import digest, is_writable, make_folder, write_yaml
-from nas.graph.layout import Layout, read_layouts
-from nas.space import SearchSpace
+from nas.spaces.layout import Layout, read_layouts
+from nas.spaces.space import SearchSpace
+from nas.support import resources
+from nas.support.errors import InputError
+from nas.support.files import digest, is_writable, make_folder, write_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nas.cost.table import CostTable
+    from nas.cost.counting.table import CostTable
     from nas.graph.network import Supernet
-    from nas.images import Photo
+    from nas.photos.images import Photo
     from nas.training.settings import TrainingSettings
 
 FIRST = 30  # architectures of another front that a search scores first
@@ -212,8 +212,8 @@ class Run:
 
     def supernet(self) -> Supernet:
         """The trained supernet, ready to run any architecture of `space`."""
+        from nas.graph.checkpoint import Checkpoint, load_weights
         from nas.graph.network import Supernet
-        from nas.training.checkpoint import Checkpoint, load_weights
 
         self.refuse_untrained()
         net = Supernet(self.space)
@@ -222,7 +222,7 @@ class Run:
 
     def costs(self) -> CostTable:
         """What every architecture of `space` costs; kept in the run."""
-        from nas.cost.cache import kept_costs
+        from nas.cost.counting.cache import kept_costs
 
         return kept_costs(self.space, self.costs_path)
 
@@ -241,7 +241,7 @@ class Run:
         """front.csv as a table; InputError where it is missing or damaged."""
         import pandas as pd
 
-        from nas.search.front import COLUMNS
+        from nas.search.scoring.front import COLUMNS
 
         if not self.front_path.is_file():
             raise InputError(f"{self.path} has no front yet: run `nas search {self.path}` first.")

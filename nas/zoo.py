@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from nas.errors import InputError, nearest
-from nas.files import clear, followed, make_folder, refuse_existing, temporary_name
 from nas.run import Run
+from nas.support.errors import InputError, nearest
+from nas.support.files import clear, followed, make_folder, refuse_existing, temporary_name
 
 PREFIX = "zoo:"
 FOLDER = Path(__file__).parent / "supernets"

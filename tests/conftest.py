@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from nas.graph.network import Supernet

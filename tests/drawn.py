@@ -7,8 +7,8 @@ import random
 import numpy as np
 from hypothesis import strategies as st
 
-from nas.graph.layout import Layout
-from nas.space import Architecture, SearchSpace
+from nas.spaces.layout import Layout
+from nas.spaces.space import Architecture, SearchSpace
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
-from nas.cost.table import CostTable
-from nas.cost.tabulate import measured_costs
-from nas.graph.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family, ends, place
-from nas.graph.families import FAMILIES
+from nas.cost.counting.table import CostTable
+from nas.cost.counting.tabulate import measured_costs
 from nas.graph.network import Supernet
 from nas.graph.priors import FactorizedPrior
-from nas.space import Architecture, SearchSpace
+from nas.spaces.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family, ends, place
+from nas.spaces.families import FAMILIES
+from nas.spaces.space import Architecture, SearchSpace
 
 QUANTIZERS = ("integer", "centred")
 Y, Z = 6, 4

@@ -12,14 +12,14 @@ from families import exact_codec
 from pretend_gpu import MixedDevicesError, pretend_gpu
 
 from nas.codec.codec import Codec
-from nas.images import Photo, pad, to_tensor
+from nas.photos.images import Photo, pad, to_tensor
 from nas.run import Run
-from nas.search.evaluator import Evaluator
-from nas.space import SearchSpace
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.space import SearchSpace
 from nas.training.devices import make_fabric
 from nas.training.loop import Training
+from nas.training.record.watch import Rate, Watch
 from nas.training.settings import TrainingSettings
-from nas.training.watch import Rate, Watch
 
 SPACES = ("joint-ar-tiny", "patch-tiny", "slimcae")
 WAYS = {

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from families import seeded_supernet
 
-from nas.cost.measure import path_of
-from nas.cost.measurements import Measurements, Timed
-from nas.cost.pieces import cover, edge_pieces
-from nas.cost.timing import REST
-from nas.rates import middle
+from nas.graph.checkpoint import Checkpoint
+from nas.profiling.measure import path_of
+from nas.profiling.measurements import Measurements, Timed
+from nas.profiling.pieces import cover, edge_pieces
+from nas.profiling.timing import REST
 from nas.run import Run
-from nas.space import Architecture, SearchSpace
-from nas.training.checkpoint import Checkpoint
+from nas.spaces.rates import middle
+from nas.spaces.space import Architecture, SearchSpace
 from nas.training.data import split_folder, write_split
 from nas.training.settings import TrainingSettings
 

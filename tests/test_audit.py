@@ -29,17 +29,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nas.codec.codec import Codec
-from nas.cost.audit import NO_MACS, DecoderPath, EncoderPath, counted_by_torch, trace, traced_edges
-from nas.cost.scopes import REFERENCE_SIZE, SCOPES
-from nas.cost.table import CostTable
-from nas.cost.tabulate import measured_costs
-from nas.errors import InputError
+from nas.cost.counting.scopes import REFERENCE_SIZE, SCOPES
+from nas.cost.counting.table import CostTable
+from nas.cost.counting.tabulate import measured_costs
 from nas.graph._compressai import GDN
-from nas.graph.description import HYPERPRIOR
-from nas.graph.families import FAMILIES
-from nas.graph.layout import Layout, layout_names, named_layout, random_table, tiled_layout
 from nas.graph.network import CodecNetwork, Supernet
-from nas.space import Architecture, SearchSpace
+from nas.profiling.audit import NO_MACS, DecoderPath, EncoderPath, counted_by_torch, trace, traced_edges
+from nas.spaces.description import HYPERPRIOR
+from nas.spaces.families import FAMILIES
+from nas.spaces.layout import Layout, layout_names, named_layout, random_table, tiled_layout
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError
 
 # height and width in pixels; latents of 4 to 16 a side, most of which cut tiles of 3 or 5 off
 SIZES = [(65, 1), (70, 130), (1, 1), (100, 136), (64, 64), (136, 200)]

@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import resources
-from nas.budget import REFERENCE, Amount, Budget, Limit, Span
-from nas.cost.quantity import Quantity
-from nas.cost.sums import Part
-from nas.errors import InputError
-from nas.space import SearchSpace
+from nas.cost.exact.quantity import Quantity
+from nas.cost.exact.sums import Part
+from nas.spaces.budget import REFERENCE, Amount, Budget, Limit, Span
+from nas.spaces.space import SearchSpace
+from nas.support import resources
+from nas.support.errors import InputError
 
 # how a unit may be written: what it becomes, how many of those it is, whether it is of a picture's size
 WRITTEN = {
@@ -205,7 +205,7 @@ def load(tmp_path: Path, content: Any) -> Budget:
 
 @pytest.mark.parametrize("name", resources.shipped("budgets"))
 def test_every_shipped_budget_loads_and_tells_what_it_is(name: str) -> None:
-    from nas.info import describe
+    from nas.verbs.info import describe
 
     budget = Budget.load(name)
     assert budget.name == name

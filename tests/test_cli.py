@@ -21,16 +21,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from nas.search.layouts.candidates.candidates import LayoutSettings
+from nas.search.sampler.pareto.logits import LogitSettings
 from PIL import Image
 from typer.testing import CliRunner
 
 import nas
 from nas.cli import app
-from nas.images import psnr, read_image
+from nas.photos.images import psnr, read_image
 from nas.search.answers import FILL_SCORES
-from nas.search.evaluator import Evaluator
-from nas.search.layouts import LayoutSettings
-from nas.search.logits import LogitSettings
+from nas.search.scoring.evaluator import Evaluator
 from nas.search.sources import Sources
 
 SPACE = "joint-ar-tiny"

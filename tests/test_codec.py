@@ -25,11 +25,11 @@ from nas.codec.codec import Codec, read_varint, write_varint
 from nas.codec.coder import Decoder, Encoder
 from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, save_codec
 from nas.codec.standalone import MODEL
-from nas.errors import InputError
 from nas.graph.entropy import Y_LIMIT, bits, from_grid, snap
 from nas.graph.network import CodecNetwork
-from nas.images import pad, to_tensor
-from nas.space import SearchSpace
+from nas.photos.images import pad, to_tensor
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 
 TINY = SearchSpace.load("joint-ar-tiny")
 FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 2, "params": 1, "measured": {}}

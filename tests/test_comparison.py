@@ -30,11 +30,11 @@ from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
 from nas.comparison.compare import compare
 from nas.comparison.comparison import PHOTO_COLUMNS, Comparison
-from nas.comparison.curves import Curve, Point, bd_rate
 from nas.comparison.plan import Plan, _short
-from nas.errors import InputError
 from nas.graph.network import Supernet
+from nas.metrics.curves import Curve, Point, bd_rate
 from nas.report.rates import draw_rates, save_rates
+from nas.support.errors import InputError
 
 QUALITIES = (10, 40, 70, 90)
 LAMBDAS = (0.002, 0.004, 0.008, 0.016)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
-from nas.errors import InputError
-from nas.graph.families import FAMILIES
 from nas.graph.interchange import zoo_name
 from nas.graph.network import Supernet
-from nas.space import SearchSpace
+from nas.spaces.families import FAMILIES
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 from nas.training.start import TrainingRequest, initial_weights, start_training
 
 N, M = 6, 12
@@ -192,7 +192,7 @@ def test_a_space_that_may_go_without_z_keeps_a_prior_of_its_own(zoo, tmp_path):
 def test_training_starts_from_them(zoo, tmp_path, photo_folder):
     path = save(make_theirs(zoo, "factorized"), tmp_path / "theirs.pth")
     space = make_space("factorized")
-    from nas.files import write_yaml
+    from nas.support.files import write_yaml
 
     write_yaml(tmp_path / "space.yaml", space.to_dict())
     settings = {"steps": 1, "crop": 64, "batch": 1, "learning_rate": 1e-9, "checkpoint_every": 1}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nas.graph.context import ContextModel
-from nas.graph.layout import Layout, named_layout, random_layout
 from nas.graph.staged import Products, StagedContext
+from nas.spaces.layout import Layout, named_layout, random_layout
 
 CHANNELS = 9
 NAMED = [

@@ -11,12 +11,12 @@ from drawn import architectures
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.cost.quantity import GRAIN, macs
-from nas.cost.reach import Reach
-from nas.cost.scopes import REFERENCE_PIXELS, SCOPES
-from nas.cost.table import CostTable
-from nas.cost.tabulate import measured_costs
-from nas.space import SearchSpace
+from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
+from nas.cost.counting.table import CostTable
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.quantity import GRAIN, macs
+from nas.cost.exact.reach import Reach
+from nas.spaces.space import SearchSpace
 
 SMALL_SPACE = SearchSpace.from_dict(SMALL, name="small")
 SPACES = {name: SearchSpace.load(name) for name in ("joint-ar-tiny", "joint-ar", "joint-ar-per-edge")}

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.comparison.comparison import to_compressai
-from nas.comparison.curves import Curve, Point, bd_rate
 from nas.comparison.published import is_published, read_published
-from nas.errors import InputError
+from nas.metrics.curves import Curve, Point, bd_rate
+from nas.support.errors import InputError
 
 steps = st.floats(0.05, 1.0)
 

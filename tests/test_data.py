@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas.errors import InputError
-from nas.images import Photo
+from nas.photos.images import Photo
+from nas.support.errors import InputError
 from nas.training.data import SPLITS, CropSource, batches, load_photos, read_split, split_folder, write_split
 
 # The split

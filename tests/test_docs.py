@@ -14,9 +14,9 @@ import torch
 import yaml
 from modules import module_at
 
-from nas import resources
-from nas.graph.families import FAMILIES
-from nas.space import SearchSpace
+from nas.spaces.families import FAMILIES
+from nas.spaces.space import SearchSpace
+from nas.support import resources
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "supernet.md").read_text(encoding="utf-8")

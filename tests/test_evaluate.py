@@ -9,11 +9,11 @@ import pytest
 
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
-from nas.codec.evaluate import evaluate_codec
-from nas.codec.quality import decibels, mean, ms_ssim
-from nas.errors import InputError
+from nas.comparison.evaluate import evaluate_codec
 from nas.graph.network import Supernet
-from nas.images import Photo, psnr
+from nas.metrics.quality import decibels, mean, ms_ssim
+from nas.photos.images import Photo, psnr
+from nas.support.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from skimage import data as pictures
 
 from nas.graph.entropy import SCALE_MIN, ConditionalGaussian, bits
-from nas.graph.families import FAMILIES
-from nas.graph.layout import tiled_layout
 from nas.graph.network import Supernet
-from nas.images import Photo, pad, psnr, to_pixels, to_tensor
-from nas.search.evaluator import Evaluator, Score
-from nas.search.kept import Kept
-from nas.space import Architecture, SearchSpace
-from nas.training.losses import distortion, rd_loss
+from nas.metrics.losses import distortion, rd_loss
+from nas.photos.images import Photo, pad, psnr, to_pixels, to_tensor
+from nas.search.scoring.evaluator import Evaluator, Score
+from nas.search.scoring.kept import Kept
+from nas.spaces.families import FAMILIES
+from nas.spaces.layout import tiled_layout
+from nas.spaces.space import Architecture, SearchSpace
 
 LMBDA = 0.01
 PHOTOS = [Photo("odd", pictures.chelsea()[:71, :130]), Photo("small", pictures.chelsea()[150:201, 200:264])]

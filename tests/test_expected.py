@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from nas.cost import disturbance
-from nas.space import SearchSpace
+from nas.profiling import disturbance
+from nas.spaces.space import SearchSpace
 from nas.training import expected
 from nas.training.settings import TrainingSettings
 

@@ -1,6 +1,6 @@
 """What every family promises: supernet, tables, space, codec, search and training agree with each other.
 
-The families come from `nas.graph.families`: a new one inherits all of this.
+The families come from `nas.spaces.families`: a new one inherits all of this.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ from torch import Tensor, nn
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
-from nas.cost.audit import traced_edges
-from nas.cost.macs import count_macs, layer_cost
-from nas.cost.quantity import macs as macs_in
-from nas.cost.reach import Reach
-from nas.cost.scopes import REFERENCE_PIXELS, SCOPES
-from nas.errors import InputError
-from nas.graph import description
-from nas.graph.description import HYPERPRIOR
+from nas.cost.counting.macs import count_macs, layer_cost
+from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
+from nas.cost.exact.quantity import macs as macs_in
+from nas.cost.exact.reach import Reach
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize
-from nas.graph.families import FAMILIES
 from nas.graph.layers import PlainLayers, SlimmableLayers, build_layer
 from nas.graph.network import CodecNetwork, Supernet, _sliced
 from nas.graph.width import Width
-from nas.images import Photo, pad, psnr, to_pixels, to_tensor
-from nas.search.evaluator import Evaluator
-from nas.space import Architecture, SearchSpace
-from nas.training.losses import batch_losses
+from nas.metrics.losses import batch_losses
+from nas.photos.images import Photo, pad, psnr, to_pixels, to_tensor
+from nas.profiling.audit import traced_edges
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces import description
+from nas.spaces.description import HYPERPRIOR
+from nas.spaces.families import FAMILIES
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError
 from nas.training.start import TrainingRequest, start_training
 from nas.training.strategies import STRATEGIES, strategy
 

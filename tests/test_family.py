@@ -26,11 +26,11 @@ from nas.codec.family import Family, Member
 from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, load_family, save_family
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest, transcode
-from nas.cost.profile import profile_codec
-from nas.errors import InputError, UnreachableBudgetError
-from nas.images import read_image
+from nas.photos.images import read_image
+from nas.profiling.profile import profile_codec
 from nas.search.family import FAR, find_kin
-from nas.space import SearchSpace, differences
+from nas.spaces.space import SearchSpace, differences
+from nas.support.errors import InputError, UnreachableBudgetError
 
 LEVELS = (0.0, 0.5, 1.0)
 KINDS = ["joint-ar-integer", "cheng-integer", "mean-scale-hyperprior-integer", "factorized-integer"]

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from nas.cli import app
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
-from nas.errors import InputError
-from nas.files import beside, clear, make_folder, refuse_existing, write_atomically
 from nas.graph.network import Supernet
+from nas.support.errors import InputError
+from nas.support.files import beside, clear, make_folder, refuse_existing, write_atomically
 
 LONG = "é" * 122 + ".json"  # 249 bytes
 

@@ -14,15 +14,15 @@ from small_run import small_run, write_profile
 
 import nas
 from nas.api import run_on_photos
-from nas.codec.export import export_codec
-from nas.errors import InputError
-from nas.files import write_yaml
-from nas.report.make import draw_runs
+from nas.report.front.make import draw_runs
 from nas.run import Run
 from nas.search.family import Kin
-from nas.search.final import with_tested
-from nas.space import SearchSpace
+from nas.search.scoring.final import with_tested
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
+from nas.support.files import write_yaml
 from nas.training.data import read_split, shared_photos, split_folder, write_split
+from nas.verbs.export import export_codec
 
 
 @pytest.fixture
@@ -188,8 +188,8 @@ def test_an_export_for_a_time_is_timed(run: Run, tmp_path: Path) -> None:
 
 
 def test_losses_of_several_lambdas_are_told_relative_to_the_least(run: Run) -> None:
-    from nas.report.fronts import comparable, loss_title
-    from nas.report.make import front_of
+    from nas.report.front.fronts import comparable, loss_title
+    from nas.report.front.make import front_of
 
     one = front_of(run, {})
     other = replace(one, name="other", lmbda=2 * one.lmbda)

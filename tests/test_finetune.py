@@ -22,21 +22,21 @@ from typer.testing import CliRunner
 
 from nas import console
 from nas.cli import app
-from nas.codec import finetune
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
-from nas.codec.evaluate import evaluate_codec
 from nas.codec.family import Family, Member
-from nas.codec.finetune import Finetuned, FinetuneRequest, finetune_codec
 from nas.codec.folder import load_codec, load_family, save_family
 from nas.codec.quantize import can_be_exact, quantized
-from nas.errors import InputError
-from nas.info import describe as describe_thing
+from nas.comparison.evaluate import evaluate_codec
 from nas.run import Run
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 from nas.training.data import split_folder
 from nas.training.settings import read_recipe
 from nas.training.start import TrainingRequest, start_training
+from nas.verbs import finetune
+from nas.verbs.finetune import Finetuned, FinetuneRequest, finetune_codec
+from nas.verbs.info import describe as describe_thing
 
 SETTINGS = {"crop": 64, "batch": 1, "steps": 4, "warmup": 0, "learning_rate": 1e-3, "checkpoint_every": 2}
 FACTS = {"lmbda": 0.01, "metric": "mse", "params": 1, "stages": 1}

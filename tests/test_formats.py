@@ -7,8 +7,8 @@ import pytest
 
 from nas.comparison import formats
 from nas.comparison.formats import FormatResult, nearest_size, sweep
-from nas.errors import InputError
-from nas.images import Photo
+from nas.photos.images import Photo
+from nas.support.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -14,21 +14,27 @@ from drawn import SEEDS, layouts
 from families import seeded_supernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nas.search.layouts.candidates.candidates import (
+    LayoutSettings,
+    find_layouts,
+    has_layouts,
+    read_rates,
+    write_layouts,
+)
+from nas.search.layouts.candidates.grouping import Tables, cells_of, fine_orders, greedy_layouts
+from nas.search.layouts.candidates.rate import LayoutRate, calibration_latents
+from nas.search.layouts.candidates.vimco import learn_layout, random_starts
 from skimage import data
 
-from nas.errors import InputError
+from experiments.layouts.relaxation import relax_layout, relaxed_bits, relaxed_cells
 from nas.graph.context import layout_cells
 from nas.graph.entropy import bits, coded_range
-from nas.graph.layout import Layout, named_layout, tiled_layout
-from nas.images import Photo
+from nas.photos.images import Photo
 from nas.run import Run
-from nas.search.evaluator import Evaluator
-from nas.search.grouping import Tables, cells_of, fine_orders, greedy_layouts
-from nas.search.layout_rate import LayoutRate, calibration_latents
-from nas.search.layouts import LayoutSettings, find_layouts, has_layouts, read_rates, write_layouts
-from nas.search.relaxation import relax_layout, relaxed_bits, relaxed_cells
-from nas.search.vimco import learn_layout, random_starts
-from nas.space import Grouping, SearchSpace
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.layout import Layout, named_layout, tiled_layout
+from nas.spaces.space import Grouping, SearchSpace
+from nas.support.errors import InputError
 from nas.training.layout_logits import LayoutLogits, vimco_signal
 
 CHANNELS = 32
@@ -268,7 +274,7 @@ def test_a_run_gives_one_order_of_decoding_one_name(tmp_path):
         Layout.from_dict(c, name=n).reduced() for c, n in ((checkerboard, "greedy-2"), (other, "learned-2"))
     ]
     entries = [{"name": layout.name, **layout.to_dict()} for layout in found]
-    from nas.files import write_yaml
+    from nas.support.files import write_yaml
 
     write_yaml(run.layouts_path, {"layouts": entries})
     assert set(run.space.layouts) - set(TINY.layouts) == {"learned-2"}

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from families import INTEGER_NAMES, image, net_of
 from torch import Tensor, nn
 
-from nas.cost.macs import count_macs
+from nas.cost.counting.macs import count_macs
 from nas.graph import _compressai, context, gdn
 from nas.graph.gdn import GDN, SlimmableGDN, normalize
 from nas.graph.layers import ConvTranspose2d, Transform
-from nas.graph.layout import named_layout
 from nas.graph.width import Width
+from nas.spaces.layout import named_layout
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 SHAPES = [(1, 5, 3, 7), (3, 8, 5, 5), (2, 12, 1, 9), (2, 1, 4, 6), (1, 16, 1, 1)]

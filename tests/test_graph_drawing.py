@@ -20,19 +20,19 @@ from matplotlib.text import Text
 from PIL import Image
 from typer.testing import CliRunner
 
-from nas import resources
 from nas.cli import app
-from nas.cost.scopes import SCOPES
-from nas.cost.tabulate import measured_costs
-from nas.errors import InputError
-from nas.graph.layout import Layout, layout_names, named_layout
+from nas.cost.counting.scopes import SCOPES
+from nas.cost.counting.tabulate import measured_costs
 from nas.graph.network import Supernet
-from nas.info import describe
-from nas.report.codec_graph import CodecGraph, codec_graph
-from nas.report.graph import HAIRLINE, draw_picture, save_picture
-from nas.report.graph_text import STROKES, draw_graph, label, stroke
-from nas.report.layout_text import COLUMNS, draw_tile
-from nas.space import Architecture, SearchSpace
+from nas.report.structure.codec_graph import CodecGraph, codec_graph
+from nas.report.structure.graph import HAIRLINE, draw_picture, save_picture
+from nas.report.structure.graph_text import STROKES, draw_graph, label, stroke
+from nas.report.structure.layout_text import COLUMNS, draw_tile
+from nas.spaces.layout import Layout, layout_names, named_layout
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support import resources
+from nas.support.errors import InputError
+from nas.verbs.info import describe
 
 SPACES = resources.shipped("search_spaces")
 NAMED = [name.replace("K", "10").replace("S", "12") for name in layout_names()]
@@ -329,7 +329,7 @@ def test_codecs_know_their_macs(supernet: Supernet, tmp_path: Path) -> None:
         assert info.text == tuple(draw_graph(codec_graph(space, architecture, costs)))
     # what is written in codec.yaml needs no counting
     program = (
-        "import sys; from nas.info import describe\n"
+        "import sys; from nas.verbs.info import describe\n"
         f"info = describe({str(tmp_path / 'new')!r}); info.lines()\n"
         f"info.draw(__import__('pathlib').Path({str(tmp_path / 'a.png')!r}))\n"
         "sys.exit('torch' in sys.modules)"

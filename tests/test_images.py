@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, PngImagePlugin
 
-from nas.errors import InputError, InputWarning
-from nas.images import (
+from nas.photos.images import (
     Photo,
     bundled,
     fingerprint,
@@ -31,6 +30,7 @@ from nas.images import (
     to_tensor,
     write_image,
 )
+from nas.support.errors import InputError, InputWarning
 
 pictures = hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
 

@@ -16,14 +16,14 @@ import pytest
 import yaml
 from hypothesis import given
 
-from nas import resources
-from nas.budget import Budget
-from nas.errors import InputError
-from nas.graph.layout import Layout, layout_names, named_layout
 from nas.graph.network import Supernet
-from nas.info import describe, layout_info, visible_share
 from nas.run import Run
-from nas.space import SearchSpace
+from nas.spaces.budget import Budget
+from nas.spaces.layout import Layout, layout_names, named_layout
+from nas.spaces.space import SearchSpace
+from nas.support import resources
+from nas.support.errors import InputError
+from nas.verbs.info import describe, layout_info, visible_share
 
 NAMED = [name.replace("K", "4").replace("S", "6") for name in layout_names()]
 
@@ -183,7 +183,7 @@ def test_unknown_things(thing: str, words: str) -> None:
 
 def test_most_of_it_needs_no_torch() -> None:
     program = (
-        "import sys; from nas.info import describe\n"
+        "import sys; from nas.verbs.info import describe\n"
         "for thing in ('raster', 'joint-ar', 'three-levels'): describe(thing).lines()\n"
         "sys.exit('torch' in sys.modules)"
     )

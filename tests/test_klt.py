@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.errors import InputError
-from nas.graph.families import FAMILIES
+from nas.graph.checkpoint import load_weights
 from nas.graph.network import Supernet
-from nas.images import Photo, bundled
-from nas.space import SearchSpace
-from nas.training.checkpoint import load_weights
+from nas.photos.images import Photo, bundled
+from nas.spaces.families import FAMILIES
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 from nas.training.klt import best_step, stages_of, with_klt
 
 PHOTOS = bundled()["train"][:4]

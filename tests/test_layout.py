@@ -10,9 +10,9 @@ from drawn import SEEDS, layouts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.errors import InputError
-from nas.graph.layout import Layout, layout_names, named_layout, random_layout, tiled_layout, unit_channel
 from nas.graph.staged import steps, whole
+from nas.spaces.layout import Layout, layout_names, named_layout, random_layout, tiled_layout, unit_channel
+from nas.support.errors import InputError
 
 NAMED = [
     *(name for name in layout_names() if not set("KS") & set(name)),

@@ -14,9 +14,9 @@ import yaml
 
 import nas
 from experiments.results import renewed
-from nas.graph.layout import Layout, layout_names, named_layout
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint
+from nas.graph.checkpoint import Checkpoint
+from nas.spaces.layout import Layout, layout_names, named_layout
+from nas.spaces.space import SearchSpace
 from nas.training.start import TrainingRequest, start_training
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +88,7 @@ def test_a_context_model_trains_on_latents_alone(scripts):
     from families import seeded_supernet
     from skimage import data
 
-    from nas.images import Photo
+    from nas.photos.images import Photo
 
     common, tuning = scripts["common"], scripts["tuning"]
     net = seeded_supernet(SearchSpace.load("joint-ar-tiny"), spread=50).requires_grad_(False)

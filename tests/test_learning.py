@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nas.console import duration
-from nas.images import Photo
+from nas.photos.images import Photo
 from nas.run import Run
-from nas.search.evaluator import Evaluator
-from nas.space import SearchSpace
-from nas.training import clock, learning
-from nas.training.clock import TIMED, Clock, expectation
-from nas.training.learning import SHARE, Learning
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.space import SearchSpace
+from nas.training.record import clock, learning
+from nas.training.record.clock import TIMED, Clock, expectation
+from nas.training.record.learning import SHARE, Learning
+from nas.training.record.watch import MOST, Rate, Watch, watched
 from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, resume_training, start_training
-from nas.training.watch import MOST, Rate, Watch, watched
 
 SETTINGS = {
     **{"steps": 4, "crop": 64, "batch": 1, "architectures": 2, "checkpoint_every": 2, "learning_rate": 1e-3},

@@ -16,12 +16,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from nas.cli import app
-from nas.device import free_memory
-from nas.errors import InputError
-from nas.files import LOCK, clear, held
-from nas.interrupts import STOPS, Interrupts, as_ctrl_c
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint
+from nas.graph.checkpoint import Checkpoint
+from nas.spaces.space import SearchSpace
+from nas.support.device import free_memory
+from nas.support.errors import InputError
+from nas.support.files import LOCK, clear, held
+from nas.support.interrupts import STOPS, Interrupts, as_ctrl_c
 from nas.training.data import load_photos
 from nas.training.memory import bytes_per_pixel, refuse_what_does_not_fit
 from nas.training.settings import TrainingSettings
@@ -91,7 +91,7 @@ def test_an_unfinished_training_is_gone_on_with(photo_folder: Path, tmp_path: Pa
 
 def test_one_process_trains_in_a_folder(finished: Path, photo_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from nas.files import held\n"
+        "import sys; from pathlib import Path; from nas.support.files import held\n"
         "with held(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

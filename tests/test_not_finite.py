@@ -11,26 +11,26 @@ import torch
 from families import SPACES, exact_codec, image, net_of
 from hypothesis import given
 from hypothesis import strategies as st
+from nas.search.sampler.pareto.rows import as_rows
+from nas.search.study.shared.shared import SharedStudy
 from safetensors.torch import load_file, save_file
 from small_run import small_run
 
 import nas
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
-from nas.codec.renew import renew_codec
-from nas.errors import InputError
-from nas.report.make import draw_runs
+from nas.graph.checkpoint import Checkpoint
+from nas.report.front.make import draw_runs
 from nas.run import Run
-from nas.search.evaluator import Score
-from nas.search.front import pareto
-from nas.search.rows import as_rows
-from nas.search.scores import known_scores
+from nas.search.scoring.evaluator import Score
+from nas.search.scoring.front import pareto
+from nas.search.scoring.scores import known_scores
 from nas.search.searcher import Searcher
 from nas.search.sources import Sources
-from nas.search.study import SharedStudy
-from nas.training.checkpoint import Checkpoint
+from nas.support.errors import InputError
+from nas.support.weights import BrokenWeightsError, write_weights
 from nas.training.start import initial_weights, resume_training
-from nas.weights import BrokenWeightsError, write_weights
+from nas.verbs.renew import renew_codec
 
 NAME = "joint-ar-integer"
 SPACE = SPACES[NAME]

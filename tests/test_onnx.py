@@ -30,12 +30,12 @@ from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.family import Family, Member
 from nas.codec.quantize import can_be_exact, quantized
-from nas.errors import InputError
-from nas.graph.layout import Layout, named_layout
 from nas.graph.staged import SLICE
-from nas.images import bundled
 from nas.onnx.write import write_onnx
-from nas.space import SearchSpace
+from nas.photos.images import bundled
+from nas.spaces.layout import Layout, named_layout
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

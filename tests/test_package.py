@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import nas
 from nas.cli import app
-from nas.resources import shipped
+from nas.support.resources import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -153,7 +153,7 @@ def test_the_wheel_holds_everything_that_is_shipped(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nas").rglob("*.py")}
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "nas" / "supernets").rglob("*.*")}
-    expected |= {"nas/report/page.html"}
+    expected |= {"nas/report/front/page.html"}
     expected |= {f"nas/{kind}/{n}.yaml" for kind in KINDS for n in shipped(kind)}
     assert expected <= names
     inside = {name for name in names if ".dist-info/" not in name}
@@ -175,7 +175,7 @@ def test_the_wheel_works_alone(wheel, tmp_path):
     (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     code = (
         "import nas\n"
-        "from nas.resources import folder, shipped\n"
+        "from nas.support.resources import folder, shipped\n"
         "print(nas.__file__)\n"
         "for kind, load in (('search_spaces', nas.SearchSpace.load), ('budgets', nas.Budget.load)):\n"
         "    print(folder(kind))\n"

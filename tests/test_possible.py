@@ -18,14 +18,14 @@ from families import SPACES, table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.budget import Budget, Limit
 from nas.cli import app
-from nas.cost.possible import Possible
-from nas.cost.quantities import Quantities
-from nas.cost.tabulate import measured_costs
-from nas.errors import UnreachableBudgetError
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.possible import Possible
+from nas.profiling.quantities import Quantities
 from nas.run import Run
-from nas.space import Architecture, SearchSpace
+from nas.spaces.budget import Budget, Limit
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import UnreachableBudgetError
 from nas.training.start import TrainingRequest, start_training
 
 # a context, the hyperprior as a switch, depths from 0, latents that are slots, no hyperprior at all

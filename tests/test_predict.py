@@ -15,16 +15,16 @@ from drawn import SEEDS
 from families import INTEGER_NAMES, SPACES, table_of
 from hypothesis import given, settings
 
-from nas import resources
-from nas.cost.accuracy import accuracies
-from nas.cost.live import LiveTensors, held_bytes
-from nas.cost.measure import memory_corners
-from nas.cost.measurements import Measurements, Timed
-from nas.cost.pieces import at, choices, coding, cover, edge_pieces, interpolated, settled
-from nas.cost.predict import PARTS, Predictor
-from nas.errors import InputError
-from nas.graph.description import HYPER_EDGES, HYPERPRIOR, place
-from nas.space import Architecture, SearchSpace
+from nas.profiling.accuracy import accuracies
+from nas.profiling.live import LiveTensors, held_bytes
+from nas.profiling.measure import memory_corners
+from nas.profiling.measurements import Measurements, Timed
+from nas.profiling.pieces import at, choices, coding, cover, edge_pieces, interpolated, settled
+from nas.profiling.predict import PARTS, Predictor
+from nas.spaces.description import HYPER_EDGES, HYPERPRIOR, place
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support import resources
+from nas.support.errors import InputError
 
 SHIPPED = resources.shipped("search_spaces")
 FACTS = {"width": 64, "height": 64, "device": "cpu"}

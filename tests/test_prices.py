@@ -12,15 +12,15 @@ from small_run import small_run, write_profile
 from typer.testing import CliRunner
 
 import nas
-from nas.budget import SCOPES
+from nas.analysis.prices import PriceList, Step, table_rows
 from nas.cli import app
-from nas.errors import InputError
-from nas.graph.families import FAMILIES
 from nas.report.prices import save_prices
 from nas.run import Run
-from nas.search.prices import PriceList, Step, table_rows
-from nas.search.scores import read_scores
-from nas.space import Architecture, SearchSpace
+from nas.search.scoring.scores import read_scores
+from nas.spaces.budget import SCOPES
+from nas.spaces.families import FAMILIES
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError
 
 # A hyperprior that can be left out, with all that belongs to it.
 SWITCHED = {

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import SMALL
 
-from nas.training.checkpoint import Checkpoint
+from nas.graph.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
 STEPS = 150

@@ -16,39 +16,39 @@ import torch
 import yaml
 from conftest import SMALL
 from families import SPACES, net_of
+from nas.search.layouts.candidates.candidates import LayoutSettings
+from nas.search.sampler.pareto.logits import LogitSettings
 from typer.testing import CliRunner
 
 import nas
-import nas.cost.measure as measuring
+import nas.profiling.measure as measuring
 from nas.api import run_on_photos
-from nas.budget import Amount, Budget, Limit, Span
 from nas.cli import app
 from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
-from nas.cost import memory, profile, timing
-from nas.cost.measure import Request, measure, path_of
-from nas.cost.measurements import Measurements
-from nas.cost.memory import PeakMemory, measure_here, peak_memory, sample_photo
-from nas.cost.pieces import edge_pieces
-from nas.cost.predict import Predictor
-from nas.cost.profile import measure_latency, parse_size, profile_codec
-from nas.cost.run_profile import profile_run
-from nas.cost.tabulate import measured_costs
-from nas.cost.within import Within
-from nas.errors import InputError, UnreachableBudgetError
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.within import Within
 from nas.graph.network import Supernet
-from nas.images import read_image, write_image
-from nas.info import describe
+from nas.photos.images import read_image, write_image
+from nas.profiling import memory, profile, timing
+from nas.profiling.measure import Request, measure, path_of
+from nas.profiling.measurements import Measurements
+from nas.profiling.memory import PeakMemory, measure_here, peak_memory, sample_photo
+from nas.profiling.pieces import edge_pieces
+from nas.profiling.predict import Predictor
+from nas.profiling.profile import measure_latency, parse_size, profile_codec
+from nas.profiling.run_profile import profile_run
 from nas.report.profile import save_profile
 from nas.run import Run
-from nas.search.layouts import LayoutSettings
-from nas.search.logits import LogitSettings
 from nas.search.searcher import Searcher
 from nas.search.sources import Sources
-from nas.space import SearchSpace
+from nas.spaces.budget import Amount, Budget, Limit, Span
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError, UnreachableBudgetError
 from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training
+from nas.verbs.info import describe
 
 SIZE = (100, 70)
 
@@ -200,7 +200,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Pat
 @pytest.fixture
 def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A copy that is not measured yet."""
-    monkeypatch.setattr("nas.cost.measure.peak_memory", measured_by_size)
+    monkeypatch.setattr("nas.profiling.measure.peak_memory", measured_by_size)
     return Run.open(shutil.copytree(trained, tmp_path / "run"))
 
 
@@ -209,7 +209,7 @@ def known(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, measured with three architectures to check."""
     place = Path(shutil.copytree(trained, tmp_path_factory.mktemp("known") / "run"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nas.cost.measure.peak_memory", measured_by_size)
+        patch.setattr("nas.profiling.measure.peak_memory", measured_by_size)
         measure(Run.open(place), MEASURED)
     return place
 

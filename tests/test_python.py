@@ -11,12 +11,12 @@ from small_run import small_run
 
 import nas
 from nas.api import LoadedRun
-from nas.budget import Budget
-from nas.errors import InputError
-from nas.graph.families import FAMILIES
-from nas.report.make import draw_runs
+from nas.report.front.make import draw_runs
 from nas.search.sources import Sources
-from nas.space import SearchSpace
+from nas.spaces.budget import Budget
+from nas.spaces.families import FAMILIES
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 
 QUICK = Sources(logits=False, layouts=False)
 

@@ -23,16 +23,16 @@ from typer.testing import CliRunner
 
 import nas
 from nas import console
+from nas.analysis import rank
+from nas.analysis.kendall import agreement, tau_interval, tau_p_value
+from nas.analysis.rank import COLUMNS, spread
 from nas.cli import app
-from nas.cost.table import CostTable
-from nas.cost.tabulate import measured_costs
-from nas.errors import InputError
-from nas.graph.families import FAMILIES
+from nas.cost.counting.table import CostTable
+from nas.cost.counting.tabulate import measured_costs
 from nas.run import Run
-from nas.search import rank
-from nas.search.evaluator import Evaluator
-from nas.search.kendall import agreement, tau_interval, tau_p_value
-from nas.search.rank import COLUMNS, spread
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.families import FAMILIES
+from nas.support.errors import InputError
 
 COUNT, STEPS = 3, 2
 TINY = {"crop": 64, "batch": 1, "steps": STEPS, "architectures": 2, "learning_rate": 0.01}

@@ -23,18 +23,18 @@ from typer.testing import CliRunner
 import nas
 from nas.cli import app
 from nas.codec.bitstream import Nic, compress_image, decompress_image
-from nas.codec.evaluate import evaluate_codec
 from nas.codec.folder import describe, load_codec
 from nas.comparison.compare import compare
+from nas.comparison.evaluate import evaluate_codec
 from nas.comparison.plan import Plan
-from nas.errors import InputError
-from nas.images import Photo
-from nas.rates import anchor_qualities, anchors_between, scored
-from nas.report.costs import COSTS
-from nas.report.make import front_of
-from nas.search.evaluator import Point, Score
-from nas.search.front import bd_rate
-from nas.space import SearchSpace
+from nas.photos.images import Photo
+from nas.report.front.costs import COSTS
+from nas.report.front.make import front_of
+from nas.search.scoring.evaluator import Point, Score
+from nas.search.scoring.front import bd_rate
+from nas.spaces.rates import anchor_qualities, anchors_between, scored
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 
 RANGE = "0.0018..0.18"
 ANCHORS = anchors_between(0.0018, 0.18)
@@ -125,7 +125,7 @@ def test_its_points_are_what_that_quality_gives(evaluated, family, chelsea):
 def test_what_was_kept_is_of_its_quality(family, one_photo, tmp_path, monkeypatch):
     plan = Plan.of([family], out=tmp_path / "rd.json")
     first = compare(plan, one_photo)
-    monkeypatch.setattr("nas.codec.evaluate._Bench.measure", lambda *_: pytest.fail("measured twice"))
+    monkeypatch.setattr("nas.comparison.evaluate._Bench.measure", lambda *_: pytest.fail("measured twice"))
     again = compare(plan, one_photo)
     assert [point.photos[0].bytes for point in again.codecs] == [p.photos[0].bytes for p in first.codecs]
 

@@ -18,11 +18,13 @@ from nas.codec.bitstream import Nic, compress_image, decompress_image, latents_o
 from nas.codec.codec import Codec
 from nas.codec.family import Family
 from nas.codec.recode import compress_smallest, transcode
-from nas.errors import InputError
 from nas.graph.entropy import Y_LIMIT, bits, quantize
 from nas.graph.network import Supernet
-from nas.images import Photo, pad, to_pixels, to_tensor
-from nas.rates import (
+from nas.metrics.losses import batch_losses
+from nas.photos.images import Photo, pad, to_pixels, to_tensor
+from nas.search.scoring.evaluator import Evaluator
+from nas.search.scoring.scores import Scores, known_scores
+from nas.spaces.rates import (
     STEPS_OF_QUALITY,
     anchors_between,
     geometric_mean,
@@ -32,13 +34,11 @@ from nas.rates import (
     quality_at,
     scored,
 )
-from nas.search.evaluator import Evaluator
-from nas.search.scores import Scores, known_scores
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 from nas.training.devices import make_fabric
 from nas.training.klt import with_klt
 from nas.training.loop import Training
-from nas.training.losses import batch_losses
 from nas.training.start import TrainingRequest
 from nas.training.strategies import Sample, at_rates
 

@@ -19,9 +19,9 @@ from nas.api import load_run
 from nas.cli import app
 from nas.codec.bitstream import compress_image
 from nas.codec.folder import load_codec
-from nas.errors import InputError
 from nas.run import Run
-from nas.search.scores import read_scores
+from nas.search.scoring.scores import read_scores
+from nas.support.errors import InputError
 from nas.training.start import resume_training
 from nas.zoo import copied, zoo_run
 

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nas.errors import InputError
-from nas.report.costs import COSTS, clock_of, view_of
-from nas.report.fronts import SCOPES, RunFront, split_key
-from nas.report.page import write_page
-from nas.report.plots import draw_front, save_front
-from nas.report.scale import Scale, spread, tick_labels
-from nas.search.front import COLUMNS
-from nas.space import SearchSpace
+from nas.report.front.costs import COSTS, clock_of, view_of
+from nas.report.front.fronts import SCOPES, RunFront, split_key
+from nas.report.front.page import write_page
+from nas.report.front.plots import draw_front, save_front
+from nas.report.front.scale import Scale, spread, tick_labels
+from nas.search.scoring.front import COLUMNS
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"'&$title $x_1$"
 
@@ -364,5 +364,6 @@ def test_labels_never_touch() -> None:
 
 
 def test_the_page_needs_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, nas.report.page; sys.exit(bool({'torch', 'matplotlib', 'pandas'} & set(sys.modules)))"
+    heavy = "{'torch', 'matplotlib', 'pandas'}"
+    code = f"import sys, nas.report.front.page; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

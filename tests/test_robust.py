@@ -22,14 +22,14 @@ from nas.codec.codec import Codec, write_varint
 from nas.codec.folder import DESCRIPTION, WEIGHTS, load_codec, save_codec
 from nas.comparison.published import read_published
 from nas.demo import STARTER
-from nas.errors import InputError
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
-from nas.images import bundled, pad, to_tensor
+from nas.photos.images import bundled, pad, to_tensor
 from nas.run import Run
-from nas.search.scores import known_scores
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
-from nas.training.journal import COLUMNS, Journal
+from nas.search.scoring.scores import known_scores
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
+from nas.training.record.journal import COLUMNS, Journal
 
 TINY = SearchSpace.load("joint-ar-tiny")
 FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 2, "params": 1, "measured": {}}

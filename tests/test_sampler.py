@@ -16,24 +16,24 @@ import pytest
 from drawn import architectures
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nas.search.sampler.pareto.attempts import ATTEMPTS
+from nas.search.sampler.pareto.gain import Targets, WholeRange, improvement
+from nas.search.sampler.pareto.logits import WidthLogits
+from nas.search.sampler.pareto.moves import crosses, exchanges, neighbours
+from nas.search.sampler.pareto.pareto import ParetoSampler, quiet_optuna
+from nas.search.sampler.pareto.prior import OPEN, LogitPrior
+from nas.search.sampler.pareto.proposer import ExhaustedError, Proposer
+from nas.search.sampler.pareto.rows import as_rows, distances, proposer
+from nas.search.sampler.pareto.surrogate import Surrogate
 from optuna.trial import TrialState
 
-from nas.cost.quantities import Question
-from nas.cost.quantity import Bound, macs
-from nas.cost.tabulate import measured_costs
-from nas.cost.within import Within
-from nas.errors import InputError
-from nas.search.attempts import ATTEMPTS
-from nas.search.front import hypervolume
-from nas.search.gain import Targets, WholeRange, improvement
-from nas.search.logits import WidthLogits
-from nas.search.moves import crosses, exchanges, neighbours
-from nas.search.prior import OPEN, LogitPrior
-from nas.search.proposer import ExhaustedError, Proposer
-from nas.search.rows import as_rows, distances, proposer
-from nas.search.sampler import ParetoSampler, quiet_optuna
-from nas.search.surrogate import Surrogate
-from nas.space import SearchSpace
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.quantity import Bound, macs
+from nas.cost.exact.within import Within
+from nas.profiling.quantities import Question
+from nas.search.scoring.front import hypervolume
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 
 SHAPES = st.lists(st.integers(2, 4), min_size=2, max_size=4)
 SHAPE = (4, 4, 3, 3)

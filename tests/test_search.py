@@ -11,30 +11,30 @@ import torch
 from drawn import architectures
 from hypothesis import given
 from hypothesis import strategies as st
+from nas.search.layouts.candidates.candidates import LayoutSettings
+from nas.search.layouts.candidates.grouping import greedy_layouts
+from nas.search.layouts.candidates.rate import LayoutRate
+from nas.search.sampler.pareto.logits import LogitSettings, learn_logits
 from skimage import data
 
-from nas.budget import Amount, Budget
-from nas.cost.quantity import macs
-from nas.cost.reach import Reach
-from nas.cost.tabulate import measured_costs
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.quantity import macs
+from nas.cost.exact.reach import Reach
 from nas.demo import STARTER
-from nas.errors import UnreachableBudgetError
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
-from nas.images import Photo, pad, psnr, to_pixels, to_tensor
+from nas.photos.images import Photo, pad, psnr, to_pixels, to_tensor
 from nas.run import Run
 from nas.search.answers import NEAR
-from nas.search.evaluator import Evaluator
-from nas.search.front import COLUMNS, hypervolume, pareto
-from nas.search.grouping import greedy_layouts
-from nas.search.layout_rate import LayoutRate
-from nas.search.layouts import LayoutSettings
-from nas.search.logits import LogitSettings, learn_logits
-from nas.search.scores import known_scores, read_scores
+from nas.search.scoring.evaluator import Evaluator
+from nas.search.scoring.front import COLUMNS, hypervolume, pareto
+from nas.search.scoring.scores import known_scores, read_scores
 from nas.search.searcher import Searcher
 from nas.search.sources import Sources
-from nas.space import Grouping
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.spaces.budget import Amount, Budget
+from nas.spaces.space import Grouping
+from nas.support.errors import UnreachableBudgetError
 from nas.training.start import TrainingRequest, start_training
 
 SMALL_LOGITS = LogitSettings(steps=3, batch=2)

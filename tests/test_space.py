@@ -20,9 +20,9 @@ from drawn import SEEDS, architectures, indexes
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nas import resources
-from nas.errors import InputError, nearest
-from nas.space import MAX_KEY, SearchSpace
+from nas.spaces.space import MAX_KEY, SearchSpace
+from nas.support import resources
+from nas.support.errors import InputError, nearest
 
 SPACES = {name: SearchSpace.load(name) for name in resources.shipped("search_spaces")}
 SPACES["small"] = SearchSpace.from_dict(SMALL, name="small")
@@ -329,9 +329,9 @@ def test_spaces_need_no_torch():
     """Everything a command does before it computes; one process for all."""
     script = """
 import sys
-from nas import resources
-from nas.space import SearchSpace
-import nas.graph.layout
+from nas.support import resources
+from nas.spaces.space import SearchSpace
+import nas.spaces.layout
 for name in resources.shipped("search_spaces"):
     space = SearchSpace.load(name)
     assert space.parse(space.widest().key) == space.widest()
@@ -339,7 +339,7 @@ for name in resources.shipped("search_spaces"):
 heavy = {"torch", "compressai", "optuna", "pandas", "matplotlib", "fvcore"} & set(sys.modules)
 assert not heavy, heavy
 """
-    root = Path(resources.__file__).parent.parent
+    root = Path(resources.__file__).parents[2]
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=root, timeout=60)
 
 

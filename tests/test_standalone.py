@@ -19,9 +19,9 @@ import nas
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
-from nas.codec.renew import renew_codec
-from nas.errors import InputError
-from nas.images import read_image
+from nas.photos.images import read_image
+from nas.support.errors import InputError
+from nas.verbs.renew import renew_codec
 
 FIXED = {name: space for name, space in (SPACES | RATED).items() if space.fixed_latents}
 FACTS = {"lmbda": 0.01, "metric": "mse", "stages": 1}

@@ -6,13 +6,13 @@ import pytest
 
 from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
-from nas.codec.evaluate import estimated_bits
+from nas.comparison.evaluate import estimated_bits
 from nas.demo import LAMBDA, SPACE, STARTER
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
-from nas.images import bundled
-from nas.search.evaluator import Evaluator
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.photos.images import bundled
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.space import SearchSpace
 
 
 @pytest.fixture(scope="module")

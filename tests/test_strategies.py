@@ -12,10 +12,10 @@ from drawn import SEEDS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas import resources
-from nas.cost.tabulate import measured_costs
-from nas.errors import InputError
-from nas.space import SearchSpace
+from nas.cost.counting.tabulate import measured_costs
+from nas.spaces.space import SearchSpace
+from nas.support import resources
+from nas.support.errors import InputError
 from nas.training.schedule import Plateaus
 from nas.training.settings import TrainingSettings, read_recipe
 from nas.training.strategies import STRATEGIES, any_layout, generator, strategy

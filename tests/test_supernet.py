@@ -14,9 +14,9 @@ from torch import nn
 from nas.graph._compressai import GDN
 from nas.graph.context import ContextModel
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, quantize, snap
-from nas.graph.layout import named_layout
 from nas.graph.network import CodecNetwork, Supernet
-from nas.space import SearchSpace
+from nas.spaces.layout import named_layout
+from nas.spaces.space import SearchSpace
 
 TINY = SearchSpace.load("joint-ar-tiny")
 SPACES = {"tiny": TINY, "small": SearchSpace.from_dict(SMALL, name="small")}

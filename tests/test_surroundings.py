@@ -15,7 +15,7 @@ from families import SPACES, exact_codec, image, net_of
 import nas
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
-from nas.errors import InputError
+from nas.support.errors import InputError
 
 FACTS = {"lmbda": 0.01, "metric": "mse", "stages": 1}
 X = image(4)

@@ -22,10 +22,10 @@ from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
 from nas.codec.tiles import Tiling, overlap, spans, step, through, tiles
-from nas.errors import InputError
-from nas.graph.layout import named_layout
 from nas.graph.network import CodecNetwork
-from nas.images import MAX_PIXELS, Padded, pad, psnr, read_image, to_tensor
+from nas.photos.images import MAX_PIXELS, Padded, pad, psnr, read_image, to_tensor
+from nas.spaces.layout import named_layout
+from nas.support.errors import InputError
 
 TILED = Tiling(limit=0, side=64)
 WHOLE = Tiling(limit=1 << 40)

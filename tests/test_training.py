@@ -22,19 +22,19 @@ from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 from typer.testing import CliRunner
 
-from nas.budget import Amount
 from nas.cli import app
-from nas.cost.profile import parse_size
-from nas.errors import InputError
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
-from nas.limits import check_seed
+from nas.metrics.losses import rd_loss
+from nas.profiling.profile import parse_size
 from nas.run import Run
-from nas.space import SearchSpace
+from nas.spaces.budget import Amount
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
+from nas.support.limits import check_seed
 from nas.training.average import moving_average
-from nas.training.checkpoint import Checkpoint, load_weights
 from nas.training.devices import make_fabric
 from nas.training.loop import NonFiniteLossError
-from nas.training.losses import rd_loss
 from nas.training.optimizers import build_optimizer, is_matrix
 from nas.training.settings import TrainingSettings, parse_assignments
 from nas.training.start import (

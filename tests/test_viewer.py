@@ -24,10 +24,10 @@ from nas.cli import app
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.coder import Decoder, Encoder
 from nas.codec.family import Family
-from nas.errors import InputError
 from nas.graph.entropy import MEAN_STEPS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.onnx.write import write_onnx
-from nas.rates import STEPS_OF_QUALITY
+from nas.spaces.rates import STEPS_OF_QUALITY
+from nas.support.errors import InputError
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

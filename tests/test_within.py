@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nas.budget import Amount
-from nas.cost.quantity import Bound, Quantity, giga_macs, macs, parameters, scopes, stages
-from nas.cost.sums import Part
-from nas.cost.within import Within
-from nas.errors import InputError, UnreachableBudgetError
-from nas.space import Architecture, SearchSpace
+from nas.cost.exact.quantity import Bound, Quantity, giga_macs, macs, parameters, scopes, stages
+from nas.cost.exact.sums import Part
+from nas.cost.exact.within import Within
+from nas.spaces.budget import Amount
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError, UnreachableBudgetError
 
 Ints = NDArray[np.int64]
 # a context and the hyperprior as a switch, depths from 0, one slot for all, latents that are slots, widths

@@ -17,9 +17,9 @@ import nas
 from nas.cli import app
 from nas.codec.bitstream import compress_image
 from nas.comparison.formats import nearest_size
-from nas.errors import InputError
-from nas.images import bundled, psnr
+from nas.photos.images import bundled, psnr
 from nas.run import Run
+from nas.support.errors import InputError
 from nas.zoo import EXPLAINED, FOLDER, copied, zoo_names, zoo_run
 
 names = pytest.mark.parametrize("name", zoo_names())

@@ -25,13 +25,13 @@ from experiments.results import ROOT, facts, options, progress, read_result, ren
 from experiments.structure.common import LMBDAS, SPACE
 from experiments.structure.show import stages
 from nas.api import LoadedRun
-from nas.budget import REFERENCE, Amount, Budget
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
-from nas.cost.measure import Request, measure
-from nas.images import read_image
+from nas.photos.images import read_image
+from nas.profiling.measure import Request, measure
 from nas.run import Run
-from nas.space import Architecture
+from nas.spaces.budget import REFERENCE, Amount, Budget
+from nas.spaces.space import Architecture
 
 RESULT = Path(__file__).parent / "results" / "clock.json"
 TARGETS = (0.6, 0.9, 1.35, 2, 3, 4.5, 7, 10.5)  # kMAC/px of the decoder

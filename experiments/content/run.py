@@ -23,12 +23,12 @@ from experiments.structure.common import KINDS, LMBDAS, SPACE
 from experiments.structure.common import RESULTS as STRUCTURE
 from experiments.structure.search import answers_to_targets
 from experiments.structure.show import stages
+from nas.analysis.kendall import agreement
+from nas.analysis.rank import spread
 from nas.api import LoadedRun, run_on_photos
 from nas.run import Run
-from nas.search.evaluator import Evaluator
-from nas.search.kendall import agreement
-from nas.search.rank import spread
-from nas.space import Architecture
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.space import Architecture
 from nas.training.data import load_photos
 
 RESULT = Path(__file__).parent / "results" / "content.json"

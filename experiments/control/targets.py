@@ -23,13 +23,13 @@ import nas
 from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
 from experiments.structure.common import KINDS, LMBDAS
 from nas.api import LoadedRun
-from nas.budget import Budget
-from nas.files import write_yaml
 from nas.graph.network import Supernet
-from nas.images import BUNDLED
-from nas.progress import silent
+from nas.photos.images import BUNDLED
 from nas.run import Run
-from nas.space import SearchSpace
+from nas.spaces.budget import Budget
+from nas.spaces.space import SearchSpace
+from nas.support.files import write_yaml
+from nas.support.progress import silent
 from nas.training.data import split_of, write_split
 from nas.training.settings import TrainingSettings
 

@@ -29,8 +29,8 @@ from experiments.results import ROOT, facts, options, read_result, renew, say, t
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
 from nas.graph.network import Supernet
-from nas.images import read_image, to_tensor
-from nas.space import SearchSpace
+from nas.photos.images import read_image, to_tensor
+from nas.spaces.space import SearchSpace
 
 RESULT = Path(__file__).parent / "results" / "decoding.json"
 LEVELS = {48: 0.2, 96: 0.6, 192: 1.0}  # the place of a width among those of the space

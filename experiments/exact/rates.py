@@ -20,14 +20,14 @@ from torch import Tensor
 from nas.codec import quantize
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
-from nas.files import write_atomically
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import from_grid
-from nas.graph.layout import Layout, named_layout
 from nas.graph.network import Supernet
-from nas.images import Photo, list_images, pad, read_image, to_tensor
+from nas.photos.images import Photo, list_images, pad, read_image, to_tensor
 from nas.run import Run
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.spaces.layout import Layout, named_layout
+from nas.spaces.space import SearchSpace
+from nas.support.files import write_atomically
 
 HERE = Path(__file__).parent
 LAYOUTS = ("none", "checkerboard", "raster-2x2", "channelwise-4", "elic-10", "raster")

@@ -21,11 +21,11 @@ from torch import Tensor
 from experiments.exact.rates import HERE, bits_of, bytes_of
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
-from nas.files import write_atomically
 from nas.graph.entropy import Y_LIMIT, bits, quantize
 from nas.graph.network import CodecNetwork
-from nas.images import list_images, pad, read_image, to_tensor
-from nas.space import SearchSpace
+from nas.photos.images import list_images, pad, read_image, to_tensor
+from nas.spaces.space import SearchSpace
+from nas.support.files import write_atomically
 
 BATCH, SIDE = 4, 16  # windows a step, positions of y across
 SPREAD = 2.5  # of y

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from experiments.families.common import RESULTS
 from experiments.results import facts, say, write_result
-from nas.images import Photo, list_images
+from nas.photos.images import Photo, list_images
 from nas.training.data import load_photos, split_folder
 
 SIDE = 16

@@ -14,11 +14,11 @@ import torch
 
 from experiments.families.common import CODECS, LMBDAS, space_of, weights_of
 from experiments.results import say
-from nas.codec.export import export_codec
 from nas.run import Run
 from nas.search.family import Kin
 from nas.training.data import split_folder, write_split
 from nas.training.settings import TrainingSettings
+from nas.verbs.export import export_codec
 
 
 def export(name: str, lmbda: float, data: Path, out: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.pieces import WEIGHTS
-from nas.graph.families import FAMILIES
-from nas.space import SearchSpace
+from nas.spaces.families import FAMILIES
+from nas.spaces.space import SearchSpace
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

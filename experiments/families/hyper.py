@@ -20,12 +20,12 @@ from experiments.families.common import CHANNELS, LMBDAS, RESULTS, Y_CHANNELS, s
 from experiments.families.train import RATES, SETTINGS, begun
 from experiments.pieces import options
 from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
+from nas.graph.checkpoint import Checkpoint
 from nas.graph.entropy import Y_LIMIT, quantize
 from nas.graph.network import Supernet
-from nas.images import Photo, pad, to_tensor
+from nas.photos.images import Photo, pad, to_tensor
 from nas.run import CALIBRATION_PHOTOS
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint
+from nas.spaces.space import SearchSpace
 from nas.training.data import load_photos, split_folder
 from nas.training.start import TrainingRequest, train_or_resume
 

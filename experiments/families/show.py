@@ -17,7 +17,7 @@ from typing import Any
 from experiments.families.common import CODECS, LMBDAS, RESULTS, TRANSFORMS, weights_of
 from experiments.pieces import pieces_seen
 from experiments.results import ROOT, facts, read_result, renew, table, write_result
-from nas.comparison.curves import Curve, Point, bd_rate
+from nas.metrics.curves import Curve, Point, bd_rate
 from nas.report.rates import save_rates
 
 DOCS = ROOT / "docs"

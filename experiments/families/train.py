@@ -19,7 +19,7 @@ from torch import Tensor
 
 from experiments.families.common import CODECS, LMBDAS, TRANSFORMS, space_of, weights_of
 from experiments.pieces import SMALL, Piece, Start, from_klt, from_lmbda, full, piece_options, train_piece
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
 
 SETTINGS: dict[str, Any] = {**SMALL, "strategy": "uniform", "architectures": 1, "precision": "bf16"}
 RATES = {True: 1e-3, False: 2e-4}  # of entropy models alone, and of everything

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.files import digest
-from nas.images import list_images
+from nas.photos.images import list_images
+from nas.support.files import digest
 from nas.training.loop import Progress
 from nas.training.settings import read_recipe
 from nas.training.start import TrainingRequest, resume_training, start_training

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from nas.search.layouts.candidates.rate import Latents
 from PIL import Image
 
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import coded_range
-from nas.graph.layout import Layout, named_layout
 from nas.graph.network import Supernet
-from nas.images import Photo, list_images
-from nas.search.evaluator import Evaluator
-from nas.search.layout_rate import Latents
-from nas.space import SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.photos.images import Photo, list_images
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.layout import Layout, named_layout
+from nas.spaces.space import SearchSpace
 from nas.training.data import load_photos, split_folder
 
 HERE = Path(__file__).parent

@@ -19,6 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from nas.search.layouts.candidates.candidates import LayoutSettings, find_layouts
+from nas.search.layouts.candidates.grouping import Found
+from nas.search.layouts.candidates.rate import Latents, LayoutRate
+from nas.search.layouts.candidates.vimco import learn_layout, random_starts
 
 from experiments.layouts.common import (
     ORDERS_2X2,
@@ -30,16 +34,12 @@ from experiments.layouts.common import (
     photos_of,
     reductions,
 )
+from experiments.layouts.relaxation import relax_layout
 from experiments.layouts.tuning import tune
 from experiments.results import facts, say, write_result
 from nas.graph.context import ContextModel
-from nas.graph.layout import Layout
-from nas.search.grouping import Found
-from nas.search.layout_rate import Latents, LayoutRate
-from nas.search.layouts import LayoutSettings, find_layouts
-from nas.search.relaxation import relax_layout
-from nas.search.vimco import learn_layout, random_starts
-from nas.space import Grouping
+from nas.spaces.layout import Layout
+from nas.spaces.space import Grouping
 
 STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)
 HAND_MADE = (

@@ -19,11 +19,11 @@ import torch
 from experiments.families.common import LMBDAS, space_of, weights_of
 from experiments.pieces import SMALL, options
 from experiments.results import ROOT, facts, over_seeds, read_result, renew, say, table, write_result
-from nas.comparison.curves import Curve, Point, bd_rate
-from nas.images import Photo, list_images
+from nas.metrics.curves import Curve, Point, bd_rate
+from nas.photos.images import Photo, list_images
 from nas.run import Run
-from nas.search.evaluator import Evaluator
-from nas.space import Quantizer
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.space import Quantizer
 from nas.training.data import load_photos
 from nas.training.settings import ALONE
 from nas.training.start import TrainingRequest, train_or_resume

@@ -18,10 +18,10 @@ import torch
 from experiments.pieces import SMALL, options
 from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
 from experiments.structure.common import KINDS, SPACE
-from nas.images import Photo
+from nas.photos.images import Photo
 from nas.run import CALIBRATION_PHOTOS, Run
-from nas.search.evaluator import Evaluator
-from nas.space import SearchSpace
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.space import SearchSpace
 from nas.training.data import load_photos, split_folder
 from nas.training.settings import ALONE
 from nas.training.start import KLT, TrainingRequest, train_or_resume

@@ -20,15 +20,15 @@ import torch
 import nas
 from experiments.pieces import SMALL, options
 from experiments.results import ROOT, facts, over_seeds, read_result, renew, say, table, thirds, write_result
-from nas.budget import Amount, Budget
-from nas.cost.table import CostTable
-from nas.cost.tabulate import measured_costs
-from nas.images import Photo
+from nas.analysis.kendall import agreement
+from nas.analysis.rank import spread
+from nas.cost.counting.table import CostTable
+from nas.cost.counting.tabulate import measured_costs
+from nas.photos.images import Photo
 from nas.run import CALIBRATION_PHOTOS, Run
-from nas.search.evaluator import Evaluator
-from nas.search.kendall import agreement
-from nas.search.rank import spread
-from nas.space import Architecture, SearchSpace
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.budget import Amount, Budget
+from nas.spaces.space import Architecture, SearchSpace
 from nas.training.data import load_photos, split_folder
 from nas.training.settings import ALONE
 from nas.training.start import KLT, TrainingRequest, train_or_resume

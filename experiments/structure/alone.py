@@ -22,13 +22,13 @@ from experiments.results import facts, read_result, say, write_result
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
 from experiments.structure.train import ALONE as OF_ENTROPY
 from experiments.structure.train import RATES, SETTINGS
-from nas.graph.layout import Layout
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
-from nas.images import Photo, list_images
+from nas.photos.images import Photo, list_images
 from nas.run import CALIBRATION_PHOTOS
-from nas.search.evaluator import Evaluator
-from nas.space import Architecture, SearchSpace
-from nas.training.checkpoint import Checkpoint, load_weights
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.layout import Layout
+from nas.spaces.space import Architecture, SearchSpace
 from nas.training.data import load_photos, split_folder
 from nas.training.settings import ALONE
 from nas.training.start import TrainingRequest, initial_weights, train_or_resume

@@ -17,12 +17,12 @@ import torch
 from experiments.pieces import pieces_seen
 from experiments.results import ROOT, facts, options, read_result, renew, table, thirds, write_result
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
-from nas.cost.tabulate import measured_costs
-from nas.images import list_images
+from nas.analysis.rank import spread
+from nas.cost.counting.tabulate import measured_costs
+from nas.photos.images import list_images
 from nas.run import Run
-from nas.search.evaluator import Evaluator
-from nas.search.rank import spread
-from nas.space import Architecture
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.space import Architecture
 from nas.training.data import load_photos
 from nas.training.front import front_of
 

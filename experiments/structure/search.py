@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nas.search.layouts.candidates.candidates import LayoutSettings
 
 import nas
 from experiments.pieces import pieces_seen
 from experiments.results import facts, options, progress, read_result, say, write_result
 from experiments.structure.common import HERE, KINDS, LMBDAS, RESULTS, SPACE, Kind, weights_of
 from nas.api import LoadedRun
-from nas.cost.scopes import CONTEXT_EDGES
-from nas.images import Photo, list_images
-from nas.progress import StageReport
+from nas.cost.counting.scopes import CONTEXT_EDGES
+from nas.photos.images import Photo, list_images
 from nas.run import Run
-from nas.search.evaluator import Evaluator
-from nas.search.layouts import LayoutSettings
+from nas.search.scoring.evaluator import Evaluator
 from nas.search.sources import Sources, prepare_layouts
-from nas.space import Architecture
+from nas.spaces.space import Architecture
+from nas.support.progress import StageReport
 from nas.training.data import load_photos, split_folder, write_split
 from nas.training.settings import TrainingSettings
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from experiments.results import ROOT, read_result, renew, table
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE
-from nas.comparison.curves import BD_POINTS, Curve, Point, bd_rate
+from nas.metrics.curves import BD_POINTS, Curve, Point, bd_rate
 from nas.report.style import COLOURS, GRID, MARKERS, STYLE, write_figure
 
 DOCS = ROOT / "docs"

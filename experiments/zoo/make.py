@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 import nas
-from nas.files import write_atomically, write_yaml
-from nas.images import BUNDLED
+from nas.graph.checkpoint import Checkpoint, halved
+from nas.photos.images import BUNDLED
 from nas.run import Run
-from nas.training.checkpoint import Checkpoint, halved
+from nas.support.files import write_atomically, write_yaml
 from nas.training.data import split_of, write_split
 from nas.zoo import EXPLAINED, FOLDER
 

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from nas.codec.codec import Codec, read_varint, write_varint
 from nas.codec.tiles import TILING, Tiling, tiles
-from nas.errors import InputError
-from nas.images import MAX_PIXELS, Padded, Pixels, to_pixels
-from nas.rates import STEPS_OF_QUALITY, lmbda_at, middle, quality_at
+from nas.photos.images import MAX_PIXELS, Padded, Pixels, to_pixels
+from nas.spaces.rates import STEPS_OF_QUALITY, lmbda_at, middle, quality_at
+from nas.support.errors import InputError
 
 MAGIC = b"NIC"
 PLAIN, RATED = 1, 2  # versions: of codecs of one rate, and of those that hold a quality

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from nas.codec.codec import Codec
 from nas.codec.family import Family
-from nas.errors import InputError
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT
 from nas.graph.staged import Parameters, Work
+from nas.support.errors import InputError
 
 SHAPE = (2, 2)  # of the coarser latent: 128x128 pixels
 PREFIX = "check."

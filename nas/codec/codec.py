@@ -15,11 +15,8 @@ from torch import Tensor, nn
 
 from nas.codec.coder import CODER, Decoder, Encoder
 from nas.codec.tiles import TILING, Tiling, through
-from nas.errors import InputError
-from nas.files import digest
 from nas.graph.affine import exactly
 from nas.graph.context import HyperOnly
-from nas.graph.description import Y_REDUCTION, Z_REDUCTION
 from nas.graph.entropy import (
     MEAN_STEPS,
     SCALE_BOUNDS,
@@ -30,12 +27,15 @@ from nas.graph.entropy import (
     quantize,
 )
 from nas.graph.integers import IntegerPath, integer_grid
-from nas.graph.layout import Layout
 from nas.graph.network import CodecNetwork
 from nas.graph.priors import FactorizedPrior, Prior
 from nas.graph.staged import Parameters, Staged, StagedContext, StagedHyper, Work, rounding, staged, steps
-from nas.images import Padded
-from nas.space import Architecture
+from nas.photos.images import Padded
+from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
+from nas.spaces.layout import Layout
+from nas.spaces.space import Architecture
+from nas.support.errors import InputError
+from nas.support.files import digest
 
 BEYOND = 0.5  # how far the values of images may lie outside [0, 1]
 

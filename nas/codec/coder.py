@@ -9,7 +9,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.errors import InputError
+from nas.support.errors import InputError
 
 # Streams of one minor version decode alike: its arithmetic is part of a codec's identity.
 CODER = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])

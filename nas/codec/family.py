@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.budget import Amount
 from nas.codec.codec import Codec
-from nas.errors import InputError, UnreachableBudgetError, nearest
-from nas.graph.layout import Layout
-from nas.space import Architecture, SearchSpace
+from nas.spaces.budget import Amount
+from nas.spaces.layout import Layout
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError, UnreachableBudgetError, nearest
 
 Check = Callable[[Codec], None]
 

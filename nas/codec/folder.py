@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas import resources
 from nas.codec.check import check_vector, verify
 from nas.codec.codec import Codec
 from nas.codec.coder import CODER
 from nas.codec.family import Family, Member
 from nas.codec.standalone import write_model
-from nas.errors import InputError
-from nas.files import digest, make_folder, write_yaml
 from nas.graph.affine import exactly
 from nas.graph.integers import IntegerPath
-from nas.graph.layout import Layout, read_layouts
 from nas.graph.network import CodecNetwork, plain_edge
-from nas.space import Architecture, SearchSpace
-from nas.weights import read_weights, write_weights
+from nas.spaces.layout import Layout, read_layouts
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support import resources
+from nas.support.errors import InputError
+from nas.support.files import digest, make_folder, write_yaml
+from nas.support.weights import read_weights, write_weights
 
 FORMAT = "nas-codec 4"
 WEIGHTS, DESCRIPTION = "codec.safetensors", "codec.yaml"

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from nas.codec.codec import Codec
-from nas.errors import InputError
-from nas.graph import description as spec
 from nas.graph.affine import EXACT, SLOPE_PARTS, Affine
 from nas.graph.context import ContextModel
 from nas.graph.entropy import MEAN_STEPS, SCALE_UNIT, Z_LIMIT
 from nas.graph.integers import CONTEXT_LIMIT, LAST_LIMIT, MOST_WEIGHT, IntegerLayer, IntegerPath
 from nas.graph.layers import LEAKY_SLOPE
-from nas.graph.layout import Layout
 from nas.graph.network import CodecNetwork
 from nas.graph.staged import Products, StagedContext, plan
+from nas.spaces import description as spec
+from nas.spaces.layout import Layout
+from nas.support.errors import InputError
 
 # The largest whole number between layers, ten bits and a sign: more for activations is less for weights.
 LIMIT = 2**10 - 1

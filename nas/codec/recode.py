@@ -22,9 +22,9 @@ from nas.codec.bitstream import (
 )
 from nas.codec.family import Family
 from nas.codec.tiles import TILING, Tiling
-from nas.errors import InputError
-from nas.images import MAX_PIXELS, Pixels
-from nas.rates import STEPS_OF_QUALITY
+from nas.photos.images import MAX_PIXELS, Pixels
+from nas.spaces.rates import STEPS_OF_QUALITY
+from nas.support.errors import InputError
 
 
 @torch.no_grad()

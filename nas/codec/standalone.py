@@ -10,11 +10,11 @@ from importlib import resources
 from pathlib import Path
 
 from nas.codec.codec import Codec
-from nas.files import write_atomically
-from nas.graph import description as spec
-from nas.graph.description import ENTROPY_WIDTHS, Y_REDUCTION
 from nas.graph.layers import LEAKY_SLOPE
 from nas.graph.network import CodecNetwork
+from nas.spaces import description as spec
+from nas.spaces.description import ENTROPY_WIDTHS, Y_REDUCTION
+from nas.support.files import write_atomically
 
 MODEL = "model.py"
 _END = "def build() -> Codec:"

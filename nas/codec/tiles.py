@@ -18,13 +18,13 @@ from itertools import product
 
 from torch import Tensor
 
-from nas.errors import InputError
-from nas.graph import description as spec
 from nas.graph.affine import exactly
-from nas.graph.description import Y_REDUCTION, Z_REDUCTION
-from nas.graph.layout import Layout
 from nas.graph.network import CodecNetwork
-from nas.images import Padded
+from nas.photos.images import Padded
+from nas.spaces import description as spec
+from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
+from nas.spaces.layout import Layout
+from nas.support.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Codecs beside other codecs, formats and published curves: what `nas evaluate` does."""
+"""Codecs measured, and set beside other codecs, formats and published curves."""

@@ -11,16 +11,16 @@ import torch
 from PIL import features
 
 from nas.codec.codec import Codec
-from nas.codec.evaluate import Evaluation, PhotoResult, evaluate_codec
 from nas.comparison.comparison import Comparison, Conditions, SameSize, exact_photos
-from nas.comparison.curves import MEASURES, Curve, bd_rate
+from nas.comparison.evaluate import Evaluation, PhotoResult, evaluate_codec
 from nas.comparison.formats import LIBRARIES, QUALITIES, FormatPoint, FormatResult, nearest_size, sweep
 from nas.comparison.kept import Kept
 from nas.comparison.photos import evaluation_photos
 from nas.comparison.plan import Plan, Subject
-from nas.device import machine_name
-from nas.images import Photo, fingerprint
-from nas.progress import Report, silent
+from nas.metrics.curves import MEASURES, Curve, bd_rate
+from nas.photos.images import Photo, fingerprint
+from nas.support.device import machine_name
+from nas.support.progress import Report, silent
 
 
 def compare(

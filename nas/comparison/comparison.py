@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.codec.evaluate import Evaluation, PhotoResult
-from nas.codec.quality import decibels, mean, psnr_without
-from nas.comparison.curves import BdRate, Curve, Measured
+from nas.comparison.evaluate import Evaluation, PhotoResult
 from nas.comparison.formats import FormatPoint, FormatResult
 from nas.comparison.kept import Kept
 from nas.comparison.plan import Group, Outputs, Subject
-from nas.cost.scopes import SCOPES
-from nas.files import write_atomically
-from nas.rates import range_text
+from nas.cost.counting.scopes import SCOPES
+from nas.metrics.curves import BdRate, Curve, Measured
+from nas.metrics.quality import decibels, mean, psnr_without
+from nas.spaces.rates import range_text
+from nas.support.files import write_atomically
 
 Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
 PHOTO_COLUMNS = (

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
-from nas.codec.quality import mean, ms_ssim, psnr_without
-from nas.errors import InputError, nearest
-from nas.images import Photo, psnr
-from nas.progress import Report, silent
+from nas.metrics.quality import mean, ms_ssim, psnr_without
+from nas.photos.images import Photo, psnr
+from nas.support.errors import InputError, nearest
+from nas.support.progress import Report, silent
 
 QUALITIES = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nas.codec.evaluate import PhotoResult
+from nas.comparison.evaluate import PhotoResult
 from nas.comparison.formats import FormatResult
-from nas.errors import InputError
-from nas.files import digest
+from nas.support.errors import InputError
+from nas.support.files import digest
 
 R = TypeVar("R", PhotoResult, FormatResult)
 

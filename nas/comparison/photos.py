@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
-from nas.images import BUNDLED, Photo, bundled, list_images, read_image
-from nas.progress import Report, silent
+from nas.photos.images import BUNDLED, Photo, bundled, list_images, read_image
+from nas.support.progress import Report, silent
 from nas.training.data import read_all
 
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.codec.codec import Codec
-from nas.codec.evaluate import METRICS
 from nas.codec.folder import describe, load_codec
-from nas.comparison.curves import Curve
+from nas.comparison.evaluate import METRICS
 from nas.comparison.formats import formats, require_format
 from nas.comparison.published import is_published, read_published
-from nas.cost.scopes import SCOPES
-from nas.errors import InputError, nearest
-from nas.files import beside, refuse_existing
-from nas.rates import anchor_qualities
+from nas.cost.counting.scopes import SCOPES
+from nas.metrics.curves import Curve
+from nas.spaces.rates import anchor_qualities
+from nas.support.errors import InputError, nearest
+from nas.support.files import beside, refuse_existing
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.comparison.curves import Curve, Point
-from nas.errors import InputError, nearest
-from nas.files import read_rows
+from nas.metrics.curves import Curve, Point
+from nas.support.errors import InputError, nearest
+from nas.support.files import read_rows
 
 # What one value is called: by CompressAI now, by CompressAI before, in tables.
 _KEYS = {

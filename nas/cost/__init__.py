@@ -1,1 +1,1 @@
-"""What an architecture costs: multiply-adds measured by fvcore, then looked up."""
+"""What an architecture costs in multiply-adds."""

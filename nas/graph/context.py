@@ -30,8 +30,8 @@ from torch.utils.checkpoint import checkpoint
 
 from nas.graph.entropy import widened
 from nas.graph.layers import LEAKY_SLOPE, precise
-from nas.graph.layout import Array, Layout, feature_channel, unit_channel
 from nas.graph.width import Width
+from nas.spaces.layout import Array, Layout, feature_channel, unit_channel
 
 Weights = tuple[Tensor, Tensor]
 LARGE = 1 << 18  # values in a kernel, from which copies of it cost more than the calls they save

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.graph.width import Width
-from nas.rates import middle
+from nas.spaces.rates import middle
 
 
 class _AtAnchors(nn.Module):

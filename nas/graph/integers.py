@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.errors import InputError
-from nas.graph import description as spec
 from nas.graph.affine import EXACT, SLOPE_PARTS, IntegerAffine
 from nas.graph.context import ContextModel
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, Z_LIMIT, levels_of
 from nas.graph.network import CodecNetwork
 from nas.graph.staged import SLICE, Products
+from nas.spaces import description as spec
+from nas.support.errors import InputError
 
 # The context reads y within these limits: larger values are rare, and a bound on sums needs one on inputs.
 CONTEXT_LIMIT = 127

@@ -16,12 +16,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from nas.errors import InputError
-from nas.graph.description import Family
-from nas.graph.families import FAMILIES
 from nas.graph.network import CodecNetwork, Supernet
-from nas.space import SearchSpace
-from nas.weights import require_finite
+from nas.spaces.description import Family
+from nas.spaces.families import FAMILIES
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
+from nas.support.weights import require_finite
 
 RASTER = "raster"  # the order in which its autoregressive models decode
 # What wrappers add to names: torch.compile, and the data-parallel ones

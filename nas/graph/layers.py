@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.graph import description as spec
 from nas.graph.entropy import widened
 from nas.graph.gdn import GDN, SlimmableGDN
 from nas.graph.width import Width
+from nas.spaces import description as spec
 
 LEAKY_SLOPE = 0.01
 # Widths whose values keep all their digits in mixed precision: latents, what their rates are computed from,

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.errors import InputError
 from nas.graph.context import ContextModel, HyperOnly, SlimmableContextModel
-from nas.graph.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, ConditionalGaussian, quantize, snap, widened
 from nas.graph.gains import Gains, HyperGains
 from nas.graph.layers import PlainLayers, SlimmableLayers, build_edge
-from nas.graph.layout import Layout
 from nas.graph.priors import Prior, build_prior
 from nas.graph.staged import rounding, staged
 from nas.graph.width import Width
-from nas.rates import middle
-from nas.space import Architecture, SearchSpace
+from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR
+from nas.spaces.layout import Layout
+from nas.spaces.rates import middle
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError
 
 Noise = Callable[[Tensor], Tensor]
 

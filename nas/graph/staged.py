@@ -24,7 +24,7 @@ from nas.graph.affine import Affine, AnyAffine
 from nas.graph.context import ContextModel, HyperOnly
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, quantize, to_grid
 from nas.graph.layers import LEAKY_SLOPE
-from nas.graph.layout import Array, Layout, feature_channel, unit_channel
+from nas.spaces.layout import Array, Layout, feature_channel, unit_channel
 
 # Positions that are computed together at most: it bounds the memory that gathered columns take.
 SLICE = 1 << 13

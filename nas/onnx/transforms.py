@@ -8,10 +8,10 @@ from typing import Any, cast
 import onnx
 from torch import Tensor, nn
 
-from nas.graph import description as spec
 from nas.graph.gdn import GDN
 from nas.graph.layers import LEAKY_SLOPE
 from nas.onnx.graphs import Graph
+from nas.spaces import description as spec
 
 
 def transform_model(

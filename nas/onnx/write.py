@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from nas.codec.codec import Codec
 from nas.codec.coder import CODER
 from nas.codec.family import Family
-from nas.errors import InputError
-from nas.files import digest, write_atomically
 from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.graph.network import CodecNetwork
 from nas.graph.staged import StagedContext
-from nas.progress import StageReport, silent
+from nas.support.errors import InputError
+from nas.support.files import digest, write_atomically
+from nas.support.progress import StageReport, silent
 
 if TYPE_CHECKING:
     import onnx

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nas.analysis.prices import PriceList
 from nas.report.style import COLOURS, FAINT, INK, STYLE, write_figure
-from nas.search.prices import PriceList
 
 _LESS, _MORE = COLOURS[2], COLOURS[1]  # less of a cost or a loss is what one wants
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nas.cost.run_profile import ACTIONS, Relation, RunProfile, Shape
+from nas.profiling.run_profile import ACTIONS, Relation, RunProfile, Shape
 from nas.report.style import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
 # One colour for every part, in the order of the graph; the names are written beside the bars as well.

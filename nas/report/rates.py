@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nas.comparison.curves import Curve, Kind, Measure
+from nas.metrics.curves import Curve, Kind, Measure
 from nas.report.style import COLOURS, FAINT, GRID, MARKERS, STYLE, write_figure
 
 _LABELS: dict[Measure, str] = {"psnr": "PSNR (dB)", "ms_ssim_db": "MS-SSIM (dB)"}

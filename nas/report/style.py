@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nas.files import write_atomically
+from nas.support.files import write_atomically
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; the marker repeats the distinction.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#56B4E9", "#E69F00", "#444444")

@@ -1,1 +1,1 @@
-"""From a trained supernet to the Pareto front: learned logits, greedy layouts, Optuna trials."""
+"""From a trained supernet to the Pareto front."""

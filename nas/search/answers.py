@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from nas.cost.quantities import Question
-from nas.cost.quantity import Quantity
-from nas.cost.scopes import CONTEXT_EDGES, SCOPES
-from nas.cost.table import CostTable
-from nas.errors import NasError, UnreachableBudgetError
-from nas.progress import StageReport
-from nas.search.model import LossModel
-from nas.search.rows import as_rows, distances, history, proposer
-from nas.search.scores import Scores
-from nas.space import Architecture
+from nas.cost.counting.scopes import CONTEXT_EDGES, SCOPES
+from nas.cost.counting.table import CostTable
+from nas.cost.exact.quantity import Quantity
+from nas.profiling.quantities import Question
+from nas.search.sampler.pareto.model import LossModel
+from nas.search.sampler.pareto.rows import as_rows, distances, history, proposer
+from nas.search.scoring.scores import Scores
+from nas.spaces.space import Architecture
+from nas.support.errors import NasError, UnreachableBudgetError
+from nas.support.progress import StageReport
 
 # An answer costs no less than these shares of its target: the first that the space can meet
 NEAR = (0.997, 0.995, 0.99, 0.98)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.errors import InputError
-from nas.graph.layout import Layout
-from nas.progress import StageReport
-from nas.search.front import on_any_front, pareto
+from nas.search.scoring.front import on_any_front, pareto
 from nas.search.searcher import Searcher
-from nas.space import Architecture, SearchSpace
+from nas.spaces.layout import Layout
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError
+from nas.support.progress import StageReport
 
 FAR = 0.02  # in rate: single pictures prefer another layout by less
 

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas.budget import REFERENCE
-from nas.cost.quantities import Question
+from nas.profiling.quantities import Question
 from nas.search.answers import Choice
+from nas.spaces.budget import REFERENCE
 
 
 def export_commands(

@@ -6,32 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nas import resources
-from nas.budget import Budget
-from nas.cost.possible import Range, scope_ranges
-from nas.cost.quantities import Quantities, Question
-from nas.cost.table import CostTable
-from nas.device import choose
-from nas.errors import InputError
-from nas.files import write_yaml
-from nas.graph.layout import MADE_IN_RUNS
-from nas.limits import check_seed
-from nas.progress import StageReport, silent
+from nas.cost.counting.table import CostTable
+from nas.cost.exact.possible import Range, scope_ranges
+from nas.profiling.quantities import Quantities, Question
 from nas.run import CALIBRATION_PHOTOS, LIMITED, Run
 from nas.search.answers import Answers, Choice
-from nas.search.attempts import ATTEMPTS
-from nas.search.evaluator import Evaluator
-from nas.search.final import with_tested
-from nas.search.front import on_any_front, score_table, write_front
-from nas.search.layouts import read_rates, wants_layouts
-from nas.search.logits import WidthLogits
-from nas.search.prior import LogitPrior, modes
-from nas.search.rows import proposer
-from nas.search.scores import Scores
+from nas.search.layouts.candidates.candidates import read_rates, wants_layouts
+from nas.search.sampler.pareto.attempts import ATTEMPTS
+from nas.search.sampler.pareto.logits import WidthLogits
+from nas.search.sampler.pareto.prior import LogitPrior, modes
+from nas.search.sampler.pareto.rows import proposer
+from nas.search.scoring.evaluator import Evaluator
+from nas.search.scoring.final import with_tested
+from nas.search.scoring.front import on_any_front, score_table, write_front
+from nas.search.scoring.scores import Scores
 from nas.search.sources import Sources, prepare_layouts, prepare_logits
-from nas.search.storage import JOURNAL, close_storage, open_storage
-from nas.search.trials import Trials
-from nas.space import Architecture
+from nas.search.study.shared.storage import JOURNAL, close_storage, open_storage
+from nas.search.study.shared.trials import Trials
+from nas.spaces.budget import Budget
+from nas.spaces.layout import MADE_IN_RUNS
+from nas.spaces.space import Architecture
+from nas.support import resources
+from nas.support.device import choose
+from nas.support.errors import InputError
+from nas.support.files import write_yaml
+from nas.support.limits import check_seed
+from nas.support.progress import StageReport, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -221,7 +221,7 @@ class Searcher:
 
     def _complete_profiles(self, budget: Budget, report: StageReport) -> None:
         """Measure the layouts that were found since the run was profiled, where the budget needs it."""
-        from nas.cost.measure import Request, measure
+        from nas.profiling.measure import Request, measure
 
         asked = {(unit, size) for _, unit, size in budget.measures if unit in ("ms", "MB")}
         for size in dict.fromkeys(size for _, size in asked if size is not None):

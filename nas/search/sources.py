@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 
 from filelock import FileLock, Timeout
 
-from nas.cost.quantities import Question
-from nas.cost.scopes import SCOPES
-from nas.cost.table import CostTable
-from nas.files import make_folder
-from nas.progress import StageReport
+from nas.cost.counting.scopes import SCOPES
+from nas.cost.counting.table import CostTable
+from nas.profiling.quantities import Question
 from nas.run import Run
-from nas.search.evaluator import Evaluator
-from nas.search.layout_rate import LayoutRate
-from nas.search.layouts import LayoutSettings, find_layouts, has_layouts, write_layouts
-from nas.search.logits import (
+from nas.search.layouts.candidates.candidates import LayoutSettings, find_layouts, has_layouts, write_layouts
+from nas.search.layouts.candidates.rate import LayoutRate
+from nas.search.sampler.pareto.logits import (
     LogitSettings,
     WidthLogits,
     learn_logits,
@@ -25,6 +22,9 @@ from nas.search.logits import (
     read_structure,
     write_logits,
 )
+from nas.search.scoring.evaluator import Evaluator
+from nas.support.files import make_folder
+from nas.support.progress import StageReport
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Training a supernet: data, strategies, losses, the loop, checkpoints."""
+"""Training a supernet: data, strategies, structure, the loop."""

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nas.errors import InputError
-from nas.files import digest, read_rows, write_atomically
-from nas.images import BUNDLED, Photo, Pixels, bundled, list_images, read_image
-from nas.interrupts import STOPS
+from nas.photos.images import BUNDLED, Photo, Pixels, bundled, list_images, read_image
+from nas.support.errors import InputError
+from nas.support.files import digest, read_rows, write_atomically
+from nas.support.interrupts import STOPS
 
 SPLITS = ("train", "calibration", "held-out")
 

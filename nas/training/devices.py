@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 
-from nas.device import choose
+from nas.support.device import choose
 
 
 def make_fabric(device: str, precision: str = "auto") -> Fabric:

@@ -7,9 +7,9 @@ import time
 import torch
 import torch.nn.functional as F
 
-from nas.cost.tabulate import measured_costs
-from nas.device import choose
-from nas.space import SearchSpace
+from nas.cost.counting.tabulate import measured_costs
+from nas.spaces.space import SearchSpace
+from nas.support.device import choose
 from nas.training.settings import TrainingSettings
 
 DAY = 86_400

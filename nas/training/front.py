@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas.run import Run
-from nas.space import Architecture, SearchSpace
+from nas.spaces.space import Architecture, SearchSpace
 
 
 def front_of(run: Run, space: SearchSpace) -> list[Architecture]:

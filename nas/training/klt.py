@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas.errors import InputError
-from nas.graph.description import GDN, Branch, Conv, Deconv, Edge, Parallel, Subpel
 from nas.graph.network import Supernet
-from nas.images import Photo
-from nas.space import SearchSpace
+from nas.photos.images import Photo
+from nas.spaces.description import GDN, Branch, Conv, Deconv, Edge, Parallel, Subpel
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 
 PHOTOS = 60  # that the components are learned from
 MIDDLE = 0.5  # of the range of pixels

@@ -15,32 +15,32 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from nas.cost.cache import kept_costs
-from nas.errors import InputError
-from nas.files import write_yaml
+from nas.cost.counting.cache import kept_costs
+from nas.graph import checkpoint
 from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
-from nas.graph.layout import Layout
 from nas.graph.network import Noise, Supernet
-from nas.images import Photo
-from nas.interrupts import Interrupts
-from nas.rates import scored
+from nas.metrics.losses import batch_losses, distortion, rd_loss
+from nas.photos.images import Photo
 from nas.run import Run
-from nas.training import checkpoint
+from nas.spaces.layout import Layout
+from nas.spaces.rates import scored
+from nas.support.errors import InputError
+from nas.support.files import write_yaml
+from nas.support.interrupts import Interrupts
+from nas.support.weights import BrokenWeightsError
 from nas.training.average import moving_average
-from nas.training.clock import Clock
 from nas.training.data import CropSource, batches
-from nas.training.journal import Journal
 from nas.training.layout_logits import LayoutLogits
-from nas.training.learning import Learning
-from nas.training.losses import batch_losses, distortion, rd_loss
 from nas.training.optimizers import build_optimizer
-from nas.training.preview import preview, write_preview
+from nas.training.record.clock import Clock
+from nas.training.record.journal import Journal
+from nas.training.record.learning import Learning
+from nas.training.record.preview import preview, write_preview
+from nas.training.record.watch import PHOTOS, Rate, Watch
 from nas.training.schedule import Plateaus
 from nas.training.settings import TrainingSettings
 from nas.training.strategies import Sample, at_rates, strategy
 from nas.training.structure import Structure
-from nas.training.watch import PHOTOS, Rate, Watch
-from nas.weights import BrokenWeightsError
 
 SETTLE_EVERY = 100  # steps between the medians that centred latents are rounded about
 MOST_WORKERS = 12

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nas.device import free_memory
-from nas.errors import InputError
 from nas.graph.network import Supernet
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
+from nas.support.device import free_memory
+from nas.support.errors import InputError
 from nas.training.loop import is_trained
 from nas.training.settings import TrainingSettings
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nas import resources
-from nas.errors import InputError, nearest
-from nas.fields import validated
-from nas.limits import LEAST_LMBDA, MOST_LMBDA, MOST_SEED
+from nas.support import resources
+from nas.support.errors import InputError, nearest
+from nas.support.fields import validated
+from nas.support.limits import LEAST_LMBDA, MOST_LMBDA, MOST_SEED
 
 # A space of one architecture: each step trains it once, and no structure is learned.
 ALONE: dict[str, Any] = {

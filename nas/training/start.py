@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas.cost.quantity import macs
-from nas.cost.reach import Reach
-from nas.cost.tabulate import measured_costs
-from nas.device import choose
-from nas.errors import InputError, UnreachableBudgetError, nearest
-from nas.files import LOCK, clear, held, refuse_existing, write_yaml
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.quantity import macs
+from nas.cost.exact.reach import Reach
+from nas.graph import checkpoint
 from nas.graph.network import CodecNetwork, Supernet
-from nas.images import BUNDLED, Photo
-from nas.rates import anchors_between, middle, parse_lmbda
+from nas.photos.images import BUNDLED, Photo
 from nas.run import Run
-from nas.space import SearchSpace
-from nas.training import checkpoint, expected
+from nas.spaces.rates import anchors_between, middle, parse_lmbda
+from nas.spaces.space import SearchSpace
+from nas.support.device import choose
+from nas.support.errors import InputError, UnreachableBudgetError, nearest
+from nas.support.files import LOCK, clear, held, refuse_existing, write_yaml
+from nas.training import expected
 from nas.training.data import CropSource, split_of, training_photos, write_split
 from nas.training.devices import make_fabric
 from nas.training.front import front_of

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from nas.errors import InputError, nearest
-from nas.graph.layout import Layout, random_layout
-from nas.space import Architecture, SearchSpace
+from nas.spaces.layout import Layout, random_layout
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError, nearest
 
 BEYOND = 0.04  # of the range of rates, on either side
 NO_FRONT = "strategy=front trains what a search found: add --init-from RUN, a run that was searched."

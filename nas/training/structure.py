@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas.cost.table import CostTable
-from nas.space import SearchSpace
+from nas.cost.counting.table import CostTable
+from nas.spaces.space import SearchSpace
 
 # How the price follows the constraint, in units of the loss per target and of the relative excess: what each
 # step adds to the multiplier, and what the excess of the moment adds on top (an augmented Lagrangian: without

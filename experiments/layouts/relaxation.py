@@ -1,0 +1,111 @@
+"""A continuous relaxation of layout learning, to compare VIMCO with.
+
+Each cell's stage is a straight-through Gumbel-softmax sample (Jang et al., ICLR 2017). Who sees whom is then
+a polynomial of the samples, and the gradient of the rate reaches the logits through the masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from nas.search.layouts.candidates.grouping import Found, Tables, cells_of
+from nas.search.layouts.candidates.rate import LayoutRate
+from nas.search.layouts.candidates.vimco import hash_of
+from torch import Tensor
+
+from nas.graph.context import Cell
+from nas.spaces.layout import Array, Layout, closed
+from nas.spaces.space import Grouping
+from nas.support.progress import Report, silent
+from nas.training.layout_logits import LayoutLogits
+from nas.training.structure import gumbel_sample
+
+HOT, COLD = 2.0, 0.3  # the temperature at the beginning and at the end
+
+
+def relax_layout(
+    rate: LayoutRate,
+    channels: int,
+    grouping: Grouping,
+    stages: int,
+    *,
+    starts: Sequence[Array | None] = (None,),
+    steps: int = 150,
+    learning_rate: float = 0.1,
+    seed: int = 0,
+    report: Report = silent,
+) -> Found:
+    """The best layout of at most so many stages that any start met; arguments as `vimco.learn_layout` has."""
+    tables, best = Tables(rate, channels), None
+    stages = min(stages, cells_of(grouping))
+    for number, start in enumerate(starts):
+        rng = torch.Generator().manual_seed(hash_of(seed, stages, number))
+        learned = LayoutLogits(channels, grouping, stages, learning_rate=learning_rate, start=start)
+        for step in range(steps):
+            temperature = HOT * (COLD / HOT) ** (step / max(1, steps - 1))
+            chosen = torch.stack(
+                [gumbel_sample(cell, temperature, rng) for cell in learned.logits.flatten(0, -2)]
+            ).unflatten(0, learned.logits.shape[:-1])
+            bits = relaxed_bits(rate, learned.layout(np.zeros(chosen.shape[:-1])), chosen)
+            learned.optimizer.zero_grad()
+            (bits / rate.pixels).backward()
+            learned.optimizer.step()
+            for table in (chosen.detach().argmax(-1).numpy(), learned.mode()):
+                met = closed(table)
+                if best is None or tables.rate(met) < best.bpp:
+                    best = tables.found(met, f"relaxed-{stages}")
+            assert best is not None
+            note = f"start {number + 1}/{len(starts)}  {best.bpp:.4f} bpp"
+            report(number * steps + step + 1, len(starts) * steps, note)
+    assert best is not None
+    return best
+
+
+def relaxed_bits(rate: LayoutRate, tile: Layout, chosen: Tensor) -> Tensor:
+    """The bits of all photos together.
+
+    Args:
+        rate: the weights, which get no gradient, and the latents.
+        tile: any layout of these groups and this size of tile.
+        chosen: each cell's stage as weights over the stages, [groups, rows, columns, stages].
+    """
+    frozen = [(parameter, parameter.requires_grad) for parameter in rate.context.parameters()]
+    for parameter, _ in frozen:
+        parameter.requires_grad_(False)
+    try:
+        total = chosen.new_zeros(())
+        for part in rate.latents:
+            for cell in relaxed_cells(chosen, rate.context.window):
+                total = total - rate.likelihood(part, tile, cell).log2().sum()
+        return total
+    finally:
+        for parameter, wanted in frozen:
+            parameter.requires_grad_(wanted)
+
+
+def relaxed_cells(chosen: Tensor, window: int) -> list[Cell]:
+    """The cells of a tile whose stages are `chosen`, [groups, rows, columns, stages].
+
+    Where those are one-hot, their masks are the layout's own.
+    """
+    groups, rows, columns, _ = chosen.shape
+    reach = window // 2
+    offsets = torch.arange(-reach, reach + 1)
+    # [..., s]: the probability of a stage that is greater than s, and of one that is s or greater
+    from_here = chosen.flip(-1).cumsum(-1).flip(-1)
+    later = F.pad(from_here[..., 1:], (0, 1))
+    own = torch.ones(groups, groups, window, window)
+    own[torch.arange(groups), torch.arange(groups), reach, reach] = 0  # no relaxed glimpse of itself
+    cells = []
+    for row in range(rows):
+        for column in range(columns):
+            near = chosen[:, ((row + offsets) % rows)[:, None], ((column + offsets) % columns)[None]]
+            visible = own * torch.einsum("gs,hijs->ghij", later[:, row, column], near)
+            known = torch.einsum("gs,hs->gh", from_here[:, row, column], chosen[:, row, column])
+            known = known * (1 - torch.eye(groups)) + torch.eye(groups)  # a group knows its own units
+            live = (visible.detach().flatten(1).amax(1) > 0).to(chosen.dtype)
+            cells.append(Cell(row, column, visible, live, known))
+    return cells

@@ -1,0 +1,267 @@
+"""The price list of an architecture: one step in each slot, what it costs and what it loses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas.search.scoring.evaluator import Score
+from nas.spaces.budget import ACTIONS, REFERENCE, SCOPES
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError
+
+if TYPE_CHECKING:
+    from nas.cost.exact.quantity import Quantity
+    from nas.search.searcher import Searcher
+    from nas.support.progress import StageReport
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step in one slot, and what it changes.
+
+    Attributes:
+        slot: its name, or `layout`.
+        before, after: what is chosen there: a width, a number of blocks, a layout's name.
+        architecture: where the step leads.
+        kmac_px: more kMAC per image pixel, in the list's scope.
+        ms: more milliseconds to `encode` and to `decode`; empty where the run is not profiled here.
+        stages: more serial steps of decoding.
+        bpp, psnr, loss: more of each on the calibration photos; the loss in % of what it was.
+    """
+
+    slot: str
+    before: str
+    after: str
+    architecture: Architecture
+    kmac_px: float
+    ms: Mapping[str, float]
+    stages: int
+    bpp: float
+    psnr: float
+    loss: float
+
+    @property
+    def name(self) -> str:
+        """The step alone: `g_s.3 96 -> 72`."""
+        return f"{self.slot} {self.before} -> {self.after}"
+
+    @property
+    def price(self) -> float:
+        """The less, the better a deal: % more loss for a kMAC per pixel saved, or minus % less for one spent.
+
+        Where the cost stays, % more loss.
+        """
+        return self.loss / (abs(self.kmac_px) or 1.0)
+
+    def sentence(self, action: str) -> str:
+        """`g_s.3 96 -> 72: -4.1 kMAC/px, -1.9 ms, +0.6 % loss`, the time being an action's."""
+        parts = [f"{_signed(self.kmac_px)} kMAC/px"]
+        if action in self.ms:
+            parts.append(f"{_signed(self.ms[action])} ms")
+        if self.stages:
+            parts.append(f"{self.stages:+,d} stage{'s' * (abs(self.stages) != 1)}")
+        return f"{self.name}: {', '.join(parts)}, {self.loss:+.2f} % loss"
+
+    def row(self) -> dict[str, str]:
+        """For a table: what changes, with its sign."""
+        return {
+            "step": self.name,
+            "kMAC/px": _signed(self.kmac_px),
+            **{f"{action}, ms": _signed(value) for action, value in self.ms.items()},
+            "stages": f"{self.stages:+,d}" if self.stages else "",
+            "bpp": f"{self.bpp:+.4f}",
+            "PSNR, dB": f"{self.psnr:+.3f}",
+            "loss, %": f"{self.loss:+.2f}",
+            **({"% per kMAC/px": _signed(self.price)} if self.kmac_px else {}),
+        }
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """An architecture and the steps around it.
+
+    Attributes:
+        architecture: where the steps begin.
+        scope: whose MACs count.
+        kmac_px: what it costs, in kMAC per image pixel at 768x512.
+        ms: milliseconds to `encode` and to `decode`; empty where the run is not profiled on this machine.
+        where: what the time holds for, or how to get it.
+        score: on the calibration photos.
+        down, up, level: the steps that lower the cost, raise it and leave it, each with the best deal first.
+    """
+
+    architecture: Architecture
+    scope: str
+    kmac_px: float
+    ms: Mapping[str, float]
+    where: str
+    score: Score
+    down: tuple[Step, ...]
+    up: tuple[Step, ...]
+    level: tuple[Step, ...]
+
+    @property
+    def groups(self) -> dict[str, tuple[Step, ...]]:
+        """The steps by what they do, those groups that there are, with a title each."""
+        found = {
+            f"steps down in {self.scope} MACs, the least loss for a kMAC/px saved first": self.down,
+            f"steps up in {self.scope} MACs, the most loss gained for a kMAC/px spent first": self.up,
+            f"steps that leave the {self.scope} MACs as they are": self.level,
+        }
+        return {title: steps for title, steps in found.items() if steps}
+
+    @property
+    def action(self) -> str:
+        """Whose time sentences name: of encoding in the scope `encoder`, else of decoding, as budgets do."""
+        return "encode" if self.scope == "encoder" else "decode"
+
+    def heading(self) -> str:
+        """What the architecture itself costs and loses."""
+        times = [f"{value:,.1f} ms to {action}" for action, value in self.ms.items()]
+        score = f"{self.score.bpp:.4f} bpp", f"{self.score.psnr:.2f} dB", f"loss {self.score.rd_loss:.4f}"
+        return ", ".join([f"{self.kmac_px:.3f} kMAC/px ({self.scope})", *times, *score])
+
+    def sentences(self) -> list[str]:
+        """The best deals, whether a step is cheaper and no worse, and where the time is from."""
+        found = []
+        if self.down:
+            found.append(f"Best step down: {self.down[0].sentence(self.action)}.")
+        if self.up and self.up[0].loss < 0:
+            found.append(f"Best step up: {self.up[0].sentence(self.action)}.")
+        elif self.up:
+            found.append("No single step up lowers the loss.")
+        better = [step for step in (*self.down, *self.level) if step.loss < 0]
+        if better:
+            steps = f"{len(better)} step" + ("s lower" if len(better) != 1 else " lowers")
+            found.append(f"It is not on the front: {steps} the loss at no more MACs.")
+        return [*found, self.where]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; of the steps, differences."""
+        return {
+            "arch": self.architecture.key,
+            "scope": self.scope,
+            "kmac_px": self.kmac_px,
+            "ms": dict(self.ms),
+            "where": self.where,
+            **vars(self.score),
+            **{
+                name: [_plain(step, self.action) for step in getattr(self, name)]
+                for name in ("down", "up", "level")
+            },
+        }
+
+
+def price_list(searcher: Searcher, architecture: Architecture, scope: str, report: StageReport) -> PriceList:
+    """What one step in each slot costs and loses: one narrower, one wider, and every other layout.
+
+    Slots that have no effect there have no step. Scores are kept as they come, and none is computed twice.
+
+    Args:
+        searcher: of the run.
+        architecture: one of its space.
+        scope: `encoder`, `decoder` or `total`.
+        report: called with what is being scored.
+
+    Raises:
+        InputError: an unknown scope.
+    """
+    if scope not in SCOPES:
+        raise InputError(f"There is no scope '{scope}': choose one of {', '.join(SCOPES)}.")
+    macs = searcher.quantities.of(scope, "kMAC/px", None)
+    clocks, where = _clocks(searcher)
+    moves = list(_moves(searcher.space, architecture))
+    report("scoring steps", 0, len(moves) + 1, "the architecture itself")
+    here, steps = searcher.scores.of(architecture), []
+    for done, (slot, before, after, other) in enumerate(moves, 1):
+        report("scoring steps", done, len(moves) + 1, f"{slot} {before} -> {after}")
+        there = searcher.scores.of(other)
+        step = Step(
+            slot,
+            before,
+            after,
+            other,
+            kmac_px=(macs.of(other) - macs.of(architecture)) / macs.per_unit,
+            ms={action: clock.value(other) - clock.value(architecture) for action, clock in clocks.items()},
+            stages=_stages(searcher.space, other) - _stages(searcher.space, architecture),
+            bpp=there.bpp - here.bpp,
+            psnr=there.psnr - here.psnr,
+            loss=100 * (there.rd_loss / here.rd_loss - 1),
+        )
+        steps.append(step)
+    report("scoring steps", len(moves) + 1, len(moves) + 1, "")
+    steps.sort(key=lambda step: step.price)
+    return PriceList(
+        architecture,
+        scope,
+        kmac_px=macs.value(architecture),
+        ms={action: clock.value(architecture) for action, clock in clocks.items()},
+        where=where,
+        score=here,
+        down=tuple(step for step in steps if step.kmac_px < 0),
+        up=tuple(step for step in steps if step.kmac_px > 0),
+        level=tuple(step for step in steps if step.kmac_px == 0),
+    )
+
+
+def table_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
+    """Rows whose numbers are padded to stand right."""
+    rows = [step.row() for step in steps]
+    wide = {column: max(len(row[column]) for row in rows) for column in rows[0]} if rows else {}
+    return [
+        {column: text.rjust(wide[column]) if column != "step" else text for column, text in row.items()}
+        for row in rows
+    ]
+
+
+def _moves(space: SearchSpace, architecture: Architecture) -> Iterator[tuple[str, str, str, Architecture]]:
+    """Slot, choice before and after, and where it leads: every slot's neighbours, then every layout."""
+    here = space.indexes(architecture)
+    for place, slot in enumerate(space.slots):
+        for index in (here[place] - 1, here[place] + 1):
+            if 0 <= index < len(slot.candidates):
+                other = space.at([*here[:place], index, *here[place + 1 :]])
+                if other != architecture:
+                    yield slot.name, str(slot.candidates[here[place]]), str(slot.candidates[index]), other
+    for name in space.layout_names:
+        other = space.under(name, architecture)
+        if other != architecture:
+            yield "layout", architecture.layout, name, other
+
+
+def _clocks(searcher: Searcher) -> tuple[dict[str, Quantity], str]:
+    """The time to decode and to encode, and where it was measured; or nothing, and how to get it."""
+    try:
+        predictor = searcher.quantities.predictor(REFERENCE)
+    except InputError as error:
+        return {}, f"Without time: {error}"
+    machine = predictor.measured.facts["machine"]
+    return (
+        {action: predictor.time(action) for action in reversed(ACTIONS)},
+        f"Time {predictor.where}, measured on {machine}; loss on calibration photos.",
+    )
+
+
+def _stages(space: SearchSpace, architecture: Architecture) -> int:
+    return space.layout(architecture).stages()
+
+
+def _signed(value: float) -> str:
+    """Three significant digits and the sign."""
+    if round(value, 6) == 0:
+        return "0"
+    return f"{value:+,.{max(0, min(6, 2 - math.floor(math.log10(abs(value)))))}f}"
+
+
+def _plain(step: Step, action: str) -> dict[str, Any]:
+    fields = {name: value for name, value in vars(step).items() if name not in ("architecture", "ms")}
+    return {
+        **fields,
+        "ms": dict(step.ms),
+        "arch": step.architecture.key,
+        "price": step.price,
+        "sentence": step.sentence(action),
+    }

@@ -1,0 +1,466 @@
+"""How far a supernet's scores can be trusted: a few of its architectures, each trained alone.
+
+A search ranks architectures by what they score with weights they share. Whether that is the order in which
+they would come when trained alone, and how much the sharing costs each of them, is measured here. What was
+trained lies in RUN/rank-check/, a run for each architecture, under a name that stands for all it depends on:
+a check that was interrupted goes on, and nothing is trained twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.analysis.kendall import LEVEL, Agreement, agreement
+from nas.cost.counting.table import CostTable
+from nas.cost.exact.quantity import macs
+from nas.cost.exact.reach import Reach
+from nas.photos.images import BUNDLED
+from nas.run import Run
+from nas.search.scoring.evaluator import Evaluator, Score
+from nas.search.scoring.scores import Scores
+from nas.search.searcher import Searcher
+from nas.spaces.space import Architecture
+from nas.support.errors import InputError
+from nas.support.files import clear, digest, write_atomically
+from nas.support.limits import check_seed
+from nas.support.progress import StageReport, silent
+from nas.training.data import read_split, split_folder
+from nas.training.loop import Progress
+from nas.training.settings import ALONE, TrainingSettings
+from nas.training.start import TrainingRequest, train_or_resume
+
+STARTS = ("scratch", "supernet")
+FEWEST = 3
+COLUMNS = (
+    "arch",
+    "total_kmac_px",
+    *(f"{side}_{name}" for side in ("supernet", "standalone") for name in ("rd_loss", "bpp", "psnr")),
+    "penalty",
+    "steps",
+    "run",
+)
+_OF_THE_RUN = ("lmbda", "metric")
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """What `nas rank-check` was asked for.
+
+    Attributes:
+        data: the folder of photos that the run was trained on, or `bundled`.
+        count: how many architectures to train.
+        steps: for each; None for as many as the run had.
+        start: `scratch`, random weights: against the classical yardstick. `supernet`, the weights the
+            architecture has in the supernet: what they lack of being its own, which takes fewer steps to see.
+        settings: of the training, by name, where they differ from the run's.
+        seed: of the architectures that are drawn; training has the run's.
+        force: replace the results of a check with other settings.
+    """
+
+    data: str
+    count: int = 6
+    steps: int | None = None
+    start: str = "scratch"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class RankRow:
+    """One architecture with the supernet's weights and with its own; both on the same photos."""
+
+    arch: str
+    total_kmac_px: float
+    supernet: Score
+    standalone: Score
+    steps: int
+    run: str
+
+    @property
+    def penalty(self) -> float:
+        """How much more the architecture loses with inherited weights, relative to its own."""
+        return self.supernet.rd_loss / self.standalone.rd_loss - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """By the names of `COLUMNS`."""
+        sides = {"supernet": self.supernet, "standalone": self.standalone}
+        scores = {
+            f"{side}_{name}": getattr(score, name)
+            for side, score in sides.items()
+            for name in ("rd_loss", "bpp", "psnr")
+        }
+        facts = {"penalty": self.penalty, "steps": self.steps, "run": self.run}
+        return {"arch": self.arch, "total_kmac_px": self.total_kmac_px, **scores, **facts}
+
+
+@dataclass(frozen=True)
+class RankResult:
+    """What a check found, in the order of total cost."""
+
+    rows: list[RankRow]
+    metric: str
+    settings: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that were asked for are there."""
+        return len(self.rows) == self.settings["count"]
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        losses = [(row.supernet.rd_loss, row.standalone.rd_loss) for row in self.rows]
+        return agreement([one for one, _ in losses], [other for _, other in losses])
+
+    @property
+    def penalty(self) -> dict[str, float]:
+        """The mean, the least and the most."""
+        found = [row.penalty for row in self.rows]
+        return {"mean": float(np.mean(found)), "least": min(found), "most": max(found)}
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of rank.json; what needs all architectures is null until they are there."""
+        found = self.agreement if self.finished else Agreement(None, None, None)
+        return {
+            "finished": self.finished,
+            "tau": found.tau,
+            "interval": list(found.interval) if found.interval else None,
+            "level": LEVEL,
+            "p": found.p,
+            "penalty": self.penalty if self.rows else None,
+            "settings": self.settings,
+            "notes": self.notes,
+            "architectures": [row.to_dict() for row in self.rows],
+        }
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each architecture, for people."""
+        return [
+            {
+                "kMAC/px": row.total_kmac_px,
+                "supernet": row.supernet.rd_loss,
+                "alone": row.standalone.rd_loss,
+                "penalty": f"{row.penalty:+.1%}",
+                "arch": row.arch,
+            }
+            for row in self.rows
+        ]
+
+    def sentences(self) -> list[str]:
+        """The answer in words."""
+        found, share = self.agreement, self.penalty
+        if found.tau is None or found.interval is None or found.p is None:
+            first = "Kendall's tau has no value: all scores of one side are equal."
+        else:
+            low, high = found.interval
+            first = (
+                f"Kendall's tau {found.tau:.3f}, 95 % interval {low:.3f} to {high:.3f}, p = {found.p:.3g} "
+                f"against no correlation ({len(self.rows)} architectures)."
+            )
+        return [
+            first,
+            f"Penalty of inherited weights: {share['mean']:+.1%} of the loss on average, from "
+            f"{share['least']:+.1%} to {share['most']:+.1%}.",
+            *self.notes,
+        ]
+
+
+def rank_check(searcher: Searcher, request: RankRequest, *, report: StageReport = silent) -> RankResult:
+    """Train some architectures of a run alone, and compare them with what the supernet says of them.
+
+    Args:
+        searcher: of the trained run; scores both sides, on its calibration photos.
+        request: what to train.
+        report: called with a stage's name, how much of it is done, of how much, and a note.
+
+    Returns:
+        What was found, also written to RUN/rank-check as it came.
+
+    Raises:
+        InputError: before anything is written, where the request cannot be met.
+        KeyboardInterrupt: what was trained is kept; the same call goes on.
+    """
+    searcher.run.refuse_read_only()
+    return _Check(searcher, request).run(report)
+
+
+def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
+    """Different architectures of a space, evenly over its range of total MACs, in their order.
+
+    The narrowest and the widest are the ends; between them, the one nearest to each even step among some that
+    are drawn about it.
+
+    Raises:
+        InputError: too few for a rank correlation, or more than there are.
+    """
+    check_seed(seed)
+    space, reach = costs.space, Reach(macs(costs, "total"))
+    if space.size < FEWEST:
+        raise InputError(
+            f"{space.name} holds {space.size} architecture{'s' * (space.size != 1)}: ranking needs at least "
+            f"{FEWEST}, so check the run of a wider space."
+        )
+    if not FEWEST <= count <= space.size:
+        raise InputError(
+            f"Cannot rank {count} architectures of {space.name}: {FEWEST} to {space.size:,} can be."
+        )
+    rng = np.random.default_rng(seed)
+    chosen = [space.narrowest(), space.widest()]
+    low, high = reach.least, reach.most
+    for place in range(1, count - 1):
+        goal = low + (high - low) * place / (count - 1)
+        chosen.append(_near(reach, goal, costs, set(chosen), 4 * count, rng))
+    return sorted(chosen, key=lambda architecture: (costs.macs(architecture, "total"), architecture.key))
+
+
+def _near(
+    reach: Reach,
+    goal: float,
+    costs: CostTable,
+    taken: set[Architecture],
+    number: int,
+    rng: np.random.Generator,
+) -> Architecture:
+    """A new architecture of about a cost; the window about it doubles until it holds one."""
+    width = max(1.0, (reach.most - reach.least) / 200)
+    while True:
+        low, high = math.floor(goal - width), math.ceil(goal + width)
+        drawn = reach.draw(low, high, number, rng)
+        fresh = [architecture for architecture in drawn if architecture not in taken]
+        if fresh:
+            return min(fresh, key=lambda a: (abs(costs.macs(a, "total") - goal), a.key))
+        if low <= reach.least and high >= reach.most:  # more are drawn of all than can be taken
+            raise InputError(f"{reach.space.name} holds no further architecture: rank fewer.")
+        width *= 2
+
+
+# The check
+
+
+class _Check:
+    """Everything that can be wrong with a request is found here, before anything is written."""
+
+    def __init__(self, searcher: Searcher, request: RankRequest) -> None:
+        self.searcher, self.request, self.source = searcher, request, searcher.run
+        self.folder = searcher.run.path / "rank-check"
+        if request.start not in STARTS:
+            raise InputError(f"There is no start '{request.start}': choose {' or '.join(STARTS)}.")
+        self.training = self._training()
+        self.architectures = spread(searcher.costs, request.count, request.seed)
+        self.photos, self.notes = _photos(self.source, request.data)
+        if request.start == "scratch" and "init_from" in self.source.config:
+            self.notes.append(
+                f"The run began from {self.source.config['init_from']}, so its steps alone did not make its "
+                "weights: the architectures that begin from scratch may need more (--steps)."
+            )
+        self.settings = {
+            "count": request.count,
+            "steps": self.training.steps,
+            "start": request.start,
+            "seed": request.seed,
+            "training": self.training.model_dump(mode="json", exclude_defaults=True),
+            "photos": self.photos,
+            "calibration": searcher.evaluator.calibration,
+            "weights": self.source.fingerprint,
+        }
+        self._replaces = self._compare()
+
+    def _training(self) -> TrainingSettings:
+        """The run's own settings, for one architecture alone."""
+        given, steps = dict(self.request.settings), self.request.steps
+        for name in given:
+            if name in _OF_THE_RUN or name == "recipe":
+                raise InputError(
+                    f"{name} cannot be set here: architectures are trained and scored as the run was."
+                )
+            if name in ALONE:
+                raise InputError(f"{name} cannot be set here: each architecture is trained alone.")
+        if steps is not None:
+            given["steps"] = steps
+        return TrainingSettings.make({**self.source.settings.model_dump(), **ALONE, **given})
+
+    def _compare(self) -> bool:
+        """Whether there are results of another check, which this one replaces."""
+        path = self.folder / "rank.json"
+        if not path.is_file():
+            return False
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            different = [name for name in self.settings if known.get(name) != self.settings[name]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            known, different = {}, list(self.settings)
+        if different and not self.request.force:
+            name = different[0]
+            plain = isinstance(known.get(name), int | str) and name in ("count", "steps", "start", "seed")
+            change = f"{name} {known[name]}, now {self.settings[name]}" if plain else f"other {name}"
+            raise InputError(
+                f"{self.folder} holds a check with other settings ({change}): add --force to replace its "
+                "results; what was trained for it is kept."
+            )
+        return bool(different)
+
+    def run(self, report: StageReport) -> RankResult:
+        """Look at what is trained, train the rest, and write what is known after each."""
+        rows: dict[Architecture, RankRow] = {}
+        known = [architecture for architecture in self.architectures if self._trained(architecture)]
+        for done, architecture in enumerate(known, 1):
+            rows[architecture] = self._row(architecture)
+            report("scoring", done, len(known), "trained before")
+        if rows:
+            self._write(rows)
+        for number, architecture in enumerate(self.architectures, 1):
+            if architecture not in rows:
+                stage = f"training {number} of {len(self.architectures)} alone"
+                self._train(architecture, stage, report)
+                rows[architecture] = self._row(architecture)
+                self._write(rows)
+        from nas.report.rank import save_rank
+
+        result = self._result(rows)
+        files = [*self._files, *save_rank(result, self.folder)]
+        return self._result(rows, files)
+
+    # What was trained
+
+    def _place(self, architecture: Architecture) -> Path:
+        """The folder of an architecture's own run: its name stands for all that the weights depend on."""
+        facts = {"training": self.settings["training"], "photos": self.photos, "start": self.request.start}
+        if self.request.start == "supernet":
+            facts["weights"] = self.source.fingerprint
+        name = digest(architecture.key, json.dumps(facts, sort_keys=True))
+        return self.folder / f"{architecture.key[:24].strip('.+-=_')}-{name}"
+
+    def _trained(self, architecture: Architecture) -> Run | None:
+        """An architecture's own run, where it was trained to the end."""
+        place = self._place(architecture)
+        if not (place / "supernet.safetensors").is_file():
+            return None
+        run = Run.open(place)
+        wanted = self.searcher.space.only(architecture)
+        if run.settings != self.training or run.trained_space.to_dict() != wanted.to_dict():
+            raise InputError(
+                f"{run.config_path} was changed since it was made: delete {place} to train it anew."
+            )
+        return run
+
+    def _train(self, architecture: Architecture, stage: str, report: StageReport) -> None:
+        place = self._place(architecture)
+
+        def show(progress: Progress) -> None:
+            report(stage, progress.step, progress.steps, f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp")
+
+        data = self.request.data
+        request = TrainingRequest(
+            space=self.searcher.space,
+            data=data if data == BUNDLED else str(Path(data).resolve()),
+            out=place,
+            arch=architecture.key,
+            settings=self.training.model_dump(),
+            init_from=self.source.path if self.request.start == "supernet" else None,
+            device=self.searcher.evaluator.device.type,
+        )
+        train_or_resume(request, show)
+
+    def _row(self, architecture: Architecture) -> RankRow:
+        run = self._trained(architecture)
+        assert run is not None
+        mine = self.searcher.evaluator
+        evaluator = Evaluator(
+            run.supernet(),
+            mine.photos,
+            lmbda=self.source.settings.lmbda,
+            metric=mine.metric,
+            device=mine.device,
+        )
+        return RankRow(
+            arch=architecture.key,
+            total_kmac_px=self.searcher.costs.kmac_px(architecture, "total"),
+            supernet=self.searcher.scores.of(architecture),
+            standalone=Scores(run.scores_path, evaluator, run.fingerprint).of(evaluator.space.widest()),
+            steps=self.training.steps,
+            run=run.path.name,
+        )
+
+    # What is written
+
+    def _result(self, rows: Mapping[Architecture, RankRow], files: Sequence[Path] = ()) -> RankResult:
+        ordered = [rows[architecture] for architecture in self.architectures if architecture in rows]
+        return RankResult(ordered, self.source.settings.metric, self.settings, self.notes, list(files))
+
+    @property
+    def _files(self) -> tuple[Path, Path]:
+        return self.folder / "rank.csv", self.folder / "rank.json"
+
+    def _write(self, rows: Mapping[Architecture, RankRow]) -> None:
+        result = self._result(rows)
+        if self._replaces:
+            for name in ("rank.png", "rank.svg"):
+                clear(self.folder / name)
+            self._replaces = False
+        table, content = self._files
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.to_dict() for row in result.rows)
+        write_atomically(content, json.dumps(result.to_json(), indent=2) + "\n")
+        write_atomically(table, buffer.getvalue())
+
+
+# Photos
+
+
+def _photos(run: Run, data: str) -> tuple[str, list[str]]:
+    """A short name for the training photos of a folder, and what is to be said of them.
+
+    Raises:
+        InputError: too few, or some of those that the run is scored on are among them.
+    """
+    of_the_run = run.config.get("data") == BUNDLED
+    where = "the bundled photos" if data == BUNDLED else data
+    different = [f"Trained on {where}, which are not the photos that the run was trained on."]
+    if data == BUNDLED:
+        return digest(BUNDLED), [] if of_the_run else different
+    train = split_folder(data)["train"]
+    name = digest(*(f"{path.relative_to(data).as_posix()} {path.stat().st_size}" for path in train))
+    if of_the_run:
+        return name, different
+    split = read_split(run.split_path)
+    known = _among(train, split["train"])
+    if len(train) == len(split["train"]) == len(known):
+        return name, []
+    scored = [path for path in _among(train, split["calibration"]) if path not in known]
+    if scored:
+        raise InputError(
+            f"{data} would train on {len(scored)} of the photos that {run.path} is scored on, such as "
+            f"{scored[0].name}: give the folder that the run was trained on, as it was then, or one "
+            "without them."
+        )
+    return name, different
+
+
+def _among(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    """Those of some photos that are among others: the same file, or the same bytes."""
+    known: dict[int, list[Path]] = {}
+    for path in others:
+        if path.is_file():
+            known.setdefault(path.stat().st_size, []).append(path)
+
+    def known_already(path: Path) -> bool:
+        alike = known.get(path.stat().st_size, [])
+        if any(path.resolve() == other.resolve() for other in alike):
+            return True
+        return any(path.read_bytes() == other.read_bytes() for other in alike)
+
+    return [path for path in photos if known_already(path)]

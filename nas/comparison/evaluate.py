@@ -1,0 +1,226 @@
+"""A codec on photos, through complete .nic files.
+
+Everything is measured from the outside: the bytes of whole files, the 8-bit pictures that come back, the
+seconds that both take. Means are of each photo's value.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nas.codec.bitstream import Nic, compress_image, decompress_image, lmbda_of, step_of
+from nas.codec.codec import Codec
+from nas.graph.entropy import bits
+from nas.metrics.losses import rd_loss
+from nas.metrics.quality import decibels, mean, ms_ssim, mse, psnr_without
+from nas.photos.images import Padded, Photo, Pixels, psnr
+from nas.support.errors import InputError
+from nas.support.progress import Report, silent
+
+METRICS = ("mse", "ms-ssim")
+
+
+@dataclass(frozen=True)
+class PhotoResult:
+    """One photo through one codec.
+
+    Attributes:
+        bytes: of the whole file; bpp: its bits per pixel, the header included.
+        estimated_bpp: what the network's likelihoods promise for the padded photo, per pixel of the photo.
+        psnr: dB, of 8-bit pictures; infinite where they are equal.
+        ms_ssim: NaN where a side is 160 pixels or less.
+        rd_loss: `bpp + lambda * 255^2 * MSE` of the 8-bit picture, or `bpp + lambda * (1 - MS-SSIM)`.
+    """
+
+    name: str
+    width: int
+    height: int
+    bytes: int
+    bpp: float
+    estimated_bpp: float
+    psnr: float
+    ms_ssim: float
+    rd_loss: float
+    encode_seconds: float
+    decode_seconds: float
+
+
+Once = Callable[[Photo, Callable[[], PhotoResult]], PhotoResult]
+
+
+def measured(photo: Photo, measure: Callable[[], PhotoResult]) -> PhotoResult:
+    """Measures every photo."""
+    return measure()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One codec on some photos. The means leave out photos that have no such value (small ones: MS-SSIM).
+
+    Attributes:
+        exact: names of photos that the mean of PSNR leaves out: something gave them back exactly.
+    """
+
+    name: str
+    arch: str
+    fingerprint: str
+    lmbda: float
+    metric: str
+    photos: tuple[PhotoResult, ...]
+    exact: frozenset[str] = frozenset()
+
+    @property
+    def bytes(self) -> float:
+        return self._mean("bytes")
+
+    @property
+    def bpp(self) -> float:
+        return self._mean("bpp")
+
+    @property
+    def estimated_bpp(self) -> float:
+        return self._mean("estimated_bpp")
+
+    @property
+    def psnr(self) -> float:
+        return psnr_without(self.photos, self.exact)
+
+    @property
+    def ms_ssim(self) -> float:
+        return self._mean("ms_ssim")
+
+    @property
+    def rd_loss(self) -> float:
+        return self._mean("rd_loss")
+
+    @property
+    def encode_seconds(self) -> float:
+        return self._mean("encode_seconds")
+
+    @property
+    def decode_seconds(self) -> float:
+        return self._mean("decode_seconds")
+
+    def _mean(self, value: str) -> float:
+        return mean(getattr(photo, value) for photo in self.photos)
+
+    def means(self) -> dict[str, float]:
+        """Every mean by name; `ms_ssim_db` is of the mean MS-SSIM, as CompressAI's plots have it."""
+        return {
+            "bytes": self.bytes,
+            "bpp": self.bpp,
+            "estimated_bpp": self.estimated_bpp,
+            "psnr": self.psnr,
+            "ms_ssim": self.ms_ssim,
+            "ms_ssim_db": decibels(self.ms_ssim),
+            "rd_loss": self.rd_loss,
+            "encode_seconds": self.encode_seconds,
+            "decode_seconds": self.decode_seconds,
+        }
+
+
+def evaluate_codec(
+    codec: Codec,
+    photos: Sequence[Photo],
+    *,
+    lmbda: float,
+    metric: str = "mse",
+    quality: float | None = None,
+    name: str = "",
+    once: Once = measured,
+    report: Report = silent,
+) -> Evaluation:
+    """Really compress and decompress photos.
+
+    Args:
+        codec: what to measure.
+        photos: of any size.
+        lmbda: weight of the distortion in `rd_loss`.
+        metric: `mse` or `ms-ssim`, the distortion in `rd_loss`.
+        quality: from 0 to 100, where the codec codes at a range of rates; by default the middle anchor's.
+        name: what to call the codec; its architecture's key by default.
+        once: called with each photo and the function that measures it; may give an earlier result instead.
+        report: called with the photos done, of how many, and a name.
+
+    Raises:
+        InputError: no photos, an unknown metric, or a quality that there is not.
+    """
+    check_request(photos, metric)
+    results = []
+    bench = _Bench(codec, lmbda, metric, quality)
+    for done, photo in enumerate(photos):
+        report(done, len(photos), photo.name)
+        results.append(once(photo, lambda photo=photo: bench.measure(photo)))  # type: ignore[misc]
+    report(len(photos), len(photos), "")
+    key = codec.architecture.key
+    return Evaluation(name or key, key, codec.fingerprint, lmbda, metric, tuple(results))
+
+
+class _Bench:
+    """Measures photos, each in one run that is not the first of its kind."""
+
+    def __init__(self, codec: Codec, lmbda: float, metric: str, quality: float | None) -> None:
+        self.codec, self.lmbda, self.metric, self.quality = codec, lmbda, metric, quality
+        self._rate = lmbda_of(codec, step_of(codec, quality))
+        self._warm = False
+
+    def measure(self, photo: Photo) -> PhotoResult:
+        codec, lmbda, metric = self.codec, self.lmbda, self.metric
+        if not self._warm:
+            coded = Nic.parse(self._compressed(photo))
+            decompress_image(codec, coded, max_pixels=photo.size)
+            self._warm = True
+        estimated = estimated_bits(codec, photo.pixels, self._rate) / photo.size
+        began = time.perf_counter()
+        data = self._compressed(photo)
+        encoded = time.perf_counter()
+        decoded = decompress_image(codec, Nic.parse(data), max_pixels=photo.size)
+        ended = time.perf_counter()
+        bpp = 8 * len(data) / photo.size
+        similarity = ms_ssim(photo.pixels, decoded)
+        error = mse(photo.pixels, decoded) if metric == "mse" else 1 - similarity
+        return PhotoResult(
+            name=photo.name,
+            width=photo.pixels.shape[1],
+            height=photo.pixels.shape[0],
+            bytes=len(data),
+            bpp=bpp,
+            estimated_bpp=estimated,
+            psnr=psnr(photo.pixels, decoded),
+            ms_ssim=similarity,
+            rd_loss=float(rd_loss(bpp, error, lmbda, metric)),
+            encode_seconds=encoded - began,
+            decode_seconds=ended - encoded,
+        )
+
+    def _compressed(self, photo: Photo) -> bytes:
+        return compress_image(self.codec, photo.pixels, quality=self.quality).to_bytes()
+
+
+def check_request(photos: Sequence[Photo], metric: str) -> None:
+    """InputError where there are no photos, or no such metric."""
+    if not len(photos):
+        raise InputError("There are no photos to evaluate on: give a folder that holds some.")
+    if metric not in METRICS:
+        raise InputError(f"There is no metric '{metric}': use mse or ms-ssim.")
+
+
+@torch.no_grad()
+def estimated_bits(codec: Codec, pixels: Pixels, lmbda: float | None = None) -> float:
+    """The bits that the network's likelihoods promise for one picture, [H, W, 3], padded as for coding.
+
+    Over a range of rates `lmbda` says at which: by default at the middle anchor.
+    """
+    padded = Padded(pixels, codec.alignment, codec.table.device)
+    return bits_of_latents(codec, *codec.latents(padded, lmbda=lmbda))
+
+
+@torch.no_grad()
+def bits_of_latents(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> float:
+    """The same of one picture's rounded latents."""
+    return float(sum(bits(likelihood) for likelihood in codec.likelihoods(y_hat, z_hat).values()))

@@ -1,0 +1,114 @@
+"""A family on photos: what every decoder makes of the same files, and what those weigh under every layout."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from nas.codec.bitstream import (
+    Nic,
+    latents_of,
+    lmbda_of,
+    picture_of,
+    read_latents,
+    step_of,
+    write_latents,
+)
+from nas.codec.family import Family
+from nas.comparison.evaluate import check_request
+from nas.metrics.losses import rd_loss
+from nas.metrics.quality import mean, mean_psnr, ms_ssim, mse
+from nas.photos.images import Photo, psnr
+from nas.spaces.rates import geometric_mean, quality_at, scored
+from nas.support.errors import InputWarning
+from nas.support.progress import Report, silent
+
+
+@dataclass(frozen=True)
+class FamilyResult:
+    """A family on some photos, as means.
+
+    Attributes:
+        decoders: `bpp`, `psnr` and `rd_loss` of each, with files in the first layout. Photos that come back
+            exactly are left out of the mean of PSNR, with a warning.
+        layouts: `bpp` of each by name.
+    """
+
+    decoders: tuple[dict[str, float], ...]
+    layouts: dict[str, float]
+
+    def noted_in(self, family: Family) -> Family:
+        """The family with its results among what is known of each part."""
+        members = [
+            replace(member, facts={**member.facts, "measured": measured})
+            for member, measured in zip(family.decoders, self.decoders, strict=True)
+        ]
+        facts = {name: {**known, "bpp": self.layouts[name]} for name, known in family.layout_facts.items()}
+        return Family(family.base, family.layouts, members, facts)
+
+
+def measure_family(
+    family: Family, photos: Sequence[Photo], *, lmbda: float, metric: str = "mse", report: Report = silent
+) -> FamilyResult:
+    """Really compress photos under every layout, and decompress with every decoder.
+
+    Over a range of rates at three anchors: `rd_loss` is the geometric mean of the losses, all else is of the
+    middle one. Arguments and errors as in `evaluate_codec`.
+    """
+    check_request(photos, metric)
+    if not family.base.rates:
+        return _at_rate(family, photos, lmbda, metric, None, report)
+    lmbdas = scored(family.base.rates)
+    found = []
+    for place, rate in enumerate(lmbdas):
+
+        def here(done: int, total: int, note: str, place: int = place) -> None:
+            report(place * total + done, len(lmbdas) * total, note)
+
+        step = step_of(family.base, quality_at(family.base.rates, rate))
+        found.append(_at_rate(family, photos, rate, metric, step, here))
+    middle, decoders = found[len(found) // 2], zip(*(each.decoders for each in found), strict=True)
+    losses = [geometric_mean([point["rd_loss"] for point in points]) for points in decoders]
+    merged = ({**known, "rd_loss": loss} for known, loss in zip(middle.decoders, losses, strict=True))
+    return FamilyResult(tuple(merged), middle.layouts)
+
+
+def _at_rate(
+    family: Family, photos: Sequence[Photo], lmbda: float, metric: str, step: int | None, report: Report
+) -> FamilyResult:
+    codecs = [family.codec(decoder=place) for place in range(len(family.decoders))]
+    others = [family.codec(name) for name in family.layouts][1:]
+    found: list[list[tuple[float, float, float]]] = [[] for _ in codecs]
+    rates: list[list[float]] = [[] for _ in family.layouts]
+    exact: dict[str, None] = {}
+    for done, photo in enumerate(photos):
+        report(done, len(photos), photo.name)
+        height, width = photo.pixels.shape[:2]
+        rate_of_file = lmbda_of(family.base, step)
+        latents = latents_of(family.base, photo.pixels, lmbda=rate_of_file)
+        file = write_latents(family.base, latents, width, height, step).to_bytes()
+        files = [file, *(write_latents(codec, latents, width, height, step).to_bytes() for codec in others)]
+        for rate, each in zip(rates, files, strict=True):
+            rate.append(8 * len(each) / photo.size)
+        y_hat, _ = read_latents(family.base, Nic.parse(file), max_pixels=photo.size)
+        for codec, results in zip(codecs, found, strict=True):
+            decoded = picture_of(codec, y_hat, width, height, lmbda=rate_of_file)
+            error = mse(photo.pixels, decoded) if metric == "mse" else 1 - ms_ssim(photo.pixels, decoded)
+            loss = float(rd_loss(rates[0][-1], error, lmbda, metric))
+            results.append((rates[0][-1], psnr(photo.pixels, decoded), loss))
+            if math.isinf(results[-1][1]):
+                exact[photo.name] = None
+    report(len(photos), len(photos), "")
+    if exact:
+        warnings.warn(
+            f"The mean of PSNR leaves out photos that come back exactly: {', '.join(exact)}.",
+            InputWarning,
+            stacklevel=2,
+        )
+    decoders = []
+    for results in found:
+        rate_each, quality, losses = zip(*results, strict=True)
+        decoders.append({"bpp": mean(rate_each), "psnr": mean_psnr(quality), "rd_loss": mean(losses)})
+    return FamilyResult(tuple(decoders), dict(zip(family.layouts, map(mean, rates), strict=True)))

@@ -1,0 +1,72 @@
+"""Cost tables kept beside a run: measuring one takes seconds, reading it none that anybody notices."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from nas.cost.counting.table import CostTable, LayerCost
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
+from nas.support.files import digest, write_atomically
+
+MEASURED_BY = ("nas-codec", "fvcore", "torch")  # another version of one may count otherwise
+
+
+def kept_costs(space: SearchSpace, path: Path) -> CostTable:
+    """The costs of a space at 768x512, from a file where it holds them, else measured and written there."""
+    facts = _facts(space)
+    known = _read(space, path, facts)
+    if known is not None:
+        return known
+    from nas.cost.counting.tabulate import measured_costs
+
+    table = measured_costs(space)
+    with contextlib.suppress(InputError):  # a folder that cannot be written serves as well, more slowly
+        write_atomically(path, _packed(table, facts))
+    return table
+
+
+def _facts(space: SearchSpace) -> str:
+    layouts = {name: space.layouts[name].to_dict() for name in space.layout_names}
+    versions = {part: importlib.metadata.version(part) for part in MEASURED_BY}
+    return digest(json.dumps([space.to_dict(), layouts, versions], sort_keys=True, default=str))
+
+
+def _packed(table: CostTable, facts: str) -> bytes:
+    names = [[layer.name, layer.edge] for layer in table.layers]
+    arrays = {"facts": np.array(facts), "names": np.array(names)}
+    for place, layer in enumerate(table.layers):
+        arrays |= {f"{place}.axes": np.array(layer.axes, dtype=np.int64)}
+        arrays |= {f"{place}.macs": layer.macs, f"{place}.params": layer.params}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _read(space: SearchSpace, path: Path, facts: str) -> CostTable | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            if str(held["facts"]) != facts:
+                return None
+            layers = [
+                LayerCost(
+                    str(name),
+                    str(edge),
+                    tuple(int(axis) for axis in held[f"{place}.axes"]),
+                    held[f"{place}.macs"],
+                    held[f"{place}.params"],
+                )
+                for place, (name, edge) in enumerate(held["names"])
+            ]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None  # damaged: it is measured again
+    return CostTable(space, layers)

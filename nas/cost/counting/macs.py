@@ -1,0 +1,157 @@
+"""MACs, counted by fvcore on the code that runs. One MAC is one multiply-add, what fvcore calls a flop.
+
+Only products of matrices and convolutions have MACs: see `PRODUCTS`, and `audit.NO_MACS` for all else that
+runs. A convolution multiplies the zeros beyond a picture's border too, and they are counted: that is what
+runs, and so a layer costs the same at every position.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas.cost.counting.scopes import REFERENCE_SIZE
+from nas.graph.layers import PlainLayers, build_leaf
+from nas.graph.staged import plan, whole
+from nas.graph.width import Width
+from nas.spaces import description as spec
+from nas.spaces.description import Y_REDUCTION, Z_REDUCTION, after, ends
+from nas.spaces.layout import Layout
+from nas.support.errors import InputError
+
+CONTEXT_PARTS = ("context", "entropy_parameters.1", "entropy_parameters.2", "entropy_parameters.3")
+
+# The operators that have MACs, as fvcore names them. It has counters for a few more (normalisation, resizing,
+# pooling) that count additions and divisions: a network that runs one fails the audit.
+PRODUCTS = frozenset({"conv", "linear", "matmul", "mm", "addmm", "bmm", "einsum"})
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What fvcore found in one call of a module.
+
+    Attributes:
+        by_module: MACs by submodule; the key '' is the whole.
+        by_operator: MACs of the whole by operator.
+        uncounted: how often each operator ran that has no counter.
+    """
+
+    by_module: Counter[str]
+    by_operator: Counter[str]
+    uncounted: Counter[str]
+
+
+def follow(module: nn.Module, *inputs: Any) -> Counted:
+    """Count one call of a module, and list what was not counted."""
+    with warnings.catch_warnings(), torch.no_grad():
+        # torch deprecates the tracer that fvcore uses, and traced shapes become constants: both intended
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=Warning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        from fvcore.nn import FlopCountAnalysis
+
+        analysis = FlopCountAnalysis(module, inputs)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        analysis._ignored_ops = set()  # some sixty operators that it would not even list
+        return Counted(
+            Counter(analysis.by_module()),
+            Counter(analysis.by_operator()),
+            Counter(analysis.unsupported_ops()),
+        )
+
+
+def count_macs(module: nn.Module, *inputs: Any) -> Counter[str]:
+    """fvcore's count for one call of a module, by submodule; the key '' is the whole."""
+    return follow(module, *inputs).by_module
+
+
+def layer_cost(layer: spec.Leaf, sizes: tuple[int, ...]) -> tuple[int, int]:
+    """MACs of one described layer per position of its coarser side, and its parameters.
+
+    Args:
+        layer: what to count.
+        sizes: its input and output channels, or its one width.
+    """
+    match layer:
+        case _ if 0 in sizes:  # of a branch that is left out
+            return 0, 0
+        case spec.Conv() | spec.Deconv() | spec.Subpel():
+            return _measure(replace(layer, inputs="in", outputs="out"), sizes)
+        case spec.GDN() | spec.Depthwise():
+            return _measure(replace(layer, width="in"), sizes)
+        case _:
+            return 0, 0
+
+
+@lru_cache(maxsize=100_000)
+def _measure(layer: spec.Leaf, sizes: tuple[int, ...]) -> tuple[int, int]:
+    widths = {name: Width(name, (size,)) for name, size in zip(ends(layer), sizes, strict=True)}
+    module = build_leaf(layer, PlainLayers(), widths)
+    side = layer.stride if isinstance(layer, spec.Conv) else 1
+    macs = count_macs(module, torch.zeros(1, sizes[0], side, side))[""]
+    return int(macs), sum(parameter.numel() for parameter in module.parameters())
+
+
+def aligned(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The height and width that a codec pads an image to: the next multiples of `Family.alignment`.
+
+    Raises:
+        InputError: a side below one pixel.
+    """
+    height, width = size
+    if min(height, width) < 1:
+        raise InputError(
+            f"An image has at least 1x1 pixels, not {width}x{height}: give its width and height."
+        )
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def positions(layer: spec.Leaf, reduction: int, pixels: int) -> int:
+    """How many positions of its coarser side a layer has in an image of so many pixels, padding included."""
+    return int(pixels // max(reduction, after(layer, reduction)) ** 2)
+
+
+def context_cost(
+    layout: Layout,
+    window: int,
+    hidden: tuple[int, int],
+    features: tuple[int, int],
+    size: tuple[int, int] = REFERENCE_SIZE,
+) -> dict[str, int]:
+    """MACs of the context model under one layout, by part, as it runs when coding.
+
+    Every block's matrix products, measured for one position, times the block's positions in this latent:
+    at its end a tile may be cut off.
+
+    Args:
+        layout: the order of decoding.
+        window: width of the context window.
+        hidden: widths of the two hidden pointwise layers.
+        features: how many psi has, and phi.
+        size: height and width of the image in pixels; padded as the codec pads it.
+
+    Raises:
+        InputError: a side below one pixel.
+    """
+    height, width = (side // Y_REDUCTION for side in aligned(size, Z_REDUCTION))
+    counts = {number: len(places) for number, places in whole(layout, window, height, width)}
+    found = dict.fromkeys(CONTEXT_PARTS, 0)
+    psi, phi = features
+    for number, block in enumerate(plan(layout, window, hidden, phi)):
+        if number not in counts:  # its cell of the tile lies beyond a small latent
+            continue
+        for part, (inputs, outputs) in block.products(psi).items():
+            found[part] += counts[number] * _product_cost(inputs, outputs)
+    return found
+
+
+@lru_cache(maxsize=100_000)
+def _product_cost(inputs: int, outputs: int) -> int:
+    if not inputs * outputs:  # a group without hidden units
+        return 0
+    return int(count_macs(nn.Linear(inputs, outputs), torch.zeros(1, inputs))[""])

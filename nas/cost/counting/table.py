@@ -1,0 +1,123 @@
+"""The cost of every architecture of a space, by look-up (no torch here; see `tabulate` for the measuring)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+from nas.cost.counting.scopes import REFERENCE_SIZE, SCOPES
+from nas.cost.exact.sums import IntArray, Part, Sum
+from nas.spaces.space import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """MACs for one image and parameters of one layer, as a table over the few slots it touches.
+
+    `axes` are places in `space.shape` (the last is the layout); the tables have one dimension for each. A
+    layer that some choice leaves out, or repeats, has that choice among its axes.
+    """
+
+    name: str
+    edge: str
+    axes: tuple[int, ...]
+    macs: IntArray
+    params: IntArray
+
+
+class CostTable:
+    """Costs of a whole space, by look-up, for images of one size.
+
+    Sums of entries equal fvcore's count of the extracted encoder or decoder, to the last MAC.
+
+    Attributes:
+        space: whose costs.
+        layers: one table for each layer.
+        size: height and width of the image in pixels.
+    """
+
+    def __init__(
+        self, space: SearchSpace, layers: Sequence[LayerCost], size: tuple[int, int] = REFERENCE_SIZE
+    ) -> None:
+        self.space = space
+        self.layers = tuple(layers)
+        self.size = size
+
+    @property
+    def pixels(self) -> int:
+        """Of the image, padding apart."""
+        return math.prod(self.size)
+
+    def macs(self, architecture: Architecture, scope: str = "total") -> int:
+        """MACs of one architecture for one image."""
+        return self._sum(scope).at(self.space.indexes(architecture))
+
+    @lru_cache(maxsize=4)  # noqa: B019 - a table lives as long as its search
+    def _sum(self, scope: str) -> Sum:
+        terms = [Part(layer.axes, layer.macs) for layer in self.in_scope(scope)]
+        return Sum.of(terms, self.space.shape)
+
+    def macs_by_edge(self, architecture: Architecture) -> dict[str, int]:
+        """MACs of every edge for one image; their sum is the total."""
+        indexes = self.space.indexes(architecture)
+        found: dict[str, int] = {}
+        for layer in self.in_scope("total"):
+            cost = int(layer.macs[tuple(indexes[axis] for axis in layer.axes)])
+            found[layer.edge] = found.get(layer.edge, 0) + cost
+        return found
+
+    def kmac_px(self, architecture: Architecture, scope: str = "total") -> float:
+        """kMAC per image pixel."""
+        return self.macs(architecture, scope) / self.pixels / 1000
+
+    def scopes(self, architecture: Architecture) -> dict[str, float]:
+        """kMAC per pixel in every scope."""
+        return {scope: self.kmac_px(architecture, scope) for scope in SCOPES}
+
+    def by_edge(self, architecture: Architecture) -> dict[str, float]:
+        """kMAC per pixel of every edge; their sum is the total."""
+        return {edge: macs / self.pixels / 1000 for edge, macs in self.macs_by_edge(architecture).items()}
+
+    def params(self, architecture: Architecture) -> int:
+        """Learned numbers of the exported codec."""
+        return self._params.at(self.space.indexes(architecture))
+
+    @cached_property
+    def _params(self) -> Sum:
+        return Sum.of([Part(layer.axes, layer.params) for layer in self.layers], self.space.shape)
+
+    def expected(self, probabilities: Sequence[Tensor], scope: str = "total") -> Tensor:
+        """The expected kMAC per pixel when every slot is drawn independently; differentiable.
+
+        Args:
+            probabilities: one vector over the choices of each slot, the layout last.
+            scope: `encoder`, `decoder` or `total`.
+        """
+        total = probabilities[0].new_zeros(())
+        for layer in self.in_scope(scope):
+            cost = probabilities[0].new_tensor(layer.macs / self.pixels / 1000)
+            for axis in reversed(layer.axes):  # contract the last dimension first
+                cost = cost @ probabilities[axis]
+            total = total + cost
+        return total
+
+    def in_scope(self, scope: str) -> list[LayerCost]:
+        """The layers that a scope pays for."""
+        return [layer for layer in self.layers if layer.edge in SCOPES[scope]]
+
+    @cached_property
+    def reference(self) -> dict[str, float]:
+        """The widest architecture's kMAC per pixel in every scope: what percentages refer to."""
+        return {scope: self._most(scope) / self.pixels / 1000 for scope in SCOPES}
+
+    def _most(self, scope: str) -> int:
+        from nas.cost.exact.quantity import macs
+        from nas.cost.exact.reach import Reach
+
+        return Reach(macs(self, scope)).most

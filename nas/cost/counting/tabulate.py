@@ -1,0 +1,137 @@
+"""Tables of costs, measured: fvcore counts each layer once at each combination of its widths."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from nas.cost.counting.macs import CONTEXT_PARTS, aligned, context_cost, layer_cost, positions
+from nas.cost.counting.scopes import REFERENCE_SIZE
+from nas.cost.counting.table import CostTable, LayerCost
+from nas.cost.exact.sums import IntArray
+from nas.graph.context import ContextModel
+from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Leaf, ends, place
+from nas.spaces.space import SearchSpace
+
+# A factorised prior (Ballé et al., 2018): 3 filters of 3 in 4 hidden layers, 58 values a channel
+PRIOR_PARAMS_PER_CHANNEL = 58
+
+
+def measured_costs(space: SearchSpace, size: tuple[int, int] = REFERENCE_SIZE) -> CostTable:
+    """Measure a space with fvcore; identical layers are measured once.
+
+    Args:
+        space: what to measure.
+        size: height and width of the image in pixels, any. MACs are those of the padded image that a
+            codec really codes, kMAC per pixel those MACs over the pixels that the image had before: so
+            a small or odd image costs more per pixel. At 768x512 no codec pads.
+
+    Raises:
+        InputError: a side below one pixel.
+    """
+    pixels = math.prod(aligned(size, space.family.alignment))
+    context = _context(space, size) if space.family.context else []
+    return CostTable(space, [*_transforms(space, pixels), *context, *_priors(space)], size)
+
+
+def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
+    """Every convolution and normalisation of every edge, in a padded image of so many pixels."""
+    found = []
+    for edge_name, edge in space.family.edges.items():
+        for placed in place(edge):
+            names = ends(placed.layer)
+            if not names:
+                continue
+            count = positions(placed.layer, placed.reduction, pixels)
+            # how often it runs: as often as the block that it is part of, if what it lies in runs at all
+            switches = [*placed.switches, *([HYPERPRIOR] if edge_name in HYPER_EDGES else [])]
+            times = [placed.depth] if placed.depth else []
+
+            def measure(
+                values: Mapping[str, int],
+                layer: Leaf = placed.layer,
+                names: tuple[str, ...] = names,
+                switches: Sequence[str] = switches,
+                times: Sequence[str] = times,
+                count: int = count,
+            ) -> tuple[int, int]:
+                macs, params = layer_cost(layer, tuple(values[name] for name in names))
+                on = all(values[choice] > 0 for choice in switches)
+                often = math.prod(values[choice] for choice in times) if on else 0
+                return macs * count * often, params * often
+
+            axes, (macs, params) = _tabulate(space, (*names, *switches), measure)
+            found.append(LayerCost(f"{edge_name}[{placed.place}]", edge_name, axes, macs, params))
+    return found
+
+
+def _priors(space: SearchSpace) -> list[LayerCost]:
+    """Factorised priors: parameters, and no MACs."""
+
+    def of_z(values: Mapping[str, int]) -> tuple[int, int]:
+        return 0, PRIOR_PARAMS_PER_CHANNEL * values["z"] * values[HYPERPRIOR]
+
+    def of_y(values: Mapping[str, int]) -> tuple[int, int]:
+        return 0, PRIOR_PARAMS_PER_CHANNEL * values["y"] * (1 - values[HYPERPRIOR])
+
+    found = []
+    for node, measure in (("z", of_z), ("y", of_y)):
+        axes, (macs, params) = _tabulate(space, (node, HYPERPRIOR), measure)
+        found.append(LayerCost(f"prior of {node}", "prior", axes, macs, params))
+    return found
+
+
+def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
+    """Context prediction and the three pointwise layers, under every layout, in an image of this size."""
+    layout_axis = len(space.slots)
+
+    @cache
+    def measure(hidden: tuple[int, int]) -> tuple[list[dict[str, int]], dict[str, int]]:
+        with torch.device("meta"):  # only its sizes matter
+            context = ContextModel(space.y_channels, space.window, hidden, *space.features)
+        modules = [context.context_prediction, *(context.entropy_parameters[k] for k in (0, 2, 4))]
+        sizes = [sum(p.numel() for p in module.parameters()) for module in modules]
+        layouts = (space.layouts[name] for name in space.layout_names)
+        costs = [context_cost(layout, space.window, hidden, space.features, size) for layout in layouts]
+        return costs, dict(zip(CONTEXT_PARTS, sizes, strict=True))
+
+    found = []
+    for part in CONTEXT_PARTS:
+
+        def of_part(values: Mapping[str, int], part: str = part) -> tuple[list[int], list[int]]:
+            costs, params = measure((values[ENTROPY_WIDTHS[0]], values[ENTROPY_WIDTHS[1]]))
+            on = values[HYPERPRIOR]
+            return [on * macs[part] for macs in costs], [on * params[part]] * len(costs)
+
+        axes, (macs, params) = _tabulate(space, (*ENTROPY_WIDTHS, HYPERPRIOR), of_part)
+        edge = part.split(".")[0]
+        found.append(LayerCost(part, edge, (*axes, layout_axis), macs, params))
+    return found
+
+
+def _tabulate(
+    space: SearchSpace,
+    names: Sequence[str],
+    measure: Callable[[Mapping[str, int]], tuple[Any, Any]],
+) -> tuple[tuple[int, ...], tuple[IntArray, IntArray]]:
+    """`measure` at every value of some choices and nodes: the slots that set them, and a table per result."""
+    setters = [space.setter(name) for name in names]
+    slots = list(dict.fromkeys(setter for setter in setters if setter is not None))
+    shape = [space.shape[axis] for axis in slots]
+    results = []
+    for indexes in itertools.product(*map(range, shape)):
+        place = dict(zip(slots, indexes, strict=True))
+        at = [0 if setter is None else place[setter] for setter in setters]
+        values = {name: space.candidates(name)[k] for name, k in zip(names, at, strict=True)}
+        results.append(measure(values))
+    macs, params = (np.array(part, dtype=np.int64) for part in zip(*results, strict=True))
+    return tuple(slots), (
+        macs.reshape((*shape, *macs.shape[1:])),
+        params.reshape((*shape, *params.shape[1:])),
+    )

@@ -1,0 +1,1 @@
+"""What follows from the tables: sums, and what a space can reach under limits."""

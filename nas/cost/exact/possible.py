@@ -1,0 +1,117 @@
+"""What is possible, before anything is scored: the size of a space, and what its architectures cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nas.cost.counting.scopes import SCOPES
+from nas.cost.exact.quantity import Quantity
+from nas.profiling.quantities import Quantities, Question
+
+Row = list[str]
+
+
+@dataclass(frozen=True)
+class Range:
+    """What some architectures reach in one quantity.
+
+    Attributes:
+        quantity: what they cost.
+        whole: the least, the median and the most, in the quantity's whole numbers.
+    """
+
+    quantity: Quantity
+    whole: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, quantity: Quantity, question: Question) -> Range:
+        """What the architectures that meet a budget's limits reach."""
+        asked = quantity is question.quantity
+        return cls(quantity, question.span if asked else question.within.span(quantity))
+
+    @property
+    def least(self) -> float:
+        """In the quantity's unit, as the others."""
+        return self.whole[0] / self.quantity.per_unit
+
+    @property
+    def median(self) -> float:
+        return self.whole[1] / self.quantity.per_unit
+
+    @property
+    def most(self) -> float:
+        return self.whole[2] / self.quantity.per_unit
+
+    def row(self) -> Row:
+        """A line of a table; asking for the least that it tells works."""
+        least, median, most = self.whole
+        quantity = self.quantity
+        cells = [quantity.number(least, least=True), quantity.number(median), quantity.number(most)]
+        return [quantity.title, *cells, quantity.unit]
+
+    def to_json(self) -> dict[str, float]:
+        """Plain values, in the quantity's unit."""
+        return {"least": self.least, "median": self.median, "most": self.most}
+
+
+def scope_ranges(quantities: Quantities, question: Question) -> dict[str, Range]:
+    """kMAC per pixel by scope, within a budget's limits."""
+    return {scope: Range.of(quantities.of(scope, "kMAC/px", None), question) for scope in SCOPES}
+
+
+@dataclass(frozen=True)
+class Possible:
+    """What a budget's limits leave possible in a space.
+
+    Attributes:
+        space: its name.
+        size: how many architectures it has, whatever the limits.
+        limits: what all that is told of meets, for people; empty where everything may be chosen.
+        scopes: MACs of the three scopes.
+        others: stages, parameters, MACs of every edge, and what the targets limit where it is none of these.
+    """
+
+    space: str
+    size: int
+    limits: str
+    scopes: dict[str, Range]
+    others: tuple[Range, ...]
+
+    columns = ("what", "least", "median", "most", "unit")
+
+    @classmethod
+    def of(cls, quantities: Quantities, question: Question) -> Possible:
+        """What a budget leaves possible: needs no photo and no score.
+
+        Args:
+            quantities: the costs of a space.
+            question: a budget, resolved for it.
+        """
+        space, scopes = quantities.costs.space, scope_ranges(quantities, question)
+        told = {found.quantity for found in scopes.values()}
+        wanted = dict.fromkeys([*quantities.everywhere, question.quantity])
+        others = tuple(Range.of(quantity, question) for quantity in wanted if quantity not in told)
+        return cls(space.name, space.size, " and ".join(map(str, question.within.bounds)), scopes, others)
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """All of them, the scopes first."""
+        return (*self.scopes.values(), *self.others)
+
+    @property
+    def title(self) -> str:
+        """What a table of it is headed by."""
+        reached = f"those with {self.limits} reach" if self.limits else "what they reach"
+        return f"{self.space}: {self.size:,} architectures, {reached}"
+
+    def rows(self) -> list[Row]:
+        """Lines of a table."""
+        return [found.row() for found in self.ranges]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain values, by what and unit."""
+        return [
+            {"what": found.quantity.title, "unit": found.quantity.unit, **found.to_json()}
+            for found in self.ranges
+        ]

@@ -1,0 +1,158 @@
+"""What an architecture costs, in any unit: tables over the few slots that each part of it depends on.
+
+MACs, parameters, stages, seconds and bytes are all known for every architecture before anything runs, as
+sums of table entries. So limits on any of them are filters, and what is possible can be told beforehand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
+from nas.cost.counting.table import CostTable
+from nas.cost.exact.sums import IntArray, Part, Sum
+from nas.spaces.space import Architecture, SearchSpace
+
+GRAIN = 1e-9  # of a limit: less is float error
+
+
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """One cost of every architecture of a space: the largest of some sums, in whole numbers.
+
+    Attributes:
+        space: whose architectures.
+        name: what messages call it, such as `decoder` or `decode`.
+        unit: of the numbers people read: kMAC/px, GMAC, ms, MB, stages, parameters.
+        per_unit: how many of the whole numbers make one unit.
+        phases: the sums; one for what adds up, several for what peaks (memory).
+        where: what it holds for, such as `at 768x512 on cpu`; empty where it holds anywhere.
+    """
+
+    space: SearchSpace
+    name: str
+    unit: str
+    per_unit: int
+    phases: tuple[tuple[Part, ...], ...]
+    where: str = ""
+
+    def of(self, architecture: Architecture) -> int:
+        """What an architecture costs, in whole numbers."""
+        return self.at(self.space.indexes(architecture))
+
+    def at(self, indexes: Sequence[int]) -> int:
+        """The same for one index per slot, the layout last."""
+        return max(phase.at(indexes) for phase in self._sums)
+
+    def of_rows(self, rows: IntArray) -> IntArray:
+        """The same for many: rows of indexes, [n, slots + 1], give [n]."""
+        sums = [
+            sum((part.at_rows(rows) for part in phase), np.zeros(len(rows), dtype=np.int64))
+            for phase in self.phases
+        ]
+        return np.max(sums, axis=0)
+
+    @cached_property
+    def _sums(self) -> tuple[Sum, ...]:
+        return tuple(Sum.of(phase, self.space.shape) for phase in self.phases)
+
+    def value(self, architecture: Architecture) -> float:
+        """What an architecture costs, in units."""
+        return self.of(architecture) / self.per_unit
+
+    def whole(self, limit: float) -> int:
+        """The most whole numbers that a limit in units allows."""
+        return math.floor(limit * self.per_unit * (1 + GRAIN) + 1e-3)
+
+    def tell(self, whole: int, *, least: bool = False) -> str:
+        """A cost for people, with its unit."""
+        one = self.per_unit == 1 and whole == 1
+        return f"{self.number(whole, least=least)} {self.unit.removesuffix('s') if one else self.unit}"
+
+    def number(self, whole: int, *, least: bool = False) -> str:
+        """A cost for people, in units; a least one is rounded up, so that asking for it works."""
+        if self.per_unit == 1:
+            return f"{whole:,}"
+        value = whole / self.per_unit
+        digits = max(0, 3 - math.floor(math.log10(value))) if value > 0 else 0
+        rounded = math.ceil(value * 10**digits) / 10**digits if least else round(value, digits)
+        text = f"{rounded:.{digits}f}"
+        return text.rstrip("0").rstrip(".") if digits else text
+
+    @property
+    def title(self) -> str:
+        """What it is, and where it holds."""
+        return " ".join(filter(None, (self.name, self.where)))
+
+    @property
+    def identity(self) -> str:
+        """A name for files and studies: letters, digits and '-'."""
+        words = f"{self.name} {self.unit} {self.where}".replace("/", "-").split()
+        return "-".join(word for word in words if word not in ("at", "on"))
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A limit on a quantity, in whole numbers."""
+
+    quantity: Quantity
+    most: int
+
+    def met(self, architecture: Architecture) -> bool:
+        return self.quantity.of(architecture) <= self.most
+
+    def __str__(self) -> str:
+        q = self.quantity
+        return " ".join(filter(None, (f"{q.name} <= {q.tell(self.most)}", q.where)))
+
+
+def meets(architecture: Architecture, bounds: Iterable[Bound]) -> bool:
+    """Whether an architecture meets all of them."""
+    return all(bound.met(architecture) for bound in bounds)
+
+
+def macs(costs: CostTable, scope: str) -> Quantity:
+    """kMAC per pixel at 768x512, in MACs."""
+    parts = tuple(Part(layer.axes, layer.macs) for layer in costs.in_scope(scope))
+    return _kmac_px(costs.space, scope, parts)
+
+
+def giga_macs(costs: CostTable, scope: str, width: int, height: int) -> Quantity:
+    """GMAC for one picture of this size; `costs` are of the same size."""
+    parts = tuple(Part(layer.axes, layer.macs) for layer in costs.in_scope(scope))
+    return Quantity(costs.space, scope, "GMAC", 10**9, (parts,), f"at {width}x{height}")
+
+
+def parameters(costs: CostTable) -> Quantity:
+    """Learned numbers of the exported codec."""
+    parts = tuple(Part(layer.axes, layer.params) for layer in costs.layers)
+    return Quantity(costs.space, "parameters", "parameters", 1, (parts,))
+
+
+def stages(space: SearchSpace) -> Quantity:
+    """Serial decoding steps at 768x512."""
+    values = np.array([space.layouts[name].stages() for name in space.layout_names], dtype=np.int64)
+    return Quantity(space, "stages", "stages", 1, ((Part((len(space.slots),), values),),))
+
+
+def scopes(costs: CostTable) -> dict[str, Quantity]:
+    """MACs in every scope."""
+    return {scope: macs(costs, scope) for scope in SCOPES}
+
+
+def edges(costs: CostTable) -> dict[str, Quantity]:
+    """MACs of every edge that the space has."""
+    found: dict[str, tuple[Part, ...]] = {}
+    for layer in costs.in_scope("total"):
+        found[layer.edge] = (*found.get(layer.edge, ()), Part(layer.axes, layer.macs))
+    order = [edge for edge in SCOPES["total"] if edge in found]
+    return {edge: _kmac_px(costs.space, edge, found[edge]) for edge in order}
+
+
+def _kmac_px(space: SearchSpace, name: str, parts: tuple[Part, ...]) -> Quantity:
+    return Quantity(space, name, "kMAC/px", 1000 * REFERENCE_PIXELS, (parts,))

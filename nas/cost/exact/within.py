@@ -1,0 +1,341 @@
+"""The architectures that meet several bounds at once: the least and the most that is possible, and draws.
+
+One architecture is one choice in each independent group of slots, and every bound a limit on a sum over the
+groups: a multiple-choice knapsack, which scipy's HiGHS solves, to a millionth.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.cost.exact.quantity import Bound, Quantity, meets, stages
+from nas.cost.exact.reach import Reach
+from nas.cost.exact.sums import IntArray, Part, independent, spread_over
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError, UnreachableBudgetError
+
+Floats = NDArray[np.float64]
+SLACK = 1e-6  # what the solver may exceed a bound by
+RETRIES = 12  # without what it found, where that does
+MOST_CHOICES = 200_000  # of all groups together, in one programme
+SOLVED = 6  # architectures found one by one where drawing finds none
+SAMPLED = 200  # architectures that stand for all within several bounds, in medians
+
+
+class Within:
+    """The architectures of a space that meet some bounds.
+
+    Args:
+        space: the space.
+        bounds: limits on any quantities.
+    """
+
+    def __init__(self, space: SearchSpace, bounds: Sequence[Bound] = ()) -> None:
+        self.space, self.bounds = space, tuple(bounds)
+        self._reaches: dict[Quantity, Reach] = {}
+        axis = len(space.slots)
+        on_layout = [
+            b for b in bounds if all(p.axes == (axis,) for phase in b.quantity.phases for p in phase)
+        ]
+        self._others = tuple(bound for bound in bounds if bound not in on_layout)
+        zeros = [0] * axis
+        self.layouts = tuple(
+            name
+            for k, name in enumerate(space.layout_names)
+            if all(bound.quantity.at([*zeros, k]) <= bound.most for bound in on_layout)
+        )
+
+    def allows(self, architecture: Architecture) -> bool:
+        """Whether an architecture meets every bound."""
+        return architecture.layout in self.layouts and meets(architecture, self._others)
+
+    def allows_rows(self, rows: IntArray) -> NDArray[np.bool_]:
+        """The same for rows of indexes, [n, slots + 1]."""
+        known = np.array([name in self.layouts for name in self.space.layout_names])
+        met = [bound.quantity.of_rows(rows) <= bound.most for bound in self._others]
+        return np.logical_and.reduce([known[rows[:, -1]], *met])
+
+    def least(self, quantity: Quantity) -> int | None:
+        """The least of a quantity within the bounds; None where nothing meets them."""
+        return self._extreme(quantity, 1)
+
+    def most(self, quantity: Quantity) -> int | None:
+        """The most of a quantity within the bounds; None where nothing meets them."""
+        return self._extreme(quantity, -1)
+
+    def ends(self, quantity: Quantity) -> tuple[int, int]:
+        """The least and the most of a quantity.
+
+        Raises:
+            UnreachableBudgetError: nothing meets the bounds; says what could be reached.
+        """
+        least = self.least(quantity)
+        if least is None:
+            raise UnreachableBudgetError(self.explain())
+        most = self.most(quantity)
+        assert most is not None
+        return least, most
+
+    def median(self, quantity: Quantity) -> int:
+        """The median of a quantity, of a sample where bounds keep from counting; something meets them."""
+        if not self._others and len(quantity.phases) == 1:
+            return self._reach(quantity).quantile(0.5)
+        return int(np.median([quantity.of(found) for found in self._sample]))
+
+    def span(self, quantity: Quantity) -> tuple[int, int, int]:
+        """The least, the median and the most of a quantity; see `ends`."""
+        least, most = self.ends(quantity)
+        return least, self.median(quantity), most
+
+    @cached_property
+    def _sample(self) -> list[Architecture]:
+        """What medians are of where bounds keep from counting: the same for every quantity."""
+        depth = stages(self.space)  # any quantity would do: none of it is left out
+        drawn = self.draw(depth, 0, Reach(depth).most, SAMPLED, np.random.default_rng(0))
+        return drawn or list(self._optima(depth, 1))
+
+    def draw(
+        self,
+        quantity: Quantity,
+        low: int,
+        high: int,
+        number: int,
+        rng: np.random.Generator,
+    ) -> list[Architecture]:
+        """Up to `number` different architectures within the bounds whose quantity lies in [low, high].
+
+        Uniformly where bounds leave a fair share of the space, else a few that a solver finds; none where
+        there is none.
+        """
+        if not self.layouts:
+            return []
+        single = len(quantity.phases) == 1
+        # of a maximum, one phase is drawn by: the others are seen to afterwards
+        reach = self._reach(quantity)
+        tries = number if single and not self._others else 16 * number
+        drawn = [
+            found
+            for found in reach.draw(low if single else 0, high, tries, rng)
+            if low <= quantity.of(found) <= high and meets(found, self._others)
+        ]
+        if drawn or (single and not self._others):
+            return drawn[:number]
+        solved = self._solved(quantity, low, high, min(number, SOLVED), rng)
+        return list(dict.fromkeys(solved))
+
+    def _reach(self, quantity: Quantity) -> Reach:
+        """What the first phase of a quantity reaches; counted once."""
+        if quantity not in self._reaches:
+            self._reaches[quantity] = Reach(_phases(quantity)[0], self.layouts)
+        return self._reaches[quantity]
+
+    def explain(self) -> str:
+        """Why nothing meets the bounds: what each could be, alone or beside the others."""
+        for bound in self.bounds:
+            alone = Within(self.space).least(bound.quantity)
+            if alone is not None and alone > bound.most:
+                return (
+                    f"No architecture has {bound}: the least that {self.space.name} reaches is "
+                    f"{bound.quantity.tell(alone, least=True)}."
+                )
+        found = []
+        for bound in self.bounds:
+            beside = Within(self.space, [other for other in self.bounds if other != bound])
+            least = beside.least(bound.quantity)
+            if least is not None:
+                found.append(
+                    f"{bound.quantity.name} would be {bound.quantity.tell(least, least=True)} at least"
+                )
+        asked = " and ".join(map(str, self.bounds))
+        could = ", or ".join(found) if found else "loosen several of them"
+        return f"No architecture meets {asked} at once. Keeping the others, {could}."
+
+    # The programme
+
+    def _extreme(self, quantity: Quantity, sign: int) -> int | None:
+        if not self.layouts:
+            return None
+        phases = _phases(quantity)
+        if sign < 0 and len(phases) > 1:  # the most of a maximum: of the phase that has it
+            found = [self._extreme(phase, sign) for phase in phases]
+            return None if None in found else max(value for value in found if value is not None)
+        ends = [self._reach(phase).end(sign) for phase in phases]
+        limit = max(phase.of(end) for phase, end in zip(phases, ends, strict=True))
+        if any(quantity.of(end) == limit and meets(end, self._others) for end in ends):
+            return limit  # what no bound keeps from
+        values = [quantity.of(solved) for solved in self._optima(quantity, sign)]
+        return (min(values) if sign > 0 else max(values)) if values else None
+
+    def _optima(self, quantity: Quantity, sign: int) -> Iterator[Architecture]:
+        """The best of every regime that has one."""
+        for regime in self._regimes():
+            found = _Programme(self.space, regime, [*self._others], [quantity]).best(quantity, sign)
+            if found is not None:
+                yield found
+
+    def _solved(
+        self,
+        quantity: Quantity,
+        low: int,
+        high: int,
+        number: int,
+        rng: np.random.Generator,
+    ) -> Iterator[Architecture]:
+        """Ends of what is possible, in random directions."""
+        bounds = [*self._others, Bound(quantity, high)]
+        # one at or above `low` has a phase that is
+        ways = [
+            (_Programme(self.space, regime, bounds, [quantity]), phase)
+            for regime in self._regimes()
+            for phase in _phases(quantity)
+        ]
+        for _ in range(number):
+            while ways:
+                way = ways[int(rng.integers(len(ways)))]
+                found = way[0].random(way[1], low, rng)
+                if found is not None:
+                    yield found
+                    break
+                ways.remove(way)  # nothing is there, in any direction
+
+    def _regimes(self) -> Iterator[list[IntArray]]:
+        kept = [k for k, name in enumerate(self.space.layout_names) if name in self.layouts]
+        for regime in self.space.regimes:
+            allowed = [*regime[:-1], [k for k in regime[-1] if k in kept]]
+            if all(allowed):
+                yield [np.array(found) for found in allowed]
+
+
+def _phases(quantity: Quantity) -> list[Quantity]:
+    """Each of its sums alone."""
+    if len(quantity.phases) == 1:
+        return [quantity]
+    return [replace(quantity, phases=(phase,)) for phase in quantity.phases]
+
+
+class _Programme:
+    """One regime as a mixed-integer programme: one choice in every group, each bound a row."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        allowed: list[IntArray],
+        bounds: Sequence[Bound],
+        more: Sequence[Quantity],
+    ) -> None:
+        self._space, self._allowed, self._bounds = space, allowed, bounds
+        free = [axis for axis, choices in enumerate(allowed) if len(choices) > 1]
+        phases = [phase for q in (*(b.quantity for b in bounds), *more) for phase in q.phases]
+        self._groups = independent(phases, free)
+        self._shapes = [tuple(len(allowed[axis]) for axis in axes) for axes in self._groups]
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        ends = np.cumsum([0, *self._sizes])
+        self._spans = [slice(start, end) for start, end in itertools.pairwise(ends)]
+        if sum(self._sizes) > MOST_CHOICES:
+            raise InputError(
+                f"{space.name} has too many combinations for several limits at once: tie some of its slots."
+            )
+        # a row of the matrix, and what it must not exceed, for each phase of each bound
+        self._rows, self._most = [], []
+        for bound in bounds:
+            for phase in bound.quantity.phases:
+                row, constant = self._row(phase)
+                row, most = self._scaled(row, bound.most - constant)
+                self._rows.append(row)
+                self._most.append(most)
+
+    def _row(self, phase: Sequence[Part]) -> tuple[Floats, int]:
+        sums, constant = spread_over(phase, self._groups, self._allowed)
+        flat = [table.ravel().astype(float) for table in sums]
+        return np.concatenate([*flat, np.zeros(0)]), constant
+
+    def _scaled(self, row: Floats, most: float) -> tuple[Floats, float]:
+        """The same limit in numbers near 1: every group from 0, and what exceeds it alone cut short."""
+        row = row.copy()
+        for span in self._spans:
+            least = row[span].min()
+            row[span] -= least
+            most -= least
+        scale = max(1.0, most)
+        return np.minimum(row / scale, 2.0), most / scale
+
+    def best(self, quantity: Quantity, sign: int) -> Architecture | None:
+        """The architecture of the least quantity (sign 1) or the most (-1; of one phase)."""
+        rows = [self._row(phase) for phase in quantity.phases]
+        scale = max(1.0, *(float(np.abs(row).max(initial=0)) for row, _ in rows))
+        if len(rows) == 1:
+            return self._solve(sign * rows[0][0] / scale, [], [])
+        # the largest of several sums is one more variable, at least as large as each of them
+        peaks = [np.append(row / scale, -1.0) for row, _ in rows]
+        cost = np.append(np.zeros(sum(self._sizes)), 1.0)
+        return self._solve(cost, peaks, [-constant / scale for _, constant in rows], peak=True)
+
+    def random(self, quantity: Quantity, low: int, rng: np.random.Generator) -> Architecture | None:
+        """An architecture within the bounds, at or above `low` (of one phase), in a random direction."""
+        direction = np.concatenate([rng.random(size) for size in self._sizes] or [np.zeros(0)])
+        row, constant = self._row(quantity.phases[0])
+        row, most = self._scaled(-row, constant - low)
+        return self._solve(direction, [row], [most], floor=(quantity, low))
+
+    def _solve(
+        self,
+        cost: Floats,
+        rows: Sequence[Floats],
+        most: Sequence[float],
+        *,
+        peak: bool = False,
+        floor: tuple[Quantity, int] | None = None,
+    ) -> Architecture | None:
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import csr_matrix
+
+        def fits(architecture: Architecture) -> bool:  # in whole numbers, exactly
+            enough = floor is None or floor[0].of(architecture) >= floor[1]
+            return enough and meets(architecture, self._bounds)
+
+        count = sum(self._sizes)
+        wide = count + peak
+        if count == 0:
+            only = self._architecture(np.zeros(0))
+            return only if fits(only) else None
+        choose = np.zeros((len(self._sizes), wide))
+        for place, span in enumerate(self._spans):
+            choose[place, span] = 1
+        padded = [np.append(row, 0.0) if peak else row for row in self._rows]
+        known, limits = [choose, *padded, *rows], np.array([*self._most, *most])
+        ones = np.ones(len(self._sizes))
+        integral = np.append(np.ones(count), [0] * peak)
+        upper = np.append(np.ones(count), [np.inf] * peak)
+        for tightened in (*[0.0] * RETRIES, SLACK, 10 * SLACK):
+            matrix = csr_matrix(np.vstack(known))
+            low = np.concatenate([ones, np.full(len(limits), -np.inf)])
+            high = np.concatenate([ones, limits - tightened])
+            found = milp(
+                cost,
+                integrality=integral,
+                bounds=Bounds(np.zeros(wide), upper),
+                constraints=LinearConstraint(matrix, low, high),
+                options={"mip_rel_gap": 0.0, "presolve": False},
+            )
+            if found.x is None:
+                return None
+            architecture = self._architecture(found.x[:count])
+            if fits(architecture):
+                return architecture
+            known.append((found.x > 0.5) & (np.arange(wide) < count))  # it exceeds a bound by less than SLACK
+            limits = np.append(limits, len(self._sizes) - 0.5)
+        return None
+
+    def _architecture(self, chosen: Floats) -> Architecture:
+        indexes = [int(choices[0]) for choices in self._allowed]
+        for axes, shape, span in zip(self._groups, self._shapes, self._spans, strict=True):
+            flat = int(np.argmax(chosen[span]))
+            for axis, place in zip(axes, np.unravel_index(flat, shape), strict=True):
+                indexes[axis] = int(self._allowed[axis][place])
+        return self._space.at(indexes)

@@ -1,0 +1,1 @@
+"""The network: layers, transforms, the context model, the supernet, its checkpoints."""

@@ -1,0 +1,122 @@
+"""Everything a run needs to go on as if it had not stopped, in one file that is replaced atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.graph.network import is_constant
+from nas.support.errors import InputError
+from nas.support.weights import read_weights, require_finite, write_weights
+
+
+@dataclass
+class Checkpoint:
+    """A file's content: named tensors and a JSON-able record."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write the file; InputError where a tensor is not finite, and what was there stays."""
+        write_weights(path, self.tensors, self.record)
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """A checkpoint from a file; InputError where it is missing, damaged, something else or not finite."""
+        return cls(*read_weights(path))
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state: what is tensors by name, and the rest as JSON has it.
+
+    SOAP, for one, keeps lists of matrices, in which a side without a basis is empty, and counts its steps by
+    group. A matrix that lies in memory column by column comes back so: products with it round otherwise.
+
+    Returns:
+        Tensors, named `name.parameter.part` and, in a list, `.place`; and a record of `groups` (the count of
+        steps of each, or None), `values` (what is no tensor, by the same names) and `strides` (of the tensors
+        that do not lie row by row).
+    """
+    content, tensors = optimizer.state_dict(), {}
+    values: dict[str, Any] = {}
+    for index, parts in content["state"].items():
+        for part, value in parts.items():
+            path = f"{name}.{index}.{part}"
+            listed = isinstance(value, list)
+            if listed:
+                values[path] = {"length": len(value)}
+            for place, item in enumerate(value if listed else [value]):
+                where = f"{path}.{place}" if listed else path
+                if isinstance(item, Tensor):
+                    tensors[where] = item
+                else:
+                    values[where] = item
+    strides = {path: list(t.stride()) for path, t in tensors.items() if not t.is_contiguous()}
+    groups = [group.get("step") for group in content["param_groups"]]
+    return tensors, {"groups": groups, "values": values, "strides": strides}
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, Tensor],
+    name: str,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Put back what `optimizer_state` took; the record may be missing where all of it is tensors."""
+    record = record or {"groups": [], "values": {}, "strides": {}}
+    items: dict[str, Any] = {path: tensors[path] for path in tensors if path.startswith(f"{name}.")}
+    for path, stride in record["strides"].items():
+        shape = items[path].shape
+        items[path] = torch.empty_strided(shape, stride, dtype=items[path].dtype).copy_(items[path])
+    items |= record["values"]
+    state: dict[int, dict[str, Any]] = {}
+    for path, value in items.items():
+        index, part, *place = path.removeprefix(f"{name}.").split(".")
+        if place:
+            continue
+        if isinstance(value, dict):
+            value = [items[f"{path}.{number}"] for number in range(value["length"])]
+        state.setdefault(int(index), {})[part] = value
+    groups = optimizer.state_dict()["param_groups"]
+    for group, step in zip(groups, record["groups"], strict=False):
+        if step is not None:
+            group["step"] = step
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of one part of a checkpoint, without its name."""
+    return {k.removeprefix(f"{name}."): value for k, value in tensors.items() if k.startswith(f"{name}.")}
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
+    """Load a module's state, or say in one sentence why it does not fit.
+
+    Constants stay the module's own: in half precision a bound of 1e-9 is none.
+    """
+    check_fit(module, tensors, source=source)
+    known = module.state_dict()
+    learned = {k: value.to(known[k].dtype) for k, value in tensors.items() if not is_constant(k)}
+    module.load_state_dict({**known, **learned})
+
+
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in half precision, to be kept; `load_weights` reads them back."""
+    return {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
+    """InputError where tensors are not a module's state, or not finite."""
+    require_finite(tensors, source=source)
+    expected = module.state_dict()
+    if set(expected) != set(tensors) or any(expected[k].shape != v.shape for k, v in tensors.items()):
+        wrong = sorted(set(expected) ^ set(tensors)) or [
+            name for name, value in tensors.items() if expected[name].shape != value.shape
+        ]
+        raise InputError(f"The weights in {source} are of another space (they differ in {wrong[0]}).")

@@ -1,0 +1,1 @@
+"""What is measured of a picture and a file: losses, quality, curves."""

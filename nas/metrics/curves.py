@@ -1,0 +1,121 @@
+"""Rate-distortion curves, and how many more bits one takes than another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from nas.metrics.quality import decibels
+
+BD_POINTS = 4  # the fewest points a BD-rate is computed from
+Kind = Literal["codecs", "format", "published"]
+Measure = Literal["psnr", "ms_ssim_db"]
+MEASURES: dict[Measure, str] = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM"}
+
+
+class Measured(Protocol):
+    """What an operating point is made from: means over photos of each photo's value."""
+
+    @property
+    def bpp(self) -> float: ...
+    @property
+    def psnr(self) -> float: ...
+    @property
+    def ms_ssim(self) -> float: ...
+    @property
+    def encode_seconds(self) -> float: ...
+    @property
+    def decode_seconds(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operating point; NaN is what is not known. PSNR in dB, MS-SSIM as a fraction."""
+
+    bpp: float
+    psnr: float
+    ms_ssim: float = math.nan
+    encode_seconds: float = math.nan
+    decode_seconds: float = math.nan
+
+    @property
+    def ms_ssim_db(self) -> float:
+        return decibels(self.ms_ssim)
+
+    @classmethod
+    def of(cls, found: Measured) -> Point:
+        return cls(found.bpp, found.psnr, found.ms_ssim, found.encode_seconds, found.decode_seconds)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Operating points of one thing, from few bits to many."""
+
+    name: str
+    points: tuple[Point, ...]
+    kind: Kind = "codecs"
+
+    @classmethod
+    def of(cls, name: str, points: Iterable[Measured], kind: Kind = "codecs") -> Curve:
+        """Points in any order."""
+        return cls(name, tuple(sorted(map(Point.of, points), key=lambda point: point.bpp)), kind)
+
+    def rising(self, measure: Measure) -> tuple[list[float], list[float]]:
+        """Rates and qualities (dB) of the points that are better than every cheaper one."""
+        rates: list[float] = []
+        qualities: list[float] = []
+        for point in self.points:
+            quality = getattr(point, measure)
+            if math.isfinite(quality) and (not qualities or quality > qualities[-1]):
+                rates.append(point.bpp)
+                qualities.append(quality)
+        return rates, qualities
+
+
+@dataclass(frozen=True)
+class BdRate:
+    """How many per cent more bits `curve` takes than `anchor` for the same quality; negative is better.
+
+    Attributes:
+        measure: of quality: `psnr`, or `ms_ssim_db`.
+        percent: None where there is none, and `why` says why.
+        low, high: the qualities in dB between which it is the mean; NaN where there is none.
+    """
+
+    curve: str
+    anchor: str
+    measure: Measure
+    percent: float | None
+    low: float = math.nan
+    high: float = math.nan
+    why: str = ""
+
+
+def bd_rate(curve: Curve, anchor: Curve, measure: Measure = "psnr") -> BdRate:
+    """Bjontegaard's mean difference in rate, piecewise cubic (PCHIP), over the quality that both reach.
+
+    There is none where a side has fewer than four points of rising quality, or no quality is in common.
+    """
+    from bjontegaard import bd_rate as compare
+
+    word = MEASURES[measure]
+    for side in (curve, anchor):
+        count = len(side.rising(measure)[0])
+        if count < BD_POINTS:
+            points = f"{count} point{'s' * (count != 1)}" if count else "no points"
+            why = f"{side.name} has {points} of rising {word}, and {BD_POINTS} are needed"
+            exact = sum(math.isinf(getattr(point, measure)) for point in side.points)
+            if exact:
+                why += f"; at {exact} of its {len(side.points)} points every photo comes back exactly"
+            return BdRate(curve.name, anchor.name, measure, None, why=why)
+    (rate, quality), (anchor_rate, anchor_quality) = curve.rising(measure), anchor.rising(measure)
+    low, high = max(quality[0], anchor_quality[0]), min(quality[-1], anchor_quality[-1])
+    if high <= low:
+        better, worse = (curve, anchor) if quality[0] >= anchor_quality[-1] else (anchor, curve)
+        why = f"no {word} in common: {worse.name} ends at {high:.2f} dB, {better.name} begins at {low:.2f} dB"
+        return BdRate(curve.name, anchor.name, measure, None, why=why)
+    sides = (anchor_rate, anchor_quality, rate, quality)
+    percent = float(compare(*sides, method="pchip", require_matching_points=False, min_overlap=0))
+    return BdRate(curve.name, anchor.name, measure, percent, low, high)

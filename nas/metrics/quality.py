@@ -1,0 +1,63 @@
+"""How like two 8-bit pictures are, and means over photos. PSNR stands in `nas.photos.images`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from nas.photos.images import Pixels, to_tensor
+
+
+class HasPsnr(Protocol):
+    """A photo's result."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def psnr(self) -> float: ...
+
+
+MS_SSIM_SIDE = 160  # both sides must be longer than this: five scales of an 11x11 window
+
+
+def ms_ssim(a: Pixels, b: Pixels) -> float:
+    """MS-SSIM of two 8-bit pictures [H, W, 3]; NaN where a side is 160 pixels or less."""
+    if min(a.shape[:2]) <= MS_SSIM_SIDE:
+        return math.nan
+    from pytorch_msssim import ms_ssim as compare
+
+    return float(compare(to_tensor(a), to_tensor(b), data_range=1.0))
+
+
+def decibels(similarity: float) -> float:
+    """MS-SSIM in dB, `-10 log10(1 - MS-SSIM)`, as CompressAI plots it; infinite for equal pictures."""
+    return math.inf if similarity >= 1 else -10 * math.log10(1 - similarity)
+
+
+def mse(a: Pixels, b: Pixels) -> float:
+    """Mean squared error of two 8-bit pictures, with white at 1."""
+    return float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)) / 255**2
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of the values that are numbers; NaN where there is none."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def mean_psnr(values: Iterable[float]) -> float:
+    """The mean of what is finite: one photo that comes back exactly says nothing of the others.
+
+    Infinite where every photo comes back exactly, NaN where there is none.
+    """
+    every = list(values)
+    return mean([value for value in every if math.isfinite(value)] or every)
+
+
+def psnr_without(photos: Sequence[HasPsnr], exact: Collection[str]) -> float:
+    """`mean_psnr` of the photos whose names are not in `exact`; of all, where those are all."""
+    others = [photo.psnr for photo in photos if photo.name not in exact]
+    return mean_psnr(others or (photo.psnr for photo in photos))

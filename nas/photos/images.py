@@ -1,0 +1,408 @@
+"""Photos in and out: reading any image file, tensors, padding, PSNR."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import EllipsisType
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
+from torch import Tensor
+
+from nas.photos.metadata import JPEG, PNG, Bare, bare, without_exif
+from nas.support.errors import InputError, InputWarning
+from nas.support.files import write_atomically
+from nas.support.limits import MAX_PIXELS as MAX_PIXELS
+
+Pixels = NDArray[np.uint8]
+
+MAX_BYTES = 1 << 31  # of one file: more than so many pixels take uncompressed, 16 bits each
+
+# What pictures are written as, and what a file is called that must be a picture.
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
+
+# The longest sides of formats with the tightest limits, in pixels.
+_LONGEST = {"JPEG": 65500, "WEBP": 16383}
+
+# Pillow knows these, but they are no rasters that it decodes itself, or it ignores their scale of grey.
+_NOT_READ = {"EPS", "PDF", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FITS", "MCIDAS"}
+
+# By the value of the orientation in EXIF, what rows and columns are turned into: columns, rows, swapped.
+_TURNS = {
+    2: (-1, 1, False),
+    3: (-1, -1, False),
+    4: (1, -1, False),
+    5: (1, 1, True),
+    6: (-1, 1, True),
+    7: (-1, -1, True),
+    8: (1, -1, True),
+}
+
+
+def read_image(path: str | Path) -> Pixels:
+    """An image file as RGB, [H, W, 3], 8 bits: its orientation applied, grey, palette and CMYK expanded.
+
+    Pixels and orientation are all that is taken: other metadata may say what it likes. Transparency is
+    flattened onto white. Of several frames or pages the first is read, with a warning. Colours are taken as
+    sRGB: an embedded profile is ignored. Grey of more than 8 bits is rounded to 8, by the depth and the sign
+    that the file states; of 16-bit colour Pillow hands out the upper 8 bits, which are taken, and a
+    transparent colour among them is not.
+
+    Raises:
+        InputError: the file is missing, unreadable, damaged, no image, or of more than `MAX_PIXELS`.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise InputError(
+                f"{path} has more than {MAX_BYTES} bytes, too many for one picture: scale it down."
+            )
+        found = bare(data)
+        del data
+        with _opened(found) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(
+                    f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS} in all: "
+                    "scale it down."
+                )
+            frames = max(found.frames, _frames(image))
+            image.load()
+            pixels = _turned(_rgb(image), _orientation(image))
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"There is no image {path}.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: give one image file.") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path} is not an image that Pillow can read.") from None
+    except Exception as error:  # of any kind: decoders of damaged files
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+        raise InputError(f"Cannot read the image {path}: {reason.rstrip('.')}.") from error
+    if frames > 1:
+        warnings.warn(f"{path} holds {frames} pictures: the first is taken.", FramesWarning, stacklevel=2)
+    return pixels
+
+
+class FramesWarning(InputWarning):
+    """Of an animation or of several pages one picture is taken."""
+
+
+def _opened(found: Bare) -> Image.Image:
+    """Pillow's image, with what the file says of its orientation."""
+    try:
+        image = _identified(io.BytesIO(found.data))
+    except Exception:
+        if not found.data[4:8] == b"ftyp":
+            raise
+        image = _identified(io.BytesIO(without_exif(found.data)))  # Pillow writes odd EXIF anew, and stumbles
+    for name, block in (("exif", found.exif), ("xmp", found.xmp)):
+        if block:
+            image.info[name] = block
+    return image
+
+
+def _identified(file: IO[bytes]) -> Image.Image:
+    """Pillow's image of an open file: of a file, not of a path, which it might map and then turn wrongly."""
+    Image.init()
+    with warnings.catch_warnings():  # there is a limit to sizes here, and odd metadata does not matter
+        warnings.simplefilter("ignore")
+        return Image.open(file, formats=[name for name in Image.ID if name not in _NOT_READ])
+
+
+def _frames(image: Image.Image) -> int:
+    """Frames or pages; the layers of a Photoshop file are all in its picture."""
+    try:
+        return 1 if image.format == "PSD" else getattr(image, "n_frames", 1)
+    except Exception:  # a damaged second one is not needed
+        return 1
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF numbers it; 1 where the file states none, or it cannot be read.
+
+    Pillow turns TIFF files itself, and forgets their orientation.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return found if found in _TURNS else 1
+    except Exception:
+        return 1
+
+
+def _turned(pixels: Pixels, orientation: int) -> Pixels:
+    if orientation not in _TURNS:
+        return pixels
+    columns, rows, swapped = _TURNS[orientation]
+    upright = pixels.swapaxes(0, 1) if swapped else pixels
+    return np.ascontiguousarray(upright[::rows, ::columns])
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _deep_grey(image)
+    if getattr(image, "tag_v2", {}).get(SAMPLEFORMAT) == (2,) and image.mode == "L":
+        return np.repeat(np.asarray(image)[..., None] ^ 0x80, 3, 2)  # signed
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        return np.asarray(flat.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _deep_grey(image: Image.Image) -> Pixels:
+    """Grey of more than 8 bits in 8: integers over the range that the file states, floats up to 1 or 255."""
+    tags = getattr(image, "tag_v2", {})
+    white_is_zero = tags.get(PHOTOMETRIC_INTERPRETATION) == 0
+    values = np.asarray(image)
+    if image.mode == "F":
+        finite = values[np.isfinite(values)]
+        low, high = 0, 1 if finite.max(initial=0) <= 1 else 255
+        levels = np.nan_to_num(values.astype(np.float64), posinf=high, neginf=low)
+    else:
+        signed = tags.get(SAMPLEFORMAT, (1,))[0] == 2
+        bits = tags.get(BITSPERSAMPLE, (16,))[0]  # other files than TIFF are scaled to 16 by Pillow
+        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        levels = (values if signed or bits < 32 else values.view(np.uint32)).astype(np.float64)
+    scaled = (levels - low) * (255 / (high - low))
+    if white_is_zero:
+        scaled = 255 - scaled
+    if image.mode != "F" and "transparency" in image.info:
+        scaled[values == image.info["transparency"]] = 255
+    grey = np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, 2)
+
+
+def write_image(path: Path, pixels: Pixels) -> None:
+    """Write 8-bit RGB pixels in the format of the file's name (PNG, PPM, TIFF, ...).
+
+    Raises:
+        InputError: no such format, one that cannot hold so many pixels a side, or the file cannot be written.
+    """
+    format = check_format(path)
+    height, width = pixels.shape[:2]
+    buffer = io.BytesIO()
+    try:
+        if max(width, height) > _LONGEST.get(format, math.inf):  # else libjpeg has its own say on stderr
+            raise ValueError("too long a side")
+        Image.fromarray(pixels).save(buffer, format=format)
+    except (OSError, ValueError, struct.error) as error:
+        raise InputError(
+            f"{path}: {format} cannot hold a picture of {width}x{height} pixels: name it .png."
+        ) from error
+    write_atomically(path, buffer.getvalue())
+
+
+def check_format(path: Path) -> str:
+    """Pillow's name for the format a picture's file name asks for; InputError where there is none."""
+    name = Image.registered_extensions().get(path.suffix.lower())
+    if name is None or path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path} does not say which image format to write: name it .png, say.")
+    return name
+
+
+def list_images(directory: str | Path) -> list[Path]:
+    """Every image file below a folder, sorted; warns of how many other files there are.
+
+    What a file holds decides; one that only its name says to be a picture is listed, and reading it fails.
+    Files and folders that begin with a dot and `__MACOSX` are left out: copies and thumbnails lie there.
+    Links are followed, but nothing is listed twice.
+
+    Raises:
+        InputError: no such folder, one that cannot be read, or no image in it.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder: give one that holds photos.")
+    found: dict[str, Path] = {}
+    left_out: dict[str, list[str]] = {}
+    for path, why in _entries(root):
+        if not why and not _is_image(path):
+            why = "no image"
+        if not why and found.setdefault(os.path.realpath(path), path) is not path:
+            why = _TWICE
+        if why:
+            left_out.setdefault(why, []).append(path.relative_to(root).as_posix())
+    reasons = [f"{len(names)} {why} ({_some(names)})" for why, names in sorted(left_out.items())]
+    if not found:
+        there = f"; there is {', '.join(reasons)}" if reasons else ""
+        raise InputError(
+            f"There are no images in {root}{there}: it needs photos, such as .png or .jpg files."
+        )
+    if reasons:
+        warnings.warn(f"Left out of {root}: {', '.join(reasons)}.", InputWarning, stacklevel=2)
+    return sorted(found.values())
+
+
+_TWICE = "listed under another name"
+
+
+def _entries(root: Path) -> Iterator[tuple[Path, str]]:
+    """Everything below a folder but plain folders, each with the reason why it is left out, or an empty text.
+
+    Links come after what they may point to: so a photo has its own name, not a link's.
+    """
+    own = Path(os.path.realpath(root))
+    folders, linked_folders, linked_files, known = [root], list[Path](), list[Path](), set[Path]()
+    while folders or linked_folders:
+        folder = (folders or linked_folders).pop(0)
+        real = Path(os.path.realpath(folder))
+        if real in known or (folder != root and own.is_relative_to(real)):  # else loops would have no end
+            yield folder, _TWICE
+            continue
+        known.add(real)
+        try:
+            for path in sorted(folder.iterdir()):
+                linked = path.is_symlink()
+                if path.name.startswith(".") or path.name == "__MACOSX":
+                    yield path, "hidden"
+                elif path.is_dir():
+                    (linked_folders if linked else folders).append(path)
+                elif linked and path.is_file():
+                    linked_files.append(path)
+                else:
+                    yield path, "" if path.is_file() else "no file"
+        except OSError as error:
+            raise InputError(f"Cannot read the folder {folder}: {error.strerror}.") from error
+    yield from ((path, "") for path in linked_files)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is a picture, or only its name says so."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(PNG)).startswith((PNG, JPEG)):  # whatever metadata they have
+                return True
+            file.seek(0)
+            _identified(file).close()
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # one of a kind that Pillow knows, or one that may not be read: reading it says more
+        return True
+    return True
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join([*names[:most], "..."] if len(names) > most else names)
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """8-bit pixels [H, W, 3] as a batch of one in [0, 1], [1, 3, H, W]."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def to_pixels(x: Tensor) -> Pixels:
+    """An image [1, 3, H, W] clamped to [0, 1] and rounded to 8 bits, [H, W, 3]."""
+    return (x[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def pad(x: Tensor, multiple: int) -> Tensor:
+    """Mirror an image beyond its bottom and right edge until its sides are multiples of a number."""
+    height, width = x.shape[-2:]
+    rows = _mirror(height, -(-height // multiple) * multiple).to(x.device)
+    columns = _mirror(width, -(-width // multiple) * multiple).to(x.device)
+    return x if len(rows) == height and len(columns) == width else x[..., rows[:, None], columns]
+
+
+class Padded:
+    """A picture in 8 bits, mirrored as by `pad`, that becomes a tensor only where it is read.
+
+    `padded[..., rows, columns]` is what `pad(to_tensor(pixels), multiple)[..., rows, columns]` would be.
+
+    Args:
+        pixels: [H, W, 3].
+        multiple: what both sides are padded to multiples of.
+        device: of the tensors.
+    """
+
+    def __init__(self, pixels: Pixels, multiple: int, device: torch.device | str = "cpu") -> None:
+        self._pixels, self._device = pixels, device
+        self._places = [_mirror(side, -(-side // multiple) * multiple).numpy() for side in pixels.shape[:2]]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the padded picture as a batch of one, [1, 3, H, W]."""
+        return 1, 3, len(self._places[0]), len(self._places[1])
+
+    def __getitem__(self, place: tuple[EllipsisType, slice, slice]) -> Tensor:
+        """A crop in [0, 1]: [1, 3, rows, columns]."""
+        _, rows, columns = place
+        crop = self._pixels[self._places[0][rows, None], self._places[1][columns]]
+        return to_tensor(crop).to(self._device)
+
+
+def _mirror(size: int, wanted: int) -> Tensor:
+    """Indexes 0 .. size-1 .. 0 .. as far as wanted, the edge not repeated; works for a size of 1."""
+    period = max(1, 2 * (size - 1))
+    place = torch.arange(wanted) % period
+    return torch.minimum(place, period - place) if size > 1 else torch.zeros(wanted, dtype=torch.long)
+
+
+def psnr(a: Pixels, b: Pixels) -> float:
+    """Peak signal-to-noise ratio of two 8-bit images, dB."""
+    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo held in memory."""
+
+    name: str
+    pixels: Pixels
+
+    @property
+    def size(self) -> int:
+        """Pixels."""
+        return self.pixels.shape[0] * self.pixels.shape[1]
+
+
+def fingerprint(photos: list[Photo]) -> str:
+    """A short name for a set of photos, from their contents."""
+    hasher = hashlib.blake2b(digest_size=6)
+    for photo in photos:
+        hasher.update(repr(photo.pixels.shape).encode() + photo.pixels.tobytes())
+    return hasher.hexdigest()
+
+
+BUNDLED = "bundled"  # as --data
+
+
+def bundled() -> dict[str, list[Photo]]:
+    """The photos that scikit-image and matplotlib carry, by what the demo uses them for.
+
+    motorcycle_right is left out: it is motorcycle_left's twin.
+    """
+    from matplotlib.cbook import get_sample_data
+    from skimage import data
+
+    def photo(name: str) -> Photo:
+        path = Path(data.__file__).parent / name
+        return Photo(name, read_image(path))
+
+    hopper = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    return {
+        "train": [photo(n) for n in ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")],
+        "calibration": [Photo("grace_hopper.jpg", read_image(str(hopper)))],
+        "test": [photo("astronaut.png")],
+    }

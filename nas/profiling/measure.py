@@ -1,0 +1,203 @@
+"""Measuring a run's space on this machine: codecs that cover it, in rounds: all are disturbed alike."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.codec.codec import Codec
+from nas.codec.folder import save_codec
+from nas.codec.quantize import can_be_exact, quantized
+from nas.graph.network import Supernet
+from nas.photos.images import Pixels
+from nas.profiling.live import held_bytes
+from nas.profiling.measurements import Measurements
+from nas.profiling.memory import peak_memory, sample_photo
+from nas.profiling.pieces import cover, edge_pieces
+from nas.profiling.timing import REPEATS, peaks_once, time_once
+from nas.run import Run
+from nas.spaces.description import HYPERPRIOR
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.device import machine_name
+from nas.support.errors import InputError
+from nas.support.limits import check_seed
+from nas.support.progress import Report, silent
+
+PROCESSES = 8  # of the checked architectures, whose memory is measured as well
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure.
+
+    Args:
+        size: width and height of the picture in pixels.
+        repeats: rounds after the warm-up.
+        device: where to time; memory is of the CPU.
+        check: how many random architectures to time for comparison with predictions.
+        seed: draws those.
+        force: measure again what is known.
+    """
+
+    size: tuple[int, int] = (768, 512)
+    repeats: int = REPEATS
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    check: int = 0
+    seed: int = 0
+    force: bool = False
+
+
+def path_of(run: Run, device: str, size: tuple[int, int]) -> Path:
+    """Where a run's profile on a kind of device lies."""
+    return run.profile_path / f"{device}-{size[0]}x{size[1]}" / "measured.yaml"
+
+
+def measure(run: Run, request: Request, *, report: Report = silent) -> Measurements:
+    """Measure what is not yet known of a run's space; everything is kept as it comes.
+
+    Args:
+        run: a trained run.
+        request: what to measure.
+        report: called with what is done, of how much, and what is being done.
+
+    Raises:
+        InputError: no such size, an untrained run, or a profile of another machine in the way.
+    """
+    check_seed(request.seed)
+    run.refuse_read_only()
+    pixels = sample_photo(*request.size)
+    kept = _open(run, request)
+    supernet = run.supernet().to(request.device)
+    space = supernet.space
+    earlier = [space.parse(key) for key in kept.codecs if key not in kept.checked]
+    wanted = cover(space, earlier)
+    known = {*wanted, *memory_corners(space)}
+    checked = [found for found in _drawn(space, request) if found not in known]
+    needed = {found.key for found in known}  # a cover of more layouts may have what was only checked before
+    all_checked = dict.fromkeys([*kept.checked, *(found.key for found in checked)])
+    kept.checked = [key for key in all_checked if key not in needed]
+    on_cpu = request.device.type == "cpu"
+    processes = [*memory_corners(space), *checked[:PROCESSES]] if on_cpu else []
+    wanted = list(dict.fromkeys([*wanted, *processes, *checked]))
+    processes = [found for found in processes if not kept.of(found.key).process]
+    done, total = 0, len(wanted) * (request.repeats + 1) + len(processes)
+    try:
+        for turn in range(request.repeats + 1):
+            order = list(wanted)
+            random.Random(turn).shuffle(order)
+            for architecture in order:
+                what = f"timing, round {turn} of {request.repeats}" if turn else "warming up"
+                report(done, total, f"{what}  {architecture.key[:50]}")
+                _measure_once(supernet, architecture, kept, pixels, turn)
+                done += 1
+        for architecture in processes:
+            report(done, total, f"memory of a process  {architecture.key[:50]}")
+            kept.of(architecture.key).process = _process(supernet, architecture, request.size)
+            kept.keep()
+            done += 1
+    finally:  # interrupted, it goes on from here
+        kept.keep()
+    report(total, total, "")
+    return kept
+
+
+def _measure_once(
+    supernet: Supernet, architecture: Architecture, kept: Measurements, pixels: Pixels, turn: int
+) -> None:
+    """The warm-up, with tensors counted, or one round; nothing where it is known."""
+    timed, pieces = kept.of(architecture.key), edge_pieces(supernet.space)
+    if (len(timed.rounds) >= turn) if turn else bool(timed.peaks):
+        return
+    codec = _codec(supernet, architecture)
+    if turn == 0:
+        timed.peaks = {"weights": held_bytes(codec), **_named(peaks_once(codec, pixels, pieces))}
+        return
+    kept.add(architecture.key, _named(time_once(codec, pixels, pieces)))
+
+
+def _codec(supernet: Supernet, architecture: Architecture) -> Codec:
+    """As it is exported; what its whole numbers are chosen on plays no part in what they cost."""
+    codec = Codec(supernet.extract(architecture), architecture)
+    if not can_be_exact(codec):
+        return codec
+    y_hat, z_hat = codec.latents(
+        torch.zeros(1, 3, codec.alignment, codec.alignment, device=codec.table.device)
+    )
+    assert z_hat is not None
+    return quantized(codec, [(y_hat, z_hat)])
+
+
+def _named(parts: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+    """One table of the parts of both actions."""
+    both = zip(("encode", "decode"), parts, strict=True)
+    return {f"{action} {part}": value for action, found in both for part, value in found.items()}
+
+
+def memory_corners(space: SearchSpace) -> list[Architecture]:
+    """Unlike architectures, whose processes' memory tells what a process holds beside its tensors."""
+    few, many = space.layout_names[0], space.layout_names[-1]
+    corners = [space.narrowest(), space.widest(), space.under(few, space.widest())]
+    corners += [space.uniform(0.5, name) for name in (few, many)]
+    switch = space.setter(HYPERPRIOR)
+    for edges in (("g_a", "g_s"), ("h_a", "h_s", "entropy_parameters")):
+        indexes = [
+            space.shape[axis] - 1
+            if axis == switch or any(layer.split(".")[0] in edges for layer, _ in slot.layers)
+            else 0
+            for axis, slot in enumerate(space.slots)
+        ]
+        corners += [space.at([*indexes, space.layout_names.index(name)]) for name in (few, many)]
+    return list(dict.fromkeys(corners))
+
+
+def _drawn(space: SearchSpace, request: Request) -> list[Architecture]:
+    """Different random architectures: what predictions are compared on."""
+    rng, found = random.Random(request.seed), dict[Architecture, None]()
+    wanted = min(request.check, space.size)
+    for _ in range(20 * wanted):
+        if len(found) < wanted:
+            found.setdefault(space.sample(rng))
+    return list(found)
+
+
+def _process(supernet: Supernet, architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
+    """What coding adds to a process, bytes."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "codec"
+        save_codec(_codec(supernet, architecture), folder, {})
+        return {action: peak.added for action, peak in peak_memory(folder, *size).items()}
+
+
+def _open(run: Run, request: Request) -> Measurements:
+    """The run's profile to go on with, or a new one."""
+    facts, path = facts_of(run, request), path_of(run, request.device.type, request.size)
+    if request.force or not path.is_file():
+        return Measurements(path, facts)
+    found = Measurements.read(path)
+    different = [name for name, value in facts.items() if found.facts.get(name) != value]
+    if different:
+        name = different[0]
+        raise InputError(
+            f"{path} was measured with {name} = {found.facts.get(name)}, and now it is {facts[name]}: "
+            f"measure again with `nas profile {run.path} --force`, or set it back."
+        )
+    return found
+
+
+def facts_of(run: Run, request: Request) -> dict[str, Any]:
+    """What figures hold for."""
+    return {
+        "weights": run.fingerprint,
+        "device": request.device.type,
+        "machine": machine_name(request.device),
+        "threads": torch.get_num_threads(),
+        "width": request.size[0],
+        "height": request.size[1],
+        "torch": str(torch.__version__),
+        "entropy_path": "exact",
+    }

@@ -1,0 +1,103 @@
+"""What was measured on a machine, kept beside a run: one row for every time that a codec was timed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.support.errors import InputError
+from nas.support.files import write_atomically
+
+FORMAT = "nas-profile 2"
+KEPT_EVERY = 10.0  # seconds
+Parts = dict[str, float]  # seconds by part: `encode g_a`, `decode context`, ...
+
+
+@dataclass
+class Timed:
+    """One architecture's codec as it was measured.
+
+    Attributes:
+        rounds: seconds by part, once for every round after the warm-up.
+        peaks: the most bytes of tensors alive at once by part, and `weights`: what the codec holds.
+        process: bytes that `encode` and `decode` added to a process of their own, where that was measured.
+    """
+
+    rounds: list[Parts] = field(default_factory=list)
+    peaks: dict[str, int] = field(default_factory=dict)
+    process: dict[str, int] = field(default_factory=dict)
+
+    def seconds(self, action: str) -> list[float]:
+        """Of a whole encoding or decoding, by round."""
+        return [sum(s for part, s in parts.items() if part.startswith(action)) for parts in self.rounds]
+
+    def median(self, action: str) -> float:
+        """Seconds of a whole encoding or decoding."""
+        return statistics.median(self.seconds(action))
+
+
+@dataclass
+class Measurements:
+    """A profile, `RUN/profile/DEVICE-WIDTHxHEIGHT/measured.yaml`.
+
+    Attributes:
+        path: the file.
+        facts: what the figures hold for: weights, device, size, threads, versions.
+        codecs: by an architecture's key.
+        checked: the keys of those that only predictions are compared with.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    codecs: dict[str, Timed] = field(default_factory=dict)
+    checked: list[str] = field(default_factory=list)
+    _kept: float = 0.0
+
+    @classmethod
+    def read(cls, path: Path) -> Measurements:
+        """What a file holds.
+
+        Raises:
+            InputError: not a profile, or a damaged one.
+        """
+        again = f"measure again: delete {path.parent} or add --force."
+        try:
+            # the C parser where there is one: a profile has some thousand rows
+            content = yaml.load(
+                path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            )
+            if content.get("format") != FORMAT:
+                raise InputError(f"{path} is a profile of another format: {again}")
+            codecs = {key: Timed(**fields) for key, fields in content["codecs"].items()}
+            return cls(path, content["facts"], codecs, content["checked"])
+        except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise InputError(f"{path} is damaged ({type(error).__name__}): {again}") from error
+
+    def of(self, key: str) -> Timed:
+        """The record of one architecture, to be added to."""
+        return self.codecs.setdefault(key, Timed())
+
+    def add(self, key: str, parts: Mapping[str, float]) -> None:
+        """One more round of one architecture."""
+        self.of(key).rounds.append({part: round(seconds, 7) for part, seconds in parts.items()})
+        if time.monotonic() - self._kept > KEPT_EVERY:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write all of it."""
+        self._kept = time.monotonic()
+        content = {
+            "format": FORMAT,
+            "facts": self.facts,
+            "checked": self.checked,
+            "codecs": {key: vars(timed) for key, timed in self.codecs.items()},
+        }
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        text = yaml.dump(content, Dumper=dumper, sort_keys=False, width=110, default_flow_style=None)
+        write_atomically(self.path, text)

@@ -1,0 +1,217 @@
+"""What of a space is measured on a machine, so that sums over it tell the time of every architecture.
+
+An edge is measured at every combination of its widths; one with too many of them is cut into runs of layers,
+and parallel branches with too many are cut apart. What is no edge (context, entropy parameters, coder) is
+measured under every layout, at the ends of the entropy parameters' widths: between them their MACs are linear
+in each. All of it is measured inside whole codecs, a few hundred architectures that together have every
+combination (see `cover`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Layer, Parallel, ends, place
+from nas.spaces.space import Architecture, SearchSpace
+
+MOST_COMBINATIONS = 256  # of one piece: joint-ar's g_a has 216
+Choice = tuple[int, ...]  # an index for each of some axes
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EdgePiece:
+    """A run of layers of one edge, or of a branch within it.
+
+    Attributes:
+        name: the edge's, with the run where it is not all of it.
+        edge: whose layers.
+        layers: their places, as `description.place` has them, in order.
+        axes: the slots that they depend on, places in `space.shape`.
+    """
+
+    name: str
+    edge: str
+    layers: tuple[str, ...]
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Context, entropy parameters, coder and all else that is no edge.
+
+    Attributes:
+        axes: the slots it depends on, and the layout last.
+        knots: at which indexes of each axis it is measured; interpolated between.
+    """
+
+    axes: tuple[int, ...]
+    knots: tuple[tuple[int, ...], ...]
+
+
+def edge_pieces(space: SearchSpace, most: int = MOST_COMBINATIONS) -> tuple[EdgePiece, ...]:
+    """Every edge, cut where its combinations are more than `most`."""
+    found: list[EdgePiece] = []
+    for name, edge in space.family.edges.items():
+        if name in HYPER_EDGES and not any(space.candidates(HYPERPRIOR)):
+            continue
+        runs = list(_runs(space, name, edge.layers, "", most))
+        for row, start, stop, axes in runs:
+            layers = tuple(f"{row}{number}" for number in range(start, stop))
+            title = name if len(runs) == 1 else f"{name}[{row}{start}:{stop}]"
+            found.append(EdgePiece(title, name, layers, axes))
+    return tuple(found)
+
+
+_Run = tuple[str, int, int, tuple[int, ...]]  # where its row of layers is, which of them, their axes
+
+
+def _runs(space: SearchSpace, edge: str, layers: Sequence[Layer], row: str, most: int) -> Iterator[_Run]:
+    """Layers in a row, cut; what is too much by itself and has branches, branch by branch."""
+
+    def few(axes: Sequence[int]) -> bool:
+        return math.prod(space.shape[axis] for axis in axes) <= most
+
+    start, held = 0, tuple[int, ...]()
+    for number, layer in enumerate(layers):
+        own = _axes_of_layer(space, edge, f"{row}{number}")
+        joined = tuple(dict.fromkeys([*held, *own]))
+        if not few(joined) and number > start:
+            yield row, start, number, held
+            start, joined = number, own
+        if isinstance(layer, Parallel) and not few(own):
+            for branch in layer.branches:
+                yield from _runs(space, edge, branch.layers, f"{row}{number}.{branch.name}.", most)
+            start, joined = number + 1, ()
+        held = joined
+    if start < len(layers):
+        yield row, start, len(layers), held
+
+
+def _axes_of_layer(space: SearchSpace, edge: str, where: str) -> tuple[int, ...]:
+    names: list[str] = [HYPERPRIOR] if edge in HYPER_EDGES else []
+    for placed in place(space.family.edges[edge]):
+        if f"{placed.place}.".startswith(f"{where}."):
+            names += [*placed.switches, *ends(placed.layer)]
+    setters = (space.setter(name) for name in names)
+    return tuple(dict.fromkeys(axis for axis in setters if axis is not None))
+
+
+def coding(space: SearchSpace) -> Coding:
+    """What codecs are measured for."""
+    entropy = ENTROPY_WIDTHS if space.family.context else ()
+    setters = [space.setter(name) for name in (*entropy, "y", "z", HYPERPRIOR)]
+    slots = list(dict.fromkeys(axis for axis in setters if axis is not None))
+    # one slot for several widths makes MACs quadratic in it: a point in the middle
+    tied = len(slots) == 1
+    knots = []
+    for axis in slots:
+        last = space.shape[axis] - 1
+        knots.append(tuple(dict.fromkeys((0, last // 2, last) if tied else (0, last))))
+    return Coding((*slots, len(space.slots)), (*knots, tuple(range(space.shape[-1]))))
+
+
+def architecture_at(space: SearchSpace, axes: Sequence[int], choice: Choice) -> Architecture:
+    """The narrowest architecture with these choices, its hyperprior on."""
+    indexes = [0] * len(space.shape)
+    switch = space.setter(HYPERPRIOR)
+    if switch is not None:
+        indexes[switch] = space.shape[switch] - 1
+    for axis, index in zip(axes, choice, strict=True):
+        indexes[axis] = index
+    return space.at(indexes)
+
+
+def settled(space: SearchSpace, axes: Sequence[int], choice: Choice) -> Choice:
+    """A choice with what has no effect put back to 0."""
+    indexes = space.indexes(architecture_at(space, axes, choice))
+    return tuple(indexes[axis] for axis in axes)
+
+
+def choices(space: SearchSpace, axes: Sequence[int], allowed: Sequence[Sequence[int]]) -> Iterator[Choice]:
+    """Every combination that differs from the others."""
+    found = (settled(space, axes, choice) for choice in itertools.product(*allowed))
+    yield from dict.fromkeys(found)
+
+
+def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> Choice:
+    """What an architecture chooses on some axes."""
+    indexes = space.indexes(architecture)
+    return tuple(indexes[axis] for axis in axes)
+
+
+def cover(space: SearchSpace, known: Sequence[Architecture] = (), seed: int = 0) -> list[Architecture]:
+    """Architectures that together have every choice of every piece, and of the coding at its knots.
+
+    About as many as the largest piece has choices; what is paired with what is random.
+
+    Args:
+        space: what is to be covered.
+        known: architectures that are measured already: more are added to those that help.
+        seed: of the pairs.
+    """
+    part, rng = coding(space), random.Random(seed)
+    ways = {piece.axes: [range(space.shape[axis]) for axis in piece.axes] for piece in edge_pieces(space)}
+    offered = {axes: list(choices(space, axes, allowed)) for axes, allowed in ways.items()}
+    coded = list(choices(space, part.axes, part.knots))
+    offered[part.axes] = coded
+    needed = {axes: rng.sample(found, len(found)) for axes, found in offered.items()}
+    switch, architectures = space.setter(HYPERPRIOR), list[Architecture]()
+
+    def helps(architecture: Architecture) -> bool:
+        """Take what an architecture has from what is needed."""
+        before = sum(map(len, needed.values()))
+        for axes, found in needed.items():
+            mine = at(space, axes, architecture)
+            needed[axes] = [choice for choice in found if choice != mine]
+        return sum(map(len, needed.values())) < before
+
+    architectures += [architecture for architecture in known if helps(architecture)]
+    while any(needed.values()):
+        fixed: dict[int, int] = {}
+        for axes in sorted(needed, key=lambda axes: -len(needed[axes])):
+            rest = needed[axes] or (coded if axes == part.axes else [])
+            chosen = next((found for found in rest if _agrees(axes, found, fixed)), None)
+            if chosen is None and axes == part.axes:
+                chosen = next((found for found in coded if _agrees(axes, found, fixed)), None)
+            fixed |= dict(zip(axes, chosen, strict=True)) if chosen is not None else {}
+        indexes = [fixed.get(axis, rng.randrange(count)) for axis, count in enumerate(space.shape)]
+        if switch is not None and switch not in fixed:
+            indexes[switch] = space.shape[switch] - 1
+        architecture = space.at(indexes)
+        if not helps(architecture):
+            raise RuntimeError(f"{space.name}: no architecture has the choices that are left")
+        architectures.append(architecture)
+    return architectures
+
+
+def _agrees(axes: Sequence[int], choice: Choice, fixed: dict[int, int]) -> bool:
+    return all(fixed.get(axis, index) == index for axis, index in zip(axes, choice, strict=True))
+
+
+def interpolated(space: SearchSpace, part: Coding, at_knots: Array) -> Array:
+    """A table over all choices of the axes, from one over the knots: linear in the slots' candidates.
+
+    Args:
+        space: whose axes.
+        part: where it was measured.
+        at_knots: one value for each combination of knots.
+    """
+    table = at_knots
+    for dim, (axis, knots) in enumerate(zip(part.axes[:-1], part.knots[:-1], strict=True)):
+        candidates = np.array(space.slots[axis].candidates, dtype=float)
+        known = candidates[list(knots)]
+        rows = np.moveaxis(table, dim, 0)
+        mixed = np.empty((len(candidates), *rows.shape[1:]))
+        for index, value in enumerate(candidates):
+            weights = [np.interp(value, known, unit) for unit in np.eye(len(known))]
+            mixed[index] = np.tensordot(weights, rows, axes=1)
+        table = np.moveaxis(mixed, 0, dim)
+    return table

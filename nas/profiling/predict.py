@@ -1,0 +1,217 @@
+"""Seconds and bytes of every architecture of a measured space, by look-up.
+
+Time adds up: the edges' pieces, the context under its layout, the coder. Memory peaks: while a part runs, a
+codec holds its weights and that part's tensors, and a process holds more than its tensors (workspaces, the
+allocator's reserve, code). How much more is fitted on processes that were measured.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.cost.counting.table import CostTable
+from nas.cost.exact.quantity import Quantity
+from nas.cost.exact.sums import Part
+from nas.profiling.measure import memory_corners
+from nas.profiling.measurements import Measurements, Timed
+from nas.profiling.pieces import at, coding, edge_pieces, interpolated, settled
+from nas.profiling.timing import REST
+from nas.spaces.description import HYPER_EDGES, HYPERPRIOR
+from nas.spaces.space import Architecture
+from nas.support.errors import InputError
+
+Array = NDArray[np.float64]
+PARTS = {"encode": ("g_a", "h_a", "h_s", "context", REST), "decode": ("h_s", "context", REST, "g_s")}
+FLOAT, DOUBLE = 4, 8  # bytes of a weight
+FACTORS = (0.75, 2.0)  # bytes that a process takes for a byte of weights or tensors, at least and at most
+Read = Callable[[Timed, str], list[float]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One figure of a part of coding, over the choices of its axes."""
+
+    part: str
+    axes: tuple[int, ...]
+    values: Array
+
+    def at(self, indexes: tuple[int, ...]) -> float:
+        return float(self.values[tuple(indexes[axis] for axis in self.axes)])
+
+    def scaled(self, factor: float) -> Part:
+        """In whole numbers."""
+        return Part(self.axes, np.rint(self.values * factor).astype(np.int64))
+
+
+class Predictor:
+    """What was measured of a space, as quantities of every architecture.
+
+    Args:
+        costs: of the space, for its parameters.
+        measured: of the same space; see `measure`.
+
+    Raises:
+        InputError: something of the space was not measured yet.
+    """
+
+    def __init__(self, costs: CostTable, measured: Measurements) -> None:
+        self.space, self._costs, self.measured = costs.space, costs, measured
+        facts, space = measured.facts, costs.space
+        self.where = f"at {facts['width']}x{facts['height']} on {facts['device']}"
+        self._pieces, self._coding = edge_pieces(space), coding(space)
+        self._switch = space.setter(HYPERPRIOR)
+        checked = set(measured.checked)
+        self._known = [
+            (space.parse(key), timed)
+            for key, timed in measured.codecs.items()
+            if key not in checked and timed.rounds
+        ]
+        self._seconds = {action: self._tables(action, _seconds) for action in PARTS}
+
+    # Time
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a predictor lives as long as its search
+    def time(self, action: str) -> Quantity:
+        """Milliseconds of `encode` or `decode`, whole numbers in nanoseconds."""
+        parts = tuple(table.scaled(1e9) for table in self._seconds[action])
+        return Quantity(self.space, action, "ms", 10**6, (parts,), self.where)
+
+    def milliseconds(self, architecture: Architecture, action: str) -> dict[str, float]:
+        """Where the time goes: milliseconds by edge, context and coder; what does not run is left out."""
+        indexes = self.space.indexes(architecture)
+        found = dict.fromkeys(PARTS[action], 0.0)
+        for table in self._seconds[action]:
+            found[table.part.split("[")[0]] += 1000 * table.at(indexes)
+        return {name: value for name, value in found.items() if value > 0}
+
+    # Memory
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def memory(self, action: str) -> Quantity:
+        """MB (10^6 bytes) that a process takes beyond its libraries while it does `encode` or `decode`.
+
+        Raises:
+            InputError: the profile has no memory: it was measured on a GPU.
+        """
+        fixed, per_weight, per_live = self._fit(action)
+        constant = Part((), np.array(round(fixed), dtype=np.int64))
+        weights = [table.scaled(per_weight) for table in self._weights]
+        phases = tuple((constant, *weights, table.scaled(per_live)) for table in self._peaks[action])
+        return Quantity(self.space, action, "MB", 10**6, phases, self.where)
+
+    def megabytes(self, architecture: Architecture, action: str) -> dict[str, float]:
+        """Where the memory goes at its peak, in MB: process, weights, tensors of the part that runs."""
+        fixed, per_weight, per_live = self._fit(action)
+        indexes = self.space.indexes(architecture)
+        weights, live = self.tensors(architecture, action)
+        part = max(self._peaks[action], key=lambda table: table.at(indexes)).part.split("[")[0]
+        found = {"process": fixed, "weights": weights * per_weight, f"tensors of {part}": live * per_live}
+        return {name: value / 1e6 for name, value in found.items()}
+
+    def tensors(self, architecture: Architecture, action: str) -> tuple[float, float]:
+        """Bytes of an architecture's weights, and of the tensors it has at once beside them."""
+        indexes = self.space.indexes(architecture)
+        weights = sum(table.at(indexes) for table in self._weights)
+        return weights, max(table.at(indexes) for table in self._peaks[action])
+
+    @cached_property
+    def _peaks(self) -> dict[str, list[Table]]:
+        return {action: self._tables(action, _peak) for action in PARTS}
+
+    @cached_property
+    def _weights(self) -> list[Table]:
+        """Bytes of weights: the edges' own (h_s has a copy in double precision), and all others."""
+        edges = []
+        for layer in self._costs.layers:
+            if layer.edge in self.space.family.edges:
+                each = float(FLOAT + DOUBLE if layer.edge == "h_s" else FLOAT)
+                edges.append(Table(layer.edge, layer.axes, each * layer.params.astype(np.float64)))
+
+        def others(timed: Timed, architecture: Architecture) -> list[float]:
+            indexes = self.space.indexes(architecture)
+            return [timed.peaks["weights"] - sum(table.at(indexes) for table in edges)]
+
+        return [*edges, self._coding_table("weights", others)]
+
+    @property
+    def fitted_on(self) -> list[Architecture]:
+        """The architectures whose processes the memory is fitted on."""
+        corners = memory_corners(self.space)
+        return [found for found in corners if self.measured.codecs.get(found.key, Timed()).process]
+
+    def _fit(self, action: str) -> tuple[float, float, float]:
+        """Bytes of a process: a constant, and factors of weights and tensors."""
+        from scipy.optimize import lsq_linear
+
+        if not self.fitted_on:
+            raise InputError(
+                f"Memory was not measured {self.where}: limits in MB need `nas profile RUN --device cpu`."
+            )
+        rows = []
+        for architecture in self.fitted_on:
+            peak = self.measured.codecs[architecture.key].process[action]
+            rows.append(np.array([1e6, *self.tensors(architecture, action)]) / peak)  # relative errors count
+        low, high = zip((0, np.inf), FACTORS, FACTORS, strict=True)
+        found = lsq_linear(np.array(rows), np.ones(len(rows)), bounds=(low, high), method="bvls").x
+        return float(found[0] * 1e6), float(found[1]), float(found[2])
+
+    # From rows to tables
+
+    def _tables(self, action: str, read: Read) -> list[Table]:
+        """One table for every piece of the action's edges, one for its context, one for its coder."""
+        found = [
+            self._edge_table(
+                piece.axes, piece.name, piece.edge in HYPER_EDGES, f"{action} {piece.name}", read
+            )
+            for piece in self._pieces
+            if piece.edge in PARTS[action]
+        ]
+        for part in ("context", REST):
+            name = f"{action} {part}"
+            found.append(self._coding_table(part, lambda timed, _, name=name: read(timed, name)))  # type: ignore[misc]
+        return found
+
+    def _edge_table(self, axes: tuple[int, ...], title: str, hyper: bool, name: str, read: Read) -> Table:
+        space = self.space
+        rows: dict[tuple[int, ...], list[float]] = {}
+        for architecture, timed in self._known:
+            rows.setdefault(at(space, axes, architecture), []).extend(read(timed, name))
+        table = np.zeros([space.shape[axis] for axis in axes])
+        for choice in np.ndindex(*table.shape):
+            off = self._switch in axes and choice[axes.index(self._switch)] == 0
+            if not (off and hyper):
+                table[choice] = self._median(rows, settled(space, axes, choice), title)
+        return Table(title, axes, table)
+
+    def _coding_table(self, title: str, read: Callable[[Timed, Architecture], list[float]]) -> Table:
+        space, part = self.space, self._coding
+        rows: dict[tuple[int, ...], list[float]] = {}
+        for architecture, timed in self._known:
+            rows.setdefault(at(space, part.axes, architecture), []).extend(read(timed, architecture))
+        table = np.zeros([len(knots) for knots in part.knots])
+        for place in np.ndindex(*table.shape):
+            choice = tuple(knots[k] for knots, k in zip(part.knots, place, strict=True))
+            table[place] = self._median(rows, settled(space, part.axes, choice), title)
+        return Table(title, part.axes, interpolated(space, part, table))
+
+    def _median(self, rows: dict[tuple[int, ...], list[float]], choice: tuple[int, ...], title: str) -> float:
+        if not rows.get(choice):
+            raise InputError(
+                f"Not all of {self.space.name} is measured {self.where} (some of {title} is not): run "
+                "`nas profile` on the run, which measures what is missing."
+            )
+        return statistics.median(rows[choice])
+
+
+def _seconds(timed: Timed, name: str) -> list[float]:
+    return [parts.get(name, 0.0) for parts in timed.rounds]
+
+
+def _peak(timed: Timed, name: str) -> list[float]:
+    return [float(timed.peaks.get(name, 0))]

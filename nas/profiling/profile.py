@@ -1,0 +1,187 @@
+"""What an exported codec costs on this machine: parameters, MACs, seconds and memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.codec.bitstream import compress_image
+from nas.codec.codec import Codec
+from nas.codec.folder import load_family
+from nas.cost.counting.scopes import REFERENCE_SIZE, SCOPES
+from nas.profiling.audit import traced_edges
+from nas.profiling.disturbance import disturbance
+from nas.profiling.memory import PeakMemory, peak_memory, sample_photo
+from nas.profiling.timing import REPEATS, Latency, Spread, measure_decoding, measure_latency
+from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
+from nas.spaces.space import differences
+from nas.support.device import choose
+from nas.support.errors import InputError
+from nas.support.limits import check_size
+from nas.support.progress import Report, silent
+
+SIZE = (REFERENCE_SIZE[1], REFERENCE_SIZE[0])  # width, height
+Row = list[Any]
+
+
+@dataclass(frozen=True)
+class CodecProfile:
+    """What one codec costs.
+
+    Attributes:
+        name: of its folder.
+        params: learned numbers.
+        kmac_px_by_edge, kmac_px: as traced on the whole encoder and decoder, kMAC per pixel.
+        stages: serial decoding steps at `width` x `height` pixels.
+        device: where it was timed.
+        memory: of `encode` and `decode`, each in a process of its own on the CPU.
+        disturbance: how much other work slowed the machine down meanwhile, a share.
+        decoders: of a family, seconds to decode one file with each of them, by what tells them apart.
+    """
+
+    name: str
+    arch: str
+    params: int
+    kmac_px_by_edge: dict[str, float]
+    kmac_px: dict[str, float]
+    stages: int
+    width: int
+    height: int
+    device: str
+    latency: Latency
+    memory: dict[str, PeakMemory]
+    decoders: dict[str, Spread]
+    disturbance: float = 0.0
+
+    columns = ("what", "part", "value", "range")
+
+    def rows(self) -> list[Row]:
+        """Lines of a table: what is measured, of which part, the value with its unit, and its range."""
+        rows: list[Row] = [["parameters", "", f"{self.params:,}", ""]]
+        rows += [["kMAC/px", edge, f"{value:.3f}", ""] for edge, value in self.kmac_px_by_edge.items()]
+        rows += [["kMAC/px", f"= {scope}", f"{value:.3f}", ""] for scope, value in self.kmac_px.items()]
+        rows.append(["stages", f"at {self.width}x{self.height}", str(self.stages), ""])
+        rows += latency_rows(self.latency)
+        rows += [_timed("decode, s", f"with {name}", spread) for name, spread in self.decoders.items()]
+        return rows + memory_rows(self.memory)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: seconds, bytes, kMAC per pixel."""
+        return asdict(self)
+
+
+def latency_rows(latency: Latency) -> list[Row]:
+    """Seconds as lines of a table: what, part, median, least to most."""
+    rows: list[Row] = []
+    for action, parts in (("encode", latency.encode), ("decode", latency.decode)):
+        rows += [_timed(f"{action}, s", part, spread) for part, spread in parts.items()]
+    return rows
+
+
+def _timed(what: str, part: str, spread: Spread) -> Row:
+    return [what, part, f"{spread.median:.3f}", f"{spread.least:.3f} - {spread.most:.3f}"]
+
+
+def memory_rows(memory: dict[str, PeakMemory]) -> list[Row]:
+    """Memory as lines of a table: what, part, MB (10^6 bytes)."""
+    rows: list[Row] = []
+    for action, peak in memory.items():
+        rows.append([f"{action}, MB", "the codec's, at the peak", f"{peak.added / 1e6:.0f}", ""])
+        rows.append([f"{action}, MB", "the whole process's", f"{peak.after / 1e6:.0f}", ""])
+    return rows
+
+
+def profile_codec(
+    folder: str | Path,
+    *,
+    size: tuple[int, int] = SIZE,
+    repeats: int = REPEATS,
+    device: str | torch.device = "cpu",
+    report: Report = silent,
+) -> CodecProfile:
+    """Measure an exported codec.
+
+    Args:
+        folder: the codec's folder.
+        size: width and height in pixels of the photo that is coded, at least 1 each.
+        repeats: rounds of timing after the warm-up.
+        device: where to time it; memory is always measured on the CPU.
+        report: called with the steps done, of how many, and what is being done.
+
+    Raises:
+        InputError: not a codec, or no such size.
+    """
+    folder, pixels, before = Path(folder), sample_photo(*size), disturbance()
+    family = load_family(folder).to(torch.device(device))
+    several = len(family.decoders) > 1
+    codec, total = family.codec(), (1 + several) * (repeats + 1) + 2
+    (latency,) = measure_latency(
+        [codec], pixels, repeats=repeats, report=lambda done, _, note: report(done, total, note)
+    )
+    decoders: dict[str, Spread] = {}
+    if several:
+        found = measure_decoding(
+            [family.codec(decoder=place) for place in range(len(family.decoders))],
+            compress_image(codec, pixels),
+            repeats=repeats,
+            report=lambda done, _, note: report(repeats + 1 + done, total, note),
+        )
+        names = differences([member.architecture.key for member in family.decoders])
+        decoders = dict(zip(names, found, strict=True))
+    busy = max(before, disturbance())
+    report(total - 2, total, "counting MACs")
+    by_edge, by_scope = traced_kmac_px(codec)
+    report(total - 1, total, "memory")
+    memory = peak_memory(folder, *size)
+    report(total, total, "")
+    facts = (folder.name, codec.architecture.key, parameters(codec), by_edge, by_scope)
+    where = str(next(codec.parameters()).device)
+    return CodecProfile(*facts, _stages(codec, *size), *size, where, latency, memory, decoders, busy)
+
+
+def seconds_of(folder: Path, action: str, size: tuple[int, int] | None, device: str) -> float:
+    """The median seconds that an exported codec takes to `encode` or `decode`, whole, on this machine."""
+    codec = load_family(folder).to(choose(device)).codec()
+    (latency,) = measure_latency([codec], sample_photo(*(size or SIZE)))
+    return float(getattr(latency, action)["whole"].median)
+
+
+def parameters(codec: Codec) -> int:
+    """Learned numbers of a codec: all its weights, without the factorised prior's unused quantiles."""
+    named = codec.network.named_parameters()
+    return sum(value.numel() for name, value in named if not name.endswith("quantiles"))
+
+
+def traced_kmac_px(codec: Codec) -> tuple[dict[str, float], dict[str, float]]:
+    """kMAC per pixel by edge and by scope, from a trace of the whole encoder and decoder.
+
+    On the smallest image that the layout's tile divides: 64x64 for most.
+    """
+    _, rows, columns = codec.layout.table.shape
+    height, width = (math.lcm(Z_REDUCTION, Y_REDUCTION * cells) for cells in (rows, columns))
+    traced = traced_edges(codec, height, width)
+    edges = {**traced["encoder"], **traced["decoder"]}
+    order = [*(edge for edge in SCOPES["total"]), *(edge for edge in edges if edge not in SCOPES["total"])]
+    by_edge = {edge: edges[edge] / (height * width) / 1000 for edge in order if edge in edges}
+    by_scope = {scope: sum(by_edge.get(edge, 0.0) for edge in SCOPES[scope]) for scope in SCOPES}
+    return by_edge, by_scope
+
+
+def _stages(codec: Codec, width: int, height: int) -> int:
+    """Serial decoding steps for an image of this size."""
+    aligned = (-(-side // codec.alignment) * codec.alignment for side in (height, width))
+    rows, columns = (side // Y_REDUCTION for side in aligned)
+    return codec.layout.stages(rows, columns)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """A size as people write it, 768x512: width and height in pixels."""
+    width, cross, height = text.lower().partition("x")
+    sides = [side.strip() for side in (width, height)]
+    if not cross or not all(side.isascii() and side.isdigit() and len(side) < 10 for side in sides):
+        raise InputError(f"'{text}' is no size: write WIDTHxHEIGHT in pixels, such as 768x512.")
+    return check_size(int(width), int(height))

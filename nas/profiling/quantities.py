@@ -1,0 +1,180 @@
+"""From a budget's words to the quantities of one space: what is limited, and what is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from nas.cost.counting.table import CostTable
+from nas.cost.exact.quantity import Bound, Quantity, edges, giga_macs, parameters, scopes, stages
+from nas.cost.exact.within import Within
+from nas.run import Run
+from nas.spaces.budget import REFERENCE, Amount, Budget, Limit
+from nas.support.errors import InputError, UnreachableBudgetError
+
+if TYPE_CHECKING:
+    from nas.profiling.predict import Predictor
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A budget, resolved for one space.
+
+    Attributes:
+        quantity: what the targets limit.
+        within: the architectures that meet the budget's other limits.
+        targets: in whole numbers of the quantity, ascending; none for the whole range.
+        span: the least, the median and the most of the quantity within the limits.
+    """
+
+    quantity: Quantity
+    within: Within
+    targets: tuple[int, ...]
+    span: tuple[int, int, int]
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """What is answered: the targets, or, of limits alone, the most that they leave possible."""
+        return self.targets or ((self.span[2],) if self.within.bounds else ())
+
+    @property
+    def idle(self) -> str | None:
+        """A sentence on targets that limit nothing, since all architectures within the limits cost less."""
+        quantity, most = self.quantity, self.span[2]
+        above = [quantity.tell(target) for target in self.targets if not _reached(quantity, target, most)]
+        if not above:
+            return None
+        return (
+            f"no architecture costs more than {quantity.tell(most)} ({quantity.title}), so the best of all "
+            f"answers {' and '.join(above)}"
+        )
+
+
+@dataclass
+class Quantities:
+    """The costs of a run's space.
+
+    Args:
+        run: for its profiles; a budget in ms or MB needs one.
+        costs: MACs and parameters of its space.
+        device: `auto`, `cpu` or `cuda`, whose profiles count.
+    """
+
+    run: Run
+    costs: CostTable
+    device: str = "auto"
+    _predictors: dict[Size, Predictor] = field(default_factory=dict)
+    _tables: dict[Size, CostTable] = field(default_factory=dict)
+    _questions: dict[Budget, Question] = field(default_factory=dict)
+
+    def of(self, what: str, unit: str, size: Size | None) -> Quantity:
+        """What a limit's words name.
+
+        Raises:
+            InputError: it needs a profile that there is not.
+        """
+        if unit == "GMAC":
+            assert size is not None
+            width, height = size
+            if size not in self._tables:  # seconds, and asked for by every target
+                from nas.cost.counting.tabulate import measured_costs
+
+                self._tables[size] = measured_costs(self.costs.space, (height, width))
+            return giga_macs(self._tables[size], what, width, height)
+        if unit in ("ms", "MB"):
+            assert size is not None
+            predictor = self.predictor(size)
+            return predictor.time(what) if unit == "ms" else predictor.memory(what)
+        return self._known[what]
+
+    def predictor(self, size: Size) -> Predictor:
+        """What was measured here for pictures of this size.
+
+        Raises:
+            InputError: nothing was, or not all of the space.
+        """
+        from nas.profiling.measure import path_of
+        from nas.profiling.measurements import Measurements
+        from nas.profiling.predict import Predictor
+        from nas.support.device import choose
+
+        if size not in self._predictors:
+            path = path_of(self.run, choose(self.device).type, size)
+            if not path.is_file():
+                shape = "" if size == REFERENCE else f" --size {size[0]}x{size[1]}"
+                raise InputError(
+                    f"Limits in ms and MB need this machine's figures: run `nas profile {self.run.path}"
+                    f"{shape}` first."
+                )
+            measured = Measurements.read(path)
+            if measured.facts.get("weights") != self.run.fingerprint:
+                raise InputError(f"{path} is of other weights: run `nas profile {self.run.path} --force`.")
+            self._predictors[size] = Predictor(self.costs, measured)
+        return self._predictors[size]
+
+    @cached_property
+    def _known(self) -> Mapping[str, Quantity]:
+        """What needs no measuring: MACs of every scope, stages, parameters."""
+        costs = self.costs
+        return {**scopes(costs), "stages": stages(costs.space), "parameters": parameters(costs)}
+
+    @cached_property
+    def everywhere(self) -> tuple[Quantity, ...]:
+        """What holds on any machine: MACs of scopes and edges, stages, parameters."""
+        return (*self._known.values(), *edges(self.costs).values())
+
+    def bound(self, limit: Limit) -> Bound:
+        """A limit as a bound on whole numbers."""
+        quantity, value = self._amount(limit.what, limit.most)
+        return Bound(quantity, quantity.whole(value))
+
+    def _amount(self, what: str, amount: Amount) -> tuple[Quantity, float]:
+        """What is limited, and how much in its unit: percentages are of the widest architecture."""
+        if amount.unit == "%":
+            return self._known[what], amount.value / 100 * self.costs.reference[what]
+        return self.of(what, amount.unit, amount.size), amount.value
+
+    def question(self, budget: Budget) -> Question:
+        """What a budget asks of this space; asked again, it is not solved again.
+
+        Raises:
+            UnreachableBudgetError: no architecture meets its limits, or none a target, or all meet one that
+                somebody typed; says what is possible.
+            InputError: it needs a profile that there is not.
+        """
+        if budget not in self._questions:
+            self._questions[budget] = self._resolved(budget)
+        return self._questions[budget]
+
+    def _resolved(self, budget: Budget) -> Question:
+        what, unit, size = budget.measure
+        quantity = self.of(what, unit, size)
+        within = Within(self.costs.space, [self.bound(limit) for limit in budget.limits])
+        least, most = within.ends(quantity)
+        values = [self._amount(what, amount)[1] for amount in budget.targets]
+        if budget.span is not None:
+            values += budget.span.values(least / quantity.per_unit, most / quantity.per_unit)
+        targets = sorted({quantity.whole(value) for value in values})
+        if targets and targets[0] < least:
+            beside = f" with {' and '.join(map(str, within.bounds))}" if within.bounds else ""
+            raise UnreachableBudgetError(
+                f"No architecture{beside} costs at most {quantity.tell(targets[0])} ({quantity.title}): the "
+                f"least is {quantity.tell(least, least=True)}, the most {quantity.tell(most)}. Ask for a "
+                "target in between."
+            )
+        if budget.typed and targets and not _reached(quantity, targets[-1], most):
+            raise UnreachableBudgetError(
+                f"Every architecture costs less than {quantity.tell(targets[-1])} ({quantity.title}): the "
+                f"most is {quantity.tell(most)}, the least {quantity.tell(least, least=True)}. Ask for a "
+                "target in between."
+            )
+        return Question(quantity, within, tuple(targets), (least, within.median(quantity), most))
+
+
+def _reached(quantity: Quantity, target: int, most: int) -> bool:
+    """Whether a target is no more than the most there is, as people read it."""
+    return target <= most or quantity.tell(target) == quantity.tell(most)

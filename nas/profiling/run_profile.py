@@ -1,0 +1,232 @@
+"""What a run's space costs on this machine: where MACs, time, memory and parameters go, edge by edge."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nas.cost.counting.table import CostTable
+from nas.cost.exact.possible import Possible
+from nas.profiling.accuracy import Accuracy, accuracies
+from nas.profiling.disturbance import disturbance
+from nas.profiling.measure import Request, measure, path_of
+from nas.profiling.predict import Predictor
+from nas.profiling.quantities import Quantities
+from nas.run import Run
+from nas.spaces.budget import Budget
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.progress import Report, silent
+
+ACTIONS = {"encode": "encoder", "decode": "decoder"}  # and the scope whose MACs each runs
+SAMPLED = 300  # random architectures stand in for a front that there is not yet
+ALIKE = 0.02  # architectures whose MACs differ by no more than this have equal ones
+Row = list[Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One architecture of a space and what it costs, from the tables.
+
+    Attributes:
+        params_by_edge: learned numbers; those of priors have an edge of their own, `prior`.
+        ms: by action, milliseconds by edge, context and coder.
+        mb: by action, what a process takes beyond its libraries at its peak, in MB, by what takes it (the
+            process itself, weights, the tensors of the part that runs then); empty without a CPU's profile.
+    """
+
+    name: str
+    arch: str
+    params: int
+    stages: int
+    kmac_px_by_edge: dict[str, float]
+    kmac_px: dict[str, float]
+    params_by_edge: dict[str, int]
+    ms: dict[str, dict[str, float]]
+    mb: dict[str, dict[str, float]]
+
+    @classmethod
+    def of(cls, name: str, architecture: Architecture, costs: CostTable, predictor: Predictor) -> Shape:
+        indexes = costs.space.indexes(architecture)
+        params: dict[str, int] = {}
+        for layer in costs.layers:
+            count = int(layer.params[tuple(indexes[axis] for axis in layer.axes)])
+            params[layer.edge] = params.get(layer.edge, 0) + count
+        return cls(
+            name,
+            architecture.key,
+            costs.params(architecture),
+            costs.space.layout(architecture).stages(),
+            costs.by_edge(architecture),
+            costs.scopes(architecture),
+            params,
+            {action: predictor.milliseconds(architecture, action) for action in ACTIONS},
+            {action: predictor.megabytes(architecture, action) for action in ACTIONS}
+            if predictor.fitted_on
+            else {},
+        )
+
+    def cells(self) -> dict[tuple[str, str], str]:
+        """Everything by what and part, as text."""
+        found = {("parameters", edge): f"{count:,}" for edge, count in self.params_by_edge.items() if count}
+        found["parameters", "= all"] = f"{self.params:,}"
+        found["stages", "at 768x512"] = str(self.stages)
+        found |= {("kMAC/px", edge): f"{value:.3f}" for edge, value in self.kmac_px_by_edge.items()}
+        found |= {("kMAC/px", f"= {scope}"): f"{value:.3f}" for scope, value in self.kmac_px.items()}
+        for action, parts in self.ms.items():
+            found |= {(f"{action}, ms", part): f"{value:.1f}" for part, value in parts.items()}
+            found[f"{action}, ms", "= all"] = f"{sum(parts.values()):.1f}"
+        for action, parts in self.mb.items():
+            found |= {(f"{action}, MB", part): f"{value:.1f}" for part, value in parts.items()}
+            found[f"{action}, MB", "= all"] = f"{sum(parts.values()):.1f}"
+        return found
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Time beside MACs, over the front or a sample.
+
+    Attributes:
+        action: `encode` or `decode`.
+        points: kMAC per pixel of the action's scope, milliseconds and stages of each architecture.
+        of: what the points are: `front` or `sample`.
+        rank_correlation: Spearman's, between MACs and time.
+        least, most: milliseconds per kMAC/px, over the points.
+        alike: how many times as long one architecture takes as another of equal MACs (within 2 %), at most.
+    """
+
+    action: str
+    points: list[tuple[float, float, int]]
+    of: str
+    rank_correlation: float
+    least: float
+    most: float
+    alike: float
+
+    def sentence(self) -> str:
+        return (
+            f"{self.action}: over the {self.of} ({len(self.points)} architectures), {self.least:.2f} to "
+            f"{self.most:.2f} ms per kMAC/px; time and MACs rank alike to {self.rank_correlation:.2f}; equal "
+            f"MACs (within {ALIKE:.0%}) differ in time by up to {self.alike:.1f} times"
+        )
+
+
+@dataclass(frozen=True)
+class RunProfile:
+    """What a run's search space spans on one machine.
+
+    Attributes:
+        possible: how many architectures there are, and what they reach without any limit.
+        measured: the facts that the figures hold for, and where they are kept.
+        shapes: the narrowest, the middle one and the widest of equal relative widths.
+        relations: time beside MACs.
+        disturbance: how much other work slowed the machine down meanwhile, a share.
+        accuracies: predictions against whole codecs, where some were measured (`--check`).
+    """
+
+    possible: Possible
+    measured: dict[str, Any]
+    shapes: tuple[Shape, ...]
+    relations: tuple[Relation, ...]
+    disturbance: float
+    accuracies: tuple[Accuracy, ...]
+
+    @property
+    def machine(self) -> str:
+        """Where it was measured, for people."""
+        facts = self.measured
+        threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}"
+        return f"{facts['device']} ({facts['machine']}, {threads})"
+
+    @property
+    def columns(self) -> list[str]:
+        """What `rows` hold: one column for each shape."""
+        return ["what", "part", *(shape.name for shape in self.shapes)]
+
+    def rows(self) -> list[Row]:
+        """Lines of a table: parameters, MACs, milliseconds, memory, by edge."""
+        cells = [shape.cells() for shape in self.shapes]
+        keys = dict.fromkeys(key for found in cells for key in found)
+        order = list(dict.fromkeys(what for what, _ in keys))
+        return [
+            [*key, *(found.get(key, "") for found in cells)]
+            for what in order
+            for key in sorted((key for key in keys if key[0] == what), key=lambda key: key[1].startswith("="))
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: milliseconds, MB, kMAC per pixel."""
+        possible = self.possible
+        return {
+            "space": possible.space,
+            "size": possible.size,
+            "measured": self.measured,
+            "ranges": {scope: found.to_json() for scope, found in possible.scopes.items()},
+            "possible": possible.to_json(),
+            "shapes": [asdict(shape) for shape in self.shapes],
+            "relations": [asdict(found) for found in self.relations],
+            "disturbance": self.disturbance,
+            "accuracies": [asdict(found) for found in self.accuracies],
+        }
+
+
+def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunProfile:
+    """Measure what is not known yet of a run's space, and tell what it costs.
+
+    Args:
+        run: a trained run.
+        request: size, device, repeats, and how many whole codecs to check against.
+        report: called with what is done, of how much, and what is being done.
+
+    Raises:
+        InputError: not trained yet, no such size, or a profile of another machine in the way.
+    """
+    before = disturbance()
+    measured = measure(run, request, report=report)
+    busy = max(before, disturbance())
+    costs, space = run.costs(), run.space
+    predictor, quantities = Predictor(costs, measured), Quantities(run, costs)
+    named = {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
+    if space.size == 1:
+        named = {"widest": space.widest()}
+    kind, architectures = known_architectures(run, space)
+    relations = [relation(predictor, costs, action, architectures, kind) for action in ACTIONS]
+    where = path_of(run, request.device.type, request.size).parent
+    return RunProfile(
+        Possible.of(quantities, quantities.question(Budget("whole range"))),
+        {**measured.facts, "folder": str(where)},
+        tuple(Shape.of(name, architecture, costs, predictor) for name, architecture in named.items()),
+        tuple(relations),
+        busy,
+        tuple(accuracies(predictor)),
+    )
+
+
+def known_architectures(run: Run, space: SearchSpace) -> tuple[str, list[Architecture]]:
+    """The front where the run has one, else a random sample; and which of them it is."""
+    if run.front_path.is_file():
+        return "front", [space.parse(key) for key in run.front()["arch"]]
+    rng = random.Random(0)
+    return "sample", list(dict.fromkeys(space.sample(rng) for _ in range(SAMPLED)))
+
+
+def relation(
+    predictor: Predictor, costs: CostTable, action: str, architectures: Sequence[Architecture], of: str
+) -> Relation:
+    """Time beside MACs for some architectures."""
+    from scipy.stats import spearmanr
+
+    time, scope = predictor.time(action), ACTIONS[action]
+    points = [
+        (costs.kmac_px(found, scope), time.value(found), costs.space.layout(found).stages())
+        for found in architectures
+    ]
+    cost, spent = np.array([p[0] for p in points]), np.array([p[1] for p in points])
+    rank = float(spearmanr(cost, spent).statistic) if len(points) > 2 else 1.0
+    close = np.abs(cost[:, None] / cost[None, :] - 1) <= ALIKE
+    alike = float((spent[:, None] / spent[None, :])[close].max())
+    per = spent / cost
+    return Relation(action, points, of, rank, float(per.min()), float(per.max()), alike)

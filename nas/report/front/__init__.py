@@ -1,0 +1,1 @@
+"""The Pareto front as people look at it: a figure and a page."""

@@ -1,0 +1,67 @@
+"""Rate-distortion curves of architectures on the front, for runs over a range of rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.colors import to_hex, to_rgb
+
+from nas.report.front.costs import Cost
+from nas.report.front.curve_chart import QUALITY, RATE, explained, shade
+from nas.report.front.fronts import RunFront
+from nas.report.front.scale import number
+from nas.report.style import COLOURS, GRID, LEFT, MARKERS, Page
+
+_WIDE, _ABOVE, _BELOW = 6.9, 0.62, 0.65  # inches
+
+
+class CurvePanel:
+    """PSNR over bits per pixel, a line for some architectures on the front of one cost."""
+
+    def __init__(self, fronts: Sequence[RunFront], cost: Cost, plot: float) -> None:
+        self.fronts, self.cost, self.plot = fronts, cost, plot
+
+    @property
+    def height(self) -> float:
+        return _ABOVE + self.plot + _BELOW
+
+    def draw(self, page: Page, top: float) -> None:
+        """Draw it with its upper edge `top` inches below the figure's."""
+        title = "Rate and distortion of some architectures on the front"
+        page.text(LEFT - 0.45, top + 0.06, title, fontsize=11, fontweight="bold")
+        page.text(LEFT - 0.45, top + 0.3, explained(self.cost), fontsize=9)
+        axes = page.axes(LEFT, top + _ABOVE, _WIDE, self.plot)
+        for place, run in enumerate(self.fronts):
+            curves, colour = run.curves_on(self.cost), COLOURS[place % len(COLOURS)]
+            for order, (index, points) in enumerate(curves.items()):
+                cost = f"{number(run.front.loc[index, self.cost.column])} {self.cost.unit}"
+                axes.plot(
+                    [point.bpp for point in points],
+                    [point.psnr for point in points],
+                    color=_shade(colour, shade(order, len(curves))),
+                    marker=MARKERS[order % len(MARKERS)],
+                    markersize=5,
+                    linewidth=1.6,
+                    label=f"{run.label}: {cost}" if len(self.fronts) > 1 else cost,
+                )
+        axes.grid(color=GRID, linewidth=0.7)
+        axes.tick_params(length=3)
+        axes.set_xlabel(RATE)
+        axes.set_ylabel(QUALITY)
+        legend = axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1 + 0.3 / _WIDE, 1),
+            borderaxespad=0.0,
+            frameon=False,
+            title=f"{self.cost.name} cost" if not self.cost.is_time else f"time to {self.cost.name}",
+            alignment="left",
+            fontsize=8.5,
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _shade(colour: str, share: float) -> str:
+    """A colour mixed with white."""
+    red, green, blue = (share * part + 1 - share for part in to_rgb(colour))
+    return to_hex((red, green, blue))

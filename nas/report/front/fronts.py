@@ -1,0 +1,319 @@
+"""What the figure and the page draw: one run's front, with all that was scored around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.report.front.costs import COSTS, Cost, View
+from nas.spaces.budget import SCOPES
+from nas.spaces.rates import range_text
+from nas.support.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nas.search.scoring.evaluator import Point
+    from nas.spaces.space import SearchSpace
+
+MEASURES = ("rd_loss", "bpp", "psnr")
+_POINT_COLUMNS = ("arch", *(cost.column for cost in COSTS.values()), *MEASURES)
+_FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(cost.flag for cost in COSTS.values()))
+_CURVES = 5  # at most, of one run
+_KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]*=[0-9]+(-[0-9]+)*\+)+layout=[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class WidthRange:
+    """One searched width: its slot, the edge it belongs to, and the widest it can be in channels."""
+
+    slot: str
+    edge: str
+    widest: int
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much a front is better than uniform widths, where they are at their best.
+
+    For each uniform architecture that no other uniform one beats: the least loss that was scored at or under
+    its cost, and the least cost of what was scored at or under its loss. Nothing is interpolated.
+
+    Attributes:
+        count: how many uniform architectures that is.
+        loss, most: % less loss at the same cost, the mean and the most.
+        cost: % less cost at the same loss, the mean.
+    """
+
+    count: int
+    loss: float
+    most: float
+    cost: float
+
+    def sentence(self) -> str:
+        """In words."""
+        if self.most <= 0:
+            return "No better than uniform widths yet: search on."
+        return (
+            f"Compared with uniform widths ({self.count} at their best): {self.loss:.1f} % less loss at the "
+            f"same cost on average (at most {self.most:.1f} %), the same loss at {self.cost:.0f} % less cost."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RunFront:
+    """The front of one run (one lambda) and what surrounds it.
+
+    Tables have a column for every cost; those of time are NaN, and their fronts empty, where the run was not
+    profiled on this machine.
+
+    Args:
+        name: what legends call the run.
+        lmbda: weight of the distortion in the loss.
+        metric: `mse` or `ms-ssim`.
+        front: what is on the front of some cost or was exported, each row with an index of its own; the
+            columns of front.csv and the time's. `test_bpp`, `test_psnr`, `test_rd_loss` are NaN or absent
+            where nothing was exported.
+        scored: every scored architecture, same columns; may be empty.
+        uniform: those of uniform width under hand-made layouts; may be empty.
+        tapered: those that taper by hand; may be empty.
+        targets: chosen budgets by the name of the cost that they limit.
+        machine: where the time was measured.
+        space: knows the widest candidate of every slot; without it, the widest that was scored counts.
+        answers: what a search answered to them, by cost and target: an architecture's key. Where it says
+            nothing, the least loss on the front at or under a target counts.
+        curves: over a range of rates, the points of scored architectures by key.
+
+    Raises:
+        InputError: the front is empty, a column is missing, or a key is not an architecture's.
+    """
+
+    name: str
+    lmbda: float
+    metric: str
+    front: pd.DataFrame
+    scored: pd.DataFrame
+    uniform: pd.DataFrame
+    tapered: pd.DataFrame
+    targets: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    machine: str = ""
+    space: SearchSpace | None = None
+    answers: Mapping[str, Mapping[float, str]] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.front.empty:
+            raise InputError(f"Run '{self.name}' has an empty front: run `nas search` first.")
+        for what, table, needed in (
+            ("front", self.front, _FRONT_COLUMNS),
+            ("scored", self.scored, _POINT_COLUMNS),
+            ("uniform", self.uniform, _POINT_COLUMNS),
+            ("tapered", self.tapered, _POINT_COLUMNS),
+        ):
+            missing = [column for column in needed if column not in table.columns]
+            if missing and not table.empty:
+                raise InputError(f"Run '{self.name}': its {what} table lacks {', '.join(missing)}.")
+        for key in self.front["arch"]:
+            self.widths(key)
+
+    @property
+    def label(self) -> str:
+        """The run's name with its lambda."""
+        return f"{self.name} (λ = {range_text(self.rates or (self.lmbda,))})"
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The lambdas of the anchors over a range of rates; else none."""
+        return self.space.rates if self.space is not None else ()
+
+    @cached_property
+    def timed(self) -> bool:
+        """Whether the time of its architectures is known."""
+        return bool(self.front["decode_ms"].notna().any())
+
+    @cached_property
+    def exported(self) -> pd.Series:
+        """For every row of `front`, whether it was exported and measured on real files."""
+        if "test_rd_loss" not in self.front.columns:
+            return self.front["rd_loss"].isna() & False
+        return self.front["test_rd_loss"].notna()
+
+    def on_front(self, cost: Cost) -> pd.DataFrame:
+        """The rows on the front of one cost, cheapest first."""
+        return self._sorted(self.front[cost.flag].eq(True), cost)
+
+    def curves_on(self, cost: Cost) -> dict[object, Sequence[Point]]:
+        """The curves of a few architectures on the front of one cost, spread over it, cheapest first.
+
+        By the index of their rows; none where there is one rate.
+        """
+        front = self.on_front(cost)
+        known = front[[len(self.curves.get(key, ())) > 1 for key in front["arch"]]]
+        if known.empty:
+            return {}
+        costs = known[cost.column]
+        goals = np.linspace(costs.iloc[0], costs.iloc[-1], _CURVES)
+        chosen = dict.fromkeys((costs - goal).abs().idxmin() for goal in goals)
+        return {index: self.curves[known.loc[index, "arch"]] for index in chosen}
+
+    def members(self, view: View) -> pd.DataFrame:
+        """What a view shows as points, cheapest first: its fronts, and what was exported or asked for."""
+        on = self.front[view.macs.flag].eq(True) | self.front[view.clock.flag].eq(True)
+        chosen = self.front.index.isin([*self.chosen(view.macs).values(), *self.chosen(view.clock).values()])
+        return self._sorted(
+            (on | self.exported | chosen) & self.front[view.across.column].notna(), view.across
+        )
+
+    def _sorted(self, rows: pd.Series, cost: Cost) -> pd.DataFrame:
+        return self.front[rows].sort_values([cost.column, "rd_loss"], kind="stable")
+
+    def chosen(self, cost: Cost) -> dict[float, object]:
+        """For every target that something satisfies, the index of the row that answers it."""
+        front = self.on_front(cost)
+        found: dict[float, object] = {}
+        answers = self.answers.get(cost.name, {})
+        for target in sorted(set(self.targets.get(cost.name, ()))):
+            answer = self.front.index[self.front["arch"] == answers.get(target)]
+            if len(answer):
+                found[target] = answer[0]
+                continue
+            affordable = front[front[cost.column] <= target]
+            if not affordable.empty:
+                found[target] = affordable["rd_loss"].idxmin()
+        return found
+
+    def gain(self, cost: Cost) -> Gain | None:
+        """How much better it is than uniform widths; None where none was scored, or the cost is not known."""
+        from nas.search.scoring.front import pareto
+
+        known = self.scored if not self.scored.empty else self.front
+        if self.uniform.empty or known[cost.column].isna().any():
+            return None
+        best = self.uniform[pareto(self.uniform[cost.column].tolist(), self.uniform["rd_loss"].tolist())]
+        less_loss, less_cost = [], []
+        for dear, loss in zip(best[cost.column], best["rd_loss"], strict=True):
+            at_cost = known.loc[known[cost.column] <= dear, "rd_loss"].min()
+            at_loss = known.loc[known["rd_loss"] <= loss, cost.column].min()
+            less_loss.append(100 * (1 - at_cost / loss))
+            less_cost.append(100 * (1 - at_loss / dear))
+        count = len(best)
+        return Gain(count, sum(less_loss) / count, max(less_loss), sum(less_cost) / count)
+
+    def widths(self, key: str) -> tuple[int, ...]:
+        """The widths that a key names, in channels, in the order of `ranges`."""
+        groups, _ = split_key(key)
+        widths = tuple(width for values in groups.values() for width in values)
+        if {edge: len(values) for edge, values in groups.items()} != self._counts:
+            raise InputError(f"Run '{self.name}': the key '{key}' does not have the slots of the others.")
+        return widths
+
+    def shares(self, key: str) -> tuple[float, ...]:
+        """Every width of a key relative to the widest of its slot, in [0, 1], in the order of `ranges`.
+
+        A depth that is 0 in every architecture is 0.
+        """
+        return tuple(
+            width / max(1, known.widest) for width, known in zip(self.widths(key), self.ranges, strict=True)
+        )
+
+    @cached_property
+    def ranges(self) -> tuple[WidthRange, ...]:
+        """The slots in the order of the key."""
+        if self.space is not None:
+            slots = _by_edge([slot.name for slot in self.space.slots])
+            widest = {slot.name: max(slot.candidates) for slot in self.space.slots}
+            return tuple(
+                WidthRange(slot, edge, widest[slot]) for edge, names in slots.items() for slot in names
+            )
+        keys = [key for table in (self.front, self.scored, self.uniform) for key in table.get("arch", ())]
+        most = [max(column) for column in zip(*(self.widths(key) for key in keys), strict=True)]
+        names = [
+            (edge if count == 1 else f"{edge}.{number + 1}", edge)
+            for edge, count in self._counts.items()
+            for number in range(count)
+        ]
+        return tuple(WidthRange(slot, edge, w) for (slot, edge), w in zip(names, most, strict=True))
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        """How many widths a key lists for every edge."""
+        if self.space is not None:
+            slots = _by_edge([slot.name for slot in self.space.slots])
+            return {edge: len(names) for edge, names in slots.items()}
+        groups, _ = split_key(self.front["arch"].iloc[0])
+        return {edge: len(values) for edge, values in groups.items()}
+
+
+def split_key(key: str) -> tuple[dict[str, tuple[int, ...]], str]:
+    """The widths by edge and the layout's name that a key spells; no space is needed.
+
+    Raises:
+        InputError: the string is not an architecture's key.
+    """
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise InputError(
+            f"'{str(key)[:60]}' is no architecture's key: they look like g_a=32-32+layout=raster"
+        )
+    parts = dict(part.split("=", 1) for part in key.split("+"))
+    layout = parts.pop("layout")
+    return {edge: tuple(map(int, widths.split("-"))) for edge, widths in parts.items()}, layout
+
+
+def check_scope(scope: str) -> None:
+    """Refuse what is not a scope."""
+    if scope not in SCOPES:
+        raise InputError(f"'{scope}' is no scope: choose one of: {', '.join(SCOPES)}")
+
+
+def check(fronts: Sequence[RunFront], scope: str) -> None:
+    """Refuse what cannot be drawn: no run at all, or an unknown scope."""
+    check_scope(scope)
+    if not fronts:
+        raise InputError("There is no run to draw: name at least one.")
+
+
+def loss_formula(fronts: Sequence[RunFront]) -> str:
+    """The loss written out, where all runs share one."""
+    formulas = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
+    found = {formulas.get(run.metric, run.metric) for run in fronts}
+    formula = found.pop() if len(found) == 1 else "bpp + λ·distortion"
+    rated = any(run.rates for run in fronts)
+    return f"{formula}, geometric mean over three λ" if rated else formula
+
+
+def comparable(fronts: Sequence[RunFront]) -> Sequence[RunFront]:
+    """Runs whose losses can stand on one axis: those of several lambdas in % above the least of each."""
+    if len({(run.rates, run.lmbda, run.metric) for run in fronts}) < 2:
+        return fronts
+    return [_relative(run) for run in fronts]
+
+
+def _relative(run: RunFront) -> RunFront:
+    tables = {name: getattr(run, name) for name in ("front", "scored", "uniform", "tapered")}
+    least = min(table["rd_loss"].min() for table in tables.values() if not table.empty)
+    above = {
+        name: table.assign(rd_loss=100 * (table["rd_loss"] / least - 1))
+        for name, table in tables.items()
+        if not table.empty
+    }
+    return replace(run, **above)
+
+
+def loss_title(fronts: Sequence[RunFront]) -> str:
+    """What an axis of losses shows."""
+    if comparable(fronts) is fronts:
+        return f"rate-distortion loss, {loss_formula(fronts)}"
+    return "rate-distortion loss, % above the least of its run"
+
+
+def _by_edge(slots: Sequence[str]) -> dict[str, list[str]]:
+    """Slots grouped as `Architecture.key` groups them."""
+    edges: dict[str, list[str]] = {}
+    for slot in slots:
+        edges.setdefault(slot.split(".")[0], []).append(slot)
+    return edges

@@ -1,0 +1,189 @@
+"""From runs on disk to their figure and page: front.csv, pareto.png, pareto.svg, report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.report.front.costs import COSTS
+from nas.report.front.fronts import RunFront, check_scope
+from nas.report.front.page import write_page
+from nas.report.front.plots import save_front
+from nas.run import CALIBRATION_PHOTOS, HELD_OUT_PHOTOS, LIMITED, Run
+from nas.spaces.budget import REFERENCE
+from nas.spaces.rates import range_text
+from nas.support import resources
+from nas.support.errors import InputError
+from nas.support.files import make_folder, refuse_unwritable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nas.cost.counting.table import CostTable
+    from nas.cost.exact.quantity import Quantity
+    from nas.spaces.space import Architecture
+
+_TIMES = [cost for cost in COSTS.values() if cost.is_time]
+
+
+def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> list[Path]:
+    """Draw the fronts of some runs (one per lambda, say) into a folder.
+
+    The front.csv of each run is renewed, where it can be written.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: a run without scores, an unknown scope, or a folder that cannot be written.
+    """
+    check_scope(scope)
+    notes: dict[str, list[str]] = {}
+    refuse_unwritable(folder / "report.html")
+    fronts = [front_of(run, notes) for run in runs]
+    make_folder(folder)
+    figures = save_front(fronts, folder, scope)
+    page = write_page(fronts, folder, scope, _facts(runs) | {k: "; ".join(v) for k, v in notes.items()})
+    return [*(run.front_path for run in runs if run.is_writable), *figures, page]
+
+
+def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
+    """A run's scores as tables, its front.csv renewed; notes say where its time is from."""
+    from nas.search.scoring.final import with_tested
+    from nas.search.scoring.front import on_any_front, score_table, write_front
+    from nas.search.scoring.scores import known_scores
+
+    space, settings = run.space, run.settings
+    scores = known_scores(run.scores_path, space, run.fingerprint)
+    if not scores:
+        raise InputError(f"{run.path} has no scores yet: run `nas search {run.path}` first.")
+    costs = run.costs()
+    table = score_table(scores.items(), costs, lmbda=settings.lmbda, metric=settings.metric)
+    table = with_tested(table, run)
+    if run.is_writable:
+        write_front(run.front_path, on_any_front(table))
+    clocks, machine, note = _clocks(run, costs)
+    notes.setdefault("time", []).append(note)
+    table = _with_times(table, list(scores), clocks)
+    shown = table[[cost.flag for cost in COSTS.values()]].any(axis=1) | table["test_rd_loss"].notna()
+    names = {
+        **{cost.name: cost.name for cost in COSTS.values() if not cost.is_time},
+        **{clock.identity: name for name, clock in clocks.items()},
+    }
+    answers, limited = _asked(run, names)
+    shown |= table["arch"].isin([key for found in answers.values() for key in found.values()])
+    for name, text in limited.items():
+        notes.setdefault(f"asked for in {name}", []).append(text)
+    uniform, tapered = ({found.key for found in known} for known in (space.baselines(), space.tapered()))
+    return RunFront(
+        name=run.path.resolve().name,
+        lmbda=settings.lmbda,
+        metric=settings.metric,
+        front=table[shown].reset_index(drop=True),
+        scored=table,
+        uniform=table[table["arch"].isin(uniform)],
+        tapered=table[table["arch"].isin(tapered)],
+        targets={cost: sorted(found) for cost, found in answers.items()},
+        answers=answers,
+        machine=machine,
+        space=space,
+        curves={architecture.key: score.curve for architecture, score in scores.items()},
+    )
+
+
+def _clocks(run: Run, costs: CostTable) -> tuple[dict[str, Quantity], str, str]:
+    """The time of every action, the machine, and where the time is from; none where nothing was measured."""
+    if not run.profile_path.is_dir():
+        return {}, "", f"not measured: `nas profile {run.path}` makes it known for every architecture"
+    from nas.profiling.quantities import Quantities
+    from nas.support.device import choose
+
+    try:
+        predictor = Quantities(run, costs, choose("auto").type).predictor(REFERENCE)
+    except InputError as error:
+        return {}, "", f"not known: {error}"
+    facts = predictor.measured.facts
+    threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}"
+    machine = f"{facts['machine']} ({facts['device']}, {threads})"
+    found = {cost.name: predictor.time(cost.name) for cost in _TIMES}
+    return found, machine, f"by look-up in what was measured {predictor.where}: {machine}"
+
+
+def _with_times(
+    table: pd.DataFrame, scored: Sequence[Architecture], clocks: Mapping[str, Quantity]
+) -> pd.DataFrame:
+    """The table with the time of every architecture, and which are on the front in it."""
+    from nas.search.scoring.front import pareto
+
+    architectures = {architecture.key: architecture for architecture in scored}
+    for cost in _TIMES:
+        table[cost.column], table[cost.flag] = np.nan, False
+        if cost.name in clocks:
+            values = [clocks[cost.name].value(architectures[key]) for key in table["arch"]]
+            table[cost.column], table[cost.flag] = values, pareto(values, table["rd_loss"].tolist())
+    return table
+
+
+def _asked(run: Run, names: Mapping[str, str]) -> tuple[dict[str, dict[float, str]], dict[str, str]]:
+    """What the last search was asked for; what is no number is passed over.
+
+    Args:
+        run: whose targets.yaml is read.
+        names: the cost that each of its names stands for.
+
+    Returns:
+        The key of every answer, by cost and target; and the limits beside the targets in words, by cost.
+    """
+    content = resources.read_yaml(run.targets_path) if run.targets_path.is_file() else {}
+    answers: dict[str, dict[float, str]] = {}
+    limits: dict[str, str] = {}
+    for title, found in content.items():
+        name, _, beside = str(title).partition(LIMITED)
+        if name in names and isinstance(found, dict):
+            answers[names[name]] = {
+                float(t): str(key) for t, key in found.items() if isinstance(t, int | float)
+            }
+            if beside:
+                limits[names[name]] = f"with {beside}"
+    return answers, limits
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, str]:
+    """Where the numbers come from, for the foot of the page."""
+    from nas.training.data import read_split, shared_photos
+
+    found: dict[str, list[str]] = {}
+
+    def note(name: str, value: object) -> None:
+        values = found.setdefault(name, [])
+        if str(value) not in values:
+            values.append(str(value))
+
+    for run in runs:
+        split = read_split(run.split_path)
+        space = run.space
+        note("space", f"{space.name}: {space.size:,} architectures of family {space.family.name}")
+        note("lambda", range_text(space.rates or (run.settings.lmbda,)))
+        note("metric", run.settings.metric)
+        note("trained", _trained(run, len(split["train"])))
+        note("searched on (calibration)", _named(split["calibration"][:CALIBRATION_PHOTOS]))
+        note("final numbers on (held-out, never searched)", _named(split["held-out"][:HELD_OUT_PHOTOS]))
+        for photo in shared_photos(split["held-out"], split["calibration"]):
+            note("in both, so no fair test", photo.name)
+        note("versions", ", ".join(f"{part} {version}" for part, version in run.config["versions"].items()))
+    return {name: "; ".join(values) for name, values in found.items()}
+
+
+def _trained(run: Run, photos: int) -> str:
+    """How the weights were made; a run that was put together from several says so in config.yaml."""
+    if "trained" in run.config:
+        return str(run.config["trained"])
+    return f"{run.settings.steps} steps, seed {run.settings.seed}, {photos} photo{'s' * (photos != 1)}"
+
+
+def _named(photos: Sequence[Path]) -> str:
+    names = ", ".join(photo.name for photo in photos[:6])
+    return f"{len(photos)} photo{'s' * (len(photos) != 1)} ({names}{', ...' if len(photos) > 6 else ''})"

@@ -1,0 +1,129 @@
+"""Axes: which part of the numbers is in view, and where the ticks stand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.report.front.costs import View
+from nas.report.front.fronts import RunFront
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Losses of different lambdas lie far apart; beyond this ratio only a logarithm shows the shape of each.
+_LOG_FROM = 4.0
+# A few hopeless architectures would squeeze the front into a line at the edge of the panel.
+_IN_VIEW = (0.05, 0.95)
+_PAD = 0.05
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From values to places in [0, 1]."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """0 at the low end, 1 at the high end; beyond them where the value lies outside."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self, about: int = 6) -> list[float]:
+        """Round numbers inside the range, roughly this many."""
+        if self.log:
+            for mantissas in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+                decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+                found = [m * 10.0**d for d in decades for m in mantissas]
+                found = [value for value in found if self.low <= value <= self.high]
+                if len(found) >= about - 2:
+                    return found
+        rough = (self.high - self.low) / about
+        unit = 10.0 ** math.floor(math.log10(rough))
+        step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= rough * 0.999)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def cost_scale(fronts: Sequence[RunFront], view: View) -> Scale:
+    """The horizontal axis: the cost of everything that was scored."""
+    tables = [table for run in fronts for table in (*_prominent(run, view), run.scored)]
+    return padded(np.concatenate([_column(table, view.across.column) for table in tables]))
+
+
+def measure_scale(fronts: Sequence[RunFront], measure: str, view: View) -> Scale:
+    """A vertical axis: both fronts and the baselines, most of what else was scored."""
+    across = view.across.column
+    values = [_column(table, measure, across) for run in fronts for table in _prominent(run, view)]
+    for run in fronts:
+        scored = _column(run.scored, measure, across)
+        if scored.size:
+            values.append(np.quantile(scored, _IN_VIEW))
+    seen = np.concatenate(values)
+    log = measure == "rd_loss" and len(fronts) > 1 and seen.size > 0 and seen.min() > 0
+    return padded(seen, log=bool(log and seen.max() / seen.min() > _LOG_FROM))
+
+
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """Ticks as text: evenly spaced ones with equal decimals, others as short as they go."""
+    steps = {round(b - a, 10) for a, b in itertools.pairwise(ticks)}
+    if len(steps) != 1:
+        return [f"{value:g}" for value in ticks]
+    decimals = next((d for d in range(8) if all(abs(round(v, d) - v) < 1e-9 for v in ticks)), 8)
+    return [f"{value:.{decimals}f}" for value in ticks]
+
+
+def number(value: float) -> str:
+    """A cost as short text of three significant digits."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}" if value else "0"
+
+
+def spread(places: Sequence[float], gap: float) -> list[int]:
+    """The line (0, 1, ...) that each label takes so that labels on one line stay `gap` apart.
+
+    Args:
+        places: where the labels are centred, in ascending order.
+    """
+    ends: list[float] = []
+    lines = []
+    for place in places:
+        line = next((k for k, end in enumerate(ends) if place - end >= gap), len(ends))
+        ends[line : line + 1] = [place]
+        lines.append(line)
+    return lines
+
+
+def _prominent(run: RunFront, view: View) -> tuple[pd.DataFrame, ...]:
+    """What must be in view."""
+    return run.members(view), run.uniform, run.tapered
+
+
+def _column(table: pd.DataFrame, name: str, known: str = "") -> np.ndarray:
+    """The finite values of a column, where another one is known; none where an empty table has no columns."""
+    values = np.asarray(table.get(name, ()), dtype=float)
+    beside = np.asarray(table.get(known or name, ()), dtype=float)
+    return values[np.isfinite(values) & np.isfinite(beside)]
+
+
+def padded(values: Sequence[float] | np.ndarray, *, log: bool = False) -> Scale:
+    """An axis around some finite values, with room at both ends."""
+    values = np.asarray(values)
+    if not values.size:
+        return Scale(0.0, 1.0)
+    low, high = float(values.min()), float(values.max())
+    if log:
+        room = (high / low) ** _PAD
+        return Scale(low / room, high * room, log=True)
+    # One architecture alone still needs an axis around it.
+    room = (high - low) * _PAD or max(abs(high) * _PAD, 1e-3)
+    return Scale(low - room, high + room)

@@ -1,0 +1,278 @@
+"""What the architectures of a front are made of: which edge got how much, and which layout."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from nas.report.front.costs import View
+from nas.report.front.fronts import RunFront, split_key
+from nas.report.front.scale import number, spread
+from nas.report.style import (
+    FAINT,
+    GRID,
+    LABEL_GAP,
+    LEFT,
+    RIGHT,
+    WIDTH,
+    Page,
+    exported_style,
+    front_style,
+    quick_style,
+)
+
+_SHARES = "YlGnBu"  # light to dark in steps that survive grey printing
+
+# In inches, so that a strip of any number of rows keeps its proportions
+_STRIP_LEFT, _STRIP_RIGHT, _ROW, _WIDEST_CELL = 1.75, 1.35, 0.185, 0.62
+_STRIP_ABOVE, _STRIP_BELOW, _BETWEEN = 0.75, 0.15, 0.15
+_COST_LINE, _COST_UPRIGHT = 0.19, 0.42  # a row of costs under it, written flat or upright
+_COST_GAP = 0.15  # between two upright costs
+_LETTER = 0.066  # of a row's name, rather too much than too little
+_DIGIT = 0.09  # of a width's number, written where cells can hold it
+
+
+class Strip:
+    """A run's fronts as a heat map: a column for each architecture, a row for each slot and each layout.
+
+    Above, where time is known: a mark for each front that an architecture is on. Below: what it costs.
+    """
+
+    def __init__(self, run: RunFront, view: View) -> None:
+        self.run, self.view = run, view
+        members = run.members(view)
+        on = members[view.macs.flag].eq(True) | members[view.clock.flag].eq(True)
+        self.costs = [view.macs, view.clock] if run.timed else [view.macs]
+        chosen = [index for cost in self.costs for index in run.chosen(cost).values()]
+        self.front = members[on | members.index.isin(chosen)]
+        fixed = {slot.name for slot in run.space.slots if len(slot.candidates) == 1} if run.space else set()
+        self.slots = [k for k, known in enumerate(run.ranges) if known.slot not in fixed]
+        layouts = {
+            split_key(key)[1]: stages
+            for key, stages in zip(self.front["arch"], self.front["stages"], strict=True)
+        }
+        self.layouts = sorted(layouts.items(), key=lambda item: (item[1], item[0]))
+        self.tops = self._tops()
+        names = [self.run.ranges[slot].slot for slot in self.slots] + [name for name, _ in self.layouts]
+        self.left = max(_STRIP_LEFT, _LETTER * max(map(len, names), default=0) + 0.35)
+        room = WIDTH - self.left - _STRIP_RIGHT
+        self.cell = min(_WIDEST_CELL, room / max(1, len(self.front)))
+
+    def _tops(self) -> list[float]:
+        """Where each row begins, in rows, slots first; edges stand a little apart."""
+        tops, place, last = [], 0.0, ""
+        for k in self.slots:
+            edge = self.run.ranges[k].edge
+            place += 0.35 if last and edge != last else 0.0
+            tops.append(place)
+            place, last = place + 1, edge
+        place += 0.7 if tops else 0.0
+        return [*tops, *(place + k for k in range(len(self.layouts)))]
+
+    @property
+    def rows(self) -> float:
+        return self.tops[-1] + 1 if self.tops else 1.0
+
+    @property
+    def above(self) -> float:
+        return _STRIP_ABOVE + (_ROW if self.run.timed else 0)
+
+    @property
+    def cost_line(self) -> float:
+        """How high a row of costs is, which stand upright where columns are narrow."""
+        return _COST_UPRIGHT if self.cell * self.step < 0.4 else _COST_LINE
+
+    @property
+    def step(self) -> int:
+        """Under every column its costs, or under every other where they would touch."""
+        return math.ceil(_COST_GAP / self.cell)
+
+    @property
+    def height(self) -> float:
+        below = self.cost_line * len(self.costs) + _STRIP_BELOW
+        return self.above + self.rows * _ROW + below + _BETWEEN
+
+    def draw(self, page: Page, top: float, colour: str, *, with_scale: bool) -> None:
+        """Draw it with its upper edge `top` inches below the figure's."""
+        columns = len(self.front)
+        fronts = "fronts are" if self.run.timed else "front is"
+        title = f"What the {fronts} made of: {self.run.label}"
+        page.text(LEFT - 0.45, top, title, fontsize=11, fontweight="bold", color=colour)
+        axes = page.axes(self.left, top + self.above, self.cell * max(1, columns), self.rows * _ROW)
+        axes.set_xlim(0, max(1, columns))
+        axes.set_ylim(self.rows, 0)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        if columns:
+            self._widths(axes)
+            self._layouts(axes, colour)
+            self._costs(axes)
+            self._marks(axes, colour)
+        if with_scale:
+            self._scale(page, top)
+
+    def _widths(self, axes: Axes) -> None:
+        shares = np.array([self.run.shares(key) for key in self.front["arch"]])
+        widths = np.array([self.run.widths(key) for key in self.front["arch"]])
+        edges = np.arange(len(self.front) + 1)
+        numbered = self.cell >= _DIGIT * len(str(widths.max()))
+        for slot, top in zip(self.slots, self.tops, strict=False):
+            known = self.run.ranges[slot]
+            row = shares[:, slot]
+            axes.pcolormesh(
+                edges,
+                [top, top + 1],
+                row[None],
+                cmap=_SHARES,
+                vmin=0,
+                vmax=1,
+                edgecolors="white",
+                linewidth=0.8 if self.cell > 0.1 else 0.2,
+            )
+            self._beside(axes, top + 0.5, str(known.widest))
+            for place, share in enumerate(row) if numbered else ():
+                axes.text(
+                    place + 0.5,
+                    top + 0.53,
+                    str(widths[place, slot]),
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color="white" if share > 0.55 else "#333333",
+                )
+        if self.slots:
+            self._beside(axes, -0.45, "widest")
+
+    def _beside(self, axes: Axes, row: float, text: str) -> None:
+        """A remark at the right end of a row."""
+        axes.annotate(
+            text,
+            (1, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+            color=FAINT,
+            annotation_clip=False,
+        )
+
+    def _layouts(self, axes: Axes, colour: str) -> None:
+        names = [split_key(key)[1] for key in self.front["arch"]]
+        tops = self.tops[len(self.slots) :]
+        for (name, stages), top in zip(self.layouts, tops, strict=True):
+            self._beside(axes, top + 0.5, f"{stages} stage{'s' * (stages != 1)}")
+            axes.axhline(top + 0.5, color=GRID, linewidth=0.7, zorder=1)
+            taken = np.array([place for place, other in enumerate(names) if other == name])
+            axes.barh(
+                np.full(len(taken), top + 0.5),
+                width=1.0 if self.cell < 0.1 else 0.86,
+                left=taken + (0.0 if self.cell < 0.1 else 0.07),
+                height=0.62,
+                color=colour,
+                zorder=2,
+            )
+        labels = [self.run.ranges[slot].slot for slot in self.slots]
+        labels += [name for name, _ in self.layouts]
+        axes.set_yticks([top + 0.5 for top in self.tops], labels)
+        axes.tick_params(axis="y", length=0, labelsize=7.5, pad=4)
+        for label in axes.get_yticklabels():
+            label.set_parse_math(False)
+
+    def _costs(self, axes: Axes) -> None:
+        """Under the columns what they cost, a row for each cost."""
+        axes.set_xticks([])
+        upright = self.cost_line == _COST_UPRIGHT
+        for line, cost in enumerate(self.costs):
+            down = -72 * (0.05 + line * self.cost_line)
+            axes.annotate(
+                f"{cost.name}, {cost.unit}",
+                (0, 0),
+                xycoords="axes fraction",
+                xytext=(-4, down),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                fontsize=7.5,
+            )
+            values = self.front[cost.column]
+            for place in range(0, len(values), self.step):
+                axes.annotate(
+                    number(values.iloc[place]),
+                    (place + 0.5, 0),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(0, down),
+                    textcoords="offset points",
+                    ha="center",
+                    va="top",
+                    fontsize=7.5,
+                    color="#555555",
+                    rotation=90 if upright else 0,
+                )
+
+    def _marks(self, axes: Axes, colour: str) -> None:
+        """Above the columns: which front each is on, which budgets chose it, a star where it was exported."""
+        view, first = self.view, -0.45
+        if self.run.timed:
+            marks = ((view.macs, front_style(colour, "o", 5.5)), (view.clock, quick_style(8)))
+            for cost, style in marks:
+                on = np.flatnonzero(self.front[cost.flag].eq(True)) + 0.5
+                axes.plot(on, [first - 0.2] * len(on), linestyle="none", clip_on=False, **style)
+            axes.annotate(
+                "on the front",
+                (0, first - 0.2),
+                xycoords=("axes fraction", "data"),
+                xytext=(-4, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=7.5,
+                annotation_clip=False,
+            )
+            first -= 1.2
+        rows = {index: place for place, index in enumerate(self.front.index)}
+        exported = [place + 0.5 for index, place in rows.items() if self.run.exported.loc[index]]
+        axes.plot(
+            exported,
+            [first] * len(exported),
+            linestyle="none",
+            clip_on=False,
+            **exported_style(colour, 6),
+        )
+        budgets: dict[int, list[str]] = {}
+        for cost in self.costs:
+            for target, index in self.run.chosen(cost).items():
+                budgets.setdefault(rows[index], []).append(cost.limit(target))
+        places = sorted(budgets)
+        plain = [place + 0.5 for place in places if place + 0.5 not in exported]
+        axes.plot(plain, [first + 0.05] * len(plain), "v", markersize=4, color="#444444", clip_on=False)
+        texts = [", ".join(budgets[place]) for place in places]
+        widest = _LETTER * max(map(len, texts), default=0)
+        lines = spread([place * self.cell for place in places], max(LABEL_GAP, widest))
+        for place, text, line in zip(places, texts, lines, strict=True):
+            axes.annotate(
+                text,
+                (place + 0.5, first - 0.05),
+                xytext=(0, 6 + 9 * line),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7.5,
+                color="#444444",
+                annotation_clip=False,
+            )
+
+    def _scale(self, page: Page, top: float) -> None:
+        width, right = 1.6, RIGHT + 0.15
+        axes = page.axes(WIDTH - right - width, top + 0.02, width, 0.11)
+        axes.pcolormesh(np.linspace(0, 1, 101), [0, 1], np.linspace(0, 1, 100)[None], cmap=_SHARES)
+        axes.set_yticks([])
+        axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        axes.tick_params(axis="x", length=2, labelsize=7.5, pad=2)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        of = "widest candidate" if self.run.space is not None else "widest seen"
+        page.text(
+            WIDTH - right - width - 0.2, top + 0.02, f"width / {of}", fontsize=8, color=FAINT, ha="right"
+        )

@@ -1,0 +1,1 @@
+"""Networks and layouts, drawn and written out."""

@@ -1,0 +1,138 @@
+"""A layout as text: its tile, its slope, and what an element of each stage may see (no torch here)."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nas.spaces.layout import Block, Layout
+
+COLUMNS = 100  # a terminal's width that drawings keep to
+MOST_WINDOWS = 32  # so many are drawn
+_HEADING = 26  # a tile's channels are named in lines of so many characters
+
+
+def draw_layout(layout: Layout, window: int) -> list[str]:
+    """A layout as lines of text: its tile by channel group, its slope, the windows of its stages."""
+    return [
+        "the tile: the stage of each position, by channels of y",
+        *draw_tile(layout),
+        "",
+        slope_text(layout),
+        "",
+        *_draw_windows(layout, window),
+    ]
+
+
+def draw_tile(layout: Layout, columns: int = COLUMNS) -> list[str]:
+    """The stage numbers of one tile, side by side for channel groups that differ."""
+    wide = len(str(int(layout.table.max())))
+    pieces = []
+    for tile, groups in kinds_of_tiles(layout):
+        rows = [" ".join(f"{stage:>{wide}}" for stage in row) for row in tile]
+        pieces.append([*textwrap.wrap(channels_text(layout, groups), _HEADING), *rows])
+    return beside(pieces, columns)
+
+
+def kinds_of_tiles(layout: Layout) -> list[tuple[tuple[tuple[int, ...], ...], list[int]]]:
+    """The different tiles, each [rows][columns] with the channel groups that have it."""
+    kinds: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for group, tile in enumerate(layout.tile):
+        kinds.setdefault(tile, []).append(group)
+    return list(kinds.items())
+
+
+def slope_text(layout: Layout) -> str:
+    """What the slope means, and how many stages the layout has, in a line."""
+    down, across = layout.slope
+    stages = f"{stages_text(layout)} at 768x512"
+    if (down, across) == (0, 0):
+        return f"slope 0, 0: the tile repeats over the picture; {stages}"
+    return f"slope {down}, {across}: a row lower is {down} later, a column further {across} later; {stages}"
+
+
+def stages_text(layout: Layout) -> str:
+    """How many stages decoding takes, with the word."""
+    count = layout.stages()
+    return f"{count} stage{'s' * (count != 1)}"
+
+
+def channels_text(layout: Layout, groups: Sequence[int]) -> str:
+    """The channels of some groups, as ranges."""
+    ends = [0, *np.cumsum(layout.groups).tolist()]
+    spans: list[list[int]] = []
+    for group in groups:
+        if spans and spans[-1][1] == ends[group]:
+            spans[-1][1] = ends[group + 1]
+        else:
+            spans.append([ends[group], ends[group + 1]])
+    if spans == [[0, layout.channels]]:
+        return "all channels"
+    named = [f"{start}-{end - 1}" if end - start > 1 else str(start) for start, end in spans]
+    return f"channels {', '.join(named)}"
+
+
+def beside(pieces: Sequence[Sequence[str]], columns: int = COLUMNS) -> list[str]:
+    """Blocks of lines side by side, as many in a row as fit the columns."""
+    lines: list[str] = []
+    row: list[Sequence[str]] = []
+    for piece in [*pieces, None]:
+        width = sum(max(map(len, p)) + 3 for p in ([*row, piece] if piece else row)) - 3
+        if row and (piece is None or width > columns):
+            wide = [max(map(len, block)) for block in row]
+            for k in range(max(map(len, row))):
+                cells = [block[k] if k < len(block) else "" for block in row]
+                lines.append("   ".join(f"{c:<{w}}" for c, w in zip(cells, wide, strict=True)).rstrip())
+            row = []
+        if piece is not None:
+            row.append(piece)
+    return lines
+
+
+def _draw_windows(layout: Layout, window: int) -> list[str]:
+    """For every stage, the window around an element, by channels that are seen alike."""
+    lines = [f"what an element sees of its {window}x{window} window:  # decoded before, . not yet, o itself"]
+    drawn: set[tuple[Any, ...]] = set()
+    for block in layout.blocks(window):
+        view = (block.stage, block.visible.tobytes(), block.groups)
+        if view in drawn:
+            continue
+        if len(drawn) == MOST_WINDOWS:
+            return [*lines, "", "(and so on for later stages)"]
+        drawn.add(view)
+        lines += ["", *_draw_view(layout, block, window)]
+    return lines
+
+
+def _draw_view(layout: Layout, block: Block, window: int) -> list[str]:
+    what = "any stage" if layout.slope != (0, 0) and layout.table.size == 1 else f"stage {block.stage}"
+    kinds: dict[bytes, list[int]] = {}
+    for group, visible in enumerate(block.visible):
+        kinds.setdefault(visible.tobytes(), []).append(group)
+    whole, nothing, pieces = [], [], []
+    for groups in kinds.values():
+        visible = block.visible[groups[0]]
+        if visible.all():
+            whole += groups
+        elif not visible.any():
+            nothing += groups
+        else:
+            own = bool(set(groups) & set(block.groups))
+            pieces.append([channels_text(layout, groups), *_draw_window(visible, window, own)])
+    lines = [f"{what} ({channels_text(layout, list(block.groups))})"]
+    if whole:
+        lines.append(f"  everything of {channels_text(layout, sorted(whole))}")
+    if nothing:
+        lines.append(f"  nothing of {channels_text(layout, sorted(nothing))}")
+    return lines + [f"  {line}".rstrip() for line in beside(pieces, COLUMNS - 2)]
+
+
+def _draw_window(visible: Any, window: int, own: bool) -> list[str]:
+    reach = window // 2
+    marks = np.where(visible, "#", ".")
+    if own:
+        marks[reach, reach] = "o"
+    return [" ".join(row) for row in marks.tolist()]

@@ -1,0 +1,1 @@
+"""Layouts found for trained weights: merged greedily, or learned."""

@@ -1,0 +1,162 @@
+"""The rate of y under any layout, on fixed latents: what layouts are compared by.
+
+The bits of a channel group at one cell of the tile depend only on what it may see, and on what the groups may
+that are known at the same position. Each is computed once: tables that differ in a few cells share the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.graph.context import Cell, ContextModel, HyperOnly, layout_cells
+from nas.graph.entropy import ConditionalGaussian, coded_range
+from nas.search.scoring.evaluator import Evaluator
+from nas.spaces.layout import Array, Layout
+from nas.spaces.space import Architecture
+from nas.support.errors import InputError
+
+Y_PIXELS = 256  # image pixels of one position of y
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What a context model is given, for some photos of one size, and how far each photo's y reaches.
+
+    Attributes:
+        psi: hyper features, [B, 2M, h, w].
+        y_hat: integers, [B, M, h, w].
+        limit: the coder's range, [B].
+    """
+
+    psi: Tensor
+    y_hat: Tensor
+    limit: Tensor
+
+    @classmethod
+    def stack(cls, parts: Sequence[Latents]) -> list[Latents]:
+        """Neighbours of one size as one batch."""
+        by_size: dict[Any, list[Latents]] = {}
+        for part in parts:
+            by_size.setdefault(part.y_hat.shape[-2:], []).append(part)
+        return [
+            cls(*(torch.cat([getattr(part, name) for part in same]) for name in ("psi", "y_hat", "limit")))
+            for same in by_size.values()
+        ]
+
+    def middle(self, side: int | None) -> Latents:
+        """At most `side` positions across and down, from the middle; all where None."""
+        if side is None:
+            return self
+        top, left = (max(0, size - side) // 2 for size in self.y_hat.shape[-2:])
+        return self.window(top, left, side)
+
+    def window(self, top: int, left: int, side: int) -> Latents:
+        """At most `side` positions across and down, from a corner."""
+        psi, y_hat = (part[..., top : top + side, left : left + side] for part in (self.psi, self.y_hat))
+        return Latents(psi, y_hat, self.limit)
+
+
+def calibration_latents(
+    evaluator: Evaluator, architecture: Architecture, *, side: int | None = None, photos: int | None = None
+) -> list[Latents]:
+    """The latents of an evaluator's photos under one architecture.
+
+    Args:
+        side: at most so many positions across and down are used, from the middle; all where None.
+        photos: at most so many are used.
+    """
+    found = []
+    for index in range(len(evaluator.photos))[:photos]:
+        psi, y_hat = evaluator.latents(index, architecture)
+        found.append(Latents(psi, y_hat, coded_range(y_hat)).middle(side))
+    return Latents.stack(found)
+
+
+class LayoutRate:
+    """Called with a layout: the bits of y per image pixel, the mean over photos of each photo's value.
+
+    Args:
+        context: at the widths that are to be used; its weights must stay as they are.
+        latents: of the photos.
+    """
+
+    def __init__(self, context: ContextModel | HyperOnly, latents: Sequence[Latents]) -> None:
+        if not isinstance(context, ContextModel):
+            raise InputError("This family has no context model: its layout cannot matter.")
+        if not latents:
+            raise InputError("A layout's rate needs the latents of at least one photo.")
+        self.context, self.latents = context, list(latents)
+        self.gaussian = ConditionalGaussian().to(latents[0].psi.device)
+        self.scored = 0  # layouts that were asked for
+        self._known: dict[Any, Array] = {}
+
+    @classmethod
+    def of(
+        cls, evaluator: Evaluator, architecture: Architecture, *, side: int | None = 24, photos: int = 4
+    ) -> LayoutRate:
+        """On calibration photos, under one architecture of the evaluator's supernet, which stays active."""
+        latents = calibration_latents(evaluator, architecture, side=side, photos=photos)
+        evaluator.supernet.activate(architecture)
+        return cls(evaluator.supernet.context, latents)
+
+    @property
+    def pixels(self) -> int:
+        """Image pixels of all photos together."""
+        return sum(Y_PIXELS * part.y_hat[:, 0].numel() for part in self.latents)
+
+    def __call__(self, layout: Layout) -> float:
+        self.scored += 1
+        return float(self.per_photo(layout).mean())
+
+    def per_photo(self, layout: Layout) -> Array:
+        """Bits per pixel of every photo."""
+        total = np.zeros(sum(len(part.y_hat) for part in self.latents))
+        for cell in layout_cells(layout, self.context.window):
+            keys = _signatures(layout, cell)
+            if any(key not in self._known for key in keys):
+                self._known.update(zip(keys, self._bits(layout, cell), strict=True))
+            for key in keys:
+                total += self._known[key]
+        sizes = [Y_PIXELS * part.y_hat[0, 0].numel() for part in self.latents for _ in part.y_hat]
+        return np.asarray(total / np.array(sizes))
+
+    @torch.no_grad()
+    def _bits(self, layout: Layout, cell: Cell) -> Array:
+        """Bits of every channel group of every photo at the positions of one cell, [groups, photos]."""
+        found = []
+        groups = torch.from_numpy(layout.group_of_channel).to(self.latents[0].y_hat.device)
+        for part in self.latents:
+            likelihood = self.likelihood(part, layout, cell)
+            of_channel = -likelihood.log2().sum((2, 3), dtype=torch.float64)
+            of_group = of_channel.new_zeros(len(of_channel), len(layout.groups))
+            found.append(of_group.index_add_(1, groups, of_channel).t())
+        return torch.cat(found, 1).cpu().numpy()
+
+    def likelihood(self, part: Latents, layout: Layout, cell: Cell) -> Tensor:
+        """What the coder gives the elements at one cell's positions, [B, M, down, across]."""
+        _, rows, columns = layout.table.shape
+        values = part.y_hat[..., cell.row :: rows, cell.column :: columns]
+        (parameters,) = self.context.at_cells(part.psi, part.y_hat, layout, [cell])
+        scales, means = parameters[..., : values.shape[-2], : values.shape[-1]].chunk(2, 1)
+        return self.gaussian.coded_likelihood(values, scales, means, limit=part.limit)
+
+
+def _signatures(layout: Layout, cell: Cell) -> list[Any]:
+    """All that the bits of each channel group at a cell depend on: who is known there, and what each sees."""
+    count = len(layout.groups)
+    if cell.visible is None:
+        views = [b""] * count
+    else:
+        views = [cell.visible[group].numpy().tobytes() for group in range(count)]
+    where = (layout.groups, layout.table.shape[1:], cell.row, cell.column)
+    known = cell.known.tolist()
+    return [
+        (where, group, tuple((other, views[other]) for other in range(count) if known[group][other]))
+        for group in range(count)
+    ]

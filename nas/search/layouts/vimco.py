@@ -1,0 +1,85 @@
+"""Layouts learned on frozen weights: VIMCO over the table that greedy grouping searches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nas.search.layouts.candidates.grouping import Found, Tables, cells_of, shape_of
+from nas.search.layouts.candidates.rate import LayoutRate
+from nas.spaces.layout import Array, closed, random_table
+from nas.spaces.space import Grouping
+from nas.support.progress import Report, silent
+from nas.training.layout_logits import SAMPLES, LayoutLogits
+
+STEPS = 150
+SURE = 0.995  # mean certainty at which a start is done
+
+
+def learn_layout(
+    rate: LayoutRate,
+    channels: int,
+    grouping: Grouping,
+    stages: int,
+    *,
+    starts: Sequence[Array | None] = (None,),
+    steps: int = STEPS,
+    samples: int = SAMPLES,
+    learning_rate: float = 0.1,
+    seed: int = 0,
+    report: Report = silent,
+) -> Found:
+    """The best layout of at most so many stages that any start met.
+
+    All photos are one batch, so a sample's weight is exact; a table that was met before costs nothing.
+
+    Args:
+        rate: the rate of y; its photos' bits together are minus log w, in bits.
+        channels: channels of y.
+        grouping: the tile and its groups.
+        stages: how many each cell chooses from.
+        starts: tables to begin near, None for no idea: see `random_starts`.
+        steps: at most so many for each start.
+        samples: K.
+        learning_rate: of the logits.
+        seed: of all samples.
+        report: called with how much is done, of how much, and a note.
+    """
+    tables, best = Tables(rate, channels), None
+    stages = min(stages, cells_of(grouping))
+    for number, start in enumerate(starts):
+        rng = torch.Generator().manual_seed(hash_of(seed, stages, number))
+        logits = LayoutLogits(
+            channels, grouping, stages, samples=samples, learning_rate=learning_rate, start=start
+        )
+        for step in range(steps):
+            drawn = logits.draw(rng)
+            met = [closed(table.numpy()) for table in drawn]
+            bpp = [tables.rate(table) for table in met]
+            logits.learn(drawn, [rate.pixels * value for value in bpp])
+            likeliest = int(np.argmin(bpp))
+            if best is None or bpp[likeliest] < best.bpp:
+                best = tables.found(met[likeliest], f"learned-{stages}")
+            note = f"start {number + 1}/{len(starts)}  {best.bpp:.4f} bpp"
+            report(number * steps + step + 1, len(starts) * steps, note)
+            if logits.certainty() > SURE:
+                break
+        mode = logits.mode()
+        if best is None or tables.rate(mode) < best.bpp:
+            best = tables.found(mode, f"learned-{stages}")
+    assert best is not None
+    return best
+
+
+def random_starts(grouping: Grouping, stages: int, count: int, seed: int) -> list[Array]:
+    """Tables of random stages to begin near."""
+    rng = random.Random(f"starts {seed} {stages}")
+    return [random_table(shape_of(grouping), stages, rng) for _ in range(count)]
+
+
+def hash_of(*numbers: int) -> int:
+    """One seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

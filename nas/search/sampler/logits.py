@@ -1,0 +1,175 @@
+"""Width logits: which width each slot wants at each price of a MAC, or at each target.
+
+A hard straight-through Gumbel-softmax sample gates every slot (Jang et al., ICLR 2017); the loss is
+`rate-distortion + lambda_C * C` with C the exact expected cost of the current distribution, as in BaSIC
+(ECCV 2024). The weights stay frozen. One set of logits is learned for each lambda_C of a ladder, or for each
+target, where dual ascent finds the lambda_C at which E[C] = target.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.cost.counting.table import CostTable
+from nas.graph.network import Supernet
+from nas.metrics.losses import batch_losses
+from nas.photos.images import Photo
+from nas.spaces.space import SearchSpace
+from nas.support import resources
+from nas.support.files import write_yaml
+from nas.support.progress import Report, silent
+from nas.training.data import CropSource, batches
+from nas.training.structure import Structure
+
+LEAST_SAVED = 1e-3  # of the loss: a supernet that is hardly trained may save nothing
+
+
+@dataclass(frozen=True)
+class WidthLogits:
+    """Logits of every slot at one price.
+
+    Attributes:
+        lambda_c: the price of one kMAC per pixel, in units of the loss.
+        expected_cost: kMAC per pixel under the learned distribution.
+        logits: one list per slot, in the order of its candidates.
+        target: the kMAC per pixel that the price was found for; None where the price was given.
+    """
+
+    lambda_c: float
+    expected_cost: float
+    logits: dict[str, list[float]]
+    target: float | None = None
+
+    def probabilities(self) -> dict[str, list[float]]:
+        return {slot: torch.tensor(values).softmax(0).tolist() for slot, values in self.logits.items()}
+
+
+@dataclass(frozen=True)
+class LogitSettings:
+    """How width logits are learned: steps for each set, crops a step, annealing of the temperature.
+
+    Attributes:
+        ladder: the prices where there are no targets, in multiples of the loss that one kMAC/px saves between
+            the narrowest and the widest architecture.
+    """
+
+    ladder: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    steps: int = 60
+    crop: int = 64
+    batch: int = 8
+    learning_rate: float = 0.15
+    hot: float = 2.0
+    cold: float = 0.5
+
+
+def learn_logits(
+    supernet: Supernet,
+    photos: Sequence[Photo],
+    costs: CostTable,
+    *,
+    lmbda: float,
+    metric: str,
+    scope: str,
+    targets: Sequence[float] = (),
+    seed: int,
+    settings: LogitSettings | None = None,
+    report: Report = silent,
+) -> list[WidthLogits]:
+    """Learn one set of logits for each target, from the dearest on, or for each rung of the ladder.
+
+    Each set starts from the one before. None is learned where all architectures cost the scope the same.
+
+    Args:
+        supernet: trained; its weights are not changed.
+        photos: training photos.
+        costs: of its space.
+        lmbda: weight of the distortion.
+        metric: `mse` or `ms-ssim`.
+        scope: the cost that is priced.
+        targets: kMAC per pixel; none for the ladder.
+        seed: of crops, layouts and samples.
+    """
+    settings = settings or LogitSettings()
+    space, device = supernet.space, next(supernet.parameters()).device
+    spent = costs.kmac_px(space.widest(), scope) - costs.kmac_px(space.narrowest(), scope)
+    if spent <= 0:
+        return []
+    crop = settings.crop if metric == "mse" else max(settings.crop, 192)
+    rungs = sorted(targets, reverse=True) or settings.ladder
+    found, total = [], len(rungs) * settings.steps
+    crops = batches(CropSource(photos, crop=crop, seed=seed), batch=settings.batch, first=0, last=total + 1)
+    draws, samples = random.Random(seed), torch.Generator().manual_seed(seed)
+    structure = Structure(
+        space,
+        costs,
+        scope=scope,
+        learning_rate=settings.learning_rate,
+        hot=settings.hot,
+        cold=settings.cold,
+    )
+    frozen = [(p, p.requires_grad) for p in supernet.parameters()]
+    for parameter, _ in frozen:
+        parameter.requires_grad_(False)
+    try:
+        price = _saved(supernet, next(crops).to(device), lmbda, metric) / spent
+        for place, rung in enumerate(rungs):
+            target = rung if targets else None
+            structure.restart(price if targets else rung * price, target)
+            cost = 0.0
+            for step in range(settings.steps):
+                supernet.gate(structure.sample(step / max(1, settings.steps - 1), samples, device))
+                x = next(crops).to(device)
+                layout = space.layouts[draws.choice(space.layout_names)]
+                loss = batch_losses(x, supernet(x, layout), lmbda, metric).total.cpu()
+                (loss + structure.price * structure.expected_cost()).backward()
+                cost = structure.step(float(loss.detach()))
+                note = f"lambda_C {structure.price:.3g}  E[C] {cost:.2f} kMAC/px"
+                report(place * settings.steps + step + 1, total, note)
+            found.append(WidthLogits(structure.price, cost, structure.learned(), target))
+    finally:
+        for parameter, wanted in frozen:
+            parameter.requires_grad_(wanted)
+        supernet.activate(space.widest())
+    return found
+
+
+@torch.no_grad()
+def _saved(supernet: Supernet, x: Tensor, lmbda: float, metric: str) -> float:
+    """What the widest architecture's loss on a batch is less than the narrowest one's."""
+    losses = []
+    for architecture in (supernet.space.narrowest(), supernet.space.widest()):
+        layout = supernet.activate(architecture)
+        losses.append(float(batch_losses(x, supernet(x, layout), lmbda, metric).total))
+    return max(losses[0] - losses[1], LEAST_SAVED)
+
+
+def write_logits(path: Path, rungs: Sequence[WidthLogits], facts: dict[str, Any]) -> None:
+    """Sets of logits as YAML, with what they were learned for."""
+    write_yaml(path, {**facts, "rungs": [vars(rung) for rung in rungs]})
+
+
+def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[WidthLogits]:
+    """The sets of logits in a file; none where it is not of these facts and slots."""
+    content = resources.read_yaml(path) if path.is_file() else {}
+    if any(content.get(name) != value for name, value in facts.items()):
+        return []
+    rungs = [WidthLogits(**rung) for rung in content["rungs"]]
+    fits = all(set(rung.logits) == {slot.name for slot in space.slots} for rung in rungs)
+    return rungs if fits else []
+
+
+def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | None:
+    """What was learned together with the weights, where it was priced in this scope and has these slots."""
+    if not path.is_file():
+        return None
+    content = resources.read_yaml(path)
+    if content.pop("scope", None) != scope or set(content["logits"]) != {slot.name for slot in space.slots}:
+        return None
+    return WidthLogits(**content)

@@ -1,0 +1,56 @@
+"""Width logits as what a sampler believes before anything was scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import logsumexp
+
+from nas.search.sampler.pareto.gain import Floats
+from nas.search.sampler.pareto.logits import WidthLogits
+from nas.search.sampler.pareto.moves import Rows
+from nas.spaces.space import Architecture, SearchSpace
+
+OPEN = 0.1  # of the probability is spread over all candidates of a slot: logits may be sure of what is wrong
+
+
+class LogitPrior:
+    """A mixture of what logits say at each price or target, each as likely as the others; any layout.
+
+    Args:
+        space: whose slots they are.
+        rungs: at least one.
+    """
+
+    def __init__(self, space: SearchSpace, rungs: Sequence[WidthLogits]) -> None:
+        self._space = space
+        self._tables = [  # of every slot, [rungs, candidates]
+            np.array([self._opened(rung.probabilities()[slot.name]) for rung in rungs])
+            for slot in space.slots
+        ]
+
+    def draw(self, number: int, rng: np.random.Generator) -> Rows:
+        """Rows, [number, slots + 1]."""
+        rungs = rng.integers(0, len(self._tables[0]), number)
+        columns = [
+            (rng.random((number, 1)) > table.cumsum(1)[rungs][:, :-1]).sum(1) for table in self._tables
+        ]
+        return np.stack([*columns, rng.integers(0, self._space.shape[-1], number)], 1)
+
+    def log_density(self, rows: Rows) -> Floats:
+        """The logarithm of each row's probability, but for that of its layout, [n]."""
+        by_slot = [np.log(table)[:, rows[:, place]] for place, table in enumerate(self._tables)]
+        return np.asarray(logsumexp(np.sum(by_slot, axis=0), axis=0))
+
+    @staticmethod
+    def _opened(probabilities: Sequence[float]) -> Floats:
+        return (1 - OPEN) * np.asarray(probabilities) + OPEN / len(probabilities)
+
+
+def modes(space: SearchSpace, rungs: Sequence[WidthLogits], layout: str) -> list[Architecture]:
+    """The widths that each rung likes best, under one layout."""
+    place = space.layout_names.index(layout)
+    return [
+        space.at([*(int(np.argmax(rung.logits[slot.name])) for slot in space.slots), place]) for rung in rungs
+    ]

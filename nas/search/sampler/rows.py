@@ -1,0 +1,107 @@
+"""A search space as a sampler sees it: rows of indexes, one per slot and the layout last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.profiling.quantities import Question
+from nas.search.sampler.pareto.gain import Aim, Floats, Targets, WholeRange
+from nas.search.sampler.pareto.model import LossModel
+from nas.search.sampler.pareto.moves import Rows
+from nas.search.sampler.pareto.proposer import Prior, Proposer
+from nas.search.scoring.evaluator import Score
+from nas.spaces.space import Architecture, SearchSpace
+
+LAYOUT = "layout"
+APART = 0.1  # how far two layouts are apart at least, of the distance between the best and the worst
+
+
+def proposer(
+    space: SearchSpace,
+    question: Question,
+    rates: Mapping[str, float],
+    *,
+    first: Iterable[Architecture] = (),
+    also: Iterable[Architecture] = (),
+    prior: Prior | None = None,
+    local: bool = True,
+    model: LossModel | None = None,
+    least: int = 0,
+    seed: int = 0,
+) -> Proposer:
+    """A `Proposer` of the architectures that answer a question.
+
+    Args:
+        space: what is proposed from.
+        question: what the budget limits; the cost is the quantity of its targets.
+        rates: the rate of y under each layout, in bpp, where that was measured: see `distances`.
+        first, also: architectures that come first, and now and then.
+        prior: what width logits say.
+        local, model, seed: see `Proposer`.
+        least: what an architecture must cost at least, in whole numbers.
+    """
+    quantity, within = question.quantity, question.within
+    most = question.targets[-1] if question.targets else question.span[2]
+    aim: Aim = Targets(question.targets) if question.targets else WholeRange(question.span[2])
+
+    def allowed(rows: Rows) -> NDArray[np.bool_]:
+        costs = quantity.of_rows(rows)
+        return within.allows_rows(rows) & (least <= costs) & (costs <= most)
+
+    def draw(number: int, rng: np.random.Generator) -> Rows:
+        return as_rows(space, within.draw(quantity, least, most, number, rng))
+
+    return Proposer(
+        distances(space, rates),
+        lambda rows: quantity.of_rows(rows).astype(float),
+        aim,
+        unordered=(LAYOUT,),
+        allowed=allowed,
+        settle=space.settle_rows,
+        draw=draw,
+        first=[space.indexes(architecture) for architecture in first],
+        also=[space.indexes(architecture) for architecture in also],
+        prior=prior,
+        local=local,
+        model=model,
+        seed=seed,
+    )
+
+
+def distances(space: SearchSpace, rates: Mapping[str, float]) -> dict[str, Floats]:
+    """For each slot how far apart its choices are, [choices, choices], from 0 to about 1.
+
+    Widths are as far apart as their logarithms; layouts as their measured rates, or as the logarithms of
+    their stages where not all were measured.
+    """
+    found = {}
+    for slot in space.slots:
+        found[slot.name] = _apart(np.log1p(np.asarray(slot.candidates, dtype=float)))
+    names = space.layout_names
+    if all(name in rates for name in names):
+        between = _apart(np.array([rates[name] for name in names]))
+    else:
+        between = _apart(np.log([space.layouts[name].stages() for name in names]))
+    found[LAYOUT] = np.hypot(between, APART * (1 - np.eye(len(names))))
+    return found
+
+
+def _apart(values: Floats) -> Floats:
+    span = np.ptp(values)
+    return np.abs(values[:, None] - values) / (span if span > 0 else 1.0)
+
+
+def as_rows(space: SearchSpace, architectures: Sequence[Architecture]) -> Rows:
+    """Architectures as rows, [n, slots + 1]."""
+    found = [space.indexes(architecture) for architecture in architectures]
+    return np.array(found, dtype=np.int64).reshape(-1, len(space.shape))
+
+
+def history(space: SearchSpace, scores: Iterable[tuple[Architecture, Score]]) -> tuple[Rows, Floats]:
+    """What was scored, in that order: rows and losses."""
+    found = list(scores)
+    rows = as_rows(space, [architecture for architecture, _ in found])
+    return rows, np.array([score.rd_loss for _, score in found], dtype=float)

@@ -1,0 +1,342 @@
+"""Scores of architectures on calibration photos: of integers, exact, cached by the graph.
+
+Distortion depends on (g_a, g_s) alone, the hyper rate on (g_a, h_a) alone, and the rate of y on
+(g_a, h_a, h_s, entropy parameters, layout); over a range of rates all of them, but what g_a makes, depend on
+the rate as well. So each part is computed once per choice of what it depends on:
+the numbers are kept for good, the tensors on the way to them for as long as there is room.
+Where that does not hold (centred latents, latents whose channels are a choice) the whole network runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.graph.context import ContextModel
+from nas.graph.entropy import Y_LIMIT, bits, coded_range, quantize
+from nas.graph.network import Supernet
+from nas.metrics.losses import distortion, rd_loss
+from nas.metrics.quality import mean_psnr
+from nas.photos.images import Photo, fingerprint, pad, psnr, to_pixels, to_tensor
+from nas.search.scoring.kept import Kept, T
+from nas.search.scoring.y_rate import LayoutPlan, bits_alone, context_part, hyper_part, layout_plan, y_bits
+from nas.spaces.description import ENTROPY_PARAMETERS, ENTROPY_WIDTHS, HYPERPRIOR
+from nas.spaces.layout import Array
+from nas.spaces.rates import geometric_mean, scored
+from nas.spaces.space import Architecture
+from nas.support.errors import InputError
+from nas.support.progress import Report, silent
+
+# What a result depends on, by name (see `_Parts`).
+Y = ("g_a",)
+Y_HAT = (*Y, "lmbda")
+Z = (*Y_HAT, "h_a")
+PSI = (*Z, "h_s")
+X_HAT = (*Y_HAT, "g_s")
+LAYOUT = (ENTROPY_PARAMETERS, "layout")
+
+
+@dataclass(frozen=True)
+class Point:
+    """An architecture at one rate: the lambda, and means over photos of each photo's value."""
+
+    lmbda: float
+    bpp: float
+    psnr: float
+    rd_loss: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over photos of each photo's value: estimated bits, 8-bit PSNR in dB, and the loss.
+
+    Over a range of rates `bpp` and `psnr` are those of the middle anchor, and `rd_loss` is the geometric mean
+    of the losses at the low, the middle and the high one.
+
+    Attributes:
+        curve: these three; nothing where there is one rate.
+    """
+
+    bpp: float
+    psnr: float
+    rd_loss: float
+    curve: tuple[Point, ...] = ()
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> Score:
+        """The score of an architecture from its points, one for each rate."""
+        middle = points[len(points) // 2]
+        if len(points) == 1:
+            return cls(middle.bpp, middle.psnr, middle.rd_loss)
+        losses = [point.rd_loss for point in points]
+        known = all(0 < loss < math.inf for loss in losses)
+        return cls(middle.bpp, middle.psnr, geometric_mean(losses) if known else math.nan, tuple(points))
+
+    @property
+    def is_a_number(self) -> bool:
+        """Whether rate and loss are finite, and PSNR is not NaN (it is infinite for an exact picture)."""
+        return math.isfinite(self.bpp) and math.isfinite(self.rd_loss) and not math.isnan(self.psnr)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """An architecture taken apart.
+
+    Attributes:
+        architecture: the whole.
+        with_z: whether the hyperprior runs.
+        choices: what results depend on: each edge's widths, that of the first hidden layer of the entropy
+            parameters, the layout, the rate, and the key of the whole.
+    """
+
+    architecture: Architecture
+    with_z: bool
+    choices: Mapping[str, Any]
+
+    def of(self, names: Sequence[str]) -> tuple[Any, ...]:
+        """The choices of some names; None where the family has no such edge."""
+        return tuple(self.choices.get(name) for name in names)
+
+
+Numbers = tuple[float, ...]
+Method = Callable[["Evaluator", int, _Parts], T]
+
+
+def _for_good(*names: str) -> Callable[[Method[Numbers]], Method[Numbers]]:
+    """Compute the numbers of a photo once for each choice of what they depend on."""
+
+    def wrap(make: Method[Numbers]) -> Method[Numbers]:
+        def kept(self: Evaluator, index: int, parts: _Parts) -> Numbers:
+            key = (make.__name__, *parts.of(names))
+            known = self._numbers.get(key)
+            if known is None or np.isnan(known[index, 0]):
+                self.supernet.activate(parts.architecture)
+                found = make(self, index, parts)
+                if known is None:
+                    known = self._numbers[key] = np.full((len(self.photos), len(found)), np.nan)
+                known[index] = found
+            return tuple(known[index].tolist())
+
+        return kept
+
+    return wrap
+
+
+def _while_room(*names: str) -> Callable[[Method[T]], Method[T]]:
+    """Keep the tensors of a photo, by the choices that they depend on, while there is room."""
+
+    def wrap(make: Method[T]) -> Method[T]:
+        def kept(self: Evaluator, index: int, parts: _Parts) -> T:
+            def run() -> T:
+                self.supernet.activate(parts.architecture)
+                return make(self, index, parts)
+
+            return self._tensors.get((make.__name__, index, *parts.of(names)), run)
+
+        return kept
+
+    return wrap
+
+
+class Evaluator:
+    """Scores architectures of a supernet on some photos.
+
+    Args:
+        supernet: trained; its active architecture is changed, its weights must stay as they are.
+        photos: calibration photos, scored whole.
+        lmbda: weight of the distortion; over a range of rates three of its anchors count instead.
+        metric: `mse` or `ms-ssim`.
+        device: where to compute.
+        cache_bytes: of tensors that are kept; the scores are the same with few.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        photos: Sequence[Photo],
+        *,
+        lmbda: float,
+        metric: str = "mse",
+        device: torch.device | str = "cpu",
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        self.supernet = supernet.to(device).eval()
+        self.space = supernet.space
+        self.photos = list(photos)
+        if metric == "ms-ssim" and any(min(photo.pixels.shape[:2]) <= 160 for photo in photos):
+            raise InputError(
+                "MS-SSIM needs photos of more than 160 pixels a side: take out the smaller ones."
+            )
+        self.lmbdas = scored(self.space.rates) if self.space.rates else (lmbda,)
+        self.metric = metric
+        self.device = torch.device(device)
+        self.calibration = fingerprint(self.photos)
+        self._tensors = Kept(cache_bytes)
+        self._numbers: dict[Any, Array] = {}  # [photos, numbers], NaN where not yet known
+
+    @torch.no_grad()
+    def score(self, architecture: Architecture) -> Score:
+        """The score of one architecture."""
+        return self._score([self._parts(architecture, lmbda) for lmbda in self.lmbdas])
+
+    @torch.no_grad()
+    def score_all(self, architectures: Sequence[Architecture], *, report: Report = silent) -> list[Score]:
+        """The scores of many architectures: as one by one, in an order that computes and keeps little.
+
+        Photo after photo, neighbours in the graph after each other.
+
+        Args:
+            architectures: in any order, which is that of the scores too.
+            report: called with how much is done, of how much, and a note.
+        """
+        every = [[self._parts(a, lmbda) for lmbda in self.lmbdas] for a in architectures]
+        order = (*PSI, ENTROPY_PARAMETERS)
+        ordered = sorted(
+            (parts for each in every for parts in each),
+            key=lambda parts: (*parts.of(order), parts.architecture.layout),
+        )
+        for index, photo in enumerate(self.photos):
+            for number, parts in enumerate(ordered, 1):
+                self._photo(index, parts)
+                report(index * len(ordered) + number, len(self.photos) * len(ordered), photo.name)
+        return [self._score(each) for each in every]
+
+    @torch.no_grad()
+    def latents(self, index: int, architecture: Architecture) -> tuple[Tensor, Tensor]:
+        """psi and y_hat of one photo, at the middle rate: what the context model is given."""
+        parts = self._parts(architecture, self.lmbdas[len(self.lmbdas) // 2])
+        return self._psi(index, parts), self._y_hat(index, parts)
+
+    def _parts(self, architecture: Architecture, lmbda: float) -> _Parts:
+        family, widths = self.space.family, self.space.layer_widths(architecture)
+        choices: dict[str, Any] = {}
+        for layer, width in widths.items():
+            edge = family.edge_of(layer)
+            choices[edge] = (*choices.get(edge, ()), width)
+        choices[ENTROPY_WIDTHS[0]] = widths.get(ENTROPY_WIDTHS[0])
+        choices |= {"layout": self.space.layout(architecture), "key": architecture.key, "lmbda": lmbda}
+        return _Parts(architecture, bool(widths.get(HYPERPRIOR, family.has_z)), choices)
+
+    def _score(self, each: Sequence[_Parts]) -> Score:
+        return Score.of([self._point(parts) for parts in each])
+
+    def _point(self, parts: _Parts) -> Point:
+        rows = [self._photo(index, parts) for index in range(len(self.photos))]
+        rates, errors, qualities = zip(*rows, strict=True)
+        bpp, error = sum(rates) / len(rows), sum(errors) / len(rows)
+        lmbda = parts.choices["lmbda"]
+        return Point(lmbda, bpp, mean_psnr(qualities), rd_loss(bpp, error, lmbda, self.metric))
+
+    def _photo(self, index: int, parts: _Parts) -> Numbers:
+        """bpp, distortion and PSNR of one photo."""
+        if self.supernet.centred or not self.space.fixed_latents:
+            rate, error, quality = self._whole(index, parts)
+        else:
+            error, quality = self._picture(index, parts)
+            if parts.with_z:
+                (rate_z,), (rate_y,) = self._z_bits(index, parts), self._y_bits(index, parts)
+                rate = rate_z + rate_y
+            else:
+                (rate,) = self._y_bits_alone(index, parts)
+        return rate / self.photos[index].size, error, quality
+
+    # Numbers of a photo: bits, distortion and PSNR
+
+    @_for_good("key", "lmbda")
+    def _whole(self, index: int, parts: _Parts) -> Numbers:
+        """All three, without taking anything apart."""
+        x = self._x(index)
+        padded, lmbda = pad(x, self.space.family.alignment), parts.choices["lmbda"]
+        output = self.supernet(padded, parts.choices["layout"], lmbda=lmbda, coded=True)
+        rate = sum(float(bits(likelihood)[0]) for likelihood in output["likelihoods"].values())
+        return rate, *self._quality(index, x, output["x_hat"])
+
+    @_for_good(*X_HAT)
+    def _picture(self, index: int, parts: _Parts) -> Numbers:
+        y_hat = self.supernet.unscaled_y(self._y_hat(index, parts), parts.choices["lmbda"])
+        x_hat = self.supernet.g_s(y_hat)
+        return self._quality(index, self._x(index), x_hat)
+
+    @_for_good(*Z)
+    def _z_bits(self, index: int, parts: _Parts) -> Numbers:
+        z_hat = self.supernet.round_z(self._z(index, parts))
+        return (float(bits(self.supernet.prior.coded_likelihood(z_hat))[0]),)
+
+    @_for_good(*Y_HAT)
+    def _y_bits_alone(self, index: int, parts: _Parts) -> Numbers:
+        return (float(bits(self.supernet.y_prior.coded_likelihood(self._y_hat(index, parts)))[0]),)
+
+    @_for_good(*PSI, *LAYOUT)
+    def _y_bits(self, index: int, parts: _Parts) -> Numbers:
+        context, gaussian = self.supernet.context, self.supernet.gaussian
+        y_hat = self._y_hat(index, parts)
+        if isinstance(context, ContextModel):
+            plan = self._layout_plan(parts)
+            hyper, seen = self._hyper_part(index, parts), self._context_part(index, parts)
+            alone = self._bits_alone(index, parts) if plan.alone else None
+            return (y_bits(gaussian, plan, y_hat, hyper, seen, alone),)
+        scales, means = context(self._psi(index, parts), y_hat, parts.choices["layout"])
+        found = gaussian.coded_bits(y_hat, scales, means, float(coded_range(y_hat)))
+        return (float(found.sum(dtype=torch.float64)),)
+
+    def _quality(self, index: int, x: Tensor, x_hat: Tensor) -> Numbers:
+        """Distortion of the clamped picture, and its PSNR in 8 bits."""
+        x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
+        error = float(distortion(x, x_hat, self.metric)[0])
+        return error, psnr(self.photos[index].pixels, to_pixels(x_hat))
+
+    # Tensors of a photo, as the graph has them
+
+    def _x(self, index: int) -> Tensor:
+        return to_tensor(self.photos[index].pixels).to(self.device)
+
+    @_while_room(*Y)
+    def _y(self, index: int, parts: _Parts) -> Tensor:
+        return self.supernet.g_a(pad(self._x(index), self.space.family.alignment))
+
+    def _y_hat(self, index: int, parts: _Parts) -> Tensor:
+        return quantize(self._scaled_y(index, parts), Y_LIMIT)
+
+    def _scaled_y(self, index: int, parts: _Parts) -> Tensor:
+        return self.supernet.scaled_y(self._y(index, parts), parts.choices["lmbda"])
+
+    @_while_room(*Z)
+    def _z(self, index: int, parts: _Parts) -> Tensor:
+        return self.supernet.z_of(self._scaled_y(index, parts), parts.choices["lmbda"])
+
+    @_while_room(*PSI)
+    def _psi(self, index: int, parts: _Parts) -> Tensor:
+        return self.supernet.h_s(self.supernet.round_z(self._z(index, parts)))
+
+    @_while_room(*PSI, ENTROPY_WIDTHS[0])
+    def _hyper_part(self, index: int, parts: _Parts) -> Tensor:
+        return hyper_part(self._context, self._psi(index, parts))
+
+    @_while_room(*Y_HAT, ENTROPY_WIDTHS[0], "layout")
+    def _context_part(self, index: int, parts: _Parts) -> tuple[Tensor, ...]:
+        y_hat, layout = self._y_hat(index, parts), parts.choices["layout"]
+        return context_part(self._context, y_hat, layout, self._layout_plan(parts).phases)
+
+    @_while_room(*PSI, ENTROPY_PARAMETERS)
+    def _bits_alone(self, index: int, parts: _Parts) -> Tensor:
+        hyper, gaussian = self._hyper_part(index, parts), self.supernet.gaussian
+        return bits_alone(self._context, gaussian, self._y_hat(index, parts), hyper)
+
+    def _layout_plan(self, parts: _Parts) -> LayoutPlan:
+        """The same for every photo."""
+
+        def make() -> LayoutPlan:
+            self.supernet.activate(parts.architecture)
+            return layout_plan(self._context, parts.choices["layout"])
+
+        return self._tensors.get(("plan", *parts.of(LAYOUT)), make)
+
+    @property
+    def _context(self) -> ContextModel:
+        return cast(ContextModel, self.supernet.context)

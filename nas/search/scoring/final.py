@@ -1,0 +1,56 @@
+"""RUN/search/tested.csv: what exported codecs reached on held-out photos, as real files.
+
+It stays when a later search beats an architecture, and front.csv no longer has it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nas.run import Run
+from nas.spaces.space import Architecture
+from nas.support.errors import InputError
+from nas.support.files import read_rows, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURED = ("test_bpp", "test_psnr", "test_rd_loss")
+COLUMNS = ("arch", "weights", *MEASURED)
+Key = tuple[str, str]  # an architecture's, and the fingerprint of its weights
+
+
+def note_tested(run: Run, architecture: Architecture, measured: Mapping[str, float]) -> None:
+    """Keep the results of one codec: `bpp`, `psnr` and `rd_loss`."""
+    values = tuple(measured[column.removeprefix("test_")] for column in MEASURED)
+    rows = {**_read(run), (architecture.key, run.fingerprint): values}
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((*key, *map(repr, row)) for key, row in rows.items())
+    write_atomically(run.tested_path, buffer.getvalue())
+
+
+def with_tested(table: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """A table of architectures with the results of those that were exported, NaN for the others."""
+    found = {arch: row for (arch, weights), row in _read(run).items() if weights == run.fingerprint}
+    for place, column in enumerate(MEASURED):
+        known = {arch: row[place] for arch, row in found.items()}
+        table[column] = table["arch"].map(known).astype(float)
+    return table
+
+
+def _read(run: Run) -> dict[Key, tuple[float, ...]]:
+    path = run.tested_path
+    if not path.is_file():
+        return {}
+    try:
+        return {
+            (row["arch"], row["weights"]): tuple(float(row[column]) for column in MEASURED)
+            for row in read_rows(path)
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: delete it, and export its codecs again.") from error

@@ -1,0 +1,139 @@
+"""The Pareto front: which architectures no other one beats in both cost and loss."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.cost.counting.scopes import SCOPES
+from nas.cost.counting.table import CostTable
+from nas.metrics.curves import Curve, Point
+from nas.search.sampler.pareto.gain import on_staircase
+from nas.search.scoring.evaluator import Score
+from nas.spaces.space import Architecture
+from nas.support.files import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "arch",
+    "encoder_kmac_px",
+    "decoder_kmac_px",
+    "total_kmac_px",
+    "stages",
+    "params",
+    "bpp",
+    "psnr",
+    "rd_loss",
+    "bd_rate",
+    "lmbda",
+    "metric",
+    "on_front_encoder",
+    "on_front_decoder",
+    "on_front_total",
+    "test_bpp",
+    "test_psnr",
+    "test_rd_loss",
+)
+
+
+def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
+    """Which points no other point beats: none is at most as dear and better, or cheaper and as good.
+
+    Of equal points the first stays.
+    """
+    keep = np.zeros(len(costs), dtype=bool)
+    keep[on_staircase(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
+    found: list[bool] = keep.tolist()
+    return found
+
+
+def score_table(
+    scores: Iterable[tuple[Architecture, Score]], costs: CostTable, *, lmbda: float, metric: str
+) -> pd.DataFrame:
+    """Every scored architecture with its costs, in the order of total cost, and which fronts it is on.
+
+    `bd_rate` is against the widest architecture, where there is a range of rates and that was scored.
+    """
+    import pandas as pd
+
+    rows, known = [], dict(scores)
+    widest = known.get(costs.space.widest())
+    for architecture, score in known.items():
+        kmac = costs.scopes(architecture)
+        rows.append(
+            {
+                "arch": architecture.key,
+                **{f"{scope}_kmac_px": kmac[scope] for scope in SCOPES},
+                "stages": costs.space.layout(architecture).stages(),
+                "params": costs.params(architecture),
+                "bpp": score.bpp,
+                "psnr": score.psnr,
+                "rd_loss": score.rd_loss,
+                "bd_rate": bd_rate(score, widest),
+                "lmbda": lmbda,
+                "metric": metric,
+            }
+        )
+    table = pd.DataFrame(rows, columns=[c for c in COLUMNS if not c.startswith(("on_front", "test"))])
+    for scope in SCOPES:
+        table[f"on_front_{scope}"] = pareto(table[f"{scope}_kmac_px"].tolist(), table["rd_loss"].tolist())
+    for column in ("test_bpp", "test_psnr", "test_rd_loss"):
+        table[column] = np.nan
+    return table.sort_values(["total_kmac_px", "rd_loss"], kind="stable", ignore_index=True)
+
+
+def bd_rate(score: Score, anchor: Score | None) -> float:
+    """How much more rate a score's curve takes than another's for the same PSNR, in per cent (Bjøntegaard).
+
+    NaN where there are no curves, or they share no range of PSNR.
+    """
+    if anchor is None:
+        return math.nan
+    (own_rate, own_quality), (rate, quality) = _rising(score), _rising(anchor)
+    if min(len(own_rate), len(rate)) < 2:
+        return math.nan
+    if max(quality[0], own_quality[0]) >= min(quality[-1], own_quality[-1]):
+        return math.nan
+    from bjontegaard import bd_rate as compare
+
+    sides = (rate, quality, own_rate, own_quality)
+    return float(compare(*sides, method="pchip", require_matching_points=False, min_overlap=0))
+
+
+def _rising(score: Score) -> tuple[list[float], list[float]]:
+    """Rates and PSNR of a score's finite points that are better than every cheaper one."""
+    points = [Point(p.bpp, p.psnr) for p in score.curve if math.isfinite(p.bpp)]
+    return Curve("", tuple(sorted(points, key=lambda point: point.bpp))).rising("psnr")
+
+
+def on_any_front(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are on a front of one of the scopes."""
+    flags = table[[f"on_front_{scope}" for scope in SCOPES]]
+    return table[flags.any(axis=1)].reset_index(drop=True)
+
+
+def write_front(path: Path, table: pd.DataFrame) -> None:
+    buffer = io.StringIO()
+    table.to_csv(buffer, index=False, lineterminator="\n")
+    write_atomically(path, buffer.getvalue())
+
+
+def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tuple[float, float]) -> float:
+    """The area that a front dominates, up to a reference point (cost, loss)."""
+    keep = [
+        (cost, loss)
+        for cost, loss, on in zip(costs, losses, pareto(costs, losses), strict=True)
+        if on and cost < reference[0] and loss < reference[1]
+    ]
+    keep.sort()
+    ends = [*(cost for cost, _ in keep[1:]), reference[0]][: len(keep)]
+    return float(
+        sum((end - cost) * (reference[1] - loss) for (cost, loss), end in zip(keep, ends, strict=True))
+    )

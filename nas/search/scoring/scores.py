@@ -1,0 +1,169 @@
+"""RUN/search/scores.csv: every score ever computed, so that none is computed twice.
+
+Over a range of rates `curves.csv` beside it holds what each score is made of: three points.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nas.search.scoring.evaluator import Evaluator, Point, Score
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError
+from nas.support.files import read_rows
+
+COLUMNS = ("key", "calibration", "weights", "bpp", "psnr", "rd_loss")
+CURVES = "curves.csv"
+POINTS = (*COLUMNS[:3], "lmbda", *COLUMNS[3:])
+
+
+class Scores:
+    """The scores of one supernet on one set of calibration photos, kept on disk as they come.
+
+    Args:
+        path: the CSV file; rows of other weights or photos are left alone.
+        evaluator: computes what is not known yet.
+        weights: fingerprint of the supernet.
+        keep: whether new scores are written down.
+    """
+
+    def __init__(self, path: Path, evaluator: Evaluator, weights: str, *, keep: bool = True) -> None:
+        self.path, self.evaluator, self.weights = path, evaluator, weights
+        self._keep = keep
+        self.computed = 0  # by this object
+        self._known: dict[Architecture, Score] = {}
+        self._seen = 0  # bytes of the file whose rows are known
+        self.refresh()
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        return architecture in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def items(self) -> Iterator[tuple[Architecture, Score]]:
+        yield from self._known.items()
+
+    def of(self, architecture: Architecture) -> Score:
+        """An architecture's score: looked up, or computed and written down.
+
+        Raises:
+            InputError: it is not finite, and is not kept.
+        """
+        if architecture not in self._known:
+            self.learn(architecture, self.evaluator.score(architecture))
+            self.computed += 1
+        return self._known[architecture]
+
+    def learn(self, architecture: Architecture, score: Score) -> None:
+        """Take a score, and write it down where it is new: every score comes in here, or from the file.
+
+        Raises:
+            InputError: it is not finite.
+        """
+        if not score.is_a_number:
+            raise InputError(
+                f"The score of {architecture.key} is not finite ({score.bpp:.4g} bpp, rd_loss "
+                f"{score.rd_loss:.4g}), and is not kept: its weights are broken. Train the run again."
+            )
+        if architecture in self._known:
+            return
+        self._known[architecture] = score
+        if self._keep:
+            whose = (architecture.key, self.evaluator.calibration, self.weights)
+            points = [(p.lmbda, p.bpp, p.psnr, p.rd_loss) for p in score.curve]
+            if points:  # first: a score without its points would not be computed again
+                rows = [(*whose, *map(repr, point)) for point in points]
+                append_rows(self.path.with_name(CURVES), POINTS, rows)
+            self._append((*whose, *map(repr, (score.bpp, score.psnr, score.rd_loss))))
+
+    def refresh(self) -> None:
+        """Take what other processes have written since."""
+        size = self._size()
+        if size != self._seen:
+            found = known_scores(self.path, self.evaluator.space, self.weights, self.evaluator.calibration)
+            self._known = {**self._known, **found}
+            self._seen = size
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def _append(self, row: tuple[str, ...]) -> None:
+        before = self._size()
+        added = append_rows(self.path, COLUMNS, [row])
+        if before == self._seen and self._size() == before + added:  # nobody else wrote meanwhile
+            self._seen += added
+
+
+def append_rows(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> int:
+    """Add rows to a CSV file, which begins with its columns; returns how many bytes that took."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            writer.writerow(columns)
+        elif path.read_bytes()[-1:] != b"\n":  # a crash cut the last row short
+            buffer.write("\n")
+        writer.writerows(rows)
+        added = buffer.getvalue().encode()
+        with open(path, "ab") as file:  # one write: rows of several processes never mix
+            file.write(added)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
+    return len(added)
+
+
+def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[Point, ...]]:
+    """The points of every architecture by key, for one supernet on one set of photos.
+
+    Points that are not finite are passed over.
+    """
+    rows = read_rows(path, POINTS) if path.exists() else []
+    found: dict[str, dict[float, Point]] = {}
+    for row in rows:
+        if (row["weights"], row["calibration"]) != (weights, calibration):
+            continue
+        try:
+            point = Point(*(float(row[column]) for column in POINTS[3:]))
+        except ValueError:
+            continue  # cut short by a crash
+        if not all(map(math.isfinite, (point.lmbda, point.bpp, point.psnr, point.rd_loss))):
+            continue
+        found.setdefault(row["key"], {})[point.lmbda] = point
+    return {key: tuple(points[lmbda] for lmbda in sorted(points)) for key, points in found.items()}
+
+
+def read_scores(path: Path) -> list[dict[str, str]]:
+    """The complete rows of a scores.csv; a last row cut short by a crash is passed over."""
+    rows = read_rows(path, COLUMNS) if path.exists() else []
+    return [row for row in rows if all(row.get(column) for column in COLUMNS)]
+
+
+def known_scores(
+    path: Path, space: SearchSpace, weights: str, calibration: str | None = None
+) -> dict[Architecture, Score]:
+    """The scores in a file of one supernet on one set of photos; by default the set scored last.
+
+    Rows that are not finite, which earlier versions wrote, are passed over.
+    """
+    rows = [row for row in read_scores(path) if row["weights"] == weights]
+    if calibration is None and rows:
+        calibration = rows[-1]["calibration"]
+    found: dict[Architecture, Score] = {}
+    curves = read_curves(path.with_name(CURVES), weights, calibration or "") if space.rates else {}
+    for row in rows:
+        if row["calibration"] == calibration:
+            try:
+                architecture = space.parse(row["key"])
+                bpp, psnr, loss = (float(row[column]) for column in ("bpp", "psnr", "rd_loss"))
+                score = Score(bpp, psnr, loss, curves.get(row["key"], ()))
+            except ValueError:
+                continue  # of a layout that this run no longer has, or no numbers
+            if score.is_a_number:
+                found[architecture] = score
+    return found

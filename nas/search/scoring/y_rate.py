@@ -1,0 +1,250 @@
+"""The rate of y from parts that are computed apart, so that architectures can share them.
+
+The first of the three pointwise layers is a sum over what it reads: a part of psi, and a part of phi. Only
+what follows that sum has to run for every pair of them::
+
+    psi --> hyper part ----+
+                           +--> activation, second and third layer --> scales, means --> bits of y
+    phi --> context part --+
+
+psi depends on (g_a, h_a, h_s), phi on (g_a, layout). Stage by stage, as when coding (`graph.staged`), hidden
+units read only those known by then, so nothing is multiplied by zero. Where nothing at all was decoded before
+(half of a checkerboard), the bits are those that the layout `none` has there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nas.graph.context import ContextModel, Weights, layout_cells
+from nas.graph.entropy import ConditionalGaussian, coded_range
+from nas.graph.layers import LEAKY_SLOPE
+from nas.graph.staged import BlockPlan
+from nas.graph.staged import plan as block_plans
+from nas.spaces.layout import Array, Block, Layout, named_layout
+
+Rows = Tensor | slice
+Cell = tuple[int, int]
+Places = tuple[tuple[slice, slice], ...]
+EVERYWHERE = ((slice(None), slice(None)),)
+
+
+class Step(NamedTuple):
+    """The weights of one stage's channel groups at some positions; inputs known sooner come first.
+
+    Attributes:
+        channels: those of y, n of them.
+        first: from the features of phi known by then to the stage's units, [units, features].
+        second: from the units known by then, [units, known], and its bias [units, 1].
+        third: likewise to scales and then means, [2n, known] and [2n, 1].
+    """
+
+    channels: Rows
+    first: Tensor
+    second: Weights
+    third: Weights
+
+
+class Phase(NamedTuple):
+    """The positions at which the channel groups follow one another in one way, and what runs there.
+
+    Attributes:
+        places: see `take`.
+        units: those of the first layer, in the order in which they are known.
+        features: of phi, likewise.
+        steps: stage by stage.
+    """
+
+    places: Places
+    units: Rows
+    features: Rows
+    steps: tuple[Step, ...]
+
+
+class LayoutPlan(NamedTuple):
+    """What a context model runs under a layout, at its active widths.
+
+    Attributes:
+        alone: where no element sees another; see `take`.
+        phases: everywhere else.
+    """
+
+    alone: Places
+    phases: tuple[Phase, ...]
+
+
+def take(values: Tensor, channels: Rows, places: Places) -> Tensor:
+    """Some channels of values, [C, h, w], at some positions, [channels, positions]; a view if it can.
+
+    Args:
+        values: of the whole latent.
+        channels: their numbers, or a slice of them.
+        places: rows and columns as slices, a pair for each cell of the tile.
+    """
+    taken = values[channels] if isinstance(channels, slice) else values.index_select(0, channels)
+    parts = [taken[:, down, across].flatten(1) for down, across in places]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def layout_plan(context: ContextModel, layout: Layout) -> LayoutPlan:
+    """Cells of the tile that are alike taken together."""
+    (w1, _), (w2, _), _ = context.pointwise()
+    plans = block_plans(layout, context.window, (len(w1), len(w2)), context.phi)
+    at_cell: dict[Cell, list[tuple[Block, BlockPlan]]] = {}
+    for block, planned in zip(layout.blocks(context.window), plans, strict=True):
+        at_cell.setdefault((block.row, block.column), []).append((block, planned))
+    alone: list[Cell] = []
+    alike: dict[tuple[tuple[int, ...], ...], list[Cell]] = {}
+    for cell, stages in at_cell.items():
+        if len(stages) == 1 and not stages[0][0].visible.any():
+            alone.append(cell)
+        else:
+            alike.setdefault(tuple(block.groups for block, _ in stages), []).append(cell)
+    return LayoutPlan(
+        _places(alone, layout),
+        tuple(
+            _phase(context, _places(cells, layout), [planned for _, planned in at_cell[cells[0]]])
+            for cells in alike.values()
+        ),
+    )
+
+
+def _places(cells: Sequence[Cell], layout: Layout) -> Places:
+    _, rows, columns = layout.table.shape
+    if len(cells) == rows * columns:
+        return EVERYWHERE
+    return tuple((slice(row, None, rows), slice(column, None, columns)) for row, column in cells)
+
+
+@torch.no_grad()
+def _phase(context: ContextModel, places: Places, stages: Sequence[BlockPlan]) -> Phase:
+    (w1, _), (w2, b2), (w3, b3) = context.pointwise()
+    of_phi = w1[:, -context.phi :]
+
+    def rows(name: str, stages: Sequence[BlockPlan]) -> Rows:
+        return _rows(np.concatenate([getattr(stage, name) for stage in stages]), w1.device)
+
+    steps = []
+    for count, stage in enumerate(stages, 1):
+        known, mine = stages[:count], [stage]
+        units_2, outputs = rows("units_2", mine), rows("outputs", mine)
+        steps.append(
+            Step(
+                channels=rows("channels", mine),
+                first=of_phi[rows("units_1", mine)][:, rows("features", known)],
+                second=(w2[units_2][:, rows("units_1", known)], b2[units_2][:, None]),
+                third=(w3[outputs][:, rows("units_2", known)], b3[outputs][:, None]),
+            )
+        )
+    return Phase(places, rows("units_1", stages), rows("features", stages), tuple(steps))
+
+
+def _rows(index: Array, device: torch.device) -> Rows:
+    """Rows by number: as a slice where they follow one another, so that taking them copies nothing."""
+    first = int(index[0]) if len(index) else 0
+    if (index == np.arange(first, first + len(index))).all():
+        return slice(first, first + len(index))
+    return torch.from_numpy(index).to(device)
+
+
+@torch.no_grad()
+def hyper_part(context: ContextModel, psi: Tensor) -> Tensor:
+    """What psi, [1, P, h, w], gives the first layer's units, their bias with it: [u1, h, w]."""
+    weight, bias = context.pointwise()[0]
+    part = torch.addmm(bias[:, None], weight[:, : psi.shape[1]], psi[0].flatten(1))
+    return part.unflatten(1, psi.shape[-2:])
+
+
+@torch.no_grad()
+def context_part(
+    context: ContextModel, y_hat: Tensor, layout: Layout, phases: tuple[Phase, ...]
+) -> tuple[Tensor, ...]:
+    """What the elements decoded before give them: [u1, positions] for each phase, in its order.
+
+    Args:
+        context: the model that the phases are of.
+        y_hat: integers, [1, M, h, w].
+        layout: the order of decoding.
+        phases: of its plan.
+    """
+    if not phases:
+        return ()
+    _, rows, columns = layout.table.shape
+    cells = layout_cells(layout, context.window)
+    phi = y_hat.new_zeros(context.phi, *y_hat.shape[-2:])
+    for cell, found in zip(cells, context.predict(y_hat, layout, cells), strict=True):
+        if found is not None:
+            here = phi[:, cell.row :: rows, cell.column :: columns]
+            here.copy_(found[0, :, : here.shape[1], : here.shape[2]])
+    parts = []
+    for phase in phases:
+        seen = take(phi, phase.features, phase.places)
+        parts.append(torch.cat([step.first @ seen[: step.first.shape[1]] for step in phase.steps]))
+    return tuple(parts)
+
+
+@torch.no_grad()
+def bits_alone(context: ContextModel, gaussian: ConditionalGaussian, y_hat: Tensor, hyper: Tensor) -> Tensor:
+    """Bits of every position of y_hat, [1, M, h, w], were no element to see another: [1, h, w].
+
+    Args:
+        context, gaussian: of the network, at the active widths.
+        y_hat: integers.
+        hyper: the hyper part.
+    """
+    hidden = len(context.pointwise()[0][0]), len(context.pointwise()[1][0])
+    stages = block_plans(named_layout("none", context.channels), context.window, hidden, context.phi)
+    phase = _phase(context, EVERYWHERE, stages)
+    return _bits(gaussian, phase, y_hat, hyper, None).view(1, *y_hat.shape[-2:])
+
+
+@torch.no_grad()
+def y_bits(
+    gaussian: ConditionalGaussian,
+    plan: LayoutPlan,
+    y_hat: Tensor,
+    hyper: Tensor,
+    seen: tuple[Tensor, ...],
+    alone: Tensor | None,
+) -> float:
+    """Bits of y_hat, [1, M, h, w], under a layout.
+
+    Args:
+        gaussian: of the network.
+        plan: of the layout.
+        y_hat: integers.
+        hyper, seen: the hyper part and the context part.
+        alone: what `bits_alone` says, where the plan needs it.
+    """
+    total = 0.0 if alone is None else float(take(alone, slice(None), plan.alone).sum())
+    for phase, part in zip(plan.phases, seen, strict=True):
+        total += float(_bits(gaussian, phase, y_hat, hyper, part).sum())
+    return total
+
+
+def _bits(
+    gaussian: ConditionalGaussian, phase: Phase, y_hat: Tensor, hyper: Tensor, seen: Tensor | None
+) -> Tensor:
+    """Bits of every position of a phase, [positions], in double precision."""
+    limit = float(coded_range(y_hat))
+    hidden_1 = take(hyper, phase.units, phase.places)
+    hidden_1 = hidden_1.clone() if seen is None else hidden_1 + seen
+    F.leaky_relu_(hidden_1, LEAKY_SLOPE)
+    units, positions = sum(len(step.second[0]) for step in phase.steps), hidden_1.shape[1]
+    hidden_2, known = hidden_1.new_empty(units, positions), 0
+    total = hidden_1.new_zeros(positions, dtype=torch.float64)
+    for step in phase.steps:
+        (w2, b2), (w3, b3) = step.second, step.third
+        mine = hidden_2[known : known + len(w2)]
+        F.leaky_relu_(torch.addmm(b2, w2, hidden_1[: w2.shape[1]], out=mine), LEAKY_SLOPE)
+        known += len(w2)
+        scales, means = torch.addmm(b3, w3, hidden_2[:known]).chunk(2)
+        values = take(y_hat[0], step.channels, phase.places)
+        total += gaussian.coded_bits(values, scales, means, limit).sum(0, dtype=torch.float64)
+    return total

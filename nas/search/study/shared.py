@@ -1,0 +1,311 @@
+"""One Optuna study that any number of workers share, each of which may be killed at any time.
+
+What a worker writes at once, the storage makes whole: a trial appears together with its parameters and its
+worker. The architecture of a trial is *held* unless the trial failed, and of several trials with the same one
+the lowest number holds it. From this the rest follows:
+
+1. Who wants an architecture writes a running trial, then looks: if a lower number holds it, the own trial is
+   told to have failed. So everyone holds something else.
+2. A running trial whose worker is gone (see `worker`) is told to have failed, by whoever sees it first; the
+   storage takes only one end of a trial, so a worker that was thought to be gone is refused if it comes back.
+3. An architecture that is held by none of its trials, all failed, is owed. It goes before anything new, to
+   one worker, by 1. It makes no difference when the one that told the failure is killed right then.
+
+4. Who begins to score marks the trial. An architecture of which `ATTEMPTS` marked trials failed is set
+   aside: it counts as held, and nobody gets it any more. A worker that is stopped takes its mark back.
+
+So none is lost and none is done twice. New ones are drawn in turn, each knowing of those before, but only to
+save trouble: nothing depends on it. A single worker that is killed and started again first takes up what
+it left, so that the order of architectures is that of a worker that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from nas.search.sampler.pareto.attempts import BEGUN, WORKER, failed_too_often, is_outside
+from nas.search.sampler.pareto.proposer import ExhaustedError
+from nas.search.study.shared.storage import (
+    JOURNAL,
+    close_storage,
+    damaged,
+    name_of,
+    open_storage,
+    plainly,
+    readable,
+)
+from nas.search.study.shared.worker import Crew
+from nas.support.errors import InputError
+
+FACTS = "facts"
+TRIES = 300
+Key = tuple[Any, ...]
+
+
+class SharedStudy:
+    """A study of two objectives, cost and loss, both to be small. See `open`."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: BaseStorage,
+        distributions: Mapping[str, BaseDistribution],
+        where: str | Path,
+    ) -> None:
+        self._study, self._storage, self._where = study, storage, where
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._distributions = dict(distributions)
+        self._keys: dict[int, Key] = {}
+        self._returned: set[int] = set()
+        self._crew = Crew(storage, self._study_id)
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        sampler: BaseSampler,
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        url: str | None,
+        folder: Path,
+        facts: Mapping[str, str],
+        metrics: Sequence[str] = ("cost", "loss"),
+    ) -> SharedStudy:
+        """Begin the study of this name, or join it. Waits until it is known which other workers live.
+
+        Args:
+            name: of the study; a storage may hold several.
+            sampler: draws what is new, for a trial that is not in the study yet. It has to ignore failed
+                trials, and to do without a state of its own if an interrupted search is to go on as it would
+                have.
+            distributions: all parameters of a trial.
+            url: of a database, or a path of a journal; None for `folder`/study.log.
+            folder: where the journal is by default.
+            facts: what has to be the same for all workers, by what a person calls it.
+            metrics: names of the two objectives.
+
+        Raises:
+            InputError: the storage cannot be opened, or the study there is of other facts.
+        """
+        where: str | Path = folder / JOURNAL if url is None else url
+        storage = open_storage(where)
+        try:
+            with readable(where):
+                study = optuna.create_study(
+                    study_name=name,
+                    storage=storage,
+                    sampler=sampler,
+                    directions=["minimize", "minimize"],
+                    load_if_exists=True,
+                )
+                if study.directions != [StudyDirection.MINIMIZE] * 2:
+                    raise damaged(where)
+                _agree(study, facts, metrics, where)
+                return cls(study, storage, distributions, where)
+        except BaseException:
+            close_storage(storage)
+            raise
+
+    def ask(self) -> Trial:
+        """An architecture for this worker: one that others left behind, or a new one from the sampler.
+
+        Raises:
+            ExhaustedError: the sampler has nothing new.
+        """
+        with plainly(self._where):
+            for _ in range(TRIES):
+                trials = self._without_left()
+                held = self._held(trials)
+                owed = self._owed(trials, held)
+                if owed is not None:
+                    trial = self._claim(owed)
+                else:
+                    with self._crew.turn():
+                        trial = self._claim(self._draw(len(trials), held))
+                if trial is not None:
+                    return trial
+        raise ExhaustedError
+
+    def take(self, params: Mapping[str, Any]) -> Trial | None:
+        """A trial of these parameters, unless one has ended or another worker is at it."""
+        with plainly(self._where):
+            held = self._held(self._without_left())
+            return None if self._key(params) in held else self._claim(params)
+
+    @contextlib.contextmanager
+    def attempt(self, trial: Trial) -> Iterator[None]:
+        """Score a trial in here: an error, or the end of this process, is a failed attempt.
+
+        What comes from outside, such as Ctrl-C or a full disk, is none.
+        """
+        self._mark(trial, begun=True)
+        try:
+            yield
+        except BaseException as error:
+            if is_outside(error):
+                self._mark(trial, begun=False)
+            with plainly(self._where):
+                self._fail(trial.number)
+            raise
+
+    def set_aside(self) -> list[dict[str, Any]]:
+        """The parameters that nobody gets any more, since scoring them failed again and again."""
+        with plainly(self._where):
+            return [dict(zip(self._distributions, key, strict=True)) for key in self._aside(self._trials())]
+
+    def tell(
+        self, trial: Trial, values: Sequence[float], attributes: Mapping[str, Any] | None = None
+    ) -> bool:
+        """End a trial with its values, and attributes that are there before it counts as complete.
+
+        Returns:
+            Whether it counts: not if this worker was taken for gone, and another one was given the trial.
+        """
+        with plainly(self._where), contextlib.suppress(UpdateFinishedTrialError):
+            for name, value in (attributes or {}).items():
+                trial.set_user_attr(name, value)
+            told = self._study.tell(trial, list(values), TrialState.COMPLETE, skip_if_finished=True)
+            return told.state == TrialState.COMPLETE
+        return False
+
+    def finished(self) -> list[FrozenTrial]:
+        """The complete trials, of any worker, that were not returned before."""
+        with readable(self._where):
+            complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        new = [trial for trial in complete if trial.number not in self._returned]
+        self._returned.update(trial.number for trial in new)
+        return new
+
+    def damaged(self) -> InputError:
+        """What to raise where a trial is none that a search wrote."""
+        return damaged(self._where)
+
+    def close(self) -> None:
+        """Leave: what this worker has not told is for others."""
+        self._crew.close()
+        close_storage(self._storage)
+
+    def __enter__(self) -> SharedStudy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _mark(self, trial: Trial, *, begun: bool) -> None:
+        with plainly(self._where), contextlib.suppress(UpdateFinishedTrialError):
+            trial.set_user_attr(BEGUN, begun)
+
+    def _claim(self, params: Mapping[str, Any]) -> Trial | None:
+        """Write a running trial, unless another one turns out to hold the same."""
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions=self._distributions,
+            user_attrs={WORKER: self._crew.me},
+        )
+        trial = Trial(self._study, self._storage.create_new_trial(self._study_id, template))
+        if self._held(self._trials())[self._key(params)] < trial.number:
+            self._fail(trial.number)
+            return None
+        return trial
+
+    def _without_left(self) -> list[FrozenTrial]:
+        """The trials, after those whose workers are gone have failed."""
+        trials = self._trials()
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        others = self._crew.others() if running else {}  # read after the trials: their workers are in it
+        left = [trial for trial in running if self._is_left(trial, others)]
+        for trial in left:
+            self._fail(trial.number)
+        return self._trials() if left else trials
+
+    def _owed(self, trials: Sequence[FrozenTrial], held: Mapping[Key, int]) -> dict[str, Any] | None:
+        """The first architecture that no trial holds any more."""
+        for trial in trials:
+            if trial.state == TrialState.FAIL and self._is_whole(trial) and self._key_of(trial) not in held:
+                return trial.params
+        return None
+
+    def _draw(self, number: int, held: Mapping[Key, int]) -> dict[str, Any]:
+        """What the sampler proposes for the trial of this number, and nobody holds."""
+        sampler, study = self._study.sampler, self._study
+        for _ in range(TRIES):
+            trial = create_trial(state=TrialState.RUNNING)
+            trial.number = number
+            sampler.before_trial(study, trial)
+            space = sampler.infer_relative_search_space(study, trial)
+            drawn = sampler.sample_relative(study, trial, space)
+            for name, distribution in self._distributions.items():
+                if name not in drawn:
+                    drawn[name] = sampler.sample_independent(study, trial, name, distribution)
+            if self._key(drawn) not in held:
+                return drawn
+        raise ExhaustedError
+
+    def _is_left(self, trial: FrozenTrial, others: Mapping[str, bool | None]) -> bool:
+        worker = str(trial.user_attrs.get(WORKER))
+        return worker != self._crew.me and others.get(worker, False) is False
+
+    def _fail(self, number: int) -> None:
+        """End a trial without values, unless it has ended by now."""
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _trials(self) -> list[FrozenTrial]:
+        with readable(self._where):
+            return self._study.get_trials(deepcopy=False)
+
+    def _held(self, trials: Sequence[FrozenTrial]) -> dict[Key, int]:
+        """The lowest number that holds each architecture; 0 for what is set aside."""
+        held: dict[Key, int] = dict.fromkeys(self._aside(trials), 0)
+        for trial in trials:
+            if trial.state != TrialState.FAIL and self._is_whole(trial):
+                held.setdefault(self._key_of(trial), trial.number)
+        return held
+
+    def _aside(self, trials: Sequence[FrozenTrial]) -> list[Key]:
+        return failed_too_often(trials, lambda trial: self._key_of(trial) if self._is_whole(trial) else None)
+
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        return len(trial.params) == len(self._distributions)
+
+    def _key_of(self, trial: FrozenTrial) -> Key:
+        if trial.number not in self._keys:
+            self._keys[trial.number] = self._key(trial.params)
+        return self._keys[trial.number]
+
+    def _key(self, params: Mapping[str, Any]) -> Key:
+        return tuple(params[name] for name in self._distributions)
+
+
+def _agree(study: optuna.Study, facts: Mapping[str, str], metrics: Sequence[str], where: str | Path) -> None:
+    """Write down what a study is of, or refuse one that is of something else."""
+    if FACTS not in study.user_attrs:
+        study.set_user_attr(FACTS, dict(facts))
+        with warnings.catch_warnings():  # the names are only shown
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(metrics))
+    known = study.user_attrs[FACTS]
+    if not isinstance(known, dict):
+        raise damaged(where)
+    other = [fact for fact in {**known, **facts} if known.get(fact) != facts.get(fact)]
+    if other:
+        raise InputError(
+            f"{name_of(where)} holds a search with other {' and '.join(other)}: "
+            "give a copy of the run that began it, or another --storage."
+        )

@@ -1,0 +1,270 @@
+"""Where a study is kept: a journal file, or a database by its URL."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, SQLAlchemyError
+
+from nas.search.study.shared.worker import GRACE, Patience, Worker, wait_for
+from nas.support.errors import InputError
+
+KINDS = "postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE, or the path of a journal"
+EXTRAS = {"pg8000": ".[postgres]"}
+ANSWER = 60.0  # seconds to wait for a database's answer, which in SQLite includes other workers' turns
+ATTEMPTS = 5
+JOURNAL = "study.log"  # in a run's search folder
+
+
+class Lock(JournalFileSymlinkLock):
+    """The link beside a journal that its writers take in turn; it names its owner.
+
+    One that was left behind is opened at once where the end of its owner can be seen, else after `GRACE`
+    seconds. Among the threads of a process the storage keeps order.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._link = Path(self._lock_file)
+        self._me, self._patience = Worker.here(), Patience(GRACE)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def acquire(self) -> bool:
+        wait_for(self._take)
+        return True
+
+    def release(self) -> None:
+        if self._owner() == str(self._me):
+            self._link.unlink()
+
+    def _take(self) -> bool:
+        try:
+            self._link.symlink_to(str(self._me))
+            return True
+        except FileExistsError:
+            self._open_if_left()
+            return self._owner() == str(self._me)  # an interrupt came before it could be given back
+
+    def _owner(self) -> str | None:
+        with contextlib.suppress(FileNotFoundError):
+            return os.readlink(self._link)
+        return None
+
+    def _open_if_left(self) -> None:
+        """Remove the link of an owner that is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            owner, inode = os.readlink(self._link), self._link.lstat().st_ino
+            worker = Worker.parse(owner)
+            ended = worker is not None and worker.place == self._me.place and worker.ended()
+            left = ended or self._patience.alive("lock", (owner, inode)) is False
+            if left and self._link.lstat().st_ino == inode:  # else somebody else was quicker
+                self._link.unlink()
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal, a line for each change, which stays usable whenever its writers are killed.
+
+    A line that was cut off is taken away before the next is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path, self._alone = path, Lock(path)
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """The records from one on; what is no record is refused, also where it is the last."""
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:
+            raise damaged(self._path) from error
+
+    def check_end(self) -> None:
+        """InputError where the last whole line is no record: the storage takes it for one in the making."""
+        with open(self._path, "rb") as file:
+            whole = file.read().rpartition(b"\n")[0]
+        if whole:
+            try:
+                json.loads(whole.rpartition(b"\n")[2])
+            except ValueError as error:
+                raise damaged(self._path) from error
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        try:
+            with self._alone, open(self._path, "ab") as file:
+                self._cut_torn_line()
+                file.write(lines.encode())
+                file.flush()
+                if any(log.get("values") for log in logs):  # with it, all before it is on the disk
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(f"Cannot write the journal {self._path}: {error.strerror or error}.") from error
+
+    def _cut_torn_line(self) -> None:
+        with open(self._path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            if file.read() in (b"\n", b""):
+                return
+            file.seek(0)
+            torn = len(file.read().rpartition(b"\n")[2])
+        os.truncate(self._path, self._path.stat().st_size - torn)
+
+
+def open_storage(where: str | Path) -> BaseStorage:
+    """The storage of a URL, or of a journal's path.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    if isinstance(where, str) and "://" in where:
+        return _database(where)
+    path = Path(where)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        journal = Journal(path)
+        journal.check_end()
+        return JournalStorage(journal)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"Cannot open the journal {path}: {error.strerror or error}.") from error
+    except Exception as error:  # whatever lines that are no records lead to
+        raise damaged(path) from error
+
+
+def damaged(where: str | Path) -> InputError:
+    """What to raise where a storage does not hold what a search wrote."""
+    if isinstance(where, str) and "://" in where:
+        return InputError(f"{name_of(where)} holds what no search wrote: give another --storage.")
+    return InputError(
+        f"The journal {where} is damaged or is none: move it away and search again, "
+        "which begins a new one with the scores that the run keeps."
+    )
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Give its connections back."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def name_of(where: str | Path) -> str:
+    """What messages call a storage, without its password."""
+    if isinstance(where, Path):
+        return f"the journal {where}"
+    return "--storage " + re.sub("(://[^:/@]*:).*@", r"\1***@", where)
+
+
+@contextlib.contextmanager
+def plainly(where: str | Path) -> Iterator[None]:
+    """What a database raises, as one plain sentence."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, UnicodeDecodeError) as error:
+        raise InputError(f"{name_of(where)} cannot be used: {_reason(error)}.") from error
+
+
+@contextlib.contextmanager
+def readable(where: str | Path) -> Iterator[None]:
+    """What reading records or rows that no search wrote leads to, as one plain sentence."""
+    try:
+        with plainly(where):
+            yield
+    except InputError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise damaged(where) from error
+
+
+def _database(address: str) -> RDBStorage:
+    where = name_of(address)
+    try:
+        url = make_url(address)
+        if url.drivername in ("postgresql", "postgres"):
+            url = url.set(drivername="postgresql+pg8000")
+        url.get_dialect()
+    except (ArgumentError, ValueError) as error:
+        raise InputError(f"{where} is no URL of a database: give {KINDS}.") from error
+    with plainly(address):
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _refuse_other_version(url, where)
+                return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_options(url))
+            except ImportError as error:
+                raise InputError(f"{where} needs {_driver(url)}.") from error
+            except SQLAlchemyError as error:
+                # workers that make the tables at the same time are in each other's way: the next time they
+                # are there
+                if attempt == ATTEMPTS or isinstance(error, InterfaceError):
+                    raise
+                time.sleep(0.1 * attempt)
+    raise AssertionError
+
+
+def _refuse_other_version(url: URL, where: str) -> None:
+    """InputError where another version of Optuna made the tables; nothing is written, not even new tables."""
+    engine = create_engine(url, **_options(url))
+    try:
+        tables = set(inspect(engine).get_table_names())
+        if "studies" not in tables:
+            return
+        made_by, revision = (
+            _first(engine, f"SELECT {column} FROM {table}") if table in tables else None
+            for column, table in (("library_version", "version_info"), ("version_num", "alembic_version"))
+        )
+    finally:
+        engine.dispose()
+    if revision is None and made_by in (None, optuna.__version__):  # it is being made right now
+        return
+    if revision != RDBStorage("sqlite://").get_head_version():
+        raise InputError(
+            f"{where} was made by another version of Optuna: bring it up to date with "
+            "`optuna storage upgrade --storage URL`, or give another --storage."
+        )
+
+
+def _first(engine: Engine, query: str) -> str | None:
+    with engine.connect() as connection:
+        return connection.execute(text(query)).scalar()
+
+
+def _options(url: URL) -> dict[str, Any]:
+    waits = url.get_backend_name() == "sqlite" or url.get_driver_name() == "pg8000"
+    return {"pool_pre_ping": True, "connect_args": {"timeout": ANSWER} if waits else {}}
+
+
+def _driver(url: URL) -> str:
+    name = url.get_driver_name()
+    extra = EXTRAS.get(name)
+    return f"a driver: pip install '{extra}'" if extra else f"the driver {name}, which is not installed"
+
+
+def _reason(error: BaseException) -> str:
+    """What the driver itself said, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = error.args[0] if error.args else type(error).__name__
+    if isinstance(said, dict):  # pg8000 hands on the server's fields; M is the message
+        said = said.get("M", said)
+    return " ".join(str(said).split()).rstrip(".")

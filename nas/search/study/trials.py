@@ -1,0 +1,185 @@
+"""Scoring architectures as the trials of a study, beside any number of other workers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import astuple
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from nas.console import duration
+from nas.profiling.quantities import Question
+from nas.run import Run
+from nas.search.sampler.pareto.attempts import ATTEMPTS, is_outside
+from nas.search.sampler.pareto.gain import Floats
+from nas.search.sampler.pareto.moves import Rows
+from nas.search.sampler.pareto.pareto import ParetoSampler, quiet_optuna
+from nas.search.sampler.pareto.proposer import ExhaustedError, Proposer
+from nas.search.sampler.pareto.rows import history
+from nas.search.scoring.evaluator import Point, Score
+from nas.search.scoring.front import hypervolume
+from nas.search.scoring.scores import Scores
+from nas.search.study.shared.shared import SharedStudy
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.files import digest
+from nas.support.progress import StageReport, silent
+
+PAUSE = 0.1  # seconds between looks at what another worker is scoring
+IN_A_ROW = 3 * ATTEMPTS  # failed attempts without a score between them: it is not the architectures
+
+
+class Trials:
+    """A worker at a study.
+
+    Every score is known to all workers when its trial ends, and to this run's scores.csv.
+
+    Args:
+        run: whose architectures are scored.
+        scores: its scores.
+        question: what the budget asks; its quantity is the first objective.
+        proposer: says what to score.
+        storage: see `SharedStudy.open`.
+    """
+
+    def __init__(
+        self, run: Run, scores: Scores, question: Question, proposer: Proposer, *, storage: str | None
+    ) -> None:
+        quiet_optuna()
+        self._space, self._scores, self._question = run.space, scores, question
+        self._refused: set[Architecture] = set()
+        self._sampler = ParetoSampler(proposer, known=self._known)
+        self._failures = 0  # since the last score
+        quantity, layouts = question.quantity, _layouts(run.space)
+        name = f"{quantity.identity}-{run.fingerprint}-{scores.evaluator.calibration}"
+        self._study = SharedStudy.open(
+            name if storage else f"{name}-{layouts}",  # a run's own journal may hold several
+            self._sampler,
+            self._sampler.distributions(),
+            url=storage,
+            folder=run.search_path,
+            facts={"layouts (copy search/layouts.yaml too)": layouts},
+            metrics=(f"{quantity.title} ({quantity.unit})", "rd_loss"),
+        )
+
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._study.close()
+
+    def run(self, number: int, report: StageReport) -> None:
+        """Score so many architectures more, or all that are allowed if there are fewer.
+
+        An architecture that cannot be scored is tried again, and set aside after `ATTEMPTS` failures.
+
+        Args:
+            number: how many this worker is to score.
+            report: told of each with the front's hypervolume, the least losses at the targets, and the pace.
+        """
+        self._absorb()
+        began, before = time.monotonic(), self._scores.computed
+        while (done := self._scores.computed - before) < number:
+            try:
+                trial = self._study.ask()
+            except ExhaustedError:
+                report("scoring", number, number, "every allowed architecture is known")
+                return
+            self._attempt(trial, self._architecture(trial), report)
+            done = self._scores.computed - before
+            pace = (time.monotonic() - began) / max(1, done)
+            note = f"{self.standing()}  {1 / pace:.2g}/s  {duration(pace * (number - done))} left"
+            report("scoring", done, number, note)
+
+    def score(self, architecture: Architecture) -> bool:
+        """Make one architecture's score known, here or by another worker that is at it.
+
+        Returns:
+            Whether it is known now: not if it is set aside.
+        """
+        indexes = self._space.indexes(architecture)
+        params = dict(zip(self._sampler.proposer.names, indexes, strict=True))
+        while architecture not in self._scores and architecture not in self._refused:
+            trial = self._study.take(params)
+            if trial is not None:
+                self._attempt(trial, architecture, silent)
+                continue
+            self._absorb()
+            if architecture in self.set_aside():
+                return False
+            if architecture not in self._scores:
+                time.sleep(PAUSE)
+        self._scores.of(architecture)  # again, where what the study has is not finite
+        return True
+
+    def set_aside(self) -> list[Architecture]:
+        """The architectures that could not be scored in `ATTEMPTS` attempts, and are not tried any more."""
+        names = self._sampler.proposer.names
+        rows = (tuple(int(params[name]) for name in names) for params in self._study.set_aside())
+        found = [self._space.at(row) for row in rows]
+        return [architecture for architecture in found if architecture not in self._scores]
+
+    def standing(self) -> str:
+        """How far the search is, in a few words."""
+        quantity, within = self._question.quantity, self._question.within
+        points = [(quantity.of(a), s.rd_loss) for a, s in self._scores.items() if within.allows(a)]
+        if not points:
+            return ""
+        costs, losses = zip(*points, strict=True)
+        most, worst = self._question.span[2], max(losses)
+        share = hypervolume(costs, losses, (most, worst)) / (most * worst)
+        best = [
+            min((loss for cost, loss in points if cost <= target), default=None)
+            for target in self._question.targets
+        ]
+        told = " ".join("-" if loss is None else f"{loss:.4g}" for loss in best)
+        return f"hypervolume {share:.4f}" + (f"  least loss {told}" if told else "")
+
+    def _attempt(self, trial: optuna.Trial, architecture: Architecture, report: StageReport) -> None:
+        """Score a trial. An error ends the trial, and the search after `IN_A_ROW` without a score between."""
+        try:
+            with self._study.attempt(trial):
+                score = self._scores.of(architecture)
+        except Exception as error:
+            self._failures += 1
+            if is_outside(error) or self._failures >= IN_A_ROW:
+                raise
+            report("scoring", self._scores.computed, 0, f"failed ({error}): {architecture.key}")
+            return
+        self._failures = 0
+        quantity, targets = self._question.quantity, self._question.targets
+        if targets:
+            trial.set_constraint("cost", quantity.of(architecture) / targets[-1] - 1)
+        facts: dict[str, Any] = {"arch": architecture.key, "bpp": score.bpp, "psnr": score.psnr}
+        if score.curve:
+            facts["curve"] = [astuple(point) for point in score.curve]
+        self._study.tell(trial, [quantity.value(architecture), score.rd_loss], facts)
+
+    def _known(self) -> tuple[Rows, Floats]:
+        self._absorb()
+        return history(self._space, self._scores.items())
+
+    def _absorb(self) -> None:
+        """Take what other workers scored."""
+        self._scores.refresh()
+        for trial in self._study.finished():
+            facts = trial.user_attrs
+            try:
+                architecture = self._architecture(trial)
+                curve = tuple(Point(*point) for point in facts.get("curve", ()))
+                score = Score(float(facts["bpp"]), float(facts["psnr"]), trial.values[1], curve)
+            except (KeyError, TypeError, ValueError, IndexError):
+                raise self._study.damaged() from None
+            if score.is_a_number:
+                self._scores.learn(architecture, score)
+            else:  # told by an earlier version: a trial cannot be taken back
+                self._refused.add(architecture)
+
+    def _architecture(self, trial: optuna.Trial | FrozenTrial) -> Architecture:
+        return self._space.at(self._sampler.row(trial))
+
+
+def _layouts(space: SearchSpace) -> str:
+    """A digest of the layouts and the order they are numbered in."""
+    return digest(repr([(name, space.layouts[name].to_dict()) for name in space.layout_names]), size=4)

@@ -1,0 +1,331 @@
+"""Budgets: limits on what a codec may cost (no torch here)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from nas.support import resources
+from nas.support.errors import InputError, nearest
+from nas.support.fields import validated
+from nas.support.limits import check_size
+
+SCOPES = ("encoder", "decoder", "total")
+ACTIONS = ("encode", "decode")
+REFERENCE = (768, 512)  # width and height that costs hold for where no size is named
+
+# What a number may be given in: the unit it becomes, how many of those it is, and what can be limited in it.
+_MACS, _ACTS = frozenset(SCOPES), frozenset(ACTIONS)
+_UNITS: dict[str, tuple[str, float, frozenset[str]]] = {
+    "kMAC/px": ("kMAC/px", 1, _MACS),
+    "%": ("%", 1, _MACS),
+    "MMAC": ("GMAC", 1e-3, _MACS),
+    "GMAC": ("GMAC", 1, _MACS),
+    "ms": ("ms", 1, _ACTS),
+    "s": ("ms", 1000, _ACTS),
+    "MB": ("MB", 1, _ACTS),
+    "GB": ("MB", 1000, _ACTS),
+    "stages": ("stages", 1, frozenset({"stages"})),
+    "parameters": ("parameters", 1, frozenset({"parameters"})),
+    "k parameters": ("parameters", 1e3, frozenset({"parameters"})),
+    "M parameters": ("parameters", 1e6, frozenset({"parameters"})),
+}
+_BARE = {**dict.fromkeys(SCOPES, "kMAC/px"), "stages": "stages", "parameters": "parameters"}
+_AMOUNT = re.compile(
+    r"(?P<number>(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)"
+    r"\s*(?P<unit>%|[a-zA-Z][a-zA-Z/ ]*?)?"
+    r"(?:\s+at\s+(?P<width>[0-9]{1,9})\s*x\s*(?P<height>[0-9]{1,9}))?",
+    re.IGNORECASE,
+)
+_SIZED = ("GMAC", "ms", "MB")  # units of one picture's cost
+_MOST = 1e18  # in any unit: what is more is a slip
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A cost as people write it.
+
+    Attributes:
+        value: how many.
+        unit: kMAC/px, % (of the widest architecture's MACs), GMAC, ms, MB (10^6 bytes), stages, parameters.
+        size: width and height of the picture, for GMAC, ms and MB.
+    """
+
+    value: float
+    unit: str
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def parse(cls, text: str | float, bare: str = "kMAC/px") -> Amount:
+        """Read `20`, `60%`, `30 ms`, `4 GMAC at 1920x1080`, `200 MB`, `5M parameters`.
+
+        Args:
+            text: what was written.
+            bare: the unit of a number without one.
+
+        Raises:
+            InputError: not such an amount.
+        """
+        found = _AMOUNT.fullmatch(str(text).strip())
+        word = "" if found is None else " ".join((found["unit"] or bare).split())
+        unit = next((known for known in _UNITS if _same_unit(known, word)), None)
+        number = 0.0 if found is None else float(found["number"].replace(",", ""))
+        if found is None or unit is None or not 0 < number < _MOST:
+            raise InputError(
+                f"'{text}' is no target: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
+                "4 GMAC at 1920x1080, 200MB or 5M parameters"
+                f"{'; decimals have a point' if ',' in str(text) else ''}."
+            )
+        name, times, _ = _UNITS[unit]
+        if name == "%" and number > 100:
+            raise InputError(f"'{text}' is more than the widest architecture costs: ask for at most 100%.")
+        size = (int(found["width"]), int(found["height"])) if found["width"] else None
+        if size is not None and (name not in _SIZED or min(size) < 1):
+            raise InputError(f"'{text}': only GMAC, ms and MB are of a picture's size; leave it out.")
+        if size is not None:
+            try:
+                check_size(*size)
+            except InputError as error:
+                raise InputError(f"'{text}': {error}") from error
+        return cls(number * times, name, (size or REFERENCE) if name in _SIZED else None)
+
+    def __str__(self) -> str:
+        where = f" at {self.size[0]}x{self.size[1]}" if self.size and self.size != REFERENCE else ""
+        if self.unit == "%":
+            return f"{self.value:.10g}%"
+        return f"{self.value:,.10g} {self.unit}{where}"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that something may cost: `decoder <= 20 kMAC/px`, `decode <= 150 ms at 1920x1080`.
+
+    Attributes:
+        what: `encoder`, `decoder`, `total` (MACs); `encode`, `decode` (time, memory); `stages`, `parameters`.
+        most: how much.
+    """
+
+    what: str
+    most: Amount
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """Read one limit; InputError says what one looks like."""
+        what, sign, amount = (word.strip() for word in re.sub("≤", "<=", text).partition("<="))
+        known = (*SCOPES, *ACTIONS, *_BARE)
+        if not sign or what not in known:
+            hint = "" if what in known else f" ({nearest(what, list(dict.fromkeys(known)))})"
+            raise InputError(
+                f"'{text.strip()}' is no limit{hint}: write decoder <= 20 kMAC/px, decode <= 150 ms at "
+                "1920x1080, decode <= 200 MB, stages <= 4 or parameters <= 5M parameters, joined by 'and'."
+            )
+        if what in ACTIONS and re.fullmatch(r"[0-9.,]+", amount):
+            raise InputError(f"'{text.strip()}' needs a unit: ms or MB.")
+        limit = cls(what, Amount.parse(amount, _BARE.get(what, "kMAC/px")))
+        if not any(limit.most.unit == unit and what in can for unit, _, can in _UNITS.values()):
+            can = dict.fromkeys(unit for unit, _, can in _UNITS.values() if what in can)
+            raise InputError(f"'{text.strip()}': {what} is limited in {' or '.join(can)}.")
+        return limit
+
+    @classmethod
+    def parse_all(cls, text: str) -> tuple[Limit, ...]:
+        """Several limits joined by `and`."""
+        return tuple(cls.parse(piece) for piece in re.split(r"\band\b|;", text) if piece.strip())
+
+    def __str__(self) -> str:
+        most = f"{self.most.value:.10g}" if self.what == "stages" else str(self.most)
+        return f"{self.what} <= {most}"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Evenly spaced targets.
+
+    Attributes:
+        levels: how many; the last is the end, the first a step above the beginning.
+        start, end: between which; None stands for the least or the most that the space can reach.
+    """
+
+    levels: int
+    start: Amount | None = None
+    end: Amount | None = None
+
+    def values(self, least: float, most: float) -> list[float]:
+        """The targets, given what is reachable; a beginning that is named is a target itself."""
+        low = least if self.start is None else self.start.value
+        high = most if self.end is None else self.end.value
+        if self.start is not None and self.levels > 1:
+            return [low + (high - low) * k / (self.levels - 1) for k in range(self.levels)]
+        return [low + (high - low) * (k + 1) / self.levels for k in range(self.levels)]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Targets, and limits beside them.
+
+    Args:
+        name: what messages call it.
+        scope: `encoder`, `decoder` or `total`: whose MACs the targets are; time and memory are of encoding in
+            the scope `encoder`, else of decoding.
+        targets: each searched for, all in one unit; empty means the whole range.
+        span: more targets, evenly spaced.
+        limits: what every architecture must meet, whatever the target.
+        typed: whether a target that no architecture reaches is a slip, and refused; in a file, which may tell
+            of a device, it limits nothing, which is said.
+    """
+
+    name: str
+    scope: str = "total"
+    targets: tuple[Amount, ...] = ()
+    span: Span | None = None
+    limits: tuple[Limit, ...] = ()
+    typed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise InputError(f"There is no scope '{self.scope}': choose one of {', '.join(SCOPES)}.")
+        kinds = sorted({_kind_name(self._kind(amount)) for amount in self._amounts})
+        if len(kinds) > 1:
+            raise InputError(
+                f"All targets of a budget are in one unit, not {' and '.join(kinds)}: make the others limits."
+            )
+
+    @property
+    def _amounts(self) -> list[Amount]:
+        ends = (self.span.start, self.span.end) if self.span else ()
+        return [*self.targets, *(end for end in ends if end is not None)]
+
+    @staticmethod
+    def _kind(amount: Amount) -> tuple[str, tuple[int, int] | None]:
+        return ("kMAC/px" if amount.unit == "%" else amount.unit), amount.size
+
+    @property
+    def measure(self) -> tuple[str, str, tuple[int, int] | None]:
+        """What the targets limit: what, in which unit, for a picture of which size."""
+        amounts = self._amounts
+        unit, size = self._kind(amounts[0]) if amounts else ("kMAC/px", None)
+        if unit in ("ms", "MB"):
+            return ("encode" if self.scope == "encoder" else "decode"), unit, size
+        return (unit if unit in ("stages", "parameters") else self.scope), unit, size
+
+    @property
+    def measures(self) -> list[tuple[str, str, tuple[int, int] | None]]:
+        """The same for the targets and every limit."""
+        return [self.measure, *((x.what, x.most.unit, x.most.size) for x in self.limits)]
+
+    @classmethod
+    def load(cls, name: str | Path) -> Budget:
+        """A shipped budget by name or a YAML file by path; InputError names a wrong field or value."""
+        path = resources.find("budgets", name)
+        fields = validated(_BudgetFields, resources.read_yaml(path, spaced=True), f"{path}:")
+        try:
+            return fields.build(path.stem)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def asked(
+        cls,
+        budget: Budget | str | float | Path | None,
+        target: str | float | None = None,
+        scope: str | None = None,
+    ) -> Budget:
+        """What a caller asks for: a budget, a target in a scope (total where none is named), or nothing.
+
+        Args:
+            budget: one, the name of a shipped one, a YAML file's path, or a target such as "60%".
+            target: 20 (kMAC/px), 60% or 30ms.
+            scope: encoder, decoder or total.
+
+        Raises:
+            InputError: a target or a scope beside a budget, or none of these.
+        """
+        is_target = not isinstance(budget, Budget | Path | None) and re.match(r"\s*[-.\d]", str(budget))
+        if is_target and target is None:  # no budget's name begins like a number
+            budget, target = None, str(budget)
+        if budget is not None:
+            if target is not None or scope is not None:
+                raise InputError("--budget says its own targets and scope: leave --target and --scope out.")
+            return budget if isinstance(budget, Budget) else cls.load(str(budget))
+        scope = scope or "total"
+        return cls.of(str(target), scope) if target is not None else cls("whole range", scope)
+
+    def narrowed(self, target: str) -> Budget:
+        """The same limits in the same scope, with one target that somebody typed."""
+        return replace(self, targets=(Amount.parse(target),), span=None, typed=True)
+
+    @classmethod
+    def of(cls, target: str, scope: str = "total", limits: Sequence[Limit] = ()) -> Budget:
+        """One target, as `--target` gives it."""
+        return cls(f"target {target}", scope, (Amount.parse(target),), limits=tuple(limits), typed=True)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class _SpanFields(_Strict):
+    start: str | float | None = Field(default=None, alias="from")
+    end: str | float | None = Field(default=None, alias="to")
+    levels: int = Field(ge=1, le=1000)
+
+    def build(self) -> Span:
+        ends = [None if end is None else Amount.parse(end) for end in (self.start, self.end)]
+        if any(end is not None and end.unit == "%" for end in ends):
+            raise InputError("`targets`: a range has its ends in a unit of its own, not in %.")
+        low, high = ends
+        if low is not None and high is not None and low.value >= high.value:
+            raise InputError(f"`targets`: the range from {low} to {high} is empty.")
+        return Span(self.levels, low, high)
+
+
+def _kind_of_targets(value: Any) -> str:
+    return "_range" if isinstance(value, dict | _SpanFields) else "_list"
+
+
+class _BudgetFields(_Strict):
+    scope: Literal["encoder", "decoder", "total"] = "total"
+    targets: Annotated[
+        Annotated[list[str | float], Tag("_list")] | Annotated[_SpanFields, Tag("_range")],
+        Discriminator(_kind_of_targets),
+    ] = Field(default_factory=list)
+    levels: int = Field(default=0, ge=0, le=1000)
+    limits: list[str] | str = Field(default_factory=list)
+    max_stages: int | None = Field(default=None, ge=1)
+
+    def build(self, name: str) -> Budget:
+        texts = [self.limits] if isinstance(self.limits, str) else self.limits
+        limits = [limit for text in texts for limit in Limit.parse_all(text)]
+        if self.max_stages is not None:
+            limits.append(Limit("stages", Amount(self.max_stages, "stages")))
+        if isinstance(self.targets, _SpanFields):
+            span: Span | None = self.targets.build()
+            targets: list[str | float] = []
+        else:
+            span, targets = (Span(self.levels) if self.levels else None), self.targets
+        if not targets and not span and not limits:
+            raise InputError(
+                "it needs `targets` (a list such as [20, 60%], or {from: 10, to: 60, levels: 6}), `levels` "
+                "(how many) or `limits` (such as decoder <= 20)."
+            )
+        return Budget(name, self.scope, tuple(map(Amount.parse, targets)), span, tuple(limits))
+
+
+def _same_unit(known: str, word: str) -> bool:
+    """Units as people write them: the case of letters matters only in M (mega) and k."""
+    plain = re.sub(r"\b(param|parameter|stage)s?$", _in_full, word)
+    return plain == known or (plain.lower() == known.lower() and known not in ("MB", "GB"))
+
+
+def _in_full(word: re.Match[str]) -> str:
+    return {"stage": "stages"}.get(word[1], "parameters")
+
+
+def _kind_name(kind: tuple[str, tuple[int, int] | None]) -> str:
+    unit, size = kind
+    return unit if size in (None, REFERENCE) else f"{unit} at {size[0]}x{size[1]}"

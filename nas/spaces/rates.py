@@ -1,0 +1,90 @@
+"""All rates in one model: a range of lambdas, its anchors, and quality as people turn it (no torch here)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from nas.support.errors import InputError
+from nas.support.limits import LEAST_LMBDA, MOST_LMBDA
+
+ANCHORS = 8  # CompressAI's lambdas, 0.0018 to 0.18, are eight
+STEPS_OF_QUALITY = 1000  # a file holds quality in so many steps
+RANGE = ".."
+NARROWEST = 1.01  # of a range, the high end over the low one: its anchors differ
+
+
+def parse_lmbda(text: str | float) -> float | tuple[float, float]:
+    """`0.013`, or a range `0.0018..0.18` as its two ends.
+
+    Raises:
+        InputError: it is neither, or too small or large, or the low end is not well below the high one.
+    """
+    words = [str(text)] if isinstance(text, int | float) else text.split(RANGE)
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or not all(LEAST_LMBDA <= value <= MOST_LMBDA for value in values):
+        raise InputError(
+            f"'{text}' is no lmbda: give a number from {LEAST_LMBDA:g} to {MOST_LMBDA:g} (0.013), or a "
+            "range of them (0.0018..0.18)."
+        )
+    if len(values) == 1:
+        return values[0]
+    low, high = values
+    if not low < high:
+        raise InputError(f"The range {text} is empty: write the smaller lambda first (0.0018..0.18).")
+    if high < NARROWEST * low:
+        raise InputError(f"The range {text} is too narrow for several rates: give one lambda, {low:g}.")
+    return low, high
+
+
+def anchors_between(low: float, high: float, count: int = ANCHORS) -> tuple[float, ...]:
+    """Lambdas from low to high, each as many times larger than the last."""
+    shares = (place / (count - 1) for place in range(count))
+    return tuple(float(f"{low * (high / low) ** share:.6g}") for share in shares)
+
+
+def range_text(anchors: Sequence[float]) -> str:
+    """`0.0018..0.18`, as `parse_lmbda` reads it; one lambda alone as `0.013`."""
+    return RANGE.join(f"{lmbda:g}" for lmbda in dict.fromkeys((anchors[0], anchors[-1])))
+
+
+def scored(anchors: Sequence[float]) -> tuple[float, float, float]:
+    """The low, the middle and the high anchor: a search scores these."""
+    return anchors[0], middle(anchors), anchors[-1]
+
+
+def middle(anchors: Sequence[float]) -> float:
+    """The anchor in the middle; of an even number the lower one."""
+    return anchors[(len(anchors) - 1) // 2]
+
+
+def lmbda_at(anchors: Sequence[float], quality: float) -> float:
+    """The lambda of a quality from 0 (the lowest rate) to 100: LOW * (HIGH / LOW)^(quality / 100).
+
+    Raises:
+        InputError: the quality is not from 0 to 100.
+    """
+    if not 0 <= quality <= 100:
+        raise InputError(f"Quality is a number from 0 to 100, not {quality:g}.")
+    return float(anchors[0] * (anchors[-1] / anchors[0]) ** (quality / 100))
+
+
+def quality_at(anchors: Sequence[float], lmbda: float) -> float:
+    """The quality of a lambda, from 0 to 100 within the range."""
+    return 100 * math.log(lmbda / anchors[0]) / math.log(anchors[-1] / anchors[0])
+
+
+def anchor_qualities(anchors: Sequence[float]) -> dict[float, float]:
+    """The quality of every anchor as files hold it, from 0 to 100, with the anchor's lambda."""
+    return {
+        100 * round(quality_at(anchors, lmbda) / 100 * STEPS_OF_QUALITY) / STEPS_OF_QUALITY: lmbda
+        for lmbda in anchors
+    }
+
+
+def geometric_mean(losses: Sequence[float]) -> float:
+    """The mean in which a per cent counts alike at every rate."""
+    return math.exp(sum(map(math.log, losses)) / len(losses))

@@ -1,0 +1,665 @@
+"""Search spaces and architectures: what can be chosen, and one choice (no torch here)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    model_validator,
+)
+
+from nas.spaces.description import HYPERPRIOR, Family
+from nas.spaces.families import FAMILIES
+from nas.spaces.layout import MADE_IN_RUNS, Layout, named_layout
+from nas.support import resources
+from nas.support.errors import InputError, nearest
+from nas.support.fields import validated
+from nas.support.limits import LEAST_LMBDA, MOST_BLOCKS, MOST_CHANNELS, MOST_LMBDA, MOST_TILE
+
+Quantizer = Literal["integer", "centred"]
+MAX_KEY = 200
+_SLOT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[0-9]+)?")
+_LAYOUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One searchable choice: its candidates, narrow to wide, and the layers it sets (layer, factor)."""
+
+    name: str
+    candidates: tuple[int, ...]
+    layers: tuple[tuple[str, float], ...]
+
+    def widths(self, choice: int) -> dict[str, int]:
+        """The width (or number of blocks) of every layer this slot sets, for one candidate."""
+        return {layer: round(factor * choice) or min(1, choice) for layer, factor in self.layers}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One point of a search space: a choice for every slot, and a layout. Immutable and hashable.
+
+    `key` is its short readable name, safe in shells, CSV and file names; `SearchSpace.parse` reads it.
+    """
+
+    widths: tuple[tuple[str, int], ...]
+    layout: str
+
+    @cached_property
+    def key(self) -> str:
+        edges: dict[str, list[str]] = {}
+        for slot, width in self.widths:
+            edges.setdefault(slot.split(".")[0], []).append(str(width))
+        return "+".join(f"{edge}={'-'.join(w)}" for edge, w in edges.items()) + f"+layout={self.layout}"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+def differences(keys: Sequence[str]) -> list[str]:
+    """The parts of architectures' keys in which they differ."""
+    parts = [key.split("+") for key in keys]
+    return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]
+
+
+STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of the layouts that are found, where a space does not say
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Over what layouts are found: even channel groups, the tile, and the numbers of stages to keep."""
+
+    groups: int = 4
+    tile: tuple[int, int] = (2, 2)
+    stages: tuple[int, ...] = STAGES
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All architectures of one supernet: a family, its slots and its layouts.
+
+    Args:
+        name: what messages call it.
+        family: the codec family.
+        y_channels: channels of the latent y: the same for every architecture, unless a slot sets them
+            (`fixed_latents`); then the most.
+        z_channels: channels of the hyper-latent z, likewise; 0 where the family has none.
+        window: width of the context window.
+        slots: the searchable choices; together they set every layer of the family.
+        layouts: the candidate layouts by name; `none` alone where the family has no context model.
+        grouping: over what greedy and learned layouts are found.
+        quantizer: `integer` codes round(y) itself; `centred` codes round(y - mean), as CompressAI does.
+        psi_channels, phi_channels: hyper features and features of context prediction, where the family has a
+            context model; by default two for each channel of y, as in Minnen et al. (2018).
+        rates: the lambdas at which a supernet over a range of rates has its anchors, in rising order; none
+            for a supernet of one rate.
+    """
+
+    name: str
+    family: Family
+    y_channels: int
+    z_channels: int
+    window: int
+    slots: tuple[Slot, ...]
+    layouts: Mapping[str, Layout]
+    grouping: Grouping = Grouping()
+    quantizer: Quantizer = "integer"
+    psi_channels: int | None = None
+    phi_channels: int | None = None
+    rates: tuple[float, ...] = ()
+
+    # Making and writing
+
+    @classmethod
+    def load(cls, name: str | Path) -> SearchSpace:
+        """A shipped space by name, a YAML file by path, or an exported codec's `codec.yaml` (a space of one).
+
+        Raises:
+            InputError: no such space, or a wrong field or value, named with what is allowed.
+        """
+        path = resources.find("search_spaces", name)
+        return cls.from_dict(resources.read_yaml(path), name=path.stem, source=str(path))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], *, name: str, source: str = "") -> SearchSpace:
+        """A space from the fields of its YAML file."""
+        source = source or f"space '{name}'"
+        if str(content.get("format", "")).startswith("nas-codec"):  # a codec.yaml
+            if "layout" not in content:
+                raise InputError(f"{source}: the field `layout` is missing.")
+            kept = {key: content[key] for key in _SpaceFields.model_fields if key in content}
+            content = {**kept, "layouts": [content["layout"]]}
+            name = "codec"
+        fields = validated(_SpaceFields, content, f"{source}:")
+        try:
+            return fields.build(name)
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of its YAML file, with every layout written out."""
+        latents = {"y": self.y_channels, "z": self.z_channels}
+        features = {"psi": self.psi_channels, "phi": self.phi_channels}
+        features = {node: size for node, size in features.items() if size}
+        return {
+            "family": self.family.name,
+            "latents": {node: size for node, size in latents.items() if size and node not in self._setters},
+            **({"features": features} if features else {}),
+            **({"rates": list(self.rates)} if self.rates else {}),
+            "quantizer": self.quantizer,
+            "window": self.window,
+            "widths": {slot.name: _slot_to_dict(slot, slot.candidates) for slot in self.slots},
+            "layouts": [{"name": name, **layout.to_dict()} for name, layout in self.layouts.items()],
+            "grouping": {
+                "groups": self.grouping.groups,
+                "tile": list(self.grouping.tile),
+                "stages": list(self.grouping.stages),
+            },
+        }
+
+    def with_layouts(self, more: Mapping[str, Layout]) -> SearchSpace:
+        """The same space with further candidate layouts (greedy ones, say)."""
+        return replace(self, layouts={**self.layouts, **more})
+
+    def only(self, architecture: Architecture) -> SearchSpace:
+        """The space that holds this architecture alone."""
+        widths = dict(architecture.widths)
+        slots = tuple(replace(slot, candidates=(widths[slot.name],)) for slot in self.slots)
+        found = replace(self, slots=slots, layouts={architecture.layout: self.layout(architecture)})
+        if self.fixed_latents:
+            return found
+        (y,), (z,) = found.candidates("y"), found.candidates("z")
+        return replace(found, y_channels=y, z_channels=z)
+
+    # What there is to choose
+
+    @cached_property
+    def _setters(self) -> dict[str, int]:
+        """The place of the slot that sets each choice."""
+        return {layer: place for place, slot in enumerate(self.slots) for layer, _ in slot.layers}
+
+    def setter(self, choice: str) -> int | None:
+        """The place of the slot that sets a choice or a node of the graph; None where it is fixed."""
+        return self._setters.get("y" if choice == "psi" else choice)
+
+    def candidates(self, choice: str) -> tuple[int, ...]:
+        """What a choice or a node of the graph can be, in the order of its slot's candidates."""
+        if choice == "psi" and self.psi_channels:
+            return (self.psi_channels,)
+        if choice == "psi":
+            return tuple(self.family.psi_parts * channels for channels in self.candidates("y"))
+        if choice in self._setters:
+            slot = self.slots[self._setters[choice]]
+            return tuple(slot.widths(candidate)[choice] for candidate in slot.candidates)
+        return (self._fixed[choice],)
+
+    @cached_property
+    def _fixed(self) -> dict[str, int]:
+        nodes = {"x": 3, "y": self.y_channels, "z": self.z_channels}
+        return {**nodes, HYPERPRIOR: int(self.family.has_z)}
+
+    @property
+    def features(self) -> tuple[int, int]:
+        """Hyper features (psi) and features of context prediction (phi) of a family with a context model."""
+        both = 2 * self.y_channels
+        return self.psi_channels or both, self.phi_channels or both
+
+    @property
+    def fixed_latents(self) -> bool:
+        """Whether y and z have the same channels in every architecture, so that any decoder fits a stream."""
+        return not {"y", "z"} & set(self._setters)
+
+    # Counting
+
+    @cached_property
+    def layout_names(self) -> tuple[str, ...]:
+        """Candidate layouts from few stages to many, so that neighbours in the list are alike."""
+        return tuple(sorted(self.layouts, key=lambda name: (self.layouts[name].stages(), name)))
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The number of choices per slot, the layout last."""
+        return (*(len(slot.candidates) for slot in self.slots), len(self.layouts))
+
+    @property
+    def size(self) -> int:
+        """How many different architectures there are."""
+        return sum(math.prod(map(len, regime)) for regime in self.regimes)
+
+    @cached_property
+    def _needs(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
+        """For every slot, the layout last: for each layer it sets, the choices that must not be 0."""
+        needs = self.family.needs
+        of_slots = [tuple(needs.get(layer, ()) for layer, _ in slot.layers) for slot in self.slots]
+        return (*of_slots, (needs["layout"],))
+
+    def _idle(self, indexes: Sequence[int]) -> list[int]:
+        """The places of slots that have no effect there: all they set belongs to what is left out."""
+
+        def on(choice: str) -> bool:
+            place = self._setters.get(choice)
+            return self.candidates(choice)[0 if place is None else indexes[place]] > 0
+
+        return [
+            place
+            for place, needs in enumerate(self._needs)
+            if not any(all(map(on, of_layer)) for of_layer in needs)
+        ]
+
+    def _settle(self, indexes: Sequence[int]) -> tuple[int, ...]:
+        """The same place with slots that have no effect at their first candidate."""
+        settled = tuple(map(int, indexes))
+        if not self._switches:
+            return settled
+        for _ in range(2):  # what is left out may have held a switch itself
+            idle = set(self._idle(settled))
+            settled = tuple(0 if place in idle else index for place, index in enumerate(settled))
+        return settled
+
+    def settle_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of indexes, [n, slots + 1], with slots that have no effect at their first candidate."""
+        if not self._switches:
+            return rows
+        return np.array([self._settle(row) for row in rows.tolist()], dtype=rows.dtype).reshape(rows.shape)
+
+    @cached_property
+    def _switches(self) -> tuple[int, ...]:
+        """The places of slots whose 0 leaves other slots without effect."""
+        found = {choice for of_slot in self._needs for of_layer in of_slot for choice in of_layer}
+        places = {self._setters[choice] for choice in found if choice in self._setters}
+        return tuple(sorted(place for place in places if self._turns_off(place)))
+
+    def _turns_off(self, place: int) -> bool:
+        if self.slots[place].candidates[0] > 0:
+            return False
+        names = {layer for layer, _ in self.slots[place].layers}
+        return any(
+            other != place and self.shape[other] > 1 and all(needs) and names & set().union(*needs)
+            for other, needs in enumerate(self._needs)
+        )
+
+    @cached_property
+    def regimes(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """The space as a few products: the indexes each slot may have, once for every setting of switches.
+
+        Together they hold every architecture once. A space without switches is one product.
+        """
+        whole = [tuple(range(count)) for count in self.shape]
+        found = []
+        for off in itertools.product((False, True), repeat=len(self._switches)):
+            allowed = list(whole)
+            for place, is_off in zip(self._switches, off, strict=True):
+                allowed[place] = (0,) if is_off else whole[place][1:]
+            if not all(allowed):
+                continue
+            first = [indexes[0] for indexes in allowed]
+            idle = self._idle(first)
+            if any(place in idle and first[place] for place in self._switches):
+                continue
+            for place in idle:
+                allowed[place] = (0,)
+            found.append(tuple(allowed))
+        return tuple(found)
+
+    # Points
+
+    def at(self, indexes: Sequence[int]) -> Architecture:
+        """The architecture at one index per slot, the layout last; slots without effect are put back to 0."""
+        *widths, layout = self._settle(indexes)
+        chosen = zip(self.slots, widths, strict=True)
+        pairs = tuple((slot.name, slot.candidates[int(index)]) for slot, index in chosen)
+        return Architecture(pairs, self.layout_names[int(layout)])
+
+    def indexes(self, architecture: Architecture) -> tuple[int, ...]:
+        """Where an architecture lies: one index per slot, the layout last."""
+        places = self._places
+        found = [places[name][width] for name, width in architecture.widths]  # in the order of the slots
+        found.append(places["layout"][architecture.layout])
+        return tuple(found)
+
+    @cached_property
+    def _places(self) -> dict[str, dict[Any, int]]:
+        """The index of every candidate, by slot."""
+        found: dict[str, dict[Any, int]] = {
+            slot.name: {candidate: k for k, candidate in enumerate(slot.candidates)} for slot in self.slots
+        }
+        return found | {"layout": {name: k for k, name in enumerate(self.layout_names)}}
+
+    def widest(self) -> Architecture:
+        """Every width at its largest, with the layout of most stages."""
+        return self.at([count - 1 for count in self.shape])
+
+    def narrowest(self) -> Architecture:
+        """Every width at its smallest, with the layout of fewest stages."""
+        return self.at([0] * len(self.shape))
+
+    def uniform(self, level: float, layout: str | None = None) -> Architecture:
+        """Every slot at the same relative position, 0 the narrowest and 1 the widest."""
+        places = [round(level * (count - 1)) for count in self.shape]
+        chosen = self.at(places)
+        return chosen if layout is None else self.under(layout, chosen)
+
+    def under(self, layout: str, architecture: Architecture) -> Architecture:
+        """The same widths under another layout; the same architecture where no layout has an effect.
+
+        Raises:
+            InputError: the space has no such layout.
+        """
+        if layout not in self.layouts:
+            raise InputError(f"{self.name} has no layout '{layout}': {nearest(layout, self.layout_names)}")
+        return self.at(self.indexes(replace(architecture, layout=layout)))
+
+    def baselines(self) -> list[Architecture]:
+        """What a search has to beat: one relative width everywhere, under few, middling and many stages.
+
+        The layouts are hand-made, where there are such. Every width comes once before any comes again.
+        """
+        names = self._hand_made
+        picks = list(dict.fromkeys([names[0], names[len(names) // 2], names[-1]]))
+        found = [
+            self.uniform(level, picks[(place + turn) % len(picks)])
+            for turn in range(len(picks))
+            for place, level in enumerate(self._levels)
+        ]
+        return list(dict.fromkeys(found))
+
+    def starts(self) -> list[Architecture]:
+        """Where a search begins: the ends, and every uniform width once."""
+        uniform = self.baselines()[: len(self._levels)]
+        return list(dict.fromkeys([self.narrowest(), self.widest(), *uniform]))
+
+    def tapered(self) -> list[Architecture]:
+        """Widths as people taper them: at the picture half as wide, in relative position, as next to y.
+
+        g_a widens from slot to slot, g_s narrows, all else is uniform, under middling stages. None where
+        neither edge has several slots.
+        """
+        edges = [slot.name.split(".")[0] for slot in self.slots]
+        shares = [1.0] * len(self.slots)
+        for edge in ("g_a", "g_s"):
+            places = [place for place, other in enumerate(edges) if other == edge]
+            for k, place in enumerate(places if edge == "g_s" else reversed(places)):
+                shares[place] = 1 - 0.5 * k / max(1, len(places) - 1)  # of one slot alone: 1
+        layout = self._hand_made[len(self._hand_made) // 2]
+        found = []
+        for level in self._levels:
+            counts = zip(shares, self.shape[:-1], strict=True)
+            places = [round(level * share * (count - 1)) for share, count in counts]
+            found.append(self.under(layout, self.at([*places, 0])))
+        uniform = {self.uniform(level, layout) for level in self._levels}
+        return [architecture for architecture in dict.fromkeys(found) if architecture not in uniform]
+
+    @property
+    def _levels(self) -> list[float]:
+        """Relative widths, as many as the slot of most candidates has."""
+        most = max(self.shape[:-1], default=1)
+        return [k / max(1, most - 1) for k in range(most)]
+
+    @property
+    def _hand_made(self) -> list[str]:
+        """The layouts that no search found, from few stages to many; all of them where there are no such."""
+        names = list(self.layout_names)
+        return [name for name in names if not name.startswith(MADE_IN_RUNS)] or names
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """One architecture, uniform in every slot."""
+        return self.at([rng.randrange(count) for count in self.shape])
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """Every architecture one step away in one slot."""
+        here = self.indexes(architecture)
+        for place, count in enumerate(self.shape):
+            for step in (-1, 1):
+                if 0 <= here[place] + step < count:
+                    found = self.at([*here[:place], here[place] + step, *here[place + 1 :]])
+                    if found != architecture:
+                        yield found
+
+    def layer_widths(self, architecture: Architecture) -> dict[str, int]:
+        """The value of every choice of the family at this architecture, in the order of the graph."""
+        widths = dict(architecture.widths)
+        found = {
+            layer: value for slot in self.slots for layer, value in slot.widths(widths[slot.name]).items()
+        }
+        order = {name: place for place, name in enumerate((HYPERPRIOR, "y", "z", *self.family.choices))}
+        return dict(sorted(found.items(), key=lambda item: order[item[0]]))
+
+    def layout(self, architecture: Architecture) -> Layout:
+        """The order of decoding."""
+        layout = self.layouts[architecture.layout]
+        place = self.setter("y")
+        if place is None:
+            return layout
+        slot = self.slots[place]
+        channels = slot.widths(dict(architecture.widths)[slot.name])["y"]
+        return replace(layout, groups=(channels,))
+
+    def parse(self, key: str) -> Architecture:
+        """The architecture that a key names.
+
+        Raises:
+            InputError: the key is not one of this space; says which part, and what is allowed there.
+        """
+        if not re.fullmatch(rf"[A-Za-z0-9._=+-]{{1,{MAX_KEY}}}", key):
+            raise InputError(f"'{key[:60]}' is no architecture's key: they look like {self.narrowest().key}")
+        pieces = key.split("+")
+        parts = dict(piece.partition("=")[::2] for piece in pieces)
+        edges: dict[str, list[Slot]] = {}
+        for slot in self.slots:
+            edges.setdefault(slot.name.split(".")[0], []).append(slot)
+        if set(parts) != {*edges, "layout"} or len(parts) != len(pieces):
+            expected = "+".join(f"{edge}=..." for edge in [*edges, "layout"])
+            raise InputError(f"The key '{key}' does not fit {self.name}: its keys look like {expected}")
+        chosen: dict[str, int] = {}
+        for edge, slots in edges.items():
+            values = parts[edge].split("-")
+            if len(values) != len(slots):
+                raise InputError(f"'{edge}={parts[edge]}' should hold {len(slots)} numbers joined by '-'.")
+            for slot, value in zip(slots, values, strict=True):
+                if value not in map(str, slot.candidates):
+                    allowed = ", ".join(map(str, slot.candidates))
+                    raise InputError(f"Slot {slot.name} of {self.name} cannot be '{value}': it is {allowed}.")
+                chosen[slot.name] = int(value)
+        widths = tuple((slot.name, chosen[slot.name]) for slot in self.slots)
+        return self.under(parts["layout"], Architecture(widths, parts["layout"]))
+
+
+# The YAML file
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+
+
+_Channels = Annotated[int, Field(gt=0, le=MOST_CHANNELS)]
+_Side = Annotated[int, Field(gt=0, le=MOST_TILE)]
+_Candidate = Annotated[int, Field(ge=0, le=MOST_CHANNELS)]
+_Lmbda = Annotated[float, Field(ge=LEAST_LMBDA, le=MOST_LMBDA)]
+
+
+class _Latents(_Strict):
+    y: _Channels | None = None
+    z: _Channels | None = None
+
+
+class _Features(_Strict):
+    psi: _Channels | None = None
+    phi: _Channels | None = None
+
+
+class _TiedSlot(_Strict):
+    candidates: list[_Candidate] = Field(min_length=1)
+    layers: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+
+
+class _GroupingFields(_Strict):
+    groups: _Channels = 4
+    tile: tuple[_Side, _Side] = (2, 2)
+    stages: list[PositiveInt] = Field(default=list(STAGES), min_length=1)
+
+
+class _SpaceFields(_Strict):
+    family: str
+    latents: _Latents = _Latents()
+    features: _Features = _Features()
+    rates: list[_Lmbda] = Field(default=[], description="lambdas of the anchors")
+    quantizer: Quantizer = "integer"
+    window: int = Field(default=5, description="3, 5 or 7")
+    widths: dict[str, _Candidate | list[_Candidate] | _TiedSlot]
+    layouts: list[str | dict[str, Any]] = Field(default=["none"], min_length=1)
+    grouping: _GroupingFields = _GroupingFields()
+
+    @model_validator(mode="after")
+    def _known(self) -> _SpaceFields:
+        if self.family not in FAMILIES:
+            raise ValueError(f"family '{self.family}' is unknown: {nearest(self.family, FAMILIES)}")
+        if self.window not in (3, 5, 7):
+            raise ValueError(f"window must be 3, 5 or 7, not {self.window}")
+        if self.rates and (len(self.rates) < 2 or self.rates != sorted(set(self.rates))):
+            raise ValueError("rates must list at least two different lambdas from small to large")
+        return self
+
+    def build(self, name: str) -> SearchSpace:
+        family = FAMILIES[self.family]
+        slots = tuple(_build_slot(family, key, value) for key, value in self.widths.items())
+        counts: dict[str, int] = {}
+        for slot in slots:
+            for layer, _ in slot.layers:
+                counts[layer] = counts.get(layer, 0) + 1
+        for layer in dict.fromkeys((*family.choices, *counts)):
+            if counts.get(layer, 0) != 1:
+                how = "twice" if layer in counts else "nowhere"
+                raise InputError(f"`widths` sets {layer} {how}: every layer needs exactly one slot.")
+        y = self._channels("y", slots)
+        z = self._channels("z", slots) if family.has_z else 0
+        layouts: dict[str, Layout] = {}
+        for entry in self.layouts:
+            layout = _build_layout(entry, y, self.window)
+            if layout.name in layouts:
+                raise InputError(f"Two layouts are named '{layout.name}'.")
+            layouts[layout.name] = layout
+        self._check(family, slots, layouts)
+        grouping = Grouping(self.grouping.groups, self.grouping.tile, tuple(self.grouping.stages))
+        if family.context and grouping.groups > y:
+            raise InputError(f"grouping.groups is {grouping.groups}, more than y has channels.")
+        features = self.features.psi, self.features.phi
+        space = SearchSpace(
+            name,
+            family,
+            y,
+            z,
+            self.window,
+            slots,
+            layouts,
+            grouping,
+            self.quantizer,
+            *features,
+            tuple(self.rates),
+        )
+        longest = space.widest().key.rpartition("=")[0] + "=" + max(layouts, key=len)
+        if len(longest) > MAX_KEY:
+            raise InputError(f"Keys would be longer than {MAX_KEY} characters: use shorter names.")
+        return space
+
+    def _channels(self, node: Literal["y", "z"], slots: Sequence[Slot]) -> int:
+        """The channels of a latent: as `latents` says, or the most that a slot gives it."""
+        fixed = getattr(self.latents, node)
+        tied = [slot for slot in slots if node in dict(slot.layers)]
+        if tied and fixed:
+            raise InputError(f"`latents` and `widths` both set {node}: leave it out of one of them.")
+        if tied:
+            return tied[0].widths(tied[0].candidates[-1])[node]
+        if not fixed:
+            raise InputError(f"`latents` does not say how many channels {node} has: add {node}: 192, say.")
+        return int(fixed)
+
+    def _check(self, family: Family, slots: Sequence[Slot], layouts: Mapping[str, Layout]) -> None:
+        """What the family has no room for."""
+        if not family.has_z and self.latents.z:
+            raise InputError(f"The family {family.name} has no z: take `z` out of `latents`.")
+        if family.context:
+            shrinking = {"y", "z"} & {layer for slot in slots for layer, _ in slot.layers}
+            if shrinking:
+                raise InputError(
+                    f"`widths` cannot set {min(shrinking)} in {family.name}: with a context model the "
+                    "latents keep their channels. Use a family without one."
+                )
+            return
+        if self.features != _Features():
+            raise InputError(f"{family.name} has no context model: leave `features` out.")
+        more = [name for name, layout in layouts.items() if layout.has_context or len(layout.groups) > 1]
+        if more or len(layouts) > 1:
+            raise InputError(
+                f"{family.name} has no context model, so nothing waits for anything: `layouts: [none]` is "
+                f"all there is, without '{(more or list(layouts))[-1]}'."
+            )
+
+
+def _build_slot(family: Family, name: str, value: int | list[int] | _TiedSlot) -> Slot:
+    if not _SLOT_NAME.fullmatch(name) or name.split(".")[0] == "layout":
+        raise InputError(f"'{name}' cannot name a slot: use a layer, an edge, or a word of your own.")
+    known = (*family.choices, "y", *((HYPERPRIOR, "z") if family.has_z else ()))
+    if isinstance(value, _TiedSlot):
+        candidates, layers = value.candidates, dict(value.layers)
+    else:
+        candidates = [value] if isinstance(value, int) else value
+        layers = {layer: 1.0 for layer in known if name in (layer, layer.rsplit(".", 1)[0])}
+    unknown = [layer for layer in layers if layer not in known]
+    if unknown or not layers:
+        wrong = unknown[0] if unknown else name
+        raise InputError(f"widths.{name}: {family.name} has no '{wrong}': {nearest(wrong, known)}")
+    if not candidates or list(candidates) != sorted(set(candidates)):
+        raise InputError(f"widths.{name} must list different widths from narrow to wide, not {candidates}.")
+    _check_zero(family, name, candidates, layers)
+    slot = Slot(name, tuple(candidates), tuple(layers.items()))
+    for layer in layers:
+        most, what = (MOST_BLOCKS, "blocks") if layer in family.depths else (MOST_CHANNELS, "channels")
+        if layers[layer] * candidates[-1] > most:
+            raise InputError(f"widths.{name} gives {layer} more than {most} {what}: write a smaller number.")
+        if len({slot.widths(choice)[layer] for choice in candidates}) < len(candidates):
+            raise InputError(f"widths.{name}: two candidates give {layer} the same width.")
+    return slot
+
+
+def _check_zero(family: Family, name: str, candidates: Sequence[int], layers: Mapping[str, float]) -> None:
+    """0 stands for a block or a hyperprior that is left out; no layer has 0 channels."""
+    solid = [layer for layer in layers if layer not in (*family.switches, HYPERPRIOR)]
+    if candidates[0] == 0 and solid:
+        hint = ", ".join([*sorted(family.switches), *([HYPERPRIOR] if family.has_z else [])])
+        hint = f"only {hint} can be left out." if hint else f"nothing in {family.name} can be left out."
+        raise InputError(f"widths.{name}: {solid[0]} cannot have 0 channels; {hint}")
+    if HYPERPRIOR in layers and (list(layers) != [HYPERPRIOR] or candidates[-1] > 1):
+        raise InputError(f"widths.{name}: write `{HYPERPRIOR}: [0, 1]`, a slot of its own, to search it.")
+
+
+def _build_layout(entry: str | dict[str, Any], channels: int, window: int) -> Layout:
+    if isinstance(entry, str):
+        return named_layout(entry, channels, window)
+    content = dict(entry)
+    name = str(content.pop("name", "custom"))
+    if not _LAYOUT_NAME.fullmatch(name):
+        raise InputError(f"'{name}' cannot name a layout: use letters, digits, '.' and '-'.")
+    layout = Layout.from_dict(content, name=name)
+    if layout.channels != channels:
+        raise InputError(f"The groups of layout '{name}' add up to {layout.channels}, and y has {channels}.")
+    return layout
+
+
+def _slot_to_dict(slot: Slot, candidates: Sequence[int]) -> Any:
+    if slot.layers == ((slot.name, 1.0),):
+        return list(candidates)
+    return {"candidates": list(candidates), "layers": dict(slot.layers)}

@@ -1,0 +1,67 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from nas.support.errors import InputError
+
+MEMORY = Path("/proc/meminfo")
+GROUPS = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")  # of version 2 and 1
+
+
+def choose(name: str) -> torch.device:
+    """The device of `auto` (a GPU where there is one), `cpu` or `cuda`.
+
+    Raises:
+        InputError: another name, or no such device here.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"There is no device '{name}': choose auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("There is no CUDA device here: use --device cpu or leave it out.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def machine_name(device: torch.device) -> str:
+    """What the GPU, or else the processor, is called."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return next(_processor_names(), "") or platform.processor() or platform.machine()
+
+
+def free_memory(device: torch.device) -> int | None:
+    """The bytes that a process may still take on a device, swap included; None where that is not told."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [free for free in (_free_here(), *_free_in_groups()) if free is not None]
+    return min(found, default=None)
+
+
+def _free_here() -> int | None:
+    """Of the whole machine; only Linux tells."""
+    lines = MEMORY.read_text().splitlines() if MEMORY.is_file() else []
+    sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+    return sizes["MemAvailable"] + sizes.get("SwapFree", 0) if "MemAvailable" in sizes else None
+
+
+def _free_in_groups() -> Iterator[int]:
+    """Of a container: what its limit leaves beside what cannot be given back."""
+    names = ("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    for folder, (limit, used) in zip(GROUPS, names, strict=True):
+        with contextlib.suppress(OSError, ValueError):  # no limit is written in words
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            files = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+            yield int((folder / limit).read_text()) - int((folder / used).read_text()) + files
+
+
+def _processor_names() -> Iterator[str]:
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        if line.startswith("model name"):
+            yield line.partition(":")[2].strip()

@@ -1,0 +1,127 @@
+"""Fields of YAML files and settings, checked by pydantic models: what is wrong is said in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from nas.support.errors import InputError, nearest
+
+Model = TypeVar("Model", bound=BaseModel)
+Path = tuple[str, ...]
+
+# A union's location also names the alternative that was tried: no word of the user's
+_ALTERNATIVES = re.compile(r"(list|dict)\[.*|constrained-.*|int|float|str|_.*")
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a number that is finite",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "'name: value' lines",
+    "model": "'name: value' lines",
+}
+
+
+def validated(model: type[Model], content: Mapping[str, Any], source: str) -> Model:
+    """The fields that `content` holds.
+
+    Args:
+        model: says which fields there are.
+        content: names and values, as a YAML file gives them.
+        source: what messages begin with.
+
+    Raises:
+        InputError: the first field or value that is wrong, and what is allowed there.
+    """
+    switches = {name for name, field in model.model_fields.items() if field.annotation is bool}
+    for path, value in _leaves(content):
+        if isinstance(value, bool) and path[0] not in switches:  # pydantic takes it for 1 or 0
+            given = str(value).lower()
+            raise InputError(
+                f"{source} `{'.'.join(path)}` cannot be {given}: YAML reads yes, no, on, off, true and false "
+                "as such, so write a number, or quote the word."
+            )
+    try:
+        return model.model_validate(dict(content))
+    except ValidationError as error:
+        raise InputError(f"{source} {_sentence(error, model)}") from error
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every value that is neither a list nor a mapping, with the names on the way to it."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, (*path, str(name)))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner, path)
+    else:
+        yield path, value
+
+
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing that pydantic found wrong: the field, the value, what is allowed."""
+    found = error.errors()
+    first: Mapping[str, Any] = min(found, key=lambda each: each["type"] != "extra_forbidden")
+    path = _path(first)
+    if first["type"] == "extra_forbidden":
+        hint = f": {nearest('.'.join(path), model.model_fields)}" if len(path) == 1 else "."
+        return f"there is no field `{'.'.join(path)}`{hint}"
+    # Of alternatives, the one that came furthest was meant
+    meant = [each for each in found if _path(each)[: len(path)] == path]
+    path = max(map(_path, meant), key=len)
+    meant = [each for each in meant if _path(each) == path]
+    first = meant[0]
+    field = _field(first)
+    if first["type"] == "missing":
+        return f"the field {field} is missing."
+    if not field:
+        return str(first["msg"]).removeprefix("Value error, ")
+    demand = _demand(meant)
+    hint = _hint(first["input"]) if demand.endswith("number") else ""
+    return f"{field} {demand} (given: {_shown(first['input'])}).{hint}"
+
+
+def _field(error: Mapping[str, Any]) -> str:
+    """What people call it: `widths.g_a`, or the item of a list there."""
+    names = [part for part in error["loc"] if not isinstance(part, int)]
+    items = [f"item {part + 1} of " for part in error["loc"] if isinstance(part, int)]
+    name = ".".join(_path({"loc": names}))
+    return f"{''.join(reversed(items))}`{name}`" if name else ""
+
+
+def _path(error: Mapping[str, Any]) -> Path:
+    return tuple(str(part) for part in error["loc"] if not _ALTERNATIVES.fullmatch(str(part)))
+
+
+def _demand(errors: list[Any]) -> str:
+    """What a value should be, in the words of all alternatives that it might have been."""
+    kinds = [_KINDS.get(error["type"].partition("_")[0]) for error in errors]
+    known = list(dict.fromkeys(kind for kind in kinds if kind))
+    if len(known) > 1 and "a number" in known and "a whole number" in known:
+        known.remove("a whole number")
+    if known:
+        return f"should be {', '.join(known[:-1])}{' or ' if known[:-1] else ''}{known[-1]}"
+    message = str(errors[0]["msg"])
+    for start in ("Value error, ", "Input ", "List ", "Tuple ", "Dictionary "):
+        message = message.removeprefix(start)
+    return re.sub(r" after validation, not \d+$", "", message)
+
+
+def _shown(value: Any) -> str:
+    """A value as people write it in YAML, shortened."""
+    if value is None:
+        return "nothing"
+    return repr(value)[:60] if isinstance(value, str | int | float | list | dict) else str(value)[:60]
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+,[0-9]+", value.strip()):
+        return f" Decimals have a point: {value.strip().replace(',', '.')}."
+    return ""

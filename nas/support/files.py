@@ -1,0 +1,252 @@
+"""Writing results: an interrupted program never leaves half a file, and nothing is replaced unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from nas.support.errors import InputError
+
+MOST_BYTES = 255  # of a name, on nearly every file system
+LOCK = ".training.lock"  # in a folder in which one process trains
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a whole file under a temporary name, then move it into place.
+
+    What a link points to is replaced, not the link. Pipes and devices are written into.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    temporary = None
+    try:
+        if _is_stream(path):
+            with open(path, "wb") as stream:
+                stream.write(data)
+            return
+        target = followed(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(target)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def followed(path: Path) -> Path:
+    """Where a path leads, links followed, whether something is there yet or not."""
+    return Path(os.path.realpath(path))
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside a path for what will be moved there, short whatever the path's own name is."""
+    return path.with_name(f".nas-{digest(path.name, size=6)}-{os.getpid()}.tmp")
+
+
+def beside(path: Path, before: str, after: str) -> Path:
+    """`path` with its name between two texts instead of its suffix: cut where it would be too long."""
+    name = os.fsencode(f"{before}{path.stem}{after}")
+    if len(name) <= MOST_BYTES:
+        return path.with_name(os.fsdecode(name))
+    after = f"-{digest(path.stem, size=4)}{after}"
+    room = MOST_BYTES - len(os.fsencode(before + after))
+    return path.with_name(before + os.fsencode(path.stem)[:room].decode(errors="ignore") + after)
+
+
+def _mode(path: Path) -> int | None:
+    """What is there, links followed: see `stat.S_ISDIR` and so on; None where nothing is.
+
+    Raises:
+        InputError: nothing can be there: its name is too long, or its parent is a file.
+    """
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot write {path}: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a pipe or a device is there."""
+    mode = _mode(path)
+    return mode is not None and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode))
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"Cannot read the folder {folder}: {error.strerror}.") from error
+
+
+class _Written(yaml.SafeDumper):
+    """Writes what appears twice out twice, for people to read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def write_yaml(path: Path, content: dict[str, Any]) -> None:
+    text = yaml.dump(
+        content, Dumper=_Written, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+    )
+    write_atomically(path, text)
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, str]]:
+    """The rows of a CSV file by the columns of its heading; what a row lacks is empty.
+
+    Args:
+        path: the file.
+        columns: what the heading has to be; None for any.
+
+    Raises:
+        InputError: the file cannot be read, or is no such table.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.DictReader(file, restkey="", restval="")
+            heading, rows = reader.fieldnames, list(reader)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except csv.Error as error:
+        raise InputError(
+            f"Cannot read {path}: it is damaged or no CSV file ({error}). Restore it or move it away."
+        ) from error
+    if columns is not None and heading is not None and tuple(heading) != tuple(columns):
+        raise InputError(f"{path} is not a table with the columns {', '.join(columns)}: move it away.")
+    for row in rows:
+        row.pop("", None)  # values beyond the heading
+    return rows
+
+
+def refuse_existing(path: Path, *, force: bool, what: str, folder: bool = True) -> None:
+    """Stop before an existing output would be replaced, or where none can be. Removes nothing: see `clear`.
+
+    Args:
+        path: where the output goes.
+        force: what is of its kind there may be replaced, and pipes and devices be written into.
+        what: the output, in a word.
+        folder: whether it is a folder, or a single file.
+
+    Raises:
+        InputError: something is there, or the path cannot be used.
+    """
+    mode = _mode(path)
+    is_folder = mode is not None and stat.S_ISDIR(mode)
+    if mode is not None and (is_folder != folder or stat.S_ISSOCK(mode)):
+        there = "a folder" if is_folder else "no folder" if folder else "a socket"
+        raise InputError(f"{path} is {there}: choose another place for the {what}.")
+    if mode is not None and not force and not (is_folder and _is_empty(path)):
+        raise InputError(f"{path} already exists: choose another place for the {what}, or add --force.")
+    if path.is_dir() or path.is_file() or not path.exists():  # others are written into
+        refuse_unwritable(path)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or replaced."""
+    effective = os.access in os.supports_effective_ids
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Stop before the work, where its result could not be written to `path`.
+
+    Raises:
+        InputError: the folder it is in, or would be made in, is read-only or none.
+    """
+    folder = path if path.is_dir() else followed(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(f"Cannot write {path}: {folder} is not a folder.")
+    if not is_writable(folder):
+        raise InputError(f"Cannot write {path}: {folder} is read-only here, so choose another place.")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where there is none; where a link leads to nothing, there."""
+    try:
+        followed(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot make the folder {path}: {error.strerror}.") from error
+
+
+def clear(path: Path) -> None:
+    """Remove what a new output replaces; of a link, what is in the folder that it leads to.
+
+    Raises:
+        InputError: another process is training in there, or it cannot be removed.
+    """
+    for lock in path.rglob(LOCK) if path.is_dir() else ():
+        with held(lock):
+            pass
+    try:
+        _remove(path)
+    except OSError as error:
+        raise InputError(f"Cannot replace {path}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the system gives back that of a process that was killed.
+
+    Raises:
+        InputError: another process has it, or it cannot be written.
+    """
+    found = FileLock(lock)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        found.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"Another process is training in {lock.parent}: wait until it has ended, or give another folder."
+        ) from None
+    except OSError as error:
+        raise InputError(f"Cannot write in {lock.parent}: {error.strerror or error}.") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()  # whoever waits for it notices
+        found.release()
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() and path.is_dir():
+        for inside in path.iterdir():
+            _remove(inside)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists() or not path.is_symlink():
+        path.unlink(missing_ok=True)
+
+
+def digest(*parts: bytes | str, size: int = 8) -> str:
+    """A short hexadecimal fingerprint of the parts, in order."""
+    hasher = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        hasher.update(len(data).to_bytes(8, "little"))
+        hasher.update(data)
+    return hasher.hexdigest()

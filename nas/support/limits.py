@@ -1,0 +1,42 @@
+"""The largest numbers that are taken: beyond them a library fails, or the machine's memory ends."""
+
+from __future__ import annotations
+
+import math
+
+from nas.support.errors import InputError
+
+MAX_PIXELS = 1 << 27  # of one picture, unless more are asked for: two of 8192x8192
+PADDED = 64  # both sides are padded to multiples of this before a picture is coded
+MOST_SEED = (1 << 63) - 1
+MOST_CHANNELS = 4096  # of a layer: published codecs stay below 2000, and two such layers take a gigabyte
+MOST_BLOCKS = 100  # in a row
+MOST_TILE = 64  # rows or columns of a layout's tile; a latent of 768x512 pixels has 32 and 48
+MOST_STEPS = 1_000_000  # a stage's number, and a slope
+LEAST_LMBDA, MOST_LMBDA = 1e-9, 1e9  # beyond them a loss is all rate or all distortion
+
+
+def check_seed(seed: int) -> int:
+    """A seed that every generator takes.
+
+    Raises:
+        InputError: it is below 0 or too large.
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise InputError(f"{seed} is no seed: give a whole number from 0 to {MOST_SEED}.")
+    return seed
+
+
+def check_size(width: int, height: int) -> tuple[int, int]:
+    """A picture's size in pixels.
+
+    Raises:
+        InputError: no picture has it, or too large a one.
+    """
+    coded = math.prod(-(-side // PADDED) * PADDED for side in (width, height))
+    if width < 1 or height < 1 or coded > MAX_PIXELS:
+        raise InputError(
+            f"A photo cannot measure {width}x{height} here: give a width and a height of at least 1 pixel, "
+            f"and of at most {MAX_PIXELS} in all."
+        )
+    return width, height

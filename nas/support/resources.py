@@ -1,0 +1,141 @@
+"""The YAML files shipped with the package: search spaces, budgets and recipes, found by name or by path."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.support.errors import InputError, nearest
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def folder(kind: str) -> Path:
+    """The folder of shipped files of one kind: inside an installed package, beside it in a checkout."""
+    inside = _PACKAGE / kind
+    return inside if inside.is_dir() else _PACKAGE.parent / kind
+
+
+def shipped(kind: str) -> list[str]:
+    """The names of the shipped files of one kind (`search_spaces`, `budgets` or `recipes`), sorted."""
+    return sorted(path.stem for path in folder(kind).glob("*.yaml"))
+
+
+def find(kind: str, name: str | Path) -> Path:
+    """The YAML file that `name` means: a path of the user's own, else a shipped name."""
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise InputError(f"There is no file {path}: give the path of a YAML file or a shipped name.")
+        return path
+    if (path / "codec.yaml").is_file():  # an exported codec's folder is a space of one
+        return path / "codec.yaml"
+    shipped_path = folder(kind) / f"{name}.yaml"
+    if not shipped_path.is_file():
+        what = kind.removesuffix("s").replace("_", " ")
+        raise InputError(f"There is no {what} named '{name}': {nearest(str(name), shipped(kind))}")
+    return shipped_path
+
+
+def read_yaml(path: Path, *, spaced: bool = False) -> dict[str, Any]:
+    """A YAML file as a mapping.
+
+    Args:
+        path: the file.
+        spaced: refuse lists such as [1,5], which may be meant as one number.
+
+    Raises:
+        InputError: it cannot be read, is not YAML, has a name twice, or holds something else than a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not valid YAML: it is no text in UTF-8.") from error
+    content = parse_yaml(text, str(path), spaced=spaced)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} should hold 'name: value' lines, and {_held(content)}.")
+    return content
+
+
+def parse_yaml(text: str, source: str, *, spaced: bool = False) -> Any:
+    """What YAML says, in plain values.
+
+    Args:
+        text: the YAML.
+        source: what messages call it.
+        spaced: see `read_yaml`.
+
+    Raises:
+        InputError: not YAML, or a name that stands twice in one mapping.
+    """
+    try:
+        loader = _Loader(text, source, spaced)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except InputError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise InputError(f"{source} is not valid YAML ({where}{error.problem}): correct it.") from error
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise InputError(f"{source} is not valid YAML ({reason}): correct it.") from error
+
+
+def _held(content: Any) -> str:
+    kinds = {list: "a list", str: "text alone", int: "a number", float: "a number"}
+    return "is empty" if content is None else f"holds {kinds.get(type(content), 'something else')}"
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values, without YAML's silent choices: of two equal names the last, 010 for 8, 1:30 for 90.
+
+    Args:
+        text: the YAML.
+        source: what messages call it.
+        spaced: see `read_yaml`.
+    """
+
+    def __init__(self, text: str, source: str, spaced: bool) -> None:
+        super().__init__(text)
+        self.source, self.spaced = source, spaced
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value in names:
+                raise self._refused(key, f"`{key.value}` is set twice; set it once")
+            names.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+    def construct_sequence(self, node: Any, deep: bool = False) -> list[Any]:
+        for one, other in itertools.pairwise(node.value if self.spaced else ()):
+            close = other.start_mark.index - one.end_mark.index == 1
+            if close and f"{one.value}"[-1:].isdigit() and f"{other.value}"[:1].isdigit():
+                meant = (
+                    f"for two numbers write {one.value}, {other.value} and for one {one.value}.{other.value}"
+                )
+                raise self._refused(one, f"{one.value},{other.value} can be read in two ways; {meant}")
+        return super().construct_sequence(node, deep)
+
+    def construct_number(self, node: Any) -> Any:
+        is_whole = node.tag.endswith(":int")
+        if ":" in node.value or (is_whole and re.fullmatch(r"[+-]?0[0-9_]+", node.value)):
+            raise self._refused(node, f"{node.value} is no plain number; leave out ':' and leading zeros")
+        return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+
+    def _refused(self, node: Any, reason: str) -> InputError:
+        return InputError(f"{self.source}, line {node.start_mark.line + 1}: {reason}.")
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)

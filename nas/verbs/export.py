@@ -1,0 +1,197 @@
+"""From architectures of a run to a codec's folder, measured with real files on held-out photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nas.codec.codec import Codec
+from nas.codec.family import Family, Member
+from nas.codec.folder import save_family
+from nas.codec.quantize import can_be_exact, quantized
+from nas.comparison.evaluate import bits_of_latents
+from nas.comparison.evaluate_family import measure_family
+from nas.onnx.write import require_package, require_whole_numbers, write_onnx
+from nas.photos.images import Padded, Photo
+from nas.run import HELD_OUT_PHOTOS, Run
+from nas.search.family import Kin
+from nas.search.scoring.final import note_tested, with_tested
+from nas.search.scoring.front import write_front
+from nas.spaces.layout import Layout
+from nas.spaces.rates import scored
+from nas.spaces.space import Architecture
+from nas.support.errors import InputError
+from nas.support.files import clear, refuse_existing
+from nas.support.progress import StageReport, silent
+
+QUANTIZING_PHOTOS = 8  # calibration photos that the whole numbers of the entropy path are chosen on
+MOST_COST = 0.005  # of the exact entropy path in rate; beyond it the path stays in float64
+ARITHMETICS = ("exact", "float64")
+ONNX = "onnx"  # the folder of ONNX models in a codec's own
+
+
+@dataclass(frozen=True)
+class Made:
+    """A codec, and what its exact entropy path costs.
+
+    Attributes:
+        codec: of one architecture.
+        cost: how much more bits whole numbers take than float64 on calibration photos, a share; None where
+            there is nothing to compare.
+    """
+
+    codec: Codec
+    cost: float | None = None
+
+
+def make_codec(
+    run: Run, architecture: Architecture, arithmetic: str | None = None, layouts: Sequence[Layout] = ()
+) -> Made:
+    """The codec of one architecture of a run's supernet.
+
+    Args:
+        run: a trained run.
+        architecture: what to extract.
+        arithmetic: of the entropy path, exact or float64; by default exact, unless that is impossible or
+            costs more than `MOST_COST`.
+        layouts: all under which its entropy path will code; the architecture's own by default.
+
+    Raises:
+        InputError: an unknown arithmetic, or an exact one for latents that are no whole numbers.
+    """
+    floating = Codec(run.supernet().extract(architecture), architecture)
+    return with_arithmetic(floating, arithmetic, run.photos("calibration"), layouts)
+
+
+def with_arithmetic(
+    floating: Codec, arithmetic: str | None, photos: Sequence[Photo], layouts: Sequence[Layout] = ()
+) -> Made:
+    """A codec with its entropy path in float64 or in whole numbers.
+
+    Args:
+        floating: the codec, in float64.
+        arithmetic, layouts: see `make_codec`.
+        photos: of calibration, on the first of which whole numbers are chosen.
+
+    Raises:
+        InputError: see `make_codec`.
+    """
+    if arithmetic not in (None, *ARITHMETICS):
+        raise InputError(f"There is no arithmetic '{arithmetic}': use exact or float64.")
+    if floating.network.centred and arithmetic == "exact":
+        raise InputError(
+            "The exact entropy path reads whole numbers, and this space's quantiser is centred: export with "
+            "--arithmetic float64."
+        )
+    if not can_be_exact(floating) or arithmetic == "float64":
+        return Made(floating)
+    rates = scored(floating.rates) if floating.rates else (None,)
+    latents = [_latents(floating, photo, rate) for photo in photos[:QUANTIZING_PHOTOS] for rate in rates]
+    exact = quantized(floating, latents, layouts)
+    theirs, ours = (sum(bits_of_latents(codec, *each) for each in latents) for codec in (floating, exact))
+    cost = ours / theirs - 1
+    kept = arithmetic == "exact" or cost <= MOST_COST
+    return Made(exact if kept else floating, cost)
+
+
+def _latents(floating: Codec, photo: Photo, lmbda: float | None) -> tuple[Tensor, Tensor]:
+    y_hat, z_hat = floating.latents(Padded(photo.pixels, floating.alignment), lmbda=lmbda)
+    assert z_hat is not None
+    return y_hat, z_hat
+
+
+def export_codec(
+    run: Run,
+    kin: Kin,
+    out: Path,
+    *,
+    arithmetic: str | None = None,
+    onnx: bool = False,
+    force: bool = False,
+    report: StageReport = silent,
+) -> dict[str, Any]:
+    """Write a codec's folder and note its results on held-out photos in the run's front.csv.
+
+    Args:
+        run: a trained run.
+        kin: what to export: one architecture, or a family.
+        out: the codec's folder.
+        arithmetic: of the entropy path: see `make_codec`.
+        onnx: write it as ONNX models, too, into the folder `onnx` in its own.
+        force: replace what is there.
+        report: told of photos measured, and of models written.
+
+    Returns:
+        The content of codec.yaml.
+
+    Raises:
+        InputError: something is there already, or what was asked for is impossible; nothing is written then.
+    """
+    refuse_existing(out, force=force, what="codec")
+    if onnx:
+        require_package()
+    settings = run.settings
+    made = make_codec(run, kin.base, arithmetic, kin.orders(run.space))
+    photos = run.photos("held-out", HELD_OUT_PHOTOS)
+    family = _family(run, kin, made.codec)
+    if onnx:
+        require_whole_numbers(family)
+    found = measure_family(
+        family,
+        photos,
+        lmbda=settings.lmbda,
+        metric=settings.metric,
+        report=lambda done, total, note: report("measuring photos", done, total, note),
+    )
+    facts = {
+        "lmbda": settings.lmbda,
+        "metric": settings.metric,
+        **family.decoders[family.default].facts,
+        "stages": made.codec.layout.stages(),
+        "measured": {"split": "held-out", "photos": len(photos), **found.decoders[family.default]},
+        **({} if made.cost is None else {"exact_costs": round(made.cost, 6)}),
+    }
+    if force:
+        clear(out)
+    content = save_family(found.noted_in(family), out, facts)
+    if onnx:
+        write_onnx(found.noted_in(family), out / ONNX, report=report)
+    if not run.is_writable:  # the codec says what it measured, too
+        return content
+    for architecture, measured in zip(kin.decoders, found.decoders, strict=True):
+        note_tested(run, architecture, measured)
+    if run.front_path.is_file():
+        write_front(run.front_path, with_tested(run.front(), run))
+    return content
+
+
+def _family(run: Run, kin: Kin, codec: Codec) -> Family:
+    """The codecs of a run's architectures, with what they cost."""
+    costs, space = run.costs(), run.space
+    supernet = run.supernet() if len(kin.decoders) > 1 else None
+    members = []
+    for architecture in kin.decoders:
+        g_s: nn.Module = codec.network.g_s
+        if supernet is not None and architecture != kin.base:
+            g_s = supernet.extract(architecture).g_s
+        by_edge = {edge: round(cost, 6) for edge, cost in costs.by_edge(architecture).items()}
+        facts = {
+            "kmac_px": _rounded(costs.scopes(architecture)),
+            "kmac_px_by_edge": by_edge,
+            "params": costs.params(architecture),
+        }
+        members.append(Member(space.only(architecture), g_s.eval().requires_grad_(False), facts))
+    layouts = dict(zip(kin.layouts, kin.orders(space), strict=True))
+    layout_facts = {
+        name: {"stages": layout.stages(), "kmac_px": _rounded(costs.scopes(space.under(name, kin.base)))}
+        for name, layout in layouts.items()
+    }
+    return Family(codec, layouts, members, layout_facts)
+
+
+def _rounded(costs: dict[str, float]) -> dict[str, float]:
+    return {name: round(cost, 6) for name, cost in costs.items()}

@@ -1,0 +1,386 @@
+"""An exported codec trained on: from the weights it took from the supernet to weights of its own.
+
+No run is needed: the codec's folder says what it is, and a space of one architecture is trained from its
+layers, at its own lambda and metric. Three ways:
+
+- everything, which is as good as it gets at these MACs, and gives a codec of another identity;
+- g_s alone, which leaves all that a file depends on as it is, to the bit: files made before decode with the
+  new codec, into better pictures;
+- the entropy path alone, all but g_a and g_s: the same pictures from smaller files, of another identity.
+
+Of a family, the base codec is trained under all its layouts, then every g_s, its own too, beside its new
+encoder; or either alone. Each of these trainings is a run of its own in OUT/training. Interrupted, they go
+on with the same request; when the codec is written, what only resuming needs is removed.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nas.codec.codec import Codec
+from nas.codec.family import Family
+from nas.codec.folder import DESCRIPTION, FACTS, describe, load_family, save_family
+from nas.comparison.evaluate_family import FamilyResult, measure_family
+from nas.cost.counting.scopes import SCOPES
+from nas.graph.network import CodecNetwork
+from nas.run import HELD_OUT_PHOTOS, Run
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
+from nas.support.files import clear, refuse_existing
+from nas.support.progress import StageReport, silent
+from nas.training.data import read_split, split_of
+from nas.training.loop import Progress
+from nas.training.settings import ALONE, TrainingSettings
+from nas.training.start import TrainingRequest, train_or_resume
+from nas.verbs.export import make_codec
+
+PARTS = ("g_s", "entropy")
+# What a recipe, made for a supernet from scratch, does not say. Its rate of learning is right as it is: on a
+# small codec a third of it gained less, and did so again after 1500 steps (docs/finetune.md).
+STEPS, WARMUP = 2000, 50
+_ALONE = {**ALONE, "random_layouts": 0.0}
+_OF_THE_CODEC = ("lmbda", "metric")
+
+Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
+
+
+@dataclass(frozen=True)
+class FinetuneRequest:
+    """What `nas finetune` was asked for.
+
+    Attributes:
+        codec: an exported codec's folder.
+        data: a folder of photos, or `bundled`; split as for `nas train`.
+        out: the new codec's folder.
+        only: the part to train: `g_s`, or `entropy`, all but g_a and g_s; None for everything.
+        steps: of the optimiser, in each training; None for `STEPS`.
+        settings: of the training, by name; `recipe` among them gives all but steps and warm-up.
+        force: replace what is there. An attempt of the same request that was interrupted goes on all the
+            same.
+    """
+
+    codec: Path
+    data: str
+    out: Path
+    only: str | None = None
+    steps: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    device: str = "auto"
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A codec before and after, both measured with real files on the same held-out photos.
+
+    Attributes:
+        path: the new codec's folder.
+        content: its codec.yaml.
+        source: the folder of the codec before.
+        identity: of the entropy path before.
+        before, after: what was measured.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    source: Path
+    identity: str
+    before: FamilyResult
+    after: FamilyResult
+
+    def tables(self) -> list[Table]:
+        """What it gained, by decoder, and where there are several layouts by layout: title, columns, rows."""
+        photos = self.content["measured"]["photos"]
+        title = f"{photos} held-out photos, as files, before and after; costs in kMAC/px, as they were"
+        pairs = list(zip(self._costs(), self.before.decoders, self.after.decoders, strict=True))
+        rows = [{**costs, **_compared(before, after)} for costs, before, after in pairs]
+        found: list[Table] = [(title, list(rows[0]), [list(row.values()) for row in rows])]
+        layouts = self.before.layouts
+        if len(layouts) > 1:
+            columns = ["layout", "bpp before", "bpp after", "rate %"]
+            bpps = [(name, bpp, self.after.layouts[name]) for name, bpp in layouts.items()]
+            lines = [[name, old, new, _percent(old, new)] for name, old, new in bpps]
+            found.append(("files by layout", columns, lines))
+        return found
+
+    def _costs(self) -> list[dict[str, float]]:
+        """What each decoder's codec costs, by scope."""
+        entries = self.content.get("decoders", [self.content])
+        return [{scope: float(entry["kmac_px"][scope]) for scope in SCOPES} for entry in entries]
+
+    def sentences(self) -> list[str]:
+        """What it means for the files that there are, and whether it was worth it."""
+        identity = self.content["entropy_path"]
+        if identity == self.identity:
+            files = (
+                f"The entropy path is the same ({identity}): files that {self.source} made decode with both."
+            )
+        else:
+            files = (
+                f"The entropy path is another one ({self.identity} before, now {identity}): files that "
+                f"{self.source} made decode with {self.source} alone."
+            )
+        found = [files]
+        if identity != self.identity and "exact_costs" in self.content:
+            found.append(f"It is exact on every machine, for {self.content['exact_costs']:+.2%} in rate.")
+        if self.content["finetuned"]["rd_loss_change"] > 0:
+            found.append(
+                f"The loss on held-out photos rose: keep {self.source}, or train longer, on more photos or "
+                "with a lower rate of learning."
+            )
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """codec.yaml, and where it is."""
+        return {"codec": str(self.path), **self.content}
+
+
+def _compared(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    return {
+        "bpp before": before["bpp"],
+        "bpp after": after["bpp"],
+        "PSNR before": before["psnr"],
+        "PSNR after": after["psnr"],
+        "rd_loss before": before["rd_loss"],
+        "rd_loss after": after["rd_loss"],
+        "rate %": _percent(before["bpp"], after["bpp"]),
+        "loss %": _percent(before["rd_loss"], after["rd_loss"]),
+    }
+
+
+def _percent(before: float, after: float) -> float:
+    return 100 * (after / before - 1)
+
+
+def finetune_codec(request: FinetuneRequest, report: StageReport = silent) -> Finetuned:
+    """Train an exported codec on, and write the codec that it becomes.
+
+    Raises:
+        InputError: before anything is written, where the request cannot be met.
+    """
+    return _Finetuning(request).run(report)
+
+
+class _Finetuning:
+    """Everything that can be wrong with a request is found here, before anything is written."""
+
+    def __init__(self, request: FinetuneRequest) -> None:
+        self.request = request
+        if request.only not in (None, *PARTS):
+            raise InputError(
+                f"'{request.only}' cannot be trained alone: use --only g_s or --only entropy, or "
+                "leave it out."
+            )
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise InputError("A codec is fine-tuned by one process: start it without torchrun.")
+        self.content = describe(request.codec)
+        missing = [name for name in (*_OF_THE_CODEC, "kmac_px") if name not in self.content]
+        if missing:
+            raise InputError(f"{request.codec / DESCRIPTION} has no `{missing[0]}`: export the codec again.")
+        self.family = load_family(request.codec)
+        self.family.codec()  # or this machine is refused
+        self.of_base = self._settings("entropy" if request.only == "entropy" else None)
+        self.of_g_s = self._settings("g_s")
+        self.split = split_of(request.data)
+        if request.codec.resolve().is_relative_to(request.out.resolve()):
+            raise InputError(f"--out {request.out} holds the codec that is fine-tuned: give another folder.")
+        self.folder = request.out / "training"
+        self._replaced = self._compare()
+
+    def _settings(self, only: str | None) -> TrainingSettings:
+        """Of a space of one, at the codec's own lambda and metric."""
+        request = self.request
+        for name in request.settings:
+            if name in _OF_THE_CODEC:
+                raise InputError(f"{name} cannot be set here: a codec is fine-tuned at its own.")
+            if name in _ALONE:
+                raise InputError(f"{name} cannot be set here: a codec is one architecture.")
+            if name == "only":
+                raise InputError(f"Say --only {request.settings[name]} instead of --set only.")
+        own = {name: self.content[name] for name in _OF_THE_CODEC}
+        always = {**_ALONE, **own, "only": only}
+        given = {"seed": request.seed, "warmup": WARMUP, "steps": STEPS, **request.settings}
+        given |= {} if request.steps is None else {"steps": request.steps}
+        return TrainingSettings.make({**given, **always})
+
+    # The trainings, in their order
+
+    def _place(self, decoder: int) -> Path:
+        """Where the g_s of one decoder is trained alone."""
+        return self.folder / ("g_s" if len(self.family.decoders) == 1 else f"g_s-{decoder}")
+
+    @property
+    def _place_of_base(self) -> Path:
+        """Where the base codec is trained, or its entropy path."""
+        return self.folder / ("all" if self.request.only is None else self.request.only)
+
+    @property
+    def _places(self) -> dict[Path, TrainingSettings]:
+        decoders = range(len(self.family.decoders))
+        if self.request.only == "entropy":
+            return {self._place_of_base: self.of_base}
+        if self.request.only == "g_s":
+            return {self._place(decoder): self.of_g_s for decoder in decoders}
+        alone = decoders if len(decoders) > 1 else ()
+        return {self._place_of_base: self.of_base, **{self._place(each): self.of_g_s for each in alone}}
+
+    @property
+    def _notes(self) -> dict[str, Any]:
+        """What a training's config.yaml says of where it comes from."""
+        decoders = [entry["weights"] for entry in self.content.get("decoders", [])]
+        return {"finetune": {"codec": self.family.base.fingerprint, "decoders": decoders}}
+
+    def _compare(self) -> list[Path]:
+        """The trainings of other requests that lie in OUT, which this one replaces.
+
+        Raises:
+            InputError: something lies there that is not to be replaced.
+        """
+        request = self.request
+        found = [path.parent for path in sorted(self.folder.glob("*/config.yaml"))]
+        others = [place for place in found if not self._is_same(Run.open(place))]
+        if not found or (request.out / DESCRIPTION).is_file():
+            refuse_existing(request.out, force=request.force, what="codec")
+        elif others and not request.force:
+            raise InputError(
+                f"{request.out} holds an unfinished fine-tuning of another codec, on other photos or with "
+                "other settings: ask for the same to go on with it, or add --force to replace it."
+            )
+        return others
+
+    def _is_same(self, run: Run) -> bool:
+        return (
+            run.path in self._places
+            and run.settings == self._places[run.path]
+            and run.config.get("finetune") == self._notes["finetune"]
+            and read_split(run.split_path) == self.split
+        )
+
+    def run(self, report: StageReport) -> Finetuned:
+        """Train, measure both, write."""
+        for place in self._replaced:
+            clear(place)
+        family, facts = self._trained(report)
+        photos = Run.open(next(iter(self._places))).photos("held-out", HELD_OUT_PHOTOS)
+
+        def measured(family: Family, when: str) -> FamilyResult:
+            return measure_family(
+                family,
+                photos,
+                lmbda=self.of_base.lmbda,
+                metric=self.of_base.metric,
+                report=lambda done, total, note: report(f"measuring {when}", done, total, note),
+            )
+
+        before, after = measured(self.family, "before"), measured(family, "after")
+        facts["measured"] = {"split": "held-out", "photos": len(photos), **after.decoders[family.default]}
+        content = self._write(family, before, after, facts)
+        request = self.request
+        return Finetuned(request.out, content, request.codec, self.family.base.path_identity, before, after)
+
+    def _trained(self, report: StageReport) -> tuple[Family, dict[str, Any]]:
+        """The family after all its trainings, and what its exact entropy path costs where that is known."""
+        before = self.family.base
+        if self.request.only == "g_s":
+            base = copy.deepcopy(before)
+            facts = {name: self.content[name] for name in ("exact_costs",) if name in self.content}
+        else:
+            base, facts = self._of_base(report)
+        members = []
+        for place, member in enumerate(self.family.decoders):
+            own = base.network.g_s if place == self.family.default else copy.deepcopy(member.g_s)
+            members.append(replace(member, g_s=own))
+        family = Family(base, self.family.layouts, members, self.family.layout_facts)
+        for place, member in enumerate(members):
+            if self._place(place) in self._places:
+                codec = family.codec(decoder=place)
+                run = self._train(self._place(place), member.space, codec.network, report)
+                member.g_s.load_state_dict(run.supernet().extract(member.architecture).g_s.state_dict())
+                codec.update()
+        return family, facts
+
+    def _of_base(self, report: StageReport) -> tuple[Codec, dict[str, Any]]:
+        """The base codec with all of it trained or its entropy path, under every layout of the family."""
+        before, layouts = self.family.base, self.family.layouts
+        space = replace(before.network.space, layouts=layouts)
+        run = self._train(self._place_of_base, space, before.network, report)
+        arithmetic = "float64" if before.integers is None else "exact"
+        made = make_codec(run, before.architecture, arithmetic, list(layouts.values()))
+        if self.request.only == "entropy":  # to the bit: GDN's way through a supernet rounds
+            for name in ("g_a", "g_s"):
+                known = getattr(before.network, name).state_dict()
+                getattr(made.codec.network, name).load_state_dict(known)
+        return made.codec, {} if made.cost is None else {"exact_costs": round(made.cost, 6)}
+
+    def _train(self, place: Path, space: SearchSpace, network: CodecNetwork, report: StageReport) -> Run:
+        """One training, from a network's layers."""
+        places = list(self._places)
+        number = f" {places.index(place) + 1} of {len(places)}" if len(places) > 1 else ""
+
+        def show(progress: Progress) -> None:
+            note = f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp"
+            report(f"training{number}", progress.step, progress.steps, note)
+
+        request = TrainingRequest(
+            space=space,
+            data=self.request.data,
+            out=place,
+            settings=self._places[place].model_dump(),
+            init_from=network,
+            device=self.request.device,
+            notes=self._notes,
+        )
+        return train_or_resume(request, show)
+
+    # What is written
+
+    def _write(
+        self, family: Family, before: FamilyResult, after: FamilyResult, facts: dict[str, Any]
+    ) -> dict[str, Any]:
+        out, training = self.request.out, self.of_base
+
+        def gained(place: int) -> dict[str, Any]:
+            old, new = before.decoders[place], after.decoders[place]
+            return {"before": dict(old), "rd_loss_change": round(new["rd_loss"] / old["rd_loss"] - 1, 6)}
+
+        finetuned = {
+            "from": self.family.base.fingerprint,
+            "only": self.request.only,
+            "steps": training.steps,
+            "learning_rate": training.learning_rate,
+            "seed": training.seed,
+            "photos": len(self.split["train"]),
+            **gained(family.default),
+        }
+        found = after.noted_in(family)
+        members = [
+            replace(member, facts={**member.facts, "finetuned": gained(place)})
+            for place, member in enumerate(found.decoders)
+        ]
+        content = {
+            **{name: self.content[name] for name in FACTS if name in self.content},
+            **facts,
+            "finetuned": finetuned,
+        }
+        for other in out.iterdir():
+            if other != self.folder:
+                clear(other)
+        written = save_family(Family(found.base, found.layouts, members, found.layout_facts), out, content)
+        self._tidy()
+        return written
+
+    def _tidy(self) -> None:
+        """Keep what tells how the training went."""
+        for place in self.folder.iterdir():
+            run = Run(place)
+            if place in self._places:
+                for path in (run.checkpoint_path.parent, run.weights_path, run.search_path):
+                    clear(path)
+            else:
+                clear(place)

@@ -1,0 +1,103 @@
+"""A codec whose layers other code has trained, as a codec with bitstreams again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.codec.codec import Codec
+from nas.codec.family import Family
+from nas.codec.folder import FACTS, describe, load_family, save_family
+from nas.comparison.evaluate_family import measure_family
+from nas.graph.interchange import bare_names
+from nas.run import HELD_OUT_PHOTOS
+from nas.support.errors import InputError
+from nas.support.files import clear, refuse_existing
+from nas.support.weights import read_weights, require_finite
+from nas.training.data import photos_of, split_of
+from nas.verbs.export import with_arithmetic
+
+
+def renew_codec(
+    source: str | Path,
+    weights: str | Path | Mapping[str, Tensor],
+    data: str,
+    out: str | Path,
+    *,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write the codec that an exported one becomes with other weights.
+
+    Its entropy path is brought to whole numbers anew where it has changed, which gives it another identity;
+    where only g_a or g_s have, files made before still decode. Of a family the layouts stay and the base
+    codec's decoder alone.
+
+    Args:
+        source: the codec's folder.
+        weights: the state of its layers by name, as `model.py` beside it and `codec.network` have them
+            (`g_a.0.weight`, ...), or a .safetensors file of it.
+        data: a folder of photos, or `bundled`: the calibration photos choose whole numbers, the held-out ones
+            are measured.
+        out: the new codec's folder.
+        force: replace what is there.
+
+    Returns:
+        The content of codec.yaml.
+
+    Raises:
+        InputError: the weights do not fit the codec, or something is missing.
+    """
+    source, out = Path(source), Path(out)
+    content, family = describe(source), load_family(source)
+    if "lmbda" not in content:
+        raise InputError(f"{source} does not say its lmbda: export the codec again.")
+    refuse_existing(out, force=force, what="codec")
+    split = split_of(data)
+    calibration, photos = (photos_of(data, split, part) for part in ("calibration", "held-out"))
+    photos = photos[:HELD_OUT_PHOTOS]
+    before = family.base
+    network = copy.deepcopy(before.network)
+    _load(network, weights)
+    facts = {name: content[name] for name in FACTS if name in content}
+    codec = Codec(network, before.architecture)
+    same = torch.equal(codec.table, before.table) and all(
+        torch.equal(value, network.state_dict()[name])
+        for name, value in before.network.state_dict().items()
+        if name.startswith(("h_s.", "context."))
+    )
+    if same:
+        codec = Codec(network, before.architecture, before.table, before.integers)
+    elif before.exact:
+        made = with_arithmetic(codec, None, calibration, list(family.layouts.values()))
+        codec, cost = made.codec, made.cost
+        facts |= {} if cost is None else {"exact_costs": round(cost, 6)}
+    renewed = Family(codec, family.layouts, (), family.layout_facts)
+    found = measure_family(renewed, photos, lmbda=content["lmbda"], metric=content.get("metric", "mse"))
+    facts["measured"] = {"split": "held-out", "photos": len(photos), **found.decoders[0]}
+    if force:
+        clear(out)
+    return save_family(found.noted_in(renewed), out, facts)
+
+
+def _load(network: torch.nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
+    """Put weights into a network; all that is learned must be there."""
+    if not isinstance(weights, Mapping):
+        weights, _ = read_weights(Path(weights))
+    weights = bare_names(weights)
+    require_finite(weights, source="the trained layers")
+    state = network.state_dict()
+    learned = {name for name, _ in network.named_parameters() if not name.endswith("quantiles")}
+    missing, unknown = sorted(learned - set(weights)), sorted(set(weights) - set(state))
+    if missing or unknown:
+        what = f"lack {missing[0]}" if missing else f"have {unknown[0]}, which the codec has not"
+        raise InputError(f"The weights do not fit the codec: they {what}.")
+    wrong = [name for name, value in weights.items() if value.shape != state[name].shape]
+    if wrong:
+        shapes = tuple(weights[wrong[0]].shape), tuple(state[wrong[0]].shape)
+        raise InputError(f"The weights do not fit the codec: {wrong[0]} is {shapes[0]}, not {shapes[1]}.")
+    network.load_state_dict({**state, **weights})

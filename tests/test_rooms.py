@@ -1,0 +1,119 @@
+"""The rooms of the package: a module imports from its own room and from rooms above it, lazily or not."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import nas
+
+PACKAGE = Path(nas.__file__).parent
+MOST_FILES = 15  # in one folder, `__init__` apart
+
+ROOMS = [
+    "support",
+    "spaces",
+    "photos",
+    "graph",
+    "metrics",
+    "cost.counting",
+    "cost.exact",
+    "cost",
+    "codec",
+    "onnx",
+    "run",
+    "zoo",
+    "profiling",
+    "training.settings",
+    "training.record",
+    "training",
+    "search.scoring",
+    "search.layouts",
+    "search.sampler",
+    "search.study",
+    "search",
+    "analysis",
+    "comparison",
+    "report.style",
+    "report.front",
+    "report.structure",
+    "report",
+    "verbs",
+    "api",
+    "compressai",
+    "console",
+    "demo",
+    "cli",
+    "__main__",
+]  # from the top to the bottom
+
+# What still points upwards. It only gets shorter.
+UPWARDS = [
+    "analysis.rank->report.rank",
+    "comparison.comparison->report.rates",
+    "cost.counting.table->cost.exact.quantity",
+    "cost.counting.table->cost.exact.reach",
+    "cost.counting.table->cost.exact.sums",
+    "cost.counting.tabulate->cost.exact.sums",
+    "cost.exact.possible->profiling.quantities",
+    "run->search.scoring.front",
+    "run->training.data",
+    "run->training.settings",
+    "search.scoring.front->search.sampler.gain",
+    "search.study.trials->console",
+]
+
+
+def modules() -> dict[str, Path]:
+    """Every module's name below `nas`, and its file; a folder's `__init__` is the folder's name."""
+    files = {path.relative_to(PACKAGE): path for path in sorted(PACKAGE.rglob("*.py"))}
+    names = {".".join(file.with_suffix("").parts).removesuffix("__init__").strip("."): file for file in files}
+    return {name: PACKAGE / file for name, file in names.items() if name}
+
+
+def imported(path: Path, known: set[str]) -> Iterator[str]:
+    """The modules of the package that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, _, inside = name.partition(".")
+            if package == "nas":
+                yield inside if inside in known else inside.rpartition(".")[0]
+
+
+def room_of(module: str) -> str:
+    """The room a module lies in: the innermost of those that are named."""
+    return max((room for room in ROOMS if f"{module}.".startswith(f"{room}.")), key=len)
+
+
+def arrows() -> set[tuple[str, str]]:
+    known = modules()
+    return {(name, to) for name, path in known.items() for to in imported(path, set(known)) if to}
+
+
+def test_every_module_has_a_room():
+    for name in modules():
+        assert any(f"{name}.".startswith(f"{room}.") for room in ROOMS), name
+
+
+def test_rooms_import_only_from_rooms_above_them():
+    place = {room: number for number, room in enumerate(ROOMS)}
+    upwards = {f"{name}->{to}" for name, to in arrows() if place[room_of(name)] < place[room_of(to)]}
+    assert upwards == set(UPWARDS)
+
+
+def test_no_folder_is_crowded():
+    folders = {path.parent for path in modules().values()}
+    crowded = {
+        str(folder): files
+        for folder in folders
+        if (files := len([path for path in folder.glob("*.py") if path.name != "__init__.py"])) > MOST_FILES
+    }
+    assert not crowded
