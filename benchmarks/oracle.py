@@ -22,10 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import heading, say, table
-from nas.search.layouts.candidates.rate import LayoutRate
-from nas.search.sampler.pareto.gain import Floats
-from nas.search.sampler.pareto.moves import Rows
-from nas.search.sampler.pareto.rows import as_rows, proposer
 
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import Quantity, macs
@@ -34,6 +30,10 @@ from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
 from nas.profiling.quantities import Question
 from nas.run import Run
+from nas.search.layouts.rate import LayoutRate
+from nas.search.sampler.gain import Floats
+from nas.search.sampler.moves import Rows
+from nas.search.sampler.rows import as_rows, proposer
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import Architecture, SearchSpace
 

@@ -9,8 +9,9 @@ sum over two halves of the slots, so the front is the front of the sums of the h
 from __future__ import annotations
 
 import numpy as np
-from nas.search.sampler.pareto.gain import Floats, staircase
-from nas.search.sampler.pareto.moves import Rows
+
+from nas.search.sampler.gain import Floats, staircase
+from nas.search.sampler.moves import Rows
 
 WIDTHS = np.array([48, 72, 96, 144, 192], dtype=float)
 NAMES = (

@@ -21,11 +21,6 @@ import optuna
 import problem as analytic
 import torch
 from common import heading, say, table
-from nas.search.sampler.pareto.gain import Floats, WholeRange
-from nas.search.sampler.pareto.moves import Rows
-from nas.search.sampler.pareto.pareto import ParetoSampler, quiet_optuna
-from nas.search.sampler.pareto.proposer import Proposer
-from nas.search.sampler.pareto.rows import proposer
 from optuna.distributions import BaseDistribution, IntDistribution
 from starter import Starter
 
@@ -33,6 +28,11 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.within import Within
 from nas.profiling.quantities import Question
+from nas.search.sampler.gain import Floats, WholeRange
+from nas.search.sampler.moves import Rows
+from nas.search.sampler.pareto import ParetoSampler, quiet_optuna
+from nas.search.sampler.proposer import Proposer
+from nas.search.sampler.rows import proposer
 from nas.search.scoring.front import hypervolume
 
 Point = tuple[float, float]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from nas.search.layouts.candidates.rate import LayoutRate
 from numpy.typing import NDArray
 
 from nas.demo import LAMBDA, SPACE, STARTER
 from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, bundled
+from nas.search.layouts.rate import LayoutRate
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 

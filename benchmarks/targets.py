@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import heading, say, table
-from nas.search.sampler.pareto.rows import history, proposer
 from starter import Starter
 
 from nas.cost.counting.tabulate import measured_costs
@@ -25,6 +24,7 @@ from nas.cost.exact.quantity import macs
 from nas.cost.exact.within import Within
 from nas.profiling.quantities import Question
 from nas.search.answers import Answers
+from nas.search.sampler.rows import history, proposer
 from nas.search.scoring.scores import Scores
 from nas.support.progress import silent
 

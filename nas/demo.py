@@ -15,8 +15,8 @@ from nas.api import load_codec, load_run
 from nas.codec.bitstream import compress_image
 from nas.comparison.formats import nearest_size
 from nas.photos.images import BUNDLED, bundled, psnr, read_image, write_image
-from nas.search.layouts.candidates.candidates import LayoutSettings
-from nas.search.sampler.pareto.logits import LogitSettings
+from nas.search.layouts.candidates import LayoutSettings
+from nas.search.sampler.logits import LogitSettings
 from nas.search.sources import Sources
 from nas.spaces.budget import Budget
 from nas.support.errors import NasError

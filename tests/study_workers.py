@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from nas.search.study.shared.shared import SharedStudy
-from nas.search.study.shared.storage import Journal
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+from nas.search.study.shared import SharedStudy
+from nas.search.study.storage import Journal
 
 SLOTS: dict[str, BaseDistribution] = {f"slot{k}": IntDistribution(0, 7) for k in range(4)}
 NAME, FACTS = "numbers", {"weights": "abc", "search space": "def"}

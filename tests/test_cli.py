@@ -21,8 +21,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from nas.search.layouts.candidates.candidates import LayoutSettings
-from nas.search.sampler.pareto.logits import LogitSettings
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -30,6 +28,8 @@ import nas
 from nas.cli import app
 from nas.photos.images import psnr, read_image
 from nas.search.answers import FILL_SCORES
+from nas.search.layouts.candidates import LayoutSettings
+from nas.search.sampler.logits import LogitSettings
 from nas.search.scoring.evaluator import Evaluator
 from nas.search.sources import Sources
 

@@ -14,16 +14,6 @@ from drawn import SEEDS, layouts
 from families import seeded_supernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nas.search.layouts.candidates.candidates import (
-    LayoutSettings,
-    find_layouts,
-    has_layouts,
-    read_rates,
-    write_layouts,
-)
-from nas.search.layouts.candidates.grouping import Tables, cells_of, fine_orders, greedy_layouts
-from nas.search.layouts.candidates.rate import LayoutRate, calibration_latents
-from nas.search.layouts.candidates.vimco import learn_layout, random_starts
 from skimage import data
 
 from experiments.layouts.relaxation import relax_layout, relaxed_bits, relaxed_cells
@@ -31,6 +21,16 @@ from nas.graph.context import layout_cells
 from nas.graph.entropy import bits, coded_range
 from nas.photos.images import Photo
 from nas.run import Run
+from nas.search.layouts.candidates import (
+    LayoutSettings,
+    find_layouts,
+    has_layouts,
+    read_rates,
+    write_layouts,
+)
+from nas.search.layouts.grouping import Tables, cells_of, fine_orders, greedy_layouts
+from nas.search.layouts.rate import LayoutRate, calibration_latents
+from nas.search.layouts.vimco import learn_layout, random_starts
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.layout import Layout, named_layout, tiled_layout
 from nas.spaces.space import Grouping, SearchSpace

@@ -11,8 +11,6 @@ import torch
 from families import SPACES, exact_codec, image, net_of
 from hypothesis import given
 from hypothesis import strategies as st
-from nas.search.sampler.pareto.rows import as_rows
-from nas.search.study.shared.shared import SharedStudy
 from safetensors.torch import load_file, save_file
 from small_run import small_run
 
@@ -22,11 +20,13 @@ from nas.codec.folder import load_codec, save_codec
 from nas.graph.checkpoint import Checkpoint
 from nas.report.front.make import draw_runs
 from nas.run import Run
+from nas.search.sampler.rows import as_rows
 from nas.search.scoring.evaluator import Score
 from nas.search.scoring.front import pareto
 from nas.search.scoring.scores import known_scores
 from nas.search.searcher import Searcher
 from nas.search.sources import Sources
+from nas.search.study.shared import SharedStudy
 from nas.support.errors import InputError
 from nas.support.weights import BrokenWeightsError, write_weights
 from nas.training.start import initial_weights, resume_training

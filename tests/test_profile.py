@@ -16,8 +16,6 @@ import torch
 import yaml
 from conftest import SMALL
 from families import SPACES, net_of
-from nas.search.layouts.candidates.candidates import LayoutSettings
-from nas.search.sampler.pareto.logits import LogitSettings
 from typer.testing import CliRunner
 
 import nas
@@ -41,6 +39,8 @@ from nas.profiling.profile import measure_latency, parse_size, profile_codec
 from nas.profiling.run_profile import profile_run
 from nas.report.profile import save_profile
 from nas.run import Run
+from nas.search.layouts.candidates import LayoutSettings
+from nas.search.sampler.logits import LogitSettings
 from nas.search.searcher import Searcher
 from nas.search.sources import Sources
 from nas.spaces.budget import Amount, Budget, Limit, Span

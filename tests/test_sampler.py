@@ -16,21 +16,21 @@ import pytest
 from drawn import architectures
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nas.search.sampler.pareto.attempts import ATTEMPTS
-from nas.search.sampler.pareto.gain import Targets, WholeRange, improvement
-from nas.search.sampler.pareto.logits import WidthLogits
-from nas.search.sampler.pareto.moves import crosses, exchanges, neighbours
-from nas.search.sampler.pareto.pareto import ParetoSampler, quiet_optuna
-from nas.search.sampler.pareto.prior import OPEN, LogitPrior
-from nas.search.sampler.pareto.proposer import ExhaustedError, Proposer
-from nas.search.sampler.pareto.rows import as_rows, distances, proposer
-from nas.search.sampler.pareto.surrogate import Surrogate
 from optuna.trial import TrialState
 
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import Bound, macs
 from nas.cost.exact.within import Within
 from nas.profiling.quantities import Question
+from nas.search.sampler.attempts import ATTEMPTS
+from nas.search.sampler.gain import Targets, WholeRange, improvement
+from nas.search.sampler.logits import WidthLogits
+from nas.search.sampler.moves import crosses, exchanges, neighbours
+from nas.search.sampler.pareto import ParetoSampler, quiet_optuna
+from nas.search.sampler.prior import OPEN, LogitPrior
+from nas.search.sampler.proposer import ExhaustedError, Proposer
+from nas.search.sampler.rows import as_rows, distances, proposer
+from nas.search.sampler.surrogate import Surrogate
 from nas.search.scoring.front import hypervolume
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError

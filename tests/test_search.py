@@ -11,10 +11,6 @@ import torch
 from drawn import architectures
 from hypothesis import given
 from hypothesis import strategies as st
-from nas.search.layouts.candidates.candidates import LayoutSettings
-from nas.search.layouts.candidates.grouping import greedy_layouts
-from nas.search.layouts.candidates.rate import LayoutRate
-from nas.search.sampler.pareto.logits import LogitSettings, learn_logits
 from skimage import data
 
 from nas.cost.counting.tabulate import measured_costs
@@ -27,6 +23,10 @@ from nas.graph.network import Supernet
 from nas.photos.images import Photo, pad, psnr, to_pixels, to_tensor
 from nas.run import Run
 from nas.search.answers import NEAR
+from nas.search.layouts.candidates import LayoutSettings
+from nas.search.layouts.grouping import greedy_layouts
+from nas.search.layouts.rate import LayoutRate
+from nas.search.sampler.logits import LogitSettings, learn_logits
 from nas.search.scoring.evaluator import Evaluator
 from nas.search.scoring.front import COLUMNS, hypervolume, pareto
 from nas.search.scoring.scores import known_scores, read_scores

@@ -15,16 +15,16 @@ from typing import Any
 
 import optuna
 import pytest
-from nas.search.sampler.pareto.attempts import ATTEMPTS
-from nas.search.sampler.pareto.proposer import ExhaustedError
-from nas.search.study.shared.shared import SharedStudy
-from nas.search.study.shared.storage import close_storage, open_storage
-from nas.search.study.shared.worker import GONE, KEY, Crew, Worker
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from study_workers import FACTS, NAME, SLOTS, Numbers, open_study, values
 
+from nas.search.sampler.attempts import ATTEMPTS
+from nas.search.sampler.proposer import ExhaustedError
+from nas.search.study.shared import SharedStudy
+from nas.search.study.storage import close_storage, open_storage
+from nas.search.study.worker import GONE, KEY, Crew, Worker
 from nas.support.errors import InputError
 
 SCRIPT = Path(__file__).with_name("study_workers.py")

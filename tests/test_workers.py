@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from nas.search.layouts.candidates.candidates import LayoutSettings
-from nas.search.sampler.pareto.logits import LogitSettings
 
 from nas.api import load_run
 from nas.run import Run
+from nas.search.layouts.candidates import LayoutSettings
+from nas.search.sampler.logits import LogitSettings
 from nas.search.scoring.scores import read_scores
 from nas.search.sources import Sources
 from nas.spaces.budget import Budget

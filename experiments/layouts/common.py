@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from nas.search.layouts.candidates.rate import Latents
 from PIL import Image
 
 from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import coded_range
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, list_images
+from nas.search.layouts.rate import Latents
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace

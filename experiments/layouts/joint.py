@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from nas.search.layouts.candidates.grouping import Tables
-from nas.search.layouts.candidates.rate import Latents, LayoutRate
 
 from experiments.layouts.common import RESULTS, latents_of, load_supernet, options, photos_of, reductions
 from experiments.layouts.rates import SETTINGS, tuned_rate
 from experiments.layouts.tuning import tune
 from experiments.results import facts, read_result, say, write_result
+from nas.search.layouts.grouping import Tables
+from nas.search.layouts.rate import Latents, LayoutRate
 from nas.spaces.layout import Array, Layout, tiled_layout
 
 GROUPS, ROUNDS = 8, 2

@@ -19,10 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nas.search.layouts.candidates.candidates import LayoutSettings, find_layouts
-from nas.search.layouts.candidates.grouping import Found
-from nas.search.layouts.candidates.rate import Latents, LayoutRate
-from nas.search.layouts.candidates.vimco import learn_layout, random_starts
 
 from experiments.layouts.common import (
     ORDERS_2X2,
@@ -38,6 +34,10 @@ from experiments.layouts.relaxation import relax_layout
 from experiments.layouts.tuning import tune
 from experiments.results import facts, say, write_result
 from nas.graph.context import ContextModel
+from nas.search.layouts.candidates import LayoutSettings, find_layouts
+from nas.search.layouts.grouping import Found
+from nas.search.layouts.rate import Latents, LayoutRate
+from nas.search.layouts.vimco import learn_layout, random_starts
 from nas.spaces.layout import Layout
 from nas.spaces.space import Grouping
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from nas.search.layouts.candidates.grouping import Found, Tables, cells_of
-from nas.search.layouts.candidates.rate import LayoutRate
-from nas.search.layouts.candidates.vimco import hash_of
 from torch import Tensor
 
 from nas.graph.context import Cell
+from nas.search.layouts.grouping import Found, Tables, cells_of
+from nas.search.layouts.rate import LayoutRate
+from nas.search.layouts.vimco import hash_of
 from nas.spaces.layout import Array, Layout, closed
 from nas.spaces.space import Grouping
 from nas.support.progress import Report, silent

@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable, Sequence
 
 import torch
-from nas.search.layouts.candidates.rate import Y_PIXELS, Latents
 
 from nas.graph.context import ContextModel
 from nas.graph.entropy import ConditionalGaussian, bits
+from nas.search.layouts.rate import Y_PIXELS, Latents
 from nas.spaces.layout import Layout
 
 BATCH, SIDE = 8, 24  # windows a step, positions across

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nas.search.layouts.candidates.candidates import LayoutSettings
 
 import nas
 from experiments.pieces import pieces_seen
@@ -26,6 +25,7 @@ from nas.api import LoadedRun
 from nas.cost.counting.scopes import CONTEXT_EDGES
 from nas.photos.images import Photo, list_images
 from nas.run import Run
+from nas.search.layouts.candidates import LayoutSettings
 from nas.search.scoring.evaluator import Evaluator
 from nas.search.sources import Sources, prepare_layouts
 from nas.spaces.space import Architecture

@@ -12,9 +12,9 @@ from nas.cost.counting.scopes import SCOPES
 from nas.cost.counting.table import CostTable
 from nas.profiling.quantities import Question
 from nas.run import Run
-from nas.search.layouts.candidates.candidates import LayoutSettings, find_layouts, has_layouts, write_layouts
-from nas.search.layouts.candidates.rate import LayoutRate
-from nas.search.sampler.pareto.logits import (
+from nas.search.layouts.candidates import LayoutSettings, find_layouts, has_layouts, write_layouts
+from nas.search.layouts.rate import LayoutRate
+from nas.search.sampler.logits import (
     LogitSettings,
     WidthLogits,
     learn_logits,

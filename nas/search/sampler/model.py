@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.search.sampler.pareto.gain import Floats
-from nas.search.sampler.pareto.moves import Rows
-from nas.search.sampler.pareto.surrogate import Surrogate
+from nas.search.sampler.gain import Floats
+from nas.search.sampler.moves import Rows
+from nas.search.sampler.surrogate import Surrogate
 
 FIRST, MORE, GROWTH = 4, 5, 1.15  # when the surrogate's parameters are learned again
 

@@ -14,10 +14,10 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.search.sampler.pareto.attempts import ATTEMPTS, failed_too_often
-from nas.search.sampler.pareto.gain import Floats
-from nas.search.sampler.pareto.moves import Rows
-from nas.search.sampler.pareto.proposer import ExhaustedError, Proposer
+from nas.search.sampler.attempts import ATTEMPTS, failed_too_often
+from nas.search.sampler.gain import Floats
+from nas.search.sampler.moves import Rows
+from nas.search.sampler.proposer import ExhaustedError, Proposer
 from nas.support.errors import InputError
 
 PROPOSED, ENQUEUED = "pareto:proposed", "fixed_params"  # system attributes of trials: ours, and Optuna's

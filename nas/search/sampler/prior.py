@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import logsumexp
 
-from nas.search.sampler.pareto.gain import Floats
-from nas.search.sampler.pareto.logits import WidthLogits
-from nas.search.sampler.pareto.moves import Rows
+from nas.search.sampler.gain import Floats
+from nas.search.sampler.logits import WidthLogits
+from nas.search.sampler.moves import Rows
 from nas.spaces.space import Architecture, SearchSpace
 
 OPEN = 0.1  # of the probability is spread over all candidates of a slot: logits may be sure of what is wrong

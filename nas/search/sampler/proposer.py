@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.sampler.pareto.gain import Aim, Floats, on_staircase
-from nas.search.sampler.pareto.model import LossModel, comparable, scaled
-from nas.search.sampler.pareto.moves import Rows, crosses, exchanges, neighbours
+from nas.search.sampler.gain import Aim, Floats, on_staircase
+from nas.search.sampler.model import LossModel, comparable, scaled
+from nas.search.sampler.moves import Rows, crosses, exchanges, neighbours
 from nas.support.errors import NasError
 from nas.support.limits import check_seed
 

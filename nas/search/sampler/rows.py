@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.profiling.quantities import Question
-from nas.search.sampler.pareto.gain import Aim, Floats, Targets, WholeRange
-from nas.search.sampler.pareto.model import LossModel
-from nas.search.sampler.pareto.moves import Rows
-from nas.search.sampler.pareto.proposer import Prior, Proposer
+from nas.search.sampler.gain import Aim, Floats, Targets, WholeRange
+from nas.search.sampler.model import LossModel
+from nas.search.sampler.moves import Rows
+from nas.search.sampler.proposer import Prior, Proposer
 from nas.search.scoring.evaluator import Score
 from nas.spaces.space import Architecture, SearchSpace
 

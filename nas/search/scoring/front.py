@@ -13,7 +13,7 @@ import numpy as np
 from nas.cost.counting.scopes import SCOPES
 from nas.cost.counting.table import CostTable
 from nas.metrics.curves import Curve, Point
-from nas.search.sampler.pareto.gain import on_staircase
+from nas.search.sampler.gain import on_staircase
 from nas.search.scoring.evaluator import Score
 from nas.spaces.space import Architecture
 from nas.support.files import write_atomically

@@ -12,16 +12,16 @@ from optuna.trial import FrozenTrial
 from nas.console import duration
 from nas.profiling.quantities import Question
 from nas.run import Run
-from nas.search.sampler.pareto.attempts import ATTEMPTS, is_outside
-from nas.search.sampler.pareto.gain import Floats
-from nas.search.sampler.pareto.moves import Rows
-from nas.search.sampler.pareto.pareto import ParetoSampler, quiet_optuna
-from nas.search.sampler.pareto.proposer import ExhaustedError, Proposer
-from nas.search.sampler.pareto.rows import history
+from nas.search.sampler.attempts import ATTEMPTS, is_outside
+from nas.search.sampler.gain import Floats
+from nas.search.sampler.moves import Rows
+from nas.search.sampler.pareto import ParetoSampler, quiet_optuna
+from nas.search.sampler.proposer import ExhaustedError, Proposer
+from nas.search.sampler.rows import history
 from nas.search.scoring.evaluator import Point, Score
 from nas.search.scoring.front import hypervolume
 from nas.search.scoring.scores import Scores
-from nas.search.study.shared.shared import SharedStudy
+from nas.search.study.shared import SharedStudy
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.files import digest
 from nas.support.progress import StageReport, silent
