@@ -19,6 +19,8 @@ from nas.support.files import write_atomically
 from nas.support.progress import StageReport
 
 ROOT = Path(__file__).parents[1]
+JOURNAL = ROOT / "experiments" / "journal.md"  # all tables and what they say, experiment by experiment
+SUMMARY = ROOT / "docs" / "results.md"  # what a reader needs of them
 SAID = 20  # steps between lines of progress
 
 

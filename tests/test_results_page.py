@@ -1,8 +1,6 @@
-"""docs/results.md: its tables are those of the committed results, and kinds of structure share weights."""
+"""The journal and docs/results.md: tables as in the committed results; kinds of structure share weights."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from experiments.decoding import run as decoding
 from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
 from experiments.quantizer import run as quantizer
-from experiments.results import renewed
+from experiments.results import JOURNAL, SUMMARY, renewed
 from experiments.starts import run as starts
 from experiments.strategies import run as strategies
 from experiments.structure import common as structure_common
@@ -23,7 +21,7 @@ from experiments.structure import show as structure_show
 from nas.graph.checkpoint import load_weights
 from nas.graph.network import Supernet
 
-PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+PAGE = JOURNAL.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +44,14 @@ PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="u
 )
 def test_the_tables_are_those_of_the_results(name, tables):
     assert renewed(PAGE, name, tables()) == PAGE
+
+
+@pytest.mark.parametrize(
+    ("name", "tables"), [("families", families_show.summary), ("structure", structure_show.summary)]
+)
+def test_the_tables_for_readers_are_those_of_the_results(name, tables):
+    page = SUMMARY.read_text(encoding="utf-8")
+    assert renewed(page, name, tables()) == page
 
 
 @pytest.mark.parametrize("kind", ["shared", "per-edge", "backbone", "context"])

@@ -5,7 +5,7 @@
 SEARCHES holds the searched run of `experiments.structure.search` at its first lambda. Its decoders are
 searched twice for as many scores: under eight MAC budgets, then under the milliseconds that those answers are
 predicted to take. All answers are exported and timed in turn on a photo. Writes results/clock.json and its
-section of docs/results.md. Run it on a machine that does nothing else.
+section of experiments/journal.md. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ import torch
 
 import nas
 from benchmarks.common import interleaved
-from experiments.results import ROOT, facts, options, progress, read_result, renew, say, table, write_result
+from experiments.results import (
+    JOURNAL,
+    facts,
+    options,
+    progress,
+    read_result,
+    renew,
+    say,
+    table,
+    write_result,
+)
 from experiments.structure.common import LMBDAS, SPACE
 from experiments.structure.show import stages
 from nas.api import LoadedRun
@@ -103,7 +113,7 @@ def main() -> None:
     loaded = nas.load_run(run.path, device="cpu")
     found = compared(loaded, given.photo, given.trials, given.seed)
     write_result(RESULT, {"facts": facts(given.seed, lmbda=LMBDAS[0], trials=given.trials), "answers": found})
-    renew(ROOT / "docs" / "results.md", "clock", tables())
+    renew(JOURNAL, "clock", tables())
 
 
 # The page
@@ -120,7 +130,7 @@ def tables() -> list[str]:
         ]
         less = 100 * (1 - answer["time"]["rd_loss"] / answer["MACs"]["rd_loss"])
         rows.append([f"{answer['target']:.4g}", *cells, f"{less:+.2f}"])
-    return [table(["target", "the best by MACs", "the best by time", "less loss, %"], rows)]
+    return [table(["target", "the best by MACs", "the best by time", "reduction of loss, %"], rows)]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 SEARCHES holds the searched run of `experiments.structure.search` at its first lambda. The pictures are what
 scikit-image carries of microscopy, astronomy, medicine, textures and print: half of them calibrate a search
 of their own, as `nas search --data` does, the others are what answers are compared on. Writes
-results/content.json and its section of docs/results.md.
+results/content.json and its section of experiments/journal.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from skimage import data
 
 import nas
-from experiments.results import ROOT, facts, options, progress, read_result, renew, table, write_result
+from experiments.results import JOURNAL, facts, options, progress, read_result, renew, table, write_result
 from experiments.structure.common import KINDS, LMBDAS, SPACE
 from experiments.structure.common import RESULTS as STRUCTURE
 from experiments.structure.search import answers_to_targets
@@ -99,7 +99,7 @@ def main() -> None:
     found = compared(loaded, known, given.trials, given.seed)
     about = facts(given.seed, lmbda=LMBDAS[0], calibration=CALIBRATION, unseen=UNSEEN, trials=given.trials)
     write_result(RESULT, {"facts": about, **found})
-    renew(ROOT / "docs" / "results.md", "content", tables())
+    renew(JOURNAL, "content", tables())
 
 
 # The page
@@ -116,9 +116,12 @@ def tables() -> list[str]:
         rows.append([f"{answer['target']:.4g}", *cells, f"{less:+.2f}"])
     low, high = found["interval"]
     return [
-        table(["target", "found on photos", "found on pictures of the kind", "less loss, %"], rows),
-        f"Losses of {found['ranked']} architectures from end to end of the range on photos and on the unseen "
-        f"pictures rank alike with Kendall's tau of {found['tau']:.2f} ({low:.2f} to {high:.2f}, 95 %).",
+        table(
+            ["target", "found on photos", "found on pictures of the same kind", "reduction of loss, %"], rows
+        ),
+        f"The losses of {found['ranked']} architectures from end to end of the range were ranked on photos "
+        f"and on the unseen pictures. Kendall's tau between the two is {found['tau']:.2f} ({low:.2f} to "
+        f"{high:.2f}, 95 %).",
     ]
 
 

@@ -5,7 +5,7 @@
 SEARCHES holds the searched runs of `experiments.structure.search`: one width, one per edge, one per layer.
 The fourth kind, a width per layer with depth, has random weights and bundled photos: costs do not depend on
 weights. Targets are drawn evenly over what each kind can reach. Writes results/targets.json and its section
-of docs/results.md.
+of experiments/journal.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 import nas
-from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
+from experiments.results import JOURNAL, facts, options, read_result, renew, say, table, write_result
 from experiments.structure.common import KINDS, LMBDAS
 from nas.api import LoadedRun
 from nas.graph.network import Supernet
@@ -100,7 +100,7 @@ def main() -> None:
         say(f"{DEPTH}  {found[DEPTH]}")
     about = facts(given.seed, targets=given.targets)
     write_result(RESULT, {"facts": about, "kinds": found})
-    renew(ROOT / "docs" / "results.md", "control", tables())
+    renew(JOURNAL, "control", tables())
 
 
 # The page
@@ -124,7 +124,7 @@ def tables() -> list[str]:
         )
     slack = "slack of {}, % (mean, worst)"
     columns = ["kind", "architectures", "kMAC/px", "over the target", slack.format("the nearest below")]
-    return [table([*columns, slack.format("what export takes"), "scores and seconds for all of them"], rows)]
+    return [table([*columns, slack.format("the exported one"), "scores and seconds in all"], rows)]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Codecs of `joint-ar` at a quarter, half and all of the real width, under layouts of one to 141 stages, with
 the exact entropy path; CompressAI's hyperpriors, its autoregressive model and Cheng's, at 192 channels.
 Weights are random, with a last layer of g_a that makes latents of some size: time does not ask how good a
-picture is. All decode in turn. Writes results/decoding.json and its section of docs/results.md.
+picture is. All decode in turn. Writes results/decoding.json and its section of experiments/journal.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from compressai.models import (
 from torch import Tensor
 
 from benchmarks.common import interleaved, ratio
-from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
+from experiments.results import JOURNAL, facts, options, read_result, renew, say, table, write_result
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
 from nas.graph.network import Supernet
@@ -89,7 +89,7 @@ def main() -> None:
     seconds = interleaved({name: decode for name, (decode, _) in sides.items()}, given.repeats)
     rows = {name: {**about, "seconds": seconds[name]} for name, (_, about) in sides.items()}
     write_result(RESULT, {"facts": facts(given.seed, photo=list(x.shape[-2:])), "decoding": rows})
-    renew(ROOT / "docs" / "results.md", "decoding", tables())
+    renew(JOURNAL, "decoding", tables())
 
 
 # The page
@@ -108,7 +108,7 @@ def tables() -> list[str]:
     columns = [f"{layout}, {own[48, layout]['stages']}" for layout in LAYOUTS]
     ran = [[str(width), *(spread(own[width, layout]["seconds"]) for layout in LAYOUTS)] for width in LEVELS]
     times = [str(ratio(serial, own[192, layout]["seconds"])) for layout in LAYOUTS]
-    ran.append(["CompressAI's joint autoregressive model over 192", *times])
+    ran.append(["CompressAI's joint autoregressive model, relative to 192", *times])
     return [
         table(["width", *columns], ran),
         table(["", "seconds"], [[name, spread(values)] for name, values in others.items()]),

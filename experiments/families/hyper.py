@@ -5,7 +5,7 @@
 Entropy models alone are trained over the same g_a and g_s, those of `transforms` at the first lambda: the
 scale hyperprior, whose h_a reads |y|, and the mean-scale hyperprior, whose h_a reads y, with as many units in
 its first layer, with twice as many as y has channels, and with that layer kept as the KLT's start has it.
-Writes results/hyper.json and its section of docs/results.md. Stopped, the same command goes on.
+Writes results/hyper.json and its section of experiments/journal.md. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from experiments.families.common import CHANNELS, LMBDAS, RESULTS, Y_CHANNELS, space_of
 from experiments.families.train import RATES, SETTINGS, begun
 from experiments.pieces import options
-from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
+from experiments.results import JOURNAL, facts, read_result, renew, say, table, write_result
 from nas.graph.checkpoint import Checkpoint
 from nas.graph.entropy import Y_LIMIT, quantize
 from nas.graph.network import Supernet
@@ -111,7 +111,7 @@ def tables() -> list[str]:
         ]
         for own in read_result(RESULT)["hyperpriors"]
     ]
-    columns = ["family", "first layer of h_a", "y, bpp", "y were all means zero", "z", "together"]
+    columns = ["family", "first layer of h_a", "y, bpp", "y with all means zero", "z", "total"]
     return [table(columns, rows)]
 
 
@@ -128,7 +128,7 @@ def main() -> None:
         say(str(found[-1]))
     about = facts(given.seed, lmbda=LMBDA, steps=given.steps, photos=len(photos))
     write_result(RESULT, {"facts": about, "hyperpriors": found})
-    renew(ROOT / "docs" / "results.md", "hyper", tables())
+    renew(JOURNAL, "hyper", tables())
 
 
 if __name__ == "__main__":

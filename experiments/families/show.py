@@ -1,4 +1,4 @@
-"""The families' section of docs/results.md, from the committed results.
+"""The families' section of experiments/journal.md, from the committed results.
 
     python -m experiments.families.show [--take FILE.json]
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.families.common import CODECS, LMBDAS, RESULTS, TRANSFORMS, weights_of
 from experiments.pieces import pieces_seen
-from experiments.results import ROOT, facts, read_result, renew, table, write_result
+from experiments.results import JOURNAL, ROOT, SUMMARY, facts, read_result, renew, table, write_result
 from nas.metrics.curves import Curve, Point, bd_rate
 from nas.report.rates import save_rates
 
@@ -130,6 +130,11 @@ def point_table(found: dict[str, Any], steps: dict[str, dict[str, str]]) -> str:
     return table([*columns, "over JPEG, dB", "over WebP, dB"], rows)
 
 
+def summary() -> list[str]:
+    """The table in the page for readers."""
+    return [rate_table(read_result(RESULTS / "kodak.json")["evaluation"])]
+
+
 def tables() -> list[str]:
     """What stands between the page's marks."""
     result = read_result(RESULTS / "kodak.json")
@@ -139,13 +144,15 @@ def tables() -> list[str]:
     return [
         "BD-rates in %, by PSNR (negative: fewer bits for the same quality):",
         rate_table(found),
-        "![Rate and distortion of five families on Kodak](families.png)",
-        f"Seconds a photo are means over the lambdas ({found['machine']}, {threads}, load {load}):",
+        "![Rate and distortion of five families on Kodak](../docs/families.png)",
+        f"Seconds per photo are means over the lambdas ({found['machine']}, {threads}, load {load}):",
         cost_table(found),
-        "Every codec. Steps are those of the transforms it began with, of its entropy model alone, and of "
-        f"everything; what was trained at lambda {LMBDAS[0]}, where others start, comes on top. PSNR over "
-        "JPEG and WebP is at equal bytes, photo by photo, and then the mean; between the curves of a "
-        "picture, which join means over photos at one quality, lies [another difference](evaluate.md):",
+        "The next table has every codec. Steps are those of the transforms that it began with, those of its "
+        f"entropy model alone, and those of everything. The steps at lambda {LMBDAS[0]}, where the others "
+        "start, come on top. PSNR is compared with JPEG and WebP at equal bytes, photo by photo, and then "
+        "averaged. "
+        "[The distance between the curves](../docs/evaluate.md) in the picture is another number, because "
+        "curves join means over photos at one quality.",
         point_table(found, result["steps"]),
     ]
 
@@ -181,7 +188,8 @@ def main() -> None:
     if given.take:
         take(given.take)
     draw()
-    renew(DOCS / "results.md", "families", tables())
+    renew(JOURNAL, "families", tables())
+    renew(SUMMARY, "families", summary())
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def spread(values: list[float]) -> str:
 def rate_table(rows: dict[str, Any], decode: dict[str, Any]) -> str:
     """Every layout by its stages."""
     lines = [
-        "| layout | stages | seen | shared weights: % under none | tuned: % under none | decoding y, s |",
+        "| layout | stages | seen | shared: % below none | tuned: % below none | decoding y, s |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     found = gains(rows)
@@ -64,7 +64,7 @@ def aims_table(rows: dict[str, Any]) -> str:
     """Found layouts against the best hand-made ones of as many stages, and against raster's gain."""
     found = gains(rows)
     lines = [
-        "| stages | weights | found, and its rate over the best hand-made one's | of raster's gain |",
+        "| stages | weights | found layout, its rate over the best hand-made | share of raster's gain |",
         "| --- | --- | --- | --- |",
     ]
     for stages in (2, 4, 8, 10):
@@ -81,14 +81,14 @@ def aims_table(rows: dict[str, Any]) -> str:
             mine, best = min(ours, key=lambda n: rows[n]["calibration_bpp"]), min(theirs, key=rate)
             over = 100 * (rate(mine) / rate(best) - 1)
             share = 100 * np.mean(found[mine][weights]) / np.mean(found["raster"][weights])
-            lines.append(f"| {stages} | {weights} | {mine}: {over:+.2f} % of {best}'s | {share:.0f} % |")
+            lines.append(f"| {stages} | {weights} | {mine}: {over:+.2f} % against {best} | {share:.0f} % |")
     return "\n".join(lines)
 
 
 def ablation_table(rows: list[dict[str, Any]]) -> str:
     """VIMCO and the relaxation on the full table of cells."""
     lines = [
-        "| stages | method | begins from | % over greedy's rate (calibration) | layouts scored | seconds |",
+        "| stages | method | start | % above greedy's rate (calibration) | layouts scored | seconds |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
@@ -166,11 +166,11 @@ def draw(rows: dict[str, Any], path: Path) -> None:
 
 def in_turn(found: dict[str, Any], rows: dict[str, Any]) -> str:
     """What became of a layout that was improved in turn with the weights."""
-    sentences = ["Improved in turn with the weights, over eight groups (`joint.py`):"]
+    sentences = ["`joint.py` improves a layout in turn with the weights, over eight groups."]
     for name, row in found.items():
         before = rows[f"greedy-{row['stages']}"]
         same = all(before[field] == row[field] for field in ("groups", "slope", "tile"))
-        became = "stayed as it was" if same else f"became {name}"
+        became = "stayed the same" if same else f"became {name}"
         over = 100 * (np.mean(row["tuned_test_bpp"]) / np.mean(before["tuned_test_bpp"]) - 1)
         sentences.append(f"greedy-{row['stages']} {became} (tuned: {over:+.2f} %).")
     return " ".join(sentences)
@@ -183,17 +183,17 @@ def tables() -> list[str]:
     raster, serial = decode["sides"]["raster"], decode["sides"]["CompressAI, serial"]
     times = raster["times_faster"]
     return [
-        "### The oracle: two groups, 2x2 cells, two stages",
+        "### Against all layouts of two groups, 2x2 cells and two stages",
         oracle_table(oracle),
-        "### Equal stages, on Kodak",
+        "### Rates at equal stages, on Kodak",
         aims_table(rows),
         rate_table(rows, decode),
-        "### How they are found: four groups, 2x2 cells",
+        "### Methods compared: four groups, 2x2 cells",
         ablation_table(rates["ablation"]),
         in_turn(read_result(RESULTS / "joint.json")["layouts"], rows),
-        "### Decoding",
-        f"Raster decodes y in {raster['seconds']:.3f} s, CompressAI's serial loop with the same weights in "
-        f"{serial['seconds']:.2f} s: {times[0]:.0f} times ({times[1]:.0f} to {times[2]:.0f}) as long.",
+        "### Decoding time",
+        f"Raster decodes y in {raster['seconds']:.3f} s. CompressAI's serial loop with the same weights "
+        f"takes {serial['seconds']:.2f} s, {times[0]:.0f} times ({times[1]:.0f} to {times[2]:.0f}) as long.",
     ]
 
 

@@ -4,7 +4,7 @@
 
 `integer` codes round(y), `centred` round(y - mean), as CompressAI does. At each lambda both go on from the
 kept weights for as many steps, with the same seed. Writes results/quantizer.json, with what is there so
-far after every seed, and its section of docs/results.md. Stopped, the same command goes on.
+far after every seed, and its section of experiments/journal.md. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from experiments.families.common import LMBDAS, space_of, weights_of
 from experiments.pieces import SMALL, options
-from experiments.results import ROOT, facts, over_seeds, read_result, renew, say, table, write_result
+from experiments.results import JOURNAL, facts, over_seeds, read_result, renew, say, table, write_result
 from nas.metrics.curves import Curve, Point, bd_rate
 from nas.photos.images import Photo, list_images
 from nas.run import Run
@@ -64,7 +64,7 @@ def main() -> None:
         found.append({"seed": seed, **scores})
         about = facts(given.seed, settings=SETTINGS, steps=given.steps, photos=len(photos))
         write_result(RESULT, {"facts": about, "seeds": found})
-    renew(ROOT / "docs" / "results.md", "quantizer", tables())
+    renew(JOURNAL, "quantizer", tables())
 
 
 # The page

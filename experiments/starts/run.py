@@ -4,7 +4,7 @@
 
 The codec is the widest of the structures' space, in checkerboard order. From the KLT the entropy model is
 trained alone for some steps at first, which count. Writes results/starts.json and its section of
-docs/results.md. Stopped, the same command goes on.
+experiments/journal.md. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from experiments.pieces import SMALL, options
-from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
+from experiments.results import JOURNAL, facts, read_result, renew, say, table, write_result
 from experiments.structure.common import KINDS, SPACE
 from nas.photos.images import Photo
 from nas.run import CALIBRATION_PHOTOS, Run
@@ -100,7 +100,7 @@ def main() -> None:
     photos = load_photos(split_folder(given.data)["calibration"])[:CALIBRATION_PHOTOS]
     found = {name: trained(name, given.steps, given.data, given.runs, given.seed, photos) for name in STARTS}
     write_result(RESULT, {"facts": facts(given.seed, settings=SETTINGS), "starts": found})
-    renew(ROOT / "docs" / "results.md", "starts", tables())
+    renew(JOURNAL, "starts", tables())
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 Every supernet begins as the same KLT and trains as many architectures; then a search answers four targets
 with it. Eight architectures from end to end of the range are also trained alone, each for as many steps as a
-supernet has. Writes results/strategies.json after every run, and its section of docs/results.md. What that
-file holds of the same settings stays, so more seeds can be added; stopped, the same command goes on.
+supernet has. Writes results/strategies.json after every run, and its section of experiments/journal.md.
+Results of the same settings in that file stay, so more seeds can be added; stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ import torch
 
 import nas
 from experiments.pieces import SMALL, options
-from experiments.results import ROOT, facts, over_seeds, read_result, renew, say, table, thirds, write_result
+from experiments.results import (
+    JOURNAL,
+    facts,
+    over_seeds,
+    read_result,
+    renew,
+    say,
+    table,
+    thirds,
+    write_result,
+)
 from nas.analysis.kendall import agreement
 from nas.analysis.rank import spread
 from nas.cost.counting.table import CostTable
@@ -158,7 +168,7 @@ def main() -> None:
             say(f"{name} {seed}  {mean(row['scored']):.4f}  {mean(row['answers']):.4f}")
             about = facts(given.seed, **same)
             write_result(RESULT, {"facts": about, "kmac_px": kmac_px, "alone": base, "strategies": found})
-    renew(ROOT / "docs" / "results.md", "strategies", tables())
+    renew(JOURNAL, "strategies", tables())
 
 
 def known_result(same: dict[str, Any]) -> dict[str, Any] | None:
@@ -204,7 +214,7 @@ def tables() -> list[str]:
         )
     return [
         table(["strategy", "seeds", "mean loss", *titles, "penalty of sharing, %", "tau"], rows),
-        "What a search's answers lose, by target in kMAC/px:",
+        "The losses of a search's answers, by target in kMAC/px:",
         table(["strategy", *(f"{target:g}" for target in found["facts"]["targets"])], answered),
     ]
 

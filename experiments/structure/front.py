@@ -3,7 +3,8 @@
     python -m experiments.structure.front --test KODAK --searched RUN
 
 RUN was searched before `train --front RUN` trained its front; the supernet's own last piece went on from the
-same weights as before, with the same seed. Writes results/front.json and its section of docs/results.md.
+same weights as before, with the same seed. Writes results/front.json and its section of
+experiments/journal.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from experiments.pieces import pieces_seen
-from experiments.results import ROOT, facts, options, read_result, renew, table, thirds, write_result
+from experiments.results import JOURNAL, facts, options, read_result, renew, table, thirds, write_result
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
 from nas.analysis.rank import spread
 from nas.cost.counting.tabulate import measured_costs
@@ -59,7 +60,7 @@ def main() -> None:
     pieces = {side: pieces_seen(path) for side, path in sides.items()}
     about = facts(given.seed, lmbda=lmbda, test_photos=len(photos), pieces=pieces)
     write_result(RESULT, {"facts": about, "sets": found})
-    renew(ROOT / "docs" / "results.md", "front", tables())
+    renew(JOURNAL, "front", tables())
 
 
 def losses(evaluator: Evaluator, architectures: Sequence[Architecture]) -> list[float]:

@@ -1,4 +1,4 @@
-"""The section of docs/results.md on structure, from the committed results.
+"""The section of experiments/journal.md on structure, from the committed results.
 
 python -m experiments.structure.show
 """
@@ -14,7 +14,7 @@ import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.results import ROOT, read_result, renew, table
+from experiments.results import JOURNAL, ROOT, SUMMARY, read_result, renew, table
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE
 from nas.metrics.curves import BD_POINTS, Curve, Point, bd_rate
 from nas.report.style import COLOURS, GRID, MARKERS, STYLE, write_figure
@@ -174,9 +174,9 @@ def ranks(found: dict[str, Any]) -> str:
     low, high = found["interval"]
     penalty, settings = found["penalty"], found["settings"]
     return (
-        f"`nas rank-check`: {settings['count']} architectures from end to end of the range, each trained on "
+        f"`nas rank-check` trained {settings['count']} architectures from end to end of the range, each "
         f"alone for {settings['steps']} steps from the weights that it has in the supernet. Kendall's tau is "
-        f"{found['tau']:.2f} ({low:.2f} to {high:.2f}, 95 %), the penalty of sharing "
+        f"{found['tau']:.2f} ({low:.2f} to {high:.2f}, 95 %). The penalty of sharing is "
         f"{100 * penalty['mean']:.1f} % ({100 * penalty['least']:.1f} to {100 * penalty['most']:.1f})."
     )
 
@@ -186,7 +186,7 @@ def alone_table(found: dict[str, Any]) -> str:
     architectures = found["architectures"]
     sides = {
         "supernet": "in the supernet",
-        "front": "its front trained",
+        "front": "after training the front",
         **{name: tuning(trainings) for name, trainings in found["facts"]["tunings"].items()},
         "alone": "alone from the start",
     }
@@ -205,7 +205,7 @@ def tuning(trainings: list[dict[str, Any]]) -> str:
     """Trainings one after the other, in words."""
     what = ("its entropy model" if own.get("only") else "everything" for own in trainings)
     steps = (f"{own['steps']:,} steps of {name}" for own, name in zip(trainings, what, strict=True))
-    return f"and then alone: {', then '.join(steps)}"
+    return f"after that, alone: {', then '.join(steps)}"
 
 
 def span(found: Results) -> str:
@@ -213,7 +213,7 @@ def span(found: Results) -> str:
     front = found[LMBDAS[0]]["space"]["front"]
     low, high = front[0][0], front[-1][0]
     reach = f"{low:.2f} to {high:.2f} kMAC/px: {high / low:.1f} times"
-    return f"With a width per layer the front reaches from {reach}."
+    return f"With a width per layer, the front reaches from {reach}."
 
 
 # The figure
@@ -254,12 +254,28 @@ def split() -> list[str]:
     """What stands between the page's marks of the budget's split."""
     found = results()
     return [
-        "The share of the context model and the entropy parameters in an answer's MACs, and its stages. "
-        "A width per layer:",
+        "The share of the context model and the entropy parameters in an answer's MACs, and its stages, with "
+        "a width per layer:",
         split_table(found, SPACE),
-        "One width for all layers:",
+        "The same with one width for all layers:",
         split_table(found, "shared"),
     ]
+
+
+def summary() -> list[str]:
+    """The table in the page for readers: the loss of each kind at every target."""
+    found = results()
+    kinds = [kind for kind in (*MAIN, FRONT) if answers(found, LMBDAS[0], kind)]
+    chosen = {kind: by_target(found, LMBDAS[0], kind) for kind in kinds}
+    rows = []
+    for target, first in chosen[SPACE].items():
+        losses = [
+            chosen[kind][target]["test"]["rd_loss"] if target in chosen[kind] else None for kind in kinds
+        ]
+        least = first["test"]["rd_loss"]
+        cells = ["" if loss is None else f"{100 * (loss / least - 1):+.1f} %" for loss in losses[1:]]
+        rows.append([f"{target:.4g}", f"{least:.3f}", *cells])
+    return [table(["target, kMAC/px", *(KINDS[kind].title for kind in kinds)], rows)]
 
 
 def tables() -> list[str]:
@@ -267,20 +283,21 @@ def tables() -> list[str]:
     found, alone = results(), RESULTS / "alone.json"
     pieces = [
         span(found),
-        f"Answers at lambda {LMBDAS[0]}: kMAC/px and stages, then what Kodak costs (the loss last; "
-        "in brackets, how much more than with a width per layer):",
+        f"Answers at lambda {LMBDAS[0]}. Each cell gives the cost in kMAC/px and the stages, then bpp, PSNR "
+        "and loss on Kodak. The number in brackets compares the loss with that of a width per layer.",
         loss_table(found, LMBDAS[0]),
-        "![Loss and PSNR against MACs of kinds of structure](structure.png)",
+        "![Loss and PSNR against MACs of kinds of structure](../docs/structure.png)",
         *rates(found),
-        "How much less the loss is, in %, under the very MACs of each architecture on the other kind's front "
-        "(calibration photos; the mean, the least and the most):",
+        "The next table compares fronts. It takes the MACs of each architecture on the other kind's front, "
+        "and gives by how many per cent the loss is lower within the same MACs (calibration photos; the "
+        "mean, the least and the most).",
         under_table(found),
     ]
     if (RESULTS / "rank.json").is_file():
         pieces.append(ranks(read_result(RESULTS / "rank.json")))
     if alone.is_file():
         pieces += [
-            "The answers to three budgets (in brackets, how much more than trained alone from the start):",
+            "The answers to three budgets; brackets compare the loss with training alone from the start:",
             alone_table(read_result(alone)),
         ]
     return pieces
@@ -291,9 +308,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     draw(results(), LMBDAS[0])
-    renew(DOCS / "results.md", "structure", tables())
-    renew(DOCS / "results.md", "ablation", ablation())
-    renew(DOCS / "results.md", "split", split())
+    renew(JOURNAL, "structure", tables())
+    renew(JOURNAL, "ablation", ablation())
+    renew(JOURNAL, "split", split())
+    renew(SUMMARY, "structure", summary())
 
 
 if __name__ == "__main__":
