@@ -10,7 +10,7 @@ from PIL import Image
 from experiments.flagship import cool
 from experiments.flagship.train import split_by_picture
 from nas.run import Run
-from nas.space import SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.training.start import TrainingRequest, resume_training, start_training
 
 CONSTANT = {
@@ -30,7 +30,7 @@ def test_tiles_of_one_picture_stay_together(tmp_path):
 
 
 def test_a_cooled_copy_ends_at_a_low_rate(tmp_path, photo_folder):
-    """It goes on from the checkpoint; the rate of learning falls from where it was; the run stays as it is."""
+    """It goes on from the checkpoint, and the rate of learning falls from there; the run stays as it is."""
 
     def stop(progress):
         if progress.step == 5:

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.flagship.train import tell
-from nas.files import write_yaml
+from nas.graph.checkpoint import Checkpoint
 from nas.run import Run
-from nas.training.checkpoint import Checkpoint
+from nas.support.files import write_yaml
 from nas.training.start import resume_training
 
 FINAL_RATE = 0.02  # of the rate of learning, at the end
