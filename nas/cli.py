@@ -78,10 +78,10 @@ app = typer.Typer(
     "budget, export the codecs you choose.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Seed = Annotated[int, typer.Option(help="Of everything that is drawn.", callback=check_seed)]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
+Seed = Annotated[int, typer.Option(help="Seed for all random choices.", callback=check_seed)]
+Device = Annotated[str, typer.Option(help="Where to compute: auto (a GPU if there is one), cpu or cuda.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 
 
 def _example(*lines: str) -> str:
@@ -96,20 +96,24 @@ def _group() -> None:
 
 @app.command(epilog=_example("nas demo --out my-demo"))
 def demo(
-    out: Annotated[Path, typer.Option(help="The demo's folder: a run, with its codecs and photos.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the results: a run with codecs and pictures.")] = Path(
         "nas-demo"
     ),
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Do not start from the starter.")
+        bool,
+        typer.Option("--from-scratch", help="Train from random weights instead of the starter supernet."),
     ] = False,
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Architectures to score.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of training steps.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of architectures to score.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """The whole way on bundled photos, in under five minutes on two cores."""
+    """Go the whole way on photos from the package: train, search, export, compress.
+
+    It takes one to two minutes on two cores.
+    """
     from dataclasses import replace
 
     from nas import console
@@ -167,32 +171,44 @@ def demo(
     epilog=_example("nas train joint-ar --data photos/ --out runs/a --lmbda 0.013 --set steps=50000")
 )
 def train(
-    space: Annotated[str | None, typer.Argument(help="A shipped space, a YAML file or a codec.yaml.")] = None,
-    data: Annotated[str | None, typer.Option(help="A folder of photos, or `bundled`.")] = None,
-    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("run"),
-    arch: Annotated[str | None, typer.Option(help="Train this architecture alone.")] = None,
-    lmbda: Annotated[
-        str | None, typer.Option(help="Weight of the distortion, or a range for all rates: 0.0018..0.18.")
+    space: Annotated[
+        str | None, typer.Argument(help="Search space: a shipped one's name, a YAML file or a codec.yaml.")
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="mse or ms-ssim.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of photos, or `bundled` for those in the package.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run that this makes.")] = Path("run"),
+    arch: Annotated[str | None, typer.Option(help="Train only this architecture, given by its key.")] = None,
+    lmbda: Annotated[
+        str | None,
+        typer.Option(
+            help="Weight of distortion in the loss (larger: better pictures, larger files), or a range "
+            "for all rates: 0.0018..0.18.",
+        ),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="Distortion to train for: mse or ms-ssim.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of training steps.")] = None,
     init_from: Annotated[
         str | None,
         typer.Option(
-            help="klt (of the photos), a run, zoo:NAME, a supernet.safetensors, or CompressAI's checkpoint "
-            "or zoo name."
+            help="Starting weights: klt (a linear codec computed from the photos), a run, zoo:NAME, a "
+            "supernet.safetensors, a CompressAI checkpoint, or a name of CompressAI's zoo such as mbt2018-4. "
+            "Default: random weights."
         ),
     ] = None,
     assign: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, any setting; recipe=NAME sets many.")
+        list[str] | None,
+        typer.Option("--set", help="A training setting; repeatable. recipe=NAME sets many at once."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted run. Needs --out only.")
+    ] = False,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Train a supernet (or one architecture) on your photos."""
+    """Train a supernet on your photos, or a single architecture with --arch."""
     from nas import console
     from nas.run import Run
     from nas.training.loop import Progress
@@ -259,34 +275,54 @@ def train(
     )
 )
 def search(
-    run: Annotated[str, typer.Argument(help="A trained run; or zoo:NAME, a supernet that the package has.")],
-    budget: Annotated[str | None, typer.Option(help="A shipped budget or a YAML file.")] = None,
+    run: Annotated[str, typer.Argument(help="A trained run, or zoo:NAME for a supernet from the package.")],
+    budget: Annotated[str | None, typer.Option(help="Budget: a shipped one's name or a YAML file.")] = None,
     target: Annotated[
-        str | None, typer.Option(help="20 (kMAC/px), 60% (of the widest), or after nas profile 30ms.")
+        str | None,
+        typer.Option(
+            help="Most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or, "
+            "after `nas profile`, 30ms.",
+        ),
     ] = None,
-    scope: Annotated[str | None, typer.Option(help="encoder, decoder or total (the default).")] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(help="Whose cost the target limits: encoder, decoder or total (the default)."),
+    ] = None,
     trials: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Score so many architectures more, and a few near a target where none lies; 0: none at all. "
-            "Default: 100, or the few alone where the zoo's own scores answer.",
+            help="Number of architectures to score, beyond those that are already scored. A few more may be "
+            "scored near a target. 0 scores none. Default: 100; for zoo:NAME only those near the target.",
             show_default=False,
         ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Score on your own photos (needs --out).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of your own photos to score on. Needs --out.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A copy of the run to search in; of zoo:NAME, by default NAME.")
+        Path | None,
+        typer.Option(
+            help="Folder for a copy of the run, which is then searched. Default for zoo:NAME: NAME."
+        ),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="An Optuna storage URL; default: a journal in RUN.")
+        str | None,
+        typer.Option(
+            help="Optuna storage that several machines share: a URL, or a journal's path. Default: a journal "
+            "in the run.",
+        ),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Find the Pareto front under a budget. Nothing is ever scored twice; run it again to go on."""
+    """Find the best architectures under a budget, and the Pareto front.
+
+    Without a budget, the whole range is searched. Nothing is ever scored twice: run the command again to
+    search further.
+    """
     from nas.api import LoadedRun, run_on_photos
     from nas.cost.exact.possible import Possible
     from nas.profiling.quantities import Quantities
@@ -319,7 +355,9 @@ def search(
         with console.progress() as report:
             result = loaded.search(limit, trials=trials, storage=storage, seed=seed, report=report)
     except KeyboardInterrupt:
-        console.say(f"Stopped; every score is kept. Go on with the same command, or: nas pareto {place}")
+        console.say(
+            f"Stopped; every score is kept. Run the same command again to continue, or: nas pareto {place}"
+        )
         raise
     if json:
         ranges = {name: span.to_json() for name, span in result.ranges.items()}
@@ -351,15 +389,16 @@ def search(
 
 @app.command(epilog=_example("nas pareto runs/a", "nas pareto runs/a runs/b --out figures"))
 def pareto(
-    runs: Annotated[list[Path], typer.Argument(help="Searched runs, one per lambda.")],
-    scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
-    out: Annotated[Path | None, typer.Option(help="Where to draw; default: the first run.")] = None,
+    runs: Annotated[list[Path], typer.Argument(help="One or more searched runs, such as one per lambda.")],
+    scope: Annotated[str, typer.Option(help="Whose MACs to show: encoder, decoder or total.")] = "total",
+    out: Annotated[Path | None, typer.Option(help="Folder for the drawings. Default: the first run.")] = None,
     json: Json = False,
 ) -> None:
-    """Draw the front: front.csv, pareto.png, pareto.svg and report.html.
+    """Draw the Pareto front, and write front.csv, pareto.png, pareto.svg and report.html.
 
-    Loss, rate and PSNR against MACs and, after `nas profile RUN`, against time; the budgets that were asked
-    for; what each architecture is made of; and how much less loss than uniform widths that is.
+    The drawings show loss, rate and PSNR against MACs and, after `nas profile RUN`, against time. They also
+    show the budgets that were asked for, what each architecture consists of, and how much better the front
+    is than uniform widths.
     """
     from nas import console
     from nas.report.front.make import draw_runs
@@ -375,18 +414,20 @@ def pareto(
 
 @app.command(epilog=_example("nas explain runs/a --arch KEY --scope decoder --out prices.svg"))
 def explain(
-    run: Annotated[Path, typer.Argument(help="A trained run.")],
-    arch: Annotated[str, typer.Option(help="An architecture's key, as in front.csv.")],
-    scope: Annotated[str, typer.Option(help="encoder, decoder or total.")] = "total",
-    out: Annotated[Path | None, typer.Option(help="A picture of the list: .png, .svg or .pdf.")] = None,
+    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    arch: Annotated[str, typer.Option(help="Key of the architecture, as in front.csv.")],
+    scope: Annotated[str, typer.Option(help="Whose MACs to show: encoder, decoder or total.")] = "total",
+    out: Annotated[
+        Path | None, typer.Option(help="Draw the table into this file: .png, .svg or .pdf.")
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """The price list of an architecture: one step in each slot, its cost and its loss.
+    """Print the cost table of an architecture: what one step in each slot costs and gains.
 
-    Of every width one step narrower and one wider, and every other layout, the best deals first. Steps that
-    were not scored yet are scored now. After `nas profile RUN` the list has milliseconds too.
+    For every slot the table has one step narrower and one step wider, and every other layout, with the best
+    deals first. Steps without a score are scored now. After `nas profile RUN` the table has milliseconds too.
     """
     from nas import console
     from nas.analysis.prices import table_rows
@@ -401,7 +442,7 @@ def explain(
         with console.progress() as report:
             found = loaded.explain(arch, scope=scope, report=report)
     except KeyboardInterrupt:
-        console.say("Stopped; every score is kept. Go on with the same command.")
+        console.say("Stopped; every score is kept. Run the same command again to continue.")
         raise
     if out is not None:
         save_prices(found, out)
@@ -423,48 +464,57 @@ def explain(
     )
 )
 def export(
-    run: Annotated[Path, typer.Argument(help="A searched run.")],
-    out: Annotated[Path, typer.Option(help="The codec's folder.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a searched run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the codec that this makes.")],
     target: Annotated[
-        str | None, typer.Option(help="20 (kMAC/px), 60% (of the widest), or after nas profile 30ms.")
+        str | None,
+        typer.Option(
+            help="Most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or, "
+            "after `nas profile`, 30ms.",
+        ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            help="A shipped budget or a YAML file, whose limits the codec meets; of several targets the "
-            "largest counts, unless --target names another."
+            help="Budget whose limits the codec must meet: a shipped one's name or a YAML file. If it has "
+            "several targets, the largest counts, unless --target names another."
         ),
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="An architecture's key, as in front.csv.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Key of the architecture to export, as in front.csv.")
+    ] = None,
     family: Annotated[
         bool,
         typer.Option(
             "--family",
-            help="One encoder and entropy path (of --target or --arch; else of the front's least loss), with "
-            "every decoder and layout of the run that is worth its cost.",
+            help="Export one encoder with every decoder and layout that is worth its cost. The encoder is "
+            "that of --target or --arch, otherwise that of the least loss on the front.",
         ),
     ] = False,
     scope: Annotated[
-        str | None, typer.Option(help="Of --target: encoder, decoder or total (the default).")
+        str | None, typer.Option(help="Whose cost --target limits: encoder, decoder or total (the default).")
     ] = None,
     arithmetic: Annotated[
         str | None,
         typer.Option(
-            help="Of what both sides compute: exact (files decode on every machine) or float64 (on machines "
-            "alike).  [default: exact, unless it costs more than 0.5 % in rate]",
+            help="Arithmetic of what encoder and decoder both compute: exact (files decode on every "
+            "machine) or "
+            "float64 (only on machines that compute alike).  [default: exact, unless it costs more than "
+            "0.5 % in rate]",
             show_default=False,
         ),
     ] = None,
     onnx: Annotated[
-        bool, typer.Option("--onnx", help="As ONNX models, too, with a decoder that needs no torch.")
+        bool, typer.Option("--onnx", help="Also write ONNX models and a decoder that needs no torch.")
     ] = False,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Export one architecture as a codec of its own, measured on held-out photos with real files.
+    """Export one architecture as a codec of its own.
 
-    A family is a codec with several decoders and layouts: any decoder reads any of its files.
+    Give --target, --budget or --arch. The codec is measured on held-out photos with real files. With --family
+    it has several decoders and layouts, and any of its decoders reads any of its files.
     """
     from nas import console
     from nas.api import load_run
@@ -519,29 +569,37 @@ def export(
     )
 )
 def compress(
-    codec: Annotated[Path, typer.Argument(help="An exported codec.")],
-    image: Annotated[Path, typer.Argument(help="Any image that Pillow reads.")],
-    file: Annotated[Path, typer.Argument(help="The .nic file to write.")],
-    layout: Annotated[str | None, typer.Option(help="Of a family: code in this layout.")] = None,
+    codec: Annotated[Path, typer.Argument(help="Folder of an exported codec.")],
+    image: Annotated[Path, typer.Argument(help="Picture to compress, in any format that Pillow reads.")],
+    file: Annotated[Path, typer.Argument(help=".nic file to write.")],
+    layout: Annotated[
+        str | None, typer.Option(help="Layout to code in, for a codec that has several.")
+    ] = None,
     stages: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of a family: try every layout of at most so many stages, keep the smallest."
+            min=1,
+            help="Try every layout of the codec with at most this many stages, and keep the smallest file.",
         ),
     ] = None,
     quality: Annotated[
         float | None,
-        typer.Option(help="0 (smallest) to 100 (best), of codecs that were trained for all rates."),
+        typer.Option(
+            help="0 (smallest file) to 100 (best picture), for a codec that was trained over a range of "
+            "rates."
+        ),
     ] = None,
     bpp: Annotated[
-        float | None, typer.Option(help="The best quality with at most so many bits per pixel.")
+        float | None, typer.Option(help="Take the best quality with at most this many bits per pixel.")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="The best quality with at most so many bytes.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Take the best quality with at most this many bytes.")
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Compress one picture to a .nic file."""
+    """Compress a picture into a .nic file."""
     from nas import console
     from nas.photos.images import read_image
     from nas.support.files import refuse_existing, write_atomically
@@ -577,23 +635,27 @@ def compress(
     )
 )
 def decompress(
-    codec: Annotated[Path, typer.Argument(help="The codec that made the file, or one of its family.")],
-    file: Annotated[Path, typer.Argument(help="A .nic file.")],
-    image: Annotated[Path, typer.Argument(help="The picture to write (.png).")],
+    codec: Annotated[
+        Path,
+        typer.Argument(help="Folder of the codec that made the file, or of one with the same entropy path."),
+    ],
+    file: Annotated[Path, typer.Argument(help=".nic file to read.")],
+    image: Annotated[Path, typer.Argument(help="Picture to write, such as a .png file.")],
     target: Annotated[
         str | None,
         typer.Option(
-            help="Of a family: the best decoder at or under 10 (kMAC/px of decoding) or 60% (of the dearest)."
+            help="Use the best decoder that costs at most 10 (kMAC per pixel of decoding) or 60% (of the "
+            "most expensive one), for a codec that has several.",
         ),
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse files of larger pictures; default: 134217728 (2^27).")
+        int | None, typer.Option(min=1, help="Refuse files of larger pictures. Default: 134217728 (2^27).")
     ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Decompress a .nic file to a picture."""
+    """Decompress a .nic file into a picture."""
     from nas import console
     from nas.support.files import refuse_existing
 
@@ -628,21 +690,27 @@ def decompress(
     )
 )
 def transcode(
-    codec: Annotated[Path, typer.Argument(help="The family that made the file.")],
-    file: Annotated[Path, typer.Argument(help="A .nic file.")],
-    out: Annotated[Path, typer.Argument(help="The .nic file to write.")],
-    layout: Annotated[str | None, typer.Option(help="Code it again in this layout.")] = None,
+    codec: Annotated[Path, typer.Argument(help="Folder of the codec that made the file.")],
+    file: Annotated[Path, typer.Argument(help=".nic file to read.")],
+    out: Annotated[Path, typer.Argument(help=".nic file to write.")],
+    layout: Annotated[str | None, typer.Option(help="Layout to code the file in.")] = None,
     stages: Annotated[
-        int | None, typer.Option(min=1, help="Or in the smallest one of at most so many stages.")
+        int | None,
+        typer.Option(
+            min=1, help="Or try every layout with at most this many stages, and keep the smallest file."
+        ),
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse files of larger pictures; default: 134217728 (2^27).")
+        int | None, typer.Option(min=1, help="Refuse files of larger pictures. Default: 134217728 (2^27).")
     ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Code a file again in another layout of its family: stored small, served fast, the same picture."""
+    """Code a .nic file again in another layout of its codec. The picture stays exactly the same.
+
+    Fewer stages decode faster, and more stages give a smaller file.
+    """
     from nas import console
     from nas.support.files import refuse_existing, write_atomically
 
@@ -671,35 +739,44 @@ def transcode(
 
 @app.command("rank-check", epilog=_example("nas rank-check runs/a --data photos/ --count 8"))
 def rank_check(
-    run: Annotated[Path, typer.Argument(help="A trained run.")],
-    data: Annotated[str, typer.Option(help="The folder of photos it was trained on, or `bundled`.")],
-    count: Annotated[int, typer.Option(help="Architectures to train, evenly over the range of MACs.")] = 6,
+    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    data: Annotated[
+        str, typer.Option(help="Folder of the photos that the run was trained on, or `bundled`.")
+    ],
+    count: Annotated[
+        int, typer.Option(help="Number of architectures to train, evenly spread over the range of MACs.")
+    ] = 6,
     steps: Annotated[
-        int | None, typer.Option(help="Optimiser steps for each; default: as many as the run had.")
+        int | None, typer.Option(help="Training steps for each. Default: as many as the run had.")
     ] = None,
     start: Annotated[
         str,
         typer.Option(
-            help="scratch: from random weights, the classical check. supernet: go on from the inherited "
-            "weights, which shows the cost of sharing in fewer steps."
+            help="Where each training starts. scratch: from random weights, which is the classical check. "
+            "supernet: from the supernet's weights, which shows the cost of sharing in fewer steps."
         ),
     ] = "scratch",
     assign: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE; lmbda and metric are the run's.")
+        list[str] | None,
+        typer.Option("--set", help="A training setting; repeatable. lmbda and metric are those of the run."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of the architectures; training has the run's.", callback=check_seed)
+        int,
+        typer.Option(
+            help="Seed for choosing the architectures. Training uses the run's seed.", callback=check_seed
+        ),
     ] = 0,
     device: Device = "auto",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the results of a check with other settings.")
+        bool, typer.Option("--force", help="Replace results that were made with other settings.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Train a few architectures alone: does the supernet rank them right, and what does sharing cost?
+    """Check whether the supernet ranks architectures correctly, and what sharing weights costs.
 
-    Run it again to go on: nothing is trained twice. It leaves rank.csv, rank.json, rank.png and rank.svg in
-    RUN/rank-check, and there a run for each architecture.
+    A few architectures are trained alone and compared with the supernet's scores. Nothing is trained twice:
+    run the command again to continue. Results are in RUN/rank-check: rank.csv, rank.json, rank.png, rank.svg,
+    and a run for each architecture.
     """
     from nas import console
     from nas.api import load_run
@@ -719,7 +796,7 @@ def rank_check(
                 report=report,
             )
     except KeyboardInterrupt:
-        console.say("Stopped; what was trained is kept. Go on with the same command.")
+        console.say("Stopped; what was trained is kept. Run the same command again to continue.")
         raise
     if json:
         console.emit({**result.to_json(), "files": [str(file) for file in result.files]})
@@ -731,30 +808,33 @@ def rank_check(
 
 @app.command(epilog=_example("nas finetune codecs/a20 --data photos/ --only g_s --out codecs/a20-tuned"))
 def finetune(
-    codec: Annotated[Path, typer.Argument(help="An exported codec.")],
-    data: Annotated[str, typer.Option(help="A folder of photos, or `bundled`.")],
-    out: Annotated[Path, typer.Option(help="The new codec's folder.")],
+    codec: Annotated[Path, typer.Argument(help="Folder of an exported codec.")],
+    data: Annotated[str, typer.Option(help="Folder of photos, or `bundled` for those in the package.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new codec.")],
     only: Annotated[
         str | None,
         typer.Option(
-            help="g_s: the decoder's transform alone; files made before decode with it. entropy: all but g_a "
-            "and g_s; the same pictures from smaller files."
+            help="Train only a part. g_s: the decoder's transform; existing files then give better pictures. "
+            "entropy: everything but g_a and g_s; the same pictures then take smaller files."
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; default: 2000.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of training steps. Default: 2000.")] = None,
     assign: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE; lmbda and metric are the codec's.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="A training setting; repeatable. lmbda and metric are those of the codec."
+        ),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Train an exported codec on, standalone, and tell what that gained at the same MACs.
+    """Train an exported codec further, alone, and report what that gains at the same MACs.
 
-    Everything is trained, which gives a codec of another identity; with --only g_s existing files stay
-    readable, with --only entropy pictures stay the same. Interrupted, it goes on with the same command. Its
-    metrics stay in OUT/training.
+    By default everything is trained, and the new codec no longer reads older files. With --only g_s older
+    files stay readable, and with --only entropy pictures stay the same. If it is interrupted, run the same
+    command again: it continues where it stopped. Metrics are in OUT/training.
     """
     from nas import console
     from nas.training.settings import parse_assignments
@@ -766,7 +846,7 @@ def finetune(
         with console.progress() as report:
             result = finetune_codec(request, report)
     except KeyboardInterrupt:
-        console.say("Stopped; what was trained is kept. Go on with the same command.")
+        console.say("Stopped; what was trained is kept. Run the same command again to continue.")
         raise
     if json:
         console.emit(result.to_json())
@@ -783,35 +863,37 @@ def finetune(
     )
 )
 def evaluate(
-    codecs: Annotated[list[Path], typer.Argument(help="Exported codecs.")],
-    data: Annotated[str, typer.Option(help="A folder of photos, or `bundled`.")],
-    against: Annotated[str | None, typer.Option(help="Formats to compare with: jpeg,webp,avif.")] = None,
+    codecs: Annotated[list[Path], typer.Argument(help="Folders of exported codecs.")],
+    data: Annotated[str, typer.Option(help="Folder of photos, or `bundled` for those in the package.")],
+    against: Annotated[
+        str | None, typer.Option(help="Formats to compare with, such as jpeg,webp,avif.")
+    ] = None,
     anchor: Annotated[
         list[str] | None,
         typer.Option(
-            help="What BD-rates are against: a format, a curve of the codecs, FILE.json in CompressAI's "
-            "format or FILE.csv:NAME. Default: the formats of --against."
+            help="What BD-rates compare with; repeatable: a format, a curve of the codecs, FILE.json in "
+            "CompressAI's format, or FILE.csv:NAME. Default: the formats of --against."
         ),
     ] = None,
     curve: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=CODEC,CODEC,...: codecs that make a curve. Others do where they lie in one folder and "
-            "are each for another lambda."
+            help="Codecs that form a curve, as NAME=CODEC,CODEC,...; repeatable. Other codecs form a "
+            "curve if they are in one folder and have different lambdas."
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="FILE.json: results in CompressAI's format. Beside it a row per photo (FILE.csv), a picture "
-            "(FILE.png, FILE.svg) and the results of each format."
+            help="FILE.json for the results, in CompressAI's format. Beside it are a table by photo "
+            "(FILE.csv), a picture (FILE.png, FILE.svg) and the results of each format."
         ),
     ] = None,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Measure codecs on photos with real files: bpp, PSNR, MS-SSIM, seconds, MACs, BD-rates."""
+    """Measure codecs on photos, with real files: bpp, PSNR, MS-SSIM, seconds, MACs and BD-rates."""
     from nas import console
     from nas.comparison.compare import compare
     from nas.comparison.plan import Plan
@@ -827,7 +909,7 @@ def evaluate(
             )
         written = result.write(plan.outputs) if plan.outputs is not None else []
     except KeyboardInterrupt:
-        kept = "what was measured is kept. Go on with the same command."
+        kept = "what was measured is kept. Run the same command again to continue."
         console.say(f"Stopped; {kept if plan.outputs else 'with --out FILE.json it would have been kept.'}")
         raise
     if json:
@@ -845,22 +927,28 @@ def evaluate(
     )
 )
 def profile(
-    path: Annotated[Path, typer.Argument(help="A run or a codec.")],
-    size: Annotated[str, typer.Option(help="Width x height of the picture that is timed.")] = "768x512",
-    repeats: Annotated[int, typer.Option(min=1, help="Timed repeats, after a warm-up.")] = 3,
+    path: Annotated[Path, typer.Argument(help="Folder of a run or a codec.")],
+    size: Annotated[str, typer.Option(help="Width x height of the picture to time.")] = "768x512",
+    repeats: Annotated[int, typer.Option(min=1, help="Number of timed repeats, after a warm-up.")] = 3,
     check: Annotated[
-        int, typer.Option(min=0, help="Of a run: also time so many random architectures as whole codecs.")
+        int,
+        typer.Option(
+            min=0,
+            help="For a run: also time this many random architectures as whole codecs, to check predictions.",
+        ),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Draws the architectures of --check.", callback=check_seed)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed for choosing the architectures of --check.", callback=check_seed)
+    ] = 0,
     device: Device = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Of a run: measure again what is known.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="For a run: measure everything again.")] = False,
     json: Json = False,
 ) -> None:
-    """Parameters, MACs by edge and scope, latency and peak memory on this machine.
+    """Measure parameters, MACs by edge and scope, latency and peak memory on this machine.
 
-    Of a run, every edge is measured at every width and the context under every layout, once: afterwards the
-    time of any architecture is a look-up, and `--target 30ms` works. The figures and a picture are kept in
-    RUN/profile. Stopped, it goes on where it was.
+    For a run, every edge is measured at every width and the context under every layout, once. After that, the
+    time of any architecture is known, and `--target 30ms` works. The figures and a picture are kept in
+    RUN/profile. If it is interrupted, run the same command again: it continues where it stopped.
     """
     from nas import console
     from nas.profiling.disturbance import warning
@@ -901,7 +989,7 @@ def profile(
                 report=lambda done, total, note: show("profiling", done, total, note),
             )
     except KeyboardInterrupt:
-        console.say("Stopped; what was measured is kept. Go on with the same command.")
+        console.say("Stopped; what was measured is kept. Run the same command again to continue.")
         raise
     files = save_profile(result, Path(result.measured["folder"]))
     if json:
@@ -926,16 +1014,17 @@ def info(
     thing: Annotated[
         str,
         typer.Argument(
-            help="A run, codec, .nic file, space, budget, recipe, layout or key; zoo:NAME, or zoo for all."
+            help="A run, codec, .nic file, space, budget, recipe, layout or architecture key; zoo:NAME, "
+            "or zoo for a list."
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="A picture of a codec, key or layout: .png, .svg or .pdf.")
+        Path | None, typer.Option(help="Draw a codec, key or layout into this file: .png, .svg or .pdf.")
     ] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Tell what something is; a codec is drawn as the graph that it is, arrows as thick as their MACs."""
+    """Show what something is. A codec is drawn as a graph whose arrows are as thick as their MACs."""
     from nas import console
     from nas.verbs.info import describe
 

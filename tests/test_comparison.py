@@ -427,5 +427,5 @@ def test_a_stopped_command_says_how_to_go_on(folders: list[Path], photos: Path, 
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Go on with the same command." in errors
+    assert "Run the same command again to continue." in errors
     assert len((tmp_path / ".rd.unfinished").read_text().splitlines()) > 1

@@ -374,7 +374,7 @@ def test_the_command(codec_folder, photo_folder, of_g_s, tmp_path, monkeypatch):
     monkeypatch.setattr(console, "progress", progress)
     done = command(*words)
     assert done.exit_code == 130
-    assert "Go on with the same command" in done.stderr
+    assert "Run the same command again to continue" in done.stderr
     monkeypatch.undo()
     done = command(*words)
     assert done.exit_code == 0, done.stderr
