@@ -594,6 +594,20 @@ def test_the_compressed_pixels_have_a_checksum_of_their_own(tmp_path):
             read_bytes(tmp_path, data)
 
 
+@pytest.mark.parametrize("missing", [1, 4, 12, 15, 16])
+def test_a_png_that_ends_behind_its_pixels_has_them_all(tmp_path, missing):
+    whole = png(2, 1, 8, GREY, b"\0\1\2")
+    assert read_bytes(tmp_path, whole[:-missing])[0, :, 0].tolist() == [1, 2]
+    with pytest.raises(InputError, match="cut off"):  # one byte of the pixels' own checksum is gone too
+        read_bytes(tmp_path, whole[:-17])
+
+
+def test_a_png_may_say_that_its_pixels_go_on_beyond_the_file(tmp_path):
+    whole = bytearray(png(2, 1, 8, GREY, b"\0\1\2"))
+    whole[whole.index(b"IDAT") - 2] = 0x1B
+    assert read_bytes(tmp_path, bytes(whole))[0, :, 0].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize(("suffix", "width"), [(".jpg", 65535), (".webp", 20000)])
 def test_sides_that_a_format_cannot_hold(tmp_path, suffix, width):
     with pytest.raises(InputError, match=f"cannot hold a picture of {width}x1"):

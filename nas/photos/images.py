@@ -89,10 +89,14 @@ def read_image(path: str | Path) -> Pixels:
     except IsADirectoryError:
         raise InputError(f"{path} is a folder: give one image file.") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path} is not an image that Pillow can read.") from None
+        raise InputError(f"{path} is not an image that Pillow can read: save it as PNG, say.") from None
     except Exception as error:  # of any kind: decoders of damaged files
-        reason = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
-        raise InputError(f"Cannot read the image {path}: {reason.rstrip('.')}.") from error
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"Cannot read the image {path}: {error.strerror}.") from error
+        reason = (str(error) or type(error).__name__).rstrip(".")
+        raise InputError(
+            f"Cannot read the image {path} ({reason}): get it again, or save it as PNG."
+        ) from error
     if frames > 1:
         warnings.warn(f"{path} holds {frames} pictures: the first is taken.", FramesWarning, stacklevel=2)
     return pixels

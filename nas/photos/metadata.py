@@ -95,11 +95,15 @@ def without_exif(data: bytes) -> bytes:
 def _bare_png(data: bytes) -> Bare:
     found, kept, inflater = Bare(b""), [PNG], zlib.decompressobj()
     for kind, content, whole in _chunks(data):
-        if kind in _PNG_KEPT:
+        if not whole:
+            if kind == b"IDAT":
+                _inflate(inflater, content)
+                kept.append(_chunk(kind, content[: len(content) - len(inflater.unused_data)]))
+            if not inflater.eof:  # else all pixels are there, and agree with zlib's own checksum
+                raise ValueError("it is cut off")
+        elif kind in _PNG_KEPT:
             if zlib.crc32(kind + content).to_bytes(4, "big") != whole[-4:]:
-                raise ValueError(
-                    f"the checksum of its {kind.decode()} is wrong, so it is damaged: get it again"
-                )
+                raise ValueError(f"the checksum of its {kind.decode()} is wrong, so it is damaged")
             kept.append(whole)
             if kind == b"IDAT":
                 _inflate(inflater, content)
@@ -124,19 +128,24 @@ def _inflate(inflater: zlib._Decompress, content: bytes, most: int = 1 << 20) ->
             inflater.decompress(content, most)
             content = inflater.unconsumed_tail
     except zlib.error as error:
-        raise ValueError(f"its compressed pixels are damaged ({error}): get it again") from error
+        raise ValueError(f"its compressed pixels are damaged ({error})") from error
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Each whole chunk of a PNG: kind, content, and the chunk itself."""
+    """Each chunk of a PNG: kind, content, and the chunk itself, which is empty where the file ends in it."""
     place = len(PNG)
     while place + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, place)
         whole = data[place : place + 12 + length]
         if len(whole) < 12 + length:
-            raise ValueError("it is cut off: get it again")
-        yield whole[4:8], whole[8:-4], whole
+            yield whole[4:8], whole[8:], b""
+        else:
+            yield whole[4:8], whole[8:-4], whole
         place += len(whole)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def _read_text(found: Bare, kind: bytes, content: bytes) -> None:
