@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nas.run import Run
 from nas.spaces.budget import Budget
 from nas.support.errors import InputError
-from nas.support.files import refuse_existing, write_yaml
+from nas.support.files import refuse_existing, refuse_over_input, write_yaml
 from nas.support.progress import StageReport, silent
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class LoadedRun:
         else:
             asked = Budget.asked(budget, None, scope).narrowed(target)
         refuse_existing(Path(out), force=force, what="codec")
+        refuse_over_input(Path(out), self.run.path)
         architecture, clock = None, None
         if arch is not None:
             architecture = self._searcher.space.parse(arch)
@@ -250,6 +251,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
 
     photos = list_images(data)
     refuse_existing(out, force=force, what="run")
+    refuse_over_input(out, run.path, data)
     load_photos(photos)  # all of them readable, before anything is written
     _ = run.fingerprint
     is_bundled = run.config.get("data") == BUNDLED

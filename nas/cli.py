@@ -602,11 +602,12 @@ def compress(
     """Compress a picture into a .nic file."""
     from nas import console
     from nas.photos.images import read_image
-    from nas.support.files import refuse_existing, write_atomically
+    from nas.support.files import refuse_existing, refuse_over_input, write_atomically
 
     if sum(value is not None for value in (quality, bpp, size)) > 1:
         raise InputError("Give one of --quality, --bpp and --size: each of them decides the rate.")
     refuse_existing(file, force=force, what=".nic file", folder=False)
+    refuse_over_input(file, image)
     pixels = read_image(image)
     from nas.codec.folder import load_family
     from nas.codec.recode import compress_smallest
@@ -657,9 +658,10 @@ def decompress(
 ) -> None:
     """Decompress a .nic file into a picture."""
     from nas import console
-    from nas.support.files import refuse_existing
+    from nas.support.files import refuse_existing, refuse_over_input
 
     refuse_existing(image, force=force, what="picture", folder=False)
+    refuse_over_input(image, file)
     from nas.codec.bitstream import Nic, decompress_image
     from nas.codec.folder import load_family
     from nas.photos.images import MAX_PIXELS, check_format, write_image

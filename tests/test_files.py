@@ -18,7 +18,7 @@ from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
 from nas.graph.network import Supernet
 from nas.support.errors import InputError
-from nas.support.files import beside, clear, make_folder, refuse_existing, write_atomically
+from nas.support.files import beside, clear, make_folder, refuse_existing, refuse_over_input, write_atomically
 
 LONG = "é" * 122 + ".json"  # 249 bytes
 
@@ -61,7 +61,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
 
 def test_a_linked_folder_is_emptied_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "there" / "more").mkdir(parents=True)
-    (tmp_path / "there" / "file").touch()
+    (tmp_path / "there" / "codec.yaml").write_text("format: nas-codec 1")
     (tmp_path / "link").symlink_to("there")
     (tmp_path / "nowhere").symlink_to("new")
     for name, target in (("link", "there"), ("nowhere", "new")):
@@ -107,6 +107,40 @@ def test_outputs_of_another_kind_are_refused(tmp_path: Path, monkeypatch: pytest
             with pytest.raises(InputError, match="choose another place"):
                 refuse_existing(Path(name), force=True, what="codec", folder=folder)
     refuse_existing(Path("folder"), force=False, what="codec")
+
+
+@pytest.mark.parametrize("what", ["run", "codec"])
+def test_only_outputs_are_replaced(tmp_path: Path, what: str) -> None:
+    names = {"run": "config.yaml", "codec": "codec.yaml"}
+    for kind in ("run", "codec", "project"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / names.get(kind, "config.yaml")).write_text(f"format: nas-{kind} 1\n")
+        (folder / "photo.png").touch()
+        if kind == what:
+            refuse_existing(folder, force=True, what=what)
+        else:
+            with pytest.raises(InputError, match=f"is no {what}, which --force does not replace"):
+                refuse_existing(folder, force=True, what=what)
+        with pytest.raises(InputError, match=r"already exists.*--force"):
+            refuse_existing(folder, force=False, what=what)
+
+
+def test_nothing_is_written_over_what_it_is_made_from(tmp_path: Path) -> None:
+    photo, link, other = (tmp_path / name for name in ("photo.png", "link.png", "other.png"))
+    photo.touch()
+    link.symlink_to(photo)
+    for path, given in (
+        (photo, photo),
+        (photo, link),
+        (link, photo),
+        (tmp_path, photo),
+        (tmp_path, tmp_path),
+    ):
+        with pytest.raises(InputError, match="which is read: choose another place"):
+            refuse_over_input(path, "bundled", given)
+    refuse_over_input(other, photo)
+    refuse_over_input(photo, tmp_path)
 
 
 def test_names_need_not_be_utf_8(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from nas.comparison.comparison import Comparison, Conditions, SameSize, exact_ph
 from nas.comparison.evaluate import Evaluation, PhotoResult, evaluate_codec
 from nas.comparison.formats import LIBRARIES, QUALITIES, FormatPoint, FormatResult, nearest_size, sweep
 from nas.comparison.kept import Kept
-from nas.comparison.photos import evaluation_photos
+from nas.comparison.photos import Folder, evaluation_photos
 from nas.comparison.plan import Plan, Subject
 from nas.metrics.curves import MEASURES, Curve, bd_rate
 from nas.photos.images import Photo, fingerprint
 from nas.support.device import machine_name
+from nas.support.files import refuse_over_input
 from nas.support.progress import Report, silent
 
 
@@ -47,6 +48,9 @@ def compare(
         InputError: a photo cannot be read, before anything is measured; or a format cannot hold one.
     """
     photos = evaluation_photos(data, lambda done, total, note: report(done, total, f"reading {note}"))
+    if isinstance(photos, Folder) and plan.outputs is not None:
+        for output in plan.outputs.all():
+            refuse_over_input(output, *photos.paths)
     work = _Work(plan, photos, torch.device(device), report, tuple(qualities))
     before = os.getloadavg()[0]
     evaluations = [work.codec(*pair) for pair in zip(plan.subjects, plan.codecs, strict=True)]

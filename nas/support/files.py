@@ -19,6 +19,8 @@ from nas.support.errors import InputError
 
 MOST_BYTES = 255  # of a name, on nearly every file system
 LOCK = ".training.lock"  # in a folder in which one process trains
+# By which file, and how it begins, a folder is known that may be replaced
+_KNOWN_BY = {"run": ("config.yaml", "format: nas-run"), "codec": ("codec.yaml", "format: nas-codec")}
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -146,7 +148,7 @@ def refuse_existing(path: Path, *, force: bool, what: str, folder: bool = True) 
     Args:
         path: where the output goes.
         force: what is of its kind there may be replaced, and pipes and devices be written into.
-        what: the output, in a word.
+        what: the output, in a word: of folders `run` or `codec`.
         folder: whether it is a folder, or a single file.
 
     Raises:
@@ -157,10 +159,41 @@ def refuse_existing(path: Path, *, force: bool, what: str, folder: bool = True) 
     if mode is not None and (is_folder != folder or stat.S_ISSOCK(mode)):
         there = "a folder" if is_folder else "no folder" if folder else "a socket"
         raise InputError(f"{path} is {there}: choose another place for the {what}.")
+    if is_folder and not _is_empty(path) and not _is_a(what, path):
+        raise InputError(
+            f"{path} already exists and is no {what}, which --force does not replace: choose another."
+        )
     if mode is not None and not force and not (is_folder and _is_empty(path)):
         raise InputError(f"{path} already exists: choose another place for the {what}, or add --force.")
     if path.is_dir() or path.is_file() or not path.exists():  # others are written into
         refuse_unwritable(path)
+
+
+def _is_a(what: str, folder: Path) -> bool:
+    """Whether a folder holds an output of a kind, whole or damaged."""
+    name, beginning = _KNOWN_BY[what]
+    try:
+        with open(folder / name, "rb") as file:
+            return file.read(len(beginning)) == beginning.encode()
+    except OSError:
+        return False
+
+
+def refuse_over_input(path: Path, *inputs: str | Path) -> None:
+    """Stop before an output would replace what it is made from.
+
+    Args:
+        path: the output: a file, or a folder that is replaced with all that is in it.
+        inputs: files and folders that are read; words that are none, such as `bundled`, are nowhere.
+
+    Raises:
+        InputError: one of them is the output, or lies in it.
+    """
+    for given in map(Path, inputs):
+        if path.exists() and given.exists() and followed(given).is_relative_to(followed(path)):
+            raise InputError(
+                f"{path} would replace {given}, which is read: choose another place for the output."
+            )
 
 
 def is_writable(folder: Path) -> bool:

@@ -22,9 +22,10 @@ from nas.photos.images import BUNDLED, Photo
 from nas.run import Run
 from nas.spaces.rates import anchors_between, middle, parse_lmbda
 from nas.spaces.space import SearchSpace
+from nas.support import resources
 from nas.support.device import choose
 from nas.support.errors import InputError, UnreachableBudgetError, nearest
-from nas.support.files import LOCK, clear, held, refuse_existing, write_yaml
+from nas.support.files import LOCK, clear, held, refuse_existing, refuse_over_input, write_yaml
 from nas.training import expected
 from nas.training.data import CropSource, split_of, training_photos, write_split
 from nas.training.devices import make_fabric
@@ -128,6 +129,7 @@ def start_training(
     if request.arch is not None:
         space = space.only(space.parse(request.arch))
     _refuse_run(request.out, force=request.force)
+    refuse_over_input(request.out, *_read_from(request))
     device = choose(request.device)
     split = split_of(request.data) if request.split is None else dict(request.split)
     photos = training_photos(request.data, split)
@@ -267,6 +269,16 @@ def how_to_train_longer(out: Path) -> str:
         f"To train it longer, begin a new run from its weights: nas train SPACE --data DIR --out NEW "
         f"--init-from {out} --steps N."
     )
+
+
+def _read_from(request: TrainingRequest) -> list[str | Path]:
+    """The files and folders that a request names to read."""
+    read: list[str | Path] = [request.data] if request.data != BUNDLED else []
+    if isinstance(request.space, str):
+        read.append(resources.find("search_spaces", request.space))
+    if isinstance(request.init_from, str | Path) and request.init_from != KLT:
+        read.append(request.init_from)
+    return read
 
 
 def _refuse_run(out: Path, *, force: bool) -> None:

@@ -31,7 +31,7 @@ from nas.graph.network import CodecNetwork
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
-from nas.support.files import clear, refuse_existing
+from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.progress import StageReport, silent
 from nas.training.data import read_split, split_of
 from nas.training.loop import Progress
@@ -188,8 +188,7 @@ class _Finetuning:
         self.of_base = self._settings("entropy" if request.only == "entropy" else None)
         self.of_g_s = self._settings("g_s")
         self.split = split_of(request.data)
-        if request.codec.resolve().is_relative_to(request.out.resolve()):
-            raise InputError(f"--out {request.out} holds the codec that is fine-tuned: give another folder.")
+        refuse_over_input(request.out, request.codec, request.data)
         self.folder = request.out / "training"
         self._replaced = self._compare()
 

@@ -17,7 +17,7 @@ from nas.comparison.evaluate_family import measure_family
 from nas.graph.interchange import bare_names
 from nas.run import HELD_OUT_PHOTOS
 from nas.support.errors import InputError
-from nas.support.files import clear, refuse_existing
+from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.weights import read_weights, require_finite
 from nas.training.data import photos_of, split_of
 from nas.verbs.export import with_arithmetic
@@ -57,6 +57,7 @@ def renew_codec(
     if "lmbda" not in content:
         raise InputError(f"{source} does not say its lmbda: export the codec again.")
     refuse_existing(out, force=force, what="codec")
+    refuse_over_input(out, source, data, *([] if isinstance(weights, Mapping) else [weights]))
     split = split_of(data)
     calibration, photos = (photos_of(data, split, part) for part in ("calibration", "held-out"))
     photos = photos[:HELD_OUT_PHOTOS]
