@@ -93,8 +93,15 @@ def _slimming() -> dict[str, dict[str, Any]]:
     }
 
 
+def _with_tables() -> dict[str, Any]:
+    """A space of layouts that read their context in both ways."""
+    tables = ["checkerboard-table", LAYOUTS[-1] | {"name": "uneven-table", "context": "table"}]
+    return content_of(FAMILIES["joint-ar"], layouts=["none", "raster", *tables], features={"phi": 5})
+
+
 def _contents() -> dict[str, dict[str, Any]]:
     plain = {name: content_of(family) for name, family in FAMILIES.items()} | _slimming()
+    plain["tables"] = _with_tables()
     return {
         f"{name}-{quantizer}": content | {"quantizer": quantizer}
         for name, content in plain.items()
@@ -153,6 +160,8 @@ def seeded_supernet(space: SearchSpace, *, seed: int = 0, spread: float = 500.0)
                     value.add_(0.1 * torch.rand_like(value))
                 elif kind == "beta":
                     value.mul_(1 + torch.rand_like(value))
+            if hasattr(net, "context") and hasattr(net.context, "table"):
+                net.context.table.log_factor.normal_()
             for name, gains in net.named_children():
                 for value in gains.parameters() if name in ("gains", "hyper_gains") else ():
                     value.add_(0.2 * torch.randn_like(value))

@@ -76,12 +76,13 @@ def layers_by_hand(module: nn.Module, x: Tensor) -> tuple[int, Tensor]:
 def context_by_hand(codec: Codec, height: int, width: int) -> tuple[int, int]:
     """MACs of context prediction and of the entropy parameters in a latent of this size, element by element.
 
-    From the layout's definition alone. An element is context for another exactly when its stage is smaller
-    and it lies in the window, whatever the channel; beyond the border the pattern goes on, and the zeros
-    there are multiplied too. Each channel has its features, which exist where it has any context, and its
-    share of the hidden units; a unit reads those of channels of its position whose stage is not later.
+    From the layout's definition alone; beside a table, from that of the layout `none`. An element is context
+    for another exactly when its stage is smaller and it lies in the window, whatever the channel; beyond the
+    border the pattern goes on, and the zeros there are multiplied too. Each channel has its features, which
+    exist where it has any context, and its share of the hidden units; a unit reads those of channels of its
+    position whose stage is not later.
     """
-    layout, context = codec.layout, codec.network.context
+    layout, context = codec.layout.of_network, codec.network.context
     reach, channels = context.window // 2, layout.channels
     rows, columns = np.arange(-reach, height + reach), np.arange(-reach, width + reach)
     tile = np.repeat(np.array(layout.tile), layout.groups, axis=0)
@@ -168,6 +169,7 @@ MADE = {
     "sloped": Layout((5, 7), (1, 2), (((0, 1), (1, 0)), ((2, 0), (0, 1))), "sloped"),
     # what greedy and learned layouts are made of: any stage in any cell
     "cells": tiled_layout(CHANNELS, random_table((3, 2, 5), 6, random.Random(1)), "cells"),
+    "table": named_layout("raster-2x2-table", CHANNELS, 3),
 }
 CONTEXTS = [name for name, family in FAMILIES.items() if family.context]
 
@@ -223,6 +225,8 @@ def test_what_runs_uncounted_is_listed():
         found |= assert_audit(codec, costs)
         if space.family.has_z and not codec.network.centred:
             found |= assert_audit(exact_codec(codec, torch.rand(1, 3, 64, 64)), costs)
+    by_table = coded("joint-ar", MADE["table"], 3, seed=0)
+    found |= assert_audit(by_table, measured_costs(by_table.network.space, (70, 50)))
     assert found == set(NO_MACS)
 
 

@@ -47,7 +47,7 @@ def by_stages(staged: StagedContext, psi: Tensor, y_hat: Tensor) -> tuple[Tensor
         for (number, positions), pair in zip(work, parameters, strict=True):
             channels = staged.block_channels(number)[:, None]
             for part, value in zip(found, pair, strict=True):
-                part.flatten(2)[:, channels, positions] = value.transpose(1, 2)
+                part.flatten(2)[:, channels, positions] = value.transpose(1, 2).to(part)
             values.append(y_hat.flatten(2)[:, channels, positions].transpose(1, 2))
         return values
 

@@ -49,7 +49,8 @@ export class Codec {
 
   /** Make one decoder, or a layout's entropy path, ready, so that running it takes only its own time. */
   async prepare(part) {
-    const files = part.blocks ? ["h_s.onnx", ...part.blocks.map(({ file }) => file)] : [part.file];
+    const blocks = part.table ? [part.table] : part.blocks;
+    const files = blocks ? ["h_s.onnx", ...blocks.map(({ file }) => file)] : [part.file];
     for (const file of files) if (file && (file !== "h_s.onnx" || this.description.z_channels)) await this.session(file);
   }
 

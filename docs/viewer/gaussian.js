@@ -179,3 +179,15 @@ export class Gaussians {
     return low;
   }
 }
+
+/** The level of a scale: how many bounds are smaller. */
+export function levelOf(bounds, units) {
+  let low = 0;
+  let high = bounds.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (bounds[middle] < units) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,9 +1,10 @@
 // From a stream to y_hat: z under the factorised prior, then y stage by stage, as nas/graph/staged.py codes it.
 
 import { RangeDecoder } from "./coder.js";
-import { Gaussians } from "./gaussian.js";
+import { Gaussians, levelOf } from "./gaussian.js";
 import { readVarint } from "./nic.js";
 import { Problem } from "./problem.js";
+import { Table } from "./table.js";
 
 export const Y_REDUCTION = 16; // pixels a latent
 const Z_REDUCTION = 4; // of y
@@ -169,15 +170,16 @@ function fromPsi({ values, shape: [positions, size] }, count) {
   return { scales, means };
 }
 
-function levelOf(bounds, units) {
-  let low = 0;
-  let high = bounds.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (bounds[middle] < units) low = middle + 1;
-    else high = middle;
+/** What the network of a table makes of psi at every position, [positions, channels]: scales and means. */
+async function everywhere(state, { file }, run) {
+  const count = state.height * state.width;
+  const found = { scales: new Float32Array(count * state.channels), means: new Float32Array(count * state.channels) };
+  for (let first = 0; first < count; first += SLICE) {
+    const positions = Int32Array.from({ length: Math.min(SLICE, count - first) }, (_, place) => first + place);
+    const outputs = await run(file, { psi: gather(state.psi, state.psiWidth, null, positions) });
+    for (const name of ["scales", "means"]) found[name].set(outputs[name], first * state.channels);
   }
-  return low;
+  return found;
 }
 
 /**
@@ -212,10 +214,15 @@ export async function decodeLatents(description, layout, nic, run, progress = as
   const positions = height * width;
   const state = new State(description, layout, transposed(psi, psi.length / positions, positions), height, width);
   const gaussians = new Gaussians(description.scales, description.mean_steps, yLimit);
+  const table = layout.table && new Table(description, layout.table, await everywhere(state, layout.table, run), height, width);
   const { work, stages } = steps(layout, height, width);
   for (const [number, parts] of work.entries()) {
     const parameters = [];
     for (const { block, positions: here } of parts) {
+      if (table) {
+        parameters.push(table.lookUp(block, here));
+        continue;
+      }
       const inputs = state.inputs(block, here);
       if (block.file === null) {
         parameters.push(fromPsi(inputs.psi, block.channels.length));
@@ -226,12 +233,14 @@ export async function decodeLatents(description, layout, nic, run, progress = as
       }
     }
     parts.forEach(({ block, positions: here }, part) => {
-      const { scales, means } = parameters[part];
-      const values = new Float32Array(scales.length);
+      const { scales, levels, means } = parameters[part];
+      const values = new Float32Array(means.length);
       for (let place = 0; place < values.length; place++) {
-        values[place] = gaussians.read(coder, levelOf(description.scale_bounds, scales[place]), means[place]);
+        const level = levels ? levels[place] : levelOf(description.scale_bounds, scales[place]);
+        values[place] = gaussians.read(coder, level, means[place]);
       }
       state.write(block, here, values);
+      if (table) table.note(block, here, values);
     });
     await progress((number + 1) / work.length);
   }

@@ -29,7 +29,17 @@ from nas.graph.entropy import (
 from nas.graph.integers import IntegerPath, integer_grid
 from nas.graph.network import CodecNetwork
 from nas.graph.priors import FactorizedPrior, Prior
-from nas.graph.staged import Parameters, Staged, StagedContext, StagedHyper, Work, rounding, staged, steps
+from nas.graph.staged import (
+    Parameters,
+    Staged,
+    StagedContext,
+    StagedHyper,
+    StagedTable,
+    Work,
+    rounding,
+    staged,
+    steps,
+)
 from nas.photos.images import Padded
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.layout import Layout
@@ -434,6 +444,8 @@ def _frequencies(network: CodecNetwork) -> Tensor:
 
 
 def _staged_integers(path: IntegerPath, layout: Layout) -> Staged:
+    if layout.context == "table":
+        return StagedTable(path.products(), path.table, layout)
     if path.with_context:
         return StagedContext(path.products(), layout)
     return StagedHyper(HyperOnly(path.psi_parts), layout, integer_grid)

@@ -18,7 +18,7 @@ from nas.codec.standalone import write_model
 from nas.graph.affine import exactly
 from nas.graph.integers import IntegerPath
 from nas.graph.network import CodecNetwork, plain_edge
-from nas.spaces.layout import Layout, read_layouts
+from nas.spaces.layout import FIELDS, Layout, read_layouts
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
@@ -178,10 +178,8 @@ def _read_layouts(
     if "layouts" not in content:
         known: dict[str, Any] = {name: content[name] for name in ("stages", "kmac_px") if name in content}
         return {codec.layout.name: codec.layout}, {codec.layout.name: known}
-    names = ("groups", "slope", "tile")
-    entries = [{key: entry[key] for key in ("name", *names)} for entry in content["layouts"]]
-    layouts = {layout.name: layout for layout in read_layouts(source, entries)}
-    other = ("name", *names, "entropy_path")
+    layouts = {layout.name: layout for layout in read_layouts(source, content["layouts"])}
+    other = ("name", *FIELDS, "entropy_path")
     facts = [{k: v for k, v in entry.items() if k not in other} for entry in content["layouts"]]
     return layouts, dict(zip(layouts, facts, strict=True))
 

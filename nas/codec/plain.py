@@ -147,7 +147,7 @@ class Context(nn.Module):
         slope, tile: the order.
         window: width of the context window.
         hidden: widths of the two hidden layers.
-        psi, phi: hyper features, and features of context prediction.
+        psi, phi: hyper features, and features of context prediction; 0 for none.
     """
 
     def __init__(
@@ -161,8 +161,9 @@ class Context(nn.Module):
         phi: int,
     ) -> None:
         super().__init__()
-        m, self.window = sum(groups), window
-        self.context_prediction = nn.Conv2d(m, phi, window, padding=window // 2)
+        m, self.window, self.phi = sum(groups), window, phi
+        if phi:
+            self.context_prediction = nn.Conv2d(m, phi, window, padding=window // 2)
         self.entropy_parameters = nn.Sequential(
             nn.Conv2d(psi + phi, hidden[0], 1),
             nn.LeakyReLU(0.01),
@@ -209,13 +210,15 @@ class Context(nn.Module):
         features, units_1, units_2, outputs = self.owners
         seen, now = self.seen(row, column), self.tile[:, row, column]
         known = (now[None] <= now[:, None]).to(device)  # in its stage or before, at the same position
-        live = seen.flatten(1).any(1).to(device)[features]
-        mask = seen.to(device)[features][:, self.group]
-        near = F.pad(y_hat, (reach,) * 4)[..., row:, column:]
-        predict, (first, _, second, _, third) = self.context_prediction, self.entropy_parameters
-        bias = torch.zeros_like(live) if predict.bias is None else predict.bias * live
-        phi = F.conv2d(near, predict.weight * mask, bias, (rows, columns))
-        phi = phi[..., : psi.shape[-2], : psi.shape[-1]]
+        first, _, second, _, third = self.entropy_parameters
+        phi = psi[:, :0]
+        if self.phi:
+            live = seen.flatten(1).any(1).to(device)[features]
+            mask = seen.to(device)[features][:, self.group]
+            near, predict = F.pad(y_hat, (reach,) * 4)[..., row:, column:], self.context_prediction
+            bias = torch.zeros_like(live) if predict.bias is None else predict.bias * live
+            phi = F.conv2d(near, predict.weight * mask, bias, (rows, columns))
+            phi = phi[..., : psi.shape[-2], : psi.shape[-1]]
 
         def layer(conv: Any, x: Tensor, writes: Tensor, reads: Tensor, free: int = 0) -> Tensor:
             """Every unit reads those of groups that are known; the first `free` inputs are for all."""
@@ -225,6 +228,80 @@ class Context(nn.Module):
         hidden = layer(first, torch.cat([psi, phi], 1), units_1, features, free=psi.shape[1])
         hidden = layer(second, F.leaky_relu(hidden, 0.01), units_2, units_1)
         return layer(third, F.leaky_relu(hidden, 0.01), outputs, units_2)
+
+
+class TableContext(nn.Module):
+    """Scales and means of y by psi alone, and a table that corrects the scales by what was decoded before.
+
+    After finite-state autoregressive coding (Zhang et al., ICLR 2024). The surprise of an element says how
+    far it lies from its mean, 0 to 3. The state of an element is the mean surprise of those around it of its
+    own channel that are decoded before it; straight neighbours count twice, and few have their own states.
+
+    Args:
+        groups, slope, tile: as for `Context`.
+        hidden: widths of the two hidden layers.
+        psi: hyper features.
+    """
+
+    around = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+
+    def __init__(
+        self,
+        groups: list[int],
+        slope: list[int],
+        tile: list[list[list[int]]],
+        hidden: tuple[int, int],
+        psi: int,
+    ) -> None:
+        super().__init__()
+        m = sum(groups)
+        self.entropy_parameters = nn.Sequential(
+            nn.Conv2d(psi, hidden[0], 1),
+            nn.LeakyReLU(0.01),
+            nn.Conv2d(hidden[0], hidden[1], 1),
+            nn.LeakyReLU(0.01),
+            nn.Conv2d(hidden[1], 2 * m, 1),
+        )
+        self.table = nn.ParameterDict({"log_factor": torch.zeros(m, 27)})
+        self.tile, self.slope = torch.tensor(tile).repeat_interleave(torch.tensor(groups), 0), slope
+        places = torch.linspace(log(SCALE_MIN), log(256.0), 127, dtype=torch.float64).exp()
+        self.scales = (places[::2] * 2**16).round() / 2**16
+        self.ends = (places[1::2] * 2**10).round() / 2**10
+
+    def forward(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Scales and means of y, [B, M, h, w], from psi, [B, P, h, w], and y itself."""
+        scales, means = self.entropy_parameters(psi).chunk(2, 1)
+        with torch.no_grad():
+            states = self.states(self.surprises(scales, means, y_hat)).transpose(0, 1)
+        logs = self.table["log_factor"].gather(1, states.flatten(1)).view(states.shape)
+        return _AtLeast.apply(scales, SCALE_MIN) * logs.transpose(0, 1).exp(), means
+
+    def surprises(self, scales: Tensor, means: Tensor, y_hat: Tensor) -> Tensor:
+        """How many bounds each element exceeds, parts of its scale, on the grids that are coded with."""
+        scales = self.scales.to(y_hat)[torch.bucketize(scales.contiguous(), self.ends.to(y_hat))]
+        away = (y_hat * 64 - (means * 64).round()).abs()
+        exceeded = [away > (64 * bound * scales).floor() for bound in (0.4, 1.0, 2.0)]
+        return torch.stack(exceeded).sum(0)
+
+    def states(self, surprises: Tensor) -> Tensor:
+        """The state of every element, 0 to 26."""
+        height, width = surprises.shape[-2:]
+        rows, columns = torch.arange(-1, height + 1), torch.arange(-1, width + 1)
+        stage = self.tile[:, (rows % self.tile.shape[1])[:, None], columns % self.tile.shape[2]]
+        stage = stage + self.slope[0] * rows[:, None] + self.slope[1] * columns
+        inside = F.pad(torch.ones(height, width, dtype=torch.bool), (1, 1, 1, 1))
+        padded = F.pad(surprises, (1, 1, 1, 1))
+
+        def cut(value: Tensor, row: int, column: int) -> Tensor:
+            return value[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
+
+        total, known = torch.zeros_like(surprises), torch.zeros_like(surprises[0])
+        for place in self.around:
+            seen = (cut(stage, *place) < cut(stage, 0, 0)) & cut(inside, *place)
+            weight = seen.to(surprises) * (2 if 0 in place else 1)
+            total, known = total + weight * cut(padded, *place), known + weight
+        mean = (8 * total + known) // (2 * known).clamp_min(1)  # in quarters, rounded
+        return torch.where(known > 0, mean + 13 * (known > 5), 26)
 
 
 class HyperOnly(nn.Module):
@@ -280,7 +357,7 @@ class Codec(nn.Module):
     h_a: nn.Sequential
     h_s: nn.Sequential
     g_s: nn.Sequential
-    context: Context | HyperOnly
+    context: Context | TableContext | HyperOnly
     prior: FactorizedPrior
     y_prior: FactorizedPrior
     gains: AtRates

@@ -101,27 +101,34 @@ def _quantize_context(
 ) -> None:
     """Context prediction and entropy parameters, given psi and y_hat of calibration photos."""
     products = Products.of(context)
-    watched = [_Watched.of(affine) for affine in (products.context_prediction, *products.entropy_parameters)]
-    predict, first, second, third = watched
+    predict = None if products.context_prediction is None else _Watched.of(products.context_prediction)
+    first, second, third = map(_Watched.of, products.entropy_parameters)
     running = replace(
         products,
         context_prediction=predict,
         entropy_parameters=(first, second, third),
         y_limit=CONTEXT_LIMIT,
     )
+    layouts = [layout.of_network for layout in layouts]
     for layout in layouts:
         staged = StagedContext(running, layout)
         for each_psi, y_hat in known:
             staged.one_pass(each_psi, y_hat)
-    used = _used(layouts, products)
-    phi, hidden_1, hidden_2 = (_Channels.of(part.peaks) for part in watched[:3])
-    y = _Channels(torch.ones(context.channels), CONTEXT_LIMIT)
-    reads = (y, psi.joined(phi), hidden_1, hidden_2)
-    writes = (phi, hidden_1, hidden_2, _last(2 * context.channels, 2))
-    slopes = (SLOPE_PARTS, _slope(LEAKY_SLOPE), _slope(LEAKY_SLOPE), SLOPE_PARTS)
-    stored = (path.context_prediction, *path.entropy_parameters)
-    for layer, affine, mask, *rest in zip(stored, watched, used, reads, writes, slopes, strict=True):
-        _fill(cast(IntegerLayer, layer), affine.weight * mask, affine.bias, *rest)
+    used, *masks = _used(layouts, products)
+    hidden_1, hidden_2 = _Channels.of(first.peaks), _Channels.of(second.peaks)
+    features = psi
+    if predict is not None:
+        y, phi = _Channels(torch.ones(context.channels), CONTEXT_LIMIT), _Channels.of(predict.peaks)
+        _fill(path.context_prediction, predict.weight * used, predict.bias, y, phi, SLOPE_PARTS)
+        features = psi.joined(phi)
+    reads = (features, hidden_1, hidden_2)
+    writes = (hidden_1, hidden_2, _last(2 * context.channels, 2))
+    slopes = (_slope(LEAKY_SLOPE), _slope(LEAKY_SLOPE), SLOPE_PARTS)
+    stored = cast(list[IntegerLayer], list(path.entropy_parameters))
+    weights = [affine.weight * mask for affine, mask in zip((first, second, third), masks, strict=True)]
+    biases = (first.bias, second.bias, third.bias)
+    for layer, *parts in zip(stored, weights, biases, reads, writes, slopes, strict=True):
+        _fill(layer, *parts)
 
 
 @dataclass(frozen=True)
@@ -255,8 +262,9 @@ class _Watched(Affine):
 
 def _used(layouts: Sequence[Layout], products: Products) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Which weights of context prediction and the three pointwise layers any block uses, 0 or 1."""
-    layers = (products.context_prediction, *products.entropy_parameters)
-    context, first, second, third = (torch.zeros_like(layer.weight) for layer in layers)
+    first, second, third = (torch.zeros_like(layer.weight) for layer in products.entropy_parameters)
+    predict = products.context_prediction
+    context = torch.zeros(0) if predict is None else torch.zeros_like(predict.weight)
     first[:, : products.psi] = 1
     sizes = products.window, products.hidden, products.phi
     for block in (block for layout in layouts for block in plan(layout, *sizes)):

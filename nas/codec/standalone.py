@@ -55,7 +55,7 @@ def model_text(codec: Codec) -> str:
 def _cost(codec: Codec) -> str:
     """What the context costs here, where it is computed in another way than in the codec."""
     network = codec.network
-    if not network.space.family.context:
+    if not network.space.family.context or codec.layout.context == "table":
         return ""
     m, window = codec.layout.channels, network.space.window
     first, second = (network.widths[name].active for name in ENTROPY_WIDTHS)
@@ -90,8 +90,11 @@ def _parts(codec: Codec) -> dict[str, Lines]:
             order = codec.layout.to_dict()
             words = [f"{name}={order[name]}" for name in ("groups", "slope", "tile")]
             psi, phi = space.features
-            sizes = [f"window={space.window}", f"{hidden=}", f"{psi=}", f"{phi=}"]
-            found["context"] = _call("Context", [[word] for word in (*words, *sizes)])
+            if codec.layout.context == "table":
+                kind, sizes = "TableContext", [f"{hidden=}", f"{psi=}"]
+            else:
+                kind, sizes = "Context", [f"window={space.window}", f"{hidden=}", f"{psi=}", f"{phi=}"]
+            found["context"] = _call(kind, [[word] for word in (*words, *sizes)])
     for name, node in (("prior", "z"), ("y_prior", "y")):
         if name in used:
             found[name] = [f"FactorizedPrior({network.widths[node].active})"]

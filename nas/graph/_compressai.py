@@ -56,5 +56,6 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r".*torch\.jit\.script", category=DeprecationWarning)
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
     from compressai.layers import GDN
+    from compressai.ops import LowerBound
 
-__all__ = ["GDN", "EntropyBottleneck", "GaussianConditional"]
+__all__ = ["GDN", "EntropyBottleneck", "GaussianConditional", "LowerBound"]

@@ -11,6 +11,9 @@ mean for every element::
 Every feature, hidden unit and output belongs to one channel of y and so to one channel group; at each
 position it sees the units of groups whose stage is not later than its own, so that decoding stage by stage
 (`graph.staged`) computes each of them once. The weights are shared by all layouts.
+
+Under a layout whose context is a table there are no features phi: psi alone gives scales and means, and the
+table corrects the scales (`graph.scale_table`).
 """
 
 from __future__ import annotations
@@ -30,8 +33,9 @@ from torch.utils.checkpoint import checkpoint
 
 from nas.graph.entropy import widened
 from nas.graph.layers import LEAKY_SLOPE, precise
+from nas.graph.scale_table import ScaleTable
 from nas.graph.width import Width
-from nas.spaces.layout import Array, Layout, feature_channel, unit_channel
+from nas.spaces.layout import Array, Context, Layout, feature_channel, unit_channel
 
 Weights = tuple[Tensor, Tensor]
 LARGE = 1 << 18  # values in a kernel, from which copies of it cost more than the calls they save
@@ -220,7 +224,8 @@ class ContextModel(nn.Module):
         window: width of the context window.
         hidden: widths of the two hidden pointwise layers.
         psi: hyper features; by default two for each channel of y.
-        phi: features of context prediction; by default as many.
+        phi: features of context prediction; by default as many, and none without a context convolution.
+        tables: whether there is a table, for layouts whose context it is.
     """
 
     def __init__(
@@ -230,11 +235,16 @@ class ContextModel(nn.Module):
         hidden: tuple[int, int],
         psi: int | None = None,
         phi: int | None = None,
+        *,
+        tables: bool = False,
     ) -> None:
         super().__init__()
-        psi, phi = psi or 2 * channels, phi or 2 * channels
+        psi, phi = psi or 2 * channels, 2 * channels if phi is None else phi
         self.channels, self.window, self.phi = channels, window, phi
-        self.context_prediction = nn.Conv2d(channels, phi, window, padding=window // 2)
+        if phi:
+            self.context_prediction = nn.Conv2d(channels, phi, window, padding=window // 2)
+        if tables:
+            self.table = ScaleTable(channels)
         self.entropy_parameters = nn.Sequential(
             nn.Conv2d(psi + phi, hidden[0], 1),
             nn.LeakyReLU(LEAKY_SLOPE),
@@ -272,6 +282,9 @@ class ContextModel(nn.Module):
         Returns:
             scales, means: each [B, M, h, w].
         """
+        if layout.context == "table":
+            scales, means = self(psi, y_hat, layout.of_network)
+            return self.table(widened(scales), widened(means), y_hat, layout), means
         _, rows, columns = layout.table.shape
         height, width = y_hat.shape[-2:]
         parts = self.at_cells(psi, y_hat, layout, layout_cells(layout, self.window))
@@ -312,6 +325,8 @@ class ContextModel(nn.Module):
             layout: its groups and the size of its tile.
             cells: who sees whom there.
         """
+        if not self.phi:
+            return [None] * len(cells)
         extra, reach = _to_tiles(layout, *y_hat.shape[-2:]), self.window // 2
         padded = F.pad(y_hat, [side + reach for side in extra])
         weight = self.context_prediction.weight
@@ -397,13 +412,25 @@ class ContextModel(nn.Module):
 
 
 class SlimmableContextModel(ContextModel):
-    """The supernet's context model: the two hidden widths are chosen at run time."""
+    """The supernet's context model: the two hidden widths are chosen at run time.
+
+    Attributes:
+        kind: how the active layout reads its context, which says what a plain model of it has.
+    """
 
     def __init__(
-        self, channels: int, window: int, widths: tuple[Width, Width], psi: int | None, phi: int | None
+        self,
+        channels: int,
+        window: int,
+        widths: tuple[Width, Width],
+        psi: int | None,
+        phi: int | None,
+        *,
+        tables: bool,
     ) -> None:
-        super().__init__(channels, window, (widths[0].full, widths[1].full), psi, phi)
+        super().__init__(channels, window, (widths[0].full, widths[1].full), psi, phi, tables=tables)
         self.widths = widths
+        self.kind: Context = "convolution"
 
     def pointwise(self) -> tuple[Weights, Weights, Weights]:
         (w1, b1), (w2, b2), (w3, b3) = super().pointwise()
@@ -416,8 +443,13 @@ class SlimmableContextModel(ContextModel):
 
     def sliced(self) -> dict[str, Tensor]:
         """The plain model's state at the active widths."""
-        state = {f"context_prediction.{k}": v for k, v in self.context_prediction.state_dict().items()}
+        name = "table" if self.kind == "table" else "context_prediction"
+        own = self.get_submodule(name).state_dict() if hasattr(self, name) else {}
+        state = {f"{name}.{key}": value for key, value in own.items()}
         for index, (weight, bias) in zip((0, 2, 4), self.pointwise(), strict=True):
             state[f"entropy_parameters.{index}.weight"] = weight[:, :, None, None]
             state[f"entropy_parameters.{index}.bias"] = bias
+        if self.kind == "table":  # which reads psi alone
+            first = state["entropy_parameters.0.weight"]
+            state["entropy_parameters.0.weight"] = first[:, : first.shape[1] - self.phi]
         return state

@@ -81,7 +81,12 @@ class IntegerPath(nn.Module):
 
     Args:
         network: of plain layers, with a z.
+
+    Attributes:
+        table: the network's own, where it has one: see `ScaleTable.levels`.
     """
+
+    table: Tensor
 
     def __init__(self, network: CodecNetwork) -> None:
         super().__init__()
@@ -104,7 +109,10 @@ class IntegerPath(nn.Module):
         self.psi_parts = network.space.family.psi_parts
         if isinstance(network.context, ContextModel):
             model = network.context
-            self.context_prediction = IntegerLayer(*model.context_prediction.weight.shape)
+            if model.phi:
+                self.context_prediction = IntegerLayer(*model.context_prediction.weight.shape)
+            if hasattr(model, "table"):
+                self.register_buffer("table", model.table.levels())
             self.entropy_parameters = nn.ModuleList(
                 IntegerLayer(*weight.shape) for weight, _ in model.pointwise()
             )
@@ -121,7 +129,7 @@ class IntegerPath(nn.Module):
     def products(self) -> Products:
         """Context prediction and entropy parameters as they compute."""
         first, second, third = (layer.affine() for layer in self.entropy_parameters)  # type: ignore[operator]
-        predict = self.context_prediction.affine()
+        predict = self.context_prediction.affine() if hasattr(self, "context_prediction") else None
         return Products(predict, (first, second, third), integer_grid, CONTEXT_LIMIT)
 
     def require_exact(self) -> None:
@@ -145,11 +153,12 @@ class IntegerPath(nn.Module):
         for layer in self.h_s.values():
             limit = add(layer, limit)
         if self.with_context:
-            phi = add(self.context_prediction, torch.tensor(CONTEXT_LIMIT))
-            features, first = len(self.context_prediction.bias), self.entropy_parameters[0]
-            assert isinstance(first, IntegerLayer)
-            counts = torch.tensor([first.weight.shape[1] - features, features])
-            limit = torch.stack([limit, phi]).repeat_interleave(counts)
+            if hasattr(self, "context_prediction"):
+                phi = add(self.context_prediction, torch.tensor(CONTEXT_LIMIT))
+                features, first = len(self.context_prediction.bias), self.entropy_parameters[0]
+                assert isinstance(first, IntegerLayer)
+                counts = torch.tensor([first.weight.shape[1] - features, features])
+                limit = torch.stack([limit, phi]).repeat_interleave(counts)
             for layer in self.entropy_parameters:
                 limit = add(layer, limit)
         return found

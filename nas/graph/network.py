@@ -80,10 +80,11 @@ class CodecNetwork(nn.Module):
         if not space.family.context:
             return HyperOnly(space.family.psi_parts)
         hidden = (self.widths[ENTROPY_WIDTHS[0]], self.widths[ENTROPY_WIDTHS[1]])
+        sizes, tables = (space.y_channels, space.window), space.with_tables
         if slimmable:
-            return SlimmableContextModel(space.y_channels, space.window, hidden, *space.features)
+            return SlimmableContextModel(*sizes, hidden, *space.features, tables=tables)
         widths = (hidden[0].active, hidden[1].active)
-        return ContextModel(space.y_channels, space.window, widths, *space.features)
+        return ContextModel(*sizes, widths, *space.features, tables=tables)
 
     def with_g_s(self, g_s: nn.Module, space: SearchSpace) -> CodecNetwork:
         """The network with another g_s; every other layer is this one's own, not a copy.
@@ -265,7 +266,11 @@ class Supernet(CodecNetwork):
         for slot, index in zip(self.space.slots, indexes[:-1], strict=True):
             for width in self._set_by(slot.name):
                 width.index, width.gates = index, None
-        return self.space.layout(architecture)
+        layout = self.space.layout(architecture)
+        context = getattr(self, "context", None)
+        if isinstance(context, SlimmableContextModel):
+            context.kind = layout.context
+        return layout
 
     def gate(self, gates: Mapping[str, Tensor]) -> None:
         """Run at full width, masked by weights over the candidates of each slot (see `Width`)."""

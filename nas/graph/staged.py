@@ -1,6 +1,7 @@
 """The context model as it runs when coding: block by block, only what a stage can see and needs.
 
-A stage gathers the columns (window offsets and channels) that were decoded before it and multiplies once.
+A stage gathers the columns (window offsets and channels) that were decoded before it and multiplies once;
+where a table reads the context, it only looks things up.
 The encoder knows y and runs each block over all its positions in one pass; the decoder runs the same
 blocks over the positions of one stage at a time. Both call `StagedContext.block`, so a layout costs what
 fvcore counts on this code: its visible share of a dense pass.
@@ -24,7 +25,8 @@ from nas.graph.affine import Affine, AnyAffine
 from nas.graph.context import ContextModel, HyperOnly
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, quantize, to_grid
 from nas.graph.layers import LEAKY_SLOPE
-from nas.spaces.layout import Array, Layout, feature_channel, unit_channel
+from nas.graph.scale_table import UNKNOWN, shifted, state, states, surprises
+from nas.spaces.layout import AROUND, Array, Layout, feature_channel, unit_channel
 
 # Positions that are computed together at most: it bounds the memory that gathered columns take.
 SLICE = 1 << 13
@@ -149,13 +151,13 @@ class Products:
     """The weights of the entropy parameters of y.
 
     Attributes:
-        context_prediction: from a window of y, [F, M, window, window].
+        context_prediction: from a window of y, [F, M, window, window]; None where a table reads the context.
         entropy_parameters: the three pointwise layers.
         grid: from what the last of them gives to whole numbers on the coding grid.
         y_limit: the context reads y clamped to this.
     """
 
-    context_prediction: AnyAffine
+    context_prediction: AnyAffine | None
     entropy_parameters: tuple[AnyAffine, AnyAffine, AnyAffine]
     grid: Grid = to_grid
     y_limit: int = Y_LIMIT
@@ -163,16 +165,19 @@ class Products:
     @classmethod
     def of(cls, context: ContextModel) -> Products:
         """A plain model's own, in its precision."""
-        predict = context.context_prediction
+        prediction = None
+        if context.phi:
+            layer = context.context_prediction
+            prediction = Affine(layer.weight, cast(Tensor, layer.bias))
         first, second, third = context.pointwise()
         return cls(
-            Affine(predict.weight, cast(Tensor, predict.bias)),
+            prediction,
             (Affine(*first, LEAKY_SLOPE), Affine(*second, LEAKY_SLOPE), Affine(*third)),
         )
 
     @property
     def window(self) -> int:
-        return self.context_prediction.weight.shape[-1]
+        return 1 if self.context_prediction is None else self.context_prediction.weight.shape[-1]
 
     @property
     def hidden(self) -> tuple[int, int]:
@@ -183,7 +188,7 @@ class Products:
     @property
     def phi(self) -> int:
         """Features of context prediction."""
-        return len(self.context_prediction.bias)
+        return 0 if self.context_prediction is None else len(self.context_prediction.bias)
 
     @property
     def psi(self) -> int:
@@ -377,6 +382,79 @@ class StagedHyper(nn.Module):
         return torch.cat(found, 1).to(psi.device).transpose(1, 2).unflatten(2, (height, width))
 
 
+class StagedTable(StagedContext):
+    """The same calls where a table reads the context: what they give lies on the coding grid already.
+
+    The network runs once over all positions, as if nothing waited for anything; stage by stage the table
+    then shifts the levels of the scales.
+
+    Args:
+        products: the weights of the network, of which only those that read psi are used.
+        table: see `ScaleTable.levels`.
+        layout: the order of decoding.
+    """
+
+    def __init__(self, products: Products, table: Tensor, layout: Layout) -> None:
+        super().__init__(products, layout.of_network)
+        self.order, self.table = layout, table
+        self.to_grid, self.grid = self.grid, _on_grid
+        groups = layout.group_of_channel
+        self.members: list[tuple[Tensor, Tensor]] = []  # of each block: channels, and what is known around
+        for block in layout.blocks(self.window):
+            mine = np.flatnonzero(np.isin(groups, block.groups))
+            known = layout.around[:, groups[mine], block.row, block.column]
+            self.members.append(
+                (torch.from_numpy(mine).to(table.device), torch.from_numpy(known).to(table.device))
+            )
+
+    def block_channels(self, number: int) -> Tensor:
+        return self.members[number][0]
+
+    def alone(self, psi: Tensor) -> Parameters:
+        """Levels and steps of every element by psi alone, each [B, M, h, w]."""
+        unread = psi.new_zeros(len(psi), self.channels, *psi.shape[-2:])
+        return self.to_grid(*super().one_pass(psi, unread))
+
+    def one_pass(self, psi: Tensor, y_hat: Tensor) -> Parameters:
+        """Levels and steps of every element, each [B, M, h, w], when all of y is known (encoding)."""
+        levels, means = self.alone(psi)
+        found = states(surprises(y_hat, levels, means), self.order)
+        channels = torch.arange(self.channels, device=psi.device)[:, None, None]
+        return shifted(levels, self.table, channels, found), means
+
+    def by_stages(self, psi: Tensor, read: Read) -> Tensor:
+        """Decode y stage by stage: see `StagedContext.by_stages`."""
+        height, width = psi.shape[-2:]
+        levels, means = (part.flatten(2).transpose(1, 2).contiguous() for part in self.alone(psi))
+        wide = width + 2  # with a border of which nothing is ever known
+        found = levels.new_full((len(psi), (height + 2) * wide, self.channels), UNKNOWN, dtype=torch.int64)
+        y_hat = psi.new_zeros(len(psi), height * width, self.channels)
+        for work in steps(self.order, self.window, height, width):
+            places, parameters = [], []
+            for number, positions in work:
+                channels, known = self.members[number]
+                here = positions.to(psi.device)[:, None]
+                middle = (here // width + 1) * wide + here % width + 1
+                near = [
+                    torch.where(seen, found[:, middle + row * wide + column, channels], UNKNOWN)
+                    for (row, column), seen in zip(AROUND, known, strict=True)
+                ]
+                own = levels[:, here, channels]
+                parameters.append((shifted(own, self.table, channels, state(near)), means[:, here, channels]))
+                places.append((here, middle, channels))
+            for (here, middle, channels), values in zip(places, read(work, parameters), strict=True):
+                known_now = values.to(y_hat)
+                y_hat[:, here, channels] = known_now
+                found[:, middle, channels] = surprises(
+                    known_now, levels[:, here, channels], means[:, here, channels]
+                )
+        return y_hat.transpose(1, 2).unflatten(2, (height, width))
+
+
+def _on_grid(levels: Tensor, steps: Tensor) -> Parameters:
+    return levels, steps
+
+
 Staged = StagedContext | StagedHyper
 
 
@@ -384,6 +462,8 @@ def staged(context: ContextModel | HyperOnly, layout: Layout) -> Staged:
     """The entropy parameters of y as they run when coding under one layout, in a model's own precision."""
     if isinstance(context, HyperOnly):
         return StagedHyper(context, layout)
+    if layout.context == "table":
+        return StagedTable(Products.of(context), context.table.levels(), layout)
     return StagedContext(Products.of(context), layout)
 
 
@@ -490,10 +570,10 @@ def _whole(layout: Layout, window: int, height: int, width: int) -> _Kept:
 def _cut_weights(products: Products, plan: BlockPlan) -> BlockWeights:
     """One block's weights: the rows it computes and the columns it sees."""
     predict, (first, second, third) = products.context_prediction, products.entropy_parameters
-    device = predict.weight.device
+    device = first.weight.device
     index = {name: torch.from_numpy(value).to(device) for name, value in vars(plan).items() if name != "seen"}
     context = None
-    if plan.seen:
+    if plan.seen and predict is not None:
         columns = np.concatenate([near.columns() for near in plan.seen], 1)
         context = predict.select(index["features"], *torch.from_numpy(columns).to(device))
     hyper = torch.arange(products.psi, device=device)
@@ -508,5 +588,5 @@ def _cut_weights(products: Products, plan: BlockPlan) -> BlockWeights:
         ),
         reads=tuple(_Some(known, device) for known in (plan.phi, plan.known_1, plan.known_2)),
         writes=tuple(_Some(own, device) for own in (plan.features, plan.units_1, plan.units_2)),
-        alone=len(plan.channels) == predict.weight.shape[1],
+        alone=2 * len(plan.channels) == len(third.bias),
     )

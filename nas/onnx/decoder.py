@@ -124,26 +124,85 @@ def gaussian_y(
     sizes = {name: max(max(b.get(f"{name}_new") or [-1]) for b in layout["blocks"]) + 1 for name in STORES}
     stores = {name: np.zeros((len(psi), size), np.float32) for name, size in sizes.items()}
     scales, model = np.array(codec["scales"]), models.QuantizedGaussian(-max(1, limit), max(1, limit))
+    table = Table(codec, layout["table"], psi, width, folder) if "table" in layout else None
     for block, positions in order(layout, height, width):
         corners = positions // width * wide + positions % width  # of the windows around them
-        inputs = {"psi": psi[positions]}
-        if block["seen"]:
-            inputs["y"] = np.concatenate([columns(y, corners, wide, near) for near in block["seen"]], 1)
-        inputs |= {name: stores[name][np.ix_(positions, block[name])] for name in STORES if block.get(name)}
-        if block["file"] is None:  # psi says it all: scales, and means where there are any
-            units, means = inputs["psi"][:, :channels], inputs["psi"][:, channels:]
+        if table is not None:
+            levels, steps = table.look_up(block, positions)
         else:
-            found = run(folder, block["file"], inputs)
-            units, means = found["scales"], found["means"]
-            for name in STORES:
-                if f"{name}_new" in block:
-                    stores[name][np.ix_(positions, block[f"{name}_new"])] = found[f"{name}_new"]
-        levels = np.searchsorted(codec["scale_bounds"], units.ravel())  # how many bounds are smaller
-        steps = means.ravel() if means.size else np.zeros(units.size)
-        values = coder.decode(model, steps / np.float64(codec["mean_steps"]), scales[levels])
-        y[(corners + reach * wide + reach)[:, None], block["channels"]] = values.reshape(units.shape)
+            inputs = {"psi": psi[positions]}
+            if block["seen"]:
+                inputs["y"] = np.concatenate([columns(y, corners, wide, near) for near in block["seen"]], 1)
+            known = [name for name in STORES if block.get(name)]
+            inputs |= {name: stores[name][np.ix_(positions, block[name])] for name in known}
+            if block["file"] is None:  # psi says it all: scales, and means where there are any
+                units, means = inputs["psi"][:, :channels], inputs["psi"][:, channels:]
+            else:
+                found = run(folder, block["file"], inputs)
+                units, means = found["scales"], found["means"]
+                for name in STORES:
+                    if f"{name}_new" in block:
+                        stores[name][np.ix_(positions, block[f"{name}_new"])] = found[f"{name}_new"]
+            levels = np.searchsorted(codec["scale_bounds"], units.ravel())  # how many bounds are smaller
+            steps = means if means.size else np.zeros(units.shape)
+        values = coder.decode(model, steps.ravel() / np.float64(codec["mean_steps"]), scales[levels.ravel()])
+        values = values.reshape(steps.shape)
+        y[(corners + reach * wide + reach)[:, None], block["channels"]] = values
+        if table is not None:
+            table.note(block, positions, values)
     y = y.reshape(-1, wide, channels)[reach : reach + height, reach : reach + width]
     return np.ascontiguousarray(y.transpose(2, 0, 1)[None])
+
+
+class Table:
+    """Where a table reads the context: it shifts the levels of scales that the network finds from psi alone.
+
+    Args:
+        codec, table: of codec.json.
+        psi: hyper features, [positions, P].
+        width: of y.
+        folder: with the network.
+    """
+
+    def __init__(
+        self, codec: dict[str, Any], table: dict[str, Any], psi: np.ndarray, width: int, folder: Path
+    ) -> None:
+        found = [
+            run(folder, table["file"], {"psi": psi[start : start + SLICE]})
+            for start in range(0, len(psi), SLICE)
+        ]
+        units, self.steps = (np.concatenate([part[name] for part in found]) for name in ("scales", "means"))
+        self.levels = np.searchsorted(codec["scale_bounds"], units.ravel()).reshape(units.shape)
+        self.bounds, self.states = np.array(table["surprises"]), np.array(table["states"])
+        self.around, self.shifts = table["around"], np.array(table["shifts"])
+        self.weights = np.array(table["weights"])[:, None, None]
+        self.mean_steps, self.width, self.wide = codec["mean_steps"], width, width + 2
+        # of every element how far it was from its mean, in a border of elements that are never known
+        self.surprises = np.full(((len(psi) // width + 2) * self.wide, units.shape[1]), -1)
+
+    def _middle(self, positions: np.ndarray) -> np.ndarray:
+        return ((positions // self.width + 1) * self.wide + positions % self.width + 1)[:, None]
+
+    def look_up(self, block: dict[str, Any], positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Levels and means (in steps) of a block's channels at some positions, [positions, channels]."""
+        middle, channels, here = self._middle(positions), block["channels"], positions[:, None]
+        near = np.stack(
+            [
+                np.where(known, self.surprises[middle + row * self.wide + column, channels], -1)
+                for (row, column), known in zip(self.around, block["known"], strict=True)
+            ]
+        )
+        total, known = (self.weights * part for part in (np.maximum(near, 0), near >= 0))
+        shifts = self.shifts[channels, self.states[total.sum(0), known.sum(0)]]
+        levels = (self.levels[here, channels] + shifts).clip(0, self.bounds.shape[1] - 1)
+        return levels, self.steps[here, channels]
+
+    def note(self, block: dict[str, Any], positions: np.ndarray, values: np.ndarray) -> None:
+        """Keep how surprising decoded values are, [positions, channels]."""
+        here = positions[:, None], block["channels"]
+        away = np.abs(values * self.mean_steps - self.steps[here])
+        surprises = (away > self.bounds[:, self.levels[here]]).sum(0)
+        self.surprises[self._middle(positions), block["channels"]] = surprises
 
 
 def columns(y: np.ndarray, corners: np.ndarray, wide: int, near: dict[str, list[int]]) -> np.ndarray:

@@ -12,7 +12,9 @@ from nas.codec.coder import CODER
 from nas.codec.family import Family
 from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.graph.network import CodecNetwork
-from nas.graph.staged import StagedContext
+from nas.graph.scale_table import BOUNDS, STATE_OF, WEIGHTS
+from nas.graph.staged import StagedContext, StagedTable
+from nas.spaces.layout import AROUND
 from nas.support.errors import InputError
 from nas.support.files import digest, write_atomically
 from nas.support.progress import StageReport, silent
@@ -81,7 +83,7 @@ class _Writer:
         self.y, self.with_z = network.space.y_channels, network.with_z
         self.z = network.space.z_channels if self.with_z else 0
         self.with_context = self.with_z and network.space.family.context
-        blocks = [len(layout.blocks(network.space.window)) for layout in family.layouts.values()]
+        blocks = [len(layout.of_network.blocks(network.space.window)) for layout in family.layouts.values()]
         self.total = 1 + 2 * self.with_z + len(family.decoders) + self.with_context * sum(blocks)
         self.done = 0
         self.files: dict[str, str] = {}  # by their content: cells of a tile may see the same
@@ -159,8 +161,27 @@ class _Writer:
             **{key: facts[key] for key in ("stages", "kmac_px") if key in facts},
             "slope": list(layout.slope),
             "tile": [rows, columns],
+            **(self.by_table(name, codec) if layout.context == "table" else {}),
             "blocks": self.blocks(name, codec) if self.with_z else [],  # else y is under the table
         }
+
+    def by_table(self, name: str, codec: Codec) -> dict[str, Any]:
+        """What a table that reads the context is made of, beside the network that it corrects."""
+        from nas.onnx.path import block_models
+
+        context = codec.coding_context
+        if not isinstance(context, StagedTable):  # no z
+            return {}
+        ((model, _),) = block_models(context)
+        table = {
+            "file": self.save(f"context/{name}.onnx", model),
+            "surprises": BOUNDS.astype(int).tolist(),
+            "around": [list(place) for place in AROUND],
+            "weights": list(WEIGHTS),
+            "states": STATE_OF.tolist(),
+            "shifts": context.table.tolist(),
+        }
+        return {"table": table}
 
     def blocks(self, name: str, codec: Codec) -> list[dict[str, Any]]:
         from nas.onnx.path import block_models
@@ -168,6 +189,15 @@ class _Writer:
         if not isinstance(codec.coding_context, StagedContext):  # psi says it all
             channels = list(range(self.y))
             return [{"file": None, "row": 0, "column": 0, "stage": 0, "channels": channels, "seen": []}]
+        if isinstance(codec.coding_context, StagedTable):
+            cells = codec.layout.blocks(codec.coding_context.window)
+            return [
+                {
+                    **{"row": cell.row, "column": cell.column, "stage": cell.stage},
+                    **{"channels": channels.tolist(), "known": known.int().tolist()},
+                }
+                for cell, (channels, known) in zip(cells, codec.coding_context.members, strict=True)
+            ]
         return [
             {"file": self.save(f"context/{name}.{number}.onnx", model), **block}
             for number, (model, block) in enumerate(block_models(codec.coding_context))

@@ -120,7 +120,12 @@ def _with_g_s_of(
 
 
 def _layouts(space: SearchSpace, base: Architecture) -> list[Architecture]:
-    """The architecture under every layout, its own first; alone where files of several would differ."""
+    """The architecture under every layout that the same weights read, its own first.
+
+    Alone where files of several would differ.
+    """
     if space.quantizer == "centred":  # latents are rounded about means, which depend on the order
         return [base]
-    return list(dict.fromkeys([base, *(space.under(name, base) for name in space.layout_names)]))
+    kind = space.layout(base).context
+    names = [name for name, layout in space.layouts.items() if layout.context == kind]
+    return list(dict.fromkeys([base, *(space.under(name, base) for name in names)]))

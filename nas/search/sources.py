@@ -73,7 +73,8 @@ def prepare_layouts(
             report=lambda done, total, note: report("finding layouts", done, total, note),
         )
         facts |= {"calibration": evaluator.calibration, "architecture": architecture.key}
-        write_layouts(run.layouts_path, found, {name: rate(x) for name, x in space.layouts.items()}, facts)
+        hand_made = {name: rate(layout) for name, layout in space.layouts.items()}
+        write_layouts(run.layouts_path, found, hand_made, facts)
     return True
 
 

@@ -7,6 +7,9 @@ A layout is a slope and a tile::
 for channel group g, row i, column j. Elements of one stage are decoded in parallel; element j is
 context for element i exactly when its stage is smaller and it lies in i's window, in any channel
 group, the same position included. The papers call this the multipartite graph of y (BaSIC, ECCV 2024).
+
+How an element reads its context is part of a layout too: by a convolution over the window, or by a table,
+which costs no MACs and looks at the nearest elements of the same channel alone (`graph.scale_table`).
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ import math
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from operator import index
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +32,17 @@ from nas.support.limits import MOST_CHANNELS, MOST_STEPS, MOST_TILE
 
 Array = NDArray[Any]
 Tile = tuple[tuple[tuple[int, ...], ...], ...]
+Context = Literal["convolution", "table"]
 
 # Latents per side of the image size at which stages and costs are quoted: 768x512 pixels, 16 a latent.
 REFERENCE_LATENT = (32, 48)
+
+# The positions next to an element, as (row, column) offsets: straight ones first, then diagonal ones.
+STRAIGHT, DIAGONAL = ((-1, 0), (0, -1), (0, 1), (1, 0)), ((-1, -1), (-1, 1), (1, -1), (1, 1))
+AROUND = (*STRAIGHT, *DIAGONAL)
+
+FIELDS = ("groups", "slope", "tile", "context")  # of a layout in a file
+TABLE = "-table"  # the end of the name of a layout whose context is a table
 
 
 @dataclass(frozen=True)
@@ -59,15 +70,18 @@ class Layout:
         slope: steps per row and per column.
         tile: stage offsets, shape [groups, rows, columns].
         name: how people call it; no part of its identity.
+        context: how elements read those decoded before them.
 
     Raises:
-        InputError: negative or missing stages, group sizes that cannot be, a ragged tile.
+        InputError: negative or missing stages, group sizes that cannot be, a ragged tile, a table without
+            anything to look at.
     """
 
     groups: tuple[int, ...]
     slope: tuple[int, int]
     tile: Tile
     name: str = ""
+    context: Context = "convolution"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and self._identity == other._identity
@@ -77,7 +91,7 @@ class Layout:
 
     @property
     def _identity(self) -> tuple[Any, ...]:
-        return (self.groups, self.slope, self.tile)
+        return (self.groups, self.slope, self.tile, self.context)
 
     def __post_init__(self) -> None:
         table = self.table
@@ -107,6 +121,11 @@ class Layout:
                 raise InputError(
                     f"Stage {missing[0]} is missing from the tile: number the stages 0 to n - 1."
                 )
+        if self.context == "table" and not self.around.any():
+            raise InputError(
+                f"Under the layout '{self.name}' no element has a neighbour of its own channel that is "
+                "decoded before it, so a table has nothing to look at: use checkerboard-table, say."
+            )
 
     @cached_property
     def table(self) -> Array:
@@ -143,6 +162,21 @@ class Layout:
     def has_context(self) -> bool:
         return len(np.unique(self.table)) > 1 or self.slope != (0, 0)
 
+    @cached_property
+    def around(self) -> Array:
+        """Which elements around each one of its own channel are decoded before it.
+
+        By place in `AROUND`, [8, groups, rows, columns].
+        """
+        table, ramp = self.table, np.array(self.slope)
+        near = [np.roll(table, (-row, -column), (1, 2)) + ramp @ (row, column) for row, column in AROUND]
+        return np.stack(near) < table
+
+    @property
+    def of_network(self) -> Layout:
+        """The order in which the entropy parameters' network runs: beside a table it waits for nothing."""
+        return self if self.context == "convolution" else named_layout("none", self.channels)
+
     def blocks(self, window: int) -> tuple[Block, ...]:
         """The blocks of one tile in an order in which they can be computed, for a window of this width."""
         return _blocks(self, window)
@@ -163,7 +197,7 @@ class Layout:
             periods = [n for n in range(1, count + 1) if count % n == 0]
             least = next(n for n in periods if (np.roll(table, n, axis) == table).all())
             table = table.take(range(least), axis)
-        return Layout(tuple(groups), self.slope, _as_tile(table), self.name)
+        return Layout(tuple(groups), self.slope, _as_tile(table), self.name, self.context)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON; `Layout.from_dict` reads them back."""
@@ -171,12 +205,13 @@ class Layout:
             "groups": list(self.groups),
             "slope": list(self.slope),
             "tile": self.table.tolist(),
+            **({"context": self.context} if self.context == "table" else {}),
         }
 
     @classmethod
     def from_dict(cls, content: Any, *, name: str = "custom") -> Layout:
-        """A layout from `{groups, slope, tile}` as written in YAML."""
-        allowed = {"groups", "slope", "tile"}
+        """A layout from `{groups, slope, tile, context}` as written in YAML."""
+        allowed = set(FIELDS)
         if not isinstance(content, dict) or not {"groups", "tile"} <= set(content) <= allowed:
             raise InputError(f"Layout '{name}' must be {{groups: [...], slope: [0, 0], tile: [[[...]]]}}.")
         try:
@@ -187,11 +222,14 @@ class Layout:
             raise InputError(f"Layout '{name}' holds something that is not a whole number.") from error
         if len(slope) != 2:
             raise InputError(f"The slope of layout '{name}' needs two numbers, rows then columns.")
-        return cls(groups, (slope[0], slope[1]), tile, name)
+        context = content.get("context", "convolution")
+        if context not in ("convolution", "table"):
+            raise InputError(f"The context of layout '{name}' is convolution or table, not '{context}'.")
+        return cls(groups, (slope[0], slope[1]), tile, name, context)
 
 
 def read_layouts(source: object, entries: Any) -> list[Layout]:
-    """Named layouts from a list of `{name, groups, slope, tile}`; other fields are let be.
+    """Named layouts from a list of `{name, groups, slope, tile, context}`; other fields are let be.
 
     Args:
         source: where they stand, for messages.
@@ -204,7 +242,7 @@ def read_layouts(source: object, entries: Any) -> list[Layout]:
     for entry in entries if isinstance(entries, list) else [None]:
         if not isinstance(entry, dict) or "name" not in entry:
             raise InputError(f"{source} is damaged: delete it, and the next search renews it.")
-        fields = {key: entry[key] for key in ("groups", "slope", "tile") if key in entry}
+        fields = {key: entry[key] for key in FIELDS if key in entry}
         found.append(Layout.from_dict(fields, name=str(entry["name"])))
     return found
 
@@ -320,7 +358,10 @@ MADE_IN_RUNS = ("greedy", "learned")
 
 
 def layout_names() -> list[str]:
-    """The names `named_layout` knows; K stands for a number of channel groups, S for a number of stages."""
+    """The names `named_layout` knows; K stands for a number of channel groups, S for a number of stages.
+
+    With `-table` at its end, each names the same order with a table for context.
+    """
     return [*_PLAIN, *_NUMBERED]
 
 
@@ -335,6 +376,9 @@ def named_layout(name: str, channels: int, window: int = 5) -> Layout:
     Raises:
         InputError: an unknown name, or groups that the channels do not allow.
     """
+    if name.endswith(TABLE):
+        order = named_layout(name.removesuffix(TABLE), channels, window)
+        return replace(order, name=name, context="table")
     if name in _PLAIN:
         return _PLAIN[name](channels, window)
     for pattern, build in _NUMBERED.items():

@@ -24,7 +24,7 @@ from pydantic import (
 
 from nas.spaces.description import HYPERPRIOR, Family
 from nas.spaces.families import FAMILIES
-from nas.spaces.layout import MADE_IN_RUNS, Layout, named_layout
+from nas.spaces.layout import MADE_IN_RUNS, TABLE, Layout, named_layout
 from nas.support import resources
 from nas.support.errors import InputError, nearest
 from nas.support.fields import validated
@@ -104,7 +104,8 @@ class SearchSpace:
         grouping: over what greedy and learned layouts are found.
         quantizer: `integer` codes round(y) itself; `centred` codes round(y - mean), as CompressAI does.
         psi_channels, phi_channels: hyper features and features of context prediction, where the family has a
-            context model; by default two for each channel of y, as in Minnen et al. (2018).
+            context model; by default two for each channel of y, as in Minnen et al. (2018). No phi: no
+            context convolution, so that layouts read their context by a table.
         rates: the lambdas at which a supernet over a range of rates has its anchors, in rising order; none
             for a supernet of one rate.
     """
@@ -154,7 +155,7 @@ class SearchSpace:
         """The fields of its YAML file, with every layout written out."""
         latents = {"y": self.y_channels, "z": self.z_channels}
         features = {"psi": self.psi_channels, "phi": self.phi_channels}
-        features = {node: size for node, size in features.items() if size}
+        features = {node: size for node, size in features.items() if size is not None}
         return {
             "family": self.family.name,
             "latents": {node: size for node, size in latents.items() if size and node not in self._setters},
@@ -179,7 +180,9 @@ class SearchSpace:
         """The space that holds this architecture alone."""
         widths = dict(architecture.widths)
         slots = tuple(replace(slot, candidates=(widths[slot.name],)) for slot in self.slots)
-        found = replace(self, slots=slots, layouts={architecture.layout: self.layout(architecture)})
+        layout = self.layout(architecture)
+        phi = 0 if layout.context == "table" else self.phi_channels
+        found = replace(self, slots=slots, layouts={architecture.layout: layout}, phi_channels=phi)
         if self.fixed_latents:
             return found
         (y,), (z,) = found.candidates("y"), found.candidates("z")
@@ -216,7 +219,17 @@ class SearchSpace:
     def features(self) -> tuple[int, int]:
         """Hyper features (psi) and features of context prediction (phi) of a family with a context model."""
         both = 2 * self.y_channels
-        return self.psi_channels or both, self.phi_channels or both
+        return self.psi_channels or both, both if self.phi_channels is None else self.phi_channels
+
+    @property
+    def with_convolution(self) -> bool:
+        """Whether a context convolution exists: any layout can be read by it."""
+        return self.family.context and self.phi_channels != 0
+
+    @property
+    def with_tables(self) -> bool:
+        """Whether some layout reads its context by a table."""
+        return any(layout.context == "table" for layout in self.layouts.values())
 
     @property
     def fixed_latents(self) -> bool:
@@ -498,7 +511,7 @@ class _Latents(_Strict):
 
 class _Features(_Strict):
     psi: _Channels | None = None
-    phi: _Channels | None = None
+    phi: _Candidate | None = None
 
 
 class _TiedSlot(_Strict):
@@ -598,6 +611,7 @@ class _SpaceFields(_Strict):
                     f"`widths` cannot set {min(shrinking)} in {family.name}: with a context model the "
                     "latents keep their channels. Use a family without one."
                 )
+            self._check_contexts(layouts)
             return
         if self.features != _Features():
             raise InputError(f"{family.name} has no context model: leave `features` out.")
@@ -606,6 +620,17 @@ class _SpaceFields(_Strict):
             raise InputError(
                 f"{family.name} has no context model, so nothing waits for anything: `layouts: [none]` is "
                 f"all there is, without '{(more or list(layouts))[-1]}'."
+            )
+
+    def _check_contexts(self, layouts: Mapping[str, Layout]) -> None:
+        """A convolution needs features."""
+        convolved = [
+            name for name, each in layouts.items() if each.has_context and each.context == "convolution"
+        ]
+        if self.features.phi == 0 and convolved:
+            raise InputError(
+                f"The layout '{convolved[0]}' reads its context by a convolution, and `features` has none "
+                f"(phi: 0): write {convolved[0]}{TABLE}, or give phi some features."
             )
 
 

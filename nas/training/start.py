@@ -216,10 +216,9 @@ def _searched(request: TrainingRequest) -> Run:
 
 def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:
     """InputError where the space has not what is to be learned, or not at that cost."""
-    if settings.layout_stages and not space.family.context:
-        raise InputError(
-            f"{space.family.name} has no context model, so no layout can be learned: leave layout_stages out."
-        )
+    if settings.layout_stages and not space.with_convolution:
+        what = "context convolution" if space.family.context else "context model"
+        raise InputError(f"{space.name} has no {what}, so no layout can be learned: leave layout_stages out.")
     if settings.target is None:
         return
     quantity = macs(measured_costs(space), settings.structure_scope)

@@ -161,9 +161,13 @@ def any_layout(
     """The architecture's own layout, or a share of the time a random one, so that any can be scored later.
 
     A random one has from one to all of grouping's channel groups: coarse ones become as familiar as fine.
+    Only orders that a convolution reads are searched, so a table stays with its own.
     """
-    if len(space.layouts) == 1 or rng.random() < 1 - share:
-        return space.layout(architecture)
+    own = space.layout(architecture)
+    if len(space.layouts) == 1 or rng.random() < 1 - share or own.context == "table":
+        return own
+    if not space.with_convolution:
+        return own
     grouping = space.grouping
     groups = rng.choice([count for count in range(1, grouping.groups + 1) if grouping.groups % count == 0])
     cells = groups * grouping.tile[0] * grouping.tile[1]

@@ -357,7 +357,7 @@ def space_info(space: SearchSpace) -> Info:
         "family": space.family.name,
         "latents": _latents(space),
         "quantizer": space.quantizer,
-        "window": f"{space.window}x{space.window}" if space.family.context else None,
+        "window": f"{space.window}x{space.window}" if space.with_convolution else None,
         "architectures": space.size,
         "slots": {slot.name: list(slot.candidates) for slot in space.slots},
         "layouts": {name: stages_text(space.layouts[name]) for name in space.layout_names},
@@ -502,6 +502,7 @@ def layout_info(layout: Layout, window: int = WINDOW) -> Info:
         "slope": list(layout.slope),
         "tile": layout.table.tolist(),
         "stages_768x512": layout.stages(),
+        "context": layout.context,
         "visible_share": visible_share(layout, window),
     }
     return Info("layout", fields, tuple(draw_layout(layout, window)), picture=layout)
@@ -525,6 +526,8 @@ def _chained(infos: Sequence[Info]) -> Info:
 
 def visible_share(layout: Layout, window: int) -> float:
     """The share of a dense pass of the context model's convolution that this layout computes."""
+    if layout.context == "table":
+        return 0.0
     sizes = np.array(layout.groups)
     _, rows, columns = layout.table.shape
     seen = sum(

@@ -123,7 +123,7 @@ def context_cost(
     features: tuple[int, int],
     size: tuple[int, int] = REFERENCE_SIZE,
 ) -> dict[str, int]:
-    """MACs of the context model under one layout, by part, as it runs when coding.
+    """MACs of the context model under one layout, by part, as it runs when coding; a table has none.
 
     Every block's matrix products, measured for one position, times the block's positions in this latent:
     at its end a tile may be cut off.
@@ -138,6 +138,7 @@ def context_cost(
     Raises:
         InputError: a side below one pixel.
     """
+    layout = layout.of_network
     height, width = (side // Y_REDUCTION for side in aligned(size, Z_REDUCTION))
     counts = {number: len(places) for number, places in whole(layout, window, height, width)}
     found = dict.fromkeys(CONTEXT_PARTS, 0)

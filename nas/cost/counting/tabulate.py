@@ -17,6 +17,7 @@ from nas.cost.counting.table import CostTable, LayerCost
 from nas.cost.exact.sums import IntArray
 from nas.graph.context import ContextModel
 from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Leaf, ends, place
+from nas.spaces.layout import Context
 from nas.spaces.space import SearchSpace
 
 # A factorised prior (Ballé et al., 2018): 3 filters of 3 in 4 hidden layers, 58 values a channel
@@ -91,15 +92,16 @@ def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
     """Context prediction and the three pointwise layers, under every layout, in an image of this size."""
     layout_axis = len(space.slots)
 
+    layouts = [space.layouts[name] for name in space.layout_names]
+
     @cache
-    def measure(hidden: tuple[int, int]) -> tuple[list[dict[str, int]], dict[str, int]]:
-        with torch.device("meta"):  # only its sizes matter
-            context = ContextModel(space.y_channels, space.window, hidden, *space.features)
-        modules = [context.context_prediction, *(context.entropy_parameters[k] for k in (0, 2, 4))]
-        sizes = [sum(p.numel() for p in module.parameters()) for module in modules]
-        layouts = (space.layouts[name] for name in space.layout_names)
+    def measure(hidden: tuple[int, int]) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+        params = {
+            context: _context_params(space, hidden, context)
+            for context in {layout.context for layout in layouts}
+        }
         costs = [context_cost(layout, space.window, hidden, space.features, size) for layout in layouts]
-        return costs, dict(zip(CONTEXT_PARTS, sizes, strict=True))
+        return costs, [params[layout.context] for layout in layouts]
 
     found = []
     for part in CONTEXT_PARTS:
@@ -107,12 +109,24 @@ def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
         def of_part(values: Mapping[str, int], part: str = part) -> tuple[list[int], list[int]]:
             costs, params = measure((values[ENTROPY_WIDTHS[0]], values[ENTROPY_WIDTHS[1]]))
             on = values[HYPERPRIOR]
-            return [on * macs[part] for macs in costs], [on * params[part]] * len(costs)
+            return [on * macs[part] for macs in costs], [on * sizes[part] for sizes in params]
 
         axes, (macs, params) = _tabulate(space, (*ENTROPY_WIDTHS, HYPERPRIOR), of_part)
         edge = part.split(".")[0]
         found.append(LayerCost(part, edge, (*axes, layout_axis), macs, params))
     return found
+
+
+def _context_params(space: SearchSpace, hidden: tuple[int, int], context: Context) -> dict[str, int]:
+    """Parameters of an exported context model, by part."""
+    psi, phi = space.features
+    table = context == "table"
+    with torch.device("meta"):  # only its sizes matter
+        model = ContextModel(space.y_channels, space.window, hidden, psi, 0 if table else phi, tables=table)
+    reading = [model.get_submodule(name) for name in ("context_prediction", "table") if hasattr(model, name)]
+    parts = [reading, *([model.entropy_parameters[k]] for k in (0, 2, 4))]
+    sizes = [sum(p.numel() for module in part for p in module.parameters()) for part in parts]
+    return dict(zip(CONTEXT_PARTS, sizes, strict=True))
 
 
 def _tabulate(

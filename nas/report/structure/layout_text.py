@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.spaces.layout import Block, Layout
+from nas.spaces.layout import AROUND, Block, Layout
 
 COLUMNS = 100  # a terminal's width that drawings keep to
 MOST_WINDOWS = 32  # so many are drawn
@@ -23,7 +23,7 @@ def draw_layout(layout: Layout, window: int) -> list[str]:
         "",
         slope_text(layout),
         "",
-        *_draw_windows(layout, window),
+        *(_draw_around(layout) if layout.context == "table" else _draw_windows(layout, window)),
     ]
 
 
@@ -89,6 +89,24 @@ def beside(pieces: Sequence[Sequence[str]], columns: int = COLUMNS) -> list[str]
             row = []
         if piece is not None:
             row.append(piece)
+    return lines
+
+
+def _draw_around(layout: Layout) -> list[str]:
+    """For every stage of a layout with a table, what is known around an element, by channels."""
+    lines = ["what a table looks at, of an element's own channel:  # decoded before, . not yet, o itself"]
+    kinds: dict[tuple[int, bytes], list[int]] = {}
+    for group, row, column in np.ndindex(layout.table.shape):
+        seen = layout.around[:, group, row, column]
+        groups = kinds.setdefault((int(layout.table[group, row, column]), seen.tobytes()), [])
+        if group not in groups:
+            groups.append(group)
+    for (stage, view), groups in sorted(kinds.items())[:MOST_WINDOWS]:
+        window = np.zeros((3, 3), dtype=bool)
+        for (down, across), known in zip(AROUND, np.frombuffer(view, dtype=bool), strict=True):
+            window[1 + down, 1 + across] = known
+        lines += ["", f"stage {stage} ({channels_text(layout, groups)})"]
+        lines += [f"  {line}" for line in _draw_window(window, 3, own=True)]
     return lines
 
 

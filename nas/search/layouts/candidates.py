@@ -116,5 +116,5 @@ def has_layouts(path: Path, facts: dict[str, Any]) -> bool:
 
 
 def wants_layouts(space: SearchSpace) -> bool:
-    """Whether a space leaves its layout open: a space of one layout has nothing to find."""
-    return space.family.context and len(space.layouts) > 1
+    """Whether a space leaves open in which order a convolution reads: one layout leaves nothing to find."""
+    return space.with_convolution and len(space.layouts) > 1

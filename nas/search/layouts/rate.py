@@ -116,15 +116,28 @@ class LayoutRate:
 
     def per_photo(self, layout: Layout) -> Array:
         """Bits per pixel of every photo."""
-        total = np.zeros(sum(len(part.y_hat) for part in self.latents))
-        for cell in layout_cells(layout, self.context.window):
-            keys = _signatures(layout, cell)
-            if any(key not in self._known for key in keys):
-                self._known.update(zip(keys, self._bits(layout, cell), strict=True))
-            for key in keys:
-                total += self._known[key]
+        if layout.context == "table":
+            total = self._bits_by_table(layout)
+        else:
+            total = np.zeros(sum(len(part.y_hat) for part in self.latents))
+            for cell in layout_cells(layout, self.context.window):
+                keys = _signatures(layout, cell)
+                if any(key not in self._known for key in keys):
+                    self._known.update(zip(keys, self._bits(layout, cell), strict=True))
+                for key in keys:
+                    total += self._known[key]
         sizes = [Y_PIXELS * part.y_hat[0, 0].numel() for part in self.latents for _ in part.y_hat]
         return np.asarray(total / np.array(sizes))
+
+    @torch.no_grad()
+    def _bits_by_table(self, layout: Layout) -> Array:
+        """Bits of every photo, [photos]."""
+        found = []
+        for part in self.latents:
+            scales, means = self.context(part.psi, part.y_hat, layout)
+            likelihood = self.gaussian.coded_likelihood(part.y_hat, scales, means, limit=part.limit)
+            found.append(-likelihood.log2().sum((1, 2, 3), dtype=torch.float64))
+        return torch.cat(found).cpu().numpy()
 
     @torch.no_grad()
     def _bits(self, layout: Layout, cell: Cell) -> Array:

@@ -276,7 +276,7 @@ class Evaluator:
     def _y_bits(self, index: int, parts: _Parts) -> Numbers:
         context, gaussian = self.supernet.context, self.supernet.gaussian
         y_hat = self._y_hat(index, parts)
-        if isinstance(context, ContextModel):
+        if isinstance(context, ContextModel) and parts.choices["layout"].context == "convolution":
             plan = self._layout_plan(parts)
             hyper, seen = self._hyper_part(index, parts), self._context_part(index, parts)
             alone = self._bits_alone(index, parts) if plan.alone else None
