@@ -93,15 +93,15 @@ def _slimming() -> dict[str, dict[str, Any]]:
     }
 
 
-def _with_tables() -> dict[str, Any]:
-    """A space of layouts that read their context in both ways."""
+def _with_tables(phi: int, *layouts: str) -> dict[str, Any]:
+    """A space of layouts that read their context by a table, beside others."""
     tables = ["checkerboard-table", LAYOUTS[-1] | {"name": "uneven-table", "context": "table"}]
-    return content_of(FAMILIES["joint-ar"], layouts=["none", "raster", *tables], features={"phi": 5})
+    return content_of(FAMILIES["joint-ar"], layouts=[*layouts, *tables], features={"phi": phi})
 
 
 def _contents() -> dict[str, dict[str, Any]]:
     plain = {name: content_of(family) for name, family in FAMILIES.items()} | _slimming()
-    plain["tables"] = _with_tables()
+    plain["tables"] = _with_tables(5, "none", "raster")
     return {
         f"{name}-{quantizer}": content | {"quantizer": quantizer}
         for name, content in plain.items()
@@ -114,7 +114,11 @@ SPACES = {name: SearchSpace.from_dict(content, name=name) for name, content in C
 INTEGER = {name: space for name, space in SPACES.items() if space.quantizer == "integer"}
 NAMES, INTEGER_NAMES = list(SPACES), list(INTEGER)
 RATED_FROM = ("factorized-integer", "mean-scale-hyperprior-centred", "joint-ar-integer", "patch-integer")
-RATED = {f"{name}-rates": replace(SPACES[name], rates=(0.002, 0.01, 0.05)) for name in RATED_FROM}
+TABLES = SearchSpace.from_dict(_with_tables(0), name="tables-alone")
+RATED = {
+    f"{name}-rates": replace(space, rates=(0.002, 0.01, 0.05))
+    for name, space in [*((name, SPACES[name]) for name in RATED_FROM), ("tables-alone", TABLES)]
+}
 
 
 @cache

@@ -67,7 +67,9 @@ def family_of(name: str, *, with_z: bool = True) -> Family:
     codec = Codec(net.extract(large), large)
     layouts = {large.layout: codec.layout}
     if can_be_exact(codec):
-        if space.family.context:
+        if not space.with_convolution:
+            layouts |= space.layouts
+        else:
             names = NAMED if name == JOINT else ("checkerboard",)
             named = [named_layout(each, space.y_channels, space.window) for each in names]
             layouts |= {each.name: each for each in (*named, UNEVEN)}

@@ -11,7 +11,7 @@ import torch
 from drawn import SEEDS, layouts
 from families import content_of, exact_codec, image, seeded_supernet
 from hypothesis import assume, given
-from nas.cost.tabulate import measured_costs
+from nas.cost.counting.tabulate import measured_costs
 from test_context import CHANNELS, SIZES, by_stages, latents
 from torch import Tensor
 

@@ -220,7 +220,9 @@ def assert_alike(found: np.ndarray, wanted: np.ndarray) -> None:
 
 @needs_runtime
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*KINDS, "tables", "factorized-integer-rates", "patch-integer-rates"])
+@pytest.mark.parametrize(
+    "name", [*KINDS, "factorized-integer-rates", "patch-integer-rates", "tables-alone-rates"]
+)
 def test_files_of_every_layout_decode_to_the_same_latents_and_pictures(
     name: str, tmp_path: Path, chelsea: np.ndarray
 ) -> None:

@@ -13,7 +13,7 @@ from nas.codec.family import Family
 from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.graph.network import CodecNetwork
 from nas.graph.scale_table import BOUNDS, STATE_OF, WEIGHTS
-from nas.graph.staged import StagedContext, StagedTable
+from nas.graph.staged import Staged, StagedContext, StagedTable
 from nas.spaces.layout import AROUND
 from nas.support.errors import InputError
 from nas.support.files import digest, write_atomically
@@ -161,16 +161,15 @@ class _Writer:
             **{key: facts[key] for key in ("stages", "kmac_px") if key in facts},
             "slope": list(layout.slope),
             "tile": [rows, columns],
-            **(self.by_table(name, codec) if layout.context == "table" else {}),
+            **(self.table(name, codec.coding_context) if self.with_z else {}),
             "blocks": self.blocks(name, codec) if self.with_z else [],  # else y is under the table
         }
 
-    def by_table(self, name: str, codec: Codec) -> dict[str, Any]:
-        """What a table that reads the context is made of, beside the network that it corrects."""
+    def table(self, name: str, context: Staged) -> dict[str, Any]:
+        """Where a table reads the context: what it is made of, and the network that it corrects."""
         from nas.onnx.path import block_models
 
-        context = codec.coding_context
-        if not isinstance(context, StagedTable):  # no z
+        if not isinstance(context, StagedTable):
             return {}
         ((model, _),) = block_models(context)
         table = {
