@@ -11,11 +11,11 @@ import torch
 from drawn import SEEDS, layouts
 from families import content_of, exact_codec, image, seeded_supernet
 from hypothesis import assume, given
-from nas.cost.counting.tabulate import measured_costs
 from test_context import CHANNELS, SIZES, by_stages, latents
 from torch import Tensor
 
 from nas.codec.codec import Codec
+from nas.cost.counting.tabulate import measured_costs
 from nas.graph import staged
 from nas.graph.context import ContextModel
 from nas.graph.entropy import MEAN_STEPS, SCALE_LEVELS, SCALES, to_grid

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from nas.cost.counting.tabulate import measured_costs
 
 from experiments.pieces import options
-from experiments.results import JOURNAL, ROOT, facts, read_result, renew, say, table, write_result
+from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
+from nas.cost.counting.tabulate import measured_costs
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork
 from nas.photos.images import Photo, pad, to_tensor
