@@ -23,7 +23,8 @@ from PIL import Image
 from nas.codec.codec import Codec
 from nas.codec.coder import Decoder
 from nas.codec.quantize import quantized
-from nas.photos.images import bundled, read_image, to_tensor
+from nas.photos.images import bundled, read_image
+from nas.photos.tensors import to_tensor
 from nas.run import Run
 from nas.spaces.layout import named_layout
 
@@ -107,7 +108,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.set_grad_enabled(False)
-    net = Run(given.run).supernet() if given.run else supernet_of(None)
+    net = supernet_of(Run.open(given.run)) if given.run else supernet_of(None)
     pixels = read_image(given.photo) if given.photo else bundled()["test"][0].pixels
     x = to_tensor(np.asarray(Image.fromarray(pixels).resize((768, 512), Image.Resampling.LANCZOS)))
     sides: dict[str, Callable[[], dict[str, float]]] = {}

@@ -19,10 +19,12 @@ from pathlib import Path
 import torch
 from common import MIB, arguments, extra_memory, heading, in_child, say, table
 
+from nas.graph.checkpoint import supernet_of
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork, Supernet
 from nas.metrics.losses import distortion, rd_loss
-from nas.photos.images import Photo, bundled, list_images, pad, psnr, read_image, to_pixels, to_tensor
+from nas.photos.images import Photo, bundled, list_images, psnr, read_image
+from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import Run
 from nas.search.scoring.evaluator import Evaluator, Score
 from nas.spaces.space import Architecture, SearchSpace
@@ -37,7 +39,7 @@ SEEDED = 100.0  # random weights of g_a's last layer times this: integers beyond
 def network(options: Namespace) -> Supernet:
     """A run's supernet, or one of seeded weights."""
     if options.weights:
-        return Run.open(options.weights).supernet()
+        return supernet_of(Run.open(options.weights))
     torch.manual_seed(options.seed)
     net = Supernet(SearchSpace.load(options.space)).eval()
     with torch.no_grad():

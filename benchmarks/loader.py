@@ -19,9 +19,10 @@ import torch
 from nas.graph.network import Supernet
 from nas.metrics.losses import batch_losses
 from nas.photos.images import bundled, list_images
+from nas.photos.split import load_photos
 from nas.spaces.space import SearchSpace
 from nas.support.device import choose
-from nas.training.data import CropSource, batches, load_photos
+from nas.training.data import CropSource, batches
 
 SPACES = ("joint-ar-tiny", "joint-ar")
 

@@ -24,7 +24,8 @@ from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.family import Family
 from nas.codec.quantize import quantized
 from nas.onnx.write import write_onnx
-from nas.photos.images import bundled, read_image, to_tensor
+from nas.photos.images import bundled, read_image
+from nas.photos.tensors import to_tensor
 from nas.spaces.layout import named_layout
 
 LAYOUTS = ("none", "checkerboard", "channelwise-10-checkerboard", "raster")

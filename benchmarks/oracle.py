@@ -28,14 +28,16 @@ from nas.cost.exact.quantity import Quantity, macs
 from nas.cost.exact.within import Within
 from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
+from nas.metrics.pareto import Floats
+from nas.photos.split import photos_of
 from nas.profiling.quantities import Question
 from nas.run import Run
 from nas.search.layouts.rate import LayoutRate
-from nas.search.sampler.gain import Floats
 from nas.search.sampler.moves import Rows
 from nas.search.sampler.rows import as_rows, proposer
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import Architecture, SearchSpace
+from nas.training.settings import settings_of
 
 BUDGETS = 8
 
@@ -54,9 +56,9 @@ class Inside:
         self.whole = run.trained_space.with_layouts(space.layouts)
         supernet = Supernet(self.whole)
         load_weights(supernet, Checkpoint.read(run.weights_path).tensors, source=str(run.weights_path))
-        lmbda, metric = run.settings.lmbda, run.settings.metric
+        lmbda, metric = settings_of(run).lmbda, settings_of(run).metric
         self.evaluators = {
-            part: Evaluator(supernet, run.photos(part)[:number], lmbda=lmbda, metric=metric)
+            part: Evaluator(supernet, photos_of(run, part)[:number], lmbda=lmbda, metric=metric)
             for part, number in photos.items()
         }
 

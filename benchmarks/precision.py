@@ -26,7 +26,7 @@ from nas.training.settings import TrainingSettings
 def step_in(precision: str, space: SearchSpace, crop: int, batch: int, folder: Path) -> Callable[[], Any]:
     """The next step of a run in this precision."""
     values = {"precision": precision, "strategy": "level", "architectures": 3, "crop": crop, "batch": batch}
-    run = Run.create(folder / f"{precision}-{crop}", space, TrainingSettings.make(values))
+    run = Run.create(folder / f"{precision}-{crop}", space, TrainingSettings.make(values).model_dump())
     training = Training(run, make_fabric("cpu", precision))
     x, numbers = torch.rand(batch, 3, crop, crop), itertools.count()
     return lambda: training.step(next(numbers), x)

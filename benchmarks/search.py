@@ -27,13 +27,13 @@ from starter import Starter
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.within import Within
+from nas.metrics.pareto import Floats, hypervolume
 from nas.profiling.quantities import Question
-from nas.search.sampler.gain import Floats, WholeRange
+from nas.search.sampler.gain import WholeRange
 from nas.search.sampler.moves import Rows
 from nas.search.sampler.pareto import ParetoSampler, quiet_optuna
 from nas.search.sampler.proposer import Proposer
 from nas.search.sampler.rows import proposer
-from nas.search.scoring.front import hypervolume
 
 Point = tuple[float, float]
 Sampler = optuna.samplers.BaseSampler

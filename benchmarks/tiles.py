@@ -23,7 +23,8 @@ from nas.codec.codec import Codec
 from nas.codec.tiles import TILING, Tiling, through, tiles
 from nas.graph.entropy import Y_LIMIT, quantize
 from nas.graph.network import CodecNetwork
-from nas.photos.images import Padded, Pixels, pad, to_pixels, to_tensor
+from nas.photos.images import Pixels
+from nas.photos.tensors import Padded, pad, to_pixels, to_tensor
 from nas.profiling.memory import forget_peak, peak_bytes, sample_photo
 from nas.spaces.space import SearchSpace
 

@@ -41,7 +41,7 @@ Step = Callable[[Tensor], Any]
 def ours(space: SearchSpace, precision: str, optimizer: str, folder: Path) -> Step:
     """The toolkit's next step on the space's only architecture."""
     values = {"precision": precision, "optimizer": optimizer, "strategy": "uniform", "architectures": 1}
-    run = Run.create(folder, space, TrainingSettings.make({**values, "random_layouts": 0.0}))
+    run = Run.create(folder, space, TrainingSettings.make({**values, "random_layouts": 0.0}).model_dump())
     training, numbers = Training(run, make_fabric("cpu", precision)), itertools.count()
     return lambda x: training.step(next(numbers), x)
 

@@ -26,7 +26,8 @@ from nas.codec.family import Family
 from nas.codec.quantize import quantized
 from nas.graph.entropy import MEAN_STEPS, SCALES
 from nas.onnx.write import write_onnx
-from nas.photos.images import bundled, to_tensor
+from nas.photos.images import bundled
+from nas.photos.tensors import to_tensor
 from nas.spaces.layout import named_layout
 
 LAYOUTS = ("checkerboard", "raster")

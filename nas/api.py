@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,8 +159,10 @@ class LoadedRun:
             options: `count`, `steps`, `start`, `settings`, `seed`, `force`.
         """
         from nas.analysis.rank import RankRequest, rank_check
+        from nas.report.rank import save_rank
 
-        return rank_check(self._searcher, RankRequest(str(data), **options), report=report)
+        result = rank_check(self._searcher, RankRequest(str(data), **options), report=report)
+        return replace(result, files=[*result.files, *save_rank(result, self.run.path / "rank-check")])
 
     def explain(self, arch: str, *, scope: str = "total", report: StageReport = silent) -> PriceList:
         """One step in each slot of an architecture: what it costs and what it loses; see `price_list`.
@@ -246,8 +249,8 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
         InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
     """
     from nas.photos.images import BUNDLED, list_images
+    from nas.photos.split import load_photos, shared_photos, write_split
     from nas.support.files import clear, make_folder, write_atomically
-    from nas.training.data import load_photos, read_split, shared_photos, write_split
 
     photos = list_images(data)
     refuse_existing(out, force=force, what="run")
@@ -255,7 +258,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
     load_photos(photos)  # all of them readable, before anything is written
     _ = run.fingerprint
     is_bundled = run.config.get("data") == BUNDLED
-    split = {} if is_bundled else read_split(run.split_path)
+    split = {} if is_bundled else run.split()
     if split:
         seen = set(shared_photos(split["held-out"], photos))
         split["held-out"] = [photo for photo in split["held-out"] if photo not in seen]

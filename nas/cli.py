@@ -211,9 +211,10 @@ def train(
     """Train a supernet on your photos, or a single architecture with --arch."""
     from nas import console
     from nas.run import Run
+    from nas.support.progress import duration
     from nas.training.loop import Progress
     from nas.training.record.clock import expectation
-    from nas.training.settings import parse_assignments
+    from nas.training.settings import parse_assignments, settings_of
     from nas.training.start import (
         TrainingRequest,
         advice,
@@ -230,11 +231,11 @@ def train(
             trained = True
             note = (
                 f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
-                f"  {console.duration(progress.seconds_left)} left"
+                f"  {duration(progress.seconds_left)} left"
             )
             show("training", progress.step, progress.steps, note)
             if progress.expected is not None:
-                console.say(expectation(progress.expected, console.duration(progress.expected)))
+                console.say(expectation(progress.expected, duration(progress.expected)))
 
         try:
             if resume:
@@ -261,7 +262,7 @@ def train(
             console.say(f"Stopped; {go_on if kept else 'nothing was trained yet.'}")
             raise
     if json:
-        console.emit({"run": str(run.path), "fingerprint": run.fingerprint, "steps": run.settings.steps})
+        console.emit({"run": str(run.path), "fingerprint": run.fingerprint, "steps": settings_of(run).steps})
     else:
         if not trained:
             console.say(f"{run.path} was trained to its end before. {how_to_train_longer(run.path)}")
@@ -324,7 +325,8 @@ def search(
     search further.
     """
     from nas.api import LoadedRun, run_on_photos
-    from nas.cost.exact.possible import Possible
+    from nas.cost.counting.cache import kept_costs
+    from nas.profiling.possible import Possible
     from nas.profiling.quantities import Quantities
     from nas.run import Run
     from nas.spaces.budget import Budget
@@ -335,8 +337,8 @@ def search(
         raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
     limit = Budget.asked(budget, target, scope)
     found = zoo_run(run) if from_zoo else Run.open(run)
-    found.refuse_untrained()
-    quantities = Quantities(found, found.costs(), device)
+    _ = found.trained_weights  # or refused
+    quantities = Quantities(found, kept_costs(found.space, found.costs_path), device)
     question = quantities.question(limit)  # or refused, before what takes long to import
     from nas import console
     from nas.search.hints import export_commands
@@ -345,7 +347,7 @@ def search(
     own = out or (Path(found.path.name) if from_zoo else None)
     if own is not None:
         found = run_on_photos(found, data, own, force=force) if data else copied(found, own, force=force)
-        quantities = Quantities(found, found.costs(), device)
+        quantities = Quantities(found, kept_costs(found.space, found.costs_path), device)
     if trials is None and not (from_zoo and data is None):
         trials = 100
     place = found.path
@@ -900,6 +902,7 @@ def evaluate(
     from nas.comparison.compare import compare
     from nas.comparison.plan import Plan
     from nas.support.device import choose
+    from nas.verbs.evaluate import write_comparison
 
     where = choose(device)
     formats = [word.strip() for word in against.split(",") if word.strip()] if against else []
@@ -909,7 +912,7 @@ def evaluate(
             result = compare(
                 plan, data, lambda done, total, note: show("evaluating", done, total, note), device=where
             )
-        written = result.write(plan.outputs) if plan.outputs is not None else []
+        written = write_comparison(result, plan.outputs) if plan.outputs is not None else []
     except KeyboardInterrupt:
         kept = "what was measured is kept. Run the same command again to continue."
         console.say(f"Stopped; {kept if plan.outputs else 'with --out FILE.json it would have been kept.'}")
@@ -953,8 +956,8 @@ def profile(
     RUN/profile. If it is interrupted, run the same command again: it continues where it stopped.
     """
     from nas import console
-    from nas.profiling.disturbance import warning
     from nas.profiling.profile import parse_size, profile_codec
+    from nas.profiling.timing import warning
     from nas.support.device import choose
 
     pixels, where = parse_size(size), choose(device)

@@ -71,15 +71,6 @@ class _Lines:
             self._last, self._when = (stage, tenth), now
 
 
-def duration(seconds: float) -> str:
-    """A time as people say it: 45 s, 12 min, 3.5 h, 4.2 days."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
-
-
 def say(message: str) -> None:
     """A message to the person at the terminal."""
     if first_of_all():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.photos.split import read_split
 from nas.spaces.layout import Layout, read_layouts
 from nas.spaces.space import SearchSpace
 from nas.support import resources
@@ -18,14 +19,29 @@ from nas.support.files import digest, is_writable, make_folder, write_yaml
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nas.cost.counting.table import CostTable
-    from nas.graph.network import Supernet
-    from nas.photos.images import Photo
-    from nas.training.settings import TrainingSettings
-
 FIRST = 30  # architectures of another front that a search scores first
 CALIBRATION_PHOTOS, HELD_OUT_PHOTOS = 24, 24  # at most so many are scored, and measured as files
 LIMITED = " with "  # in search/targets.yaml, between what targets limit and the limits beside them
+FRONT_COLUMNS = (
+    "arch",
+    "encoder_kmac_px",
+    "decoder_kmac_px",
+    "total_kmac_px",
+    "stages",
+    "params",
+    "bpp",
+    "psnr",
+    "rd_loss",
+    "bd_rate",
+    "lmbda",
+    "metric",
+    "on_front_encoder",
+    "on_front_decoder",
+    "on_front_total",
+    "test_bpp",
+    "test_psnr",
+    "test_rd_loss",
+)
 PARTS = ("torch", "compressai", "numpy", "optuna", "constriction", "fvcore", "lightning-fabric")
 
 
@@ -40,8 +56,8 @@ class Run:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, space: SearchSpace, settings: TrainingSettings) -> Run:
-        """A new run: its folder and config.yaml."""
+    def create(cls, path: Path, space: SearchSpace, training: Mapping[str, Any]) -> Run:
+        """A new run: its folder and config.yaml, with the settings of its training."""
         make_folder(path)
         run = cls(path)
         versions = {part: importlib.metadata.version(part) for part in PARTS}
@@ -49,8 +65,8 @@ class Run:
             "format": "nas-run 1",
             "name": space.name,
             "space": space.to_dict(),
-            "training": settings.model_dump(),
-            "seed": settings.seed,
+            "training": dict(training),
+            "seed": training["seed"],
             "versions": {"nas-codec": importlib.metadata.version("nas-codec"), **versions},
         }
         write_yaml(run.config_path, config)
@@ -181,14 +197,6 @@ class Run:
         path = self.learned_layout_path
         return read_layouts(path, resources.read_yaml(path)["layouts"]) if path.is_file() else []
 
-    @cached_property
-    def settings(self) -> TrainingSettings:
-        from nas.training.settings import TrainingSettings
-
-        if not isinstance(self.config.get("training"), dict):
-            raise InputError(f"{self.config_path} has no `training`: restore it.")
-        return TrainingSettings.make(self.config["training"])
-
     @property
     def is_writable(self) -> bool:
         """Whether what is found can be kept here; else it can be told, and exported to another place."""
@@ -199,38 +207,26 @@ class Run:
         if not self.is_writable:
             raise InputError(f"{self.path} is read-only here: copy it, and use the copy.")
 
-    def refuse_untrained(self) -> None:
-        """InputError where there are no weights yet."""
+    @property
+    def trained_weights(self) -> Path:
+        """The supernet's weights; InputError where there are none yet."""
         if not self.weights_path.is_file():
             raise InputError(f"{self.path} holds no trained supernet yet: train it, or go on with --resume.")
+        return self.weights_path
 
     @cached_property
     def fingerprint(self) -> str:
         """A short name of the trained weights."""
-        self.refuse_untrained()
-        return digest(self.weights_path.read_bytes())
+        return digest(self.trained_weights.read_bytes())
 
-    def supernet(self) -> Supernet:
-        """The trained supernet, ready to run any architecture of `space`."""
-        from nas.graph.checkpoint import Checkpoint, load_weights
-        from nas.graph.network import Supernet
+    @property
+    def data(self) -> str:
+        """The `--data` it is trained on."""
+        return str(self.config.get("data", ""))
 
-        self.refuse_untrained()
-        net = Supernet(self.space)
-        load_weights(net, Checkpoint.read(self.weights_path).tensors, source=str(self.weights_path))
-        return net.eval()
-
-    def costs(self) -> CostTable:
-        """What every architecture of `space` costs; kept in the run."""
-        from nas.cost.counting.cache import kept_costs
-
-        return kept_costs(self.space, self.costs_path)
-
-    def photos(self, part: str, most: int | None = None) -> list[Photo]:
-        """The photos of one part of the split (train, calibration, held-out), the first `most` of them."""
-        from nas.training.data import photos_of, read_split
-
-        return photos_of(self.config.get("data", ""), read_split(self.split_path), part, most)
+    def split(self) -> dict[str, list[Path]]:
+        """The photos of each part of the split."""
+        return read_split(self.split_path)
 
     def begin_with(self, keys: Sequence[str]) -> None:
         """Have a search score first what was best elsewhere: these, or some spread evenly over them."""
@@ -241,8 +237,6 @@ class Run:
         """front.csv as a table; InputError where it is missing or damaged."""
         import pandas as pd
 
-        from nas.search.scoring.front import COLUMNS
-
         if not self.front_path.is_file():
             raise InputError(f"{self.path} has no front yet: run `nas search {self.path}` first.")
         renew = f"renew it with `nas pareto {self.path}`."
@@ -252,8 +246,8 @@ class Run:
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{self.front_path} is damaged: {renew}") from error
         if "bd_rate" not in table:  # written before there were ranges of rates
-            table.insert(COLUMNS.index("bd_rate"), "bd_rate", float("nan"))
-        for column in COLUMNS:
+            table.insert(FRONT_COLUMNS.index("bd_rate"), "bd_rate", float("nan"))
+        for column in FRONT_COLUMNS:
             if column not in table or (column.startswith("on_front") and set(table[column]) - {True, False}):
                 raise InputError(f"{self.front_path} lacks or has damaged values of `{column}`: {renew}")
         return table[finite].reset_index(drop=True)

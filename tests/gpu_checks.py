@@ -12,7 +12,9 @@ from families import exact_codec
 from pretend_gpu import MixedDevicesError, pretend_gpu
 
 from nas.codec.codec import Codec
-from nas.photos.images import Photo, pad, to_tensor
+from nas.cost.counting.cache import kept_costs
+from nas.photos.images import Photo
+from nas.photos.tensors import pad, to_tensor
 from nas.run import Run
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
@@ -49,8 +51,8 @@ def test_training_steps_stay_on_the_gpu(tmp_path: Path, monkeypatch: pytest.Monk
     """As `nas train`, and `nas finetune`, take them, and as they are written down."""
     values = {"crop": 64, "batch": 1, "architectures": 2, "steps": 4, "warmup": 0, **WAYS[way]}
     space = SearchSpace.load("joint-ar-tiny")
-    run = Run.create(tmp_path / "run", space, TrainingSettings.make(values))
-    run.costs()  # by a trace, which must not see the device
+    run = Run.create(tmp_path / "run", space, TrainingSettings.make(values).model_dump())
+    kept_costs(run.space, run.costs_path)  # by a trace, which must not see the device
     of_the_cpu = Training._generator
     monkeypatch.setattr(
         Training, "_generator", lambda self, step, what, device=None: of_the_cpu(self, step, what)

@@ -8,6 +8,7 @@ from pathlib import Path
 from families import seeded_supernet
 
 from nas.graph.checkpoint import Checkpoint
+from nas.photos.split import split_folder, write_split
 from nas.profiling.measure import path_of
 from nas.profiling.measurements import Measurements, Timed
 from nas.profiling.pieces import cover, edge_pieces
@@ -15,7 +16,6 @@ from nas.profiling.timing import REST
 from nas.run import Run
 from nas.spaces.rates import middle
 from nas.spaces.space import Architecture, SearchSpace
-from nas.training.data import split_folder, write_split
 from nas.training.settings import TrainingSettings
 
 Seconds = Callable[[str, str, Architecture], float]
@@ -24,7 +24,7 @@ Seconds = Callable[[str, str, Architecture], float]
 def small_run(folder: Path, space: SearchSpace, photos: Path) -> Run:
     """A run of a space on the photos of a folder."""
     settings = TrainingSettings.make({"lmbda": middle(space.rates)} if space.rates else {})
-    run = Run.create(folder, space, settings)
+    run = Run.create(folder, space, settings.model_dump())
     Checkpoint(seeded_supernet(space).state_dict(), {}).write(run.weights_path)
     write_split(run.split_path, split_folder(photos))
     return run

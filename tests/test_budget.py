@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas.cost.counting.sums import Part
 from nas.cost.exact.quantity import Quantity
-from nas.cost.exact.sums import Part
 from nas.spaces.budget import REFERENCE, Amount, Budget, Limit, Span
 from nas.spaces.space import SearchSpace
 from nas.support import resources

@@ -27,7 +27,7 @@ from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, save_co
 from nas.codec.standalone import MODEL
 from nas.graph.entropy import Y_LIMIT, bits, from_grid, snap
 from nas.graph.network import CodecNetwork
-from nas.photos.images import pad, to_tensor
+from nas.photos.tensors import pad, to_tensor
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 

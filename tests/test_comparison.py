@@ -35,6 +35,7 @@ from nas.graph.network import Supernet
 from nas.metrics.curves import Curve, Point, bd_rate
 from nas.report.rates import draw_rates, save_rates
 from nas.support.errors import InputError
+from nas.verbs.evaluate import write_comparison
 
 QUALITIES = (10, 40, 70, 90)
 LAMBDAS = (0.002, 0.004, 0.008, 0.016)
@@ -79,7 +80,7 @@ def found(plan: Plan, photos: Path) -> Comparison:
 @pytest.fixture(scope="module")
 def written(plan: Plan, found: Comparison) -> list[Path]:
     assert plan.outputs is not None
-    return found.write(plan.outputs)
+    return write_comparison(found, plan.outputs)
 
 
 # What is asked
@@ -228,7 +229,7 @@ def test_a_photo_that_comes_back_exactly_is_named_and_in_no_mean_of_psnr(
     (note,) = [note for note in result.notes() if "exactly" in note]
     assert "white.png from jpeg" in note
     assert "means of PSNR are over the other 2" in note
-    result.write(plan.outputs)
+    write_comparison(result, plan.outputs)
     written = json.loads(outputs.read_text())
     assert note in written["description"]
     assert None not in written["results"]["psnr-rgb"]
@@ -289,7 +290,7 @@ def test_several_curves_have_files_of_their_own(
     plan = Plan.of(folders, curves=["a b=level-0.0,level-0.3"], out=out)
     assert plan.outputs is not None
     assert [path.name for path in plan.outputs.all()][4:] == ["rd-a-b.json", "rd-tiny.json"]
-    compare(plan, photos).write(plan.outputs)
+    write_comparison(compare(plan, photos), plan.outputs)
     assert len(json.loads(out.read_text())["results"]["bpp"]) == 4
     ours = json.loads((tmp_path / "rd-a-b.json").read_text())
     assert ours["name"] == "a b"
@@ -315,7 +316,7 @@ def test_compressais_plot_tool_without_ms_ssim(
     assert plan.outputs is not None
     found = compare(plan, photo_folder)
     assert math.isnan(found.codecs[0].ms_ssim)
-    found.write(plan.outputs)
+    write_comparison(found, plan.outputs)
     with matplotlib.rc_context({"backend": "Agg"}):
         compressai_plot(["-f", str(tmp_path / "rd.json"), "-o", str(tmp_path / "plot.png")])
         matplotlib.pyplot.close("all")
@@ -389,7 +390,7 @@ def test_an_interrupted_evaluation_goes_on(folders: list[Path], photos: Path, tm
     seconds = [json.loads(line)["result"]["encode_seconds"] for line in lines[1:-1]]
     ours = [photo.encode_seconds for codec in first.codecs for photo in codec.photos]
     assert set(ours) <= set(seconds)
-    first.write(plan.outputs)
+    write_comparison(first, plan.outputs)
     assert not kept.exists()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
+from nas.graph.checkpoint import supernet_of
 from nas.graph.interchange import zoo_name
 from nas.graph.network import Supernet
 from nas.spaces.families import FAMILIES
@@ -200,7 +201,7 @@ def test_training_starts_from_them(zoo, tmp_path, photo_folder):
         str(tmp_path / "space.yaml"), str(photo_folder), tmp_path / "run", settings=settings, init_from=path
     )
     run = start_training(request)
-    weight = run.supernet().g_a[0].weight
+    weight = supernet_of(run).g_a[0].weight
     torch.testing.assert_close(weight, initial_weights(path, space)["g_a.0.weight"], atol=1e-6, rtol=0)
 
 

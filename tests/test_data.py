@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nas.photos.images import Photo
+from nas.photos.split import SPLITS, load_photos, read_split, split_folder, write_split
 from nas.support.errors import InputError
-from nas.training.data import SPLITS, CropSource, batches, load_photos, read_split, split_folder, write_split
+from nas.training.data import CropSource, batches
 
 # The split
 

@@ -22,7 +22,8 @@ from skimage import data as pictures
 from nas.graph.entropy import SCALE_MIN, ConditionalGaussian, bits
 from nas.graph.network import Supernet
 from nas.metrics.losses import distortion, rd_loss
-from nas.photos.images import Photo, pad, psnr, to_pixels, to_tensor
+from nas.photos.images import Photo, psnr
+from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.search.scoring.evaluator import Evaluator, Score
 from nas.search.scoring.kept import Kept
 from nas.spaces.families import FAMILIES

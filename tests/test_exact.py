@@ -29,7 +29,8 @@ from nas.graph.integers import CONTEXT_LIMIT, IntegerConv, IntegerDeconv, Intege
 from nas.graph.layers import ConvTranspose2d
 from nas.graph.network import Supernet
 from nas.graph.staged import StagedContext
-from nas.photos.images import bundled, pad, to_tensor
+from nas.photos.images import bundled
+from nas.photos.tensors import pad, to_tensor
 from nas.profiling.audit import counted_by_torch, traced_edges
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError

@@ -47,12 +47,14 @@ from nas.cost.counting.macs import count_macs, layer_cost
 from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
 from nas.cost.exact.quantity import macs as macs_in
 from nas.cost.exact.reach import Reach
+from nas.graph.checkpoint import supernet_of
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize
 from nas.graph.layers import PlainLayers, SlimmableLayers, build_layer
 from nas.graph.network import CodecNetwork, Supernet, _sliced
 from nas.graph.width import Width
 from nas.metrics.losses import batch_losses
-from nas.photos.images import Photo, pad, psnr, to_pixels, to_tensor
+from nas.photos.images import Photo, psnr
+from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.profiling.audit import traced_edges
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces import description
@@ -516,7 +518,7 @@ def test_two_steps_of_training(name, tmp_path, photo_folder):
     run = start_training(request, seen.append)
     assert [progress.step for progress in seen] == [1, 2]
     assert all(np.isfinite([progress.loss, progress.bpp, progress.distortion]).all() for progress in seen)
-    trained = run.supernet()
+    trained = supernet_of(run)
     assert all(value.isfinite().all() for value in trained.state_dict().values())
     Codec(trained.extract(run.space.widest()), run.space.widest()).compress(image(0))
 

@@ -14,6 +14,7 @@ from small_run import small_run, write_profile
 
 import nas
 from nas.api import run_on_photos
+from nas.photos.split import shared_photos, split_folder, write_split
 from nas.report.front.make import draw_runs
 from nas.run import Run
 from nas.search.family import Kin
@@ -21,7 +22,6 @@ from nas.search.scoring.final import with_tested
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import write_yaml
-from nas.training.data import read_split, shared_photos, split_folder, write_split
 from nas.verbs.export import export_codec
 
 
@@ -93,7 +93,7 @@ def test_no_photo_is_in_two_parts_of_a_folder(photo_folder: Path) -> None:
 
 
 def test_held_out_photos_are_never_calibration_photos(run: Run, tmp_path: Path) -> None:
-    split = read_split(run.split_path)
+    split = run.split()
     spare = split["train"][-1:]
     write_split(run.split_path, {**split, "held-out": [*split["held-out"], *spare]})
     own = tmp_path / "own photos"
@@ -101,7 +101,7 @@ def test_held_out_photos_are_never_calibration_photos(run: Run, tmp_path: Path) 
     for number, photo in enumerate([*split["held-out"], *split["train"][:1]]):
         shutil.copy(photo, own / f"renamed-{number}.png")
     other = run_on_photos(Run.open(run.path), own, tmp_path / "other")
-    found = read_split(other.split_path)
+    found = other.split()
     assert found["held-out"] == spare
     assert sorted(found["calibration"]) == sorted(own.iterdir())
     assert not shared_photos(found["held-out"], found["calibration"])
@@ -113,7 +113,7 @@ def test_held_out_photos_are_never_calibration_photos(run: Run, tmp_path: Path) 
 
 
 def test_the_page_says_which_photos_were_which(run: Run) -> None:
-    split = read_split(run.split_path)
+    split = run.split()
     told = facts(drawn(run))
     (searched,) = (text for name, text in told.items() if name.startswith("searched on"))
     (final,) = (text for name, text in told.items() if name.startswith("final numbers"))

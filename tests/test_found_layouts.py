@@ -267,7 +267,7 @@ def test_learned_layouts_are_kept_where_they_are_better(rate, tmp_path):
 def test_a_run_gives_one_order_of_decoding_one_name(tmp_path):
     from nas.training.settings import TrainingSettings
 
-    run = Run.create(tmp_path / "run", TINY, TrainingSettings.make({}))
+    run = Run.create(tmp_path / "run", TINY, TrainingSettings.make({}).model_dump())
     checkerboard = {"groups": [16, 16], "slope": [0, 0], "tile": [[[0, 1], [1, 0]], [[0, 1], [1, 0]]]}
     other = {"groups": [32], "slope": [0, 0], "tile": [[[0], [1]]]}
     found = [

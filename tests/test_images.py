@@ -18,18 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, PngImagePlugin
 
-from nas.photos.images import (
-    Photo,
-    bundled,
-    fingerprint,
-    list_images,
-    pad,
-    psnr,
-    read_image,
-    to_pixels,
-    to_tensor,
-    write_image,
-)
+from nas.photos.images import Photo, bundled, fingerprint, list_images, psnr, read_image, write_image
+from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.support.errors import InputError, InputWarning
 
 pictures = hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))

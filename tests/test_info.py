@@ -147,7 +147,7 @@ def test_codecs_and_their_files(supernet: Supernet, chelsea: np.ndarray, tmp_pat
 def test_runs(small_space: SearchSpace, tmp_path: Path) -> None:
     from nas.training.settings import TrainingSettings
 
-    run = Run.create(tmp_path / "run", small_space, TrainingSettings(seed=3, steps=7))
+    run = Run.create(tmp_path / "run", small_space, TrainingSettings(seed=3, steps=7).model_dump())
     run.search_path.mkdir()
     (run.search_path / "scores.csv").write_text("key,bpp\na,1\nb,2\n")
     info = describe(str(run.path))

@@ -12,16 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas.console import duration
+from nas.graph.checkpoint import supernet_of
 from nas.photos.images import Photo
+from nas.photos.split import part_of
 from nas.run import Run
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
+from nas.support.progress import duration
 from nas.training.record import clock, learning
 from nas.training.record.clock import TIMED, Clock, expectation
 from nas.training.record.learning import SHARE, Learning
 from nas.training.record.watch import MOST, Rate, Watch, watched
-from nas.training.settings import TrainingSettings
+from nas.training.settings import TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, resume_training, start_training
 
 SETTINGS = {
@@ -69,7 +71,7 @@ def test_looks_are_of_the_kept_weights_and_change_nothing(unseen, photo_folder, 
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
     with Image.open(run.learning_path) as picture:
         assert picture.width > 600
-    evaluator = Evaluator(run.supernet(), run.photos("calibration"), lmbda=run.settings.lmbda)
+    evaluator = Evaluator(supernet_of(run), part_of(run, "calibration"), lmbda=settings_of(run).lmbda)
     for name, architecture in watched(TINY).items():
         score = evaluator.score(architecture).rd_loss
         assert float(rows[-1][f"loss_{name}"]) == pytest.approx(score, rel=0.02)

@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from nas.cli import app
 from nas.graph.checkpoint import Checkpoint
+from nas.photos.split import load_photos
 from nas.spaces.space import SearchSpace
 from nas.support.device import free_memory
 from nas.support.errors import InputError
 from nas.support.files import LOCK, clear, held
 from nas.support.interrupts import STOPS, Interrupts, as_ctrl_c
-from nas.training.data import load_photos
-from nas.training.memory import bytes_per_pixel, refuse_what_does_not_fit
+from nas.training.devices import bytes_per_pixel, refuse_what_does_not_fit
 from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training
 

@@ -18,11 +18,11 @@ import nas
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
 from nas.graph.checkpoint import Checkpoint
+from nas.metrics.pareto import pareto
 from nas.report.front.make import draw_runs
 from nas.run import Run
 from nas.search.sampler.rows import as_rows
 from nas.search.scoring.evaluator import Score
-from nas.search.scoring.front import pareto
 from nas.search.scoring.scores import known_scores
 from nas.search.searcher import Searcher
 from nas.search.sources import Sources

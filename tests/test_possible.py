@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.cli import app
+from nas.cost.counting.cache import kept_costs
 from nas.cost.counting.tabulate import measured_costs
-from nas.cost.exact.possible import Possible
+from nas.profiling.possible import Possible
 from nas.profiling.quantities import Quantities
 from nas.run import Run
 from nas.spaces.budget import Budget, Limit
@@ -63,7 +64,7 @@ def searching(*words: object) -> tuple[int, str, set[str]]:
 
 def test_training_leaves_the_table(trained: Run) -> None:
     written = trained.costs_path.stat().st_mtime_ns
-    kept, measured = trained.costs(), measured_costs(trained.space)
+    kept, measured = kept_costs(trained.space, trained.costs_path), measured_costs(trained.space)
     assert trained.costs_path.stat().st_mtime_ns == written
     assert [layer.name for layer in kept.layers] == [layer.name for layer in measured.layers]
     for one, other in zip(kept.layers, measured.layers, strict=True):
@@ -78,13 +79,13 @@ def test_a_refused_target_names_the_least_and_imports_nothing_heavy(trained: Run
     assert not heavy
     found = re.search(r"the least is ([0-9.]+) kMAC/px", text)
     assert found, text
-    quantities = Quantities(trained, trained.costs())
+    quantities = Quantities(trained, kept_costs(trained.space, trained.costs_path))
     question = quantities.question(Budget.of(found[1], scope))  # what it names can be had
     assert question.span[0] <= question.targets[0] <= 1.001 * question.span[0]
 
 
 def test_a_refused_budget_with_limits_imports_nothing_heavy(trained: Run, tmp_path: Path) -> None:
-    least = Quantities(trained, trained.costs()).question(Budget("all")).span[0]
+    least = Quantities(trained, kept_costs(trained.space, trained.costs_path)).question(Budget("all")).span[0]
     limits = [f"total <= {1.01 * least / 393_216_000} kMAC/px", "stages <= 1", "parameters <= 100000"]
     budget = tmp_path / "narrow.yaml"
     budget.write_text(yaml.safe_dump({"scope": "encoder", "targets": [1e-5], "limits": limits}))

@@ -29,10 +29,13 @@ from nas.analysis.rank import COLUMNS, spread
 from nas.cli import app
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
+from nas.graph.checkpoint import supernet_of
+from nas.photos.split import part_of
 from nas.run import Run
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.families import FAMILIES
 from nas.support.errors import InputError
+from nas.training.settings import settings_of
 
 COUNT, STEPS = 3, 2
 TINY = {"crop": 64, "batch": 1, "steps": STEPS, "architectures": 2, "learning_rate": 0.01}
@@ -266,15 +269,15 @@ def test_a_check_leaves_a_table_numbers_and_a_figure(answer):
 def test_both_sides_are_the_evaluators_scores_of_the_same_photos(answer):
     run, printed = answer
     source = Run.open(run)
-    photos = source.photos("calibration")
+    photos = part_of(source, "calibration")
     for row in printed["architectures"]:
         alone = Run.open(run / "rank-check" / row["run"])
         architecture = source.space.parse(row["arch"])
         assert alone.trained_space.widest() == architecture
         assert alone.trained_space.size == 1
-        assert alone.settings.steps == row["steps"] == STEPS
+        assert settings_of(alone).steps == row["steps"] == STEPS
         for side, owner in (("supernet", source), ("standalone", alone)):
-            score = Evaluator(owner.supernet(), photos, lmbda=source.settings.lmbda).score(architecture)
+            score = Evaluator(supernet_of(owner), photos, lmbda=settings_of(source).lmbda).score(architecture)
             for name in ("rd_loss", "bpp", "psnr"):
                 assert row[f"{side}_{name}"] == pytest.approx(getattr(score, name), rel=1e-9)
 
@@ -416,7 +419,7 @@ def test_wrong_input_gets_one_sentence_and_changes_nothing(
     for number in range(2):
         Image.fromarray(chelsea[number : number + 64, :64]).save(tmp_path / "two" / f"{number}.png")
     shutil.copytree(tmp_path / "two", tmp_path / "leak")
-    (scored,) = Run.open(trained).photos("calibration")
+    (scored,) = part_of(Run.open(trained), "calibration")
     for number in range(12):  # under so many names that some are for training
         Image.fromarray(scored.pixels).save(tmp_path / "leak" / f"copy-{number}.png")
     places = {name: tmp_path / name for name in ("none", "two", "leak")} | {

@@ -35,6 +35,7 @@ from nas.search.scoring.front import bd_rate
 from nas.spaces.rates import anchor_qualities, anchors_between, scored
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
+from nas.verbs.evaluate import write_comparison
 
 RANGE = "0.0018..0.18"
 ANCHORS = anchors_between(0.0018, 0.18)
@@ -85,7 +86,7 @@ def evaluated(family: Path, one_photo: Path, tmp_path_factory: pytest.TempPathFa
     plan = Plan.of([family], against=["jpeg"], out=out)
     found = compare(plan, one_photo, qualities=(10, 40, 70, 90))
     assert plan.outputs is not None
-    found.write(plan.outputs)
+    write_comparison(found, plan.outputs)
     return out, found
 
 

@@ -21,7 +21,8 @@ from nas.codec.recode import compress_smallest, transcode
 from nas.graph.entropy import Y_LIMIT, bits, quantize
 from nas.graph.network import Supernet
 from nas.metrics.losses import batch_losses
-from nas.photos.images import Photo, pad, to_pixels, to_tensor
+from nas.photos.images import Photo
+from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.search.scoring.evaluator import Evaluator
 from nas.search.scoring.scores import Scores, known_scores
 from nas.spaces.rates import (
@@ -178,7 +179,7 @@ def test_a_step_follows_the_gradient_of_the_mean_logarithm(tmp_path, monkeypatch
 
     chosen = {"strategy": "uniform", "architectures": 2, "integer_phase": 1.0, "clip": 1e9, "crop": 64}
     request = replace(request, settings={**request.settings, **chosen})
-    run = Run.create(tmp_path / "run", space, request.training_settings())
+    run = Run.create(tmp_path / "run", space, request.training_settings().model_dump())
     training = Training(run, make_fabric("cpu", "32"))
     training.net.load_state_dict(supernet("patch-integer").state_dict())
     before, x = {k: v.clone() for k, v in training.net.state_dict().items()}, image(3, 64, 64)

@@ -26,7 +26,7 @@ from nas.report.front.fronts import SCOPES, RunFront, split_key
 from nas.report.front.page import write_page
 from nas.report.front.plots import draw_front, save_front
 from nas.report.front.scale import Scale, spread, tick_labels
-from nas.search.scoring.front import COLUMNS
+from nas.run import FRONT_COLUMNS
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 
@@ -226,7 +226,7 @@ def test_the_table_can_be_had_as_csv(tmp_path: Path) -> None:
     assert sorted(table["arch"]) == sorted(key for run in runs for key in run.front["arch"])
     (url,) = re.findall(r'href="(data:text/csv[^"]*)"', page([untimed(runs[0])], tmp_path))
     alone = pd.read_csv(io.StringIO(unquote(url.partition(",")[2])))
-    assert list(alone.columns) == list(COLUMNS)
+    assert list(alone.columns) == list(FRONT_COLUMNS)
 
 
 def test_page_tells_estimates_from_final_numbers(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from nas.comparison.published import read_published
 from nas.demo import STARTER
 from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
-from nas.photos.images import bundled, pad, to_tensor
+from nas.photos.images import bundled
+from nas.photos.tensors import pad, to_tensor
 from nas.run import Run
 from nas.search.scoring.scores import known_scores
 from nas.spaces.space import SearchSpace

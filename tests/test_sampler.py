@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import Bound, macs
 from nas.cost.exact.within import Within
+from nas.metrics.pareto import hypervolume
 from nas.profiling.quantities import Question
 from nas.search.sampler.attempts import ATTEMPTS
 from nas.search.sampler.gain import Targets, WholeRange, improvement
@@ -31,7 +32,6 @@ from nas.search.sampler.prior import OPEN, LogitPrior
 from nas.search.sampler.proposer import ExhaustedError, Proposer
 from nas.search.sampler.rows import as_rows, distances, proposer
 from nas.search.sampler.surrogate import Surrogate
-from nas.search.scoring.front import hypervolume
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 

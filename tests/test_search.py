@@ -20,15 +20,16 @@ from nas.demo import STARTER
 from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
-from nas.photos.images import Photo, pad, psnr, to_pixels, to_tensor
-from nas.run import Run
+from nas.metrics.pareto import hypervolume, pareto
+from nas.photos.images import Photo, psnr
+from nas.photos.tensors import pad, to_pixels, to_tensor
+from nas.run import FRONT_COLUMNS, Run
 from nas.search.answers import NEAR
 from nas.search.layouts.candidates import LayoutSettings
 from nas.search.layouts.grouping import greedy_layouts
 from nas.search.layouts.rate import LayoutRate
 from nas.search.sampler.logits import LogitSettings, learn_logits
 from nas.search.scoring.evaluator import Evaluator
-from nas.search.scoring.front import COLUMNS, hypervolume, pareto
 from nas.search.scoring.scores import known_scores, read_scores
 from nas.search.searcher import Searcher
 from nas.search.sources import Sources
@@ -202,7 +203,7 @@ def test_a_search_from_beginning_to_end(run):
         "greedy-4",
         "greedy-2",
     }
-    assert list(run.front().columns) == list(COLUMNS)
+    assert list(run.front().columns) == list(FRONT_COLUMNS)
     for choice, limit in zip(result.choices, (1.5, 0.6 * result.ranges["decoder"].most), strict=True):
         assert NEAR[0] * limit <= choice.kmac_px["decoder"] <= limit
         costs = result.scored["decoder_kmac_px"]

@@ -16,7 +16,7 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
-from nas.training.schedule import Plateaus
+from nas.training.optimizers import Plateaus
 from nas.training.settings import TrainingSettings, read_recipe
 from nas.training.strategies import STRATEGIES, any_layout, generator, strategy
 from nas.training.structure import Structure

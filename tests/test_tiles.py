@@ -23,7 +23,8 @@ from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
 from nas.codec.tiles import Tiling, overlap, spans, step, through, tiles
 from nas.graph.network import CodecNetwork
-from nas.photos.images import MAX_PIXELS, Padded, pad, psnr, read_image, to_tensor
+from nas.photos.images import MAX_PIXELS, psnr, read_image
+from nas.photos.tensors import Padded, pad, to_tensor
 from nas.spaces.layout import named_layout
 from nas.support.errors import InputError
 

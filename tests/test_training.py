@@ -23,20 +23,20 @@ from torch.optim.swa_utils import AveragedModel
 from typer.testing import CliRunner
 
 from nas.cli import app
-from nas.graph.checkpoint import Checkpoint, load_weights
+from nas.graph.checkpoint import Checkpoint, load_weights, supernet_of
 from nas.graph.network import Supernet
 from nas.metrics.losses import rd_loss
+from nas.photos.split import part_of
 from nas.profiling.profile import parse_size
 from nas.run import Run
 from nas.spaces.budget import Amount
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.limits import check_seed
-from nas.training.average import moving_average
 from nas.training.devices import make_fabric
 from nas.training.loop import NonFiniteLossError
-from nas.training.optimizers import build_optimizer, is_matrix
-from nas.training.settings import TrainingSettings, parse_assignments
+from nas.training.optimizers import build_optimizer, is_matrix, moving_average
+from nas.training.settings import TrainingSettings, parse_assignments, settings_of
 from nas.training.start import (
     TrainingRequest,
     advice,
@@ -101,9 +101,9 @@ def test_a_run_holds_what_it_promises(trained):
     assert all(math.isfinite(float(value)) for row in rows for value in row.values() if value)
     again = Run.open(trained.path)
     assert again.space.to_dict() == TINY.to_dict()
-    assert again.settings == TrainingSettings.make(SETTINGS)
-    assert again.supernet().state_dict().keys() == trained.supernet().state_dict().keys()
-    assert len(again.photos("train")) == 3
+    assert settings_of(again) == TrainingSettings.make(SETTINGS)
+    assert supernet_of(again).state_dict().keys() == supernet_of(trained).state_dict().keys()
+    assert len(part_of(again, "train")) == 3
 
 
 def test_no_file_of_a_run_is_a_pickle(trained):
@@ -122,7 +122,7 @@ def test_training_changes_the_weights(trained):
     with torch.random.fork_rng():
         torch.manual_seed(SETTINGS["seed"])
         first = Supernet(TINY).state_dict()
-    after = trained.supernet().state_dict()
+    after = supernet_of(trained).state_dict()
     ends = ("weight", "bias", "gamma")
     learned = [name for name in first if name.startswith(("g_", "h_a")) and name.endswith(ends)]
     assert len(learned) > 15
@@ -217,7 +217,7 @@ def test_one_architecture_trains_alone(request_for, tmp_path):
     run = start_training(request)
     assert run.space.size == 1
     assert run.space.widest().key == key
-    net = run.supernet()
+    net = supernet_of(run)
     assert {width.full for name, width in net.widths.items() if name.startswith("g_a")} == {16}
     with pytest.raises(InputError, match="g_a"):
         start_training(request_for(tmp_path / "wrong", arch=key.replace("g_a=16", "g_a=17")))
@@ -346,8 +346,8 @@ def test_training_starts_from_given_weights(trained, request_for, tmp_path):
     settings = {**SETTINGS, "steps": 1, "learning_rate": 1e-12}
     for number, source in enumerate((trained.path, trained.weights_path)):
         run = start_training(request_for(tmp_path / str(number), settings=settings, init_from=source))
-        expected = trained.supernet().state_dict()
-        for name, value in run.supernet().state_dict().items():
+        expected = supernet_of(trained).state_dict()
+        for name, value in supernet_of(run).state_dict().items():
             torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
 
 
@@ -376,7 +376,7 @@ def test_the_entropy_path_is_trained_alone(trained, request_for, tmp_path):
     """Pictures stay what they are, to the bit, and the loss is the rate."""
     settings = {**SETTINGS, "only": "entropy", "steps": 3}
     run = start_training(request_for(tmp_path / "run", settings=settings, init_from=trained.path))
-    before, after = (r.supernet().state_dict() for r in (trained, run))
+    before, after = (supernet_of(r).state_dict() for r in (trained, run))
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"h_a", "h_s", "context", "prior"}
     (row,) = csv.DictReader(run.metrics_path.read_text().splitlines())
@@ -401,7 +401,7 @@ def test_small_crops_are_warned_of_where_there_is_a_hyperprior(request_for, tmp_
 def test_frozen_layers_stay(trained, request_for, tmp_path):
     settings = {**SETTINGS, "frozen": ["h_a.0", "g_s"], "steps": 2}
     run = start_training(request_for(tmp_path / "run", settings=settings, init_from=trained.path))
-    before, after = (r.supernet().state_dict() for r in (trained, run))
+    before, after = (supernet_of(r).state_dict() for r in (trained, run))
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert {name for name in before if name.startswith(("h_a.0.", "g_s."))} <= same
     assert {"h_a.2.weight", "g_a.0.weight", "h_s.2.weight"}.isdisjoint(same)
@@ -472,7 +472,7 @@ def test_one_architecture_starts_from_its_slice(trained):
     alone = TINY.only(architecture)
     net = Supernet(alone)
     load_weights(net, initial_weights(trained.path, alone), source="a run")
-    supernet = trained.supernet()
+    supernet = supernet_of(trained)
     layout = supernet.activate(architecture)
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -618,7 +618,7 @@ def test_a_run_can_be_watched(request_for, tmp_path):
     """Previews of a held-out photo at three widths, TensorBoard's events, the cost of a learned structure."""
     more = {"preview_every": 2, "tensorboard": True, "structure": "joint", "target": 3.0, "ema": 0.5}
     run = start_training(request_for(tmp_path / "run", settings={**SETTINGS, **more, "distillation": 0.3}))
-    photo = run.photos("held-out")[0].pixels
+    photo = part_of(run, "held-out")[0].pixels
     with Image.open(run.preview_path) as picture:
         assert picture.width == 4 * photo.shape[1]
         assert np.array_equal(np.asarray(picture)[: photo.shape[0], : photo.shape[1]], photo)
@@ -673,7 +673,7 @@ def test_mixed_precision_rates_alike(request_for, tmp_path):
 
 def test_the_average_of_weights_is_what_a_run_keeps(trained, request_for, tmp_path):
     run = start_training(request_for(tmp_path / "run", settings={**SETTINGS, "ema": 0.9}))
-    averaged, last = run.supernet().state_dict(), trained.supernet().state_dict()
+    averaged, last = supernet_of(run).state_dict(), supernet_of(trained).state_dict()
     weights = Checkpoint.read(run.checkpoint_path).tensors
     assert torch.equal(weights["net.g_a.0.weight"], last["g_a.0.weight"])  # trained as without it
     assert not torch.equal(averaged["g_a.0.weight"], last["g_a.0.weight"])

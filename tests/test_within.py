@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from nas.cost.counting.sums import Part
 from nas.cost.exact.quantity import Bound, Quantity, giga_macs, macs, parameters, scopes, stages
-from nas.cost.exact.sums import Part
 from nas.cost.exact.within import Within
 from nas.spaces.budget import Amount
 from nas.spaces.space import Architecture, SearchSpace

@@ -19,13 +19,14 @@ import torch
 from experiments.pieces import options
 from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
 from nas.cost.counting.tabulate import measured_costs
+from nas.graph.checkpoint import supernet_of
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork
 from nas.photos.images import Photo, pad, to_tensor
+from nas.photos.split import load_photos, split_folder
 from nas.run import Run
 from nas.spaces.rates import anchors_between, scored
 from nas.spaces.space import SearchSpace
-from nas.training.data import load_photos, split_folder
 from nas.training.loop import Progress
 from nas.training.settings import ALONE
 from nas.training.start import KLT, TrainingRequest, train_or_resume
@@ -88,7 +89,7 @@ def beginning(space: SearchSpace, start: Run, seed: int) -> CodecNetwork:
     """The trained transforms with an entropy path that knows nothing but that scales are about 1."""
     torch.manual_seed(seed)
     network = CodecNetwork(space)
-    known = start.supernet().extract(start.space.widest())
+    known = supernet_of(start).extract(start.space.widest())
     for name in ("g_a", "g_s", "gains"):
         network.get_submodule(name).load_state_dict(known.get_submodule(name).state_dict())
     last = network.context.get_submodule("entropy_parameters.4")
@@ -144,7 +145,7 @@ def trained(name: str, start: Run, data: Path, runs: Path, seed: int, seconds: f
 def measured(run: Run, photos: list[Photo]) -> dict[str, dict[str, float]]:
     """Bits of y and z per pixel as the coder takes them, by lambda; the mean over photos."""
     space = run.space
-    network = run.supernet().extract(space.widest())
+    network = supernet_of(run).extract(space.widest())
     layout, found = space.layout(space.widest()), {}
     for lmbda in scored(space.rates):
         sums = {"y": 0.0, "z": 0.0}

@@ -25,12 +25,12 @@ from experiments.structure.common import KINDS, LMBDAS
 from nas.api import LoadedRun
 from nas.graph.network import Supernet
 from nas.photos.images import BUNDLED
+from nas.photos.split import split_of, write_split
 from nas.run import Run
 from nas.spaces.budget import Budget
 from nas.spaces.space import SearchSpace
 from nas.support.files import write_yaml
 from nas.support.progress import silent
-from nas.training.data import split_of, write_split
 from nas.training.settings import TrainingSettings
 
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ FIRST = 40  # scores of the search with depth, before its targets
 def with_depth(folder: Path, seed: int) -> LoadedRun:
     """A run of random weights over the space with depth, searched a little."""
     space = SearchSpace.load(HERE / "depth.yaml")
-    run = Run.create(folder, space, TrainingSettings(seed=seed))
+    run = Run.create(folder, space, TrainingSettings(seed=seed).model_dump())
     write_yaml(run.config_path, {**run.config, "data": BUNDLED})
     write_split(run.split_path, split_of(BUNDLED))
     torch.manual_seed(seed)

@@ -29,7 +29,8 @@ from experiments.results import JOURNAL, facts, options, read_result, renew, say
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
 from nas.graph.network import Supernet
-from nas.photos.images import read_image, to_tensor
+from nas.photos.images import read_image
+from nas.photos.tensors import to_tensor
 from nas.spaces.space import SearchSpace
 
 RESULT = Path(__file__).parent / "results" / "decoding.json"

@@ -23,7 +23,8 @@ from nas.codec.quantize import quantized
 from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import from_grid
 from nas.graph.network import Supernet
-from nas.photos.images import Photo, list_images, pad, read_image, to_tensor
+from nas.photos.images import Photo, list_images, read_image
+from nas.photos.tensors import pad, to_tensor
 from nas.run import Run
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace
@@ -38,7 +39,7 @@ Latents = tuple[Tensor, Tensor]
 
 def supernet_of(run: Path | None) -> Supernet:
     if run is not None:
-        return Run(run).supernet().eval()
+        return supernet_of(Run.open(run))
     net = Supernet(SearchSpace.load(HERE.parent / "layouts" / "space.yaml"))
     weights = HERE.parent / "weights" / "layouts.safetensors"
     load_weights(net, Checkpoint.read(weights).tensors, source=str(weights))

@@ -23,7 +23,8 @@ from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
 from nas.graph.entropy import Y_LIMIT, bits, quantize
 from nas.graph.network import CodecNetwork
-from nas.photos.images import list_images, pad, read_image, to_tensor
+from nas.photos.images import list_images, read_image
+from nas.photos.tensors import pad, to_tensor
 from nas.spaces.space import SearchSpace
 from nas.support.files import write_atomically
 

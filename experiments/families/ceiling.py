@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from experiments.families.common import RESULTS
 from experiments.results import facts, say, write_result
 from nas.photos.images import Photo, list_images
-from nas.training.data import load_photos, split_folder
+from nas.photos.split import load_photos, split_folder
 
 SIDE = 16
 CHANNELS = (32, 48, 64, 96, 128, 192, 320)

@@ -14,9 +14,9 @@ import torch
 
 from experiments.families.common import CODECS, LMBDAS, space_of, weights_of
 from experiments.results import say
+from nas.photos.split import split_folder, write_split
 from nas.run import Run
 from nas.search.family import Kin
-from nas.training.data import split_folder, write_split
 from nas.training.settings import TrainingSettings
 from nas.verbs.export import export_codec
 
@@ -25,7 +25,7 @@ def export(name: str, lmbda: float, data: Path, out: Path) -> None:
     """One codec's folder, its whole numbers chosen on the calibration photos of `data`."""
     space = space_of(name)
     with tempfile.TemporaryDirectory() as place:
-        run = Run.create(Path(place) / "run", space, TrainingSettings(lmbda=lmbda))
+        run = Run.create(Path(place) / "run", space, TrainingSettings(lmbda=lmbda).model_dump())
         run.weights_path.write_bytes(weights_of(name, lmbda).read_bytes())
         write_split(run.split_path, split_folder(data))
         content = export_codec(run, Kin.alone(space.widest()), out)

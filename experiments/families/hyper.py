@@ -20,13 +20,14 @@ from experiments.families.common import CHANNELS, LMBDAS, RESULTS, Y_CHANNELS, s
 from experiments.families.train import RATES, SETTINGS, begun
 from experiments.pieces import options
 from experiments.results import JOURNAL, facts, read_result, renew, say, table, write_result
-from nas.graph.checkpoint import Checkpoint
+from nas.graph.checkpoint import Checkpoint, supernet_of
 from nas.graph.entropy import Y_LIMIT, quantize
 from nas.graph.network import Supernet
-from nas.photos.images import Photo, pad, to_tensor
+from nas.photos.images import Photo
+from nas.photos.split import load_photos, split_folder
+from nas.photos.tensors import pad, to_tensor
 from nas.run import CALIBRATION_PHOTOS
 from nas.spaces.space import SearchSpace
-from nas.training.data import load_photos, split_folder
 from nas.training.start import TrainingRequest, train_or_resume
 
 RESULT = RESULTS / "hyper.json"
@@ -97,7 +98,7 @@ def trained(hyperprior: Hyperprior, steps: int, data: Path, runs: Path, seed: in
         "seed": seed,
     }
     request = TrainingRequest(space, str(data), runs / hyperprior.name, settings=settings, init_from=start)
-    return train_or_resume(request).supernet()
+    return supernet_of(train_or_resume(request))
 
 
 def tables() -> list[str]:

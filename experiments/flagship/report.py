@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nas.run import Run
+from nas.training.settings import settings_of
 
 RESULTS = Path(__file__).parent / "results"
 SIZES, RATES = ("narrowest", "median", "widest"), ("low", "middle", "high")
@@ -27,7 +28,7 @@ def progress(run: Run) -> pd.DataFrame:
     """The rows of metrics.csv that hold losses on calibration photos, with gigapixels and their means."""
     rows = pd.read_csv(run.metrics_path)
     rows = rows[rows["loss_widest_middle"].notna()].copy()
-    settings = run.settings
+    settings = settings_of(run)
     rows["gigapixels"] = [settings.architectures * settings.pixels(0, step) / 1e9 for step in rows["step"]]
     for size in SIZES:
         rows[size] = np.exp(np.log(rows[[f"loss_{size}_{rate}" for rate in RATES]]).mean(axis=1))

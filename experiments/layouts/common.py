@@ -13,11 +13,11 @@ from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import coded_range
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, list_images
+from nas.photos.split import load_photos, split_folder
 from nas.search.layouts.rate import Latents
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace
-from nas.training.data import load_photos, split_folder
 
 HERE = Path(__file__).parent
 SPACE = HERE / "space.yaml"
@@ -55,7 +55,7 @@ def load_supernet(weights: Path) -> Supernet:
     return net.eval().requires_grad_(False)
 
 
-def photos_of(folder: Path, part: str | None = None) -> list[Photo]:
+def part_of(folder: Path, part: str | None = None) -> list[Photo]:
     """A folder's photos: all of them, or one part of its split."""
     return load_photos(list_images(folder) if part is None else split_folder(folder)[part])
 

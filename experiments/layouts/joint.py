@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.layouts.common import RESULTS, latents_of, load_supernet, options, photos_of, reductions
+from experiments.layouts.common import RESULTS, latents_of, load_supernet, options, part_of, reductions
 from experiments.layouts.rates import SETTINGS, tuned_rate
 from experiments.layouts.tuning import tune
 from experiments.results import facts, read_result, say, write_result
@@ -57,10 +57,10 @@ def main() -> None:
     net = load_supernet(given.weights)
     channels = net.space.y_channels
     rates = read_result(RESULTS / "rates.json")
-    calibration = latents_of(net, photos_of(given.data, "calibration"))[: SETTINGS.photos]
+    calibration = latents_of(net, part_of(given.data, "calibration"))[: SETTINGS.photos]
     middle = Latents.stack([part.middle(SETTINGS.side) for part in calibration])
-    train = latents_of(net, reductions(photos_of(given.data, "train"), 2, given.seed))
-    test = latents_of(net, photos_of(given.test))
+    train = latents_of(net, reductions(part_of(given.data, "train"), 2, given.seed))
+    test = latents_of(net, part_of(given.test))
     rows: dict[str, Any] = {}
     for stages in given.stages:
         began = time.perf_counter()

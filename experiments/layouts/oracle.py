@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.layouts.common import RESULTS, latents_of, load_supernet, options, photos_of
+from experiments.layouts.common import RESULTS, latents_of, load_supernet, options, part_of
 from experiments.layouts.relaxation import relax_layout
 from experiments.results import facts, say, write_result
 from nas.search.layouts.grouping import greedy_layouts
@@ -37,7 +37,7 @@ def main() -> None:
     net = load_supernet(given.weights)
     channels = net.space.y_channels
     rates = {
-        part: LayoutRate(net.context, Latents.stack(latents_of(net, photos_of(given.data, part))))
+        part: LayoutRate(net.context, Latents.stack(latents_of(net, part_of(given.data, part))))
         for part in ("calibration", "held-out")
     }
     tables = [np.array(bits).reshape(2, 2, 2) for bits in itertools.product((0, 1), repeat=8)]

@@ -27,7 +27,7 @@ from experiments.layouts.common import (
     layout_named,
     load_supernet,
     options,
-    photos_of,
+    part_of,
     reductions,
 )
 from experiments.layouts.relaxation import relax_layout
@@ -107,10 +107,10 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     net = load_supernet(given.weights)
     channels = net.space.y_channels
-    calibration = latents_of(net, photos_of(given.data, "calibration"))
+    calibration = latents_of(net, part_of(given.data, "calibration"))
     middle = [part.middle(SETTINGS.side) for part in calibration[: SETTINGS.photos]]
     rate = LayoutRate(net.context, Latents.stack(middle))
-    test = latents_of(net, photos_of(given.test))
+    test = latents_of(net, part_of(given.test))
     on_test = LayoutRate(net.context, Latents.stack(test))
     grouping = net.space.grouping
     space = replace(net.space, grouping=Grouping(grouping.groups, grouping.tile, STAGES))
@@ -141,7 +141,7 @@ def main() -> None:
         say(f"{name:28} {row['stages']:4}  {row['calibration_bpp']:.5f}  {row['test_bpp']:.5f}")
 
     _WORKER["context"], _WORKER["test"] = net.context, test
-    _WORKER["train"] = latents_of(net, reductions(photos_of(given.data, "train"), 2, given.seed))
+    _WORKER["train"] = latents_of(net, reductions(part_of(given.data, "train"), 2, given.seed))
     made = [n for n in layouts if n not in HAND_MADE and int(n.rpartition("-")[2]) in TUNED_STAGES]
     wanted = [*(n for n in HAND_MADE if n not in UNTUNED), *made]
     jobs = [(name, seed) for seed in range(given.seeds) for name in wanted]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.layouts.common import latents_of, load_supernet, options, photos_of, reductions
+from experiments.layouts.common import latents_of, load_supernet, options, part_of, reductions
 from experiments.layouts.tuning import tune
 from experiments.results import say
 from nas.graph.checkpoint import Checkpoint, halved
@@ -42,7 +42,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     net = load_supernet(given.weights)
-    latents = latents_of(net, reductions(photos_of(given.data, "train"), given.versions, given.seed))
+    latents = latents_of(net, reductions(part_of(given.data, "train"), given.versions, given.seed))
     recent: list[float] = []
 
     def report(step: int, bpp: float) -> None:

@@ -19,12 +19,13 @@ import torch
 from experiments.families.common import LMBDAS, space_of, weights_of
 from experiments.pieces import SMALL, options
 from experiments.results import JOURNAL, facts, over_seeds, read_result, renew, say, table, write_result
+from nas.graph.checkpoint import supernet_of
 from nas.metrics.curves import Curve, Point, bd_rate
 from nas.photos.images import Photo, list_images
+from nas.photos.split import load_photos
 from nas.run import Run
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import Quantizer
-from nas.training.data import load_photos
 from nas.training.settings import ALONE
 from nas.training.start import TrainingRequest, train_or_resume
 
@@ -58,7 +59,7 @@ def main() -> None:
         for lmbda in LMBDAS:
             for quantizer in QUANTIZERS:
                 run = trained(lmbda, quantizer, given.steps, given.data, given.runs, seed)
-                score = Evaluator(run.supernet(), photos, lmbda=lmbda).score(run.space.widest())
+                score = Evaluator(supernet_of(run), photos, lmbda=lmbda).score(run.space.widest())
                 scores[quantizer][str(lmbda)] = vars(score)
                 say(f"{quantizer}, lambda {lmbda}, seed {seed}: {score}")
         found.append({"seed": seed, **scores})

@@ -18,11 +18,12 @@ import torch
 from experiments.pieces import SMALL, options
 from experiments.results import JOURNAL, facts, read_result, renew, say, table, write_result
 from experiments.structure.common import KINDS, SPACE
+from nas.graph.checkpoint import supernet_of
 from nas.photos.images import Photo
+from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
-from nas.training.data import load_photos, split_folder
 from nas.training.settings import ALONE
 from nas.training.start import KLT, TrainingRequest, train_or_resume
 
@@ -75,7 +76,7 @@ def trained(name: str, steps: int, data: Path, runs: Path, seed: int, photos: li
     run = train_or_resume(
         TrainingRequest(space(), str(data), folder / "whole", settings=settings, init_from=source)
     )
-    score = Evaluator(run.supernet(), photos, lmbda=LMBDA).score(run.space.widest())
+    score = Evaluator(supernet_of(run), photos, lmbda=LMBDA).score(run.space.widest())
     say(f"{name}  {score}")
     rows = [*rows_of(before, 0), *rows_of(run, FIRST)] if before else rows_of(run, 0)
     return {"learning_rate": rate, "rows": rows, "end": vars(score)}

@@ -34,13 +34,14 @@ from nas.analysis.kendall import agreement
 from nas.analysis.rank import spread
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
+from nas.graph.checkpoint import supernet_of
 from nas.photos.images import Photo
+from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.budget import Amount, Budget
 from nas.spaces.space import Architecture, SearchSpace
-from nas.training.data import load_photos, split_folder
-from nas.training.settings import ALONE
+from nas.training.settings import ALONE, settings_of
 from nas.training.start import KLT, TrainingRequest, train_or_resume
 
 HERE = Path(__file__).parent
@@ -101,7 +102,7 @@ def train_on(
 
 def losses(run: Run, architectures: list[Architecture], photos: list[Photo]) -> list[float]:
     """What architectures lose on photos with the weights of a run."""
-    scores = Evaluator(run.supernet(), photos, lmbda=LMBDA).score_all(architectures)
+    scores = Evaluator(supernet_of(run), photos, lmbda=LMBDA).score_all(architectures)
     return [score.rd_loss for score in scores]
 
 
@@ -128,7 +129,8 @@ def measured(
 ) -> dict[str, Any]:
     """What a supernet's architectures lose, those of each list, and the answers of a search."""
     lost = {name: losses(run, own, photos) for name, own in architectures.items()}
-    return {"seed": run.settings.seed, **lost, "answers": answers(run, given.trials, run.settings.seed)}
+    seed = settings_of(run).seed
+    return {"seed": seed, **lost, "answers": answers(run, given.trials, seed)}
 
 
 def main() -> None:

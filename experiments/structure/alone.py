@@ -25,11 +25,11 @@ from experiments.structure.train import RATES, SETTINGS
 from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, list_images
+from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture, SearchSpace
-from nas.training.data import load_photos, split_folder
 from nas.training.settings import ALONE
 from nas.training.start import TrainingRequest, initial_weights, train_or_resume
 

@@ -21,11 +21,11 @@ from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, s
 from nas.analysis.rank import spread
 from nas.cost.counting.tabulate import measured_costs
 from nas.photos.images import list_images
+from nas.photos.split import load_photos
 from nas.run import Run
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import Architecture
-from nas.training.data import load_photos
-from nas.training.front import front_of
+from nas.training.strategies import front_of
 
 RESULT = RESULTS / "front.json"
 SEEN = 24  # architectures of each set

@@ -24,13 +24,13 @@ from experiments.structure.common import HERE, KINDS, LMBDAS, RESULTS, SPACE, Ki
 from nas.api import LoadedRun
 from nas.cost.counting.scopes import CONTEXT_EDGES
 from nas.photos.images import Photo, list_images
+from nas.photos.split import load_photos, split_folder, write_split
 from nas.run import Run
 from nas.search.layouts.candidates import LayoutSettings
 from nas.search.scoring.evaluator import Evaluator
 from nas.search.sources import Sources, prepare_layouts
 from nas.spaces.space import Architecture
 from nas.support.progress import StageReport
-from nas.training.data import load_photos, split_folder, write_split
 from nas.training.settings import TrainingSettings
 
 Answer = tuple[float | None, Architecture]
@@ -42,7 +42,7 @@ def run_of(name: str, kind: Kind, lmbda: float, given: argparse.Namespace) -> Ru
     run = Run(given.runs / f"{name}-{lmbda}")
     if run.weights_path.is_file() and run.weights_path.read_bytes() == weights.read_bytes():
         return run
-    run = Run.create(run.path, kind.space, TrainingSettings(lmbda=lmbda))
+    run = Run.create(run.path, kind.space, TrainingSettings(lmbda=lmbda).model_dump())
     write_split(run.split_path, split_folder(given.data))
     run.weights_path.write_bytes(weights.read_bytes())
     found = Run(given.runs / f"{SPACE}-{lmbda}").layouts_path

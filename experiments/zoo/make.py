@@ -19,9 +19,9 @@ import torch
 import nas
 from nas.graph.checkpoint import Checkpoint, halved
 from nas.photos.images import BUNDLED
+from nas.photos.split import split_of, write_split
 from nas.run import Run
 from nas.support.files import write_atomically, write_yaml
-from nas.training.data import split_of, write_split
 from nas.zoo import EXPLAINED, FOLDER
 
 KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")

@@ -24,7 +24,9 @@ from nas.analysis.kendall import LEVEL, Agreement, agreement
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
+from nas.graph.checkpoint import supernet_of
 from nas.photos.images import BUNDLED
+from nas.photos.split import split_folder
 from nas.run import Run
 from nas.search.scoring.evaluator import Evaluator, Score
 from nas.search.scoring.scores import Scores
@@ -34,9 +36,8 @@ from nas.support.errors import InputError
 from nas.support.files import clear, digest, write_atomically
 from nas.support.limits import check_seed
 from nas.support.progress import StageReport, silent
-from nas.training.data import read_split, split_folder
 from nas.training.loop import Progress
-from nas.training.settings import ALONE, TrainingSettings
+from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
 
 STARTS = ("scratch", "supernet")
@@ -289,7 +290,7 @@ class _Check:
                 raise InputError(f"{name} cannot be set here: each architecture is trained alone.")
         if steps is not None:
             given["steps"] = steps
-        return TrainingSettings.make({**self.source.settings.model_dump(), **ALONE, **given})
+        return TrainingSettings.make({**settings_of(self.source).model_dump(), **ALONE, **given})
 
     def _compare(self) -> bool:
         """Whether there are results of another check, which this one replaces."""
@@ -326,11 +327,7 @@ class _Check:
                 self._train(architecture, stage, report)
                 rows[architecture] = self._row(architecture)
                 self._write(rows)
-        from nas.report.rank import save_rank
-
-        result = self._result(rows)
-        files = [*self._files, *save_rank(result, self.folder)]
-        return self._result(rows, files)
+        return self._result(rows, self._files)
 
     # What was trained
 
@@ -349,7 +346,7 @@ class _Check:
             return None
         run = Run.open(place)
         wanted = self.searcher.space.only(architecture)
-        if run.settings != self.training or run.trained_space.to_dict() != wanted.to_dict():
+        if settings_of(run) != self.training or run.trained_space.to_dict() != wanted.to_dict():
             raise InputError(
                 f"{run.config_path} was changed since it was made: delete {place} to train it anew."
             )
@@ -378,9 +375,9 @@ class _Check:
         assert run is not None
         mine = self.searcher.evaluator
         evaluator = Evaluator(
-            run.supernet(),
+            supernet_of(run),
             mine.photos,
-            lmbda=self.source.settings.lmbda,
+            lmbda=settings_of(self.source).lmbda,
             metric=mine.metric,
             device=mine.device,
         )
@@ -397,7 +394,7 @@ class _Check:
 
     def _result(self, rows: Mapping[Architecture, RankRow], files: Sequence[Path] = ()) -> RankResult:
         ordered = [rows[architecture] for architecture in self.architectures if architecture in rows]
-        return RankResult(ordered, self.source.settings.metric, self.settings, self.notes, list(files))
+        return RankResult(ordered, settings_of(self.source).metric, self.settings, self.notes, list(files))
 
     @property
     def _files(self) -> tuple[Path, Path]:
@@ -436,7 +433,7 @@ def _photos(run: Run, data: str) -> tuple[str, list[str]]:
     name = digest(*(f"{path.relative_to(data).as_posix()} {path.stat().st_size}" for path in train))
     if of_the_run:
         return name, different
-    split = read_split(run.split_path)
+    split = run.split()
     known = _among(train, split["train"])
     if len(train) == len(split["train"]) == len(known):
         return name, []

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from nas.codec.codec import Codec, read_varint, write_varint
 from nas.codec.tiles import TILING, Tiling, tiles
-from nas.photos.images import MAX_PIXELS, Padded, Pixels, to_pixels
+from nas.photos.images import MAX_PIXELS, Pixels
+from nas.photos.tensors import Padded, to_pixels
 from nas.spaces.rates import STEPS_OF_QUALITY, lmbda_at, middle, quality_at
 from nas.support.errors import InputError
 

@@ -40,7 +40,7 @@ from nas.graph.staged import (
     staged,
     steps,
 )
-from nas.photos.images import Padded
+from nas.photos.tensors import Padded
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nas.graph.affine import exactly
 from nas.graph.network import CodecNetwork
-from nas.photos.images import Padded
+from nas.photos.tensors import Padded
 from nas.spaces import description as spec
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.layout import Layout

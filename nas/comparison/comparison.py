@@ -254,14 +254,12 @@ class Comparison:
                 yield {**row, "ms_ssim_db": decibels(result.ms_ssim)}
 
     def write(self, outputs: Outputs) -> list[Path]:
-        """Write the results; each file is there whole or not at all.
+        """Write the results; each file is there whole or not at all. Returns all files, the pictures too.
 
         FILE.json: all codecs in CompressAI's format, with everything else under `evaluation`. FILE.csv: a row
-        per photo. FILE.png and FILE.svg: the curves. FILE-NAME.json: each format, and each curve of the
-        codecs where FILE.json is not that curve itself.
+        per photo. FILE-NAME.json: each format, and each curve of the codecs where FILE.json is not that curve
+        itself.
         """
-        from nas.report.rates import save_rates
-
         described = "; ".join([f"{self.conditions}; complete files, 8-bit RGB", *self._about_exact()])
         ordered = sorted(self.codecs, key=lambda codec: codec.bpp)
         names = ", ".join(codec.name for codec in ordered)
@@ -272,11 +270,11 @@ class Comparison:
         for name in outputs.names:
             _write_json(outputs.curve(name), to_compressai(name, described, by_name[name].points))
         write_atomically(outputs.table, _csv(self.photo_rows()))
-        save_rates(self.drawn(), outputs.pictures, subtitle=self._subtitle())
         self.kept.clear()
         return outputs.all()
 
-    def _subtitle(self) -> str:
+    def subtitle(self) -> str:
+        """What the figure's points are."""
         photos = self.conditions.photos
         published = "; dotted: as published, for its own photos"
         dotted = published if any(curve.kind == "published" for curve in self.curves) else ""

@@ -18,7 +18,8 @@ from nas.codec.codec import Codec
 from nas.graph.entropy import bits
 from nas.metrics.losses import rd_loss
 from nas.metrics.quality import decibels, mean, ms_ssim, mse, psnr_without
-from nas.photos.images import Padded, Photo, Pixels, psnr
+from nas.photos.images import Photo, Pixels, psnr
+from nas.photos.tensors import Padded
 from nas.support.errors import InputError
 from nas.support.progress import Report, silent
 

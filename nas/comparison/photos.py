@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import overload
 
 from nas.photos.images import BUNDLED, Photo, bundled, list_images, read_image
+from nas.photos.split import read_all
 from nas.support.progress import Report, silent
-from nas.training.data import read_all
 
 
 class Folder(Sequence[Photo]):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from nas.graph.network import is_constant
+from nas.graph.network import Supernet, is_constant
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.weights import read_weights, require_finite, write_weights
 
@@ -93,6 +94,24 @@ def restore_optimizer(
 def named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors of one part of a checkpoint, without its name."""
     return {k.removeprefix(f"{name}."): value for k, value in tensors.items() if k.startswith(f"{name}.")}
+
+
+class Trained(Protocol):
+    """What holds a supernet's trained weights, such as a run."""
+
+    @property
+    def space(self) -> SearchSpace: ...
+
+    @property
+    def trained_weights(self) -> Path: ...
+
+
+def supernet_of(trained: Trained) -> Supernet:
+    """The trained supernet, ready to run any architecture of the space."""
+    net = Supernet(trained.space)
+    path = trained.trained_weights
+    load_weights(net, Checkpoint.read(path).tensors, source=str(path))
+    return net.eval()
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:

@@ -8,7 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from nas.photos.images import Pixels, to_tensor
+from nas.photos.images import Pixels
+from nas.photos.tensors import to_tensor
 
 
 class HasPsnr(Protocol):

@@ -13,6 +13,7 @@ import torch
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
 from nas.codec.quantize import can_be_exact, quantized
+from nas.graph.checkpoint import supernet_of
 from nas.graph.network import Supernet
 from nas.photos.images import Pixels
 from nas.profiling.live import held_bytes
@@ -72,7 +73,7 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     run.refuse_read_only()
     pixels = sample_photo(*request.size)
     kept = _open(run, request)
-    supernet = run.supernet().to(request.device)
+    supernet = supernet_of(run).to(request.device)
     space = supernet.space
     earlier = [space.parse(key) for key in kept.codecs if key not in kept.checked]
     wanted = cover(space, earlier)

@@ -15,9 +15,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.cost.counting.sums import Part
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Quantity
-from nas.cost.exact.sums import Part
 from nas.profiling.measure import memory_corners
 from nas.profiling.measurements import Measurements, Timed
 from nas.profiling.pieces import at, coding, edge_pieces, interpolated, settled

@@ -14,9 +14,8 @@ from nas.codec.codec import Codec
 from nas.codec.folder import load_family
 from nas.cost.counting.scopes import REFERENCE_SIZE, SCOPES
 from nas.profiling.audit import traced_edges
-from nas.profiling.disturbance import disturbance
 from nas.profiling.memory import PeakMemory, peak_memory, sample_photo
-from nas.profiling.timing import REPEATS, Latency, Spread, measure_decoding, measure_latency
+from nas.profiling.timing import REPEATS, Latency, Spread, disturbance, measure_decoding, measure_latency
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.space import differences
 from nas.support.device import choose

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Bound, Quantity, edges, giga_macs, parameters, scopes, stages
+from nas.cost.exact.reach import most_kmac_px
 from nas.cost.exact.within import Within
 from nas.run import Run
 from nas.spaces.budget import REFERENCE, Amount, Budget, Limit
@@ -123,6 +124,10 @@ class Quantities:
         return {**scopes(costs), "stages": stages(costs.space), "parameters": parameters(costs)}
 
     @cached_property
+    def _most(self) -> Mapping[str, float]:
+        return most_kmac_px(self.costs)
+
+    @cached_property
     def everywhere(self) -> tuple[Quantity, ...]:
         """What holds on any machine: MACs of scopes and edges, stages, parameters."""
         return (*self._known.values(), *edges(self.costs).values())
@@ -135,7 +140,7 @@ class Quantities:
     def _amount(self, what: str, amount: Amount) -> tuple[Quantity, float]:
         """What is limited, and how much in its unit: percentages are of the widest architecture."""
         if amount.unit == "%":
-            return self._known[what], amount.value / 100 * self.costs.reference[what]
+            return self._known[what], amount.value / 100 * self._most[what]
         return self.of(what, amount.unit, amount.size), amount.value
 
     def question(self, budget: Budget) -> Question:

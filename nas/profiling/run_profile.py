@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from nas.cost.counting.cache import kept_costs
 from nas.cost.counting.table import CostTable
-from nas.cost.exact.possible import Possible
 from nas.profiling.accuracy import Accuracy, accuracies
-from nas.profiling.disturbance import disturbance
 from nas.profiling.measure import Request, measure, path_of
+from nas.profiling.possible import Possible
 from nas.profiling.predict import Predictor
 from nas.profiling.quantities import Quantities
+from nas.profiling.timing import disturbance
 from nas.run import Run
 from nas.spaces.budget import Budget
 from nas.spaces.space import Architecture, SearchSpace
@@ -187,7 +188,7 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
     before = disturbance()
     measured = measure(run, request, report=report)
     busy = max(before, disturbance())
-    costs, space = run.costs(), run.space
+    costs, space = kept_costs(run.space, run.costs_path), run.space
     predictor, quantities = Predictor(costs, measured), Quantities(run, costs)
     named = {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
     if space.size == 1:

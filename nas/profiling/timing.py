@@ -1,7 +1,7 @@
 """Seconds of coding: whole codecs timed in turns, with their parts timed from inside.
 
 Timed is the code that `nas compress` and `nas decompress` run. Neighbours on the same cores disturb it, so
-several codecs are timed in turns and medians are given.
+several codecs are timed in turns and medians are given; `disturbance` tells how much.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ from nas.support.progress import Report, silent
 REPEATS = 3
 REST = "coder"  # the range coder and all else that is no network: rounding, the grid, the file
 PARTS = ("g_a", "h_a", "h_s", "context", REST, "g_s")
+MOST_DISTURBANCE = 0.15  # beyond it times are not to be trusted
+_SECONDS, _SIDE = 0.3, 96  # of the small piece of work that tells of other work
 
 
 @dataclass(frozen=True)
@@ -283,3 +286,30 @@ def _spreads(rounds: Sequence[dict[str, float]]) -> dict[str, Spread]:
     whole = Spread.of([sum(seconds.values()) for seconds in rounds])
     order = [part for part in PARTS if part in rounds[0]]
     return {"whole": whole, **{part: Spread.of([seconds[part] for seconds in rounds]) for part in order}}
+
+
+def disturbance() -> float:
+    """How much longer one small piece of work takes on average than at its quickest; 0 on a quiet machine.
+
+    The piece is shorter than the turns in which a busy machine lets processes run, so that its quickest time
+    is undisturbed even where the average is not.
+    """
+    rng = np.random.default_rng(0)
+    piece = rng.random((_SIDE, _SIDE))
+    seconds, end = [], time.perf_counter() + _SECONDS
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        np.sort(piece, axis=None)
+        seconds.append(time.perf_counter() - began)
+    found = np.array(seconds[len(seconds) // 10 :])  # without the warm-up
+    return float(found.mean() / np.quantile(found, 0.05) - 1)
+
+
+def warning(share: float) -> str:
+    """What a profile says of it."""
+    told = f"Other work made this machine {share:.0%} slower while it was measured"
+    if share <= MOST_DISTURBANCE:
+        return f"{told}."
+    return (
+        f"{told}: times above 15 % are not to be trusted. Stop the other work and measure again with --force."
+    )

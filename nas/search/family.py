@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.search.scoring.front import on_any_front, pareto
+from nas.metrics.pareto import pareto
+from nas.search.scoring.front import on_any_front
 from nas.search.searcher import Searcher
 from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture, SearchSpace

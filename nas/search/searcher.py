@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nas.cost.counting.table import CostTable
-from nas.cost.exact.possible import Range, scope_ranges
+from nas.cost.counting.cache import kept_costs
+from nas.graph.checkpoint import supernet_of
+from nas.photos.split import photos_of
+from nas.profiling.possible import Range, scope_ranges
 from nas.profiling.quantities import Quantities, Question
 from nas.run import CALIBRATION_PHOTOS, LIMITED, Run
 from nas.search.answers import Answers, Choice
@@ -32,6 +34,7 @@ from nas.support.errors import InputError
 from nas.support.files import write_yaml
 from nas.support.limits import check_seed
 from nas.support.progress import StageReport, silent
+from nas.training.settings import settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +75,7 @@ class Searcher:
     """
 
     def __init__(self, run: Run, *, device: str = "auto", quantities: Quantities | None = None) -> None:
-        self.run, self.settings = run, run.settings
+        self.run, self.settings = run, settings_of(run)
         self._device = choose(device)
         self._open(quantities)
 
@@ -80,11 +83,11 @@ class Searcher:
         """The space as it stands (layouts may have been found for it), its costs, and what is known."""
         run = self.run
         self.space = run.space
-        self.quantities = quantities or Quantities(run, run.costs(), self._device.type)
-        self.costs: CostTable = self.quantities.costs
-        photos = run.photos("calibration", CALIBRATION_PHOTOS)
+        self.costs = quantities.costs if quantities else kept_costs(run.space, run.costs_path)
+        self.quantities = quantities or Quantities(run, self.costs, self._device.type)
+        photos = photos_of(run, "calibration", CALIBRATION_PHOTOS)
         self.evaluator = Evaluator(
-            run.supernet(),
+            supernet_of(run),
             photos,
             lmbda=self.settings.lmbda,
             metric=self.settings.metric,

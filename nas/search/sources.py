@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from nas.cost.counting.scopes import SCOPES
 from nas.cost.counting.table import CostTable
+from nas.photos.split import photos_of
 from nas.profiling.quantities import Question
 from nas.run import Run
 from nas.search.layouts.candidates import LayoutSettings, find_layouts, has_layouts, write_layouts
@@ -25,6 +26,7 @@ from nas.search.sampler.logits import (
 from nas.search.scoring.evaluator import Evaluator
 from nas.support.files import make_folder
 from nas.support.progress import StageReport
+from nas.training.settings import settings_of
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,10 @@ def prepare_logits(
         if missing:
             known += learn_logits(
                 evaluator.supernet,
-                run.photos("train"),
+                photos_of(run, "train"),
                 costs,
-                lmbda=run.settings.lmbda,
-                metric=run.settings.metric,
+                lmbda=settings_of(run).lmbda,
+                metric=settings_of(run).metric,
                 scope=scope,
                 targets=[target for target in missing if target is not None],
                 seed=seed,

@@ -1,16 +1,13 @@
-"""Training photos: the split, random crops of them, and processes that cut the crops ahead of the loop."""
+"""Random crops of training photos, and processes that cut them ahead of the loop."""
 
 from __future__ import annotations
 
-import csv
-import io
 import multiprocessing
 import signal
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from multiprocessing import resource_tracker
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,118 +15,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nas.photos.images import BUNDLED, Photo, Pixels, bundled, list_images, read_image
+from nas.photos.images import Photo
 from nas.support.errors import InputError
-from nas.support.files import digest, read_rows, write_atomically
 from nas.support.interrupts import STOPS
-
-SPLITS = ("train", "calibration", "held-out")
 
 # Reducing by up to this factor hides the artefacts of JPEG sources and varies the content's scale.
 LARGEST_REDUCTION = 2.0
-
-
-def split_folder(directory: str | Path) -> dict[str, list[Path]]:
-    """A folder's photos in three: train, calibration, held-out (80/10/10, at least one each).
-
-    The order of a hash of the file names decides, so the same folder is always split alike.
-
-    Raises:
-        InputError: fewer than three photos.
-    """
-    root = Path(directory)
-    photos = list_images(root)
-    if len(photos) < 3:
-        raise InputError(
-            f"{root} holds {len(photos)} photos: at least three are needed, to train and to test."
-        )
-    ranked = sorted(photos, key=lambda path: digest(path.relative_to(root).as_posix()))
-    tenth = max(1, round(len(photos) / 10))
-    parts = ranked[2 * tenth :], ranked[:tenth], ranked[tenth : 2 * tenth]
-    return {name: sorted(part) for name, part in zip(SPLITS, parts, strict=True)}
-
-
-def split_of(data: str) -> dict[str, list[Path]]:
-    """The photos of `--data` in three: see `split_folder`; of the bundled ones, their names.
-
-    Raises:
-        InputError: too few photos, or none there.
-    """
-    if data != BUNDLED:
-        return split_folder(data)
-    parts = bundled()
-    names = {"train": "train", "calibration": "calibration", "held-out": "test"}
-    return {name: [Path(photo.name) for photo in parts[part]] for name, part in names.items()}
-
-
-def write_split(path: Path, split: dict[str, list[Path]]) -> None:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["split", "photo"])
-    writer.writerows([name, str(photo)] for name in SPLITS for photo in split.get(name, []))
-    write_atomically(path, buffer.getvalue())
-
-
-def read_split(path: Path) -> dict[str, list[Path]]:
-    """The split a run was made with."""
-    try:
-        rows = read_rows(path)
-        return {name: [Path(row["photo"]) for row in rows if row["split"] == name] for name in SPLITS}
-    except (InputError, KeyError) as error:
-        raise InputError(f"Cannot read {path}, which lists the run's photos: restore it.") from error
-
-
-def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
-    """The photos that are among others too, under whatever name; a file that is gone is nowhere."""
-    known = {digest(other.read_bytes()) for other in others if other.is_file()}
-    return [photo for photo in photos if photo.is_file() and digest(photo.read_bytes()) in known]
-
-
-def read_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Pixels]]:
-    """Each photo with its pixels, one at a time; at the end those that cannot be read are told, all at once.
-
-    Raises:
-        InputError: after the last photo, where some cannot be read.
-    """
-    bad = []
-    for path in paths:
-        try:
-            pixels = read_image(path)
-        except InputError as error:
-            bad.append(str(error).rstrip("."))
-        else:
-            yield path, pixels
-    if len(bad) == 1:
-        raise InputError(f"{bad[0]}.")
-    if bad:
-        raise InputError(f"{len(bad)} photos cannot be used, take them away: {'; '.join(bad)}.")
-
-
-def load_photos(paths: Sequence[Path]) -> list[Photo]:
-    """Photos decoded once, kept as 8-bit pixels; InputError names all that cannot be read."""
-    return [Photo(path.name, pixels) for path, pixels in read_all(paths)]
-
-
-def training_photos(data: str, split: Mapping[str, list[Path]]) -> list[Photo]:
-    """The photos that are trained on; those of the other parts are read too, for what is wrong with them."""
-    if data == BUNDLED:
-        return photos_of(data, split, "train")
-    train, photos = set(split["train"]), []
-    for path, pixels in read_all([path for name in SPLITS for path in split[name]]):
-        if path in train:
-            photos.append(Photo(path.name, pixels))
-    return photos
-
-
-def photos_of(data: str, split: Mapping[str, list[Path]], part: str, most: int | None = None) -> list[Photo]:
-    """The photos of one part of `--data`, of which `split` is the split: train, calibration or held-out.
-
-    Args:
-        most: decode no more than the first so many.
-    """
-    if data == BUNDLED:
-        return bundled()["test" if part == "held-out" else part][:most]
-    return load_photos(split[part][:most])
 
 
 class CropSource:

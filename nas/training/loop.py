@@ -21,6 +21,7 @@ from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
 from nas.graph.network import Noise, Supernet
 from nas.metrics.losses import batch_losses, distortion, rd_loss
 from nas.photos.images import Photo
+from nas.photos.split import photos_of
 from nas.run import Run
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
@@ -28,17 +29,15 @@ from nas.support.errors import InputError
 from nas.support.files import write_yaml
 from nas.support.interrupts import Interrupts
 from nas.support.weights import BrokenWeightsError
-from nas.training.average import moving_average
 from nas.training.data import CropSource, batches
 from nas.training.layout_logits import LayoutLogits
-from nas.training.optimizers import build_optimizer
+from nas.training.optimizers import Plateaus, build_optimizer, moving_average
 from nas.training.record.clock import Clock
 from nas.training.record.journal import Journal
 from nas.training.record.learning import Learning
 from nas.training.record.preview import preview, write_preview
 from nas.training.record.watch import PHOTOS, Rate, Watch
-from nas.training.schedule import Plateaus
-from nas.training.settings import TrainingSettings
+from nas.training.settings import TrainingSettings, settings_of
 from nas.training.strategies import Sample, at_rates, strategy
 from nas.training.structure import Structure
 
@@ -101,7 +100,7 @@ def train(
         NonFiniteLossError: names the step and the architectures.
         KeyboardInterrupt: after a checkpoint has been written.
     """
-    settings = run.settings
+    settings = settings_of(run)
     training = Training(run, fabric, initial)
     first = training.restore() if resume else 0
     learning = _learning(run) if fabric.is_global_zero else None
@@ -142,7 +141,7 @@ def train(
                     if seen:
                         learning.draw(journal.rows)
             if journal and settings.preview_every and whole % settings.preview_every == 0:
-                picture = preview(training.net, run.photos("held-out", 1)[0])
+                picture = preview(training.net, photos_of(run, "held-out", 1)[0])
                 write_preview(run.preview_path, picture)
                 journal.picture(whole, picture)
             if interrupts.wanted:
@@ -189,7 +188,7 @@ class Training:
     """
 
     def __init__(self, run: Run, fabric: Fabric, initial: dict[str, Tensor] | None = None) -> None:
-        self.run, self.fabric, self.settings = run, fabric, run.settings
+        self.run, self.fabric, self.settings = run, fabric, settings_of(run)
         settings, space = self.settings, run.trained_space
         torch.manual_seed(settings.seed)
         self.net = Supernet(space)
@@ -417,7 +416,8 @@ class Training:
             write_yaml(self.run.structure_path, content)
         if self.layouts is not None:
             write_yaml(self.run.learned_layout_path, {"layouts": [self.layouts.to_dict()]})
-        self.run.costs()  # kept, so that a first search tells at once what is possible
+        # written now, so that a first search tells at once what is possible
+        kept_costs(self.run.space, self.run.costs_path)
 
 
 def is_trained(name: str, settings: TrainingSettings) -> bool:
@@ -468,17 +468,18 @@ class _Mean:
 
 
 def _learning(run: Run) -> Learning:
-    settings = run.settings
+    settings = settings_of(run)
     space = run.trained_space
     names = zip(("_low", "_middle", "_high"), scored(space.rates), strict=True) if space.rates else ()
     rates = [Rate(name, lmbda) for name, lmbda in names] or [Rate("", settings.lmbda)]
-    watch = Watch(space, run.photos("calibration", PHOTOS), rates, settings.metric)
+    watch = Watch(space, photos_of(run, "calibration", PHOTOS), rates, settings.metric)
     return Learning(watch, run.learning_path)
 
 
 def _journal(run: Run, step: int, learning: Learning) -> Journal:
-    more = ("expected_cost", "lambda_c") if run.settings.structure == "joint" else ()
-    events = run.path / "tensorboard" if run.settings.tensorboard else None
+    settings = settings_of(run)
+    more = ("expected_cost", "lambda_c") if settings.structure == "joint" else ()
+    events = run.path / "tensorboard" if settings.tensorboard else None
     columns = (*learning.watch.columns, *more)
     return Journal(run.metrics_path, more=columns, tensorboard=events, step=step)
 

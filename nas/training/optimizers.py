@@ -7,6 +7,8 @@ else is learned (biases, depthwise kernels, GDN, factorised priors, gains) moves
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -88,3 +90,47 @@ def _muon(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float)
         adamw_lr=rate,
         use_adjusted_lr=True,
     )
+
+
+def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """How torch's `AveragedModel` is to follow the weights: exponentially, with a warm-up of its own.
+
+    After n steps the average keeps min(decay, (1 + n) / (10 + n)) of itself, so that it forgets the first
+    weights long before 1 / (1 - decay) steps have passed.
+
+    Args:
+        decay: what the average keeps of itself in a step, once it has warmed up.
+    """
+
+    @torch.no_grad()
+    def follow(average: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
+        kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        torch._foreach_lerp_(list(average), list(weights), 1 - kept)
+
+    return follow
+
+
+@dataclass
+class Plateaus:
+    """Counts the times that the loss stopped falling.
+
+    Attributes:
+        patience: how many values without a better one make a plateau.
+        count: plateaus so far.
+    """
+
+    patience: int
+    count: int = 0
+    best: float = float("inf")
+    waited: int = 0
+
+    threshold = 1e-4  # a value is better by at least this share
+
+    def see(self, loss: float) -> None:
+        """The next mean loss."""
+        if loss < self.best * (1 - self.threshold):
+            self.best, self.waited = loss, 0
+            return
+        self.waited += 1
+        if self.waited == self.patience:
+            self.count, self.waited = self.count + 1, 0

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nas.run import Run
 from nas.support import resources
 from nas.support.errors import InputError, nearest
 from nas.support.fields import validated
@@ -194,6 +195,14 @@ class TrainingSettings(BaseModel):
                 return self.learning_rate * self.decay**plateaus
             case _:
                 return self.learning_rate
+
+
+def settings_of(run: Run) -> TrainingSettings:
+    """What a run is trained with; InputError where its config.yaml lacks that."""
+    values = run.config.get("training")
+    if not isinstance(values, dict):
+        raise InputError(f"{run.config_path} has no `training`: restore it.")
+    return TrainingSettings.make(values)
 
 
 def read_recipe(name: str) -> dict[str, Any]:

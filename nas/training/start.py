@@ -17,8 +17,10 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
 from nas.graph import checkpoint
+from nas.graph.checkpoint import supernet_of
 from nas.graph.network import CodecNetwork, Supernet
 from nas.photos.images import BUNDLED, Photo
+from nas.photos.split import photos_of, split_of, training_photos, write_split
 from nas.run import Run
 from nas.spaces.rates import anchors_between, middle, parse_lmbda
 from nas.spaces.space import SearchSpace
@@ -27,14 +29,12 @@ from nas.support.device import choose
 from nas.support.errors import InputError, UnreachableBudgetError, nearest
 from nas.support.files import LOCK, clear, held, refuse_existing, refuse_over_input, write_yaml
 from nas.training import expected
-from nas.training.data import CropSource, split_of, training_photos, write_split
-from nas.training.devices import make_fabric
-from nas.training.front import front_of
+from nas.training.data import CropSource
+from nas.training.devices import make_fabric, refuse_what_does_not_fit
 from nas.training.klt import with_klt
 from nas.training.loop import NonFiniteLossError, Progress, is_trained, lies_in, train
-from nas.training.memory import refuse_what_does_not_fit
-from nas.training.settings import TrainingSettings
-from nas.training.strategies import NO_FRONT
+from nas.training.settings import TrainingSettings, settings_of
+from nas.training.strategies import NO_FRONT, front_of
 from nas.zoo import in_zoo, zoo_run
 
 LEAST_SIDE = 64  # pixels, of a crop; smaller photos are enlarged
@@ -159,7 +159,7 @@ def start_training(
             for path in request.out.iterdir():
                 if path.name != LOCK:
                     clear(path)
-            run = Run.create(request.out, space, settings)
+            run = Run.create(request.out, space, settings.model_dump())
             more: dict[str, Any] = {"data": BUNDLED} if request.data == BUNDLED else {}
             more |= {} if request.init_from is None else {"init_from": _named(request.init_from)}
             keys = [architecture.key for architecture in front]
@@ -189,7 +189,7 @@ def train_or_resume(
         if not done and not run.checkpoint_path.is_file():  # it stopped before its first checkpoint
             return start_training(replace(request, force=True), report)
         run = Run.open(request.out)
-        if run.settings != request.training_settings():
+        if settings_of(run) != request.training_settings():
             raise InputError(
                 f"{request.out} holds a run with other settings: give another folder, or remove it."
             )
@@ -255,10 +255,10 @@ def resume_training(
     if not run.checkpoint_path.is_file():
         raise InputError(f"{out} has no checkpoint to resume from: start again with --force.")
     world = int(os.environ.get("WORLD_SIZE", 1))
-    refuse_what_does_not_fit(run.trained_space, run.settings, choose(device), world)
-    fabric = make_fabric(device, run.settings.precision)
+    refuse_what_does_not_fit(run.trained_space, settings_of(run), choose(device), world)
+    fabric = make_fabric(device, settings_of(run).precision)
     with held(out / LOCK) if fabric.is_global_zero else nullcontext():
-        train(run, run.photos("train"), fabric, resume=True, report=report)
+        train(run, photos_of(run, "train"), fabric, resume=True, report=report)
     return run
 
 
@@ -357,7 +357,7 @@ def initial_weights(
 @torch.no_grad()
 def _sliced_weights(run: Run, space: SearchSpace) -> dict[str, Tensor]:
     architecture = space.widest()
-    supernet = run.supernet()
+    supernet = supernet_of(run)
     known = supernet.space
     if architecture.layout not in known.layouts:
         architecture = known.parse(f"{architecture.key.rpartition('=')[0]}={known.layout_names[0]}")

@@ -15,8 +15,12 @@ from nas.codec.folder import save_family
 from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import bits_of_latents
 from nas.comparison.evaluate_family import measure_family
+from nas.cost.counting.cache import kept_costs
+from nas.graph.checkpoint import supernet_of
 from nas.onnx.write import require_package, require_whole_numbers, write_onnx
-from nas.photos.images import Padded, Photo
+from nas.photos.images import Photo
+from nas.photos.split import photos_of
+from nas.photos.tensors import Padded
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.search.family import Kin
 from nas.search.scoring.final import note_tested, with_tested
@@ -27,6 +31,7 @@ from nas.spaces.space import Architecture
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing
 from nas.support.progress import StageReport, silent
+from nas.training.settings import settings_of
 
 QUANTIZING_PHOTOS = 8  # calibration photos that the whole numbers of the entropy path are chosen on
 MOST_COST = 0.005  # of the exact entropy path in rate; beyond it the path stays in float64
@@ -63,8 +68,8 @@ def make_codec(
     Raises:
         InputError: an unknown arithmetic, or an exact one for latents that are no whole numbers.
     """
-    floating = Codec(run.supernet().extract(architecture), architecture)
-    return with_arithmetic(floating, arithmetic, run.photos("calibration"), layouts)
+    floating = Codec(supernet_of(run).extract(architecture), architecture)
+    return with_arithmetic(floating, arithmetic, photos_of(run, "calibration"), layouts)
 
 
 def with_arithmetic(
@@ -134,9 +139,9 @@ def export_codec(
     refuse_existing(out, force=force, what="codec")
     if onnx:
         require_package()
-    settings = run.settings
+    settings = settings_of(run)
     made = make_codec(run, kin.base, arithmetic, kin.orders(run.space))
-    photos = run.photos("held-out", HELD_OUT_PHOTOS)
+    photos = photos_of(run, "held-out", HELD_OUT_PHOTOS)
     family = _family(run, kin, made.codec)
     if onnx:
         require_whole_numbers(family)
@@ -171,8 +176,8 @@ def export_codec(
 
 def _family(run: Run, kin: Kin, codec: Codec) -> Family:
     """The codecs of a run's architectures, with what they cost."""
-    costs, space = run.costs(), run.space
-    supernet = run.supernet() if len(kin.decoders) > 1 else None
+    costs, space = kept_costs(run.space, run.costs_path), run.space
+    supernet = supernet_of(run) if len(kin.decoders) > 1 else None
     members = []
     for architecture in kin.decoders:
         g_s: nn.Module = codec.network.g_s

@@ -27,15 +27,16 @@ from nas.codec.family import Family
 from nas.codec.folder import DESCRIPTION, FACTS, describe, load_family, save_family
 from nas.comparison.evaluate_family import FamilyResult, measure_family
 from nas.cost.counting.scopes import SCOPES
+from nas.graph.checkpoint import supernet_of
 from nas.graph.network import CodecNetwork
+from nas.photos.split import photos_of, split_of
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.progress import StageReport, silent
-from nas.training.data import read_split, split_of
 from nas.training.loop import Progress
-from nas.training.settings import ALONE, TrainingSettings
+from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
 from nas.verbs.export import make_codec
 
@@ -256,9 +257,9 @@ class _Finetuning:
     def _is_same(self, run: Run) -> bool:
         return (
             run.path in self._places
-            and run.settings == self._places[run.path]
+            and settings_of(run) == self._places[run.path]
             and run.config.get("finetune") == self._notes["finetune"]
-            and read_split(run.split_path) == self.split
+            and run.split() == self.split
         )
 
     def run(self, report: StageReport) -> Finetuned:
@@ -266,7 +267,7 @@ class _Finetuning:
         for place in self._replaced:
             clear(place)
         family, facts = self._trained(report)
-        photos = Run.open(next(iter(self._places))).photos("held-out", HELD_OUT_PHOTOS)
+        photos = photos_of(Run.open(next(iter(self._places))), "held-out", HELD_OUT_PHOTOS)
 
         def measured(family: Family, when: str) -> FamilyResult:
             return measure_family(
@@ -300,7 +301,7 @@ class _Finetuning:
             if self._place(place) in self._places:
                 codec = family.codec(decoder=place)
                 run = self._train(self._place(place), member.space, codec.network, report)
-                member.g_s.load_state_dict(run.supernet().extract(member.architecture).g_s.state_dict())
+                member.g_s.load_state_dict(supernet_of(run).extract(member.architecture).g_s.state_dict())
                 codec.update()
         return family, facts
 

@@ -15,11 +15,11 @@ from nas.codec.family import Family
 from nas.codec.folder import FACTS, describe, load_family, save_family
 from nas.comparison.evaluate_family import measure_family
 from nas.graph.interchange import bare_names
+from nas.photos.split import part_of, split_of
 from nas.run import HELD_OUT_PHOTOS
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.weights import read_weights, require_finite
-from nas.training.data import photos_of, split_of
 from nas.verbs.export import with_arithmetic
 
 
@@ -59,7 +59,7 @@ def renew_codec(
     refuse_existing(out, force=force, what="codec")
     refuse_over_input(out, source, data, *([] if isinstance(weights, Mapping) else [weights]))
     split = split_of(data)
-    calibration, photos = (photos_of(data, split, part) for part in ("calibration", "held-out"))
+    calibration, photos = (part_of(data, split, part) for part in ("calibration", "held-out"))
     photos = photos[:HELD_OUT_PHOTOS]
     before = family.base
     network = copy.deepcopy(before.network)

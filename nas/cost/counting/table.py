@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from nas.cost.counting.scopes import REFERENCE_SIZE, SCOPES
-from nas.cost.exact.sums import IntArray, Part, Sum
+from nas.cost.counting.sums import IntArray, Part, Sum
 from nas.spaces.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -110,14 +110,3 @@ class CostTable:
     def in_scope(self, scope: str) -> list[LayerCost]:
         """The layers that a scope pays for."""
         return [layer for layer in self.layers if layer.edge in SCOPES[scope]]
-
-    @cached_property
-    def reference(self) -> dict[str, float]:
-        """The widest architecture's kMAC per pixel in every scope: what percentages refer to."""
-        return {scope: self._most(scope) / self.pixels / 1000 for scope in SCOPES}
-
-    def _most(self, scope: str) -> int:
-        from nas.cost.exact.quantity import macs
-        from nas.cost.exact.reach import Reach
-
-        return Reach(macs(self, scope)).most

@@ -13,8 +13,8 @@ import torch
 
 from nas.cost.counting.macs import CONTEXT_PARTS, aligned, context_cost, layer_cost, positions
 from nas.cost.counting.scopes import REFERENCE_SIZE
+from nas.cost.counting.sums import IntArray
 from nas.cost.counting.table import CostTable, LayerCost
-from nas.cost.exact.sums import IntArray
 from nas.graph.context import ContextModel
 from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Leaf, ends, place
 from nas.spaces.layout import Context

@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
+from nas.cost.counting.sums import IntArray, Part, Sum
 from nas.cost.counting.table import CostTable
-from nas.cost.exact.sums import IntArray, Part, Sum
 from nas.spaces.space import Architecture, SearchSpace
 
 GRAIN = 1e-9  # of a limit: less is float error

@@ -14,8 +14,10 @@ from functools import cached_property
 
 import numpy as np
 
-from nas.cost.exact.quantity import Quantity
-from nas.cost.exact.sums import IntArray, Part, independent, spread_over
+from nas.cost.counting.scopes import SCOPES
+from nas.cost.counting.sums import IntArray, Part, independent, spread_over
+from nas.cost.counting.table import CostTable
+from nas.cost.exact.quantity import Quantity, macs
 from nas.spaces.space import Architecture
 from nas.support.errors import InputError
 
@@ -113,6 +115,11 @@ class Reach:
             here = ranks[(ranks >= start) & (ranks < start + size)]
             drawn |= dict(zip(here.tolist(), regime.at(here - start, first, counts), strict=True))
         return [self.space.at(drawn[int(rank)]) for rank in ranks]
+
+
+def most_kmac_px(costs: CostTable) -> dict[str, float]:
+    """The dearest architecture's kMAC per pixel in every scope: what percentages refer to."""
+    return {scope: Reach(macs(costs, scope)).most / costs.pixels / 1000 for scope in SCOPES}
 
 
 class _Regime:

@@ -14,9 +14,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.cost.counting.sums import IntArray, Part, independent, spread_over
 from nas.cost.exact.quantity import Bound, Quantity, meets, stages
 from nas.cost.exact.reach import Reach
-from nas.cost.exact.sums import IntArray, Part, independent, spread_over
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError
 

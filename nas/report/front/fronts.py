@@ -189,7 +189,7 @@ class RunFront:
 
     def gain(self, cost: Cost) -> Gain | None:
         """How much better it is than uniform widths; None where none was scored, or the cost is not known."""
-        from nas.search.scoring.front import pareto
+        from nas.metrics.pareto import pareto
 
         known = self.scored if not self.scored.empty else self.front
         if self.uniform.empty or known[cost.column].isna().any():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.cost.counting.cache import kept_costs
 from nas.report.front.costs import COSTS
 from nas.report.front.fronts import RunFront, check_scope
 from nas.report.front.page import write_page
@@ -18,6 +19,7 @@ from nas.spaces.rates import range_text
 from nas.support import resources
 from nas.support.errors import InputError
 from nas.support.files import make_folder, refuse_unwritable
+from nas.training.settings import settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +58,11 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
     from nas.search.scoring.front import on_any_front, score_table, write_front
     from nas.search.scoring.scores import known_scores
 
-    space, settings = run.space, run.settings
+    space, settings = run.space, settings_of(run)
     scores = known_scores(run.scores_path, space, run.fingerprint)
     if not scores:
         raise InputError(f"{run.path} has no scores yet: run `nas search {run.path}` first.")
-    costs = run.costs()
+    costs = kept_costs(run.space, run.costs_path)
     table = score_table(scores.items(), costs, lmbda=settings.lmbda, metric=settings.metric)
     table = with_tested(table, run)
     if run.is_writable:
@@ -116,7 +118,7 @@ def _with_times(
     table: pd.DataFrame, scored: Sequence[Architecture], clocks: Mapping[str, Quantity]
 ) -> pd.DataFrame:
     """The table with the time of every architecture, and which are on the front in it."""
-    from nas.search.scoring.front import pareto
+    from nas.metrics.pareto import pareto
 
     architectures = {architecture.key: architecture for architecture in scored}
     for cost in _TIMES:
@@ -153,7 +155,7 @@ def _asked(run: Run, names: Mapping[str, str]) -> tuple[dict[str, dict[float, st
 
 def _facts(runs: Sequence[Run]) -> dict[str, str]:
     """Where the numbers come from, for the foot of the page."""
-    from nas.training.data import read_split, shared_photos
+    from nas.photos.split import shared_photos
 
     found: dict[str, list[str]] = {}
 
@@ -163,11 +165,12 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
             values.append(str(value))
 
     for run in runs:
-        split = read_split(run.split_path)
+        split = run.split()
         space = run.space
         note("space", f"{space.name}: {space.size:,} architectures of family {space.family.name}")
-        note("lambda", range_text(space.rates or (run.settings.lmbda,)))
-        note("metric", run.settings.metric)
+        settings = settings_of(run)
+        note("lambda", range_text(space.rates or (settings.lmbda,)))
+        note("metric", settings.metric)
         note("trained", _trained(run, len(split["train"])))
         note("searched on (calibration)", _named(split["calibration"][:CALIBRATION_PHOTOS]))
         note("final numbers on (held-out, never searched)", _named(split["held-out"][:HELD_OUT_PHOTOS]))
@@ -181,7 +184,8 @@ def _trained(run: Run, photos: int) -> str:
     """How the weights were made; a run that was put together from several says so in config.yaml."""
     if "trained" in run.config:
         return str(run.config["trained"])
-    return f"{run.settings.steps} steps, seed {run.settings.seed}, {photos} photo{'s' * (photos != 1)}"
+    settings = settings_of(run)
+    return f"{settings.steps} steps, seed {settings.seed}, {photos} photo{'s' * (photos != 1)}"
 
 
 def _named(photos: Sequence[Path]) -> str:

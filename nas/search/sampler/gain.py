@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
-Floats = NDArray[np.float64]
+from nas.metrics.pareto import Floats, staircase
 
 
 class Aim(Protocol):
@@ -59,20 +58,6 @@ class Targets:
         levels = np.concatenate([[known[1].max()], best])[place]
         affordable = costs[:, None] <= targets
         return np.einsum("ij,ij->i", affordable, improvement(levels, mean, deviation))
-
-
-def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
-    """The places of the points that no other beats, the cheapest first; none that is not finite."""
-    order = np.lexsort((losses, costs))
-    order = order[np.isfinite(costs[order]) & np.isfinite(losses[order])]
-    before = np.concatenate([[np.inf], np.minimum.accumulate(losses[order])[:-1]])[: len(order)]
-    return order[losses[order] < before]
-
-
-def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
-    """The front of some points: its costs, ascending, and its losses, descending."""
-    places = on_staircase(costs, losses)
-    return costs[places], losses[places]
 
 
 def improvement(levels: Floats, mean: Floats, deviation: Floats) -> Floats:

@@ -14,8 +14,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.metrics.pareto import Floats
 from nas.search.sampler.attempts import ATTEMPTS, failed_too_often
-from nas.search.sampler.gain import Floats
 from nas.search.sampler.moves import Rows
 from nas.search.sampler.proposer import ExhaustedError, Proposer
 from nas.support.errors import InputError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import logsumexp
 
-from nas.search.sampler.gain import Floats
+from nas.metrics.pareto import Floats
 from nas.search.sampler.logits import WidthLogits
 from nas.search.sampler.moves import Rows
 from nas.spaces.space import Architecture, SearchSpace

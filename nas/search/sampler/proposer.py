@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search.sampler.gain import Aim, Floats, on_staircase
-from nas.search.sampler.model import LossModel, comparable, scaled
+from nas.metrics.pareto import Floats, on_staircase
+from nas.search.sampler.gain import Aim
 from nas.search.sampler.moves import Rows, crosses, exchanges, neighbours
+from nas.search.sampler.surrogate import LossModel, comparable, scaled
 from nas.support.errors import NasError
 from nas.support.limits import check_seed
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.metrics.pareto import Floats
 from nas.profiling.quantities import Question
-from nas.search.sampler.gain import Aim, Floats, Targets, WholeRange
-from nas.search.sampler.model import LossModel
+from nas.search.sampler.gain import Aim, Targets, WholeRange
 from nas.search.sampler.moves import Rows
 from nas.search.sampler.proposer import Prior, Proposer
+from nas.search.sampler.surrogate import LossModel
 from nas.search.scoring.evaluator import Score
 from nas.spaces.space import Architecture, SearchSpace
 

@@ -23,7 +23,8 @@ from nas.graph.entropy import Y_LIMIT, bits, coded_range, quantize
 from nas.graph.network import Supernet
 from nas.metrics.losses import distortion, rd_loss
 from nas.metrics.quality import mean_psnr
-from nas.photos.images import Photo, fingerprint, pad, psnr, to_pixels, to_tensor
+from nas.photos.images import Photo, fingerprint, psnr
+from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.search.scoring.kept import Kept, T
 from nas.search.scoring.y_rate import LayoutPlan, bits_alone, context_part, hyper_part, layout_plan, y_bits
 from nas.spaces.description import ENTROPY_PARAMETERS, ENTROPY_WIDTHS, HYPERPRIOR

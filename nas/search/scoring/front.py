@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,45 +13,14 @@ import numpy as np
 from nas.cost.counting.scopes import SCOPES
 from nas.cost.counting.table import CostTable
 from nas.metrics.curves import Curve, Point
-from nas.search.sampler.gain import on_staircase
+from nas.metrics.pareto import pareto
+from nas.run import FRONT_COLUMNS
 from nas.search.scoring.evaluator import Score
 from nas.spaces.space import Architecture
 from nas.support.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COLUMNS = (
-    "arch",
-    "encoder_kmac_px",
-    "decoder_kmac_px",
-    "total_kmac_px",
-    "stages",
-    "params",
-    "bpp",
-    "psnr",
-    "rd_loss",
-    "bd_rate",
-    "lmbda",
-    "metric",
-    "on_front_encoder",
-    "on_front_decoder",
-    "on_front_total",
-    "test_bpp",
-    "test_psnr",
-    "test_rd_loss",
-)
-
-
-def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
-    """Which points no other point beats: none is at most as dear and better, or cheaper and as good.
-
-    Of equal points the first stays.
-    """
-    keep = np.zeros(len(costs), dtype=bool)
-    keep[on_staircase(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
-    found: list[bool] = keep.tolist()
-    return found
 
 
 def score_table(
@@ -81,7 +50,7 @@ def score_table(
                 "metric": metric,
             }
         )
-    table = pd.DataFrame(rows, columns=[c for c in COLUMNS if not c.startswith(("on_front", "test"))])
+    table = pd.DataFrame(rows, columns=[c for c in FRONT_COLUMNS if not c.startswith(("on_front", "test"))])
     for scope in SCOPES:
         table[f"on_front_{scope}"] = pareto(table[f"{scope}_kmac_px"].tolist(), table["rd_loss"].tolist())
     for column in ("test_bpp", "test_psnr", "test_rd_loss"):
@@ -123,17 +92,3 @@ def write_front(path: Path, table: pd.DataFrame) -> None:
     buffer = io.StringIO()
     table.to_csv(buffer, index=False, lineterminator="\n")
     write_atomically(path, buffer.getvalue())
-
-
-def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tuple[float, float]) -> float:
-    """The area that a front dominates, up to a reference point (cost, loss)."""
-    keep = [
-        (cost, loss)
-        for cost, loss, on in zip(costs, losses, pareto(costs, losses), strict=True)
-        if on and cost < reference[0] and loss < reference[1]
-    ]
-    keep.sort()
-    ends = [*(cost for cost, _ in keep[1:]), reference[0]][: len(keep)]
-    return float(
-        sum((end - cost) * (reference[1] - loss) for (cost, loss), end in zip(keep, ends, strict=True))
-    )

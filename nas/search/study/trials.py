@@ -9,22 +9,20 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas.console import duration
+from nas.metrics.pareto import Floats, hypervolume
 from nas.profiling.quantities import Question
 from nas.run import Run
 from nas.search.sampler.attempts import ATTEMPTS, is_outside
-from nas.search.sampler.gain import Floats
 from nas.search.sampler.moves import Rows
 from nas.search.sampler.pareto import ParetoSampler, quiet_optuna
 from nas.search.sampler.proposer import ExhaustedError, Proposer
 from nas.search.sampler.rows import history
 from nas.search.scoring.evaluator import Point, Score
-from nas.search.scoring.front import hypervolume
 from nas.search.scoring.scores import Scores
 from nas.search.study.shared import SharedStudy
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.files import digest
-from nas.support.progress import StageReport, silent
+from nas.support.progress import StageReport, duration, silent
 
 PAUSE = 0.1  # seconds between looks at what another worker is scoring
 IN_A_ROW = 3 * ATTEMPTS  # failed attempts without a score between them: it is not the architectures

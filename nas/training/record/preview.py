@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
-from nas.photos.images import Photo, Pixels, pad, psnr, to_pixels, to_tensor
+from nas.photos.images import Photo, Pixels, psnr
+from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.support.files import write_atomically
 
 MOST = 512  # pixels of the photo that are shown, from its middle

@@ -18,7 +18,8 @@ from torch import Tensor
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
 from nas.metrics.losses import distortion, rd_loss
-from nas.photos.images import Photo, Pixels, pad, to_tensor
+from nas.photos.images import Photo, Pixels
+from nas.photos.tensors import pad, to_tensor
 from nas.spaces.space import Architecture, SearchSpace
 
 PHOTOS, MOST = 8, 256  # how many photos, and how many pixels a side from the middle of each

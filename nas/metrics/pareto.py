@@ -1,0 +1,49 @@
+"""Pareto fronts: which points no other one beats in both cost and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
+    """The places of the points that no other beats, the cheapest first; none that is not finite."""
+    order = np.lexsort((losses, costs))
+    order = order[np.isfinite(costs[order]) & np.isfinite(losses[order])]
+    before = np.concatenate([[np.inf], np.minimum.accumulate(losses[order])[:-1]])[: len(order)]
+    return order[losses[order] < before]
+
+
+def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
+    """The front of some points: its costs, ascending, and its losses, descending."""
+    places = on_staircase(costs, losses)
+    return costs[places], losses[places]
+
+
+def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
+    """Which points no other point beats: none is at most as dear and better, or cheaper and as good.
+
+    Of equal points the first stays.
+    """
+    keep = np.zeros(len(costs), dtype=bool)
+    keep[on_staircase(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
+    found: list[bool] = keep.tolist()
+    return found
+
+
+def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tuple[float, float]) -> float:
+    """The area that a front dominates, up to a reference point (cost, loss)."""
+    keep = [
+        (cost, loss)
+        for cost, loss, on in zip(costs, losses, pareto(costs, losses), strict=True)
+        if on and cost < reference[0] and loss < reference[1]
+    ]
+    keep.sort()
+    ends = [*(cost for cost, _ in keep[1:]), reference[0]][: len(keep)]
+    return float(
+        sum((end - cost) * (reference[1] - loss) for (cost, loss), end in zip(keep, ends, strict=True))
+    )
