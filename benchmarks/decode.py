@@ -21,12 +21,12 @@ from PIL import Image
 
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
 from nas.photos.images import bundled, read_image
 from nas.photos.tensors import to_tensor
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = ROOT / "experiments" / "layouts"

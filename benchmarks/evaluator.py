@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from common import MIB, arguments, extra_memory, heading, in_child, say, table
 
-from nas.graph.checkpoint import supernet_of
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork, Supernet
 from nas.metrics.losses import distortion, rd_loss
@@ -28,6 +27,7 @@ from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import Run
 from nas.search.scoring.evaluator import Evaluator, Score
 from nas.spaces.space import Architecture, SearchSpace
+from nas.weights.checkpoint import supernet_of
 
 LMBDA = 0.013
 MEASURED = (

@@ -26,7 +26,6 @@ from common import heading, say, table
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import Quantity, macs
 from nas.cost.exact.within import Within
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
 from nas.metrics.pareto import Floats
 from nas.photos.split import photos_of
@@ -38,6 +37,7 @@ from nas.search.sampler.rows import as_rows, proposer
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import Architecture, SearchSpace
 from nas.training.settings import settings_of
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 BUDGETS = 8
 

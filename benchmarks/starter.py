@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.demo import LAMBDA, SPACE, STARTER
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, bundled
 from nas.search.layouts.rate import LayoutRate
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 CROP = 192  # pixels, from the middle of each photo
 

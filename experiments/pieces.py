@@ -17,13 +17,13 @@ from torch import Tensor
 
 from experiments.results import options as plain_options
 from experiments.results import say
-from nas.graph.checkpoint import Checkpoint, halved
 from nas.photos.split import load_photos, split_folder
 from nas.run import Run
 from nas.spaces.space import SearchSpace
 from nas.training.klt import PHOTOS, with_klt
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, train_or_resume
+from nas.weights.checkpoint import Checkpoint, halved
 
 EXPERIMENTS = Path(__file__).parent
 WEIGHTS = EXPERIMENTS / "weights"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from families import seeded_supernet
 
-from nas.graph.checkpoint import Checkpoint
 from nas.photos.split import split_folder, write_split
 from nas.profiling.measure import path_of
 from nas.profiling.measurements import Measurements, Timed
@@ -17,6 +16,7 @@ from nas.run import Run
 from nas.spaces.rates import middle
 from nas.spaces.space import Architecture, SearchSpace
 from nas.training.settings import TrainingSettings
+from nas.weights.checkpoint import Checkpoint
 
 Seconds = Callable[[str, str, Architecture], float]
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
-from nas.graph.checkpoint import supernet_of
-from nas.graph.interchange import zoo_name
 from nas.graph.network import Supernet
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.start import TrainingRequest, initial_weights, start_training
+from nas.weights.checkpoint import supernet_of
+from nas.weights.interchange import zoo_name
 
 N, M = 6, 12
 pytestmark = pytest.mark.slow  # importing CompressAI's models takes as long as all of these

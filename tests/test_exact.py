@@ -23,7 +23,6 @@ from nas.codec.folder import WEIGHTS, load_codec, save_codec
 from nas.demo import STARTER
 from nas.graph import staged
 from nas.graph.affine import EXACT, SLOPE_PARTS, IntegerAffine
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT
 from nas.graph.integers import CONTEXT_LIMIT, IntegerConv, IntegerDeconv, IntegerLayer
 from nas.graph.layers import ConvTranspose2d
@@ -34,6 +33,7 @@ from nas.photos.tensors import pad, to_tensor
 from nas.profiling.audit import counted_by_torch, traced_edges
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 WITH_Z = [name for name in INTEGER_NAMES if INTEGER[name].family.has_z]
 FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 2, "params": 1, "measured": {}}

@@ -47,7 +47,6 @@ from nas.cost.counting.macs import count_macs, layer_cost
 from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
 from nas.cost.exact.quantity import macs as macs_in
 from nas.cost.exact.reach import Reach
-from nas.graph.checkpoint import supernet_of
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize
 from nas.graph.layers import PlainLayers, SlimmableLayers, build_layer
 from nas.graph.network import CodecNetwork, Supernet, _sliced
@@ -64,6 +63,7 @@ from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError
 from nas.training.start import TrainingRequest, start_training
 from nas.training.strategies import STRATEGIES, strategy
+from nas.weights.checkpoint import supernet_of
 
 FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 1, "params": 1, "measured": {}}
 SCOPE_NAMES = sorted(SCOPES)

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.graph.checkpoint import load_weights
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, bundled
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.klt import best_step, stages_of, with_klt
+from nas.weights.checkpoint import load_weights
 
 PHOTOS = bundled()["train"][:4]
 FULL = (12, 48, 192, 768)  # components that stages of 2x2 blocks have: nothing is lost

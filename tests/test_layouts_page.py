@@ -14,10 +14,10 @@ import yaml
 
 import nas
 from experiments.results import renewed
-from nas.graph.checkpoint import Checkpoint
 from nas.spaces.layout import Layout, layout_names, named_layout
 from nas.spaces.space import SearchSpace
 from nas.training.start import TrainingRequest, start_training
+from nas.weights.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "layouts.md").read_text(encoding="utf-8")

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas.graph.checkpoint import supernet_of
 from nas.photos.images import Photo
 from nas.photos.split import part_of
 from nas.run import Run
@@ -25,6 +24,7 @@ from nas.training.record.learning import SHARE, Learning
 from nas.training.record.watch import MOST, Rate, Watch, watched
 from nas.training.settings import TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, resume_training, start_training
+from nas.weights.checkpoint import supernet_of
 
 SETTINGS = {
     **{"steps": 4, "crop": 64, "batch": 1, "architectures": 2, "checkpoint_every": 2, "learning_rate": 1e-3},

@@ -16,7 +16,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from nas.cli import app
-from nas.graph.checkpoint import Checkpoint
 from nas.photos.split import load_photos
 from nas.spaces.space import SearchSpace
 from nas.support.device import free_memory
@@ -26,6 +25,7 @@ from nas.support.interrupts import STOPS, Interrupts, as_ctrl_c
 from nas.training.devices import bytes_per_pixel, refuse_what_does_not_fit
 from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training
+from nas.weights.checkpoint import Checkpoint
 
 SPACE = "factorized-tiny"
 SMALL = ["crop=64", "batch=1", "architectures=2"]

@@ -17,7 +17,6 @@ from small_run import small_run
 import nas
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
-from nas.graph.checkpoint import Checkpoint
 from nas.metrics.pareto import pareto
 from nas.report.front.make import draw_runs
 from nas.run import Run
@@ -28,9 +27,10 @@ from nas.search.searcher import Searcher
 from nas.search.sources import Sources
 from nas.search.study.shared import SharedStudy
 from nas.support.errors import InputError
-from nas.support.weights import BrokenWeightsError, write_weights
 from nas.training.start import initial_weights, resume_training
 from nas.verbs.renew import renew_codec
+from nas.weights.checkpoint import Checkpoint
+from nas.weights.files import BrokenWeightsError, write_weights
 
 NAME = "joint-ar-integer"
 SPACE = SPACES[NAME]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import SMALL
 
-from nas.graph.checkpoint import Checkpoint
+from nas.weights.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
 STEPS = 150

@@ -29,13 +29,13 @@ from nas.analysis.rank import COLUMNS, spread
 from nas.cli import app
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
-from nas.graph.checkpoint import supernet_of
 from nas.photos.split import part_of
 from nas.run import Run
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.families import FAMILIES
 from nas.support.errors import InputError
 from nas.training.settings import settings_of
+from nas.weights.checkpoint import supernet_of
 
 COUNT, STEPS = 3, 2
 TINY = {"crop": 64, "batch": 1, "steps": STEPS, "architectures": 2, "learning_rate": 0.01}

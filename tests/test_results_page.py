@@ -18,8 +18,8 @@ from experiments.strategies import run as strategies
 from experiments.structure import common as structure_common
 from experiments.structure import front
 from experiments.structure import show as structure_show
-from nas.graph.checkpoint import load_weights
 from nas.graph.network import Supernet
+from nas.weights.checkpoint import load_weights
 
 PAGE = JOURNAL.read_text(encoding="utf-8")
 

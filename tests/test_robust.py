@@ -22,7 +22,6 @@ from nas.codec.codec import Codec, write_varint
 from nas.codec.folder import DESCRIPTION, WEIGHTS, load_codec, save_codec
 from nas.comparison.published import read_published
 from nas.demo import STARTER
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.photos.tensors import pad, to_tensor
@@ -31,6 +30,7 @@ from nas.search.scoring.scores import known_scores
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.record.journal import COLUMNS, Journal
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 TINY = SearchSpace.load("joint-ar-tiny")
 FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 2, "params": 1, "measured": {}}

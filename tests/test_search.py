@@ -17,7 +17,6 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
 from nas.demo import STARTER
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
 from nas.metrics.pareto import hypervolume, pareto
@@ -37,6 +36,7 @@ from nas.spaces.budget import Amount, Budget
 from nas.spaces.space import Grouping
 from nas.support.errors import UnreachableBudgetError
 from nas.training.start import TrainingRequest, start_training
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 SMALL_LOGITS = LogitSettings(steps=3, batch=2)
 LMBDA = 0.01

@@ -8,11 +8,11 @@ from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
 from nas.comparison.evaluate import estimated_bits
 from nas.demo import LAMBDA, SPACE, STARTER
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from torch.optim.swa_utils import AveragedModel
 from typer.testing import CliRunner
 
 from nas.cli import app
-from nas.graph.checkpoint import Checkpoint, load_weights, supernet_of
 from nas.graph.network import Supernet
 from nas.metrics.losses import rd_loss
 from nas.photos.split import part_of
@@ -46,6 +45,7 @@ from nas.training.start import (
     train_or_resume,
 )
 from nas.training.strategies import any_layout, strategy
+from nas.weights.checkpoint import Checkpoint, load_weights, supernet_of
 from nas.zoo import zoo_run
 
 SETTINGS = {

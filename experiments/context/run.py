@@ -19,7 +19,6 @@ import torch
 from experiments.pieces import options
 from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
 from nas.cost.counting.tabulate import measured_costs
-from nas.graph.checkpoint import supernet_of
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork
 from nas.photos.images import Photo, pad, to_tensor
@@ -30,6 +29,7 @@ from nas.spaces.space import SearchSpace
 from nas.training.loop import Progress
 from nas.training.settings import ALONE
 from nas.training.start import KLT, TrainingRequest, train_or_resume
+from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "context.json"
 RATES = "0.0018..0.18"

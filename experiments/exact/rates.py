@@ -20,7 +20,6 @@ from torch import Tensor
 from nas.codec import quantize
 from nas.codec.codec import Codec
 from nas.codec.quantize import quantized
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import from_grid
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, list_images, read_image
@@ -29,6 +28,7 @@ from nas.run import Run
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace
 from nas.support.files import write_atomically
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 HERE = Path(__file__).parent
 LAYOUTS = ("none", "checkerboard", "raster-2x2", "channelwise-4", "elic-10", "raster")

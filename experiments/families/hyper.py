@@ -20,7 +20,6 @@ from experiments.families.common import CHANNELS, LMBDAS, RESULTS, Y_CHANNELS, s
 from experiments.families.train import RATES, SETTINGS, begun
 from experiments.pieces import options
 from experiments.results import JOURNAL, facts, read_result, renew, say, table, write_result
-from nas.graph.checkpoint import Checkpoint, supernet_of
 from nas.graph.entropy import Y_LIMIT, quantize
 from nas.graph.network import Supernet
 from nas.photos.images import Photo
@@ -29,6 +28,7 @@ from nas.photos.tensors import pad, to_tensor
 from nas.run import CALIBRATION_PHOTOS
 from nas.spaces.space import SearchSpace
 from nas.training.start import TrainingRequest, train_or_resume
+from nas.weights.checkpoint import Checkpoint, supernet_of
 
 RESULT = RESULTS / "hyper.json"
 LMBDA = LMBDAS[0]

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.flagship.train import tell
-from nas.graph.checkpoint import Checkpoint
 from nas.run import Run
 from nas.support.files import write_yaml
 from nas.training.start import resume_training
+from nas.weights.checkpoint import Checkpoint
 
 FINAL_RATE = 0.02  # of the rate of learning, at the end
 INTEGERS = 0.5  # the last share of the further steps

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.entropy import coded_range
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, list_images
@@ -18,6 +17,7 @@ from nas.search.layouts.rate import Latents
 from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 HERE = Path(__file__).parent
 SPACE = HERE / "space.yaml"

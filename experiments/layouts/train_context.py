@@ -15,9 +15,9 @@ import torch
 from experiments.layouts.common import latents_of, load_supernet, options, part_of, reductions
 from experiments.layouts.tuning import tune
 from experiments.results import say
-from nas.graph.checkpoint import Checkpoint, halved
 from nas.spaces.layout import Layout, named_layout, random_layout
 from nas.spaces.space import SearchSpace
+from nas.weights.checkpoint import Checkpoint, halved
 
 ENDS = 1 / 16  # how often each end is drawn
 

@@ -19,7 +19,6 @@ import torch
 from experiments.families.common import LMBDAS, space_of, weights_of
 from experiments.pieces import SMALL, options
 from experiments.results import JOURNAL, facts, over_seeds, read_result, renew, say, table, write_result
-from nas.graph.checkpoint import supernet_of
 from nas.metrics.curves import Curve, Point, bd_rate
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos
@@ -28,6 +27,7 @@ from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import Quantizer
 from nas.training.settings import ALONE
 from nas.training.start import TrainingRequest, train_or_resume
+from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "quantizer.json"
 FAMILY = "mean-scale-hyperprior"

@@ -18,7 +18,6 @@ import torch
 from experiments.pieces import SMALL, options
 from experiments.results import JOURNAL, facts, read_result, renew, say, table, write_result
 from experiments.structure.common import KINDS, SPACE
-from nas.graph.checkpoint import supernet_of
 from nas.photos.images import Photo
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
@@ -26,6 +25,7 @@ from nas.search.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.training.settings import ALONE
 from nas.training.start import KLT, TrainingRequest, train_or_resume
+from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "starts.json"
 LMBDA = 0.013

@@ -34,7 +34,6 @@ from nas.analysis.kendall import agreement
 from nas.analysis.rank import spread
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
-from nas.graph.checkpoint import supernet_of
 from nas.photos.images import Photo
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
@@ -43,6 +42,7 @@ from nas.spaces.budget import Amount, Budget
 from nas.spaces.space import Architecture, SearchSpace
 from nas.training.settings import ALONE, settings_of
 from nas.training.start import KLT, TrainingRequest, train_or_resume
+from nas.weights.checkpoint import supernet_of
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "strategies.json"

@@ -22,7 +22,6 @@ from experiments.results import facts, read_result, say, write_result
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
 from experiments.structure.train import ALONE as OF_ENTROPY
 from experiments.structure.train import RATES, SETTINGS
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos, split_folder
@@ -32,6 +31,7 @@ from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture, SearchSpace
 from nas.training.settings import ALONE
 from nas.training.start import TrainingRequest, initial_weights, train_or_resume
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 LMBDA = LMBDAS[0]
 TARGETS = (2, 7, 16)  # kMAC/px

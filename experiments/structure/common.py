@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.pieces import WEIGHTS, full
-from nas.graph.checkpoint import load_weights
 from nas.graph.network import Supernet
 from nas.spaces.space import SearchSpace
+from nas.weights.checkpoint import load_weights
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 import nas
-from nas.graph.checkpoint import Checkpoint, halved
 from nas.photos.images import BUNDLED
 from nas.photos.split import split_of, write_split
 from nas.run import Run
 from nas.support.files import write_atomically, write_yaml
+from nas.weights.checkpoint import Checkpoint, halved
 from nas.zoo import EXPLAINED, FOLDER
 
 KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")

@@ -24,7 +24,6 @@ from nas.analysis.kendall import LEVEL, Agreement, agreement
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
-from nas.graph.checkpoint import supernet_of
 from nas.photos.images import BUNDLED
 from nas.photos.split import split_folder
 from nas.run import Run
@@ -39,6 +38,7 @@ from nas.support.progress import StageReport, silent
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
+from nas.weights.checkpoint import supernet_of
 
 STARTS = ("scratch", "supernet")
 FEWEST = 3

@@ -208,8 +208,8 @@ class Codec(nn.Module):
         return {"x_hat": self.synthesize(y_hat, lmbda=lmbda)}
 
     def to_compressai(self) -> nn.Module:
-        """CompressAI's own model with these weights, where it has one: see `graph.interchange`."""
-        from nas.graph.interchange import to_compressai
+        """CompressAI's own model with these weights, where it has one: see `weights.interchange`."""
+        from nas.weights.interchange import to_compressai
 
         return to_compressai(self.network)
 

@@ -23,7 +23,7 @@ from nas.spaces.space import Architecture, SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
 from nas.support.files import digest, make_folder, write_yaml
-from nas.support.weights import read_weights, write_weights
+from nas.weights.files import read_weights, write_weights
 
 FORMAT = "nas-codec 4"
 WEIGHTS, DESCRIPTION = "codec.safetensors", "codec.yaml"

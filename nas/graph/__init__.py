@@ -1,1 +1,1 @@
-"""The network: layers, transforms, the context model, the supernet, its checkpoints."""
+"""The network: layers, transforms, the context model, the supernet."""

@@ -13,7 +13,6 @@ import torch
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
 from nas.codec.quantize import can_be_exact, quantized
-from nas.graph.checkpoint import supernet_of
 from nas.graph.network import Supernet
 from nas.photos.images import Pixels
 from nas.profiling.live import held_bytes
@@ -28,6 +27,7 @@ from nas.support.device import machine_name
 from nas.support.errors import InputError
 from nas.support.limits import check_seed
 from nas.support.progress import Report, silent
+from nas.weights.checkpoint import supernet_of
 
 PROCESSES = 8  # of the checked architectures, whose memory is measured as well
 

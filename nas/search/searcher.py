@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nas.cost.counting.cache import kept_costs
-from nas.graph.checkpoint import supernet_of
 from nas.photos.split import photos_of
 from nas.profiling.possible import Range, scope_ranges
 from nas.profiling.quantities import Quantities, Question
@@ -35,6 +34,7 @@ from nas.support.files import write_yaml
 from nas.support.limits import check_seed
 from nas.support.progress import StageReport, silent
 from nas.training.settings import settings_of
+from nas.weights.checkpoint import supernet_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nas.cost.counting.cache import kept_costs
-from nas.graph import checkpoint
 from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
 from nas.graph.network import Noise, Supernet
 from nas.metrics.losses import batch_losses, distortion, rd_loss
@@ -28,7 +27,6 @@ from nas.spaces.rates import scored
 from nas.support.errors import InputError
 from nas.support.files import write_yaml
 from nas.support.interrupts import Interrupts
-from nas.support.weights import BrokenWeightsError
 from nas.training.data import CropSource, batches
 from nas.training.layout_logits import LayoutLogits
 from nas.training.optimizers import Plateaus, build_optimizer, moving_average
@@ -40,6 +38,8 @@ from nas.training.record.watch import PHOTOS, Rate, Watch
 from nas.training.settings import TrainingSettings, settings_of
 from nas.training.strategies import Sample, at_rates, strategy
 from nas.training.structure import Structure
+from nas.weights import checkpoint
+from nas.weights.files import BrokenWeightsError
 
 SETTLE_EVERY = 100  # steps between the medians that centred latents are rounded about
 MOST_WORKERS = 12

@@ -16,8 +16,6 @@ from torch import Tensor
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
-from nas.graph import checkpoint
-from nas.graph.checkpoint import supernet_of
 from nas.graph.network import CodecNetwork, Supernet
 from nas.photos.images import BUNDLED, Photo
 from nas.photos.split import photos_of, split_of, training_photos, write_split
@@ -35,6 +33,8 @@ from nas.training.klt import with_klt
 from nas.training.loop import NonFiniteLossError, Progress, is_trained, lies_in, train
 from nas.training.settings import TrainingSettings, settings_of
 from nas.training.strategies import NO_FRONT, front_of
+from nas.weights import checkpoint
+from nas.weights.checkpoint import supernet_of
 from nas.zoo import in_zoo, zoo_run
 
 LEAST_SIDE = 64  # pixels, of a crop; smaller photos are enlarged
@@ -338,7 +338,7 @@ def initial_weights(
         if set(space.shape) == {1} and set(run.space.shape) != {1}:
             return _sliced_weights(run, space)
         path = run.weights_path
-    from nas.graph.interchange import bare_names, from_checkpoint, from_state, from_zoo, zoo_name
+    from nas.weights.interchange import bare_names, from_checkpoint, from_state, from_zoo, zoo_name
 
     if path.suffix == ".safetensors":
         found = bare_names(checkpoint.Checkpoint.read(path).tensors)

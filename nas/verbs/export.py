@@ -16,7 +16,6 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import bits_of_latents
 from nas.comparison.evaluate_family import measure_family
 from nas.cost.counting.cache import kept_costs
-from nas.graph.checkpoint import supernet_of
 from nas.onnx.write import require_package, require_whole_numbers, write_onnx
 from nas.photos.images import Photo
 from nas.photos.split import photos_of
@@ -32,6 +31,7 @@ from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing
 from nas.support.progress import StageReport, silent
 from nas.training.settings import settings_of
+from nas.weights.checkpoint import supernet_of
 
 QUANTIZING_PHOTOS = 8  # calibration photos that the whole numbers of the entropy path are chosen on
 MOST_COST = 0.005  # of the exact entropy path in rate; beyond it the path stays in float64

@@ -27,7 +27,6 @@ from nas.codec.family import Family
 from nas.codec.folder import DESCRIPTION, FACTS, describe, load_family, save_family
 from nas.comparison.evaluate_family import FamilyResult, measure_family
 from nas.cost.counting.scopes import SCOPES
-from nas.graph.checkpoint import supernet_of
 from nas.graph.network import CodecNetwork
 from nas.photos.split import photos_of, split_of
 from nas.run import HELD_OUT_PHOTOS, Run
@@ -39,6 +38,7 @@ from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
 from nas.verbs.export import make_codec
+from nas.weights.checkpoint import supernet_of
 
 PARTS = ("g_s", "entropy")
 # What a recipe, made for a supernet from scratch, does not say. Its rate of learning is right as it is: on a

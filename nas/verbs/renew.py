@@ -14,13 +14,13 @@ from nas.codec.codec import Codec
 from nas.codec.family import Family
 from nas.codec.folder import FACTS, describe, load_family, save_family
 from nas.comparison.evaluate_family import measure_family
-from nas.graph.interchange import bare_names
 from nas.photos.split import part_of, split_of
 from nas.run import HELD_OUT_PHOTOS
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
-from nas.support.weights import read_weights, require_finite
 from nas.verbs.export import with_arithmetic
+from nas.weights.files import read_weights, require_finite
+from nas.weights.interchange import bare_names
 
 
 def renew_codec(

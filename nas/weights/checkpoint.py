@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nas.graph.network import Supernet, is_constant
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
-from nas.support.weights import read_weights, require_finite, write_weights
+from nas.weights.files import read_weights, require_finite, write_weights
 
 
 @dataclass

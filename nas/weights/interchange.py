@@ -21,7 +21,7 @@ from nas.spaces.description import Family
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
-from nas.support.weights import require_finite
+from nas.weights.files import require_finite
 
 RASTER = "raster"  # the order in which its autoregressive models decode
 # What wrappers add to names: torch.compile, and the data-parallel ones

@@ -1,0 +1,1 @@
+"""Files of weights: tensors by name, a run's checkpoints, and what other projects saved."""
