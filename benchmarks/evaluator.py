@@ -25,7 +25,7 @@ from nas.metrics.losses import distortion, rd_loss
 from nas.photos.images import Photo, bundled, list_images, psnr, read_image
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import Run
-from nas.search.scoring.evaluator import Evaluator, Score
+from nas.searching.scoring.evaluator import Evaluator, Score
 from nas.spaces.space import Architecture, SearchSpace
 from nas.weights.checkpoint import supernet_of
 

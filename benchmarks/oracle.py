@@ -31,10 +31,10 @@ from nas.metrics.pareto import Floats
 from nas.photos.split import photos_of
 from nas.profiling.quantities import Question
 from nas.run import Run
-from nas.search.layouts.rate import LayoutRate
-from nas.search.sampler.moves import Rows
-from nas.search.sampler.rows import as_rows, proposer
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.layouts.rate import LayoutRate
+from nas.searching.sampler.moves import Rows
+from nas.searching.sampler.rows import as_rows, proposer
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import Architecture, SearchSpace
 from nas.training.settings import settings_of
 from nas.weights.checkpoint import Checkpoint, load_weights

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from nas.metrics.pareto import Floats, staircase
-from nas.search.sampler.moves import Rows
+from nas.searching.sampler.moves import Rows
 
 WIDTHS = np.array([48, 72, 96, 144, 192], dtype=float)
 NAMES = (

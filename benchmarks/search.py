@@ -29,11 +29,11 @@ from nas.cost.exact.quantity import macs
 from nas.cost.exact.within import Within
 from nas.metrics.pareto import Floats, hypervolume
 from nas.profiling.quantities import Question
-from nas.search.sampler.gain import WholeRange
-from nas.search.sampler.moves import Rows
-from nas.search.sampler.pareto import ParetoSampler, quiet_optuna
-from nas.search.sampler.proposer import Proposer
-from nas.search.sampler.rows import proposer
+from nas.searching.sampler.gain import WholeRange
+from nas.searching.sampler.moves import Rows
+from nas.searching.sampler.pareto import ParetoSampler, quiet_optuna
+from nas.searching.sampler.proposer import Proposer
+from nas.searching.sampler.rows import proposer
 
 Point = tuple[float, float]
 Sampler = optuna.samplers.BaseSampler

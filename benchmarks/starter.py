@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from nas.demo import LAMBDA, SPACE, STARTER
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, bundled
-from nas.search.layouts.rate import LayoutRate
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.layouts.rate import LayoutRate
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.weights.checkpoint import Checkpoint, load_weights
 

@@ -23,9 +23,9 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.within import Within
 from nas.profiling.quantities import Question
-from nas.search.answers import Answers
-from nas.search.sampler.rows import history, proposer
-from nas.search.scoring.scores import Scores
+from nas.searching.answers import Answers
+from nas.searching.sampler.rows import history, proposer
+from nas.searching.scoring.scores import Scores
 from nas.support.progress import silent
 
 

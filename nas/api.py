@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from nas.codec.codec import Codec
     from nas.codec.family import Family
     from nas.profiling.quantities import Quantities
-    from nas.search.searcher import SearchResult
-    from nas.search.sources import Sources
+    from nas.searching.searcher import SearchResult
+    from nas.searching.sources import Sources
     from nas.verbs.finetune import Finetuned
 
 
@@ -32,7 +32,7 @@ class LoadedRun:
     """
 
     def __init__(self, run: Run, *, device: str = "auto", quantities: Quantities | None = None) -> None:
-        from nas.search.searcher import Searcher
+        from nas.searching.searcher import Searcher
 
         self.run = run
         self._searcher = Searcher(run, device=device, quantities=quantities)
@@ -106,7 +106,7 @@ class LoadedRun:
             The content of codec.yaml; after a target in ms also `timed`: by action, the seconds that the
             codec takes here, and the milliseconds that the run's profile says.
         """
-        from nas.search.family import Kin, find_kin
+        from nas.searching.family import Kin, find_kin
         from nas.verbs.export import export_codec
 
         limited = target is not None or budget is not None

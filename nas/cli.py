@@ -329,8 +329,8 @@ def search(
     from nas.profiling.possible import Possible
     from nas.profiling.quantities import Quantities
     from nas.run import Run
+    from nas.shipped import copied, in_zoo, zoo_run
     from nas.spaces.budget import Budget
-    from nas.zoo import copied, in_zoo, zoo_run
 
     from_zoo = in_zoo(run)
     if not from_zoo and (data is None) != (out is None):
@@ -341,7 +341,7 @@ def search(
     quantities = Quantities(found, kept_costs(found.space, found.costs_path), device)
     question = quantities.question(limit)  # or refused, before what takes long to import
     from nas import console
-    from nas.search.hints import export_commands
+    from nas.searching.hints import export_commands
 
     possible = Possible.of(quantities, question)
     own = out or (Path(found.path.name) if from_zoo else None)

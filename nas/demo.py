@@ -15,16 +15,16 @@ from nas.api import load_codec, load_run
 from nas.codec.bitstream import compress_image
 from nas.comparison.formats import nearest_size
 from nas.photos.images import BUNDLED, bundled, psnr, read_image, write_image
-from nas.search.layouts.candidates import LayoutSettings
-from nas.search.sampler.logits import LogitSettings
-from nas.search.sources import Sources
+from nas.searching.layouts.candidates import LayoutSettings
+from nas.searching.sampler.logits import LogitSettings
+from nas.searching.sources import Sources
+from nas.shipped import zoo_run
 from nas.spaces.budget import Budget
 from nas.support.errors import NasError
 from nas.support.files import write_atomically
 from nas.support.progress import StageReport, silent
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, start_training
-from nas.zoo import zoo_run
 
 SPACE, BUDGET = "joint-ar-tiny", "three-levels"
 STARTER = zoo_run(SPACE).weights_path

@@ -16,7 +16,7 @@ from nas.cost.counting.cache import kept_costs
 from nas.photos.images import Photo
 from nas.photos.tensors import pad, to_tensor
 from nas.run import Run
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.training.devices import make_fabric
 from nas.training.loop import Training

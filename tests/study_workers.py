@@ -25,8 +25,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.search.study.shared import SharedStudy
-from nas.search.study.storage import Journal
+from nas.searching.study.shared import SharedStudy
+from nas.searching.study.storage import Journal
 
 SLOTS: dict[str, BaseDistribution] = {f"slot{k}": IntDistribution(0, 7) for k in range(4)}
 NAME, FACTS = "numbers", {"weights": "abc", "search space": "def"}

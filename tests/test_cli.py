@@ -27,11 +27,11 @@ from typer.testing import CliRunner
 import nas
 from nas.cli import app
 from nas.photos.images import psnr, read_image
-from nas.search.answers import FILL_SCORES
-from nas.search.layouts.candidates import LayoutSettings
-from nas.search.sampler.logits import LogitSettings
-from nas.search.scoring.evaluator import Evaluator
-from nas.search.sources import Sources
+from nas.searching.answers import FILL_SCORES
+from nas.searching.layouts.candidates import LayoutSettings
+from nas.searching.sampler.logits import LogitSettings
+from nas.searching.scoring.evaluator import Evaluator
+from nas.searching.sources import Sources
 
 SPACE = "joint-ar-tiny"
 SMALL = ("--set", "crop=64", "--set", "batch=2")
@@ -359,7 +359,7 @@ def test_an_interrupted_search_keeps_its_scores_and_goes_on(run_copy, monkeypatc
 
 
 def test_searching_on_other_photos_makes_a_run_of_its_own(way, tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.search.searcher.Sources", lambda: QUICK)
+    monkeypatch.setattr("nas.searching.searcher.Sources", lambda: QUICK)
     before = files_in(way.run)
     words = ["--data", way.photos / "more", "--out", tmp_path / "own", "--trials", 1]
     succeed("search", way.run, *words)

@@ -8,7 +8,7 @@ import pytest
 
 from nas.demo import run_demo
 from nas.run import Run
-from nas.search.scoring.scores import known_scores
+from nas.searching.scoring.scores import known_scores
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ from nas.graph.network import Supernet
 from nas.metrics.losses import distortion, rd_loss
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
-from nas.search.scoring.evaluator import Evaluator, Score
-from nas.search.scoring.kept import Kept
+from nas.searching.scoring.evaluator import Evaluator, Score
+from nas.searching.scoring.kept import Kept
 from nas.spaces.families import FAMILIES
 from nas.spaces.layout import tiled_layout
 from nas.spaces.space import Architecture, SearchSpace

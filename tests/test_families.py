@@ -55,7 +55,7 @@ from nas.metrics.losses import batch_losses
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.profiling.audit import traced_edges
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces import description
 from nas.spaces.description import HYPERPRIOR
 from nas.spaces.families import FAMILIES

@@ -28,7 +28,7 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest, transcode
 from nas.photos.images import read_image
 from nas.profiling.profile import profile_codec
-from nas.search.family import FAR, find_kin
+from nas.searching.family import FAR, find_kin
 from nas.spaces.space import SearchSpace, differences
 from nas.support.errors import InputError, UnreachableBudgetError
 

@@ -17,8 +17,8 @@ from nas.api import run_on_photos
 from nas.photos.split import shared_photos, split_folder, write_split
 from nas.report.front.make import draw_runs
 from nas.run import Run
-from nas.search.family import Kin
-from nas.search.scoring.final import with_tested
+from nas.searching.family import Kin
+from nas.searching.scoring.final import with_tested
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import write_yaml

@@ -21,17 +21,17 @@ from nas.graph.context import layout_cells
 from nas.graph.entropy import bits, coded_range
 from nas.photos.images import Photo
 from nas.run import Run
-from nas.search.layouts.candidates import (
+from nas.searching.layouts.candidates import (
     LayoutSettings,
     find_layouts,
     has_layouts,
     read_rates,
     write_layouts,
 )
-from nas.search.layouts.grouping import Tables, cells_of, fine_orders, greedy_layouts
-from nas.search.layouts.rate import LayoutRate, calibration_latents
-from nas.search.layouts.vimco import learn_layout, random_starts
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.layouts.grouping import Tables, cells_of, fine_orders, greedy_layouts
+from nas.searching.layouts.rate import LayoutRate, calibration_latents
+from nas.searching.layouts.vimco import learn_layout, random_starts
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.layout import Layout, named_layout, tiled_layout
 from nas.spaces.space import Grouping, SearchSpace
 from nas.support.errors import InputError

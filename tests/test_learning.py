@@ -15,7 +15,7 @@ from PIL import Image
 from nas.photos.images import Photo
 from nas.photos.split import part_of
 from nas.run import Run
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.support.progress import duration
 from nas.training.record import clock, learning

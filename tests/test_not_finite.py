@@ -20,16 +20,16 @@ from nas.codec.folder import load_codec, save_codec
 from nas.metrics.pareto import pareto
 from nas.report.front.make import draw_runs
 from nas.run import Run
-from nas.search.sampler.rows import as_rows
-from nas.search.scoring.evaluator import Score
-from nas.search.scoring.scores import known_scores
-from nas.search.searcher import Searcher
-from nas.search.sources import Sources
-from nas.search.study.shared import SharedStudy
+from nas.searching.sampler.rows import as_rows
+from nas.searching.scoring.evaluator import Score
+from nas.searching.scoring.scores import known_scores
+from nas.searching.searcher import Searcher
+from nas.searching.sources import Sources
+from nas.searching.study.shared import SharedStudy
 from nas.support.errors import InputError
 from nas.training.start import initial_weights, resume_training
 from nas.verbs.renew import renew_codec
-from nas.weights.checkpoint import Checkpoint
+from nas.weights.checkpoint import Checkpoint, supernet_of
 from nas.weights.files import BrokenWeightsError, write_weights
 
 NAME = "joint-ar-integer"
@@ -68,8 +68,8 @@ def test_every_door_names_the_tensor(run: Run, codec: Path, photo_folder: Path, 
     layers[name].view(-1)[-1] = value
     save_file(layers, codec.parent / "layers.safetensors")
     doors = {
-        "supernet": run.supernet,
-        "load_run": lambda: nas.load_run(run.path),
+        "supernet": lambda: supernet_of(run),
+        "load_run": lambda: nas.load_run(run.path).searcher,
         "init_from": lambda: initial_weights(run.weights_path, SPACE),
         "renew": lambda: renew_codec(codec, layers, str(photo_folder), codec.parent / "new"),
         "renew_file": lambda: renew_codec(

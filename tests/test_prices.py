@@ -16,7 +16,7 @@ from nas.analysis.prices import PriceList, Step, table_rows
 from nas.cli import app
 from nas.report.prices import save_prices
 from nas.run import Run
-from nas.search.scoring.scores import read_scores
+from nas.searching.scoring.scores import read_scores
 from nas.spaces.budget import SCOPES
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import Architecture, SearchSpace

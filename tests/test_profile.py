@@ -41,10 +41,10 @@ from nas.profiling.profile import measure_latency, parse_size, profile_codec
 from nas.profiling.run_profile import profile_run
 from nas.report.profile import save_profile
 from nas.run import Run
-from nas.search.layouts.candidates import LayoutSettings
-from nas.search.sampler.logits import LogitSettings
-from nas.search.searcher import Searcher
-from nas.search.sources import Sources
+from nas.searching.layouts.candidates import LayoutSettings
+from nas.searching.sampler.logits import LogitSettings
+from nas.searching.searcher import Searcher
+from nas.searching.sources import Sources
 from nas.spaces.budget import Amount, Budget, Limit, Span
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError
@@ -417,7 +417,7 @@ def test_limits_in_ms_need_a_profile(run: Run) -> None:
 
 @pytest.mark.usefixtures("profiled")
 def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("nas.search.searcher.Sources", lambda: QUICK)
+    monkeypatch.setattr("nas.searching.searcher.Sources", lambda: QUICK)
     searcher = Searcher(run, device="cpu")
     time = searcher.quantities.of("decode", "ms", HERE)
     least, middle, _ = (value / time.per_unit for value in searcher.question(Budget("x")).within.span(time))

@@ -12,7 +12,7 @@ from small_run import small_run
 import nas
 from nas.api import LoadedRun
 from nas.report.front.make import draw_runs
-from nas.search.sources import Sources
+from nas.searching.sources import Sources
 from nas.spaces.budget import Budget
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace

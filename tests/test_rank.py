@@ -31,7 +31,7 @@ from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
 from nas.photos.split import part_of
 from nas.run import Run
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.families import FAMILIES
 from nas.support.errors import InputError
 from nas.training.settings import settings_of

@@ -30,8 +30,8 @@ from nas.comparison.plan import Plan
 from nas.photos.images import Photo
 from nas.report.front.costs import COSTS
 from nas.report.front.make import front_of
-from nas.search.scoring.evaluator import Point, Score
-from nas.search.scoring.front import bd_rate
+from nas.searching.scoring.evaluator import Point, Score
+from nas.searching.scoring.front import bd_rate
 from nas.spaces.rates import anchor_qualities, anchors_between, scored
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError

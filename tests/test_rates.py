@@ -23,8 +23,8 @@ from nas.graph.network import Supernet
 from nas.metrics.losses import batch_losses
 from nas.photos.images import Photo
 from nas.photos.tensors import pad, to_pixels, to_tensor
-from nas.search.scoring.evaluator import Evaluator
-from nas.search.scoring.scores import Scores, known_scores
+from nas.searching.scoring.evaluator import Evaluator
+from nas.searching.scoring.scores import Scores, known_scores
 from nas.spaces.rates import (
     STEPS_OF_QUALITY,
     anchors_between,

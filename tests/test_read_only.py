@@ -20,10 +20,10 @@ from nas.cli import app
 from nas.codec.bitstream import compress_image
 from nas.codec.folder import load_codec
 from nas.run import Run
-from nas.search.scoring.scores import read_scores
+from nas.searching.scoring.scores import read_scores
+from nas.shipped import copied, zoo_run
 from nas.support.errors import InputError
 from nas.training.start import resume_training
-from nas.zoo import copied, zoo_run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 CAPGET, CAPSET, OVERRIDES = 125, 126, 0b110  # system calls of x86-64; DAC_OVERRIDE and DAC_READ_SEARCH

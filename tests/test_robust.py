@@ -26,7 +26,7 @@ from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.photos.tensors import pad, to_tensor
 from nas.run import Run
-from nas.search.scoring.scores import known_scores
+from nas.searching.scoring.scores import known_scores
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.record.journal import COLUMNS, Journal

@@ -23,15 +23,15 @@ from nas.cost.exact.quantity import Bound, macs
 from nas.cost.exact.within import Within
 from nas.metrics.pareto import hypervolume
 from nas.profiling.quantities import Question
-from nas.search.sampler.attempts import ATTEMPTS
-from nas.search.sampler.gain import Targets, WholeRange, improvement
-from nas.search.sampler.logits import WidthLogits
-from nas.search.sampler.moves import crosses, exchanges, neighbours
-from nas.search.sampler.pareto import ParetoSampler, quiet_optuna
-from nas.search.sampler.prior import OPEN, LogitPrior
-from nas.search.sampler.proposer import ExhaustedError, Proposer
-from nas.search.sampler.rows import as_rows, distances, proposer
-from nas.search.sampler.surrogate import Surrogate
+from nas.searching.sampler.attempts import ATTEMPTS
+from nas.searching.sampler.gain import Targets, WholeRange, improvement
+from nas.searching.sampler.logits import WidthLogits
+from nas.searching.sampler.moves import crosses, exchanges, neighbours
+from nas.searching.sampler.pareto import ParetoSampler, quiet_optuna
+from nas.searching.sampler.prior import OPEN, LogitPrior
+from nas.searching.sampler.proposer import ExhaustedError, Proposer
+from nas.searching.sampler.rows import as_rows, distances, proposer
+from nas.searching.sampler.surrogate import Surrogate
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 

@@ -23,15 +23,15 @@ from nas.metrics.pareto import hypervolume, pareto
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import FRONT_COLUMNS, Run
-from nas.search.answers import NEAR
-from nas.search.layouts.candidates import LayoutSettings
-from nas.search.layouts.grouping import greedy_layouts
-from nas.search.layouts.rate import LayoutRate
-from nas.search.sampler.logits import LogitSettings, learn_logits
-from nas.search.scoring.evaluator import Evaluator
-from nas.search.scoring.scores import known_scores, read_scores
-from nas.search.searcher import Searcher
-from nas.search.sources import Sources
+from nas.searching.answers import NEAR
+from nas.searching.layouts.candidates import LayoutSettings
+from nas.searching.layouts.grouping import greedy_layouts
+from nas.searching.layouts.rate import LayoutRate
+from nas.searching.sampler.logits import LogitSettings, learn_logits
+from nas.searching.scoring.evaluator import Evaluator
+from nas.searching.scoring.scores import known_scores, read_scores
+from nas.searching.searcher import Searcher
+from nas.searching.sources import Sources
 from nas.spaces.budget import Amount, Budget
 from nas.spaces.space import Grouping
 from nas.support.errors import UnreachableBudgetError

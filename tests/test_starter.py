@@ -10,7 +10,7 @@ from nas.comparison.evaluate import estimated_bits
 from nas.demo import LAMBDA, SPACE, STARTER
 from nas.graph.network import Supernet
 from nas.photos.images import bundled
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.weights.checkpoint import Checkpoint, load_weights
 

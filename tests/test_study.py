@@ -20,11 +20,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from study_workers import FACTS, NAME, SLOTS, Numbers, open_study, values
 
-from nas.search.sampler.attempts import ATTEMPTS
-from nas.search.sampler.proposer import ExhaustedError
-from nas.search.study.shared import SharedStudy
-from nas.search.study.storage import close_storage, open_storage
-from nas.search.study.worker import GONE, KEY, Crew, Worker
+from nas.searching.sampler.attempts import ATTEMPTS
+from nas.searching.sampler.proposer import ExhaustedError
+from nas.searching.study.shared import SharedStudy
+from nas.searching.study.storage import close_storage, open_storage
+from nas.searching.study.worker import GONE, KEY, Crew, Worker
 from nas.support.errors import InputError
 
 SCRIPT = Path(__file__).with_name("study_workers.py")

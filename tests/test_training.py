@@ -28,6 +28,7 @@ from nas.metrics.losses import rd_loss
 from nas.photos.split import part_of
 from nas.profiling.profile import parse_size
 from nas.run import Run
+from nas.shipped import zoo_run
 from nas.spaces.budget import Amount
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
@@ -46,7 +47,6 @@ from nas.training.start import (
 )
 from nas.training.strategies import any_layout, strategy
 from nas.weights.checkpoint import Checkpoint, load_weights, supernet_of
-from nas.zoo import zoo_run
 
 SETTINGS = {
     **{"steps": 6, "crop": 64, "batch": 2, "architectures": 3, "strategy": "sandwich", "seed": 5},

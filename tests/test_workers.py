@@ -15,10 +15,10 @@ import pytest
 
 from nas.api import load_run
 from nas.run import Run
-from nas.search.layouts.candidates import LayoutSettings
-from nas.search.sampler.logits import LogitSettings
-from nas.search.scoring.scores import read_scores
-from nas.search.sources import Sources
+from nas.searching.layouts.candidates import LayoutSettings
+from nas.searching.sampler.logits import LogitSettings
+from nas.searching.scoring.scores import read_scores
+from nas.searching.sources import Sources
 from nas.spaces.budget import Budget
 from nas.training.start import TrainingRequest, start_training
 
@@ -137,7 +137,7 @@ def test_an_architecture_that_cannot_be_scored_is_set_aside(run, tmp_path, how):
     """It kills its worker, or raises, each time: after a few attempts the others are scored without it."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\n"
-        "from nas.search.scoring.evaluator import Evaluator\n"
+        "from nas.searching.scoring.evaluator import Evaluator\n"
         "score = Evaluator.score\n"
         "def fragile(self, architecture):\n"
         f"    if architecture == self.space.widest(): {how}\n"

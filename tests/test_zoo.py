@@ -21,9 +21,9 @@ from nas.cost.counting.cache import kept_costs
 from nas.cost.exact.reach import most_kmac_px
 from nas.photos.images import bundled, psnr
 from nas.run import Run
+from nas.shipped import EXPLAINED, FOLDER, copied, zoo_names, zoo_run
 from nas.support.errors import InputError
 from nas.weights.checkpoint import supernet_of
-from nas.zoo import EXPLAINED, FOLDER, copied, zoo_names, zoo_run
 
 names = pytest.mark.parametrize("name", zoo_names())
 

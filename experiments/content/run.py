@@ -28,7 +28,7 @@ from nas.analysis.rank import spread
 from nas.api import LoadedRun, run_on_photos
 from nas.photos.split import load_photos
 from nas.run import Run
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import Architecture
 
 RESULT = Path(__file__).parent / "results" / "content.json"

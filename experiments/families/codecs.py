@@ -16,7 +16,7 @@ from experiments.families.common import CODECS, LMBDAS, space_of, weights_of
 from experiments.results import say
 from nas.photos.split import split_folder, write_split
 from nas.run import Run
-from nas.search.family import Kin
+from nas.searching.family import Kin
 from nas.training.settings import TrainingSettings
 from nas.verbs.export import export_codec
 

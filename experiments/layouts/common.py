@@ -13,8 +13,8 @@ from nas.graph.entropy import coded_range
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos, split_folder
-from nas.search.layouts.rate import Latents
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.layouts.rate import Latents
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace
 from nas.weights.checkpoint import Checkpoint, load_weights

@@ -21,8 +21,8 @@ from experiments.layouts.common import RESULTS, latents_of, load_supernet, optio
 from experiments.layouts.rates import SETTINGS, tuned_rate
 from experiments.layouts.tuning import tune
 from experiments.results import facts, read_result, say, write_result
-from nas.search.layouts.grouping import Tables
-from nas.search.layouts.rate import Latents, LayoutRate
+from nas.searching.layouts.grouping import Tables
+from nas.searching.layouts.rate import Latents, LayoutRate
 from nas.spaces.layout import Array, Layout, tiled_layout
 
 GROUPS, ROUNDS = 8, 2

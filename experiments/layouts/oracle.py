@@ -16,9 +16,9 @@ import torch
 from experiments.layouts.common import RESULTS, latents_of, load_supernet, options, part_of
 from experiments.layouts.relaxation import relax_layout
 from experiments.results import facts, say, write_result
-from nas.search.layouts.grouping import greedy_layouts
-from nas.search.layouts.rate import Latents, LayoutRate
-from nas.search.layouts.vimco import learn_layout, random_starts
+from nas.searching.layouts.grouping import greedy_layouts
+from nas.searching.layouts.rate import Latents, LayoutRate
+from nas.searching.layouts.vimco import learn_layout, random_starts
 from nas.spaces.layout import Layout, named_layout, tiled_layout
 from nas.spaces.space import Grouping
 

@@ -34,10 +34,10 @@ from experiments.layouts.relaxation import relax_layout
 from experiments.layouts.tuning import tune
 from experiments.results import facts, say, write_result
 from nas.graph.context import ContextModel
-from nas.search.layouts.candidates import LayoutSettings, find_layouts
-from nas.search.layouts.grouping import Found
-from nas.search.layouts.rate import Latents, LayoutRate
-from nas.search.layouts.vimco import learn_layout, random_starts
+from nas.searching.layouts.candidates import LayoutSettings, find_layouts
+from nas.searching.layouts.grouping import Found
+from nas.searching.layouts.rate import Latents, LayoutRate
+from nas.searching.layouts.vimco import learn_layout, random_starts
 from nas.spaces.layout import Layout
 from nas.spaces.space import Grouping
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.graph.context import Cell
-from nas.search.layouts.grouping import Found, Tables, cells_of
-from nas.search.layouts.rate import LayoutRate
-from nas.search.layouts.vimco import hash_of
+from nas.searching.layouts.grouping import Found, Tables, cells_of
+from nas.searching.layouts.rate import LayoutRate
+from nas.searching.layouts.vimco import hash_of
 from nas.spaces.layout import Array, Layout, closed
 from nas.spaces.space import Grouping
 from nas.support.progress import Report, silent

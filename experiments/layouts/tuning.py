@@ -10,7 +10,7 @@ import torch
 
 from nas.graph.context import ContextModel
 from nas.graph.entropy import ConditionalGaussian, bits
-from nas.search.layouts.rate import Y_PIXELS, Latents
+from nas.searching.layouts.rate import Y_PIXELS, Latents
 from nas.spaces.layout import Layout
 
 BATCH, SIDE = 8, 24  # windows a step, positions across

@@ -23,7 +23,7 @@ from nas.metrics.curves import Curve, Point, bd_rate
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos
 from nas.run import Run
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import Quantizer
 from nas.training.settings import ALONE
 from nas.training.start import TrainingRequest, train_or_resume

@@ -21,7 +21,7 @@ from experiments.structure.common import KINDS, SPACE
 from nas.photos.images import Photo
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.training.settings import ALONE
 from nas.training.start import KLT, TrainingRequest, train_or_resume

@@ -37,7 +37,7 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.photos.images import Photo
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.budget import Amount, Budget
 from nas.spaces.space import Architecture, SearchSpace
 from nas.training.settings import ALONE, settings_of

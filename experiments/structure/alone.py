@@ -26,7 +26,7 @@ from nas.graph.network import Supernet
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture, SearchSpace
 from nas.training.settings import ALONE

@@ -23,7 +23,7 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.photos.images import list_images
 from nas.photos.split import load_photos
 from nas.run import Run
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import Architecture
 from nas.training.strategies import front_of
 

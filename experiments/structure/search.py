@@ -26,9 +26,9 @@ from nas.cost.counting.scopes import CONTEXT_EDGES
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos, split_folder, write_split
 from nas.run import Run
-from nas.search.layouts.candidates import LayoutSettings
-from nas.search.scoring.evaluator import Evaluator
-from nas.search.sources import Sources, prepare_layouts
+from nas.searching.layouts.candidates import LayoutSettings
+from nas.searching.scoring.evaluator import Evaluator
+from nas.searching.sources import Sources, prepare_layouts
 from nas.spaces.space import Architecture
 from nas.support.progress import StageReport
 from nas.training.settings import TrainingSettings

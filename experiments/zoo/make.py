@@ -20,9 +20,9 @@ import nas
 from nas.photos.images import BUNDLED
 from nas.photos.split import split_of, write_split
 from nas.run import Run
+from nas.shipped import EXPLAINED, FOLDER
 from nas.support.files import write_atomically, write_yaml
 from nas.weights.checkpoint import Checkpoint, halved
-from nas.zoo import EXPLAINED, FOLDER
 
 KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas.search.scoring.evaluator import Score
+from nas.searching.scoring.evaluator import Score
 from nas.spaces.budget import ACTIONS, REFERENCE, SCOPES
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError
 
 if TYPE_CHECKING:
     from nas.cost.exact.quantity import Quantity
-    from nas.search.searcher import Searcher
+    from nas.searching.searcher import Searcher
     from nas.support.progress import StageReport
 
 

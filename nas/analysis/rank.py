@@ -27,9 +27,9 @@ from nas.cost.exact.reach import Reach
 from nas.photos.images import BUNDLED
 from nas.photos.split import split_folder
 from nas.run import Run
-from nas.search.scoring.evaluator import Evaluator, Score
-from nas.search.scoring.scores import Scores
-from nas.search.searcher import Searcher
+from nas.searching.scoring.evaluator import Evaluator, Score
+from nas.searching.scoring.scores import Scores
+from nas.searching.searcher import Searcher
 from nas.spaces.space import Architecture
 from nas.support.errors import InputError
 from nas.support.files import clear, digest, write_atomically

@@ -20,6 +20,7 @@ from nas.graph.network import CodecNetwork, Supernet
 from nas.photos.images import BUNDLED, Photo
 from nas.photos.split import photos_of, split_of, training_photos, write_split
 from nas.run import Run
+from nas.shipped import in_zoo, zoo_run
 from nas.spaces.rates import anchors_between, middle, parse_lmbda
 from nas.spaces.space import SearchSpace
 from nas.support import resources
@@ -35,7 +36,6 @@ from nas.training.settings import TrainingSettings, settings_of
 from nas.training.strategies import NO_FRONT, front_of
 from nas.weights import checkpoint
 from nas.weights.checkpoint import supernet_of
-from nas.zoo import in_zoo, zoo_run
 
 LEAST_SIDE = 64  # pixels, of a crop; smaller photos are enlarged
 LEAST_CROP = 192  # pixels: from there on z has a middle

@@ -21,9 +21,9 @@ from nas.photos.images import Photo
 from nas.photos.split import photos_of
 from nas.photos.tensors import Padded
 from nas.run import HELD_OUT_PHOTOS, Run
-from nas.search.family import Kin
-from nas.search.scoring.final import note_tested, with_tested
-from nas.search.scoring.front import write_front
+from nas.searching.family import Kin
+from nas.searching.scoring.final import note_tested, with_tested
+from nas.searching.scoring.front import write_front
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
 from nas.spaces.space import Architecture

@@ -20,6 +20,7 @@ from nas.report.family import tables
 from nas.report.structure.codec_graph import CodecGraph, codec_graph
 from nas.report.structure.graph_text import draw_graph
 from nas.report.structure.layout_text import draw_layout, stages_text
+from nas.shipped import PREFIX, in_zoo, readme, zoo_names, zoo_run
 from nas.spaces.budget import Budget, Span
 from nas.spaces.layout import MADE_IN_RUNS, Layout, layout_names, named_layout, read_layouts
 from nas.spaces.rates import anchor_qualities, range_text
@@ -27,7 +28,6 @@ from nas.spaces.space import Architecture, SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError, nearest
 from nas.support.files import read_rows
-from nas.zoo import PREFIX, in_zoo, readme, zoo_names, zoo_run
 
 if TYPE_CHECKING:
     from nas.run import Run

@@ -18,7 +18,7 @@ from nas.support.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nas.search.scoring.evaluator import Point
+    from nas.searching.scoring.evaluator import Point
     from nas.spaces.space import SearchSpace
 
 MEASURES = ("rd_loss", "bpp", "psnr")

@@ -54,9 +54,9 @@ def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> lis
 
 def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
     """A run's scores as tables, its front.csv renewed; notes say where its time is from."""
-    from nas.search.scoring.final import with_tested
-    from nas.search.scoring.front import on_any_front, score_table, write_front
-    from nas.search.scoring.scores import known_scores
+    from nas.searching.scoring.final import with_tested
+    from nas.searching.scoring.front import on_any_front, score_table, write_front
+    from nas.searching.scoring.scores import known_scores
 
     space, settings = run.space, settings_of(run)
     scores = known_scores(run.scores_path, space, run.fingerprint)

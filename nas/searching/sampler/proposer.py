@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.metrics.pareto import Floats, on_staircase
-from nas.search.sampler.gain import Aim
-from nas.search.sampler.moves import Rows, crosses, exchanges, neighbours
-from nas.search.sampler.surrogate import LossModel, comparable, scaled
+from nas.searching.sampler.gain import Aim
+from nas.searching.sampler.moves import Rows, crosses, exchanges, neighbours
+from nas.searching.sampler.surrogate import LossModel, comparable, scaled
 from nas.support.errors import NasError
 from nas.support.limits import check_seed
 

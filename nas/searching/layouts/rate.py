@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nas.graph.context import Cell, ContextModel, HyperOnly, layout_cells
 from nas.graph.entropy import ConditionalGaussian, coded_range
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.layout import Array, Layout
 from nas.spaces.space import Architecture
 from nas.support.errors import InputError

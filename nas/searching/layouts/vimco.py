@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nas.search.layouts.grouping import Found, Tables, cells_of, shape_of
-from nas.search.layouts.rate import LayoutRate
+from nas.searching.layouts.grouping import Found, Tables, cells_of, shape_of
+from nas.searching.layouts.rate import LayoutRate
 from nas.spaces.layout import Array, closed, random_table
 from nas.spaces.space import Grouping
 from nas.support.progress import Report, silent

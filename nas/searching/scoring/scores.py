@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nas.search.scoring.evaluator import Evaluator, Point, Score
+from nas.searching.scoring.evaluator import Evaluator, Point, Score
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import read_rows

@@ -25,8 +25,8 @@ from nas.metrics.losses import distortion, rd_loss
 from nas.metrics.quality import mean_psnr
 from nas.photos.images import Photo, fingerprint, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
-from nas.search.scoring.kept import Kept, T
-from nas.search.scoring.y_rate import LayoutPlan, bits_alone, context_part, hyper_part, layout_plan, y_bits
+from nas.searching.scoring.kept import Kept, T
+from nas.searching.scoring.y_rate import LayoutPlan, bits_alone, context_part, hyper_part, layout_plan, y_bits
 from nas.spaces.description import ENTROPY_PARAMETERS, ENTROPY_WIDTHS, HYPERPRIOR
 from nas.spaces.layout import Array
 from nas.spaces.rates import geometric_mean, scored

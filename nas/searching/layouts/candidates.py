@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.search.layouts.grouping import LADDERS, RIVALS, Found, greedy_layouts
-from nas.search.layouts.rate import LayoutRate
-from nas.search.layouts.vimco import learn_layout
+from nas.searching.layouts.grouping import LADDERS, RIVALS, Found, greedy_layouts
+from nas.searching.layouts.rate import LayoutRate
+from nas.searching.layouts.vimco import learn_layout
 from nas.spaces.layout import Layout
 from nas.spaces.space import SearchSpace
 from nas.support import resources

@@ -11,19 +11,19 @@ from nas.photos.split import photos_of
 from nas.profiling.possible import Range, scope_ranges
 from nas.profiling.quantities import Quantities, Question
 from nas.run import CALIBRATION_PHOTOS, LIMITED, Run
-from nas.search.answers import Answers, Choice
-from nas.search.layouts.candidates import read_rates, wants_layouts
-from nas.search.sampler.attempts import ATTEMPTS
-from nas.search.sampler.logits import WidthLogits
-from nas.search.sampler.prior import LogitPrior, modes
-from nas.search.sampler.rows import proposer
-from nas.search.scoring.evaluator import Evaluator
-from nas.search.scoring.final import with_tested
-from nas.search.scoring.front import on_any_front, score_table, write_front
-from nas.search.scoring.scores import Scores
-from nas.search.sources import Sources, prepare_layouts, prepare_logits
-from nas.search.study.storage import JOURNAL, close_storage, open_storage
-from nas.search.study.trials import Trials
+from nas.searching.answers import Answers, Choice
+from nas.searching.layouts.candidates import read_rates, wants_layouts
+from nas.searching.sampler.attempts import ATTEMPTS
+from nas.searching.sampler.logits import WidthLogits
+from nas.searching.sampler.prior import LogitPrior, modes
+from nas.searching.sampler.rows import proposer
+from nas.searching.scoring.evaluator import Evaluator
+from nas.searching.scoring.final import with_tested
+from nas.searching.scoring.front import on_any_front, score_table, write_front
+from nas.searching.scoring.scores import Scores
+from nas.searching.sources import Sources, prepare_layouts, prepare_logits
+from nas.searching.study.storage import JOURNAL, close_storage, open_storage
+from nas.searching.study.trials import Trials
 from nas.spaces.budget import Budget
 from nas.spaces.layout import MADE_IN_RUNS
 from nas.spaces.space import Architecture

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from nas.metrics.pareto import Floats
 from nas.profiling.quantities import Question
-from nas.search.sampler.gain import Aim, Targets, WholeRange
-from nas.search.sampler.moves import Rows
-from nas.search.sampler.proposer import Prior, Proposer
-from nas.search.sampler.surrogate import LossModel
-from nas.search.scoring.evaluator import Score
+from nas.searching.sampler.gain import Aim, Targets, WholeRange
+from nas.searching.sampler.moves import Rows
+from nas.searching.sampler.proposer import Prior, Proposer
+from nas.searching.sampler.surrogate import LossModel
+from nas.searching.scoring.evaluator import Score
 from nas.spaces.space import Architecture, SearchSpace
 
 LAYOUT = "layout"

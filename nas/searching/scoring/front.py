@@ -15,7 +15,7 @@ from nas.cost.counting.table import CostTable
 from nas.metrics.curves import Curve, Point
 from nas.metrics.pareto import pareto
 from nas.run import FRONT_COLUMNS
-from nas.search.scoring.evaluator import Score
+from nas.searching.scoring.evaluator import Score
 from nas.spaces.space import Architecture
 from nas.support.files import write_atomically
 

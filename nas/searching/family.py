@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.metrics.pareto import pareto
-from nas.search.scoring.front import on_any_front
-from nas.search.searcher import Searcher
+from nas.searching.scoring.front import on_any_front
+from nas.searching.searcher import Searcher
 from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError

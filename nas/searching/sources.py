@@ -13,9 +13,9 @@ from nas.cost.counting.table import CostTable
 from nas.photos.split import photos_of
 from nas.profiling.quantities import Question
 from nas.run import Run
-from nas.search.layouts.candidates import LayoutSettings, find_layouts, has_layouts, write_layouts
-from nas.search.layouts.rate import LayoutRate
-from nas.search.sampler.logits import (
+from nas.searching.layouts.candidates import LayoutSettings, find_layouts, has_layouts, write_layouts
+from nas.searching.layouts.rate import LayoutRate
+from nas.searching.sampler.logits import (
     LogitSettings,
     WidthLogits,
     learn_logits,
@@ -23,7 +23,7 @@ from nas.search.sampler.logits import (
     read_structure,
     write_logits,
 )
-from nas.search.scoring.evaluator import Evaluator
+from nas.searching.scoring.evaluator import Evaluator
 from nas.support.files import make_folder
 from nas.support.progress import StageReport
 from nas.training.settings import settings_of

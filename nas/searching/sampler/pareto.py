@@ -15,9 +15,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.metrics.pareto import Floats
-from nas.search.sampler.attempts import ATTEMPTS, failed_too_often
-from nas.search.sampler.moves import Rows
-from nas.search.sampler.proposer import ExhaustedError, Proposer
+from nas.searching.sampler.attempts import ATTEMPTS, failed_too_often
+from nas.searching.sampler.moves import Rows
+from nas.searching.sampler.proposer import ExhaustedError, Proposer
 from nas.support.errors import InputError
 
 PROPOSED, ENQUEUED = "pareto:proposed", "fixed_params"  # system attributes of trials: ours, and Optuna's

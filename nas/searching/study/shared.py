@@ -36,9 +36,9 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from nas.search.sampler.attempts import BEGUN, WORKER, failed_too_often, is_outside
-from nas.search.sampler.proposer import ExhaustedError
-from nas.search.study.storage import (
+from nas.searching.sampler.attempts import BEGUN, WORKER, failed_too_often, is_outside
+from nas.searching.sampler.proposer import ExhaustedError
+from nas.searching.study.storage import (
     JOURNAL,
     close_storage,
     damaged,
@@ -47,7 +47,7 @@ from nas.search.study.storage import (
     plainly,
     readable,
 )
-from nas.search.study.worker import Crew
+from nas.searching.study.worker import Crew
 from nas.support.errors import InputError
 
 FACTS = "facts"

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, SQLAlchemyError
 
-from nas.search.study.worker import GRACE, Patience, Worker, wait_for
+from nas.searching.study.worker import GRACE, Patience, Worker, wait_for
 from nas.support.errors import InputError
 
 KINDS = "postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE, or the path of a journal"

@@ -14,9 +14,9 @@ from nas.cost.counting.scopes import CONTEXT_EDGES, SCOPES
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Quantity
 from nas.profiling.quantities import Question
-from nas.search.sampler.rows import as_rows, distances, history, proposer
-from nas.search.sampler.surrogate import LossModel
-from nas.search.scoring.scores import Scores
+from nas.searching.sampler.rows import as_rows, distances, history, proposer
+from nas.searching.sampler.surrogate import LossModel
+from nas.searching.scoring.scores import Scores
 from nas.spaces.space import Architecture
 from nas.support.errors import NasError, UnreachableBudgetError
 from nas.support.progress import StageReport

@@ -12,14 +12,14 @@ from optuna.trial import FrozenTrial
 from nas.metrics.pareto import Floats, hypervolume
 from nas.profiling.quantities import Question
 from nas.run import Run
-from nas.search.sampler.attempts import ATTEMPTS, is_outside
-from nas.search.sampler.moves import Rows
-from nas.search.sampler.pareto import ParetoSampler, quiet_optuna
-from nas.search.sampler.proposer import ExhaustedError, Proposer
-from nas.search.sampler.rows import history
-from nas.search.scoring.evaluator import Point, Score
-from nas.search.scoring.scores import Scores
-from nas.search.study.shared import SharedStudy
+from nas.searching.sampler.attempts import ATTEMPTS, is_outside
+from nas.searching.sampler.moves import Rows
+from nas.searching.sampler.pareto import ParetoSampler, quiet_optuna
+from nas.searching.sampler.proposer import ExhaustedError, Proposer
+from nas.searching.sampler.rows import history
+from nas.searching.scoring.evaluator import Point, Score
+from nas.searching.scoring.scores import Scores
+from nas.searching.study.shared import SharedStudy
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.files import digest
 from nas.support.progress import StageReport, duration, silent

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 from nas.metrics.pareto import Floats
-from nas.search.sampler.logits import WidthLogits
-from nas.search.sampler.moves import Rows
+from nas.searching.sampler.logits import WidthLogits
+from nas.searching.sampler.moves import Rows
 from nas.spaces.space import Architecture, SearchSpace
 
 OPEN = 0.1  # of the probability is spread over all candidates of a slot: logits may be sure of what is wrong

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas.profiling.quantities import Question
-from nas.search.answers import Choice
+from nas.searching.answers import Choice
 from nas.spaces.budget import REFERENCE
 
 
