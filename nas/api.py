@@ -26,9 +26,20 @@ if TYPE_CHECKING:
 
 
 class LoadedRun:
-    """A trained run: search it, look at its front, export from it.
+    """A trained run: search it, look at its front, and export codecs from it.
 
-    Made by `nas.load_run`.
+    Get one from `nas.load_run`.
+
+    Args:
+        run: the run's folder as a `Run`.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        quantities: the run's costs, if they are loaded already.
+
+    Example:
+        >>> run = nas.load_run("runs/a")
+        >>> result = run.search("60%", trials=0)
+        >>> run.front()["total_kmac_px"].min() < result.choices[0].kmac_px["total"]
+        True
     """
 
     def __init__(self, run: Run, *, device: str = "auto", quantities: Quantities | None = None) -> None:
@@ -49,15 +60,26 @@ class LoadedRun:
         seed: int = 0,
         report: StageReport = silent,
     ) -> SearchResult:
-        """Score `trials` architectures more and write front.csv; see `Searcher.search`.
+        """Score architectures, write front.csv, and answer the budget's targets.
 
         Args:
-            budget: a Budget, a shipped one's name, a YAML file's path, or None for the whole range.
-            target: instead, 20 (kMAC/px), 60% (of the widest) or, after `nas profile`, 30ms.
-            scope: of the target: encoder, decoder or total (the default).
+            budget: a Budget, the name of a shipped one, a YAML file's path, or None for the whole range.
+            target: instead of a budget: 20 (kMAC per pixel), 60% (of the widest architecture) or, after
+                `nas profile`, 30ms.
+            trials: number of architectures to score, beyond those that have a score. A few more may be scored
+                near a target. 0 scores none, and None only those near a target.
+            scope: scope of the target: `encoder`, `decoder` or `total` (the default).
+            storage: Optuna storage that several machines share. By default it is a journal in the run.
+            sources: switches that turn sources of candidates off, for ablations.
+            seed: seed for all random choices.
+            report: called with a stage's name, how much of it is done, of how much, and a note.
+
+        Returns:
+            A `SearchResult`. `choices` are the answers to the targets, `scored` and `front` are tables, and
+            `ranges` are the reachable costs by scope.
 
         Raises:
-            InputError: see `Budget.asked`.
+            InputError: the budget is wrong, or no architecture can meet it.
         """
         return self._searcher.search(
             Budget.asked(budget, target, scope),
@@ -69,7 +91,11 @@ class LoadedRun:
         )
 
     def front(self) -> pd.DataFrame:
-        """front.csv as a table."""
+        """Return front.csv as a table: the architectures that no other one beats in both cost and loss.
+
+        Raises:
+            InputError: the run has not been searched yet.
+        """
         return self.run.front()
 
     def export(
@@ -86,25 +112,37 @@ class LoadedRun:
         force: bool = False,
         report: StageReport = silent,
     ) -> dict[str, Any]:
-        """Export the architecture of least loss at or under a target, or a named one, as a codec's folder.
+        """Export one architecture as a codec's folder: the best at or under a target, or a named one.
 
         Args:
-            out: the folder.
-            target: 20 (kMAC/px), 60% or 30ms.
-            budget: a Budget, a shipped one's name or a YAML file's path, whose limits the architecture meets;
-                of several targets the largest counts, unless `target` names another.
-            arch: instead of both, an architecture's key.
-            family: export every decoder and layout that is worth it beside the encoder and the entropy path
-                of that architecture; without `target` and `arch`, of the one of least loss.
-            scope: of a target without a budget: encoder, decoder or total (the default).
-            arithmetic: of the entropy path: see `codec.export.make_codec`.
-            onnx: write it as ONNX models, too, see `onnx.write`.
-            force: replace what is there.
+            out: folder of the codec.
+            target: the most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or
+                30ms (on a profiled machine).
+            budget: a Budget, the name of a shipped one or a YAML file's path. The codec meets its limits. If
+                it has several targets, the largest counts, unless `target` names another.
+            arch: key of the architecture, instead of a target or budget.
+            family: export every decoder and layout that is worth its cost beside one encoder. The encoder is
+                that of the chosen architecture. Without `target`, `budget` and `arch` it is that of the least
+                loss on the front.
+            scope: scope of a target without a budget: `encoder`, `decoder` or `total` (the default).
+            arithmetic: arithmetic of the entropy path: `exact` or `float64`. By default it is exact, unless
+                that costs more than 0.5 % in rate.
+            onnx: also write ONNX models and a decoder that needs no torch.
+            force: replace an existing folder.
             report: called as the work goes on.
 
         Returns:
-            The content of codec.yaml; after a target in ms also `timed`: by action, the seconds that the
-            codec takes here, and the milliseconds that the run's profile says.
+            The content of codec.yaml. After a target in ms it also has `timed`: by action, the seconds that
+            the codec takes here, and the milliseconds that the run's profile predicts.
+
+        Raises:
+            InputError: nothing can meet the target, the arguments exclude each other, or `out` exists
+                already.
+
+        Example:
+            >>> content = nas.load_run("runs/a").export("codecs/small", target="30%")
+            >>> content["kmac_px"]["total"] <= 0.3 * 6.469
+            True
         """
         from nas.searching.family import Kin, find_kin
         from nas.verbs.export import export_codec
@@ -152,11 +190,24 @@ class LoadedRun:
         return content
 
     def rank_check(self, data: str | Path, *, report: StageReport = silent, **options: Any) -> RankResult:
-        """Train some architectures alone, and compare with what the supernet says; see `RankRequest`.
+        """Train a few architectures alone, and compare them with the supernet's scores.
+
+        Results are kept in `rank-check/` of the run, and nothing is trained twice.
 
         Args:
-            data: the folder of photos that the run was trained on, or `bundled`.
-            options: `count`, `steps`, `start`, `settings`, `seed`, `force`.
+            data: folder of the photos that the run was trained on, or `bundled`.
+            report: called as the work goes on.
+            **options: `count`, the number of architectures (default 6); `steps` for each (default: as many as
+                the run had); `start`, either `scratch` (random weights, the default) or `supernet`;
+                `settings`, training settings that differ from the run's; `seed` for choosing the
+                architectures; `force`, to replace results with other settings.
+
+        Returns:
+            A `RankResult`. `agreement` has Kendall's tau with its interval, and `penalty` is the relative
+            loss that sharing weights costs: its mean, least and most.
+
+        Raises:
+            InputError: a setting is wrong, or results with other settings are there.
         """
         from nas.analysis.rank import RankRequest, rank_check
         from nas.report.rank import save_rank
@@ -165,42 +216,80 @@ class LoadedRun:
         return replace(result, files=[*result.files, *save_rank(result, self.run.path / "rank-check")])
 
     def explain(self, arch: str, *, scope: str = "total", report: StageReport = silent) -> PriceList:
-        """One step in each slot of an architecture: what it costs and what it loses; see `price_list`.
+        """Return the cost table of an architecture: what one step in each slot costs and gains.
+
+        Steps without a score are scored now.
 
         Args:
-            arch: its key.
-            scope: whose MACs count: `encoder`, `decoder` or `total`.
+            arch: key of the architecture.
+            scope: whose MACs to show: `encoder`, `decoder` or `total`.
+            report: called as the work goes on.
+
+        Raises:
+            InputError: it is not a key of this space, or there is no such scope.
         """
         from nas.analysis.prices import price_list
 
         return price_list(self._searcher, self._searcher.space.parse(arch), scope, report)
 
     def draw(self, folder: str | Path | None = None, *, scope: str = "total") -> None:
-        """Draw pareto.png, pareto.svg and report.html of this run alone."""
+        """Draw pareto.png, pareto.svg and report.html for this run.
+
+        Args:
+            folder: folder for the drawings. By default it is the run's own.
+            scope: whose MACs to show: `encoder`, `decoder` or `total`.
+
+        Raises:
+            InputError: the run has not been searched yet, or there is no such scope.
+        """
         from nas.report.front.make import draw_runs
 
         draw_runs([self.run], Path(folder) if folder else self.run.path, scope=scope)
 
     @property
     def searcher(self) -> Any:
-        """The `Searcher` behind this run."""
+        """The `Searcher` behind this run, for everything that has no method here."""
         return self._searcher
 
 
 def load_run(path: str | Path, *, device: str = "auto") -> LoadedRun:
-    """A trained run from its folder.
+    """Load a trained run from its folder.
+
+    Args:
+        path: folder that `nas train` or `nas search` has made.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
 
     Raises:
-        InputError: not a run, or not trained yet.
+        InputError: the folder is not a run, or the run is not trained yet.
+
+    Example:
+        >>> front = nas.load_run("runs/a").front()
+        >>> front["arch"].is_unique
+        True
     """
     return LoadedRun(Run.open(path), device=device)
 
 
 def load_codec(path: str | Path) -> Codec:
-    """An exported codec from its folder; of a family, that of the first layout and of the best decoder.
+    """Load an exported codec from its folder.
+
+    The codec follows CompressAI's protocol (see `nas.codec.codec.Codec`). Images are tensors [B, 3, H, W] in
+    [0, 1] with sides that are multiples of 64. If the folder holds a family, this is the codec with its first
+    layout and its best decoder.
+
+    Args:
+        path: folder that `nas export` has made.
 
     Raises:
-        InputError: not a codec's folder, or its files are damaged or do not belong together.
+        InputError: the folder is not a codec, its files are damaged or do not belong together, or this
+            machine computes something else than the codec needs.
+
+    Example:
+        >>> import torch
+        >>> codec = nas.load_codec("codecs/a")
+        >>> coded = codec.compress(torch.rand(1, 3, 64, 128))
+        >>> codec.decompress(coded["strings"], coded["shape"])["x_hat"].shape
+        torch.Size([1, 3, 64, 128])
     """
     from nas.codec.folder import load_codec as load
 
@@ -208,10 +297,19 @@ def load_codec(path: str | Path) -> Codec:
 
 
 def load_family(path: str | Path) -> Family:
-    """All codecs of an exported family: `load_family(path).codec(layout, decoder)`.
+    """Load all codecs of an exported family: several decoders and layouts around one encoder.
+
+    Args:
+        path: folder that `nas export` has made. A codec without `--family` is a family of one.
 
     Raises:
-        InputError: as `load_codec`.
+        InputError: the folder is not a codec, or its files are damaged or do not belong together.
+
+    Example:
+        >>> family = nas.load_family("codecs/a")
+        >>> len(family.layouts), len(family.decoders)
+        (1, 1)
+        >>> codec = family.codec(layout="raster", decoder=0)
     """
     from nas.codec.folder import load_family as load
 
@@ -221,17 +319,27 @@ def load_family(path: str | Path) -> Family:
 def finetune_codec(
     codec: str | Path, data: str | Path, out: str | Path, *, report: StageReport = silent, **options: Any
 ) -> Finetuned:
-    """Train an exported codec on, and measure what that gained; see `FinetuneRequest`.
+    """Train an exported codec further, alone, and measure what that gains at the same MACs.
 
     Args:
-        codec: its folder.
-        data: a folder of photos, or `bundled`.
-        out: the new codec's folder.
+        codec: folder of the exported codec.
+        data: a folder of photos, or `bundled`. It is split as for `nas train`.
+        out: folder of the new codec.
         report: called as the work goes on.
-        options: `only`, `steps`, `settings`, `seed`, `device`, `force`.
+        **options: `only`, the part to train: `g_s`, or `entropy` for everything but g_a and g_s (default:
+            everything); `steps` of each training (default 2000); `settings`, training settings by name;
+            `seed`; `device`; `force`, to replace an existing folder.
+
+    Returns:
+        A `Finetuned` with both codecs' measurements on the same held-out photos, with real files.
 
     Raises:
-        InputError: before anything is written, where the request cannot be met.
+        InputError: the request cannot be met. Nothing is written then.
+
+    Example:
+        >>> done = nas.finetune_codec("codecs/a", "bundled", "codecs/tuned", only="g_s", steps=2)
+        >>> done.path.name
+        'tuned'
     """
     from nas.verbs.finetune import FinetuneRequest
     from nas.verbs.finetune import finetune_codec as finetune

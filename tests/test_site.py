@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def test_every_command_and_option_is_listed() -> None:
 
 
 def test_every_public_name_is_listed() -> None:
-    page = GENERATED.python()
-    assert sorted(re.findall(r"auto(?:function|class):: nas\.(\w+)", page)) == list(nas.__all__)
+    listed = re.findall(r"auto(?:function|class):: nas\.(\w+)$", GENERATED.python(), re.MULTILINE)
+    assert sorted(listed) == list(nas.__all__)
 
 
 def test_the_contents_list_every_page() -> None:
@@ -54,3 +55,21 @@ def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
         path = (page.parent / target).resolve()
         assert path.exists() or path in generated, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_that_are_named_exist(page: Path) -> None:
+    if page.name == "CHANGELOG.md":  # it tells of the past
+        return
+    folders = "nas|tests|experiments|benchmarks|search_spaces|recipes"
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", GENERATED.RETURNED)
+def test_what_functions_return_is_there(name: str) -> None:
+    module, _, own = name.rpartition(".")
+    members = GENERATED.RETURNED[name].split(", ")
+    found = getattr(importlib.import_module(module), own)
+    fields = {*dir(found), *getattr(found, "__annotations__", {})}
+    assert set(members) <= fields

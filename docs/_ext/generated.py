@@ -61,6 +61,15 @@ def _cell(text: str) -> str:
 # Python
 
 
+RETURNED = {
+    "nas.codec.codec.Codec": "forward, compress, decompress, latents, to_compressai, exact, alignment",
+    "nas.codec.family.Family": "codec, decoder_within, decoder_kmac_px, choose_layouts, layout_of, default",
+    "nas.searching.searcher.SearchResult": "front",
+    "nas.searching.answers.Choice": "best",
+    "nas.verbs.finetune.Finetuned": "path",
+}  # objects that public functions return, and their members that are for users
+
+
 def python() -> str:
     """A page with every public name of the package."""
     pieces = [
@@ -83,6 +92,11 @@ def python() -> str:
         for name in group:
             options = "\n   :members:" if group is classes else ""
             pieces.append(f"```{{eval-rst}}\n.. {directive}:: nas.{name}{options}\n```")
+    pieces.append("## What functions return")
+    pieces += [
+        f"```{{eval-rst}}\n.. autoclass:: {name}\n   :members: {members}\n```"
+        for name, members in RETURNED.items()
+    ]
     return "\n\n".join(pieces) + "\n"
 
 

@@ -53,16 +53,16 @@ BEYOND = 0.5  # how far the values of images may lie outside [0, 1]
 class Codec(nn.Module):
     """A learned image codec with real bitstreams, in CompressAI's protocol.
 
-    `forward` estimates; `compress` and `decompress` are exact inverses on the latents. What both sides must
-    compute alike (h_s, context, entropy parameters) runs in whole numbers where the codec has them, the same
-    on every machine; else in float64 on a grid.
+    `forward` estimates the rate. `compress` and `decompress` are exact inverses on the latents. The parts
+    that both sides must compute alike (h_s, context, entropy parameters) run in whole numbers where the codec
+    has them, with the same result on every machine. Otherwise they run in float64 on a grid.
 
     Args:
         network: plain layers of one architecture.
-        architecture: its name in the space it came from.
-        table: frequencies of what is coded under the factorised prior (z, or y where there is no z), one row
-            of odd length per channel; computed from the network's prior when absent.
-        integers: the entropy path in whole numbers (see `codec.quantize`); None for float64.
+        architecture: the architecture in the space it came from.
+        table: frequencies of the latents under the factorised prior (z, or y where there is no z), one row
+            of odd length per channel. By default they are computed from the network's prior.
+        integers: the entropy path in whole numbers (see `codec.quantize`), or None for float64.
     """
 
     table: Tensor
@@ -85,7 +85,7 @@ class Codec(nn.Module):
     @torch.inference_mode(False)
     @exactly()
     def update(self, force: bool = False) -> bool:
-        """Make the coding path from the weights; needed again after they change."""
+        """Make the coding path from the weights. Call it again after the weights change."""
         if self.integers is not None:
             object.__setattr__(self, "_h_s", self.integers.hyper())
             object.__setattr__(self, "_staged", _staged_integers(self.integers, self.layout))
@@ -111,7 +111,7 @@ class Codec(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether a stream decodes on every machine: nothing that both sides compute can be rounded."""
+        """Whether streams decode on every machine, because the entropy path computes in whole numbers."""
         return self.integers is not None or not self.network.with_z
 
     @property
@@ -148,14 +148,22 @@ class Codec(nn.Module):
     # CompressAI's protocol. Over a range of rates `lmbda` says at which: by default at the middle anchor.
 
     def forward(self, x: Tensor, lmbda: float | None = None) -> dict[str, Any]:
-        """`{"x_hat", "likelihoods": {"y", "z"}}` for images [B, 3, H, W] in [0, 1], aligned sides.
+        """Code images without a stream, and estimate the rate.
 
-        Likelihoods are those with which `compress` codes. Where x or the weights require gradients, which
-        loaded weights do only after `requires_grad_()`, those of the network pass straight through rounding.
-        Weights that were trained code only after `nas.renew_codec`.
+        If x or the weights require gradients, gradients pass straight through rounding. Loaded weights
+        require them only after `requires_grad_()`. Weights that you have trained code only after
+        `nas.renew_codec`.
+
+        Args:
+            x: images in [0, 1], [B, 3, H, W], with sides that are multiples of `alignment`.
+            lmbda: the rate, for a codec over a range of rates. By default that of the middle anchor.
+
+        Returns:
+            A dict with `x_hat`, [B, 3, H, W] in [0, 1], and `likelihoods`: for `y` and `z`, the probability
+            of each element with which `compress` codes it.
 
         Raises:
-            InputError: x is no such batch, see `latents`.
+            InputError: x is not such a batch.
         """
         y_hat, z_hat = self.latents(x, lmbda=lmbda)
         with torch.no_grad():
@@ -170,17 +178,18 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def compress(self, x: Tensor, lmbda: float | None = None) -> dict[str, Any]:
-        """Code images.
+        """Code images into byte strings.
 
         Args:
-            x: images in [0, 1], [B, 3, H, W], sides multiples of `alignment`.
-            lmbda: the rate; `decompress` must be told the same.
+            x: images in [0, 1], [B, 3, H, W], with sides that are multiples of `alignment`.
+            lmbda: the rate, for a codec over a range of rates. Give `decompress` the same.
 
         Returns:
-            strings: one list of B byte strings (z and y share a stream); shape: see `shape`.
+            A dict with `strings`, one list of B byte strings (z and y share a stream), and `shape`, the rows
+            and columns that `decompress` needs.
 
         Raises:
-            InputError: x is no such batch, see `latents`.
+            InputError: x is not such a batch.
         """
         y_hat, z_hat = self.latents(x, lmbda=lmbda)
         return {"strings": [self.encode(y_hat, z_hat)], "shape": self.shape(x.shape[-2], x.shape[-1])}
@@ -189,10 +198,18 @@ class Codec(nn.Module):
     def decompress(
         self, strings: Sequence[Sequence[bytes]], shape: Sequence[int], lmbda: float | None = None
     ) -> dict[str, Tensor]:
-        """`{"x_hat"}` in [0, 1], [B, 3, H, W], from what `compress` returned.
+        """Decode images from byte strings.
+
+        Args:
+            strings: as `compress` returned them.
+            shape: as `compress` returned it.
+            lmbda: the rate that `compress` was given.
+
+        Returns:
+            A dict with `x_hat`, [B, 3, H, W] in [0, 1].
 
         Raises:
-            InputError: the strings or the shape cannot be what `compress` returned.
+            InputError: the strings or the shape cannot come from `compress`.
         """
         try:
             (streams,), (rows, columns) = strings, map(operator.index, shape)
@@ -208,7 +225,11 @@ class Codec(nn.Module):
         return {"x_hat": self.synthesize(y_hat, lmbda=lmbda)}
 
     def to_compressai(self) -> nn.Module:
-        """CompressAI's own model with these weights, where it has one: see `weights.interchange`."""
+        """Return CompressAI's own model with these weights.
+
+        Raises:
+            InputError: CompressAI has no such model, or the codec has not the full width or another order.
+        """
         from nas.weights.interchange import to_compressai
 
         return to_compressai(self.network)
@@ -220,16 +241,19 @@ class Codec(nn.Module):
     def latents(
         self, x: Tensor | Padded, tiling: Tiling = TILING, lmbda: float | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """y_hat [B, M, H/16, W/16] and z_hat [B, N, H/64, W/64] or None: rounded, as they are coded.
+        """Return the rounded latents as they are coded.
 
         Args:
-            x: images in [0, 1] of any floating-point type (computed in single precision), [B, 3, H, W], sides
-                multiples of `alignment`.
-            tiling: when large pictures are split.
-            lmbda: the rate, where there is a range of them.
+            x: images in [0, 1], [B, 3, H, W], with sides that are multiples of `alignment`. Any
+                floating-point type is allowed, and computed in single precision.
+            tiling: when to split large pictures into tiles.
+            lmbda: the rate, for a codec over a range of rates.
+
+        Returns:
+            y_hat, [B, M, H/16, W/16], and z_hat, [B, N, H/64, W/64], or None where there is no z.
 
         Raises:
-            InputError: x is none of that, or the weights are broken.
+            InputError: x is not such a batch, or the weights are not finite.
         """
         return self.rounded(self.analyze(x, tiling), lmbda)
 

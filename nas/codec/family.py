@@ -56,13 +56,15 @@ class Member:
 class Family:
     """Codecs that share an encoder and the weights of an entropy path.
 
+    Load one with `nas.load_family`.
+
     Args:
-        base: the codec of the first layout and of one of the decoders.
-        layouts: the orders of decoding by name, that of `base` first.
-        decoders: all of them, the cheapest first, that of `base` among them.
-        layout_facts: what codec.yaml says of each layout (`stages`, `kmac_px` with the decoder of `base`,
+        base: the codec with the first layout and one of the decoders.
+        layouts: the layouts by name, with that of `base` first.
+        decoders: all decoders, with the cheapest first. That of `base` is among them.
+        layout_facts: what codec.yaml says about each layout (`stages`, `kmac_px` with the decoder of `base`,
             `bpp`), where known.
-        check: called with every codec before it is handed out; see `codec.check`.
+        check: function that is called with every codec before it is returned (see `codec.check`).
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Family:
 
     @property
     def default(self) -> int:
-        """The place of the base codec's decoder."""
+        """Index of the base codec's decoder in `decoders`."""
         return [member.g_s is self.base.network.g_s for member in self.decoders].index(True)
 
     def to(self, device: torch.device) -> Family:
@@ -96,11 +98,11 @@ class Family:
 
     @torch.inference_mode(False)
     def codec(self, layout: str | None = None, decoder: int | None = None) -> Codec:
-        """The codec of a layout and a decoder; its layers are the family's own, not copies.
+        """Return the codec with a layout and a decoder. Its layers are the family's own, not copies.
 
         Args:
-            layout: the name of one; the first by default.
-            decoder: a place in `decoders`; the base codec's by default.
+            layout: name of the layout. By default the first.
+            decoder: index in `decoders`. By default that of the base codec.
 
         Raises:
             InputError: the family has no such layout.
@@ -124,10 +126,10 @@ class Family:
         return Codec(base.network.with_g_s(member.g_s, space), architecture, base.table, base.integers)
 
     def layout_of(self, path_identity: str) -> str | None:
-        """The layout whose entropy path has an identity; None where there is none.
+        """Return the name of the layout whose entropy path has an identity, or None.
 
         Args:
-            path_identity: as a .nic file names it.
+            path_identity: the identity in the header of a .nic file.
         """
         if path_identity == self.base.path_identity:
             return self.base.architecture.layout
@@ -137,10 +139,14 @@ class Family:
         return None
 
     def decoder_kmac_px(self, decoder: int, layout: str) -> float:
-        """What decoding costs, kMAC per pixel: h_s, the context under a layout, and one g_s.
+        """Return the cost of decoding in kMAC per pixel: h_s, the context under a layout, and one g_s.
+
+        Args:
+            decoder: index in `decoders`.
+            layout: name of the layout.
 
         Raises:
-            InputError: the codec's folder does not say.
+            InputError: the codec's folder does not say what it costs.
         """
         first = self.layout_facts[self.base.architecture.layout].get("kmac_px", {}).get("decoder")
         with_layout = self.layout_facts[layout].get("kmac_px", {}).get("decoder", first)
@@ -150,14 +156,14 @@ class Family:
         return with_decoder if first is None else with_decoder + (with_layout - first)
 
     def decoder_within(self, target: str, layout: str) -> int:
-        """The place of the best decoder that costs at most so much: the dearest of those.
+        """Return the index of the best decoder within a target: the most expensive one that fits.
 
         Args:
-            target: kMAC per pixel, or a share of the dearest decoder's, such as `60%`.
-            layout: of the file that is decoded.
+            target: kMAC per pixel, or a share of the most expensive decoder's cost, such as `60%`.
+            layout: layout of the file that is decoded.
 
         Raises:
-            InputError: not such a target.
+            InputError: it is not such a target.
             UnreachableBudgetError: every decoder costs more.
         """
         amount = Amount.parse(target)
@@ -181,14 +187,14 @@ class Family:
         return fit[-1]
 
     def choose_layouts(self, name: str | None = None, stages: int | None = None) -> list[str]:
-        """The layouts to try: the one that is named, those of at most so many stages, or else the first.
+        """Return the layouts to try: a named one, those with few enough stages, or else the first.
 
         Args:
-            name: of one.
-            stages: as they are quoted, at 768x512.
+            name: name of a layout.
+            stages: the most stages, as counted at 768x512.
 
         Raises:
-            InputError: both are given, or nothing fits.
+            InputError: both are given, or no layout fits.
         """
         if name is not None and stages is not None:
             raise InputError("Give a layout's name or the most stages, not both.")

@@ -32,15 +32,17 @@ class Choice:
     """The answer to one target.
 
     Attributes:
-        target: in the unit of `quantity`.
-        quantity: what was limited: a scope's MACs, the time to decode, ...
-        architecture: the best that costs hardly less than the target, where the space has one there.
-        kmac_px: what it costs, by scope.
-        split: what its backbone (g_a, h_a, h_s, g_s) and its context model with the entropy parameters cost,
-            kMAC per pixel; together the scope's, or the total's where no scope was limited.
-        bpp, psnr, rd_loss: on the calibration photos.
+        target: the target, in the unit of `quantity`.
+        quantity: what was limited, such as a scope's MACs or the time to decode.
+        architecture: the best architecture just below the target.
+        kmac_px: its cost in kMAC per pixel, by scope.
+        split: cost in kMAC per pixel of its backbone (g_a, h_a, h_s, g_s), and of its context model with the
+            entropy parameters. Together they are the cost in the limited scope, or else in total.
+        bpp: bits per pixel on the calibration photos, estimated.
+        psnr: PSNR in dB on the calibration photos.
+        rd_loss: rate-distortion loss on the calibration photos.
         stages: serial decoding steps at 768x512.
-        cheaper: where one further below is better still, that one.
+        cheaper: a cheaper architecture that is better still, if there is one.
     """
 
     target: float
@@ -56,7 +58,7 @@ class Choice:
 
     @property
     def best(self) -> Choice:
-        """The least loss at or under the target, wherever it lies: what export takes."""
+        """The choice with the least loss at or under the target, which export takes."""
         return self.cheaper or self
 
     def to_json(self) -> dict[str, Any]:

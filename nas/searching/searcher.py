@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        size: of the space, in architectures.
-        ranges: the costs that it has, by scope.
-        scored: all scored architectures.
+        size: number of architectures in the space.
+        ranges: reachable costs in kMAC per pixel, by scope.
+        scored: table of all scored architectures.
         choices: the answers to the budget's targets.
-        notes: sentences for people.
-        set_aside: the architectures that could not be scored, and are not tried any more.
+        notes: sentences about the result.
+        set_aside: architectures that could not be scored and are not tried again.
     """
 
     size: int
@@ -62,6 +62,7 @@ class SearchResult:
 
     @property
     def front(self) -> pd.DataFrame:
+        """The scored architectures that no other one beats in cost (in any scope) and loss."""
         return on_any_front(self.scored)
 
 

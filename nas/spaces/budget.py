@@ -166,17 +166,25 @@ class Span:
 
 @dataclass(frozen=True)
 class Budget:
-    """Targets, and limits beside them.
+    """What a codec may cost: targets to search for, and limits that every answer meets.
+
+    Load one with `Budget.load`, or make one for a single target with `Budget.of`.
 
     Args:
-        name: what messages call it.
-        scope: `encoder`, `decoder` or `total`: whose MACs the targets are; time and memory are of encoding in
-            the scope `encoder`, else of decoding.
-        targets: each searched for, all in one unit; empty means the whole range.
+        name: name for messages.
+        scope: whose MACs the targets limit: `encoder`, `decoder` or `total`. Time and memory are those of
+            encoding in the scope `encoder`, and otherwise those of decoding.
+        targets: amounts to search for, all in one unit. Empty means the whole range.
         span: more targets, evenly spaced.
-        limits: what every architecture must meet, whatever the target.
-        typed: whether a target that no architecture reaches is a slip, and refused; in a file, which may tell
-            of a device, it limits nothing, which is said.
+        limits: limits that every architecture must meet, whatever the target.
+        typed: whether a target above the widest architecture is refused, because a person typed it. In a
+            file, which may describe a device, such a target limits nothing.
+
+    Example:
+        >>> nas.Budget.load("three-levels").scope
+        'total'
+        >>> print(*nas.Budget.of("20", "decoder").targets)
+        20 kMAC/px
     """
 
     name: str
@@ -206,7 +214,7 @@ class Budget:
 
     @property
     def measure(self) -> tuple[str, str, tuple[int, int] | None]:
-        """What the targets limit: what, in which unit, for a picture of which size."""
+        """What the targets limit: the quantity, its unit, and the size of the picture or None."""
         amounts = self._amounts
         unit, size = self._kind(amounts[0]) if amounts else ("kMAC/px", None)
         if unit in ("ms", "MB"):
@@ -215,12 +223,19 @@ class Budget:
 
     @property
     def measures(self) -> list[tuple[str, str, tuple[int, int] | None]]:
-        """The same for the targets and every limit."""
+        """The quantities that the targets and every limit refer to, each as in `measure`."""
         return [self.measure, *((x.what, x.most.unit, x.most.size) for x in self.limits)]
 
     @classmethod
     def load(cls, name: str | Path) -> Budget:
-        """A shipped budget by name or a YAML file by path; InputError names a wrong field or value."""
+        """Load a budget.
+
+        Args:
+            name: name of a shipped budget, or path of a YAML file.
+
+        Raises:
+            InputError: there is no such budget, or a field or value is wrong. The message names it.
+        """
         path = resources.find("budgets", name)
         fields = validated(_BudgetFields, resources.read_yaml(path, spaced=True), f"{path}:")
         try:
@@ -235,15 +250,15 @@ class Budget:
         target: str | float | None = None,
         scope: str | None = None,
     ) -> Budget:
-        """What a caller asks for: a budget, a target in a scope (total where none is named), or nothing.
+        """Make a budget from what a caller asks for. Without arguments it covers the whole range.
 
         Args:
-            budget: one, the name of a shipped one, a YAML file's path, or a target such as "60%".
-            target: 20 (kMAC/px), 60% or 30ms.
-            scope: encoder, decoder or total.
+            budget: a Budget, the name of a shipped one, a YAML file's path, or a target such as "60%".
+            target: 20 (kMAC per pixel), 60% (of the widest architecture) or 30ms, instead of a budget.
+            scope: scope of the target: `encoder`, `decoder` or `total` (the default).
 
         Raises:
-            InputError: a target or a scope beside a budget, or none of these.
+            InputError: a target or a scope is given beside a budget, or a value is wrong.
         """
         is_target = not isinstance(budget, Budget | Path | None) and re.match(r"\s*[-.\d]", str(budget))
         if is_target and target is None:  # no budget's name begins like a number
@@ -256,12 +271,25 @@ class Budget:
         return cls.of(str(target), scope) if target is not None else cls("whole range", scope)
 
     def narrowed(self, target: str) -> Budget:
-        """The same limits in the same scope, with one target that somebody typed."""
+        """Return the same limits in the same scope with this single target, such as "20" or "60%".
+
+        Raises:
+            InputError: it is not a target.
+        """
         return replace(self, targets=(Amount.parse(target),), span=None, typed=True)
 
     @classmethod
     def of(cls, target: str, scope: str = "total", limits: Sequence[Limit] = ()) -> Budget:
-        """One target, as `--target` gives it."""
+        """Make a budget with one target, as `--target` does.
+
+        Args:
+            target: "20" (kMAC per pixel), "60%" (of the widest architecture) or "30ms".
+            scope: `encoder`, `decoder` or `total`.
+            limits: further limits.
+
+        Raises:
+            InputError: it is not a target, or there is no such scope.
+        """
         return cls(f"target {target}", scope, (Amount.parse(target),), limits=tuple(limits), typed=True)
 
 

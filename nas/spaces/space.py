@@ -53,7 +53,16 @@ class Slot:
 class Architecture:
     """One point of a search space: a choice for every slot, and a layout. Immutable and hashable.
 
-    `key` is its short readable name, safe in shells, CSV and file names; `SearchSpace.parse` reads it.
+    Make one with `SearchSpace.parse`, `widest`, `narrowest`, `uniform` or `sample`.
+
+    Args:
+        widths: pairs of a slot's name and the chosen candidate, in the order of the space's slots.
+        layout: name of the layout.
+
+    Example:
+        >>> space = nas.SearchSpace.load("joint-ar-tiny")
+        >>> space.narrowest().key
+        'g_a=8-8-8+h_a=8-8+h_s=8-12+g_s=8-8-8+entropy_parameters=32-32+layout=none'
     """
 
     widths: tuple[tuple[str, int], ...]
@@ -61,6 +70,7 @@ class Architecture:
 
     @cached_property
     def key(self) -> str:
+        """Short readable name: safe in shells, CSV and file names, and read back by `SearchSpace.parse`."""
         edges: dict[str, list[str]] = {}
         for slot, width in self.widths:
             edges.setdefault(slot.split(".")[0], []).append(str(width))
@@ -81,7 +91,13 @@ STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of the layouts that are found, where 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Over what layouts are found: even channel groups, the tile, and the numbers of stages to keep."""
+    """Settings of the layout search.
+
+    Args:
+        groups: number of even channel groups.
+        tile: rows and columns of the tile.
+        stages: for each of these numbers of stages, the best layout is kept.
+    """
 
     groups: int = 4
     tile: tuple[int, int] = (2, 2)
@@ -92,22 +108,32 @@ class Grouping:
 class SearchSpace:
     """All architectures of one supernet: a family, its slots and its layouts.
 
+    Load one with `SearchSpace.load`. It holds no weights and needs no torch.
+
     Args:
-        name: what messages call it.
-        family: the codec family.
-        y_channels: channels of the latent y: the same for every architecture, unless a slot sets them
-            (`fixed_latents`); then the most.
-        z_channels: channels of the hyper-latent z, likewise; 0 where the family has none.
-        window: width of the context window.
-        slots: the searchable choices; together they set every layer of the family.
-        layouts: the candidate layouts by name; `none` alone where the family has no context model.
-        grouping: over what greedy and learned layouts are found.
-        quantizer: `integer` codes round(y) itself; `centred` codes round(y - mean), as CompressAI does.
-        psi_channels, phi_channels: hyper features and features of context prediction, where the family has a
-            context model; by default two for each channel of y, as in Minnen et al. (2018). No phi: no
-            context convolution, so that layouts read their context by a table.
-        rates: the lambdas at which a supernet over a range of rates has its anchors, in rising order; none
-            for a supernet of one rate.
+        name: name for messages.
+        family: family of networks, which says how layers are joined.
+        y_channels: channels of the latent y. They are the same for every architecture, unless a slot sets
+            them (see `fixed_latents`); then this is the largest number.
+        z_channels: channels of the hyper-latent z, likewise. 0 where the family has no z.
+        window: width of the context window, in elements of y.
+        slots: the searchable choices. Together they set every layer of the family.
+        layouts: the candidate layouts by name. Only `none` where the family has no context model.
+        grouping: settings of the search for greedy and learned layouts.
+        quantizer: `integer` codes round(y) itself. `centred` codes round(y - mean), as CompressAI does.
+        psi_channels: hyper features, where the family has a context model. By default two for each channel of
+            y, as in Minnen et al. (2018).
+        phi_channels: features of context prediction, likewise. With 0 there is no context convolution, and
+            layouts read their context by a table.
+        rates: the anchors' lambdas of a supernet over a range of rates, in rising order. Empty for a supernet
+            of one rate.
+
+    Example:
+        >>> space = nas.SearchSpace.load("joint-ar-tiny")
+        >>> f"{space.size:,} architectures, {len(space.slots)} slots"
+        '56,953,125 architectures, 12 slots'
+        >>> space.parse(space.widest().key) == space.widest()
+        True
     """
 
     name: str
@@ -127,17 +153,31 @@ class SearchSpace:
 
     @classmethod
     def load(cls, name: str | Path) -> SearchSpace:
-        """A shipped space by name, a YAML file by path, or an exported codec's `codec.yaml` (a space of one).
+        """Load a search space.
+
+        Args:
+            name: name of a shipped space, path of a YAML file, or path of an exported codec's `codec.yaml`,
+                which is a space with one architecture.
 
         Raises:
-            InputError: no such space, or a wrong field or value, named with what is allowed.
+            InputError: there is no such space, or a field or value is wrong. The message names what is
+                allowed.
         """
         path = resources.find("search_spaces", name)
         return cls.from_dict(resources.read_yaml(path), name=path.stem, source=str(path))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], *, name: str, source: str = "") -> SearchSpace:
-        """A space from the fields of its YAML file."""
+        """Make a space from the fields of its YAML file.
+
+        Args:
+            content: the fields.
+            name: name of the space.
+            source: where the fields come from, for messages.
+
+        Raises:
+            InputError: a field or value is wrong.
+        """
         source = source or f"space '{name}'"
         if str(content.get("format", "")).startswith("nas-codec"):  # a codec.yaml
             if "layout" not in content:
@@ -152,7 +192,7 @@ class SearchSpace:
             raise InputError(f"{source}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of its YAML file, with every layout written out."""
+        """Return the fields of the space's YAML file, with every layout written out."""
         latents = {"y": self.y_channels, "z": self.z_channels}
         features = {"psi": self.psi_channels, "phi": self.phi_channels}
         features = {node: size for node, size in features.items() if size is not None}
@@ -173,11 +213,11 @@ class SearchSpace:
         }
 
     def with_layouts(self, more: Mapping[str, Layout]) -> SearchSpace:
-        """The same space with further candidate layouts (greedy ones, say)."""
+        """Return the same space with further candidate layouts, such as greedy ones, by name."""
         return replace(self, layouts={**self.layouts, **more})
 
     def only(self, architecture: Architecture) -> SearchSpace:
-        """The space that holds this architecture alone."""
+        """Return the space that holds only this architecture."""
         widths = dict(architecture.widths)
         slots = tuple(replace(slot, candidates=(widths[slot.name],)) for slot in self.slots)
         layout = self.layout(architecture)
@@ -196,11 +236,11 @@ class SearchSpace:
         return {layer: place for place, slot in enumerate(self.slots) for layer, _ in slot.layers}
 
     def setter(self, choice: str) -> int | None:
-        """The place of the slot that sets a choice or a node of the graph; None where it is fixed."""
+        """Return the index of the slot that sets a choice or a node, or None where it is fixed."""
         return self._setters.get("y" if choice == "psi" else choice)
 
     def candidates(self, choice: str) -> tuple[int, ...]:
-        """What a choice or a node of the graph can be, in the order of its slot's candidates."""
+        """Return the possible widths of a choice or a node, in the order of its slot's candidates."""
         if choice == "psi" and self.psi_channels:
             return (self.psi_channels,)
         if choice == "psi":
@@ -217,7 +257,7 @@ class SearchSpace:
 
     @property
     def features(self) -> tuple[int, int]:
-        """Hyper features (psi) and features of context prediction (phi) of a family with a context model."""
+        """Numbers of hyper features (psi) and context features (phi), for families with a context model."""
         both = 2 * self.y_channels
         return self.psi_channels or both, both if self.phi_channels is None else self.phi_channels
 
@@ -250,7 +290,7 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """How many different architectures there are."""
+        """Number of different architectures."""
         return sum(math.prod(map(len, regime)) for regime in self.regimes)
 
     @cached_property
@@ -284,7 +324,7 @@ class SearchSpace:
         return settled
 
     def settle_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of indexes, [n, slots + 1], with slots that have no effect at their first candidate."""
+        """Reset slots without effect to their first candidate, in rows of indexes, [n, slots + 1]."""
         if not self._switches:
             return rows
         return np.array([self._settle(row) for row in rows.tolist()], dtype=rows.dtype).reshape(rows.shape)
@@ -331,14 +371,17 @@ class SearchSpace:
     # Points
 
     def at(self, indexes: Sequence[int]) -> Architecture:
-        """The architecture at one index per slot, the layout last; slots without effect are put back to 0."""
+        """Return the architecture at one index per slot, the layout last.
+
+        Slots without effect are reset to index 0, so that equal networks have equal keys.
+        """
         *widths, layout = self._settle(indexes)
         chosen = zip(self.slots, widths, strict=True)
         pairs = tuple((slot.name, slot.candidates[int(index)]) for slot, index in chosen)
         return Architecture(pairs, self.layout_names[int(layout)])
 
     def indexes(self, architecture: Architecture) -> tuple[int, ...]:
-        """Where an architecture lies: one index per slot, the layout last."""
+        """Return an architecture's indexes: one per slot, the layout last. The inverse of `at`."""
         places = self._places
         found = [places[name][width] for name, width in architecture.widths]  # in the order of the slots
         found.append(places["layout"][architecture.layout])
@@ -353,21 +396,35 @@ class SearchSpace:
         return found | {"layout": {name: k for k, name in enumerate(self.layout_names)}}
 
     def widest(self) -> Architecture:
-        """Every width at its largest, with the layout of most stages."""
+        """Return the architecture with every width at its largest, and the layout with the most stages."""
         return self.at([count - 1 for count in self.shape])
 
     def narrowest(self) -> Architecture:
-        """Every width at its smallest, with the layout of fewest stages."""
+        """Return the architecture with every width at its smallest, and the layout with the fewest stages."""
         return self.at([0] * len(self.shape))
 
     def uniform(self, level: float, layout: str | None = None) -> Architecture:
-        """Every slot at the same relative position, 0 the narrowest and 1 the widest."""
+        """Return the architecture with every slot at the same relative position.
+
+        Args:
+            level: from 0, the narrowest candidate, to 1, the widest.
+            layout: name of its layout. By default it is at the same relative position, by stages.
+
+        Raises:
+            InputError: the space has no such layout.
+        """
         places = [round(level * (count - 1)) for count in self.shape]
         chosen = self.at(places)
         return chosen if layout is None else self.under(layout, chosen)
 
     def under(self, layout: str, architecture: Architecture) -> Architecture:
-        """The same widths under another layout; the same architecture where no layout has an effect.
+        """Return the architecture with the same widths and another layout.
+
+        Where no layout has an effect, this is the same architecture.
+
+        Args:
+            layout: name of the layout.
+            architecture: the architecture with the widths.
 
         Raises:
             InputError: the space has no such layout.
@@ -429,7 +486,7 @@ class SearchSpace:
         return [name for name in names if not name.startswith(MADE_IN_RUNS)] or names
 
     def sample(self, rng: random.Random) -> Architecture:
-        """One architecture, uniform in every slot."""
+        """Draw one architecture, uniformly in every slot, with the generator `rng`."""
         return self.at([rng.randrange(count) for count in self.shape])
 
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:

@@ -8,11 +8,19 @@ from collections.abc import Iterable
 
 
 class NasError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base class of every error that this package raises on purpose."""
 
 
 class InputError(NasError, ValueError):
-    """Wrong input: one plain sentence that says what is wrong and what to do (exit status 2)."""
+    """Wrong input. The message says in one plain sentence what is wrong and what to do.
+
+    Commands print the message and end with exit status 2. It is also a ValueError.
+
+    Example:
+        >>> nas.SearchSpace.load("joint-ar-tinny")
+        Traceback (most recent call last):
+        nas.support.errors.InputError: ...
+    """
 
     def __str__(self) -> str:
         # What was given may hold line ends, or what a terminal takes for a command

@@ -52,17 +52,18 @@ Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
 
 @dataclass(frozen=True)
 class FinetuneRequest:
-    """What `nas finetune` was asked for.
+    """A request to fine-tune a codec.
 
     Attributes:
-        codec: an exported codec's folder.
-        data: a folder of photos, or `bundled`; split as for `nas train`.
-        out: the new codec's folder.
-        only: the part to train: `g_s`, or `entropy`, all but g_a and g_s; None for everything.
-        steps: of the optimiser, in each training; None for `STEPS`.
-        settings: of the training, by name; `recipe` among them gives all but steps and warm-up.
-        force: replace what is there. An attempt of the same request that was interrupted goes on all the
-            same.
+        codec: folder of the exported codec.
+        data: a folder of photos, or `bundled`, which is split as for `nas train`.
+        out: folder of the new codec.
+        only: the part to train: `g_s`, or `entropy` for everything but g_a and g_s. None for everything.
+        steps: training steps in each training. None for `STEPS`.
+        settings: training settings by name. `recipe` sets everything but steps and warm-up.
+        seed: seed for all random choices.
+        device: where to compute: `auto`, `cpu` or `cuda`.
+        force: replace an existing folder. An interrupted attempt of the same request continues in any case.
     """
 
     codec: Path
@@ -78,14 +79,15 @@ class FinetuneRequest:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A codec before and after, both measured with real files on the same held-out photos.
+    """A codec before and after fine-tuning, measured with real files on the same held-out photos.
 
     Attributes:
-        path: the new codec's folder.
-        content: its codec.yaml.
-        source: the folder of the codec before.
-        identity: of the entropy path before.
-        before, after: what was measured.
+        path: folder of the new codec.
+        content: content of its codec.yaml.
+        source: folder of the codec before.
+        identity: identity of the entropy path before.
+        before: measurements of the codec before.
+        after: measurements of the new codec.
     """
 
     path: Path

@@ -31,26 +31,32 @@ def renew_codec(
     *,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write the codec that an exported one becomes with other weights.
+    """Write an exported codec again with weights that your own code has trained.
 
-    Its entropy path is brought to whole numbers anew where it has changed, which gives it another identity;
-    where only g_a or g_s have, files made before still decode. Of a family the layouts stay and the base
-    codec's decoder alone.
+    If the entropy path (h_s, context, entropy parameters) has changed, it is converted to whole numbers again
+    and the codec gets another identity. If only g_a or g_s have changed, files made before still decode. A
+    family keeps its layouts, but only the base codec's decoder.
 
     Args:
-        source: the codec's folder.
-        weights: the state of its layers by name, as `model.py` beside it and `codec.network` have them
-            (`g_a.0.weight`, ...), or a .safetensors file of it.
-        data: a folder of photos, or `bundled`: the calibration photos choose whole numbers, the held-out ones
-            are measured.
-        out: the new codec's folder.
-        force: replace what is there.
+        source: folder of the exported codec.
+        weights: the layers' tensors by name (`g_a.0.weight`, ...), as in the codec's `model.py` and in
+            `codec.network`, or the path of a .safetensors file with them. Shapes must be those of the codec.
+        data: a folder of photos, or `bundled`. Its calibration photos choose the whole numbers, and its
+            held-out photos measure the new codec.
+        out: folder of the new codec.
+        force: replace an existing folder.
 
     Returns:
-        The content of codec.yaml.
+        The content of the new codec.yaml.
 
     Raises:
-        InputError: the weights do not fit the codec, or something is missing.
+        InputError: the weights do not fit the codec or are not finite, or `out` exists already.
+
+    Example:
+        >>> weights = nas.load_codec("codecs/a").network.state_dict()  # trained by your own code
+        >>> content = nas.renew_codec("codecs/a", weights, "bundled", "codecs/renewed")
+        >>> content["arch"] == nas.load_codec("codecs/a").architecture.key
+        True
     """
     source, out = Path(source), Path(out)
     content, family = describe(source), load_family(source)
