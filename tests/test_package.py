@@ -95,6 +95,28 @@ def test_light_parts_leave_torch_alone(tmp_path):
     python(code, cwd=tmp_path)
 
 
+def test_a_codec_is_read_without_what_only_training_and_searching_need(tmp_path):
+    heavy = "{'compressai.models', 'scipy.stats._stats_py', 'optuna', 'matplotlib', 'pandas', 'fvcore'}"
+    code = (
+        "import sys, nas.codec.folder, nas.codec.bitstream\n"
+        f"assert not (found := {heavy} & set(sys.modules)), found"
+    )
+    python(code, cwd=tmp_path)
+
+
+def test_what_is_put_off_is_whole_once_it_is_used(tmp_path):
+    code = (
+        "import nas.codec.folder, scipy.stats, compressai\n"
+        "assert abs(scipy.stats.norm.ppf(0.975) - 1.96) < 0.01\n"
+        "from scipy.stats import distributions, kendalltau\n"
+        "assert distributions.norm is scipy.stats.norm\n"
+        "assert compressai.available_entropy_coders() == ['ans']\n"
+        "import compressai.zoo\n"
+        "assert 'mbt2018' in compressai.zoo.models"
+    )
+    python(code, cwd=tmp_path)
+
+
 # The package's face
 
 

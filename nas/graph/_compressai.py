@@ -2,7 +2,8 @@
 
 `import compressai` also imports its point-cloud models and with them torch_geometric: several times the
 start-up time of torch itself, at every command. So its top level is put off here until something asks for
-more than the submodules below; from then on it is the ordinary package.
+more than the submodules below; from then on it is the ordinary package. Its entropy models import scipy.stats, a
+third of torch's own time, for one quantile of the normal distribution; that is put off until it is used.
 """
 
 from __future__ import annotations
@@ -15,7 +16,24 @@ from typing import Any
 
 
 class _PutOff(types.ModuleType):
-    """A package whose `__init__` runs when one of its own attributes is first wanted."""
+    """A module whose code runs when an attribute of its own is first wanted, a submodule included.
+
+    `importlib.util.LazyLoader` does not help here: an `import` of what is already in `sys.modules` reads the
+    module's `__spec__`, and that alone would make it load.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        spec = self.__spec__
+        assert spec is not None
+        assert spec.loader is not None
+        self.__class__ = types.ModuleType  # type: ignore[assignment]
+        self.__path__ = spec.submodule_search_locations or []
+        spec.loader.exec_module(self)
+        return getattr(self, name)
+
+
+class _PackageOfParts(_PutOff):
+    """CompressAI, of which submodules can be imported without its top level."""
 
     @staticmethod
     def available_entropy_coders() -> list[str]:
@@ -26,29 +44,29 @@ class _PutOff(types.ModuleType):
         return "ans"
 
     def __getattr__(self, name: str) -> Any:
+        spec = self.__spec__
+        assert spec is not None
+        if name == "__path__":
+            return spec.submodule_search_locations
         dunder = name.startswith("__") and name != "__version__"
         if dunder or importlib.util.find_spec(f"{self.__name__}.{name}") is not None:
             raise AttributeError(name)  # the import system then looks for the submodule
-        self.__class__ = types.ModuleType  # type: ignore[assignment]
-        assert self.__spec__ is not None
-        assert self.__spec__.loader is not None
-        self.__spec__.loader.exec_module(self)
-        return getattr(self, name)
+        return super().__getattr__(name)
 
 
-def _put_off(package: str) -> None:
-    spec = importlib.util.find_spec(package)
-    if package in sys.modules or spec is None:
+def _put_off(name: str, kind: type[_PutOff]) -> None:
+    spec = importlib.util.find_spec(name)
+    if name in sys.modules or spec is None:
         return
-    module = _PutOff(package)
+    module = kind(name)
     module.__spec__ = spec
-    module.__path__ = spec.submodule_search_locations or []
     module.__file__ = spec.origin
-    module.__package__ = package
-    sys.modules[package] = module
+    module.__package__ = name
+    sys.modules[name] = module
 
 
-_put_off("compressai")
+_put_off("compressai", _PackageOfParts)
+_put_off("scipy.stats", _PutOff)
 
 with warnings.catch_warnings():
     # torch 2.15 deprecates torch.jit.script, which CompressAI applies to one bound while it is imported
