@@ -11,8 +11,9 @@ from experiments.control import targets as control
 from experiments.decoding import run as decoding
 from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
+from experiments.optimizers import run as optimizers
 from experiments.quantizer import run as quantizer
-from experiments.results import JOURNAL, SUMMARY, renewed
+from experiments.results import JOURNAL, ROOT, SUMMARY, read_result, renewed
 from experiments.starts import run as starts
 from experiments.strategies import run as strategies
 from experiments.structure import common as structure_common
@@ -52,6 +53,12 @@ def test_the_tables_are_those_of_the_results(name, tables):
 def test_the_tables_for_readers_are_those_of_the_results(name, tables):
     page = SUMMARY.read_text(encoding="utf-8")
     assert renewed(page, name, tables()) == page
+
+
+def test_the_table_of_optimisers_is_that_of_the_results():
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    tables = optimizers.tables(read_result(optimizers.RESULT)["sides"])
+    assert renewed(page, "optimisers", tables) == page
 
 
 @pytest.mark.parametrize("kind", ["shared", "per-edge", "backbone", "context"])

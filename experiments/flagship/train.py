@@ -21,7 +21,7 @@ from nas.training.settings import read_recipe
 from nas.training.start import TrainingRequest, resume_training, start_training
 
 HERE = Path(__file__).parent
-SPACE, RECIPE = HERE / "space.yaml", HERE / "recipe.yaml"
+SPACE, RECIPE = HERE / "patch-flagship.yaml", HERE / "recipe.yaml"
 TOLD_EVERY = 20  # steps
 _TILE = re.compile(r"_[0-9]$")  # of a picture that was cut up: NAME_0, NAME_1, ...
 

@@ -2,8 +2,9 @@
 
 `import compressai` also imports its point-cloud models and with them torch_geometric: several times the
 start-up time of torch itself, at every command. So its top level is put off here until something asks for
-more than the submodules below; from then on it is the ordinary package. Its entropy models import scipy.stats, a
-third of torch's own time, for one quantile of the normal distribution; that is put off until it is used.
+more than the submodules below; from then on it is the ordinary package. Its entropy models import
+scipy.stats, a third of torch's own time, for one quantile of the normal distribution; that is put off until
+it is used.
 """
 
 from __future__ import annotations

@@ -1,0 +1,87 @@
+"""The flagship's part of docs/results.md, from the committed results.
+
+    python -m experiments.flagship.show [--take FILE.json]
+
+`--take` first commits what `nas evaluate` wrote of its codecs on Kodak, but for single photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from experiments.families.show import curves_of, percent
+from experiments.results import ROOT, facts, read_result, renew, table, write_result
+from nas.report.rates import save_rates
+
+DOCS = ROOT / "docs"
+RESULT = Path(__file__).parent / "results" / "kodak.json"
+PREFIX = "decoder-"  # of the codecs' names; their targets follow, in kMAC/px of the decoder
+ANCHORS = {  # what codecs are compared with, as the table calls it
+    "webp": "WebP",
+    "jpeg": "JPEG",
+    "avif": "AVIF",
+    "compressai-mbt2018-mean_mse_cuda": "mbt2018-mean",
+    "compressai-mbt2018_mse_cuda": "mbt2018",
+}
+
+
+def by_target(found: dict[str, Any]) -> dict[float, dict[str, Any]]:
+    """The codecs by the target that they answer, from the smallest."""
+    return dict(sorted((float(codec["name"].removeprefix(PREFIX)), codec) for codec in found["codecs"]))
+
+
+def tables() -> list[str]:
+    """What stands between the page's marks."""
+    found = read_result(RESULT)["evaluation"]
+    curves = curves_of(found)
+    anchors = {name: title for name, title in ANCHORS.items() if name in curves}
+    rows = []
+    for target, codec in by_target(found).items():
+        costs = [f"{codec['kmac_px'][scope]:.2f}" for scope in ("decoder", "total")]
+        compared = [percent(curves[codec["name"]], curves[name]) for name in anchors]
+        rows.append([f"{target:g}", *costs, str(codec["stages"]), *compared])
+    columns = ["decoder at most, kMAC/px", "decoder", "total", "stages", *anchors.values()]
+    return [table(columns, rows), "![Rate and distortion of the flagship's codecs on Kodak](flagship.png)"]
+
+
+def draw() -> None:
+    """The codecs' curves, those of the formats, and the published ones."""
+    found = read_result(RESULT)["evaluation"]
+    curves = curves_of(found)
+    names = [codec["name"] for codec in by_target(found).values()]
+    shown = [curves[name] for name in (*names, *ANCHORS) if name in curves]
+    subtitle = (
+        f"means of {found['photos']} Kodak photos; all codecs from one set of weights; dotted: as published"
+    )
+    save_rates(shown, [DOCS / "flagship.png"], subtitle=subtitle)
+
+
+def take(path: Path) -> None:
+    """Commit a result of `nas evaluate`."""
+    found = read_result(path)
+    evaluation = found["evaluation"]
+    for codec in evaluation["codecs"]:
+        codec["folder"] = codec["name"]
+        codec.pop("photos", None)
+    for points in evaluation["formats"].values():
+        for point in points:
+            point.pop("photos", None)
+    write_result(RESULT, {**found, "facts": facts(seed=0)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--take", type=Path, help="what `nas evaluate --out` wrote")
+    given = parser.parse_args()
+    if given.take:
+        take(given.take)
+    draw()
+    renew(DOCS / "results.md", "flagship", tables())
+
+
+if __name__ == "__main__":
+    main()
