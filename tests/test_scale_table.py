@@ -17,14 +17,17 @@ from torch import Tensor
 from nas.codec.codec import Codec
 from nas.cost.counting.tabulate import measured_costs
 from nas.graph import staged
+from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.context import ContextModel
 from nas.graph.entropy import MEAN_STEPS, SCALE_LEVELS, SCALES, to_grid
+from nas.graph.network import Supernet
 from nas.graph.scale_table import STATES, STEP, SURPRISES
 from nas.graph.staged import Products, StagedTable
 from nas.spaces.families import FAMILIES
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
+from nas.training.start import initial_weights
 from nas.training.strategies import strategy
 
 NAMED = ["checkerboard-table", "raster-table", "raster-2x2-table", "elic-10-table", "multistage-4x4-table"]
@@ -161,6 +164,22 @@ def test_a_space_without_a_convolution_is_exported():
     of_none, of_table = (costs.macs_by_edge(space.under(n, space.widest())) for n in space.layout_names)
     assert of_none == of_table
     assert of_table["context"] == 0
+
+
+def test_a_run_of_convolutions_begins_one_of_tables(tmp_path):
+    """With tables that change nothing yet, beside its convolution or without."""
+    content = content_of(FAMILIES["patch"], layouts=["none", "checkerboard"], features={"psi": 7, "phi": 4})
+    source = seeded_supernet(SearchSpace.from_dict(content, name="convolution"))
+    Checkpoint(source.state_dict(), {}).write(tmp_path / "supernet.safetensors")
+    both = content | {"layouts": ["none", "checkerboard", "checkerboard-table"]}
+    none = source.space.under("none", source.space.widest())
+    expected = source(image(1), source.activate(none))
+    for space in (tables_alone(), SearchSpace.from_dict(both, name="both")):
+        net = Supernet(space)
+        load_weights(net, initial_weights(tmp_path / "supernet.safetensors", space), source="the run")
+        layout = net.activate(space.under("checkerboard-table", space.widest()))
+        found = net.eval()(image(1), layout)["likelihoods"]
+        torch.testing.assert_close(found["y"], expected["likelihoods"]["y"])
 
 
 def test_layouts_of_tables_are_not_drawn_at_random():

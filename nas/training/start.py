@@ -343,7 +343,7 @@ def initial_weights(
     if path.suffix == ".safetensors":
         found = bare_names(checkpoint.Checkpoint.read(path).tensors)
         theirs = any(name.startswith("entropy_bottleneck.") for name in found)
-        return from_state(found, space, str(path)) if theirs else found
+        return from_state(found, space, str(path)) if theirs else _read_as_in(space, found)
     if path.exists():
         return from_checkpoint(path, space)
     if zoo_name(str(source)):
@@ -352,6 +352,23 @@ def initial_weights(
         f"There is no {source} to start from: give {KLT}, a run, zoo:NAME, a supernet.safetensors, a "
         "checkpoint of CompressAI's or a name of its zoo (mbt2018-4)."
     )
+
+
+def _read_as_in(space: SearchSpace, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a context model as a space reads its context.
+
+    Tables begin by changing nothing where there are none yet; without a convolution psi alone is read.
+    """
+    first = "context.entropy_parameters.0.weight"
+    found = dict(tensors)
+    if space.family.context and not space.with_convolution:
+        found = {name: v for name, v in found.items() if not name.startswith("context.context_prediction.")}
+        if first in found:
+            found[first] = found[first][:, : space.features[0]]
+    if space.with_tables:
+        fresh = Supernet(space).state_dict()
+        found |= {name: v for name, v in fresh.items() if "context.table." in name and name not in found}
+    return found
 
 
 @torch.no_grad()
