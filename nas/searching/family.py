@@ -128,5 +128,5 @@ def _layouts(space: SearchSpace, base: Architecture) -> list[Architecture]:
     if space.quantizer == "centred":  # latents are rounded about means, which depend on the order
         return [base]
     kind = space.layout(base).context
-    names = [name for name, layout in space.layouts.items() if layout.context == kind]
+    names = [name for name in space.layout_names if space.layouts[name].context == kind]
     return list(dict.fromkeys([base, *(space.under(name, base) for name in names)]))
