@@ -195,7 +195,7 @@ class Run:
     def learned_layouts(self) -> list[Layout]:
         """The layouts that were learned with the weights."""
         path = self.learned_layout_path
-        return read_layouts(path, resources.read_yaml(path)["layouts"]) if path.is_file() else []
+        return read_layouts(path, resources.read_yaml(path).get("layouts")) if path.is_file() else []
 
     @property
     def is_writable(self) -> bool:

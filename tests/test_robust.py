@@ -26,10 +26,16 @@ from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.photos.tensors import pad, to_tensor
 from nas.run import Run
+from nas.searching.layouts.candidates import read_rates
+from nas.searching.sampler.logits import WidthLogits, read_logits, read_structure, write_logits
 from nas.searching.scoring.scores import known_scores
+from nas.spaces.budget import Budget
+from nas.spaces.layout import read_layouts
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
+from nas.support.resources import read_yaml
 from nas.training.record.journal import COLUMNS, Journal
+from nas.training.settings import TrainingSettings
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 TINY = SearchSpace.load("joint-ar-tiny")
@@ -231,3 +237,54 @@ def test_damaged_tables_of_a_run_are_refused_or_empty(tmp_path, data):
     (tmp_path / "config.yaml").write_text("{format: nas-run 1, name: x, space: [], training: []}")
     for what in ("space", "settings"):
         assert "config.yaml" in str(read(lambda what=what: getattr(Run(tmp_path), what)))
+
+
+ODD_YAML = [
+    "a: &a [*a]",
+    "a: &a {b: *a}",
+    "\n".join(["a0: &a0 [x, x]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 9))]),
+    "a: " + "[" * 5000,
+    "a: !!bool maybe",
+    "a: !!int ''",
+    "a: !!timestamp x",
+    "1: 2",
+    "null: 2",
+]
+
+
+@pytest.mark.parametrize("text", ODD_YAML, ids=range(len(ODD_YAML)))
+@pytest.mark.parametrize(
+    "door", [SearchSpace.load, Budget.load, lambda path: TrainingSettings.make({"recipe": path})]
+)
+def test_odd_yaml_is_refused_in_a_sentence(tmp_path, text, door):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"odd\.yaml.*\.$"):
+        door(str(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1", "layouts: 1", "layouts: [{name: a, groups: [x], tile: [1]}]", "arch: [5]"]
+)
+def test_damaged_files_of_a_search_are_told(tmp_path, text):
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    facts: dict[str, object] = {}
+    for read in (
+        lambda: read_rates(path),
+        lambda: read_logits(path, TINY, facts),
+        lambda: read_structure(path, TINY, None),
+        lambda: read_layouts(path, read_yaml(path).get("layouts")),
+    ):
+        with pytest.raises(InputError, match=r"file\.yaml"):
+            read()
+
+
+def test_logits_of_other_candidates_are_not_taken(tmp_path):
+    path = tmp_path / "logits.yaml"
+    logits = {slot.name: [0.0] * len(slot.candidates) for slot in TINY.slots}
+    write_logits(path, [WidthLogits(1.0, 2.0, logits)], {})
+    assert len(read_logits(path, TINY, {})) == 1
+    logits[TINY.slots[0].name].append(0.0)
+    write_logits(path, [WidthLogits(1.0, 2.0, logits)], {})
+    assert not read_logits(path, TINY, {})

@@ -254,7 +254,9 @@ class Searcher:
         space, path = self.space, self.run.first_path
         greedy = [name for name in space.layout_names if name.startswith(MADE_IN_RUNS)]
         liked = modes(space, rungs, (greedy or space.layout_names)[-1])
-        elsewhere = [space.parse(key) for key in resources.read_yaml(path)["arch"]] if path.is_file() else []
+        content = resources.read_yaml(path) if path.is_file() else {"arch": []}
+        with resources.damage_told(path, "delete it, and the search begins elsewhere"):
+            elsewhere = [space.parse(str(key)) for key in content["arch"]]
         return [*space.starts(), *elsewhere, *liked]
 
     # Writing

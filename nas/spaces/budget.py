@@ -119,7 +119,7 @@ class Limit:
         what, sign, amount = (word.strip() for word in re.sub("≤", "<=", text).partition("<="))
         known = (*SCOPES, *ACTIONS, *_BARE)
         if not sign or what not in known:
-            hint = "" if what in known else f" ({nearest(what, list(dict.fromkeys(known)))})"
+            hint = "" if what in known else f" ({nearest(what, list(dict.fromkeys(known))).rstrip('.')})"
             raise InputError(
                 f"'{text.strip()}' is no limit{hint}: write decoder <= 20 kMAC/px, decode <= 150 ms at "
                 "1920x1080, decode <= 200 MB, stages <= 4 or parameters <= 5M parameters, joined by 'and'."

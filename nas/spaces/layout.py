@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from nas.support.errors import InputError, nearest
 from nas.support.limits import MOST_CHANNELS, MOST_STEPS, MOST_TILE
+from nas.support.resources import RENEWED
 
 Array = NDArray[Any]
 Tile = tuple[tuple[tuple[int, ...], ...], ...]
@@ -241,9 +242,12 @@ def read_layouts(source: object, entries: Any) -> list[Layout]:
     found = []
     for entry in entries if isinstance(entries, list) else [None]:
         if not isinstance(entry, dict) or "name" not in entry:
-            raise InputError(f"{source} is damaged: delete it, and the next search renews it.")
+            raise InputError(f"{source} is damaged: {RENEWED}.")
         fields = {key: entry[key] for key in FIELDS if key in entry}
-        found.append(Layout.from_dict(fields, name=str(entry["name"])))
+        try:
+            found.append(Layout.from_dict(fields, name=str(entry["name"])))
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
     return found
 
 

@@ -598,7 +598,7 @@ class _SpaceFields(_Strict):
         if self.family not in FAMILIES:
             raise ValueError(f"family '{self.family}' is unknown: {nearest(self.family, FAMILIES)}")
         if self.window not in (3, 5, 7):
-            raise ValueError(f"window must be 3, 5 or 7, not {self.window}")
+            raise ValueError(f"window must be 3, 5 or 7, not {self.window}.")
         if self.rates and (len(self.rates) < 2 or self.rates != sorted(set(self.rates))):
             raise ValueError("rates must list at least two different lambdas from small to large")
         return self

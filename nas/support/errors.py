@@ -43,4 +43,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"choose one of: {', '.join(known)}" if known else "none is known"
+    return f"choose one of: {', '.join(known)}." if known else "none is known."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import yaml
 
 from nas.support.errors import InputError, nearest
 
+RENEWED = "delete it, and the next search renews it"  # what to do about a damaged file of a search
+# Values that one file may hold by naming others again (`&a`, `*a`), beside those that are written out
+_MOST_REPEATED = 100_000
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -77,7 +82,11 @@ def parse_yaml(text: str, source: str, *, spaced: bool = False) -> Any:
     try:
         loader = _Loader(text, source, spaced)
         try:
-            return loader.get_single_data()
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            loader.count(node, len(text) + _MOST_REPEATED, {})
+            return loader.construct_document(node)
         finally:
             loader.dispose()
     except InputError:
@@ -89,6 +98,27 @@ def parse_yaml(text: str, source: str, *, spaced: bool = False) -> Any:
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise InputError(f"{source} is not valid YAML ({reason}): correct it.") from error
+    except (AttributeError, IndexError, KeyError, TypeError) as error:  # what constructors of tags raise
+        raise InputError(f"{source} is not valid YAML (a value does not fit its tag): correct it.") from error
+
+
+@contextmanager
+def damage_told(path: Path, remedy: str) -> Iterator[None]:
+    """Say that a file is damaged where its content cannot be used.
+
+    Args:
+        path: the file.
+        remedy: what to do about it.
+
+    Raises:
+        InputError: in place of what taking a content of another form apart raises.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {remedy}.") from error
 
 
 def _held(content: Any) -> str:
@@ -132,6 +162,17 @@ class _Loader(yaml.SafeLoader):
         if ":" in node.value or (is_whole and re.fullmatch(r"[+-]?0[0-9_]+", node.value)):
             raise self._refused(node, f"{node.value} is no plain number; leave out ':' and leading zeros")
         return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+
+    def count(self, node: Any, most: int, known: dict[int, int]) -> int:
+        """How many values a node holds, each as often as it is named; refuses more than `most`."""
+        if known.setdefault(id(node), 0) or isinstance(node, yaml.ScalarNode):
+            return known[id(node)] or 1
+        inside = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = most  # should it hold itself
+        known[id(node)] = found = 1 + sum(self.count(each, most, known) for each in inside)
+        if found > most:
+            raise self._refused(node, "with what it repeats (*name) it has no end; write out what is meant")
+        return found
 
     def _refused(self, node: Any, reason: str) -> InputError:
         return InputError(f"{self.source}, line {node.start_mark.line + 1}: {reason}.")

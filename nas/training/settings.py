@@ -118,11 +118,8 @@ class TrainingSettings(BaseModel):
             values = {**read_recipe(str(values.pop("recipe"))), **values}
         if "precision" in values:
             values["precision"] = str(values["precision"])  # YAML reads 32 as a number
-        unknown = [name for name in values if name not in cls.model_fields]
-        if unknown:
-            raise InputError(
-                f"There is no setting '{unknown[0]}': {nearest(str(unknown[0]), cls.model_fields)}"
-            )
+        if unknown := [name for name in values if name not in cls.model_fields]:
+            raise InputError(f"There is no setting {_unknown(unknown[0])}")
         settings = validated(cls, values, "Setting")
         if settings.metric == "ms-ssim" and settings.crop <= 160:
             raise InputError("MS-SSIM needs crops of more than 160 pixels: add --set crop=256.")
@@ -211,10 +208,17 @@ def read_recipe(name: str) -> dict[str, Any]:
     Raises:
         InputError: there is none of this name.
     """
-    content = resources.read_yaml(resources.find("recipes", name))
+    path = resources.find("recipes", name)
+    content = resources.read_yaml(path)
     if "recipe" in content:
         raise InputError(f"The recipe {name} names another recipe: write its settings out.")
+    if unknown := [name for name in content if name not in TrainingSettings.model_fields]:
+        raise InputError(f"{path}: there is no setting {_unknown(unknown[0])}")
     return content
+
+
+def _unknown(name: object) -> str:
+    return f"'{name}': {nearest(str(name), TrainingSettings.model_fields)}"
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

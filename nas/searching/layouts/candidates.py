@@ -104,7 +104,9 @@ def read_rates(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     content = resources.read_yaml(path)
-    return {**content["hand_made_bpp"], **{entry["name"]: entry["bpp"] for entry in content["layouts"]}}
+    with resources.damage_told(path, resources.RENEWED):
+        found = {**content["hand_made_bpp"], **{entry["name"]: entry["bpp"] for entry in content["layouts"]}}
+        return {str(name): float(rate) for name, rate in found.items()}
 
 
 def has_layouts(path: Path, facts: dict[str, Any]) -> bool:

@@ -47,6 +47,11 @@ class WidthLogits:
     logits: dict[str, list[float]]
     target: float | None = None
 
+    def fits(self, space: SearchSpace) -> bool:
+        """Whether these are logits of a space's slots and candidates."""
+        counts = {slot.name: len(slot.candidates) for slot in space.slots}
+        return {name: len(values) for name, values in self.logits.items()} == counts
+
     def probabilities(self) -> dict[str, list[float]]:
         return {slot: torch.tensor(values).softmax(0).tolist() for slot, values in self.logits.items()}
 
@@ -160,9 +165,9 @@ def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[W
     content = resources.read_yaml(path) if path.is_file() else {}
     if any(content.get(name) != value for name, value in facts.items()):
         return []
-    rungs = [WidthLogits(**rung) for rung in content["rungs"]]
-    fits = all(set(rung.logits) == {slot.name for slot in space.slots} for rung in rungs)
-    return rungs if fits else []
+    with resources.damage_told(path, resources.RENEWED):
+        rungs = [WidthLogits(**rung) for rung in content["rungs"]]
+        return rungs if all(rung.fits(space) for rung in rungs) else []
 
 
 def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | None:
@@ -170,6 +175,8 @@ def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | 
     if not path.is_file():
         return None
     content = resources.read_yaml(path)
-    if content.pop("scope", None) != scope or set(content["logits"]) != {slot.name for slot in space.slots}:
+    if content.pop("scope", None) != scope:
         return None
-    return WidthLogits(**content)
+    with resources.damage_told(path, "restore it, or delete it and the search learns widths of its own"):
+        found = WidthLogits(**content)
+        return found if found.fits(space) else None
