@@ -26,11 +26,13 @@ from nas.searching.scoring.scores import known_scores
 from nas.searching.searcher import Searcher
 from nas.searching.sources import Sources
 from nas.searching.study.shared import SharedStudy
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.start import initial_weights, resume_training
 from nas.verbs.renew import renew_codec
 from nas.weights.checkpoint import Checkpoint, supernet_of
-from nas.weights.files import BrokenWeightsError, write_weights
+from nas.weights.files import BrokenWeightsError, require_finite, write_weights
+from nas.weights.interchange import from_checkpoint
 
 NAME = "joint-ar-integer"
 SPACE = SPACES[NAME]
@@ -177,3 +179,25 @@ def test_a_score_that_is_not_finite_is_not_kept(run: Run) -> None:
         searcher.scores.of(SPACE.widest())
     assert not run.scores_path.exists()
     assert len(as_rows(SPACE, [a for a, _ in searcher.scores.items()])) == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(2).to_sparse(),
+        torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.quint8),
+        torch.zeros(2, device="meta"),
+    ],
+    ids=["sparse", "quantised", "meta"],
+)
+def test_weights_that_are_no_plain_numbers_are_refused(odd: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"given are no plain numbers: g_a\.0\.weight is"):
+        require_finite({"g_a.0.weight": odd}, source="what was given")
+
+
+def test_a_checkpoint_that_holds_itself_has_no_weights(tmp_path: Path) -> None:
+    content: dict[str, object] = {"epoch": 1}
+    content["state"] = content
+    torch.save(content, tmp_path / "round.pth")
+    with pytest.raises(InputError, match=r"round\.pth holds no state dict"):
+        from_checkpoint(tmp_path / "round.pth", SearchSpace.load("joint-ar-tiny"))

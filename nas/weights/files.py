@@ -68,8 +68,14 @@ def require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
 
     Raises:
         BrokenWeightsError: names the first tensor that has such a number.
+        InputError: a tensor has no numbers of its own: it is sparse, quantised, or only a shape.
     """
     for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise InputError(
+                f"The weights in {source} are no plain numbers: {name} is sparse, quantised or empty. Save "
+                "the state_dict() of the model as it was trained."
+            )
         values = tensor.detach()
         if values.is_floating_point() or values.is_complex():
             wrong = int((~torch.isfinite(values if values.is_complex() else values.float())).sum())

@@ -108,14 +108,15 @@ def from_state(state: Mapping[str, Tensor], space: SearchSpace, source: str) -> 
     return _to_supernet(theirs, space, source)
 
 
-def _state_in(content: object) -> dict[str, Tensor] | None:
+def _state_in(content: object, outer: tuple[int, ...] = ()) -> dict[str, Tensor] | None:
     """The first state dict of a codec in a checkpoint, under whatever name; None where there is none."""
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping) or id(content) in outer:  # one that holds itself
         return None
     state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if any(isinstance(name, str) and _FIRST.search(name) for name in state):
         return state if all(isinstance(name, str) for name in state) else None
-    return next((found for value in content.values() if (found := _state_in(value)) is not None), None)
+    inside = (_state_in(value, (*outer, id(content))) for value in content.values())
+    return next((found for found in inside if found is not None), None)
 
 
 def bare_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
