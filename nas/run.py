@@ -243,7 +243,7 @@ class Run:
         try:
             table = pd.read_csv(self.front_path)
             finite = table["rd_loss"].astype(float).abs() < float("inf")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, OverflowError) as error:
             raise InputError(f"{self.front_path} is damaged: {renew}") from error
         if "bd_rate" not in table:  # written before there were ranges of rates
             table.insert(FRONT_COLUMNS.index("bd_rate"), "bd_rate", float("nan"))

@@ -216,7 +216,16 @@ def test_descriptions_are_data(codec, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-TABLES = [b"", b"\n", b"\xff\xfe", b"a,b\n1,2\n", b'"' + b"x" * 200_000, b"\0,\0\n", b"key,step,arch\n,,\n"]
+TABLES = [
+    b"rd_loss\n1" + b"0" * 400 + b"\n",
+    b"",
+    b"\n",
+    b"\xff\xfe",
+    b"a,b\n1,2\n",
+    b'"' + b"x" * 200_000,
+    b"\0,\0\n",
+    b"key,step,arch\n,,\n",
+]
 
 
 @pytest.mark.parametrize("data", TABLES, ids=range(len(TABLES)))

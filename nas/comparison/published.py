@@ -16,6 +16,7 @@ from nas.metrics.curves import Curve, Point
 from nas.support.errors import InputError, nearest
 from nas.support.files import read_rows
 
+_MOST_DB = 1000  # of any picture: that of one of 16 bits with a single wrong bit is below 200
 # What one value is called: by CompressAI now, by CompressAI before, in tables.
 _KEYS = {
     "bpp": ("bpp",),
@@ -109,6 +110,9 @@ def _curve(path: Path, name: str, columns: Mapping[str, Sequence[Any]]) -> Curve
     numbers = {value: [_number(path, text) for text in column] for value, column in columns.items()}
     if not all(math.isfinite(rate) and rate > 0 for rate in numbers["bpp"]):
         raise InputError(f"{path} has a rate of {name} that is not a number above 0.")
+    for value in (value for key, column in numbers.items() if key != "bpp" for value in column):
+        if math.isfinite(value) and abs(value) > _MOST_DB:
+            raise InputError(f"{path} has a quality of {name} that no picture has: {value:g}. Correct it.")
     missing = [math.nan] * len(numbers["bpp"])
     in_decibels = numbers.get("ms_ssim_db", missing)
     similarities = numbers.get("ms_ssim", missing)

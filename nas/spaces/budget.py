@@ -267,7 +267,7 @@ class Budget:
             if target is not None or scope is not None:
                 raise InputError("--budget says its own targets and scope: leave --target and --scope out.")
             return budget if isinstance(budget, Budget) else cls.load(str(budget))
-        scope = scope or "total"
+        scope = "total" if scope is None else scope
         return cls.of(str(target), scope) if target is not None else cls("whole range", scope)
 
     def narrowed(self, target: str) -> Budget:
