@@ -35,7 +35,7 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.resources import read_yaml
 from nas.training.record.journal import COLUMNS, Journal
-from nas.training.settings import TrainingSettings
+from nas.training.settings import TrainingSettings, settings_of
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 TINY = SearchSpace.load("joint-ar-tiny")
@@ -244,8 +244,8 @@ def test_damaged_tables_of_a_run_are_refused_or_empty(tmp_path, data):
     assert isinstance(read(lambda: read_published(f"{path}:x")), str)
     read(lambda: Journal(path, step=5).add(6, dict.fromkeys(COLUMNS[1:], 1.0)))
     (tmp_path / "config.yaml").write_text("{format: nas-run 1, name: x, space: [], training: []}")
-    for what in ("space", "settings"):
-        assert "config.yaml" in str(read(lambda what=what: getattr(Run(tmp_path), what)))
+    for action in (lambda: Run(tmp_path).space, lambda: settings_of(Run(tmp_path))):
+        assert "config.yaml" in str(read(action))
 
 
 ODD_YAML = [
