@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ DOCS = ROOT / "docs"
 REPOSITORY = "https://github.com/nas-codec/nas-codec"
 
 
-LONG_NOTEBOOKS = ("quickstart",)  # they train or search for minutes: the tests execute them, smaller
-QUICK_NOTEBOOKS: tuple[str, ...] = ()  # the build executes them
+LONG_NOTEBOOKS = ("quickstart", "front", "own-space", "deploy", "rates")  # tests execute these, smaller
+QUICK_NOTEBOOKS = ("layouts",)  # the build executes these
 
 
 # Commands
@@ -111,7 +110,9 @@ def write_pages(app: Any) -> None:
             page.write_text(text, encoding="utf-8")
     (DOCS / "notebooks").mkdir(exist_ok=True)
     for name in (*LONG_NOTEBOOKS, *QUICK_NOTEBOOKS):
-        shutil.copy2(ROOT / "notebooks" / f"{name}.ipynb", DOCS / "notebooks")
+        notebook = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+        linked = notebook.replace("](../docs/", "](../")  # from docs/notebooks
+        (DOCS / "notebooks" / f"{name}.ipynb").write_text(linked, encoding="utf-8")
 
 
 def link_outside(app: Any, page: str, source: list[str]) -> None:
