@@ -50,11 +50,11 @@ def main() -> None:
     axes = figure.subplots(len(CROPS), 2 + len(FORMATS))
     for row, (name, (top, left)) in zip(axes, CROPS.items(), strict=True):
         photo = photos[name]
-        stream = compress_image(codec, photo.pixels, quality=given.quality).to_bytes()
-        size = len(stream)
+        nic = compress_image(codec, photo.pixels, quality=given.quality)
+        size = len(nic.to_bytes())
         shown = {
             "original": (photo.pixels.size, photo.pixels),
-            "this codec": (size, decompress_image(codec, stream)),
+            "this codec": (size, decompress_image(codec, nic)),
         }
         shown |= {format: coded(format, photo, size) for format in FORMATS}
         for place, (title, (length, pixels)) in zip(row, shown.items(), strict=True):

@@ -12,6 +12,7 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -27,13 +28,21 @@ from nas.weights.checkpoint import Checkpoint, halved
 KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")
 
 
-def make(run: Run, folder: Path, trials: int, seed: int) -> None:
-    """Write one folder of the zoo; what explains it there is left as it is."""
+def make(run: Run, folder: Path, trials: int, seed: int, notes: Mapping[str, str]) -> None:
+    """Write one folder of the zoo; what explains it there is left as it is.
+
+    Args:
+        run: trained.
+        folder: of the zoo.
+        trials: of the search.
+        seed: of the search.
+        notes: what config.yaml says besides, as `nas info` shows it: `name`, `trained`, `reaches`.
+    """
     with tempfile.TemporaryDirectory() as place:
         own = Run(Path(place) / "run")
         own.path.mkdir()
         config = {key: value for key, value in run.config.items() if key not in ("init_from", "front")}
-        write_yaml(own.config_path, {**config, "data": BUNDLED})
+        write_yaml(own.config_path, {**config, "data": BUNDLED, **notes})
         write_split(own.split_path, split_of(BUNDLED))
         found = Checkpoint.read(run.weights_path)
         Checkpoint(halved(found.tensors), found.record).write(own.weights_path)
@@ -59,12 +68,17 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="a trained run")
     parser.add_argument("--name", required=True)
+    parser.add_argument("--space", help="what its space is called")
+    parser.add_argument("--trained", help="how much it was trained, in a few words")
+    parser.add_argument("--reaches", help="how well it does, in a few words")
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    make(Run.open(given.run), FOLDER / given.name, given.trials, given.seed)
+    said = {"name": given.space, "trained": given.trained, "reaches": given.reaches}
+    notes = {key: text for key, text in said.items() if text}
+    make(Run.open(given.run), FOLDER / given.name, given.trials, given.seed, notes)
 
 
 if __name__ == "__main__":

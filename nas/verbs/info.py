@@ -207,6 +207,7 @@ def run_info(run: Run) -> Info:
         "metric": training.get("metric"),
         "steps": training.get("steps"),
         "trained": run.config.get("trained"),
+        "reaches": run.config.get("reaches"),
         "seed": run.config.get("seed"),
         "data": _photos_by_part(run),
         "fingerprint": run.fingerprint if run.weights_path.is_file() else None,
@@ -225,11 +226,22 @@ def zoo_info() -> Info:
     found = {}
     for name in zoo_names():
         run = zoo_run(f"{PREFIX}{name}")
-        rows = _csv_rows(run.search_path / "scores.csv")
-        weight = run.weights_path.stat().st_size / 1e6
-        found[f"{PREFIX}{name}"] = f"{run.space.size:,} architectures, {rows} scored, {weight:.1f} MB"
+        found[f"{PREFIX}{name}"] = _in_the_zoo(run)
     example = f"nas search {PREFIX}{zoo_names()[0]} --target 60%"
     return Info("zoo", {"supernets": found, "more": f"nas info {PREFIX}NAME", "use": example})
+
+
+def _in_the_zoo(run: Run) -> dict[str, str]:
+    """For which rates and budgets a supernet of the zoo is, and how well it does."""
+    rates = run.space.rates or (float(run.config["training"]["lmbda"]),)
+    costs = [float(row["decoder_kmac_px"]) for row in read_rows(run.front_path)]
+    told = {
+        "lambda": range_text(rates),
+        "decoder": f"{min(costs):.2f} to {max(costs):.2f} kMAC/px on its front",
+        "reaches": str(run.config.get("reaches", "")),
+        "size": f"{run.weights_path.stat().st_size / 1e6:.1f} MB",
+    }
+    return {name: text for name, text in told.items() if text}
 
 
 def _with_reach(space: SearchSpace) -> Info:
