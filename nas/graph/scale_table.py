@@ -14,6 +14,7 @@ the table was trained on. Only the shifts are real numbers until they are rounde
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -53,15 +54,15 @@ _BOUNDS, _STATE_OF = torch.from_numpy(BOUNDS), torch.from_numpy(STATE_OF)
 
 
 def surprises(values: Tensor, levels: Tensor, steps: Tensor) -> Tensor:
-    """How surprising decoded values are, 0 to len(SURPRISES).
+    """How surprising decoded values are, 0 to len(SURPRISES), in 8 bits.
 
     Args:
         values: decoded, of any shape.
         levels, steps: their Gaussians on the coding grid, see `to_grid`.
     """
     away = (values * MEAN_STEPS - steps).abs()
-    bounds = _BOUNDS.to(away)
-    return torch.stack([away > bound[levels] for bound in bounds]).sum(0)
+    exceeded = [(away > bound[levels]).to(torch.int8) for bound in _BOUNDS.to(away)]
+    return torch.stack(exceeded).sum(0, dtype=torch.int8)
 
 
 def state(near: Sequence[Tensor]) -> Tensor:
@@ -70,9 +71,10 @@ def state(near: Sequence[Tensor]) -> Tensor:
     Args:
         near: the surprises around them, or UNKNOWN, in the order of `AROUND`, each of any one shape.
     """
-    total = torch.stack([weight * each.clamp_min(0) for weight, each in zip(WEIGHTS, near, strict=True)])
-    known = torch.stack([weight * (each != UNKNOWN) for weight, each in zip(WEIGHTS, near, strict=True)])
-    return _STATE_OF.to(total.device)[total.sum(0), known.sum(0)]
+    pairs = list(zip(WEIGHTS, near, strict=True))
+    total = torch.stack([weight * each.clamp_min(0) for weight, each in pairs]).sum(0)
+    known = torch.stack([weight * (each != UNKNOWN) for weight, each in pairs]).sum(0)
+    return _STATE_OF.to(total.device)[total, known]
 
 
 def states(found: Tensor, layout: Layout) -> Tensor:
@@ -83,14 +85,24 @@ def states(found: Tensor, layout: Layout) -> Tensor:
         layout: the order of decoding.
     """
     height, width = found.shape[-2:]
+    weights = _weights(layout, int(height), int(width)).to(found.device)
+    padded, total = F.pad(found, (1, 1, 1, 1)), torch.zeros_like(found)
+    for (row, column), weight in zip(AROUND, weights, strict=True):
+        total += weight * padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
+    known = weights.sum(0, dtype=torch.int64).expand(total.shape)
+    return _STATE_OF.to(found.device)[total.long(), known]
+
+
+@lru_cache(maxsize=64)
+def _weights(layout: Layout, height: int, width: int) -> Tensor:
+    """What each neighbour of each element counts, 0 where it is not known, [8, M, height, width], 8 bits."""
     _, _, rows, columns = layout.around.shape
-    groups, down, across = layout.group_of_channel, np.arange(height) % rows, np.arange(width) % columns
-    padded, near = F.pad(found, (1, 1, 1, 1), value=UNKNOWN), []
-    for (row, column), seen in zip(AROUND, layout.around, strict=True):
-        known = torch.from_numpy(seen[:, down[:, None], across][groups]).to(found.device)
-        there = padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
-        near.append(torch.where(known, there, UNKNOWN))
-    return state(near)
+    down, across = np.arange(height), np.arange(width)
+    found = layout.around[:, :, (down % rows)[:, None], across % columns].astype(np.int8)
+    for part, weight, (row, column) in zip(found, WEIGHTS, AROUND, strict=True):
+        inside = ((down + row >= 0) & (down + row < height))[:, None] & (across + column >= 0)
+        part *= weight * (inside & (across + column < width))
+    return torch.from_numpy(found[:, layout.group_of_channel])
 
 
 class ScaleTable(nn.Module):

@@ -427,7 +427,7 @@ class StagedTable(StagedContext):
         height, width = psi.shape[-2:]
         levels, means = (part.flatten(2).transpose(1, 2).contiguous() for part in self.alone(psi))
         wide = width + 2  # with a border of which nothing is ever known
-        found = levels.new_full((len(psi), (height + 2) * wide, self.channels), UNKNOWN, dtype=torch.int64)
+        found = levels.new_full((len(psi), (height + 2) * wide, self.channels), UNKNOWN, dtype=torch.int8)
         y_hat = psi.new_zeros(len(psi), height * width, self.channels)
         for work in steps(self.order, self.window, height, width):
             places, parameters = [], []
