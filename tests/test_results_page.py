@@ -7,6 +7,7 @@ import torch
 
 from experiments.clock import run as clock
 from experiments.content import run as content
+from experiments.context import run as context
 from experiments.control import targets as control
 from experiments.decoding import run as decoding
 from experiments.families import hyper as families_hyper
@@ -59,6 +60,11 @@ def test_the_table_of_optimisers_is_that_of_the_results():
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     tables = optimizers.tables(read_result(optimizers.RESULT)["sides"])
     assert renewed(page, "optimisers", tables) == page
+
+
+def test_the_table_of_contexts_is_that_of_the_results():
+    page = (ROOT / "docs" / "supernet.md").read_text(encoding="utf-8")
+    assert renewed(page, "context", context.tables()) == page
 
 
 @pytest.mark.parametrize("kind", ["shared", "per-edge", "backbone", "context"])

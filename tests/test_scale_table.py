@@ -17,7 +17,6 @@ from torch import Tensor
 from nas.codec.codec import Codec
 from nas.cost.counting.tabulate import measured_costs
 from nas.graph import staged
-from nas.graph.checkpoint import Checkpoint, load_weights
 from nas.graph.context import ContextModel
 from nas.graph.entropy import MEAN_STEPS, SCALE_LEVELS, SCALES, to_grid
 from nas.graph.network import Supernet
@@ -29,6 +28,7 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.start import initial_weights
 from nas.training.strategies import strategy
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 NAMED = ["checkerboard-table", "raster-table", "raster-2x2-table", "elic-10-table", "multistage-4x4-table"]
 

@@ -56,9 +56,7 @@ WIDE = {
 # What is compared: the layout, and the fields of the space that differ.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("none", NARROW),
-    "table, 2 stages": ("checkerboard-table", NARROW),
     "table, 4 stages": ("raster-2x2-table", NARROW),
-    "convolution, 2 stages": ("checkerboard", NARROW),
     "convolution, 4 stages": ("raster-2x2", NARROW),
     "wide convolution, 4 stages": ("raster-2x2", WIDE),
 }
@@ -176,7 +174,7 @@ def tables() -> list[str]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--seconds", type=float, default=300, help="of the CPU, for each entropy path")
+    parser.add_argument("--seconds", type=float, default=120, help="of the CPU, for each entropy path")
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
