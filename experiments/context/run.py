@@ -21,7 +21,8 @@ from experiments.results import ROOT, facts, read_result, renew, say, table, wri
 from nas.cost.counting.tabulate import measured_costs
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork
-from nas.photos.images import Photo, pad, to_tensor
+from nas.photos.images import Photo
+from nas.photos.tensors import pad, to_tensor
 from nas.photos.split import load_photos, split_folder
 from nas.run import Run
 from nas.spaces.rates import anchors_between, scored
