@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.demo import LAMBDA, SPACE, STARTER
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, bundled
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
+from nas.verbs.demo import LAMBDA, SPACE, STARTER
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 CROP = 192  # pixels, from the middle of each photo

@@ -1,12 +1,13 @@
 """Neural architecture search for learned image codecs.
 
-    space = nas.SearchSpace.load("joint-ar-tiny")
-    run = nas.load_run("runs/a")
-    run.search("60%", trials=100)
-    run.export("codecs/small", target="30%")
-    codec = nas.load_codec("codecs/small")
+    run = nas.train("joint-ar-tiny", "photos/", "runs/a")
+    nas.search(run, target="60%", trials=100)
+    nas.export(run, "codecs/small", target="30%")
+    nas.compress("codecs/small", "photo.png", "photo.nic")
 
-Everything is imported on first use, so that `import nas` is quick.
+Every command is a function of the same name and options. `load_run` keeps a run open for several questions,
+and `load_codec` gives a codec as a PyTorch module. Everything is imported on first use, so that `import nas`
+is quick.
 """
 
 from __future__ import annotations
@@ -15,11 +16,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import LoadedRun, finetune_codec, load_codec, load_family, load_run
+    from nas.api import LoadedRun, load_codec, load_family, load_run
+    from nas.searching.sampler.pareto import ParetoSampler
     from nas.spaces.budget import Budget
     from nas.spaces.space import Architecture, SearchSpace
     from nas.support.errors import InputError, NasError
+    from nas.verbs.analyse import explain, rank_check
+    from nas.verbs.code import compress, decompress, transcode
+    from nas.verbs.demo import demo
+    from nas.verbs.evaluate import evaluate
+    from nas.verbs.export import export
+    from nas.verbs.finetune import finetune
+    from nas.verbs.info import info
+    from nas.verbs.pareto import pareto
+    from nas.verbs.profile import profile
     from nas.verbs.renew import renew_codec
+    from nas.verbs.runs import zoo
+    from nas.verbs.search import search
+    from nas.verbs.train import train
 
 _HOMES = {
     "Architecture": "nas.spaces.space",
@@ -27,12 +41,27 @@ _HOMES = {
     "InputError": "nas.support.errors",
     "LoadedRun": "nas.api",
     "NasError": "nas.support.errors",
+    "ParetoSampler": "nas.searching.sampler.pareto",
     "SearchSpace": "nas.spaces.space",
-    "finetune_codec": "nas.api",
+    "compress": "nas.verbs.code",
+    "decompress": "nas.verbs.code",
+    "demo": "nas.verbs.demo",
+    "evaluate": "nas.verbs.evaluate",
+    "explain": "nas.verbs.analyse",
+    "export": "nas.verbs.export",
+    "finetune": "nas.verbs.finetune",
+    "info": "nas.verbs.info",
     "load_codec": "nas.api",
     "load_family": "nas.api",
     "load_run": "nas.api",
+    "pareto": "nas.verbs.pareto",
+    "profile": "nas.verbs.profile",
+    "rank_check": "nas.verbs.analyse",
     "renew_codec": "nas.verbs.renew",
+    "search": "nas.verbs.search",
+    "train": "nas.verbs.train",
+    "transcode": "nas.verbs.code",
+    "zoo": "nas.verbs.runs",
 }
 
 __all__ = [
@@ -41,18 +70,37 @@ __all__ = [
     "InputError",
     "LoadedRun",
     "NasError",
+    "ParetoSampler",
     "SearchSpace",
-    "finetune_codec",
+    "compress",
+    "decompress",
+    "demo",
+    "evaluate",
+    "explain",
+    "export",
+    "finetune",
+    "info",
     "load_codec",
     "load_family",
     "load_run",
+    "pareto",
+    "profile",
+    "rank_check",
     "renew_codec",
+    "search",
+    "train",
+    "transcode",
+    "zoo",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("nas-codec")
     raise AttributeError(f"module 'nas' has no attribute '{name}'")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.run import Run
 from nas.spaces.budget import Budget
-from nas.support.errors import InputError
-from nas.support.files import refuse_existing, refuse_over_input, write_yaml
 from nas.support.progress import StageReport, silent
 
 if TYPE_CHECKING:
@@ -20,15 +19,14 @@ if TYPE_CHECKING:
     from nas.codec.codec import Codec
     from nas.codec.family import Family
     from nas.profiling.quantities import Quantities
-    from nas.searching.searcher import SearchResult
+    from nas.searching.searcher import Searcher, SearchResult
     from nas.searching.sources import Sources
-    from nas.verbs.finetune import Finetuned
 
 
 class LoadedRun:
     """A trained run: search it, look at its front, and export codecs from it.
 
-    Get one from `nas.load_run`.
+    Get one from `nas.load_run`. The weights are read when something is to be scored.
 
     Args:
         run: the run's folder as a `Run`.
@@ -43,10 +41,19 @@ class LoadedRun:
     """
 
     def __init__(self, run: Run, *, device: str = "auto", quantities: Quantities | None = None) -> None:
+        _ = run.trained_weights  # or refused
+        self.run, self.device = run, device
+        self._quantities = quantities
+
+    def __repr__(self) -> str:
+        return f"LoadedRun({str(self.run.path)!r})"
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """The `Searcher` behind this run, for everything that has no method here."""
         from nas.searching.searcher import Searcher
 
-        self.run = run
-        self._searcher = Searcher(run, device=device, quantities=quantities)
+        return Searcher(self.run, device=self.device, quantities=self._quantities)
 
     def search(
         self,
@@ -81,7 +88,7 @@ class LoadedRun:
         Raises:
             InputError: the budget is wrong, or no architecture can meet it.
         """
-        return self._searcher.search(
+        return self.searcher.search(
             Budget.asked(budget, target, scope),
             trials=trials,
             storage=storage,
@@ -102,8 +109,8 @@ class LoadedRun:
         self,
         out: str | Path,
         *,
-        target: str | None = None,
-        budget: Budget | str | Path | None = None,
+        target: str | float | None = None,
+        budget: Budget | str | float | Path | None = None,
         arch: str | None = None,
         family: bool = False,
         scope: str | None = None,
@@ -144,52 +151,34 @@ class LoadedRun:
             >>> content["kmac_px"]["total"] <= 0.3 * 6.469
             True
         """
-        from nas.searching.family import Kin, find_kin
-        from nas.verbs.export import export_codec
+        from nas.verbs.export import export_from
 
-        limited = target is not None or budget is not None
-        if limited and arch is not None:
-            raise InputError("Export takes a target or budget, or an architecture's key, not both.")
-        if not limited and arch is None and not family:
-            raise InputError("Export needs a target (20, 60%), a budget, an architecture's key, or a family.")
-        if budget is None or target is None:
-            asked = Budget.asked(budget, target, scope)
-        else:
-            asked = Budget.asked(budget, None, scope).narrowed(target)
-        refuse_existing(Path(out), force=force, what="codec")
-        refuse_over_input(Path(out), self.run.path)
-        architecture, clock = None, None
-        if arch is not None:
-            architecture = self._searcher.space.parse(arch)
-            self._searcher.scores.of(architecture)
-        elif limited:
-            question = self._searcher.question(asked)
-            architecture = self._searcher.choose(question, report=report).best.architecture
-            clock = question.quantity if question.quantity.unit == "ms" else None
-        if family or architecture is None:
-            kin = find_kin(self._searcher, architecture, report)
-        else:
-            kin = Kin.alone(architecture)
-        if self.run.is_writable:
-            self._searcher.write_front()
-        content = export_codec(
-            self.run,
-            kin,
+        return export_from(
+            self.searcher,
             Path(out),
+            target=target,
+            budget=budget,
+            arch=arch,
+            family=family,
+            scope=scope,
             arithmetic=arithmetic,
             onnx=onnx,
             force=force,
             report=report,
         )
-        if clock is not None and architecture is not None:
-            from nas.profiling.profile import seconds_of
 
-            _, size = asked.measure[1:]
-            seconds = seconds_of(Path(out), clock.name, size, self._searcher.quantities.device)
-            content["timed"] = {clock.name: (seconds, clock.value(architecture))}
-        return content
-
-    def rank_check(self, data: str | Path, *, report: StageReport = silent, **options: Any) -> RankResult:
+    def rank_check(
+        self,
+        data: str | Path,
+        *,
+        count: int = 6,
+        steps: int | None = None,
+        start: str = "scratch",
+        settings: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        force: bool = False,
+        report: StageReport = silent,
+    ) -> RankResult:
         """Train a few architectures alone, and compare them with the supernet's scores.
 
         Results are kept in `rank-check/` of the run, and nothing is trained twice.
@@ -197,10 +186,12 @@ class LoadedRun:
         Args:
             data: folder of the photos that the run was trained on, or `bundled`.
             report: called as the work goes on.
-            **options: `count`, the number of architectures (default 6); `steps` for each (default: as many as
-                the run had); `start`, either `scratch` (random weights, the default) or `supernet`;
-                `settings`, training settings that differ from the run's; `seed` for choosing the
-                architectures; `force`, to replace results with other settings.
+            count: number of architectures.
+            steps: training steps for each. By default as many as the run had.
+            start: `scratch` (random weights) or `supernet`.
+            settings: training settings that differ from the run's.
+            seed: seed for choosing the architectures.
+            force: replace results with other settings.
 
         Returns:
             A `RankResult`. `agreement` has Kendall's tau with its interval, and `penalty` is the relative
@@ -209,11 +200,20 @@ class LoadedRun:
         Raises:
             InputError: a setting is wrong, or results with other settings are there.
         """
-        from nas.analysis.rank import RankRequest, rank_check
-        from nas.report.rank import save_rank
+        from nas.verbs.analyse import rank_check
 
-        result = rank_check(self._searcher, RankRequest(str(data), **options), report=report)
-        return replace(result, files=[*result.files, *save_rank(result, self.run.path / "rank-check")])
+        return rank_check(
+            self.run,
+            data,
+            count=count,
+            steps=steps,
+            start=start,
+            settings=settings,
+            seed=seed,
+            device=self.device,
+            force=force,
+            report=report,
+        )
 
     def explain(self, arch: str, *, scope: str = "total", report: StageReport = silent) -> PriceList:
         """Return the cost table of an architecture: what one step in each slot costs and gains.
@@ -230,7 +230,7 @@ class LoadedRun:
         """
         from nas.analysis.prices import price_list
 
-        return price_list(self._searcher, self._searcher.space.parse(arch), scope, report)
+        return price_list(self.searcher, self.searcher.space.parse(arch), scope, report)
 
     def draw(self, folder: str | Path | None = None, *, scope: str = "total") -> None:
         """Draw pareto.png, pareto.svg and report.html for this run.
@@ -242,21 +242,16 @@ class LoadedRun:
         Raises:
             InputError: the run has not been searched yet, or there is no such scope.
         """
-        from nas.report.front.make import draw_runs
+        from nas.verbs.pareto import pareto
 
-        draw_runs([self.run], Path(folder) if folder else self.run.path, scope=scope)
-
-    @property
-    def searcher(self) -> Any:
-        """The `Searcher` behind this run, for everything that has no method here."""
-        return self._searcher
+        pareto(self.run, scope=scope, out=folder)
 
 
 def load_run(path: str | Path, *, device: str = "auto") -> LoadedRun:
     """Load a trained run from its folder.
 
     Args:
-        path: folder that `nas train` or `nas search` has made.
+        path: folder that `nas train` or `nas search` has made, or `zoo:NAME`.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
 
     Raises:
@@ -267,7 +262,9 @@ def load_run(path: str | Path, *, device: str = "auto") -> LoadedRun:
         >>> front["arch"].is_unique
         True
     """
-    return LoadedRun(Run.open(path), device=device)
+    from nas.verbs.runs import opened
+
+    return LoadedRun(opened(path), device=device)
 
 
 def load_codec(path: str | Path) -> Codec:
@@ -314,100 +311,3 @@ def load_family(path: str | Path) -> Family:
     from nas.codec.folder import load_family as load
 
     return load(path)
-
-
-def finetune_codec(
-    codec: str | Path, data: str | Path, out: str | Path, *, report: StageReport = silent, **options: Any
-) -> Finetuned:
-    """Train an exported codec further, alone, and measure what that gains at the same MACs.
-
-    Args:
-        codec: folder of the exported codec.
-        data: a folder of photos, or `bundled`. It is split as for `nas train`.
-        out: folder of the new codec.
-        report: called as the work goes on.
-        **options: `only`, the part to train: `g_s`, or `entropy` for everything but g_a and g_s (default:
-            everything); `steps` of each training (default 2000); `settings`, training settings by name;
-            `seed`; `device`; `force`, to replace an existing folder.
-
-    Returns:
-        A `Finetuned` with both codecs' measurements on the same held-out photos, with real files.
-
-    Raises:
-        InputError: the request cannot be met. Nothing is written then.
-
-    Example:
-        >>> done = nas.finetune_codec("codecs/a", "bundled", "codecs/tuned", only="g_s", steps=2)
-        >>> done.path.name
-        'tuned'
-    """
-    from nas.verbs.finetune import FinetuneRequest
-    from nas.verbs.finetune import finetune_codec as finetune
-
-    return finetune(FinetuneRequest(Path(codec), str(data), Path(out), **options), report)
-
-
-def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:
-    """A copy of a run, without its scores, whose calibration photos are a user's own.
-
-    What was found for the weights is taken along (layouts, logits, costs, profiles); what was best on the
-    run's own photos is scored first on these. Held-out photos that are among them are no longer held out.
-
-    Raises:
-        InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
-    """
-    from nas.photos.images import BUNDLED, list_images
-    from nas.photos.split import load_photos, shared_photos, write_split
-    from nas.support.files import clear, make_folder, write_atomically
-
-    photos = list_images(data)
-    refuse_existing(out, force=force, what="run")
-    refuse_over_input(out, run.path, data)
-    load_photos(photos)  # all of them readable, before anything is written
-    _ = run.fingerprint
-    is_bundled = run.config.get("data") == BUNDLED
-    split = {} if is_bundled else run.split()
-    if split:
-        seen = set(shared_photos(split["held-out"], photos))
-        split["held-out"] = [photo for photo in split["held-out"] if photo not in seen]
-        if not split["held-out"]:
-            raise InputError(
-                f"All held-out photos of {run.path} are in {data}: leave some out, so that codecs can be "
-                "measured on photos that the search does not see."
-            )
-    if force:
-        clear(out)
-    make_folder(out)
-    config = {key: value for key, value in run.config.items() if key != "data"}
-    if is_bundled:
-        split = _bundled_files(out)
-    write_yaml(out / "config.yaml", config)
-    write_atomically(out / "supernet.safetensors", run.weights_path.read_bytes())
-    of_weights = (
-        *("structure.yaml", "layout.yaml", "profile/*/measured.yaml"),
-        *("search/layouts.yaml", "search/logits-*.yaml", "search/costs.npz"),
-    )
-    for file in (file for pattern in of_weights for file in run.path.glob(pattern)):
-        write_atomically(out / file.relative_to(run.path), file.read_bytes())
-    if run.front_path.is_file():
-        best = run.front().query("on_front_total")["arch"].tolist()
-        Run(out).begin_with(best)
-    write_split(out / "split.csv", {**split, "calibration": photos})
-    return Run.open(out)
-
-
-def _bundled_files(out: Path) -> dict[str, list[Path]]:
-    """The bundled photos as files of a run of its own, so that its split can name them."""
-    from nas.photos.images import bundled, write_image
-
-    parts = bundled()
-    split: dict[str, list[Path]] = {}
-    for name, part in (("train", "train"), ("held-out", "test")):
-        for photo in parts[part]:
-            path = out / "photos" / f"{Path(photo.name).stem}.png"
-            write_image(path, photo.pixels)
-            split.setdefault(name, []).append(path)
-    return split
-
-
-__all__ = ["LoadedRun", "finetune_codec", "load_codec", "load_family", "load_run", "run_on_photos"]

@@ -84,13 +84,30 @@ Device = Annotated[str, typer.Option(help="Where to compute: auto (a GPU if ther
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 
 
+_TRAINED = "Stopped; what was trained is kept. Run the same command again to continue."
+_MEASURED = "Stopped; what was measured is kept. Run the same command again to continue."
+
+
 def _example(*lines: str) -> str:
     # \b keeps the lines as they are
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import nas
+
+        print(f"nas {nas.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _group() -> None:
+def _group(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
     pass
 
 
@@ -114,53 +131,26 @@ def demo(
 
     It takes one to two minutes on two cores.
     """
-    from dataclasses import replace
-
     from nas import console
-    from nas.demo import CONTINUED, FROM_SCRATCH, NAMES, run_demo
+    from nas.verbs.demo import NAMES
+    from nas.verbs.demo import demo as go
 
-    size = FROM_SCRATCH if from_scratch else CONTINUED
-    size = replace(size, steps=steps or size.steps, trials=trials or size.trials)
-    start = "random weights" if from_scratch else "the starter supernet that the package carries"
-    console.say(
-        f"Training {size.steps} steps from {start}, then {size.trials} trials. Photos: four to train, one to "
-        "calibrate, and one kept out of everything to compress at the end."
-    )
-    with console.progress() as report:
-        result = run_demo(
-            out, size=size, from_scratch=from_scratch, seed=seed, device=device, force=force, report=report
+    with console.work() as report:
+        result = go(
+            out,
+            from_scratch=from_scratch,
+            steps=steps,
+            trials=trials,
+            seed=seed,
+            device=device,
+            force=force,
+            report=report,
+            say=console.say,
         )
     if json:
         console.emit(result.to_json())
         return
-    columns = (
-        "target",
-        "encoder",
-        "decoder",
-        "stages",
-        "bytes",
-        "bpp",
-        "PSNR",
-        "JPEG bpp",
-        "JPEG PSNR",
-        "better",
-    )
-    rows = [
-        (
-            row.target_kmac_px,
-            row.encoder_kmac_px,
-            row.decoder_kmac_px,
-            row.stages,
-            row.bytes,
-            row.bpp,
-            row.psnr,
-            row.jpeg_bpp,
-            row.jpeg_psnr,
-            row.better,
-        )
-        for row in result.rows
-    ]
-    console.table(f"{result.photo}, kept out of training and search (costs in kMAC/px)", columns, rows)
+    console.table(f"{result.photo}, kept out of training and search (costs in kMAC/px)", *result.table())
     console.say(
         f"Done in {result.seconds:.0f} s. The front: {out}/pareto.png and {out}/report.html. The codecs: "
         f"{out}/codecs/{{{','.join(NAMES)}}}. The pictures: {out}/photos. Next: nas info {out}"
@@ -196,7 +186,7 @@ def train(
             "Default: random weights."
         ),
     ] = None,
-    assign: Annotated[
+    settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="A training setting; repeatable. recipe=NAME sets many at once."),
     ] = None,
@@ -210,62 +200,31 @@ def train(
 ) -> None:
     """Train a supernet on your photos, or a single architecture with --arch."""
     from nas import console
-    from nas.run import Run
-    from nas.support.progress import duration
-    from nas.training.loop import Progress
-    from nas.training.record.clock import expectation
     from nas.training.settings import parse_assignments, settings_of
-    from nas.training.start import (
-        TrainingRequest,
-        advice,
-        how_to_train_longer,
-        resume_training,
-        start_training,
-    )
+    from nas.verbs.train import how_to_resume
+    from nas.verbs.train import train as go
 
-    trained = False
-    with console.progress() as show:
-
-        def report(progress: Progress) -> None:
-            nonlocal trained
-            trained = True
-            note = (
-                f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
-                f"  {duration(progress.seconds_left)} left"
-            )
-            show("training", progress.step, progress.steps, note)
-            if progress.expected is not None:
-                console.say(expectation(progress.expected, duration(progress.expected)))
-
-        try:
-            if resume:
-                given = (space, data, arch, lmbda, metric, steps, init_from, assign)
-                if force or any(value is not None and value != [] for value in given):
-                    raise InputError(
-                        "--resume goes on as the run was begun: give --out and nothing else. "
-                        + how_to_train_longer(out)
-                    )
-                run = resume_training(out, device=device, report=report)
-            else:
-                if space is None or data is None:
-                    raise InputError("Training needs a SPACE and --data DIR (or --resume with --out RUN).")
-                named = {"lmbda": lmbda, "metric": metric, "steps": steps}
-                settings: dict[str, Any] = {"seed": seed, **parse_assignments(assign or [])}
-                settings |= {name: value for name, value in named.items() if value is not None}
-                request = TrainingRequest(space, data, out, arch, settings, init_from, force, device)
-                if word := advice(request):
-                    console.say(word)
-                run = start_training(request, report)
-        except KeyboardInterrupt:
-            kept = Run(out).checkpoint_path.is_file()
-            go_on = f"the state is kept. Go on with: nas train --out {out} --resume"
-            console.say(f"Stopped; {go_on if kept else 'nothing was trained yet.'}")
-            raise
+    with console.work(lambda: how_to_resume(out)) as report:
+        run = go(
+            space,
+            data,
+            out,
+            arch=arch,
+            lmbda=lmbda,
+            metric=metric,
+            steps=steps,
+            init_from=init_from,
+            settings=parse_assignments(settings or []),
+            resume=resume,
+            seed=seed,
+            device=device,
+            force=force,
+            report=report,
+            say=console.say,
+        )
     if json:
         console.emit({"run": str(run.path), "fingerprint": run.fingerprint, "steps": settings_of(run).steps})
     else:
-        if not trained:
-            console.say(f"{run.path} was trained to its end before. {how_to_train_longer(run.path)}")
         console.say(f"Trained: {run.path}. Next: nas search {run.path} --target 60%")
 
 
@@ -324,64 +283,50 @@ def search(
     Without a budget, the whole range is searched. Nothing is ever scored twice: run the command again to
     search further.
     """
-    from nas.api import LoadedRun, run_on_photos
-    from nas.cost.counting.cache import kept_costs
     from nas.profiling.possible import Possible
-    from nas.profiling.quantities import Quantities
-    from nas.run import Run
-    from nas.shipped import copied, in_zoo, zoo_run
-    from nas.spaces.budget import Budget
+    from nas.verbs.search import search as go
+    from nas.verbs.search import searched_at
 
-    from_zoo = in_zoo(run)
-    if not from_zoo and (data is None) != (out is None):
-        raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
-    limit = Budget.asked(budget, target, scope)
-    found = zoo_run(run) if from_zoo else Run.open(run)
-    _ = found.trained_weights  # or refused
-    quantities = Quantities(found, kept_costs(found.space, found.costs_path), device)
-    question = quantities.question(limit)  # or refused, before what takes long to import
+    place, told = searched_at(run, out), []
+
+    def announce(possible: Possible) -> None:
+        from nas import console
+
+        told.append(possible)
+        console.table(possible.title, possible.columns, possible.rows(), aside=True)
+
     from nas import console
+
+    again = f"Stopped; every score is kept. Run the same command again to continue, or: nas pareto {place}"
+    with console.work(again) as report:
+        result = go(
+            run,
+            budget,
+            target=target,
+            scope=scope,
+            trials=trials,
+            data=data,
+            out=out,
+            storage=storage,
+            seed=seed,
+            device=device,
+            force=force,
+            report=report,
+            announce=announce,
+        )
+    if json:
+        console.emit({**result.to_json(), "run": str(place), "possible": told[0].to_json()})
+        return
     from nas.searching.hints import export_commands
 
-    possible = Possible.of(quantities, question)
-    own = out or (Path(found.path.name) if from_zoo else None)
-    if own is not None:
-        found = run_on_photos(found, data, own, force=force) if data else copied(found, own, force=force)
-        quantities = Quantities(found, kept_costs(found.space, found.costs_path), device)
-    if trials is None and not (from_zoo and data is None):
-        trials = 100
-    place = found.path
-    console.table(possible.title, possible.columns, possible.rows(), aside=True)
-    loaded = LoadedRun(found, device=device, quantities=quantities)
-    try:
-        with console.progress() as report:
-            result = loaded.search(limit, trials=trials, storage=storage, seed=seed, report=report)
-    except KeyboardInterrupt:
-        console.say(
-            f"Stopped; every score is kept. Run the same command again to continue, or: nas pareto {place}"
-        )
-        raise
-    if json:
-        ranges = {name: span.to_json() for name, span in result.ranges.items()}
-        console.emit(
-            {
-                "run": str(place),
-                "architectures": result.size,
-                "scored": len(result.scored),
-                "front": len(result.front),
-                "set_aside": [architecture.key for architecture in result.set_aside],
-                "ranges_kmac_px": ranges,
-                "possible": possible.to_json(),
-                "choices": [choice.to_json() for choice in result.choices],
-            }
-        )
-        return
-    told = [pair for choice in result.choices for pair in choice.answers().items()]
-    if told:
+    question = result.question
+    assert question is not None  # after a search
+    answers = [pair for choice in result.choices for pair in choice.answers().items()]
+    if answers:
         title = f"best at or under each target ({question.quantity.title}, {question.quantity.unit})"
-        rows = [{"": f"{row}", **choice.row()} for row, (_, choice) in enumerate(told, 1)]
+        rows = [{"": f"{row}", **choice.row()} for row, (_, choice) in enumerate(answers, 1)]
         console.table(title, list(rows[0]), [list(row.values()) for row in rows], narrow=True)
-        for row, (what, choice) in enumerate(told, 1):
+        for row, (what, choice) in enumerate(answers, 1):
             console.show(choice.lines(row, what))
     console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {place}/front.csv")
     console.say(f"{'; '.join(result.notes)}. Next: nas pareto {place}")
@@ -403,11 +348,9 @@ def pareto(
     is than uniform widths.
     """
     from nas import console
-    from nas.report.front.make import draw_runs
-    from nas.run import Run
+    from nas.verbs.pareto import pareto as go
 
-    different = {run.resolve(): Run.open(run) for run in runs}
-    files = draw_runs(list(different.values()), out or runs[0], scope=scope)
+    files = go(runs, scope=scope, out=out)
     if json:
         console.emit({"files": [str(file) for file in files]})
     else:
@@ -432,30 +375,20 @@ def explain(
     deals first. Steps without a score are scored now. After `nas profile RUN` the table has milliseconds too.
     """
     from nas import console
-    from nas.analysis.prices import table_rows
-    from nas.api import load_run
-    from nas.report.prices import save_prices
-    from nas.report.structure.graph import check_picture
+    from nas.verbs.analyse import explain as go
 
-    if out is not None:
-        check_picture(out, force=force)
-    loaded = load_run(run, device=device)
-    try:
-        with console.progress() as report:
-            found = loaded.explain(arch, scope=scope, report=report)
-    except KeyboardInterrupt:
-        console.say("Stopped; every score is kept. Run the same command again to continue.")
-        raise
-    if out is not None:
-        save_prices(found, out)
+    with console.work("Stopped; every score is kept. Run the same command again to continue.") as report:
+        prices = go(run, arch, scope=scope, out=out, device=device, force=force, report=report)
     if json:
-        console.emit({**found.to_json(), **({"files": [str(out)]} if out is not None else {})})
+        console.emit({**prices.to_json(), **({"files": [str(out)]} if out is not None else {})})
         return
-    console.show([found.architecture.key, found.heading()])
-    for title, steps in found.groups.items():
+    from nas.analysis.prices import table_rows
+
+    console.show([prices.architecture.key, prices.heading()])
+    for title, steps in prices.groups.items():
         rows = table_rows(steps)
         console.table(title, list(rows[0]), [list(row.values()) for row in rows])
-    console.show([*found.sentences(), *([str(out)] if out is not None else [])])
+    console.show([*prices.sentences(), *([str(out)] if out is not None else [])])
 
 
 @app.command(
@@ -519,12 +452,15 @@ def export(
     it has several decoders and layouts, and any of its decoders reads any of its files.
     """
     from nas import console
-    from nas.api import load_run
     from nas.support.files import refuse_existing
 
-    refuse_existing(out, force=force, what="codec")
-    with console.progress() as report:
-        content = load_run(run, device=device).export(
+    refuse_existing(out, force=force, what="codec")  # before what takes long to import
+    from nas.report.family import sentences, tables
+    from nas.verbs.export import export as go
+
+    with console.work() as report:
+        content = go(
+            run,
             out,
             target=target,
             budget=budget,
@@ -533,31 +469,14 @@ def export(
             scope=scope,
             arithmetic=arithmetic,
             onnx=onnx,
+            device=device,
             force=force,
             report=report,
         )
     if json:
         console.emit(content)
         return
-    from nas.report.family import tables
-
-    costs, found = content["kmac_px"], content["measured"]
-    console.say(f"{out}: {content['arch']}")
-    by_scope = " / ".join(f"{costs[scope]:.3f}" for scope in ("encoder", "decoder", "total"))
-    console.say(f"{by_scope} kMAC/px (encoder / decoder / total), {content['stages']} stages")
-    console.say(
-        f"{found['photos']} held-out photo{'s' * (found['photos'] != 1)}, as files: {found['bpp']:.4f} bpp, "
-        f"{found['psnr']:.2f} dB"
-    )
-    if content["arithmetic"] == "float64":
-        why = f": exact would cost {content['exact_costs']:.1%} in rate" if "exact_costs" in content else ""
-        console.say(f"The entropy path is in float64, for machines alike{why}.")
-    elif "exact_costs" in content:
-        console.say(f"The entropy path is exact on every machine, for {content['exact_costs']:+.2%} in rate.")
-    for action, (seconds, wanted) in content.get("timed", {}).items():
-        console.say(
-            f"Measured here: {1000 * seconds:.1f} ms to {action}, {wanted:.1f} ms by the run's profile."
-        )
+    console.say("\n".join([f"{out}: {content['arch']}", *sentences(content)]))
     for table in tables(content):
         console.table(*table)
     if onnx:
@@ -603,32 +522,25 @@ def compress(
 ) -> None:
     """Compress a picture into a .nic file."""
     from nas import console
-    from nas.photos.images import read_image
-    from nas.support.files import refuse_existing, refuse_over_input, write_atomically
+    from nas.verbs.code import compress as go
 
-    if sum(value is not None for value in (quality, bpp, size)) > 1:
-        raise InputError("Give one of --quality, --bpp and --size: each of them decides the rate.")
-    refuse_existing(file, force=force, what=".nic file", folder=False)
-    refuse_over_input(file, image)
-    pixels = read_image(image)
-    from nas.codec.folder import load_family
-    from nas.codec.recode import compress_smallest
-    from nas.spaces.rates import STEPS_OF_QUALITY
-    from nas.support.device import choose
-
-    family = load_family(codec).to(choose(device))
-    most = size if bpp is None else bpp * pixels.shape[0] * pixels.shape[1] / 8
-    layouts = family.choose_layouts(layout, stages)
-    nic = compress_smallest(family, pixels, layouts, quality=quality, most_bytes=most)
-    data, name = nic.to_bytes(), family.layout_of(nic.path_identity)
-    write_atomically(file, data)
-    found = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
-    at = {} if nic.step is None else {"quality": 100 * nic.step / STEPS_OF_QUALITY}
+    result = go(
+        codec,
+        image,
+        file,
+        layout=layout,
+        stages=stages,
+        quality=quality,
+        bpp=bpp,
+        size=size,
+        device=device,
+        force=force,
+    )
     if json:
-        console.emit({"file": str(file), "bytes": len(data), "bpp": found, "layout": name, **at})
+        console.emit(result.to_json())
     else:
-        told = f", quality {at['quality']:g}" if at else ""
-        console.say(f"{file}: {len(data)} bytes, {found:.4f} bpp, layout {name}{told}")
+        told = "" if result.quality is None else f", quality {result.quality:g}"
+        console.say(f"{file}: {result.bytes} bytes, {result.bpp:.4f} bpp, layout {result.layout}{told}")
 
 
 @app.command(
@@ -660,31 +572,14 @@ def decompress(
 ) -> None:
     """Decompress a .nic file into a picture."""
     from nas import console
-    from nas.support.files import refuse_existing, refuse_over_input
+    from nas.verbs.code import decompress as go
 
-    refuse_existing(image, force=force, what="picture", folder=False)
-    refuse_over_input(image, file)
-    from nas.codec.bitstream import Nic, decompress_image
-    from nas.codec.folder import load_family
-    from nas.photos.images import MAX_PIXELS, check_format, write_image
-    from nas.support.device import choose
-
-    check_format(image)
-    nic = Nic.read(file)
-    family = load_family(codec)
-    layout = family.layout_of(nic.path_identity)
-    decoder = family.decoder_within(target, layout) if target and layout else family.default
-    chosen = family.to(choose(device)).codec(layout, decoder)
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
-    write_image(image, decompress_image(chosen, nic, max_pixels=limit))
+    result = go(codec, file, image, target=target, max_pixels=max_pixels, device=device, force=force)
     if json:
-        arch = chosen.architecture.key
-        console.emit({"image": str(image), "width": nic.width, "height": nic.height, "arch": arch})
-        return
-    cost = ""
-    if layout is not None and len(family.decoders) > 1:
-        cost = f", decoded at {family.decoder_kmac_px(decoder, layout):.3f} kMAC/px"
-    console.say(f"{image}: {nic.width}x{nic.height}{cost}")
+        console.emit(result.to_json())
+    else:
+        cost = "" if result.kmac_px is None else f", decoded at {result.kmac_px:.3f} kMAC/px"
+        console.say(f"{image}: {result.width}x{result.height}{cost}")
 
 
 @app.command(
@@ -716,29 +611,19 @@ def transcode(
     Fewer stages decode faster, and more stages give a smaller file.
     """
     from nas import console
-    from nas.support.files import refuse_existing, write_atomically
+    from nas.verbs.code import transcode as go
 
-    refuse_existing(out, force=force, what=".nic file", folder=False)
-    if layout is None and stages is None:
-        raise InputError("Say into which layout: --layout NAME, or the smallest within --stages N.")
-    from nas.codec.bitstream import Nic
-    from nas.codec.folder import load_family
-    from nas.codec.recode import transcode as coded_again
-    from nas.photos.images import MAX_PIXELS
-    from nas.support.device import choose
-
-    nic = Nic.read(file)
-    family = load_family(codec).to(choose(device))
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
-    found = coded_again(family, nic, family.choose_layouts(layout, stages), max_pixels=limit)
-    before, after = (family.layout_of(each.path_identity) for each in (nic, found))
-    sizes = len(nic.to_bytes()), len(found.to_bytes())
-    write_atomically(out, found.to_bytes())
+    result = go(
+        codec, file, out, layout=layout, stages=stages, max_pixels=max_pixels, device=device, force=force
+    )
     if json:
-        console.emit({"file": str(out), "bytes": sizes[1], "layout": after, "from": before})
+        console.emit(result.to_json())
     else:
-        change = 100 * (sizes[1] / sizes[0] - 1)
-        console.say(f"{out}: {before} to {after}, {sizes[0]} to {sizes[1]} bytes ({change:+.2f} %)")
+        change = 100 * (result.bytes / result.bytes_before - 1)
+        console.say(
+            f"{out}: {result.layout_before} to {result.layout}, "
+            f"{result.bytes_before} to {result.bytes} bytes ({change:+.2f} %)"
+        )
 
 
 @app.command("rank-check", epilog=_example("nas rank-check runs/a --data photos/ --count 8"))
@@ -760,7 +645,7 @@ def rank_check(
             "supernet: from the supernet's weights, which shows the cost of sharing in fewer steps."
         ),
     ] = "scratch",
-    assign: Annotated[
+    settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="A training setting; repeatable. lmbda and metric are those of the run."),
     ] = None,
@@ -783,25 +668,22 @@ def rank_check(
     and a run for each architecture.
     """
     from nas import console
-    from nas.api import load_run
     from nas.training.settings import parse_assignments
+    from nas.verbs.analyse import rank_check as go
 
-    loaded, settings = load_run(run, device=device), parse_assignments(assign or [])
-    try:
-        with console.progress() as report:
-            result = loaded.rank_check(
-                data,
-                count=count,
-                steps=steps,
-                start=start,
-                settings=settings,
-                seed=seed,
-                force=force,
-                report=report,
-            )
-    except KeyboardInterrupt:
-        console.say("Stopped; what was trained is kept. Run the same command again to continue.")
-        raise
+    with console.work(_TRAINED) as report:
+        result = go(
+            run,
+            data,
+            count=count,
+            steps=steps,
+            start=start,
+            settings=parse_assignments(settings or []),
+            seed=seed,
+            device=device,
+            force=force,
+            report=report,
+        )
     if json:
         console.emit({**result.to_json(), "files": [str(file) for file in result.files]})
         return
@@ -823,7 +705,7 @@ def finetune(
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of training steps. Default: 2000.")] = None,
-    assign: Annotated[
+    settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set", help="A training setting; repeatable. lmbda and metric are those of the codec."
@@ -842,16 +724,21 @@ def finetune(
     """
     from nas import console
     from nas.training.settings import parse_assignments
-    from nas.verbs.finetune import FinetuneRequest, finetune_codec
+    from nas.verbs.finetune import finetune as go
 
-    settings = parse_assignments(assign or [])
-    request = FinetuneRequest(codec, data, out, only, steps, settings, seed, device, force)
-    try:
-        with console.progress() as report:
-            result = finetune_codec(request, report)
-    except KeyboardInterrupt:
-        console.say("Stopped; what was trained is kept. Run the same command again to continue.")
-        raise
+    with console.work(_TRAINED) as report:
+        result = go(
+            codec,
+            data,
+            out,
+            only=only,
+            steps=steps,
+            settings=parse_assignments(settings or []),
+            seed=seed,
+            device=device,
+            force=force,
+            report=report,
+        )
     if json:
         console.emit(result.to_json())
         return
@@ -899,30 +786,27 @@ def evaluate(
 ) -> None:
     """Measure codecs on photos, with real files: bpp, PSNR, MS-SSIM, seconds, MACs and BD-rates."""
     from nas import console
-    from nas.comparison.compare import compare
-    from nas.comparison.plan import Plan
-    from nas.support.device import choose
-    from nas.verbs.evaluate import write_comparison
+    from nas.verbs.evaluate import evaluate as go
 
-    where = choose(device)
-    formats = [word.strip() for word in against.split(",") if word.strip()] if against else []
-    plan = Plan.of(codecs, against=formats, anchors=anchor or [], curves=curve or [], out=out, force=force)
-    try:
-        with console.progress() as show:
-            result = compare(
-                plan, data, lambda done, total, note: show("evaluating", done, total, note), device=where
-            )
-        written = write_comparison(result, plan.outputs) if plan.outputs is not None else []
-    except KeyboardInterrupt:
-        kept = "what was measured is kept. Run the same command again to continue."
-        console.say(f"Stopped; {kept if plan.outputs else 'with --out FILE.json it would have been kept.'}")
-        raise
+    stopped = _MEASURED if out else "Stopped; with --out FILE.json it would have been kept."
+    with console.work(stopped) as report:
+        result = go(
+            codecs,
+            data,
+            against=against,
+            anchor=anchor or [],
+            curve=curve or [],
+            out=out,
+            device=device,
+            force=force,
+            report=report,
+        )
     if json:
-        console.emit({**result.to_json(), "files": [str(path) for path in written]})
+        console.emit({**result.to_json(), "files": [str(path) for path in result.files]})
         return
     for table in result.tables():
         console.table(*table)
-    for line in [*result.notes(), *map(str, written)]:
+    for line in [*result.notes(), *map(str, result.files)]:
         console.say(line)
 
 
@@ -956,58 +840,39 @@ def profile(
     RUN/profile. If it is interrupted, run the same command again: it continues where it stopped.
     """
     from nas import console
-    from nas.profiling.profile import parse_size, profile_codec
+    from nas.profiling.profile import CodecProfile
     from nas.profiling.timing import warning
-    from nas.support.device import choose
+    from nas.verbs.profile import profile as go
 
-    pixels, where = parse_size(size), choose(device)
-    if (path / "codec.yaml").is_file():
-        with console.progress() as show:
-            codec = profile_codec(
-                path,
-                size=pixels,
-                repeats=repeats,
-                device=where,
-                report=lambda done, total, note: show("profiling", done, total, note),
-            )
-        if json:
-            console.emit(codec.to_json())
-        else:
-            console.table(f"{path}", codec.columns, codec.rows())
-            console.say(warning(codec.disturbance))
-        return
-    if not (path / "config.yaml").is_file():
-        raise InputError(
-            f"{path} is neither a run nor a codec: give a folder that `nas train` or `nas export` made."
+    with console.work(_MEASURED) as report:
+        result = go(
+            path,
+            size=size,
+            repeats=repeats,
+            check=check,
+            seed=seed,
+            device=device,
+            force=force,
+            report=report,
         )
-    from nas.profiling.measure import Request
-    from nas.profiling.run_profile import profile_run
-    from nas.report.profile import save_profile
-    from nas.run import Run
-
-    request = Request(pixels, repeats, where, check, seed, force)
-    try:
-        with console.progress() as show:
-            result = profile_run(
-                Run.open(path),
-                request,
-                report=lambda done, total, note: show("profiling", done, total, note),
-            )
-    except KeyboardInterrupt:
-        console.say("Stopped; what was measured is kept. Run the same command again to continue.")
-        raise
-    files = save_profile(result, Path(result.measured["folder"]))
+    if isinstance(result, CodecProfile):
+        if json:
+            console.emit(result.to_json())
+        else:
+            console.table(f"{path}", result.columns, result.rows())
+            console.say(warning(result.disturbance))
+        return
     if json:
-        console.emit({**result.to_json(), "files": [str(file) for file in files]})
+        console.emit({**result.to_json(), "files": [str(file) for file in result.files]})
         return
     console.table(result.possible.title, result.possible.columns, result.possible.rows())
     console.table(f"{path}, {size} on {result.machine}", result.columns, result.rows())
     if result.accuracies:
-        rows = [found.row() for found in result.accuracies]
+        rows = [accuracy.row() for accuracy in result.accuracies]
         console.table("whole codecs against predictions", result.accuracies[0].columns, rows)
-    console.say("\n".join(found.sentence() for found in result.relations))
+    console.say("\n".join(relation.sentence() for relation in result.relations))
     console.say(warning(result.disturbance))
-    console.say("\n".join(str(file) for file in files))
+    console.say("\n".join(str(file) for file in result.files))
 
 
 @app.command(
@@ -1031,16 +896,15 @@ def info(
 ) -> None:
     """Show what something is. A codec is drawn as a graph whose arrows are as thick as their MACs."""
     from nas import console
-    from nas.verbs.info import describe
+    from nas.verbs.info import info as go
 
-    found = describe(thing)
-    written = found.draw(out, force=force) if out is not None else None
+    known = go(thing, out=out, force=force)
     if json:
-        console.emit({**found.to_json(), **({"files": [str(out)]} if out is not None else {})})
+        console.emit({**known.to_json(), **({"files": [str(out)]} if out is not None else {})})
         return
-    console.show(found.lines())
-    if written:
-        console.say(written)
+    console.show(known.lines())
+    if known.drawn:
+        console.say(known.drawn)
 
 
 def main() -> None:

@@ -6,16 +6,16 @@ import time
 
 import pytest
 
-from nas.demo import run_demo
 from nas.run import Run
 from nas.searching.scoring.scores import known_scores
+from nas.verbs.demo import demo
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_demo_keeps_its_word(tmp_path, seed):
     began = time.monotonic()
-    result = run_demo(tmp_path / "demo", seed=seed, device="cpu")
+    result = demo(tmp_path / "demo", seed=seed, device="cpu")
     seconds = time.monotonic() - began
     for row in result.rows:
         print(

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from nas.codec.codec import Codec
 from nas.codec.folder import WEIGHTS, load_codec, save_codec
-from nas.demo import STARTER
 from nas.graph import staged
 from nas.graph.affine import EXACT, SLOPE_PARTS, IntegerAffine
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT
@@ -33,6 +32,7 @@ from nas.photos.tensors import pad, to_tensor
 from nas.profiling.audit import counted_by_torch, traced_edges
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError
+from nas.verbs.demo import STARTER
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 WITH_Z = [name for name in INTEGER_NAMES if INTEGER[name].family.has_z]

@@ -13,7 +13,6 @@ import pytest
 from small_run import small_run, write_profile
 
 import nas
-from nas.api import run_on_photos
 from nas.photos.split import shared_photos, split_folder, write_split
 from nas.report.front.make import draw_runs
 from nas.run import Run
@@ -23,6 +22,7 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import write_yaml
 from nas.verbs.export import export_codec
+from nas.verbs.search import run_on_photos
 
 
 @pytest.fixture

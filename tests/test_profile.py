@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 
 import nas
 import nas.profiling.measure as measuring
-from nas.api import run_on_photos
 from nas.cli import app
 from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
@@ -51,6 +50,7 @@ from nas.support.errors import InputError, UnreachableBudgetError
 from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training
 from nas.verbs.info import describe
+from nas.verbs.search import run_on_photos
 
 SIZE = (100, 70)
 

@@ -21,7 +21,6 @@ from nas.codec.bitstream import FIXED, Nic, compress_image, decompress_image
 from nas.codec.codec import Codec, write_varint
 from nas.codec.folder import DESCRIPTION, WEIGHTS, load_codec, save_codec
 from nas.comparison.published import read_published
-from nas.demo import STARTER
 from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.photos.tensors import pad, to_tensor
@@ -36,6 +35,7 @@ from nas.support.errors import InputError
 from nas.support.resources import read_yaml
 from nas.training.record.journal import COLUMNS, Journal
 from nas.training.settings import TrainingSettings, settings_of
+from nas.verbs.demo import STARTER
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 TINY = SearchSpace.load("joint-ar-tiny")

@@ -16,7 +16,6 @@ from skimage import data
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
-from nas.demo import STARTER
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
 from nas.metrics.pareto import hypervolume, pareto
@@ -36,6 +35,7 @@ from nas.spaces.budget import Amount, Budget
 from nas.spaces.space import Grouping
 from nas.support.errors import UnreachableBudgetError
 from nas.training.start import TrainingRequest, start_training
+from nas.verbs.demo import STARTER
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 SMALL_LOGITS = LogitSettings(steps=3, batch=2)

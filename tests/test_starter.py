@@ -7,11 +7,11 @@ import pytest
 from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
 from nas.comparison.evaluate import estimated_bits
-from nas.demo import LAMBDA, SPACE, STARTER
 from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
+from nas.verbs.demo import LAMBDA, SPACE, STARTER
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 

@@ -25,11 +25,12 @@ from experiments.structure.search import answers_to_targets
 from experiments.structure.show import stages
 from nas.analysis.kendall import agreement
 from nas.analysis.rank import spread
-from nas.api import LoadedRun, run_on_photos
+from nas.api import LoadedRun
 from nas.photos.split import load_photos
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import Architecture
+from nas.verbs.search import run_on_photos
 
 RESULT = Path(__file__).parent / "results" / "content.json"
 CALIBRATION = ("cell.png", "hubble_deep_field.jpg", "page.png", "brick.png", "gravel.png", "coins.png")

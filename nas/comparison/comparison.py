@@ -107,6 +107,7 @@ class Comparison:
         bd_rates: every curve against every anchor, in PSNR and in MS-SSIM.
         exact: photos that came back exactly from these codecs and formats; no mean of PSNR counts them.
         kept: what to remove when the results are written.
+        files: what was written.
     """
 
     conditions: Conditions
@@ -119,6 +120,7 @@ class Comparison:
     bd_rates: tuple[BdRate, ...]
     exact: dict[str, list[str]]
     kept: Kept
+    files: tuple[Path, ...] = ()
 
     # For people
 

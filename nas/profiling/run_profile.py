@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,7 @@ class RunProfile:
         relations: time beside MACs.
         disturbance: how much other work slowed the machine down meanwhile, a share.
         accuracies: predictions against whole codecs, where some were measured (`--check`).
+        files: what was written.
     """
 
     possible: Possible
@@ -134,6 +136,7 @@ class RunProfile:
     relations: tuple[Relation, ...]
     disturbance: float
     accuracies: tuple[Accuracy, ...]
+    files: tuple[Path, ...] = ()
 
     @property
     def machine(self) -> str:

@@ -1,4 +1,4 @@
-"""What a codec.yaml says of its family, as tables for people."""
+"""What a codec.yaml says of its family, as tables and sentences for people."""
 
 from __future__ import annotations
 
@@ -39,3 +39,23 @@ def tables(content: Mapping[str, Any]) -> list[Table]:
         columns = ("layout", "stages", "decoder", "bpp", "entropy path")
         found.append(("layouts of the same pictures (costs in kMAC/px)", columns, rows))
     return found
+
+
+def sentences(content: Mapping[str, Any]) -> list[str]:
+    """What an exported codec costs and reaches, in words: the content of its codec.yaml."""
+    costs, measured = content["kmac_px"], content["measured"]
+    by_scope = " / ".join(f"{costs[scope]:.3f}" for scope in ("encoder", "decoder", "total"))
+    told = [
+        f"{by_scope} kMAC/px (encoder / decoder / total), {content['stages']} stages",
+        f"{measured['photos']} held-out photo{'s' * (measured['photos'] != 1)}, as files: "
+        f"{measured['bpp']:.4f} bpp, {measured['psnr']:.2f} dB",
+    ]
+    if content["arithmetic"] == "float64":
+        why = f": exact would cost {content['exact_costs']:.1%} in rate" if "exact_costs" in content else ""
+        told.append(f"The entropy path is in float64, for machines alike{why}.")
+    elif "exact_costs" in content:
+        told.append(f"The entropy path is exact on every machine, for {content['exact_costs']:+.2%} in rate.")
+    for action, (seconds, wanted) in content.get("timed", {}).items():
+        here = f"{1000 * seconds:.1f} ms to {action}"
+        told.append(f"Measured here: {here}, {wanted:.1f} ms by the run's profile.")
+    return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.cost.counting.cache import kept_costs
 from nas.photos.split import photos_of
@@ -13,7 +13,6 @@ from nas.profiling.quantities import Quantities, Question
 from nas.run import CALIBRATION_PHOTOS, LIMITED, Run
 from nas.searching.answers import Answers, Choice
 from nas.searching.layouts.candidates import read_rates, wants_layouts
-from nas.searching.sampler.attempts import ATTEMPTS
 from nas.searching.sampler.logits import WidthLogits
 from nas.searching.sampler.prior import LogitPrior, modes
 from nas.searching.sampler.rows import proposer
@@ -22,8 +21,6 @@ from nas.searching.scoring.final import with_tested
 from nas.searching.scoring.front import on_any_front, score_table, write_front
 from nas.searching.scoring.scores import Scores
 from nas.searching.sources import Sources, prepare_layouts, prepare_logits
-from nas.searching.study.storage import JOURNAL, close_storage, open_storage
-from nas.searching.study.trials import Trials
 from nas.spaces.budget import Budget
 from nas.spaces.layout import MADE_IN_RUNS
 from nas.spaces.space import Architecture
@@ -51,6 +48,8 @@ class SearchResult:
         choices: the answers to the budget's targets.
         notes: sentences about the result.
         set_aside: architectures that could not be scored and are not tried again.
+        run: the run that was searched.
+        question: the budget, resolved for its space.
     """
 
     size: int
@@ -59,11 +58,36 @@ class SearchResult:
     choices: list[Choice] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     set_aside: list[Architecture] = field(default_factory=list)
+    run: Run | None = None
+    question: Question | None = None
 
     @property
     def front(self) -> pd.DataFrame:
         """The scored architectures that no other one beats in cost (in any scope) and loss."""
         return on_any_front(self.scored)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """All scored architectures with their costs, and which fronts they are on."""
+        return self.scored
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "architectures": self.size,
+            "scored": len(self.scored),
+            "front": len(self.front),
+            "set_aside": [architecture.key for architecture in self.set_aside],
+            "ranges_kmac_px": {name: span.to_json() for name, span in self.ranges.items()},
+            "choices": [choice.to_json() for choice in self.choices],
+        }
+
+    def __repr__(self) -> str:
+        choices = ", ".join(
+            f"{choice.target:g} {choice.quantity.unit}: {choice.best.architecture.key}"
+            for choice in self.choices
+        )
+        answers = f", answers: {choices}" if choices else ""
+        return f"SearchResult({len(self.scored)} scored, {len(self.front)} on the front{answers})"
 
 
 class Searcher:
@@ -134,6 +158,10 @@ class Searcher:
         Raises:
             UnreachableBudgetError: before anything is scored.
         """
+        from nas.searching.sampler.attempts import ATTEMPTS
+        from nas.searching.study.storage import JOURNAL, close_storage, open_storage
+        from nas.searching.study.trials import Trials
+
         sources, budget = sources or Sources(), budget or Budget("whole range")
         self.question(budget)
         check_seed(seed)
@@ -166,6 +194,7 @@ class Searcher:
             found = [self._answer(answers, question, t, trials != 0, report) for t in question.asked]
             aside = worker.set_aside()
         result = self.result()
+        result.question = question
         result.choices, result.scored = [choice for choice in found if choice], self.write_front()
         self._note_targets(question, result.choices)
         result.notes += [question.idle] if question.idle else []
@@ -196,7 +225,7 @@ class Searcher:
 
     def result(self) -> SearchResult:
         """What is known so far."""
-        return SearchResult(self.space.size, self.ranges(), self.table())
+        return SearchResult(self.space.size, self.ranges(), self.table(), run=self.run)
 
     def table(self) -> pd.DataFrame:
         """All scored architectures."""

@@ -2,11 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from nas.comparison.compare import compare
 from nas.comparison.comparison import Comparison
-from nas.comparison.plan import Outputs
+from nas.comparison.plan import Outputs, Plan
 from nas.report.rates import save_rates
+from nas.support.device import choose
+from nas.support.progress import StageReport, silent
+
+
+def evaluate(
+    codecs: str | Path | Sequence[str | Path],
+    data: str | Path,
+    *,
+    against: str | Sequence[str] | None = None,
+    anchor: Sequence[str] = (),
+    curve: Sequence[str] = (),
+    out: str | Path | None = None,
+    device: str = "auto",
+    force: bool = False,
+    report: StageReport = silent,
+) -> Comparison:
+    """Measure codecs on photos, with real files: bpp, PSNR, MS-SSIM, seconds, MACs and BD-rates.
+
+    Args:
+        codecs: folders of exported codecs.
+        data: a folder of photos, or `bundled`.
+        against: formats to compare with, such as `jpeg,webp,avif`.
+        anchor: what BD-rates compare with: formats, curves of the codecs, FILE.json or FILE.csv:NAME; by
+            default the formats.
+        curve: codecs that form a curve, each as NAME=CODEC,CODEC,...
+        out: FILE.json for the results; beside it are a table by photo, a picture and each format's results.
+        device: `auto`, `cpu` or `cuda`.
+        force: replace what is there.
+        report: called with a stage's name, how much of it is done, of how much, and a note.
+
+    Raises:
+        InputError: before anything is measured, where it cannot be done.
+        KeyboardInterrupt: with `out`, what was measured is kept; the same call continues.
+    """
+    where = choose(device)
+    folders = [codecs] if isinstance(codecs, str | Path) else list(codecs)
+    words = against.split(",") if isinstance(against, str) else list(against or [])
+    plan = Plan.of(
+        [Path(folder) for folder in folders],
+        against=[word.strip() for word in words if word.strip()],
+        anchors=list(anchor),
+        curves=list(curve),
+        out=None if out is None else Path(out),
+        force=force,
+    )
+    result = compare(
+        plan, data, lambda done, total, note: report("evaluating", done, total, note), device=where
+    )
+    if plan.outputs is None:
+        return result
+    return replace(result, files=tuple(write_comparison(result, plan.outputs)))
 
 
 def write_comparison(comparison: Comparison, outputs: Outputs) -> list[Path]:

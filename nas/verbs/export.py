@@ -21,16 +21,19 @@ from nas.photos.images import Photo
 from nas.photos.split import photos_of
 from nas.photos.tensors import Padded
 from nas.run import HELD_OUT_PHOTOS, Run
-from nas.searching.family import Kin
+from nas.searching.family import Kin, find_kin
 from nas.searching.scoring.final import note_tested, with_tested
 from nas.searching.scoring.front import write_front
+from nas.searching.searcher import Searcher
+from nas.spaces.budget import Budget
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
 from nas.spaces.space import Architecture
 from nas.support.errors import InputError
-from nas.support.files import clear, refuse_existing
+from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.progress import StageReport, silent
 from nas.training.settings import settings_of
+from nas.verbs.runs import opened
 from nas.weights.checkpoint import supernet_of
 
 QUANTIZING_PHOTOS = 8  # calibration photos that the whole numbers of the entropy path are chosen on
@@ -107,6 +110,114 @@ def _latents(floating: Codec, photo: Photo, lmbda: float | None) -> tuple[Tensor
     y_hat, z_hat = floating.latents(Padded(photo.pixels, floating.alignment), lmbda=lmbda)
     assert z_hat is not None
     return y_hat, z_hat
+
+
+def export(
+    run: Run | str | Path,
+    out: str | Path,
+    *,
+    target: str | float | None = None,
+    budget: Budget | str | float | Path | None = None,
+    arch: str | None = None,
+    family: bool = False,
+    scope: str | None = None,
+    arithmetic: str | None = None,
+    onnx: bool = False,
+    device: str = "auto",
+    force: bool = False,
+    report: StageReport = silent,
+) -> dict[str, Any]:
+    """Export the architecture of least loss at or under a target, or a named one, as a codec's folder.
+
+    Args:
+        run: a searched run, its folder, or `zoo:NAME`.
+        out: the codec's folder.
+        target: 20 (kMAC/px), 60% or 30ms.
+        budget: a Budget, a shipped one's name or a YAML file's path, whose limits the architecture meets;
+            of several targets the largest counts, unless `target` names another.
+        arch: instead of both, an architecture's key.
+        family: export every decoder and layout that is worth it beside the encoder and the entropy path
+            of that architecture; without `target` and `arch`, of the one of least loss.
+        scope: of a target without a budget: encoder, decoder or total (the default).
+        arithmetic: of the entropy path, `exact` or `float64`: see `make_codec`.
+        onnx: write it as ONNX models, too, see `onnx.write`.
+        device: `auto`, `cpu` or `cuda`.
+        force: replace what is there.
+        report: called as the work goes on.
+
+    Returns:
+        The content of codec.yaml; after a target in ms also `timed`: by action, the seconds that the
+        codec takes here, and the milliseconds that the run's profile says.
+
+    Raises:
+        InputError: before anything is written, where the request cannot be met.
+    """
+    refuse_existing(Path(out), force=force, what="codec")
+    return export_from(
+        Searcher(opened(run), device=device),
+        Path(out),
+        target=target,
+        budget=budget,
+        arch=arch,
+        family=family,
+        scope=scope,
+        arithmetic=arithmetic,
+        onnx=onnx,
+        force=force,
+        report=report,
+    )
+
+
+def export_from(
+    searcher: Searcher,
+    out: Path,
+    *,
+    target: str | float | None = None,
+    budget: Budget | str | float | Path | None = None,
+    arch: str | None = None,
+    family: bool = False,
+    scope: str | None = None,
+    arithmetic: str | None = None,
+    onnx: bool = False,
+    force: bool = False,
+    report: StageReport = silent,
+) -> dict[str, Any]:
+    """`export` from a run that is open already."""
+    limited = target is not None or budget is not None
+    if limited and arch is not None:
+        raise InputError("Export takes a target or budget, or an architecture's key, not both.")
+    if not limited and arch is None and not family:
+        raise InputError("Export needs a target (20, 60%), a budget, an architecture's key, or a family.")
+    if budget is None or target is None:
+        asked = Budget.asked(budget, target, scope)
+    else:
+        asked = Budget.asked(budget, None, scope).narrowed(str(target))
+    refuse_existing(out, force=force, what="codec")
+    refuse_over_input(out, searcher.run.path)
+    architecture, clock = None, None
+    if arch is not None:
+        architecture = searcher.space.parse(arch)
+        searcher.scores.of(architecture)
+    elif limited:
+        question = searcher.question(asked)
+        architecture = searcher.choose(question, report=report).best.architecture
+        clock = question.quantity if question.quantity.unit == "ms" else None
+    if family or architecture is None:
+        kin = find_kin(searcher, architecture, report)
+    else:
+        kin = Kin.alone(architecture)
+    if searcher.run.is_writable:
+        searcher.write_front()
+    content = export_codec(
+        searcher.run, kin, out, arithmetic=arithmetic, onnx=onnx, force=force, report=report
+    )
+    if clock is not None and architecture is not None:
+        from nas.profiling.profile import seconds_of
+
+        _, size = asked.measure[1:]
+        seconds = seconds_of(out, clock.name, size, searcher.quantities.device)
+        content["timed"] = {clock.name: (seconds, clock.value(architecture))}
+    return content
 
 
 def export_codec(

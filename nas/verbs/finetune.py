@@ -161,6 +161,51 @@ def _percent(before: float, after: float) -> float:
     return 100 * (after / before - 1)
 
 
+def finetune(
+    codec: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    only: str | None = None,
+    steps: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+    report: StageReport = silent,
+) -> Finetuned:
+    """Train an exported codec further, alone, and measure what that gains at the same MACs.
+
+    Args:
+        codec: folder of the exported codec.
+        data: a folder of photos, or `bundled`. It is split as for `nas train`.
+        out: folder of the new codec.
+        only: part to train: `g_s`, or `entropy` for everything but g_a and g_s. By default everything.
+        steps: training steps of each training (default 2000).
+        settings: training settings by name. `lmbda` and `metric` are those of the codec.
+        seed: seed for all random choices.
+        device: where to compute: `auto`, `cpu` or `cuda`.
+        force: replace an existing folder.
+        report: called as the work goes on.
+
+    Returns:
+        A `Finetuned` with both codecs' measurements on the same held-out photos, with real files.
+
+    Raises:
+        InputError: the request cannot be met. Nothing is written then.
+        KeyboardInterrupt: what was trained is kept; the same call continues.
+
+    Example:
+        >>> done = nas.finetune("codecs/a", "bundled", "codecs/tuned", only="g_s", steps=2)
+        >>> done.path.name
+        'tuned'
+    """
+    request = FinetuneRequest(
+        Path(codec), str(data), Path(out), only, steps, settings or {}, seed, device, force
+    )
+    return finetune_codec(request, report)
+
+
 def finetune_codec(request: FinetuneRequest, report: StageReport = silent) -> Finetuned:
     """Train an exported codec on, and write the codec that it becomes.
 

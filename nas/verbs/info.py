@@ -46,6 +46,7 @@ class Info:
         text: lines that are more than names and values (drawings).
         also: another thing of the same name.
         picture: what `draw` shows; None where there is nothing to draw.
+        drawn: what was written, where it was drawn.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Info:
     text: tuple[str, ...] = ()
     also: Info | None = None
     picture: CodecGraph | Layout | None = None
+    drawn: str | None = None
 
     def lines(self) -> list[str]:
         """Readable text: one line per field, then the drawings."""
@@ -111,6 +113,23 @@ def _word(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def info(thing: str | Path, *, out: str | Path | None = None, force: bool = False) -> Info:
+    """What something is: a run, codec, .nic file, space, budget, recipe, layout, architecture or the zoo.
+
+    Args:
+        thing: its path, name or key.
+        out: draw a codec, key or layout into this file: .png, .svg or .pdf.
+        force: replace the file.
+
+    Raises:
+        InputError: nothing of that name, nothing to draw, or a file that would be replaced.
+    """
+    known = describe(str(thing))
+    if out is None:
+        return known
+    return replace(known, drawn=known.draw(Path(out), force=force))
 
 
 def describe(thing: str) -> Info:

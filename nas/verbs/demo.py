@@ -1,22 +1,26 @@
-"""The whole way on bundled photos: train, learn, group, search, export, code, compare."""
+"""`nas demo`: the whole way on bundled photos: train, learn, group, search, export, code, compare."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas.api import load_codec, load_run
 from nas.codec.bitstream import compress_image
+from nas.codec.folder import load_codec
 from nas.comparison.formats import nearest_size
 from nas.photos.images import BUNDLED, bundled, psnr, read_image, write_image
+from nas.report.front.make import draw_runs
+from nas.run import Run
 from nas.searching.layouts.candidates import LayoutSettings
 from nas.searching.sampler.logits import LogitSettings
+from nas.searching.searcher import Searcher
 from nas.searching.sources import Sources
 from nas.shipped import zoo_run
 from nas.spaces.budget import Budget
@@ -25,6 +29,7 @@ from nas.support.files import write_atomically
 from nas.support.progress import StageReport, silent
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, start_training
+from nas.verbs.export import export_from
 
 SPACE, BUDGET = "joint-ar-tiny", "three-levels"
 STARTER = zoo_run(SPACE).weights_path
@@ -82,7 +87,24 @@ class DemoResult:
     rows: list[DemoRow]
     seconds: float
 
+    def table(self) -> tuple[Sequence[str], list[list[Any]]]:
+        """Columns and rows, for people."""
+        names = {
+            "target": "target_kmac_px",
+            "encoder": "encoder_kmac_px",
+            "decoder": "decoder_kmac_px",
+            "stages": "stages",
+            "bytes": "bytes",
+            "bpp": "bpp",
+            "PSNR": "psnr",
+            "JPEG bpp": "jpeg_bpp",
+            "JPEG PSNR": "jpeg_psnr",
+            "better": "better",
+        }
+        return list(names), [[getattr(row, name) for name in names.values()] for row in self.rows]
+
     def to_json(self) -> dict[str, Any]:
+        """Plain values."""
         return {
             "run": str(self.run),
             "photo": self.photo,
@@ -91,44 +113,58 @@ class DemoResult:
         }
 
 
-def run_demo(
-    out: Path,
+def demo(
+    out: str | Path = "nas-demo",
     *,
-    size: DemoSize | None = None,
     from_scratch: bool = False,
+    steps: int | None = None,
+    trials: int | None = None,
+    size: DemoSize | None = None,
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
     report: StageReport = silent,
+    say: Callable[[str], None] = silent,
 ) -> DemoResult:
     """Train, search, export and compare; everything stays in `out`, which is a run.
 
     Args:
         out: the run's folder.
-        size: how much of everything; by default what takes under five minutes on two cores.
         from_scratch: start from random weights instead of the starter supernet.
-        seed: of everything that is drawn.
+        steps: number of training steps.
+        trials: number of architectures to score.
+        size: how much of everything else; by default what takes one to two minutes on two cores.
+        seed: for all random choices.
         device: `auto`, `cpu` or `cuda`.
         force: replace what is there.
         report: called with a stage's name, how much of it is done, of how much, and a note.
+        say: called with sentences for people.
     """
-    began = time.monotonic()
+    began, out = time.monotonic(), Path(out)
     torch.set_num_threads(1)  # nets this small gain nothing from more, and lose much beside other work
     size = size or (FROM_SCRATCH if from_scratch else CONTINUED)
+    size = replace(size, steps=steps or size.steps, trials=trials or size.trials)
+    start = "random weights" if from_scratch else "the starter supernet that the package carries"
+    say(
+        f"Training {size.steps} steps from {start}, then {size.trials} trials. Photos: four to train, one to "
+        "calibrate, and one kept out of everything to compress at the end."
+    )
     _train(out, size, from_scratch, seed, device, force, report)
-    run = load_run(out, device=device)
+    searcher = Searcher(Run.open(out), device=device)
     sources = Sources(
         layout_settings=LayoutSettings(ladders=size.ladders, steps=size.vimco_steps),
         logit_settings=LogitSettings(steps=size.logit_steps),
     )
-    result = run.search(Budget.load(BUDGET), trials=size.trials, sources=sources, seed=seed, report=report)
+    result = searcher.search(
+        Budget.load(BUDGET), trials=size.trials, sources=sources, seed=seed, report=report
+    )
     answers = [choice.best for choice in result.choices]
     photo = bundled()["test"][0]
     rows = []
     for done, (name, choice) in enumerate(zip(NAMES, answers, strict=False)):
         report("exporting codecs", done, len(NAMES), name)
         folder = out / "codecs" / name
-        run.export(folder, arch=choice.architecture.key)
+        export_from(searcher, folder, arch=choice.architecture.key)
         stream = out / "photos" / f"{name}.nic"
         decoded = stream.with_suffix(".png")
         write_atomically(stream, compress_image(load_codec(folder), photo.pixels).to_bytes())
@@ -140,7 +176,7 @@ def run_demo(
                 target_kmac_px=choice.target,
                 encoder_kmac_px=choice.kmac_px["encoder"],
                 decoder_kmac_px=choice.kmac_px["decoder"],
-                stages=run.searcher.space.layout(choice.architecture).stages(),
+                stages=searcher.space.layout(choice.architecture).stages(),
                 bytes=size_bytes,
                 bpp=8 * size_bytes / photo.size,
                 psnr=psnr(photo.pixels, read_image(decoded)),
@@ -151,7 +187,7 @@ def run_demo(
         )
     report("exporting codecs", len(NAMES), len(NAMES), "")
     write_image(out / "photos" / "original.png", photo.pixels)
-    run.draw()
+    draw_runs([searcher.run], out)
     return DemoResult(out, photo.name, rows, time.monotonic() - began)
 
 

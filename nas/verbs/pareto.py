@@ -1,0 +1,36 @@
+"""`nas pareto`: the front of one run or of several, drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.run import Run
+from nas.verbs.runs import opened
+
+
+def pareto(
+    runs: Run | str | Path | Sequence[Run | str | Path],
+    *,
+    scope: str = "total",
+    out: str | Path | None = None,
+) -> list[Path]:
+    """Draw the Pareto front: front.csv, pareto.png, pareto.svg and report.html.
+
+    Args:
+        runs: a searched run or several, such as one per lambda.
+        scope: whose MACs to show: `encoder`, `decoder` or `total`.
+        out: folder for the drawings; by default the first run.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: a run without scores, an unknown scope, or a folder that cannot be written.
+    """
+    from nas.report.front.make import draw_runs
+
+    given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
+    different = {found.path.resolve(): found for found in map(opened, given)}
+    first = next(iter(different.values()))
+    return draw_runs(list(different.values()), Path(out) if out is not None else first.path, scope=scope)

@@ -1,0 +1,24 @@
+"""A run as the verbs take it: itself, its folder, or one of those that the package carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.run import Run
+from nas.shipped import PREFIX, in_zoo, zoo_names, zoo_run
+
+
+def opened(run: Run | str | Path) -> Run:
+    """The run that is meant.
+
+    Raises:
+        InputError: there is none.
+    """
+    if isinstance(run, Run):
+        return run
+    return zoo_run(run) if in_zoo(run) else Run.open(run)
+
+
+def zoo() -> list[str]:
+    """The supernets that the package carries, as `zoo:NAME`: `nas.search` and `nas.info` take these names."""
+    return [f"{PREFIX}{name}" for name in zoo_names()]

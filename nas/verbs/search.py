@@ -1,0 +1,156 @@
+"""`nas search`: the best architectures of a run under a budget, and its front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.cost.counting.cache import kept_costs
+from nas.profiling.possible import Possible
+from nas.profiling.quantities import Quantities
+from nas.run import Run
+from nas.shipped import PREFIX, copied, in_zoo
+from nas.spaces.budget import Budget
+from nas.support.errors import InputError
+from nas.support.files import refuse_existing, refuse_over_input, write_yaml
+from nas.support.progress import StageReport, silent
+from nas.verbs.runs import opened
+
+if TYPE_CHECKING:
+    from nas.searching.searcher import SearchResult
+
+TRIALS = 100  # where nothing is said
+
+
+def search(
+    run: Run | str | Path,
+    budget: Budget | str | float | Path | None = None,
+    *,
+    target: str | float | None = None,
+    scope: str | None = None,
+    trials: int | None = None,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    storage: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+    report: StageReport = silent,
+    announce: Callable[[Possible], None] = silent,
+) -> SearchResult:
+    """Score architectures of a run, answer a budget's targets and renew front.csv.
+
+    Args:
+        run: a trained run, its folder, or `zoo:NAME`.
+        budget: a Budget, a shipped one's name, a YAML file, a target such as "60%", or None for the whole
+            range.
+        target: instead, the most that the codec may cost: 20 (kMAC/px), 60% (of the widest) or 30ms.
+        scope: whose cost the target limits: encoder, decoder or total (the default).
+        trials: number of architectures to score, beyond those that are scored already; 0 scores none. By
+            default `TRIALS`, and for `zoo:NAME` only those near the target.
+        data: photos of your own to score on; needs `out`.
+        out: folder for a copy of the run, which is then searched; of `zoo:NAME` by default NAME.
+        storage: an Optuna storage that several machines share.
+        seed: for all random choices.
+        device: `auto`, `cpu` or `cuda`.
+        force: replace what is in `out`.
+        report: called with a stage's name, how much of it is done, of how much, and a note.
+        announce: called with what is possible, before anything is scored.
+
+    Raises:
+        InputError: before anything is written, where the request cannot be met.
+        KeyboardInterrupt: every score is kept; the same call continues.
+    """
+    from_zoo = not isinstance(run, Run) and in_zoo(run)
+    if not from_zoo and (data is None) != (out is None):
+        raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
+    asked = Budget.asked(budget, target, scope)
+    found = opened(run)
+    _ = found.trained_weights  # or refused
+    quantities = Quantities(found, kept_costs(found.space, found.costs_path), device)
+    question = quantities.question(asked)  # or refused, before what takes long to import
+    possible = Possible.of(quantities, question)
+    own = searched_at(run, out)
+    if out is not None or from_zoo:
+        found = run_on_photos(found, data, own, force=force) if data else copied(found, own, force=force)
+        quantities = Quantities(found, kept_costs(found.space, found.costs_path), device)
+    if trials is None and not (from_zoo and data is None):
+        trials = TRIALS
+    announce(possible)
+    from nas.searching.searcher import Searcher
+
+    searcher = Searcher(found, device=device, quantities=quantities)
+    return searcher.search(asked, trials=trials, storage=storage, seed=seed, report=report)
+
+
+def searched_at(run: Run | str | Path, out: str | Path | None) -> Path:
+    """The folder of the run that `search` searches."""
+    if out is not None:
+        return Path(out)
+    if isinstance(run, Run):
+        return run.path
+    return Path(str(run).removeprefix(PREFIX))
+
+
+def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:
+    """A copy of a run, without its scores, whose calibration photos are a user's own.
+
+    What was found for the weights is taken along (layouts, logits, costs, profiles); what was best on the
+    run's own photos is scored first on these. Held-out photos that are among them are no longer held out.
+
+    Raises:
+        InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
+    """
+    from nas.photos.images import BUNDLED, list_images
+    from nas.photos.split import load_photos, shared_photos, write_split
+    from nas.support.files import clear, make_folder, write_atomically
+
+    photos = list_images(data)
+    refuse_existing(out, force=force, what="run")
+    refuse_over_input(out, run.path, data)
+    load_photos(photos)  # all of them readable, before anything is written
+    _ = run.fingerprint
+    is_bundled = run.config.get("data") == BUNDLED
+    split = {} if is_bundled else run.split()
+    if split:
+        seen = set(shared_photos(split["held-out"], photos))
+        split["held-out"] = [photo for photo in split["held-out"] if photo not in seen]
+        if not split["held-out"]:
+            raise InputError(
+                f"All held-out photos of {run.path} are in {data}: leave some out, so that codecs can be "
+                "measured on photos that the search does not see."
+            )
+    if force:
+        clear(out)
+    make_folder(out)
+    config = {key: value for key, value in run.config.items() if key != "data"}
+    if is_bundled:
+        split = _bundled_files(out)
+    write_yaml(out / "config.yaml", config)
+    write_atomically(out / "supernet.safetensors", run.weights_path.read_bytes())
+    of_weights = (
+        *("structure.yaml", "layout.yaml", "profile/*/measured.yaml"),
+        *("search/layouts.yaml", "search/logits-*.yaml", "search/costs.npz"),
+    )
+    for file in (file for pattern in of_weights for file in run.path.glob(pattern)):
+        write_atomically(out / file.relative_to(run.path), file.read_bytes())
+    if run.front_path.is_file():
+        best = run.front().query("on_front_total")["arch"].tolist()
+        Run(out).begin_with(best)
+    write_split(out / "split.csv", {**split, "calibration": photos})
+    return Run.open(out)
+
+
+def _bundled_files(out: Path) -> dict[str, list[Path]]:
+    """The bundled photos as files of a run of its own, so that its split can name them."""
+    from nas.photos.images import bundled, write_image
+
+    parts = bundled()
+    split: dict[str, list[Path]] = {}
+    for name, part in (("train", "train"), ("held-out", "test")):
+        for photo in parts[part]:
+            path = out / "photos" / f"{Path(photo.name).stem}.png"
+            write_image(path, photo.pixels)
+            split.setdefault(name, []).append(path)
+    return split

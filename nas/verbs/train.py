@@ -1,0 +1,105 @@
+"""`nas train`: from photos to a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nas.run import Run
+from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
+from nas.support.progress import StageReport, duration, silent
+
+
+def train(
+    space: str | SearchSpace | None = None,
+    data: str | Path | None = None,
+    out: str | Path = "run",
+    *,
+    arch: str | None = None,
+    lmbda: str | float | None = None,
+    metric: str | None = None,
+    steps: int | None = None,
+    init_from: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+    report: StageReport = silent,
+    say: Callable[[str], None] = silent,
+) -> Run:
+    """Train a supernet on photos, or a single architecture.
+
+    Args:
+        space: a shipped space's name, a YAML file, a codec.yaml, or the space itself.
+        data: a folder of photos, or `bundled`.
+        out: the run's folder.
+        arch: train only this architecture, given by its key.
+        lmbda: weight of the distortion, or a range for all rates: `0.0018..0.18`.
+        metric: `mse` or `ms-ssim`.
+        steps: number of training steps.
+        init_from: starting weights: see `TrainingRequest`.
+        settings: other training settings by name; `recipe` sets many at once.
+        resume: continue the interrupted run in `out`, which needs no other argument.
+        seed: for all random choices.
+        device: `auto`, `cpu` or `cuda`.
+        force: replace what is there.
+        report: called with a stage's name, how much of it is done, of how much, and a note.
+        say: called with sentences for people.
+
+    Raises:
+        InputError: before anything is written, where the request cannot be met.
+        KeyboardInterrupt: after a checkpoint was written; `resume` continues from it.
+    """
+    from nas.training.loop import Progress
+    from nas.training.record.clock import expectation
+    from nas.training.start import (
+        TrainingRequest,
+        advice,
+        how_to_train_longer,
+        resume_training,
+        start_training,
+    )
+
+    stepped = False
+
+    def show(progress: Progress) -> None:
+        nonlocal stepped
+        stepped = True
+        note = (
+            f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
+            f"  {duration(progress.seconds_left)} left"
+        )
+        report("training", progress.step, progress.steps, note)
+        if progress.expected is not None:
+            say(expectation(progress.expected, duration(progress.expected)))
+
+    folder, named = Path(out), {"lmbda": lmbda, "metric": metric, "steps": steps}
+    if resume:
+        given = (space, data, arch, *named.values(), init_from, settings or None)
+        if force or any(value is not None for value in given):
+            raise InputError(
+                "--resume goes on as the run was begun: give --out and nothing else. "
+                + how_to_train_longer(folder)
+            )
+        run = resume_training(folder, device=device, report=show)
+        if not stepped:
+            say(f"{run.path} was trained to its end before. {how_to_train_longer(run.path)}")
+        return run
+    if space is None or data is None:
+        raise InputError("Training needs a SPACE and --data DIR (or --resume with --out RUN).")
+    values = {"seed": seed, **(settings or {})}
+    values |= {name: value for name, value in named.items() if value is not None}
+    request = TrainingRequest(space, str(data), folder, arch, values, init_from, force, device)
+    if word := advice(request):
+        say(word)
+    return start_training(request, show)
+
+
+def how_to_resume(out: str | Path) -> str:
+    """What an interrupted training left, and how to continue."""
+    if not Run(Path(out)).checkpoint_path.is_file():
+        return "Stopped; nothing was trained yet."
+    return f"Stopped; the state is kept. Go on with: nas train --out {out} --resume"
