@@ -49,11 +49,16 @@ PARTS = ("torch", "compressai", "numpy", "optuna", "constriction", "fvcore", "li
 class Run:
     """Paths and contents of a RUN folder.
 
+    Attributes:
+        path: the folder.
+        read_only: whether nothing may be kept in it, though the system would allow it.
+
     Raises:
         InputError: the folder is not a run, or something in it is missing or damaged.
     """
 
     path: Path
+    read_only: bool = False
 
     @classmethod
     def create(cls, path: Path, space: SearchSpace, training: Mapping[str, Any]) -> Run:
@@ -73,9 +78,9 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, path: str | Path, *, read_only: bool = False) -> Run:
         """An existing run."""
-        run = cls(Path(path))
+        run = cls(Path(path), read_only)
         if not run.config_path.is_file():
             raise InputError(
                 f"{path} is not a run: it has no config.yaml. `nas train` and `nas demo` make runs."
@@ -200,6 +205,8 @@ class Run:
     @property
     def is_writable(self) -> bool:
         """Whether what is found can be kept here; else it can be told, and exported to another place."""
+        if self.read_only:
+            return False
         return all(is_writable(folder) for folder in (self.path, self.search_path) if folder.is_dir())
 
     def refuse_read_only(self) -> None:

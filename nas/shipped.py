@@ -33,7 +33,7 @@ def zoo_run(source: str | Path) -> Run:
     name = str(source).removeprefix(PREFIX)
     if name not in zoo_names():
         raise InputError(f"The zoo has no supernet '{name}': {nearest(name, zoo_names())}")
-    return Run.open(FOLDER / name)
+    return Run.open(FOLDER / name, read_only=True)
 
 
 def readme(source: str) -> str:

@@ -40,6 +40,11 @@ def explain(
     Raises:
         InputError: not a key of the run's space, or a file that would be replaced.
         KeyboardInterrupt: every score is kept; the same call continues.
+
+    Example:
+        >>> prices = nas.explain("runs/a", nas.load_run("runs/a").front()["arch"][0])
+        >>> len(prices.groups) > 0
+        True
     """
     from nas.analysis.prices import price_list
     from nas.report.prices import save_prices
@@ -85,6 +90,9 @@ def rank_check(
     Raises:
         InputError: before anything is written, where the request cannot be met.
         KeyboardInterrupt: what was trained is kept; the same call continues.
+
+    Example:
+        >>> result = nas.rank_check("runs/a", "photos/", count=8)  # doctest: +SKIP
     """
     from nas.analysis.rank import RankRequest
     from nas.analysis.rank import rank_check as check

@@ -107,6 +107,11 @@ def compress(
 
     Raises:
         InputError: before anything is written, where it cannot be done.
+
+    Example:
+        >>> packed = nas.compress("codecs/a", "photo.png", "photo.nic")  # doctest: +SKIP
+        >>> packed.bytes  # doctest: +SKIP
+        20480
     """
     picture, path = Path(image), Path(file)
     if sum(value is not None for value in (quality, bpp, size)) > 1:
@@ -157,6 +162,10 @@ def decompress(
 
     Raises:
         InputError: before anything is written, where it cannot be done.
+
+    Example:
+        >>> nas.decompress("codecs/a", "photo.nic", "photo.png").width  # doctest: +SKIP
+        768
     """
     stream, picture = Path(file), Path(image)
     refuse_existing(picture, force=force, what="picture", folder=False)
@@ -204,6 +213,10 @@ def transcode(
 
     Raises:
         InputError: before anything is written, where it cannot be done.
+
+    Example:
+        >>> nas.transcode("codecs/family", "photo.nic", "fast.nic", layout="checkerboard").layout  # doctest: +SKIP
+        'checkerboard'
     """
     path = Path(out)
     refuse_existing(path, force=force, what=".nic file", folder=False)

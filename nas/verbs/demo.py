@@ -139,6 +139,9 @@ def demo(
         force: replace what is there.
         report: called with a stage's name, how much of it is done, of how much, and a note.
         say: called with sentences for people.
+
+    Example:
+        >>> result = nas.demo("my-demo")  # doctest: +SKIP
     """
     began, out = time.monotonic(), Path(out)
     torch.set_num_threads(1)  # nets this small gain nothing from more, and lose much beside other work

@@ -43,6 +43,9 @@ def evaluate(
     Raises:
         InputError: before anything is measured, where it cannot be done.
         KeyboardInterrupt: with `out`, what was measured is kept; the same call continues.
+
+    Example:
+        >>> result = nas.evaluate(["codecs/a", "codecs/b"], "kodak/", against="jpeg,webp")  # doctest: +SKIP
     """
     where = choose(device)
     folders = [codecs] if isinstance(codecs, str | Path) else list(codecs)

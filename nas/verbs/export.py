@@ -151,6 +151,11 @@ def export(
 
     Raises:
         InputError: before anything is written, where the request cannot be met.
+
+    Example:
+        >>> content = nas.export("runs/a", "codecs/half", target="50%")
+        >>> content["kmac_px"]["total"] <= 0.5 * 6.469
+        True
     """
     refuse_existing(Path(out), force=force, what="codec")
     return export_from(

@@ -125,6 +125,10 @@ def info(thing: str | Path, *, out: str | Path | None = None, force: bool = Fals
 
     Raises:
         InputError: nothing of that name, nothing to draw, or a file that would be replaced.
+
+    Example:
+        >>> nas.info("raster-2x2").fields["stages_768x512"]
+        4
     """
     known = describe(str(thing))
     if out is None:

@@ -27,10 +27,17 @@ def pareto(
 
     Raises:
         InputError: a run without scores, an unknown scope, or a folder that cannot be written.
+
+    Example:
+        >>> files = nas.pareto("runs/a", out="figures")
+        >>> sorted(file.name for file in files if file.suffix == ".png")
+        ['pareto.png']
     """
     from nas.report.front.make import draw_runs
 
     given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
     different = {found.path.resolve(): found for found in map(opened, given)}
     first = next(iter(different.values()))
+    if out is None:
+        first.refuse_read_only()
     return draw_runs(list(different.values()), Path(out) if out is not None else first.path, scope=scope)

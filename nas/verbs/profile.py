@@ -42,6 +42,9 @@ def profile(
     Raises:
         InputError: neither a run nor a codec, no such size, or a profile of another machine in the way.
         KeyboardInterrupt: what was measured of a run is kept; the same call continues.
+
+    Example:
+        >>> profile = nas.profile("runs/a", check=30)  # doctest: +SKIP
     """
     from nas.profiling.profile import parse_size, profile_codec
     from nas.support.device import choose

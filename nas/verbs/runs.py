@@ -20,5 +20,10 @@ def opened(run: Run | str | Path) -> Run:
 
 
 def zoo() -> list[str]:
-    """The supernets that the package carries, as `zoo:NAME`: `nas.search` and `nas.info` take these names."""
+    """The supernets that the package carries, as `zoo:NAME`: `nas.search` and `nas.info` take these names.
+
+    Example:
+        >>> nas.zoo()
+        ['zoo:joint-ar-small', 'zoo:joint-ar-tiny']
+    """
     return [f"{PREFIX}{name}" for name in zoo_names()]

@@ -61,6 +61,11 @@ def search(
     Raises:
         InputError: before anything is written, where the request cannot be met.
         KeyboardInterrupt: every score is kept; the same call continues.
+
+    Example:
+        >>> result = nas.search("runs/a", target="60%", trials=0)
+        >>> len(result.choices)
+        1
     """
     from_zoo = not isinstance(run, Run) and in_zoo(run)
     if not from_zoo and (data is None) != (out is None):

@@ -52,6 +52,9 @@ def train(
     Raises:
         InputError: before anything is written, where the request cannot be met.
         KeyboardInterrupt: after a checkpoint was written; `resume` continues from it.
+
+    Example:
+        >>> run = nas.train("joint-ar-tiny", "photos/", "runs/new", steps=2000)  # doctest: +SKIP
     """
     from nas.training.loop import Progress
     from nas.training.record.clock import expectation

@@ -40,6 +40,13 @@ class ParetoSampler(BaseSampler):
 
     Raises:
         InputError: by any trial of a study with other objectives, or with parameters of another range.
+
+    Example:
+        >>> import optuna
+        >>> from nas.searching.sampler.gain import WholeRange
+        >>> from nas.searching.sampler.proposer import Proposer
+        >>> sampler = nas.ParetoSampler(Proposer.of({"width": 4}, WholeRange(10.0)))  # doctest: +SKIP
+        >>> study = optuna.create_study(sampler=sampler, directions=["minimize"] * 2)  # doctest: +SKIP
     """
 
     def __init__(self, proposer: Proposer, *, known: Callable[[], tuple[Rows, Floats]] | None = None) -> None:
@@ -94,7 +101,14 @@ class ParetoSampler(BaseSampler):
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Stop `Study.optimize` where nothing new is left; say that a row is set aside."""
+        """Stop `Study.optimize` where nothing new is left; say that a row is set aside.
+
+        Args:
+            study: the study.
+            trial: the trial that has ended.
+            state: how it ended.
+            values: its cost and its loss, where it has them.
+        """
         row = self._row_of(trial)
         if self._known is not None or row is None:  # a study that asks and tells sees to it itself
             return
