@@ -8,7 +8,6 @@ import re
 import site
 import subprocess
 import sys
-import time
 import tomllib
 import zipfile
 from pathlib import Path
@@ -24,7 +23,7 @@ from nas.support.resources import shipped
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 VERBS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
-HELP_SECONDS = 0.7
+HELP_SECONDS, RUNS = 0.7, 3
 KINDS = ("search_spaces", "budgets", "recipes")
 
 
@@ -73,15 +72,12 @@ def test_examples_use_options_that_exist(verb):
 
 def test_help_is_quick(tmp_path):
     command = [sys.executable, "-m", "nas", "--help"]
-    seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
+    before = os.times()
+    for _ in range(RUNS):
         subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
-        seconds.append(time.perf_counter() - began)
-    load = os.getloadavg()[0]
-    print(f"nas --help: {min(seconds):.2f} s, load {load:.1f}")
-    if load <= (os.cpu_count() or 1):
-        assert min(seconds) < HELP_SECONDS
+    after = os.times()  # of the processor, which other work does not lengthen much
+    own = after.children_user + after.children_system - before.children_user - before.children_system
+    assert own / RUNS < HELP_SECONDS
 
 
 def test_light_parts_leave_torch_alone(tmp_path):
@@ -136,7 +132,7 @@ def test_versions_agree():
     assert version == PROJECT["version"]
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## \[?{re.escape(version)}\b", changes, re.MULTILINE)
-    assert getattr(nas, "__version__", version) == version
+    assert nas.__version__ == version
 
 
 def test_the_licence_is_whole():

@@ -160,8 +160,9 @@ def test_a_plateau_is_a_wait_without_a_better_loss(losses, patience):
         found.see(loss)
     assert found.count <= len(losses) // patience
     falling = Plateaus(patience)
-    for loss in sorted(set(losses), reverse=True):
-        falling.see(loss * 0.5**falling.waited)
+    for step in range(3 * patience):
+        falling.see(0.5**step)
+    assert falling.count == 0
     flat = Plateaus(patience)
     for _ in range(1 + 3 * patience):
         flat.see(1.0)
