@@ -6,8 +6,8 @@ import io
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from nas.support.errors import InputError, InputWarning
 from nas.support.limits import check_seed
+from nas.support.progress import StageReport
 
 
 @contextmanager
@@ -41,6 +42,34 @@ def _warnings_in_words(most: int = 3) -> Iterator[None]:
             for sentences in said.values():
                 if len(sentences) > most:
                     print(f"Note: there are {len(sentences) - most} more like the last.", file=sys.stderr)
+
+
+@contextmanager
+def _work(stopped: str | Callable[[], str] | None = None) -> Iterator[StageReport]:
+    """Long work with its progress; when it is interrupted, what was kept and how to continue.
+
+    Progress is shown from the first report on: what is refused before it needs nothing that takes long to
+    import.
+    """
+    shown: list[StageReport] = []
+    with ExitStack() as stack:
+
+        def report(stage: str, done: int, total: int, note: str) -> None:
+            from nas import console
+
+            if not shown:
+                shown.append(stack.enter_context(console.progress()))
+            shown[0](stage, done, total, note)
+
+        try:
+            yield report
+        except KeyboardInterrupt:
+            from nas import console
+
+            stack.close()
+            if stopped is not None:
+                console.say(stopped if isinstance(stopped, str) else stopped())
+            raise
 
 
 class _Verbs(TyperGroup):
@@ -135,7 +164,7 @@ def demo(
     from nas.verbs.demo import NAMES
     from nas.verbs.demo import demo as go
 
-    with console.work() as report:
+    with _work() as report:
         result = go(
             out,
             from_scratch=from_scratch,
@@ -204,7 +233,7 @@ def train(
     from nas.verbs.train import how_to_resume
     from nas.verbs.train import train as go
 
-    with console.work(lambda: how_to_resume(out)) as report:
+    with _work(lambda: how_to_resume(out)) as report:
         run = go(
             space,
             data,
@@ -295,10 +324,8 @@ def search(
         told.append(possible)
         console.table(possible.title, possible.columns, possible.rows(), aside=True)
 
-    from nas import console
-
     again = f"Stopped; every score is kept. Run the same command again to continue, or: nas pareto {place}"
-    with console.work(again) as report:
+    with _work(again) as report:
         result = go(
             run,
             budget,
@@ -314,6 +341,8 @@ def search(
             report=report,
             announce=announce,
         )
+    from nas import console
+
     if json:
         console.emit({**result.to_json(), "run": str(place), "possible": told[0].to_json()})
         return
@@ -377,7 +406,7 @@ def explain(
     from nas import console
     from nas.verbs.analyse import explain as go
 
-    with console.work("Stopped; every score is kept. Run the same command again to continue.") as report:
+    with _work("Stopped; every score is kept. Run the same command again to continue.") as report:
         prices = go(run, arch, scope=scope, out=out, device=device, force=force, report=report)
     if json:
         console.emit({**prices.to_json(), **({"files": [str(out)]} if out is not None else {})})
@@ -458,7 +487,7 @@ def export(
     from nas.report.family import sentences, tables
     from nas.verbs.export import export as go
 
-    with console.work() as report:
+    with _work() as report:
         content = go(
             run,
             out,
@@ -671,7 +700,7 @@ def rank_check(
     from nas.training.settings import parse_assignments
     from nas.verbs.analyse import rank_check as go
 
-    with console.work(_TRAINED) as report:
+    with _work(_TRAINED) as report:
         result = go(
             run,
             data,
@@ -726,7 +755,7 @@ def finetune(
     from nas.training.settings import parse_assignments
     from nas.verbs.finetune import finetune as go
 
-    with console.work(_TRAINED) as report:
+    with _work(_TRAINED) as report:
         result = go(
             codec,
             data,
@@ -789,7 +818,7 @@ def evaluate(
     from nas.verbs.evaluate import evaluate as go
 
     stopped = _MEASURED if out else "Stopped; with --out FILE.json it would have been kept."
-    with console.work(stopped) as report:
+    with _work(stopped) as report:
         result = go(
             codecs,
             data,
@@ -844,7 +873,7 @@ def profile(
     from nas.profiling.timing import warning
     from nas.verbs.profile import profile as go
 
-    with console.work(_MEASURED) as report:
+    with _work(_MEASURED) as report:
         result = go(
             path,
             size=size,

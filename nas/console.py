@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,18 +52,6 @@ def progress() -> Iterator[StageReport]:
             bars.update(tasks[stage], completed=done, total=total or None, note=note, count=count)
 
         yield report
-
-
-@contextmanager
-def work(stopped: str | Callable[[], str] | None = None) -> Iterator[StageReport]:
-    """Long work with its progress; when it is interrupted, what was kept and how to continue."""
-    try:
-        with progress() as report:
-            yield report
-    except KeyboardInterrupt:
-        if stopped is not None:
-            say(stopped if isinstance(stopped, str) else stopped())
-        raise
 
 
 class _Lines:

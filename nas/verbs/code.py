@@ -215,7 +215,8 @@ def transcode(
         InputError: before anything is written, where it cannot be done.
 
     Example:
-        >>> nas.transcode("codecs/family", "photo.nic", "fast.nic", layout="checkerboard").layout  # doctest: +SKIP
+        >>> done = nas.transcode("codecs/family", "photo.nic", "fast.nic", stages=8)  # doctest: +SKIP
+        >>> done.layout  # doctest: +SKIP
         'checkerboard'
     """
     path = Path(out)

@@ -42,11 +42,13 @@ class ParetoSampler(BaseSampler):
         InputError: by any trial of a study with other objectives, or with parameters of another range.
 
     Example:
-        >>> import optuna
+        >>> import numpy as np
         >>> from nas.searching.sampler.gain import WholeRange
         >>> from nas.searching.sampler.proposer import Proposer
-        >>> sampler = nas.ParetoSampler(Proposer.of({"width": 4}, WholeRange(10.0)))  # doctest: +SKIP
-        >>> study = optuna.create_study(sampler=sampler, directions=["minimize"] * 2)  # doctest: +SKIP
+        >>> apart = abs(np.subtract.outer(np.arange(4.0), np.arange(4.0)))  # how far the choices are apart
+        >>> proposer = Proposer({"a": apart, "b": apart}, lambda rows: rows.sum(1), WholeRange(most=6.0))
+        >>> sorted(nas.ParetoSampler(proposer).distributions())
+        ['a', 'b']
     """
 
     def __init__(self, proposer: Proposer, *, known: Callable[[], tuple[Rows, Floats]] | None = None) -> None:
