@@ -22,8 +22,8 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork
 from nas.photos.images import Photo
-from nas.photos.tensors import pad, to_tensor
 from nas.photos.split import load_photos, split_folder
+from nas.photos.tensors import pad, to_tensor
 from nas.run import Run
 from nas.spaces.rates import anchors_between, scored
 from nas.spaces.space import SearchSpace

@@ -27,7 +27,7 @@ from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.rates import scored
 from nas.spaces.space import SearchSpace
 from nas.training.loop import Progress
-from nas.training.settings import ALONE
+from nas.training.settings import ALONE, settings_of
 from nas.training.start import KLT, TrainingRequest, start_training
 from nas.weights.checkpoint import supernet_of
 
@@ -101,7 +101,7 @@ def compared(side: str, seconds: float, data: Path, runs: Path, seed: int) -> di
     steps = round(seconds / clock.per_step)
     run, clock = train(side, steps, folder / "long", data, seed)
     photos = load_photos(split_folder(data)["calibration"])[:CALIBRATION_PHOTOS]
-    evaluator = Evaluator(supernet_of(run), photos, lmbda=run.settings.lmbda)
+    evaluator = Evaluator(supernet_of(run), photos, lmbda=settings_of(run).lmbda)
     score = evaluator.score(run.space.widest())
     say(f"{side}  {steps} steps of {clock.per_step:.3f} s  loss {score.rd_loss:.4f}")
     return {
