@@ -150,7 +150,7 @@ def test_nothing_is_measured_before_all_is_checked(folders: list[Path], photos: 
         ([a], {"against": ["gif"]}, "no format 'gif'"),
         ([a], {"anchors": ["jpg"]}, "no anchor 'jpg': did you mean jpeg"),
         ([a], {"anchors": ["vtm.json"]}, "no file vtm.json"),
-        ([a, b], {"curves": ["mine"]}, "'mine' is no curve"),
+        ([a, b], {"curves": ["mine"]}, "'mine' is not a curve"),
         ([a, b], {"curves": ["mine=level-0.0"]}, "two codecs or more"),
         ([a, b], {"curves": ["mine=level-0.0,level-0.6"]}, "no codec 'level-0.6' among those given"),
         ([a, b], {"curves": ["jpeg=level-0.0,level-0.3"], "against": ["jpeg"]}, "Two curves would be called"),

@@ -146,8 +146,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=words):
             read_published(text)
     for content, words in (
-        ("{", "no JSON"),
-        ("[" * 100_000 + "]" * 100_000, "no JSON"),
+        ("{", "not JSON"),
+        ("[" * 100_000 + "]" * 100_000, "not JSON"),
         ("[]", "no `results`"),
         ("{}", "lacks bpp"),
         ('{"results": {"bpp": [1]}}', "neither PSNR nor MS-SSIM"),

@@ -120,7 +120,7 @@ def test_only_outputs_are_replaced(tmp_path: Path, what: str) -> None:
         if kind == what:
             refuse_existing(folder, force=True, what=what)
         else:
-            with pytest.raises(InputError, match=f"is no {what}, which --force does not replace"):
+            with pytest.raises(InputError, match=f"is not a {what}, so --force does not replace it"):
                 refuse_existing(folder, force=True, what=what)
         with pytest.raises(InputError, match=r"already exists.*--force"):
             refuse_existing(folder, force=False, what=what)

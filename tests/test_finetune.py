@@ -315,7 +315,7 @@ def test_nothing_is_replaced_unasked(codec_folder, photo_folder, whole, tmp_path
         assert (out / "note.txt").read_text() == "mine"
         (out / "note.txt").unlink()
     for out in (codec_folder, codec_folder.parent):
-        with pytest.raises(InputError, match=r"which is read|is no codec"):
+        with pytest.raises(InputError, match=r"which is read|is not a codec"):
             finetune_codec(request_for(codec_folder, photo_folder, out, force=True))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="without torchrun"):

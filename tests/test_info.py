@@ -170,10 +170,10 @@ def test_runs(small_space: SearchSpace, tmp_path: Path) -> None:
         ("random-0", "1 to 768 stages"),
         ("nowhere/codec.yaml", "no file or folder"),
         ("photo.nic", "no file or folder"),
-        ("g_a=wide+layout=none", "no part of a key"),
-        ("a=1+=2", "no architecture's key"),
+        ("g_a=wide+layout=none", "not a part of a key"),
+        ("a=1+=2", "not an architecture's key"),
         (str(Path(__file__).parent), "neither a run"),
-        (__file__, "none of ours"),
+        (__file__, "not a file of this toolkit"),
     ],
 )
 def test_unknown_things(thing: str, words: str) -> None:

@@ -187,7 +187,7 @@ def test_a_score_that_is_not_finite_is_not_kept(run: Run) -> None:
     ids=["sparse", "meta"],
 )
 def test_weights_that_are_no_plain_numbers_are_refused(odd: torch.Tensor) -> None:
-    with pytest.raises(InputError, match=r"given are no plain numbers: g_a\.0\.weight is"):
+    with pytest.raises(InputError, match=r"given are not plain numbers: g_a\.0\.weight is"):
         require_finite({"g_a.0.weight": odd}, source="what was given")
 
 

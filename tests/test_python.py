@@ -62,11 +62,11 @@ def test_a_budget_is_a_file_too(loaded: LoadedRun, tmp_path: Path) -> None:
         ({"budget": "phone", "scope": "decoder"}, "its own targets and scope"),
         ({"budget": Budget.of("80%"), "scope": "decoder"}, "its own targets and scope"),
         ({"budget": "phome"}, "no budget named 'phome': did you mean phone"),
-        ({"target": "phone"}, "no target"),
-        ({"target": "-5"}, "no target"),
-        ({"budget": "3 apples"}, "no target"),
-        ({"target": float("nan")}, "no target"),
-        ({"budget": -5}, "no target"),
+        ({"target": "phone"}, "not a target"),
+        ({"target": "-5"}, "not a target"),
+        ({"budget": "3 apples"}, "not a target"),
+        ({"target": float("nan")}, "not a target"),
+        ({"budget": -5}, "not a target"),
     ],
 )
 def test_what_is_neither_is_refused(loaded: LoadedRun, asked: dict[str, Any], message: str) -> None:

@@ -335,7 +335,7 @@ def test_unusable_fronts_are_refused() -> None:
         replace(run, front=run.front.iloc[:0])
     with pytest.raises(InputError, match="front table lacks psnr"):
         replace(run, front=run.front.drop(columns="psnr"))
-    with pytest.raises(InputError, match="no architecture's key"):
+    with pytest.raises(InputError, match="not an architecture's key"):
         split_key("<b>")
     with pytest.raises(InputError, match="does not have the slots"):
         replace(run, front=run.front.assign(arch="g_a=8+layout=none"))

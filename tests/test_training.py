@@ -725,11 +725,11 @@ def test_values_of_thousands_of_digits_are_refused():
 def test_seeds_that_no_generator_takes_are_refused(seed):
     with pytest.raises(InputError, match="seed"):
         TrainingSettings.make({"seed": seed})
-    with pytest.raises(InputError, match="is no seed"):
+    with pytest.raises(InputError, match="is not a seed"):
         check_seed(seed)
     done = CliRunner().invoke(app, ["search", "zoo:joint-ar-tiny", "--trials", "1", "--seed", str(seed)])
     assert done.exit_code == 2
-    assert "is no seed" in done.stderr
+    assert "is not a seed" in done.stderr
 
 
 @pytest.mark.parametrize(

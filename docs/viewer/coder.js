@@ -121,7 +121,7 @@ export class RangeDecoder {
   finish() {
     const near = this.aheadHigh * LOW + this.aheadLow < 2 ** 33 - 1;
     if (this.place < this.words.byteLength || (this.started && !near)) {
-      throw new Problem("The coded data goes on after its end: it is damaged.");
+      throw new Problem("The coded data continues after its end: it is damaged.");
     }
   }
 }

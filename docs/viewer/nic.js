@@ -59,7 +59,7 @@ export function parseNic(bytes) {
     throw new Problem(`The file names a picture of ${width}x${height} pixels, more than any has: it is damaged.`);
   }
   const [step, stream] = bytes[3] === RATED ? readVarint(after) : [null, after];
-  if (step > STEPS_OF_QUALITY) throw new Problem("The file names a quality that there is not: it is damaged.");
+  if (step > STEPS_OF_QUALITY) throw new Problem("The file names a quality that does not exist: it is damaged.");
   const quality = step === null ? null : step / STEPS_OF_QUALITY;
   return { pathIdentity: hex(bytes.subarray(4, 8)), fingerprint: hex(bytes.subarray(8, 12)), width, height, quality, stream };
 }

@@ -348,7 +348,7 @@ class _Check:
         wanted = self.searcher.space.only(architecture)
         if settings_of(run) != self.training or run.trained_space.to_dict() != wanted.to_dict():
             raise InputError(
-                f"{run.config_path} was changed since it was made: delete {place} to train it anew."
+                f"{run.config_path} was changed since it was made: delete {place} to train it again."
             )
         return run
 

@@ -77,7 +77,8 @@ class Nic:
             raise InputError(f"{source} is not a .nic file: `nas compress` makes them.")
         if len(data) > 3 and data[3] not in (PLAIN, RATED):
             raise InputError(
-                f"{source} is of .nic version {data[3]} and this reads versions up to {RATED}: update."
+                f"{source} has .nic version {data[3]}, and this toolkit reads versions up to {RATED}: "
+                "update it."
             )
         head, tail = data[:12], data[FIXED:]
         if len(data) <= FIXED or zlib.crc32(head + tail).to_bytes(4, "little") != data[12:16]:
@@ -90,7 +91,7 @@ class Nic:
         if data[3] == RATED:
             step, stream = read_varint(stream)
             if step > STEPS_OF_QUALITY:
-                raise InputError(f"{source} names a quality that there is not: it is damaged.")
+                raise InputError(f"{source} names a quality that does not exist: it is damaged.")
         size = FIXED + len(tail) - len(stream)
         return cls(head[4:8].hex(), head[8:12].hex(), width, height, stream, size, step)
 

@@ -81,7 +81,7 @@ class Decoder:
     def finish(self) -> None:
         """Say that all has been read."""
         if not self._coder.maybe_exhausted():
-            raise InputError("The coded data goes on after its end: it is damaged.")
+            raise InputError("The coded data continues after its end: it is damaged.")
 
     def _read(self, model: object, *arguments: Any) -> Ints:
         try:

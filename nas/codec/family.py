@@ -176,7 +176,7 @@ class Family:
             case _:
                 raise InputError(
                     f"A decoder is chosen by what it computes, not by '{target}': give kMAC per pixel (10), "
-                    "or a share of the dearest one's (60%)."
+                    "or a share of the most expensive one's (60%)."
                 )
         fit = [place for place, cost in enumerate(costs) if cost <= most * (1 + 1e-9)]
         if not fit:

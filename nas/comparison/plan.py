@@ -163,7 +163,7 @@ class Plan:
         if not folders:
             raise InputError("There is no codec to evaluate: give the folder of one or more.")
         if out is not None and out.suffix != ".json":
-            raise InputError(f"{out} is no name for the results: give FILE.json.")
+            raise InputError(f"{out} is not a name for the results: give FILE.json.")
         subjects = [Subject.of(*pair) for pair in _named(folders)]
         codecs = [load_codec(subject.folder) for subject in subjects]
         for place, codec in enumerate(codecs):
@@ -259,7 +259,7 @@ def _groups(at_rates: Sequence[Sequence[Subject]], asked: Sequence[str]) -> Iter
         name, equals, rest = text.partition("=")
         words = [word.strip() for word in rest.split(",") if word.strip()]
         if not equals or not name.strip() or len(words) < 2:
-            raise InputError(f"'{text}' is no curve: write NAME=CODEC,CODEC,... with two codecs or more.")
+            raise InputError(f"'{text}' is not a curve: write NAME=CODEC,CODEC,... with two codecs or more.")
         members = dict.fromkeys(_member(word, [same[0] for same in at_rates]) for word in words)
         for member in members:
             if member in whole:

@@ -64,7 +64,7 @@ def _from_json(path: Path, text: str) -> Curve:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({error}): give results in CompressAI's format.") from error
+        raise InputError(f"{path} is not JSON ({error}): give results in CompressAI's format.") from error
     results = content.get("results", content) if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise InputError(f"{path} has no `results`: give results in CompressAI's format.")

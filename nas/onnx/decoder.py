@@ -83,7 +83,7 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[np.ndarray, np.nda
     except AssertionError:  # how the coder refuses what no encoder writes
         raise InputError("The coded data is damaged: no picture is coded like this.") from None
     if not coder.maybe_exhausted():
-        raise InputError("The coded data goes on after its end: it is damaged.")
+        raise InputError("The coded data continues after its end: it is damaged.")
     return y_hat, first if codec["z_channels"] else None
 
 
@@ -244,7 +244,7 @@ def parse(data: bytes) -> tuple[str, str, int, int, int | None, bytes]:
     if data[3] == RATED:
         step, stream = varint(stream)
         if step > STEPS_OF_QUALITY:
-            raise InputError("The file names a quality that there is not: it is damaged.")
+            raise InputError("The file names a quality that does not exist: it is damaged.")
     return data[4:8].hex(), data[8:12].hex(), width, height, step, stream
 
 

@@ -182,5 +182,5 @@ def parse_size(text: str) -> tuple[int, int]:
     width, cross, height = text.lower().partition("x")
     sides = [side.strip() for side in (width, height)]
     if not cross or not all(side.isascii() and side.isdigit() and len(side) < 10 for side in sides):
-        raise InputError(f"'{text}' is no size: write WIDTHxHEIGHT in pixels, such as 768x512.")
+        raise InputError(f"'{text}' is not a size: write WIDTHxHEIGHT in pixels, such as 768x512.")
     return check_size(int(width), int(height))

@@ -77,7 +77,7 @@ class Amount:
         number = 0.0 if found is None else float(found["number"].replace(",", ""))
         if found is None or unit is None or not 0 < number < _MOST:
             raise InputError(
-                f"'{text}' is no target: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
+                f"'{text}' is not a target: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
                 "4 GMAC at 1920x1080, 200MB or 5M parameters"
                 f"{'; decimals have a point' if ',' in str(text) else ''}."
             )
@@ -121,7 +121,7 @@ class Limit:
         if not sign or what not in known:
             hint = "" if what in known else f" ({nearest(what, list(dict.fromkeys(known))).rstrip('.')})"
             raise InputError(
-                f"'{text.strip()}' is no limit{hint}: write decoder <= 20 kMAC/px, decode <= 150 ms at "
+                f"'{text.strip()}' is not a limit{hint}: write decoder <= 20 kMAC/px, decode <= 150 ms at "
                 "1920x1080, decode <= 200 MB, stages <= 4 or parameters <= 5M parameters, joined by 'and'."
             )
         if what in ACTIONS and re.fullmatch(r"[0-9.,]+", amount):

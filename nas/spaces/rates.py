@@ -27,8 +27,8 @@ def parse_lmbda(text: str | float) -> float | tuple[float, float]:
         values = []
     if len(values) not in (1, 2) or not all(LEAST_LMBDA <= value <= MOST_LMBDA for value in values):
         raise InputError(
-            f"'{text}' is no lmbda: give a number from {LEAST_LMBDA:g} to {MOST_LMBDA:g} (0.013), or a "
-            "range of them (0.0018..0.18)."
+            f"'{text}' is not a value for lmbda: give a number from {LEAST_LMBDA:g} to {MOST_LMBDA:g} "
+            "(0.013), or a range of them (0.0018..0.18)."
         )
     if len(values) == 1:
         return values[0]

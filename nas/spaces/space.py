@@ -525,7 +525,9 @@ class SearchSpace:
             InputError: the key is not one of this space; says which part, and what is allowed there.
         """
         if not re.fullmatch(rf"[A-Za-z0-9._=+-]{{1,{MAX_KEY}}}", key):
-            raise InputError(f"'{key[:60]}' is no architecture's key: they look like {self.narrowest().key}")
+            raise InputError(
+                f"'{key[:60]}' is not an architecture's key: keys look like {self.narrowest().key}"
+            )
         pieces = key.split("+")
         parts = dict(piece.partition("=")[::2] for piece in pieces)
         edges: dict[str, list[Slot]] = {}

@@ -40,7 +40,7 @@ def validated(model: type[Model], content: Mapping[str, Any], source: str) -> Mo
         InputError: the first field or value that is wrong, and what is allowed there.
     """
     if wrong := [name for name in content if not isinstance(name, str)]:
-        raise InputError(f"{source} the name {wrong[0]} is no text to YAML: correct it, or quote it.")
+        raise InputError(f"{source} the name {wrong[0]} is not text in YAML: correct it, or quote it.")
     switches = {name for name, field in model.model_fields.items() if field.annotation is bool}
     for path, value in _leaves(content):
         if isinstance(value, bool) and path[0] not in switches:  # pydantic takes it for 1 or 0

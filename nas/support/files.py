@@ -133,7 +133,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
         raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
     except csv.Error as error:
         raise InputError(
-            f"Cannot read {path}: it is damaged or no CSV file ({error}). Restore it or move it away."
+            f"Cannot read {path}: it is damaged or not a CSV file ({error}). Restore it or move it away."
         ) from error
     if columns is not None and heading is not None and tuple(heading) != tuple(columns):
         raise InputError(f"{path} is not a table with the columns {', '.join(columns)}: move it away.")
@@ -161,7 +161,7 @@ def refuse_existing(path: Path, *, force: bool, what: str, folder: bool = True) 
         raise InputError(f"{path} is {there}: choose another place for the {what}.")
     if is_folder and not _is_empty(path) and not _is_a(what, path):
         raise InputError(
-            f"{path} already exists and is no {what}, which --force does not replace: choose another."
+            f"{path} already exists and is not a {what}, so --force does not replace it: choose another."
         )
     if mode is not None and not force and not (is_folder and _is_empty(path)):
         raise InputError(f"{path} already exists: choose another place for the {what}, or add --force.")

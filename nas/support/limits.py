@@ -23,7 +23,7 @@ def check_seed(seed: int) -> int:
         InputError: it is below 0 or too large.
     """
     if not 0 <= seed <= MOST_SEED:
-        raise InputError(f"{seed} is no seed: give a whole number from 0 to {MOST_SEED}.")
+        raise InputError(f"{seed} is not a seed: give a whole number from 0 to {MOST_SEED}.")
     return seed
 
 

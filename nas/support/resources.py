@@ -61,7 +61,7 @@ def read_yaml(path: Path, *, spaced: bool = False) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not valid YAML: it is no text in UTF-8.") from error
+        raise InputError(f"{path} is not valid YAML: it is not text in UTF-8.") from error
     content = parse_yaml(text, str(path), spaced=spaced)
     if not isinstance(content, dict):
         raise InputError(f"{path} should hold 'name: value' lines, and {_held(content)}.")
@@ -160,7 +160,7 @@ class _Loader(yaml.SafeLoader):
     def construct_number(self, node: Any) -> Any:
         is_whole = node.tag.endswith(":int")
         if ":" in node.value or (is_whole and re.fullmatch(r"[+-]?0[0-9_]+", node.value)):
-            raise self._refused(node, f"{node.value} is no plain number; leave out ':' and leading zeros")
+            raise self._refused(node, f"{node.value} is not a plain number; leave out ':' and leading zeros")
         return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
 
     def count(self, node: Any, most: int, known: dict[int, int]) -> int:

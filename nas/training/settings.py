@@ -70,14 +70,14 @@ class TrainingSettings(BaseModel):
     structure_scope: Literal["encoder", "decoder", "total"] = "total"
     lambda_c: float = Field(default=0.0, ge=0, description="price of a kMAC per pixel")
     target: float | None = Field(default=None, gt=0, description="E[C] in kMAC/px that drives lambda_c")
-    structure_rate: float = Field(default=0.05, gt=0, description="rate of learning of the logits")
+    structure_rate: float = Field(default=0.05, gt=0, description="learning rate of the logits")
     layout_stages: int | None = Field(
         default=None, ge=2, description="learn a layout of so many stages with the weights (VIMCO)"
     )
     # optimisation
     optimizer: Literal["adam", "soap", "muon"] = "adam"
     learning_rate: float = Field(default=1e-4, gt=0)
-    warmup: int = Field(default=100, ge=0, description="steps until the full rate of learning")
+    warmup: int = Field(default=100, ge=0, description="steps until the full learning rate")
     schedule: Literal["cosine", "plateau", "milestones", "constant"] = "cosine"
     hold: float = Field(
         default=0.0, ge=0, lt=1, description="share of the steps at the full rate before it falls (cosine)"
@@ -131,7 +131,7 @@ class TrainingSettings(BaseModel):
         if settings.final_crop is not None and settings.hold + settings.final_share >= 1:
             raise InputError(
                 f"hold={settings.hold:g} and final_share={settings.final_share:g} leave no steps between, "
-                "in which the rate of learning could fall: lower one of them."
+                "in which the learning rate could fall: lower one of them."
             )
         if settings.distillation and settings.strategy != "sandwich":
             raise InputError(

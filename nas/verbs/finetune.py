@@ -135,7 +135,7 @@ class Finetuned:
         if self.content["finetuned"]["rd_loss_change"] > 0:
             found.append(
                 f"The loss on held-out photos rose: keep {self.source}, or train longer, on more photos or "
-                "with a lower rate of learning."
+                "with a lower learning rate."
             )
         return found
 

@@ -184,7 +184,9 @@ def _file(path: Path) -> Info:
     if start == b"NIC" or path.suffix == ".nic":
         return nic_info(path)
     if path.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"{path} is none of ours: give a .nic file, a YAML file, a run or a codec.")
+        raise InputError(
+            f"{path} is not a file of this toolkit: give a .nic file, a YAML file, a run or a codec."
+        )
     content = resources.read_yaml(path)
     if str(content.get("format", "")).startswith("nas-run"):
         return _folder(path.parent)
@@ -453,7 +455,7 @@ def key_info(key: str) -> Info:
         return _architecture_infos(found)
     if not _KEY.fullmatch(key):
         example = spaces[0].narrowest().key if spaces else "g_a=8-8-8+layout=none"
-        raise InputError(f"'{key[:60]}' is no architecture's key: they look like {example}")
+        raise InputError(f"'{key[:60]}' is not an architecture's key: keys look like {example}")
     parts = dict(part.split("=") for part in key.split("+"))
     layout = parts.pop("layout", None)
     widths = {edge: _numbers(edge, values) for edge, values in parts.items()}
@@ -505,7 +507,7 @@ def _with_graph(
 def _numbers(edge: str, text: str) -> list[int]:
     values = text.split("-")
     if not all(value.isdecimal() for value in values):
-        raise InputError(f"'{edge}={text}' is no part of a key: after '=' come widths joined by '-'.")
+        raise InputError(f"'{edge}={text}' is not a part of a key: after '=' come widths joined by '-'.")
     return [int(value) for value in values]
 
 

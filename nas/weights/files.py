@@ -73,7 +73,7 @@ def require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
             raise InputError(
-                f"The weights in {source} are no plain numbers: {name} is sparse, quantised or empty. Save "
+                f"The weights in {source} are not plain numbers: {name} is sparse, quantised or empty. Save "
                 "the state_dict() of the model as it was trained."
             )
         values = tensor.detach()

@@ -46,7 +46,7 @@ def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
     """
     found = zoo_name(source)
     if found is None:
-        raise InputError(f"{source} is no name of CompressAI's zoo: they look like mbt2018-4.")
+        raise InputError(f"{source} is not a name of CompressAI's zoo: names look like mbt2018-4.")
     model, quality = found
     if model != _model_of(space.family):
         raise InputError(

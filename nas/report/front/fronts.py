@@ -257,7 +257,7 @@ def split_key(key: str) -> tuple[dict[str, tuple[int, ...]], str]:
     """
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise InputError(
-            f"'{str(key)[:60]}' is no architecture's key: they look like g_a=32-32+layout=raster"
+            f"'{str(key)[:60]}' is not an architecture's key: keys look like g_a=32-32+layout=raster"
         )
     parts = dict(part.split("=", 1) for part in key.split("+"))
     layout = parts.pop("layout")
@@ -267,7 +267,7 @@ def split_key(key: str) -> tuple[dict[str, tuple[int, ...]], str]:
 def check_scope(scope: str) -> None:
     """Refuse what is not a scope."""
     if scope not in SCOPES:
-        raise InputError(f"'{scope}' is no scope: choose one of: {', '.join(SCOPES)}")
+        raise InputError(f"'{scope}' is not a scope: choose one of: {', '.join(SCOPES)}")
 
 
 def check(fronts: Sequence[RunFront], scope: str) -> None:
