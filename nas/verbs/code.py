@@ -222,7 +222,9 @@ def transcode(
     path = Path(out)
     refuse_existing(path, force=force, what=".nic file", folder=False)
     if layout is None and stages is None:
-        raise InputError("Say into which layout: --layout NAME, or the smallest within --stages N.")
+        raise InputError(
+            "Choose a layout: --layout NAME, or --stages N for the smallest file with at most N stages."
+        )
     from nas.codec.bitstream import Nic
     from nas.codec.folder import load_family
     from nas.codec.recode import transcode as coded_again

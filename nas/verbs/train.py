@@ -84,7 +84,7 @@ def train(
         given = (space, data, arch, *named.values(), init_from, settings or None)
         if force or any(value is not None for value in given):
             raise InputError(
-                "--resume goes on as the run was begun: give --out and nothing else. "
+                "--resume continues the run with its own settings: give --out and nothing else. "
                 + how_to_train_longer(folder)
             )
         run = resume_training(folder, device=device, report=show)
