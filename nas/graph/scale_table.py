@@ -13,7 +13,6 @@ the table was trained on. Only the shifts are real numbers until they are rounde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -27,7 +26,6 @@ from nas.spaces.layout import AROUND, Array, Layout
 
 # The surprise of an element counts how many of these it exceeds, in standard deviations.
 SURPRISES = (0.4, 1.0, 2.0)
-UNKNOWN = -1  # in place of a surprise: not decoded yet, or beyond the border
 # In the mean surprise of the elements around one, straight neighbours count twice; in the order of `AROUND`.
 WEIGHTS = (2, 2, 2, 2, 1, 1, 1, 1)
 FINENESS = 4  # the mean is told in steps of 1 / FINENESS
@@ -65,16 +63,14 @@ def surprises(values: Tensor, levels: Tensor, steps: Tensor) -> Tensor:
     return torch.stack(exceeded).sum(0, dtype=torch.int8)
 
 
-def state(near: Sequence[Tensor]) -> Tensor:
-    """The states of elements.
+def state(total: Tensor, known: Tensor) -> Tensor:
+    """The states of elements, of any shape.
 
     Args:
-        near: the surprises around them, or UNKNOWN, in the order of `AROUND`, each of any one shape.
+        total: the weighted sum of the surprises around them.
+        known: the sum of the weights alone.
     """
-    pairs = list(zip(WEIGHTS, near, strict=True))
-    total = torch.stack([weight * each.clamp_min(0) for weight, each in pairs]).sum(0)
-    known = torch.stack([weight * (each != UNKNOWN) for weight, each in pairs]).sum(0)
-    return _STATE_OF.to(total.device)[total, known]
+    return _STATE_OF.to(total.device)[total.long(), known.long()]
 
 
 def states(found: Tensor, layout: Layout) -> Tensor:
@@ -89,8 +85,7 @@ def states(found: Tensor, layout: Layout) -> Tensor:
     padded, total = F.pad(found, (1, 1, 1, 1)), torch.zeros_like(found)
     for (row, column), weight in zip(AROUND, weights, strict=True):
         total += weight * padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
-    known = weights.sum(0, dtype=torch.int64).expand(total.shape)
-    return _STATE_OF.to(found.device)[total.long(), known]
+    return state(total, weights.sum(0, dtype=torch.int8).expand(total.shape))
 
 
 @lru_cache(maxsize=64)
@@ -140,9 +135,9 @@ def shifted(levels: Tensor, table: Tensor, channels: Tensor, found: Tensor) -> T
     """Levels moved by a table's shifts, within those there are.
 
     Args:
-        levels: [..., channels].
+        levels: of any shape.
         table: see `ScaleTable.levels`.
-        channels: which of y they are.
+        channels: of y, whose levels they are; broadcast against them.
         found: their states, of the shape of `levels`.
     """
     shifts = table.flatten()[channels * STATES + found]

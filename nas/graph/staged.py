@@ -19,13 +19,14 @@ from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.graph.affine import Affine, AnyAffine
 from nas.graph.context import ContextModel, HyperOnly
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, quantize, to_grid
 from nas.graph.layers import LEAKY_SLOPE
-from nas.graph.scale_table import UNKNOWN, shifted, state, states, surprises
+from nas.graph.scale_table import WEIGHTS, shifted, state, states, surprises
 from nas.spaces.layout import AROUND, Array, Layout, feature_channel, unit_channel
 
 # Positions that are computed together at most: it bounds the memory that gathered columns take.
@@ -399,16 +400,15 @@ class StagedTable(StagedContext):
         self.order, self.table = layout, table
         self.to_grid, self.grid = self.grid, _on_grid
         groups = layout.group_of_channel
-        self.members: list[tuple[Tensor, Tensor]] = []  # of each block: channels, and what is known around
+        self.members: list[tuple[_Some, Tensor]] = []  # of each block: channels, and what counts around them
         for block in layout.blocks(self.window):
             mine = np.flatnonzero(np.isin(groups, block.groups))
             known = layout.around[:, groups[mine], block.row, block.column]
-            self.members.append(
-                (torch.from_numpy(mine).to(table.device), torch.from_numpy(known).to(table.device))
-            )
+            weights = torch.from_numpy(known * np.array(WEIGHTS, dtype=np.int8)[:, None])
+            self.members.append((_Some(mine, table.device), weights.to(table.device)))
 
     def block_channels(self, number: int) -> Tensor:
-        return self.members[number][0]
+        return self.members[number][0].index
 
     def alone(self, psi: Tensor) -> Parameters:
         """Levels and steps of every element by psi alone, each [B, M, h, w]."""
@@ -426,28 +426,30 @@ class StagedTable(StagedContext):
         """Decode y stage by stage: see `StagedContext.by_stages`."""
         height, width = psi.shape[-2:]
         levels, means = (part.flatten(2).transpose(1, 2).contiguous() for part in self.alone(psi))
-        wide = width + 2  # with a border of which nothing is ever known
-        found = levels.new_full((len(psi), (height + 2) * wide, self.channels), UNKNOWN, dtype=torch.int8)
+        wide = width + 2  # with a border, which counts for nothing
+        found = levels.new_zeros(len(psi), (height + 2) * wide, self.channels, dtype=torch.int8)
+        inside = F.pad(found.new_ones(height, width), (1, 1, 1, 1)).flatten()[:, None]
         y_hat = psi.new_zeros(len(psi), height * width, self.channels)
         for work in steps(self.order, self.window, height, width):
             places, parameters = [], []
             for number, positions in work:
-                channels, known = self.members[number]
-                here = positions.to(psi.device)[:, None]
+                channels, weights = self.members[number]
+                here = positions.to(psi.device)
                 middle = (here // width + 1) * wide + here % width + 1
-                near = [
-                    torch.where(seen, found[:, middle + row * wide + column, channels], UNKNOWN)
-                    for (row, column), seen in zip(AROUND, known, strict=True)
-                ]
-                own = levels[:, here, channels]
-                parameters.append((shifted(own, self.table, channels, state(near)), means[:, here, channels]))
+                own = channels.take(levels, here)
+                total, known = (own.new_zeros(own.shape, dtype=torch.int8) for _ in range(2))
+                for (row, column), weight in zip(AROUND, weights, strict=True):
+                    there = middle + (row * wide + column)
+                    total += weight * channels.take(found, there)
+                    known += weight * inside[there]
+                own = shifted(own, self.table, channels.index, state(total, known))
+                parameters.append((own, channels.take(means, here)))
                 places.append((here, middle, channels))
             for (here, middle, channels), values in zip(places, read(work, parameters), strict=True):
-                known_now = values.to(y_hat)
-                y_hat[:, here, channels] = known_now
-                found[:, middle, channels] = surprises(
-                    known_now, levels[:, here, channels], means[:, here, channels]
-                )
+                values = values.to(y_hat)
+                channels.put(y_hat, here, values)
+                surprise = surprises(values, channels.take(levels, here), channels.take(means, here))
+                channels.put(found, middle, surprise)
         return y_hat.transpose(1, 2).unflatten(2, (height, width))
 
 

@@ -193,9 +193,9 @@ class _Writer:
             return [
                 {
                     **{"row": cell.row, "column": cell.column, "stage": cell.stage},
-                    **{"channels": channels.tolist(), "known": known.int().tolist()},
+                    **{"channels": channels.index.tolist(), "known": (weights > 0).int().tolist()},
                 }
-                for cell, (channels, known) in zip(cells, codec.coding_context.members, strict=True)
+                for cell, (channels, weights) in zip(cells, codec.coding_context.members, strict=True)
             ]
         return [
             {"file": self.save(f"context/{name}.{number}.onnx", model), **block}

@@ -45,7 +45,7 @@ _EACH = "one value at a time: no multiply-add, by the field's convention"
 NO_MACS: dict[str, str] = {
     **dict.fromkeys(("aten::Int", "aten::size", "aten::arange"), _NUMBERS),
     **dict.fromkeys(("aten::floor_divide", "aten::remainder"), _NUMBERS),
-    **dict.fromkeys(("aten::new_empty", "aten::new_full", "aten::new_zeros", "aten::zeros_like"), _MOVES),
+    **dict.fromkeys(("aten::new_empty", "aten::new_ones", "aten::new_zeros", "aten::zeros_like"), _MOVES),
     **dict.fromkeys(("aten::index", "aten::index_put_", "aten::select", "aten::slice"), _MOVES),
     **dict.fromkeys(("aten::index_select", "aten::lift_fresh", "aten::pad"), _MOVES),
     **dict.fromkeys(("aten::cat", "aten::contiguous", "aten::copy_", "aten::to"), _MOVES),
@@ -71,7 +71,7 @@ NO_MACS: dict[str, str] = {
         f"whole numbers brought to another scale, and their activation: {_EACH}",
     ),
     **dict.fromkeys(
-        ("aten::clamp_min", "aten::gt", "aten::ne", "aten::stack", "aten::sum", "aten::where"),
+        ("aten::gt", "aten::stack", "aten::sum"),
         f"surprises and states, where a table reads the context: {_EACH}",
     ),
     "prim::PythonOp._StraightThrough": f"rounding of y and z, {_EACH}",
