@@ -28,7 +28,7 @@ from nas.codec.family import Family, Member
 from nas.codec.folder import load_codec, load_family, save_family
 from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import evaluate_codec
-from nas.photos.split import part_of, split_folder
+from nas.photos.split import photos_of, split_folder
 from nas.run import Run
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
@@ -174,7 +174,7 @@ def test_what_it_gained_is_told(kind, codec_folder, photo_folder, request):
     old = yaml.safe_load((codec_folder / "codec.yaml").read_text())
     for name in ("arch", "widths", "layout", "lmbda", "metric", "kmac_px", "stages", "params"):
         assert content[name] == old[name]
-    photos = part_of(Run.open(next((result.path / "training").iterdir())), "held-out")
+    photos = photos_of(Run.open(next((result.path / "training").iterdir())), "held-out")
     for folder, said in ((codec_folder, content["finetuned"]["before"]), (result.path, content["measured"])):
         found = evaluate_codec(load_codec(folder), photos, lmbda=content["lmbda"])
         assert (said["bpp"], said["psnr"], said["rd_loss"]) == (found.bpp, found.psnr, found.rd_loss)

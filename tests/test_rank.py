@@ -29,7 +29,7 @@ from nas.analysis.rank import COLUMNS, spread
 from nas.cli import app
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
-from nas.photos.split import part_of
+from nas.photos.split import photos_of
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.families import FAMILIES
@@ -269,7 +269,7 @@ def test_a_check_leaves_a_table_numbers_and_a_figure(answer):
 def test_both_sides_are_the_evaluators_scores_of_the_same_photos(answer):
     run, printed = answer
     source = Run.open(run)
-    photos = part_of(source, "calibration")
+    photos = photos_of(source, "calibration")
     for row in printed["architectures"]:
         alone = Run.open(run / "rank-check" / row["run"])
         architecture = source.space.parse(row["arch"])
@@ -419,7 +419,7 @@ def test_wrong_input_gets_one_sentence_and_changes_nothing(
     for number in range(2):
         Image.fromarray(chelsea[number : number + 64, :64]).save(tmp_path / "two" / f"{number}.png")
     shutil.copytree(tmp_path / "two", tmp_path / "leak")
-    (scored,) = part_of(Run.open(trained), "calibration")
+    (scored,) = photos_of(Run.open(trained), "calibration")
     for number in range(12):  # under so many names that some are for training
         Image.fromarray(scored.pixels).save(tmp_path / "leak" / f"copy-{number}.png")
     places = {name: tmp_path / name for name in ("none", "two", "leak")} | {

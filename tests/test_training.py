@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from nas.cli import app
 from nas.graph.network import Supernet
 from nas.metrics.losses import rd_loss
-from nas.photos.split import part_of
+from nas.photos.split import photos_of
 from nas.profiling.profile import parse_size
 from nas.run import Run
 from nas.shipped import zoo_run
@@ -103,7 +103,7 @@ def test_a_run_holds_what_it_promises(trained):
     assert again.space.to_dict() == TINY.to_dict()
     assert settings_of(again) == TrainingSettings.make(SETTINGS)
     assert supernet_of(again).state_dict().keys() == supernet_of(trained).state_dict().keys()
-    assert len(part_of(again, "train")) == 3
+    assert len(photos_of(again, "train")) == 3
 
 
 def test_no_file_of_a_run_is_a_pickle(trained):
@@ -618,7 +618,7 @@ def test_a_run_can_be_watched(request_for, tmp_path):
     """Previews of a held-out photo at three widths, TensorBoard's events, the cost of a learned structure."""
     more = {"preview_every": 2, "tensorboard": True, "structure": "joint", "target": 3.0, "ema": 0.5}
     run = start_training(request_for(tmp_path / "run", settings={**SETTINGS, **more, "distillation": 0.3}))
-    photo = part_of(run, "held-out")[0].pixels
+    photo = photos_of(run, "held-out")[0].pixels
     with Image.open(run.preview_path) as picture:
         assert picture.width == 4 * photo.shape[1]
         assert np.array_equal(np.asarray(picture)[: photo.shape[0], : photo.shape[1]], photo)
