@@ -203,7 +203,7 @@ def _database(address: str) -> RDBStorage:
             url = url.set(drivername="postgresql+pg8000")
         url.get_dialect()
     except (ArgumentError, ValueError) as error:
-        raise InputError(f"{where} is no URL of a database: give {KINDS}.") from error
+        raise InputError(f"{where} is not a database URL: give {KINDS}.") from error
     with plainly(address):
         for attempt in range(1, ATTEMPTS + 1):
             try:
