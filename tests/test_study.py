@@ -362,9 +362,9 @@ def test_a_study_of_other_facts_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("mysterious://host/base", "no URL of a database: give postgresql://"),
-        ("redis://localhost", "no URL of a database"),
-        ("postgresql://u:secret@host:port/base", "no URL of a database"),
+        ("mysterious://host/base", "not a database URL: give postgresql://"),
+        ("redis://localhost", "not a database URL"),
+        ("postgresql://u:secret@host:port/base", "not a database URL"),
         ("postgresql://u:secret@127.0.0.1:1/base", r"u:\*\*\*@127.0.0.1:1/base cannot be used: .*refused"),
         ("postgresql+psycopg://u:secret@127.0.0.1:1/base", "needs the driver psycopg"),
         ("sqlite:////proc/study.db", "cannot be used: unable to open database file"),
