@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from nas.profiling import disturbance
+from nas.profiling import timing
 from nas.spaces.space import SearchSpace
 from nas.training import expected
 from nas.training.settings import TrainingSettings
@@ -46,10 +46,10 @@ def test_other_work_on_every_core_is_noticed() -> None:
         other.start()
     try:
         time.sleep(2)
-        assert disturbance.disturbance() > disturbance.MOST
+        assert timing.disturbance() > timing.MOST_DISTURBANCE
     finally:
         for other in others:
             other.kill()
             other.join()
-    assert "not to be trusted" in disturbance.warning(0.2)
-    assert "not to be trusted" not in disturbance.warning(0.1)
+    assert "not to be trusted" in timing.warning(0.2)
+    assert "not to be trusted" not in timing.warning(0.1)
