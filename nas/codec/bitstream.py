@@ -70,6 +70,10 @@ class Nic:
     def parse(cls, data: bytes, *, source: str = "the file") -> Nic:
         """Read and check a file's bytes.
 
+        Args:
+            data: the bytes of the whole file.
+            source: what error messages call the file.
+
         Raises:
             InputError: not a .nic file, of a newer version, truncated or altered.
         """
@@ -129,6 +133,10 @@ def compress_image(
 def step_of(codec: Codec, quality: float | None) -> int | None:
     """A quality as files hold it; None for a codec of one rate.
 
+    Args:
+        codec: the codec that writes the file.
+        quality: from 0 to 100. By default it is that of the middle anchor.
+
     Raises:
         InputError: the codec has one rate, or the quality is not from 0 to 100.
     """
@@ -145,19 +153,40 @@ def step_of(codec: Codec, quality: float | None) -> int | None:
 
 
 def lmbda_of(codec: Codec, step: int | None) -> float | None:
-    """The lambda of a quality as files hold it; None for a codec of one rate."""
+    """The lambda of a quality as files hold it; None for a codec of one rate.
+
+    Args:
+        codec: the codec of the file.
+        step: the quality as the file holds it, from 0 to `STEPS_OF_QUALITY`, or None.
+    """
     if not codec.rates or step is None:
         return None
     return lmbda_at(codec.rates, 100 * step / STEPS_OF_QUALITY)
 
 
 def latents_of(codec: Codec, pixels: Pixels, tiling: Tiling = TILING, lmbda: float | None = None) -> Latents:
-    """y_hat and z_hat of one picture, as `compress_image` codes them; InputError as there."""
+    """y_hat and z_hat of one picture, as `compress_image` codes them; InputError as there.
+
+    Args:
+        codec: the codec.
+        pixels: the picture, [H, W, 3] in 8 bits.
+        tiling: when to split large pictures into tiles.
+        lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
+    """
     return codec.rounded(analyzed(codec, pixels, tiling), lmbda)
 
 
 def analyzed(codec: Codec, pixels: Pixels, tiling: Tiling = TILING) -> Tensor:
-    """What g_a makes of one picture, [1, M, h, w], the same at every rate; InputError as there."""
+    """What g_a makes of one picture, [1, M, h, w], the same at every rate; InputError as there.
+
+    Args:
+        codec: the codec.
+        pixels: the picture, [H, W, 3] in 8 bits.
+        tiling: when to split large pictures into tiles.
+
+    Raises:
+        InputError: a side has no pixels, or more than a file may have.
+    """
     height, width = pixels.shape[:2]
     if not 0 < min(height, width) <= max(height, width) <= MAX_SIDE:
         raise InputError(
@@ -167,7 +196,15 @@ def analyzed(codec: Codec, pixels: Pixels, tiling: Tiling = TILING) -> Tensor:
 
 
 def write_latents(codec: Codec, latents: Latents, width: int, height: int, step: int | None = None) -> Nic:
-    """The file of a picture of so many pixels, from its latents at a quality."""
+    """The file of a picture of so many pixels, from its latents at a quality.
+
+    Args:
+        codec: the codec.
+        latents: y_hat and z_hat, as `latents_of` gives them.
+        width: width of the picture, in pixels.
+        height: height of the picture, in pixels.
+        step: the quality, as `step_of` gives it.
+    """
     (stream,) = codec.encode(*latents)
     return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0, step)
 
@@ -192,7 +229,16 @@ def decompress_image(
 
 
 def read_latents(codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS) -> Latents:
-    """y_hat and z_hat of a .nic file; arguments and errors as in `decompress_image`."""
+    """y_hat and z_hat of a .nic file; arguments and errors as in `decompress_image`.
+
+    Args:
+        codec: a codec with the entropy path that made the file.
+        nic: the file.
+        max_pixels: the most pixels that the picture may have.
+
+    Raises:
+        InputError: another entropy path made the file, or its picture is too large.
+    """
     if nic.path_identity != codec.path_identity:
         other = "use the codec that did, or one of its family."
         if not codec.network.space.fixed_latents:
@@ -214,7 +260,16 @@ def picture_of(
     tiling: Tiling = TILING,
     lmbda: float | None = None,
 ) -> Pixels:
-    """What g_s makes of y_hat at a rate, [H, W, 3] in 8 bits, without the padding."""
+    """What g_s makes of y_hat at a rate, [H, W, 3] in 8 bits, without the padding.
+
+    Args:
+        codec: the codec.
+        y_hat: rounded y of one picture, [1, M, h, w].
+        width: width of the picture, in pixels.
+        height: height of the picture, in pixels.
+        tiling: when to split large pictures into tiles.
+        lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
+    """
     pixels = np.empty((height, width, 3), np.uint8)
     y_hat = codec.network.unscaled_y(y_hat, lmbda)
     for rows, columns, x_hat in tiles(codec.network, "g_s", codec.layout, y_hat, tiling):

@@ -135,7 +135,12 @@ class Codec(nn.Module):
         return self.network.space.family.alignment
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
-        """What `decompress` is told of a picture: rows and columns of z, or of y where there is no z."""
+        """What `decompress` is told of a picture: rows and columns of z, or of y where there is no z.
+
+        Args:
+            height: height of the picture, in pixels.
+            width: width of the picture, in pixels.
+        """
         coarsest = Z_REDUCTION if self.network.with_z else Y_REDUCTION
         rows, columns = (-(-side // self.alignment) * self.alignment // coarsest for side in (height, width))
         return rows, columns
@@ -260,7 +265,15 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def analyze(self, x: Tensor | Padded, tiling: Tiling = TILING) -> Tensor:
-        """What g_a makes of images, the same at every rate, [B, M, H/16, W/16]: see `latents`."""
+        """What g_a makes of images, the same at every rate, [B, M, H/16, W/16]: see `latents`.
+
+        Args:
+            x: images in [0, 1], [B, 3, H, W], with sides that are multiples of `alignment`.
+            tiling: when to split large pictures into tiles.
+
+        Raises:
+            InputError: x is not such a batch.
+        """
         if (
             len(x.shape) != 4
             or x.shape[1] != 3
@@ -277,7 +290,15 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def rounded(self, y: Tensor, lmbda: float | None = None) -> tuple[Tensor, Tensor | None]:
-        """y_hat and z_hat of what g_a made, at a rate: see `latents`."""
+        """y_hat and z_hat of what g_a made, at a rate: see `latents`.
+
+        Args:
+            y: what `analyze` gives, [B, M, H/16, W/16].
+            lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
+
+        Raises:
+            InputError: z is not finite.
+        """
         net = self.network
         y = net.scaled_y(y, lmbda)
         if not net.with_z:
@@ -301,14 +322,24 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def parameters_of_y(self, y_hat: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels and steps of every element on the coding grid, each [B, M, H/16, W/16]: see `to_grid`."""
+        """Levels and steps of every element on the coding grid, each [B, M, H/16, W/16]: see `to_grid`.
+
+        Args:
+            y_hat: rounded y, [B, M, H/16, W/16].
+            z_hat: rounded z, [B, N, H/64, W/64].
+        """
         context = self.coding_context
         return context.grid(*context.one_pass(self.psi(z_hat), y_hat.to(self.coding_dtype)))
 
     @torch.no_grad()
     @exactly()
     def likelihoods(self, y_hat: Tensor, z_hat: Tensor | None) -> dict[str, Tensor]:
-        """The probability with which every element is coded, `{"y", "z"}`, each in the latent's shape."""
+        """The probability with which every element is coded, `{"y", "z"}`, each in the latent's shape.
+
+        Args:
+            y_hat: rounded y, [B, M, H/16, W/16].
+            z_hat: rounded z, [B, N, H/64, W/64], or None where there is no z.
+        """
         net = self.network
         if z_hat is None:
             return {"y": net.y_prior.coded_likelihood(y_hat, net.centre(net.y_prior))}
@@ -321,14 +352,25 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def synthesize(self, y_hat: Tensor, tiling: Tiling = TILING, lmbda: float | None = None) -> Tensor:
-        """x_hat in [0, 1] from rounded y at a rate."""
+        """x_hat in [0, 1] from rounded y at a rate.
+
+        Args:
+            y_hat: rounded y, [B, M, H/16, W/16].
+            tiling: when to split large pictures into tiles.
+            lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
+        """
         y_hat = self.network.unscaled_y(y_hat, lmbda)
         return through(self.network, "g_s", self.layout, y_hat, tiling).clamp(0, 1)
 
     @torch.no_grad()
     @exactly()
     def encode(self, y_hat: Tensor, z_hat: Tensor | None) -> list[bytes]:
-        """One byte string per image: the largest steps of z and y, then z and y in one stream."""
+        """One byte string per image: the largest steps of z and y, then z and y in one stream.
+
+        Args:
+            y_hat: rounded y, [B, M, H/16, W/16].
+            z_hat: rounded z, [B, N, H/64, W/64], or None where there is no z.
+        """
         table = self.table.cpu().numpy()
         strings = []
         if z_hat is None:
@@ -360,7 +402,15 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def decode(self, strings: Sequence[bytes], shape: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-        """y_hat and z_hat (None where there is none) from byte strings; `shape` is of the coarser of them."""
+        """y_hat and z_hat (None where there is none) from byte strings; `shape` is of the coarser of them.
+
+        Args:
+            strings: one byte string per image, as `encode` gives them.
+            shape: rows and columns of z, or of y where there is no z. See `Codec.shape`.
+
+        Raises:
+            InputError: the data is damaged.
+        """
         with_z = self.network.with_z
         table = self.table.cpu().numpy()
         coders, limits, first = [], [], []

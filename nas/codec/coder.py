@@ -41,13 +41,26 @@ class Encoder:
         self._coder = _queue.RangeEncoder()
 
     def under_table(self, values: Ints, tables: NDArray[np.integer[Any]], limit: int) -> None:
-        """A whole latent, [channels, positions], under one table of frequencies per channel."""
+        """A whole latent, [channels, positions], under one table of frequencies per channel.
+
+        Args:
+            values: whole steps from the centre, [channels, positions].
+            tables: frequencies of the steps around 0, [channels, 2 * reach + 1].
+            limit: the largest absolute value among `values`.
+        """
         for channel, table in zip(values, tables, strict=True):
             symbols = np.ascontiguousarray(channel + max(1, limit), dtype=np.int32)
             self._coder.encode(symbols, _categorical(table, limit))
 
     def gaussian(self, values: Ints, scales: Floats, means: Floats, limit: int) -> None:
-        """Elements in coding order, each under its own Gaussian; arrays of one shape."""
+        """Elements in coding order, each under its own Gaussian; arrays of one shape.
+
+        Args:
+            values: whole numbers to code, of any shape.
+            scales: standard deviations of the Gaussians, in the shape of `values`.
+            means: means of the Gaussians, in the shape of `values`.
+            limit: the largest absolute value that the coder can represent.
+        """
         self._coder.encode(values.ravel(), _gaussian(limit), means.ravel(), scales.ravel())
 
     def finish(self) -> bytes:
@@ -68,14 +81,29 @@ class Decoder:
         self._coder = _queue.RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
 
     def under_table(self, tables: NDArray[np.integer[Any]], positions: int, limit: int) -> Ints:
-        """A whole latent, [channels, positions]."""
+        """A whole latent, [channels, positions].
+
+        Args:
+            tables: frequencies of the steps around 0, [channels, 2 * reach + 1].
+            positions: number of positions in the latent.
+            limit: the largest absolute value, as the encoder was given it.
+
+        Raises:
+            InputError: the data is too short for so many positions.
+        """
         if _least_bits(tables, limit) * positions > 32 * (self._words + _SLACK):
             raise InputError("The coded data is too short for a picture of its size: it is damaged.")
         rows = [self._read(_categorical(table, limit), positions) for table in tables]
         return np.stack(rows) - max(1, limit)
 
     def gaussian(self, scales: Floats, means: Floats, limit: int) -> Ints:
-        """The next elements under their Gaussians."""
+        """The next elements under their Gaussians.
+
+        Args:
+            scales: standard deviations of the Gaussians.
+            means: means of the Gaussians, in the shape of `scales`.
+            limit: the largest absolute value, as the encoder was given it.
+        """
         return self._read(_gaussian(limit), means, scales)
 
     def finish(self) -> None:

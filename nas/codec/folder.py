@@ -32,7 +32,13 @@ DECODERS = "decoders."  # weights of decoders beside the base codec's, by place
 
 
 def save_codec(codec: Codec, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write the folder of a codec that is alone: see `save_family`."""
+    """Write the folder of a codec that is alone: see `save_family`.
+
+    Args:
+        codec: the codec.
+        path: the folder.
+        facts: what codec.yaml says of the codec beyond its network. See `save_family`.
+    """
     return save_family(Family(codec), path, facts)
 
 

@@ -43,12 +43,23 @@ class _AtLeast(torch.autograd.Function):
 
 
 def rounded(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor:
-    """Whole steps from the centre, at most `limit` of them."""
+    """Whole steps from the centre, at most `limit` of them.
+
+    Args:
+        values: what to round, of any shape.
+        limit: the most steps on either side of the centre.
+        centre: what steps are counted from, a number or a tensor that broadcasts to `values`.
+    """
     return _Round.apply(values - centre, limit) + centre
 
 
 class GDN(nn.Module):
-    """Generalised divisive normalisation (Ballé et al., 2016); beta and gamma are stored as square roots."""
+    """Generalised divisive normalisation (Ballé et al., 2016); beta and gamma are stored as square roots.
+
+    Args:
+        channels: number of channels.
+        inverse: multiply by the norm instead of dividing by it (IGDN).
+    """
 
     def __init__(self, channels: int, inverse: bool = False) -> None:
         super().__init__()
@@ -64,7 +75,12 @@ class GDN(nn.Module):
 
 
 class Residual(nn.Module):
-    """`body(x) + x`, or `body(x) + shortcut(x)`; layers have the names that the weights are stored under."""
+    """`body(x) + x`, or `body(x) + shortcut(x)`; layers have the names that the weights are stored under.
+
+    Args:
+        body: layers of the body by name, in order.
+        shortcut: layers of the shortcut by name, in order. By default the input is added as it is.
+    """
 
     def __init__(
         self, body: Mapping[str, nn.Module], shortcut: Mapping[str, nn.Module] | None = None
@@ -98,7 +114,12 @@ class OnMagnitudes(nn.Sequential):
 
 
 class FactorizedPrior(nn.Module):
-    """The factorised density of Ballé et al. (2018), appendix 6.1."""
+    """The factorised density of Ballé et al. (2018), appendix 6.1.
+
+    Args:
+        channels: number of channels.
+        filters: widths of the hidden layers of each channel's density.
+    """
 
     def __init__(self, channels: int, filters: tuple[int, ...] = (3, 3, 3, 3)) -> None:
         super().__init__()
@@ -130,7 +151,13 @@ class FactorizedPrior(nn.Module):
 
 
 def gaussian(values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-    """The probability of the unit bin around each value."""
+    """The probability of the unit bin around each value.
+
+    Args:
+        values: the values, of any shape.
+        scales: standard deviations, in that shape.
+        means: means, in that shape.
+    """
     away, scales = (values - means).abs(), _AtLeast.apply(scales, SCALE_MIN)
     upper, lower = ((half - away) / scales * -(0.5**0.5) for half in (0.5, -0.5))
     return _AtLeast.apply(0.5 * (torch.erfc(upper) - torch.erfc(lower)), LIKELIHOOD_MIN)
@@ -186,7 +213,12 @@ class Context(nn.Module):
         self.group = group
 
     def seen(self, row: int, column: int) -> Tensor:
-        """Who sees whom from one cell of the tile: [groups, groups, window, window], the reader first."""
+        """Who sees whom from one cell of the tile: [groups, groups, window, window], the reader first.
+
+        Args:
+            row: row of the cell in the tile.
+            column: column of the cell in the tile.
+        """
         _, rows, columns = self.tile.shape
         away = torch.arange(self.window) - self.window // 2
         there = self.tile[:, (row + away)[:, None] % rows, (column + away) % columns]
@@ -194,7 +226,12 @@ class Context(nn.Module):
         return there[None] < self.tile[:, None, row, column, None, None]
 
     def forward(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and means of y, [B, M, h, w], from psi, [B, P, h, w], and y itself."""
+        """Scales and means of y, [B, M, h, w], from psi, [B, P, h, w], and y itself.
+
+        Args:
+            psi: hyper features, [B, P, h, w].
+            y_hat: rounded y, [B, M, h, w]. An element reads only those that were decoded in earlier stages.
+        """
         _, rows, columns = self.tile.shape
         out = psi.new_zeros(len(psi), 2 * y_hat.shape[1], *psi.shape[-2:])
         for row in range(min(rows, psi.shape[-2])):
@@ -269,7 +306,12 @@ class TableContext(nn.Module):
         self.ends = (places[1::2] * 2**10).round() / 2**10
 
     def forward(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and means of y, [B, M, h, w], from psi, [B, P, h, w], and y itself."""
+        """Scales and means of y, [B, M, h, w], from psi, [B, P, h, w], and y itself.
+
+        Args:
+            psi: hyper features, [B, P, h, w].
+            y_hat: rounded y, [B, M, h, w]. An element reads only those that were decoded in earlier stages.
+        """
         scales, means = self.entropy_parameters(psi).chunk(2, 1)
         with torch.no_grad():
             states = self.states(self.surprises(scales, means, y_hat)).transpose(0, 1)
@@ -277,7 +319,13 @@ class TableContext(nn.Module):
         return _AtLeast.apply(scales, SCALE_MIN) * logs.transpose(0, 1).exp(), means
 
     def surprises(self, scales: Tensor, means: Tensor, y_hat: Tensor) -> Tensor:
-        """How many bounds each element exceeds, parts of its scale, on the grids that are coded with."""
+        """How many bounds each element exceeds, parts of its scale, on the grids that are coded with.
+
+        Args:
+            scales: scales of y before correction, [B, M, h, w].
+            means: means of y, [B, M, h, w].
+            y_hat: rounded y, [B, M, h, w].
+        """
         scales = self.scales.to(y_hat)[torch.bucketize(scales.contiguous(), self.ends.to(y_hat))]
         away = (y_hat * 64 - (means * 64).round()).abs()
         exceeded = [away > (64 * bound * scales).floor() for bound in (0.4, 1.0, 2.0)]
@@ -334,7 +382,12 @@ class AtRates(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(len(anchors), channels)))
 
     def at(self, name: str, lmbda: float | None = None) -> Tensor:
-        """The values of one name, [channels, 1, 1]; at the middle anchor where no lambda is given."""
+        """The values of one name, [channels, 1, 1]; at the middle anchor where no lambda is given.
+
+        Args:
+            name: one of the names that the module was made with.
+            lmbda: lambda of the rate. By default it is the middle anchor; beyond the range, the nearest one.
+        """
         rows, lmbda = (
             self.get_parameter(name),
             min(max(lmbda or self.middle, self.anchors[0]), self.anchors[-1]),

@@ -37,7 +37,12 @@ Needs torch, and safetensors to read the weights. It is differentiable throughou
 
 
 def write_model(codec: Codec, folder: Path) -> Path:
-    """Write a codec's model.py beside its weights; returns its path."""
+    """Write a codec's model.py beside its weights; returns its path.
+
+    Args:
+        codec: the codec.
+        folder: folder of the codec, which exists.
+    """
     path = folder / MODEL
     write_atomically(path, model_text(codec))
     return path

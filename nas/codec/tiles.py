@@ -177,7 +177,15 @@ def tiles(
 def through(
     network: CodecNetwork, name: str, layout: Layout, source: Tensor | Padded, tiling: Tiling = TILING
 ) -> Tensor:
-    """The whole output of an edge, [B, C, H, W], joined from its tiles: see `tiles`."""
+    """The whole output of an edge, [B, C, H, W], joined from its tiles: see `tiles`.
+
+    Args:
+        network: network of one architecture.
+        name: `g_a` or `g_s`.
+
+        source: what the edge reads, [B, C, H, W]: pixels in [0, 1] with aligned sides, or y as g_s reads it.
+        tiling: when to split, and how.
+    """
     inputs, outputs = _per_element(network.space.family.edges[name])
     height, width = (side // inputs * outputs for side in source.shape[-2:])
     whole: Tensor | None = None

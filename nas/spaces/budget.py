@@ -156,7 +156,12 @@ class Span:
     end: Amount | None = None
 
     def values(self, least: float, most: float) -> list[float]:
-        """The targets, given what is reachable; a beginning that is named is a target itself."""
+        """The targets, given what is reachable; a beginning that is named is a target itself.
+
+        Args:
+            least: the least that the space can reach, in the unit of the targets.
+            most: the most that the space can reach, in the unit of the targets.
+        """
         low = least if self.start is None else self.start.value
         high = most if self.end is None else self.end.value
         if self.start is not None and self.levels > 1:

@@ -287,7 +287,12 @@ def ends(layer: Leaf) -> tuple[str, ...]:
 
 
 def after(layer: Leaf, reduction: int) -> int:
-    """The reduction after a layer."""
+    """The reduction after a layer.
+
+    Args:
+        layer: a single layer.
+        reduction: how many times smaller than the picture the layer's input is, per side.
+    """
     match layer:
         case Conv():
             return reduction * layer.stride
@@ -345,7 +350,12 @@ def _blocks(name: str, layer: Repeat) -> list[tuple[str, Layer]]:
 
 
 def through(layer: Layer, reduction: int) -> int:
-    """The reduction after a layer or a block."""
+    """The reduction after a layer or a block.
+
+    Args:
+        layer: a layer or a block.
+        reduction: how many times smaller than the picture its input is, per side.
+    """
     match layer:
         case Residual():
             return _after_all([part for _, part in layer.body], reduction)

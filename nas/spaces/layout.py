@@ -148,7 +148,12 @@ class Layout:
         return np.repeat(np.arange(len(self.groups)), self.groups)
 
     def stage_map(self, height: int, width: int) -> Array:
-        """The stage of every element, shape [groups, height, width] of the latent."""
+        """The stage of every element, shape [groups, height, width] of the latent.
+
+        Args:
+            height: rows of the latent.
+            width: columns of the latent.
+        """
         rows, columns = np.arange(height), np.arange(width)
         _, tile_rows, tile_columns = self.table.shape
         tiled = self.table[:, (rows % tile_rows)[:, None], (columns % tile_columns)[None]]
@@ -156,7 +161,12 @@ class Layout:
         return np.asarray(tiled + ramp)
 
     def stages(self, height: int = REFERENCE_LATENT[0], width: int = REFERENCE_LATENT[1]) -> int:
-        """How many serial steps decoding a latent of this size takes (default: 768x512 pixels)."""
+        """How many serial steps decoding a latent of this size takes (default: 768x512 pixels).
+
+        Args:
+            height: rows of the latent.
+            width: columns of the latent.
+        """
         return len(np.unique(self.stage_map(height, width)))
 
     @cached_property
@@ -211,7 +221,15 @@ class Layout:
 
     @classmethod
     def from_dict(cls, content: Any, *, name: str = "custom") -> Layout:
-        """A layout from `{groups, slope, tile, context}` as written in YAML."""
+        """A layout from `{groups, slope, tile, context}` as written in YAML.
+
+        Args:
+            content: the mapping as read from YAML.
+            name: name of the layout.
+
+        Raises:
+            InputError: the mapping is not such a layout.
+        """
         allowed = set(FIELDS)
         if not isinstance(content, dict) or not {"groups", "tile"} <= set(content) <= allowed:
             raise InputError(f"Layout '{name}' must be {{groups: [...], slope: [0, 0], tile: [[[...]]]}}.")
@@ -397,7 +415,13 @@ def named_layout(name: str, channels: int, window: int = 5) -> Layout:
 
 
 def tiled_layout(channels: int, table: Array, name: str) -> Layout:
-    """A layout over even channel groups from stages [groups, rows, columns], gaps in the numbering closed."""
+    """A layout over even channel groups from stages [groups, rows, columns], gaps in the numbering closed.
+
+    Args:
+        channels: channels of y.
+        table: stage of every cell, [groups, rows, columns].
+        name: name of the layout.
+    """
     return Layout(_even(channels, len(table)), (0, 0), _as_tile(closed(table)), name)
 
 
@@ -407,7 +431,13 @@ def closed(table: Array) -> Array:
 
 
 def random_table(shape: tuple[int, int, int], stages: int, rng: random.Random) -> Array:
-    """Stages [groups, rows, columns], every cell's at random, so that every stage has a cell."""
+    """Stages [groups, rows, columns], every cell's at random, so that every stage has a cell.
+
+    Args:
+        shape: number of channel groups, rows and columns.
+        stages: number of stages, at most the number of cells.
+        rng: generator of the random numbers.
+    """
     cells = [*range(stages), *(rng.randrange(stages) for _ in range(math.prod(shape) - stages))]
     rng.shuffle(cells)
     return np.array(cells).reshape(shape)
@@ -420,7 +450,15 @@ def _as_tile(table: Array) -> Tile:
 def random_layout(
     channels: int, groups: int, tile: tuple[int, int], stages: int, rng: random.Random
 ) -> Layout:
-    """Every cell of a tile in one of at most `stages` stages, drawn independently."""
+    """Every cell of a tile in one of at most `stages` stages, drawn independently.
+
+    Args:
+        channels: channels of y.
+        groups: number of channel groups.
+        tile: rows and columns of the tile.
+        stages: the most stages that the tile may have.
+        rng: generator of the random numbers.
+    """
     table = np.array([rng.randrange(stages) for _ in range(groups * tile[0] * tile[1])])
     return tiled_layout(channels, table.reshape(groups, *tile), "random")
 
@@ -430,6 +468,10 @@ def feature_channel(features: int, channels: int) -> Array:
 
     Whole multiples of the channels repeat them, as CompressAI's two features per channel do; any other number
     is spread over them like hidden units.
+
+    Args:
+        features: number of features.
+        channels: channels of y.
     """
     if features % channels == 0:
         return np.arange(features) % channels
@@ -441,6 +483,10 @@ def unit_channel(units: int, channels: int) -> Array:
 
     A stride near the golden ratio, coprime to the channels, so that every prefix of the units covers
     all channel groups evenly, whatever the layout and the width.
+
+    Args:
+        units: number of hidden units.
+        channels: channels of y.
     """
     stride = max(1, round(0.618 * channels))
     while math.gcd(stride, channels) != 1:

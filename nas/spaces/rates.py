@@ -41,7 +41,13 @@ def parse_lmbda(text: str | float) -> float | tuple[float, float]:
 
 
 def anchors_between(low: float, high: float, count: int = ANCHORS) -> tuple[float, ...]:
-    """Lambdas from low to high, each as many times larger than the last."""
+    """Lambdas from low to high, each as many times larger than the last.
+
+    Args:
+        low: the lowest lambda.
+        high: the highest lambda.
+        count: number of anchors, at least 2.
+    """
     shares = (place / (count - 1) for place in range(count))
     return tuple(float(f"{low * (high / low) ** share:.6g}") for share in shares)
 
@@ -64,6 +70,10 @@ def middle(anchors: Sequence[float]) -> float:
 def lmbda_at(anchors: Sequence[float], quality: float) -> float:
     """The lambda of a quality from 0 (the lowest rate) to 100: LOW * (HIGH / LOW)^(quality / 100).
 
+    Args:
+        anchors: lambdas of the range, rising.
+        quality: from 0 to 100.
+
     Raises:
         InputError: the quality is not from 0 to 100.
     """
@@ -73,7 +83,12 @@ def lmbda_at(anchors: Sequence[float], quality: float) -> float:
 
 
 def quality_at(anchors: Sequence[float], lmbda: float) -> float:
-    """The quality of a lambda, from 0 to 100 within the range."""
+    """The quality of a lambda, from 0 to 100 within the range.
+
+    Args:
+        anchors: lambdas of the range, rising.
+        lmbda: the lambda.
+    """
     return 100 * math.log(lmbda / anchors[0]) / math.log(anchors[-1] / anchors[0])
 
 

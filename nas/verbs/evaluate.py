@@ -70,6 +70,10 @@ def write_comparison(comparison: Comparison, outputs: Outputs) -> list[Path]:
     """Draw a comparison and write its results, of which each file is there whole or not at all.
 
     The pictures come first: with the results, what was kept for an interrupted evaluation goes.
+
+    Args:
+        comparison: what an evaluation found.
+        outputs: which files to write.
     """
     save_rates(comparison.drawn(), outputs.pictures, subtitle=comparison.subtitle())
     return comparison.write(outputs)

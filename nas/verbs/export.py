@@ -187,7 +187,25 @@ def export_from(
     force: bool = False,
     report: StageReport = silent,
 ) -> dict[str, Any]:
-    """`export` from a run that is open already."""
+    """`export` from a run that is open already.
+
+    Args:
+        searcher: searcher of the open run.
+        out: folder of the codec.
+        target: the most that the codec may cost, such as 20 (kMAC per pixel), 60% or 30ms.
+        budget: a Budget, the name of a shipped one or a YAML file's path. `target` may choose among its
+            targets.
+        arch: key of the architecture, instead of a target or budget.
+        family: export every decoder and layout that is worth its cost beside one encoder.
+        scope: scope of a target: `encoder`, `decoder` or `total`.
+        arithmetic: arithmetic of the entropy path, `exact` or `float64`. See `make_codec` for the default.
+        onnx: also write ONNX models.
+        force: replace an existing folder.
+        report: called as the work goes on.
+
+    Raises:
+        InputError: the arguments exclude each other, nothing is chosen, or the request cannot be met.
+    """
     limited = target is not None or budget is not None
     if limited and arch is not None:
         raise InputError("Export takes a target or budget, or an architecture's key, not both.")

@@ -209,6 +209,10 @@ def finetune(
 def finetune_codec(request: FinetuneRequest, report: StageReport = silent) -> Finetuned:
     """Train an exported codec on, and write the codec that it becomes.
 
+    Args:
+        request: the codec, the photos and the settings.
+        report: called as the work goes on.
+
     Raises:
         InputError: before anything is written, where the request cannot be met.
     """

@@ -76,6 +76,10 @@ class Info:
     def draw(self, path: Path, *, force: bool = False) -> str:
         """Write it as a picture, in the format that the file's name says.
 
+        Args:
+            path: file of the picture; its ending says the format.
+            force: replace an existing file.
+
         Returns:
             What was written: the path, and of which space where a key means another network in others.
 
@@ -531,7 +535,12 @@ def _latents(space: SearchSpace) -> dict[str, Any]:
 
 
 def layout_info(layout: Layout, window: int = WINDOW) -> Info:
-    """A layout: its tile by channel group, and what an element of each stage may see, drawn as text."""
+    """A layout: its tile by channel group, and what an element of each stage may see, drawn as text.
+
+    Args:
+        layout: the layout.
+        window: width of the context window, in elements of y.
+    """
     fields = {
         "layout": layout.name,
         "channels": layout.channels,
@@ -562,7 +571,12 @@ def _chained(infos: Sequence[Info]) -> Info:
 
 
 def visible_share(layout: Layout, window: int) -> float:
-    """The share of a dense pass of the context model's convolution that this layout computes."""
+    """The share of a dense pass of the context model's convolution that this layout computes.
+
+    Args:
+        layout: the layout.
+        window: width of the context window, in elements of y.
+    """
     if layout.context == "table":
         return 0.0
     sizes = np.array(layout.groups)

@@ -90,7 +90,12 @@ def search(
 
 
 def searched_at(run: Run | str | Path, out: str | Path | None) -> Path:
-    """The folder of the run that `search` searches."""
+    """The folder of the run that `search` searches.
+
+    Args:
+        run: a run, its folder, or `zoo:NAME`.
+        out: folder of a copy that is searched instead; None where there is no copy.
+    """
     if out is not None:
         return Path(out)
     if isinstance(run, Run):
@@ -103,6 +108,12 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
 
     What was found for the weights is taken along (layouts, logits, costs, profiles); what was best on the
     run's own photos is scored first on these. Held-out photos that are among them are no longer held out.
+
+    Args:
+        run: a trained run.
+        data: folder of the photos.
+        out: folder of the copy.
+        force: replace an existing folder.
 
     Raises:
         InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
