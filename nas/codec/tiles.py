@@ -182,7 +182,7 @@ def through(
     Args:
         network: network of one architecture.
         name: `g_a` or `g_s`.
-
+        layout: the layout. The cores of tiles are multiples of its tile.
         source: what the edge reads, [B, C, H, W]: pixels in [0, 1] with aligned sides, or y as g_s reads it.
         tiling: when to split, and how.
     """

@@ -40,7 +40,12 @@ class Affine:
     slope: float | None = None
 
     def select(self, outputs: Tensor, *inputs: Tensor) -> Affine:
-        """Some of the outputs, computed from some of the inputs (one index for each dimension of them)."""
+        """Some of the outputs, computed from some of the inputs (one index for each dimension of them).
+
+        Args:
+            outputs: indexes of the outputs.
+            *inputs: indexes of the inputs, one tensor for each dimension of them.
+        """
         return Affine(_part(self.weight, outputs, inputs), self.bias[outputs], self.slope)
 
     def __call__(self, columns: Tensor) -> Tensor:
@@ -68,7 +73,12 @@ class IntegerAffine:
     limit: int
 
     def select(self, outputs: Tensor, *inputs: Tensor) -> IntegerAffine:
-        """Some of the outputs, computed from some of the inputs."""
+        """Some of the outputs, computed from some of the inputs.
+
+        Args:
+            outputs: indexes of the outputs.
+            *inputs: indexes of the inputs, one tensor for each dimension of them.
+        """
         weight = _part(self.weight, outputs, inputs)
         return IntegerAffine(weight, self.bias[outputs], self.step[outputs], self.slope, self.limit)
 

@@ -63,7 +63,12 @@ class Cell:
 
 @lru_cache(maxsize=512)
 def layout_cells(layout: Layout, window: int) -> tuple[Cell, ...]:
-    """The cells of a layout's tile, row by row, for a window of this width."""
+    """The cells of a layout's tile, row by row, for a window of this width.
+
+    Args:
+        layout: the layout.
+        window: width of the context window, in elements of y.
+    """
     groups, rows, columns = layout.table.shape
     cells = []
     for row in range(rows):
@@ -209,7 +214,13 @@ class HyperOnly(nn.Module):
         self.parts = parts
 
     def forward(self, psi: Tensor, y_hat: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Scales and means, as `ContextModel` gives them; y and the layout play no part."""
+        """Scales and means, as `ContextModel` gives them; y and the layout play no part.
+
+        Args:
+            psi: hyper features, [B, P, h, w].
+            y_hat: rounded y, [B, M, h, w], which is not read.
+            layout: the layout, which is not read.
+        """
         if self.parts == 1:
             return psi, torch.zeros_like(psi)
         scales, means = psi.chunk(2, 1)
@@ -268,7 +279,12 @@ class ContextModel(nn.Module):
         return first, second, third
 
     def gate(self, hidden: Tensor, layer: int) -> Tensor:
-        """What a slimmable model masks after hidden layer 0 or 1; nothing here."""
+        """What a slimmable model masks after hidden layer 0 or 1; nothing here.
+
+        Args:
+            hidden: values of the hidden layer, [B, units, h, w].
+            layer: number of the hidden layer, 0 or 1.
+        """
         return hidden
 
     def forward(self, psi: Tensor, y_hat: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
@@ -413,6 +429,15 @@ class ContextModel(nn.Module):
 
 class SlimmableContextModel(ContextModel):
     """The supernet's context model: the two hidden widths are chosen at run time.
+
+    Args:
+        channels: channels of y.
+        window: width of the context window, in elements of y.
+        widths: widths of the two hidden pointwise layers.
+        psi: number of hyper features. None stands for two per channel of y.
+        phi: number of features of context prediction. None stands for two per channel of y, and 0 for no
+            context convolution.
+        tables: whether there is a table, for layouts whose context it is.
 
     Attributes:
         kind: how the active layout reads its context, which says what a plain model of it has.

@@ -66,7 +66,13 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def quantize(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor:
-    """Round to whole steps from the centre, at most `limit` of them; the gradient passes straight through."""
+    """Round to whole steps from the centre, at most `limit` of them; the gradient passes straight through.
+
+    Args:
+        values: what to round, of any shape.
+        limit: the most steps on either side of the centre.
+        centre: what steps are counted from, a number or a tensor that broadcasts to `values`.
+    """
     if isinstance(centre, float) and centre == 0:
         return cast(Tensor, _StraightThrough.apply(values, limit))
     return cast(Tensor, _StraightThrough.apply(values - centre, limit)) + centre
@@ -84,7 +90,13 @@ class ConditionalGaussian(GaussianConditional):
         super().__init__(None, scale_bound=SCALE_MIN)
 
     def likelihood(self, values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-        """The probability of the unit bin around each value; all of one shape."""
+        """The probability of the unit bin around each value; all of one shape.
+
+        Args:
+            values: the values.
+            scales: standard deviations of the Gaussians.
+            means: means of the Gaussians.
+        """
         return cast(Tensor, self.likelihood_lower_bound(self._likelihood(values, scales, means)))
 
     def coded_likelihood(
@@ -170,12 +182,22 @@ def levels_of(units: Tensor) -> Tensor:
 
 
 def from_grid(levels: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Scales and means in float64, as the coder is told."""
+    """Scales and means in float64, as the coder is told.
+
+    Args:
+        levels: places in `SCALES`.
+        steps: means in steps of 1 / MEAN_STEPS, in the shape of `levels`.
+    """
     return torch.from_numpy(SCALES).to(levels.device)[levels], steps.double() / MEAN_STEPS
 
 
 def snap(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """Entropy parameters moved to the coding grid, in their precision."""
+    """Entropy parameters moved to the coding grid, in their precision.
+
+    Args:
+        scales: standard deviations, of any shape.
+        means: means, in the shape of `scales`.
+    """
     found = from_grid(*to_grid(scales, means))
     return found[0].to(scales), found[1].to(means)
 

@@ -44,6 +44,10 @@ class Gains(_AtAnchors):
     """What y is multiplied by before it is rounded, and after.
 
     They begin as the steps that high-rate theory asks for: sqrt(lambda / lambda of the middle anchor).
+
+    Args:
+        anchors: lambdas that have gains of their own, rising.
+        width: width of y.
     """
 
     def __init__(self, anchors: Sequence[float], width: Width) -> None:
@@ -62,7 +66,12 @@ class Gains(_AtAnchors):
 
 
 class HyperGains(_AtAnchors):
-    """What z is multiplied by and shifted by before it is rounded: the encoder's alone."""
+    """What z is multiplied by and shifted by before it is rounded: the encoder's alone.
+
+    Args:
+        anchors: lambdas that have gains of their own, rising.
+        width: width of z.
+    """
 
     def __init__(self, anchors: Sequence[float], width: Width) -> None:
         super().__init__(anchors, width)
@@ -70,12 +79,23 @@ class HyperGains(_AtAnchors):
         self.shift = nn.Parameter(torch.zeros(len(anchors), width.active))
 
     def forward(self, z: Tensor, lmbda: float) -> Tensor:
-        """z at a rate, [B, N, h, w]."""
+        """z at a rate, [B, N, h, w].
+
+        Args:
+            z: z before it is rounded, [B, N, h, w].
+            lmbda: lambda of the rate.
+        """
         return z * self._at(self.log_gain, lmbda).exp() + self._at(self.shift, lmbda)
 
 
 def between(rows: Tensor, anchors: Sequence[float], lmbda: float) -> Tensor:
-    """Rows that stand at anchors, [anchors, channels], at a lambda: linear in its logarithm, [channels]."""
+    """Rows that stand at anchors, [anchors, channels], at a lambda: linear in its logarithm, [channels].
+
+    Args:
+        rows: one row per anchor, [anchors, channels].
+        anchors: lambdas of the rows, rising, at least two. Beyond them the nearest one counts.
+        lmbda: lambda of the rate.
+    """
     for low, (first, last) in enumerate(pairwise(anchors)):
         if lmbda <= last or low == len(anchors) - 2:
             share = math.log(lmbda / first) / math.log(last / first)

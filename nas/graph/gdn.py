@@ -141,6 +141,10 @@ class SlimmableGDN(GDN):
 
     The scalars (scale and shift of beta and of gamma) are SlimCAE's (Yang et al., CVPR 2021); the widest
     width's are fixed at scale 1 and shift 0. Export folds them into beta and gamma.
+
+    Args:
+        width: the channels, whose number is chosen at run time.
+        inverse: multiply by the norm instead of dividing by it (IGDN).
     """
 
     beta_minimum = 1e-6

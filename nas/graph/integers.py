@@ -37,6 +37,10 @@ MOST_WEIGHT = 2**15 - 1
 class IntegerLayer(nn.Module):
     """One layer as it is stored.
 
+    Args:
+        outputs: number of outputs.
+        *inputs: number of inputs, then the sides of the kernel where there is one.
+
     Attributes:
         weight: [outputs, inputs, *kernel], 16 bits; of a transposed convolution, too.
         bias: [outputs].
@@ -165,12 +169,22 @@ class IntegerPath(nn.Module):
 
 
 def integer_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """The coding grid of what the last layer gives, as `to_grid` does of real numbers."""
+    """The coding grid of what the last layer gives, as `to_grid` does of real numbers.
+
+    Args:
+        scales: scales in units of `SCALE_UNIT`.
+        means: means in steps of 1 / MEAN_STEPS, in the shape of `scales`.
+    """
     return levels_of(scales), means.clamp(-Y_LIMIT * MEAN_STEPS, Y_LIMIT * MEAN_STEPS)
 
 
 class IntegerTransform(nn.Sequential):
-    """An edge in whole numbers; its layers stand where they stand in the edge, activations within them."""
+    """An edge in whole numbers; its layers stand where they stand in the edge, activations within them.
+
+    Args:
+        edge: description of the edge.
+        affines: integer weights of the convolutions, by the place of their layer in the edge (`0`, `2`, ...).
+    """
 
     def __init__(self, edge: spec.Edge, affines: dict[str, IntegerAffine]) -> None:
         modules: list[nn.Module] = []
@@ -193,7 +207,12 @@ class IntegerTransform(nn.Sequential):
 
 
 class IntegerConv(nn.Module):
-    """A convolution of stride 1, [B, H, W, C] to [B, H, W, outputs]; with an `upsampling`, sub-pixels."""
+    """A convolution of stride 1, [B, H, W, C] to [B, H, W, outputs]; with an `upsampling`, sub-pixels.
+
+    Args:
+        affine: integer weights, [outputs, inputs, kernel, kernel], and what belongs to them.
+        upsampling: how many times larger the output is than the input, per side.
+    """
 
     def __init__(self, affine: IntegerAffine, upsampling: int = 1) -> None:
         super().__init__()
@@ -214,6 +233,10 @@ class IntegerDeconv(nn.Module):
     """A transposed convolution, [B, H, W, C] to [B, stride * H, stride * W, outputs].
 
     The outputs at every phase of the stride read the input through a part of the kernel.
+
+    Args:
+        affine: integer weights, [outputs, inputs, kernel, kernel], and what belongs to them.
+        stride: how many times larger the output is than the input, per side.
     """
 
     def __init__(self, affine: IntegerAffine, stride: int) -> None:

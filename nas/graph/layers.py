@@ -33,6 +33,10 @@ def precise(x: Tensor, *, wanted: bool = True) -> Iterator[None]:
     """No half precision on x's device, where it is not wanted: mixed precision must not reach latents.
 
     bfloat16 has eight digits, so that a latent of 300 would move in steps of 2.
+
+    Args:
+        x: a tensor on the device in question.
+        wanted: whether to keep half precision out. Without it nothing changes.
     """
     if not wanted or not torch.is_autocast_enabled(x.device.type):
         yield
@@ -81,7 +85,12 @@ class SlimmableConv2d(nn.Conv2d):
 
 
 class SlimmableDepthwise(nn.Conv2d):
-    """A depthwise convolution that runs the active channels' kernels; masked after the bias under gates."""
+    """A depthwise convolution that runs the active channels' kernels; masked after the bias under gates.
+
+    Args:
+        width: the channels, whose number is chosen at run time.
+        kernel: side of the kernel, odd.
+    """
 
     def __init__(self, width: Width, kernel: int) -> None:
         super().__init__(width.full, width.full, kernel, padding=kernel // 2, groups=width.full)
@@ -97,7 +106,14 @@ class SlimmableDepthwise(nn.Conv2d):
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """torch's transposed convolution, `stride` times as large as its input: see `deconvolve`."""
+    """torch's transposed convolution, `stride` times as large as its input: see `deconvolve`.
+
+    Args:
+        inputs: number of input channels.
+        outputs: number of output channels.
+        kernel: side of the kernel.
+        stride: how many times larger the output is than the input, per side.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
@@ -141,7 +157,14 @@ def _scattered(x: Tensor, weight: Tensor, bias: Tensor, kernel: int, stride: int
 
 
 class SlimmableConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution that runs `weight[:in, :out]`; masked after the bias under gates."""
+    """A transposed convolution that runs `weight[:in, :out]`; masked after the bias under gates.
+
+    Args:
+        inputs: input channels, whose number is chosen at run time.
+        outputs: output channels, whose number is chosen at run time.
+        kernel: side of the kernel.
+        stride: how many times larger the output is than the input, per side.
+    """
 
     def __init__(self, inputs: Width, outputs: Width, kernel: int, stride: int) -> None:
         super().__init__(
@@ -168,7 +191,12 @@ class SlimmableConvTranspose2d(nn.ConvTranspose2d):
 
 
 class ResidualBlock(nn.Module):
-    """`body(x) + shortcut(x)`; without a shortcut, `body(x) + x`. Its layers keep their described names."""
+    """`body(x) + shortcut(x)`; without a shortcut, `body(x) + x`. Its layers keep their described names.
+
+    Args:
+        body: layers of the body by name, in order.
+        shortcut: name and layer of the shortcut, or None.
+    """
 
     def __init__(self, body: Mapping[str, nn.Module], shortcut: tuple[str, nn.Module] | None) -> None:
         super().__init__()
@@ -187,7 +215,12 @@ class ResidualBlock(nn.Module):
 
 
 class SlimmableRepeat(nn.ModuleList):
-    """The first of some blocks, as many as the depth says; under gates all run, each at its share."""
+    """The first of some blocks, as many as the depth says; under gates all run, each at its share.
+
+    Args:
+        blocks: all blocks, in order. Each adds something to its input.
+        depth: how many of them run, chosen at run time.
+    """
 
     def __init__(self, blocks: list[nn.Module], depth: Width) -> None:
         super().__init__(blocks)
@@ -318,7 +351,13 @@ Layers = PlainLayers | SlimmableLayers
 
 
 def build_leaf(layer: spec.Leaf, layers: Layers, widths: Widths) -> nn.Module:
-    """The module of one single layer."""
+    """The module of one single layer.
+
+    Args:
+        layer: description of the layer.
+        layers: what makes the modules, plain or slimmable ones.
+        widths: widths of the network by name.
+    """
     match layer:
         case spec.Conv():
             return _begun(layers.conv(layer, widths), layer)
@@ -346,7 +385,13 @@ def _begun(conv: nn.Module, layer: spec.Conv | spec.Subpel) -> nn.Module:
 
 
 def build_layer(layer: spec.Layer, layers: Layers, widths: Widths) -> nn.Module:
-    """The module of one described layer or block."""
+    """The module of one described layer or block.
+
+    Args:
+        layer: description of the layer or block.
+        layers: what makes the modules, plain or slimmable ones.
+        widths: widths of the network by name.
+    """
     match layer:
         case spec.Residual():
             names, parts = zip(*layer.body, strict=True)
@@ -383,6 +428,12 @@ def _chain(parts: Sequence[spec.Layer], layers: Layers, widths: Widths) -> list[
 
 
 def build_edge(edge: spec.Edge, layers: Layers, widths: Widths) -> nn.Sequential:
-    """The transform of one edge."""
+    """The transform of one edge.
+
+    Args:
+        edge: description of the edge.
+        layers: what makes the modules, plain or slimmable ones.
+        widths: widths of the network by name.
+    """
     kind = OnMagnitudes if edge.magnitude else Transform
     return kind(*_chain(edge.layers, layers, widths))

@@ -124,15 +124,30 @@ class CodecNetwork(nn.Module):
         return middle(self.space.rates)
 
     def scaled_y(self, y: Tensor, lmbda: float | None = None) -> Tensor:
-        """What g_a made, at a rate, before it is rounded."""
+        """What g_a made, at a rate, before it is rounded.
+
+        Args:
+            y: what g_a made, [B, M, h, w].
+            lmbda: lambda of the rate, for a space with a range of rates. By default it is the middle anchor.
+        """
         return y * self.gains.up(self.lmbda(lmbda)) if self.space.rates else y
 
     def unscaled_y(self, y_hat: Tensor, lmbda: float | None = None) -> Tensor:
-        """Rounded y at a rate, as g_s reads it."""
+        """Rounded y at a rate, as g_s reads it.
+
+        Args:
+            y_hat: rounded y, [B, M, h, w].
+            lmbda: lambda of the rate, for a space with a range of rates. By default it is the middle anchor.
+        """
         return y_hat * self.gains.down(self.lmbda(lmbda)) if self.space.rates else y_hat
 
     def z_of(self, y: Tensor, lmbda: float | None = None) -> Tensor:
-        """z before it is rounded, from y at a rate."""
+        """z before it is rounded, from y at a rate.
+
+        Args:
+            y: y before it is rounded, as `scaled_y` gives it, [B, M, h, w].
+            lmbda: lambda of the rate, for a space with a range of rates. By default it is the middle anchor.
+        """
         z = widened(self.h_a(y))
         return self.hyper_gains(z, self.lmbda(lmbda)) if self.space.rates else z
 
@@ -230,7 +245,12 @@ def _widths(space: SearchSpace) -> dict[str, Width]:
 
 
 def plain_edge(space: SearchSpace, name: str) -> nn.Sequential:
-    """One edge of a space of one architecture, in plain layers with random weights."""
+    """One edge of a space of one architecture, in plain layers with random weights.
+
+    Args:
+        space: a space of one architecture.
+        name: name of the edge, such as `g_a`.
+    """
     return build_edge(space.family.edges[name], PlainLayers(), _widths(space))
 
 

@@ -48,7 +48,12 @@ class FactorizedPrior(EntropyBottleneck):
         return self.likelihood_lower_bound(found).reshape(by_channel.shape).transpose(0, 1)
 
     def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
-        """The probability with which rounded values are really coded: within each image's own range."""
+        """The probability with which rounded values are really coded: within each image's own range.
+
+        Args:
+            values: rounded values, [B, C, h, w].
+            centre: what whole steps are counted from, a number or one per channel, [C, 1, 1].
+        """
         reach = coded_range(values - centre) + 0.5
         around = torch.as_tensor(centre, device=values.device).expand(self.channels, 1, 1)
         limits = torch.stack([-reach, reach], -1).flatten()
@@ -62,6 +67,10 @@ class FactorizedPrior(EntropyBottleneck):
         """The prior as integers, at least 1: [C, 2 * reach + 1], for the steps -reach .. reach.
 
         Beyond the reach, at most `limit`, every frequency is 1.
+
+        Args:
+            limit: the largest step that is asked for, in either direction.
+            centre: what whole steps are counted from, a number or one per channel, [C, 1, 1].
         """
         prior = copy.deepcopy(self).double()
         values = torch.arange(-limit, limit + 1, dtype=torch.float64, device=self.quantiles.device)
@@ -128,7 +137,12 @@ Prior = FactorizedPrior | SlimmablePrior
 
 
 def build_prior(width: Width, slimmable: bool) -> Prior:
-    """The prior of a latent: one for each width in a supernet where its channels are a choice."""
+    """The prior of a latent: one for each width in a supernet where its channels are a choice.
+
+    Args:
+        width: width of the latent.
+        slimmable: whether it is for a supernet.
+    """
     if slimmable and len(width.candidates) > 1:
         return SlimmablePrior(width)
     return FactorizedPrior(width.active)

@@ -116,7 +116,14 @@ class ScaleTable(nn.Module):
         self.least = LowerBound(SCALE_MIN)
 
     def forward(self, scales: Tensor, means: Tensor, y_hat: Tensor, layout: Layout) -> Tensor:
-        """Scales as what was decoded before corrects them, all arguments and the result [B, M, h, w]."""
+        """Scales as what was decoded before corrects them, all arguments and the result [B, M, h, w].
+
+        Args:
+            scales: scales before correction.
+            means: means of y.
+            y_hat: rounded y. An element reads only those of smaller stages.
+            layout: the order of decoding.
+        """
         with torch.no_grad():
             found = states(surprises(y_hat, *to_grid(scales, means)), layout)
         rows = found.transpose(0, 1)

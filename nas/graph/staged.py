@@ -283,6 +283,11 @@ class StagedContext(nn.Module):
         """Scales and means of one block's channels at some of its positions, each [B, positions, channels].
 
         Everything the block sees must have been written to `state` (see `write`).
+
+        Args:
+            number: place of the block among those of the layout.
+            positions: positions of the latent, counted row by row, [positions].
+            state: what has been decoded so far.
         """
         block, positions = self.blocks[number], positions.to(state.psi.device)
         phi = None
@@ -307,7 +312,14 @@ class StagedContext(nn.Module):
         return scales, means
 
     def write(self, number: int, positions: Tensor, values: Tensor, state: State) -> None:
-        """Make decoded values, [B, positions, channels], visible to later blocks."""
+        """Make decoded values, [B, positions, channels], visible to later blocks.
+
+        Args:
+            number: place of the block among those of the layout.
+            positions: positions of the latent, counted row by row, [positions].
+            values: decoded values of the block's channels there.
+            state: what has been decoded so far; it is changed.
+        """
         here, reach = state.corners(positions.to(state.psi.device)), self.window // 2
         here = here + (reach * state.padded.shape[2] + reach)
         self.blocks[number].channels.put(state.padded.flatten(1, 2), here, values.to(state.padded))
@@ -317,7 +329,12 @@ class StagedContext(nn.Module):
         return self.blocks[number].channels.index
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and means of every element, each [B, M, h, w], when all of y is known (encoding)."""
+        """Scales and means of every element, each [B, M, h, w], when all of y is known (encoding).
+
+        Args:
+            psi: hyper features, [B, P, h, w].
+            y_hat: rounded y, [B, M, h, w].
+        """
         state = self.start(psi)
         inside = state.inside(self.window // 2)
         inside.copy_(y_hat.permute(0, 2, 3, 1))
@@ -367,12 +384,22 @@ class StagedHyper(nn.Module):
         return torch.arange(self.layout.channels)
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and means of every element, each [B, M, h, w]."""
+        """Scales and means of every element, each [B, M, h, w].
+
+        Args:
+            psi: hyper features, [B, P, h, w].
+            y_hat: rounded y, [B, M, h, w], which does not matter here.
+        """
         scales, means = self.context(psi, y_hat, self.layout)
         return scales, means
 
     def by_stages(self, psi: Tensor, read: Read) -> Tensor:
-        """Decode y, [B, M, h, w], in one stage."""
+        """Decode y, [B, M, h, w], in one stage.
+
+        Args:
+            psi: hyper features, [B, P, h, w].
+            read: returns the values of each block. See `StagedContext.by_stages`.
+        """
         height, width = psi.shape[-2:]
         scales, means = (part.flatten(2).transpose(1, 2) for part in self.one_pass(psi, psi))
         found = []
@@ -416,14 +443,24 @@ class StagedTable(StagedContext):
         return self.to_grid(*super().one_pass(psi, unread))
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> Parameters:
-        """Levels and steps of every element, each [B, M, h, w], when all of y is known (encoding)."""
+        """Levels and steps of every element, each [B, M, h, w], when all of y is known (encoding).
+
+        Args:
+            psi: hyper features, [B, P, h, w].
+            y_hat: rounded y, [B, M, h, w].
+        """
         levels, means = self.alone(psi)
         found = states(surprises(y_hat, levels, means), self.order)
         channels = torch.arange(self.channels, device=psi.device)[:, None, None]
         return shifted(levels, self.table, channels, found), means
 
     def by_stages(self, psi: Tensor, read: Read) -> Tensor:
-        """Decode y stage by stage: see `StagedContext.by_stages`."""
+        """Decode y stage by stage: see `StagedContext.by_stages`.
+
+        Args:
+            psi: hyper features, [B, P, h, w].
+            read: returns the values of each block. See `StagedContext.by_stages`.
+        """
         height, width = psi.shape[-2:]
         levels, means = (part.flatten(2).transpose(1, 2).contiguous() for part in self.alone(psi))
         wide = width + 2  # with a border, which counts for nothing
@@ -461,7 +498,12 @@ Staged = StagedContext | StagedHyper
 
 
 def staged(context: ContextModel | HyperOnly, layout: Layout) -> Staged:
-    """The entropy parameters of y as they run when coding under one layout, in a model's own precision."""
+    """The entropy parameters of y as they run when coding under one layout, in a model's own precision.
+
+    Args:
+        context: the trained model.
+        layout: the order of decoding.
+    """
     if isinstance(context, HyperOnly):
         return StagedHyper(context, layout)
     if layout.context == "table":
@@ -470,7 +512,12 @@ def staged(context: ContextModel | HyperOnly, layout: Layout) -> Staged:
 
 
 def rounding(context: Staged, y: Tensor) -> Read:
-    """A `read` for `by_stages` that rounds y, [B, M, h, w], about the means of each stage on their grid."""
+    """A `read` for `by_stages` that rounds y, [B, M, h, w], about the means of each stage on their grid.
+
+    Args:
+        context: the staged form of the model that gives the means.
+        y: y before it is rounded, [B, M, h, w].
+    """
     columns = y.flatten(2).transpose(1, 2)
 
     def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
@@ -509,7 +556,13 @@ class State:
         return self.padded[:, reach : reach + self.height, reach : reach + self.width]
 
     def columns(self, positions: Tensor, places: Tensor, channels: _Some) -> Tensor:
-        """y at some places of the window around each position, [B, positions, places * channels]."""
+        """y at some places of the window around each position, [B, positions, places * channels].
+
+        Args:
+            positions: positions of the latent, counted row by row, [positions].
+            places: rows and columns in the window, [2, places].
+            channels: which channels of y to take.
+        """
         near = self.corners(positions)[:, None] + (places[0] * self.padded.shape[2] + places[1])
         found = channels.take(self.padded.flatten(1, 2), near.flatten())
         return found.unflatten(1, near.shape).flatten(2)
@@ -519,13 +572,26 @@ def steps(layout: Layout, window: int, height: int, width: int) -> tuple[tuple[W
     """The decoder's work on a latent of this size: one tuple of (block, positions) per stage.
 
     A stage of more than `SLICE` positions is cut: its parts do not see each other.
+
+    Args:
+        layout: the order of decoding.
+        window: width of the context window, in elements of y.
+        height: rows of the latent.
+        width: columns of the latent.
     """
     kept = _steps(layout, window, int(height), int(width))
     return tuple(part for work in kept for part in _cut_up(_as_tensors(work)))
 
 
 def whole(layout: Layout, window: int, height: int, width: int) -> tuple[Work, ...]:
-    """The encoder's work: every block once, over all its positions."""
+    """The encoder's work: every block once, over all its positions.
+
+    Args:
+        layout: the order of decoding.
+        window: width of the context window, in elements of y.
+        height: rows of the latent.
+        width: columns of the latent.
+    """
     return _as_tensors(_whole(layout, window, int(height), int(width)))
 
 

@@ -56,7 +56,13 @@ class Width:
         return (self.gates * above).sum()
 
     def take(self, tensor: Tensor, dim: int = 0, each: int = 1) -> Tensor:
-        """The active channels of a weight along one dimension, `each` entries a channel; a view if it can."""
+        """The active channels of a weight along one dimension, `each` entries a channel; a view if it can.
+
+        Args:
+            tensor: the full weight.
+            dim: the dimension that holds the channels.
+            each: number of entries per channel.
+        """
         if self.parts == 1:
             return tensor.narrow(dim, 0, self.active * each)
         split = tensor.unflatten(dim, (self.parts, -1))

@@ -88,7 +88,12 @@ def refuse_what_does_not_fit(
 
 
 def bytes_per_pixel(space: SearchSpace, settings: TrainingSettings) -> float:
-    """What the widest architecture keeps for its gradients, in bytes per pixel of a batch."""
+    """What the widest architecture keeps for its gradients, in bytes per pixel of a batch.
+
+    Args:
+        space: the search space.
+        settings: settings of the training, which say what of the network is trained.
+    """
     net = Supernet(space)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(is_trained(name, settings))

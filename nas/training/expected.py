@@ -33,7 +33,13 @@ def expected_seconds(space: SearchSpace, settings: TrainingSettings, device: str
 
 
 def warning(space: SearchSpace, settings: TrainingSettings, device: str = "auto") -> str | None:
-    """A sentence where a training is expected to take more than a day."""
+    """A sentence where a training is expected to take more than a day.
+
+    Args:
+        space: the search space.
+        settings: settings of the training.
+        device: where to compute: `auto`, `cpu` or `cuda`.
+    """
     seconds = expected_seconds(space, settings, device)
     if seconds <= DAY:
         return None

@@ -62,7 +62,12 @@ class LayoutLogits:
         return drawn.t().reshape(self.samples, *self.logits.shape[:-1])
 
     def layout(self, table: Tensor | Array, name: str = "learned") -> Layout:
-        """A table as a layout; stages that no cell chose are closed up."""
+        """A table as a layout; stages that no cell chose are closed up.
+
+        Args:
+            table: stage of every cell, [groups, rows, columns].
+            name: name of the layout.
+        """
         return tiled_layout(self.channels, np.asarray(table), name)
 
     def learn(self, tables: Tensor, bits: Sequence[float]) -> None:

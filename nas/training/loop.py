@@ -68,6 +68,10 @@ class Progress:
 class NonFiniteLossError(InputError):
     """A training that diverged: a loss, gradient or weight is not finite. The last checkpoint is kept.
 
+    Args:
+        where: at which step, with what, in a sentence.
+        advice: what to do about it, in a sentence.
+
     Attributes:
         where: at which step, with what, in a sentence.
     """
@@ -164,6 +168,10 @@ def train(
 class Pass(nn.Module):
     """One forward pass as Fabric wraps it: images are its only argument, since Fabric looks into all of them.
 
+    Args:
+        net: the supernet.
+        picture: whether x_hat is computed. See `CodecNetwork.forward`.
+
     Attributes:
         layout, noise, lmbda, picture: the others, see `CodecNetwork.forward`.
     """
@@ -185,6 +193,11 @@ class Training:
 
     Quantiles of factorised priors are in no optimiser: integer latents do not use them, and centred ones
     solve for their medians (`FactorizedPrior.settle`).
+
+    Args:
+        run: the run, with its settings.
+        fabric: the devices and the precision.
+        initial: weights to start from, by name. By default they are random.
     """
 
     def __init__(self, run: Run, fabric: Fabric, initial: dict[str, Tensor] | None = None) -> None:
@@ -225,7 +238,15 @@ class Training:
         self.recent = _Mean(RECENT)
 
     def step(self, step: int, x: Tensor) -> tuple[float, float, float]:
-        """One step of the optimiser on a batch [B, 3, H, W]; returns the mean loss, bpp and distortion."""
+        """One step of the optimiser on a batch [B, 3, H, W]; returns the mean loss, bpp and distortion.
+
+        Args:
+            step: number of the step, from 0.
+            x: images in [0, 1].
+
+        Raises:
+            NonFiniteLossError: the loss or the gradient is not finite.
+        """
         settings, net = self.settings, self.net
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate_at(step, self.plateaus.count)
@@ -421,7 +442,12 @@ class Training:
 
 
 def is_trained(name: str, settings: TrainingSettings) -> bool:
-    """Whether a parameter of this name is trained, where only a part is."""
+    """Whether a parameter of this name is trained, where only a part is.
+
+    Args:
+        name: name of the parameter.
+        settings: settings of the training, which say what is trained.
+    """
     if any(lies_in(name, layer) for layer in settings.frozen):
         return False
     match settings.only:
@@ -434,7 +460,12 @@ def is_trained(name: str, settings: TrainingSettings) -> bool:
 
 
 def lies_in(name: str, part: str) -> bool:
-    """Whether a parameter belongs to a part of the network: an edge (`h_a`), a layer (`h_a.0`), or itself."""
+    """Whether a parameter belongs to a part of the network: an edge (`h_a`), a layer (`h_a.0`), or itself.
+
+    Args:
+        name: name of the parameter.
+        part: an edge, a layer or a parameter.
+    """
     return f"{name}.".startswith(f"{part}.")
 
 

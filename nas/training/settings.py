@@ -163,7 +163,12 @@ class TrainingSettings(BaseModel):
         ]
 
     def pixels(self, first: int, last: int) -> int:
-        """How many pixels the steps `first` .. `last` - 1 read, over all processes."""
+        """How many pixels the steps `first` .. `last` - 1 read, over all processes.
+
+        Args:
+            first: the first step.
+            last: the step after the last one.
+        """
         read = 0
         for crop, steps in self.phases:
             read += crop**2 * self.batch * max(0, min(last, steps.stop) - max(first, steps.start))

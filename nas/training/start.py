@@ -122,6 +122,10 @@ def start_training(
 ) -> Run:
     """Make a run and train it to the end.
 
+    Args:
+        request: what to train, on which photos, and where to write.
+        report: called as the work goes on.
+
     Raises:
         InputError: before anything is written, where the request cannot be met.
     """
@@ -178,6 +182,10 @@ def train_or_resume(
     request: TrainingRequest, report: Callable[[Progress], None] = lambda progress: None
 ) -> Run:
     """Train a run to the end; where an earlier attempt of the same request stopped, go on from there.
+
+    Args:
+        request: what to train, on which photos, and where to write.
+        report: called as the work goes on.
 
     Raises:
         InputError: what lies there was trained with other settings.
@@ -247,6 +255,11 @@ def resume_training(
     out: Path, *, device: str = "auto", report: Callable[[Progress], None] = lambda progress: None
 ) -> Run:
     """Go on with an interrupted run, as if it had not been interrupted.
+
+    Args:
+        out: folder of the run.
+        device: where to compute: `auto`, `cpu` or `cuda`.
+        report: called as the work goes on.
 
     Raises:
         InputError: no run, one without a checkpoint, or one in which another process trains.

@@ -163,6 +163,12 @@ def any_layout(
 
     A random one has from one to all of grouping's channel groups: coarse ones become as familiar as fine.
     Only orders that a convolution reads are searched, so a table stays with its own.
+
+    Args:
+        space: the search space.
+        architecture: the architecture.
+        rng: generator of the random numbers.
+        share: probability of a random layout, from 0 to 1.
     """
     own = space.layout(architecture)
     if len(space.layouts) == 1 or rng.random() < 1 - share or own.context == "table":
@@ -181,6 +187,12 @@ def at_rates(samples: Sequence[Sample], space: SearchSpace, step: int, seed: int
     The range is cut into as many parts as there are samples, and each has a lambda from one of them, uniform
     in its logarithm: so every step sees low rates and high ones, and the gains between anchors are trained
     too. A little of what is drawn lies beyond the ends and is moved to them, so that they are met.
+
+    Args:
+        samples: what the step trains.
+        space: the search space.
+        step: number of the step.
+        seed: seed of the training.
     """
     if not space.rates:
         return list(samples)
@@ -196,7 +208,12 @@ def at_rates(samples: Sequence[Sample], space: SearchSpace, step: int, seed: int
 
 
 def generator(seed: int, step: int) -> random.Random:
-    """What a step draws its architectures with."""
+    """What a step draws its architectures with.
+
+    Args:
+        seed: seed of the training.
+        step: number of the step.
+    """
     return random.Random(f"{seed} {step}")
 
 
@@ -234,6 +251,10 @@ def front_of(run: Run, space: SearchSpace) -> list[Architecture]:
 
     Where the space has not the layout of one (the search found it, say), the layout with the nearest number
     of stages takes its place.
+
+    Args:
+        run: a searched run.
+        space: the space that the architectures are to be of.
 
     Raises:
         InputError: the run has no front, or one of other widths.

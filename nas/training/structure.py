@@ -22,7 +22,13 @@ ASCENT, PENALTY = 0.02, 10.0
 
 
 def gumbel_sample(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
-    """A hard one-hot sample whose gradient is the soft one's, from a generator of its own."""
+    """A hard one-hot sample whose gradient is the soft one's, from a generator of its own.
+
+    Args:
+        logits: one logit per choice, [choices].
+        temperature: how soft the sample's gradient is; above 0.
+        rng: generator of the random numbers.
+    """
     uniform = torch.rand(logits.shape, generator=rng).clamp_min(1e-9)
     soft = F.softmax((logits - (-uniform.log()).log()) / temperature, 0)
     hard = F.one_hot(soft.argmax(), len(soft)).to(soft.dtype)
@@ -63,7 +69,12 @@ class Structure:
         self._layouts = torch.full((len(space.layouts),), 1 / len(space.layouts))
 
     def restart(self, price: float, target: float | None) -> None:
-        """Go on from the logits as they are, at another price or towards another target."""
+        """Go on from the logits as they are, at another price or towards another target.
+
+        Args:
+            price: loss per kMAC per pixel. With a target, it is where the price starts.
+            target: expected cost to reach, in kMAC per pixel; None keeps the price as it is.
+        """
         self.multiplier, self.target = price, target
         self.optimizer = torch.optim.Adam(self.logits, lr=self._learning_rate)
 
@@ -119,7 +130,12 @@ class Structure:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
-        """Back to what `state` gave."""
+        """Back to what `state` gave.
+
+        Args:
+            tensors: logits by slot.
+            numbers: the other values that `state` gave, by name.
+        """
         for slot, values in zip(self.space.slots, self.logits, strict=True):
             values.copy_(tensors[slot.name])
         self.multiplier, self._unit = numbers["multiplier"], numbers["unit"]

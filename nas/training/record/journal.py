@@ -47,7 +47,12 @@ class Journal:
         return self._rows
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Note a checkpoint; `values` by column. Further columns may have none: they stay empty."""
+        """Note a checkpoint; `values` by column. Further columns may have none: they stay empty.
+
+        Args:
+            step: number of steps that are done.
+            values: values by column.
+        """
         row = {"step": str(step)}
         row |= {name: f"{values[name]:.6g}" for name in self._columns[1:] if name in values}
         self._rows.append(row)
@@ -58,7 +63,12 @@ class Journal:
             self._events.flush()
 
     def picture(self, step: int, pixels: Any) -> None:
-        """Show a preview, [H, W, 3], in TensorBoard."""
+        """Show a preview, [H, W, 3], in TensorBoard.
+
+        Args:
+            step: number of steps that are done.
+            pixels: the preview, in 8 bits.
+        """
         if self._events is not None:
             self._events.add_image("preview", pixels, step, dataformats="HWC")
 

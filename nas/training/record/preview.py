@@ -21,7 +21,12 @@ BAND = 16  # pixels for the words below
 
 @torch.no_grad()
 def preview(net: Supernet, photo: Photo) -> Pixels:
-    """The photo itself, then as the narrowest, a median and the widest architecture code it, side by side."""
+    """The photo itself, then as the narrowest, a median and the widest architecture code it, side by side.
+
+    Args:
+        net: the supernet.
+        photo: the photo, of which the middle is shown.
+    """
     pixels = _middle(photo.pixels)
     shown = [(pixels, photo.name)]
     space, training = net.space, net.training
@@ -39,7 +44,12 @@ def preview(net: Supernet, photo: Photo) -> Pixels:
 
 
 def write_preview(path: Path, pixels: Pixels) -> None:
-    """The picture as a PNG file, whole or not at all."""
+    """The picture as a PNG file, whole or not at all.
+
+    Args:
+        path: the file.
+        pixels: the picture, [H, W, 3] in 8 bits.
+    """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
     write_atomically(path, buffer.getvalue())

@@ -103,7 +103,12 @@ def watched(space: SearchSpace) -> dict[str, Architecture]:
 
 
 def column(name: str, rate: Rate) -> str:
-    """What metrics.csv calls the loss of an architecture at a rate."""
+    """What metrics.csv calls the loss of an architecture at a rate.
+
+    Args:
+        name: name of the architecture, such as `widest`.
+        rate: the rate.
+    """
     return f"loss_{name}{rate.name}"
 
 
