@@ -71,7 +71,14 @@ class SameSize:
 
     @classmethod
     def of(cls, codec: str, format: str, found: Sequence[FormatResult], exact: Collection[str]) -> SameSize:
-        """The means over photos; that of PSNR without the photos in `exact`."""
+        """The means over photos; that of PSNR without the photos in `exact`.
+
+        Args:
+            codec: name of the codec whose file sizes were matched.
+            format: name of the image format.
+            found: results by photo.
+            exact: names of the photos that came back exactly.
+        """
         names = ("bpp", "ms_ssim", "encode_seconds", "decode_seconds")
         means = {name: mean(getattr(one, name) for one in found) for name in names}
         return cls(codec, format, psnr=psnr_without(found, exact), **means)
@@ -82,7 +89,13 @@ def exact_photos(
     sweeps: Mapping[str, Sequence[FormatPoint]],
     of_sizes: Mapping[tuple[str, str], Sequence[FormatResult]],
 ) -> dict[str, list[str]]:
-    """The names of photos that came back exactly at least once, each with the codecs and formats of that."""
+    """The names of photos that came back exactly at least once, each with the codecs and formats of that.
+
+    Args:
+        codecs: results of the codecs.
+        sweeps: points of each image format's quality sweep, by name.
+        of_sizes: results of image formats at the sizes of a codec's files, by codec and format.
+    """
     found: dict[str, list[str]] = {}
     results: list[tuple[str, Iterable[PhotoResult | FormatResult]]] = [(c.name, c.photos) for c in codecs]
     results += [(name, point.photos) for name, points in sweeps.items() for point in points]
@@ -297,6 +310,11 @@ def to_compressai(name: str, description: str, points: Iterable[Measured]) -> di
     """Results in CompressAI's JSON format, which its plot tool reads: one entry per point, by rising bpp.
 
     MS-SSIM is left out where a point has none (all photos small): the tool then says that there is none.
+
+    Args:
+        name: name of the results.
+        description: what they are, in words.
+        points: measured points, in any order.
     """
     ordered: Sequence[Measured] = sorted(points, key=lambda point: point.bpp)
     results = {

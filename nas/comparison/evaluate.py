@@ -55,7 +55,12 @@ Once = Callable[[Photo, Callable[[], PhotoResult]], PhotoResult]
 
 
 def measured(photo: Photo, measure: Callable[[], PhotoResult]) -> PhotoResult:
-    """Measures every photo."""
+    """Measures every photo.
+
+    Args:
+        photo: the photo.
+        measure: called without arguments, measures it.
+    """
     return measure()
 
 
@@ -204,7 +209,15 @@ class _Bench:
 
 
 def check_request(photos: Sequence[Photo], metric: str) -> None:
-    """InputError where there are no photos, or no such metric."""
+    """InputError where there are no photos, or no such metric.
+
+    Args:
+        photos: photos to evaluate on.
+        metric: `mse` or `ms-ssim`.
+
+    Raises:
+        InputError: there are no photos, or there is no such metric.
+    """
     if not len(photos):
         raise InputError("There are no photos to evaluate on: give a folder that holds some.")
     if metric not in METRICS:
@@ -216,6 +229,11 @@ def estimated_bits(codec: Codec, pixels: Pixels, lmbda: float | None = None) -> 
     """The bits that the network's likelihoods promise for one picture, [H, W, 3], padded as for coding.
 
     Over a range of rates `lmbda` says at which: by default at the middle anchor.
+
+    Args:
+        codec: the codec.
+        pixels: the picture, in 8 bits.
+        lmbda: lambda of the rate.
     """
     padded = Padded(pixels, codec.alignment, codec.table.device)
     return bits_of_latents(codec, *codec.latents(padded, lmbda=lmbda))
@@ -223,5 +241,11 @@ def estimated_bits(codec: Codec, pixels: Pixels, lmbda: float | None = None) -> 
 
 @torch.no_grad()
 def bits_of_latents(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> float:
-    """The same of one picture's rounded latents."""
+    """The same of one picture's rounded latents.
+
+    Args:
+        codec: the codec.
+        y_hat: rounded y, [1, M, h, w].
+        z_hat: rounded z, [1, N, h, w], or None where there is no z.
+    """
     return float(sum(bits(likelihood) for likelihood in codec.likelihoods(y_hat, z_hat).values()))

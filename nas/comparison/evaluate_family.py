@@ -56,6 +56,13 @@ def measure_family(
 
     Over a range of rates at three anchors: `rd_loss` is the geometric mean of the losses, all else is of the
     middle one. Arguments and errors as in `evaluate_codec`.
+
+    Args:
+        family: codecs that share an encoder and an entropy path.
+        photos: the photos.
+        lmbda: weight of the distortion in the loss, for a family of one rate.
+        metric: `mse` or `ms-ssim`.
+        report: called as the work goes on.
     """
     check_request(photos, metric)
     if not family.base.rates:

@@ -76,7 +76,13 @@ Once = Callable[[Photo, int, Callable[[], FormatResult]], FormatResult]
 
 
 def measured(photo: Photo, number: int, measure: Callable[[], FormatResult]) -> FormatResult:
-    """Measures every photo."""
+    """Measures every photo.
+
+    Args:
+        photo: the photo.
+        number: quality that the format is used at.
+        measure: called without arguments, measures it.
+    """
     return measure()
 
 
@@ -167,6 +173,11 @@ def nearest_size(format: str, photo: Photo, target_bytes: float) -> FormatResult
 def encode(format: str, photo: Photo, quality: int) -> bytes:
     """A photo's file in a format.
 
+    Args:
+        format: name of the format, as Pillow has it.
+        photo: the photo.
+        quality: the format's own quality.
+
     Raises:
         InputError: the format cannot hold the photo.
     """
@@ -180,6 +191,11 @@ def encode(format: str, photo: Photo, quality: int) -> bytes:
 
 def measure(format: str, photo: Photo, quality: int) -> FormatResult:
     """A photo through a file of a format.
+
+    Args:
+        format: name of the format, as Pillow has it.
+        photo: the photo.
+        quality: the format's own quality.
 
     Raises:
         InputError: the format cannot hold the photo.

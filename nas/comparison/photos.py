@@ -41,6 +41,10 @@ class Folder(Sequence[Photo]):
 def evaluation_photos(data: str | Path, report: Report = silent) -> Sequence[Photo]:
     """Every photo below a folder, or the demo's test photo for `bundled`; each was read once, to be sure.
 
+    Args:
+        data: folder of the photos, or `bundled`.
+        report: called as the work goes on.
+
     Raises:
         InputError: no such folder, no image in it, or some that cannot be read, all of which are named.
     """

@@ -59,7 +59,13 @@ class Curve:
 
     @classmethod
     def of(cls, name: str, points: Iterable[Measured], kind: Kind = "codecs") -> Curve:
-        """Points in any order."""
+        """Points in any order.
+
+        Args:
+            name: name of the curve.
+            points: measured points, in any order.
+            kind: what the points are of.
+        """
         return cls(name, tuple(sorted(map(Point.of, points), key=lambda point: point.bpp)), kind)
 
     def rising(self, measure: Measure) -> tuple[list[float], list[float]]:
@@ -97,6 +103,11 @@ def bd_rate(curve: Curve, anchor: Curve, measure: Measure = "psnr") -> BdRate:
     """Bjontegaard's mean difference in rate, piecewise cubic (PCHIP), over the quality that both reach.
 
     There is none where a side has fewer than four points of rising quality, or no quality is in common.
+
+    Args:
+        curve: the curve to judge.
+        anchor: the curve to compare with.
+        measure: what quality is measured by.
     """
     from bjontegaard import bd_rate as compare
 

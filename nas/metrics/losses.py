@@ -21,12 +21,25 @@ class Losses:
 
 
 def rd_loss(bpp: Any, distortion: Any, lmbda: float, metric: str = "mse") -> Any:
-    """`bpp + lambda * 255^2 * MSE` with images in [0, 1], or `bpp + lambda * (1 - MS-SSIM)`."""
+    """`bpp + lambda * 255^2 * MSE` with images in [0, 1], or `bpp + lambda * (1 - MS-SSIM)`.
+
+    Args:
+        bpp: rate in bits per pixel.
+        distortion: MSE of images in [0, 1], or 1 - MS-SSIM.
+        lmbda: weight of the distortion.
+        metric: `mse` or `ms-ssim`.
+    """
     return bpp + lmbda * (255**2 if metric == "mse" else 1) * distortion
 
 
 def distortion(x: Tensor, x_hat: Tensor, metric: str) -> Tensor:
-    """MSE or 1 - MS-SSIM of each image, [B]."""
+    """MSE or 1 - MS-SSIM of each image, [B].
+
+    Args:
+        x: images in [0, 1], [B, 3, H, W].
+        x_hat: decoded images, of the same shape.
+        metric: `mse` or `ms-ssim`.
+    """
     if metric == "mse":
         return (x - x_hat).square().flatten(1).mean(1)
     from pytorch_msssim import ms_ssim

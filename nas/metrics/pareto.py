@@ -11,7 +11,12 @@ Floats = NDArray[np.float64]
 
 
 def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
-    """The places of the points that no other beats, the cheapest first; none that is not finite."""
+    """The places of the points that no other beats, the cheapest first; none that is not finite.
+
+    Args:
+        costs: costs of the points, [n].
+        losses: losses of the points, [n].
+    """
     order = np.lexsort((losses, costs))
     order = order[np.isfinite(costs[order]) & np.isfinite(losses[order])]
     before = np.concatenate([[np.inf], np.minimum.accumulate(losses[order])[:-1]])[: len(order)]
@@ -19,7 +24,12 @@ def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
 
 
 def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
-    """The front of some points: its costs, ascending, and its losses, descending."""
+    """The front of some points: its costs, ascending, and its losses, descending.
+
+    Args:
+        costs: costs of the points, [n].
+        losses: losses of the points, [n].
+    """
     places = on_staircase(costs, losses)
     return costs[places], losses[places]
 
@@ -28,6 +38,10 @@ def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
     """Which points no other point beats: none is at most as dear and better, or cheaper and as good.
 
     Of equal points the first stays.
+
+    Args:
+        costs: costs of the points.
+        losses: losses of the points, in the same order.
     """
     keep = np.zeros(len(costs), dtype=bool)
     keep[on_staircase(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
@@ -36,7 +50,13 @@ def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
 
 
 def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tuple[float, float]) -> float:
-    """The area that a front dominates, up to a reference point (cost, loss)."""
+    """The area that a front dominates, up to a reference point (cost, loss).
+
+    Args:
+        costs: costs of the points.
+        losses: losses of the points, in the same order.
+        reference: cost and loss of the reference point. Points beyond it do not count.
+    """
     keep = [
         (cost, loss)
         for cost, loss, on in zip(costs, losses, pareto(costs, losses), strict=True)

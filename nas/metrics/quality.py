@@ -25,7 +25,12 @@ MS_SSIM_SIDE = 160  # both sides must be longer than this: five scales of an 11x
 
 
 def ms_ssim(a: Pixels, b: Pixels) -> float:
-    """MS-SSIM of two 8-bit pictures [H, W, 3]; NaN where a side is 160 pixels or less."""
+    """MS-SSIM of two 8-bit pictures [H, W, 3]; NaN where a side is 160 pixels or less.
+
+    Args:
+        a: one picture.
+        b: the other picture, of the same shape.
+    """
     if min(a.shape[:2]) <= MS_SSIM_SIDE:
         return math.nan
     from pytorch_msssim import ms_ssim as compare
@@ -39,7 +44,12 @@ def decibels(similarity: float) -> float:
 
 
 def mse(a: Pixels, b: Pixels) -> float:
-    """Mean squared error of two 8-bit pictures, with white at 1."""
+    """Mean squared error of two 8-bit pictures, with white at 1.
+
+    Args:
+        a: one picture, [H, W, 3].
+        b: the other picture, of the same shape.
+    """
     return float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)) / 255**2
 
 
@@ -59,6 +69,11 @@ def mean_psnr(values: Iterable[float]) -> float:
 
 
 def psnr_without(photos: Sequence[HasPsnr], exact: Collection[str]) -> float:
-    """`mean_psnr` of the photos whose names are not in `exact`; of all, where those are all."""
+    """`mean_psnr` of the photos whose names are not in `exact`; of all, where those are all.
+
+    Args:
+        photos: results by photo, PSNR in dB.
+        exact: names of the photos to leave out.
+    """
     others = [photo.psnr for photo in photos if photo.name not in exact]
     return mean_psnr(others or (photo.psnr for photo in photos))

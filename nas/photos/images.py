@@ -195,6 +195,10 @@ def _deep_grey(image: Image.Image) -> Pixels:
 def write_image(path: Path, pixels: Pixels) -> None:
     """Write 8-bit RGB pixels in the format of the file's name (PNG, PPM, TIFF, ...).
 
+    Args:
+        path: the file.
+        pixels: the picture, [H, W, 3].
+
     Raises:
         InputError: no such format, one that cannot hold so many pixels a side, or the file cannot be written.
     """
@@ -308,7 +312,12 @@ def _some(names: list[str], most: int = 3) -> str:
 
 
 def psnr(a: Pixels, b: Pixels) -> float:
-    """Peak signal-to-noise ratio of two 8-bit images, dB."""
+    """Peak signal-to-noise ratio of two 8-bit images, dB.
+
+    Args:
+        a: one image, [H, W, 3].
+        b: the other image, of the same shape.
+    """
     error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 

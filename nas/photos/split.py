@@ -66,7 +66,12 @@ def read_split(path: Path) -> dict[str, list[Path]]:
 
 
 def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
-    """The photos that are among others too, under whatever name; a file that is gone is nowhere."""
+    """The photos that are among others too, under whatever name; a file that is gone is nowhere.
+
+    Args:
+        photos: files of photos.
+        others: files of other photos.
+    """
     known = {digest(other.read_bytes()) for other in others if other.is_file()}
     return [photo for photo in photos if photo.is_file() and digest(photo.read_bytes()) in known]
 
@@ -97,7 +102,12 @@ def load_photos(paths: Sequence[Path]) -> list[Photo]:
 
 
 def training_photos(data: str, split: Mapping[str, list[Path]]) -> list[Photo]:
-    """The photos that are trained on; those of the other parts are read too, for what is wrong with them."""
+    """The photos that are trained on; those of the other parts are read too, for what is wrong with them.
+
+    Args:
+        data: folder of the photos, or `bundled`.
+        split: files of the photos by part: `train`, `calibration`, `held-out`.
+    """
     if data == BUNDLED:
         return part_of(data, split, "train")
     train, photos = set(split["train"]), []
@@ -117,7 +127,13 @@ class Photographed(Protocol):
 
 
 def photos_of(run: Photographed, part: str, most: int | None = None) -> list[Photo]:
-    """The photos of one part of a run's split (train, calibration, held-out), the first `most` of them."""
+    """The photos of one part of a run's split (train, calibration, held-out), the first `most` of them.
+
+    Args:
+        run: a run.
+        part: `train`, `calibration` or `held-out`.
+        most: the most photos. By default it is all of them.
+    """
     return part_of(run.data, run.split(), part, most)
 
 

@@ -21,7 +21,12 @@ def to_pixels(x: Tensor) -> Pixels:
 
 
 def pad(x: Tensor, multiple: int) -> Tensor:
-    """Mirror an image beyond its bottom and right edge until its sides are multiples of a number."""
+    """Mirror an image beyond its bottom and right edge until its sides are multiples of a number.
+
+    Args:
+        x: images, [..., H, W].
+        multiple: the number that both sides become multiples of.
+    """
     height, width = x.shape[-2:]
     rows = _mirror(height, -(-height // multiple) * multiple).to(x.device)
     columns = _mirror(width, -(-width // multiple) * multiple).to(x.device)

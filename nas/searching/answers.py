@@ -136,7 +136,12 @@ class Answers:
         self._model = LossModel(list(distances(self.space, rates).values()))
 
     def known(self, question: Question, target: int) -> Choice | None:
-        """The best architecture at or under a target that was scored; None where none was."""
+        """The best architecture at or under a target that was scored; None where none was.
+
+        Args:
+            question: what is asked, and within which bounds.
+            target: the most that the architecture may cost, in whole numbers of the question's quantity.
+        """
         best = self.best(question, target)
         return None if best is None else self._choice(question, target, best)
 
@@ -179,7 +184,13 @@ class Answers:
         return replace(self._choice(question, target, close), cheaper=self._choice(question, target, best))
 
     def best(self, question: Question, most: int, *, least: int = 0) -> Architecture | None:
-        """The scored architecture of least loss that costs from `least` to `most`."""
+        """The scored architecture of least loss that costs from `least` to `most`.
+
+        Args:
+            question: what is asked, and within which bounds.
+            most: the most that the architecture may cost, in whole numbers of the question's quantity.
+            least: the least that it may cost, in the same unit.
+        """
         fit = [
             (score.rd_loss, architecture.key, architecture)
             for architecture, score in self.scores.items()

@@ -239,7 +239,12 @@ class Searcher:
         return table
 
     def choose(self, question: Question, *, report: StageReport = silent) -> Choice:
-        """The answer to the largest target, or to limits alone; what is missing near a target is scored."""
+        """The answer to the largest target, or to limits alone; what is missing near a target is scored.
+
+        Args:
+            question: what is asked.
+            report: called as the work goes on.
+        """
         answers = Answers(self.costs, self.scores, self._rates)
         found = self._answer(answers, question, question.asked[-1], True, report)
         assert found is not None

@@ -54,6 +54,13 @@ def prepare_layouts(
 ) -> bool:
     """Find layouts for a run that has none yet for its weights; one worker does, the others wait.
 
+    Args:
+        run: the run.
+        evaluator: evaluator of the run's supernet.
+        settings: how much is done to find layouts.
+        seed: seed of the random numbers.
+        report: called as the work goes on.
+
     Returns:
         Whether there are new ones: the run's space has grown.
     """
@@ -94,6 +101,15 @@ def prepare_logits(
 
     Where MACs have a few targets, one set for each (dual ascent); else one for each price of a ladder, of the
     scope's MACs or, where something else is limited, of all.
+
+    Args:
+        run: the run.
+        evaluator: evaluator of the run's supernet.
+        costs: costs of the space.
+        question: what is asked.
+        settings: how logits are learned.
+        seed: seed of the random numbers.
+        report: called as the work goes on.
     """
     space, quantity = run.space, question.quantity
     scope = quantity.name if quantity.unit == "kMAC/px" and quantity.name in SCOPES else "total"

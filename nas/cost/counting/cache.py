@@ -20,7 +20,12 @@ MEASURED_BY = ("nas-codec", "fvcore", "torch")  # another version of one may cou
 
 
 def kept_costs(space: SearchSpace, path: Path) -> CostTable:
-    """The costs of a space at 768x512, from a file where it holds them, else measured and written there."""
+    """The costs of a space at 768x512, from a file where it holds them, else measured and written there.
+
+    Args:
+        space: the search space.
+        path: the file.
+    """
     facts = _facts(space)
     known = _read(space, path, facts)
     if known is not None:

@@ -48,7 +48,12 @@ class Counted:
 
 
 def follow(module: nn.Module, *inputs: Any) -> Counted:
-    """Count one call of a module, and list what was not counted."""
+    """Count one call of a module, and list what was not counted.
+
+    Args:
+        module: the module.
+        *inputs: arguments of the call.
+    """
     with warnings.catch_warnings(), torch.no_grad():
         # torch deprecates the tracer that fvcore uses, and traced shapes become constants: both intended
         warnings.filterwarnings("ignore", message=r".*torch\.jit", category=Warning)
@@ -66,7 +71,12 @@ def follow(module: nn.Module, *inputs: Any) -> Counted:
 
 
 def count_macs(module: nn.Module, *inputs: Any) -> Counter[str]:
-    """fvcore's count for one call of a module, by submodule; the key '' is the whole."""
+    """fvcore's count for one call of a module, by submodule; the key '' is the whole.
+
+    Args:
+        module: the module.
+        *inputs: arguments of the call.
+    """
     return follow(module, *inputs).by_module
 
 
@@ -100,6 +110,10 @@ def _measure(layer: spec.Leaf, sizes: tuple[int, ...]) -> tuple[int, int]:
 def aligned(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     """The height and width that a codec pads an image to: the next multiples of `Family.alignment`.
 
+    Args:
+        size: height and width of the image, in pixels.
+        multiple: the number that both sides become multiples of.
+
     Raises:
         InputError: a side below one pixel.
     """
@@ -112,7 +126,13 @@ def aligned(size: tuple[int, int], multiple: int) -> tuple[int, int]:
 
 
 def positions(layer: spec.Leaf, reduction: int, pixels: int) -> int:
-    """How many positions of its coarser side a layer has in an image of so many pixels, padding included."""
+    """How many positions of its coarser side a layer has in an image of so many pixels, padding included.
+
+    Args:
+        layer: a single layer.
+        reduction: how many times smaller than the picture the layer's input is, per side.
+        pixels: number of pixels of the image, with its padding.
+    """
     return int(pixels // max(reduction, after(layer, reduction)) ** 2)
 
 

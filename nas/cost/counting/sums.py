@@ -45,7 +45,12 @@ class Sum:
 
     @classmethod
     def of(cls, terms: Sequence[Part], shape: Sequence[int]) -> Sum:
-        """The sum of some terms over slots with so many choices each."""
+        """The sum of some terms over slots with so many choices each.
+
+        Args:
+            terms: the terms, each a table over the choices of some slots.
+            shape: number of choices of each slot.
+        """
         free = [axis for axis, count in enumerate(shape) if count > 1]
         groups = independent([terms], free)
         large = {axes for axes in groups if math.prod(shape[axis] for axis in axes) > LARGEST}
@@ -75,7 +80,12 @@ def _by_choice(
 
 
 def independent(phases: Iterable[Sequence[Part]], free: Iterable[int]) -> list[tuple[int, ...]]:
-    """The free axes, joined wherever a term depends on several; those of no term stand alone."""
+    """The free axes, joined wherever a term depends on several; those of no term stand alone.
+
+    Args:
+        phases: sums, each as its terms.
+        free: axes that have a choice left.
+    """
     leader = {axis: axis for axis in sorted(free)}
 
     def find(place: int) -> int:

@@ -36,6 +36,11 @@ class CostTable:
 
     Sums of entries equal fvcore's count of the extracted encoder or decoder, to the last MAC.
 
+    Args:
+        space: the search space.
+        layers: one table for each layer.
+        size: height and width of the image, in pixels.
+
     Attributes:
         space: whose costs.
         layers: one table for each layer.
@@ -55,7 +60,12 @@ class CostTable:
         return math.prod(self.size)
 
     def macs(self, architecture: Architecture, scope: str = "total") -> int:
-        """MACs of one architecture for one image."""
+        """MACs of one architecture for one image.
+
+        Args:
+            architecture: an architecture of the space.
+            scope: `encoder`, `decoder` or `total`.
+        """
         return self._sum(scope).at(self.space.indexes(architecture))
 
     @lru_cache(maxsize=4)  # noqa: B019 - a table lives as long as its search
@@ -73,7 +83,12 @@ class CostTable:
         return found
 
     def kmac_px(self, architecture: Architecture, scope: str = "total") -> float:
-        """kMAC per image pixel."""
+        """kMAC per image pixel.
+
+        Args:
+            architecture: an architecture of the space.
+            scope: `encoder`, `decoder` or `total`.
+        """
         return self.macs(architecture, scope) / self.pixels / 1000
 
     def scopes(self, architecture: Architecture) -> dict[str, float]:

@@ -70,12 +70,22 @@ class Quantity:
         return math.floor(limit * self.per_unit * (1 + GRAIN) + 1e-3)
 
     def tell(self, whole: int, *, least: bool = False) -> str:
-        """A cost for people, with its unit."""
+        """A cost for people, with its unit.
+
+        Args:
+            whole: the cost in whole numbers, `per_unit` of which make one unit.
+            least: round up, for a cost that is the least possible.
+        """
         one = self.per_unit == 1 and whole == 1
         return f"{self.number(whole, least=least)} {self.unit.removesuffix('s') if one else self.unit}"
 
     def number(self, whole: int, *, least: bool = False) -> str:
-        """A cost for people, in units; a least one is rounded up, so that asking for it works."""
+        """A cost for people, in units; a least one is rounded up, so that asking for it works.
+
+        Args:
+            whole: the cost in whole numbers, `per_unit` of which make one unit.
+            least: round up, for a cost that is the least possible.
+        """
         if self.per_unit == 1:
             return f"{whole:,}"
         value = whole / self.per_unit
@@ -112,18 +122,35 @@ class Bound:
 
 
 def meets(architecture: Architecture, bounds: Iterable[Bound]) -> bool:
-    """Whether an architecture meets all of them."""
+    """Whether an architecture meets all of them.
+
+    Args:
+        architecture: the architecture.
+        bounds: the bounds.
+    """
     return all(bound.met(architecture) for bound in bounds)
 
 
 def macs(costs: CostTable, scope: str) -> Quantity:
-    """kMAC per pixel at 768x512, in MACs."""
+    """kMAC per pixel at 768x512, in MACs.
+
+    Args:
+        costs: costs of the space, at 768x512.
+        scope: `encoder`, `decoder` or `total`.
+    """
     parts = tuple(Part(layer.axes, layer.macs) for layer in costs.in_scope(scope))
     return _kmac_px(costs.space, scope, parts)
 
 
 def giga_macs(costs: CostTable, scope: str, width: int, height: int) -> Quantity:
-    """GMAC for one picture of this size; `costs` are of the same size."""
+    """GMAC for one picture of this size; `costs` are of the same size.
+
+    Args:
+        costs: costs of the space, for pictures of that size.
+        scope: `encoder`, `decoder` or `total`.
+        width: width of the picture, in pixels.
+        height: height of the picture, in pixels.
+    """
     parts = tuple(Part(layer.axes, layer.macs) for layer in costs.in_scope(scope))
     return Quantity(costs.space, scope, "GMAC", 10**9, (parts,), f"at {width}x{height}")
 

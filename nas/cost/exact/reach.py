@@ -77,7 +77,12 @@ class Reach:
         return sum(regime.size for regime in self._regimes)
 
     def count(self, low: int, high: int) -> int:
-        """How many architectures cost at least `low` and at most `high`."""
+        """How many architectures cost at least `low` and at most `high`.
+
+        Args:
+            low: the least cost, in whole numbers of the quantity.
+            high: the highest cost, in whole numbers of the quantity.
+        """
         return sum(regime.up_to(high) - regime.up_to(low - 1) for regime in self._regimes)
 
     def quantile(self, share: float) -> int:
@@ -96,7 +101,14 @@ class Reach:
         return self.least, self.quantile(0.5), self.most
 
     def draw(self, low: int, high: int, number: int, rng: np.random.Generator) -> list[Architecture]:
-        """Up to `number` different architectures with costs in [low, high], uniformly."""
+        """Up to `number` different architectures with costs in [low, high], uniformly.
+
+        Args:
+            low: the least cost, in whole numbers of the quantity.
+            high: the highest cost, in whole numbers of the quantity.
+            number: the most architectures to draw.
+            rng: generator of the random numbers.
+        """
         found = [regime.counts(low, high) for regime in self._regimes]
         sizes = [
             int(counts.sum()) * regime.alike for regime, (_, counts) in zip(self._regimes, found, strict=True)

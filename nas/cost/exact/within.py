@@ -112,6 +112,13 @@ class Within:
 
         Uniformly where bounds leave a fair share of the space, else a few that a solver finds; none where
         there is none.
+
+        Args:
+            quantity: the cost that is limited.
+            low: the least cost, in whole numbers of the quantity.
+            high: the highest cost, in whole numbers of the quantity.
+            number: the most architectures to draw.
+            rng: generator of the random numbers.
         """
         if not self.layouts:
             return []

@@ -91,7 +91,14 @@ def find_layouts(
 def write_layouts(
     path: Path, found: Sequence[Found], hand_made: Mapping[str, float], facts: Mapping[str, Any]
 ) -> None:
-    """The table of found layouts with their rates, those of the space's own, and what all was found on."""
+    """The table of found layouts with their rates, those of the space's own, and what all was found on.
+
+    Args:
+        path: the file.
+        found: the layouts that were found.
+        hand_made: rate of each of the space's own layouts, in bpp, by name.
+        facts: what they were found on: weights, calibration photos and architecture.
+    """
     entries = [
         {"name": f.layout.name, "bpp": f.bpp, "stages": f.layout.stages(), **f.layout.to_dict()}
         for f in found
@@ -110,7 +117,12 @@ def read_rates(path: Path) -> dict[str, float]:
 
 
 def has_layouts(path: Path, facts: dict[str, Any]) -> bool:
-    """Whether a table of layouts for these facts exists."""
+    """Whether a table of layouts for these facts exists.
+
+    Args:
+        path: the file.
+        facts: what it has to say, by name.
+    """
     if not path.is_file():
         return False
     content = resources.read_yaml(path)

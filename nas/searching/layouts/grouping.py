@@ -147,6 +147,10 @@ class Tables:
         """Move single cells while that helps; with `pairs` exchange cells too, until nothing does.
 
         A cell that is alone in its stage takes it along to another place in the order.
+
+        Args:
+            table: stage of every cell, [groups, rows, columns].
+            pairs: also exchange the stages of two cells.
         """
         while True:
             better = self._sweep(table, _moved)
@@ -201,6 +205,10 @@ def fine_orders(grouping: Grouping, rng: random.Random) -> Iterator[Array]:
 
     By position with all groups of one in a row; by channel group, and then by position; in checkerboards,
     half of the positions group by group before the other half; then random ones.
+
+    Args:
+        grouping: channel groups and tile.
+        rng: generator of the random numbers.
     """
     groups, rows, columns = shape_of(grouping)
     cells = list(np.ndindex(groups, rows, columns))

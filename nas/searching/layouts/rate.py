@@ -57,7 +57,13 @@ class Latents:
         return self.window(top, left, side)
 
     def window(self, top: int, left: int, side: int) -> Latents:
-        """At most `side` positions across and down, from a corner."""
+        """At most `side` positions across and down, from a corner.
+
+        Args:
+            top: first row.
+            left: first column.
+            side: the most rows and columns.
+        """
         psi, y_hat = (part[..., top : top + side, left : left + side] for part in (self.psi, self.y_hat))
         return Latents(psi, y_hat, self.limit)
 
@@ -100,7 +106,14 @@ class LayoutRate:
     def of(
         cls, evaluator: Evaluator, architecture: Architecture, *, side: int | None = 24, photos: int = 4
     ) -> LayoutRate:
-        """On calibration photos, under one architecture of the evaluator's supernet, which stays active."""
+        """On calibration photos, under one architecture of the evaluator's supernet, which stays active.
+
+        Args:
+            evaluator: evaluator of the supernet.
+            architecture: the architecture.
+            side: positions of y across and down that are taken of each photo; None takes all.
+            photos: number of calibration photos.
+        """
         latents = calibration_latents(evaluator, architecture, side=side, photos=photos)
         evaluator.supernet.activate(architecture)
         return cls(evaluator.supernet.context, latents)
@@ -152,7 +165,13 @@ class LayoutRate:
         return torch.cat(found, 1).cpu().numpy()
 
     def likelihood(self, part: Latents, layout: Layout, cell: Cell) -> Tensor:
-        """What the coder gives the elements at one cell's positions, [B, M, down, across]."""
+        """What the coder gives the elements at one cell's positions, [B, M, down, across].
+
+        Args:
+            part: latents of one photo, or a window of them.
+            layout: the layout.
+            cell: the cell of its tile.
+        """
         _, rows, columns = layout.table.shape
         values = part.y_hat[..., cell.row :: rows, cell.column :: columns]
         (parameters,) = self.context.at_cells(part.psi, part.y_hat, layout, [cell])

@@ -75,7 +75,14 @@ def learn_layout(
 
 
 def random_starts(grouping: Grouping, stages: int, count: int, seed: int) -> list[Array]:
-    """Tables of random stages to begin near."""
+    """Tables of random stages to begin near.
+
+    Args:
+        grouping: channel groups and tile.
+        stages: number of stages.
+        count: number of tables.
+        seed: seed of the random numbers.
+    """
     rng = random.Random(f"starts {seed} {stages}")
     return [random_table(shape_of(grouping), stages, rng) for _ in range(count)]
 

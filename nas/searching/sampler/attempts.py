@@ -24,7 +24,12 @@ def is_attempt(trial: FrozenTrial) -> bool:
 
 
 def failed_too_often(trials: Iterable[FrozenTrial], key: Callable[[FrozenTrial], Key | None]) -> list[Key]:
-    """The keys of the trials whose architectures are set aside; trials of no key are passed over."""
+    """The keys of the trials whose architectures are set aside; trials of no key are passed over.
+
+    Args:
+        trials: trials of a study.
+        key: key of a trial's architecture, or None.
+    """
     failed: Counter[Key] = Counter()
     done: set[Key] = set()
     for trial in trials:

@@ -61,7 +61,13 @@ class Targets:
 
 
 def improvement(levels: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """By how much each candidate is expected to fall below each level, [candidates, levels]."""
+    """By how much each candidate is expected to fall below each level, [candidates, levels].
+
+    Args:
+        levels: losses to fall below, [levels].
+        mean: expected loss of each candidate, [candidates].
+        deviation: standard deviation of that loss, [candidates].
+    """
     below = (levels - mean[:, None]) / deviation[:, None]
     density = np.exp(-(below**2) / 2) / np.sqrt(2 * np.pi)
     return np.asarray(deviation[:, None] * (below * ndtr(below) + density))

@@ -156,12 +156,24 @@ def _saved(supernet: Supernet, x: Tensor, lmbda: float, metric: str) -> float:
 
 
 def write_logits(path: Path, rungs: Sequence[WidthLogits], facts: dict[str, Any]) -> None:
-    """Sets of logits as YAML, with what they were learned for."""
+    """Sets of logits as YAML, with what they were learned for.
+
+    Args:
+        path: the file.
+        rungs: the sets of logits.
+        facts: what they were learned for.
+    """
     write_yaml(path, {**facts, "rungs": [vars(rung) for rung in rungs]})
 
 
 def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[WidthLogits]:
-    """The sets of logits in a file; none where it is not of these facts and slots."""
+    """The sets of logits in a file; none where it is not of these facts and slots.
+
+    Args:
+        path: the file.
+        space: the search space.
+        facts: what the logits must have been learned for.
+    """
     content = resources.read_yaml(path) if path.is_file() else {}
     if any(content.get(name) != value for name, value in facts.items()):
         return []
@@ -171,7 +183,13 @@ def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[W
 
 
 def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | None:
-    """What was learned together with the weights, where it was priced in this scope and has these slots."""
+    """What was learned together with the weights, where it was priced in this scope and has these slots.
+
+    Args:
+        path: the file.
+        space: the search space.
+        scope: the scope: `encoder`, `decoder` or `total`.
+    """
     if not path.is_file():
         return None
     content = resources.read_yaml(path)

@@ -31,7 +31,14 @@ def neighbours(rows: Rows, shape: Sequence[int], unordered: Sequence[int] = ()) 
 
 
 def exchanges(rows: Rows, shape: Sequence[int], number: int, rng: np.random.Generator) -> Rows:
-    """Random steps in two slots at once: one gives what another takes, or both go the same way."""
+    """Random steps in two slots at once: one gives what another takes, or both go the same way.
+
+    Args:
+        rows: rows to start from, [n, slots].
+        shape: number of choices of each slot.
+        number: number of new rows.
+        rng: generator of the random numbers.
+    """
     moved = rows[rng.integers(0, len(rows), number)]
     for _ in range(2):
         place = rng.integers(0, len(shape), number)
@@ -40,7 +47,14 @@ def exchanges(rows: Rows, shape: Sequence[int], number: int, rng: np.random.Gene
 
 
 def crosses(rows: Rows, number: int, rng: np.random.Generator, reach: int = 3) -> Rows:
-    """Children of two rows that lie at most `reach` apart in the order given."""
+    """Children of two rows that lie at most `reach` apart in the order given.
+
+    Args:
+        rows: rows to combine, [n, slots].
+        number: number of new rows.
+        rng: generator of the random numbers.
+        reach: the largest distance between the two rows, in places.
+    """
     one = rng.integers(0, len(rows), number)
     other = np.clip(one + rng.integers(-reach, reach + 1, number), 0, len(rows) - 1)
     return np.where(rng.random((number, rows.shape[1])) < 0.5, rows[one], rows[other])

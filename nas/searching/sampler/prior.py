@@ -31,7 +31,12 @@ class LogitPrior:
         ]
 
     def draw(self, number: int, rng: np.random.Generator) -> Rows:
-        """Rows, [number, slots + 1]."""
+        """Rows, [number, slots + 1].
+
+        Args:
+            number: number of rows.
+            rng: generator of the random numbers.
+        """
         rungs = rng.integers(0, len(self._tables[0]), number)
         columns = [
             (rng.random((number, 1)) > table.cumsum(1)[rungs][:, :-1]).sum(1) for table in self._tables
@@ -49,7 +54,13 @@ class LogitPrior:
 
 
 def modes(space: SearchSpace, rungs: Sequence[WidthLogits], layout: str) -> list[Architecture]:
-    """The widths that each rung likes best, under one layout."""
+    """The widths that each rung likes best, under one layout.
+
+    Args:
+        space: the search space.
+        rungs: the sets of logits.
+        layout: name of the layout.
+    """
     place = space.layout_names.index(layout)
     return [
         space.at([*(int(np.argmax(rung.logits[slot.name])) for slot in space.slots), place]) for rung in rungs

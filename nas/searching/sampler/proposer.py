@@ -41,7 +41,12 @@ class Prior(Protocol):
     """Where good rows are believed to lie before anything was scored."""
 
     def draw(self, number: int, rng: np.random.Generator) -> Rows:
-        """Rows, [number, slots]."""
+        """Rows, [number, slots].
+
+        Args:
+            number: number of rows.
+            rng: generator of the random numbers.
+        """
         ...
 
     def log_density(self, rows: Rows) -> Floats:

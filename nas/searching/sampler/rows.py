@@ -77,6 +77,10 @@ def distances(space: SearchSpace, rates: Mapping[str, float]) -> dict[str, Float
 
     Widths are as far apart as their logarithms; layouts as their measured rates, or as the logarithms of
     their stages where not all were measured.
+
+    Args:
+        space: the search space.
+        rates: measured rates of layouts by name.
     """
     found = {}
     for slot in space.slots:
@@ -96,13 +100,23 @@ def _apart(values: Floats) -> Floats:
 
 
 def as_rows(space: SearchSpace, architectures: Sequence[Architecture]) -> Rows:
-    """Architectures as rows, [n, slots + 1]."""
+    """Architectures as rows, [n, slots + 1].
+
+    Args:
+        space: the search space.
+        architectures: architectures of that space.
+    """
     found = [space.indexes(architecture) for architecture in architectures]
     return np.array(found, dtype=np.int64).reshape(-1, len(space.shape))
 
 
 def history(space: SearchSpace, scores: Iterable[tuple[Architecture, Score]]) -> tuple[Rows, Floats]:
-    """What was scored, in that order: rows and losses."""
+    """What was scored, in that order: rows and losses.
+
+    Args:
+        space: the search space.
+        scores: architectures with their scores.
+    """
     found = list(scores)
     rows = as_rows(space, [architecture for architecture, _ in found])
     return rows, np.array([score.rd_loss for _, score in found], dtype=float)

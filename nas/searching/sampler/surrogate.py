@@ -62,7 +62,12 @@ class Surrogate:
         self._parameters = found.x
 
     def observe(self, rows: Rows, values: Floats) -> None:
-        """Take observations, all of them, as what predictions are made from; arguments as `fit` has."""
+        """Take observations, all of them, as what predictions are made from; arguments as `fit` has.
+
+        Args:
+            rows: what was observed, [n, slots].
+            values: losses of the rows, [n].
+        """
         hot = self._hot(rows)
         self._known = self._tables(self._parameters)[0] @ hot.T
         kernel = np.exp(hot @ self._known)
@@ -133,7 +138,12 @@ class Surrogate:
 
 
 def comparable(rows: Rows, losses: Floats) -> tuple[Rows, Floats]:
-    """Rows with losses that can be compared: infinity is as bad as the worst; what is no loss is left out."""
+    """Rows with losses that can be compared: infinity is as bad as the worst; what is no loss is left out.
+
+    Args:
+        rows: what was observed, [n, slots].
+        losses: losses of the rows, [n].
+    """
     finite = np.isfinite(losses)
     if finite.all():
         return rows, losses

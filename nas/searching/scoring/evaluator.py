@@ -210,7 +210,12 @@ class Evaluator:
 
     @torch.no_grad()
     def latents(self, index: int, architecture: Architecture) -> tuple[Tensor, Tensor]:
-        """psi and y_hat of one photo, at the middle rate: what the context model is given."""
+        """psi and y_hat of one photo, at the middle rate: what the context model is given.
+
+        Args:
+            index: place of the photo among the calibration photos.
+            architecture: the architecture.
+        """
         parts = self._parts(architecture, self.lmbdas[len(self.lmbdas) // 2])
         return self._psi(index, parts), self._y_hat(index, parts)
 

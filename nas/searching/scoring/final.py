@@ -24,7 +24,13 @@ Key = tuple[str, str]  # an architecture's, and the fingerprint of its weights
 
 
 def note_tested(run: Run, architecture: Architecture, measured: Mapping[str, float]) -> None:
-    """Keep the results of one codec: `bpp`, `psnr` and `rd_loss`."""
+    """Keep the results of one codec: `bpp`, `psnr` and `rd_loss`.
+
+    Args:
+        run: the run.
+        architecture: the architecture that was exported.
+        measured: results on held-out photos, by name.
+    """
     values = tuple(measured[column.removeprefix("test_")] for column in MEASURED)
     rows = {**_read(run), (architecture.key, run.fingerprint): values}
     buffer = io.StringIO()
@@ -35,7 +41,12 @@ def note_tested(run: Run, architecture: Architecture, measured: Mapping[str, flo
 
 
 def with_tested(table: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """A table of architectures with the results of those that were exported, NaN for the others."""
+    """A table of architectures with the results of those that were exported, NaN for the others.
+
+    Args:
+        table: one row per architecture, whose keys are in the column `arch`. It gets the new columns.
+        run: the run.
+    """
     found = {arch: row for (arch, weights), row in _read(run).items() if weights == run.fingerprint}
     for place, column in enumerate(MEASURED):
         known = {arch: row[place] for arch, row in found.items()}

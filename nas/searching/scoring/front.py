@@ -29,6 +29,12 @@ def score_table(
     """Every scored architecture with its costs, in the order of total cost, and which fronts it is on.
 
     `bd_rate` is against the widest architecture, where there is a range of rates and that was scored.
+
+    Args:
+        scores: architectures with their scores.
+        costs: costs of the space.
+        lmbda: lambda of the run.
+        metric: `mse` or `ms-ssim`.
     """
     import pandas as pd
 
@@ -62,6 +68,10 @@ def bd_rate(score: Score, anchor: Score | None) -> float:
     """How much more rate a score's curve takes than another's for the same PSNR, in per cent (Bjøntegaard).
 
     NaN where there are no curves, or they share no range of PSNR.
+
+    Args:
+        score: the score.
+        anchor: the score to compare with, or None where there is none.
     """
     if anchor is None:
         return math.nan

@@ -23,7 +23,12 @@ class Kept:
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What is kept under a key; made where it is not there: tensors, or tuples of them."""
+        """What is kept under a key; made where it is not there: tensors, or tuples of them.
+
+        Args:
+            key: the key.
+            make: called without arguments where nothing is kept under the key.
+        """
         if key in self._values:
             self._values.move_to_end(key)
             kept: T = self._values[key][0]

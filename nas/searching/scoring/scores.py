@@ -62,6 +62,10 @@ class Scores:
     def learn(self, architecture: Architecture, score: Score) -> None:
         """Take a score, and write it down where it is new: every score comes in here, or from the file.
 
+        Args:
+            architecture: the architecture.
+            score: its score.
+
         Raises:
             InputError: it is not finite.
         """
@@ -100,7 +104,16 @@ class Scores:
 
 
 def append_rows(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> int:
-    """Add rows to a CSV file, which begins with its columns; returns how many bytes that took."""
+    """Add rows to a CSV file, which begins with its columns; returns how many bytes that took.
+
+    Args:
+        path: the file.
+        columns: names of the columns.
+        rows: the rows, one text per column.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     try:
@@ -122,6 +135,11 @@ def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[P
     """The points of every architecture by key, for one supernet on one set of photos.
 
     Points that are not finite are passed over.
+
+    Args:
+        path: the file, which need not exist.
+        weights: fingerprint of the supernet.
+        calibration: fingerprint of the calibration photos.
     """
     rows = read_rows(path, POINTS) if path.exists() else []
     found: dict[str, dict[float, Point]] = {}
@@ -150,6 +168,12 @@ def known_scores(
     """The scores in a file of one supernet on one set of photos; by default the set scored last.
 
     Rows that are not finite, which earlier versions wrote, are passed over.
+
+    Args:
+        path: file of the scores.
+        space: the search space.
+        weights: fingerprint of the supernet.
+        calibration: fingerprint of the calibration photos.
     """
     rows = [row for row in read_scores(path) if row["weights"] == weights]
     if calibration is None and rows:

@@ -93,7 +93,12 @@ def take(values: Tensor, channels: Rows, places: Places) -> Tensor:
 
 
 def layout_plan(context: ContextModel, layout: Layout) -> LayoutPlan:
-    """Cells of the tile that are alike taken together."""
+    """Cells of the tile that are alike taken together.
+
+    Args:
+        context: context model of the supernet, with its active widths.
+        layout: the layout.
+    """
     (w1, _), (w2, _), _ = context.pointwise()
     plans = block_plans(layout, context.window, (len(w1), len(w2)), context.phi)
     at_cell: dict[Cell, list[tuple[Block, BlockPlan]]] = {}
@@ -155,7 +160,12 @@ def _rows(index: Array, device: torch.device) -> Rows:
 
 @torch.no_grad()
 def hyper_part(context: ContextModel, psi: Tensor) -> Tensor:
-    """What psi, [1, P, h, w], gives the first layer's units, their bias with it: [u1, h, w]."""
+    """What psi, [1, P, h, w], gives the first layer's units, their bias with it: [u1, h, w].
+
+    Args:
+        context: context model of the supernet, with its active widths.
+        psi: hyper features of one photo.
+    """
     weight, bias = context.pointwise()[0]
     part = torch.addmm(bias[:, None], weight[:, : psi.shape[1]], psi[0].flatten(1))
     return part.unflatten(1, psi.shape[-2:])

@@ -56,7 +56,14 @@ Key = tuple[Any, ...]
 
 
 class SharedStudy:
-    """A study of two objectives, cost and loss, both to be small. See `open`."""
+    """A study of two objectives, cost and loss, both to be small. See `open`.
+
+    Args:
+        study: the study in Optuna.
+        storage: the storage that holds it.
+        distributions: all parameters of a trial, by name.
+        where: URL or path of the storage, for error messages.
+    """
 
     def __init__(
         self,
@@ -170,6 +177,11 @@ class SharedStudy:
         self, trial: Trial, values: Sequence[float], attributes: Mapping[str, Any] | None = None
     ) -> bool:
         """End a trial with its values, and attributes that are there before it counts as complete.
+
+        Args:
+            trial: a trial that this worker holds.
+            values: cost and loss.
+            attributes: further facts to keep with the trial, by name.
 
         Returns:
             Whether it counts: not if this worker was taken for gone, and another one was given the trial.

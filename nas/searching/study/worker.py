@@ -84,7 +84,12 @@ def _started(pid: int) -> int | None:
 
 
 def wait_for(done: Callable[[], bool], *, seconds: float = math.inf) -> None:
-    """Ask again and again, ever less often, until it is done or the time is up."""
+    """Ask again and again, ever less often, until it is done or the time is up.
+
+    Args:
+        done: called again and again; True ends the wait.
+        seconds: the longest wait, in seconds.
+    """
     pause, until = 0.001, time.monotonic() + seconds
     while not done() and time.monotonic() < until:
         time.sleep(pause)
@@ -99,7 +104,12 @@ class Patience:
         self._seen: dict[str, tuple[object, float, bool]] = {}
 
     def alive(self, name: str, sign: object) -> bool | None:
-        """Whether `name` still changes its sign; None while that is not known."""
+        """Whether `name` still changes its sign; None while that is not known.
+
+        Args:
+            name: name of what is watched, such as a worker.
+            sign: what it showed last. A change is a sign of life.
+        """
         last, since, changed = self._seen.get(name, (sign, time.monotonic(), False))
         if sign != last:
             last, since, changed = sign, time.monotonic(), True
