@@ -43,6 +43,15 @@ class Subject:
 
     @classmethod
     def of(cls, name: str, folder: Path) -> Subject:
+        """A codec as its codec.yaml describes it.
+
+        Args:
+            name: name of the codec.
+            folder: folder of the codec.
+
+        Raises:
+            InputError: codec.yaml lacks something, or has a metric that is unknown.
+        """
         content = describe(folder)
         try:
             facts = (

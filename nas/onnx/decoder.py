@@ -63,7 +63,15 @@ def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> np.n
 
 
 def decode_latents(data: bytes, folder: Path = HERE) -> tuple[np.ndarray, np.ndarray | None]:
-    """y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] (None where there is none) in float32, whole numbers."""
+    """y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] (None where there is none) in float32, whole numbers.
+
+    Args:
+        data: the bytes of a .nic file.
+        folder: folder of the ONNX models.
+
+    Raises:
+        InputError: the picture is too large, or the data is damaged.
+    """
     codec, (path, _, width, height, _, stream) = description(folder), parse(data)
     layout = layout_of(codec, path)
     if width * height > MAX_PIXELS:
@@ -91,6 +99,10 @@ def gains(codec: dict[str, Any], step: int | None) -> np.ndarray:
     """What y_hat is multiplied by before g_s at a quality, [M, 1, 1]; ones where the codec has one rate.
 
     Over a range of rates the logarithms of the gains stand at anchors, whose logarithms they are linear in.
+
+    Args:
+        codec: description of the codec.
+        step: the quality as the file holds it, from 0 to `STEPS_OF_QUALITY`, or None.
     """
     if "rates" not in codec or step is None:
         return np.ones((1, 1, 1), np.float32)
@@ -102,7 +114,18 @@ def gains(codec: dict[str, Any], step: int | None) -> np.ndarray:
 
 
 def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[int], size: int) -> np.ndarray:
-    """A whole latent, [1, channels, *shape], under frequencies about zero, one table for each channel."""
+    """A whole latent, [1, channels, *shape], under frequencies about zero, one table for each channel.
+
+    Args:
+        coder: range decoder of the stream.
+        tables: frequencies of each channel, centred on zero.
+        limit: the largest absolute value in the latent.
+        shape: rows and columns of the latent.
+        size: length of the stream, in bytes.
+
+    Raises:
+        InputError: the data is too short for a latent of this shape.
+    """
     reach, centre, positions = max(1, limit), len(tables[0]) // 2, shape[0] * shape[1]
     kept = np.array(tables, np.float64)[:, max(0, centre - reach) : centre + reach + 1]
     if -np.log2(kept.max(1) / kept.sum(1)).sum() * positions > 8 * size + 64:
@@ -115,7 +138,16 @@ def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[in
 def gaussian_y(
     coder: Any, codec: dict[str, Any], layout: dict[str, Any], z_hat: np.ndarray, limit: int, folder: Path
 ) -> np.ndarray:
-    """y_hat, [1, M, h, w]: every element under a Gaussian, whose scale and mean come from what is known."""
+    """y_hat, [1, M, h, w]: every element under a Gaussian, whose scale and mean come from what is known.
+
+    Args:
+        coder: range decoder of the stream.
+        codec: description of the codec.
+        layout: description of the layout.
+        z_hat: rounded z, [1, N, h/4, w/4].
+        limit: the largest absolute value in y_hat.
+        folder: folder of the ONNX models.
+    """
     psi = run(folder, "h_s.onnx", {"z_hat": z_hat})["psi"][0]
     (height, width), channels, reach = psi.shape[1:], codec["y_channels"], codec["window"] // 2
     psi = np.ascontiguousarray(psi.reshape(len(psi), -1).T)
@@ -184,7 +216,12 @@ class Table:
         return ((positions // self.width + 1) * self.wide + positions % self.width + 1)[:, None]
 
     def look_up(self, block: dict[str, Any], positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Levels and means (in steps) of a block's channels at some positions, [positions, channels]."""
+        """Levels and means (in steps) of a block's channels at some positions, [positions, channels].
+
+        Args:
+            block: description of the block.
+            positions: positions of the latent, counted row by row, [positions].
+        """
         middle, channels, here = self._middle(positions), block["channels"], positions[:, None]
         near = np.stack(
             [
@@ -198,7 +235,13 @@ class Table:
         return levels, self.steps[here, channels]
 
     def note(self, block: dict[str, Any], positions: np.ndarray, values: np.ndarray) -> None:
-        """Keep how surprising decoded values are, [positions, channels]."""
+        """Keep how surprising decoded values are, [positions, channels].
+
+        Args:
+            block: description of the block.
+            positions: positions of the latent, counted row by row, [positions].
+            values: decoded values.
+        """
         here = positions[:, None], block["channels"]
         away = np.abs(values * self.mean_steps - self.steps[here])
         surprises = (away > self.bounds[:, self.levels[here]]).sum(0)
@@ -206,13 +249,26 @@ class Table:
 
 
 def columns(y: np.ndarray, corners: np.ndarray, wide: int, near: dict[str, list[int]]) -> np.ndarray:
-    """Some channels of y at some places of the windows that begin at `corners`, place by place."""
+    """Some channels of y at some places of the windows that begin at `corners`, place by place.
+
+    Args:
+        y: y with a border, [rows * wide, channels].
+        corners: places of y where the windows begin, [positions].
+        wide: length of a row of y with its border.
+        near: rows and columns of places in the window, and the channels.
+    """
     places = corners[:, None] + np.array(near["rows"]) * wide + near["columns"]
     return y[places[..., None], near["channels"]].reshape(len(corners), -1)
 
 
 def order(layout: dict[str, Any], height: int, width: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Blocks and their positions in the order of decoding: by stage, then by block, then row by row."""
+    """Blocks and their positions in the order of decoding: by stage, then by block, then row by row.
+
+    Args:
+        layout: description of the layout.
+        height: rows of the latent.
+        width: columns of the latent.
+    """
     work = []
     for number, block in enumerate(layout["blocks"]):
         i, j = np.mgrid[
@@ -273,7 +329,15 @@ def description(folder: Path) -> dict[str, Any]:
 
 
 def layout_of(codec: dict[str, Any], path: str) -> dict[str, Any]:
-    """The layout whose entropy path made a file."""
+    """The layout whose entropy path made a file.
+
+    Args:
+        codec: description of the codec.
+        path: identity of the entropy path, as the file names it.
+
+    Raises:
+        InputError: the codec has no such entropy path.
+    """
     for layout in codec["layouts"]:
         if layout["entropy_path"] == path:
             return layout
@@ -292,13 +356,28 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def run(folder: Path, file: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The outputs of one of the folder's models by name."""
+    """The outputs of one of the folder's models by name.
+
+    Args:
+        folder: folder of the ONNX models.
+        file: name of the model's file.
+        inputs: the model's inputs by name.
+    """
     model = session(folder / file)
     return dict(zip([each.name for each in model.get_outputs()], model.run(None, inputs), strict=True))
 
 
 def within(codec: dict[str, Any], layout: dict[str, Any], target: float) -> int:
-    """The dearest decoder that decodes a file of a layout in at most so many kMAC per pixel."""
+    """The dearest decoder that decodes a file of a layout in at most so many kMAC per pixel.
+
+    Args:
+        codec: description of the codec.
+        layout: description of the file's layout.
+        target: the most that decoding may cost, in kMAC per pixel.
+
+    Raises:
+        InputError: the costs of the decoders are not known, or none costs so little.
+    """
     first, mine = (each.get("kmac_px", {}).get("decoder", 0) for each in (codec["layouts"][0], layout))
     try:
         costs = [each["kmac_px"]["decoder"] + mine - first for each in codec["decoders"]]

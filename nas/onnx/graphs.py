@@ -24,16 +24,33 @@ class Graph:
         self._constants: list[onnx.TensorProto] = []
 
     def input(self, name: str, shape: Sequence[int | str]) -> str:
-        """An input in float32; a side that is named may have any length."""
+        """An input in float32; a side that is named may have any length.
+
+        Args:
+            name: name of the input.
+            shape: its sides, each a number or a name.
+        """
         self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
         return name
 
     def output(self, name: str, value: str, shape: Sequence[int | str]) -> None:
-        """Give a value out."""
+        """Give a value out.
+
+        Args:
+            name: name of the output.
+            value: name of the value.
+            shape: its sides, each a number or a name.
+        """
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def constant(self, values: Any, kind: Any = np.float32) -> str:
+        """A constant, by the name of its value.
+
+        Args:
+            values: the numbers, of any shape.
+            kind: their type in NumPy.
+        """
         name = f"constant_{len(self._constants)}"
         array = np.array(values, dtype=kind, order="C")
         self._constants.append(numpy_helper.from_array(array, name))
@@ -44,11 +61,24 @@ class Graph:
         return self.node("Cast", self.constant(values, np.int16), to=TensorProto.FLOAT)
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """An operator's one output."""
+        """An operator's one output.
+
+        Args:
+            operator: name of the ONNX operator.
+            *inputs: names of the values that it reads.
+            **attributes: attributes of the operator.
+        """
         return self.nodes(operator, 1, *inputs, **attributes)[0]
 
     def nodes(self, operator: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
-        """An operator's outputs."""
+        """An operator's outputs.
+
+        Args:
+            operator: name of the ONNX operator.
+            count: number of outputs.
+            *inputs: names of the values that it reads.
+            **attributes: attributes of the operator.
+        """
         names = [f"value_{len(self._nodes)}_{number}" for number in range(count)]
         self._nodes.append(helper.make_node(operator, inputs, names, **attributes))
         return names
@@ -66,5 +96,12 @@ class Graph:
         return values[0] if len(values) == 1 else self.node("Concat", *values, axis=1)
 
     def clipped(self, value: str, low: float | None, high: float | None) -> str:
+        """A value clipped to a range, by the name of its value.
+
+        Args:
+            value: name of the value.
+            low: the lower end, or None for no limit.
+            high: the upper end, or None for no limit.
+        """
         bounds = ["" if bound is None else self.constant(bound) for bound in (low, high)]
         return self.node("Clip", value, *bounds)

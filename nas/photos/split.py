@@ -49,6 +49,12 @@ def split_of(data: str) -> dict[str, list[Path]]:
 
 
 def write_split(path: Path, split: dict[str, list[Path]]) -> None:
+    """Write which photo is in which part of a split, as CSV.
+
+    Args:
+        path: the file.
+        split: files of the photos by part: `train`, `calibration`, `held-out`.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["split", "photo"])

@@ -24,7 +24,12 @@ _KEY_LINE, _KEY_LETTERS = 0.14, 160
 
 
 def save_prices(prices: PriceList, path: Path) -> None:
-    """Write the picture in the format of the path's name: .png, .svg or .pdf."""
+    """Write the picture in the format of the path's name: .png, .svg or .pdf.
+
+    Args:
+        prices: the price list.
+        path: file of the picture.
+    """
     with matplotlib.style.context(["default", STYLE]):
         write_figure(_draw(prices), [path])
 

@@ -24,6 +24,10 @@ _KINDS = ("kMAC/px", "parameters", "encode, ms", "decode, ms", "encode, MB", "de
 def save_profile(profile: RunProfile, folder: Path) -> tuple[Path, Path]:
     """Write `profile.png` and `profile.svg`: costs by edge above, time against MACs below.
 
+    Args:
+        profile: profile of a run.
+        folder: the folder of the files.
+
     Returns:
         The paths of the two files.
     """

@@ -22,7 +22,12 @@ _ROOM = 0.12  # beside the outermost points, for their labels
 
 
 def save_rank(result: RankResult, folder: Path) -> tuple[Path, Path]:
-    """Write `rank.png` (150 dpi) and `rank.svg` (text stays text); the same result gives the same bytes."""
+    """Write `rank.png` (150 dpi) and `rank.svg` (text stays text); the same result gives the same bytes.
+
+    Args:
+        result: result of a rank check.
+        folder: the folder of the files.
+    """
     paths = (folder / "rank.png", folder / "rank.svg")
     with matplotlib.style.context(["default", STYLE]):
         write_figure(_draw(result), paths)

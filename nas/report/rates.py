@@ -40,6 +40,10 @@ def save_rates(curves: Sequence[Curve], paths: Sequence[Path], *, subtitle: str 
 def draw_rates(curves: Sequence[Curve], *, subtitle: str = "") -> Figure:
     """The curves, solid for codecs, dashed for formats, dotted for published ones, in view of the codecs'.
 
+    Args:
+        curves: the curves.
+        subtitle: a line under the title.
+
     Returns:
         A figure that pyplot does not know; a second panel where something has MS-SSIM.
     """

@@ -39,7 +39,12 @@ LABEL_GAP = 0.62  # between the centres of two labels of budgets on one line
 
 
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
-    """Write a figure, each file in the format of its name; equal figures are equal files."""
+    """Write a figure, each file in the format of its name; equal figures are equal files.
+
+    Args:
+        figure: the figure.
+        paths: the files; their endings say the formats.
+    """
     for path in paths:
         kind = path.suffix[1:].lower()
         dates = {"svg": "Date", "pdf": "CreationDate"}  # they would say when it was made
@@ -57,11 +62,27 @@ class Page:
     height: float
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes whose corner and size are given in inches.
+
+        Args:
+            left: distance from the left edge of the figure, in inches.
+            top: distance from the upper edge of the figure, in inches.
+            width: width of the axes, in inches.
+            height: height of the axes, in inches.
+        """
         bottom = self.height - top - height
         box = (left / WIDTH, bottom / self.height, width / WIDTH, height / self.height)
         return self.figure.add_axes(box)
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        """A line of text, never read as mathematics.
+
+        Args:
+            left: distance from the left edge of the figure, in inches.
+            top: distance from the upper edge of the figure to that of the text, in inches.
+            text: the text.
+            **style: settings of the text, as matplotlib has them.
+        """
         # `parse_math` off: names of runs come from folders, and a folder may be called $x$.
         self.figure.text(left / WIDTH, 1 - top / self.height, text, va="top", parse_math=False, **style)
 
@@ -70,7 +91,13 @@ class Page:
 
 
 def front_style(colour: str, marker: str, size: float) -> dict[str, Any]:
-    """On the front in MACs."""
+    """On the front in MACs.
+
+    Args:
+        colour: colour of the run.
+        marker: marker of the run, as matplotlib has it.
+        size: size of the marker, in points.
+    """
     return {
         "color": colour,
         "marker": marker,
@@ -81,7 +108,13 @@ def front_style(colour: str, marker: str, size: float) -> dict[str, Any]:
 
 
 def chosen_style(colour: str, marker: str, size: float) -> dict[str, Any]:
-    """Hollow: the answer to a budget."""
+    """Hollow: the answer to a budget.
+
+    Args:
+        colour: colour of the run.
+        marker: marker of the run, as matplotlib has it.
+        size: size of the marker, in points.
+    """
     hollow = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 2.0}
     return {**front_style(colour, marker, size), **hollow}
 
@@ -98,7 +131,12 @@ def quick_style(size: float) -> dict[str, Any]:
 
 
 def uniform_style(colour: str, size: float) -> dict[str, Any]:
-    """Of uniform width."""
+    """Of uniform width.
+
+    Args:
+        colour: colour of the run.
+        size: size of the marker, in points.
+    """
     return {
         "marker": "d",
         "markersize": size,
@@ -109,12 +147,22 @@ def uniform_style(colour: str, size: float) -> dict[str, Any]:
 
 
 def tapered_style(colour: str, size: float) -> dict[str, Any]:
-    """Tapered by hand."""
+    """Tapered by hand.
+
+    Args:
+        colour: colour of the run.
+        size: size of the marker, in points.
+    """
     return {**uniform_style(colour, size), "marker": "<"}
 
 
 def exported_style(colour: str, size: float) -> dict[str, Any]:
-    """Exported, and measured on real files."""
+    """Exported, and measured on real files.
+
+    Args:
+        colour: colour of the run.
+        size: size in points of the markers that the star goes with; the star is 1.25 times as large.
+    """
     return {
         "marker": "*",
         "markersize": size * 1.25,

@@ -117,7 +117,14 @@ def width_strip(widths: Sequence[int], shares: Sequence[float], slots: Sequence[
 
 
 class Chart:
-    """An SVG element that grows; ElementTree escapes whatever text goes in."""
+    """An SVG element that grows; ElementTree escapes whatever text goes in.
+
+    Args:
+        canvas: size of the chart, and the room around the plot.
+        across: the horizontal axis.
+        up: the vertical axis.
+        extra_top: more room above the plot, in the chart's units.
+    """
 
     def __init__(self, canvas: Canvas, across: Scale, up: Scale, extra_top: int = 0) -> None:
         self.canvas, self.across, self.up = canvas, across, up
@@ -137,7 +144,12 @@ class Chart:
         return _serialise(self.root)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a pair of values stands, in the chart's units."""
+        """Where a pair of values stands, in the chart's units.
+
+        Args:
+            x: value on the horizontal axis.
+            y: value on the vertical axis.
+        """
         left = self.canvas.left + self.across.place(x) * (self.right - self.canvas.left)
         return left, self.bottom - self.up.place(y) * (self.bottom - self.top)
 
@@ -145,6 +157,13 @@ class Chart:
         return Tree.SubElement(self.root, "g", {"class": name})
 
     def frame(self, title: str, ticks: int, against: str = "cost") -> None:
+        """Draw the grid, the labels of its lines and the title.
+
+        Args:
+            title: what the vertical axis shows.
+            ticks: about how many lines the horizontal axis has.
+            against: what the horizontal axis shows, for the chart's label.
+        """
         self.root.set("aria-label", f"{title} against {against}")
         grid = self.group("grid")
         left = self.canvas.left
@@ -163,7 +182,15 @@ class Chart:
     def dots(
         self, group: Tree.Element, xs: Sequence[float], ys: Sequence[float], name: str, shape: str
     ) -> None:
-        """Many points as one path; those out of view and those that hide another are left out."""
+        """Many points as one path; those out of view and those that hide another are left out.
+
+        Args:
+            group: the group that the path goes into.
+            xs: values on the horizontal axis.
+            ys: values on the vertical axis, in the same order.
+            name: CSS class of the path.
+            shape: what SVG draws at each point, as path commands.
+        """
         places = dict.fromkeys(
             (round(x), round(y))
             for x, y in (self.at(a, b) for a, b in zip(xs, ys, strict=True) if a == a and b == b)
@@ -174,6 +201,14 @@ class Chart:
             Tree.SubElement(group, "path", {"class": name, "d": path})
 
     def target(self, target: float, line: int, limit: str, *, labelled: bool) -> None:
+        """Mark a target: a vertical line where it is in view, and its label above the plot.
+
+        Args:
+            target: the target, as a value on the horizontal axis.
+            line: number of the label's line above the plot, from 0 at the bottom.
+            limit: text of the label.
+            labelled: whether there is a label.
+        """
         place = self.across.place(target)
         group = self.group("target")
         x, _ = self.at(min(max(target, self.across.low), self.across.high), self.up.low)
@@ -185,13 +220,35 @@ class Chart:
             _write(group, x, self.top - 6 - _LINE * line, text, anchor)
 
     def line(self, group: Tree.Element, points: Sequence[tuple[float, float]]) -> None:
+        """Draw a line through points.
+
+        Args:
+            group: the group that the line goes into.
+            points: points in the chart's units, as `at` gives them.
+        """
         path = " ".join(f"{_text(x)},{_text(y)}" for x, y in points)
         Tree.SubElement(group, "polyline", {"class": "front", "points": path})
 
     def ring(self, group: Tree.Element, x: float, y: float) -> None:
+        """Draw a ring around a point.
+
+        Args:
+            group: the group that the ring goes into.
+            x: horizontal place, in the chart's units.
+            y: vertical place, in the chart's units.
+        """
         Tree.SubElement(group, "circle", {"cx": _text(x), "cy": _text(y), "r": "6.5", "class": "ring"})
 
     def point(self, group: Tree.Element, x: float, y: float, classes: str, row: str) -> None:
+        """Draw a point that the page's script knows by its row.
+
+        Args:
+            group: the group that the point goes into.
+            x: horizontal place, in the chart's units.
+            y: vertical place, in the chart's units.
+            classes: CSS classes of the point.
+            row: value of its `data-row`.
+        """
         radius = "7" if "chosen" in classes or "exported" in classes else "4"
         place = {"cx": _text(x), "cy": _text(y), "r": radius}
         Tree.SubElement(group, "circle", {**place, "class": classes, "data-row": row})

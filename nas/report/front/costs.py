@@ -71,7 +71,12 @@ def clock_of(scope: str) -> Cost:
 
 
 def view_of(name: str, scope: str = "total") -> View:
-    """The view against one cost; beside a time stand the MACs of a scope, those of `scope` if it fits."""
+    """The view against one cost; beside a time stand the MACs of a scope, those of `scope` if it fits.
+
+    Args:
+        name: name of the cost: a scope, or `encode` or `decode`.
+        scope: `encoder`, `decoder` or `total`.
+    """
     cost = COSTS[name]
     if not cost.is_time:
         return View(cost, cost, clock_of(name))

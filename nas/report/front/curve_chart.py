@@ -14,7 +14,12 @@ RATE, QUALITY = "rate (bit per pixel)", "PSNR (dB)"
 
 
 def has_curves(fronts: Sequence[RunFront], cost: Cost) -> bool:
-    """Whether some run has curves of architectures on its front."""
+    """Whether some run has curves of architectures on its front.
+
+    Args:
+        fronts: fronts of the runs.
+        cost: the cost that the fronts are in.
+    """
     return any(run.curves_on(cost) for run in fronts)
 
 
@@ -52,5 +57,10 @@ def explained(cost: Cost) -> str:
 
 
 def shade(order: int, count: int) -> float:
-    """The share of its run's colour that a curve has: the dearest, which is the last, has all of it."""
+    """The share of its run's colour that a curve has: the dearest, which is the last, has all of it.
+
+    Args:
+        order: place of the curve among those of its run, from 0 for the cheapest.
+        count: number of curves of the run.
+    """
     return 1.0 if count < 2 else _LIGHTEST + (1 - _LIGHTEST) * order / (count - 1)

@@ -16,7 +16,13 @@ _WIDE, _ABOVE, _BELOW = 6.9, 0.62, 0.65  # inches
 
 
 class CurvePanel:
-    """PSNR over bits per pixel, a line for some architectures on the front of one cost."""
+    """PSNR over bits per pixel, a line for some architectures on the front of one cost.
+
+    Args:
+        fronts: fronts of the runs.
+        cost: the cost that the fronts are in.
+        plot: height of the plot, in inches.
+    """
 
     def __init__(self, fronts: Sequence[RunFront], cost: Cost, plot: float) -> None:
         self.fronts, self.cost, self.plot = fronts, cost, plot
@@ -26,7 +32,12 @@ class CurvePanel:
         return _ABOVE + self.plot + _BELOW
 
     def draw(self, page: Page, top: float) -> None:
-        """Draw it with its upper edge `top` inches below the figure's."""
+        """Draw it with its upper edge `top` inches below the figure's.
+
+        Args:
+            page: the page.
+            top: distance from the upper edge of the figure, in inches.
+        """
         title = "Rate and distortion of some architectures on the front"
         page.text(LEFT - 0.45, top + 0.06, title, fontsize=11, fontweight="bold")
         page.text(LEFT - 0.45, top + 0.3, explained(self.cost), fontsize=9)

@@ -271,7 +271,15 @@ def check_scope(scope: str) -> None:
 
 
 def check(fronts: Sequence[RunFront], scope: str) -> None:
-    """Refuse what cannot be drawn: no run at all, or an unknown scope."""
+    """Refuse what cannot be drawn: no run at all, or an unknown scope.
+
+    Args:
+        fronts: fronts of the runs.
+        scope: name of the scope.
+
+    Raises:
+        InputError: there is no run, or no such scope.
+    """
     check_scope(scope)
     if not fronts:
         raise InputError("There is no run to draw: name at least one.")

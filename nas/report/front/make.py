@@ -36,6 +36,11 @@ def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> lis
 
     The front.csv of each run is renewed, where it can be written.
 
+    Args:
+        runs: the runs.
+        folder: the folder, which is made where there is none.
+        scope: whose MACs to show: `encoder`, `decoder` or `total`.
+
     Returns:
         The files written.
 
@@ -53,7 +58,15 @@ def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> lis
 
 
 def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
-    """A run's scores as tables, its front.csv renewed; notes say where its time is from."""
+    """A run's scores as tables, its front.csv renewed; notes say where its time is from.
+
+    Args:
+        run: a searched run.
+        notes: facts for the page, by name. What is to be said of this run is added.
+
+    Raises:
+        InputError: the run has no scores yet.
+    """
     from nas.searching.scoring.final import with_tested
     from nas.searching.scoring.front import on_any_front, score_table, write_front
     from nas.searching.scoring.scores import known_scores

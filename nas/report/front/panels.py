@@ -35,7 +35,13 @@ _MANY_POINTS = 500  # drawn as pixels inside the SVG, which would weigh megabyte
 
 
 class Panels:
-    """Loss, rate and PSNR against one cost, under what is to be said of it."""
+    """Loss, rate and PSNR against one cost, under what is to be said of it.
+
+    Args:
+        fronts: fronts of the runs.
+        view: the cost to draw against, and the fronts to tell apart.
+        plots: height of the plots, in inches.
+    """
 
     def __init__(self, fronts: Sequence[RunFront], view: View, plots: float) -> None:
         self.fronts, self.view, self.plots = fronts, view, plots
@@ -59,7 +65,12 @@ class Panels:
         return found
 
     def draw(self, page: Page, top: float) -> None:
-        """Draw it with its upper edge `top` inches below the figure's."""
+        """Draw it with its upper edge `top` inches below the figure's.
+
+        Args:
+            page: the page.
+            top: distance from the upper edge of the figure, in inches.
+        """
         page.text(LEFT - 0.45, top + 0.06, f"Against {_in_words(self.view)}", fontsize=11, fontweight="bold")
         for line, sentence in enumerate(self.sentences):
             page.text(LEFT - 0.45, top + 0.3 + _LINE * line, sentence, fontsize=9)
@@ -187,7 +198,12 @@ def _in_words(view: View) -> str:
 
 
 def legend_handles(fronts: Sequence[RunFront], scope: str) -> list[Line2D]:
-    """A handle for each run, then grey ones for what is drawn alike in every colour."""
+    """A handle for each run, then grey ones for what is drawn alike in every colour.
+
+    Args:
+        fronts: fronts of the runs.
+        scope: `encoder`, `decoder` or `total`.
+    """
     view = view_of(scope)
     runs = [
         Line2D(

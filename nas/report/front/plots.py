@@ -47,6 +47,11 @@ def draw_front(fronts: Sequence[RunFront], *, scope: str = "total") -> Figure:
 def save_front(fronts: Sequence[RunFront], folder: Path, scope: str = "total") -> tuple[Path, Path]:
     """Write `pareto.png` (150 dpi) and `pareto.svg` (text stays text); the same fronts give the same bytes.
 
+    Args:
+        fronts: fronts of the runs.
+        folder: the folder, which exists.
+        scope: whose MACs to show: `encoder`, `decoder` or `total`.
+
     Returns:
         The paths of the two files.
 

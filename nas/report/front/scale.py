@@ -54,13 +54,24 @@ class Scale:
 
 
 def cost_scale(fronts: Sequence[RunFront], view: View) -> Scale:
-    """The horizontal axis: the cost of everything that was scored."""
+    """The horizontal axis: the cost of everything that was scored.
+
+    Args:
+        fronts: fronts of the runs.
+        view: the cost on the axis.
+    """
     tables = [table for run in fronts for table in (*_prominent(run, view), run.scored)]
     return padded(np.concatenate([_column(table, view.across.column) for table in tables]))
 
 
 def measure_scale(fronts: Sequence[RunFront], measure: str, view: View) -> Scale:
-    """A vertical axis: both fronts and the baselines, most of what else was scored."""
+    """A vertical axis: both fronts and the baselines, most of what else was scored.
+
+    Args:
+        fronts: fronts of the runs.
+        measure: column of the tables, such as `rd_loss`.
+        view: the cost on the other axis.
+    """
     across = view.across.column
     values = [_column(table, measure, across) for run in fronts for table in _prominent(run, view)]
     for run in fronts:
@@ -116,7 +127,12 @@ def _column(table: pd.DataFrame, name: str, known: str = "") -> np.ndarray:
 
 
 def padded(values: Sequence[float] | np.ndarray, *, log: bool = False) -> Scale:
-    """An axis around some finite values, with room at both ends."""
+    """An axis around some finite values, with room at both ends.
+
+    Args:
+        values: the values; with `log` they are above 0.
+        log: whether the axis is logarithmic.
+    """
     values = np.asarray(values)
     if not values.size:
         return Scale(0.0, 1.0)

@@ -38,6 +38,10 @@ class Strip:
     """A run's fronts as a heat map: a column for each architecture, a row for each slot and each layout.
 
     Above, where time is known: a mark for each front that an architecture is on. Below: what it costs.
+
+    Args:
+        run: a run's front.
+        view: the costs whose fronts are shown.
     """
 
     def __init__(self, run: RunFront, view: View) -> None:
@@ -95,7 +99,14 @@ class Strip:
         return self.above + self.rows * _ROW + below + _BETWEEN
 
     def draw(self, page: Page, top: float, colour: str, *, with_scale: bool) -> None:
-        """Draw it with its upper edge `top` inches below the figure's."""
+        """Draw it with its upper edge `top` inches below the figure's.
+
+        Args:
+            page: the page.
+            top: distance from the upper edge of the figure, in inches.
+            colour: colour of the run.
+            with_scale: whether the scale of the colours is drawn too.
+        """
         columns = len(self.front)
         fronts = "fronts are" if self.run.timed else "front is"
         title = f"What the {fronts} made of: {self.run.label}"

@@ -38,6 +38,10 @@ Points = NDArray[np.float64]
 def check_picture(path: Path, *, force: bool) -> None:
     """Whether a picture may be written there.
 
+    Args:
+        path: file of the picture.
+        force: whether an existing file may be replaced.
+
     Raises:
         InputError: no .png, .svg or .pdf, or something that would be replaced.
     """
@@ -47,7 +51,12 @@ def check_picture(path: Path, *, force: bool) -> None:
 
 
 def save_picture(drawn: CodecGraph | Layout, path: Path) -> None:
-    """Write the picture of a codec's graph, or of a layout alone; equal things give equal bytes."""
+    """Write the picture of a codec's graph, or of a layout alone; equal things give equal bytes.
+
+    Args:
+        drawn: the graph or the layout.
+        path: file of the picture, whose ending says the format.
+    """
     figure = draw_picture(drawn)
     with matplotlib.style.context(["default", STYLE]):  # writing asks it too: text in an SVG stays text
         write_figure(figure, [path])

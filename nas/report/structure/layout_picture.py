@@ -25,7 +25,12 @@ _SHADES = "YlGnBu"  # light to dark in steps that survive grey printing
 
 
 class Page:
-    """An empty figure, which pyplot does not know; its axes are in inches from the top left corner."""
+    """An empty figure, which pyplot does not know; its axes are in inches from the top left corner.
+
+    Args:
+        width: width of the figure, in inches.
+        height: height of the figure, in inches.
+    """
 
     def __init__(self, width: float, height: float) -> None:
         self.figure = Figure(figsize=(width, height), facecolor="white")
@@ -36,7 +41,15 @@ class Page:
         self.axes.set_axis_off()
 
     def text(self, x: float, y: float, text: str, *, formula: bool = False, **style: Any) -> None:
-        """A line of text, centred on y; only formulas are read as mathematics, names of layouts are not."""
+        """A line of text, centred on y; only formulas are read as mathematics, names of layouts are not.
+
+        Args:
+            x: horizontal place, in inches from the left.
+            y: vertical place, in inches from the top.
+            text: the text.
+            formula: whether the text is a formula.
+            **style: settings of the text, as matplotlib has them.
+        """
         self.axes.text(x, y, text, parse_math=formula, **{"va": "center", **style})
 
 
@@ -85,7 +98,13 @@ class Panel:
         return y + tallest
 
     def draw(self, page: Page, left: float, top: float) -> None:
-        """Draw it with its top left corner there."""
+        """Draw it with its top left corner there.
+
+        Args:
+            page: the page.
+            left: horizontal place of the corner, in inches.
+            top: vertical place of the corner, in inches from the top.
+        """
         for place, line in enumerate(self.name):
             page.text(left, top + 0.1 + 0.21 * place, line, fontsize=10.5, fontweight="bold")
         below = top + 0.12 + 0.21 * len(self.name)

@@ -16,7 +16,12 @@ _HEADING = 26  # a tile's channels are named in lines of so many characters
 
 
 def draw_layout(layout: Layout, window: int) -> list[str]:
-    """A layout as lines of text: its tile by channel group, its slope, the windows of its stages."""
+    """A layout as lines of text: its tile by channel group, its slope, the windows of its stages.
+
+    Args:
+        layout: the layout.
+        window: width of the context window, in elements of y.
+    """
     return [
         "the tile: the stage of each position, by channels of y",
         *draw_tile(layout),
@@ -28,7 +33,12 @@ def draw_layout(layout: Layout, window: int) -> list[str]:
 
 
 def draw_tile(layout: Layout, columns: int = COLUMNS) -> list[str]:
-    """The stage numbers of one tile, side by side for channel groups that differ."""
+    """The stage numbers of one tile, side by side for channel groups that differ.
+
+    Args:
+        layout: the layout.
+        columns: the most characters per line.
+    """
     wide = len(str(int(layout.table.max())))
     pieces = []
     for tile, groups in kinds_of_tiles(layout):
@@ -61,7 +71,12 @@ def stages_text(layout: Layout) -> str:
 
 
 def channels_text(layout: Layout, groups: Sequence[int]) -> str:
-    """The channels of some groups, as ranges."""
+    """The channels of some groups, as ranges.
+
+    Args:
+        layout: the layout.
+        groups: places of the channel groups, rising.
+    """
     ends = [0, *np.cumsum(layout.groups).tolist()]
     spans: list[list[int]] = []
     for group in groups:
@@ -76,7 +91,12 @@ def channels_text(layout: Layout, groups: Sequence[int]) -> str:
 
 
 def beside(pieces: Sequence[Sequence[str]], columns: int = COLUMNS) -> list[str]:
-    """Blocks of lines side by side, as many in a row as fit the columns."""
+    """Blocks of lines side by side, as many in a row as fit the columns.
+
+    Args:
+        pieces: blocks, each as its lines.
+        columns: the most characters per line.
+    """
     lines: list[str] = []
     row: list[Sequence[str]] = []
     for piece in [*pieces, None]:

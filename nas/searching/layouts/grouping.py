@@ -116,9 +116,21 @@ class Tables:
         self._known: dict[bytes, float] = {}
 
     def layout(self, table: Array, name: str = "table") -> Layout:
+        """A table as a layout.
+
+        Args:
+            table: stage of every cell, [groups, rows, columns].
+            name: name of the layout.
+        """
         return tiled_layout(self._channels, table, name)
 
     def found(self, table: Array, name: str) -> Found:
+        """A table as a layout that was found, with its rate.
+
+        Args:
+            table: stage of every cell, [groups, rows, columns].
+            name: name of the layout.
+        """
         return Found(self.layout(table, name).reduced(), self.rate(table), table)
 
     def rate(self, table: Array) -> float:

@@ -99,6 +99,12 @@ def on_any_front(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_front(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of architectures as CSV, whole or not at all.
+
+    Args:
+        path: the file.
+        table: one row per architecture.
+    """
     buffer = io.StringIO()
     table.to_csv(buffer, index=False, lineterminator="\n")
     write_atomically(path, buffer.getvalue())
