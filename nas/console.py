@@ -94,6 +94,13 @@ def table(
     """A table on stdout, or aside on stderr where it is not the result; numbers to the right.
 
     A narrow one has no lines between its columns, of which all hold numbers.
+
+    Args:
+        title: title of the table.
+        columns: headings of the columns.
+        rows: the rows, one value per column.
+        aside: write to stderr.
+        narrow: leave out the lines between columns.
     """
     view = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD if narrow else HEAVY_HEAD

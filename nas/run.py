@@ -62,7 +62,13 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, space: SearchSpace, training: Mapping[str, Any]) -> Run:
-        """A new run: its folder and config.yaml, with the settings of its training."""
+        """A new run: its folder and config.yaml, with the settings of its training.
+
+        Args:
+            path: folder of the run.
+            space: the search space.
+            training: settings of the training by name, among them `seed`.
+        """
         make_folder(path)
         run = cls(path)
         versions = {part: importlib.metadata.version(part) for part in PARTS}
@@ -79,7 +85,15 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path, *, read_only: bool = False) -> Run:
-        """An existing run."""
+        """An existing run.
+
+        Args:
+            path: folder of the run.
+            read_only: whether nothing may be written into the folder.
+
+        Raises:
+            InputError: the folder is not a run, or one of an unknown format.
+        """
         run = cls(Path(path), read_only)
         if not run.config_path.is_file():
             raise InputError(

@@ -44,6 +44,11 @@ def readme(source: str) -> str:
 def copied(source: Run, out: Path, *, force: bool = False) -> Run:
     """A run of one's own with all that a run of the zoo has; where it was copied before, that one.
 
+    Args:
+        source: the run to copy.
+        out: folder of the copy.
+        force: replace what is there.
+
     Raises:
         InputError: something else is there.
     """

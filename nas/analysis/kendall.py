@@ -27,7 +27,12 @@ class Agreement:
 
 
 def agreement(one: Sequence[float], other: Sequence[float]) -> Agreement:
-    """Kendall's tau-b of two lists of scores (scipy), with an interval and p that hold for a handful."""
+    """Kendall's tau-b of two lists of scores (scipy), with an interval and p that hold for a handful.
+
+    Args:
+        one: scores.
+        other: other scores of the same things, in the same order.
+    """
     from scipy.stats import kendalltau
 
     tau = float(kendalltau(one, other).statistic)
@@ -86,6 +91,10 @@ def tau_p_value(one: Sequence[float], other: Sequence[float]) -> float:
 
     With ties in more pairs it is of 9999 orders drawn from a seed (Phipson and Smyth, Permutation p-values
     should never be zero, 2010).
+
+    Args:
+        one: scores.
+        other: other scores of the same things, in the same order.
     """
     from scipy.stats import kendalltau
 

@@ -203,6 +203,11 @@ def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
     The narrowest and the widest are the ends; between them, the one nearest to each even step among some that
     are drawn about it.
 
+    Args:
+        costs: costs of the space.
+        count: number of architectures.
+        seed: seed of the random numbers.
+
     Raises:
         InputError: too few for a rank correlation, or more than there are.
     """

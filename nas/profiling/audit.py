@@ -213,13 +213,25 @@ def trace(codec: Codec, height: int, width: int) -> dict[str, Traced]:
 
 
 def traced_edges(codec: Codec, height: int, width: int) -> dict[str, dict[str, int]]:
-    """MACs by edge of the whole encoder and the whole decoder, as fvcore counts them: see `trace`."""
+    """MACs by edge of the whole encoder and the whole decoder, as fvcore counts them: see `trace`.
+
+    Args:
+        codec: the codec.
+        height: height of the picture, in pixels.
+        width: width of the picture, in pixels.
+    """
     return {scope: side.edges for scope, side in trace(codec, height, width).items()}
 
 
 @torch.no_grad()
 def counted_by_torch(codec: Codec, height: int, width: int) -> dict[str, dict[str, int]]:
-    """A second opinion on `traced_edges`: torch's own counter, which counts two operations a MAC."""
+    """A second opinion on `traced_edges`: torch's own counter, which counts two operations a MAC.
+
+    Args:
+        codec: the codec.
+        height: height of the picture, in pixels.
+        width: width of the picture, in pixels.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     found = {}

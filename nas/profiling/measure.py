@@ -54,7 +54,13 @@ class Request:
 
 
 def path_of(run: Run, device: str, size: tuple[int, int]) -> Path:
-    """Where a run's profile on a kind of device lies."""
+    """Where a run's profile on a kind of device lies.
+
+    Args:
+        run: the run.
+        device: kind of the device, such as `cpu`.
+        size: width and height of the picture, in pixels.
+    """
     return run.profile_path / f"{device}-{size[0]}x{size[1]}" / "measured.yaml"
 
 
@@ -191,7 +197,12 @@ def _open(run: Run, request: Request) -> Measurements:
 
 
 def facts_of(run: Run, request: Request) -> dict[str, Any]:
-    """What figures hold for."""
+    """What figures hold for.
+
+    Args:
+        run: the run.
+        request: what is measured, and where.
+    """
     return {
         "weights": run.fingerprint,
         "device": request.device.type,

@@ -84,7 +84,12 @@ class Measurements:
         return self.codecs.setdefault(key, Timed())
 
     def add(self, key: str, parts: Mapping[str, float]) -> None:
-        """One more round of one architecture."""
+        """One more round of one architecture.
+
+        Args:
+            key: key of the architecture.
+            parts: seconds by part.
+        """
         self.of(key).rounds.append({part: round(seconds, 7) for part, seconds in parts.items()})
         if time.monotonic() - self._kept > KEPT_EVERY:
             self.keep()

@@ -44,6 +44,10 @@ class PeakMemory:
 def sample_photo(width: int, height: int) -> Pixels:
     """A real photo, [height, width, 3] in 8 bits: cut to the size, mirrored where it is too small.
 
+    Args:
+        width: width of the photo, in pixels.
+        height: height of the photo, in pixels.
+
     Raises:
         InputError: no such size.
     """

@@ -57,7 +57,12 @@ class Coding:
 
 
 def edge_pieces(space: SearchSpace, most: int = MOST_COMBINATIONS) -> tuple[EdgePiece, ...]:
-    """Every edge, cut where its combinations are more than `most`."""
+    """Every edge, cut where its combinations are more than `most`.
+
+    Args:
+        space: the search space.
+        most: the most combinations of choices that a piece may have, where it can be cut.
+    """
     found: list[EdgePiece] = []
     for name, edge in space.family.edges.items():
         if name in HYPER_EDGES and not any(space.candidates(HYPERPRIOR)):
@@ -119,7 +124,13 @@ def coding(space: SearchSpace) -> Coding:
 
 
 def architecture_at(space: SearchSpace, axes: Sequence[int], choice: Choice) -> Architecture:
-    """The narrowest architecture with these choices, its hyperprior on."""
+    """The narrowest architecture with these choices, its hyperprior on.
+
+    Args:
+        space: the search space.
+        axes: places of the slots that are chosen.
+        choice: index of the choice of each of them.
+    """
     indexes = [0] * len(space.shape)
     switch = space.setter(HYPERPRIOR)
     if switch is not None:
@@ -130,19 +141,37 @@ def architecture_at(space: SearchSpace, axes: Sequence[int], choice: Choice) -> 
 
 
 def settled(space: SearchSpace, axes: Sequence[int], choice: Choice) -> Choice:
-    """A choice with what has no effect put back to 0."""
+    """A choice with what has no effect put back to 0.
+
+    Args:
+        space: the search space.
+        axes: places of the slots that are chosen.
+        choice: index of the choice of each of them.
+    """
     indexes = space.indexes(architecture_at(space, axes, choice))
     return tuple(indexes[axis] for axis in axes)
 
 
 def choices(space: SearchSpace, axes: Sequence[int], allowed: Sequence[Sequence[int]]) -> Iterator[Choice]:
-    """Every combination that differs from the others."""
+    """Every combination that differs from the others.
+
+    Args:
+        space: the search space.
+        axes: places of the slots that are chosen.
+        allowed: the indexes that each of them may take.
+    """
     found = (settled(space, axes, choice) for choice in itertools.product(*allowed))
     yield from dict.fromkeys(found)
 
 
 def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> Choice:
-    """What an architecture chooses on some axes."""
+    """What an architecture chooses on some axes.
+
+    Args:
+        space: the search space.
+        axes: places of the slots in question.
+        architecture: an architecture of the space.
+    """
     indexes = space.indexes(architecture)
     return tuple(indexes[axis] for axis in axes)
 

@@ -26,7 +26,12 @@ class Range:
 
     @classmethod
     def of(cls, quantity: Quantity, question: Question) -> Range:
-        """What the architectures that meet a budget's limits reach."""
+        """What the architectures that meet a budget's limits reach.
+
+        Args:
+            quantity: the cost.
+            question: the question of the budget.
+        """
         asked = quantity is question.quantity
         return cls(quantity, question.span if asked else question.within.span(quantity))
 
@@ -56,7 +61,12 @@ class Range:
 
 
 def scope_ranges(quantities: Quantities, question: Question) -> dict[str, Range]:
-    """kMAC per pixel by scope, within a budget's limits."""
+    """kMAC per pixel by scope, within a budget's limits.
+
+    Args:
+        quantities: costs of the run.
+        question: the question of the budget.
+    """
     return {scope: Range.of(quantities.of(scope, "kMAC/px", None), question) for scope in SCOPES}
 
 

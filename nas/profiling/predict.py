@@ -83,7 +83,12 @@ class Predictor:
         return Quantity(self.space, action, "ms", 10**6, (parts,), self.where)
 
     def milliseconds(self, architecture: Architecture, action: str) -> dict[str, float]:
-        """Where the time goes: milliseconds by edge, context and coder; what does not run is left out."""
+        """Where the time goes: milliseconds by edge, context and coder; what does not run is left out.
+
+        Args:
+            architecture: an architecture of the space.
+            action: `encode` or `decode`.
+        """
         indexes = self.space.indexes(architecture)
         found = dict.fromkeys(PARTS[action], 0.0)
         for table in self._seconds[action]:
@@ -106,7 +111,12 @@ class Predictor:
         return Quantity(self.space, action, "MB", 10**6, phases, self.where)
 
     def megabytes(self, architecture: Architecture, action: str) -> dict[str, float]:
-        """Where the memory goes at its peak, in MB: process, weights, tensors of the part that runs."""
+        """Where the memory goes at its peak, in MB: process, weights, tensors of the part that runs.
+
+        Args:
+            architecture: an architecture of the space.
+            action: `encode` or `decode`.
+        """
         fixed, per_weight, per_live = self._fit(action)
         indexes = self.space.indexes(architecture)
         weights, live = self.tensors(architecture, action)
@@ -115,7 +125,12 @@ class Predictor:
         return {name: value / 1e6 for name, value in found.items()}
 
     def tensors(self, architecture: Architecture, action: str) -> tuple[float, float]:
-        """Bytes of an architecture's weights, and of the tensors it has at once beside them."""
+        """Bytes of an architecture's weights, and of the tensors it has at once beside them.
+
+        Args:
+            architecture: an architecture of the space.
+            action: `encode` or `decode`.
+        """
         indexes = self.space.indexes(architecture)
         weights = sum(table.at(indexes) for table in self._weights)
         return weights, max(table.at(indexes) for table in self._peaks[action])

@@ -143,7 +143,14 @@ def profile_codec(
 
 
 def seconds_of(folder: Path, action: str, size: tuple[int, int] | None, device: str) -> float:
-    """The median seconds that an exported codec takes to `encode` or `decode`, whole, on this machine."""
+    """The median seconds that an exported codec takes to `encode` or `decode`, whole, on this machine.
+
+    Args:
+        folder: folder of the codec.
+        action: `encode` or `decode`.
+        size: width and height of the picture, in pixels. None stands for 768x512.
+        device: where to compute: `auto`, `cpu` or `cuda`.
+    """
     codec = load_family(folder).to(choose(device)).codec()
     (latency,) = measure_latency([codec], sample_photo(*(size or SIZE)))
     return float(getattr(latency, action)["whole"].median)

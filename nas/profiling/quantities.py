@@ -75,6 +75,11 @@ class Quantities:
     def of(self, what: str, unit: str, size: Size | None) -> Quantity:
         """What a limit's words name.
 
+        Args:
+            what: what is limited: a scope, an action, or a name such as `stages`.
+            unit: unit of the limit.
+            size: width and height of the picture in pixels, for GMAC, ms and MB; None for other units.
+
         Raises:
             InputError: it needs a profile that there is not.
         """

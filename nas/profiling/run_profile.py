@@ -52,6 +52,14 @@ class Shape:
 
     @classmethod
     def of(cls, name: str, architecture: Architecture, costs: CostTable, predictor: Predictor) -> Shape:
+        """What one architecture costs, by edge and by action.
+
+        Args:
+            name: what the profile calls it.
+            architecture: an architecture of the space.
+            costs: costs of the space.
+            predictor: predictor of time and memory.
+        """
         indexes = costs.space.indexes(architecture)
         params: dict[str, int] = {}
         for layer in costs.layers:
@@ -210,7 +218,12 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
 
 
 def known_architectures(run: Run, space: SearchSpace) -> tuple[str, list[Architecture]]:
-    """The front where the run has one, else a random sample; and which of them it is."""
+    """The front where the run has one, else a random sample; and which of them it is.
+
+    Args:
+        run: the run.
+        space: the search space.
+    """
     if run.front_path.is_file():
         return "front", [space.parse(key) for key in run.front()["arch"]]
     rng = random.Random(0)
@@ -220,7 +233,15 @@ def known_architectures(run: Run, space: SearchSpace) -> tuple[str, list[Archite
 def relation(
     predictor: Predictor, costs: CostTable, action: str, architectures: Sequence[Architecture], of: str
 ) -> Relation:
-    """Time beside MACs for some architectures."""
+    """Time beside MACs for some architectures.
+
+    Args:
+        predictor: predictor of time and memory.
+        costs: costs of the space.
+        action: `encode` or `decode`.
+        architectures: architectures of the space.
+        of: what they are: `front` or `sample`.
+    """
     from scipy.stats import spearmanr
 
     time, scope = predictor.time(action), ACTIONS[action]

@@ -250,6 +250,11 @@ def peaks_once(
     """The most bytes of tensors alive at once by part, of one encoding and one decoding.
 
     Weights do not count, nor what numpy holds. Arguments as `time_once`.
+
+    Args:
+        codec: the codec.
+        pixels: the picture, [H, W, 3] in 8 bits.
+        pieces: parts of edges to tell apart.
     """
     device, live = next(codec.parameters()).device, LiveTensors()
     encoding, decoding = PeakClock(device, live), PeakClock(device, live)

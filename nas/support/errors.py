@@ -38,7 +38,12 @@ class InputWarning(UserWarning):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the closest known ones, or all of them where none is close."""
+    """A hint for a misspelt name: the closest known ones, or all of them where none is close.
+
+    Args:
+        name: the name that was given.
+        known: the names that there are.
+    """
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:

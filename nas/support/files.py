@@ -28,6 +28,10 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     What a link points to is replaced, not the link. Pipes and devices are written into.
 
+    Args:
+        path: the file. Its folder is made where there is none.
+        content: what the file holds, as bytes or text.
+
     Raises:
         InputError: it cannot be written there.
     """
@@ -65,7 +69,13 @@ def temporary_name(path: Path) -> Path:
 
 
 def beside(path: Path, before: str, after: str) -> Path:
-    """`path` with its name between two texts instead of its suffix: cut where it would be too long."""
+    """`path` with its name between two texts instead of its suffix: cut where it would be too long.
+
+    Args:
+        path: the path.
+        before: text before the name.
+        after: text after the name, with the new suffix.
+    """
     name = os.fsencode(f"{before}{path.stem}{after}")
     if len(name) <= MOST_BYTES:
         return path.with_name(os.fsdecode(name))
@@ -109,6 +119,12 @@ class _Written(yaml.SafeDumper):
 
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
+    """Write a mapping as a YAML file, whole or not at all.
+
+    Args:
+        path: the file.
+        content: what the file holds.
+    """
     text = yaml.dump(
         content, Dumper=_Written, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
@@ -276,7 +292,12 @@ def _remove(path: Path) -> None:
 
 
 def digest(*parts: bytes | str, size: int = 8) -> str:
-    """A short hexadecimal fingerprint of the parts, in order."""
+    """A short hexadecimal fingerprint of the parts, in order.
+
+    Args:
+        *parts: the parts, as bytes or text.
+        size: length of the fingerprint, in bytes.
+    """
     hasher = hashlib.blake2b(digest_size=size)
     for part in parts:
         data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part

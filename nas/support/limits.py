@@ -30,6 +30,10 @@ def check_seed(seed: int) -> int:
 def check_size(width: int, height: int) -> tuple[int, int]:
     """A picture's size in pixels.
 
+    Args:
+        width: width of the picture, in pixels.
+        height: height of the picture, in pixels.
+
     Raises:
         InputError: no picture has it, or too large a one.
     """

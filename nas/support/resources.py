@@ -31,7 +31,15 @@ def shipped(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str | Path) -> Path:
-    """The YAML file that `name` means: a path of the user's own, else a shipped name."""
+    """The YAML file that `name` means: a path of the user's own, else a shipped name.
+
+    Args:
+        kind: folder of the shipped files, such as `search_spaces`.
+        name: the path, or the shipped name.
+
+    Raises:
+        InputError: there is no such file, or no such shipped name.
+    """
     path = Path(name)
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():

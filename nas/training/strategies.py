@@ -42,7 +42,15 @@ class Strategy(Protocol):
 
     widest_first: bool
 
-    def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]: ...
+    def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        """The samples of one step, the same whenever it is drawn.
+
+        Args:
+            space: the search space.
+            step: number of the step.
+            seed: seed of the training.
+        """
+        ...
 
 
 @dataclass(frozen=True)

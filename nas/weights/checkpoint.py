@@ -39,6 +39,10 @@ def optimizer_state(optimizer: torch.optim.Optimizer, name: str) -> tuple[dict[s
     SOAP, for one, keeps lists of matrices, in which a side without a basis is empty, and counts its steps by
     group. A matrix that lies in memory column by column comes back so: products with it round otherwise.
 
+    Args:
+        optimizer: the optimiser.
+        name: what the names of the tensors begin with.
+
     Returns:
         Tensors, named `name.parameter.part` and, in a list, `.place`; and a record of `groups` (the count of
         steps of each, or None), `values` (what is no tensor, by the same names) and `strides` (of the tensors
@@ -69,7 +73,14 @@ def restore_optimizer(
     name: str,
     record: Mapping[str, Any] | None = None,
 ) -> None:
-    """Put back what `optimizer_state` took; the record may be missing where all of it is tensors."""
+    """Put back what `optimizer_state` took; the record may be missing where all of it is tensors.
+
+    Args:
+        optimizer: the optimiser; it is changed.
+        tensors: tensors by name. Those of other names are passed over.
+        name: what the names of its tensors begin with.
+        record: the record that `optimizer_state` gave.
+    """
     record = record or {"groups": [], "values": {}, "strides": {}}
     items: dict[str, Any] = {path: tensors[path] for path in tensors if path.startswith(f"{name}.")}
     for path, stride in record["strides"].items():
@@ -92,7 +103,12 @@ def restore_optimizer(
 
 
 def named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of one part of a checkpoint, without its name."""
+    """The tensors of one part of a checkpoint, without its name.
+
+    Args:
+        tensors: tensors of the checkpoint by name.
+        name: name of the part.
+    """
     return {k.removeprefix(f"{name}."): value for k, value in tensors.items() if k.startswith(f"{name}.")}
 
 
@@ -118,6 +134,11 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) 
     """Load a module's state, or say in one sentence why it does not fit.
 
     Constants stay the module's own: in half precision a bound of 1e-9 is none.
+
+    Args:
+        module: the module; it is changed.
+        tensors: its state by name.
+        source: what error messages call the origin of the tensors.
     """
     check_fit(module, tensors, source=source)
     known = module.state_dict()
@@ -131,7 +152,16 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
-    """InputError where tensors are not a module's state, or not finite."""
+    """InputError where tensors are not a module's state, or not finite.
+
+    Args:
+        module: the module.
+        tensors: its state by name.
+        source: what error messages call the origin of the tensors.
+
+    Raises:
+        InputError: the tensors have other names or shapes than the module's state, or are not finite.
+    """
     require_finite(tensors, source=source)
     expected = module.state_dict()
     if set(expected) != set(tensors) or any(expected[k].shape != v.shape for k, v in tensors.items()):

@@ -41,6 +41,11 @@ def zoo_name(source: str) -> tuple[str, int] | None:
 def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
     """A supernet's weights from CompressAI's zoo; downloaded once, into torch's own cache.
 
+    Args:
+        source: name in CompressAI's zoo, such as `mbt2018-4`.
+        metric: `mse` or `ms-ssim`.
+        space: the space that the weights are for.
+
     Raises:
         InputError: not there, or no weights for this space.
     """
@@ -69,6 +74,10 @@ def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
 
 def from_checkpoint(path: Path, space: SearchSpace) -> dict[str, Tensor]:
     """A supernet's weights from a file that torch saved: CompressAI's state dict, or a checkpoint with one.
+
+    Args:
+        path: the file.
+        space: the space that the weights are for.
 
     Raises:
         InputError: not such a file, of another family or size than the space, or not finite.
