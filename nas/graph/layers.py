@@ -291,7 +291,12 @@ class OnMagnitudes(Transform):
 
 
 class PlainLayers:
-    """Layers with the parameters of torch's and CompressAI's own, at the widths' active values."""
+    """Layers with the parameters of torch's and CompressAI's own, at the widths' active values.
+
+    Every method makes the module of one kind of layer. `layer` is the layer's description, and `widths` holds
+    the network's widths by name. `repeat` and `parallel` are given modules that are made already, and the
+    widths that say how many blocks run or whether a branch does.
+    """
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
@@ -320,7 +325,7 @@ class PlainLayers:
 
 
 class SlimmableLayers:
-    """Layers that hold the widest weights and run any narrower slice."""
+    """Layers that hold the widest weights and run any narrower slice. See `PlainLayers` for the methods."""
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]

@@ -111,7 +111,7 @@ class LayoutRate:
         Args:
             evaluator: evaluator of the supernet.
             architecture: the architecture.
-            side: positions of y across and down that are taken of each photo; None takes all.
+            side: positions of y across and down that are taken from the middle of each photo; None takes all.
             photos: number of calibration photos.
         """
         latents = calibration_latents(evaluator, architecture, side=side, photos=photos)
