@@ -59,7 +59,7 @@ class Encoder:
             values: whole numbers to code, of any shape.
             scales: standard deviations of the Gaussians, in the shape of `values`.
             means: means of the Gaussians, in the shape of `values`.
-            limit: the largest absolute value that the coder can represent.
+            limit: the largest absolute value among all values that are coded with it.
         """
         self._coder.encode(values.ravel(), _gaussian(limit), means.ravel(), scales.ravel())
 

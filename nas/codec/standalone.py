@@ -41,7 +41,7 @@ def write_model(codec: Codec, folder: Path) -> Path:
 
     Args:
         codec: the codec.
-        folder: folder of the codec, which exists.
+        folder: folder of the codec.
     """
     path = folder / MODEL
     write_atomically(path, model_text(codec))

@@ -49,7 +49,7 @@ def save_front(fronts: Sequence[RunFront], folder: Path, scope: str = "total") -
 
     Args:
         fronts: fronts of the runs.
-        folder: the folder, which exists.
+        folder: the folder of the files.
         scope: whose MACs to show: `encoder`, `decoder` or `total`.
 
     Returns:

@@ -28,7 +28,7 @@ def failed_too_often(trials: Iterable[FrozenTrial], key: Callable[[FrozenTrial],
 
     Args:
         trials: trials of a study.
-        key: key of a trial's architecture, or None.
+        key: gives the key of a trial's architecture, or None where there is none.
     """
     failed: Counter[Key] = Counter()
     done: set[Key] = set()
