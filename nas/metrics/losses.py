@@ -53,6 +53,8 @@ def batch_losses(x: Tensor, output: dict[str, Any], lmbda: float, metric: str) -
     Args:
         x: the images, [B, 3, H, W].
         output: what `CodecNetwork.forward` returned; without a picture there is no distortion.
+        lmbda: weight of the distortion.
+        metric: `mse` or `ms-ssim`.
     """
     pixels = x.shape[-2] * x.shape[-1]
     likelihoods = output["likelihoods"].values()

@@ -147,6 +147,9 @@ def part_of(data: str, split: Mapping[str, list[Path]], part: str, most: int | N
     """The photos of one part of `--data`, of which `split` is the split: train, calibration or held-out.
 
     Args:
+        data: folder of the photos, or `bundled`.
+        split: files of the photos by part.
+        part: `train`, `calibration` or `held-out`.
         most: decode no more than the first so many.
     """
     if data == BUNDLED:

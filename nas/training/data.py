@@ -70,8 +70,12 @@ def batches(
     close it where an exception may outlive the loop.
 
     Args:
+        source: where the crops are from.
         batch: crops a step, over all processes.
+        first: the first step.
+        last: the step after the last one.
         rank: which of the `world` processes this is.
+        world: number of processes.
         workers: processes that make batches ahead of time; with 0 they are made in this one.
         pin: put batches into page-locked memory, from which a GPU can copy them while it computes.
 

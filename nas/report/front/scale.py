@@ -104,6 +104,7 @@ def spread(places: Sequence[float], gap: float) -> list[int]:
 
     Args:
         places: where the labels are centred, in ascending order.
+        gap: the least distance of two centres on one line, in the unit of `places`.
     """
     ends: list[float] = []
     lines = []

@@ -74,6 +74,8 @@ def calibration_latents(
     """The latents of an evaluator's photos under one architecture.
 
     Args:
+        evaluator: evaluator of the supernet.
+        architecture: the architecture.
         side: at most so many positions across and down are used, from the middle; all where None.
         photos: at most so many are used.
     """

@@ -100,6 +100,8 @@ def learn_logits(
         scope: the cost that is priced.
         targets: kMAC per pixel; none for the ladder.
         seed: of crops, layouts and samples.
+        settings: how logits are learned.
+        report: called as the work goes on.
     """
     settings = settings or LogitSettings()
     space, device = supernet.space, next(supernet.parameters()).device
