@@ -3,8 +3,9 @@
     python -m experiments.flagship.cool RUN --out COOLED --steps 2000
 
 The copy goes on from RUN's checkpoint, the optimiser's moments included. Its rate of learning falls as a
-cosine over so many further steps; in the second half of them the rate is that of integers. Stopped, the same
-command goes on.
+cosine over so many further steps. Noise stands for rounding to the end: with the rate of integers in the
+second half, the loss on calibration photos rose by 0.3 % where it had been falling. Stopped, the same command
+goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from nas.training.start import resume_training
 from nas.weights.checkpoint import Checkpoint
 
 FINAL_RATE = 0.02  # of the rate of learning, at the end
-INTEGERS = 0.5  # the last share of the further steps
 
 
 def begin(source: Path, out: Path, steps: int) -> None:
@@ -34,7 +34,7 @@ def begin(source: Path, out: Path, steps: int) -> None:
         "schedule": "cosine",
         "hold": done / (done + steps),
         "final_rate": FINAL_RATE,
-        "integer_phase": INTEGERS * steps / (done + steps),
+        "integer_phase": 0.0,
     }
     shutil.copytree(source, out)
     write_yaml(out / "config.yaml", {**run.config, "training": {**run.config["training"], **cooling}})
