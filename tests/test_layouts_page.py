@@ -35,7 +35,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_layout_of_the_page_is_one():
-    (text,) = blocks("yaml")
+    text, _ = blocks("yaml")
     layout = Layout.from_dict(yaml.safe_load(text)["layout"])
     assert layout.channels == 192
 

@@ -322,7 +322,7 @@ def test_unknown_names_give_the_nearest(tmp_path):
         SearchSpace.load("zzzz")
     with pytest.raises(InputError, match="no file"):
         SearchSpace.load(tmp_path / "absent.yaml")
-    assert nearest("x", []) == "none is known"
+    assert nearest("x", []) == "none is known."
 
 
 def test_spaces_need_no_torch():

@@ -81,7 +81,7 @@ class Nic:
             raise InputError(f"{source} is not a .nic file: `nas compress` makes them.")
         if len(data) > 3 and data[3] not in (PLAIN, RATED):
             raise InputError(
-                f"{source} has .nic version {data[3]}, and this toolkit reads versions up to {RATED}: "
+                f"{source} is of .nic version {data[3]}, and this toolkit reads versions up to {RATED}: "
                 "update it."
             )
         head, tail = data[:12], data[FIXED:]
