@@ -450,7 +450,7 @@ def test_two_decoders_beside_one_another(page: Page) -> None:
     [
         ("damaged.nic", "checksum"),
         ("short.nic", "checksum"),
-        ("longer.nic", "goes on after its end"),
+        ("longer.nic", "continues after its end"),
         ("other.nic", "Another codec made this file"),
         ("index.html", "not a .nic file"),
     ],
