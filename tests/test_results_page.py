@@ -12,6 +12,7 @@ from experiments.control import targets as control
 from experiments.decoding import run as decoding
 from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
+from experiments.flagship import show as flagship_show
 from experiments.optimizers import run as optimizers
 from experiments.quantizer import run as quantizer
 from experiments.results import JOURNAL, ROOT, SUMMARY, read_result, renewed
@@ -49,7 +50,12 @@ def test_the_tables_are_those_of_the_results(name, tables):
 
 
 @pytest.mark.parametrize(
-    ("name", "tables"), [("families", families_show.summary), ("structure", structure_show.summary)]
+    ("name", "tables"),
+    [
+        ("families", families_show.summary),
+        ("structure", structure_show.summary),
+        ("flagship", flagship_show.tables),
+    ],
 )
 def test_the_tables_for_readers_are_those_of_the_results(name, tables):
     page = SUMMARY.read_text(encoding="utf-8")

@@ -27,9 +27,10 @@ ANCHORS = {  # what codecs are compared with, as the table calls it
 }
 
 
-def by_target(found: dict[str, Any]) -> dict[float, dict[str, Any]]:
-    """The codecs by the target that they answer, from the smallest."""
-    return dict(sorted((float(codec["name"].removeprefix(PREFIX)), codec) for codec in found["codecs"]))
+def by_target(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Codecs by name, from the smallest target; `nas evaluate` lists each once for every quality."""
+    codecs = {codec["name"].partition(" ")[0]: codec for codec in found["codecs"]}
+    return dict(sorted(codecs.items(), key=lambda item: float(item[0].removeprefix(PREFIX))))
 
 
 def tables() -> list[str]:
@@ -38,10 +39,10 @@ def tables() -> list[str]:
     curves = curves_of(found)
     anchors = {name: title for name, title in ANCHORS.items() if name in curves}
     rows = []
-    for target, codec in by_target(found).items():
+    for codec_name, codec in by_target(found).items():
         costs = [f"{codec['kmac_px'][scope]:.2f}" for scope in ("decoder", "total")]
-        compared = [percent(curves[codec["name"]], curves[name]) for name in anchors]
-        rows.append([f"{target:g}", *costs, str(codec["stages"]), *compared])
+        compared = [percent(curves[codec_name], curves[name]) for name in anchors]
+        rows.append([codec_name.removeprefix(PREFIX), *costs, str(codec["stages"]), *compared])
     columns = ["decoder at most, kMAC/px", "decoder", "total", "stages", *anchors.values()]
     return [table(columns, rows), "![Rate and distortion of the flagship's codecs on Kodak](flagship.png)"]
 
@@ -50,8 +51,7 @@ def draw() -> None:
     """The codecs' curves, those of the formats, and the published ones."""
     found = read_result(RESULT)["evaluation"]
     curves = curves_of(found)
-    names = [codec["name"] for codec in by_target(found).values()]
-    shown = [curves[name] for name in (*names, *ANCHORS) if name in curves]
+    shown = [curves[name] for name in (*by_target(found), *ANCHORS) if name in curves]
     subtitle = (
         f"means of {found['photos']} Kodak photos; all codecs from one set of weights; dotted: as published"
     )
