@@ -123,4 +123,4 @@ def test_results_say_what_they_hold(searched):
     assert "scored" in repr(result)
     assert list(result.to_dataframe()["arch"]) == list(result.scored["arch"])
     assert str(searched.path) in repr(nas.load_run(searched.path))
-    assert nas.zoo() == ["zoo:joint-ar-small", "zoo:joint-ar-tiny"]
+    assert nas.zoo() == ["zoo:joint-ar-small", "zoo:joint-ar-tiny", "zoo:patch"]

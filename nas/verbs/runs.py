@@ -24,6 +24,6 @@ def zoo() -> list[str]:
 
     Example:
         >>> nas.zoo()
-        ['zoo:joint-ar-small', 'zoo:joint-ar-tiny']
+        ['zoo:joint-ar-small', 'zoo:joint-ar-tiny', 'zoo:patch']
     """
     return [f"{PREFIX}{name}" for name in zoo_names()]
