@@ -9,15 +9,14 @@ weights saw.
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from experiments.evaluations import curves_of, evaluation_to_commit, percent
 from experiments.families.common import CODECS, LMBDAS, RESULTS, TRANSFORMS, weights_of
 from experiments.pieces import pieces_seen
 from experiments.results import JOURNAL, ROOT, SUMMARY, facts, read_result, renew, table, write_result
-from nas.metrics.curves import Curve, Point, bd_rate
 from nas.report.rates import save_rates
 
 DOCS = ROOT / "docs"
@@ -31,29 +30,10 @@ PAPERS = {  # the published curve of each family, as the table of anchors calls 
 YARDSTICK = "scale-hyperprior"
 
 
-def curves_of(found: dict[str, Any]) -> dict[str, Curve]:
-    """Every curve of a result by its name."""
-    curves = {}
-    for curve in found["curves"]:
-        points = [
-            Point(**{k: math.nan if v is None else v for k, v in point.items()}) for point in curve["points"]
-        ]
-        curves[curve["name"]] = Curve(curve["name"], tuple(points), curve["kind"])
-    return curves
-
-
 def codecs_of(found: dict[str, Any], name: str) -> dict[float, dict[str, Any]]:
     """The codecs of a family by their lambda."""
     own = (codec for codec in found["codecs"] if codec["name"].startswith(f"{name}/"))
     return {codec["lmbda"]: codec for codec in own}
-
-
-def percent(curve: Curve | None, anchor: Curve | None) -> str:
-    """BD-rate by PSNR; nothing where there is none."""
-    if curve is None or anchor is None or curve is anchor:
-        return ""
-    rate = bd_rate(curve, anchor)
-    return "" if rate.percent is None else f"{rate.percent:+.1f}"
 
 
 def cost_table(found: dict[str, Any]) -> str:
@@ -159,15 +139,10 @@ def tables() -> list[str]:
 
 def take(path: Path) -> None:
     """Commit a result of `nas evaluate`."""
-    found = read_result(path)
-    evaluation = found["evaluation"]
-    for codec in evaluation["codecs"]:
-        codec["folder"] = codec["name"]
-    for points in evaluation["formats"].values():
-        for point in points:
-            del point["photos"]
     steps = {name: {f"{lmbda:g}": steps_of(name, lmbda) for lmbda in LMBDAS} for name in CODECS}
-    write_result(RESULTS / "kodak.json", {**found, "steps": steps, "facts": facts(seed=0)})
+    write_result(
+        RESULTS / "kodak.json", {**evaluation_to_commit(path), "steps": steps, "facts": facts(seed=0)}
+    )
 
 
 def draw() -> None:

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiments.families.show import curves_of, percent
+from experiments.evaluations import curves_of, evaluation_to_commit, percent
 from experiments.results import ROOT, facts, read_result, renew, table, write_result
 from nas.report.rates import save_rates
 
@@ -60,14 +60,9 @@ def draw() -> None:
 
 def take(path: Path) -> None:
     """Commit a result of `nas evaluate`."""
-    found = read_result(path)
-    evaluation = found["evaluation"]
-    for codec in evaluation["codecs"]:
-        codec["folder"] = codec["name"]
-        codec.pop("photos", None)
-    for points in evaluation["formats"].values():
-        for point in points:
-            point.pop("photos", None)
+    found = evaluation_to_commit(path)
+    for codec in found["evaluation"]["codecs"]:
+        del codec["photos"]
     write_result(RESULT, {**found, "facts": facts(seed=0)})
 
 
