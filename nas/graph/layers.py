@@ -45,6 +45,63 @@ def precise(x: Tensor, *, wanted: bool = True) -> Iterator[None]:
         yield
 
 
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+    """A convolution in the form that the device is quickest at; on a CPU its channels lie last.
+
+    Patches that do not overlap are one matrix product there, and so are single positions in single precision:
+    for these oneDNN is two to four times as slow, and with one thread torch does not ask it.
+
+    Args:
+        x: [B, C, H, W].
+        weight, bias: [outputs, C, kernel, kernel] and [outputs].
+        stride, padding: of the convolution.
+    """
+    if x.device.type != "cpu":
+        return F.conv2d(x, weight, bias, stride, padding)
+    kernel = weight.shape[2]
+    whole = x.shape[2] % kernel == 0 and x.shape[3] % kernel == 0
+    if kernel == stride and kernel > 1 and not padding and whole:
+        return _pointwise(patches(x, kernel), weight.permute(0, 2, 3, 1).flatten(1), bias)
+    if kernel == 1 and not padding:
+        # torch 2.15's backward of a strided 1x1 convolution corrupts memory for channels-last images on a
+        # CPU; taking the positions first is the same convolution
+        x, stride = x[..., ::stride, ::stride], 1
+        if x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+            return _pointwise(x.permute(0, 2, 3, 1), weight.flatten(1), bias)
+    return F.conv2d(x.contiguous(memory_format=torch.channels_last), weight, bias, stride, padding)
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[B, H, W, C] times [outputs, C], as [B, outputs, H, W]."""
+    return F.linear(x, weight, bias).permute(0, 3, 1, 2)
+
+
+def patches(x: Tensor, side: int) -> Tensor:
+    """Squares of pixels as vectors: [B, C, H, W] as [B, H / side, W / side, side * side * C].
+
+    Args:
+        x: images or features, sides multiples of `side`.
+        side: of a square.
+    """
+    batch, channels, height, width = x.shape
+    down, across = height // side, width // side
+    cut = x.permute(0, 2, 3, 1).reshape(batch, down, side, across, side, channels)
+    return cut.transpose(2, 3).reshape(batch, down, across, side * side * channels)
+
+
+def from_patches(x: Tensor, side: int) -> Tensor:
+    """The inverse of `patches`: [B, side * side * C, h, w] as [B, C, h * side, w * side], channels last.
+
+    Args:
+        x: of each position side * side vectors of C numbers, row by row.
+        side: of a square.
+    """
+    batch, channels, height, width = x.shape
+    cut = x.permute(0, 2, 3, 1).reshape(batch, height, width, side, side, channels // side**2)
+    whole = cut.transpose(2, 3).reshape(batch, height * side, width * side, channels // side**2)
+    return whole.permute(0, 3, 1, 2)
+
+
 class SlimmableConv2d(nn.Conv2d):
     """A convolution that runs `weight[:out, :in]`; masked after the bias under gates.
 
@@ -69,19 +126,41 @@ class SlimmableConv2d(nn.Conv2d):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        part, stride = self.sliced(), self.stride
-        if self.kernel_size == (1, 1) and stride != (1, 1) and torch.is_grad_enabled():
-            # torch 2.15's backward of a strided 1x1 convolution corrupts memory for channels-last images on
-            # a CPU; taking the positions first is the same convolution
-            x, stride = x[..., :: int(stride[0]), :: int(stride[1])], (1, 1)
+        return self.outputs.masked(self._convolved(x, **self.sliced()))
+
+    def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         with precise(x, wanted=self.precise):
-            out = F.conv2d(
-                widened(x) if self.precise else x, part["weight"], part["bias"], stride, self.padding
-            )
-        mask = self.outputs.mask()
-        if mask is None:
-            return out
-        return out * mask.to(out.dtype).repeat_interleave(self.each)[:, None, None]
+            x = widened(x) if self.precise else x
+            return convolve(x, weight, bias, int(self.stride[0]), int(self.padding[0]))
+
+
+class SlimmableSubPixel(nn.Sequential):
+    """A sub-pixel convolution; its layers keep the names and shapes of a convolution before a PixelShuffle.
+
+    Outputs are computed in the order of `from_patches`, which can be moved to their places in runs; after
+    PixelShuffle's own order every number would be moved alone.
+
+    Args:
+        inputs, outputs: the widths it runs between.
+        kernel: side of the kernel.
+        stride: how many times larger the output is than the input, per side.
+    """
+
+    def __init__(self, inputs: Width, outputs: Width, kernel: int, stride: int) -> None:
+        conv = SlimmableConv2d(inputs, outputs, kernel, 1, kernel // 2, each=stride**2)
+        super().__init__(conv, nn.PixelShuffle(stride))
+        self.outputs, self.stride = outputs, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = cast(SlimmableConv2d, self[0])
+        part = {name: self._by_places(value) for name, value in conv.sliced().items()}
+        return self.outputs.masked(from_patches(conv._convolved(x, **part), self.stride))
+
+    def _by_places(self, value: Tensor) -> Tensor:
+        """What belongs to outputs, place by place in a square instead of channel by channel."""
+        if self.stride == 1:
+            return value
+        return value.unflatten(0, (-1, self.stride**2)).transpose(0, 1).flatten(0, 1)
 
 
 class SlimmableDepthwise(nn.Conv2d):
@@ -101,6 +180,8 @@ class SlimmableDepthwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         part = self.sliced()
+        if x.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)
         out = F.conv2d(x, part["weight"], part["bias"], padding=self.padding, groups=self.width.active)
         return self.width.masked(out)
 
@@ -312,7 +393,8 @@ class PlainLayers:
 
     def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
-        return nn.Conv2d(inputs, outputs * layer.stride**2, layer.kernel, padding=layer.kernel // 2)
+        conv = nn.Conv2d(inputs, outputs * layer.stride**2, layer.kernel, padding=layer.kernel // 2)
+        return nn.Sequential(conv, nn.PixelShuffle(layer.stride))
 
     def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
         return GDN(widths[layer.width].active, inverse=layer.inverse)
@@ -340,7 +422,7 @@ class SlimmableLayers:
 
     def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
-        return SlimmableConv2d(inputs, outputs, layer.kernel, 1, layer.kernel // 2, each=layer.stride**2)
+        return SlimmableSubPixel(inputs, outputs, layer.kernel, layer.stride)
 
     def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
         return SlimmableGDN(widths[layer.width], layer.inverse)
@@ -369,8 +451,7 @@ def build_leaf(layer: spec.Leaf, layers: Layers, widths: Widths) -> nn.Module:
         case spec.Deconv():
             return layers.deconv(layer, widths)
         case spec.Subpel():
-            conv = _begun(layers.subpel(layer, widths), layer)
-            return nn.Sequential(conv, nn.PixelShuffle(layer.stride))
+            return _begun(layers.subpel(layer, widths), layer)
         case spec.Depthwise():
             return layers.depthwise(layer, widths)
         case spec.GDN():
@@ -382,7 +463,7 @@ def build_leaf(layer: spec.Leaf, layers: Layers, widths: Widths) -> nn.Module:
 
 
 def _begun(conv: nn.Module, layer: spec.Conv | spec.Subpel) -> nn.Module:
-    """A convolution with its first weights."""
+    """A convolution, or a sub-pixel one, with its first weights."""
     if layer.zero:
         for parameter in conv.parameters():
             nn.init.zeros_(parameter)

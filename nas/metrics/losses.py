@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nas.graph.entropy import bits
@@ -41,7 +42,7 @@ def distortion(x: Tensor, x_hat: Tensor, metric: str) -> Tensor:
         metric: `mse` or `ms-ssim`.
     """
     if metric == "mse":
-        return (x - x_hat).square().flatten(1).mean(1)
+        return F.mse_loss(x_hat, x, reduction="none").mean((1, 2, 3))
     from pytorch_msssim import ms_ssim
 
     return 1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False)

@@ -248,6 +248,7 @@ class Training:
             NonFiniteLossError: the loss or the gradient is not finite.
         """
         settings, net = self.settings, self.net
+        x = x.contiguous(memory_format=torch.channels_last)  # as the layers have theirs
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate_at(step, self.plateaus.count)
         drawn = list(self.strategy.draw(net.space, step, settings.seed))
