@@ -6,7 +6,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets are slower on several threads
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from nas.spaces.space import SearchSpace
+from nas.support.interrupts import STOPS
 
 if TYPE_CHECKING:
     from nas.graph.network import Supernet
@@ -99,3 +101,16 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory, chelsea: np.ndarray) 
         part = chelsea[7 * number : 7 * number + 96, 11 * number : 11 * number + 128]
         Image.fromarray(part).save(folder / ("more" if number > 2 else "") / f"photo-{number}.png")
     return folder
+
+
+@pytest.fixture
+def signals_as_usual() -> Iterator[None]:
+    """What ends programs is as in a terminal, here and in processes that start here.
+
+    Whoever runs the tests in the background or under `nohup` has some of it ignored, and that is inherited.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(STOPS, signal.SIG_DFL)}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

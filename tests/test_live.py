@@ -22,6 +22,7 @@ from nas.support.device import free_memory
 from nas.support.errors import InputError
 from nas.support.files import LOCK, clear, held
 from nas.support.interrupts import STOPS, Interrupts, as_ctrl_c
+from nas.training.data import _ignore_interrupts
 from nas.training.devices import bytes_per_pixel, refuse_what_does_not_fit
 from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training
@@ -126,6 +127,7 @@ def test_threads_count_as_processes(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("signals_as_usual")
 @pytest.mark.parametrize("number", STOPS)
 def test_what_schedulers_send_is_remembered_until_the_step_is_whole(number: int) -> None:
     before = signal.getsignal(number)
@@ -138,6 +140,17 @@ def test_what_schedulers_send_is_remembered_until_the_step_is_whole(number: int)
             signal.raise_signal(number)
         interrupts.close()
     assert signal.getsignal(number) is before
+
+
+def test_workers_ignore_what_the_program_ignores() -> None:
+    """Under nohup, a terminal that closes may tell every process of a group so twice."""
+    before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *STOPS)]
+    try:
+        _ignore_interrupts(0)
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in STOPS)
+    finally:
+        for number, handler in zip((signal.SIGINT, *STOPS), before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_what_is_ignored_stays_ignored() -> None:
@@ -153,6 +166,7 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(STOPS[0], before)
 
 
+@pytest.mark.usefixtures("signals_as_usual")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_terminated_training_keeps_its_last_step(photo_folder: Path, tmp_path: Path, workers: int) -> None:
     """The signal reaches the workers, too, as where a scheduler ends a whole job."""

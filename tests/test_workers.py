@@ -70,6 +70,7 @@ def wait_for(run: Path, count: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.usefixtures("signals_as_usual")
 def test_one_worker_killed_twice_leaves_what_an_unharmed_one_leaves(prepared, run, tmp_path):
     whole = shutil.copytree(prepared, tmp_path / "whole")
     finish(worker(whole, TRIALS))

@@ -127,7 +127,8 @@ def _ignore_interrupts(worker: int) -> None:
     """What stops a training may reach all its processes at once: the first one sees to its workers' end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in STOPS:
-        signal.signal(number, _end_when_asked_again)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _end_when_asked_again)
     if hasattr(signal, "pthread_sigmask"):  # they were blocked while this worker was started
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
