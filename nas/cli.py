@@ -889,7 +889,7 @@ def profile(
             console.emit(result.to_json())
         else:
             console.table(f"{path}", result.columns, result.rows())
-            console.say(warning(result.disturbance))
+            console.say(warning(result.disturbance, f"nas profile {path} --size {size}"))
         return
     if json:
         console.emit({**result.to_json(), "files": [str(file) for file in result.files]})
@@ -900,7 +900,7 @@ def profile(
         rows = [accuracy.row() for accuracy in result.accuracies]
         console.table("whole codecs against predictions", result.accuracies[0].columns, rows)
     console.say("\n".join(relation.sentence() for relation in result.relations))
-    console.say(warning(result.disturbance))
+    console.say(warning(result.disturbance, f"nas profile {path} --size {size} --force"))
     console.say("\n".join(str(file) for file in result.files))
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 import pytest
+import torch
 
 from nas.profiling import timing
 from nas.spaces.space import SearchSpace
@@ -51,5 +54,26 @@ def test_other_work_on_every_core_is_noticed() -> None:
         for other in others:
             other.kill()
             other.join()
-    assert "not to be trusted" in timing.warning(0.2)
-    assert "not to be trusted" not in timing.warning(0.1)
+
+
+def test_work_on_one_core_of_several_is_noticed() -> None:
+    """A codec on all cores waits for the slowest; a single thread would move to a free one."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    threads = torch.get_num_threads()
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        if len(allowed) > 1:
+            os.sched_setaffinity(other.pid, allowed[:1])
+            torch.set_num_threads(len(allowed))
+        time.sleep(1)
+        assert timing.disturbance() > timing.MOST_DISTURBANCE
+    finally:
+        torch.set_num_threads(threads)
+        other.kill()
+        other.wait()
+
+
+def test_what_is_said_of_other_work_names_a_command_that_measures_again() -> None:
+    again = "nas profile codecs/a --size 768x512"
+    assert f"run `{again}`" in timing.warning(0.2, again)
+    assert again not in timing.warning(0.1, again)

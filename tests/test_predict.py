@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from nas.support import resources
 from nas.support.errors import InputError
 
 SHIPPED = resources.shipped("search_spaces")
-FACTS = {"width": 64, "height": 64, "device": "cpu"}
+FACTS = {"width": 64, "height": 64, "device": "cpu", "machine": "A Machine", "threads": 1}
 every_space = pytest.mark.parametrize("name", INTEGER_NAMES)
 
 
@@ -332,6 +333,37 @@ def test_measurements_survive_their_file(tmp_path: Path) -> None:
     assert list(found.path.parent.iterdir()) == [found.path]
 
 
+def test_other_work_while_it_was_measured_is_remembered(tmp_path: Path) -> None:
+    truth = Truth("joint-ar-integer", 1)
+    kept = truth.measured(tmp_path / "cpu-64x64" / "measured.yaml")
+    kept.disturbance = 0.61
+    kept.keep()
+    again = Measurements.read(kept.path)
+    assert again.disturbance == 0.61
+    kept.path.write_text(kept.path.read_text().replace("disturbance: 0.61\n", ""))  # as it was written once
+    assert Measurements.read(kept.path).disturbance == 0
+
+
+@pytest.mark.parametrize("spoil", ["soon", "null", "[1]", ".nan", "{}"])
+def test_what_is_no_number_is_damage(tmp_path: Path, spoil: str) -> None:
+    kept = Truth("joint-ar-integer", 1).measured(tmp_path / "measured.yaml")
+    kept.keep()
+    text, found = kept.path.read_text(), 0
+    for pattern in (
+        r"decode g_s: ([0-9.e-]+)",
+        r"weights: ([0-9]+)",
+        r"disturbance: ([0-9.]+)",
+        r"width: ([0-9]+)",
+    ):
+        where = re.search(pattern, text)
+        if where is not None:
+            found += 1
+            kept.path.write_text(text[: where.start(1)] + spoil + text[where.end(1) :])
+            with pytest.raises(InputError, match="is damaged"):
+                Measurements.read(kept.path)
+    assert found >= 3
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -342,7 +374,9 @@ def test_measurements_survive_their_file(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, spoil: Any) -> None:
     (tmp_path / "measured.yaml").write_text(spoil)
-    with pytest.raises(InputError, match=r"measured\.yaml is .*measure again: delete .* or add --force\.$"):
+    with pytest.raises(
+        InputError, match=r"measured\.yaml is .*measure again with `nas profile .* --force`\.$"
+    ):
         Measurements.read(tmp_path / "measured.yaml")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from nas.searching.searcher import Searcher
 from nas.searching.sources import Sources
 from nas.spaces.budget import Amount, Budget, Limit, Span
 from nas.spaces.space import SearchSpace
-from nas.support.errors import InputError, UnreachableBudgetError
+from nas.support.errors import InputError, InputWarning, UnreachableBudgetError
 from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training
 from nas.verbs.info import describe
@@ -66,6 +66,15 @@ def folder(codec: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("profiled") / "codec"
     save_codec(codec, path, {"lmbda": 0.01, "metric": "mse"})
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """The machine is taken to be quiet, whatever else it runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (measuring, profile):
+            patch.setattr(module, "disturbance", lambda: 0.0)
+        yield
 
 
 @pytest.fixture
@@ -395,6 +404,12 @@ def test_figures_of_another_machine_are_not_mixed(profiled: Run) -> None:
     held.keep()
     with pytest.raises(InputError, match=r"of other weights: run `nas profile .* --force`"):
         Searcher(profiled, device="cpu").question(Budget.of("3 ms at 64x64"))
+    held.facts["weights"] = profiled.fingerprint
+    held.disturbance = 0.61
+    held.keep()
+    assert profile_run(profiled, MEASURED).disturbance == 0.61  # nothing was measured again
+    with pytest.warns(InputWarning, match=r"61% slower .* run `nas profile .*--size 64x64 .*--force`"):
+        Searcher(profiled, device="cpu").quantities.of("decode", "ms", HERE)
     assert profile_run(profiled, replace(MEASURED, force=True)).measured["weights"] == profiled.fingerprint
 
 

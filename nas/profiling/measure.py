@@ -16,10 +16,10 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.graph.network import Supernet
 from nas.photos.images import Pixels
 from nas.profiling.live import held_bytes
-from nas.profiling.measurements import Measurements
+from nas.profiling.measurements import Measurements, how_to_measure_again
 from nas.profiling.memory import peak_memory, sample_photo
 from nas.profiling.pieces import cover, edge_pieces
-from nas.profiling.timing import REPEATS, peaks_once, time_once
+from nas.profiling.timing import REPEATS, disturbance, peaks_once, time_once
 from nas.run import Run
 from nas.spaces.description import HYPERPRIOR
 from nas.spaces.space import Architecture, SearchSpace
@@ -93,6 +93,8 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     wanted = list(dict.fromkeys([*wanted, *processes, *checked]))
     processes = [found for found in processes if not kept.of(found.key).process]
     done, total = 0, len(wanted) * (request.repeats + 1) + len(processes)
+    if news := any(len(kept.of(found.key).rounds) < request.repeats for found in wanted):
+        kept.disturbance = max(kept.disturbance, disturbance())
     try:
         for turn in range(request.repeats + 1):
             order = list(wanted)
@@ -108,6 +110,8 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
             kept.keep()
             done += 1
     finally:  # interrupted, it goes on from here
+        if news:
+            kept.disturbance = max(kept.disturbance, disturbance())
         kept.keep()
     report(total, total, "")
     return kept
@@ -191,7 +195,7 @@ def _open(run: Run, request: Request) -> Measurements:
         name = different[0]
         raise InputError(
             f"{path} was measured with {name} = {found.facts.get(name)}, and now it is {facts[name]}: "
-            f"measure again with `nas profile {run.path} --force`, or set it back."
+            f"measure again with `{how_to_measure_again(path)}`, or set it back."
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -19,6 +20,16 @@ KEPT_EVERY = 10.0  # seconds
 Parts = dict[str, float]  # seconds by part: `encode g_a`, `decode context`, ...
 
 
+def how_to_measure_again(path: Path) -> str:
+    """The command that replaces a profile.
+
+    Args:
+        path: the profile, `RUN/profile/DEVICE-WIDTHxHEIGHT/measured.yaml`.
+    """
+    device, _, size = path.parent.name.partition("-")
+    return f"nas profile {path.parents[2]} --size {size} --device {device} --force"
+
+
 @dataclass
 class Timed:
     """One architecture's codec as it was measured.
@@ -32,6 +43,15 @@ class Timed:
     rounds: list[Parts] = field(default_factory=list)
     peaks: dict[str, int] = field(default_factory=dict)
     process: dict[str, int] = field(default_factory=dict)
+
+    def is_sound(self) -> bool:
+        """Whether all of it is finite numbers by name."""
+        tables: list[Mapping[str, float]] = [*self.rounds, self.peaks, self.process]
+        return all(
+            isinstance(value, int | float) and math.isfinite(value)
+            for each in tables
+            for value in each.values()
+        )
 
     def seconds(self, action: str) -> list[float]:
         """Of a whole encoding or decoding, by round."""
@@ -51,12 +71,14 @@ class Measurements:
         facts: what the figures hold for: weights, device, size, threads, versions.
         codecs: by an architecture's key.
         checked: the keys of those that only predictions are compared with.
+        disturbance: how much other work slowed the machine down meanwhile at most, a share.
     """
 
     path: Path
     facts: dict[str, Any]
     codecs: dict[str, Timed] = field(default_factory=dict)
     checked: list[str] = field(default_factory=list)
+    disturbance: float = 0.0
     _kept: float = 0.0
 
     @classmethod
@@ -66,7 +88,7 @@ class Measurements:
         Raises:
             InputError: not a profile, or a damaged one.
         """
-        again = f"measure again: delete {path.parent} or add --force."
+        again = f"measure again with `{how_to_measure_again(path)}`."
         try:
             # the C parser where there is one: a profile has some thousand rows
             content = yaml.load(
@@ -75,9 +97,22 @@ class Measurements:
             if content.get("format") != FORMAT:
                 raise InputError(f"{path} is a profile of another format: {again}")
             codecs = {key: Timed(**fields) for key, fields in content["codecs"].items()}
-            return cls(path, content["facts"], codecs, content["checked"])
-        except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+            facts, checked = dict(content["facts"]), list(content["checked"])
+            whole, words = ("width", "height", "threads"), ("device", "machine")
+            disturbance = float(content.get("disturbance", 0))  # versions before did not keep it
+            sound = all(isinstance(facts[name], int) for name in whole)
+            sound &= all(isinstance(word, str) for word in (*(facts[name] for name in words), *checked))
+            if not (
+                sound and all(each.is_sound() for each in codecs.values()) and math.isfinite(disturbance)
+            ):
+                raise ValueError
+            return cls(path, facts, codecs, checked, disturbance)
+        except InputError:
+            raise
+        except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
             raise InputError(f"{path} is damaged ({type(error).__name__}): {again}") from error
+        except (ValueError, yaml.YAMLError) as error:
+            raise InputError(f"{path} is damaged: {again}") from error
 
     def of(self, key: str) -> Timed:
         """The record of one architecture, to be added to."""
@@ -101,6 +136,7 @@ class Measurements:
             "format": FORMAT,
             "facts": self.facts,
             "checked": self.checked,
+            "disturbance": round(self.disturbance, 4),
             "codecs": {key: vars(timed) for key, timed in self.codecs.items()},
         }
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

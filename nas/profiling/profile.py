@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,20 @@ from nas.codec.folder import load_family
 from nas.cost.counting.scopes import REFERENCE_SIZE, SCOPES
 from nas.profiling.audit import traced_edges
 from nas.profiling.memory import PeakMemory, peak_memory, sample_photo
-from nas.profiling.timing import REPEATS, Latency, Spread, disturbance, measure_decoding, measure_latency
+from nas.profiling.timing import (
+    MOST_DISTURBANCE,
+    REPEATS,
+    Latency,
+    Spread,
+    disturbance,
+    measure_decoding,
+    measure_latency,
+    warning,
+)
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.space import differences
 from nas.support.device import choose
-from nas.support.errors import InputError
+from nas.support.errors import InputError, InputWarning
 from nas.support.limits import check_size
 from nas.support.progress import Report, silent
 
@@ -145,14 +155,20 @@ def profile_codec(
 def seconds_of(folder: Path, action: str, size: tuple[int, int] | None, device: str) -> float:
     """The median seconds that an exported codec takes to `encode` or `decode`, whole, on this machine.
 
+    Warns where other work slowed the machine down meanwhile.
+
     Args:
         folder: folder of the codec.
         action: `encode` or `decode`.
         size: width and height of the picture, in pixels. None stands for 768x512.
         device: where to compute: `auto`, `cpu` or `cuda`.
     """
-    codec = load_family(folder).to(choose(device)).codec()
-    (latency,) = measure_latency([codec], sample_photo(*(size or SIZE)))
+    codec, size, before = load_family(folder).to(choose(device)).codec(), size or SIZE, disturbance()
+    (latency,) = measure_latency([codec], sample_photo(*size))
+    busy = max(before, disturbance())
+    if busy > MOST_DISTURBANCE:
+        again = f"nas profile {folder} --size {size[0]}x{size[1]}"
+        warnings.warn(warning(busy, again), InputWarning, stacklevel=2)
     return float(getattr(latency, action)["whole"].median)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ from nas.cost.exact.reach import most_kmac_px
 from nas.cost.exact.within import Within
 from nas.run import Run
 from nas.spaces.budget import REFERENCE, Amount, Budget, Limit
-from nas.support.errors import InputError, UnreachableBudgetError
+from nas.support.errors import InputError, InputWarning, UnreachableBudgetError
 
 if TYPE_CHECKING:
     from nas.profiling.predict import Predictor
@@ -93,7 +94,14 @@ class Quantities:
             return giga_macs(self._tables[size], what, width, height)
         if unit in ("ms", "MB"):
             assert size is not None
+            from nas.profiling.measurements import how_to_measure_again
+            from nas.profiling.timing import MOST_DISTURBANCE, warning
+
             predictor = self.predictor(size)
+            measured = predictor.measured
+            if unit == "ms" and measured.disturbance > MOST_DISTURBANCE:
+                again = how_to_measure_again(measured.path)
+                warnings.warn(warning(measured.disturbance, again), InputWarning, stacklevel=2)
             return predictor.time(what) if unit == "ms" else predictor.memory(what)
         return self._known[what]
 
@@ -104,7 +112,7 @@ class Quantities:
             InputError: nothing was, or not all of the space.
         """
         from nas.profiling.measure import path_of
-        from nas.profiling.measurements import Measurements
+        from nas.profiling.measurements import Measurements, how_to_measure_again
         from nas.profiling.predict import Predictor
         from nas.support.device import choose
 
@@ -118,7 +126,7 @@ class Quantities:
                 )
             measured = Measurements.read(path)
             if measured.facts.get("weights") != self.run.fingerprint:
-                raise InputError(f"{path} is of other weights: run `nas profile {self.run.path} --force`.")
+                raise InputError(f"{path} is of other weights: run `{how_to_measure_again(path)}`.")
             self._predictors[size] = Predictor(self.costs, measured)
         return self._predictors[size]
 

@@ -17,7 +17,6 @@ from nas.profiling.measure import Request, measure, path_of
 from nas.profiling.possible import Possible
 from nas.profiling.predict import Predictor
 from nas.profiling.quantities import Quantities
-from nas.profiling.timing import disturbance
 from nas.run import Run
 from nas.spaces.budget import Budget
 from nas.spaces.space import Architecture, SearchSpace
@@ -196,9 +195,7 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
     Raises:
         InputError: not trained yet, no such size, or a profile of another machine in the way.
     """
-    before = disturbance()
     measured = measure(run, request, report=report)
-    busy = max(before, disturbance())
     costs, space = kept_costs(run.space, run.costs_path), run.space
     predictor, quantities = Predictor(costs, measured), Quantities(run, costs)
     named = {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
@@ -212,7 +209,7 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
         {**measured.facts, "folder": str(where)},
         tuple(Shape.of(name, architecture, costs, predictor) for name, architecture in named.items()),
         tuple(relations),
-        busy,
+        measured.disturbance,
         tuple(accuracies(predictor)),
     )
 

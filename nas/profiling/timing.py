@@ -7,8 +7,10 @@ several codecs are timed in turns and medians are given; `disturbance` tells how
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +25,14 @@ from nas.graph.staged import Parameters, Read, Staged, Work
 from nas.photos.images import Pixels
 from nas.profiling.live import LiveTensors
 from nas.profiling.pieces import EdgePiece
+from nas.support.device import cores
 from nas.support.progress import Report, silent
 
 REPEATS = 3
 REST = "coder"  # the range coder and all else that is no network: rounding, the grid, the file
 PARTS = ("g_a", "h_a", "h_s", "context", REST, "g_s")
 MOST_DISTURBANCE = 0.15  # beyond it times are not to be trusted
-_SECONDS, _SIDE = 0.3, 96  # of the small piece of work that tells of other work
+_SECONDS, _SIDE = 0.3, 96  # of each the small piece of work that tells of other work
 
 
 @dataclass(frozen=True)
@@ -297,10 +300,19 @@ def disturbance() -> float:
     """How much longer one small piece of work takes on average than at its quickest; 0 on a quiet machine.
 
     The piece is shorter than the turns in which a busy machine lets processes run, so that its quickest time
-    is undisturbed even where the average is not.
+    is undisturbed even where the average is not. As many threads as torch uses work at once, and the slowest
+    counts: other work on one core of several slows a codec down, but not a single thread.
     """
+    threads = min(torch.get_num_threads(), cores())
+    together = threading.Barrier(threads)
+    with ThreadPoolExecutor(threads) as pool:
+        return max(pool.map(_disturbance_of_a_thread, [together] * threads))
+
+
+def _disturbance_of_a_thread(together: threading.Barrier) -> float:
     rng = np.random.default_rng(0)
     piece = rng.random((_SIDE, _SIDE))
+    together.wait()
     seconds, end = [], time.perf_counter() + _SECONDS
     while time.perf_counter() < end:
         began = time.perf_counter()
@@ -310,11 +322,14 @@ def disturbance() -> float:
     return float(found.mean() / np.quantile(found, 0.05) - 1)
 
 
-def warning(share: float) -> str:
-    """What a profile says of it."""
-    told = f"Other work made this machine {share:.0%} slower while it was measured"
+def warning(share: float, again: str) -> str:
+    """What is said of times and of the other work that slowed them down.
+
+    Args:
+        share: how much it slowed the machine down, as `disturbance` returns it.
+        again: the command that measures again.
+    """
+    told = f"Other work made this machine {share:.0%} slower while times were measured"
     if share <= MOST_DISTURBANCE:
         return f"{told}."
-    return (
-        f"{told}: times above 15 % are not to be trusted. Stop the other work and measure again with --force."
-    )
+    return f"{told}. Do not trust times above 15%: stop the other work, then run `{again}`."
