@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nas.photos.images import Photo
-from nas.photos.split import SPLITS, load_photos, read_split, split_folder, write_split
+from nas.photos.split import SPLITS, load_photos, read_split, shared_photos, split_folder, write_split
 from nas.support.errors import InputError
 from nas.training.data import CropSource, batches
 
@@ -28,7 +29,7 @@ from nas.training.data import CropSource, batches
 @pytest.mark.parametrize("count", [3, 4, 10, 25, 100])
 def test_the_split_is_80_10_10(tmp_path, count):
     for number in range(count):
-        (tmp_path / f"{number}.png").touch()
+        (tmp_path / f"{number}.png").write_text(f"{number}")
     split = split_folder(tmp_path)
     assert tuple(split) == SPLITS
     every = [path for part in split.values() for path in part]
@@ -45,7 +46,7 @@ def test_the_split_follows_names_not_places(tmp_path):
         for number in range(12):
             path = tmp_path / root / str(number % 2) / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.write_text(f"{number}")
     here, there = (
         {name: [p.name for p in part] for name, part in split_folder(tmp_path / root).items()}
         for root in ("here", "there")
@@ -53,10 +54,30 @@ def test_the_split_follows_names_not_places(tmp_path):
     assert here == there
 
 
+@given(st.lists(st.integers(0, 40), min_size=3, max_size=60).filter(lambda found: len(set(found)) > 2))
+def test_copies_of_a_photo_are_in_one_part(tmp_path_factory, contents):
+    root = tmp_path_factory.mktemp("copies")
+    for number, content in enumerate(contents):
+        (root / f"{number}.png").write_text(f"{content:09}")
+    split = split_folder(root)
+    assert sorted(chain.from_iterable(split.values())) == sorted(root.iterdir())
+    parts = [{path.read_text() for path in part} for part in split.values()]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set(contents))
+    assert not any(shared_photos(split["train"], split[name]) for name in SPLITS[1:])
+
+
+def test_copies_of_two_photos_are_too_few(tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.png").write_text(f"{number % 2}")
+    with pytest.raises(InputError, match="holds 9 photos, of which 2 differ: at least three"):
+        split_folder(tmp_path)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_three_photos_are_needed(tmp_path, count):
     for number in range(count):
-        (tmp_path / f"{number}.png").touch()
+        (tmp_path / f"{number}.png").write_text(f"{number}")
     with pytest.raises(InputError, match=f"holds {count} photos: at least three"):
         split_folder(tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -19,7 +20,7 @@ from nas.run import Run
 from nas.searching.family import Kin
 from nas.searching.scoring.final import with_tested
 from nas.spaces.space import SearchSpace
-from nas.support.errors import InputError
+from nas.support.errors import InputError, InputWarning
 from nas.support.files import write_yaml
 from nas.verbs.export import export_codec
 from nas.verbs.search import run_on_photos
@@ -176,10 +177,16 @@ def test_baselines_are_made_by_hand_and_none_is_two_kinds(tiny_space: SearchSpac
     assert not SearchSpace.load("joint-ar-per-edge").tapered()
 
 
-def test_an_export_for_a_time_is_timed(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.61])
+def test_an_export_for_a_time_is_timed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.setattr("nas.profiling.profile.disturbance", lambda: share)
+    told = pytest.warns(InputWarning, match="61% slower .* run `nas profile") if share else nullcontext()
     write_profile(run, lambda _, __, architecture: 0.001 * len(architecture.layout))
     loaded = nas.load_run(run.path, device="cpu")
-    found = loaded.export(tmp_path / "codec", target="20ms", scope="decoder")
+    with told:
+        found = loaded.export(tmp_path / "codec", target="20ms", scope="decoder")
     assert "timed" in found
     seconds, predicted = found["timed"]["decode"]
     assert seconds > 0

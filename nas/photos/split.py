@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -18,21 +22,36 @@ SPLITS = ("train", "calibration", "held-out")
 def split_folder(directory: str | Path) -> dict[str, list[Path]]:
     """A folder's photos in three: train, calibration, held-out (80/10/10, at least one each).
 
-    The order of a hash of the file names decides, so the same folder is always split alike.
+    The order of a hash of the file names decides, so the same folder is always split alike. Copies of one file
+    are in one part, so that no photo is tested with that was trained on under another name.
 
     Raises:
-        InputError: fewer than three photos.
+        InputError: fewer than three photos that differ.
     """
     root = Path(directory)
     photos = list_images(root)
-    if len(photos) < 3:
+    ranked = _copies(sorted(photos, key=lambda path: digest(path.relative_to(root).as_posix())))
+    if len(ranked) < 3:
+        differ = f", of which {len(ranked)} differ" if len(ranked) < len(photos) else ""
         raise InputError(
-            f"{root} holds {len(photos)} photos: at least three are needed, to train and to test."
+            f"{root} holds {len(photos)} photos{differ}: at least three are needed, to train and to test."
         )
-    ranked = sorted(photos, key=lambda path: digest(path.relative_to(root).as_posix()))
-    tenth = max(1, round(len(photos) / 10))
+    tenth = max(1, round(len(ranked) / 10))
     parts = ranked[2 * tenth :], ranked[:tenth], ranked[tenth : 2 * tenth]
-    return {name: sorted(part) for name, part in zip(SPLITS, parts, strict=True)}
+    return {name: sorted(chain.from_iterable(part)) for name, part in zip(SPLITS, parts, strict=True)}
+
+
+def _copies(paths: Sequence[Path]) -> list[list[Path]]:
+    """The files, those of the same bytes together, in the order in which the first of each comes."""
+    sizes = Counter(path.stat().st_size if path.is_file() else None for path in paths)
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        content = str(path)
+        if path.is_file() and sizes[path.stat().st_size] > 1:
+            with suppress(OSError), open(path, "rb") as file:  # one that cannot be read is told of later
+                content = hashlib.file_digest(file, "blake2b").hexdigest()
+        found.setdefault(content, []).append(path)
+    return list(found.values())
 
 
 def split_of(data: str) -> dict[str, list[Path]]:
