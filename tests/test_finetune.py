@@ -243,6 +243,49 @@ def test_resumed_is_uninterrupted(codec_folder, photo_folder, whole, tmp_path, s
     assert files_in(result.path) == files_in(whole.path)
 
 
+def everything(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_what_is_no_fine_tuning_is_left_alone(codec_folder, photo_folder, tmp_path):
+    """A training in OUT/training, and a file beside an unfinished fine-tuning."""
+    out = tmp_path / "out"
+    request = TrainingRequest(
+        "factorized-tiny",
+        str(photo_folder),
+        out / "training" / "all",
+        settings={"crop": 64, "batch": 1, "steps": 9},
+    )
+
+    def stop(progress: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start_training(request, stop)
+    before = everything(out)
+    for force in (False, True):
+        with pytest.raises(InputError, match=r"training/all is no part of a fine-tuning"):
+            finetune_codec(request_for(codec_folder, photo_folder, out, force=force))
+        assert everything(out) == before
+    own = request_for(codec_folder, photo_folder, tmp_path / "own")
+    with pytest.raises(KeyboardInterrupt):
+        finetune_codec(own, stop_at("training", 1))
+    (own.out / "note.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"note.txt is no part"):
+        finetune_codec(own)
+    assert (own.out / "note.txt").read_text() == "mine"
+
+
+def test_a_decoder_trained_beside_the_old_encoder_does_not_go_on_beside_a_new_one(
+    family_folder, photo_folder, tmp_path
+):
+    request = request_for(family_folder, photo_folder, tmp_path / "out", only="g_s")
+    with pytest.raises(KeyboardInterrupt):
+        finetune_codec(request, stop_at("training 1 of 2", 3))
+    with pytest.raises(InputError, match=r"unfinished.*--force"):
+        finetune_codec(replace(request, only=None))
+
+
 def test_another_request_does_not_go_on(codec_folder, photo_folder, whole, tmp_path):
     request = request_for(codec_folder, photo_folder, tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):

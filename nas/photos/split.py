@@ -22,8 +22,8 @@ SPLITS = ("train", "calibration", "held-out")
 def split_folder(directory: str | Path) -> dict[str, list[Path]]:
     """A folder's photos in three: train, calibration, held-out (80/10/10, at least one each).
 
-    The order of a hash of the file names decides, so the same folder is always split alike. Copies of one file
-    are in one part, so that no photo is tested with that was trained on under another name.
+    The order of a hash of the file names decides, so the same folder is always split alike. Copies of one
+    file are in one part, so that no photo is tested with that was trained on under another name.
 
     Raises:
         InputError: fewer than three photos that differ.

@@ -24,7 +24,8 @@ from typing import Any
 
 from nas.codec.codec import Codec
 from nas.codec.family import Family
-from nas.codec.folder import DESCRIPTION, FACTS, describe, load_family, save_family
+from nas.codec.folder import DESCRIPTION, FACTS, WEIGHTS, describe, load_family, save_family
+from nas.codec.standalone import MODEL
 from nas.comparison.evaluate_family import FamilyResult, measure_family
 from nas.cost.counting.scopes import SCOPES
 from nas.graph.network import CodecNetwork
@@ -285,7 +286,10 @@ class _Finetuning:
     def _notes(self) -> dict[str, Any]:
         """What a training's config.yaml says of where it comes from."""
         decoders = [entry["weights"] for entry in self.content.get("decoders", [])]
-        return {"finetune": {"codec": self.family.base.fingerprint, "decoders": decoders}}
+        only = (
+            self.request.only
+        )  # the g_s of a family are trained beside the old encoder, or beside a new one
+        return {"finetune": {"codec": self.family.base.fingerprint, "decoders": decoders, "only": only}}
 
     def _compare(self) -> list[Path]:
         """The trainings of other requests that lie in OUT, which this one replaces.
@@ -294,11 +298,22 @@ class _Finetuning:
             InputError: something lies there that is not to be replaced.
         """
         request = self.request
-        found = [path.parent for path in sorted(self.folder.glob("*/config.yaml"))]
-        others = [place for place in found if not self._is_same(Run.open(place))]
+        found = [Run.open(path.parent) for path in sorted(self.folder.glob("*/config.yaml"))]
+        others = [run.path for run in found if not self._is_same(run)]
         if not found or (request.out / DESCRIPTION).is_file():
             refuse_existing(request.out, force=request.force, what="codec")
-        elif others and not request.force:
+            return others
+        known = {self.folder, *(run.path for run in found if isinstance(run.config.get("finetune"), dict))}
+        foreign = [
+            path
+            for path in sorted([*request.out.iterdir(), *self.folder.iterdir()])
+            if path not in known and path.name not in (WEIGHTS, MODEL) and not path.name.startswith(".")
+        ]
+        if foreign:
+            raise InputError(
+                f"{foreign[0]} is no part of a fine-tuning: move it away, or choose another place."
+            )
+        if others and not request.force:
             raise InputError(
                 f"{request.out} holds an unfinished fine-tuning of another codec, on other photos or with "
                 "other settings: ask for the same to go on with it, or add --force to replace it."
@@ -306,10 +321,13 @@ class _Finetuning:
         return others
 
     def _is_same(self, run: Run) -> bool:
+        wanted, noted = self._notes["finetune"], run.config.get("finetune")
         return (
             run.path in self._places
             and settings_of(run) == self._places[run.path]
-            and run.config.get("finetune") == self._notes["finetune"]
+            and isinstance(noted, dict)
+            and {"only": wanted["only"], **noted} == wanted  # earlier versions did not note it
+            and run.split_path.is_file()
             and run.split() == self.split
         )
 
