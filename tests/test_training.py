@@ -35,7 +35,7 @@ from nas.support.errors import InputError
 from nas.support.limits import check_seed
 from nas.training.devices import make_fabric
 from nas.training.loop import NonFiniteLossError
-from nas.training.optimizers import build_optimizer, is_matrix, moving_average
+from nas.training.optimizers import build_optimizer, is_matrix, moving_average, set_learning_rate
 from nas.training.settings import TrainingSettings, parse_assignments, settings_of
 from nas.training.start import (
     TrainingRequest,
@@ -153,7 +153,7 @@ def test_resumed_is_uninterrupted(trained, request_for, tmp_path):
 
 
 OPTIMIZERS = {
-    "adam": {"structure": "joint", "lambda_c": 0.1, "layout_stages": 2},
+    "adam": {"structure": "joint", "lambda_c": 0.1, "layout_stages": 2, "fan_in": 16},
     "soap": {"steps": 24, "checkpoint_every": 20},
     "muon": {"steps": 8, "checkpoint_every": 8, "final_crop": 128, "final_share": 0.5, "hold": 0.3},
 }
@@ -201,6 +201,29 @@ def test_every_optimiser_lowers_a_loss(name):
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("fan_in", [None, 4, 24])
+def test_kernels_of_many_inputs_learn_slowly(fan_in):
+    """Adam's first step moves every weight by the learning rate, or by its kernel's share of it."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3, groups=8), torch.nn.Conv2d(8, 4, 1)
+    )
+    optimizer = build_optimizer(net, "adam", 1.0, fan_in)
+    set_learning_rate(optimizer, 0.01)
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    net(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    optimizer.step()
+    inputs = {"0.weight": 27, "2.weight": 8}  # the rest joins no channels
+    for name, parameter in net.named_parameters():
+        share = min(1, (fan_in or 1000) / inputs.get(name, 1))
+        assert torch.allclose((parameter - before[name]).abs(), torch.tensor(0.01 * share), rtol=1e-2), name
+
+
+def test_a_rate_by_fan_in_is_adams_alone():
+    with pytest.raises(InputError, match="fan_in is for adam"):
+        TrainingSettings.make({"fan_in": 64, "optimizer": "soap"})
 
 
 def test_a_finished_run_stays_as_it_is(trained):

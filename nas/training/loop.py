@@ -29,7 +29,7 @@ from nas.support.files import write_yaml
 from nas.support.interrupts import Interrupts
 from nas.training.data import CropSource, batches
 from nas.training.layout_logits import LayoutLogits
-from nas.training.optimizers import Plateaus, build_optimizer, moving_average
+from nas.training.optimizers import Plateaus, build_optimizer, moving_average, set_learning_rate
 from nas.training.record.clock import Clock
 from nas.training.record.journal import Journal
 from nas.training.record.learning import Learning
@@ -210,7 +210,9 @@ class Training:
         for name, parameter in self.net.named_parameters():
             if not is_trained(name, settings):
                 parameter.requires_grad_(False)
-        self.optimizer = build_optimizer(self.net, settings.optimizer, settings.learning_rate)
+        self.optimizer = build_optimizer(
+            self.net, settings.optimizer, settings.learning_rate, settings.fan_in
+        )
         self.passing = Pass(self.net, picture=settings.only != "entropy")
         self.module, self._wrapped = fabric.setup(self.passing, self.optimizer)
         self.average = None
@@ -249,8 +251,7 @@ class Training:
         """
         settings, net = self.settings, self.net
         x = x.contiguous(memory_format=torch.channels_last)  # as the layers have theirs
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate_at(step, self.plateaus.count)
+        set_learning_rate(self.optimizer, settings.rate_at(step, self.plateaus.count))
         drawn = list(self.strategy.draw(net.space, step, settings.seed))
         samples = at_rates(drawn, net.space, step, settings.seed)
         # g_s reads rounded latents: where it is trained alone, the rate is only told

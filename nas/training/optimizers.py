@@ -20,20 +20,50 @@ ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
 SOAP_EVERY, SOAP_LARGEST = 20, 256
 
 
-def build_optimizer(net: nn.Module, name: str, learning_rate: float) -> torch.optim.Optimizer:
+SHARE = "share"  # of the learning rate with which a group of parameters moves
+
+
+def build_optimizer(
+    net: nn.Module, name: str, learning_rate: float, fan_in: int | None = None
+) -> torch.optim.Optimizer:
     """An optimiser of all parameters of a network that are to be trained.
 
     Args:
         net: parameters that want no gradient, and empty ones, are left out.
         name: `adam`, `soap` or `muon`.
         learning_rate: one for all parameters: Muon's steps are scaled to the size of Adam's.
+        fan_in: for `adam`, kernels with more inputs than this move more slowly, in proportion: each step of
+            Adam changes every weight alike, and what a unit makes of its inputs changes by the sum over them
+            (Yang et al., Tensor Programs V, 2022). None: all move alike.
     """
     named = [(n, p) for n, p in net.named_parameters() if p.requires_grad and p.numel()]
     if name == "adam":
-        return torch.optim.Adam([p for _, p in named], lr=learning_rate, fused=True)
+        shares: dict[float, list[nn.Parameter]] = {}
+        for n, p in named:
+            shares.setdefault(_share(n, p, fan_in), []).append(p)
+        groups = [{"params": params, SHARE: share} for share, params in shares.items()]
+        return torch.optim.Adam(groups, lr=learning_rate, fused=True)
     matrices = [p for n, p in named if is_matrix(n, p)]
     others = [p for n, p in named if not is_matrix(n, p)]
     return (_soap if name == "soap" else _muon)(matrices, others, learning_rate)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give every group its share of a learning rate.
+
+    Args:
+        optimizer: as `build_optimizer` made it.
+        learning_rate: the rate of the groups that move at the full one.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group.get(SHARE, 1.0)
+
+
+def _share(name: str, parameter: Tensor, fan_in: int | None) -> float:
+    """Of the learning rate, by how many inputs a kernel has."""
+    if fan_in is None or not is_matrix(name, parameter):
+        return 1.0
+    return min(1.0, fan_in / parameter[0].numel())
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:

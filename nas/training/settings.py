@@ -77,6 +77,12 @@ class TrainingSettings(BaseModel):
     # optimisation
     optimizer: Literal["adam", "soap", "muon"] = "adam"
     learning_rate: float = Field(default=1e-4, gt=0)
+    fan_in: int | None = Field(
+        default=None,
+        ge=1,
+        description="with adam, kernels of more inputs than this learn more slowly, in proportion; "
+        "none: all learn alike",
+    )
     warmup: int = Field(default=100, ge=0, description="steps until the full learning rate")
     schedule: Literal["cosine", "plateau", "milestones", "constant"] = "cosine"
     hold: float = Field(
@@ -140,6 +146,11 @@ class TrainingSettings(BaseModel):
         if settings.only == "entropy" and (settings.distillation or settings.structure != "none"):
             raise InputError(
                 "only=entropy makes no picture, which distillation and structure=joint need: leave them out."
+            )
+        if settings.fan_in is not None and settings.optimizer != "adam":
+            raise InputError(
+                f"fan_in is for adam, and {settings.optimizer} gives every kernel a step of its own size: "
+                "leave one of them out."
             )
         if settings.structure == "none" and (settings.lambda_c or settings.target):
             raise InputError(
