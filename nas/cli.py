@@ -111,6 +111,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON ins
 Seed = Annotated[int, typer.Option(help="Seed for all random choices.", callback=check_seed)]
 Device = Annotated[str, typer.Option(help="Where to compute: auto (a GPU if there is one), cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
+Effort = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=10,
+        help="0 to 10: how long to search for better latents of each picture. Files become smaller for the "
+        "same quality, and decode everywhere and as fast as before.",
+    ),
+]
 
 
 _TRAINED = "Stopped; what was trained is kept. Run the same command again to continue."
@@ -809,6 +818,7 @@ def evaluate(
             "(FILE.csv), a picture (FILE.png, FILE.svg) and the results of each format."
         ),
     ] = None,
+    effort: Effort = 0,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -826,6 +836,7 @@ def evaluate(
             anchor=anchor or [],
             curve=curve or [],
             out=out,
+            effort=effort,
             device=device,
             force=force,
             report=report,

@@ -60,6 +60,14 @@ def test_ms_ssim_is_of_photos_that_are_large_enough(codec: Codec, photos: list[P
     assert found.means()["ms_ssim_db"] == decibels(large.ms_ssim)
 
 
+def test_effort_is_measured_by_its_files(codec: Codec, photos: list[Photo]) -> None:
+    plain, better = (evaluate_codec(codec, photos[:1], lmbda=1e-4, effort=effort) for effort in (0, 4))
+    assert better.rd_loss < plain.rd_loss
+    (result,) = better.photos
+    assert result.estimated_bpp == pytest.approx(result.bpp, rel=0.05)
+    assert result.encode_seconds > plain.photos[0].encode_seconds
+
+
 def test_an_earlier_result_stands_for_a_new_one(codec: Codec, photos: list[Photo]) -> None:
     first = evaluate_codec(codec, photos, lmbda=0.02)
     by_name = {result.name: result for result in first.photos}

@@ -301,11 +301,23 @@ class Codec(nn.Module):
         """
         net = self.network
         y = net.scaled_y(y, lmbda)
-        if not net.with_z:
-            return quantize(y, Y_LIMIT, net.centre(net.y_prior)), None
-        z = net.z_of(y, lmbda)
-        if not z.isfinite().all():
+        z = net.z_of(y, lmbda) if net.with_z else None
+        if z is not None and not z.isfinite().all():
             raise InputError("h_a gives numbers that are not finite: the weights of this codec are broken.")
+        return self.to_integers(y, z)
+
+    @torch.no_grad()
+    @exactly()
+    def to_integers(self, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """y_hat and z_hat of latents at a rate, before they are rounded.
+
+        Args:
+            y: y as it is rounded, [B, M, H/16, W/16].
+            z: z likewise, [B, N, H/64, W/64], or None where there is no z.
+        """
+        net = self.network
+        if z is None:
+            return quantize(y, Y_LIMIT, net.centre(net.y_prior)), None
         z_hat = net.round_z(z)
         if not net.centred:
             return quantize(y, Y_LIMIT), z_hat

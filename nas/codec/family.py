@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from nas.codec.codec import Codec
+from nas.metrics.losses import Objective
 from nas.spaces.budget import Amount
 from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture, SearchSpace
@@ -65,6 +66,7 @@ class Family:
         layout_facts: what codec.yaml says about each layout (`stages`, `kmac_px` with the decoder of `base`,
             `bpp`), where known.
         check: function that is called with every codec before it is returned (see `codec.check`).
+        objective: what the codec was trained for, where known; over a range of rates at its middle.
     """
 
     def __init__(
@@ -74,9 +76,10 @@ class Family:
         decoders: Sequence[Member] = (),
         layout_facts: Mapping[str, Mapping[str, Any]] | None = None,
         check: Check | None = None,
+        objective: Objective | None = None,
     ) -> None:
         network = base.network
-        self.base = base
+        self.base, self.objective = base, objective
         self.layouts = dict(layouts or {base.layout.name: base.layout})
         self.decoders = tuple(decoders) or (Member(network.space, network.g_s),)
         self.layout_facts = {name: dict((layout_facts or {}).get(name, {})) for name in self.layouts}

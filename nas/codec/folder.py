@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from nas.codec.standalone import write_model
 from nas.graph.affine import exactly
 from nas.graph.integers import IntegerPath
 from nas.graph.network import CodecNetwork, plain_edge
+from nas.metrics.losses import Objective
 from nas.spaces.layout import FIELDS, Layout, read_layouts
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support import resources
@@ -155,12 +156,20 @@ def load_family(path: str | Path) -> Family:
     except (OSError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(f"{path} is damaged, or a file is missing ({reason}): export it again.") from error
-    family = Family(codec, layouts, decoders, layout_facts, partial(verify, stored=tensors, source=str(path)))
+    check = partial(verify, stored=tensors, source=str(path))
+    family = Family(codec, layouts, decoders, layout_facts, check, _objective(content))
     if not _belongs_together(family, content):
         raise InputError(
             f"The files in {path} do not belong together or were altered: export the codec again."
         )
     return family
+
+
+def _objective(content: dict[str, Any]) -> Objective | None:
+    """What codec.yaml says that the codec was trained for; None where it does not say it."""
+    lmbda, metric = content.get("lmbda"), content.get("metric")
+    known = isinstance(lmbda, int | float) and metric in ("mse", "ms-ssim")
+    return Objective(float(cast(float, lmbda)), str(metric)) if known else None
 
 
 def _belongs_together(family: Family, content: dict[str, Any]) -> bool:

@@ -14,17 +14,19 @@ from nas.codec.bitstream import (
     Latents,
     Nic,
     analyzed,
-    latents_of,
     lmbda_of,
     read_latents,
     step_of,
     write_latents,
 )
+from nas.codec.effort import check_effort, refined
 from nas.codec.family import Family
 from nas.codec.tiles import TILING, Tiling
+from nas.metrics.losses import Objective
 from nas.photos.images import MAX_PIXELS, Pixels
 from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError
+from nas.support.progress import Report, silent
 
 
 @torch.no_grad()
@@ -35,7 +37,9 @@ def compress_smallest(
     *,
     quality: float | None = None,
     most_bytes: float | None = None,
+    effort: int = 0,
     tiling: Tiling = TILING,
+    report: Report = silent,
 ) -> Nic:
     """The smallest file of one picture, [H, W, 3] in 8 bits, over some layouts.
 
@@ -47,25 +51,68 @@ def compress_smallest(
         layouts: the names of some.
         quality: see `compress_image`.
         most_bytes: take the best quality whose file is no larger, the header included.
+        effort: how long the latents are refined for this picture, see `codec.effort`.
         tiling: see `compress_image`.
+        report: called as the latents are refined, see `codec.effort`.
 
     Raises:
         InputError: no such layout or quality, a picture that cannot be coded, or one of which even the file
             of the lowest quality is too large.
     """
+    check_effort(effort)
     height, width = pixels.shape[:2]
-    if most_bytes is None:
-        step = step_of(family.base, quality)
-        latents = latents_of(family.base, pixels, tiling, lmbda_of(family.base, step))
-        return _smallest(family, latents, width, height, layouts, step)
-    step_of(family.base, 0)  # there must be a quality to choose
+    step = step_of(family.base, quality if most_bytes is None else 0)  # there must be a quality to choose
     y = analyzed(family.base, pixels, tiling)
 
-    def coded(step: int) -> Nic:
-        latents = family.base.rounded(y, lmbda_of(family.base, step))
+    def coded(step: int | None, effort: int = 0) -> Nic:
+        if not effort:
+            latents = family.base.rounded(y, lmbda_of(family.base, step))
+        else:
+            objective = _objective(family, step)
+            latents = refined(family.base, pixels, y, objective, effort, tiling=tiling, report=report)
         return _smallest(family, latents, width, height, layouts, step)
 
-    return _best_within(coded, most_bytes)
+    if most_bytes is None:
+        return coded(step, effort)
+    best = _best_within(coded, most_bytes)
+    return best if not effort else _refined_within(coded, best, most_bytes, effort)
+
+
+def _objective(family: Family, step: int | None) -> Objective:
+    """What the latents of a file are refined for."""
+    rate = lmbda_of(family.base, step)
+    if family.objective is None:
+        raise InputError(
+            "This codec does not say what it was trained for (lmbda and metric in codec.yaml), so effort has "
+            "no goal: leave --effort out, or export the codec again."
+        )
+    return family.objective if rate is None else Objective(rate, family.objective.metric)
+
+
+def _refined_within(coded: Callable[[int, int], Nic], plain: Nic, most_bytes: float, effort: int) -> Nic:
+    """The file of the highest quality that is not too large when it is refined.
+
+    A refined file is smaller than a plain one of its quality by a share that changes slowly with the quality,
+    so the first attempt says how large a plain file may be.
+
+    Args:
+        coded: the file of a quality and an effort.
+        plain: the best file without effort.
+        most_bytes: how large a file may be.
+        effort: more than 0.
+    """
+    assert plain.step is not None
+    best, size = plain, len(plain.to_bytes())
+    first = coded(plain.step, effort)
+    if len(first.to_bytes()) <= most_bytes:
+        best = first
+    larger = _best_within(lambda step: coded(step, 0), most_bytes * size / len(first.to_bytes()))
+    assert larger.step is not None
+    if larger.step > plain.step:
+        second = coded(larger.step, effort)
+        if len(second.to_bytes()) <= most_bytes:
+            best = second
+    return best
 
 
 def _best_within(coded: Callable[[int], Nic], most_bytes: float) -> Nic:

@@ -69,7 +69,7 @@ def compare(
     rates = [bd_rate(curve, anchor, measure) for curve, anchor in pairs for measure in MEASURES]
     load = (before, os.getloadavg()[0])
     conditions = Conditions(
-        len(photos), str(work.device), machine_name(work.device), torch.get_num_threads(), load
+        len(photos), str(work.device), machine_name(work.device), torch.get_num_threads(), load, plan.effort
     )
     return Comparison(
         conditions,
@@ -101,7 +101,7 @@ class _Work:
         report: Report,
         qualities: tuple[int, ...],
     ) -> None:
-        self.photos, self.device, self.qualities = photos, device, qualities
+        self.photos, self.device, self.qualities, self.effort = photos, device, qualities, plan.effort
         self.kept = Kept(plan.outputs.kept if plan.outputs is not None else None)
         self._report, self._done = report, 0
         passes = len(plan.subjects) + (len(qualities) + len(plan.subjects)) * len(plan.formats)
@@ -112,12 +112,15 @@ class _Work:
         made_by += (subject.metric, self.device)
         if subject.quality is not None:
             made_by += (f"quality {subject.quality:g}",)
+        if self.effort:
+            made_by += (f"effort {self.effort}",)
         found = evaluate_codec(
             codec.to(self.device),
             self.photos,
             lmbda=subject.lmbda,
             metric=subject.metric,
             quality=subject.quality,
+            effort=self.effort,
             name=subject.name,
             once=lambda photo, measure: self.kept.once(
                 PhotoResult, measure, photo.name, fingerprint([photo]), *made_by

@@ -42,19 +42,27 @@ PHOTO_COLUMNS = (
 
 @dataclass(frozen=True)
 class Conditions:
-    """What was measured on, and where: `load` is the machine's mean load of a minute, before and after."""
+    """What was measured, on what, and where.
+
+    Attributes:
+        photos: how many.
+        load: the machine's mean load of a minute, before and after.
+        effort: with which the codecs compressed.
+    """
 
     photos: int
     device: str
     machine: str
     threads: int
     load: tuple[float, float]
+    effort: int = 0
 
     def __str__(self) -> str:
         photos = f"{self.photos} photo{'s' * (self.photos != 1)}"
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         before, after = self.load
-        return f"{photos}; {self.device} ({self.machine}, {threads}, load {before:.1f} to {after:.1f})"
+        where = f"{self.device} ({self.machine}, {threads}, load {before:.1f} to {after:.1f})"
+        return f"{photos}; {where}" + (f"; effort {self.effort}" if self.effort else "")
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas.codec.bitstream import Nic, compress_image, decompress_image, lmbda_of, step_of
+from nas.codec.bitstream import Nic, decompress_image, lmbda_of, read_latents, step_of
 from nas.codec.codec import Codec
+from nas.codec.family import Family
+from nas.codec.recode import compress_smallest
 from nas.graph.entropy import bits
-from nas.metrics.losses import rd_loss
+from nas.metrics.losses import Objective
 from nas.metrics.quality import decibels, mean, ms_ssim, mse, psnr_without
 from nas.photos.images import Photo, Pixels, psnr
 from nas.photos.tensors import Padded
@@ -137,6 +139,7 @@ def evaluate_codec(
     lmbda: float,
     metric: str = "mse",
     quality: float | None = None,
+    effort: int = 0,
     name: str = "",
     once: Once = measured,
     report: Report = silent,
@@ -149,6 +152,7 @@ def evaluate_codec(
         lmbda: weight of the distortion in `rd_loss`.
         metric: `mse` or `ms-ssim`, the distortion in `rd_loss`.
         quality: from 0 to 100, where the codec codes at a range of rates; by default the middle anchor's.
+        effort: how long latents are refined for each photo, see `codec.effort`.
         name: what to call the codec; its architecture's key by default.
         once: called with each photo and the function that measures it; may give an earlier result instead.
         report: called with the photos done, of how many, and a name.
@@ -158,7 +162,7 @@ def evaluate_codec(
     """
     check_request(photos, metric)
     results = []
-    bench = _Bench(codec, lmbda, metric, quality)
+    bench = _Bench(codec, Objective(lmbda, metric), quality, effort)
     for done, photo in enumerate(photos):
         report(done, len(photos), photo.name)
         results.append(once(photo, lambda photo=photo: bench.measure(photo)))  # type: ignore[misc]
@@ -170,26 +174,27 @@ def evaluate_codec(
 class _Bench:
     """Measures photos, each in one run that is not the first of its kind."""
 
-    def __init__(self, codec: Codec, lmbda: float, metric: str, quality: float | None) -> None:
-        self.codec, self.lmbda, self.metric, self.quality = codec, lmbda, metric, quality
+    def __init__(self, codec: Codec, objective: Objective, quality: float | None, effort: int) -> None:
+        self.codec, self.objective, self.quality, self.effort = codec, objective, quality, effort
+        self._family = Family(codec, objective=objective)
         self._rate = lmbda_of(codec, step_of(codec, quality))
         self._warm = False
 
     def measure(self, photo: Photo) -> PhotoResult:
-        codec, lmbda, metric = self.codec, self.lmbda, self.metric
+        codec, objective = self.codec, self.objective
         if not self._warm:
-            coded = Nic.parse(self._compressed(photo))
+            coded = Nic.parse(self._compressed(photo, 0))
             decompress_image(codec, coded, max_pixels=photo.size)
             self._warm = True
-        estimated = estimated_bits(codec, photo.pixels, self._rate) / photo.size
         began = time.perf_counter()
-        data = self._compressed(photo)
+        data = self._compressed(photo, self.effort)
         encoded = time.perf_counter()
         decoded = decompress_image(codec, Nic.parse(data), max_pixels=photo.size)
         ended = time.perf_counter()
+        estimated = self._estimated(photo, data) / photo.size
         bpp = 8 * len(data) / photo.size
         similarity = ms_ssim(photo.pixels, decoded)
-        error = mse(photo.pixels, decoded) if metric == "mse" else 1 - similarity
+        error = mse(photo.pixels, decoded) if objective.metric == "mse" else 1 - similarity
         return PhotoResult(
             name=photo.name,
             width=photo.pixels.shape[1],
@@ -199,13 +204,22 @@ class _Bench:
             estimated_bpp=estimated,
             psnr=psnr(photo.pixels, decoded),
             ms_ssim=similarity,
-            rd_loss=float(rd_loss(bpp, error, lmbda, metric)),
+            rd_loss=float(objective.loss(bpp, error)),
             encode_seconds=encoded - began,
             decode_seconds=ended - encoded,
         )
 
-    def _compressed(self, photo: Photo) -> bytes:
-        return compress_image(self.codec, photo.pixels, quality=self.quality).to_bytes()
+    def _estimated(self, photo: Photo, data: bytes) -> float:
+        """The bits that the likelihoods promise for a photo's latents."""
+        if not self.effort:
+            return estimated_bits(self.codec, photo.pixels, self._rate)
+        latents = read_latents(self.codec, Nic.parse(data), max_pixels=photo.size)
+        return bits_of_latents(self.codec, *latents)
+
+    def _compressed(self, photo: Photo, effort: int) -> bytes:
+        layouts = list(self._family.layouts)
+        nic = compress_smallest(self._family, photo.pixels, layouts, quality=self.quality, effort=effort)
+        return nic.to_bytes()
 
 
 def check_request(photos: Sequence[Photo], metric: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.codec.codec import Codec
+from nas.codec.effort import check_effort
 from nas.codec.folder import describe, load_codec
 from nas.comparison.evaluate import METRICS
 from nas.comparison.formats import formats, require_format
@@ -132,6 +133,7 @@ class Plan:
         published: curves from files.
         anchors: the names of those that BD-rates are against.
         outputs: None where nothing is written.
+        effort: with which the codecs compress.
     """
 
     subjects: tuple[Subject, ...]
@@ -141,6 +143,7 @@ class Plan:
     published: tuple[Curve, ...]
     anchors: tuple[str, ...]
     outputs: Outputs | None
+    effort: int = 0
 
     @classmethod
     def of(
@@ -151,6 +154,7 @@ class Plan:
         anchors: Sequence[str] = (),
         curves: Sequence[str] = (),
         out: Path | None = None,
+        effort: int = 0,
         force: bool = False,
     ) -> Plan:
         """Check what is asked.
@@ -164,11 +168,13 @@ class Plan:
                 where they were trained for the same metric and each for another lambda. A codec over a
                 range of rates makes a curve by itself.
             out: FILE.json, where results are written.
+            effort: how long latents are refined for each photo, from 0 to 10.
             force: replace what is there.
 
         Raises:
             InputError: a codec, a format, a curve, an anchor or an output cannot be used.
         """
+        check_effort(effort)
         if not folders:
             raise InputError("There is no codec to evaluate: give the folder of one or more.")
         if out is not None and out.suffix != ".json":
@@ -219,6 +225,7 @@ class Plan:
             tuple(published),
             tuple(bases or asked),
             outputs,
+            effort,
         )
 
 

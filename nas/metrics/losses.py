@@ -33,6 +33,28 @@ def rd_loss(bpp: Any, distortion: Any, lmbda: float, metric: str = "mse") -> Any
     return bpp + lmbda * (255**2 if metric == "mse" else 1) * distortion
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a codec is good at: the weight of the distortion, and how distortion is measured.
+
+    Attributes:
+        lmbda: weight of the distortion.
+        metric: `mse` or `ms-ssim`.
+    """
+
+    lmbda: float
+    metric: str = "mse"
+
+    def loss(self, bpp: Any, distortion: Any) -> Any:
+        """The rate-distortion loss: see `rd_loss`.
+
+        Args:
+            bpp: rate in bits per pixel.
+            distortion: MSE of images in [0, 1], or 1 - MS-SSIM.
+        """
+        return rd_loss(bpp, distortion, self.lmbda, self.metric)
+
+
 def distortion(x: Tensor, x_hat: Tensor, metric: str) -> Tensor:
     """MSE or 1 - MS-SSIM of each image, [B].
 

@@ -22,6 +22,7 @@ def evaluate(
     anchor: Sequence[str] = (),
     curve: Sequence[str] = (),
     out: str | Path | None = None,
+    effort: int = 0,
     device: str = "auto",
     force: bool = False,
     report: StageReport = silent,
@@ -36,6 +37,7 @@ def evaluate(
             default the formats.
         curve: codecs that form a curve, each as NAME=CODEC,CODEC,...
         out: FILE.json for the results; beside it are a table by photo, a picture and each format's results.
+        effort: how long latents are refined for each photo, from 0 (not at all) to 10; see `compress`.
         device: `auto`, `cpu` or `cuda`.
         force: replace what is there.
         report: called with a stage's name, how much of it is done, of how much, and a note.
@@ -56,6 +58,7 @@ def evaluate(
         anchors=list(anchor),
         curves=list(curve),
         out=None if out is None else Path(out),
+        effort=effort,
         force=force,
     )
     result = compare(

@@ -1,0 +1,284 @@
+"""Effort: the latents of one picture, refined on that picture's own loss before they are coded.
+
+g_a serves all pictures. For a single one, better latents than those that it gives can be found: y and z move
+along the gradient of the loss through g_s and the entropy path, which stay as they are, so the file decodes
+like any other at the same cost. Rounding has no gradient. Its stand-in is stochastic Gumbel annealing (SGA;
+Yang, Bamler and Mandt, NeurIPS 2020): a value is drawn between the two whole numbers around it, and the draw
+becomes a choice as the temperature falls.
+
+A large picture is refined tile by tile, with what lies around a tile held fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from nas.codec.bitstream import Latents, picture_of
+from nas.codec.codec import Codec
+from nas.codec.tiles import TILING, Span, Tiling, spans, step
+from nas.graph.affine import exactly
+from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits
+from nas.metrics.losses import Objective, distortion
+from nas.metrics.quality import MS_SSIM_SIDE, ms_ssim, mse
+from nas.photos.images import Pixels
+from nas.photos.tensors import Padded
+from nas.spaces.description import Y_REDUCTION
+from nas.support.errors import InputError
+from nas.support.progress import Report, silent
+
+# Steps of refinement by effort. Each more costs about 1.6 times the time of the one before.
+STEPS = (0, 6, 12, 20, 32, 50, 80, 130, 200, 320, 500)
+MOST = len(STEPS) - 1
+# What 20 to 300 steps did best with on calibration photos of the `patch` supernet: Adam's rate of learning in
+# steps of y, and the temperature at the start and at the end.
+RATE, HOT, COLD = 0.03, 0.7, 0.05
+# Tiles of this side take about 1 GB for their gradients in a decoder of 5 kMAC/px.
+PIECES = Tiling(limit=1 << 20, side=768)
+_EDGE = 1e-4  # how near values come to whole numbers, where the logits would be infinite
+
+
+def check_effort(effort: int) -> None:
+    """InputError where there is no such effort.
+
+    Args:
+        effort: from 0, as g_a gives the latents, to `MOST`.
+    """
+    if not 0 <= effort <= MOST:
+        raise InputError(f"Effort is a whole number from 0 to {MOST}, not {effort}.")
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def refined(
+    codec: Codec,
+    pixels: Pixels,
+    y: Tensor,
+    objective: Objective,
+    effort: int,
+    *,
+    tiling: Tiling = TILING,
+    pieces: Tiling = PIECES,
+    seed: int = 0,
+    report: Report = silent,
+) -> Latents:
+    """y_hat and z_hat of one picture at a rate, refined; as g_a gives them where that is no better.
+
+    What decides is the file and the picture that both make: bytes, and the distortion in 8 bits.
+
+    Args:
+        codec: what codes them.
+        pixels: the picture, [H, W, 3] in 8 bits.
+        y: what g_a makes of it, as `bitstream.analyzed` gives it, [1, M, h, w].
+        objective: the loss. For a codec over a range of rates its lambda is the rate, too.
+        effort: from 0 to `MOST`.
+        tiling: when the picture passes g_s in tiles as it is decoded.
+        pieces: when it is refined in tiles, and in which.
+        seed: of the random numbers of the annealing.
+        report: called with the steps done, of how many, and a note.
+
+    Raises:
+        InputError: there is no such effort.
+    """
+    check_effort(effort)
+    rate = objective.lmbda if codec.rates else None
+    plain = codec.rounded(y, rate)
+    too_small = objective.metric == "ms-ssim" and min(pixels.shape[:2]) <= MS_SSIM_SIDE
+    if not effort or too_small:
+        return plain
+    found = _refine(codec, pixels, y, objective, STEPS[effort], pieces, seed, report)
+    return min((plain, found), key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
+
+
+def _loss(codec: Codec, latents: Latents, pixels: Pixels, objective: Objective, tiling: Tiling) -> float:
+    """The loss of the file and the picture that latents make."""
+    height, width = pixels.shape[:2]
+    (stream,) = codec.encode(*latents)
+    rate = objective.lmbda if codec.rates else None
+    decoded = picture_of(codec, latents[0], width, height, tiling, rate)
+    error = mse(pixels, decoded) if objective.metric == "mse" else 1 - ms_ssim(pixels, decoded)
+    return float(objective.loss(8 * len(stream) / (height * width), error))
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A tile of the picture, with sides in elements of y."""
+
+    rows: Span
+    columns: Span
+
+    def pixels(self) -> tuple[slice, slice]:
+        """Its place in the picture."""
+        return self._times(Y_REDUCTION)
+
+    def place(self, reduction: int = 1) -> tuple[slice, slice]:
+        """Its place in y, or in what is coarser than y by a factor."""
+        rows, columns = self.rows, self.columns
+        return (
+            slice(rows.low // reduction, -(-rows.high // reduction)),
+            slice(columns.low // reduction, -(-columns.high // reduction)),
+        )
+
+    def core(self, reduction: int = 1) -> tuple[slice, slice]:
+        """The place of its core within it."""
+        found = [
+            slice((s.start - s.low) // reduction, -(-(s.stop - s.low) // reduction))
+            for s in (self.rows, self.columns)
+        ]
+        return found[0], found[1]
+
+    def _times(self, factor: int) -> tuple[slice, slice]:
+        return (
+            slice(self.rows.low * factor, self.rows.high * factor),
+            slice(self.columns.low * factor, self.columns.high * factor),
+        )
+
+
+def _pieces(codec: Codec, height: int, width: int, pieces: Tiling) -> Iterator[_Piece]:
+    """The tiles in which a latent of so many rows and columns is refined."""
+    multiples = [side // Y_REDUCTION for side in step(codec.layout)]
+    whole = height * width * Y_REDUCTION**2 <= pieces.limit
+    sides = [
+        spans(length, length if whole else pieces.side // Y_REDUCTION, multiple, (2 * multiple, 2 * multiple))
+        for length, multiple in zip((height, width), multiples, strict=True)
+    ]
+    for rows, columns in product(*sides):
+        yield _Piece(rows, columns)
+
+
+def _refine(
+    codec: Codec,
+    pixels: Pixels,
+    y: Tensor,
+    objective: Objective,
+    steps: int,
+    pieces: Tiling,
+    seed: int,
+    report: Report,
+) -> Latents:
+    """Latents after so many steps in each tile."""
+    net = codec.network
+    rate = objective.lmbda if codec.rates else None
+    with exactly():
+        y = net.scaled_y(y, rate).clone()
+        z = net.z_of(y, rate) if net.with_z else None
+    x = Padded(pixels, codec.alignment, y.device)
+    generator = torch.Generator(y.device).manual_seed(seed)
+    tiles = list(_pieces(codec, y.shape[-2], y.shape[-1], pieces))
+    for number, piece in enumerate(tiles):
+        rows, columns = piece.pixels()
+        part = x[..., rows, columns][..., : pixels.shape[0] - rows.start, : pixels.shape[1] - columns.start]
+        search = _Search(codec, part, _cut(y, piece), None if z is None else _cut(z, piece, 4), objective)
+        search.hold(piece)
+        for done in range(steps):
+            report(number * steps + done, len(tiles) * steps, "refining")
+            search.step(done / steps, generator)
+        _paste(y, search.y, piece)
+        if z is not None and search.z is not None:
+            _paste(z, search.z, piece, 4)
+    report(len(tiles) * steps, len(tiles) * steps, "refining")
+    return codec.to_integers(y, z)
+
+
+def _cut(values: Tensor, piece: _Piece, reduction: int = 1) -> Tensor:
+    """A copy of what a latent holds in a tile."""
+    rows, columns = piece.place(reduction)
+    return values[..., rows, columns].clone()
+
+
+def _paste(values: Tensor, part: Tensor, piece: _Piece, reduction: int = 1) -> None:
+    """Put the core of a tile back to its place."""
+    (rows, columns), (top, left) = piece.core(reduction), piece.place(reduction)
+    target = values[..., top, left]
+    target[..., rows, columns] = part.detach()[..., rows, columns]
+
+
+class _Search:
+    """The latents of one tile, on their way.
+
+    Args:
+        codec: what they are for.
+        x: the tile's pixels that are there, [1, 3, H, W] in [0, 1]: without the padding.
+        y: y of the tile at a rate, before it is rounded, [1, M, h, w].
+        z: z likewise, [1, N, h / 4, w / 4], or None where there is no z.
+        objective: the loss.
+    """
+
+    def __init__(self, codec: Codec, x: Tensor, y: Tensor, z: Tensor | None, objective: Objective) -> None:
+        self.codec, self.net, self.x, self.objective = codec, codec.network, x, objective
+        self.y, self.z = y.requires_grad_(), None if z is None else z.requires_grad_()
+        self.optimizer = torch.optim.Adam([self.y] if self.z is None else [self.y, self.z], lr=RATE)
+        # about what y is rounded, as the last step found it
+        self.centre: Tensor | float = 0.0
+        if self.net.centred and self.z is None:
+            self.centre = cast(Tensor, self.net.centre(self.net.y_prior))
+        self._masks: list[tuple[Tensor, Tensor]] = []
+
+    def hold(self, piece: _Piece) -> None:
+        """Let only what lies in the tile's core move."""
+        for values, reduction in ((self.y, 1), (self.z, 4)):
+            if values is not None:
+                mask = torch.zeros(values.shape[-2:], device=values.device)
+                mask[piece.core(reduction)] = 1
+                self._masks.append((values, mask))
+
+    def step(self, progress: float, generator: torch.Generator) -> None:
+        """One step along the gradient; `progress` is the share of steps that are done."""
+        temperature = max(HOT * (1 - progress), COLD)
+        for group in self.optimizer.param_groups:
+            group["lr"] = RATE * (1 - 0.9 * progress)
+        self.optimizer.zero_grad()
+        with torch.enable_grad(), exactly():
+            self._soft_loss(temperature, generator).backward()
+        for values, mask in self._masks:
+            assert values.grad is not None
+            values.grad *= mask
+        self.optimizer.step()
+
+    def _soft_loss(self, temperature: float, generator: torch.Generator) -> Tensor:
+        """The loss of latents between whole numbers."""
+        net, layout = self.net, self.codec.layout
+        y = annealed(self.y, temperature, generator, self.centre).clamp(-Y_LIMIT, Y_LIMIT)
+        if self.z is None:
+            rate = bits(net.y_prior.likelihood(y))
+        else:
+            z = annealed(self.z, temperature, generator, net.centre(net.prior)).clamp(-Z_LIMIT, Z_LIMIT)
+            scales, means = net.context(net.h_s(z), y, layout)
+            rate = bits(net.gaussian.likelihood(y, scales, means)) + bits(net.prior.likelihood(z))
+            if net.centred:
+                self.centre = means.detach()
+        height, width = self.x.shape[-2:]
+        lmbda = self.objective.lmbda if self.codec.rates else None
+        read = net.unscaled_y(y, lmbda).contiguous(memory_format=torch.channels_last)
+        x_hat = net.g_s(read)[..., :height, :width]
+        error = distortion(self.x, x_hat, self.objective.metric)
+        found: Tensor = self.objective.loss(rate / (height * width), error).mean()
+        return found
+
+
+def annealed(
+    values: Tensor, temperature: float, generator: torch.Generator, centre: Tensor | float = 0.0
+) -> Tensor:
+    """Values drawn between the two whole steps around each, the nearer one more often (SGA).
+
+    The logits of the steps below and above are -atanh(distance) / temperature; a Gumbel-softmax of them at
+    the same temperature says how far up the drawn value lies.
+
+    Args:
+        values: what to draw about, of any shape.
+        temperature: at 0 it would be rounding.
+        generator: of the random numbers.
+        centre: about what whole steps are counted.
+    """
+    away = values - centre
+    below = away.detach().floor()
+    share = (away - below).clamp(_EDGE, 1 - _EDGE)
+    drawn = torch.rand(share.shape, generator=generator, device=share.device).clamp(1e-6, 1 - 1e-6)
+    logit = (torch.atanh(share) - torch.atanh(1 - share)) / temperature
+    # the difference of two Gumbel variables is logistic
+    return below + torch.sigmoid((logit + torch.logit(drawn)) / temperature) + centre

@@ -1,0 +1,261 @@
+"""Effort: latents refined for one picture decode as any others, and their files are never worse."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from families import NAMES, RATED, SPACES, net_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.codec.bitstream import (
+    Nic,
+    analyzed,
+    decompress_image,
+    latents_of,
+    lmbda_of,
+    read_latents,
+    write_latents,
+)
+from nas.codec.codec import Codec
+from nas.codec.effort import COLD, HOT, MOST, RATE, STEPS, _pieces, _refine, _Search, annealed, refined
+from nas.codec.family import Family
+from nas.codec.quantize import can_be_exact, quantized
+from nas.codec.recode import compress_smallest
+from nas.codec.tiles import Tiling
+from nas.metrics.losses import Objective
+from nas.metrics.quality import ms_ssim, mse
+from nas.photos.tensors import Padded, to_tensor
+from nas.support.errors import InputError
+
+SMALLEST = Tiling(limit=0, side=64)
+
+
+@cache
+def codec_of(name: str) -> Codec:
+    space, net = (SPACES | RATED)[name], net_of(name)
+    architecture = space.uniform(1)
+    codec = Codec(net.extract(architecture), architecture)
+    if can_be_exact(codec):
+        noise = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+        codec = quantized(codec, [latents_of(codec, noise)], [codec.layout])
+    return codec
+
+
+def objective_of(codec: Codec, metric: str = "mse") -> Objective:
+    return Objective(codec.rates[1] if codec.rates else 0.01, metric)
+
+
+def loss_of(codec: Codec, latents: Any, pixels: np.ndarray, objective: Objective) -> float:
+    """From a file and what it decodes to."""
+    height, width = pixels.shape[:2]
+    step = None if not codec.rates else 500
+    nic = write_latents(codec, latents, width, height, step)
+    y_hat, _ = read_latents(codec, Nic.parse(nic.to_bytes()))
+    assert torch.equal(y_hat, latents[0])
+    x_hat = codec.synthesize(y_hat, lmbda=objective.lmbda if codec.rates else None)
+    decoded = (x_hat[0, :, :height, :width] * 255).round().byte().permute(1, 2, 0).numpy()
+    error = mse(pixels, decoded) if objective.metric == "mse" else 1 - ms_ssim(pixels, decoded)
+    return float(objective.loss(8 * len(nic.stream) / pixels[..., 0].size, error))
+
+
+@pytest.mark.parametrize("name", [*NAMES, *RATED])
+def test_effort_is_never_worse_and_its_latents_come_back(name: str, chelsea: np.ndarray) -> None:
+    codec = codec_of(name)
+    objective = objective_of(codec)
+    pixels = chelsea[:70, :100]
+    y = analyzed(codec, pixels)
+    before = y.clone()
+    plain, better = (refined(codec, pixels, y, objective, effort) for effort in (0, 2))
+    assert torch.equal(y, before)
+    for found, expected in zip(plain, codec.rounded(y, lmbda_of(codec, 500)), strict=True):
+        assert found is expected is None or torch.equal(found, expected)
+    losses = [loss_of(codec, latents, pixels, objective) for latents in (plain, better)]
+    assert losses[1] <= losses[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["joint-ar-integer", "mean-scale-hyperprior-centred", "factorized-integer-rates"]
+)
+def test_more_effort_gains(name: str, chelsea: np.ndarray) -> None:
+    codec = codec_of(name)
+    objective, pixels = objective_of(codec), chelsea[:64, :64]
+    y = analyzed(codec, pixels)
+    losses = [
+        loss_of(codec, refined(codec, pixels, y, objective, effort), pixels, objective)
+        for effort in (0, 4, MOST - 3)
+    ]
+    assert losses[2] < losses[1] < losses[0]
+
+
+def test_effort_is_the_same_twice_and_in_inference_mode(chelsea: np.ndarray) -> None:
+    codec, pixels = codec_of("joint-ar-integer"), chelsea[:64, :64]
+    objective, y = objective_of(codec), analyzed(codec_of("joint-ar-integer"), chelsea[:64, :64])
+    first = refined(codec, pixels, y, objective, 3)
+    with torch.inference_mode():
+        second = refined(codec, pixels, analyzed(codec, pixels), objective, 3)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_effort_for_ms_ssim(chelsea: np.ndarray) -> None:
+    codec = codec_of("mean-scale-hyperprior-integer")
+    objective = Objective(20.0, "ms-ssim")
+    pixels = np.ascontiguousarray(np.tile(chelsea, (2, 1, 1))[:176, :180])
+    y = analyzed(codec, pixels)
+    plain, better = (refined(codec, pixels, y, objective, effort) for effort in (0, 4))
+    losses = [loss_of(codec, latents, pixels, objective) for latents in (plain, better)]
+    assert losses[1] < losses[0]
+    small = pixels[:100]  # too small for MS-SSIM: as without effort
+    y = analyzed(codec, small)
+    assert torch.equal(refined(codec, small, y, objective, 4)[0], codec.rounded(y)[0])
+
+
+@given(st.floats(-50, 50), st.integers(0, 9))
+def test_annealing_ends_in_rounding(value: float, seed: int) -> None:
+    values = torch.full((200,), value)
+    generator = torch.Generator().manual_seed(seed)
+    cold = annealed(values, 1e-3, generator)
+    if abs(value - round(value)) < 0.45:
+        assert torch.allclose(cold, values.round(), atol=1e-3)
+    hot = annealed(values, HOT, generator)
+    assert ((hot >= values.floor() - 1e-5) & (hot <= values.floor() + 1 + 1e-5)).all()
+
+
+def test_annealing_is_the_gumbel_softmax_of_the_paper() -> None:
+    """Against the formula in its own words: two logits, two Gumbel variables, a softmax."""
+    values, temperature = torch.linspace(0.05, 0.95, 7, dtype=torch.float64), 0.4
+    logits = torch.stack([-torch.atanh(values), -torch.atanh(1 - values)]) / temperature
+    rng = np.random.default_rng(0)
+    gumbel = torch.from_numpy(rng.gumbel(size=(20_000, 2, 7)))
+    theirs = torch.softmax((logits + gumbel) / temperature, 1)[:, 1]
+    generator = torch.Generator().manual_seed(0)
+    ours = annealed(values.expand(20_000, 7), temperature, generator)
+    places = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
+    assert torch.allclose(theirs.quantile(places, 0), ours.quantile(places, 0), atol=0.03)
+
+
+def test_one_step_follows_the_gradient(chelsea: np.ndarray) -> None:
+    """Adam's first step moves every value by the rate of learning, against the sign of its gradient."""
+    codec = codec_of("mean-scale-hyperprior-integer")
+    pixels, objective = chelsea[:64, :64], Objective(0.01)
+    y = analyzed(codec, pixels)
+    z = codec.network.z_of(y)
+    search = _Search(codec, to_tensor(pixels), y.clone(), z.clone(), objective)
+    search.step(0.0, torch.Generator().manual_seed(3))
+    again, hyper = y.clone().requires_grad_(), z.clone().requires_grad_()
+    generator = torch.Generator().manual_seed(3)
+    soft, soft_z = (annealed(values, HOT, generator) for values in (again, hyper))
+    net = codec.network
+    scales, means = net.context(net.h_s(soft_z), soft, codec.layout)
+    like_y, like_z = net.gaussian.likelihood(soft, scales, means), net.prior.likelihood(soft_z)
+    bpp = -(like_y.log2().sum() + like_z.log2().sum()) / 64**2
+    (bpp + 0.01 * 255**2 * (net.g_s(soft) - to_tensor(pixels)).square().mean()).backward()
+    for moved, before, values in ((search.y, y, again), (search.z, z, hyper)):
+        assert moved is not None
+        assert values.grad is not None
+        clear = values.grad.abs() > 1e-6
+        assert clear.float().mean() > 0.5
+        expected = before - RATE * values.grad.sign()
+        assert torch.allclose(moved.detach()[clear], expected[clear], atol=1e-3)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(64, 300))
+def test_tiles_cover_a_latent_once(rows: int, columns: int, side: int) -> None:
+    codec = codec_of("joint-ar-integer")
+    rows, columns = 4 * rows, 4 * columns
+    covered = torch.zeros(rows, columns)
+    for piece in _pieces(codec, rows, columns, Tiling(0, side)):
+        place, core = piece.place(), piece.core()
+        covered[place][core] += 1
+        assert covered[place].shape == (
+            piece.rows.high - piece.rows.low,
+            piece.columns.high - piece.columns.low,
+        )
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("name", ["joint-ar-integer", "joint-ar-centred", "patch-integer-rates"])
+def test_a_picture_in_tiles_is_refined_everywhere(name: str, chelsea: np.ndarray) -> None:
+    codec = codec_of(name)
+    objective, pixels = objective_of(codec), chelsea[:130, :190]
+    y = analyzed(codec, pixels)
+    told: list[tuple[int, int]] = []
+    found = _refine(
+        codec, pixels, y, objective, 30, SMALLEST, 0, lambda done, total, note: told.append((done, total))
+    )
+    plain = codec.rounded(y, lmbda_of(codec, 500))
+    total = 30 * len(list(_pieces(codec, *y.shape[-2:], SMALLEST)))
+    assert told[0] == (0, total)
+    assert told[-1] == (total, total)
+    changed = (found[0] != plain[0]).any(1)[0]
+    for rows, columns in (
+        (slice(0, 4), slice(0, 4)),
+        (slice(4, 8), slice(4, 12)),
+        (slice(-5, -1), slice(-5, -1)),
+    ):
+        assert changed[rows, columns].any()
+    better = refined(codec, pixels, y, objective, 4, pieces=SMALLEST)
+    losses = [loss_of(codec, latents, pixels, objective) for latents in (plain, better)]
+    assert losses[1] < losses[0] or name.startswith("patch")  # its random weights make no picture
+
+
+def test_what_lies_around_a_tile_stays(chelsea: np.ndarray) -> None:
+    codec = codec_of("joint-ar-integer")
+    pixels = chelsea[:130, :190]
+    y = analyzed(codec, pixels)
+    z = codec.network.z_of(y)
+    pieces = list(_pieces(codec, *y.shape[-2:], SMALLEST))
+    piece = pieces[len(pieces) // 2]
+    (rows, columns), place, coarse = piece.pixels(), piece.place(), piece.place(4)
+    x = Padded(pixels, codec.alignment)[..., rows, columns]
+    search = _Search(codec, x, y[(..., *place)].clone(), z[(..., *coarse)].clone(), objective_of(codec))
+    search.hold(piece)
+    search.step(0.5, torch.Generator().manual_seed(0))
+    for moved, before, reduction in ((search.y, y[(..., *place)], 1), (search.z, z[(..., *coarse)], 4)):
+        assert moved is not None
+        still = moved.detach() == before
+        inside = torch.zeros(before.shape[-2:], dtype=torch.bool)
+        inside[piece.core(reduction)] = True
+        assert still[..., ~inside].all()
+        assert not still[..., inside].all()
+
+
+@given(st.floats(1.02, 3), st.integers(0, 3))
+@settings(max_examples=6)
+def test_a_size_is_kept_with_effort_too(share: float, seed: int) -> None:
+    codec = codec_of("patch-integer-rates")
+    family = Family(codec, objective=objective_of(codec))
+    pixels = np.random.default_rng(seed).integers(0, 256, (64, 70, 3), dtype=np.uint8)
+    layouts = list(family.layouts)
+    limit = share * len(compress_smallest(family, pixels, layouts, quality=0).to_bytes())
+    plain = compress_smallest(family, pixels, layouts, most_bytes=limit)
+    nic = compress_smallest(family, pixels, layouts, most_bytes=limit, effort=2)
+    assert len(nic.to_bytes()) <= limit
+    assert nic.step is not None
+    assert plain.step is not None
+    assert nic.step >= plain.step
+    assert decompress_image(codec, nic).shape == pixels.shape
+
+
+def test_what_cannot_be() -> None:
+    codec = codec_of("joint-ar-integer")
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    layouts = [codec.layout.name]
+    for effort in (-1, MOST + 1):
+        with pytest.raises(InputError, match="from 0 to 10"):
+            compress_smallest(Family(codec, objective=Objective(0.01)), pixels, layouts, effort=effort)
+    with pytest.raises(InputError, match="no goal"):
+        compress_smallest(Family(codec), pixels, layouts, effort=1)
+    assert compress_smallest(Family(codec), pixels, layouts).stream
+
+
+def test_efforts_rise() -> None:
+    assert STEPS[0] == 0
+    assert len(STEPS) == MOST + 1 == 11
+    assert all(1.4 < after / before <= 2 for before, after in pairwise(STEPS[1:]))
+    assert 0 < COLD < HOT
