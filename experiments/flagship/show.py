@@ -2,7 +2,8 @@
 
     python -m experiments.flagship.show [--take FILE.json]
 
-`--take` first commits what `nas evaluate` wrote of its codecs on Kodak, but for single photos.
+`--take` first commits what `nas evaluate` wrote of its codecs on Kodak, but for single photos. Curves that it
+lacks and the last result has (a format's, or a published one) stay: they do not depend on the weights.
 """
 
 from __future__ import annotations
@@ -63,7 +64,18 @@ def take(path: Path) -> None:
     found = evaluation_to_commit(path)
     for codec in found["evaluation"]["codecs"]:
         del codec["photos"]
+    if RESULT.is_file():
+        _keep_anchors(found["evaluation"], read_result(RESULT)["evaluation"])
     write_result(RESULT, {**found, "facts": facts(seed=0)})
+
+
+def _keep_anchors(new: dict[str, Any], old: dict[str, Any]) -> None:
+    """Add what codecs are compared with, where only the last result has it."""
+    known = {curve["name"] for curve in new["curves"]}
+    for curve in old["curves"]:
+        if curve["name"] in ANCHORS and curve["name"] not in known:
+            new["curves"].append(curve)
+            new["formats"] |= {name: old["formats"][name] for name in old["formats"] if name == curve["name"]}
 
 
 def main() -> None:

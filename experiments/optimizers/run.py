@@ -48,11 +48,24 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_every": 25,
     "preview_every": 0,
 }
-# What is compared: the optimiser and its rate of learning.
-SIDES = {
-    f"{optimizer}, {rate:g}": {"optimizer": optimizer, "learning_rate": rate}
-    for optimizer in ("adam", "soap", "muon")
-    for rate in (1e-3, 2e-3)
+# What is compared: the optimiser, its rate of learning, and what moves at less than that rate.
+KEPT = {"frozen": ["g_a.0.linear", "g_s.0.linear"]}
+SIDES: dict[str, dict[str, Any]] = {
+    "adam, 0.001": {"optimizer": "adam", "learning_rate": 1e-3},
+    "adam, 0.001, linear path kept": {"optimizer": "adam", "learning_rate": 1e-3, **KEPT},
+    "adam, 0.001, linear path kept, fan_in 64": {
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "fan_in": 64,
+        **KEPT,
+    },
+    "adam, 0.003, linear path kept, fan_in 64": {
+        "optimizer": "adam",
+        "learning_rate": 3e-3,
+        "fan_in": 64,
+        **KEPT,
+    },
+    "soap, 0.001, linear path kept": {"optimizer": "soap", "learning_rate": 1e-3, **KEPT},
 }
 
 
