@@ -225,8 +225,22 @@ class Run:
 
     def refuse_read_only(self) -> None:
         """InputError where nothing can be kept here."""
+        if self.read_only:
+            raise InputError(
+                f"{self.of_zoo} belongs to the package: {self.how_to_copy}, and give RUN instead."
+            )
         if not self.is_writable:
             raise InputError(f"{self.path} is read-only here: copy it, and use the copy.")
+
+    @property
+    def of_zoo(self) -> str:
+        """What the verbs call it where it belongs to the package."""
+        return f"{resources.ZOO}{self.path.name}"
+
+    @property
+    def how_to_copy(self) -> str:
+        """How a copy of one that belongs to the package is made."""
+        return f"make a copy of it with `nas search {self.of_zoo} --out RUN`"
 
     @property
     def trained_weights(self) -> Path:

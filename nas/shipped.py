@@ -8,8 +8,9 @@ from pathlib import Path
 from nas.run import Run
 from nas.support.errors import InputError, nearest
 from nas.support.files import clear, followed, make_folder, refuse_existing, temporary_name
+from nas.support.resources import ZOO
 
-PREFIX = "zoo:"
+PREFIX = ZOO
 FOLDER = Path(__file__).parent / "supernets"
 EXPLAINED = "README.md"  # how one was trained; not part of its run
 

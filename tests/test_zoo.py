@@ -123,3 +123,33 @@ def test_training_starts_from_it(here: Path, photo_folder: Path) -> None:
     assert done.exit_code == 0, done.output
     ours, theirs = (supernet_of(run).g_s[0].weight for run in (Run.open("run"), zoo_run(name)))
     assert np.allclose(ours.detach(), theirs.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train {zoo} --data bundled --out out", "is a trained supernet, not a search space: give a space"),
+        ("compress {zoo} {photo} out.nic", "is a supernet, not a codec: make one with `nas export {zoo}"),
+        ("evaluate {zoo} --data {photos}", "is a supernet, not a codec"),
+        ("finetune {zoo} --data {photos} --out out", "is a supernet, not a codec"),
+        ("profile {zoo}", "belongs to the package: make a copy of it with `nas search {zoo} --out RUN`"),
+        ("pareto {zoo}", "belongs to the package: make a copy of it with `nas search {zoo} --out RUN`"),
+        ("rank-check {zoo} --data {photos}", "belongs to the package: make a copy of it with"),
+        (
+            "export {zoo} --target 30ms --out out",
+            "--out RUN`, then run `nas profile RUN`, and give RUN instead",
+        ),
+        ("export {zoo}x --target 60% --out out", "The zoo has no supernet"),
+        ("explain {zoo} --arch x", "does not fit joint-ar-tiny"),
+    ],
+)
+def test_every_verb_says_what_to_do_with_a_name_of_the_zoo(
+    here: Path, photo_folder: Path, words: str, said: str
+) -> None:
+    given = {"zoo": "zoo:joint-ar-tiny", "photos": photo_folder, "photo": photo_folder / "photo-0.png"}
+    before = sorted(here.rglob("*"))
+    done = CliRunner().invoke(app, [word.format(**given) for word in words.split()])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said.format(**given) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(here.rglob("*")) == before

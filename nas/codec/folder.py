@@ -108,6 +108,10 @@ def _name(member: Member) -> str:
 def describe(path: Path) -> dict[str, Any]:
     """The content of a codec's codec.yaml."""
     description = path / DESCRIPTION
+    if not description.is_file() and str(path).startswith(resources.ZOO):
+        raise InputError(
+            f"{path} is a supernet, not a codec: make one with `nas export {path} --target 60% --out CODEC`."
+        )
     if not description.is_file():
         raise InputError(f"{path} is not a codec: it has no {DESCRIPTION}. `nas export` makes codecs.")
     content = resources.read_yaml(description)

@@ -120,10 +120,10 @@ class Quantities:
             path = path_of(self.run, choose(self.device).type, size)
             if not path.is_file():
                 shape = "" if size == REFERENCE else f" --size {size[0]}x{size[1]}"
-                raise InputError(
-                    f"Limits in ms and MB need this machine's figures: run `nas profile {self.run.path}"
-                    f"{shape}` first."
-                )
+                what = f"run `nas profile {self.run.path}{shape}` first"
+                if self.run.read_only:
+                    what = f"{self.run.how_to_copy}, then run `nas profile RUN{shape}`, and give RUN instead"
+                raise InputError(f"Limits in ms and MB need this machine's figures: {what}.")
             measured = Measurements.read(path)
             if measured.facts.get("weights") != self.run.fingerprint:
                 raise InputError(f"{path} is of other weights: run `{how_to_measure_again(path)}`.")

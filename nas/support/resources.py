@@ -13,6 +13,7 @@ import yaml
 
 from nas.support.errors import InputError, nearest
 
+ZOO = "zoo:"  # before the name of a supernet that the package carries
 RENEWED = "delete it, and the next search renews it"  # what to do about a damaged file of a search
 # Values that one file may hold by naming others again (`&a`, `*a`), beside those that are written out
 _MOST_REPEATED = 100_000
@@ -47,6 +48,11 @@ def find(kind: str, name: str | Path) -> Path:
         return path
     if (path / "codec.yaml").is_file():  # an exported codec's folder is a space of one
         return path / "codec.yaml"
+    if str(name).startswith(ZOO) and kind == "search_spaces":
+        raise InputError(
+            f"{name} is a trained supernet, not a search space: give a space, and --init-from {name} "
+            "to begin with its weights."
+        )
     shipped_path = folder(kind) / f"{name}.yaml"
     if not shipped_path.is_file():
         what = kind.removesuffix("s").replace("_", " ")

@@ -215,7 +215,7 @@ def _named(source: str | Path | CodecNetwork) -> str:
 def _searched(request: TrainingRequest) -> Run:
     """The run whose front is to be trained."""
     source = request.front or request.init_from
-    if isinstance(source, str) and in_zoo(source):
+    if isinstance(source, str | Path) and in_zoo(source):
         return zoo_run(source)
     if not isinstance(source, str | Path) or not Path(source).is_dir():
         raise InputError(NO_FRONT)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.run import Run
+from nas.shipped import in_zoo
 from nas.support.errors import InputError
 from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
@@ -54,7 +55,7 @@ def profile(
     def measured(done: int, total: int, note: str) -> None:
         report("profiling", done, total, note)
 
-    if not isinstance(path, Run):
+    if not isinstance(path, Run) and not in_zoo(path):
         if (Path(path) / "codec.yaml").is_file():
             return profile_codec(Path(path), size=pixels, repeats=repeats, device=where, report=measured)
         if not (Path(path) / "config.yaml").is_file():
