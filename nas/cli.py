@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,10 @@ from typer.core import TyperGroup
 from nas.support.errors import InputError, InputWarning
 from nas.support.limits import check_seed
 from nas.support.progress import StageReport
+
+if TYPE_CHECKING:
+    from nas.photos.batch import Batch
+    from nas.verbs.code import Compressed, Decompressed
 
 
 @contextmanager
@@ -124,6 +128,34 @@ Effort = Annotated[
 
 _TRAINED = "Stopped; what was trained is kept. Run the same command again to continue."
 _MEASURED = "Stopped; what was measured is kept. Run the same command again to continue."
+
+
+def _written(force: bool) -> str:
+    again = "the same command again without --force" if force else "the same command again"
+    return f"Stopped; the files that were written are kept. Run {again} to continue."
+
+
+def _refuse_both(json: bool, out: str) -> None:
+    if json and out == "-":
+        raise InputError("--json and the output - both need standard output: leave one of them out.")
+
+
+def _tell(result: Compressed | Decompressed | Batch[Any], *, json: bool, quiet: bool) -> None:
+    """What became of one file or of many; exit status 2 where some failed."""
+    from nas import console
+    from nas.photos.batch import Batch
+
+    if json:
+        console.emit(result.to_json())
+    elif isinstance(result, Batch):
+        if result.done:
+            console.table("", *result.table())
+        console.say(result.sentence())
+    elif not quiet:
+        console.say(result.sentence())
+    if isinstance(result, Batch) and result.failed:
+        console.say("\n".join(result.failures()))
+        raise typer.Exit(2)
 
 
 def _example(*lines: str) -> str:
@@ -525,12 +557,24 @@ def export(
     epilog=_example(
         "nas compress codecs/small photo.png photo.nic",
         "nas compress codecs/family photo.png photo.nic --stages 8",
+        "nas compress codecs/small photos/ packed/ --psnr",
+        "nas compress codecs/small *.jpg packed/",
+        "cat photo.png | nas compress codecs/small - - > photo.nic",
     )
 )
 def compress(
     codec: Annotated[Path, typer.Argument(help="Folder of an exported codec.")],
-    image: Annotated[Path, typer.Argument(help="Picture to compress, in any format that Pillow reads.")],
-    file: Annotated[Path, typer.Argument(help=".nic file to write.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures to compress, in any format that Pillow reads, or folders of them; - for standard "
+            "input."
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Argument(help=".nic file to write, a folder for several pictures, or - for standard output."),
+    ],
     layout: Annotated[
         str | None, typer.Option(help="Layout to code in, for a codec that has several.")
     ] = None,
@@ -554,46 +598,62 @@ def compress(
     size: Annotated[
         int | None, typer.Option(help="Take the best quality with at most this many bytes.")
     ] = None,
+    psnr: Annotated[
+        bool, typer.Option("--psnr", help="Decode each file again, and show the PSNR of its picture.")
+    ] = False,
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Compress a picture into a .nic file."""
-    from nas import console
+    """Compress pictures into .nic files.
+
+    Several pictures, or those of a folder, go into a folder, and files that exist there are skipped: if it is
+    interrupted, run the same command again to continue. With --force everything is made anew.
+    """
     from nas.verbs.code import compress as go
 
-    result = go(
-        codec,
-        image,
-        file,
-        layout=layout,
-        stages=stages,
-        quality=quality,
-        bpp=bpp,
-        size=size,
-        device=device,
-        force=force,
-    )
-    if json:
-        console.emit(result.to_json())
-    else:
-        told = "" if result.quality is None else f", quality {result.quality:g}"
-        console.say(f"{file}: {result.bytes} bytes, {result.bpp:.4f} bpp, layout {result.layout}{told}")
+    _refuse_both(json, out)
+    with _work(_written(force)) as report:
+        result = go(
+            codec,
+            images,
+            out,
+            layout=layout,
+            stages=stages,
+            quality=quality,
+            bpp=bpp,
+            size=size,
+            psnr=psnr,
+            device=device,
+            force=force,
+            report=report,
+        )
+    _tell(result, json=json, quiet=out == "-" and not psnr)
 
 
 @app.command(
     epilog=_example(
         "nas decompress codecs/small photo.nic photo.png",
         "nas decompress codecs/family photo.nic photo.png --target 10",
+        "nas decompress codecs/small packed/ pictures/",
+        "nas decompress codecs/small - - < photo.nic > photo.png",
     )
 )
 def decompress(
     codec: Annotated[
         Path,
-        typer.Argument(help="Folder of the codec that made the file, or of one with the same entropy path."),
+        typer.Argument(help="Folder of the codec that made the files, or of one with the same entropy path."),
     ],
-    file: Annotated[Path, typer.Argument(help=".nic file to read.")],
-    image: Annotated[Path, typer.Argument(help="Picture to write, such as a .png file.")],
+    files: Annotated[
+        list[str], typer.Argument(help=".nic files to read, or folders of them; - for standard input.")
+    ],
+    out: Annotated[
+        str,
+        typer.Argument(
+            help="Picture to write, such as a .png file, a folder for several, or - for a PNG on standard "
+            "output."
+        ),
+    ],
     target: Annotated[
         str | None,
         typer.Option(
@@ -608,16 +668,27 @@ def decompress(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Decompress a .nic file into a picture."""
-    from nas import console
+    """Decompress .nic files into pictures.
+
+    Several files, or those of a folder, become PNG files in a folder, and pictures that exist there are
+    skipped: if it is interrupted, run the same command again to continue. With --force everything is made
+    anew.
+    """
     from nas.verbs.code import decompress as go
 
-    result = go(codec, file, image, target=target, max_pixels=max_pixels, device=device, force=force)
-    if json:
-        console.emit(result.to_json())
-    else:
-        cost = "" if result.kmac_px is None else f", decoded at {result.kmac_px:.3f} kMAC/px"
-        console.say(f"{image}: {result.width}x{result.height}{cost}")
+    _refuse_both(json, out)
+    with _work(_written(force)) as report:
+        result = go(
+            codec,
+            files,
+            out,
+            target=target,
+            max_pixels=max_pixels,
+            device=device,
+            force=force,
+            report=report,
+        )
+    _tell(result, json=json, quiet=out == "-")
 
 
 @app.command(

@@ -84,6 +84,7 @@ class Family:
         self.decoders = tuple(decoders) or (Member(network.space, network.g_s),)
         self.layout_facts = {name: dict((layout_facts or {}).get(name, {})) for name in self.layouts}
         self._check = check
+        self._codecs: dict[tuple[str, int], Codec] = {}  # those that were checked
         if len(self.layouts) > 1 and not (network.with_z and not network.centred):
             raise InputError("Only whole latents with a z are the same under several layouts.")
 
@@ -94,6 +95,7 @@ class Family:
 
     def to(self, device: torch.device) -> Family:
         """Move all layers to a device."""
+        self._codecs.clear()  # their coding paths are where they were made
         self.base.to(device)
         for member in self.decoders:
             member.g_s.to(device)
@@ -102,6 +104,8 @@ class Family:
     @torch.inference_mode(False)
     def codec(self, layout: str | None = None, decoder: int | None = None) -> Codec:
         """Return the codec with a layout and a decoder. Its layers are the family's own, not copies.
+
+        It is made and checked once, and kept.
 
         Args:
             layout: name of the layout. By default the first.
@@ -114,12 +118,15 @@ class Family:
         if name not in self.layouts:
             raise InputError(f"This codec has no layout '{name}': {nearest(name, list(self.layouts))}")
         place = self.default if decoder is None else decoder
+        if (known := self._codecs.get((name, place))) is not None:
+            return known
         if name == self.base.architecture.layout and place == self.default:
             codec = self.base
         else:
             codec = self._assemble(name, self.decoders[place])
         if self._check is not None:
             self._check(codec)
+        self._codecs[name, place] = codec
         return codec
 
     def _assemble(self, name: str, member: Member) -> Codec:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
 import struct
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,17 +16,16 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
+from nas.photos.folders import list_files
 from nas.photos.metadata import JPEG, PNG, Bare, bare, without_exif
 from nas.support.errors import InputError, InputWarning
 from nas.support.files import write_atomically
 from nas.support.limits import MAX_PIXELS as MAX_PIXELS
+from nas.support.limits import PICTURE_SUFFIXES
 
 Pixels = NDArray[np.uint8]
 
 MAX_BYTES = 1 << 31  # of one file: more than so many pixels take uncompressed, 16 bits each
-
-# What pictures are written as, and what a file is called that must be a picture.
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
 
 # The longest sides of formats with the tightest limits, in pixels.
 _LONGEST = {"JPEG": 65500, "WEBP": 16383}
@@ -63,17 +60,38 @@ def read_image(path: str | Path) -> Pixels:
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = [file.read(MAX_BYTES + 1)]
+    except FileNotFoundError:
+        raise InputError(f"There is no image {path}.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: give one image file.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"Cannot read the image {path}: {reason}.") from error
+    return image_of(data.pop(), str(path))
+
+
+def image_of(data: bytes, source: str) -> Pixels:
+    """The pixels of an image file that is in memory, [H, W, 3]: see `read_image`.
+
+    Args:
+        data: the file's bytes.
+        source: what messages call the file.
+
+    Raises:
+        InputError: it is damaged, no image, or of more than `MAX_PIXELS`.
+    """
+    try:
         if len(data) > MAX_BYTES:
             raise InputError(
-                f"{path} has more than {MAX_BYTES} bytes, too many for one picture: scale it down."
+                f"{source} has more than {MAX_BYTES} bytes, too many for one picture: scale it down."
             )
         found = bare(data)
         del data
         with _opened(found) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
-                    f"{path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS} in all: "
+                    f"{source} has {image.width}x{image.height} pixels, more than {MAX_PIXELS} in all: "
                     "scale it down."
                 )
             frames = max(found.frames, _frames(image))
@@ -81,21 +99,17 @@ def read_image(path: str | Path) -> Pixels:
             pixels = _turned(_rgb(image), _orientation(image))
     except InputError:
         raise
-    except FileNotFoundError:
-        raise InputError(f"There is no image {path}.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give one image file.") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path} is not an image that Pillow can read: save it as PNG, say.") from None
+        raise InputError(f"{source} is not an image that Pillow can read: save it as PNG, say.") from None
     except Exception as error:  # of any kind: decoders of damaged files
         if isinstance(error, OSError) and error.strerror:
-            raise InputError(f"Cannot read the image {path}: {error.strerror}.") from error
+            raise InputError(f"Cannot read the image {source}: {error.strerror}.") from error
         reason = (str(error) or type(error).__name__).rstrip(".")
         raise InputError(
-            f"Cannot read the image {path} ({reason}): get it again, or save it as PNG."
+            f"Cannot read the image {source} ({reason}): get it again, or save it as PNG."
         ) from error
     if frames > 1:
-        warnings.warn(f"{path} holds {frames} pictures: the first is taken.", FramesWarning, stacklevel=2)
+        warnings.warn(f"{source} holds {frames} pictures: the first is taken.", FramesWarning, stacklevel=2)
     return pixels
 
 
@@ -202,7 +216,20 @@ def write_image(path: Path, pixels: Pixels) -> None:
     Raises:
         InputError: no such format, one that cannot hold so many pixels a side, or the file cannot be written.
     """
-    format = check_format(path)
+    write_atomically(path, encoded(pixels, check_format(path), str(path)))
+
+
+def encoded(pixels: Pixels, format: str, name: str) -> bytes:
+    """8-bit RGB pixels, [H, W, 3], as the bytes of an image file.
+
+    Args:
+        pixels: the picture.
+        format: Pillow's name for the format.
+        name: what messages call the file.
+
+    Raises:
+        InputError: the format cannot hold so many pixels a side.
+    """
     height, width = pixels.shape[:2]
     buffer = io.BytesIO()
     try:
@@ -211,15 +238,15 @@ def write_image(path: Path, pixels: Pixels) -> None:
         Image.fromarray(pixels).save(buffer, format=format)
     except (OSError, ValueError, struct.error) as error:
         raise InputError(
-            f"{path}: {format} cannot hold a picture of {width}x{height} pixels: name it .png."
+            f"{name}: {format} cannot hold a picture of {width}x{height} pixels: name it .png."
         ) from error
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def check_format(path: Path) -> str:
     """Pillow's name for the format a picture's file name asks for; InputError where there is none."""
     name = Image.registered_extensions().get(path.suffix.lower())
-    if name is None or path.suffix.lower() not in SUFFIXES:
+    if name is None or path.suffix.lower() not in PICTURE_SUFFIXES:
         raise InputError(f"{path} does not say which image format to write: name it .png, say.")
     return name
 
@@ -234,65 +261,18 @@ def list_images(directory: str | Path) -> list[Path]:
     Raises:
         InputError: no such folder, one that cannot be read, or no image in it.
     """
-    root = Path(directory)
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder: give one that holds photos.")
-    found: dict[str, Path] = {}
-    left_out: dict[str, list[str]] = {}
-    for path, why in _entries(root):
-        if not why and not _is_image(path):
-            why = "no image"
-        if not why and found.setdefault(os.path.realpath(path), path) is not path:
-            why = _TWICE
-        if why:
-            left_out.setdefault(why, []).append(path.relative_to(root).as_posix())
-    reasons = [f"{len(names)} {why} ({_some(names)})" for why, names in sorted(left_out.items())]
-    if not found:
-        there = f"; there is {', '.join(reasons)}" if reasons else ""
-        raise InputError(
-            f"There are no images in {root}{there}: it needs photos, such as .png or .jpg files."
-        )
-    if reasons:
-        warnings.warn(f"Left out of {root}: {', '.join(reasons)}.", InputWarning, stacklevel=2)
-    return sorted(found.values())
-
-
-_TWICE = "listed under another name"
-
-
-def _entries(root: Path) -> Iterator[tuple[Path, str]]:
-    """Everything below a folder but plain folders, each with the reason why it is left out, or an empty text.
-
-    Links come after what they may point to: so a photo has its own name, not a link's.
-    """
-    own = Path(os.path.realpath(root))
-    folders, linked_folders, linked_files, known = [root], list[Path](), list[Path](), set[Path]()
-    while folders or linked_folders:
-        folder = (folders or linked_folders).pop(0)
-        real = Path(os.path.realpath(folder))
-        if real in known or (folder != root and own.is_relative_to(real)):  # else loops would have no end
-            yield folder, _TWICE
-            continue
-        known.add(real)
-        try:
-            for path in sorted(folder.iterdir()):
-                linked = path.is_symlink()
-                if path.name.startswith(".") or path.name == "__MACOSX":
-                    yield path, "hidden"
-                elif path.is_dir():
-                    (linked_folders if linked else folders).append(path)
-                elif linked and path.is_file():
-                    linked_files.append(path)
-                else:
-                    yield path, "" if path.is_file() else "no file"
-        except OSError as error:
-            raise InputError(f"Cannot read the folder {folder}: {error.strerror}.") from error
-    yield from ((path, "") for path in linked_files)
+    return list_files(
+        directory,
+        _is_image,
+        what="images",
+        other="no image",
+        hint="it needs photos, such as .png or .jpg files",
+    )
 
 
 def _is_image(path: Path) -> bool:
     """Whether a file is a picture, or only its name says so."""
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in PICTURE_SUFFIXES:
         return True
     try:
         with open(path, "rb") as file:
@@ -305,10 +285,6 @@ def _is_image(path: Path) -> bool:
     except Exception:  # one of a kind that Pillow knows, or one that may not be read: reading it says more
         return True
     return True
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join([*names[:most], "..."] if len(names) > most else names)
 
 
 def psnr(a: Pixels, b: Pixels) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -27,6 +27,24 @@ def choose(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("There is no CUDA device here: use --device cpu or leave it out.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def side_by_side(device: torch.device) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Threads that each compute alone, for work in many parts: how many, and what each calls first.
+
+    Small networks gain little from several threads inside an operation, and lose much of it where other
+    programs run; so every part gets one thread. On a GPU two suffice to read and write meanwhile.
+
+    Args:
+        device: where the parts are computed.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield before if device.type == "cpu" else 2, lambda: torch.set_num_threads(1)
+    finally:
+        torch.set_num_threads(before)
 
 
 def machine_name(device: torch.device) -> str:

@@ -13,6 +13,8 @@ MOST_CHANNELS = 4096  # of a layer: published codecs stay below 2000, and two su
 MOST_BLOCKS = 100  # in a row
 MOST_TILE = 64  # rows or columns of a layout's tile; a latent of 768x512 pixels has 32 and 48
 MOST_STEPS = 1_000_000  # a stage's number, and a slope
+# What pictures are written as, and what a file is called that must be a picture
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
 LEAST_LMBDA, MOST_LMBDA = 1e-9, 1e9  # beyond them a loss is all rate or all distortion
 
 

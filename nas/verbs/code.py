@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nas.photos.batch import (
+    STANDARD,
+    Batch,
+    Content,
+    Crew,
+    Done,
+    Job,
+    Kind,
+    Plan,
+    planned,
+    read_standard,
+    run_all,
+    write_standard,
+)
+from nas.photos.folders import list_files
 from nas.support.errors import InputError
-from nas.support.files import refuse_existing, refuse_over_input, write_atomically
+from nas.support.files import refuse_existing, write_atomically
+from nas.support.limits import PICTURE_SUFFIXES
+from nas.support.progress import StageReport, silent
+
+if TYPE_CHECKING:
+    import torch
+
+    from nas.codec.bitstream import Nic
+    from nas.photos.images import Pixels
 
 
 @dataclass(frozen=True)
@@ -20,6 +46,7 @@ class Compressed:
         bpp: the same in bits per pixel.
         layout: the layout that it is coded in; None where its codec has no name for it.
         quality: 0 to 100, of a codec of a range of rates.
+        psnr: of the picture that it decodes to, in dB, where it was asked for; infinite where that is exact.
     """
 
     file: Path
@@ -27,11 +54,25 @@ class Compressed:
     bpp: float
     layout: str | None
     quality: float | None = None
+    psnr: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        at = {} if self.quality is None else {"quality": self.quality}
-        return {"file": str(self.file), "bytes": self.bytes, "bpp": self.bpp, "layout": self.layout, **at}
+        """Plain values; an infinite PSNR is null."""
+        more: dict[str, Any] = {} if self.quality is None else {"quality": self.quality}
+        if self.psnr is not None:
+            more["psnr"] = self.psnr if math.isfinite(self.psnr) else None
+        return {"file": str(self.file), "bytes": self.bytes, "bpp": self.bpp, "layout": self.layout, **more}
+
+    def row(self) -> dict[str, Any]:
+        """A row of a table, by column."""
+        psnr = {} if self.psnr is None else {"PSNR": self.psnr}
+        return {"file": str(self.file), "bytes": self.bytes, "bpp": self.bpp, **psnr}
+
+    def sentence(self) -> str:
+        """What was written."""
+        at = "" if self.quality is None else f", quality {self.quality:g}"
+        psnr = "" if self.psnr is None else f", {self.psnr:.2f} dB"
+        return f"{self.file}: {self.bytes} bytes, {self.bpp:.4f} bpp, layout {self.layout}{at}{psnr}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +83,7 @@ class Decompressed:
         image: where.
         width, height: in pixels.
         arch: the key of the codec that decoded it.
+        bytes: size of the .nic file.
         kmac_px: what decoding costs, where the codec's family has several decoders.
     """
 
@@ -49,11 +91,23 @@ class Decompressed:
     width: int
     height: int
     arch: str
+    bytes: int
     kmac_px: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {"image": str(self.image), "width": self.width, "height": self.height, "arch": self.arch}
+
+    def row(self) -> dict[str, Any]:
+        """A row of a table, by column; bytes and bpp are of the .nic file."""
+        bpp = 8 * self.bytes / (self.width * self.height)
+        size = {"width": self.width, "height": self.height}
+        return {"image": str(self.image), **size, "bytes": self.bytes, "bpp": bpp}
+
+    def sentence(self) -> str:
+        """What was written."""
+        cost = "" if self.kmac_px is None else f", decoded at {self.kmac_px:.3f} kMAC/px"
+        return f"{self.image}: {self.width}x{self.height}{cost}"
 
 
 @dataclass(frozen=True)
@@ -78,114 +132,244 @@ class Transcoded:
         return {"file": str(self.file), "bytes": self.bytes, "layout": self.layout, **before}
 
 
+def _images(folder: Path) -> list[Path]:
+    from nas.photos.images import list_images
+
+    return list_images(folder)
+
+
+def _is_nic(path: Path) -> bool:
+    """Whether a file is a .nic file, or only its name says so."""
+    if path.suffix.lower() == ".nic":
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(3) == b"NIC"
+    except OSError:  # reading it says more
+        return True
+
+
+def _nics(folder: Path) -> list[Path]:
+    hint = "`nas compress` makes them"
+    return list_files(folder, _is_nic, what=".nic files", other="no .nic file", hint=hint)
+
+
+_NIC = Kind("pictures", ".nic file", ".nic", frozenset({".nic"}), _images)
+_PICTURE = Kind(".nic files", "picture", ".png", PICTURE_SUFFIXES, _nics)
+
+
+def _each(
+    plan: Plan,
+    read: Callable[[Job], tuple[Content, int]],
+    load: Callable[[], tuple[Callable[[Job, Content], Done], torch.device]],
+    *,
+    stage: str,
+    report: StageReport,
+) -> Done | Batch[Done]:
+    """Do a plan: its one file here, or all of a folder side by side.
+
+    Args:
+        plan: what to do.
+        read: reads a source: its content and its number of pixels.
+        load: gives what turns a content into a written file, and the device of the codec.
+        stage: name of the work, for `report`.
+        report: called after each file of a folder.
+    """
+    if plan.folder is None:
+        (job,) = plan.jobs
+        content, _ = read(job)
+        return load()[0](job, content)
+
+    @contextmanager
+    def crew() -> Iterator[Crew[Content, Done]]:
+        from nas.support.device import side_by_side
+
+        work, place = load()
+        with side_by_side(place) as (threads, begin):
+            yield Crew(work, threads, begin)
+
+    return run_all(plan, read, crew, stage=stage, report=report)
+
+
 def compress(
     codec: str | Path,
-    image: str | Path,
-    file: str | Path,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path,
     *,
     layout: str | None = None,
     stages: int | None = None,
     quality: float | None = None,
     bpp: float | None = None,
     size: int | None = None,
+    psnr: bool = False,
     device: str = "auto",
     force: bool = False,
-) -> Compressed:
-    """Compress a picture into a .nic file.
+    report: StageReport = silent,
+) -> Compressed | Batch[Compressed]:
+    """Compress pictures into .nic files.
+
+    Several pictures, or all those in a folder, go into the folder `out`. Files that exist there are skipped,
+    so that the same call continues an interrupted one. The codec is loaded once.
 
     Args:
         codec: folder of an exported codec.
-        image: the picture, in any format that Pillow reads.
-        file: the .nic file.
+        images: pictures in any format that Pillow reads, folders of them, patterns such as `photos/*.png`,
+            or `-` for standard input.
+        out: the .nic file, a folder, or `-` for standard output.
         layout: what to code in, for a codec that has several.
         stages: try every layout with at most this many stages, and keep the smallest file.
         quality: 0 (smallest file) to 100 (best picture), for a codec of a range of rates.
         bpp: instead, the best quality with at most this many bits per pixel.
         size: instead, the best quality with at most this many bytes.
+        psnr: decode each file again, and tell the PSNR of its picture.
         device: `auto`, `cpu` or `cuda`.
-        force: replace the file.
+        force: replace files.
+        report: called after each picture of a folder.
+
+    Returns:
+        A `Compressed` for a single file. For a folder, a `Batch` of them, which also names what was skipped
+        and what failed.
 
     Raises:
-        InputError: before anything is written, where it cannot be done.
+        InputError: before anything is written, where it cannot be done. Of a folder, pictures that cannot be
+            read are in `failed` instead.
 
     Example:
         >>> packed = nas.compress("codecs/a", "photo.png", "photo.nic")  # doctest: +SKIP
         >>> packed.bytes  # doctest: +SKIP
         20480
+        >>> batch = nas.compress("codecs/a", "photos/", "packed/", psnr=True)  # doctest: +SKIP
+        >>> [each.bpp for each in batch.done]  # doctest: +SKIP
+        [0.3214, 0.2871]
     """
-    picture, path = Path(image), Path(file)
     if sum(value is not None for value in (quality, bpp, size)) > 1:
         raise InputError("Give one of --quality, --bpp and --size: each of them decides the rate.")
-    refuse_existing(path, force=force, what=".nic file", folder=False)
-    refuse_over_input(path, picture)
-    from nas.photos.images import read_image
+    plan = planned(images, out, _NIC, force=force)
 
-    pixels = read_image(picture)
-    from nas.codec.folder import load_family
-    from nas.codec.recode import compress_smallest
-    from nas.spaces.rates import STEPS_OF_QUALITY
-    from nas.support.device import choose
+    def read(job: Job) -> tuple[Pixels, int]:
+        from nas.photos.images import MAX_BYTES, image_of, read_image
 
-    family = load_family(codec).to(choose(device))
-    area = pixels.shape[0] * pixels.shape[1]
-    most = size if bpp is None else bpp * area / 8
-    nic = compress_smallest(
-        family, pixels, family.choose_layouts(layout, stages), quality=quality, most_bytes=most
-    )
-    stream = nic.to_bytes()
-    write_atomically(path, stream)
-    at = None if nic.step is None else 100 * nic.step / STEPS_OF_QUALITY
-    return Compressed(path, len(stream), 8 * len(stream) / area, family.layout_of(nic.path_identity), at)
+        standard = job.source == STANDARD
+        pixels = image_of(read_standard(MAX_BYTES), job.source_name) if standard else read_image(job.source)
+        return pixels, pixels.shape[0] * pixels.shape[1]
+
+    def load() -> tuple[Callable[[Job, Pixels], Compressed], torch.device]:
+        from nas.codec.bitstream import decompress_image, step_of
+        from nas.codec.folder import load_family
+        from nas.codec.recode import compress_smallest
+        from nas.photos.images import psnr as psnr_of
+        from nas.spaces.rates import STEPS_OF_QUALITY
+        from nas.support.device import choose
+
+        place = choose(device)
+        family = load_family(codec).to(place)
+        layouts = family.choose_layouts(layout, stages)
+        step_of(family.base, quality if bpp is None and size is None else 0)  # there must be such a quality
+        for name in layouts:
+            family.codec(name)  # checked once, before the work
+
+        def work(job: Job, pixels: Pixels) -> Compressed:
+            area = pixels.shape[0] * pixels.shape[1]
+            most = size if bpp is None else bpp * area / 8
+            nic = compress_smallest(family, pixels, layouts, quality=quality, most_bytes=most)
+            stream = nic.to_bytes()
+            name = family.layout_of(nic.path_identity)
+            again = psnr_of(pixels, decompress_image(family.codec(name), nic)) if psnr else None
+            if job.target == STANDARD:
+                write_standard(stream)
+            else:
+                write_atomically(job.target, stream)
+            at = None if nic.step is None else 100 * nic.step / STEPS_OF_QUALITY
+            return Compressed(job.target, len(stream), 8 * len(stream) / area, name, at, again)
+
+        return work, place
+
+    return _each(plan, read, load, stage="compressing", report=report)
 
 
 def decompress(
     codec: str | Path,
-    file: str | Path,
-    image: str | Path,
+    files: str | Path | Sequence[str | Path],
+    out: str | Path,
     *,
     target: str | None = None,
     max_pixels: int | None = None,
     device: str = "auto",
     force: bool = False,
-) -> Decompressed:
-    """Decompress a .nic file into a picture.
+    report: StageReport = silent,
+) -> Decompressed | Batch[Decompressed]:
+    """Decompress .nic files into pictures.
+
+    Several files, or all those in a folder, become PNG files in the folder `out`. Pictures that exist there
+    are skipped, so that the same call continues an interrupted one. The codec is loaded once.
 
     Args:
-        codec: folder of the codec that made the file, or of one with the same entropy path.
-        file: the .nic file.
-        image: the picture, in a format that Pillow writes.
+        codec: folder of the codec that made the files, or of one with the same entropy path.
+        files: .nic files, folders of them, patterns such as `packed/*.nic`, or `-` for standard input.
+        out: the picture, in a format that Pillow writes, a folder, or `-` for a PNG on standard output.
         target: use the best decoder that costs at most 10 (kMAC per pixel of decoding) or 60% (of the most
             expensive one), for a codec that has several.
         max_pixels: refuse files of larger pictures; by default `MAX_PIXELS`.
         device: `auto`, `cpu` or `cuda`.
-        force: replace the picture.
+        force: replace pictures.
+        report: called after each file of a folder.
+
+    Returns:
+        A `Decompressed` for a single picture. For a folder, a `Batch` of them, which also names what was
+        skipped and what failed.
 
     Raises:
-        InputError: before anything is written, where it cannot be done.
+        InputError: before anything is written, where it cannot be done. Of a folder, files that cannot be
+            decoded are in `failed` instead.
 
     Example:
         >>> nas.decompress("codecs/a", "photo.nic", "photo.png").width  # doctest: +SKIP
         768
     """
-    stream, picture = Path(file), Path(image)
-    refuse_existing(picture, force=force, what="picture", folder=False)
-    refuse_over_input(picture, stream)
-    from nas.codec.bitstream import Nic, decompress_image
-    from nas.codec.folder import load_family
-    from nas.photos.images import MAX_PIXELS, check_format, write_image
-    from nas.support.device import choose
+    plan = planned(files, out, _PICTURE, force=force)
+    if plan.folder is None and plan.jobs[0].target != STANDARD:
+        from nas.photos.images import check_format
 
-    check_format(picture)
-    nic = Nic.read(stream)
-    family = load_family(codec)
-    layout = family.layout_of(nic.path_identity)
-    decoder = family.decoder_within(target, layout) if target and layout else family.default
-    chosen = family.to(choose(device)).codec(layout, decoder)
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
-    write_image(picture, decompress_image(chosen, nic, max_pixels=limit))
-    several = layout is not None and len(family.decoders) > 1
-    cost = family.decoder_kmac_px(decoder, layout) if several and layout is not None else None
-    return Decompressed(picture, nic.width, nic.height, chosen.architecture.key, cost)
+        check_format(plan.jobs[0].target)
+
+    def read(job: Job) -> tuple[Nic, int]:
+        from nas.codec.bitstream import Nic
+        from nas.photos.images import MAX_BYTES
+
+        standard = job.source == STANDARD
+        found = (
+            Nic.parse(read_standard(MAX_BYTES), source=job.source_name) if standard else Nic.read(job.source)
+        )
+        return found, found.width * found.height
+
+    def load() -> tuple[Callable[[Job, Nic], Decompressed], torch.device]:
+        from nas.codec.bitstream import decompress_image
+        from nas.codec.folder import load_family
+        from nas.photos.images import encoded, write_image
+        from nas.support.device import choose
+        from nas.support.limits import MAX_PIXELS
+
+        place = choose(device)
+        family = load_family(codec).to(place)
+        limit = MAX_PIXELS if max_pixels is None else max_pixels
+
+        def work(job: Job, nic: Nic) -> Decompressed:
+            layout = family.layout_of(nic.path_identity)
+            decoder = family.decoder_within(target, layout) if target and layout else family.default
+            chosen = family.codec(layout, decoder)
+            pixels = decompress_image(chosen, nic, max_pixels=limit)
+            if job.target == STANDARD:
+                write_standard(encoded(pixels, "PNG", "standard output"))
+            else:
+                write_image(job.target, pixels)
+            several = layout is not None and len(family.decoders) > 1
+            cost = family.decoder_kmac_px(decoder, layout) if several and layout is not None else None
+            size = nic.header_bytes + len(nic.stream)
+            return Decompressed(job.target, nic.width, nic.height, chosen.architecture.key, size, cost)
+
+        return work, place
+
+    return _each(plan, read, load, stage="decompressing", report=report)
 
 
 def transcode(

@@ -1,0 +1,354 @@
+"""Many files with one command: what each one becomes, and work on several at a time."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from nas.support.errors import InputError
+from nas.support.files import followed, refuse_existing, refuse_over_input, refuse_unwritable
+from nas.support.progress import StageReport, silent
+
+STANDARD = Path("-")  # standard input or output
+MOST_TOGETHER = 1 << 22  # pixels of all pictures that are worked on at a time, unless one alone has more
+
+
+class Result(Protocol):
+    """What became of one file."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        ...
+
+    def row(self) -> dict[str, Any]:
+        """A row of a table by column: the file's name, then numbers."""
+        ...
+
+
+Content = TypeVar("Content")
+Done = TypeVar("Done", bound=Result)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file and what it becomes; either may be `STANDARD`."""
+
+    source: Path
+    target: Path
+
+    @property
+    def source_name(self) -> str:
+        """What messages call the source."""
+        return "standard input" if self.source == STANDARD else str(self.source)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a command reads and writes.
+
+    Attributes:
+        many: what messages call several of the files that it reads.
+        one: what messages call one file that it writes.
+        suffix: of the files that it writes into a folder.
+        suffixes: endings by which a name is that of a file that it writes, not of a folder.
+        listed: lists the files to read below a folder.
+    """
+
+    many: str
+    one: str
+    suffix: str
+    suffixes: frozenset[str]
+    listed: Callable[[Path], list[Path]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        jobs: every file that is read, in the order of the inputs.
+        folder: where the results go; None for a single file.
+        skipped: results that are there already, in the folder.
+    """
+
+    jobs: tuple[Job, ...]
+    folder: Path | None = None
+    skipped: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be used, and why in one sentence."""
+
+    source: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"source": self.source, "error": self.reason}
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Done]):
+    """What became of many files.
+
+    Attributes:
+        done: a result for each file that was written, in the order of the inputs.
+        skipped: files that were there already, and were left as they are.
+        failed: what could not be done; the rest was.
+        seconds: how long it took, without loading the codec.
+    """
+
+    done: tuple[Done, ...]
+    skipped: tuple[Path, ...]
+    failed: tuple[Failure, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "done": [each.to_json() for each in self.done],
+            "skipped": [str(path) for path in self.skipped],
+            "failed": [each.to_json() for each in self.failed],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def sentence(self) -> str:
+        """How many files were written, how fast, and how many were there already."""
+        speed = f" in {self.seconds:.1f} s, {len(self.done) / max(self.seconds, 1e-9):.2f} pictures/s"
+        found = f"{_count(len(self.done), 'picture')}{speed if self.done else ''}."
+        if self.skipped:
+            found += f" {len(self.skipped)} skipped, because the files exist: add --force to replace them."
+        return found
+
+    def table(self, most: int = 20) -> tuple[list[str], list[list[Any]]]:
+        """Columns and rows: each file and the mean, or of many files only the mean, the least and the most.
+
+        Args:
+            most: the most files that have a row each.
+        """
+        each = [result.row() for result in self.done]
+        columns = list(each[0])
+        values = [[row[name] for row in each] for name in columns[1:]]
+        rows = [list(row.values()) for row in each] if len(each) <= most else []
+        if len(each) > 1:
+            rows.append(["mean", *(_mean(column) for column in values)])
+        if len(each) > most:
+            rows += [["least", *map(min, values)], ["most", *map(max, values)]]
+        return columns, rows
+
+    def failures(self) -> list[str]:
+        """What failed, each with its sentence, after a line that says how many."""
+        if not self.failed:
+            return []
+        tried = len(self.done) + len(self.failed)
+        return [
+            f"{len(self.failed)} of {_count(tried, 'file')} failed:",
+            *(
+                f"  {each.reason}" if each.source in each.reason else f"  {each.source}: {each.reason}"
+                for each in self.failed
+            ),
+        ]
+
+
+@dataclass(frozen=True)
+class Crew(Generic[Content, Done]):
+    """Who does the jobs.
+
+    Attributes:
+        work: turns a content into a written file.
+        threads: how many do so at a time.
+        begin: called first by each of them.
+    """
+
+    work: Callable[[Job, Content], Done]
+    threads: int = 1
+    begin: Callable[[], object] = silent
+
+
+def planned(
+    inputs: str | Path | Sequence[str | Path], out: str | Path, kind: Kind, *, force: bool = False
+) -> Plan:
+    """What a command reads and writes.
+
+    Results go into a folder where there are several inputs, where an input is a folder, and where `out` is a
+    folder or is named like one: it ends with a slash, or is new and has no suffix. Subfolders are kept.
+
+    Args:
+        inputs: files, folders, patterns such as `photos/*.png`, or `-` for standard input.
+        out: a file, a folder, or `-` for standard output.
+        kind: what is read and written.
+        force: write also what exists.
+
+    Raises:
+        InputError: nothing can be read or written so, or two inputs would be written to one file.
+    """
+    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    if not given:
+        raise InputError(f"Give the {kind.many} to read: files or folders.")
+    sources = [found for text in given for found in _found(text, kind)]
+    path = Path(out)
+    if path == STANDARD and sys.stdout.isatty():
+        raise InputError("Standard output is a terminal: redirect it into a file or a pipe.")
+    several = len(sources) > 1 or any(name is not None for _, name in sources)
+    if not several and not _is_folder(out, path):
+        job = Job(sources[0][0], path)
+        if path != STANDARD:
+            refuse_existing(path, force=force, what=kind.one, folder=False)
+            refuse_over_input(path, *([] if job.source == STANDARD else [job.source]))
+        return Plan((job,))
+    if any(source == STANDARD for source, _ in sources):
+        raise InputError(
+            "Standard input (-) is one file without a name: give no other input, and name the file to write."
+        )
+    if path == STANDARD:
+        raise InputError(f"Standard output (-) takes one file: give a folder for several {kind.many}.")
+    if not os.path.isdir(path) and (os.path.exists(path) or path.suffix.lower() in kind.suffixes):
+        raise InputError(
+            f"{path} is a file or named like one, and several {kind.many} need a folder: name one."
+        )
+    refuse_unwritable(path)
+    jobs = _named(sources, path, kind)
+    skipped = () if force else tuple(job.target for job in jobs if os.path.isfile(job.target))
+    left = set(skipped)
+    return Plan(tuple(job for job in jobs if job.target not in left), path, skipped)
+
+
+def _found(text: str | Path, kind: Kind) -> list[tuple[Path, Path | None]]:
+    """The files that an input means, each with its name below the input where that is a folder."""
+    path = Path(text)
+    if path == STANDARD:
+        return [(path, None)]
+    if glob.has_magic(str(text)) and not os.path.lexists(path):
+        matching = sorted(glob.glob(str(text), recursive=True))
+        if not matching:
+            raise InputError(f"Nothing is named like '{text}': give files, folders or another pattern.")
+        return [found for each in matching for found in _found(each, kind)]
+    if os.path.isdir(path):
+        return [(file, file.relative_to(path)) for file in kind.listed(path)]
+    return [(path, None)]
+
+
+def _is_folder(out: str | Path, path: Path) -> bool:
+    """Whether an output is a folder, or is named like one."""
+    if path == STANDARD:
+        return False
+    named = str(out).endswith(("/", os.sep)) or not path.suffix
+    return os.path.isdir(path) or (named and not os.path.lexists(path))
+
+
+def _named(sources: Sequence[tuple[Path, Path | None]], folder: Path, kind: Kind) -> list[Job]:
+    """A job for each source; one that is given twice is done once."""
+    jobs: dict[Path, Job] = {}
+    read = {followed(source): source for source, _ in sources}
+    for source, name in sources:
+        target = folder / (name or Path(source.name)).with_suffix(kind.suffix)
+        other = jobs.setdefault(target, Job(source, target))
+        if followed(other.source) != followed(source):
+            raise InputError(
+                f"{other.source} and {source} would both be written to {target}: rename one of them, or use "
+                "two folders."
+            )
+        if (replaced := read.get(followed(target))) is not None:
+            raise InputError(f"{target} would replace {replaced}, which is read: choose another folder.")
+    return list(jobs.values())
+
+
+def run_all(
+    plan: Plan,
+    read: Callable[[Job], tuple[Content, int]],
+    load: Callable[[], AbstractContextManager[Crew[Content, Done]]],
+    *,
+    stage: str,
+    report: StageReport = silent,
+) -> Batch[Done]:
+    """Do the jobs of a folder, several at a time; what fails with an `InputError` is noted, the rest is done.
+
+    Files are read here, one after another, and worked on in threads. Together they have at most
+    `MOST_TOGETHER` pixels, so that many workers need no more memory than one large picture. When it is
+    interrupted, the files that are being worked on are finished first.
+
+    Args:
+        plan: the jobs.
+        read: reads a job's source: its content, and its number of pixels.
+        load: called once, before the first file is worked on. Its context lasts until the last is done.
+        stage: name of the work, for `report`.
+        report: called after each file.
+
+    Raises:
+        InputError: `load` refuses.
+    """
+    done: dict[int, Done] = {}
+    failed: dict[int, Failure] = {}
+    running: dict[Future[Done], tuple[int, int]] = {}
+    jobs = plan.jobs
+    started = time.monotonic()
+
+    def note(place: int, outcome: Callable[[], Done]) -> None:
+        try:
+            done[place] = outcome()
+        except InputError as error:
+            failed[place] = Failure(jobs[place].source_name, str(error))
+        finished = len(done) + len(failed)
+        speed = finished / max(time.monotonic() - started, 1e-9)
+        report(stage, finished, len(jobs), f"{speed:.2f} pictures/s")
+
+    def collect(at_most: int, pixels: int) -> None:
+        """Wait until so few are running, of so few pixels."""
+        while running and (len(running) > at_most or sum(size for _, size in running.values()) > pixels):
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                note(running.pop(future)[0], future.result)
+
+    with ExitStack() as stack:
+        crew: Crew[Content, Done] | None = None
+        for place, job in enumerate(jobs):
+            try:
+                content, pixels = read(job)
+            except InputError as error:
+                note(place, partial(_raise, error))
+                continue
+            if crew is None:
+                crew = stack.enter_context(load())
+                pool = stack.enter_context(ThreadPoolExecutor(crew.threads, initializer=crew.begin))
+                started = time.monotonic()
+            collect(crew.threads - 1, MOST_TOGETHER - pixels)
+            running[pool.submit(crew.work, job, content)] = place, pixels
+            del content
+        collect(0, 0)
+    seconds = time.monotonic() - started
+    in_order = [found for _, found in sorted(done.items())], [why for _, why in sorted(failed.items())]
+    return Batch(tuple(in_order[0]), plan.skipped, tuple(in_order[1]), seconds)
+
+
+def _raise(error: InputError) -> Any:
+    raise error
+
+
+def read_standard(most: int) -> bytes:
+    """Everything from standard input, but of more than `most` bytes only one more."""
+    return sys.stdin.buffer.read(most + 1)
+
+
+def write_standard(data: bytes) -> None:
+    """Write bytes to standard output, at once."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of whole numbers a whole one."""
+    mean = sum(values) / len(values)
+    return round(mean) if all(isinstance(value, int) for value in values) else mean
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
