@@ -188,6 +188,7 @@ def test_limits_are_joined(drawn: list[tuple[str, str, Amount]], joint: str) -> 
         ("decoder <= few", ["few", "60%"]),
         ("decoder <= 0", ["0"]),
         ("decoder >= 3", ["decoder >= 3"]),
+        ("", ["'' is not a limit"]),
     ],
 )
 def test_a_wrong_limit_is_named(text: str, words: list[str]) -> None:
@@ -295,6 +296,8 @@ def test_ranges_and_levels_in_a_file(tmp_path: Path) -> None:
         ("targets: [1,5]\n", ["line 1", "1,5", "1, 5", "1.5"]),
         ("targets: [5]\nscope: total\ntargets: [6]\n", ["line 3", "`targets` is set twice"]),
         ("targets: {from: 1, from: 2, levels: 2}\n", ["line 1", "`from` is set twice"]),
+        ("targets: {1: 2, levels: 2}\n", ["the name 1 is not text"]),
+        ("targets: {~: 2, levels: 2}\n", ["the name nothing is not text"]),
         ("targets: [010]\n", ["line 1", "010", "leading zeros"]),
         ("targets: [yes]\n", ["`targets`", "true"]),
         ("targets: [null]\n", ["item 1 of `targets`", "text or a number", "nothing"]),

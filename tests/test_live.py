@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,53 @@ def test_an_unfinished_training_is_gone_on_with(photo_folder: Path, tmp_path: Pa
     assert f"nas train --out {out} --resume" in said
     assert "--force" not in said
     assert nas("train", "--out", out, "--resume")[0] == 0
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Path:
+    """A training that has done one of two steps."""
+    out = tmp_path_factory.mktemp("live") / "stopped"
+    settings = {"crop": 64, "batch": 1, "steps": 2, "architectures": 2}
+
+    def stop(progress: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start_training(TrainingRequest(SPACE, str(photo_folder), out, settings=settings), stop)
+    return out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"step": value} for value in (None, "soon", -1, float("nan"), [])),
+        *({"plateaus": value} for value in (None, {}, 3, {"patience": "long"})),
+        *({"recent": value} for value in (True, [1], [[1, 2]], [["a", 1, 2]])),
+        *({"optimizers": value} for value in ("soon", {"optimizer": {"values": 3}})),
+    ],
+)
+def test_a_checkpoint_of_another_form_is_refused_and_stays(
+    stopped: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    """As a version wrote it that kept other things, or damaged."""
+    out = Path(shutil.copytree(stopped, tmp_path / "run"))
+    path = out / "checkpoint" / "last.safetensors"
+    known = Checkpoint.read(path)
+    Checkpoint(known.tensors, {**known.record, **change}).write(path)
+    before = path.read_bytes()
+    status, said = nas("train", "--out", out, "--resume")
+    assert status == 2
+    assert "last.safetensors is damaged: restore it, or begin anew" in said
+    assert said.count("\n") == 1
+    assert path.read_bytes() == before
+
+
+def test_a_split_without_photos_to_train_on_is_refused(stopped: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(stopped, tmp_path / "run"))
+    (out / "split.csv").write_text("split,photo\n")
+    status, said = nas("train", "--out", out, "--resume")
+    assert status == 2
+    assert "restore the run's split.csv" in said
 
 
 def test_one_process_trains_in_a_folder(finished: Path, photo_folder: Path, tmp_path: Path) -> None:

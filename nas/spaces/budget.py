@@ -135,7 +135,7 @@ class Limit:
     @classmethod
     def parse_all(cls, text: str) -> tuple[Limit, ...]:
         """Several limits joined by `and`."""
-        return tuple(cls.parse(piece) for piece in re.split(r"\band\b|;", text) if piece.strip())
+        return tuple(cls.parse(piece) for piece in re.split(r"\band\b|;", text.strip().removesuffix(";")))
 
     def __str__(self) -> str:
         most = f"{self.most.value:.10g}" if self.what == "stages" else str(self.most)

@@ -39,8 +39,10 @@ def validated(model: type[Model], content: Mapping[str, Any], source: str) -> Mo
     Raises:
         InputError: the first field or value that is wrong, and what is allowed there.
     """
-    if wrong := [name for name in content if not isinstance(name, str)]:
-        raise InputError(f"{source} the name {wrong[0]} is not text in YAML: correct it, or quote it.")
+    for name in _names(content):
+        if not isinstance(name, str):
+            shown = "nothing" if name is None else name
+            raise InputError(f"{source} the name {shown} is not text in YAML: correct it, or quote it.")
     switches = {name for name, field in model.model_fields.items() if field.annotation is bool}
     for path, value in _leaves(content):
         if isinstance(value, bool) and path[0] not in switches:  # pydantic takes it for 1 or 0
@@ -53,6 +55,15 @@ def validated(model: type[Model], content: Mapping[str, Any], source: str) -> Mo
         return model.model_validate(dict(content))
     except ValidationError as error:
         raise InputError(f"{source} {_sentence(error, model)}") from error
+
+
+def _names(value: Any) -> Iterator[Any]:
+    """The names of all mappings in a value."""
+    if isinstance(value, Mapping):
+        yield from value
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    for inner in inside:
+        yield from _names(inner)
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

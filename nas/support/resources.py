@@ -131,7 +131,7 @@ def damage_told(path: Path, remedy: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {remedy}.") from error
 
 

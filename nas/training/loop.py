@@ -27,6 +27,7 @@ from nas.spaces.rates import scored
 from nas.support.errors import InputError
 from nas.support.files import write_yaml
 from nas.support.interrupts import Interrupts
+from nas.support.resources import damage_told
 from nas.training.data import CropSource, batches
 from nas.training.layout_logits import LayoutLogits
 from nas.training.optimizers import Plateaus, build_optimizer, moving_average, set_learning_rate
@@ -405,8 +406,17 @@ class Training:
             raise self._diverged(f"The weights are not finite after step {step - 1}.") from error
 
     def restore(self) -> int:
-        """Back to the checkpoint; returns the steps it had done."""
-        found = checkpoint.Checkpoint.read(self.run.checkpoint_path)
+        """Back to the checkpoint; returns the steps it had done.
+
+        Raises:
+            InputError: the checkpoint is damaged, or of a version that wrote another one.
+        """
+        path = self.run.checkpoint_path
+        found = checkpoint.Checkpoint.read(path)
+        with damage_told(path, "restore it, or begin anew with another --out"):
+            return self._restore(found)
+
+    def _restore(self, found: checkpoint.Checkpoint) -> int:
         tensors, source = found.tensors, str(self.run.checkpoint_path)
         checkpoint.load_weights(self.net, checkpoint.named(tensors, "net"), source=source)
         kept = found.record.get("optimizers", {})
@@ -418,9 +428,12 @@ class Training:
             self.structure.restore(checkpoint.named(tensors, "logits"), found.record["structure"])
         if self.layouts is not None:
             self.layouts.restore(tensors["layout"])
-        self.plateaus = Plateaus(**found.record["plateaus"])
-        self.recent.values = [tuple(values) for values in found.record["recent"]]
-        return int(found.record["step"])
+        kinds = {"patience": int, "count": int, "best": float, "waited": int}
+        self.plateaus = Plateaus(**{name: of(found.record["plateaus"][name]) for name, of in kinds.items()})
+        self.recent.values = [(float(a), float(b), float(c)) for a, b, c in found.record["recent"]]
+        if (step := int(found.record["step"])) < 0:
+            raise ValueError
+        return step
 
     def finish(self) -> None:
         """Write what was learned: the averaged weights where there is an average, structure, a layout."""
