@@ -557,6 +557,7 @@ def export(
     epilog=_example(
         "nas compress codecs/small photo.png photo.nic",
         "nas compress codecs/family photo.png photo.nic --stages 8",
+        "nas compress codecs/small photo.png photo.nic --effort 5",
         "nas compress codecs/small photos/ packed/ --psnr",
         "nas compress codecs/small *.jpg packed/",
         "cat photo.png | nas compress codecs/small - - > photo.nic",
@@ -598,6 +599,7 @@ def compress(
     size: Annotated[
         int | None, typer.Option(help="Take the best quality with at most this many bytes.")
     ] = None,
+    effort: Effort = 0,
     psnr: Annotated[
         bool, typer.Option("--psnr", help="Decode each file again, and show the PSNR of its picture.")
     ] = False,
@@ -623,6 +625,7 @@ def compress(
             quality=quality,
             bpp=bpp,
             size=size,
+            effort=effort,
             psnr=psnr,
             device=device,
             force=force,

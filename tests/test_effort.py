@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,11 @@ import torch
 from families import NAMES, RATED, SPACES, net_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
 
+import nas
+from nas.cli import app
 from nas.codec.bitstream import (
     Nic,
     analyzed,
@@ -25,6 +30,7 @@ from nas.codec.bitstream import (
 from nas.codec.codec import Codec
 from nas.codec.effort import COLD, HOT, MOST, RATE, STEPS, _pieces, _refine, _Search, annealed, refined
 from nas.codec.family import Family
+from nas.codec.folder import save_codec
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest
 from nas.codec.tiles import Tiling
@@ -240,6 +246,31 @@ def test_a_size_is_kept_with_effort_too(share: float, seed: int) -> None:
     assert plain.step is not None
     assert nic.step >= plain.step
     assert decompress_image(codec, nic).shape == pixels.shape
+
+
+def test_compressing_with_effort_from_the_shell(chelsea: np.ndarray, tmp_path: Path) -> None:
+    codec = codec_of("joint-ar-integer")
+    save_codec(codec, tmp_path / "codec", {"lmbda": 1e-9, "metric": "mse"})
+    Image.fromarray(chelsea[:64, :64]).save(tmp_path / "a.png")
+    sizes = []
+    for effort in ("0", "6"):
+        out = tmp_path / f"{effort}.nic"
+        words = ["compress", str(tmp_path / "codec"), str(tmp_path / "a.png"), str(out)]
+        result = CliRunner().invoke(app, [*words, "--effort", effort])
+        assert result.exit_code == 0, result.output
+        sizes.append(out.stat().st_size)
+        nas.decompress(tmp_path / "codec", out, tmp_path / f"{effort}.png")
+    assert sizes[1] < sizes[0]
+    told: list[tuple[str, int, int, str]] = []
+    packed = nas.compress(
+        tmp_path / "codec", tmp_path / "a.png", tmp_path / "b.nic", effort=6, report=lambda *t: told.append(t)
+    )
+    assert packed.bytes == sizes[1]
+    assert told[-1] == ("refining", STEPS[6], STEPS[6], "")
+    result = CliRunner().invoke(app, [*words[:-1], str(tmp_path / "c.nic"), "--effort", "11"])
+    assert result.exit_code == 2
+    with pytest.raises(InputError, match="from 0 to 10"):
+        nas.compress(tmp_path / "codec", tmp_path / "a.png", tmp_path / "c.nic", effort=11)
 
 
 def test_what_cannot_be() -> None:

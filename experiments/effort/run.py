@@ -1,0 +1,99 @@
+"""What effort gains: a codec's files with several efforts, beside those without.
+
+    python -m experiments.effort.run CODEC --data KODAK [--photos 4] [--efforts 3 5 7] [--show]
+
+BD-rates by PSNR over every other anchor of the codec's range of rates, from real files of evenly spread
+photos, and the seconds that compressing one takes. Writes results/effort.json after each effort, and its
+table in docs/codec.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
+from nas.codec.codec import Codec
+from nas.codec.effort import STEPS
+from nas.codec.folder import describe, load_codec
+from nas.comparison.evaluate import evaluate_codec
+from nas.metrics.curves import Curve, bd_rate
+from nas.photos.images import Photo, list_images
+from nas.photos.split import load_photos
+from nas.spaces.rates import anchor_qualities
+
+RESULT = Path(__file__).parent / "results" / "effort.json"
+
+
+def measured(codec: Codec, photos: list[Photo], effort: int) -> list[dict[str, float]]:
+    """Means over the photos at every other anchor."""
+    points = []
+    for quality, lmbda in list(anchor_qualities(codec.rates).items())[::2]:
+        found = evaluate_codec(codec, photos, lmbda=lmbda, quality=quality, effort=effort)
+        point = {"quality": quality, "rd_loss": found.rd_loss, **found.means()}
+        point["encode_seconds"] = mean(photo.encode_seconds for photo in found.photos)
+        points.append(point)
+        say(f"effort {effort}, quality {quality:g}: {found.bpp:.4f} bpp, {found.psnr:.2f} dB")
+    return points
+
+
+def curve(name: str, points: list[dict[str, float]]) -> Curve:
+    """The points of one effort."""
+    return Curve.of(name, [Measured(point) for point in points])
+
+
+class Measured:
+    """A point as a curve reads it."""
+
+    def __init__(self, point: dict[str, float]) -> None:
+        self.__dict__.update(point)
+
+
+def tables(found: dict[str, Any]) -> list[str]:
+    """What stands between the page's marks."""
+    plain = curve("0", found["efforts"]["0"])
+    rows = []
+    for effort, points in found["efforts"].items():
+        seconds = mean(point["encode_seconds"] for point in points)
+        losses = [
+            point["rd_loss"] / other["rd_loss"]
+            for point, other in zip(points, found["efforts"]["0"], strict=True)
+        ]
+        rate = bd_rate(curve(effort, points), plain).percent if effort != "0" else None
+        gained = ["", ""] if rate is None else [f"{rate:+.1f}", f"{100 * (mean(losses) - 1):+.1f}"]
+        rows.append([effort, str(STEPS[int(effort)]), *gained, f"{seconds:.2f}"])
+    columns = ["effort", "steps", "BD-rate, %", "loss, %", "seconds a photo"]
+    threads = found["facts"]["machine"].rpartition(", ")[2]
+    about = (
+        f"Measured on {found['photos']} Kodak photos with a codec of {found['decoder']:.1f} kMAC/px in the "
+        f"decoder ({threads}; the machine did other work at the same time):"
+    )
+    return [about, table(columns, rows)]
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("codec", type=Path, nargs="?", help="folder of a codec over a range of rates")
+    parser.add_argument("--data", type=Path, help="a folder of photos")
+    parser.add_argument("--photos", type=int, default=4, help="how many of them")
+    parser.add_argument("--efforts", type=int, nargs="+", default=[3, 5, 7])
+    parser.add_argument("--show", action="store_true", help="write the page from the results alone")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if not given.show:
+        paths = list_images(given.data)
+        photos = load_photos(paths[:: max(1, len(paths) // given.photos)][: given.photos])
+        codec, cost = load_codec(given.codec), describe(given.codec)["kmac_px"]["decoder"]
+        efforts: dict[str, Any] = {}
+        for effort in (0, *given.efforts):
+            efforts[str(effort)] = measured(codec, photos, effort)
+            content = {"facts": facts(given.seed), "decoder": cost, "photos": len(photos), "efforts": efforts}
+            write_result(RESULT, content)
+    renew(ROOT / "docs" / "codec.md", "effort", tables(read_result(RESULT)))
+
+
+if __name__ == "__main__":
+    main()
