@@ -74,6 +74,42 @@ def test_what_is_neither_is_refused(loaded: LoadedRun, asked: dict[str, Any], me
         loaded.search(**asked, trials=0, sources=QUICK)
 
 
+@pytest.mark.parametrize("trials", [-1, 2.5, "5", [1]])
+def test_what_is_no_number_of_trials_is_refused(loaded: LoadedRun, trials: Any) -> None:
+    before = loaded.run.scores_path.read_bytes()
+    with pytest.raises(InputError, match=r"trials cannot be .*: give a whole number from 0"):
+        loaded.search(target="80%", trials=trials, sources=QUICK)
+    with pytest.raises(InputError, match="is not a seed"):
+        loaded.search(target="80%", trials=1, seed=trials, sources=QUICK)
+    assert loaded.run.scores_path.read_bytes() == before
+
+
+@pytest.mark.parametrize("changes", [{"repeats": 0}, {"repeats": 1.5}, {"check": -1}])
+def test_what_is_no_number_of_repeats_is_refused(loaded: LoadedRun, changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"(repeats|check) cannot be"):
+        nas.profile(loaded.run, **changes)
+    assert not loaded.run.profile_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lmbda": (0.1, 0.2)}, "is not a value for lmbda"),
+        ({"lmbda": []}, "is not a value for lmbda"),
+        ({"settings": ["batch=3"]}, "Settings are names and values"),
+        ({"settings": "batch=3"}, "Settings are names and values"),
+        ({"arch": 3}, "is not an architecture's key"),
+        ({"steps": 1.5}, "whole number"),
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_refused(
+    photo_folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        nas.train("factorized-tiny", photo_folder, tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_space_without_blocks_is_drawn(tmp_path: Path, photo_folder: Path) -> None:
     """Depths that are 0 in every architecture."""
     content = content_of(FAMILIES["residual"])

@@ -197,6 +197,24 @@ def test_what_compress_never_returned(folder: Path, strings: Any, shape: Any) ->
         codec.decompress(real if strings is ... else strings, shape)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (X.numpy(), "need a tensor.*not ndarray: from pixels"),
+        ([[1.0]], "need a tensor.*not list"),
+        (None, "need a tensor.*not NoneType"),
+        (X - 0.5, "lie in .*rescale them"),
+        (X.to_sparse(), "dense tensor"),
+        (X.to("meta"), "dense tensor"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(folder: Path, given: Any, message: str) -> None:
+    codec = nas.load_codec(folder)
+    for code in (codec, codec.compress):
+        with pytest.raises(InputError, match=message):
+            code(given)
+
+
 def test_gradients_pass_through_a_loaded_codec(folder: Path) -> None:
     codec, x = nas.load_codec(folder), X.clone().requires_grad_()
     plain = codec(X)

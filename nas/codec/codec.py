@@ -47,7 +47,7 @@ from nas.spaces.space import Architecture
 from nas.support.errors import InputError
 from nas.support.files import digest
 
-BEYOND = 0.5  # how far the values of images may lie outside [0, 1]
+BEYOND = 0.25  # how far the values of images may lie outside [0, 1]
 
 
 class Codec(nn.Module):
@@ -274,6 +274,11 @@ class Codec(nn.Module):
         Raises:
             InputError: x is not such a batch.
         """
+        if not isinstance(x, Tensor | Padded):
+            raise InputError(
+                f"Codecs need a tensor, [B, 3, H, W] in [0, 1], not {type(x).__name__}: from pixels [H, W, 3] in "
+                "8 bits, torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 makes one."
+            )
         if (
             len(x.shape) != 4
             or x.shape[1] != 3
@@ -508,6 +513,8 @@ def _in_range(x: Tensor) -> Tensor:
     """
     if not x.is_floating_point():
         raise InputError(f"Codecs need images in [0, 1], not {x.dtype}: give x / 255, say.")
+    if x.layout != torch.strided or x.is_meta:
+        raise InputError("Codecs need images whose numbers are there: give a dense tensor.")
     low, high = (float(end) for end in x.detach().aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError("The images hold NaN or infinity: codecs need numbers in [0, 1].")

@@ -112,6 +112,8 @@ def describe(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is a supernet, not a codec: make one with `nas export {path} --target 60% --out CODEC`."
         )
+    if path.is_file():
+        raise InputError(f"{path} is a file, not a codec: give the folder that `nas export` made.")
     if not description.is_file():
         raise InputError(f"{path} is not a codec: it has no {DESCRIPTION}. `nas export` makes codecs.")
     content = resources.read_yaml(description)

@@ -25,7 +25,7 @@ from nas.spaces.description import HYPERPRIOR
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.device import machine_name
 from nas.support.errors import InputError
-from nas.support.limits import check_seed
+from nas.support.limits import check_count, check_seed
 from nas.support.progress import Report, silent
 from nas.weights.checkpoint import supernet_of
 
@@ -76,6 +76,8 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
         InputError: no such size, an untrained run, or a profile of another machine in the way.
     """
     check_seed(request.seed)
+    check_count(request.check, "check")
+    check_count(request.repeats, "repeats", least=1)
     run.refuse_read_only()
     pixels = sample_photo(*request.size)
     kept = _open(run, request)

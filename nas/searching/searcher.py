@@ -28,7 +28,7 @@ from nas.support import resources
 from nas.support.device import choose
 from nas.support.errors import InputError
 from nas.support.files import write_yaml
-from nas.support.limits import check_seed
+from nas.support.limits import check_count, check_seed
 from nas.support.progress import StageReport, silent
 from nas.training.settings import settings_of
 from nas.weights.checkpoint import supernet_of
@@ -165,6 +165,7 @@ class Searcher:
         sources, budget = sources or Sources(), budget or Budget("whole range")
         self.question(budget)
         check_seed(seed)
+        number = check_count(trials or 0, "trials")
         self.run.refuse_read_only()
         journal = self.run.search_path / JOURNAL
         if storage is not None or journal.is_file():
@@ -175,7 +176,6 @@ class Searcher:
                 self._open()
             self._complete_profiles(budget, report)
         question = self.question(budget)
-        number = trials or 0
         rungs = self._learn(question, sources, seed, report) if number else []
         proposals = proposer(
             self.space,

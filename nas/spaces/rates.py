@@ -20,7 +20,7 @@ def parse_lmbda(text: str | float) -> float | tuple[float, float]:
     Raises:
         InputError: it is neither, or too small or large, or the low end is not well below the high one.
     """
-    words = [str(text)] if isinstance(text, int | float) else text.split(RANGE)
+    words = str(text).split(RANGE)
     try:
         values = [float(word) for word in words]
     except ValueError:

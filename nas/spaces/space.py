@@ -524,9 +524,9 @@ class SearchSpace:
         Raises:
             InputError: the key is not one of this space; says which part, and what is allowed there.
         """
-        if not re.fullmatch(rf"[A-Za-z0-9._=+-]{{1,{MAX_KEY}}}", key):
+        if not isinstance(key, str) or not re.fullmatch(rf"[A-Za-z0-9._=+-]{{1,{MAX_KEY}}}", key):
             raise InputError(
-                f"'{key[:60]}' is not an architecture's key: keys look like {self.narrowest().key}"
+                f"'{str(key)[:60]}' is not an architecture's key: keys look like {self.narrowest().key}"
             )
         pieces = key.split("+")
         parts = dict(piece.partition("=")[::2] for piece in pieces)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
 
 from nas.support.errors import InputError
 
@@ -22,11 +25,38 @@ def check_seed(seed: int) -> int:
     """A seed that every generator takes.
 
     Raises:
-        InputError: it is below 0 or too large.
+        InputError: it is no whole number, below 0 or too large.
     """
-    if not 0 <= seed <= MOST_SEED:
+    if not isinstance(seed, Integral) or not 0 <= seed <= MOST_SEED:
         raise InputError(f"{seed} is not a seed: give a whole number from 0 to {MOST_SEED}.")
-    return seed
+    return int(seed)
+
+
+def check_count(number: int, what: str, least: int = 0) -> int:
+    """A number of things.
+
+    Args:
+        number: how many.
+        what: what messages call it.
+        least: the least that is allowed.
+
+    Raises:
+        InputError: it is no whole number, or below `least`.
+    """
+    if not isinstance(number, Integral) or number < least:
+        raise InputError(f"{what} cannot be {number}: give a whole number from {least}.")
+    return int(number)
+
+
+def check_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings by name; none where there are none.
+
+    Raises:
+        InputError: they are no mapping.
+    """
+    if not isinstance(settings, Mapping | None):
+        raise InputError(f"Settings are names and values, such as {{'batch': 4}}, not {settings}.")
+    return dict(settings or {})
 
 
 def check_size(width: int, height: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.run import Run
+from nas.support.limits import check_settings
 from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
 
@@ -99,7 +100,7 @@ def rank_check(
     from nas.report.rank import save_rank
     from nas.searching.searcher import Searcher
 
-    request = RankRequest(str(data), count, steps, start, settings or {}, seed, force)
+    request = RankRequest(str(data), count, steps, start, check_settings(settings), seed, force)
     result = check(Searcher(opened(run), device=device), request, report=report)
     pictures = save_rank(result, result.files[0].parent)
     return replace(result, files=[*result.files, *pictures])

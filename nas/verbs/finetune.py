@@ -34,6 +34,7 @@ from nas.run import HELD_OUT_PHOTOS, Run
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
+from nas.support.limits import check_settings
 from nas.support.progress import StageReport, silent
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
@@ -202,7 +203,7 @@ def finetune(
         'tuned'
     """
     request = FinetuneRequest(
-        Path(codec), str(data), Path(out), only, steps, settings or {}, seed, device, force
+        Path(codec), str(data), Path(out), only, steps, check_settings(settings), seed, device, force
     )
     return finetune_codec(request, report)
 

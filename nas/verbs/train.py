@@ -9,6 +9,7 @@ from typing import Any
 from nas.run import Run
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
+from nas.support.limits import check_settings
 from nas.support.progress import StageReport, duration, silent
 
 
@@ -93,7 +94,7 @@ def train(
         return run
     if space is None or data is None:
         raise InputError("Training needs a SPACE and --data DIR (or --resume with --out RUN).")
-    values = {"seed": seed, **(settings or {})}
+    values = {"seed": seed, **check_settings(settings)}
     values |= {name: value for name, value in named.items() if value is not None}
     request = TrainingRequest(space, str(data), folder, arch, values, init_from, force, device)
     if word := advice(request):
