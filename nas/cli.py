@@ -409,6 +409,9 @@ def pareto(
     runs: Annotated[list[Path], typer.Argument(help="One or more searched runs, such as one per lambda.")],
     scope: Annotated[str, typer.Option(help="Whose MACs to show: encoder, decoder or total.")] = "total",
     out: Annotated[Path | None, typer.Option(help="Folder for the drawings. Default: the first run.")] = None,
+    pictures: Annotated[
+        int, typer.Option(help="How many architectures show a decoded photo in report.html; 0 for none.")
+    ] = 12,
     json: Json = False,
 ) -> None:
     """Draw the Pareto front, and write front.csv, pareto.png, pareto.svg and report.html.
@@ -420,7 +423,8 @@ def pareto(
     from nas import console
     from nas.verbs.pareto import pareto as go
 
-    files = go(runs, scope=scope, out=out)
+    with _work() as report:
+        files = go(runs, scope=scope, out=out, pictures=pictures, report=report)
     if json:
         console.emit({"files": [str(file) for file in files]})
     else:

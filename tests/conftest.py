@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets are slower on several threads
 
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from nas.spaces.space import SearchSpace
 from nas.support.interrupts import STOPS
 
 if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
     from nas.graph.network import Supernet
 
 settings.register_profile(
@@ -114,3 +117,23 @@ def signals_as_usual() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A headless Chromium that reaches no network by itself, and keeps what pages log."""
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("there is no chromium or no chromedriver")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    flags = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run")
+    offline = ("disable-background-networking", "disable-component-update", "disable-sync", "disable-quic")
+    for flag in (*flags, *offline, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with Chrome(options=options, service=Service(driver)) as found:
+        yield found

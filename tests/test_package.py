@@ -171,7 +171,8 @@ def test_the_wheel_holds_everything_that_is_shipped(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nas").rglob("*.py")}
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "nas" / "supernets").rglob("*.*")}
-    expected |= {"nas/report/front/page.html"}
+    parts = [path for name in ("page", "library") for path in (ROOT / "nas/report/front" / name).iterdir()]
+    expected |= {path.relative_to(ROOT).as_posix() for path in parts if path.is_file()}
     expected |= {f"nas/{kind}/{n}.yaml" for kind in KINDS for n in shipped(kind)}
     assert expected <= names
     inside = {name for name in names if ".dist-info/" not in name}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -22,8 +24,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from nas.report.front.costs import COSTS, clock_of, view_of
+from nas.report.front.data import MOST_DOTS
 from nas.report.front.fronts import SCOPES, RunFront, split_key
-from nas.report.front.page import write_page
+from nas.report.front.page import MOST_BYTES, write_page
+from nas.report.front.pictures import Picture, Pictures, along_the_front
 from nas.report.front.plots import draw_front, save_front
 from nas.report.front.scale import Scale, spread, tick_labels
 from nas.run import FRONT_COLUMNS
@@ -122,7 +126,13 @@ def page(
 
 
 def table_keys(text: str) -> list[str]:
-    return [unescape(key) for key in re.findall(r'data-is="key">([^<]*)<', text)]
+    return [unescape(key) for key in re.findall(r'<td class="key"><code>([^<]*)<', text)]
+
+
+def data_of(text: str) -> dict[str, Any]:
+    """What the page's script reads."""
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    return dict(json.loads(found))
 
 
 def test_figure_is_written_whole_and_the_same_each_time(tmp_path: Path) -> None:
@@ -192,35 +202,79 @@ def test_page_lists_every_architecture_once(tmp_path: Path, scope: str, timed: b
     text = page([run], tmp_path, scope)
     assert sorted(table_keys(text)) == sorted(run.front["arch"])
     assert all(text.count(f"{key}<") == 1 for key in run.front["arch"])
-    assert f'value="{scope}" checked' in text
-    assert text.count(" checked>") == 2  # the cost, and "only the front"
+    assert f'value="{scope}" autocomplete="off" checked' in text
+    assert text.count(" checked>") == 3  # the cost, the loss, and "only the front"
     assert ('value="decode"' in text) == timed
-    assert (">decode_ms<" in text or "ms to decompress" in text) == timed
+    assert ("measured time to decompress" in text) == timed
 
 
 def test_page_needs_nothing_else(tmp_path: Path) -> None:
     text = page([make_run()], tmp_path, facts={"seed": "0"})
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert not re.search(r"https?:|//[a-z]|@import|url\(|\bsrc=", text.replace("http-equiv", ""))
+    own = re.sub(r"<script>/\*!.*?</script>", "", text, flags=re.S)  # without the charts' library
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|\bsrc=", own.replace("http-equiv", ""))
+    assert "default-src 'none'" in own
     assert "<dt>seed</dt><dd>0</dd>" in text
+    assert "Copyright 2020-2025 Observable, Inc." in text
 
 
-def test_charts_of_the_page_are_well_formed_and_point_at_rows(tmp_path: Path) -> None:
+def test_the_script_reads_what_the_tables_say(tmp_path: Path) -> None:
     for run, costs in ((make_run(), 5), (untimed(make_run()), 3)):
         text = page([run], tmp_path)
-        found = re.findall(r'<svg class="chart.*?</svg>', text, re.S)
-        charts = [ElementTree.fromstring(svg) for svg in found]
-        assert len(charts) == 3 * costs  # three measures
-        rows = set(re.findall(r'<tr id="(\w+)"', text))
-        circles = [circle for chart in charts for circle in chart.iter("circle")]
-        assert {circle.get("data-row") for circle in circles if circle.get("class") != "ring"} == rows
-        assert any(circle.get("class") == "ring" for circle in circles) == run.timed
+        data, front = data_of(text), run.front.set_index("arch")
+        assert len(data["costs"]) == costs
+        assert [row["id"] for row in data["rows"]] == re.findall(r'<tr id="(\w+)"', text)
+        for row, key in zip(data["rows"], table_keys(text), strict=True):
+            values = front.loc[key]
+            assert set(row["on"]) == {c.name for c in COSTS.values() if values[c.flag]}
+            assert row["rd_loss"] == row["shown"]["rd_loss"] == pytest.approx(values["rd_loss"], rel=1e-6)
+            known = [cost for cost in row["costs"] if row["costs"][cost] is not None]
+            assert len(known) == costs
+            assert all(row["costs"][c] == pytest.approx(values[COSTS[c].column], rel=1e-6) for c in known)
+        for cost, axis in data["costs"].items():
+            low, high = axis["across"]["domain"]
+            assert all(low <= row["costs"][cost] <= high for row in data["rows"] if cost in row["on"])
+
+
+@given(st.integers(0, 50), st.sampled_from(sorted(COSTS)))
+def test_pictures_are_of_what_was_asked_for_and_spread_over_the_front(count: int, name: str) -> None:
+    run, cost = make_run(targets={name: (4.0, 900.0)}), COSTS[name]
+    keys = along_the_front(run, cost, count)
+    costs = run.front.set_index("arch").loc[keys, cost.column]
+    assert len(keys) == len(set(keys)) <= count
+    assert costs.is_monotonic_increasing
+    asked = {
+        *run.front.loc[run.exported, "arch"],
+        *(run.front.loc[i, "arch"] for i in run.chosen(cost).values()),
+    }
+    assert asked <= set(keys) or count < len(asked)
+    on = run.on_front(cost)["arch"]
+    assert set(keys) <= set(on) | asked
+    if count >= len(asked) + 2:
+        assert {on.iloc[0], on.iloc[-1]} <= set(keys)
+
+
+def test_a_page_stays_small(tmp_path: Path) -> None:
+    space = SearchSpace.load("joint-ar")
+    table = pd.concat([scored_table(space, 1000, seed) for seed in range(5)], ignore_index=True)
+    front = table.drop_duplicates("arch").head(800)
+    run = make_run(front=front, scored=table, space=space, targets={})
+    picture = Picture("data:image/webp;base64," + "A" * 40_000, 100, 30.0)
+    pictures = Pictures("photo", picture.image, 256, 256, 100, picture, dict.fromkeys(front["arch"], picture))
+    for shown in (pictures, replace(pictures, decoded={})):
+        path = write_page([run], tmp_path, pictures=[shown])
+        assert path.stat().st_size < MOST_BYTES
+        data = data_of(path.read_text(encoding="utf-8"))
+        assert bool(data["pictures"]) == (shown is not pictures)  # where there are too many, none is shown
+        assert len(data["runs"][0]["around"]["scored"]["rd_loss"]) == MOST_DOTS
 
 
 def test_the_table_can_be_had_as_csv(tmp_path: Path) -> None:
     runs = [make_run("low"), make_run('high, "really"', seed=1)]
     text = page(runs, tmp_path)
-    (url,) = re.findall(r'<a download="front.csv" href="(data:text/csv;charset=utf-8,[^"]*)"', text)
+    (url,) = re.findall(
+        r'<a id="download" download="front.csv" href="(data:text/csv;charset=utf-8,[^"]*)"', text
+    )
     table = pd.read_csv(io.StringIO(unquote(url.partition(",")[2])))
     assert list(table["run"].unique()) == [run.name for run in runs]
     assert sorted(table["arch"]) == sorted(key for run in runs for key in run.front["arch"])
@@ -243,7 +297,8 @@ def test_any_text_is_shown_as_text(tmp_path: Path) -> None:
     run = replace(run, space=replace(run.space, name=HOSTILE))  # type: ignore[type-var]
     text = page([run], tmp_path, facts={HOSTILE: HOSTILE})
     assert "<img" not in text
-    assert text.count("</script>") == 1
+    assert text.count("</script>") == 3  # data, library, script
+    assert data_of(text)["runs"][0]["label"] == f"{HOSTILE} (λ = 0.013)"
     assert "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt; &quot;&#x27;&amp;$title" in text
     _, svg = save_front([run], tmp_path)
     assert HOSTILE in "".join(ElementTree.parse(svg).getroot().itertext())

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 VIEWER = HERE.parent / "docs" / "viewer"
 RUNTIME = VIEWER / "node_modules" / "onnxruntime-web"
-NODE, CHROMIUM, DRIVER = (shutil.which(name) for name in ("node", "chromium", "chromedriver"))
+NODE = shutil.which("node")
 WAIT = 60  # seconds
 
 needs_node = pytest.mark.skipif(NODE is None, reason="there is no node")
@@ -43,8 +43,7 @@ needs_runtime = pytest.mark.skipif(
     not (NODE and RUNTIME.is_dir()), reason="there is no onnxruntime-web: npm install --prefix docs/viewer"
 )
 needs_browser = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER and RUNTIME.is_dir()),
-    reason="there is no chromium, chromedriver or onnxruntime-web",
+    not RUNTIME.is_dir(), reason="there is no onnxruntime-web: npm install --prefix docs/viewer"
 )
 
 Task = dict[str, Any]
@@ -375,22 +374,6 @@ class Page:
         """Errors that the browser's console shows."""
         entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
         return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    from selenium.webdriver import Chrome, ChromeOptions
-    from selenium.webdriver.chrome.service import Service
-
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    flags = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run")
-    offline = ("disable-background-networking", "disable-component-update", "disable-sync", "disable-quic")
-    for flag in (*flags, *offline, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with Chrome(options=options, service=Service(str(DRIVER))) as found:
-        yield found
 
 
 @pytest.fixture

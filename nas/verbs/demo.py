@@ -190,7 +190,7 @@ def demo(
         )
     report("exporting codecs", len(NAMES), len(NAMES), "")
     write_image(out / "photos" / "original.png", photo.pixels)
-    draw_runs([searcher.run], out)
+    draw_runs([searcher.run], out, report=report)
     return DemoResult(out, photo.name, rows, time.monotonic() - began)
 
 

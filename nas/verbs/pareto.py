@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas.run import Run
+from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
 
 
@@ -14,6 +15,8 @@ def pareto(
     *,
     scope: str = "total",
     out: str | Path | None = None,
+    pictures: int = 12,
+    report: StageReport = silent,
 ) -> list[Path]:
     """Draw the Pareto front: front.csv, pareto.png, pareto.svg and report.html.
 
@@ -21,12 +24,15 @@ def pareto(
         runs: a searched run or several, such as one per lambda.
         scope: whose MACs to show: `encoder`, `decoder` or `total`.
         out: folder for the drawings; by default the first run.
+        pictures: at most so many architectures show a decoded photo in report.html; 0 for none.
+        report: called as the work goes on.
 
     Returns:
         The files.
 
     Raises:
-        InputError: a run without scores, an unknown scope, or a folder that cannot be written.
+        InputError: a run without scores, an unknown scope, a negative number of pictures, or a folder that
+            cannot be written.
 
     Example:
         >>> files = nas.pareto("runs/a", out="figures")
@@ -40,4 +46,5 @@ def pareto(
     first = next(iter(different.values()))
     if out is None:
         first.refuse_read_only()
-    return draw_runs(list(different.values()), Path(out) if out is not None else first.path, scope=scope)
+    folder = Path(out) if out is not None else first.path
+    return draw_runs(list(different.values()), folder, scope=scope, pictures=pictures, report=report)

@@ -34,6 +34,11 @@ class Cost:
         return self.unit == "ms"
 
     @property
+    def label(self) -> str:
+        """What it is called in a table or on a button."""
+        return f"time to {self.name}" if self.is_time else self.name
+
+    @property
     def title(self) -> str:
         """What an axis says."""
         if self.is_time:

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from matplotlib.colors import to_hex, to_rgb
 
 from nas.report.front.costs import Cost
-from nas.report.front.curve_chart import QUALITY, RATE, explained, shade
 from nas.report.front.fronts import RunFront
 from nas.report.front.scale import number
 from nas.report.style import COLOURS, GRID, LEFT, MARKERS, Page
 
 _WIDE, _ABOVE, _BELOW = 6.9, 0.62, 0.65  # inches
+_LIGHTEST = 0.35  # the share of a run's colour in its cheapest architecture's curve
+
+
+def has_curves(fronts: Sequence[RunFront], cost: Cost) -> bool:
+    """Whether some run has curves of architectures on its front.
+
+    Args:
+        fronts: fronts of the runs.
+        cost: the cost that the fronts are in.
+    """
+    return any(run.curves_on(cost) for run in fronts)
 
 
 class CurvePanel:
@@ -40,7 +50,7 @@ class CurvePanel:
         """
         title = "Rate and distortion of some architectures on the front"
         page.text(LEFT - 0.45, top + 0.06, title, fontsize=11, fontweight="bold")
-        page.text(LEFT - 0.45, top + 0.3, explained(self.cost), fontsize=9)
+        page.text(LEFT - 0.45, top + 0.3, _explained(self.cost), fontsize=9)
         axes = page.axes(LEFT, top + _ABOVE, _WIDE, self.plot)
         for place, run in enumerate(self.fronts):
             curves, colour = run.curves_on(self.cost), COLOURS[place % len(COLOURS)]
@@ -49,7 +59,7 @@ class CurvePanel:
                 axes.plot(
                     [point.bpp for point in points],
                     [point.psnr for point in points],
-                    color=_shade(colour, shade(order, len(curves))),
+                    color=_mixed(colour, _share(order, len(curves))),
                     marker=MARKERS[order % len(MARKERS)],
                     markersize=5,
                     linewidth=1.6,
@@ -57,8 +67,8 @@ class CurvePanel:
                 )
         axes.grid(color=GRID, linewidth=0.7)
         axes.tick_params(length=3)
-        axes.set_xlabel(RATE)
-        axes.set_ylabel(QUALITY)
+        axes.set_xlabel("rate (bit per pixel)")
+        axes.set_ylabel("PSNR (dB)")
         legend = axes.legend(
             loc="upper left",
             bbox_to_anchor=(1 + 0.3 / _WIDE, 1),
@@ -72,7 +82,21 @@ class CurvePanel:
             text.set_parse_math(False)
 
 
-def _shade(colour: str, share: float) -> str:
+def _explained(cost: Cost) -> str:
+    """What the curves are, in a sentence."""
+    what = f"time to {cost.name}" if cost.is_time else f"{cost.name} MACs"
+    return (
+        f"Estimates at the lowest, the middle and the highest anchor of the range, of the front in {what}: "
+        "light is the cheapest, dark the dearest."
+    )
+
+
+def _share(order: int, count: int) -> float:
+    """The share of its run's colour that a curve has: the dearest, which is the last, has all of it."""
+    return 1.0 if count < 2 else _LIGHTEST + (1 - _LIGHTEST) * order / (count - 1)
+
+
+def _mixed(colour: str, share: float) -> str:
     """A colour mixed with white."""
     red, green, blue = (share * part + 1 - share for part in to_rgb(colour))
     return to_hex((red, green, blue))

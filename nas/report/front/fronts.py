@@ -88,6 +88,7 @@ class RunFront:
         answers: what a search answered to them, by cost and target: an architecture's key. Where it says
             nothing, the least loss on the front at or under a target counts.
         curves: over a range of rates, the points of scored architectures by key.
+        folder: the run's folder, as commands name it; by default its name.
 
     Raises:
         InputError: the front is empty, a column is missing, or a key is not an architecture's.
@@ -105,6 +106,7 @@ class RunFront:
     space: SearchSpace | None = None
     answers: Mapping[str, Mapping[float, str]] = field(default_factory=dict)
     curves: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    folder: str = ""
 
     def __post_init__(self) -> None:
         if self.front.empty:

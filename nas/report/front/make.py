@@ -12,6 +12,7 @@ from nas.cost.counting.cache import kept_costs
 from nas.report.front.costs import COSTS
 from nas.report.front.fronts import RunFront, check_scope
 from nas.report.front.page import write_page
+from nas.report.front.pictures import MOST, Pictures, along_the_front, decode_pictures
 from nas.report.front.plots import save_front
 from nas.run import CALIBRATION_PHOTOS, HELD_OUT_PHOTOS, LIMITED, Run
 from nas.spaces.budget import REFERENCE
@@ -19,6 +20,7 @@ from nas.spaces.rates import range_text
 from nas.support import resources
 from nas.support.errors import InputError
 from nas.support.files import make_folder, refuse_unwritable
+from nas.support.progress import StageReport, silent
 from nas.training.settings import settings_of
 
 if TYPE_CHECKING:
@@ -31,7 +33,14 @@ if TYPE_CHECKING:
 _TIMES = [cost for cost in COSTS.values() if cost.is_time]
 
 
-def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> list[Path]:
+def draw_runs(
+    runs: Sequence[Run],
+    folder: Path,
+    *,
+    scope: str = "total",
+    pictures: int = MOST,
+    report: StageReport = silent,
+) -> list[Path]:
     """Draw the fronts of some runs (one per lambda, say) into a folder.
 
     The front.csv of each run is renewed, where it can be written.
@@ -40,20 +49,27 @@ def draw_runs(runs: Sequence[Run], folder: Path, *, scope: str = "total") -> lis
         runs: the runs.
         folder: the folder, which is made where there is none.
         scope: whose MACs to show: `encoder`, `decoder` or `total`.
+        pictures: at most so many architectures, of all runs together, show a decoded picture on the page.
+        report: called as the work goes on.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: a run without scores, an unknown scope, or a folder that cannot be written.
+        InputError: a run without scores, an unknown scope, a negative number of pictures, or a folder that
+            cannot be written.
     """
     check_scope(scope)
+    if pictures < 0:
+        raise InputError(f"There cannot be {pictures} pictures: give 0 or more.")
     notes: dict[str, list[str]] = {}
     refuse_unwritable(folder / "report.html")
     fronts = [front_of(run, notes) for run in runs]
     make_folder(folder)
     figures = save_front(fronts, folder, scope)
-    page = write_page(fronts, folder, scope, _facts(runs) | {k: "; ".join(v) for k, v in notes.items()})
+    decoded = _decoded(runs, fronts, scope, pictures, notes, report)
+    facts = _facts(runs) | {k: "; ".join(v) for k, v in notes.items()}
+    page = write_page(fronts, folder, scope, facts, decoded)
     return [*(run.front_path for run in runs if run.is_writable), *figures, page]
 
 
@@ -106,7 +122,28 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
         machine=machine,
         space=space,
         curves={architecture.key: score.curve for architecture, score in scores.items()},
+        folder=str(run.path),
     )
+
+
+def _decoded(
+    runs: Sequence[Run],
+    fronts: Sequence[RunFront],
+    scope: str,
+    count: int,
+    notes: dict[str, list[str]],
+    report: StageReport,
+) -> list[Pictures | None]:
+    """Pictures of each run; without its photos or weights a run has none, and a note says so."""
+    found: list[Pictures | None] = []
+    for run, front in zip(runs, fronts, strict=True):
+        keys = along_the_front(front, COSTS[scope], count // len(runs))
+        try:
+            found.append(decode_pictures(run, keys, report) if keys else None)
+        except InputError as error:
+            found.append(None)
+            notes.setdefault("pictures", []).append(f"none: {error}")
+    return found
 
 
 def _clocks(run: Run, costs: CostTable) -> tuple[dict[str, Quantity], str, str]:

@@ -10,8 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nas.report.front.costs import clock_of, view_of
-from nas.report.front.curve_chart import has_curves
-from nas.report.front.curve_panels import CurvePanel
+from nas.report.front.curve_panels import CurvePanel, has_curves
 from nas.report.front.fronts import RunFront, check
 from nas.report.front.panels import Panels, legend_handles
 from nas.report.front.strip import Strip

@@ -1,0 +1,220 @@
+"""What the report page draws, as plain values: the rows of its table, its axes and its runs."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas.report.front.costs import COSTS, Cost, view_of
+from nas.report.front.fronts import RunFront, comparable, loss_formula, loss_title
+from nas.report.front.scale import Scale, cost_scale, measure_scale
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_DOTS = (
+    2000  # scored architectures around the fronts; more would make the page heavy and show nothing new
+)
+_COLOURS = 7  # different run colours; the style sheet has as many
+Place = tuple[int, object]  # of a run among the fronts, and the index of a row in its front
+
+
+@dataclass(frozen=True)
+class Row:
+    """One architecture of one run's front, as the page shows it.
+
+    Attributes:
+        name: its anchor in the page.
+        number: what people call it on the page, from 1.
+        place: place of its run among the fronts.
+        run: its run.
+        values: its row of the front.
+        budgets: the targets that chose it, each with the cost that it limits.
+        exported: whether it was exported and measured on real files.
+    """
+
+    name: str
+    number: int
+    place: int
+    run: RunFront
+    values: Any
+    budgets: tuple[tuple[Cost, float], ...]
+    exported: bool
+
+    @property
+    def colour(self) -> str:
+        """The CSS class that gives its run its colour."""
+        return run_class(self.place)
+
+    @property
+    def badges(self) -> list[str]:
+        """What is special about it, in short words."""
+        limits = [f"{cost.label} {cost.limit(target)}" for cost, target in self.budgets]
+        return [*limits, *["exported"] * self.exported]
+
+
+def run_class(place: int) -> str:
+    """The CSS class that gives a run its colour."""
+    return f"run-{place % _COLOURS}"
+
+
+def known_costs(fronts: Sequence[RunFront]) -> list[Cost]:
+    """The costs that some run knows: MACs always, time where it was measured."""
+    timed = any(run.timed for run in fronts)
+    return [cost for cost in COSTS.values() if timed or not cost.is_time]
+
+
+def is_rated(fronts: Sequence[RunFront]) -> bool:
+    """Whether some architecture has a BD-rate."""
+    return any("bd_rate" in run.front.columns and run.front["bd_rate"].notna().any() for run in fronts)
+
+
+def collect(fronts: Sequence[RunFront], scope: str) -> dict[Place, Row]:
+    """Every row of every front, run by run, cheapest first.
+
+    Args:
+        fronts: the runs.
+        scope: whose MACs order the rows of a run: `encoder`, `decoder` or `total`.
+    """
+    rows: dict[Place, Row] = {}
+    for place, run in enumerate(fronts):
+        budgets: dict[object, list[tuple[Cost, float]]] = {}
+        for cost in known_costs(fronts):
+            for target, index in run.chosen(cost).items():
+                budgets.setdefault(index, []).append((cost, target))
+        for index, values in run.front.sort_values(f"{scope}_kmac_px", kind="stable").iterrows():
+            count = len(rows) + 1
+            chosen, exported = tuple(budgets.get(index, ())), bool(run.exported.loc[index])
+            rows[place, index] = Row(f"a{count}", count, place, run, values, chosen, exported)
+    return rows
+
+
+def page_data(fronts: Sequence[RunFront], scope: str, rows: Mapping[Place, Row]) -> dict[str, Any]:
+    """All that the script of the page reads, ready for JSON.
+
+    The key, the layout and the widths of a row are read from its key in the table.
+
+    Args:
+        fronts: the runs.
+        scope: the scope shown first.
+        rows: their rows, as `collect` gives them.
+    """
+    drawn = comparable(fronts)
+    measures = _measures(fronts)
+    shown = [_values(drawn[place].front, measures, index) for place, index in rows]
+    return {
+        "scope": scope,
+        "measures": measures,
+        "costs": {cost.name: _axis(fronts, drawn, cost, scope, measures) for cost in known_costs(fronts)},
+        "runs": [_run(run, known_costs(fronts), measures, len(fronts)) for run in drawn],
+        "rows": [_row(row) | {"shown": each} for row, each in zip(rows.values(), shown, strict=True)],
+    }
+
+
+def _measures(fronts: Sequence[RunFront]) -> dict[str, dict[str, str]]:
+    """What the vertical axis can show, by column."""
+    loss = loss_title(fronts).partition(",")[2].strip()
+    measures = {
+        "rd_loss": {
+            "label": "loss",
+            "title": "Rate-distortion loss" + (f" ({loss})" if loss != loss_formula(fronts) else ""),
+            "better": "lower",
+        },
+        "bpp": {"label": "rate", "title": "Rate (bits per pixel)", "better": "lower"},
+        "psnr": {"label": "PSNR", "title": "PSNR (dB)", "better": "higher"},
+    }
+    if is_rated(fronts):
+        title = "BD-rate (% of bits against the widest)"
+        measures["bd_rate"] = {"label": "BD-rate", "title": title, "better": "lower"}
+    return measures
+
+
+def _axis(
+    fronts: Sequence[RunFront],
+    drawn: Sequence[RunFront],
+    cost: Cost,
+    scope: str,
+    measures: Mapping[str, object],
+) -> dict[str, Any]:
+    """One cost: how it is called, what is in view, and what is said about the fronts in it."""
+    view = view_of(cost.name, scope)
+    gains = []
+    for run in fronts:
+        gain = run.gain(cost)
+        if gain is not None:
+            gains.append((f"{run.label}: " if len(fronts) > 1 else "") + gain.sentence())
+    return {
+        "label": cost.label,
+        "unit": cost.unit,
+        "title": cost.title[:1].upper() + cost.title[1:],
+        "macs": view.macs.name,
+        "clock": view.clock.name,
+        "across": _ends(cost_scale(drawn, view)),
+        "up": {measure: _ends(measure_scale(drawn, measure, view)) for measure in measures},
+        "gains": gains,
+    }
+
+
+def _ends(scale: Scale) -> dict[str, Any]:
+    return {"domain": [scale.low, scale.high], "log": scale.log}
+
+
+def _run(run: RunFront, costs: Sequence[Cost], measures: Mapping[str, object], runs: int) -> dict[str, Any]:
+    scored = run.scored
+    most = max(1, MOST_DOTS // runs)
+    if len(scored) > most:
+        scored = scored.sample(most, random_state=0)
+    around = {"scored": scored, "uniform": run.uniform, "tapered": run.tapered}
+    columns = [*(cost.column for cost in costs), *measures]
+    return {
+        "label": run.label,
+        "folder": shlex.quote(run.folder or run.name),
+        "slots": [[known.slot, known.edge, known.widest] for known in run.ranges],
+        "known": run.space is not None,
+        "targets": {cost.name: sorted(set(run.targets.get(cost.name, ()))) for cost in costs},
+        "around": {
+            name: {column: [_short(value) for value in table.get(column, ())] for column in columns}
+            for name, table in around.items()
+        },
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    values = row.values
+    final = [_exact(values.get(f"test_{name}", math.nan)) for name in ("bpp", "psnr", "rd_loss")]
+    curve = row.run.curves.get(values["arch"], ())
+    return {
+        "id": row.name,
+        "run": row.place,
+        "costs": {cost.name: _exact(values[cost.column]) for cost in COSTS.values()},
+        "stages": int(values["stages"]),
+        "params": int(values["params"]),
+        "bpp": _exact(values["bpp"]),
+        "psnr": _exact(values["psnr"]),
+        "rd_loss": _exact(values["rd_loss"]),
+        "bd_rate": _exact(values.get("bd_rate", math.nan)),
+        "on": [cost.name for cost in COSTS.values() if values[cost.flag]],
+        "chosen": [cost.name for cost, _ in row.budgets],
+        "badges": row.badges,
+        "exported": row.exported,
+        "final": final if row.exported else None,
+        "curve": [[point.lmbda, _exact(point.bpp), _exact(point.psnr)] for point in curve],
+    }
+
+
+def _values(front: pd.DataFrame, measures: Mapping[str, object], index: object) -> dict[str, float | None]:
+    """What the charts show of a row, which differs from its values where runs of several lambdas meet."""
+    return {name: _exact(front.loc[index, name]) if name in front.columns else None for name in measures}
+
+
+def _exact(value: Any) -> float | None:
+    """A number as JSON has it, of seven digits; nothing for what is not finite."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def _short(value: Any) -> float | None:
+    """A number of five digits, for dots that nobody reads off."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
