@@ -15,6 +15,7 @@ function drawDetails() {
   one("#comparing").textContent = !other ? "" : other === row ? `${other.name} is kept: now pick another point or row.`
     : `Compared with ${other.name}. Pick any other point or row.`;
   const run = data.runs[row.run];
+  one("#up").textContent = `Show ${row.name}`;
   one("#export").textContent = `Export ${row.name}`;
   one("#command").textContent = `nas export ${run.folder} --arch ${row.key} --out codec-${row.number}`;
   drawNumbers(row, other === row ? null : other);

@@ -102,6 +102,14 @@ document.addEventListener("click", async event => {
   button.textContent = await copy(document.getElementById(button.dataset.copy).textContent) ? "Copied" : "Select it by hand";
   setTimeout(() => { button.textContent = before; }, 1500);
 });
+// Below the chart, a button leads back to what was picked.
+new IntersectionObserver(([{ isIntersecting, boundingClientRect }]) => {
+  one("#up").hidden = isIntersecting || boundingClientRect.top > 0;
+}).observe(one("#details"));
+one("#up").addEventListener("click", () => {
+  one("#details").scrollIntoView({ block: "center" });
+  one("#compare").focus({ preventScroll: true });
+});
 show();
 let wide = one("#chart").clientWidth;
 new ResizeObserver(() => {
