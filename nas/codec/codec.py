@@ -276,8 +276,8 @@ class Codec(nn.Module):
         """
         if not isinstance(x, Tensor | Padded):
             raise InputError(
-                f"Codecs need a tensor, [B, 3, H, W] in [0, 1], not {type(x).__name__}: from pixels [H, W, 3] in "
-                "8 bits, torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 makes one."
+                f"Codecs need a tensor, [B, 3, H, W] in [0, 1], not {type(x).__name__}: from pixels "
+                "[H, W, 3] in 8 bits, torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 makes one."
             )
         if (
             len(x.shape) != 4
