@@ -1,6 +1,9 @@
 """How far the flagship's training is: a table and a curve, from its run's metrics.csv.
 
-    python -m experiments.flagship.report RUN
+    python -m experiments.flagship.report RUN [--phase 2]
+
+A run that began with committed weights is a phase of its own: its steps and gigapixels count on from where
+the phase before ended, whose rows stay.
 
 `results/progress.csv` holds steps, gigapixels (of crops, over all architectures of a step) and the losses of
 the narrowest, a median and the widest architecture on calibration photos at three rates;
@@ -36,6 +39,23 @@ def progress(run: Run) -> pd.DataFrame:
     return rows[["step", "gigapixels", *SIZES, *losses]].round(5)
 
 
+def after(rows: pd.DataFrame, path: Path, phase: int) -> pd.DataFrame:
+    """The rows of a phase behind those of the phases before it.
+
+    Args:
+        rows: of the phase alone.
+        path: the table so far.
+        phase: its number, from 1.
+    """
+    rows = rows.assign(phase=phase)
+    if phase == 1:
+        return rows
+    known = pd.read_csv(path)
+    known = known[known["phase"] < phase]
+    rows[["step", "gigapixels"]] += known[["step", "gigapixels"]].iloc[-1]
+    return pd.concat([known, rows]).astype({"step": int}).round(5)
+
+
 def draw(table: pd.DataFrame, path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -51,8 +71,10 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path, help="the run's folder")
-    table = progress(Run.open(parser.parse_args(arguments).run))
+    parser.add_argument("--phase", type=int, default=1, help="which run of those that make up the training")
+    given = parser.parse_args(arguments)
     RESULTS.mkdir(exist_ok=True)
+    table = after(progress(Run.open(given.run)), RESULTS / "progress.csv", given.phase)
     table.to_csv(RESULTS / "progress.csv", index=False)
     draw(table, RESULTS / "progress.png")
     print(table[["step", "gigapixels", *SIZES]].tail(5).to_string(index=False))
