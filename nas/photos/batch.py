@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from nas.support.errors import InputError
-from nas.support.files import followed, refuse_existing, refuse_over_input, refuse_unwritable
+from nas.support.files import followed, make_folder, refuse_existing, refuse_over_input, refuse_unwritable
 from nas.support.progress import StageReport, silent
 
 STANDARD = Path("-")  # standard input or output
@@ -285,13 +285,15 @@ def run_all(
         report: called after each file.
 
     Raises:
-        InputError: `load` refuses.
+        InputError: `load` refuses, or the folder cannot be made.
     """
     done: dict[int, Done] = {}
     failed: dict[int, Failure] = {}
     running: dict[Future[Done], tuple[int, int]] = {}
     jobs = plan.jobs
     started = time.monotonic()
+    if plan.folder is not None and jobs:
+        make_folder(plan.folder)  # before anything is read
 
     def note(place: int, outcome: Callable[[], Done]) -> None:
         try:
