@@ -13,6 +13,7 @@ import torch
 
 from nas.profiling import timing
 from nas.spaces.space import SearchSpace
+from nas.support.errors import InputError
 from nas.training import expected
 from nas.training.settings import TrainingSettings
 
@@ -24,6 +25,17 @@ def test_a_training_of_days_says_so_and_one_of_minutes_does_not(tiny_space: Sear
     assert long is not None
     assert "days" in long
     assert "--set recipe=laptop" in long
+
+
+def test_one_day_is_no_days(tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expected, "expected_seconds", lambda *_: 1.1 * expected.DAY)
+    assert "about 1 day on" in str(expected.warning(tiny_space, TrainingSettings()))
+
+
+@pytest.mark.parametrize("name", ["workers", "architectures"])
+def test_numbers_that_would_stop_the_machine_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"`{name}` should be less than or equal to 1000"):
+        TrainingSettings.make({name: 100_000})
 
 
 def test_twice_the_steps_take_twice_as_long(tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,9 +43,10 @@ def warning(space: SearchSpace, settings: TrainingSettings, device: str = "auto"
     seconds = expected_seconds(space, settings, device)
     if seconds <= DAY:
         return None
+    days = f"{seconds / DAY:,.0f}"
     step = f"{settings.batch} crops, {settings.architectures} architectures"
     return (
-        f"This training is expected to take about {seconds / DAY:,.0f} days on this machine "
+        f"This training is expected to take about {days} day{'s' * (days != '1')} on this machine "
         f"({settings.steps:,} steps of {step}). What is quicker: a GPU; fewer --steps; a -tiny space with "
         "--set recipe=laptop; or --init-from a trained run."
     )

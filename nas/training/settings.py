@@ -58,7 +58,7 @@ class TrainingSettings(BaseModel):
         default=[], description="layers and edges that stay as they are, by name: [h_a.0]"
     )
     strategy: Literal["uniform", "sandwich", "fair", "level", "front"] = "sandwich"
-    architectures: int = Field(default=4, ge=1, description="architectures trained in one step")
+    architectures: int = Field(default=4, ge=1, le=1000, description="architectures trained in one step")
     random_layouts: float = Field(
         default=0.5, ge=0, le=1, description="share of layouts that are of no name, so that any can be scored"
     )
@@ -106,7 +106,10 @@ class TrainingSettings(BaseModel):
     precision: Literal["auto", "32", "bf16"] = "auto"
     # the machine, and what is seen
     workers: int | None = Field(
-        default=None, ge=0, description="processes that cut crops; by default some where a GPU waits for them"
+        default=None,
+        ge=0,
+        le=1000,
+        description="processes that cut crops; by default some where a GPU waits for them",
     )
     checkpoint_every: int = Field(default=1000, ge=1, description="steps between checkpoints")
     preview_every: int = Field(default=5000, ge=0, description="steps between pictures; 0: none")
