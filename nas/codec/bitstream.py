@@ -1,110 +1,22 @@
-"""The .nic file: a header that says what made it, and one stream of coded latents.
-
-====== =======================================================================
-bytes  content
-====== =======================================================================
-4      the letters NIC and the version of this format
-4      the identity of the entropy path that made the file
-4      the fingerprint of the codec
-4      CRC-32 of everything else in the file
-1 - 5  width in pixels, a variable-length number
-1 - 5  height in pixels, likewise
-1 - 2  version 2 alone: the quality from 0 to 100, in tenths, likewise
-rest   the stream: the largest steps of z and y, then z and y (see `Codec.encode`)
-====== =======================================================================
-"""
+"""Pictures to .nic files and back: see `nas.codec.nic` for the file."""
 
 from __future__ import annotations
-
-import zlib
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nas.codec.codec import Codec, read_varint, write_varint
+from nas.codec.codec import Codec
+from nas.codec.nic import FIXED as FIXED
+from nas.codec.nic import MAX_SIDE
+from nas.codec.nic import Nic as Nic
 from nas.codec.tiles import TILING, Tiling, tiles
 from nas.photos.images import MAX_PIXELS, Pixels
 from nas.photos.tensors import Padded, to_pixels
 from nas.spaces.rates import STEPS_OF_QUALITY, lmbda_at, middle, quality_at
 from nas.support.errors import InputError
 
-MAGIC = b"NIC"
-PLAIN, RATED = 1, 2  # versions: of codecs of one rate, and of those that hold a quality
-FIXED = 16  # bytes before the image size
-MAX_SIDE = 65535  # pixels
-
 Latents = tuple[Tensor, Tensor | None]  # y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4], where there is one
-
-
-@dataclass(frozen=True)
-class Nic:
-    """A parsed .nic file.
-
-    Attributes:
-        path_identity, fingerprint: of the codec that made it.
-        width, height: of the picture, in pixels.
-        stream: what `Codec.encode` wrote.
-        header_bytes: before the stream.
-        step: the quality, in steps of `rates.STEPS_OF_QUALITY`; None in files of codecs of one rate.
-    """
-
-    path_identity: str
-    fingerprint: str
-    width: int
-    height: int
-    stream: bytes
-    header_bytes: int
-    step: int | None = None
-
-    def to_bytes(self) -> bytes:
-        version = PLAIN if self.step is None else RATED
-        head = MAGIC + bytes([version]) + bytes.fromhex(self.path_identity + self.fingerprint)
-        rate = b"" if self.step is None else write_varint(self.step)
-        tail = write_varint(self.width) + write_varint(self.height) + rate + self.stream
-        return head + zlib.crc32(head + tail).to_bytes(4, "little") + tail
-
-    @classmethod
-    def parse(cls, data: bytes, *, source: str = "the file") -> Nic:
-        """Read and check a file's bytes.
-
-        Args:
-            data: the bytes of the whole file.
-            source: what error messages call the file.
-
-        Raises:
-            InputError: not a .nic file, of a newer version, truncated or altered.
-        """
-        if data[:3] != MAGIC:
-            raise InputError(f"{source} is not a .nic file: `nas compress` makes them.")
-        if len(data) > 3 and data[3] not in (PLAIN, RATED):
-            raise InputError(
-                f"{source} is of .nic version {data[3]}, and this toolkit reads versions up to {RATED}: "
-                "update it."
-            )
-        head, tail = data[:12], data[FIXED:]
-        if len(data) <= FIXED or zlib.crc32(head + tail).to_bytes(4, "little") != data[12:16]:
-            raise InputError(f"{source} is truncated or altered: its checksum does not fit. Get it again.")
-        width, rest = read_varint(tail)
-        height, stream = read_varint(rest)
-        if width == 0 or height == 0:
-            raise InputError(f"{source} names an empty picture: it is damaged.")
-        step = None
-        if data[3] == RATED:
-            step, stream = read_varint(stream)
-            if step > STEPS_OF_QUALITY:
-                raise InputError(f"{source} names a quality that does not exist: it is damaged.")
-        size = FIXED + len(tail) - len(stream)
-        return cls(head[4:8].hex(), head[8:12].hex(), width, height, stream, size, step)
-
-    @classmethod
-    def read(cls, path: Path) -> Nic:
-        try:
-            return cls.parse(path.read_bytes(), source=str(path))
-        except OSError as error:
-            raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 @torch.no_grad()

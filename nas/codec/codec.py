@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.codec.coder import CODER, Decoder, Encoder
+from nas.codec.nic import read_varint as read_varint
+from nas.codec.nic import write_varint as write_varint
 from nas.codec.tiles import TILING, Tiling, through
 from nas.graph.affine import exactly
 from nas.graph.context import HyperOnly
@@ -552,22 +554,3 @@ def _rows(values: Tensor, kind: str) -> np.ndarray:
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """Each [B, positions, channels], after one another: [B, n]."""
     return parts[0].flatten(1) if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)
-
-
-def write_varint(value: int) -> bytes:
-    """A non-negative number, seven bits a byte, the lowest first."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def read_varint(data: bytes) -> tuple[int, bytes]:
-    """A number as `write_varint` writes it, and what follows it."""
-    value = 0
-    for place, byte in enumerate(data[:5]):
-        value |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
-            return value, data[place + 1 :]
-    raise InputError("The file is cut short or damaged: a number in it has no end.")

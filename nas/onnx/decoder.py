@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 Y_REDUCTION, Z_REDUCTION = 16, 64  # pixels across one element of y and z
 MAX_PIXELS = 1 << 27  # of a picture: a forged size costs its sender nothing
 SLICE = 1 << 13  # positions that are computed together: it bounds memory
+THREADS = 0  # inside a model; 0: as many as there are cores
 STORES = ("phi", "hidden_1", "hidden_2")  # what blocks leave for later ones at the same position
 models = constriction.stream.model
 
@@ -349,6 +350,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     """A model, loaded once."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = THREADS
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own kinds
@@ -378,15 +380,28 @@ def within(codec: dict[str, Any], layout: dict[str, Any], target: float) -> int:
     Raises:
         InputError: the costs of the decoders are not known, or none costs so little.
     """
+    known = costs(codec, layout)
+    fit = [place for place, cost in enumerate(known) if cost <= target]
+    if not fit:
+        raise InputError(f"No decoder costs at most {target:g} kMAC per pixel: the least is {known[0]:.4g}.")
+    return fit[-1]
+
+
+def costs(codec: dict[str, Any], layout: dict[str, Any]) -> list[float]:
+    """What decoding a file of a layout costs with each decoder, in kMAC per pixel.
+
+    Args:
+        codec: description of the codec.
+        layout: description of the file's layout.
+
+    Raises:
+        InputError: the costs of the decoders are not known.
+    """
     first, mine = (each.get("kmac_px", {}).get("decoder", 0) for each in (codec["layouts"][0], layout))
     try:
-        costs = [each["kmac_px"]["decoder"] + mine - first for each in codec["decoders"]]
+        return [each["kmac_px"]["decoder"] + mine - first for each in codec["decoders"]]
     except KeyError:
         raise InputError("The codec does not say what its decoders cost: choose one by --decoder.") from None
-    fit = [place for place, cost in enumerate(costs) if cost <= target]
-    if not fit:
-        raise InputError(f"No decoder costs at most {target:g} kMAC per pixel: the least is {costs[0]:.4g}.")
-    return fit[-1]
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.graph.network import CodecNetwork
 from nas.graph.scale_table import BOUNDS, STATE_OF, WEIGHTS
 from nas.graph.staged import Staged, StagedContext, StagedTable
+from nas.onnx.quick import DESCRIPTION, sealed
 from nas.spaces.layout import AROUND
 from nas.support.errors import InputError
 from nas.support.files import digest, write_atomically
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import onnx
 
 FORMAT = "nas-onnx 1"
-DESCRIPTION, DECODER = "codec.json", "decoder.py"
+DECODER = "decoder.py"
 
 
 def write_onnx(family: Family, out: Path, *, report: StageReport = silent) -> dict[str, Any]:
@@ -105,6 +106,7 @@ class _Writer:
         content = {
             "format": FORMAT,
             "coder": CODER,
+            "fingerprint": family.base.fingerprint,
             "family": network.space.family.name,
             "alignment": family.base.alignment,
             "y_channels": self.y,
@@ -121,6 +123,7 @@ class _Writer:
             "decoders": [self.decoder(place) for place in range(len(family.decoders))],
             "layouts": [self.layout(name) for name in family.layouts],
         }
+        content = sealed(content | {"files": {name: found for found, name in self.files.items()}})
         write_atomically(self.out / DECODER, resources.files("nas.onnx").joinpath(DECODER).read_bytes())
         write_atomically(self.out / DESCRIPTION, json.dumps(content) + "\n")  # last: then the folder is whole
         return content

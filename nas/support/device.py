@@ -30,6 +30,21 @@ def choose(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
+def one_thread(alone: bool = True) -> Iterator[None]:
+    """One thread inside each operation: little work is no slower so, and waiting threads burn no time.
+
+    Args:
+        alone: False leaves the threads as they are.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if alone else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def side_by_side(device: torch.device) -> Iterator[tuple[int, Callable[[], None]]]:
     """Threads that each compute alone, for work in many parts: how many, and what each calls first.
 
@@ -39,12 +54,9 @@ def side_by_side(device: torch.device) -> Iterator[tuple[int, Callable[[], None]
     Args:
         device: where the parts are computed.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield before if device.type == "cpu" else 2, lambda: torch.set_num_threads(1)
-    finally:
-        torch.set_num_threads(before)
+    threads = torch.get_num_threads() if device.type == "cpu" else 2
+    with one_thread():
+        yield threads, lambda: torch.set_num_threads(1)
 
 
 def machine_name(device: torch.device) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from nas.support.errors import InputError
 
 MAX_PIXELS = 1 << 27  # of one picture, unless more are asked for: two of 8192x8192
+ONE_THREAD = 1 << 20  # pixels of one picture up to which a single thread is as quick as several
 PADDED = 64  # both sides are padded to multiples of this before a picture is coded
 MOST_SEED = (1 << 63) - 1
 MOST_CHANNELS = 4096  # of a layer: published codecs stay below 2000, and two such layers take a gigabyte

@@ -26,13 +26,13 @@ from nas.photos.batch import (
 from nas.photos.folders import list_files
 from nas.support.errors import InputError
 from nas.support.files import refuse_existing, write_atomically
-from nas.support.limits import PICTURE_SUFFIXES
+from nas.support.limits import ONE_THREAD, PICTURE_SUFFIXES
 from nas.support.progress import StageReport, silent
 
 if TYPE_CHECKING:
     import torch
 
-    from nas.codec.bitstream import Nic
+    from nas.codec.nic import Nic
     from nas.photos.images import Pixels
 
 
@@ -165,6 +165,7 @@ def _each(
     *,
     stage: str,
     report: StageReport,
+    quick: bool = True,
 ) -> Done | Batch[Done]:
     """Do a plan: its one file here, or all of a folder side by side.
 
@@ -174,11 +175,12 @@ def _each(
         load: gives what turns a content into a written file, and the device of the codec.
         stage: name of the work, for `report`.
         report: called after each file of a folder.
+        quick: a small picture is little work, for which one thread is enough.
     """
     if plan.folder is None:
         (job,) = plan.jobs
-        content, _ = read(job)
-        return load()[0](job, content)
+        content, pixels = read(job)
+        return _alone(job, content, load, one=quick and pixels <= ONE_THREAD)
 
     @contextmanager
     def crew() -> Iterator[Crew[Content, Done]]:
@@ -189,6 +191,27 @@ def _each(
             yield Crew(work, threads, begin)
 
     return run_all(plan, read, crew, stage=stage, report=report)
+
+
+def _alone(
+    job: Job,
+    content: Content,
+    load: Callable[[], tuple[Callable[[Job, Content], Done], torch.device]],
+    *,
+    one: bool,
+) -> Done:
+    """Do one file here.
+
+    Args:
+        job: the file.
+        content: what was read.
+        load: see `_each`.
+        one: with one thread inside each operation.
+    """
+    from nas.support.device import one_thread
+
+    with one_thread(one):
+        return load()[0](job, content)
 
 
 def compress(
@@ -298,7 +321,7 @@ def compress(
 
         return work, place
 
-    return _each(plan, read, load, stage="compressing", report=report)
+    return _each(plan, read, load, stage="compressing", report=report, quick=not effort)
 
 
 def decompress(
@@ -347,7 +370,7 @@ def decompress(
         check_format(plan.jobs[0].target)
 
     def read(job: Job) -> tuple[Nic, int]:
-        from nas.codec.bitstream import Nic
+        from nas.codec.nic import Nic
         from nas.photos.images import MAX_BYTES
 
         standard = job.source == STANDARD
@@ -359,7 +382,6 @@ def decompress(
     def load() -> tuple[Callable[[Job, Nic], Decompressed], torch.device]:
         from nas.codec.bitstream import decompress_image
         from nas.codec.folder import load_family
-        from nas.photos.images import encoded, write_image
         from nas.support.device import choose
         from nas.support.limits import MAX_PIXELS
 
@@ -372,18 +394,44 @@ def decompress(
             decoder = family.decoder_within(target, layout) if target and layout else family.default
             chosen = family.codec(layout, decoder)
             pixels = decompress_image(chosen, nic, max_pixels=limit)
-            if job.target == STANDARD:
-                write_standard(encoded(pixels, "PNG", "standard output"))
-            else:
-                write_image(job.target, pixels)
+            _write_picture(job.target, pixels)
             several = layout is not None and len(family.decoders) > 1
             cost = family.decoder_kmac_px(decoder, layout) if several and layout is not None else None
-            size = nic.header_bytes + len(nic.stream)
-            return Decompressed(job.target, nic.width, nic.height, chosen.architecture.key, size, cost)
+            return Decompressed(job.target, nic.width, nic.height, chosen.architecture.key, _size(nic), cost)
 
         return work, place
 
+    if plan.folder is None and device in ("auto", "cpu"):
+        (job,) = plan.jobs
+        nic, pixels = read(job)
+        found = _quickly(codec, job, nic, target) if pixels <= (max_pixels or pixels) else None
+        return _alone(job, nic, load, one=pixels <= ONE_THREAD) if found is None else found
     return _each(plan, read, load, stage="decompressing", report=report)
+
+
+def _quickly(codec: str | Path, job: Job, nic: Nic, target: str | None) -> Decompressed | None:
+    """Decompress one file without torch, where the codec's folder has what that needs."""
+    from nas.onnx.quick import decode_quickly
+
+    found = decode_quickly(codec, nic, target)
+    if found is None:
+        return None
+    _write_picture(job.target, found.pixels)
+    return Decompressed(job.target, nic.width, nic.height, found.arch, _size(nic), found.kmac_px)
+
+
+def _write_picture(target: Path, pixels: Pixels) -> None:
+    from nas.photos.images import encoded, write_image
+
+    if target == STANDARD:
+        write_standard(encoded(pixels, "PNG", "standard output"))
+    else:
+        write_image(target, pixels)
+
+
+def _size(nic: Nic) -> int:
+    """Bytes of a file that was read."""
+    return nic.header_bytes + len(nic.stream)
 
 
 def transcode(
@@ -423,8 +471,8 @@ def transcode(
         raise InputError(
             "Choose a layout: --layout NAME, or --stages N for the smallest file with at most N stages."
         )
-    from nas.codec.bitstream import Nic
     from nas.codec.folder import load_family
+    from nas.codec.nic import Nic
     from nas.codec.recode import transcode as coded_again
     from nas.photos.images import MAX_PIXELS
     from nas.support.device import choose

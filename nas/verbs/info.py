@@ -1,6 +1,6 @@
 """What a thing is: a run, a codec, a .nic file, a search space, a budget, a layout or an architecture's key.
 
-Asking is quick: nothing here needs torch, except reading a .nic file and counting the MACs of a key or of a
+Asking is quick: nothing here needs torch, except counting the MACs of a key or of a
 space of one's own (an exported codec knows its own).
 """
 
@@ -359,8 +359,7 @@ def _family_fields(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def nic_info(path: Path) -> Info:
     """What a .nic file's header says."""
-    from nas.codec.bitstream import PLAIN, RATED, Nic
-    from nas.codec.codec import read_varint
+    from nas.codec.nic import PLAIN, RATED, Nic, read_varint
     from nas.spaces.rates import STEPS_OF_QUALITY
 
     nic, size = Nic.read(path), path.stat().st_size
