@@ -29,7 +29,7 @@ from nas.codec.bitstream import Nic
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
 from nas.graph.network import Supernet
-from nas.photos.batch import MOST_TOGETHER, Crew, Job, Kind, Plan, planned, run_all
+from nas.photos.batch import MOST_TOGETHER, Job, Kind, Plan, Workforce, planned, run_all
 from nas.photos.images import psnr, read_image
 from nas.photos.tensors import pad, to_tensor
 from nas.spaces.space import SearchSpace
@@ -266,8 +266,8 @@ def as_many(pixels: list[int], threads: int, seed: int) -> tuple[list[int], list
         return Done(place)
 
     class Load:
-        def __enter__(self) -> Crew[int, Done]:
-            return Crew(work, threads)
+        def __enter__(self) -> Workforce[int, Done]:
+            return Workforce(work, threads)
 
         def __exit__(self, *_: object) -> None:
             assert not now

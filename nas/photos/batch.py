@@ -161,7 +161,7 @@ class Batch(Generic[Done]):
 
 
 @dataclass(frozen=True)
-class Crew(Generic[Content, Done]):
+class Workforce(Generic[Content, Done]):
     """Who does the jobs.
 
     Attributes:
@@ -266,7 +266,7 @@ def _named(sources: Sequence[tuple[Path, Path | None]], folder: Path, kind: Kind
 def run_all(
     plan: Plan,
     read: Callable[[Job], tuple[Content, int]],
-    load: Callable[[], AbstractContextManager[Crew[Content, Done]]],
+    load: Callable[[], AbstractContextManager[Workforce[Content, Done]]],
     *,
     stage: str,
     report: StageReport = silent,
@@ -311,19 +311,19 @@ def run_all(
                 note(running.pop(future)[0], future.result)
 
     with ExitStack() as stack:
-        crew: Crew[Content, Done] | None = None
+        workforce: Workforce[Content, Done] | None = None
         for place, job in enumerate(jobs):
             try:
                 content, pixels = read(job)
             except InputError as error:
                 note(place, partial(_raise, error))
                 continue
-            if crew is None:
-                crew = stack.enter_context(load())
-                pool = stack.enter_context(ThreadPoolExecutor(crew.threads, initializer=crew.begin))
+            if workforce is None:
+                workforce = stack.enter_context(load())
+                pool = stack.enter_context(ThreadPoolExecutor(workforce.threads, initializer=workforce.begin))
                 started = time.monotonic()
-            collect(crew.threads - 1, MOST_TOGETHER - pixels)
-            running[pool.submit(crew.work, job, content)] = place, pixels
+            collect(workforce.threads - 1, MOST_TOGETHER - pixels)
+            running[pool.submit(workforce.work, job, content)] = place, pixels
             del content
         collect(0, 0)
     seconds = time.monotonic() - started

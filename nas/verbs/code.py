@@ -13,11 +13,11 @@ from nas.photos.batch import (
     STANDARD,
     Batch,
     Content,
-    Crew,
     Done,
     Job,
     Kind,
     Plan,
+    Workforce,
     planned,
     read_standard,
     run_all,
@@ -183,14 +183,14 @@ def _each(
         return _alone(job, content, load, one=quick and pixels <= ONE_THREAD)
 
     @contextmanager
-    def crew() -> Iterator[Crew[Content, Done]]:
+    def workforce() -> Iterator[Workforce[Content, Done]]:
         from nas.support.device import side_by_side
 
         work, place = load()
         with side_by_side(place) as (threads, begin):
-            yield Crew(work, threads, begin)
+            yield Workforce(work, threads, begin)
 
-    return run_all(plan, read, crew, stage=stage, report=report)
+    return run_all(plan, read, workforce, stage=stage, report=report)
 
 
 def _alone(
