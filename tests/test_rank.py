@@ -29,7 +29,7 @@ from nas.analysis.rank import COLUMNS, spread
 from nas.cli import app
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
-from nas.photos.split import photos_of
+from nas.photos.split import photos_of, split_folder
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.families import FAMILIES
@@ -420,8 +420,12 @@ def test_wrong_input_gets_one_sentence_and_changes_nothing(
         Image.fromarray(chelsea[number : number + 64, :64]).save(tmp_path / "two" / f"{number}.png")
     shutil.copytree(tmp_path / "two", tmp_path / "leak")
     (scored,) = photos_of(Run.open(trained), "calibration")
-    for number in range(12):  # under so many names that some are for training
-        Image.fromarray(scored.pixels).save(tmp_path / "leak" / f"copy-{number}.png")
+    for number in range(40):  # under the first name that is for training
+        copy = tmp_path / "leak" / f"copy-{number}.png"
+        Image.fromarray(scored.pixels).save(copy)
+        if copy in split_folder(tmp_path / "leak")["train"]:
+            break
+        copy.unlink()
     places = {name: tmp_path / name for name in ("none", "two", "leak")} | {
         "run": trained,
         "photos": photo_folder,
