@@ -336,9 +336,15 @@ def codec_info(description: Path) -> Info:
     fields["stages"] = fields["stages"] or layout.stages()
     architecture = space.widest()  # the only one
     by_edge = content.get("kmac_px_by_edge")  # codecs of before have none
-    if not isinstance(by_edge, dict) or not all(isinstance(cost, int | float) for cost in by_edge.values()):
+    if not isinstance(by_edge, dict) or not _are_costs(by_edge):
         by_edge = _counted(space, architecture)
     return _with_graph(Info("codec", fields), space, architecture, by_edge)
+
+
+def _are_costs(by_edge: Mapping[Any, Any]) -> bool:
+    """Whether these are costs of a codec's edges, as a file that somebody changed may not have them."""
+    numbers = all(isinstance(cost, int | float) for cost in by_edge.values())
+    return numbers and {"g_a", "g_s"} <= by_edge.keys()
 
 
 def _rate_fields(space: SearchSpace) -> dict[str, Any]:
