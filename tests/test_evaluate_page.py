@@ -50,7 +50,7 @@ def place(supernet: Supernet, tmp_path: Path, chelsea: np.ndarray, monkeypatch: 
 
 def test_the_commands_run(place: Path) -> None:
     ours = [command for command in COMMANDS if command.startswith("nas evaluate")]
-    assert len(ours) == 3
+    assert len(ours) == 5
     for command in ours:
         words = shlex.split(command.replace("codecs/*", "codecs/a codecs/b codecs/c codecs/d"))
         done = CliRunner().invoke(app, words[1:])

@@ -189,6 +189,8 @@ class Plan:
                     )
         at_rates = [subject.at_rates(codec.rates) for subject, codec in zip(subjects, codecs, strict=True)]
         groups = list(_groups(at_rates, curves))
+        if effort:  # the same without effort may be what they are compared with
+            groups = [replace(group, name=f"{group.name} effort {effort}") for group in groups]
         codecs = [codec for codec, same in zip(codecs, at_rates, strict=True) for _ in same]
         subjects = [subject for same in at_rates for subject in same]
         asked = [require_format(name) for name in against]
