@@ -213,6 +213,12 @@ def start(*words: object, **more: object) -> subprocess.Popen[bytes]:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("images", [np.zeros((8, 8, 3), np.uint8), 3, ["a.png", None]])
+def test_what_is_no_name_is_refused(codec, tmp_path, images):
+    with pytest.raises(InputError, match="by their names, not as"):
+        nas.compress(codec, images, tmp_path / "a.nic")
+
+
 def test_pipes_carry_the_stream_and_the_picture_alone(codec, photos, tmp_path):
     photo = photos / "photo-0.png"
     nas.compress(codec, photo, tmp_path / "x.nic")

@@ -192,7 +192,10 @@ def planned(
     Raises:
         InputError: nothing can be read or written so, or two inputs would be written to one file.
     """
-    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    given: list[Any] = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+    wrong = [type(each).__name__ for each in given if not isinstance(each, str | Path)]
+    if wrong:
+        raise InputError(f"Give the {kind.many} by their names, not as {wrong[0]}: they are read from files.")
     if not given:
         raise InputError(f"Give the {kind.many} to read: files or folders.")
     sources = [found for text in given for found in _found(text, kind)]
