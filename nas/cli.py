@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from nas.support.errors import InputError, InputWarning
-from nas.support.limits import check_seed
+from nas.support.limits import MOST_EFFORT, check_seed
 from nas.support.progress import StageReport
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ Effort = Annotated[
     int,
     typer.Option(
         min=0,
-        max=10,
+        max=MOST_EFFORT,
         help="0 to 10: how long to search for better latents of each picture. Files become smaller for the "
         "same quality, and decode everywhere and as fast as before.",
     ),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,9 +18,11 @@ from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
 from nas.graph.network import Supernet
 from nas.graph.priors import FactorizedPrior
+from nas.photos.tensors import pad, to_tensor
 from nas.spaces.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family, ends, place
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import Architecture, SearchSpace
+from nas.weights.checkpoint import Checkpoint, load_weights
 
 QUANTIZERS = ("integer", "centred")
 Y, Z = 6, 4
@@ -225,6 +228,18 @@ def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(
             found[name], value, rtol=1e-5, atol=1e-5 * scale, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def trained_codec(photo: np.ndarray) -> Codec:
+    """The narrowest codec of the demo's starter in checkerboard order, exact by a corner of a photo."""
+    from nas.verbs.demo import STARTER  # late: the demo imports nearly everything
+
+    space = SearchSpace.load("joint-ar-tiny")
+    net = Supernet(space)
+    load_weights(net, Checkpoint.read(STARTER).tensors, source="the starter")
+    architecture = space.uniform(0.0, "checkerboard")
+    codec = Codec(net.extract(architecture), architecture)
+    return exact_codec(codec, pad(to_tensor(photo[:128, :128]), 64))
 
 
 def exact_codec(codec: Codec, *pictures: Tensor) -> Codec:

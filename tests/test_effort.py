@@ -28,7 +28,7 @@ from nas.codec.bitstream import (
     write_latents,
 )
 from nas.codec.codec import Codec
-from nas.codec.effort import COLD, HOT, MOST, RATE, STEPS, _pieces, _refine, _Search, annealed, refined
+from nas.codec.effort import COLD, HOT, RATE, STEPS, _pieces, _refine, _Search, annealed, refined
 from nas.codec.family import Family
 from nas.codec.folder import save_codec
 from nas.codec.quantize import can_be_exact, quantized
@@ -38,6 +38,7 @@ from nas.metrics.losses import Objective
 from nas.metrics.quality import ms_ssim, mse
 from nas.photos.tensors import Padded, to_tensor
 from nas.support.errors import InputError
+from nas.support.limits import MOST_EFFORT
 
 SMALLEST = Tiling(limit=0, side=64)
 
@@ -94,7 +95,7 @@ def test_more_effort_gains(name: str, chelsea: np.ndarray) -> None:
     y = analyzed(codec, pixels)
     losses = [
         loss_of(codec, refined(codec, pixels, y, objective, effort), pixels, objective)
-        for effort in (0, 4, MOST - 3)
+        for effort in (0, 4, MOST_EFFORT - 3)
     ]
     assert losses[2] < losses[1] < losses[0]
 
@@ -176,7 +177,7 @@ def test_tiles_cover_a_latent_once(rows: int, columns: int, side: int) -> None:
     rows, columns = 4 * rows, 4 * columns
     covered = torch.zeros(rows, columns)
     for piece in _pieces(codec, rows, columns, Tiling(0, side)):
-        place, core = piece.place(), piece.core()
+        place, core = piece.place(16), piece.core(16)
         covered[place][core] += 1
         assert covered[place].shape == (
             piece.rows.high - piece.rows.low,
@@ -217,16 +218,16 @@ def test_what_lies_around_a_tile_stays(chelsea: np.ndarray) -> None:
     z = codec.network.z_of(y)
     pieces = list(_pieces(codec, *y.shape[-2:], SMALLEST))
     piece = pieces[len(pieces) // 2]
-    (rows, columns), place, coarse = piece.pixels(), piece.place(), piece.place(4)
+    (rows, columns), place, coarse = piece.place(1), piece.place(16), piece.place(64)
     x = Padded(pixels, codec.alignment)[..., rows, columns]
     search = _Search(codec, x, y[(..., *place)].clone(), z[(..., *coarse)].clone(), objective_of(codec))
     search.hold(piece)
     search.step(0.5, torch.Generator().manual_seed(0))
-    for moved, before, reduction in ((search.y, y[(..., *place)], 1), (search.z, z[(..., *coarse)], 4)):
+    for moved, before, unit in ((search.y, y[(..., *place)], 16), (search.z, z[(..., *coarse)], 64)):
         assert moved is not None
         still = moved.detach() == before
         inside = torch.zeros(before.shape[-2:], dtype=torch.bool)
-        inside[piece.core(reduction)] = True
+        inside[piece.core(unit)] = True
         assert still[..., ~inside].all()
         assert not still[..., inside].all()
 
@@ -277,7 +278,7 @@ def test_what_cannot_be() -> None:
     codec = codec_of("joint-ar-integer")
     pixels = np.zeros((16, 16, 3), np.uint8)
     layouts = [codec.layout.name]
-    for effort in (-1, MOST + 1):
+    for effort in (-1, MOST_EFFORT + 1):
         with pytest.raises(InputError, match="from 0 to 10"):
             compress_smallest(Family(codec, objective=Objective(0.01)), pixels, layouts, effort=effort)
     with pytest.raises(InputError, match="no goal"):
@@ -287,6 +288,6 @@ def test_what_cannot_be() -> None:
 
 def test_efforts_rise() -> None:
     assert STEPS[0] == 0
-    assert len(STEPS) == MOST + 1 == 11
+    assert len(STEPS) == MOST_EFFORT + 1 == 11
     assert all(1.4 < after / before <= 2 for before, after in pairwise(STEPS[1:]))
     assert 0 < COLD < HOT

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import exact_codec
+from families import trained_codec
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,16 +26,10 @@ import nas
 from nas.cli import app
 from nas.codec import folder
 from nas.codec.bitstream import Nic
-from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
-from nas.graph.network import Supernet
 from nas.photos.batch import MOST_TOGETHER, Job, Kind, Plan, Workforce, planned, run_all
 from nas.photos.images import psnr, read_image
-from nas.photos.tensors import pad, to_tensor
-from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
-from nas.verbs.demo import STARTER
-from nas.weights.checkpoint import Checkpoint, load_weights
 
 FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 2, "params": 1, "measured": {}}
 
@@ -43,13 +37,7 @@ FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 2
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory, chelsea) -> Path:
     """A trained one's folder."""
-    space = SearchSpace.load("joint-ar-tiny")
-    net = Supernet(space)
-    load_weights(net, Checkpoint.read(STARTER).tensors, source="the starter")
-    architecture = space.uniform(0.0, "checkerboard")
-    exact = exact_codec(
-        Codec(net.extract(architecture), architecture), pad(to_tensor(chelsea[:128, :128]), 64)
-    )
+    exact = trained_codec(chelsea)
     path = tmp_path_factory.mktemp("codecs") / "codec"
     save_codec(exact, path, FACTS)
     return path

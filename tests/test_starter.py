@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nas.codec.bitstream import compress_image
+from nas.codec.bitstream import compress_image, latents_of
 from nas.codec.codec import Codec
-from nas.comparison.evaluate import estimated_bits
+from nas.comparison.evaluate import bits_of_latents
 from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.searching.scoring.evaluator import Evaluator
@@ -44,7 +44,7 @@ def test_the_estimate_is_the_payload(starter, space, photos, layout, level):
     codec = Codec(starter.extract(architecture), architecture)
     for part in ("test", "calibration"):
         pixels = photos[part][0].pixels
-        estimate = estimated_bits(codec, pixels) / 8
+        estimate = bits_of_latents(codec, *latents_of(codec, pixels)) / 8
         payload = len(compress_image(codec, pixels).stream)
         assert abs(payload - estimate) <= 0.005 * estimate + 16
 

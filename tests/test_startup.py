@@ -10,22 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from families import exact_codec
+from families import trained_codec
 
 import nas
-from nas.codec.codec import Codec
 from nas.codec.family import Family
 from nas.codec.folder import load_family, save_codec
 from nas.codec.nic import Nic
-from nas.graph.network import Supernet
 from nas.onnx.quick import decode_quickly
 from nas.onnx.write import write_onnx
 from nas.photos.images import read_image, write_image
-from nas.photos.tensors import pad, to_tensor
-from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
-from nas.verbs.demo import STARTER
-from nas.weights.checkpoint import Checkpoint, load_weights
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -55,13 +49,7 @@ PARTS = {"scipy.stats._distn_infrastructure", "compressai.zoo"}
 def place(tmp_path_factory, chelsea) -> Path:
     """A folder with a trained codec, without and with ONNX models, a photo and its file."""
     place = tmp_path_factory.mktemp("startup")
-    space = SearchSpace.load("joint-ar-tiny")
-    net = Supernet(space)
-    load_weights(net, Checkpoint.read(STARTER).tensors, source="the starter")
-    architecture = space.uniform(0.0, "checkerboard")
-    exact = exact_codec(
-        Codec(net.extract(architecture), architecture), pad(to_tensor(chelsea[:128, :128]), 64)
-    )
+    exact = trained_codec(chelsea)
     for name in ("plain", "onnx"):
         save_codec(exact, place / name, FACTS)
     write_onnx(Family(exact), place / "onnx" / "onnx")

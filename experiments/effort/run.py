@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import mean
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -33,23 +34,14 @@ def measured(codec: Codec, photos: list[Photo], effort: int) -> list[dict[str, f
     points = []
     for quality, lmbda in list(anchor_qualities(codec.rates).items())[::2]:
         found = evaluate_codec(codec, photos, lmbda=lmbda, quality=quality, effort=effort)
-        point = {"quality": quality, "rd_loss": found.rd_loss, **found.means()}
-        point["encode_seconds"] = mean(photo.encode_seconds for photo in found.photos)
-        points.append(point)
+        points.append({"quality": quality, **found.means()})
         say(f"effort {effort}, quality {quality:g}: {found.bpp:.4f} bpp, {found.psnr:.2f} dB")
     return points
 
 
 def curve(name: str, points: list[dict[str, float]]) -> Curve:
     """The points of one effort."""
-    return Curve.of(name, [Measured(point) for point in points])
-
-
-class Measured:
-    """A point as a curve reads it."""
-
-    def __init__(self, point: dict[str, float]) -> None:
-        self.__dict__.update(point)
+    return Curve.of(name, [SimpleNamespace(**point) for point in points])
 
 
 def tables(found: dict[str, Any]) -> list[str]:

@@ -25,16 +25,16 @@ from nas.codec.tiles import TILING, Span, Tiling, spans, step
 from nas.graph.affine import exactly
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits
 from nas.metrics.losses import Objective, distortion
-from nas.metrics.quality import MS_SSIM_SIDE, ms_ssim, mse
+from nas.metrics.quality import MS_SSIM_SIDE, error_of
 from nas.photos.images import Pixels
 from nas.photos.tensors import Padded
-from nas.spaces.description import Y_REDUCTION
+from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.support.errors import InputError
+from nas.support.limits import MOST_EFFORT
 from nas.support.progress import Report, silent
 
 # Steps of refinement by effort. Each more costs about 1.6 times the time of the one before.
 STEPS = (0, 6, 12, 20, 32, 50, 80, 130, 200, 320, 500)
-MOST = len(STEPS) - 1
 # What 20 to 300 steps did best with on calibration photos of the `patch` supernet: Adam's rate of learning in
 # steps of y, and the temperature at the start and at the end.
 RATE, HOT, COLD = 0.03, 0.7, 0.05
@@ -48,10 +48,10 @@ def check_effort(effort: int) -> None:
     """InputError where there is no such effort.
 
     Args:
-        effort: from 0, as g_a gives the latents, to `MOST`.
+        effort: from 0, as g_a gives the latents, to `MOST_EFFORT`.
     """
-    if not 0 <= effort <= MOST:
-        raise InputError(f"Effort is a whole number from 0 to {MOST}, not {effort}.")
+    if not 0 <= effort <= MOST_EFFORT:
+        raise InputError(f"Effort is a whole number from 0 to {MOST_EFFORT}, not {effort}.")
 
 
 @torch.inference_mode(False)
@@ -77,7 +77,7 @@ def refined(
         pixels: the picture, [H, W, 3] in 8 bits.
         y: what g_a makes of it, as `bitstream.analyzed` gives it, [1, M, h, w].
         objective: the loss. For a codec over a range of rates its lambda is the rate, too.
-        effort: from 0 to `MOST`.
+        effort: from 0 to `MOST_EFFORT`.
         tiling: when the picture passes g_s in tiles as it is decoded.
         pieces: when it is refined in tiles, and in which.
         seed: of the random numbers of the annealing.
@@ -87,7 +87,7 @@ def refined(
         InputError: there is no such effort.
     """
     check_effort(effort)
-    rate = objective.lmbda if codec.rates else None
+    rate = _rate(codec, objective)
     plain = codec.rounded(y, rate)
     too_small = objective.metric == "ms-ssim" and min(pixels.shape[:2]) <= MS_SSIM_SIDE
     if not effort or too_small:
@@ -96,13 +96,18 @@ def refined(
     return min((plain, found), key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
 
 
+def _rate(codec: Codec, objective: Objective) -> float | None:
+    """The lambda of the rate; None for a codec of one rate."""
+    return objective.lmbda if codec.rates else None
+
+
 def _loss(codec: Codec, latents: Latents, pixels: Pixels, objective: Objective, tiling: Tiling) -> float:
     """The loss of the file and the picture that latents make."""
     height, width = pixels.shape[:2]
     (stream,) = codec.encode(*latents)
-    rate = objective.lmbda if codec.rates else None
+    rate = _rate(codec, objective)
     decoded = picture_of(codec, latents[0], width, height, tiling, rate)
-    error = mse(pixels, decoded) if objective.metric == "mse" else 1 - ms_ssim(pixels, decoded)
+    error = error_of(pixels, decoded, objective.metric)
     return float(objective.loss(8 * len(stream) / (height * width), error))
 
 
@@ -113,31 +118,22 @@ class _Piece:
     rows: Span
     columns: Span
 
-    def pixels(self) -> tuple[slice, slice]:
-        """Its place in the picture."""
-        return self._times(Y_REDUCTION)
+    def place(self, unit: int) -> tuple[slice, slice]:
+        """Its place in what has one element for so many pixels across: the picture 1, y 16, z 64."""
+        rows, columns = (_scaled(side.low, side.high, unit) for side in (self.rows, self.columns))
+        return rows, columns
 
-    def place(self, reduction: int = 1) -> tuple[slice, slice]:
-        """Its place in y, or in what is coarser than y by a factor."""
-        rows, columns = self.rows, self.columns
-        return (
-            slice(rows.low // reduction, -(-rows.high // reduction)),
-            slice(columns.low // reduction, -(-columns.high // reduction)),
+    def core(self, unit: int) -> tuple[slice, slice]:
+        """The place of its core within it, likewise."""
+        rows, columns = (
+            _scaled(side.start - side.low, side.stop - side.low, unit) for side in (self.rows, self.columns)
         )
+        return rows, columns
 
-    def core(self, reduction: int = 1) -> tuple[slice, slice]:
-        """The place of its core within it."""
-        found = [
-            slice((s.start - s.low) // reduction, -(-(s.stop - s.low) // reduction))
-            for s in (self.rows, self.columns)
-        ]
-        return found[0], found[1]
 
-    def _times(self, factor: int) -> tuple[slice, slice]:
-        return (
-            slice(self.rows.low * factor, self.rows.high * factor),
-            slice(self.columns.low * factor, self.columns.high * factor),
-        )
+def _scaled(start: int, stop: int, unit: int) -> slice:
+    """Elements of y as elements of so many pixels across."""
+    return slice(start * Y_REDUCTION // unit, -(-stop * Y_REDUCTION // unit))
 
 
 def _pieces(codec: Codec, height: int, width: int, pieces: Tiling) -> Iterator[_Piece]:
@@ -164,7 +160,7 @@ def _refine(
 ) -> Latents:
     """Latents after so many steps in each tile."""
     net = codec.network
-    rate = objective.lmbda if codec.rates else None
+    rate = _rate(codec, objective)
     with exactly():
         y = net.scaled_y(y, rate).clone()
         z = net.z_of(y, rate) if net.with_z else None
@@ -172,29 +168,31 @@ def _refine(
     generator = torch.Generator(y.device).manual_seed(seed)
     tiles = list(_pieces(codec, y.shape[-2], y.shape[-1], pieces))
     for number, piece in enumerate(tiles):
-        rows, columns = piece.pixels()
+        rows, columns = piece.place(1)
         part = x[..., rows, columns][..., : pixels.shape[0] - rows.start, : pixels.shape[1] - columns.start]
-        search = _Search(codec, part, _cut(y, piece), None if z is None else _cut(z, piece, 4), objective)
+        search = _Search(
+            codec, part, _cut(y, piece), None if z is None else _cut(z, piece, Z_REDUCTION), objective
+        )
         search.hold(piece)
         for done in range(steps):
             report(number * steps + done, len(tiles) * steps, "")
             search.step(done / steps, generator)
         _paste(y, search.y, piece)
         if z is not None and search.z is not None:
-            _paste(z, search.z, piece, 4)
+            _paste(z, search.z, piece, Z_REDUCTION)
     report(len(tiles) * steps, len(tiles) * steps, "")
     return codec.to_integers(y, z)
 
 
-def _cut(values: Tensor, piece: _Piece, reduction: int = 1) -> Tensor:
+def _cut(values: Tensor, piece: _Piece, unit: int = Y_REDUCTION) -> Tensor:
     """A copy of what a latent holds in a tile."""
-    rows, columns = piece.place(reduction)
+    rows, columns = piece.place(unit)
     return values[..., rows, columns].clone()
 
 
-def _paste(values: Tensor, part: Tensor, piece: _Piece, reduction: int = 1) -> None:
+def _paste(values: Tensor, part: Tensor, piece: _Piece, unit: int = Y_REDUCTION) -> None:
     """Put the core of a tile back to its place."""
-    (rows, columns), (top, left) = piece.core(reduction), piece.place(reduction)
+    (rows, columns), (top, left) = piece.core(unit), piece.place(unit)
     target = values[..., top, left]
     target[..., rows, columns] = part.detach()[..., rows, columns]
 
@@ -222,10 +220,10 @@ class _Search:
 
     def hold(self, piece: _Piece) -> None:
         """Let only what lies in the tile's core move."""
-        for values, reduction in ((self.y, 1), (self.z, 4)):
+        for values, unit in ((self.y, Y_REDUCTION), (self.z, Z_REDUCTION)):
             if values is not None:
                 mask = torch.zeros(values.shape[-2:], device=values.device)
-                mask[piece.core(reduction)] = 1
+                mask[piece.core(unit)] = 1
                 self._masks.append((values, mask))
 
     def step(self, progress: float, generator: torch.Generator) -> None:
@@ -254,9 +252,8 @@ class _Search:
             if net.centred:
                 self.centre = means.detach()
         height, width = self.x.shape[-2:]
-        lmbda = self.objective.lmbda if self.codec.rates else None
-        read = net.unscaled_y(y, lmbda).contiguous(memory_format=torch.channels_last)
-        x_hat = net.g_s(read)[..., :height, :width]
+        read = net.unscaled_y(y, _rate(self.codec, self.objective))
+        x_hat = net.g_s(read.contiguous(memory_format=torch.channels_last))[..., :height, :width]
         error = distortion(self.x, x_hat, self.objective.metric)
         found: Tensor = self.objective.loss(rate / (height * width), error).mean()
         return found

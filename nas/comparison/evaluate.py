@@ -13,15 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas.codec.bitstream import Nic, decompress_image, lmbda_of, read_latents, step_of
+from nas.codec.bitstream import Nic, decompress_image, lmbda_of, picture_of, read_latents, step_of
 from nas.codec.codec import Codec
 from nas.codec.family import Family
 from nas.codec.recode import compress_smallest
 from nas.graph.entropy import bits
 from nas.metrics.losses import Objective
 from nas.metrics.quality import decibels, mean, ms_ssim, mse, psnr_without
-from nas.photos.images import Photo, Pixels, psnr
-from nas.photos.tensors import Padded
+from nas.photos.images import Photo, psnr
 from nas.support.errors import InputError
 from nas.support.progress import Report, silent
 
@@ -189,9 +188,10 @@ class _Bench:
         began = time.perf_counter()
         data = self._compressed(photo, self.effort)
         encoded = time.perf_counter()
-        decoded = decompress_image(codec, Nic.parse(data), max_pixels=photo.size)
+        nic = Nic.parse(data)
+        latents = read_latents(codec, nic, max_pixels=photo.size)
+        decoded = picture_of(codec, latents[0], nic.width, nic.height, lmbda=self._rate)
         ended = time.perf_counter()
-        estimated = self._estimated(photo, data) / photo.size
         bpp = 8 * len(data) / photo.size
         similarity = ms_ssim(photo.pixels, decoded)
         error = mse(photo.pixels, decoded) if objective.metric == "mse" else 1 - similarity
@@ -201,20 +201,13 @@ class _Bench:
             height=photo.pixels.shape[0],
             bytes=len(data),
             bpp=bpp,
-            estimated_bpp=estimated,
+            estimated_bpp=bits_of_latents(codec, *latents) / photo.size,
             psnr=psnr(photo.pixels, decoded),
             ms_ssim=similarity,
             rd_loss=float(objective.loss(bpp, error)),
             encode_seconds=encoded - began,
             decode_seconds=ended - encoded,
         )
-
-    def _estimated(self, photo: Photo, data: bytes) -> float:
-        """The bits that the likelihoods promise for a photo's latents."""
-        if not self.effort:
-            return estimated_bits(self.codec, photo.pixels, self._rate)
-        latents = read_latents(self.codec, Nic.parse(data), max_pixels=photo.size)
-        return bits_of_latents(self.codec, *latents)
 
     def _compressed(self, photo: Photo, effort: int) -> bytes:
         layouts = list(self._family.layouts)
@@ -239,23 +232,8 @@ def check_request(photos: Sequence[Photo], metric: str) -> None:
 
 
 @torch.no_grad()
-def estimated_bits(codec: Codec, pixels: Pixels, lmbda: float | None = None) -> float:
-    """The bits that the network's likelihoods promise for one picture, [H, W, 3], padded as for coding.
-
-    Over a range of rates `lmbda` says at which: by default at the middle anchor.
-
-    Args:
-        codec: the codec.
-        pixels: the picture, in 8 bits.
-        lmbda: lambda of the rate.
-    """
-    padded = Padded(pixels, codec.alignment, codec.table.device)
-    return bits_of_latents(codec, *codec.latents(padded, lmbda=lmbda))
-
-
-@torch.no_grad()
 def bits_of_latents(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> float:
-    """The same of one picture's rounded latents.
+    """The bits that the network's likelihoods promise for one picture's rounded latents.
 
     Args:
         codec: the codec.

@@ -19,7 +19,7 @@ from nas.codec.bitstream import (
 from nas.codec.family import Family
 from nas.comparison.evaluate import check_request
 from nas.metrics.losses import rd_loss
-from nas.metrics.quality import mean, mean_psnr, ms_ssim, mse
+from nas.metrics.quality import error_of, mean, mean_psnr
 from nas.photos.images import Photo, psnr
 from nas.spaces.rates import geometric_mean, quality_at, scored
 from nas.support.errors import InputWarning
@@ -102,7 +102,7 @@ def _at_rate(
         y_hat, _ = read_latents(family.base, Nic.parse(file), max_pixels=photo.size)
         for codec, results in zip(codecs, found, strict=True):
             decoded = picture_of(codec, y_hat, width, height, lmbda=rate_of_file)
-            error = mse(photo.pixels, decoded) if metric == "mse" else 1 - ms_ssim(photo.pixels, decoded)
+            error = error_of(photo.pixels, decoded, metric)
             loss = float(rd_loss(rates[0][-1], error, lmbda, metric))
             results.append((rates[0][-1], psnr(photo.pixels, decoded), loss))
             if math.isinf(results[-1][1]):

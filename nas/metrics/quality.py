@@ -53,6 +53,17 @@ def mse(a: Pixels, b: Pixels) -> float:
     return float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)) / 255**2
 
 
+def error_of(a: Pixels, b: Pixels, metric: str) -> float:
+    """The distortion between two 8-bit pictures, as the loss weighs it.
+
+    Args:
+        a: one picture, [H, W, 3].
+        b: the other picture, of the same shape.
+        metric: `mse`, or `ms-ssim` for 1 - MS-SSIM.
+    """
+    return mse(a, b) if metric == "mse" else 1 - ms_ssim(a, b)
+
+
 def mean(values: Iterable[float]) -> float:
     """The mean of the values that are numbers; NaN where there is none."""
     known = [value for value in values if not math.isnan(value)]

@@ -19,6 +19,7 @@ MOST_TILE = 64  # rows or columns of a layout's tile; a latent of 768x512 pixels
 MOST_STEPS = 1_000_000  # a stage's number, and a slope
 # What pictures are written as, and what a file is called that must be a picture
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
+MOST_EFFORT = 10  # with which a picture is compressed
 LEAST_LMBDA, MOST_LMBDA = 1e-9, 1e9  # beyond them a loss is all rate or all distortion
 
 

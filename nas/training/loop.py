@@ -251,7 +251,8 @@ class Training:
             NonFiniteLossError: the loss or the gradient is not finite.
         """
         settings, net = self.settings, self.net
-        x = x.contiguous(memory_format=torch.channels_last)  # as the layers have theirs
+        if x.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)  # as the layers have theirs there
         set_learning_rate(self.optimizer, settings.rate_at(step, self.plateaus.count))
         drawn = list(self.strategy.draw(net.space, step, settings.seed))
         samples = at_rates(drawn, net.space, step, settings.seed)
