@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nas.graph.network import Supernet
 from nas.spaces.space import SearchSpace
-from nas.support.device import choose, free_memory
+from nas.support.device import choose, free_memory, multiplies_bfloat16
 from nas.support.errors import InputError
 from nas.training.loop import is_trained
 from nas.training.settings import TrainingSettings
@@ -47,15 +47,6 @@ def make_fabric(device: str, precision: str = "auto") -> Fabric:
     )
     fabric.launch()
     return fabric
-
-
-def multiplies_bfloat16(on_gpu: bool) -> bool:
-    """Whether the GPU, or the CPU, has instructions that multiply bfloat16: emulated, it is slow."""
-    if on_gpu:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # torch has no public name for these (2.15); a version without them means no
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, test, bool)()) for test in tests)
 
 
 def refuse_what_does_not_fit(

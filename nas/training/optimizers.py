@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas.support.device import multiplies_bfloat16
+
 ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
 # How often SOAP renews its eigenbases, in steps, and the largest side of a kernel that gets one: beyond it
 # the basis costs more than it gains.
@@ -98,12 +100,12 @@ def _muon(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float)
     from pytorch_optimizer import Muon
     from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
 
-    class Float32Muon(Muon):
-        """Muon, in single precision on a CPU: products in bfloat16 can take 20 times as long there."""
+    class ExactMuon(Muon):
+        """Muon in single precision where products of bfloat16 would be emulated: they are slow there."""
 
         @staticmethod
         def _orthogonalize(group: dict[str, Any], updates: list[Tensor]) -> list[Tensor]:
-            if updates[0].device.type != "cpu":
+            if multiplies_bfloat16(on_gpu=updates[0].device.type == "cuda"):
                 found: list[Tensor] = Muon._orthogonalize(group, updates)
                 return found
             steps, weights = group["ns_steps"], group["ns_coeffs"]
@@ -114,7 +116,7 @@ def _muon(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float)
                 for update in updates
             ]
 
-    return Float32Muon(
+    return ExactMuon(
         _groups({"params": matrices, "use_muon": True}, {"params": others, "use_muon": False, **ADAM}),
         lr=rate,
         adamw_lr=rate,
