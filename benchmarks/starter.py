@@ -11,10 +11,12 @@ from nas.graph.network import Supernet
 from nas.photos.images import Photo, bundled
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.scoring.evaluator import Evaluator
+from nas.shipped import zoo_run
 from nas.spaces.space import SearchSpace
-from nas.verbs.demo import LAMBDA, SPACE, STARTER
 from nas.weights.checkpoint import Checkpoint, load_weights
 
+SPACE, LAMBDA = "joint-ar-tiny", 0.0035
+STARTER = zoo_run(SPACE).weights_path
 CROP = 192  # pixels, from the middle of each photo
 
 

@@ -188,7 +188,7 @@ def demo(
     ),
     from_scratch: Annotated[
         bool,
-        typer.Option("--from-scratch", help="Train from random weights instead of the starter supernet."),
+        typer.Option("--from-scratch", help="Begin without trained weights: a smaller space, at one rate."),
     ] = False,
     steps: Annotated[int | None, typer.Option(help="Number of training steps.")] = None,
     trials: Annotated[int | None, typer.Option(help="Number of architectures to score.")] = None,

@@ -19,11 +19,14 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.graph.network import Supernet
 from nas.graph.priors import FactorizedPrior
 from nas.photos.tensors import pad, to_tensor
+from nas.shipped import zoo_run
 from nas.spaces.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family, ends, place
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import Architecture, SearchSpace
 from nas.weights.checkpoint import Checkpoint, load_weights
 
+TRAINED_SPACE, TRAINED_LAMBDA = "joint-ar-tiny", 0.0035
+TRAINED = zoo_run(TRAINED_SPACE).weights_path  # what tests take where weights have to be trained ones
 QUANTIZERS = ("integer", "centred")
 Y, Z = 6, 4
 LAYOUTS: list[Any] = [
@@ -231,12 +234,11 @@ def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def trained_codec(photo: np.ndarray) -> Codec:
-    """The narrowest codec of the demo's starter in checkerboard order, exact by a corner of a photo."""
-    from nas.verbs.demo import STARTER  # late: the demo imports nearly everything
+    """The narrowest codec of zoo:joint-ar-tiny in checkerboard order, exact by a corner of a photo."""
 
     space = SearchSpace.load("joint-ar-tiny")
     net = Supernet(space)
-    load_weights(net, Checkpoint.read(STARTER).tensors, source="the starter")
+    load_weights(net, Checkpoint.read(TRAINED).tensors, source="zoo:joint-ar-tiny")
     architecture = space.uniform(0.0, "checkerboard")
     codec = Codec(net.extract(architecture), architecture)
     return exact_codec(codec, pad(to_tensor(photo[:128, :128]), 64))

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from nas.run import Run
-from nas.searching.scoring.scores import known_scores
 from nas.verbs.demo import demo
 
 
@@ -23,21 +22,18 @@ def test_the_demo_keeps_its_word(tmp_path, seed):
             f"JPEG {row.jpeg_bpp:.3f} bpp {row.jpeg_psnr:.2f} dB"
         )
     assert len(result.rows) == 3
-    largest = result.rows[-1]
-    assert largest.psnr >= 23
-    assert largest.bpp <= 0.35
+    assert all(row.psnr >= row.jpeg_psnr + 1 for row in result.rows)  # the starter is at 1.7 to 2 dB
 
     run = Run.open(result.run)
-    space, front = run.space, run.front()
-    scores = known_scores(run.scores_path, space, run.fingerprint)
-    uniform = [(space.uniform(0, name), space.uniform(1, name)) for name in space.layout_names]
-    ratios = [
-        scores[wide].rd_loss / scores[slim].rd_loss for slim, wide in uniform if {slim, wide} <= set(scores)
-    ]
-    assert ratios
-    assert max(ratios) <= 0.97  # the widest loses at least 3 % less than the narrowest
+    front = run.front()
     costs = front.loc[front["on_front_total"], "total_kmac_px"]
     assert len(costs) >= 6
     assert costs.max() / costs.min() >= 3
-    spread = f"widest / narrowest {min(ratios):.3f} to {max(ratios):.3f}, {len(costs)} on the front"
-    print(f"seed {seed}: {spread} over {costs.max() / costs.min():.1f} times the MACs, {seconds:.0f} s")
+    span = costs.max() / costs.min()
+    print(f"seed {seed}: {len(costs)} on the front over {span:.1f} times the MACs, {seconds:.0f} s")
+
+
+@pytest.mark.slow
+def test_from_scratch_it_is_as_good_as_jpeg(tmp_path):
+    result = demo(tmp_path / "demo", from_scratch=True, trials=20, device="cpu")
+    assert max(row.psnr - row.jpeg_psnr for row in result.rows) >= -0.3

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import SMALL
 from drawn import SEEDS, layouts, samples
-from families import INTEGER, INTEGER_NAMES, exact_codec, image, net_of
+from families import INTEGER, INTEGER_NAMES, TRAINED, exact_codec, image, net_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -32,7 +32,6 @@ from nas.photos.tensors import pad, to_tensor
 from nas.profiling.audit import counted_by_torch, traced_edges
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError
-from nas.verbs.demo import STARTER
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 WITH_Z = [name for name in INTEGER_NAMES if INTEGER[name].family.has_z]
@@ -276,7 +275,7 @@ def test_its_parameters_are_the_networks(name):
 def test_it_costs_next_to_nothing_in_rate():
     """Of a trained supernet, on a photo that the numbers were not chosen on."""
     net = Supernet(TINY)
-    load_weights(net, Checkpoint.read(STARTER).tensors, source="the starter")
+    load_weights(net, Checkpoint.read(TRAINED).tensors, source="zoo:joint-ar-tiny")
     photos = bundled()
     chosen, other = (
         pad(to_tensor(photos[part][0].pixels[:256, :384]), 64) for part in ("calibration", "test")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from families import exact_codec
+from families import TRAINED, exact_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +35,6 @@ from nas.support.errors import InputError
 from nas.support.resources import read_yaml
 from nas.training.record.journal import COLUMNS, Journal
 from nas.training.settings import TrainingSettings, settings_of
-from nas.verbs.demo import STARTER
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 TINY = SearchSpace.load("joint-ar-tiny")
@@ -47,7 +46,7 @@ SECONDS, MEBIBYTES = 10.0, 1500  # what a single file may take
 def codec() -> Codec:
     """A trained one."""
     net = Supernet(TINY)
-    load_weights(net, Checkpoint.read(STARTER).tensors, source="the starter")
+    load_weights(net, Checkpoint.read(TRAINED).tensors, source="zoo:joint-ar-tiny")
     architecture = TINY.uniform(0.0, "raster-2x2")
     chosen = pad(to_tensor(bundled()["calibration"][0].pixels[:128, :128]), 64)
     return exact_codec(Codec(net.extract(architecture), architecture), chosen)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import architectures
+from families import TRAINED
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data
@@ -35,7 +36,6 @@ from nas.spaces.budget import Amount, Budget
 from nas.spaces.space import Grouping
 from nas.support.errors import UnreachableBudgetError
 from nas.training.start import TrainingRequest, start_training
-from nas.verbs.demo import STARTER
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 SMALL_LOGITS = LogitSettings(steps=3, batch=2)
@@ -158,7 +158,7 @@ def test_dear_macs_make_narrow_widths(supernet, photos, table):
 def test_dual_ascent_finds_the_price_of_every_target(tiny_space, photos, table):
     """From the dearest target on, each set of logits ends near its own, where width is worth something."""
     supernet = Supernet(tiny_space)
-    load_weights(supernet, Checkpoint.read(STARTER).tensors, source="the starter")
+    load_weights(supernet, Checkpoint.read(TRAINED).tensors, source="zoo:joint-ar-tiny")
     ends = [table.kmac_px(a) for a in (table.space.narrowest(), table.space.widest())]
     targets = [ends[0] + share * (ends[1] - ends[0]) for share in (0.25, 0.6)]
     rungs = learned(supernet, photos, table, targets, steps=40, learning_rate=0.3)
