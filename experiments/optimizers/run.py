@@ -42,7 +42,7 @@ SETTINGS: dict[str, Any] = {
     "batch": 4,
     "crop": 256,
     "schedule": "cosine",
-    "hold": 0.5,
+    "hold": 0.25,
     "final_rate": 0.03,
     "integer_phase": 0.0,
     "checkpoint_every": 25,
@@ -51,21 +51,11 @@ SETTINGS: dict[str, Any] = {
 # What is compared: the optimiser, its rate of learning, and what moves at less than that rate.
 KEPT = {"frozen": ["g_a.0.linear", "g_s.0.linear"]}
 SIDES: dict[str, dict[str, Any]] = {
-    "adam, 0.001": {"optimizer": "adam", "learning_rate": 1e-3},
-    "adam, 0.001, linear path kept": {"optimizer": "adam", "learning_rate": 1e-3, **KEPT},
-    "adam, 0.001, linear path kept, fan_in 64": {
-        "optimizer": "adam",
-        "learning_rate": 1e-3,
-        "fan_in": 64,
-        **KEPT,
-    },
-    "adam, 0.003, linear path kept, fan_in 64": {
-        "optimizer": "adam",
-        "learning_rate": 3e-3,
-        "fan_in": 64,
-        **KEPT,
-    },
-    "soap, 0.001, linear path kept": {"optimizer": "soap", "learning_rate": 1e-3, **KEPT},
+    "adam, 0.001, all layers": {"optimizer": "adam", "learning_rate": 1e-3},
+    "adam, 0.003, fan_in 64": {"optimizer": "adam", "learning_rate": 3e-3, "fan_in": 64, **KEPT},
+    "soap, 0.002": {"optimizer": "soap", "learning_rate": 2e-3, **KEPT},
+    "muon, 0.002": {"optimizer": "muon", "learning_rate": 2e-3, **KEPT},
+    "muon, 0.003": {"optimizer": "muon", "learning_rate": 3e-3, **KEPT},
 }
 
 
@@ -133,7 +123,7 @@ def draw(found: dict[str, Any]) -> None:
     colours = dict(zip(("adam", "soap", "muon"), ("#7a7a7a", "#1f5fa8", "#c2571a"), strict=True))
     for side, own in found.items():
         rows = own["rows"]
-        style = "-" if SIDES[side]["learning_rate"] == 1e-3 else "--"
+        style = "--" if SIDES[side]["learning_rate"] == 3e-3 else "-"
         axes.plot(
             [row["seconds"] for row in rows],
             [row["loss"] for row in rows],
