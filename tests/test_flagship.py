@@ -1,22 +1,18 @@
-"""The flagship's training: tiles stay together, and a cooled copy ends as it should."""
+"""The flagship's training: tiles stay together, and a phase goes on where it was stopped."""
 
 from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.flagship import cool
+from experiments.flagship import train
 from experiments.flagship.train import split_by_picture
 from nas.run import Run
-from nas.spaces.space import SearchSpace
-from nas.training.start import TrainingRequest, resume_training, start_training
-
-CONSTANT = {
-    **{"steps": 1000, "crop": 64, "batch": 2, "architectures": 1, "checkpoint_every": 2, "warmup": 1},
-    **{"schedule": "constant", "learning_rate": 1e-3, "lmbda": "0.0018..0.18", "preview_every": 0},
-}
+from nas.shipped import zoo_run
+from nas.training.settings import read_recipe
 
 
 def test_tiles_of_one_picture_stay_together(tmp_path):
@@ -29,26 +25,34 @@ def test_tiles_of_one_picture_stay_together(tmp_path):
     assert sum(map(len, pictures.values())) == 30  # no picture is in two parts
 
 
-def test_a_cooled_copy_ends_at_a_low_rate(tmp_path, photo_folder):
-    """It goes on from the checkpoint, and the rate of learning falls from there; the run stays as it is."""
+def test_a_phase_goes_on_from_the_zoo_and_from_its_own_checkpoint(tmp_path, monkeypatch):
+    """It trains the front that the zoo's search found; stopped, it comes to its end another time."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(photos / f"picture{number}_0.png")
+    small = {"crop": 64, "batch": 1, "architectures": 1, "warmup": 1, "checkpoint_every": 1}
+    monkeypatch.setattr(train, "read_recipe", lambda path: {**read_recipe(path), **small})
+    arguments = ["--data", str(photos), "--run", str(tmp_path / "run"), "--steps", "3"]
 
     def stop(progress):
-        if progress.step == 5:
+        if progress.step == 1:
             raise KeyboardInterrupt
 
-    out = tmp_path / "run"
-    request = TrainingRequest(SearchSpace.load("patch-tiny"), str(photo_folder), out, settings=CONSTANT)
-    with pytest.raises(KeyboardInterrupt):
-        start_training(request, stop)
-    before = (out / "config.yaml").read_bytes()
-    cool.begin(out, tmp_path / "cooled", 6)
-    cooled = resume_training(tmp_path / "cooled")
-    with open(cooled.metrics_path, newline="") as file:
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "tell", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(arguments)
+    run = Run.open(tmp_path / "run")
+    assert not run.weights_path.exists()
+    assert {key.rpartition("+layout=")[0] for key in run.config["front"]} == {
+        key.rpartition("+layout=")[0] for key in zoo_run("patch").front()["arch"]
+    }
+    train.main(arguments)
+    with open(run.metrics_path, newline="") as file:
         rates = {int(row["step"]): float(row["learning_rate"]) for row in csv.DictReader(file)}
-    assert max(rates) == 11
-    assert rates[2] == CONSTANT["learning_rate"]
-    assert rates[6] > rates[8] > rates[11]
-    assert rates[11] < 0.2 * rates[2]
-    assert cooled.weights_path.is_file()
-    assert (out / "config.yaml").read_bytes() == before
-    assert not Run(out).weights_path.exists()
+    assert list(rates) == [2, 3]  # it was stopped before a row of the first step
+    assert rates[3] < 0.6 * rates[2]
+    assert run.weights_path.is_file()

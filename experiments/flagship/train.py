@@ -1,6 +1,6 @@
-"""Train the flagship: begin, or go on where it stopped, until it is told to stop.
+"""Train the flagship for another phase: it begins with the weights kept last, and its rate falls to the end.
 
-    python -m experiments.flagship.train --data DIR --run RUN
+    python -m experiments.flagship.train --data DIR --run RUN --steps 10000
 
 Interrupted (Ctrl-C, SIGTERM), it keeps its state and goes on from there when the same command is run again.
 `experiments.flagship.report` says how far it is.
@@ -21,7 +21,7 @@ from nas.training.settings import read_recipe
 from nas.training.start import TrainingRequest, resume_training, start_training
 
 HERE = Path(__file__).parent
-SPACE, RECIPE = HERE / "patch-flagship.yaml", HERE / "recipe.yaml"
+SPACE, RECIPE = "patch-small", HERE / "recipe.yaml"
 TOLD_EVERY = 20  # steps
 _TILE = re.compile(r"_[0-9]$")  # of a picture that was cut up: NAME_0, NAME_1, ...
 
@@ -48,16 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--init-from", default="klt", help="as for `nas train`; weights that were kept, say")
+    parser.add_argument("--steps", type=int, default=10_000, help="of this phase")
+    parser.add_argument("--init-from", default="zoo:patch", help="a searched run to go on from")
     chosen = parser.parse_args(arguments)
     if (chosen.run / "checkpoint" / "last.safetensors").is_file():
         resume_training(chosen.run, report=tell)
         return
     request = TrainingRequest(
-        str(SPACE),
+        SPACE,
         str(chosen.data),
         chosen.run,
-        settings=read_recipe(str(RECIPE)),
+        settings={**read_recipe(str(RECIPE)), "steps": chosen.steps},
         init_from=chosen.init_from,
         force=chosen.run.exists(),  # it stopped before its first checkpoint
         split=split_by_picture(chosen.data),
