@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +37,7 @@ SLICE = 1 << 13  # positions that are computed together: it bounds memory
 THREADS = 0  # inside a model; 0: as many as there are cores
 STORES = ("phi", "hidden_1", "hidden_2")  # what blocks leave for later ones at the same position
 models = constriction.stream.model
+Read = Callable[[dict[str, Any], np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 class InputError(Exception):
@@ -149,42 +150,120 @@ def gaussian_y(
         limit: the largest absolute value in y_hat.
         folder: folder of the ONNX models.
     """
-    psi = run(folder, "h_s.onnx", {"z_hat": z_hat})["psi"][0]
-    (height, width), channels, reach = psi.shape[1:], codec["y_channels"], codec["window"] // 2
-    psi = np.ascontiguousarray(psi.reshape(len(psi), -1).T)
-    wide = width + 2 * reach
-    y = np.zeros(((height + 2 * reach) * wide, channels), np.float32)  # with zeros around it
-    sizes = {name: max(max(b.get(f"{name}_new") or [-1]) for b in layout["blocks"]) + 1 for name in STORES}
-    stores = {name: np.zeros((len(psi), size), np.float32) for name, size in sizes.items()}
+    psi = run(folder, "h_s.onnx", {"z_hat": z_hat})["psi"]
     scales, model = np.array(codec["scales"]), models.QuantizedGaussian(-max(1, limit), max(1, limit))
-    table = Table(codec, layout["table"], psi, width, folder) if "table" in layout else None
+
+    def read(_: dict[str, Any], __: np.ndarray, levels: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        means = steps.ravel() / np.float64(codec["mean_steps"])
+        found: np.ndarray = coder.decode(model, means, scales[levels.ravel()])
+        return found.reshape(steps.shape)
+
+    return by_stages(codec, layout, psi, read, folder)
+
+
+def by_stages(
+    codec: dict[str, Any], layout: dict[str, Any], psi: np.ndarray, read: Read, folder: Path
+) -> np.ndarray:
+    """y_hat, [1, M, h, w], stage by stage.
+
+    Args:
+        codec: description of the codec.
+        layout: description of the layout.
+        psi: hyper features, [1, P, h, w].
+        read: gives the values of a block's channels at some positions, [positions, channels]: called with the
+            block, the positions, and the levels of their scales and the steps of their means.
+        folder: folder of the ONNX models.
+    """
+    height, width = psi.shape[2:]
+    context = context_of(codec, layout, psi, folder)
+    y = np.zeros((height * width, codec["y_channels"]), np.float32)
     for block, positions in order(layout, height, width):
-        corners = positions // width * wide + positions % width  # of the windows around them
-        if table is not None:
-            levels, steps = table.look_up(block, positions)
+        levels, steps = context.look_up(block, positions)
+        values = read(block, positions, levels, steps)
+        context.note(block, positions, values)
+        y[positions[:, None], block["channels"]] = values
+    return np.ascontiguousarray(y.reshape(height, width, -1).transpose(2, 0, 1)[None])
+
+
+def context_of(
+    codec: dict[str, Any], layout: dict[str, Any], psi: np.ndarray, folder: Path
+) -> Blocks | Table:
+    """What tells the scales and means of y from psi and from what was decoded before.
+
+    Args:
+        codec: description of the codec.
+        layout: description of the layout.
+        psi: hyper features, [1, P, h, w].
+        folder: folder of the ONNX models.
+    """
+    rows = np.ascontiguousarray(psi.reshape(psi.shape[1], -1).T)
+    if "table" in layout:
+        return Table(codec, layout["table"], rows, psi.shape[3], folder)
+    return Blocks(codec, layout, rows, psi.shape[3], folder)
+
+
+class Blocks:
+    """Where networks read the context: one for each block, over the values that it sees.
+
+    Args:
+        codec: description of the codec.
+        layout: description of the layout.
+        psi: hyper features, [positions, P].
+        width: of y.
+        folder: with the networks.
+    """
+
+    def __init__(
+        self, codec: dict[str, Any], layout: dict[str, Any], psi: np.ndarray, width: int, folder: Path
+    ) -> None:
+        self.psi, self.width, self.folder = psi, width, folder
+        self.channels, self.bounds = codec["y_channels"], codec["scale_bounds"]
+        self.reach = codec["window"] // 2
+        self.wide = width + 2 * self.reach
+        self.y = np.zeros(((len(psi) // width + 2 * self.reach) * self.wide, self.channels), np.float32)
+        blocks = layout["blocks"]
+        sizes = {name: max(max(b.get(f"{name}_new") or [-1]) for b in blocks) + 1 for name in STORES}
+        self.stores = {name: np.zeros((len(psi), size), np.float32) for name, size in sizes.items()}
+
+    def _corners(self, positions: np.ndarray) -> np.ndarray:
+        """Where the windows around positions begin."""
+        return positions // self.width * self.wide + positions % self.width
+
+    def look_up(self, block: dict[str, Any], positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Levels and means (in steps) of a block's channels at some positions, [positions, channels].
+
+        Args:
+            block: description of the block.
+            positions: positions of the latent, counted row by row, [positions].
+        """
+        inputs = {"psi": self.psi[positions]}
+        if block["seen"]:
+            corners = self._corners(positions)
+            near = [columns(self.y, corners, self.wide, each) for each in block["seen"]]
+            inputs["y"] = np.concatenate(near, 1)
+        known = [name for name in STORES if block.get(name)]
+        inputs |= {name: self.stores[name][np.ix_(positions, block[name])] for name in known}
+        if block["file"] is None:  # psi says it all: scales, and means where there are any
+            units, means = inputs["psi"][:, : self.channels], inputs["psi"][:, self.channels :]
         else:
-            inputs = {"psi": psi[positions]}
-            if block["seen"]:
-                inputs["y"] = np.concatenate([columns(y, corners, wide, near) for near in block["seen"]], 1)
-            known = [name for name in STORES if block.get(name)]
-            inputs |= {name: stores[name][np.ix_(positions, block[name])] for name in known}
-            if block["file"] is None:  # psi says it all: scales, and means where there are any
-                units, means = inputs["psi"][:, :channels], inputs["psi"][:, channels:]
-            else:
-                found = run(folder, block["file"], inputs)
-                units, means = found["scales"], found["means"]
-                for name in STORES:
-                    if f"{name}_new" in block:
-                        stores[name][np.ix_(positions, block[f"{name}_new"])] = found[f"{name}_new"]
-            levels = np.searchsorted(codec["scale_bounds"], units.ravel())  # how many bounds are smaller
-            steps = means if means.size else np.zeros(units.shape)
-        values = coder.decode(model, steps.ravel() / np.float64(codec["mean_steps"]), scales[levels.ravel()])
-        values = values.reshape(steps.shape)
-        y[(corners + reach * wide + reach)[:, None], block["channels"]] = values
-        if table is not None:
-            table.note(block, positions, values)
-    y = y.reshape(-1, wide, channels)[reach : reach + height, reach : reach + width]
-    return np.ascontiguousarray(y.transpose(2, 0, 1)[None])
+            found = run(self.folder, block["file"], inputs)
+            units, means = found["scales"], found["means"]
+            for name in STORES:
+                if f"{name}_new" in block:
+                    self.stores[name][np.ix_(positions, block[f"{name}_new"])] = found[f"{name}_new"]
+        levels = np.searchsorted(self.bounds, units.ravel())  # how many bounds are smaller
+        return levels.reshape(units.shape), means if means.size else np.zeros(units.shape)
+
+    def note(self, block: dict[str, Any], positions: np.ndarray, values: np.ndarray) -> None:
+        """Keep decoded values for later blocks, [positions, channels].
+
+        Args:
+            block: description of the block.
+            positions: positions of the latent, counted row by row, [positions].
+            values: decoded values.
+        """
+        middle = self._corners(positions) + self.reach * self.wide + self.reach
+        self.y[middle[:, None], block["channels"]] = values
 
 
 class Table:
