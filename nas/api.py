@@ -72,7 +72,7 @@ class LoadedRun:
         Args:
             budget: a Budget, the name of a shipped one, a YAML file's path, or None for the whole range.
             target: instead of a budget: 20 (kMAC per pixel), 60% (of the widest architecture) or, after
-                `nas profile`, 30ms.
+                `nas profile`, 30ms, or 30ms@phone on another device.
             trials: number of architectures to score, beyond those that have a score. A few more may be scored
                 near a target. 0 scores none, and None only those near a target.
             scope: scope of the target: `encoder`, `decoder` or `total` (the default).
@@ -124,7 +124,7 @@ class LoadedRun:
         Args:
             out: folder of the codec.
             target: the most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or
-                30ms (on a profiled machine).
+                30ms (on a profiled machine, or 30ms@phone on a profiled device).
             budget: a Budget, the name of a shipped one or a YAML file's path. The codec meets its limits. If
                 it has several targets, the largest counts, unless `target` names another.
             arch: key of the architecture, instead of a target or budget.
@@ -140,7 +140,8 @@ class LoadedRun:
 
         Returns:
             The content of codec.yaml. After a target in ms it also has `timed`: by action, the seconds that
-            the codec takes here, and the milliseconds that the run's profile predicts.
+            the codec takes here, and the milliseconds that the run's profile predicts. After a target of
+            another device it is `expected` instead: the milliseconds that its profile predicts.
 
         Raises:
             InputError: nothing can meet the target, the arguments exclude each other, or `out` exists

@@ -311,7 +311,7 @@ def search(
         str | None,
         typer.Option(
             help="Most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or, "
-            "after `nas profile`, 30ms.",
+            "after `nas profile`, 30ms, or 30ms@phone on another device.",
         ),
     ] = None,
     scope: Annotated[
@@ -479,7 +479,7 @@ def export(
         str | None,
         typer.Option(
             help="Most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or, "
-            "after `nas profile`, 30ms.",
+            "after `nas profile`, 30ms, or 30ms@phone on another device.",
         ),
     ] = None,
     budget: Annotated[
@@ -930,7 +930,10 @@ def evaluate(
 
 @app.command(
     epilog=_example(
-        "nas profile codecs/small", "nas profile runs/a --check 30", "nas profile runs/a --size 1920x1080"
+        "nas profile codecs/small",
+        "nas profile runs/a --check 30",
+        "nas profile runs/a --pieces for-phone",
+        "nas profile runs/a --from times.csv --device-name phone",
     )
 )
 def profile(
@@ -944,11 +947,25 @@ def profile(
             help="For a run: also time this many random architectures as whole codecs, to check predictions.",
         ),
     ] = 0,
+    pieces: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a run: write what another device is to time into this folder, as ONNX models."
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--from", help="For a run: read the CSV that time_pieces.py printed there.")
+    ] = None,
+    device_name: Annotated[
+        str | None, typer.Option(help="Name of that device, for targets such as 30ms@phone.")
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed for choosing the architectures of --check.", callback=check_seed)
     ] = 0,
     device: Device = "auto",
-    force: Annotated[bool, typer.Option("--force", help="For a run: measure everything again.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="For a run: measure everything again, or replace what is there.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure parameters, MACs by edge and scope, latency and peak memory on this machine.
@@ -956,8 +973,12 @@ def profile(
     For a run, every edge is measured at every width and the context under every layout, once. After that, the
     time of any architecture is known, and `--target 30ms` works. The figures and a picture are kept in
     RUN/profile. If it is interrupted, run the same command again: it continues where it stopped.
+
+    For another device, --pieces writes a folder to copy there, with a runner that needs NumPy and onnxruntime
+    alone. --from reads the CSV that the runner printed. After that, `--target 30ms@phone` works.
     """
     from nas import console
+    from nas.profiling.devices.write import Pieces
     from nas.profiling.profile import CodecProfile
     from nas.profiling.timing import warning
     from nas.verbs.profile import profile as go
@@ -968,11 +989,20 @@ def profile(
             size=size,
             repeats=repeats,
             check=check,
+            pieces=pieces,
+            csv=csv,
+            device_name=device_name,
             seed=seed,
             device=device,
             force=force,
             report=report,
         )
+    if isinstance(result, Pieces):
+        if json:
+            console.emit(result.to_json())
+        else:
+            console.say("\n".join(result.lines()))
+        return
     if isinstance(result, CodecProfile):
         if json:
             console.emit(result.to_json())
@@ -984,12 +1014,12 @@ def profile(
         console.emit({**result.to_json(), "files": [str(file) for file in result.files]})
         return
     console.table(result.possible.title, result.possible.columns, result.possible.rows())
-    console.table(f"{path}, {size} on {result.machine}", result.columns, result.rows())
+    console.table(f"{path}, {result.size} on {result.machine}", result.columns, result.rows())
     if result.accuracies:
         rows = [accuracy.row() for accuracy in result.accuracies]
         console.table("whole codecs against predictions", result.accuracies[0].columns, rows)
     console.say("\n".join(relation.sentence() for relation in result.relations))
-    console.say(warning(result.disturbance, f"nas profile {path} --size {size} --force"))
+    console.say(result.warning)
     console.say("\n".join(str(file) for file in result.files))
 
 

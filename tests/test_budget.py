@@ -68,14 +68,15 @@ def amounts(draw: st.DrawFn, units: tuple[str, ...] = tuple(WRITTEN)) -> tuple[s
     size = draw(st.none() | SIZES) if sized else None
     gap = draw(st.sampled_from(["", " ", "  "]))
     text = draw(st.sampled_from(forms(number))) + gap + unit
+    device = draw(st.none() | st.sampled_from(["phone", "Pixel-7", "cpu"])) if name in ("ms", "MB") else None
+    text += f"{draw(st.sampled_from(['@', ' @', ' @ ']))}{device}" if device else ""
     text += f" at {size[0]}{draw(st.sampled_from(['x', ' x ', 'X']))}{size[1]}" if size else ""
-    return text, Amount(number * times, name, (size or REFERENCE) if sized else None)
+    return text, Amount(number * times, name, (size or REFERENCE) if sized else None, device)
 
 
 def alike(one: Amount, other: Amount) -> bool:
-    return (one.unit, one.size) == (other.unit, other.size) and one.value == pytest.approx(
-        other.value, rel=1e-9
-    )
+    same = (one.unit, one.size, one.device) == (other.unit, other.size, other.device)
+    return same and one.value == pytest.approx(other.value, rel=1e-9)
 
 
 def refused(text: str, words: list[str], build: Any) -> str:
@@ -124,6 +125,7 @@ def test_what_a_quantity_tells_can_be_asked_for(whole: int, of: tuple[str, int])
     [
         *("", "small", "20 apples", "0", "-3", "0%", "1.2.3", "3 ms ms", "20 mb", "nan", "inf", "1e400", "."),
         *("1,2", "1,2345 ms", ",5", "ms", "5M", "30 ms at", "30 ms 768x512", "30 ms at 768"),
+        *("30ms@", "30ms@my phone", "30ms@phone@camera", "@phone"),
     ],
 )
 def test_what_is_no_amount_says_what_one_looks_like(text: str) -> None:
@@ -138,6 +140,11 @@ def test_a_share_is_at_most_all(text: str) -> None:
 @pytest.mark.parametrize("text", ["20 at 768x512", "60% at 768x512", "4 stages at 8x8", "30 ms at 0x512"])
 def test_only_a_pictures_cost_has_a_size(text: str) -> None:
     refused(text, [text, "GMAC, ms and MB"], Amount.parse)
+
+
+@pytest.mark.parametrize("text", ["20@phone", "60%@phone", "4 GMAC@phone", "4 stages@cpu"])
+def test_only_what_is_measured_is_of_a_device(text: str) -> None:
+    refused(text, [text, "only ms is of a device"], Amount.parse)
 
 
 # Limits
@@ -219,14 +226,14 @@ def test_every_shipped_budget_loads_and_tells_what_it_is(name: str) -> None:
 
 @given(st.lists(amounts(("ms", "s")), min_size=1, max_size=3), st.sampled_from(["encoder", "decoder"]))
 def test_a_file_says_what_python_says(tmp_path: Path, drawn: list[tuple[str, Amount]], scope: str) -> None:
-    size = drawn[0][1].size
-    targets = tuple(Amount(amount.value, "ms", size) for _, amount in drawn)
+    size, device = drawn[0][1].size, drawn[0][1].device
+    targets = tuple(Amount(amount.value, "ms", size, device) for _, amount in drawn)
     found = load(tmp_path, {"scope": scope, "targets": list(map(str, targets)), "max_stages": 4})
     assert found.scope == scope
     assert all(map(alike, found.targets, targets))
     assert found.limits == (Limit("stages", Amount(4, "stages")),)
-    assert found.measure == ("encode" if scope == "encoder" else "decode", "ms", size)
-    assert found.measures[1:] == [("stages", "stages", None)]
+    assert found.measure == ("encode" if scope == "encoder" else "decode", "ms", size, device)
+    assert found.measures[1:] == [("stages", "stages", None, None)]
 
 
 @pytest.mark.parametrize(
@@ -247,8 +254,9 @@ def test_a_file_says_what_python_says(tmp_path: Path, drawn: list[tuple[str, Amo
 def test_what_a_target_limits(scope: str, target: str, measure: tuple[Any, ...]) -> None:
     limits = Limit.parse_all("decode <= 9 ms at 8x8 and encoder <= 3")
     budget = Budget.of(target, scope, limits)
-    assert budget.measure == measure
-    assert budget.measures[1:] == [("decode", "ms", (8, 8)), ("encoder", "kMAC/px", None)]
+    assert budget.measure == (*measure, None)
+    assert budget.measures[1:] == [("decode", "ms", (8, 8), None), ("encoder", "kMAC/px", None, None)]
+    assert not budget.is_elsewhere
 
 
 @given(st.integers(1, 12), st.floats(0.1, 50), st.floats(0.1, 50))
@@ -267,7 +275,7 @@ def test_levels_are_even_steps_from_what_is_reachable(levels: int, least: float,
 def test_ranges_and_levels_in_a_file(tmp_path: Path) -> None:
     found = load(tmp_path, {"targets": {"from": "10 ms", "to": "0.1 s", "levels": 4}, "scope": "encoder"})
     assert found.span == Span(4, Amount(10, "ms", REFERENCE), Amount(100, "ms", REFERENCE))
-    assert found.measure == ("encode", "ms", REFERENCE)
+    assert found.measure == ("encode", "ms", REFERENCE, None)
     assert found.span.values(0.0, 1e9) == pytest.approx([10, 40, 70, 100])
     assert load(tmp_path, {"targets": {"to": 40, "levels": 2}}).span == Span(2, None, Amount(40, "kMAC/px"))
     assert load(tmp_path, {"levels": 8}).span == Span(8)
@@ -276,13 +284,35 @@ def test_ranges_and_levels_in_a_file(tmp_path: Path) -> None:
     assert both.limits == Limit.parse_all("stages <= 4 and decode <= 1000 ms")
     assert load(tmp_path, {"limits": ["stages <= 4", "decode <= 1 s"]}).limits == both.limits
     alone = load(tmp_path, {"limits": "parameters <= 5M parameters"})
-    assert (alone.measure, alone.targets, alone.span) == (("total", "kMAC/px", None), (), None)
+    assert (alone.measure, alone.targets, alone.span) == (("total", "kMAC/px", None, None), (), None)
+
+
+def test_a_file_of_a_device_means_its_times(tmp_path: Path) -> None:
+    content: dict[str, Any] = {
+        "device": "phone",
+        "targets": ["30ms", "40ms@phone"],
+        "limits": "encode <= 1 s",
+    }
+    found = load(tmp_path, content)
+    assert [str(target) for target in found.targets] == ["30 ms@phone", "40 ms@phone"]
+    assert [str(limit) for limit in found.limits] == ["encode <= 1,000 ms@phone"]
+    assert found.is_elsewhere
+    assert found.narrowed("35ms").targets == (Amount(35, "ms", REFERENCE, "phone"),)
+    assert found.narrowed("20").targets == (Amount(20, "kMAC/px"),)
+    found = load(tmp_path, {"device": "phone", "targets": {"from": "10 ms", "to": "20 ms", "levels": 2}})
+    assert found.measure == ("decode", "ms", REFERENCE, "phone")
+    assert not load(tmp_path, {"device": "cpu", "limits": "decode <= 9 ms"}).is_elsewhere
+    both = load(tmp_path, {"limits": "decode <= 9 ms@phone and decode <= 90 ms"})
+    assert [limit.most.device for limit in both.limits] == ["phone", None]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ({"targets": ["30ms", 20]}, ["kMAC/px and ms", "limits"]),
+        ({"targets": ["30ms", "30ms@phone"]}, ["ms and ms@phone", "limits"]),
+        ({"targets": [20], "device": "phone"}, ["`device`", "in ms"]),
+        ({"targets": ["30ms"], "device": "my phone"}, ["'my phone'", "letters, digits"]),
         ({"targets": ["30ms", "30ms at 64x64"]}, ["ms and ms at 64x64"]),
         ({"targets": ["200MB", "30ms"]}, ["MB and ms"]),
         ({"targets": {"from": 10, "to": "30ms", "levels": 2}}, ["kMAC/px and ms"]),

@@ -7,7 +7,7 @@ stored in 16 bits and widened when a model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,32 @@ def hyper_model(h_s: nn.Module, channels: tuple[int, int], *, with_means: bool) 
         with_means: psi holds scales and means themselves; the means are brought within their limits.
     """
     graph = Graph()
-    value = graph.input("z_hat", [1, channels[0], "h", "w"])
-    for layer in h_s.children():
+    value = run_whole_numbers(graph, graph.input("z_hat", [1, channels[0], "h", "w"]), h_s.children())
+    value = clipped_means(graph, value) if with_means else value
+    graph.output("psi", value, [1, channels[1], "rows", "columns"])
+    return graph.model()
+
+
+def clipped_means(graph: Graph, psi: str) -> str:
+    """psi that holds scales and means themselves, the means brought within their limits.
+
+    Args:
+        graph: where to.
+        psi: its value, [1, 2M, h, w].
+    """
+    scales, means = graph.nodes("Split", 2, psi, axis=1, num_outputs=2)
+    return graph.joined([scales, graph.clipped(means, -_MOST_MEAN, _MOST_MEAN)])
+
+
+def run_whole_numbers(graph: Graph, value: str, layers: Iterable[nn.Module]) -> str:
+    """Some layers of h_s in whole numbers, one after the other.
+
+    Args:
+        graph: where to.
+        value: what the first reads, [1, C, h, w].
+        layers: of `IntegerPath.hyper`; activations are within the convolutions before them.
+    """
+    for layer in layers:
         if isinstance(layer, IntegerConv):
             value = _windows(graph, value, layer.reach, layer.places, layer.affine)
             if layer.upsampling > 1:
@@ -43,11 +67,7 @@ def hyper_model(h_s: nn.Module, channels: tuple[int, int], *, with_means: bool) 
         elif isinstance(layer, IntegerDeconv):
             phases = [_windows(graph, value, layer.reach, *phase[2:]) for phase in layer.phases]
             value = graph.node("DepthToSpace", graph.joined(phases), blocksize=layer.stride, mode="DCR")
-    if with_means:
-        scales, means = graph.nodes("Split", 2, value, axis=1, num_outputs=2)
-        value = graph.joined([scales, graph.clipped(means, -_MOST_MEAN, _MOST_MEAN)])
-    graph.output("psi", value, [1, channels[1], "rows", "columns"])
-    return graph.model()
+    return value
 
 
 def block_models(context: StagedContext) -> Iterator[tuple[onnx.ModelProto, dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import onnx
@@ -28,13 +28,21 @@ def transform_model(
     value = graph.input(inputs[0], [1, inputs[1], "rows", "columns"])
     if edge.magnitude:
         value = graph.node("Abs", value)
-    value = _chain(graph, value, edge.layers, module)
+    value = run_layers(graph, value, edge.layers, module.children())
     graph.output(outputs[0], value, [1, outputs[1], "rows_out", "columns_out"])
     return graph.model()
 
 
-def _chain(graph: Graph, x: str, layers: Sequence[spec.Layer], module: nn.Module) -> str:
-    for layer, part in zip(layers, module.children(), strict=True):
+def run_layers(graph: Graph, x: str, layers: Sequence[spec.Layer], modules: Iterable[nn.Module]) -> str:
+    """Some layers, one after the other.
+
+    Args:
+        graph: where to.
+        x: what the first reads.
+        layers: what they run.
+        modules: the same layers as plain modules.
+    """
+    for layer, part in zip(layers, modules, strict=True):
         x = _layer(graph, x, layer, part)
     return x
 
@@ -66,11 +74,17 @@ def _layer(graph: Graph, x: str, layer: spec.Layer, module: nn.Module) -> str:
             return _convolution(graph, "Conv", x, module, group=module.groups)
         case spec.Repeat(block=block):
             for each in module.children():
-                x = _layer(graph, x, block[0], each) if len(block) == 1 else _chain(graph, x, block, each)
+                x = (
+                    _layer(graph, x, block[0], each)
+                    if len(block) == 1
+                    else run_layers(graph, x, block, each.children())
+                )
             return x
         case spec.Parallel(branches=branches):
             parts = dict(module.named_children())
-            sums = [_chain(graph, x, b.layers, parts[b.name]) for b in branches if b.name in parts]
+            sums = [
+                run_layers(graph, x, b.layers, parts[b.name].children()) for b in branches if b.name in parts
+            ]
             return graph.node("Sum", *sums)
 
 

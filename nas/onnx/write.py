@@ -7,15 +7,12 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.codec.codec import Codec
 from nas.codec.coder import CODER
 from nas.codec.family import Family
 from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.graph.network import CodecNetwork
-from nas.graph.scale_table import BOUNDS, STATE_OF, WEIGHTS
-from nas.graph.staged import Staged, StagedContext, StagedTable
+from nas.onnx.layouts import describe_layout
 from nas.onnx.quick import DESCRIPTION, sealed
-from nas.spaces.layout import AROUND
 from nas.support.errors import InputError
 from nas.support.files import digest, write_atomically
 from nas.support.progress import StageReport, silent
@@ -157,50 +154,9 @@ class _Writer:
     def layout(self, name: str) -> dict[str, Any]:
         layout, codec = self.family.layouts[name], self.family.codec(name)
         facts = {"stages": layout.stages(), **self.family.layout_facts[name]}
-        _, rows, columns = layout.table.shape
         return {
             "name": name,
             "entropy_path": codec.path_identity,
             **{key: facts[key] for key in ("stages", "kmac_px") if key in facts},
-            "slope": list(layout.slope),
-            "tile": [rows, columns],
-            **(self.table(name, codec.coding_context) if self.with_z else {}),
-            "blocks": self.blocks(name, codec) if self.with_z else [],  # else y is under the table
+            **describe_layout(codec, name, self.save),
         }
-
-    def table(self, name: str, context: Staged) -> dict[str, Any]:
-        """Where a table reads the context: what it is made of, and the network that it corrects."""
-        from nas.onnx.path import block_models
-
-        if not isinstance(context, StagedTable):
-            return {}
-        ((model, _),) = block_models(context)
-        table = {
-            "file": self.save(f"context/{name}.onnx", model),
-            "surprises": BOUNDS.astype(int).tolist(),
-            "around": [list(place) for place in AROUND],
-            "weights": list(WEIGHTS),
-            "states": STATE_OF.tolist(),
-            "shifts": context.table.tolist(),
-        }
-        return {"table": table}
-
-    def blocks(self, name: str, codec: Codec) -> list[dict[str, Any]]:
-        from nas.onnx.path import block_models
-
-        if not isinstance(codec.coding_context, StagedContext):  # psi says it all
-            channels = list(range(self.y))
-            return [{"file": None, "row": 0, "column": 0, "stage": 0, "channels": channels, "seen": []}]
-        if isinstance(codec.coding_context, StagedTable):
-            cells = codec.layout.blocks(codec.coding_context.window)
-            return [
-                {
-                    **{"row": cell.row, "column": cell.column, "stage": cell.stage},
-                    **{"channels": channels.index.tolist(), "known": (weights > 0).int().tolist()},
-                }
-                for cell, (channels, weights) in zip(cells, codec.coding_context.members, strict=True)
-            ]
-        return [
-            {"file": self.save(f"context/{name}.{number}.onnx", model), **block}
-            for number, (model, block) in enumerate(block_models(codec.coding_context))
-        ]

@@ -86,7 +86,7 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     earlier = [space.parse(key) for key in kept.codecs if key not in kept.checked]
     wanted = cover(space, earlier)
     known = {*wanted, *memory_corners(space)}
-    checked = [found for found in _drawn(space, request) if found not in known]
+    checked = [found for found in drawn(space, request) if found not in known]
     needed = {found.key for found in known}  # a cover of more layouts may have what was only checked before
     all_checked = dict.fromkeys([*kept.checked, *(found.key for found in checked)])
     kept.checked = [key for key in all_checked if key not in needed]
@@ -126,14 +126,14 @@ def _measure_once(
     timed, pieces = kept.of(architecture.key), edge_pieces(supernet.space)
     if (len(timed.rounds) >= turn) if turn else bool(timed.peaks):
         return
-    codec = _codec(supernet, architecture)
+    codec = codec_of(supernet, architecture)
     if turn == 0:
         timed.peaks = {"weights": held_bytes(codec), **_named(peaks_once(codec, pixels, pieces))}
         return
     kept.add(architecture.key, _named(time_once(codec, pixels, pieces)))
 
 
-def _codec(supernet: Supernet, architecture: Architecture) -> Codec:
+def codec_of(supernet: Supernet, architecture: Architecture) -> Codec:
     """As it is exported; what its whole numbers are chosen on plays no part in what they cost."""
     codec = Codec(supernet.extract(architecture), architecture)
     if not can_be_exact(codec):
@@ -168,7 +168,7 @@ def memory_corners(space: SearchSpace) -> list[Architecture]:
     return list(dict.fromkeys(corners))
 
 
-def _drawn(space: SearchSpace, request: Request) -> list[Architecture]:
+def drawn(space: SearchSpace, request: Request) -> list[Architecture]:
     """Different random architectures: what predictions are compared on."""
     rng, found = random.Random(request.seed), dict[Architecture, None]()
     wanted = min(request.check, space.size)
@@ -182,7 +182,7 @@ def _process(supernet: Supernet, architecture: Architecture, size: tuple[int, in
     """What coding adds to a process, bytes."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "codec"
-        save_codec(_codec(supernet, architecture), folder, {})
+        save_codec(codec_of(supernet, architecture), folder, {})
         return {action: peak.added for action, peak in peak_memory(folder, *size).items()}
 
 

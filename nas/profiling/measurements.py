@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from nas.profiling.timing import warning
+from nas.spaces.budget import HERE
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
 
@@ -26,7 +28,9 @@ def how_to_measure_again(path: Path) -> str:
     Args:
         path: the profile, `RUN/profile/DEVICE-WIDTHxHEIGHT/measured.yaml`.
     """
-    device, _, size = path.parent.name.partition("-")
+    device, _, size = path.parent.name.rpartition("-")
+    if device not in HERE:
+        return f"nas profile {path.parents[2]} --from FILE.csv --device-name {device} --force"
     return f"nas profile {path.parents[2]} --size {size} --device {device} --force"
 
 
@@ -80,6 +84,17 @@ class Measurements:
     checked: list[str] = field(default_factory=list)
     disturbance: float = 0.0
     _kept: float = 0.0
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another device than this machine's was measured."""
+        return self.facts["device"] not in HERE
+
+    def warning(self) -> str:
+        """What is said of the other work that slowed the device down meanwhile."""
+        if self.is_elsewhere:
+            return warning(self.disturbance, "python time_pieces.py --out FILE.csv", self.facts["device"])
+        return warning(self.disturbance, how_to_measure_again(self.path))
 
     @classmethod
     def read(cls, path: Path) -> Measurements:

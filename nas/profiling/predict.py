@@ -63,7 +63,8 @@ class Predictor:
     def __init__(self, costs: CostTable, measured: Measurements) -> None:
         self.space, self._costs, self.measured = costs.space, costs, measured
         facts, space = measured.facts, costs.space
-        self.where = f"at {facts['width']}x{facts['height']} on {facts['device']}"
+        coder = " without coder" if facts.get("coder") == "none" else ""
+        self.where = f"at {facts['width']}x{facts['height']} on {facts['device']}{coder}"
         self._pieces, self._coding = edge_pieces(space), coding(space)
         self._switch = space.setter(HYPERPRIOR)
         checked = set(measured.checked)
@@ -165,6 +166,11 @@ class Predictor:
         from scipy.optimize import lsq_linear
 
         if not self.fitted_on:
+            if self.measured.is_elsewhere:
+                raise InputError(
+                    f"The profile of {self.measured.facts['device']} has times and no memory: leave limits "
+                    "in MB out, or set them for this machine, as 200MB@cpu."
+                )
             raise InputError(
                 f"Memory was not measured {self.where}: limits in MB need `nas profile RUN --device cpu`."
             )
@@ -217,9 +223,11 @@ class Predictor:
 
     def _median(self, rows: dict[tuple[int, ...], list[float]], choice: tuple[int, ...], title: str) -> float:
         if not rows.get(choice):
+            how = "run `nas profile` on the run, which measures what is missing"
+            if self.measured.is_elsewhere:
+                how = "write the pieces again with `nas profile RUN --pieces DIR`, and time those"
             raise InputError(
-                f"Not all of {self.space.name} is measured {self.where} (some of {title} is not): run "
-                "`nas profile` on the run, which measures what is missing."
+                f"Not all of {self.space.name} is measured {self.where} (some of {title} is not): {how}."
             )
         return statistics.median(rows[choice])
 

@@ -69,17 +69,18 @@ class Quantities:
     run: Run
     costs: CostTable
     device: str = "auto"
-    _predictors: dict[Size, Predictor] = field(default_factory=dict)
+    _predictors: dict[tuple[Size, str | None], Predictor] = field(default_factory=dict)
     _tables: dict[Size, CostTable] = field(default_factory=dict)
     _questions: dict[Budget, Question] = field(default_factory=dict)
 
-    def of(self, what: str, unit: str, size: Size | None) -> Quantity:
+    def of(self, what: str, unit: str, size: Size | None, device: str | None = None) -> Quantity:
         """What a limit's words name.
 
         Args:
             what: what is limited: a scope, an action, or a name such as `stages`.
             unit: unit of the limit.
             size: width and height of the picture in pixels, for GMAC, ms and MB; None for other units.
+            device: the device that ms and MB are of; None for this machine.
 
         Raises:
             InputError: it needs a profile that there is not.
@@ -94,19 +95,21 @@ class Quantities:
             return giga_macs(self._tables[size], what, width, height)
         if unit in ("ms", "MB"):
             assert size is not None
-            from nas.profiling.measurements import how_to_measure_again
-            from nas.profiling.timing import MOST_DISTURBANCE, warning
+            from nas.profiling.timing import MOST_DISTURBANCE
 
-            predictor = self.predictor(size)
+            predictor = self.predictor(size, device)
             measured = predictor.measured
             if unit == "ms" and measured.disturbance > MOST_DISTURBANCE:
-                again = how_to_measure_again(measured.path)
-                warnings.warn(warning(measured.disturbance, again), InputWarning, stacklevel=2)
+                warnings.warn(measured.warning(), InputWarning, stacklevel=2)
             return predictor.time(what) if unit == "ms" else predictor.memory(what)
         return self._known[what]
 
-    def predictor(self, size: Size) -> Predictor:
-        """What was measured here for pictures of this size.
+    def predictor(self, size: Size, device: str | None = None) -> Predictor:
+        """What was measured here, or on another device, for pictures of this size.
+
+        Args:
+            size: width and height of the picture, in pixels.
+            device: name of the device; None for this machine.
 
         Raises:
             InputError: nothing was, or not all of the space.
@@ -116,9 +119,11 @@ class Quantities:
         from nas.profiling.predict import Predictor
         from nas.support.device import choose
 
-        if size not in self._predictors:
-            path = path_of(self.run, choose(self.device).type, size)
+        if (size, device) not in self._predictors:
+            path = path_of(self.run, device or choose(self.device).type, size)
             if not path.is_file():
+                if device is not None:
+                    raise InputError(no_such_device(self.run, device, size))
                 shape = "" if size == REFERENCE else f" --size {size[0]}x{size[1]}"
                 what = f"run `nas profile {self.run.path}{shape}` first"
                 if self.run.read_only:
@@ -127,8 +132,8 @@ class Quantities:
             measured = Measurements.read(path)
             if measured.facts.get("weights") != self.run.fingerprint:
                 raise InputError(f"{path} is of other weights: run `{how_to_measure_again(path)}`.")
-            self._predictors[size] = Predictor(self.costs, measured)
-        return self._predictors[size]
+            self._predictors[size, device] = Predictor(self.costs, measured)
+        return self._predictors[size, device]
 
     @cached_property
     def _known(self) -> Mapping[str, Quantity]:
@@ -154,7 +159,7 @@ class Quantities:
         """What is limited, and how much in its unit: percentages are of the widest architecture."""
         if amount.unit == "%":
             return self._known[what], amount.value / 100 * self._most[what]
-        return self.of(what, amount.unit, amount.size), amount.value
+        return self.of(what, amount.unit, amount.size, amount.device), amount.value
 
     def question(self, budget: Budget) -> Question:
         """What a budget asks of this space; asked again, it is not solved again.
@@ -169,10 +174,10 @@ class Quantities:
         return self._questions[budget]
 
     def _resolved(self, budget: Budget) -> Question:
-        what, unit, size = budget.measure
-        quantity = self.of(what, unit, size)
+        quantity = self.of(*budget.measure)
         within = Within(self.costs.space, [self.bound(limit) for limit in budget.limits])
         least, most = within.ends(quantity)
+        what, *_ = budget.measure
         values = [self._amount(what, amount)[1] for amount in budget.targets]
         if budget.span is not None:
             values += budget.span.values(least / quantity.per_unit, most / quantity.per_unit)
@@ -191,6 +196,28 @@ class Quantities:
                 "target in between."
             )
         return Question(quantity, within, tuple(targets), (least, within.median(quantity), most))
+
+
+def no_such_device(run: Run, device: str, size: Size) -> str:
+    """What is said where a run has no profile of a device at a size: the profiles that it has.
+
+    Args:
+        run: the run.
+        device: name of the device.
+        size: width and height of the picture, in pixels.
+    """
+    known = [
+        f"{name} at {shape}" if shape != "{}x{}".format(*REFERENCE) else name
+        for name, _, shape in (
+            file.parent.name.rpartition("-") for file in sorted(run.profile_path.glob("*/measured.yaml"))
+        )
+    ]
+    told = f"only of {' and '.join(known)}" if known else "and none of any other"
+    wanted = device if size == REFERENCE else f"{device} at {size[0]}x{size[1]}"
+    return (
+        f"{run.path} has no profile of {wanted}, {told}: read one with "
+        f"`nas profile {run.path} --from FILE.csv --device-name {device}`."
+    )
 
 
 def _reached(quantity: Quantity, target: int, most: int) -> bool:

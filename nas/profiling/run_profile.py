@@ -13,7 +13,8 @@ import numpy as np
 from nas.cost.counting.cache import kept_costs
 from nas.cost.counting.table import CostTable
 from nas.profiling.accuracy import Accuracy, accuracies
-from nas.profiling.measure import Request, measure, path_of
+from nas.profiling.measure import Request, measure
+from nas.profiling.measurements import Measurements
 from nas.profiling.possible import Possible
 from nas.profiling.predict import Predictor
 from nas.profiling.quantities import Quantities
@@ -133,6 +134,7 @@ class RunProfile:
         shapes: the narrowest, the middle one and the widest of equal relative widths.
         relations: time beside MACs.
         disturbance: how much other work slowed the machine down meanwhile, a share.
+        warning: what is said of that.
         accuracies: predictions against whole codecs, where some were measured (`--check`).
         files: what was written.
     """
@@ -142,6 +144,7 @@ class RunProfile:
     shapes: tuple[Shape, ...]
     relations: tuple[Relation, ...]
     disturbance: float
+    warning: str
     accuracies: tuple[Accuracy, ...]
     files: tuple[Path, ...] = ()
 
@@ -151,6 +154,11 @@ class RunProfile:
         facts = self.measured
         threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}"
         return f"{facts['device']} ({facts['machine']}, {threads})"
+
+    @property
+    def size(self) -> str:
+        """Of the picture that was timed, in pixels."""
+        return "{width}x{height}".format(**self.measured)
 
     @property
     def columns(self) -> list[str]:
@@ -195,7 +203,36 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
     Raises:
         InputError: not trained yet, no such size, or a profile of another machine in the way.
     """
-    measured = measure(run, request, report=report)
+    return told(run, measure(run, request, report=report))
+
+
+def profile_device(run: Run, csv: Path, device: str, *, force: bool = False) -> RunProfile:
+    """Keep the times that a device printed as its profile, and tell what a run's space costs there.
+
+    Args:
+        run: the run whose pieces were timed.
+        csv: what the runner printed.
+        device: what the device is called.
+        force: replace a profile of this device at this size.
+
+    Raises:
+        InputError: see `read_times`; or the run's space has layouts that were not timed.
+    """
+    from nas.profiling.devices.read import read_times
+
+    measured = read_times(run, csv, device, force=force)
+    result = told(run, measured)  # or refused, before it is kept
+    measured.keep()
+    return result
+
+
+def told(run: Run, measured: Measurements) -> RunProfile:
+    """What a run's space costs by what was measured, here or on another device.
+
+    Args:
+        run: a trained run.
+        measured: all of its space.
+    """
     costs, space = kept_costs(run.space, run.costs_path), run.space
     predictor, quantities = Predictor(costs, measured), Quantities(run, costs)
     named = {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
@@ -203,13 +240,13 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
         named = {"widest": space.widest()}
     kind, architectures = known_architectures(run, space)
     relations = [relation(predictor, costs, action, architectures, kind) for action in ACTIONS]
-    where = path_of(run, request.device.type, request.size).parent
     return RunProfile(
         Possible.of(quantities, quantities.question(Budget("whole range"))),
-        {**measured.facts, "folder": str(where)},
+        {**measured.facts, "folder": str(measured.path.parent)},
         tuple(Shape.of(name, architecture, costs, predictor) for name, architecture in named.items()),
         tuple(relations),
         measured.disturbance,
+        measured.warning(),
         tuple(accuracies(predictor)),
     )
 

@@ -322,14 +322,15 @@ def _disturbance_of_a_thread(together: threading.Barrier) -> float:
     return float(found.mean() / np.quantile(found, 0.05) - 1)
 
 
-def warning(share: float, again: str) -> str:
+def warning(share: float, again: str, device: str = "this machine") -> str:
     """What is said of times and of the other work that slowed them down.
 
     Args:
         share: how much it slowed the machine down, as `disturbance` returns it.
         again: the command that measures again.
+        device: what was measured.
     """
-    told = f"Other work made this machine {share:.0%} slower while times were measured"
+    told = f"Other work made {device} {share:.0%} slower while times were measured"
     if share <= MOST_DISTURBANCE:
         return f"{told}."
     return f"{told}. Do not trust times above 15%: stop the other work, then run `{again}`."

@@ -58,4 +58,6 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
     for action, (seconds, wanted) in content.get("timed", {}).items():
         here = f"{1000 * seconds:.1f} ms to {action}"
         told.append(f"Measured here: {here}, {wanted:.1f} ms by the run's profile.")
+    for what, wanted in content.get("expected", {}).items():
+        told.append(f"Expected by the device's profile: {wanted:.1f} ms to {what}.")
     return told

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nas.profiling.quantities import Question
 from nas.searching.answers import Choice
-from nas.spaces.budget import REFERENCE
+from nas.spaces.budget import HERE, REFERENCE
 
 
 def export_commands(
@@ -54,6 +54,7 @@ def _typed(choice: Choice) -> str:
     """A target as it is typed."""
     quantity = choice.quantity
     unit = "" if quantity.unit == "kMAC/px" else quantity.unit
-    size = re.match(r"at ([0-9]+x[0-9]+)", quantity.where)
-    where = f" at {size[1]}" if size and size[1] != "{}x{}".format(*REFERENCE) else ""
+    found = re.match(r"at ([0-9]+x[0-9]+)(?: on ([A-Za-z0-9-]+))?", quantity.where)
+    device = f"@{found[2]}" if found and found[2] and found[2] not in HERE else ""
+    where = device + (f" at {found[1]}" if found and found[1] != "{}x{}".format(*REFERENCE) else "")
     return f"{choice.target:.10g} {unit}".strip() + where

@@ -170,7 +170,8 @@ class Searcher:
         journal = self.run.search_path / JOURNAL
         if storage is not None or journal.is_file():
             close_storage(open_storage(storage or journal))  # or refused, before what takes long
-        if sources.layouts and wants_layouts(self.run.trained_space):
+        # what another device has no times of, no target of it can reach
+        if sources.layouts and wants_layouts(self.run.trained_space) and not budget.is_elsewhere:
             settings = sources.layout_settings
             if prepare_layouts(self.run, self.evaluator, settings, seed=seed, report=report):
                 self._open()
@@ -261,8 +262,8 @@ class Searcher:
         """Measure the layouts that were found since the run was profiled, where the budget needs it."""
         from nas.profiling.measure import Request, measure
 
-        asked = {(unit, size) for _, unit, size in budget.measures if unit in ("ms", "MB")}
-        for size in dict.fromkeys(size for _, size in asked if size is not None):
+        asked = dict.fromkeys(size for _, unit, size, _ in budget.measures if unit in ("ms", "MB"))
+        for size in filter(None, asked):
             try:
                 self.quantities.predictor(size)
             except InputError:

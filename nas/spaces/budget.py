@@ -39,10 +39,14 @@ _BARE = {**dict.fromkeys(SCOPES, "kMAC/px"), "stages": "stages", "parameters": "
 _AMOUNT = re.compile(
     r"(?P<number>(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)"
     r"\s*(?P<unit>%|[a-zA-Z][a-zA-Z/ ]*?)?"
+    r"(?:\s*@\s*(?P<device>[a-z][a-z0-9-]*))?"
     r"(?:\s+at\s+(?P<width>[0-9]{1,9})\s*x\s*(?P<height>[0-9]{1,9}))?",
     re.IGNORECASE,
 )
 _SIZED = ("GMAC", "ms", "MB")  # units of one picture's cost
+_TIMED = ("ms", "MB")  # units of what is measured on a device
+HERE = ("auto", "cpu", "cuda")  # what this machine's devices are called
+_DEVICE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,30}")
 _MOST = 1e18  # in any unit: what is more is a slip
 
 
@@ -54,15 +58,17 @@ class Amount:
         value: how many.
         unit: kMAC/px, % (of the widest architecture's MACs), GMAC, ms, MB (10^6 bytes), stages, parameters.
         size: width and height of the picture, for GMAC, ms and MB.
+        device: the device whose profile counts, for ms and MB; None for this machine.
     """
 
     value: float
     unit: str
     size: tuple[int, int] | None = None
+    device: str | None = None
 
     @classmethod
     def parse(cls, text: str | float, bare: str = "kMAC/px") -> Amount:
-        """Read `20`, `60%`, `30 ms`, `4 GMAC at 1920x1080`, `200 MB`, `5M parameters`.
+        """Read `20`, `60%`, `30 ms`, `30ms@phone`, `4 GMAC at 1920x1080`, `200 MB`, `5M parameters`.
 
         Args:
             text: what was written.
@@ -92,13 +98,25 @@ class Amount:
                 check_size(*size)
             except InputError as error:
                 raise InputError(f"'{text}': {error}") from error
-        return cls(number * times, name, (size or REFERENCE) if name in _SIZED else None)
+        device = found["device"]
+        if device is not None and name not in _TIMED:
+            raise InputError(f"'{text}': only ms is of a device; leave @{device} out.")
+        return cls(number * times, name, (size or REFERENCE) if name in _SIZED else None, device)
+
+    def on(self, device: str | None) -> Amount:
+        """Return the same on a device, where it names none and is measured on one."""
+        return replace(self, device=device) if self.unit in _TIMED and self.device is None else self
 
     def __str__(self) -> str:
         where = f" at {self.size[0]}x{self.size[1]}" if self.size and self.size != REFERENCE else ""
         if self.unit == "%":
             return f"{self.value:.10g}%"
-        return f"{self.value:,.10g} {self.unit}{where}"
+        device = "" if self.device is None else f"@{self.device}"
+        return f"{self.value:,.10g} {self.unit}{device}{where}"
+
+
+Kind = tuple[str, tuple[int, int] | None, str | None]  # unit, size of the picture, device
+Measure = tuple[str, str, tuple[int, int] | None, str | None]  # the quantity, and the same
 
 
 @dataclass(frozen=True)
@@ -182,6 +200,7 @@ class Budget:
         targets: amounts to search for, all in one unit. Empty means the whole range.
         span: more targets, evenly spaced.
         limits: limits that every architecture must meet, whatever the target.
+        device: the device that a target in ms means where it names none; None for this machine.
         typed: whether a target above the widest architecture is refused, because a person typed it. In a
             file, which may describe a device, such a target limits nothing.
 
@@ -198,6 +217,7 @@ class Budget:
     span: Span | None = None
     limits: tuple[Limit, ...] = ()
     typed: bool = False
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -214,22 +234,27 @@ class Budget:
         return [*self.targets, *(end for end in ends if end is not None)]
 
     @staticmethod
-    def _kind(amount: Amount) -> tuple[str, tuple[int, int] | None]:
-        return ("kMAC/px" if amount.unit == "%" else amount.unit), amount.size
+    def _kind(amount: Amount) -> Kind:
+        return ("kMAC/px" if amount.unit == "%" else amount.unit), amount.size, amount.device
 
     @property
-    def measure(self) -> tuple[str, str, tuple[int, int] | None]:
-        """What the targets limit: the quantity, its unit, and the size of the picture or None."""
+    def measure(self) -> Measure:
+        """What the targets limit: the quantity, its unit, the size of the picture or None, the device."""
         amounts = self._amounts
-        unit, size = self._kind(amounts[0]) if amounts else ("kMAC/px", None)
-        if unit in ("ms", "MB"):
-            return ("encode" if self.scope == "encoder" else "decode"), unit, size
-        return (unit if unit in ("stages", "parameters") else self.scope), unit, size
+        unit, size, device = self._kind(amounts[0]) if amounts else ("kMAC/px", None, None)
+        if unit in _TIMED:
+            return ("encode" if self.scope == "encoder" else "decode"), unit, size, device
+        return (unit if unit in ("stages", "parameters") else self.scope), unit, size, device
 
     @property
-    def measures(self) -> list[tuple[str, str, tuple[int, int] | None]]:
+    def measures(self) -> list[Measure]:
         """The quantities that the targets and every limit refer to, each as in `measure`."""
-        return [self.measure, *((x.what, x.most.unit, x.most.size) for x in self.limits)]
+        return [self.measure, *((x.what, x.most.unit, x.most.size, x.most.device) for x in self.limits)]
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether some of it is measured on another device than this machine's."""
+        return any(device not in (None, *HERE) for *_, device in self.measures)
 
     @classmethod
     def load(cls, name: str | Path) -> Budget:
@@ -281,7 +306,7 @@ class Budget:
         Raises:
             InputError: it is not a target.
         """
-        return replace(self, targets=(Amount.parse(target),), span=None, typed=True)
+        return replace(self, targets=(Amount.parse(target).on(self.device),), span=None, typed=True)
 
     @classmethod
     def of(cls, target: str, scope: str = "total", limits: Sequence[Limit] = ()) -> Budget:
@@ -330,6 +355,7 @@ class _BudgetFields(_Strict):
     levels: int = Field(default=0, ge=0, le=1000)
     limits: list[str] | str = Field(default_factory=list)
     max_stages: int | None = Field(default=None, ge=1)
+    device: str | None = None
 
     def build(self, name: str) -> Budget:
         texts = [self.limits] if isinstance(self.limits, str) else self.limits
@@ -346,7 +372,35 @@ class _BudgetFields(_Strict):
                 "it needs `targets` (a list such as [20, 60%], or {from: 10, to: 60, levels: 6}), `levels` "
                 "(how many) or `limits` (such as decoder <= 20)."
             )
-        return Budget(name, self.scope, tuple(map(Amount.parse, targets)), span, tuple(limits))
+        parsed = tuple(Amount.parse(target).on(self.device) for target in targets)
+        if self.device is not None:
+            check_device(self.device)
+            limits = [replace(limit, most=limit.most.on(self.device)) for limit in limits]
+            ends = () if span is None else (span.start, span.end)
+            if span is not None:
+                low, high = (end and end.on(self.device) for end in ends)
+                span = replace(span, start=low, end=high)
+            amounts = [*parsed, *(limit.most for limit in limits), *ends]
+            if not any(amount is not None and amount.unit in _TIMED for amount in amounts):
+                raise InputError("`device` needs a target or a limit in ms: add one, or leave it out.")
+        return Budget(name, self.scope, parsed, span, tuple(limits), device=self.device)
+
+
+def check_device(name: str, *, new: bool = False) -> str:
+    """The name of a device whose times were read from a CSV.
+
+    Args:
+        name: as it is written after @.
+        new: whether it is to be given to another device than this machine's.
+
+    Raises:
+        InputError: it has other characters than letters, digits and '-', or is the name of one here.
+    """
+    if not _DEVICE.fullmatch(name):
+        raise InputError(f"'{name}' cannot name a device: use letters, digits and '-', such as phone.")
+    if new and name.lower() in HERE:
+        raise InputError(f"'{name}' is a device of this machine: give the other one another name.")
+    return name
 
 
 def _same_unit(known: str, word: str) -> bool:
@@ -359,6 +413,7 @@ def _in_full(word: re.Match[str]) -> str:
     return {"stage": "stages"}.get(word[1], "parameters")
 
 
-def _kind_name(kind: tuple[str, tuple[int, int] | None]) -> str:
-    unit, size = kind
+def _kind_name(kind: Kind) -> str:
+    unit, size, device = kind
+    unit = unit if device is None else f"{unit}@{device}"
     return unit if size in (None, REFERENCE) else f"{unit} at {size[0]}x{size[1]}"

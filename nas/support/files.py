@@ -20,7 +20,11 @@ from nas.support.errors import InputError
 MOST_BYTES = 255  # of a name, on nearly every file system
 LOCK = ".training.lock"  # in a folder in which one process trains
 # By which file, and how it begins, a folder is known that may be replaced
-_KNOWN_BY = {"run": ("config.yaml", "format: nas-run"), "codec": ("codec.yaml", "format: nas-codec")}
+_KNOWN_BY = {
+    "run": ("config.yaml", "format: nas-run"),
+    "codec": ("codec.yaml", "format: nas-codec"),
+    "pieces": ("pieces.json", '{"format": "nas-pieces'),
+}
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -25,7 +25,7 @@ from nas.searching.family import Kin, find_kin
 from nas.searching.scoring.final import note_tested, with_tested
 from nas.searching.scoring.front import write_front
 from nas.searching.searcher import Searcher
-from nas.spaces.budget import Budget
+from nas.spaces.budget import HERE, Budget
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
 from nas.spaces.space import Architecture
@@ -147,7 +147,8 @@ def export(
 
     Returns:
         The content of codec.yaml; after a target in ms also `timed`: by action, the seconds that the
-        codec takes here, and the milliseconds that the run's profile says.
+        codec takes here, and the milliseconds that the run's profile says. After a target of another
+        device it is `expected` instead: the milliseconds that its profile says.
 
     Raises:
         InputError: before anything is written, where the request cannot be met.
@@ -237,7 +238,10 @@ def export_from(
     if clock is not None and architecture is not None:
         from nas.profiling.profile import seconds_of
 
-        _, size = asked.measure[1:]
+        _, _, size, device = asked.measure
+        if device not in (None, *HERE):
+            content["expected"] = {clock.title: clock.value(architecture)}
+            return content
         seconds = seconds_of(out, clock.name, size, searcher.quantities.device)
         content["timed"] = {clock.name: (seconds, clock.value(architecture))}
     return content

@@ -1,4 +1,4 @@
-"""`nas profile`: what a codec, or every architecture of a run, costs on this machine."""
+"""`nas profile`: what a codec, or every architecture of a run, costs on this machine or another device."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
 
 if TYPE_CHECKING:
+    from nas.profiling.devices.write import Pieces
     from nas.profiling.profile import CodecProfile
     from nas.profiling.run_profile import RunProfile
+
+SIZE, REPEATS = "768x512", 3  # where nothing is said
 
 
 def profile(
@@ -23,48 +26,100 @@ def profile(
     size: str = "768x512",
     repeats: int = 3,
     check: int = 0,
+    pieces: str | Path | None = None,
+    csv: str | Path | None = None,
+    device_name: str | None = None,
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
     report: StageReport = silent,
-) -> CodecProfile | RunProfile:
+) -> CodecProfile | RunProfile | Pieces:
     """Measure parameters, MACs by edge and scope, latency and peak memory on this machine.
+
+    Another device, such as a phone, is profiled in two steps. `pieces` writes what is to be timed there as
+    ONNX models, and a runner that needs NumPy and onnxruntime alone. `csv` reads what the runner printed, and
+    keeps it as the profile of `device_name`; `30ms@phone` is then a target like `30ms`.
 
     Args:
         path: a run, or the folder of a run or a codec.
         size: width x height of the picture to time.
         repeats: number of timed repeats, after a warm-up.
         check: of a run, also time this many random architectures as whole codecs, to check predictions.
+        pieces: of a run, write what another device is to time into this folder; nothing is timed here.
+        csv: of a run, read the times that another device printed.
+        device_name: name of that device, in letters, digits and '-'.
         seed: for choosing the architectures of `check`.
         device: `auto`, `cpu` or `cuda`.
-        force: of a run, measure everything again.
+        force: of a run, measure everything again, or replace pieces or the profile of a device.
         report: called with a stage's name, how much of it is done, of how much, and a note.
 
+    Returns:
+        A `CodecProfile` of a codec, a `RunProfile` of a run, or, with `pieces`, a `Pieces`.
+
     Raises:
-        InputError: neither a run nor a codec, no such size, or a profile of another machine in the way.
+        InputError: neither a run nor a codec, no such size, a profile of another machine in the way, pieces
+            that cannot be written, or a CSV that is damaged or of another run.
         KeyboardInterrupt: what was measured of a run is kept; the same call continues.
 
     Example:
         >>> profile = nas.profile("runs/a", check=30)  # doctest: +SKIP
+        >>> nas.profile("runs/a", pieces="for-phone", check=10)  # doctest: +SKIP
+        >>> nas.profile("runs/a", csv="times.csv", device_name="phone")  # doctest: +SKIP
     """
     from nas.profiling.profile import parse_size, profile_codec
     from nas.support.device import choose
 
+    is_codec = not isinstance(path, Run) and not in_zoo(path) and (Path(path) / "codec.yaml").is_file()
+    _refuse_mixtures(size, repeats, check, pieces, csv, device_name, is_codec=is_codec)
     pixels, where = parse_size(size), choose(device)
 
     def measured(done: int, total: int, note: str) -> None:
-        report("profiling", done, total, note)
+        report("profiling" if pieces is None else "pieces", done, total, note)
 
-    if not isinstance(path, Run) and not in_zoo(path):
-        if (Path(path) / "codec.yaml").is_file():
-            return profile_codec(Path(path), size=pixels, repeats=repeats, device=where, report=measured)
-        if not (Path(path) / "config.yaml").is_file():
-            raise InputError(
-                f"{path} is neither a run nor a codec: give a folder that `nas train` or `nas export` made."
-            )
+    if is_codec:
+        assert not isinstance(path, Run)
+        return profile_codec(Path(path), size=pixels, repeats=repeats, device=where, report=measured)
+    if not isinstance(path, Run) and not in_zoo(path) and not (Path(path) / "config.yaml").is_file():
+        raise InputError(
+            f"{path} is neither a run nor a codec: give a folder that `nas train` or `nas export` made."
+        )
     from nas.profiling.measure import Request
-    from nas.profiling.run_profile import profile_run
+    from nas.profiling.run_profile import profile_device, profile_run
     from nas.report.profile import save_profile
 
-    result = profile_run(opened(path), Request(pixels, repeats, where, check, seed, force), report=measured)
+    run, request = opened(path), Request(pixels, repeats, where, check, seed, force)
+    if pieces is not None:
+        from nas.profiling.devices.write import write_pieces
+
+        return write_pieces(run, Path(pieces), request, report=measured)
+    if csv is not None and device_name is not None:
+        result = profile_device(run, Path(csv), device_name, force=force)
+    else:
+        result = profile_run(run, request, report=measured)
     return replace(result, files=tuple(save_profile(result, Path(result.measured["folder"]))))
+
+
+def _refuse_mixtures(
+    size: str,
+    repeats: int,
+    check: int,
+    pieces: str | Path | None,
+    csv: str | Path | None,
+    device_name: str | None,
+    *,
+    is_codec: bool,
+) -> None:
+    """InputError for options that do not go together, or would change nothing."""
+    if is_codec and (pieces is not None or csv is not None):
+        raise InputError("--pieces and --from are of a run, whose architectures they tell apart: give a run.")
+    if pieces is not None and csv is not None:
+        raise InputError("--pieces comes before the device's times and --from after them: give one of them.")
+    if (csv is None) != (device_name is None):
+        raise InputError(
+            "--from and --device-name go together: the CSV of a device, and what targets such as 30ms@phone "
+            "call it."
+        )
+    if csv is not None and (size, repeats, check) != (SIZE, REPEATS, 0):
+        raise InputError("The CSV says its size, rounds and checks: leave --size, --repeats and --check out.")
+    if pieces is not None and repeats != REPEATS:
+        raise InputError("The rounds are the runner's: give --repeats to time_pieces.py on the device.")

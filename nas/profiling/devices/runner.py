@@ -1,0 +1,443 @@
+"""Time the pieces of codecs on this device, in NumPy and onnxruntime alone, and print a CSV.
+
+    pip install numpy onnxruntime
+    python time_pieces.py --out times.csv
+
+The models beside this file are of a search space: `nas profile RUN --pieces` wrote them. Some codecs that
+have all of them between them encode and decode one picture each, in several rounds, and every part is timed.
+The CSV goes back to where the run is:
+
+    nas profile RUN --from times.csv --device-name NAME
+
+Networks run as in the reference decoder of an exported codec (see `nas export --onnx`). The range coder is
+timed where the package constriction (0.5) is installed; else the times are of everything but the coder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import onnxruntime
+
+from nas.onnx.decoder import (  # noqa: F401 - the written file has their text, and what they use
+    SLICE,
+    STORES,
+    THREADS,
+    Blocks,
+    InputError,
+    Read,
+    Table,
+    by_stages,
+    columns,
+    context_of,
+    order,
+    run,
+    session,
+)
+
+PIECES, TIMES, VERSION = "nas-pieces 1", "nas-device-times 1", 1
+HERE = Path(__file__).resolve().parent
+REST = "coder"  # the range coder where there is one, rounding, and pixels in 8 bits
+ROWS = ("arch", "checked", "round")  # the first columns; the others are parts, in seconds
+BUSY = "# disturbance: "
+QUIET_SECONDS, QUIET_SIDE = 0.3, 96  # of the small piece of work that tells of other work
+
+
+class Clock:
+    """Seconds by part; a part within another is charged to itself alone."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._open: list[str] = []
+        self._since = time.perf_counter()
+
+    def _charge(self) -> None:
+        now = time.perf_counter()
+        if self._open:
+            part = self._open[-1]
+            self.seconds[part] = self.seconds.get(part, 0.0) + now - self._since
+        self._since = now
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Charge a block to a part."""
+        self._charge()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._open.pop()
+
+
+class Device:
+    """What is timed: the codecs of pieces.json, on one picture and real latents of its size.
+
+    Args:
+        folder: with pieces.json.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pieces = folder, description(folder)
+        with np.load(folder / "latents.npz") as kept:
+            self.latents = {name: kept[name] for name in kept.files}
+        height, width = self.pieces["height"], self.pieces["width"]
+        self.pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        try:
+            import constriction
+        except ImportError:  # then times are those of everything else
+            self.coder = None
+        else:
+            self.coder = constriction
+            self.gaussian = constriction.stream.model.QuantizedGaussian
+            self.categorical = constriction.stream.model.Categorical
+
+    def time_codec(self, codec: dict[str, Any]) -> dict[str, float]:
+        """Seconds of one encoding and one decoding by part, after one of each that warms up.
+
+        Args:
+            codec: of pieces.json.
+        """
+        for _ in range(2):
+            encoding, decoding = Clock(), Clock()
+            with encoding.part(REST):
+                stream = self.encode(codec, encoding)
+            with decoding.part(REST):
+                self.decode(codec, stream, decoding)
+        session.cache_clear()  # a device has no room for the models of all codecs
+        both = (("encode", encoding), ("decode", decoding))
+        return {f"{action} {part}": found for action, clock in both for part, found in clock.seconds.items()}
+
+    def through(self, codec: dict[str, Any], edge: str, x: np.ndarray, clock: Clock) -> np.ndarray:
+        """What an edge makes of its input, piece by piece."""
+        values = {"x": x}
+        for step in codec["edges"][edge]:
+            model = session(self.folder / step["file"])
+            names = [each.name for each in model.get_inputs()]
+            with clock.part(step["part"]):
+                given = dict(zip(names, (values[name] for name in step["inputs"]), strict=True))
+                (values[step["output"]],) = model.run(None, given)
+        found: np.ndarray = values[codec["edges"][edge][-1]["output"]]
+        return found
+
+    def encode(self, codec: dict[str, Any], clock: Clock) -> np.ndarray | None:
+        """Encode the picture; returns the coded latents, where there is a coder.
+
+        Every network reads what it would read in use, whatever the shortened weights before it made.
+        """
+        x = self.pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255
+        sides = [-side % self.pieces["alignment"] for side in x.shape[2:]]
+        x = np.pad(x, [(0, 0), (0, 0), *((0, more) for more in sides)], mode="symmetric")
+        y = self.through(codec, "g_a", x, clock)
+        np.rint(y).clip(-self.pieces["y_limit"], self.pieces["y_limit"])
+        if "h_a" not in codec["edges"]:
+            return self.coded(self.latents["y"], self.latents["y_table"]) if self.coder else None
+        y_hat, z_hat = (self.latents[name][None].astype(np.float32) for name in ("y", "z"))
+        z = self.through(codec, "h_a", y_hat, clock)
+        np.rint(z).clip(-self.pieces["z_limit"], self.pieces["z_limit"])
+        psi = self.through(codec, "h_s", z_hat, clock)
+        layout = self.pieces["layouts"][codec["layout"]]
+        with clock.part("context"):
+            self.one_pass(layout, psi, y_hat)
+        return self.coded(self.latents["z"], self.latents["z_table"], layout) if self.coder else None
+
+    def decode(self, codec: dict[str, Any], stream: np.ndarray | None, clock: Clock) -> np.ndarray:
+        """Decode the picture, [H, W, 3] in 8 bits.
+
+        Args:
+            codec: of pieces.json.
+            stream: as `encode` returned it.
+            clock: what is told of the parts.
+        """
+        coder = None if stream is None or self.coder is None else self.coder.stream.queue.RangeDecoder(stream)
+        with_z = "h_s" in codec["edges"]
+        first = self.read_under_tables(coder, "z" if with_z else "y")
+        y_hat = self.read_y(codec, first, coder, clock) if with_z else first
+        x_hat = self.through(codec, "g_s", y_hat, clock)
+        height, width = self.pixels.shape[:2]
+        pixels = np.rint(x_hat[0, :, :height, :width].clip(0, 1) * 255).astype(np.uint8)
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+    def one_pass(self, layout: dict[str, Any], psi: np.ndarray, y_hat: np.ndarray) -> None:
+        """Levels and steps of all of y when all of it is known: every block once, over all its positions."""
+        rows = np.ascontiguousarray(y_hat[0].reshape(y_hat.shape[1], -1).T)
+        levels, steps = np.zeros(rows.shape, np.uint8), np.zeros(rows.shape)
+        context = context_of(self.pieces, layout, psi, self.folder)
+        for block, positions in everywhere(layout, *psi.shape[2:]):
+            context.note(block, positions, rows[positions[:, None], block["channels"]])
+        for block, positions in everywhere(layout, *psi.shape[2:]):
+            place = positions[:, None], block["channels"]
+            levels[place], steps[place] = context.look_up(block, positions)
+
+    def read_y(self, codec: dict[str, Any], z_hat: np.ndarray, coder: Any, clock: Clock) -> np.ndarray:
+        """y_hat, [1, M, h, w]: the context runs stage by stage, and the coder beside it."""
+        psi = self.through(codec, "h_s", z_hat, clock)
+        y, levels, steps = (by_position(self.latents[name]) for name in ("y", "levels", "steps"))
+        scales, mean_steps = np.array(self.pieces["scales"]), np.float64(self.pieces["mean_steps"])
+        model = self.model_of_y() if coder is not None else None
+
+        def read(block: dict[str, Any], positions: np.ndarray, *_: np.ndarray) -> np.ndarray:
+            place = positions[:, None], block["channels"]
+            with clock.part(REST):
+                if coder is None:
+                    return y[place]
+                means = steps[place].ravel() / mean_steps
+                found: np.ndarray = coder.decode(model, means, scales[levels[place].ravel()])
+                return found.reshape(len(positions), -1)
+
+        with clock.part("context"):
+            layout = self.pieces["layouts"][codec["layout"]]
+            return by_stages(self.pieces, layout, psi, read, self.folder)
+
+    # The coder: real latents under the tables, scales and means of a real codec
+
+    def coded(self, first: np.ndarray, table: np.ndarray, layout: dict[str, Any] | None = None) -> np.ndarray:
+        """z, and y in the order of a layout; y alone where there is no z."""
+        assert self.coder is not None
+        coder = self.coder.stream.queue.RangeEncoder()
+        reach = max(1, int(np.abs(first).max()))
+        for values, model in zip(first, self.under(table, reach), strict=True):
+            coder.encode(np.ascontiguousarray(values.ravel() + reach, dtype=np.int32), model)
+        if layout is not None:
+            y, levels, steps = (by_position(self.latents[name]) for name in ("y", "levels", "steps"))
+            scales, mean_steps = np.array(self.pieces["scales"]), np.float64(self.pieces["mean_steps"])
+            model = self.model_of_y()
+            for block, positions in order(layout, *self.latents["y"].shape[1:]):
+                place = positions[:, None], block["channels"]
+                means = steps[place].ravel() / mean_steps
+                coder.encode(y[place].ravel().astype(np.int32), model, means, scales[levels[place].ravel()])
+        found: np.ndarray = coder.get_compressed()
+        return found
+
+    def read_under_tables(self, coder: Any, name: str) -> np.ndarray:
+        """A whole latent, [1, channels, h, w] in float32."""
+        values = self.latents[name]
+        if coder is not None:
+            reach = max(1, int(np.abs(values).max()))
+            models = self.under(self.latents[f"{name}_table"], reach)
+            rows = [coder.decode(model, values[0].size) for model in models]
+            values = np.stack(rows).reshape(values.shape) - reach
+        return values[None].astype(np.float32)
+
+    def model_of_y(self) -> Any:
+        """Gaussians over the range of y."""
+        limit = max(1, int(np.abs(self.latents["y"]).max()))
+        return self.gaussian(-limit, limit)
+
+    def under(self, tables: np.ndarray, reach: int) -> list[Any]:
+        """One model for each channel, from its frequencies about zero."""
+        centre = tables.shape[1] // 2
+        kept = tables[:, max(0, centre - reach) : centre + reach + 1].astype(np.float64)
+        kept = np.pad(kept, ((0, 0), [max(0, reach - centre)] * 2), constant_values=1)
+        return [self.categorical(row, perfect=False) for row in kept]
+
+
+def by_position(values: np.ndarray) -> np.ndarray:
+    """[channels, h, w] as [positions, channels]."""
+    return np.ascontiguousarray(values.reshape(len(values), -1).T)
+
+
+def everywhere(
+    layout: dict[str, Any], height: int, width: int
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Every block over all its positions, as an encoder runs it."""
+    for block in layout["blocks"]:
+        i, j = np.mgrid[
+            block["row"] : height : layout["tile"][0], block["column"] : width : layout["tile"][1]
+        ]
+        positions = (i * width + j).ravel()
+        for start in range(0, len(positions), SLICE):
+            yield block, positions[start : start + SLICE]
+
+
+def description(folder: Path) -> dict[str, Any]:
+    """pieces.json, all of its files there and unaltered."""
+    again = "write the pieces again with `nas profile RUN --pieces`, and copy the whole folder"
+    try:
+        found: dict[str, Any] = json.loads((folder / "pieces.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{folder} has no pieces.json that can be read: {again}.") from None
+    if found.get("format") != PIECES:
+        raise InputError(f"The pieces are {found.get('format')}, and this reads {PIECES}: {again}.")
+    if "codecs" not in found:
+        raise InputError(f"The pieces were not written to their end: {again}.")
+    for name, digest in found["files"].items():
+        file = folder / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest()[:16] != digest:
+            raise InputError(f"{file} is missing or damaged: {again}.")
+    return found
+
+
+def facts_of(device: Device, threads: int, repeats: int) -> dict[str, str]:
+    """What the times hold for, as the head of the CSV says it."""
+    pieces = device.pieces
+    digest = hashlib.sha256((device.folder / "pieces.json").read_bytes()).hexdigest()[:16]
+    coder = "none" if device.coder is None else f"constriction {metadata.version('constriction')}"
+    return {
+        "format": TIMES,
+        "runner": str(VERSION),
+        "space": pieces["space"],
+        "weights": pieces["weights"],
+        "pieces": digest,
+        "width": str(pieces["width"]),
+        "height": str(pieces["height"]),
+        "machine": machine(),
+        "system": platform.platform(),
+        "threads": str(threads),
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "coder": coder,
+        "repeats": str(repeats),
+    }
+
+
+def machine() -> str:
+    """What the processor is called, where the system tells."""
+    path = Path("/proc/cpuinfo")
+    told = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    for word in ("model name", "Hardware", "Model"):
+        for line in told:
+            if line.startswith(word) and ":" in line:
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def disturbance() -> float:
+    """How much longer a small piece of work takes on average than at its quickest; 0 on a quiet device."""
+    piece = np.random.default_rng(0).random((QUIET_SIDE, QUIET_SIDE))
+    seconds, end = [], time.perf_counter() + QUIET_SECONDS
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        np.sort(piece, axis=None)
+        seconds.append(time.perf_counter() - began)
+    found = np.array(seconds[len(seconds) // 10 :])  # without the warm-up
+    return float(found.mean() / np.quantile(found, 0.05) - 1)
+
+
+def parts_of(pieces: dict[str, Any]) -> list[str]:
+    """The columns of all parts that some codec has."""
+    edges = {"encode": ("g_a", "h_a", "h_s"), "decode": ("h_s", "g_s")}
+    found: dict[str, None] = {}
+    for action, names in edges.items():
+        for edge in names:
+            for codec in pieces["codecs"]:
+                found |= dict.fromkeys(f"{action} {step['part']}" for step in codec["edges"].get(edge, ()))
+        found |= dict.fromkeys((f"{action} context", f"{action} {REST}"))
+    return list(found)
+
+
+def kept_lines(path: Path, head: list[str]) -> list[str]:
+    """The rows of a file that is to be gone on with; none where there is no file.
+
+    Raises:
+        InputError: its times were taken otherwise.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    lines = path.read_text("utf-8").split("\n")[:-1]  # the last one may have been cut
+    if lines[: len(head)] != head:
+        raise InputError(f"{path} holds other times: give another --out, or remove it.")
+    whole = head[-1].count(",")
+    return [line for line in lines[len(head) :] if line.startswith(BUSY) or line.count(",") == whole]
+
+
+def measure(device: Device, lines: list[str], parts: list[str], repeats: int, out: TextIO) -> None:
+    """Time what is not yet known, and write the CSV as it comes.
+
+    Args:
+        device: what is timed.
+        lines: of the CSV so far, which are written already.
+        parts: the columns of seconds.
+        repeats: rounds.
+        out: where to.
+    """
+    rows = [line.split(",") for line in lines if line.count(",") == len(ROWS) + len(parts) - 1]
+    known = {(row[0], row[2]) for row in rows[1:]}  # architecture and round, after the heading
+    began, done, codecs = time.perf_counter(), 0, device.pieces["codecs"]
+    missing = len(codecs) * repeats - len(known)
+
+    def say(line: str) -> None:
+        lines.append(line)
+        out.write(f"{line}\n")
+        out.flush()
+
+    say(f"{BUSY}{disturbance():.4f}")
+    for turn in range(1, repeats + 1):
+        ordered = list(codecs)
+        random.Random(turn).shuffle(ordered)  # other work disturbs all codecs alike
+        for codec in ordered:
+            if (codec["arch"], str(turn)) in known:
+                continue
+            seconds = device.time_codec(codec)
+            row = [codec["arch"], str(int(codec["checked"])), str(turn)]
+            row += [f"{seconds[part]:.7f}" if part in seconds else "" for part in parts]
+            say(",".join(row))
+            done += 1
+            left = (time.perf_counter() - began) / done * (missing - done) / 60
+            sys.stderr.write(f"\rround {turn} of {repeats}, {done} of {missing}, {left:.0f} min left  ")
+    say(f"{BUSY}{disturbance():.4f}")
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    say(f"# end: {len(codecs) * repeats} rows, {digest}")
+    sys.stderr.write("\n")
+
+
+def main() -> None:
+    """The command line."""
+    global THREADS
+    parser = argparse.ArgumentParser(
+        description="Time the pieces of codecs on this device, and print a CSV for `nas profile RUN --from`."
+    )
+    parser.add_argument("--out", type=Path, help="write into this file; if it was interrupted, it continues")
+    parser.add_argument("--repeats", type=int, default=3, help="number of timed rounds (3)")
+    parser.add_argument("--threads", type=int, default=cores(), help="threads in a model (all cores)")
+    given = parser.parse_args()
+    try:
+        if min(given.repeats, given.threads) < 1:
+            raise InputError("Give at least 1 to --repeats and to --threads.")
+        THREADS = given.threads
+        device = Device(HERE)
+        facts = facts_of(device, given.threads, given.repeats)
+        parts = parts_of(device.pieces)
+        lines = [*(f"# {name}: {value}" for name, value in facts.items()), ",".join([*ROWS, *parts])]
+        lines += kept_lines(given.out, lines) if given.out else []
+        text = "\n".join(lines) + "\n"
+        if given.out is None:
+            sys.stdout.write(text)
+            measure(device, lines, parts, given.repeats, sys.stdout)
+        else:
+            part = given.out.with_name(f"{given.out.name}.part")
+            part.write_text(text, "utf-8", newline="\n")
+            os.replace(part, given.out)
+            with open(given.out, "a", encoding="utf-8", newline="\n") as out:
+                measure(device, lines, parts, given.repeats, out)
+    except KeyboardInterrupt:
+        more = " Run the same command again: it continues." if given.out else ""
+        sys.stderr.write(f"\nStopped.{more}\n")
+        sys.exit(130)
+    except (InputError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

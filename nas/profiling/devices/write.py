@@ -1,0 +1,384 @@
+"""Writing the pieces that a profile times, for another device: models, latents, what runs them."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas.codec.codec import Codec
+from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
+from nas.graph.network import CodecNetwork, Supernet
+from nas.onnx.layouts import describe_layout
+from nas.onnx.write import require_package
+from nas.photos.tensors import Padded
+from nas.profiling.devices.edges import Step, edge_steps, step_model
+from nas.profiling.measure import Request, codec_of, drawn
+from nas.profiling.memory import sample_photo
+from nas.profiling.pieces import EdgePiece, at, coding, cover, edge_pieces
+from nas.run import Run
+from nas.spaces.description import HYPERPRIOR
+from nas.spaces.space import Architecture, SearchSpace
+from nas.support.errors import InputError
+from nas.support.files import clear, refuse_existing, write_atomically
+from nas.support.limits import check_count, check_seed
+from nas.support.progress import Report, silent
+from nas.weights.checkpoint import supernet_of
+
+if TYPE_CHECKING:
+    import onnx
+
+FORMAT = "nas-pieces 1"
+DESCRIPTION, LATENTS, RUNNER = "pieces.json", "latents.npz", "time_pieces.py"
+LONGEST, KEPT = 1024, 251  # weights of more numbers are so many of them, repeated
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What was written for a device.
+
+    Attributes:
+        folder: the folder to copy to the device.
+        space: name of the search space.
+        size: width and height in pixels of the picture that is timed.
+        codecs: number of codecs that the device times.
+        checked: how many of them only check predictions.
+        models: number of ONNX models.
+        bytes: size of the whole folder.
+    """
+
+    folder: Path
+    space: str
+    size: tuple[int, int]
+    codecs: int
+    checked: int
+    models: int
+    bytes: int
+
+    def lines(self) -> list[str]:
+        """What to do with it, for people."""
+        width, height = self.size
+        checks = f", {self.checked} of them to check predictions" if self.checked else ""
+        return [
+            f"{self.folder}: {self.models} models of {self.space}, {self.bytes / 1e6:.1f} MB, "
+            f"for {self.codecs} codecs at {width}x{height}{checks}",
+            f"Copy the folder to the device, run `python {RUNNER} --out times.csv` in it there, and read "
+            "times.csv back: nas profile RUN --from times.csv --device-name NAME",
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "folder": str(self.folder), "size": list(self.size)}
+
+
+def write_pieces(run: Run, out: Path, request: Request, *, report: Report = silent) -> Pieces:
+    """Write the models whose times on a device tell those of every architecture of a run's space.
+
+    Weights are shortened: of a longer one the first numbers are kept and repeated. Times do not depend on
+    them, and a folder stays small enough to copy.
+
+    Args:
+        run: a trained run.
+        out: the folder.
+        request: size of the picture, how many random architectures check predictions, and their seed.
+        report: called with the codecs done, of how many, and what is being written.
+
+    Raises:
+        InputError: an untrained run, a space whose pieces cannot be ONNX models, or a folder in the way.
+    """
+    check_seed(request.seed)
+    check_count(request.check, "check")
+    refuse_existing(out, force=request.force, what="pieces")
+    require_package()
+    pixels = sample_photo(*request.size)
+    supernet = supernet_of(run)
+    _require_whole_numbers(supernet.space)
+    if request.force:
+        clear(out)
+    write_atomically(out / DESCRIPTION, json.dumps({"format": FORMAT}) + "\n")  # --force may replace it
+    wanted = cover(supernet.space)
+    known = set(wanted)
+    checked = [found for found in drawn(supernet.space, request) if found not in known]
+    writer = _Writer(supernet, out)
+    codecs = []
+    for number, architecture in enumerate([*wanted, *checked]):
+        report(number, len(wanted) + len(checked), f"writing pieces  {architecture.key[:50]}")
+        codecs.append(writer.codec(architecture, checked=number >= len(wanted)))
+    write_atomically(out / LATENTS, _latents(supernet, pixels))
+    write_atomically(out / RUNNER, runner_text())
+    space, kept = supernet.space, (LATENTS, RUNNER)
+    content = {
+        "format": FORMAT,
+        "space": space.name,
+        "weights": run.fingerprint,
+        "width": request.size[0],
+        "height": request.size[1],
+        "alignment": space.family.alignment,
+        "y_channels": space.y_channels,
+        "z_channels": space.z_channels if space.family.has_z else 0,
+        "window": space.window,
+        "y_limit": Y_LIMIT,
+        "z_limit": Z_LIMIT,
+        "mean_steps": MEAN_STEPS,
+        "scales": SCALES.tolist(),
+        "scale_bounds": SCALE_BOUNDS.astype(int).tolist(),
+        "layouts": writer.layouts,
+        "codecs": codecs,
+        "files": writer.files | {name: file_digest((out / name).read_bytes()) for name in kept},
+    }
+    write_atomically(out / DESCRIPTION, json.dumps(content) + "\n")  # last: then the folder is whole
+    report(len(codecs), len(codecs), "")
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    counts = len(codecs), len(checked), len(writer.files)
+    return Pieces(out, space.name, request.size, *counts, size)
+
+
+def file_digest(data: bytes) -> str:
+    """What pieces.json knows a file by; the runner computes the same."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _require_whole_numbers(space: SearchSpace) -> None:
+    if space.family.has_z and space.quantizer != "integer":
+        raise InputError(
+            f"h_s and the context of {space.name} cannot be written as ONNX models, because its quantiser is "
+            "centred and only an entropy path in whole numbers can: train a space with `quantizer: integer`."
+        )
+
+
+@dataclass
+class _Writer:
+    """Models as codecs need them, each written once.
+
+    Attributes:
+        files: digest by name of a file.
+        layouts: layouts with the models of their blocks, one for each choice of the widths that they read.
+    """
+
+    supernet: Supernet
+    out: Path
+    files: dict[str, str] = field(default_factory=dict)
+    layouts: list[dict[str, Any]] = field(default_factory=list)
+    _steps: dict[tuple[Any, ...], str] = field(default_factory=dict)  # files by what is in them
+    _contexts: dict[tuple[int, ...], int] = field(default_factory=dict)  # places in `layouts`
+    _same: dict[str, str] = field(default_factory=dict)  # files by their digest
+
+    def codec(self, architecture: Architecture, *, checked: bool) -> dict[str, Any]:
+        """What the runner has to know of a codec: in pieces, or whole where it is to check predictions."""
+        network = self.supernet.extract(architecture)
+        exact = _Lazily(self.supernet, architecture, network)
+        pieces = () if checked else edge_pieces(self.supernet.space)
+        edges = {
+            edge: self.edge(edge, [piece for piece in pieces if piece.edge == edge], architecture, exact)
+            for edge in network.space.family.edges
+            if hasattr(network, edge)
+        }
+        return {
+            "arch": architecture.key,
+            "checked": checked,
+            "edges": edges,
+            "layout": self.layout(architecture, exact),
+        }
+
+    def edge(
+        self, name: str, pieces: Sequence[EdgePiece], architecture: Architecture, exact: _Lazily
+    ) -> list[dict[str, Any]]:
+        """The steps of an edge and their files."""
+        space, network = self.supernet.space, exact.network
+        axes = {piece.name: piece.axes for piece in pieces}
+        h_s = exact.codec.coding_h_s if name == "h_s" and not self._knows_h_s(pieces, architecture) else None
+        steps = edge_steps(network, name, pieces, h_s or network.get_submodule(name))
+        found = []
+        for number, step in enumerate(steps):
+            own = at(space, axes[step.part], architecture) if pieces else architecture.key
+            key = (step.part, own, len(step.inputs))
+            if key not in self._steps:
+                self._steps[key] = self.model(name, step, last=number == len(steps) - 1)
+            found.append({**step.described(), "file": self._steps[key]})
+        return found
+
+    def _knows_h_s(self, pieces: Sequence[EdgePiece], architecture: Architecture) -> bool:
+        """Whether all of h_s was written for another architecture: whole numbers take their time to find."""
+        space = self.supernet.space
+        keys = [(piece.name, at(space, piece.axes, architecture), 1) for piece in pieces]
+        return bool(keys) and all(key in self._steps for key in keys)
+
+    def model(self, edge: str, step: Step, *, last: bool) -> str:
+        """Write the model of a step; returns the name of its file."""
+        model = step_model(step, edge, self.supernet.space.family, last=last)
+        return self.save(f"{edge}/{len(self._steps)}.onnx", model)
+
+    def layout(self, architecture: Architecture, exact: _Lazily) -> int:
+        """The place of its layout."""
+        space = self.supernet.space
+        key = at(space, coding(space).axes, architecture)
+        if key not in self._contexts:
+            self._contexts[key] = len(self.layouts)
+            self.layouts.append(describe_layout(exact.codec, str(len(self.layouts)), self.save))
+        return self._contexts[key]
+
+    def save(self, name: str, model: onnx.ModelProto) -> str:
+        """Write a model, its weights shortened, unless another one has its content."""
+        data = shortened(model).SerializeToString(deterministic=True)
+        first = self._same.setdefault(file_digest(data), name)
+        if first == name:
+            write_atomically(self.out / name, data)
+            self.files[name] = file_digest(data)
+        return first
+
+
+@dataclass
+class _Lazily:
+    """One architecture's codec, brought to whole numbers only where that is needed."""
+
+    supernet: Supernet
+    architecture: Architecture
+    network: CodecNetwork
+    _codec: Codec | None = None
+
+    @property
+    def codec(self) -> Codec:
+        if self._codec is None:
+            try:
+                self._codec = codec_of(self.supernet, self.architecture)
+            except NotImplementedError as error:
+                raise InputError(f"h_s cannot be written as an ONNX model: {error}.") from error
+        return self._codec
+
+
+def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model whose long weights are a few of their numbers, repeated when it is loaded.
+
+    Runtimes fold the repetition away, so that they run what they would run with all of the numbers.
+
+    Args:
+        model: the model, which is changed.
+    """
+    from onnx import checker, helper, numpy_helper
+
+    graph, made = model.graph, []
+    kept = []
+    for constant in graph.initializer:
+        values = numpy_helper.to_array(constant)
+        if values.size <= LONGEST:
+            kept.append(constant)
+            continue
+        name = constant.name
+        parts = {
+            "some": np.ascontiguousarray(values.ravel()[:KEPT]),
+            "times": np.array([-(-values.size // KEPT)], np.int64),
+            "from": np.zeros(1, np.int64),
+            "to": np.array([values.size], np.int64),
+            "shape": np.array(values.shape, np.int64),
+        }
+        kept += [numpy_helper.from_array(part, f"{name}_{word}") for word, part in parts.items()]
+        made += [
+            helper.make_node("Tile", [f"{name}_some", f"{name}_times"], [f"{name}_tiled"]),
+            helper.make_node("Slice", [f"{name}_tiled", f"{name}_from", f"{name}_to"], [f"{name}_cut"]),
+            helper.make_node("Reshape", [f"{name}_cut", f"{name}_shape"], [name]),
+        ]
+    nodes = [*made, *graph.node]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def _latents(supernet: Supernet, pixels: np.ndarray) -> bytes:
+    """Real latents and what they are coded under: the coder's work, and what networks read, as in use.
+
+    Of the middle architecture and a photo: y, and z, levels and steps where there is a z, each [channels, h,
+    w]; the frequencies of z, and of y for codecs without a z.
+    """
+    space, found = supernet.space, dict[str, np.ndarray]()
+    middle = list(space.indexes(space.uniform(0.5)))
+    switch = space.setter(HYPERPRIOR)
+    for index in range(space.shape[switch]) if switch is not None else (None,):
+        if index is not None:
+            middle[switch] = index  # type: ignore[index]
+        codec = codec_of(supernet, space.at(middle))
+        y_hat, z_hat = codec.latents(Padded(pixels, codec.alignment))
+        found["y"] = y_hat[0].numpy().astype(np.int16)
+        table = codec.table.numpy().astype(np.int64)
+        if z_hat is None:
+            found["y_table"] = table
+            continue
+        levels, steps = codec.parameters_of_y(y_hat, z_hat)
+        found["z"], found["z_table"] = z_hat[0].numpy().astype(np.int16), table
+        found["levels"] = levels[0].numpy().astype(np.uint8)
+        found["steps"] = steps[0].numpy().astype(np.int32)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **found)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+def runner_text() -> str:
+    """The runner as one file: its own text, with what it shares with the reference decoder in it."""
+    text = resources.files("nas.profiling.devices").joinpath("runner.py").read_text(encoding="utf-8")
+    shared = resources.files("nas.onnx").joinpath("decoder.py").read_text(encoding="utf-8")
+    docstring, *nodes = ast.parse(text).body
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {
+        alias.name
+        for node in imports
+        if isinstance(node, ast.ImportFrom) and node.module == "nas.onnx.decoder"
+        for alias in node.names
+    }
+    lines = text.splitlines()
+    head, rest = lines[: docstring.end_lineno], "\n".join(lines[imports[-1].end_lineno :]).strip()
+    constants, others = _definitions(shared, names)
+    needed = _needed_imports((shared, text), "\n".join([*constants, *others, rest]))
+    parts = ["\n".join(head), needed, "\n".join(constants), rest, *others]
+    own, entry = rest.split("\n\n\nif __name__", 1)
+    parts[3:] = [own, *others, f"if __name__{entry}"]
+    return "\n\n".join(parts[:3]) + "\n" + "\n\n\n".join(parts[3:]) + "\n"
+
+
+def _definitions(text: str, names: set[str]) -> tuple[list[str], list[str]]:
+    """Constants, then functions and classes of a module as they are written, decorators with them."""
+    lines, constants, others = text.splitlines(), [], []
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign):
+            mine = {
+                each.id for target in node.targets for each in ast.walk(target) if isinstance(each, ast.Name)
+            }
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            mine = {node.name}
+        else:
+            continue
+        if mine & names:
+            first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+            found = constants if isinstance(node, ast.Assign) else others
+            found.append("\n".join(lines[first - 1 : node.end_lineno]))
+    return constants, others
+
+
+def _needed_imports(texts: Sequence[str], body: str) -> str:
+    """The imports of some modules that a text needs, sorted; none of the package itself."""
+    found: dict[str, set[str]] = {}
+    for text in texts:
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    name = alias.asname or alias.name.split(".")[0]
+                    if re.search(rf"\b{name}\b", body):
+                        words = f"{alias.name} as {alias.asname}" if alias.asname else alias.name
+                        found.setdefault(f"import {words}", set())
+            elif isinstance(node, ast.ImportFrom) and not str(node.module).startswith(("nas", "__future__")):
+                used = {alias.name for alias in node.names if re.search(rf"\b{alias.name}\b", body)}
+                if used:
+                    found.setdefault(f"from {node.module} import ", set()).update(used)
+    lines = [line + ", ".join(sorted(names)) for line, names in found.items()]
+    third = [line for line in lines if re.match(r"import (numpy|onnxruntime)\b", line)]
+    plain = sorted((line for line in lines if line not in third), key=lambda line: line.startswith("from"))
+    return "\n".join(["from __future__ import annotations", "", *plain, "", *sorted(third)])
