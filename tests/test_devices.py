@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,15 @@ import nas
 from nas.cli import app
 from nas.codec.codec import Codec
 from nas.codec.quantize import can_be_exact, quantized
+from nas.cost.counting.cache import kept_costs
 from nas.profiling.devices import read as reading
-from nas.profiling.devices import write as writing
+from nas.profiling.devices import shorten
 from nas.profiling.devices.edges import INPUT, edge_steps, step_model
-from nas.profiling.devices.write import Pieces, runner_text, shortened
+from nas.profiling.devices.one_file import runner_text
+from nas.profiling.devices.write import Pieces
 from nas.profiling.measurements import Measurements
 from nas.profiling.pieces import EdgePiece, edge_pieces
+from nas.profiling.predict import Predictor
 from nas.profiling.run_profile import RunProfile
 from nas.run import Run
 from nas.spaces.budget import Budget
@@ -110,9 +114,9 @@ def test_short_weights_run_the_same_operators(tmp_path: Path) -> None:
     (step,) = edge_steps(network, "g_a", [], network.g_a)
     full, short = (step_model(step, "g_a", network.space.family, last=True) for _ in range(2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "LONGEST", 8)
-        patch.setattr(writing, "KEPT", 5)
-        short = shortened(short)
+        patch.setattr(shorten, "LONGEST", 8)
+        patch.setattr(shorten, "KEPT", 5)
+        short = shorten.shortened(short)
     assert len(short.graph.node) > len(full.graph.node)
     operators, shapes = [], []
     for number, model in enumerate((full, short)):
@@ -277,6 +281,17 @@ def test_an_unknown_device_lists_those_that_are_known(profiled: RunProfile, run:
         nas.search(run, target=f"200MB@phone at {SIZE}", trials=0, device="cpu")
 
 
+def test_layouts_that_were_not_timed_are_told(profiled: RunProfile, run: Run) -> None:
+    measured = Measurements.read(run.profile_path / f"phone-{SIZE}" / "measured.yaml")
+    kept = {key: timed for key, timed in measured.codecs.items() if "layout=raster" not in key}
+    assert 0 < len(kept) < len(measured.codecs)
+    costs = kept_costs(run.space, run.costs_path)
+    with pytest.raises(
+        InputError, match=r"Not all of small is measured .* on phone .*: write the pieces again"
+    ):
+        Predictor(costs, replace(measured, codecs=kept))
+
+
 def test_a_device_without_the_coder_says_so(pieces: Pieces, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "times.csv"
     done = time_pieces(pieces.folder, "--repeats", "1", "--out", str(out), coder=False)
@@ -333,7 +348,10 @@ def test_damaged_pieces_are_told(pieces: Pieces, tmp_path: Path) -> None:
             "does not say its coder",
         ),
         (lambda text: resealed(text.replace("encode g_a", "encode g_b").splitlines()[:-1]), "no part"),
-        (lambda text: resealed(text.replace(",0.0", ",nan", 1).splitlines()[:-1]), "seconds that are none"),
+        (
+            lambda text: resealed(re.sub(r",0\.\d+", ",nan", text, count=1).splitlines()[:-1]),
+            "seconds that are none",
+        ),
         (lambda text: resealed(text.replace("threads: 1", "threads: 0").splitlines()[:-1]), "number that is"),
     ],
 )
@@ -350,7 +368,7 @@ def test_a_wrong_csv_is_refused_in_a_sentence(
 
 def test_line_ends_of_windows_do_no_harm(printed: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "times.csv").write_bytes(printed.replace("\n", "\r\n").encode())
-    assert nas.profile(run, csv=tmp_path / "times.csv", device_name="windows")
+    assert reading.read_times(run, tmp_path / "times.csv", "windows").codecs
 
 
 def test_times_of_another_run_are_refused(times: Path, photo_folder: Path, tmp_path: Path) -> None:
@@ -362,7 +380,7 @@ def test_times_of_another_run_are_refused(times: Path, photo_folder: Path, tmp_p
 def test_a_profile_is_replaced_with_force_alone(profiled: RunProfile, times: Path, run: Run) -> None:
     with pytest.raises(InputError, match="has a profile of phone at 80x70 already"):
         nas.profile(run, csv=times, device_name="phone")
-    assert nas.profile(run, csv=times, device_name="phone", force=True)
+    assert reading.read_times(run, times, "phone", force=True).codecs
     with pytest.raises(InputError, match="already exists"):
         nas.profile(run, pieces=run.path.parent / "pieces", size=SIZE)
 

@@ -12,6 +12,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+import torch  # noqa: E402
 from families import INTEGER, RATED, image, net_of  # noqa: E402
 from PIL import Image  # noqa: E402
 from skimage import data  # noqa: E402
@@ -23,33 +24,38 @@ from nas.codec.folder import DESCRIPTION, WEIGHTS, save_family  # noqa: E402
 from nas.codec.quantize import can_be_exact, quantized  # noqa: E402
 from nas.support.files import digest  # noqa: E402
 
+ALL = INTEGER | RATED
 QUALITIES = (0, 37.5, 100)  # where a codec has any
-# Every family; every layout of a space at once, by a network and by a table; a range of rates
+# Every family; layouts by a network and by a table; a range of rates
 CASES = (
     *("factorized", "scale-hyperprior", "mean-scale-hyperprior", "joint-ar", "residual", "cheng", "patch"),
-    *("tables", "factorized-rates", "joint-ar-rates", "patch-rates", "tables-alone-rates"),
+    *("factorized-rates", "joint-ar-rates", "patch-rates", "tables-alone-rates"),
 )
 
 
 def family_of(case: str) -> Family:
-    """The widest codec of a small space, its layouts, and a narrower decoder where there is one."""
-    name = case.replace("-rates", "-integer-rates") if case.startswith(("f", "j", "p")) else case
-    name = case if case in RATED else name if name in RATED else f"{case}-integer"
-    space, net = (INTEGER | RATED)[name], net_of(name)
-    large = space.widest()
-    indexes = list(space.indexes(large))
-    for place, slot in enumerate(space.slots):
-        if slot.layers[0][0].startswith("g_s"):
-            indexes[place] = 0
-    small = space.at(indexes)
-    codec = Codec(net.extract(large), large)
-    layouts = space.layouts if can_be_exact(codec) and space.layouts else {large.layout: codec.layout}
+    """A codec of a small space with all of its parts, under all layouts; and a wider decoder."""
+    name = next(
+        name for name in (case, f"{case}-integer", case.replace("-rates", "-integer-rates")) if name in ALL
+    )
+    space, net = ALL[name], net_of(name)
+    with torch.no_grad():
+        for weight in net.parameters():  # in so few bits that they pack well
+            weight.copy_(weight.bfloat16())
+    indexes = [len(slot.candidates) - 1 if 0 in slot.candidates else 0 for slot in space.slots]
+    wider = [
+        len(slot.candidates) - 1 if slot.layers[0][0] in ("g_s.1", "g_s_inner.1") else index
+        for slot, index in zip(space.slots, indexes, strict=True)
+    ]
+    base, other = space.at([*indexes, 0]), space.at([*wider, 0])
+    codec = Codec(net.extract(base), base)
+    layouts = {base.layout: codec.layout}
     if can_be_exact(codec):
+        layouts |= space.layouts
         codec = quantized(codec, [codec.latents(image(0))], list(layouts.values()))
-    layouts = {large.layout: codec.layout} | dict(layouts)
     members = [Member(codec.network.space, codec.network.g_s)]
-    if small != large:
-        members.insert(0, Member(space.only(small), net.extract(small).g_s))
+    if other != base and case == "joint-ar":
+        members.append(Member(space.only(other), net.extract(other).g_s))
     return Family(codec, layouts, members)
 
 
@@ -62,7 +68,7 @@ def latents_digest(codec: Codec, stream: bytes, height: int, width: int) -> str:
 
 def make(case: str, out: Path) -> None:
     """Write one folder."""
-    family, pixels = family_of(case), np.ascontiguousarray(data.chelsea()[60:130, 90:221])
+    family, pixels = family_of(case), np.ascontiguousarray(data.chelsea()[80:113, 110:165])
     save_family(family, out, {"lmbda": 0.01, "metric": "mse"})
     found = {}
     for layout in family.layouts:
@@ -71,7 +77,9 @@ def make(case: str, out: Path) -> None:
             nic = compress_image(codec, pixels, quality=quality)
             name = layout if quality is None else f"{layout}-{quality:g}"
             (out / f"{name}.nic").write_bytes(nic.to_bytes())
-            Image.fromarray(decompress_image(codec, nic)).save(out / f"{name}.png", optimize=True)
+            picture = out / ("picture.png" if quality is None else f"picture-{quality:g}.png")
+            if not picture.exists():  # layouts change no picture
+                Image.fromarray(decompress_image(codec, nic)).save(picture, optimize=True)
             found[f"{name}.nic"] = latents_digest(codec, nic.stream, nic.height, nic.width)
     with zipfile.ZipFile(out / "codec.zip", "w", zipfile.ZIP_LZMA) as packed:
         for name in (DESCRIPTION, WEIGHTS):

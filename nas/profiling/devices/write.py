@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +19,8 @@ from nas.onnx.layouts import describe_layout
 from nas.onnx.write import require_package
 from nas.photos.tensors import Padded
 from nas.profiling.devices.edges import Step, edge_steps, step_model
+from nas.profiling.devices.one_file import runner_text
+from nas.profiling.devices.shorten import shortened
 from nas.profiling.measure import Request, codec_of, drawn
 from nas.profiling.memory import sample_photo
 from nas.profiling.pieces import EdgePiece, at, coding, cover, edge_pieces
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 FORMAT = "nas-pieces 1"
 DESCRIPTION, LATENTS, RUNNER = "pieces.json", "latents.npz", "time_pieces.py"
-LONGEST, KEPT = 1024, 251  # weights of more numbers are so many of them, repeated
 
 
 @dataclass(frozen=True)
@@ -255,45 +253,6 @@ class _Lazily:
         return self._codec
 
 
-def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model whose long weights are a few of their numbers, repeated when it is loaded.
-
-    Runtimes fold the repetition away, so that they run what they would run with all of the numbers.
-
-    Args:
-        model: the model, which is changed.
-    """
-    from onnx import checker, helper, numpy_helper
-
-    graph, made = model.graph, []
-    kept = []
-    for constant in graph.initializer:
-        values = numpy_helper.to_array(constant)
-        if values.size <= LONGEST:
-            kept.append(constant)
-            continue
-        name = constant.name
-        parts = {
-            "some": np.ascontiguousarray(values.ravel()[:KEPT]),
-            "times": np.array([-(-values.size // KEPT)], np.int64),
-            "from": np.zeros(1, np.int64),
-            "to": np.array([values.size], np.int64),
-            "shape": np.array(values.shape, np.int64),
-        }
-        kept += [numpy_helper.from_array(part, f"{name}_{word}") for word, part in parts.items()]
-        made += [
-            helper.make_node("Tile", [f"{name}_some", f"{name}_times"], [f"{name}_tiled"]),
-            helper.make_node("Slice", [f"{name}_tiled", f"{name}_from", f"{name}_to"], [f"{name}_cut"]),
-            helper.make_node("Reshape", [f"{name}_cut", f"{name}_shape"], [name]),
-        ]
-    nodes = [*made, *graph.node]
-    del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(kept)
-    graph.node.extend(nodes)
-    checker.check_model(model, full_check=True)
-    return model
-
-
 def _latents(supernet: Supernet, pixels: np.ndarray) -> bytes:
     """Real latents and what they are coded under: the coder's work, and what networks read, as in use.
 
@@ -320,65 +279,3 @@ def _latents(supernet: Supernet, pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, **found)  # type: ignore[arg-type]
     return stream.getvalue()
-
-
-def runner_text() -> str:
-    """The runner as one file: its own text, with what it shares with the reference decoder in it."""
-    text = resources.files("nas.profiling.devices").joinpath("runner.py").read_text(encoding="utf-8")
-    shared = resources.files("nas.onnx").joinpath("decoder.py").read_text(encoding="utf-8")
-    docstring, *nodes = ast.parse(text).body
-    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {
-        alias.name
-        for node in imports
-        if isinstance(node, ast.ImportFrom) and node.module == "nas.onnx.decoder"
-        for alias in node.names
-    }
-    lines = text.splitlines()
-    head, rest = lines[: docstring.end_lineno], "\n".join(lines[imports[-1].end_lineno :]).strip()
-    constants, others = _definitions(shared, names)
-    needed = _needed_imports((shared, text), "\n".join([*constants, *others, rest]))
-    parts = ["\n".join(head), needed, "\n".join(constants), rest, *others]
-    own, entry = rest.split("\n\n\nif __name__", 1)
-    parts[3:] = [own, *others, f"if __name__{entry}"]
-    return "\n\n".join(parts[:3]) + "\n" + "\n\n\n".join(parts[3:]) + "\n"
-
-
-def _definitions(text: str, names: set[str]) -> tuple[list[str], list[str]]:
-    """Constants, then functions and classes of a module as they are written, decorators with them."""
-    lines, constants, others = text.splitlines(), [], []
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.Assign):
-            mine = {
-                each.id for target in node.targets for each in ast.walk(target) if isinstance(each, ast.Name)
-            }
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            mine = {node.name}
-        else:
-            continue
-        if mine & names:
-            first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
-            found = constants if isinstance(node, ast.Assign) else others
-            found.append("\n".join(lines[first - 1 : node.end_lineno]))
-    return constants, others
-
-
-def _needed_imports(texts: Sequence[str], body: str) -> str:
-    """The imports of some modules that a text needs, sorted; none of the package itself."""
-    found: dict[str, set[str]] = {}
-    for text in texts:
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    name = alias.asname or alias.name.split(".")[0]
-                    if re.search(rf"\b{name}\b", body):
-                        words = f"{alias.name} as {alias.asname}" if alias.asname else alias.name
-                        found.setdefault(f"import {words}", set())
-            elif isinstance(node, ast.ImportFrom) and not str(node.module).startswith(("nas", "__future__")):
-                used = {alias.name for alias in node.names if re.search(rf"\b{alias.name}\b", body)}
-                if used:
-                    found.setdefault(f"from {node.module} import ", set()).update(used)
-    lines = [line + ", ".join(sorted(names)) for line, names in found.items()]
-    third = [line for line in lines if re.match(r"import (numpy|onnxruntime)\b", line)]
-    plain = sorted((line for line in lines if line not in third), key=lambda line: line.startswith("from"))
-    return "\n".join(["from __future__ import annotations", "", *plain, "", *sorted(third)])
