@@ -53,10 +53,11 @@ def family_of(case: str) -> Family:
     if can_be_exact(codec):
         layouts |= space.layouts
         codec = quantized(codec, [codec.latents(image(0))], list(layouts.values()))
-    members = [Member(codec.network.space, codec.network.g_s)]
+    # what decoding costs is told where one of several has to be chosen; the figures are no measurement
+    members = [Member(codec.network.space, codec.network.g_s, {"kmac_px": {"decoder": 1.0}})]
     if other != base and case == "joint-ar":
-        members.append(Member(space.only(other), net.extract(other).g_s))
-    return Family(codec, layouts, members)
+        members.append(Member(space.only(other), net.extract(other).g_s, {"kmac_px": {"decoder": 2.0}}))
+    return Family(codec, layouts, members, {name: {"kmac_px": {"decoder": 1.0}} for name in layouts})
 
 
 def latents_digest(codec: Codec, stream: bytes, height: int, width: int) -> str:
