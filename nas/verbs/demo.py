@@ -148,9 +148,7 @@ def demo(
     torch.set_num_threads(1)  # nets this small gain nothing from more, and lose much beside other work
     size = size or (FROM_SCRATCH if from_scratch else CONTINUED)
     size = replace(size, steps=steps or size.steps, trials=trials or size.trials)
-    start = (
-        f"the photos' KLT in {SMALL_SPACE}" if from_scratch else f"zoo:{STARTER} of this package"
-    )
+    start = f"the photos' KLT in {SMALL_SPACE}" if from_scratch else f"zoo:{STARTER} of this package"
     say(
         f"Training {size.steps} steps from {start}, then {size.trials} trials. Photos: four to train, one to "
         "calibrate, and one kept out of everything to compress at the end."

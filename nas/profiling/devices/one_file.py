@@ -32,7 +32,9 @@ def runner_text() -> str:
 
 def _definitions(text: str, names: set[str]) -> tuple[list[str], list[str]]:
     """Constants, then functions and classes of a module as they are written, decorators with them."""
-    lines, constants, others = text.splitlines(), [], []
+    lines = text.splitlines()
+    constants: list[str] = []
+    others: list[str] = []
     for node in ast.parse(text).body:
         if isinstance(node, ast.Assign):
             mine = {

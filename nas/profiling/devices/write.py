@@ -277,5 +277,5 @@ def _latents(supernet: Supernet, pixels: np.ndarray) -> bytes:
         found["levels"] = levels[0].numpy().astype(np.uint8)
         found["steps"] = steps[0].numpy().astype(np.int32)
     stream = io.BytesIO()
-    np.savez_compressed(stream, **found)  # type: ignore[arg-type]
+    np.savez_compressed(stream, **found)
     return stream.getvalue()
