@@ -44,6 +44,8 @@ def make(run: Run, folder: Path, trials: int, seed: int, notes: Mapping[str, str
         config = {key: value for key, value in run.config.items() if key not in ("init_from", "front")}
         write_yaml(own.config_path, {**config, "data": BUNDLED, **notes})
         write_split(own.split_path, split_of(BUNDLED))
+        if front := run.config.get("front"):  # what was trained most
+            own.begin_with(front)
         found = Checkpoint.read(run.weights_path)
         Checkpoint(halved(found.tensors), found.record).write(own.weights_path)
 
