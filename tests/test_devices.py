@@ -329,6 +329,22 @@ def test_damaged_pieces_are_told(pieces: Pieces, tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["factorized", "scale-hyperprior", "patch", "tables"])
+def test_spaces_of_other_parts_go_there_and_back(name: str, photo_folder: Path, tmp_path: Path) -> None:
+    """Without z, without a context, with branches, with a table that reads the context."""
+    run = small_run(tmp_path / "run", SPACES[f"{name}-integer"], photo_folder)
+    found = nas.profile(run, pieces=tmp_path / "pieces", size="64x64")
+    assert isinstance(found, Pieces)
+    out = tmp_path / "times.csv"
+    done = time_pieces(found.folder, "--repeats", "1", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    measured = reading.read_times(run, out, "phone")
+    assert len(measured.codecs) == found.codecs
+    predictor = Predictor(kept_costs(run.space, run.costs_path), measured)
+    for action in ("encode", "decode"):
+        assert predictor.time(action).value(run.space.widest()) > 0
+
+
 # What is refused
 
 
