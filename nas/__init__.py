@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nas.spaces.budget import Budget
     from nas.spaces.space import Architecture, SearchSpace
     from nas.support.errors import InputError, NasError
-    from nas.verbs.analyse import explain, rank_check
+    from nas.verbs.analyse import explain, probe, rank_check
     from nas.verbs.code import compress, decompress, transcode
     from nas.verbs.demo import demo
     from nas.verbs.evaluate import evaluate
@@ -55,6 +55,7 @@ _HOMES = {
     "load_family": "nas.api",
     "load_run": "nas.api",
     "pareto": "nas.verbs.pareto",
+    "probe": "nas.verbs.analyse",
     "profile": "nas.verbs.profile",
     "rank_check": "nas.verbs.analyse",
     "renew_codec": "nas.verbs.renew",
@@ -84,6 +85,7 @@ __all__ = [
     "load_family",
     "load_run",
     "pareto",
+    "probe",
     "profile",
     "rank_check",
     "renew_codec",

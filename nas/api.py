@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nas.analysis.prices import PriceList
+    from nas.analysis.probes.probe import ProbeResult
     from nas.analysis.rank import RankResult
     from nas.codec.codec import Codec
     from nas.codec.family import Family
@@ -232,6 +233,51 @@ class LoadedRun:
         from nas.analysis.prices import price_list
 
         return price_list(self.searcher, self.searcher.space.parse(arch), scope, report)
+
+    def probe(
+        self,
+        arch: str,
+        *,
+        data: str | Path | None = None,
+        photos: int = 8,
+        quality: float | None = None,
+        tolerance: float = 1.0,
+        steps: int = 40,
+        seed: int = 0,
+        report: StageReport = silent,
+    ) -> ProbeResult:
+        """Find where an architecture is redundant and where it lacks capacity, without training.
+
+        Args:
+            arch: key of the architecture.
+            data: folder of photos to probe on, or `bundled`. By default it is the run's calibration photos.
+            photos: number of photos, at most.
+            quality: 0 to 100, for a run of a range of rates. By default it is the middle anchor's.
+            tolerance: how much the loss may rise when components are left out, in %.
+            steps: steps along the gradient for the headroom.
+            seed: seed for all random choices.
+            report: called as the work goes on.
+
+        Returns:
+            A `ProbeResult`. `to_dataframe` has a row for each interface.
+
+        Raises:
+            InputError: it is not a key of this space, or a setting is wrong.
+        """
+        from nas.verbs.analyse import probe
+
+        return probe(
+            self.run,
+            arch,
+            data=data,
+            photos=photos,
+            quality=quality,
+            tolerance=tolerance,
+            steps=steps,
+            seed=seed,
+            device=self.device,
+            report=report,
+        )
 
     def draw(self, folder: str | Path | None = None, *, scope: str = "total") -> None:
         """Draw pareto.png, pareto.svg and report.html for this run.

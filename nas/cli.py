@@ -467,6 +467,78 @@ def explain(
 
 @app.command(
     epilog=_example(
+        "nas probe runs/a --arch KEY --out probes.json", "nas probe zoo:patch --arch KEY --photos 4"
+    )
+)
+def probe(
+    run: Annotated[str, typer.Argument(help="A trained run, or zoo:NAME for a supernet from the package.")],
+    arch: Annotated[str, typer.Option(help="Key of the architecture, as in front.csv.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of photos to probe on, or `bundled` for those in the package. Default: the run's "
+            "calibration photos."
+        ),
+    ] = None,
+    photos: Annotated[int, typer.Option(min=1, help="Number of photos, at most.")] = 8,
+    quality: Annotated[
+        float | None,
+        typer.Option(
+            help="0 (lowest rate) to 100, for a run of a range of rates. Default: the middle anchor."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0, help="How much the loss may rise when components are left out, in %."),
+    ] = 1.0,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Number of steps along the gradient, to find the headroom.")
+    ] = 40,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="FILE.json for the results. Beside it are FILE.csv and a picture, FILE.png and FILE.svg."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Find where an architecture is redundant and where it lacks capacity, without training.
+
+    For every activation between two layers, and for y, z and psi, it shows how few principal components keep
+    the loss (redundancy), and how much a better activation of each picture would gain (headroom: capacity is
+    missing before it).
+    """
+    from nas import console
+    from nas.verbs.analyse import probe as go
+
+    with _work("Stopped; nothing was kept. With fewer --photos and --steps it takes less time.") as report:
+        result = go(
+            run,
+            arch,
+            data=data,
+            photos=photos,
+            quality=quality,
+            tolerance=tolerance,
+            steps=steps,
+            out=out,
+            seed=seed,
+            device=device,
+            force=force,
+            report=report,
+        )
+    if json:
+        console.emit({**result.to_json(), "files": [str(file) for file in result.files]})
+        return
+    console.show([result.architecture.key])
+    console.table("components that keep the loss, and headroom", *result.table())
+    console.show([*result.sentences(), *map(str, result.files)])
+
+
+@app.command(
+    epilog=_example(
         "nas export runs/a --target 20 --scope decoder --out codecs/small",
         "nas export runs/a --budget phone --out codecs/phone",
         "nas export runs/a --family --out codecs/family",

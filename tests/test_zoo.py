@@ -141,6 +141,8 @@ def test_training_starts_from_it(here: Path, photo_folder: Path) -> None:
         ),
         ("export {zoo}x --target 60% --out out", "The zoo has no supernet"),
         ("explain {zoo} --arch x", "does not fit joint-ar-tiny"),
+        ("probe {zoo} --arch x", "does not fit joint-ar-tiny"),
+        ("probe {zoo}x --arch x", "The zoo has no supernet"),
     ],
 )
 def test_every_verb_says_what_to_do_with_a_name_of_the_zoo(

@@ -65,6 +65,7 @@ RETURNED = {
     "nas.codec.family.Family": "codec, decoder_within, decoder_kmac_px, choose_layouts, layout_of, default",
     "nas.searching.searcher.SearchResult": "front",
     "nas.searching.answers.Choice": "best",
+    "nas.analysis.probes.probe.ProbeResult": "to_dataframe, most_redundant, most_headroom",
     "nas.verbs.finetune.Finetuned": "path",
 }  # objects that public functions return, and their members that are for users
 

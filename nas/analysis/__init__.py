@@ -1,1 +1,1 @@
-"""What a searched run can be asked: how well it ranks, and what one step in each slot costs."""
+"""What a run can be asked: how well it ranks, what one step in each slot costs, where capacity lies."""

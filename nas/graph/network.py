@@ -201,8 +201,26 @@ class CodecNetwork(nn.Module):
     ) -> Way:
         """y under a Gaussian whose parameters come from z, and from what was decoded before."""
         z = self.z_of(y, lmbda)
-        z_hat = self.round_z(z)
-        psi = self.h_s(z_hat)
+        psi = self.h_s(self.round_z(z))
+        y_hat, likelihood_y = self.y_given_psi(y, psi, layout, noise, coded=coded)
+        return y_hat, {"y": likelihood_y, "z": self.likelihood_z(z, noise, coded=coded)}, {"z": z, "psi": psi}
+
+    def _alone(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool, lmbda: float | None) -> Way:
+        """y under a factorised prior."""
+        y_hat, likelihood = self.y_alone(y, noise, coded=coded)
+        return y_hat, {"y": likelihood}, {}
+
+    def y_given_psi(
+        self, y: Tensor, psi: Tensor, layout: Layout, noise: Noise | None = None, *, coded: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """y_hat and the likelihoods of y, both [B, M, h, w], where there is a hyperprior.
+
+        Args:
+            y: y at a rate, before it is rounded, [B, M, h, w].
+            psi: what h_s makes of z_hat, [B, P, h, w].
+            layout: the order in which y is decoded.
+            noise, coded: as `forward` has them.
+        """
         y_hat = quantize(y, Y_LIMIT)
         if coded and self.centred and self.space.family.context:
             y_hat = self._code_centred(y, psi, layout)
@@ -214,23 +232,32 @@ class CodecNetwork(nn.Module):
         if not self.space.family.context:
             y_hat = rounded  # with a context, CompressAI's class decodes round(y) and rates the centred one
         if coded:
-            likelihood_y = self.gaussian.coded_likelihood(y_hat, scales, means, centre)
-            likelihood_z = self.prior.coded_likelihood(z_hat, self.centre(self.prior))
-        else:
-            rated_y, rated_z = (rounded, z_hat) if noise is None else (y + noise(y), z + noise(z))
-            likelihood_y = self.gaussian.likelihood(rated_y, scales, means)
-            likelihood_z = self.prior.likelihood(rated_z)
-        return y_hat, {"y": likelihood_y, "z": likelihood_z}, {"z": z, "psi": psi}
+            return y_hat, self.gaussian.coded_likelihood(y_hat, scales, means, centre)
+        return y_hat, self.gaussian.likelihood(rounded if noise is None else y + noise(y), scales, means)
 
-    def _alone(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool, lmbda: float | None) -> Way:
-        """y under a factorised prior."""
+    def likelihood_z(self, z: Tensor, noise: Noise | None = None, *, coded: bool = False) -> Tensor:
+        """The likelihoods of z, [B, N, h, w].
+
+        Args:
+            z: z at a rate, before it is rounded, [B, N, h, w].
+            noise, coded: as `forward` has them.
+        """
+        if coded:
+            return self.prior.coded_likelihood(self.round_z(z), self.centre(self.prior))
+        return self.prior.likelihood(self.round_z(z) if noise is None else z + noise(z))
+
+    def y_alone(self, y: Tensor, noise: Noise | None = None, *, coded: bool = False) -> tuple[Tensor, Tensor]:
+        """y_hat and the likelihoods of y, both [B, M, h, w], where there is no hyperprior.
+
+        Args:
+            y: y at a rate, before it is rounded, [B, M, h, w].
+            noise, coded: as `forward` has them.
+        """
         centre = self.centre(self.y_prior)
         y_hat = quantize(y, Y_LIMIT, centre)
         if coded:
-            likelihood = self.y_prior.coded_likelihood(y_hat, centre)
-        else:
-            likelihood = self.y_prior.likelihood(y_hat if noise is None else y + noise(y))
-        return y_hat, {"y": likelihood}, {}
+            return y_hat, self.y_prior.coded_likelihood(y_hat, centre)
+        return y_hat, self.y_prior.likelihood(y_hat if noise is None else y + noise(y))
 
     def _code_centred(self, y: Tensor, psi: Tensor, layout: Layout) -> Tensor:
         """y_hat stage by stage: each stage is rounded about means that come from those before it."""

@@ -1,19 +1,26 @@
-"""`nas explain` and `nas rank-check`: questions to a trained run."""
+"""`nas explain`, `nas probe` and `nas rank-check`: questions to a trained run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.photos.images import BUNDLED, Photo, bundled, list_images
+from nas.photos.split import load_photos, photos_of
 from nas.run import Run
-from nas.support.limits import check_settings
+from nas.spaces.rates import lmbda_at, middle, quality_at
+from nas.support.errors import InputError
+from nas.support.files import refuse_existing
+from nas.support.limits import check_count, check_seed, check_settings
 from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
 
 if TYPE_CHECKING:
     from nas.analysis.prices import PriceList
+    from nas.analysis.probes.probe import ProbeResult
     from nas.analysis.rank import RankResult
 
 
@@ -59,6 +66,107 @@ def explain(
     if out is not None:
         save_prices(prices, Path(out))
     return prices
+
+
+def probe(
+    run: Run | str | Path,
+    arch: str,
+    *,
+    data: str | Path | None = None,
+    photos: int = 8,
+    quality: float | None = None,
+    tolerance: float = 1.0,
+    steps: int = 40,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+    report: StageReport = silent,
+) -> ProbeResult:
+    """Find where an architecture is redundant and where it lacks capacity, without training.
+
+    For every interface (an activation between two layers, y, z and psi) it finds the fewest principal
+    components that keep the loss (redundancy), and how much a better activation of each picture would gain
+    (headroom). The authors of PULSE (arXiv 2609.18602) found their architecture with such probes.
+
+    Args:
+        run: a trained run, its folder, or `zoo:NAME`.
+        arch: the architecture's key, as in front.csv.
+        data: folder of photos to probe on, or `bundled`. By default it is the run's calibration photos.
+        photos: number of photos, at most.
+        quality: 0 (lowest rate) to 100, for a run of a range of rates. By default it is the middle anchor's.
+        tolerance: how much the loss may rise when components are left out, in %.
+        steps: steps along the gradient for the headroom.
+        out: FILE.json for the results. Beside it are FILE.csv and a picture, FILE.png and FILE.svg.
+        seed: seed for all random choices.
+        device: `auto`, `cpu` or `cuda`.
+        force: replace the files.
+        report: called with a stage's name, how much of it is done, of how much, and a note.
+
+    Raises:
+        InputError: before the work, where the request cannot be met.
+
+    Example:
+        >>> key = nas.load_run("runs/a").front()["arch"][0]
+        >>> found = nas.probe("runs/a", key, photos=1, steps=1).to_dataframe()
+        >>> bool((found["components"] <= found["channels"]).all() and (found["headroom"] >= 0).all())
+        True
+    """
+    from nas.analysis.probes.probe import ProbeRequest, probe_network
+    from nas.metrics.losses import Objective
+    from nas.report.probes import pictures_of, save_probes
+    from nas.support.device import choose
+    from nas.training.settings import settings_of
+    from nas.weights.checkpoint import supernet_of
+
+    request = ProbeRequest(tolerance, steps, check_seed(seed))
+    where, found = choose(device), opened(run)
+    _ = found.trained_weights  # or refused
+    architecture, settings = found.space.parse(arch), settings_of(found)
+    lmbda, quality = _rate(found, settings.lmbda, quality)
+    written = [] if out is None else _outputs(Path(out), force)
+    pictures = _photos(found, data, check_count(photos, "photos", 1))
+    network = supernet_of(found).to(where).extract(architecture)
+    objective = Objective(lmbda, settings.metric)
+    result = probe_network(
+        network, architecture, pictures, objective, request, quality=quality, report=report
+    )
+    if out is not None:
+        result.write(Path(out))
+        save_probes(result, pictures_of(Path(out)))
+    return replace(result, files=tuple(written))
+
+
+def _rate(run: Run, lmbda: float, quality: float | None) -> tuple[float, float | None]:
+    """The lambda to probe at and its quality, which is None where the run has one rate."""
+    anchors = run.space.rates
+    if not anchors:
+        if quality is not None:
+            raise InputError(f"{run.path} has one rate, so no quality can be chosen: leave --quality out.")
+        return lmbda, None
+    quality = quality_at(anchors, middle(anchors)) if quality is None else quality
+    return lmbda_at(anchors, quality), quality
+
+
+def _outputs(out: Path, force: bool) -> list[Path]:
+    """What is written for FILE.json; InputError where it cannot be."""
+    from nas.report.probes import pictures_of
+
+    if out.suffix.lower() != ".json":
+        raise InputError(f"{out} should end in .json: name it so, and the other files are put beside it.")
+    files = [out, out.with_suffix(".csv"), *pictures_of(out)]
+    for file in files:
+        refuse_existing(file, force=force, what="result", folder=False)
+    return files
+
+
+def _photos(run: Run, data: str | Path | None, most: int) -> list[Photo]:
+    """The photos to probe on."""
+    if data is None:
+        return photos_of(run, "calibration", most)
+    if str(data) == BUNDLED:
+        return list(chain.from_iterable(bundled().values()))[:most]
+    return load_photos(list_images(data)[:most])
 
 
 def rank_check(

@@ -1,0 +1,295 @@
+"""`nas probe`: for every interface of an architecture, what is redundant there and what better would gain.
+
+Two questions are asked of each activation, without training:
+
+- redundancy: with how few of its principal components, over calibration photos, does the rate-distortion
+  loss stay within a tolerance, all else unchanged?
+- headroom: how much lower is the loss of a picture once this activation has followed its gradient for that
+  picture, with all behind it frozen? What comes before did not make this better one, so capacity is missing.
+
+The authors of PULSE ("PULSE: Unlocking Practical Image Compression on Single-Thread CPU", arXiv 2609.18602,
+2026) let two such heuristic probes guide the search for its architecture. For y the headroom is what Yang,
+Bamler and Mandt (NeurIPS 2020) gain by refining latents; here z follows y through h_a.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nas.analysis.probes.headroom import lowest_losses, steps_of
+from nas.analysis.probes.interfaces import Interface, interfaces
+from nas.analysis.probes.passage import Passage
+from nas.analysis.probes.redundancy import Components, components_needed
+from nas.graph.network import CodecNetwork
+from nas.metrics.losses import Objective
+from nas.metrics.quality import MS_SSIM_SIDE
+from nas.photos.images import Photo, Pixels
+from nas.spaces.space import Architecture
+from nas.support.errors import InputError
+from nas.support.files import write_atomically
+from nas.support.progress import StageReport, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIDE = 512  # of the middle of each photo that redundancy is measured on, at most
+CROPS = 4  # that headroom is measured on
+CROP = {"mse": 128, "ms-ssim": 192}  # their sides in pixels, by metric: MS-SSIM needs five scales
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What `nas probe` was asked for.
+
+    Attributes:
+        tolerance: how much the loss may rise when components are left out, in %.
+        steps: steps of Adam for the headroom.
+        seed: seed for the places of the crops and for annealed rounding.
+
+    Raises:
+        InputError: a negative tolerance, or less than one step.
+    """
+
+    tolerance: float = 1.0
+    steps: int = 40
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < float("inf"):
+            raise InputError(f"The tolerance is in per cent and at least 0, not {self.tolerance:g}.")
+        if self.steps < 1:
+            raise InputError(f"A probe takes at least 1 step, not {self.steps}.")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found at one interface.
+
+    Attributes:
+        interface: the activation.
+        channels: how many it has.
+        components: the fewest principal components that keep the loss; with 0 a constant does.
+        headroom: how much lower the loss is with the best activation that was found, in %.
+    """
+
+    interface: Interface
+    channels: int
+    components: int
+    headroom: float
+
+    @property
+    def share(self) -> float:
+        """The components that are needed, as a share of the channels."""
+        return self.components / self.channels
+
+    def row(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "interface": self.interface.name,
+            "edge": self.interface.edge,
+            "width": self.interface.width,
+            "channels": self.channels,
+            "components": self.components,
+            "share": self.share,
+            "headroom": self.headroom,
+        }
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What `nas probe` found, interface by interface in the order of the graph.
+
+    Attributes:
+        architecture: the architecture.
+        objective: lambda and metric of the loss.
+        quality: the quality where the run has a range of rates, else None.
+        photos: names of the photos.
+        loss: mean loss of the photos, as they are probed.
+        request: the settings.
+        probes: one for each interface.
+        files: what was written.
+    """
+
+    architecture: Architecture
+    objective: Objective
+    quality: float | None
+    photos: tuple[str, ...]
+    loss: float
+    request: ProbeRequest
+    probes: tuple[Probe, ...]
+    files: tuple[Path, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        spare, most = self.most_redundant, self.most_headroom
+        return (
+            f"ProbeResult({len(self.probes)} interfaces; most redundant: {spare.interface.name}, "
+            f"{spare.components} of {spare.channels} components; most headroom: {most.interface.name}, "
+            f"{most.headroom:.1f} %)"
+        )
+
+    @property
+    def most_redundant(self) -> Probe:
+        """The interface that needs the smallest share of its components; of several the widest one."""
+        return min(self.probes, key=lambda probe: (probe.share, -probe.channels))
+
+    @property
+    def most_headroom(self) -> Probe:
+        """The interface at which a better activation gains most."""
+        return max(self.probes, key=lambda probe: probe.headroom)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each interface: interface, edge, width, channels, components, share, headroom in %."""
+        import pandas as pd
+
+        return pd.DataFrame([probe.row() for probe in self.probes])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "arch": self.architecture.key,
+            "lmbda": self.objective.lmbda,
+            "metric": self.objective.metric,
+            "quality": self.quality,
+            "photos": list(self.photos),
+            "loss": self.loss,
+            **vars(self.request),
+            "interfaces": [probe.row() for probe in self.probes],
+        }
+
+    def table(self) -> tuple[list[str], list[list[str | int]]]:
+        """Columns and rows, for people."""
+        rows: list[list[str | int]] = [
+            [
+                probe.interface.edge,
+                probe.interface.name,
+                probe.channels,
+                probe.components,
+                f"{100 * probe.share:3.0f} %",
+                f"{probe.headroom:5.2f} %",
+            ]
+            for probe in self.probes
+        ]
+        return ["edge", "interface", "channels", "components", "share", "headroom"], rows
+
+    def sentences(self) -> list[str]:
+        """What stands out, and what it was measured on."""
+        spare = self.most_redundant
+        told = [
+            f"Most redundant: {spare.interface.name}, which keeps the loss within "
+            f"{self.request.tolerance:g} % with {spare.components} of {spare.channels} components."
+        ]
+        constant = [probe for probe in self.probes if probe.components == 0]
+        if len(constant) > 1:
+            told.append(f"At {len(constant)} of {len(self.probes)} interfaces a constant would do.")
+        best = {
+            edge: max((p for p in self.probes if p.interface.edge == edge), key=lambda probe: probe.headroom)
+            for edge in dict.fromkeys(probe.interface.edge for probe in self.probes)
+        }
+        most = ", ".join(f"{p.interface.name} {p.headroom:.1f} % ({edge})" for edge, p in best.items())
+        return [*told, f"Most headroom by edge: {most}.", self.where()]
+
+    def where(self) -> str:
+        """What it was measured on."""
+        rate = f"lambda {self.objective.lmbda:.4g}"
+        rate += "" if self.quality is None else f", quality {self.quality:.0f}"
+        photos = f"{len(self.photos)} photo{'s' * (len(self.photos) != 1)}"
+        steps = f"{self.request.steps} step{'s' * (self.request.steps != 1)}"
+        return f"At {rate}: components on {photos}, headroom after {steps} on {CROPS} crops of them."
+
+    def write(self, path: Path) -> list[Path]:
+        """Write FILE.json and FILE.csv; returns their paths.
+
+        Args:
+            path: FILE.json.
+        """
+        buffer = io.StringIO()
+        rows = [probe.row() for probe in self.probes]
+        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, json.dumps(self.to_json(), indent=1) + "\n")
+        write_atomically(path.with_suffix(".csv"), buffer.getvalue())
+        return [path, path.with_suffix(".csv")]
+
+
+def probe_network(
+    network: CodecNetwork,
+    architecture: Architecture,
+    photos: Sequence[Photo],
+    objective: Objective,
+    request: ProbeRequest,
+    *,
+    quality: float | None = None,
+    report: StageReport = silent,
+) -> ProbeResult:
+    """Probe every interface of a codec.
+
+    Args:
+        network: the codec in plain layers, as `Supernet.extract` gives it; its weights are frozen.
+        architecture: its architecture.
+        photos: photos, of which at most the middle 512x512 pixels count.
+        objective: the loss. In a space with a range of rates its lambda is the rate, too.
+        request: the settings.
+        quality: the quality that the lambda stands for, where the space has a range of rates.
+        report: called with a stage's name, how much of it is done, of how much, and a note.
+
+    Raises:
+        InputError: a photo is too small for MS-SSIM.
+    """
+    if objective.metric == "ms-ssim" and any(min(p.pixels.shape[:2]) <= MS_SSIM_SIDE for p in photos):
+        raise InputError(
+            f"MS-SSIM needs photos of more than {MS_SSIM_SIDE} pixels a side: take out the smaller ones."
+        )
+    network.eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(request.seed)
+    layout = network.space.layout(architecture)
+    whole = [Passage(network, layout, [_middle(photo.pixels)], objective) for photo in photos]
+    crops = Passage(
+        network,
+        layout,
+        _crops([photo.pixels for photo in photos], CROP[objective.metric], generator),
+        objective,
+    )
+    places, found = interfaces(network), []
+    annealing = torch.Generator(next(network.parameters()).device)
+    for done, place in enumerate(places):
+        report("probing", 2 * done, 2 * len(places), f"{place.name}: components")
+        components = Components.of([passage.activation(place) for passage in whole])
+        needed = components_needed(whole, place, components, request.tolerance / 100)
+        report("probing", 2 * done + 1, 2 * len(places), f"{place.name}: headroom")
+        unit = steps_of(place, components.spread)
+        best = lowest_losses(crops, place, unit, request.steps, annealing.manual_seed(request.seed))
+        headroom = 100 * (1 - float(best.sum() / crops.losses.sum()))
+        found.append(Probe(place, len(unit), needed, max(0.0, headroom)))
+    report("probing", 2 * len(places), 2 * len(places), "")
+    loss = float(torch.cat([passage.losses for passage in whole]).double().mean())
+    names = tuple(photo.name for photo in photos)
+    return ProbeResult(architecture, objective, quality, names, loss, request, tuple(found))
+
+
+def _middle(pixels: Pixels) -> Pixels:
+    """The middle of a photo, at most `SIDE` pixels a side."""
+    top, left = (max(0, (side - SIDE) // 2) for side in pixels.shape[:2])
+    return pixels[top : top + SIDE, left : left + SIDE]
+
+
+def _crops(photos: Sequence[Pixels], most: int, generator: torch.Generator) -> list[Pixels]:
+    """Crops of one size, of at most so many pixels a side, at random places of one photo after the other."""
+    height, width = (min(most, *(photo.shape[axis] for photo in photos)) for axis in (0, 1))
+    found = []
+    for number in range(CROPS):
+        photo = photos[number % len(photos)]
+        top, left = (
+            int(torch.randint(there - side + 1, (1,), generator=generator))
+            for there, side in zip(photo.shape[:2], (height, width), strict=True)
+        )
+        found.append(photo[top : top + height, left : left + width])
+    return found
