@@ -22,7 +22,7 @@ import nas
 from nas.analysis.probes.headroom import lowest_losses, steps_of
 from nas.analysis.probes.interfaces import Interface, changed, interfaces
 from nas.analysis.probes.passage import Passage
-from nas.analysis.probes.probe import ProbeResult
+from nas.analysis.probes.probe import ProbeRequest, ProbeResult
 from nas.analysis.probes.redundancy import Components, components_needed, fewest, mean_loss
 from nas.cli import app
 from nas.graph.entropy import bits
@@ -307,7 +307,7 @@ def test_the_loss_is_what_a_search_scores(run: Run) -> None:
         ("RUN --arch KEY --out PLACE/there.json", "already exists"),
         ("RUN --arch KEY --out PLACE/new.png", "should end in .json"),
         ("RUN --arch KEY --data PLACE/nothing", "nothing"),
-        ("RUN --arch KEY --tolerance nan", "per cent"),
+        ("RUN --arch KEY --tolerance nan", "tolerance"),
         ("PLACE --arch KEY", "not a run"),
     ],
 )
@@ -323,9 +323,13 @@ def test_what_cannot_be_probed(run: Run, tmp_path: Path, words: str, said: str) 
     assert sorted(tmp_path.iterdir()) == [tmp_path / "there.csv"]
 
 
-def test_photos_of_ones_own_and_a_quality(
-    tmp_path: Path, photo_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("wrong", [{"tolerance": -1.0}, {"tolerance": float("nan")}, {"steps": 0}])
+def test_a_request_without_sense_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(nas.InputError, match="at least"):
+        ProbeRequest(**wrong)
+
+
+def test_photos_of_ones_own_and_a_quality(tmp_path: Path, photo_folder: Path) -> None:
     rated = RATED["mean-scale-hyperprior-centred-rates"]
     run = small_run(tmp_path / "run", rated, photo_folder)
     key = rated.widest().key

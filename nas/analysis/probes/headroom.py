@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -10,9 +12,10 @@ from nas.analysis.probes.passage import Annealing, Passage
 from nas.codec.effort import COLD, HOT, RATE
 
 ROUNDED = ("y", "z")
-# Adam's rate where channels are moved in standard deviations: 40 steps at 0.1 found more than at 0.03 at each
-# interface of a middle `patch` architecture that was tried; for y and z effort's rate of 0.03 found most
-RATE_OF_SPREAD = 0.1
+# Adam's first step moves every number by its rate. The rates that are tried, in units of `steps_of`, and how
+# much a move by as much at random may raise the loss: a larger one would not follow a gradient
+RATES = tuple(0.4 / 4**number for number in range(8))
+MOST_RISE = 0.01
 
 
 def steps_of(interface: Interface, spread: Tensor) -> Tensor:
@@ -25,6 +28,32 @@ def steps_of(interface: Interface, spread: Tensor) -> Tensor:
         spread: standard deviation of each channel, [C].
     """
     return torch.ones_like(spread) if interface.name in ROUNDED else spread
+
+
+@torch.no_grad()
+def rate_of(passage: Passage, interface: Interface, unit: Tensor, generator: torch.Generator) -> float:
+    """The rate at which an activation follows its gradient: effort's for y and z, else a fitting one.
+
+    It is the largest of `RATES` by which all numbers may move up or down at random without raising the mean
+    loss by more than `MOST_RISE`. In a linear path a tenth of a standard deviation may be many steps of y,
+    where a learned block does not feel it.
+
+    Args:
+        passage: the pictures.
+        interface: the interface.
+        unit: what a channel is moved in, [C, 1, 1].
+        generator: generator of the random numbers.
+    """
+    if interface.name in ROUNDED:
+        return RATE
+    start = passage.activation(interface)
+    draw = torch.rand(start.shape, generator=generator, device=start.device, dtype=start.dtype)
+    move = unit * (2 * draw.round() - 1)
+    for rate in RATES:
+        losses = passage.losses_with(interface, partial(torch.add, rate * move))
+        if float(losses.sum()) <= (1 + MOST_RISE) * float(passage.losses.sum()):
+            return rate
+    return RATES[-1]
 
 
 def lowest_losses(
@@ -45,7 +74,7 @@ def lowest_losses(
     start = passage.activation(interface)
     unit = unit.to(start.dtype)[:, None, None]
     move = torch.zeros_like(start).requires_grad_()
-    rate = RATE if interface.name in ROUNDED else RATE_OF_SPREAD
+    rate = rate_of(passage, interface, unit, generator)
     optimizer = torch.optim.Adam([move], lr=rate)
 
     def change(values: Tensor) -> Tensor:
