@@ -19,12 +19,13 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import nas
-from nas.analysis.probes.headroom import lowest_losses, steps_of
+from nas.analysis.probes.headroom import RATES, lowest_losses, rate_of, steps_of
 from nas.analysis.probes.interfaces import Interface, changed, interfaces
 from nas.analysis.probes.passage import Passage
 from nas.analysis.probes.probe import ProbeRequest, ProbeResult
 from nas.analysis.probes.redundancy import Components, components_needed, fewest, mean_loss
 from nas.cli import app
+from nas.codec.effort import RATE
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork
 from nas.metrics.losses import Objective, distortion
@@ -247,6 +248,21 @@ def test_better_activations_are_found_wherever_there_are_some(
         assert bool((best < passage.losses).any()), name
         again = lowest_losses(passage, interface, steps_of(interface, spread), 15, generator.manual_seed(0))
         torch.testing.assert_close(again, best, rtol=0, atol=0)
+
+
+def test_a_rate_is_of_the_size_of_moves_that_the_loss_bears(
+    trained: tuple[CodecNetwork, Run], chelsea: Pixels
+) -> None:
+    net, _ = trained
+    passage = passage_of(trained, [chelsea[:96, :96]])
+    y, inner = named(net, "y"), named(net, "g_s.1")
+    generator = torch.Generator()
+    unit = Components.of([passage.activation(inner)]).spread.float()[:, None, None]
+    rates = [rate_of(passage, inner, scale * unit, generator.manual_seed(0)) for scale in (1.0, 4.0, 1e6)]
+    assert rates[0] in RATES[:-1]
+    assert rates[1] == pytest.approx(rates[0] / 4)  # the same move, in other units
+    assert rates[2] == RATES[-1]
+    assert rate_of(passage, y, torch.ones(1), generator) == RATE
 
 
 # The command
