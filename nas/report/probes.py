@@ -56,7 +56,7 @@ def _draw(result: ProbeResult) -> Figure:
     write(
         _MARGIN,
         0.15,
-        "Where this codec is wider than it needs to be, and where it lacks",
+        "Where this codec is wider than it needs to be, and where it lacks capacity",
         fontsize=13,
         weight="bold",
     )
@@ -77,7 +77,7 @@ def _draw(result: ProbeResult) -> Figure:
     write(
         right,
         header - 0.2,
-        "headroom: what better activations would save, % of the loss",
+        "headroom, % of the loss",
         color=INK,
         fontsize=9,
     )
