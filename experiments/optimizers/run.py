@@ -4,20 +4,17 @@
 
 One architecture, all rates in one model, from the photos' KLT, single crops and schedule alike. The steps of
 each optimiser are as many as fit into `--seconds` of CPU time, told from a short run before. Writes
-results/optimizers.json after each, its section of docs/training.md, and docs/optimizers.png. Stopped, it
-begins anew with the optimiser it was at.
+results/optimizers.json after each, and its section of docs/training.md. Stopped, it begins anew with the
+optimiser it was at.
 """
 
 from __future__ import annotations
 
-import csv
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from experiments.pieces import options
 from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
@@ -32,7 +29,6 @@ from nas.training.start import KLT, TrainingRequest, start_training
 from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "optimizers.json"
-FIGURE = ROOT / "docs" / "optimizers.png"
 SPACE, SIZE = "patch", 0.5  # its architecture in the middle of every slot
 TIMED = 45  # steps of the short run, of which the first few do not count
 UNCOUNTED = 5
@@ -86,17 +82,6 @@ def train(side: str, steps: int, folder: Path, data: Path, seed: int) -> tuple[R
     return start_training(request, clock), clock
 
 
-def rows_of(run: Run, per_step: float) -> list[dict[str, float]]:
-    """CPU seconds and the loss on calibration photos, geometric mean over three rates, as it trained."""
-    found = []
-    for row in csv.DictReader(run.metrics_path.read_text(encoding="utf-8").splitlines()):
-        losses = [float(value) for name, value in row.items() if name.startswith("loss_widest") and value]
-        if losses:
-            step, loss = int(row["step"]), float(np.exp(np.mean(np.log(losses))))
-            found.append({"step": step, "seconds": round(step * per_step, 1), "loss": round(loss, 5)})
-    return found
-
-
 def compared(side: str, seconds: float, data: Path, runs: Path, seed: int) -> dict[str, Any]:
     """One optimiser: its seconds a step, its rows, and its scores at the end."""
     folder = runs / side.replace(", ", "-")
@@ -112,30 +97,7 @@ def compared(side: str, seconds: float, data: Path, runs: Path, seed: int) -> di
         "seconds a step": clock.per_step,
         "loss": score.rd_loss,
         "rates": list(scored(run.space.rates)),
-        "rows": rows_of(run, clock.per_step),
     }
-
-
-def draw(found: dict[str, Any]) -> None:
-    """Loss against CPU seconds."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    colours = dict(zip(("adam", "soap", "muon"), ("#7a7a7a", "#1f5fa8", "#c2571a"), strict=True))
-    for side, own in found.items():
-        rows = own["rows"]
-        style = "--" if SIDES[side]["learning_rate"] == 3e-3 else "-"
-        axes.plot(
-            [row["seconds"] for row in rows],
-            [row["loss"] for row in rows],
-            style,
-            color=colours[str(SIDES[side]["optimizer"])],
-            label=side,
-        )
-    axes.set(xlabel="CPU seconds", ylabel="loss on calibration photos", yscale="log")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(FIGURE, dpi=110, metadata={"Software": None})
 
 
 def tables(found: dict[str, Any]) -> list[str]:
@@ -146,7 +108,7 @@ def tables(found: dict[str, Any]) -> list[str]:
         for side, own in found.items()
     ]
     columns = ["optimiser and learning rate", "steps", "CPU seconds a step", "loss", "above the best"]
-    return [table(columns, rows), "![Loss on calibration photos against CPU seconds](optimizers.png)"]
+    return [table(columns, rows)]
 
 
 def _over(own: dict[str, Any], best: float) -> str:
@@ -156,7 +118,7 @@ def _over(own: dict[str, Any], best: float) -> str:
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--seconds", type=float, default=300, help="of CPU time for each")
-    parser.add_argument("--show", action="store_true", help="write page and figure from the results alone")
+    parser.add_argument("--show", action="store_true", help="write the page from the results alone")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if not given.show:
@@ -166,7 +128,6 @@ def main() -> None:
             content = {"facts": facts(given.seed, seconds=given.seconds, settings=SETTINGS), "sides": found}
             write_result(RESULT, content)
     sides = read_result(RESULT)["sides"]
-    draw(sides)
     renew(ROOT / "docs" / "training.md", "optimisers", tables(sides))
 
 
