@@ -22,14 +22,14 @@ import nas
 from nas.analysis.probes.headroom import RATES, lowest_losses, rate_of, steps_of
 from nas.analysis.probes.interfaces import Interface, changed, interfaces
 from nas.analysis.probes.passage import Passage
-from nas.analysis.probes.probe import ProbeRequest, ProbeResult
+from nas.analysis.probes.probe import ProbeRequest, ProbeResult, probe_network
 from nas.analysis.probes.redundancy import Components, components_needed, fewest, mean_loss
 from nas.cli import app
 from nas.codec.effort import RATE
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork
 from nas.metrics.losses import Objective, distortion
-from nas.photos.images import Pixels
+from nas.photos.images import Photo, Pixels
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.report.probes import save_probes
 from nas.run import Run
@@ -343,6 +343,18 @@ def test_what_cannot_be_probed(run: Run, tmp_path: Path, words: str, said: str) 
 def test_a_request_without_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(nas.InputError, match="at least"):
         ProbeRequest(**wrong)
+
+
+def test_ms_ssim_takes_photos_that_are_large_enough() -> None:
+    space = SPACES["factorized-integer"]
+    architecture, request = space.widest(), ProbeRequest(steps=1)
+    net, objective = net_of("factorized-integer").extract(architecture), Objective(10.0, "ms-ssim")
+    small, large = (Photo("p", to_pixels(image(2, side, side, batch=1))) for side in (160, 176))
+    found = probe_network(net, architecture, [large], objective, request)
+    assert found.loss > 0
+    assert len(found.probes) == len(interfaces(net))
+    with pytest.raises(nas.InputError, match="more than 160 pixels"):
+        probe_network(net, architecture, [large, small], objective, request)
 
 
 def test_photos_of_ones_own_and_a_quality(tmp_path: Path, photo_folder: Path) -> None:
