@@ -15,13 +15,13 @@ import torch
 from common import arguments, heading, interleaved, ratio, say, table
 
 from nas.codec.bitstream import Latents, compress_image, latents_of, write_latents
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.folder import load_family
 from nas.codec.recode import compress_smallest
 from nas.photos.images import Pixels, list_images, read_image
 
 
-def sizes(family: Family, latents: Latents, pixels: Pixels) -> list[int]:
+def sizes(family: CodecFamily, latents: Latents, pixels: Pixels) -> list[int]:
     """Bytes of one picture's file under every layout."""
     height, width = pixels.shape[:2]
     files = (write_latents(family.codec(name), latents, width, height) for name in family.layouts)

@@ -16,9 +16,9 @@ from common import arguments, heading, ratio, say, table
 
 from nas.codec.codec import Codec
 from nas.cost.counting.cache import kept_costs
-from nas.cost.counting.scopes import REFERENCE_SIZE
 from nas.graph.network import Supernet
 from nas.profiling.audit import traced_edges
+from nas.spaces.budget import REFERENCE_SIZE
 from nas.spaces.space import SearchSpace
 
 LOOKED_UP = 2000  # times in a row: one takes microseconds
@@ -38,11 +38,12 @@ def main() -> None:
             seconds.append(time.perf_counter() - began)
     net, rng = Supernet(space), random.Random(0)
     traced, looked_up = [], []
+    width, height = REFERENCE_SIZE
     for _ in range(given.repeats):
         architecture = space.sample(rng)
         codec = Codec(net.extract(architecture), architecture)
         began = time.perf_counter()
-        found = traced_edges(codec, *REFERENCE_SIZE)
+        found = traced_edges(codec, height, width)
         traced.append(time.perf_counter() - began)
         began = time.perf_counter()
         for _ in range(LOOKED_UP):

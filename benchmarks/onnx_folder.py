@@ -21,7 +21,7 @@ from decode import ROOT, codec_of, supernet_of
 from PIL import Image
 
 from nas.codec.bitstream import compress_image, decompress_image
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.quantize import quantized
 from nas.onnx.write import write_onnx
 from nas.photos.images import bundled, read_image
@@ -62,7 +62,7 @@ def main() -> None:
     codec = codec_of(net, layouts[given.layouts[0]])
     y_hat, z_hat = codec.latents(to_tensor(pixels))
     assert z_hat is not None
-    family = Family(quantized(codec, [(y_hat, z_hat)], list(layouts.values())), layouts)
+    family = CodecFamily(quantized(codec, [(y_hat, z_hat)], list(layouts.values())), layouts)
     say(heading())
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -27,7 +27,6 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import Quantity, macs
 from nas.cost.exact.within import Within
 from nas.graph.network import Supernet
-from nas.metrics.pareto import Floats
 from nas.photos.split import photos_of
 from nas.profiling.quantities import Question
 from nas.run import Run
@@ -36,6 +35,7 @@ from nas.searching.sampler.moves import Rows
 from nas.searching.sampler.rows import as_rows, proposer
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import Architecture, SearchSpace
+from nas.support.arrays import Floats
 from nas.training.settings import settings_of
 from nas.weights.checkpoint import Checkpoint, load_weights
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.metrics.pareto import Floats, staircase
+from nas.metrics.pareto import staircase
 from nas.searching.sampler.moves import Rows
+from nas.support.arrays import Floats
 
 WIDTHS = np.array([48, 72, 96, 144, 192], dtype=float)
 NAMES = (

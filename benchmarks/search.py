@@ -27,13 +27,14 @@ from starter import Starter
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.within import Within
-from nas.metrics.pareto import Floats, hypervolume
+from nas.metrics.pareto import hypervolume
 from nas.profiling.quantities import Question
 from nas.searching.sampler.gain import WholeRange
 from nas.searching.sampler.moves import Rows
 from nas.searching.sampler.pareto import ParetoSampler, quiet_optuna
 from nas.searching.sampler.proposer import Proposer
 from nas.searching.sampler.rows import proposer
+from nas.support.arrays import Floats
 
 Point = tuple[float, float]
 Sampler = optuna.samplers.BaseSampler

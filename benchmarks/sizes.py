@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from common import arguments, heading, say, table
 
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.folder import load_family
 from nas.codec.recode import compress_smallest
 from nas.photos.images import Pixels, list_images, read_image
@@ -21,7 +21,7 @@ from nas.photos.images import Pixels, list_images, read_image
 LOW, HIGH = 5, 95  # qualities
 
 
-def below(family: Family, pixels: Pixels, count: int) -> list[float]:
+def below(family: CodecFamily, pixels: Pixels, count: int) -> list[float]:
     """By how much, in %, files of so many sizes are smaller than what was asked."""
     layouts = list(family.layouts)[:1]
     least, most = (

@@ -22,7 +22,7 @@ from PIL import Image
 
 from nas.codec.bitstream import compress_image
 from nas.codec.coder import Decoder, Encoder
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.quantize import quantized
 from nas.graph.entropy import MEAN_STEPS, SCALES
 from nas.onnx.write import write_onnx
@@ -90,7 +90,8 @@ def main() -> None:
     net = supernet_of(None)  # joint-ar at 192 channels, random weights
     layouts = {name: named_layout(name, net.space.y_channels) for name in LAYOUTS}
     codec = codec_of(net, layouts[LAYOUTS[0]])
-    family = Family(quantized(codec, [codec.latents(to_tensor(pixels))], list(layouts.values())), layouts)
+    exact = quantized(codec, [codec.latents(to_tensor(pixels))], list(layouts.values()))
+    family = CodecFamily(exact, layouts)
     say(heading())
     rows = [["what", "toolkit, s", "page, s", "page over toolkit", "page's first, s"]]
     with tempfile.TemporaryDirectory() as place:

@@ -12,10 +12,10 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
+from nas.spaces.budget import REFERENCE_PIXELS, SCOPES
 from nas.spaces.description import HYPERPRIOR
 from nas.spaces.space import SearchSpace, Slot
 from nas.support import resources

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.results import read_result
-from nas.metrics.curves import Curve, Point, bd_rate
+from nas.metrics.curves import Curve, CurvePoint, bd_rate
 
 
 def evaluation_to_commit(path: Path) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def curves_of(found: dict[str, Any]) -> dict[str, Curve]:
     curves = {}
     for curve in found["curves"]:
         points = [
-            Point(**{k: math.nan if v is None else v for k, v in point.items()}) for point in curve["points"]
+            CurvePoint(**{k: math.nan if v is None else v for k, v in point.items()})
+            for point in curve["points"]
         ]
         curves[curve["name"]] = Curve(curve["name"], tuple(points), curve["kind"])
     return curves

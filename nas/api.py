@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nas.analysis.probes.probe import ProbeResult
     from nas.analysis.rank import RankResult
     from nas.codec.codec import Codec
-    from nas.codec.family import Family
+    from nas.codec.family import CodecFamily
     from nas.profiling.quantities import Quantities
     from nas.searching.searcher import Searcher, SearchResult
     from nas.searching.sources import Sources
@@ -340,7 +340,7 @@ def load_codec(path: str | Path) -> Codec:
     return load(path)
 
 
-def load_family(path: str | Path) -> Family:
+def load_family(path: str | Path) -> CodecFamily:
     """Load all codecs of an exported family: several decoders and layouts around one encoder.
 
     Args:

@@ -29,20 +29,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nas.codec.codec import Codec
-from nas.cost.counting.scopes import REFERENCE_SIZE, SCOPES
+from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.reach import most_kmac_px
 from nas.graph._compressai import GDN
 from nas.graph.network import CodecNetwork, Supernet
 from nas.profiling.audit import NO_MACS, DecoderPath, EncoderPath, counted_by_torch, trace, traced_edges
+from nas.spaces.budget import REFERENCE_SIZE
 from nas.spaces.description import HYPERPRIOR
 from nas.spaces.families import FAMILIES
 from nas.spaces.layout import Layout, layout_names, named_layout, random_table, tiled_layout
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError
 
-# height and width in pixels; latents of 4 to 16 a side, most of which cut tiles of 3 or 5 off
+# width and height in pixels; latents of 4 to 16 a side, most of which cut tiles of 3 or 5 off
 SIZES = [(65, 1), (70, 130), (1, 1), (100, 136), (64, 64), (136, 200)]
 some_size = st.sampled_from(SIZES) | st.tuples(st.integers(1, 200), st.integers(1, 200))
 
@@ -108,7 +109,7 @@ def context_by_hand(codec: Codec, height: int, width: int) -> tuple[int, int]:
 def counted_by_hand(codec: Codec, size: tuple[int, int]) -> dict[str, int]:
     """MACs by edge of a whole codec."""
     network, found = codec.network, {}
-    height, width = (math.ceil(side / codec.alignment) * codec.alignment for side in size)
+    width, height = (math.ceil(side / codec.alignment) * codec.alignment for side in size)
     found["g_a"], y = layers_by_hand(network.g_a, torch.zeros(1, 3, height, width))
     found["g_s"], x_hat = layers_by_hand(network.g_s, y)
     assert x_hat.shape == (1, 3, height, width)
@@ -131,10 +132,11 @@ def assert_audit(codec: Codec, table: CostTable) -> set[str]:
     """
     uncounted: set[str] = set()
     by_hand = counted_by_hand(codec, table.size)
-    by_torch = counted_by_torch(codec, *table.size)
+    width, height = table.size
+    by_torch = counted_by_torch(codec, height, width)
     by_table = table.macs_by_edge(codec.architecture)
-    for scope, traced in trace(codec, *table.size).items():
-        expected = {edge: macs for edge, macs in by_hand.items() if edge in SCOPES[scope]}
+    for scope, traced in trace(codec, height, width).items():
+        expected = {edge: macs for edge, macs in by_hand.items() if edge in SCOPE_EDGES[scope]}
         assert traced.edges == by_torch[scope] == expected
         assert {edge: by_table[edge] for edge in expected} == expected
         assert table.macs(codec.architecture, scope) == sum(expected.values())

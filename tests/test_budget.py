@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nas.cost.counting.sums import Part
 from nas.cost.exact.quantity import Quantity
-from nas.spaces.budget import REFERENCE, Amount, Budget, Limit, Span
+from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget, Limit, Span
 from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
@@ -71,7 +71,7 @@ def amounts(draw: st.DrawFn, units: tuple[str, ...] = tuple(WRITTEN)) -> tuple[s
     device = draw(st.none() | st.sampled_from(["phone", "Pixel-7", "cpu"])) if name in ("ms", "MB") else None
     text += f"{draw(st.sampled_from(['@', ' @', ' @ ']))}{device}" if device else ""
     text += f" at {size[0]}{draw(st.sampled_from(['x', ' x ', 'X']))}{size[1]}" if size else ""
-    return text, Amount(number * times, name, (size or REFERENCE) if sized else None, device)
+    return text, Amount(number * times, name, (size or REFERENCE_SIZE) if sized else None, device)
 
 
 def alike(one: Amount, other: Amount) -> bool:
@@ -242,11 +242,11 @@ def test_a_file_says_what_python_says(tmp_path: Path, drawn: list[tuple[str, Amo
         ("encoder", "20", ("encoder", "kMAC/px", None)),
         ("decoder", "60%", ("decoder", "kMAC/px", None)),
         ("total", "4 GMAC at 64x32", ("total", "GMAC", (64, 32))),
-        ("encoder", "30ms", ("encode", "ms", REFERENCE)),
+        ("encoder", "30ms", ("encode", "ms", REFERENCE_SIZE)),
         ("decoder", "1 s at 1920x1080", ("decode", "ms", (1920, 1080))),
-        ("total", "30ms", ("decode", "ms", REFERENCE)),
-        ("encoder", "200 MB", ("encode", "MB", REFERENCE)),
-        ("total", "0.2 GB", ("decode", "MB", REFERENCE)),
+        ("total", "30ms", ("decode", "ms", REFERENCE_SIZE)),
+        ("encoder", "200 MB", ("encode", "MB", REFERENCE_SIZE)),
+        ("total", "0.2 GB", ("decode", "MB", REFERENCE_SIZE)),
         ("encoder", "4 stages", ("stages", "stages", None)),
         ("decoder", "5M parameters", ("parameters", "parameters", None)),
     ],
@@ -274,8 +274,8 @@ def test_levels_are_even_steps_from_what_is_reachable(levels: int, least: float,
 
 def test_ranges_and_levels_in_a_file(tmp_path: Path) -> None:
     found = load(tmp_path, {"targets": {"from": "10 ms", "to": "0.1 s", "levels": 4}, "scope": "encoder"})
-    assert found.span == Span(4, Amount(10, "ms", REFERENCE), Amount(100, "ms", REFERENCE))
-    assert found.measure == ("encode", "ms", REFERENCE, None)
+    assert found.span == Span(4, Amount(10, "ms", REFERENCE_SIZE), Amount(100, "ms", REFERENCE_SIZE))
+    assert found.measure == ("encode", "ms", REFERENCE_SIZE, None)
     assert found.span.values(0.0, 1e9) == pytest.approx([10, 40, 70, 100])
     assert load(tmp_path, {"targets": {"to": 40, "levels": 2}}).span == Span(2, None, Amount(40, "kMAC/px"))
     assert load(tmp_path, {"levels": 8}).span == Span(8)
@@ -297,10 +297,10 @@ def test_a_file_of_a_device_means_its_times(tmp_path: Path) -> None:
     assert [str(target) for target in found.targets] == ["30 ms@phone", "40 ms@phone"]
     assert [str(limit) for limit in found.limits] == ["encode <= 1,000 ms@phone"]
     assert found.is_elsewhere
-    assert found.narrowed("35ms").targets == (Amount(35, "ms", REFERENCE, "phone"),)
+    assert found.narrowed("35ms").targets == (Amount(35, "ms", REFERENCE_SIZE, "phone"),)
     assert found.narrowed("20").targets == (Amount(20, "kMAC/px"),)
     found = load(tmp_path, {"device": "phone", "targets": {"from": "10 ms", "to": "20 ms", "levels": 2}})
-    assert found.measure == ("decode", "ms", REFERENCE, "phone")
+    assert found.measure == ("decode", "ms", REFERENCE_SIZE, "phone")
     assert not load(tmp_path, {"device": "cpu", "limits": "decode <= 9 ms"}).is_elsewhere
     both = load(tmp_path, {"limits": "decode <= 9 ms@phone and decode <= 90 ms"})
     assert [limit.most.device for limit in both.limits] == ["phone", None]

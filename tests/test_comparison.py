@@ -32,7 +32,7 @@ from nas.comparison.compare import compare
 from nas.comparison.comparison import PHOTO_COLUMNS, Comparison
 from nas.comparison.plan import Plan, _short
 from nas.graph.network import Supernet
-from nas.metrics.curves import Curve, Point, bd_rate
+from nas.metrics.curves import Curve, CurvePoint, bd_rate
 from nas.report.rates import draw_rates, save_rates
 from nas.support.errors import InputError
 from nas.verbs.evaluate import write_comparison
@@ -328,8 +328,8 @@ def test_compressais_plot_tool_without_ms_ssim(
 
 
 def drawn_curves() -> list[Curve]:
-    def points(shift: float, count: int = 5) -> list[Point]:
-        return [Point(0.1 * 2**k, 28 + 2 * k + shift, 1 - 0.1 / 2**k) for k in range(count)]
+    def points(shift: float, count: int = 5) -> list[CurvePoint]:
+        return [CurvePoint(0.1 * 2**k, 28 + 2 * k + shift, 1 - 0.1 / 2**k) for k in range(count)]
 
     return [
         Curve.of(HOSTILE, points(1)),

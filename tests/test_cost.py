@@ -11,11 +11,12 @@ from drawn import architectures
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
+from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import GRAIN, macs
 from nas.cost.exact.reach import Reach, most_kmac_px
+from nas.spaces.budget import REFERENCE_PIXELS
 from nas.spaces.space import SearchSpace
 
 SMALL_SPACE = SearchSpace.from_dict(SMALL, name="small")
@@ -79,7 +80,7 @@ def test_the_entropy_parameters_compute_what_a_stage_needs(name, products):
 def test_scopes_are_sums_of_edges(name, data):
     table, architecture = table_of(name), data.draw(architectures(SPACES[name]))
     edges, scopes = table.by_edge(architecture), table.scopes(architecture)
-    for scope, members in SCOPES.items():
+    for scope, members in SCOPE_EDGES.items():
         assert scopes[scope] == pytest.approx(sum(edges[edge] for edge in members))
         assert table.macs(architecture, scope) == round(scopes[scope] * 1000 * REFERENCE_PIXELS)
         assert scopes[scope] <= most_kmac_px(table)[scope]

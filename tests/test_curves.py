@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nas.comparison.comparison import to_compressai
 from nas.comparison.published import is_published, read_published
-from nas.metrics.curves import Curve, Point, bd_rate
+from nas.metrics.curves import Curve, CurvePoint, bd_rate
 from nas.support.errors import InputError
 
 steps = st.floats(0.05, 1.0)
@@ -25,7 +25,7 @@ def curves(draw: st.DrawFn) -> Curve:
     rate, quality, similarity = draw(st.floats(0.05, 0.2)), draw(st.floats(29, 30)), 0.9
     points = []
     for _ in range(draw(st.integers(4, 8))):
-        points.append(Point(rate, quality, similarity, 1.0, 2.0))
+        points.append(CurvePoint(rate, quality, similarity, 1.0, 2.0))
         rate, quality = rate * (1 + draw(steps)), quality + 0.5 + draw(steps)
         similarity = 1 - 0.7 * (1 - similarity)
     return Curve.of("drawn", points)
@@ -58,9 +58,9 @@ def test_worse_points_for_more_bits_do_not_count(curve: Curve, place: int) -> No
 
 
 def test_why_there_is_no_bd_rate() -> None:
-    anchor = Curve.of("anchor", [Point(0.1 * 2**k, 30 + 2 * k) for k in range(6)])
+    anchor = Curve.of("anchor", [CurvePoint(0.1 * 2**k, 30 + 2 * k) for k in range(6)])
     short = Curve("short", anchor.points[:3])
-    falling = Curve.of("falling", [Point(0.1 * 2**k, 40 - k) for k in range(6)])
+    falling = Curve.of("falling", [CurvePoint(0.1 * 2**k, 40 - k) for k in range(6)])
     apart = Curve.of("apart", [replace(point, psnr=point.psnr + 50) for point in anchor.points])
     for curve, base, measure, words in (
         (short, anchor, "psnr", "short has 3 points of rising PSNR, and 4 are needed"),
@@ -90,7 +90,7 @@ def test_compressais_format_comes_back(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_compressais_format_leaves_out_what_is_not_known() -> None:
-    content = to_compressai("mine", "words", [Point(0.5, 33, 0.9), Point(0.2, 30)])
+    content = to_compressai("mine", "words", [CurvePoint(0.5, 33, 0.9), CurvePoint(0.2, 30)])
     assert (content["name"], content["description"]) == ("mine", "words")
     assert content["results"] == {"psnr-rgb": [30, 33], "bpp": [0.2, 0.5]}
 
@@ -108,7 +108,7 @@ def test_a_table_of_curves(tmp_path: Path) -> None:
     path.write_text(TABLE)
     for name in ("one", "one.json", "One"):
         found = read_published(f"{path}:{name}")
-        assert found == Curve("One", (Point(0.1, 28, 0.8), Point(0.2, 30, 0.9)), "published")
+        assert found == Curve("One", (CurvePoint(0.1, 28, 0.8), CurvePoint(0.2, 30, 0.9)), "published")
     found = read_published(f"{path}:two-ms-ssim")
     assert found.name == "two-ms-ssim"  # there is another Two
     (point,) = found.points

@@ -29,7 +29,7 @@ from nas.codec.bitstream import (
 )
 from nas.codec.codec import Codec
 from nas.codec.effort import COLD, HOT, RATE, STEPS, _pieces, _refine, _Search, annealed, refined
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.folder import save_codec
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest
@@ -236,7 +236,7 @@ def test_what_lies_around_a_tile_stays(chelsea: np.ndarray) -> None:
 @settings(max_examples=6)
 def test_a_size_is_kept_with_effort_too(share: float, seed: int) -> None:
     codec = codec_of("patch-integer-rates")
-    family = Family(codec, objective=objective_of(codec))
+    family = CodecFamily(codec, objective=objective_of(codec))
     pixels = np.random.default_rng(seed).integers(0, 256, (64, 70, 3), dtype=np.uint8)
     layouts = list(family.layouts)
     limit = share * len(compress_smallest(family, pixels, layouts, quality=0).to_bytes())
@@ -280,10 +280,10 @@ def test_what_cannot_be() -> None:
     layouts = [codec.layout.name]
     for effort in (-1, MOST_EFFORT + 1):
         with pytest.raises(InputError, match="from 0 to 10"):
-            compress_smallest(Family(codec, objective=Objective(0.01)), pixels, layouts, effort=effort)
+            compress_smallest(CodecFamily(codec, objective=Objective(0.01)), pixels, layouts, effort=effort)
     with pytest.raises(InputError, match="no goal"):
-        compress_smallest(Family(codec), pixels, layouts, effort=1)
-    assert compress_smallest(Family(codec), pixels, layouts).stream
+        compress_smallest(CodecFamily(codec), pixels, layouts, effort=1)
+    assert compress_smallest(CodecFamily(codec), pixels, layouts).stream
 
 
 def test_efforts_rise() -> None:

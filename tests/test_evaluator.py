@@ -25,7 +25,7 @@ from nas.metrics.losses import distortion, rd_loss
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.searching.scoring.evaluator import Evaluator, Score
-from nas.searching.scoring.kept import Kept
+from nas.searching.scoring.tensor_cache import TensorCache
 from nas.spaces.families import FAMILIES
 from nas.spaces.layout import tiled_layout
 from nas.spaces.space import Architecture, SearchSpace
@@ -184,7 +184,7 @@ def test_progress_counts_photos_and_architectures():
     sizes=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30)), max_size=40), room=st.integers(0, 400)
 )
 def test_what_is_kept_is_bounded_and_right(sizes, room):
-    kept, size_of = Kept(room), dict(sizes)
+    kept, size_of = TensorCache(room), dict(sizes)
     for key, _ in sizes:
         size = size_of[key]
         found = kept.get(key, lambda key=key, size=size: (torch.full((size,), float(key)), torch.zeros(1)))
@@ -193,7 +193,7 @@ def test_what_is_kept_is_bounded_and_right(sizes, room):
 
 
 def test_what_was_used_last_is_kept():
-    kept, made = Kept(3 * 8), []
+    kept, made = TensorCache(3 * 8), []
 
     def of(key: int) -> torch.Tensor:
         return kept.get(key, lambda: made.append(key) or torch.zeros(2))

@@ -44,7 +44,6 @@ from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
 from nas.cost.counting.macs import count_macs, layer_cost
-from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
 from nas.cost.exact.quantity import macs as macs_in
 from nas.cost.exact.reach import Reach
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize
@@ -57,6 +56,7 @@ from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.profiling.audit import traced_edges
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces import description
+from nas.spaces.budget import REFERENCE_PIXELS, SCOPES
 from nas.spaces.description import HYPERPRIOR
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import Architecture, SearchSpace

@@ -22,7 +22,7 @@ import nas
 from nas.cli import app
 from nas.codec.bitstream import Nic, compress_image, decompress_image, latents_of
 from nas.codec.codec import Codec
-from nas.codec.family import Family, Member
+from nas.codec.family import CodecFamily, Member
 from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, load_family, save_family
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest, transcode
@@ -36,7 +36,7 @@ LEVELS = (0.0, 0.5, 1.0)
 KINDS = ["joint-ar-integer", "cheng-integer", "mean-scale-hyperprior-integer", "factorized-integer"]
 
 
-def make_family(name: str, exact: bool = True) -> Family:
+def make_family(name: str, exact: bool = True) -> CodecFamily:
     """Three decoders, and every layout of one of the small spaces."""
     space, net = (SPACES | RATED)[name], net_of(name)
     base = space.uniform(1)
@@ -60,24 +60,24 @@ def make_family(name: str, exact: bool = True) -> Family:
         codec = quantized(codec, [latents_of(codec, noise)], list(layouts.values()))
     decoder = {"kmac_px": {"decoder": 2.0}}
     facts = {other: {"kmac_px": {"decoder": 2.0 - 0.1 * k}} for k, other in enumerate(names)}
-    return Family(codec, layouts, members, facts if len(names) > 1 else {base.layout: decoder})
+    return CodecFamily(codec, layouts, members, facts if len(names) > 1 else {base.layout: decoder})
 
 
 @pytest.fixture(scope="module")
-def made() -> Callable[[str], Family]:
-    known: dict[str, Family] = {}
+def made() -> Callable[[str], CodecFamily]:
+    known: dict[str, CodecFamily] = {}
     return lambda name: known.setdefault(name, make_family(name))
 
 
 @pytest.fixture(scope="module")
-def family(made: Callable[[str], Family]) -> Family:
+def family(made: Callable[[str], CodecFamily]) -> CodecFamily:
     return made("joint-ar-integer")
 
 
 @given(st.data(), st.integers(1, 100), st.integers(1, 150))
 @settings(max_examples=8)
 def test_a_file_survives_every_layout(
-    family: Family, chelsea: np.ndarray, data: st.DataObject, height: int, width: int
+    family: CodecFamily, chelsea: np.ndarray, data: st.DataObject, height: int, width: int
 ) -> None:
     first, second = (data.draw(st.sampled_from(list(family.layouts))) for _ in range(2))
     pixels = np.ascontiguousarray(chelsea[:height, :width])
@@ -95,7 +95,7 @@ def test_a_file_survives_every_layout(
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_decoder_reads_every_file(
-    made: Callable[[str], Family], chelsea: np.ndarray, tmp_path: Path, name: str
+    made: Callable[[str], CodecFamily], chelsea: np.ndarray, tmp_path: Path, name: str
 ) -> None:
     """As the architecture's own codec would, in float64 or not; also once saved and loaded."""
     family, net = made(name), net_of(name)
@@ -128,7 +128,7 @@ def test_a_float64_family_is_one_too(chelsea: np.ndarray, tmp_path: Path) -> Non
     assert transcode(loaded, files[0], ["uneven"]).to_bytes() in [nic.to_bytes() for nic in files]
 
 
-def test_moving_it_moves_all(family: Family) -> None:
+def test_moving_it_moves_all(family: CodecFamily) -> None:
     moved = make_family("joint-ar-integer").to(torch.device("cpu"))
     assert [codec.fingerprint for codec in map(moved.codec, moved.layouts)] == [
         codec.fingerprint for codec in map(family.codec, family.layouts)
@@ -136,7 +136,7 @@ def test_moving_it_moves_all(family: Family) -> None:
 
 
 @given(st.floats(0.5, 3), st.sampled_from(["raster", "none", "uneven"]))
-def test_the_dearest_decoder_within_a_target(family: Family, target: float, layout: str) -> None:
+def test_the_dearest_decoder_within_a_target(family: CodecFamily, target: float, layout: str) -> None:
     costs = [family.decoder_kmac_px(place, layout) for place in range(len(family.decoders))]
     assert costs == sorted(costs)
     if target < costs[0]:
@@ -158,15 +158,15 @@ def test_the_dearest_decoder_within_a_target(family: Family, target: float, layo
         (lambda f: f.choose_layouts("zigzag"), "no layout 'zigzag'"),
         (lambda f: f.choose_layouts("none", 3), "not both"),
         (lambda f: transcode(f, Nic("00" * 4, "00" * 4, 1, 1, b"", 0), ["none"]), "did not make the file"),
-        (lambda f: Family(f.base).decoder_within("1", "raster"), "does not say"),
+        (lambda f: CodecFamily(f.base).decoder_within("1", "raster"), "does not say"),
     ],
 )
-def test_what_cannot_be_is_said(family: Family, ask: Callable[[Family], Any], message: str) -> None:
+def test_what_cannot_be_is_said(family: CodecFamily, ask: Callable[[CodecFamily], Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ask(family)
 
 
-def test_layouts_within_a_limit(family: Family) -> None:
+def test_layouts_within_a_limit(family: CodecFamily) -> None:
     stages = {name: layout.stages() for name, layout in family.layouts.items()}
     assert family.choose_layouts() == [family.base.architecture.layout]
     assert family.choose_layouts("none") == ["none"]
@@ -177,7 +177,7 @@ def test_layouts_within_a_limit(family: Family) -> None:
 
 
 @pytest.mark.parametrize("change", ["decoder", "missing", "swapped", "layout", "stream", "widths"])
-def test_altered_folders_are_refused(family: Family, tmp_path: Path, change: str) -> None:
+def test_altered_folders_are_refused(family: CodecFamily, tmp_path: Path, change: str) -> None:
     save_family(family, tmp_path, {})
     tensors, content = load_file(tmp_path / WEIGHTS), describe(tmp_path)
     ours = [name for name in tensors if name.startswith("decoders.0.")]
@@ -202,7 +202,7 @@ def test_altered_folders_are_refused(family: Family, tmp_path: Path, change: str
 
 
 @pytest.mark.slow  # memory is measured in processes of their own
-def test_every_decoder_is_timed(family: Family, tmp_path: Path) -> None:
+def test_every_decoder_is_timed(family: CodecFamily, tmp_path: Path) -> None:
     save_family(family, tmp_path / "codec", {"lmbda": 0.01, "metric": "mse"})
     found = profile_codec(tmp_path / "codec", size=(64, 64), repeats=1)
     keys = [member.architecture.key for member in family.decoders]
@@ -326,4 +326,4 @@ def test_a_centred_family_has_one_layout(tmp_path: Path, photo_folder: Path) -> 
     base = space.uniform(1)
     codec = Codec(net_of("joint-ar-centred").extract(base), base)
     with pytest.raises(InputError, match="whole latents"):
-        Family(codec, space.layouts)
+        CodecFamily(codec, space.layouts)

@@ -24,7 +24,7 @@ from nas import console
 from nas.cli import app
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
-from nas.codec.family import Family, Member
+from nas.codec.family import CodecFamily, Member
 from nas.codec.folder import load_codec, load_family, save_family
 from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import evaluate_codec
@@ -61,7 +61,7 @@ def family_folder(small_space: SearchSpace, tmp_path_factory: pytest.TempPathFac
     ]
     members.append(Member(small_space.only(architectures[1]), base.network.g_s, COSTS))
     folder = tmp_path_factory.mktemp("codecs") / "family"
-    save_family(Family(base, layouts, members), folder, FACTS | COSTS)
+    save_family(CodecFamily(base, layouts, members), folder, FACTS | COSTS)
     return folder
 
 
@@ -72,7 +72,7 @@ def codec_folder(small_space: SearchSpace, tmp_path_factory: pytest.TempPathFact
     architecture = small_space.parse("g_a=5+h_a=4-3+h_s=4+decoder=4+entropy_parameters=8+layout=uneven")
     codec = exact_codec(Codec(net.extract(architecture), architecture), image(0))
     folder = tmp_path_factory.mktemp("codecs") / "codec"
-    save_family(Family(codec), folder, FACTS | COSTS)
+    save_family(CodecFamily(codec), folder, FACTS | COSTS)
     return folder
 
 
@@ -515,7 +515,7 @@ def test_any_codec_can_be_tuned(name, only, photo_folder, tmp_path):
         codec = Codec(net.extract(architecture), architecture)
         codec = exact_codec(codec, image(0)) if can_be_exact(codec) else codec
         folder = tmp_path / architecture.key
-        save_family(Family(codec), folder / "codec", FACTS | COSTS)
+        save_family(CodecFamily(codec), folder / "codec", FACTS | COSTS)
         result = finetune_codec(request_for(folder / "codec", photo_folder, folder / "out", only=only))
         after = load_codec(result.path)
         assert after.exact == codec.exact

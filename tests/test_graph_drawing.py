@@ -21,13 +21,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from nas.cli import app
-from nas.cost.counting.scopes import SCOPES
+from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.cost.counting.tabulate import measured_costs
 from nas.graph.network import Supernet
 from nas.report.structure.codec_graph import CodecGraph, codec_graph
 from nas.report.structure.graph import HAIRLINE, draw_picture, save_picture
 from nas.report.structure.graph_text import STROKES, draw_graph, label, stroke
-from nas.report.structure.layout_text import COLUMNS, draw_tile
+from nas.report.structure.layout_text import TERMINAL_WIDTH, draw_tile
 from nas.spaces.layout import Layout, layout_names, named_layout
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support import resources
@@ -69,12 +69,12 @@ def test_every_edge_with_macs_is_one_arrow(name: str) -> None:
         assert {arrow.edge: arrow.kmac_px for arrow in arrows} == {
             edge: cost for edge, cost in costs.items() if cost
         }
-        assert {arrow.edge for arrow in arrows} <= set(SCOPES["total"])
+        assert {arrow.edge for arrow in arrows} <= set(SCOPE_EDGES["total"])
         total = measured_costs(space.only(architecture)).kmac_px(architecture)
         assert graph.total == pytest.approx(total)
         assert ("context" in costs and costs["context"] > 0) == graph.layout.has_context
         for arrow in arrows:
-            sides = {side for side in ("encoder", "decoder") if arrow.edge in SCOPES[side]}
+            sides = {side for side in ("encoder", "decoder") if arrow.edge in SCOPE_EDGES[side]}
             assert sides == ({"encoder", "decoder"} if arrow.side == "both" else {arrow.side})
 
 
@@ -106,7 +106,7 @@ def test_without_a_hyperprior_there_is_no_z() -> None:
 def test_text_has_every_number_once_in_100_columns(name: str) -> None:
     for graph in graphs(name):
         lines = draw_graph(graph)
-        assert max(map(len, lines)) <= COLUMNS
+        assert max(map(len, lines)) <= TERMINAL_WIDTH
         page = "\n".join(lines)
         boxes = page[: page.index("thickness by")]  # the notes name edges, too
         for arrow in graph.arrows:
@@ -139,7 +139,7 @@ def test_a_tall_tile_stands_below() -> None:
     space = TINY.with_layouts({"channelwise-32": named_layout("channelwise-32", TINY.y_channels)})
     architecture = space.under("channelwise-32", space.widest())
     lines = draw_graph(codec_graph(space, architecture, by_edge(space, architecture)))
-    assert max(map(len, lines)) <= COLUMNS
+    assert max(map(len, lines)) <= TERMINAL_WIDTH
     assert len(lines) < 40
     assert "layout channelwise-32, the stage of each position:" in lines
 

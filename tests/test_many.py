@@ -27,7 +27,7 @@ from nas.cli import app
 from nas.codec import folder
 from nas.codec.bitstream import Nic
 from nas.codec.folder import save_codec
-from nas.photos.batch import MOST_TOGETHER, Job, Kind, Plan, Workforce, planned, run_all
+from nas.photos.batch import MOST_TOGETHER, BatchPlan, Job, Kind, Workforce, planned, run_all
 from nas.photos.images import psnr, read_image
 from nas.support.errors import InputError
 
@@ -268,7 +268,7 @@ def as_many(pixels: list[int], threads: int, seed: int) -> tuple[list[int], list
 
     jobs = tuple(Job(Path(str(place)), Path("x")) for place in range(len(pixels)))
     batch = run_all(
-        Plan(jobs, Path()),
+        BatchPlan(jobs, Path()),
         lambda job: (int(job.source.name), pixels[int(job.source.name)]),
         Load,
         stage="x",

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
-from nas.codec.family import Family, Member
+from nas.codec.family import CodecFamily, Member
 from nas.codec.quantize import can_be_exact, quantized
 from nas.graph.staged import SLICE
 from nas.onnx.write import write_onnx
@@ -54,7 +54,7 @@ SIZES = ((64, 64), (70, 131), (1, 1), (130, 65))
 JOINT = "joint-ar-integer"
 
 
-def family_of(name: str, *, with_z: bool = True) -> Family:
+def family_of(name: str, *, with_z: bool = True) -> CodecFamily:
     """A small codec with two decoders, under several layouts where they exist."""
     space, net = (INTEGER | RATED)[name], net_of(name)
     indexes, small = (list(space.indexes(space.widest())) for _ in range(2))
@@ -77,7 +77,7 @@ def family_of(name: str, *, with_z: bool = True) -> Family:
     members = [Member(codec.network.space, codec.network.g_s, {"kmac_px": {"decoder": 2.0}})]
     if cheap != large:
         members.insert(0, Member(space.only(cheap), net.extract(cheap).g_s, {"kmac_px": {"decoder": 1.0}}))
-    return Family(codec, layouts, members, {each: {"kmac_px": {"decoder": 2.0}} for each in layouts})
+    return CodecFamily(codec, layouts, members, {each: {"kmac_px": {"decoder": 2.0}} for each in layouts})
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def written(tmp_path_factory) -> Any:
     """Families and their folders, by name, each written once."""
 
     @cache
-    def of(name: str, with_z: bool = True) -> tuple[Family, Path, ModuleType]:
+    def of(name: str, with_z: bool = True) -> tuple[CodecFamily, Path, ModuleType]:
         family, out = family_of(name, with_z=with_z), tmp_path_factory.mktemp("codec") / "onnx"
         write_onnx(family, out)
         return family, out, module_at(out / "decoder.py")
@@ -275,7 +275,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, monkeypatch):
     centred = Codec(net_of("factorized-centred").extract(space.widest()), space.widest())
     for codec in (floating, centred):
         with pytest.raises(InputError, match="--arithmetic exact"):
-            write_onnx(Family(codec), tmp_path / "onnx")
+            write_onnx(CodecFamily(codec), tmp_path / "onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(InputError, match=r"pip install '\.\[onnx\]'"):
         write_onnx(family_of("factorized-integer"), tmp_path / "onnx")
@@ -412,7 +412,7 @@ def test_shipped_spaces_on_a_photo(name, tmp_path):
     named = [named_layout(each, space.y_channels, space.window) for each in more]
     layouts = {architecture.layout: codec.layout, **space.layouts, **{each.name: each for each in named}}
     codec = quantized(codec, [codec.latents(image(0))], list(layouts.values()))
-    family = Family(codec, layouts)
+    family = CodecFamily(codec, layouts)
     write_onnx(family, tmp_path)
     decoder = module_at(tmp_path / "decoder.py")
     pixels = bundled()["test"][0].pixels[:300, :451]

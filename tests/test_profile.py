@@ -119,7 +119,7 @@ def test_timing_changes_nothing(codec: Codec) -> None:
 
 
 def test_a_timed_codec_makes_the_same_file(codec: Codec) -> None:
-    pixels, clock = sample_photo(*SIZE), timing.Clock(torch.device("cpu"))
+    pixels, clock = sample_photo(*SIZE), timing.Stopwatch(torch.device("cpu"))
     with timing._timed(codec, clock) as timed:
         assert compress_image(timed, pixels) == compress_image(codec, pixels)
 
@@ -316,7 +316,7 @@ def test_every_layer_is_charged_to_its_piece(name: str, level: int, monkeypatch:
                     if piece.edge == edge and any(f"{place}.".startswith(f"{at}.") for at in piece.layers)
                 ]
                 expected[mine] = expected.get(mine, 0) + 1
-    monkeypatch.setattr(timing.Clock, "_now", lambda _: now[0])
+    monkeypatch.setattr(timing.Stopwatch, "_now", lambda _: now[0])
     encode, decode = timing.time_once(codec, picture_of_noise(64, 64), pieces)
     found = {part: ticks for part, ticks in (encode | decode).items() if ticks}
     assert found == expected

@@ -25,7 +25,7 @@ import nas
 from nas import console
 from nas.analysis import rank
 from nas.analysis.kendall import agreement, tau_interval, tau_p_value
-from nas.analysis.rank import COLUMNS, spread
+from nas.analysis.rank import RANK_COLUMNS, spread
 from nas.cli import app
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
@@ -254,10 +254,10 @@ def test_a_check_leaves_a_table_numbers_and_a_figure(answer):
     assert kept == {name: value for name, value in printed.items() if name != "files"}
     with open(run / "rank-check" / "rank.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == list(COLUMNS)
+    assert list(rows[0]) == list(RANK_COLUMNS)
     assert [row["arch"] for row in rows] == [row["arch"] for row in kept["architectures"]]
     for row, same in zip(rows, kept["architectures"], strict=True):
-        for name in COLUMNS[1:-1]:
+        for name in RANK_COLUMNS[1:-1]:
             assert float(row[name]) == same[name]
     with Image.open(run / "rank-check" / "rank.png") as picture:
         assert min(picture.size) > 500

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nas.codec.bitstream import Nic, compress_image, decompress_image, latents_of, lmbda_of
 from nas.codec.codec import Codec
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.recode import compress_smallest, transcode
 from nas.graph.entropy import Y_LIMIT, bits, quantize
 from nas.graph.network import Supernet
@@ -306,8 +306,10 @@ def test_transcoding_keeps_the_quality():
     assert np.array_equal(*pictures)
 
 
-def _family() -> Family:
+def _family() -> CodecFamily:
     net = supernet("patch-integer")
     architecture = net.space.under("none", net.space.widest())
     names = ("none", "raster")
-    return Family(Codec(net.extract(architecture), architecture), {n: net.space.layouts[n] for n in names})
+    return CodecFamily(
+        Codec(net.extract(architecture), architecture), {n: net.space.layouts[n] for n in names}
+    )

@@ -33,7 +33,7 @@ from nas.spaces.layout import read_layouts
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.resources import read_yaml
-from nas.training.record.journal import COLUMNS, Journal
+from nas.training.record.metrics_file import METRICS_COLUMNS, MetricsFile
 from nas.training.settings import TrainingSettings, settings_of
 from nas.weights.checkpoint import Checkpoint, load_weights
 
@@ -241,7 +241,7 @@ def test_damaged_tables_of_a_run_are_refused_or_empty(tmp_path, data):
     (tmp_path / "front.csv").write_bytes(data)
     assert "front.csv" in str(read(Run(tmp_path).front))
     assert isinstance(read(lambda: read_published(f"{path}:x")), str)
-    read(lambda: Journal(path, step=5).add(6, dict.fromkeys(COLUMNS[1:], 1.0)))
+    read(lambda: MetricsFile(path, step=5).add(6, dict.fromkeys(METRICS_COLUMNS[1:], 1.0)))
     (tmp_path / "config.yaml").write_text("{format: nas-run 1, name: x, space: [], training: []}")
     for action in (lambda: Run(tmp_path).space, lambda: settings_of(Run(tmp_path))):
         assert "config.yaml" in str(read(action))

@@ -13,7 +13,7 @@ import pytest
 from families import trained_codec
 
 import nas
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.folder import load_family, save_codec
 from nas.codec.nic import Nic
 from nas.onnx.quick import decode_quickly
@@ -52,7 +52,7 @@ def place(tmp_path_factory, chelsea) -> Path:
     exact = trained_codec(chelsea)
     for name in ("plain", "onnx"):
         save_codec(exact, place / name, FACTS)
-    write_onnx(Family(exact), place / "onnx" / "onnx")
+    write_onnx(CodecFamily(exact), place / "onnx" / "onnx")
     write_image(place / "photo.png", chelsea)
     nas.compress(place / "plain", place / "photo.png", place / "photo.nic")
     return place

@@ -21,7 +21,7 @@ from nas.codec import tiles as tiles_module
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
-from nas.codec.tiles import Tiling, overlap, spans, step, through, tiles
+from nas.codec.tiles import Tiling, overlap, step, through, tile_sides, tiles
 from nas.graph.network import CodecNetwork
 from nas.photos.images import MAX_PIXELS, psnr, read_image
 from nas.photos.tensors import Padded, pad, to_tensor
@@ -129,7 +129,7 @@ def test_a_picture_up_to_the_limit_is_one_call(edge):
 @given(st.integers(1, 600), st.integers(1, 100), st.integers(1, 30), st.integers(0, 9), st.integers(0, 9))
 @settings(max_examples=200)
 def test_spans_cover_a_side_once(length, core, multiple, before, after):
-    found = spans(length, core, multiple, (before, after))
+    found = tile_sides(length, core, multiple, (before, after))
     assert [span.start for span in found] == [0, *(span.stop for span in found[:-1])]
     assert found[-1].stop == length
     assert all(span.start % multiple == 0 for span in found)

@@ -23,7 +23,7 @@ from typer.main import get_command
 from nas.cli import app
 from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.coder import Decoder, Encoder
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.graph.entropy import MEAN_STEPS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.onnx.write import write_onnx
 from nas.spaces.rates import STEPS_OF_QUALITY
@@ -264,7 +264,7 @@ class Site:
         self.files: dict[str, Nic] = {}
         for layout in self.family.layouts:
             self.add(f"{layout}.nic", compress_image(self.family.codec(layout), pixels))
-        other: Family = make_family("mean-scale-hyperprior-integer")
+        other: CodecFamily = make_family("mean-scale-hyperprior-integer")
         write_onnx(other, folder / "other")
         self.add("other.nic", compress_image(other.base, pixels))
         whole = (folder / "raster.nic").read_bytes()

@@ -14,20 +14,20 @@ from skimage.data import astronaut  # NASA's picture, in the public domain
 
 import nas
 from nas.codec.bitstream import compress_image
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.onnx.write import write_onnx
 
 PLACE = Path(__file__).with_name("example")
 ENCODER = ("g_a.onnx", "h_a.onnx", "decoder.py")  # no part of what the page runs
 
 
-def part_of(family: Family, decoders: int) -> Family:
+def part_of(family: CodecFamily, decoders: int) -> CodecFamily:
     """The first layout, and so many decoders from the cheapest to the dearest, evenly spaced in cost."""
     name = next(iter(family.layouts))
     costs = np.array([family.decoder_kmac_px(place, name) for place in range(len(family.decoders))])
     wanted = np.linspace(costs[0], costs[-1], decoders)
     places = sorted({int(np.abs(costs - cost).argmin()) for cost in wanted} | {family.default})
-    return Family(
+    return CodecFamily(
         family.base,
         {name: family.layouts[name]},
         [family.decoders[place] for place in places],

@@ -40,7 +40,7 @@ from nas.codec.codec import Codec
 from nas.photos.images import read_image
 from nas.profiling.measure import Request, measure
 from nas.run import Run
-from nas.spaces.budget import REFERENCE, Amount, Budget
+from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget
 from nas.spaces.space import Architecture
 
 RESULT = Path(__file__).parent / "results" / "clock.json"
@@ -67,10 +67,10 @@ def compared(loaded: LoadedRun, photo: Path, trials: int, seed: int) -> list[dic
     """Answers under MACs, and under the time that those take."""
     by_macs = answers(loaded, [Amount(target, "kMAC/px") for target in TARGETS], trials, seed)
     searcher = loaded.searcher
-    decode = searcher.question(Budget("all", "decoder", (Amount(1e6, "ms", REFERENCE),))).quantity
+    decode = searcher.question(Budget("all", "decoder", (Amount(1e6, "ms", REFERENCE_SIZE),))).quantity
     allowed = [decode.value(architecture) for architecture in by_macs]
     limits = sorted(set(allowed))
-    found = answers(loaded, [Amount(ms, "ms", REFERENCE) for ms in limits], trials, seed)
+    found = answers(loaded, [Amount(ms, "ms", REFERENCE_SIZE) for ms in limits], trials, seed)
     by_time = dict(zip(limits, found, strict=True))
     pairs = [{"MACs": one, "time": by_time[limit]} for one, limit in zip(by_macs, allowed, strict=True)]
     with tempfile.TemporaryDirectory() as folder:

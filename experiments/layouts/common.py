@@ -13,7 +13,7 @@ from nas.graph.entropy import coded_range
 from nas.graph.network import Supernet
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos, split_folder
-from nas.searching.layouts.rate import Latents
+from nas.searching.layouts.rate import CalibrationLatents
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace
@@ -60,13 +60,13 @@ def part_of(folder: Path, part: str | None = None) -> list[Photo]:
     return load_photos(list_images(folder) if part is None else split_folder(folder)[part])
 
 
-def latents_of(net: Supernet, photos: Sequence[Photo]) -> list[Latents]:
+def latents_of(net: Supernet, photos: Sequence[Photo]) -> list[CalibrationLatents]:
     """The latents of every photo, one batch each."""
     evaluator = Evaluator(net, photos, lmbda=LMBDA, cache_bytes=0)
     found = []
     for index in range(len(photos)):
         psi, y_hat = evaluator.latents(index, net.space.widest())
-        found.append(Latents(psi, y_hat, coded_range(y_hat)))
+        found.append(CalibrationLatents(psi, y_hat, coded_range(y_hat)))
     return found
 
 

@@ -22,8 +22,9 @@ from experiments.layouts.rates import SETTINGS, tuned_rate
 from experiments.layouts.tuning import tune
 from experiments.results import facts, read_result, say, write_result
 from nas.searching.layouts.grouping import Tables
-from nas.searching.layouts.rate import Latents, LayoutRate
-from nas.spaces.layout import Array, Layout, tiled_layout
+from nas.searching.layouts.rate import CalibrationLatents, LayoutRate
+from nas.spaces.layout import Layout, tiled_layout
+from nas.support.arrays import Array
 
 GROUPS, ROUNDS = 8, 2
 CHANGED = 0.25  # of the cells, in tables near the best
@@ -58,7 +59,7 @@ def main() -> None:
     channels = net.space.y_channels
     rates = read_result(RESULTS / "rates.json")
     calibration = latents_of(net, part_of(given.data, "calibration"))[: SETTINGS.photos]
-    middle = Latents.stack([part.middle(SETTINGS.side) for part in calibration])
+    middle = CalibrationLatents.stack([part.middle(SETTINGS.side) for part in calibration])
     train = latents_of(net, reductions(part_of(given.data, "train"), 2, given.seed))
     test = latents_of(net, part_of(given.test))
     rows: dict[str, Any] = {}
@@ -90,7 +91,7 @@ def main() -> None:
         rows[layout.name] = {
             "stages": layout.stages(),
             "calibration_bpp": LayoutRate(net.context, middle)(layout),
-            "test_bpp": LayoutRate(net.context, Latents.stack(test))(layout),
+            "test_bpp": LayoutRate(net.context, CalibrationLatents.stack(test))(layout),
             "tuned_test_bpp": tuned,
             "rounds_bpp": bpp,
             "seconds": seconds,

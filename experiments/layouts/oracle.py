@@ -17,7 +17,7 @@ from experiments.layouts.common import RESULTS, latents_of, load_supernet, optio
 from experiments.layouts.relaxation import relax_layout
 from experiments.results import facts, say, write_result
 from nas.searching.layouts.grouping import greedy_layouts
-from nas.searching.layouts.rate import Latents, LayoutRate
+from nas.searching.layouts.rate import CalibrationLatents, LayoutRate
 from nas.searching.layouts.vimco import learn_layout, random_starts
 from nas.spaces.layout import Layout, named_layout, tiled_layout
 from nas.spaces.space import Grouping
@@ -37,7 +37,7 @@ def main() -> None:
     net = load_supernet(given.weights)
     channels = net.space.y_channels
     rates = {
-        part: LayoutRate(net.context, Latents.stack(latents_of(net, part_of(given.data, part))))
+        part: LayoutRate(net.context, CalibrationLatents.stack(latents_of(net, part_of(given.data, part))))
         for part in ("calibration", "held-out")
     }
     tables = [np.array(bits).reshape(2, 2, 2) for bits in itertools.product((0, 1), repeat=8)]

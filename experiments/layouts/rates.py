@@ -36,7 +36,7 @@ from experiments.results import facts, say, write_result
 from nas.graph.context import ContextModel
 from nas.searching.layouts.candidates import LayoutSettings, find_layouts
 from nas.searching.layouts.grouping import Found
-from nas.searching.layouts.rate import Latents, LayoutRate
+from nas.searching.layouts.rate import CalibrationLatents, LayoutRate
 from nas.searching.layouts.vimco import learn_layout, random_starts
 from nas.spaces.layout import Layout
 from nas.spaces.space import Grouping
@@ -54,13 +54,18 @@ SETTINGS = LayoutSettings(photos=12, side=24, steps=40)
 
 
 def tuned_rate(
-    context: ContextModel, layout: Layout, train: list[Latents], test: list[Latents], steps: int, seed: int
+    context: ContextModel,
+    layout: Layout,
+    train: list[CalibrationLatents],
+    test: list[CalibrationLatents],
+    steps: int,
+    seed: int,
 ) -> float:
     """bpp of y on the test photos after tuning for one layout."""
     torch.set_num_threads(1)
     mine = copy.deepcopy(context)
     tune(mine, train, lambda rng: layout, steps=steps, seed=seed)
-    return LayoutRate(mine, Latents.stack(test))(layout)
+    return LayoutRate(mine, CalibrationLatents.stack(test))(layout)
 
 
 def ablation(rate: LayoutRate, channels: int, grouping: Grouping, found: list[Found], seed: int) -> list[Any]:
@@ -109,9 +114,9 @@ def main() -> None:
     channels = net.space.y_channels
     calibration = latents_of(net, part_of(given.data, "calibration"))
     middle = [part.middle(SETTINGS.side) for part in calibration[: SETTINGS.photos]]
-    rate = LayoutRate(net.context, Latents.stack(middle))
+    rate = LayoutRate(net.context, CalibrationLatents.stack(middle))
     test = latents_of(net, part_of(given.test))
-    on_test = LayoutRate(net.context, Latents.stack(test))
+    on_test = LayoutRate(net.context, CalibrationLatents.stack(test))
     grouping = net.space.grouping
     space = replace(net.space, grouping=Grouping(grouping.groups, grouping.tile, STAGES))
     began = time.perf_counter()

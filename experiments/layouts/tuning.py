@@ -10,7 +10,7 @@ import torch
 
 from nas.graph.context import ContextModel
 from nas.graph.entropy import ConditionalGaussian, bits
-from nas.searching.layouts.rate import Y_PIXELS, Latents
+from nas.searching.layouts.rate import Y_PIXELS, CalibrationLatents
 from nas.spaces.layout import Layout
 
 BATCH, SIDE = 8, 24  # windows a step, positions across
@@ -18,7 +18,7 @@ BATCH, SIDE = 8, 24  # windows a step, positions across
 
 def tune(
     context: ContextModel,
-    latents: Sequence[Latents],
+    latents: Sequence[CalibrationLatents],
     layout: Callable[[random.Random], Layout],
     *,
     steps: int,
@@ -45,7 +45,7 @@ def tune(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * (0.05 + 0.95 * fall) * min(1, (step + 1) / 50)
         drawn, total, pixels = layout(rng), torch.zeros(()), 0
-        for part in Latents.stack([_window(rng.choice(latents), rng) for _ in range(BATCH)]):
+        for part in CalibrationLatents.stack([_window(rng.choice(latents), rng) for _ in range(BATCH)]):
             scales, means = context(part.psi, part.y_hat, drawn)
             total = total + bits(gaussian.likelihood(part.y_hat, scales, means)).sum()
             pixels += Y_PIXELS * part.y_hat[:, 0].numel()
@@ -57,6 +57,6 @@ def tune(
     context.requires_grad_(False)
 
 
-def _window(part: Latents, rng: random.Random) -> Latents:
+def _window(part: CalibrationLatents, rng: random.Random) -> CalibrationLatents:
     top, left = (rng.randint(0, max(0, size - SIDE)) for size in part.y_hat.shape[-2:])
     return part.window(top, left, SIDE)

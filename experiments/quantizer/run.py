@@ -19,7 +19,7 @@ import torch
 from experiments.families.common import LMBDAS, space_of, weights_of
 from experiments.pieces import SMALL, options
 from experiments.results import JOURNAL, facts, over_seeds, read_result, renew, say, table, write_result
-from nas.metrics.curves import Curve, Point, bd_rate
+from nas.metrics.curves import Curve, CurvePoint, bd_rate
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos
 from nas.run import Run
@@ -73,7 +73,7 @@ def main() -> None:
 
 def curve(name: str, scores: Scores) -> Curve:
     """One quantiser's scores at the lambdas."""
-    points = [Point(score["bpp"], score["psnr"]) for score in scores.values()]
+    points = [CurvePoint(score["bpp"], score["psnr"]) for score in scores.values()]
     return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)))
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from experiments.results import JOURNAL, ROOT, SUMMARY, read_result, renew, table
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE
-from nas.metrics.curves import BD_POINTS, Curve, Point, bd_rate
+from nas.metrics.curves import BD_POINTS, Curve, CurvePoint, bd_rate
 from nas.report.style import COLOURS, GRID, MARKERS, STYLE, write_figure
 
 DOCS = ROOT / "docs"
@@ -143,7 +143,7 @@ def rate_table(found: Results) -> str:
 
 def curve(name: str, rows: Sequence[dict[str, Any]]) -> Curve:
     """One target's answers at every lambda, as a curve."""
-    points = [Point(row["test"]["bpp"], row["test"]["psnr"]) for row in rows]
+    points = [CurvePoint(row["test"]["bpp"], row["test"]["psnr"]) for row in rows]
     return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)))
 
 

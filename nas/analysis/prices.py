@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.searching.scoring.evaluator import Score
-from nas.spaces.budget import ACTIONS, REFERENCE, SCOPES
+from nas.spaces.budget import ACTIONS, REFERENCE_SIZE, SCOPES
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError
 
@@ -235,7 +235,7 @@ def _moves(space: SearchSpace, architecture: Architecture) -> Iterator[tuple[str
 def _clocks(searcher: Searcher) -> tuple[dict[str, Quantity], str]:
     """The time to decode and to encode, and where it was measured; or nothing, and how to get it."""
     try:
-        predictor = searcher.quantities.predictor(REFERENCE)
+        predictor = searcher.quantities.predictor(REFERENCE_SIZE)
     except InputError as error:
         return {}, f"Without time: {error}"
     machine = predictor.measured.facts["machine"]

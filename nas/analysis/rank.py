@@ -42,7 +42,7 @@ from nas.weights.checkpoint import supernet_of
 
 STARTS = ("scratch", "supernet")
 FEWEST = 3
-COLUMNS = (
+RANK_COLUMNS = (
     "arch",
     "total_kmac_px",
     *(f"{side}_{name}" for side in ("supernet", "standalone") for name in ("rd_loss", "bpp", "psnr")),
@@ -94,7 +94,7 @@ class RankRow:
         return self.supernet.rd_loss / self.standalone.rd_loss - 1
 
     def to_dict(self) -> dict[str, Any]:
-        """By the names of `COLUMNS`."""
+        """By the names of `RANK_COLUMNS`."""
         sides = {"supernet": self.supernet, "standalone": self.standalone}
         scores = {
             f"{side}_{name}": getattr(score, name)
@@ -413,7 +413,7 @@ class _Check:
             self._replaces = False
         table, content = self._files
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(buffer, RANK_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(row.to_dict() for row in result.rows)
         write_atomically(content, json.dumps(result.to_json(), indent=2) + "\n")

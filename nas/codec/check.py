@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nas.codec.codec import Codec
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT
 from nas.graph.staged import Parameters, Work
 from nas.support.errors import InputError
@@ -23,7 +23,7 @@ PREFIX = "check."
 
 
 @torch.no_grad()
-def check_vector(family: Family) -> dict[str, Tensor]:
+def check_vector(family: CodecFamily) -> dict[str, Tensor]:
     """Latents near what the codecs expect, some far beyond, and their stream under every layout; by name."""
     y_hat, z_hat = _latents(family.base, torch.Generator().manual_seed(0))
     found = {f"{PREFIX}y": y_hat.cpu()} | ({} if z_hat is None else {f"{PREFIX}z": z_hat.cpu()})

@@ -9,6 +9,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.support.arrays import Floats
 from nas.support.errors import InputError
 
 # Streams of one minor version decode alike: its arithmetic is part of a codec's identity.
@@ -19,7 +20,6 @@ _SLACK = 2
 
 _queue, _models = constriction.stream.queue, constriction.stream.model
 Ints = NDArray[np.int32]
-Floats = NDArray[np.float64]
 
 
 def _gaussian(limit: int) -> object:

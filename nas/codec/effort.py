@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nas.codec.bitstream import Latents, picture_of
 from nas.codec.codec import Codec
-from nas.codec.tiles import TILING, Span, Tiling, spans, step
+from nas.codec.tiles import TILING, TileSide, Tiling, step, tile_sides
 from nas.graph.affine import exactly
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits
 from nas.metrics.losses import Objective, distortion
@@ -115,8 +115,8 @@ def _loss(codec: Codec, latents: Latents, pixels: Pixels, objective: Objective, 
 class _Piece:
     """A tile of the picture, with sides in elements of y."""
 
-    rows: Span
-    columns: Span
+    rows: TileSide
+    columns: TileSide
 
     def place(self, unit: int) -> tuple[slice, slice]:
         """Its place in what has one element for so many pixels across: the picture 1, y 16, z 64."""
@@ -140,8 +140,9 @@ def _pieces(codec: Codec, height: int, width: int, pieces: Tiling) -> Iterator[_
     """The tiles in which a latent of so many rows and columns is refined."""
     multiples = [side // Y_REDUCTION for side in step(codec.layout)]
     whole = height * width * Y_REDUCTION**2 <= pieces.limit
+    side = pieces.side // Y_REDUCTION
     sides = [
-        spans(length, length if whole else pieces.side // Y_REDUCTION, multiple, (2 * multiple, 2 * multiple))
+        tile_sides(length, length if whole else side, multiple, (2 * multiple, 2 * multiple))
         for length, multiple in zip((height, width), multiples, strict=True)
     ]
     for rows, columns in product(*sides):

@@ -54,7 +54,7 @@ class Member:
         return None if cost is None else float(cost)
 
 
-class Family:
+class CodecFamily:
     """Codecs that share an encoder and the weights of an entropy path.
 
     Load one with `nas.load_family`.
@@ -93,7 +93,7 @@ class Family:
         """Index of the base codec's decoder in `decoders`."""
         return [member.g_s is self.base.network.g_s for member in self.decoders].index(True)
 
-    def to(self, device: torch.device) -> Family:
+    def to(self, device: torch.device) -> CodecFamily:
         """Move all layers to a device."""
         self._codecs.clear()  # their coding paths are where they were made
         self.base.to(device)

@@ -13,7 +13,7 @@ from torch import Tensor
 from nas.codec.check import check_vector, verify
 from nas.codec.codec import Codec
 from nas.codec.coder import CODER
-from nas.codec.family import Family, Member
+from nas.codec.family import CodecFamily, Member
 from nas.codec.standalone import write_model
 from nas.graph.affine import exactly
 from nas.graph.integers import IntegerPath
@@ -40,10 +40,10 @@ def save_codec(codec: Codec, path: Path, facts: dict[str, Any]) -> dict[str, Any
         path: the folder.
         facts: what codec.yaml says of the codec beyond its network. See `save_family`.
     """
-    return save_family(Family(codec), path, facts)
+    return save_family(CodecFamily(codec), path, facts)
 
 
-def save_family(family: Family, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
+def save_family(family: CodecFamily, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Write a codec's folder.
 
     Args:
@@ -88,7 +88,7 @@ def save_family(family: Family, path: Path, facts: dict[str, Any]) -> dict[str, 
     return content
 
 
-def _layout_entry(family: Family, name: str) -> dict[str, Any]:
+def _layout_entry(family: CodecFamily, name: str) -> dict[str, Any]:
     layout = family.layouts[name]
     facts = {"entropy_path": family.base.identity_under(layout), **family.layout_facts[name]}
     return {"name": name, **layout.to_dict(), **facts}
@@ -133,12 +133,12 @@ def load_codec(path: str | Path) -> Codec:
 
 @torch.inference_mode(False)
 @exactly()
-def load_family(path: str | Path) -> Family:
+def load_family(path: str | Path) -> CodecFamily:
     """All that a codec's folder holds.
 
     Raises:
         InputError: not a codec's folder, its files are damaged or do not belong together; and from
-            `Family.codec`, this machine does not compute what the exporting one did.
+            `CodecFamily.codec`, this machine does not compute what the exporting one did.
     """
     path = Path(path)
     content = describe(path)
@@ -163,7 +163,7 @@ def load_family(path: str | Path) -> Family:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(f"{path} is damaged, or a file is missing ({reason}): export it again.") from error
     check = partial(verify, stored=tensors, source=str(path))
-    family = Family(codec, layouts, decoders, layout_facts, check, _objective(content))
+    family = CodecFamily(codec, layouts, decoders, layout_facts, check, _objective(content))
     if not _belongs_together(family, content):
         raise InputError(
             f"The files in {path} do not belong together or were altered: export the codec again."
@@ -178,7 +178,7 @@ def _objective(content: dict[str, Any]) -> Objective | None:
     return Objective(float(cast(float, lmbda)), str(metric)) if known else None
 
 
-def _belongs_together(family: Family, content: dict[str, Any]) -> bool:
+def _belongs_together(family: CodecFamily, content: dict[str, Any]) -> bool:
     """Whether codec.yaml names the weights that are there."""
     same = [family.base.fingerprint == content.get("fingerprint")]
     if "decoders" in content:

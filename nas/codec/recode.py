@@ -20,7 +20,7 @@ from nas.codec.bitstream import (
     write_latents,
 )
 from nas.codec.effort import check_effort, refined
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.tiles import TILING, Tiling
 from nas.metrics.losses import Objective
 from nas.photos.images import MAX_PIXELS, Pixels
@@ -31,7 +31,7 @@ from nas.support.progress import Report, silent
 
 @torch.no_grad()
 def compress_smallest(
-    family: Family,
+    family: CodecFamily,
     pixels: Pixels,
     layouts: Sequence[str],
     *,
@@ -78,7 +78,7 @@ def compress_smallest(
     return best if not effort else _refined_within(coded, best, most_bytes, effort)
 
 
-def _objective(family: Family, step: int | None) -> Objective:
+def _objective(family: CodecFamily, step: int | None) -> Objective:
     """What the latents of a file are refined for."""
     rate = lmbda_of(family.base, step)
     if family.objective is None:
@@ -139,7 +139,7 @@ def _best_within(coded: Callable[[int], Nic], most_bytes: float) -> Nic:
 
 
 @torch.no_grad()
-def transcode(family: Family, nic: Nic, layouts: Sequence[str], *, max_pixels: int = MAX_PIXELS) -> Nic:
+def transcode(family: CodecFamily, nic: Nic, layouts: Sequence[str], *, max_pixels: int = MAX_PIXELS) -> Nic:
     """The smallest file, over some layouts, of the latents that a file holds.
 
     It is what compressing the same picture under that layout gives, to the last bit.
@@ -159,7 +159,7 @@ def transcode(family: Family, nic: Nic, layouts: Sequence[str], *, max_pixels: i
 
 
 def _smallest(
-    family: Family, latents: Latents, width: int, height: int, layouts: Sequence[str], step: int | None
+    family: CodecFamily, latents: Latents, width: int, height: int, layouts: Sequence[str], step: int | None
 ) -> Nic:
     """Of equal sizes the first."""
     files = (write_latents(family.codec(name), latents, width, height, step) for name in layouts)

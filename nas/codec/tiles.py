@@ -44,7 +44,7 @@ TILING = Tiling()
 
 
 @dataclass(frozen=True)
-class Span:
+class TileSide:
     """One side of a tile, in elements of y: its core, and the crop around it that the edge reads."""
 
     start: int
@@ -114,7 +114,7 @@ def _reads_all(
     return start, stop
 
 
-def spans(length: int, core: int, multiple: int, around: tuple[int, int]) -> list[Span]:
+def tile_sides(length: int, core: int, multiple: int, around: tuple[int, int]) -> list[TileSide]:
     """One side of a picture in spans as even as can be, all in elements of y.
 
     Args:
@@ -124,13 +124,13 @@ def spans(length: int, core: int, multiple: int, around: tuple[int, int]) -> lis
         around: how much further a crop goes before and after its core, see `overlap`.
     """
     if core >= length:
-        return [Span(0, length, 0, length)]
+        return [TileSide(0, length, 0, length)]
     count = -(-length // max(core // multiple * multiple, multiple))
     even = -(-length // (count * multiple)) * multiple
     found = []
     for start in range(0, length, even):
         stop = min(start + even, length)
-        found.append(Span(start, stop, max(start - around[0], 0), min(stop + around[1], length)))
+        found.append(TileSide(start, stop, max(start - around[0], 0), min(stop + around[1], length)))
     return found
 
 
@@ -158,7 +158,7 @@ def tiles(
     switches = network.space.family.switches
     around = overlap(edge, {choice: network.widths[choice].active for choice in switches})
     sides = (
-        spans(length, length if whole else tiling.side // Y_REDUCTION, multiple // Y_REDUCTION, around)
+        tile_sides(length, length if whole else tiling.side // Y_REDUCTION, multiple // Y_REDUCTION, around)
         for length, multiple in zip(lengths, step(layout), strict=True)
     )
     for tile in product(*sides):

@@ -14,7 +14,7 @@ from nas.codec.codec import Codec
 from nas.comparison.comparison import Comparison, Conditions, SameSize, exact_photos
 from nas.comparison.evaluate import Evaluation, PhotoResult, evaluate_codec
 from nas.comparison.formats import LIBRARIES, QUALITIES, FormatPoint, FormatResult, nearest_size, sweep
-from nas.comparison.kept import Kept
+from nas.comparison.partial_results import PartialResults
 from nas.comparison.photos import Folder, evaluation_photos
 from nas.comparison.plan import Plan, Subject
 from nas.metrics.curves import MEASURES, Curve, bd_rate
@@ -102,7 +102,7 @@ class _Work:
         qualities: tuple[int, ...],
     ) -> None:
         self.photos, self.device, self.qualities, self.effort = photos, device, qualities, plan.effort
-        self.kept = Kept(plan.outputs.kept if plan.outputs is not None else None)
+        self.kept = PartialResults(plan.outputs.kept if plan.outputs is not None else None)
         self._report, self._done = report, 0
         passes = len(plan.subjects) + (len(qualities) + len(plan.subjects)) * len(plan.formats)
         self._total = passes * len(photos)

@@ -13,11 +13,11 @@ from typing import Any
 
 from nas.comparison.evaluate import Evaluation, PhotoResult
 from nas.comparison.formats import FormatPoint, FormatResult
-from nas.comparison.kept import Kept
+from nas.comparison.partial_results import PartialResults
 from nas.comparison.plan import Group, Outputs, Subject
-from nas.cost.counting.scopes import SCOPES
 from nas.metrics.curves import BdRate, Curve, Measured
 from nas.metrics.quality import decibels, mean, psnr_without
+from nas.spaces.budget import SCOPES
 from nas.spaces.rates import range_text
 from nas.support.files import write_atomically
 
@@ -140,7 +140,7 @@ class Comparison:
     same_size: tuple[SameSize, ...]
     bd_rates: tuple[BdRate, ...]
     exact: dict[str, list[str]]
-    kept: Kept
+    kept: PartialResults
     files: tuple[Path, ...] = ()
 
     # For people

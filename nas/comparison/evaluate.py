@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nas.codec.bitstream import Nic, decompress_image, lmbda_of, picture_of, read_latents, step_of
 from nas.codec.codec import Codec
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.recode import compress_smallest
 from nas.graph.entropy import bits
 from nas.metrics.losses import Objective
@@ -175,7 +175,7 @@ class _Bench:
 
     def __init__(self, codec: Codec, objective: Objective, quality: float | None, effort: int) -> None:
         self.codec, self.objective, self.quality, self.effort = codec, objective, quality, effort
-        self._family = Family(codec, objective=objective)
+        self._family = CodecFamily(codec, objective=objective)
         self._rate = lmbda_of(codec, step_of(codec, quality))
         self._warm = False
 

@@ -16,7 +16,7 @@ from nas.codec.bitstream import (
     step_of,
     write_latents,
 )
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.comparison.evaluate import check_request
 from nas.metrics.losses import rd_loss
 from nas.metrics.quality import error_of, mean, mean_psnr
@@ -39,18 +39,23 @@ class FamilyResult:
     decoders: tuple[dict[str, float], ...]
     layouts: dict[str, float]
 
-    def noted_in(self, family: Family) -> Family:
+    def noted_in(self, family: CodecFamily) -> CodecFamily:
         """The family with its results among what is known of each part."""
         members = [
             replace(member, facts={**member.facts, "measured": measured})
             for member, measured in zip(family.decoders, self.decoders, strict=True)
         ]
         facts = {name: {**known, "bpp": self.layouts[name]} for name, known in family.layout_facts.items()}
-        return Family(family.base, family.layouts, members, facts)
+        return CodecFamily(family.base, family.layouts, members, facts)
 
 
 def measure_family(
-    family: Family, photos: Sequence[Photo], *, lmbda: float, metric: str = "mse", report: Report = silent
+    family: CodecFamily,
+    photos: Sequence[Photo],
+    *,
+    lmbda: float,
+    metric: str = "mse",
+    report: Report = silent,
 ) -> FamilyResult:
     """Really compress photos under every layout, and decompress with every decoder.
 
@@ -83,7 +88,7 @@ def measure_family(
 
 
 def _at_rate(
-    family: Family, photos: Sequence[Photo], lmbda: float, metric: str, step: int | None, report: Report
+    family: CodecFamily, photos: Sequence[Photo], lmbda: float, metric: str, step: int | None, report: Report
 ) -> FamilyResult:
     codecs = [family.codec(decoder=place) for place in range(len(family.decoders))]
     others = [family.codec(name) for name in family.layouts][1:]

@@ -14,8 +14,8 @@ from nas.codec.folder import describe, load_codec
 from nas.comparison.evaluate import METRICS
 from nas.comparison.formats import formats, require_format
 from nas.comparison.published import is_published, read_published
-from nas.cost.counting.scopes import SCOPES
 from nas.metrics.curves import Curve
+from nas.spaces.budget import SCOPES
 from nas.spaces.rates import anchor_qualities
 from nas.support.errors import InputError, nearest
 from nas.support.files import beside, refuse_existing

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.metrics.curves import Curve, Point
+from nas.metrics.curves import Curve, CurvePoint
 from nas.support.errors import InputError, nearest
 from nas.support.files import read_rows
 
@@ -123,7 +123,7 @@ def _curve(path: Path, name: str, columns: Mapping[str, Sequence[Any]]) -> Curve
         for value, level in zip(similarities, in_decibels, strict=True)
     ]
     qualities = zip(numbers["bpp"], numbers.get("psnr", missing), similarities, strict=True)
-    return Curve.of(name, [Point(*values) for values in qualities], "published")
+    return Curve.of(name, [CurvePoint(*values) for values in qualities], "published")
 
 
 def _number(path: Path, value: Any) -> float:

@@ -35,7 +35,8 @@ from nas.graph.entropy import widened
 from nas.graph.layers import LEAKY_SLOPE, precise
 from nas.graph.scale_table import ScaleTable
 from nas.graph.width import Width
-from nas.spaces.layout import Array, Context, Layout, feature_channel, unit_channel
+from nas.spaces.layout import ContextKind, Layout, feature_channel, unit_channel
+from nas.support.arrays import Array
 
 Weights = tuple[Tensor, Tensor]
 LARGE = 1 << 18  # values in a kernel, from which copies of it cost more than the calls they save
@@ -455,7 +456,7 @@ class SlimmableContextModel(ContextModel):
     ) -> None:
         super().__init__(channels, window, (widths[0].full, widths[1].full), psi, phi, tables=tables)
         self.widths = widths
-        self.kind: Context = "convolution"
+        self.kind: ContextKind = "convolution"
 
     def pointwise(self) -> tuple[Weights, Weights, Weights]:
         (w1, b1), (w2, b2), (w3, b3) = super().pointwise()

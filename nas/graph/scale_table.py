@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from nas.graph._compressai import LowerBound
 from nas.graph.entropy import MEAN_STEPS, SCALE_LEVELS, SCALE_MAX, SCALE_MIN, SCALES, to_grid
-from nas.spaces.layout import AROUND, Array, Layout
+from nas.spaces.layout import AROUND, Layout
+from nas.support.arrays import Array
 
 # The surprise of an element counts how many of these it exceeds, in standard deviations.
 SURPRISES = (0.4, 1.0, 2.0)

@@ -27,7 +27,8 @@ from nas.graph.context import ContextModel, HyperOnly
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, quantize, to_grid
 from nas.graph.layers import LEAKY_SLOPE
 from nas.graph.scale_table import WEIGHTS, shifted, state, states, surprises
-from nas.spaces.layout import AROUND, Array, Layout, feature_channel, unit_channel
+from nas.spaces.layout import AROUND, Layout, feature_channel, unit_channel
+from nas.support.arrays import Array
 
 # Positions that are computed together at most: it bounds the memory that gathered columns take.
 SLICE = 1 << 13
@@ -603,15 +604,15 @@ def _cut_up(work: tuple[Work, ...]) -> Iterator[tuple[Work, ...]]:
 
 
 # Kept as arrays, for sizes that are numbers: a tracer's tensors are of no use to those who ask after it.
-_Kept = tuple[tuple[int, Array], ...]
+_StoredWork = tuple[tuple[int, Array], ...]
 
 
-def _as_tensors(work: _Kept) -> tuple[Work, ...]:
+def _as_tensors(work: _StoredWork) -> tuple[Work, ...]:
     return tuple((number, torch.from_numpy(positions)) for number, positions in work)
 
 
 @lru_cache(maxsize=64)
-def _steps(layout: Layout, window: int, height: int, width: int) -> tuple[_Kept, ...]:
+def _steps(layout: Layout, window: int, height: int, width: int) -> tuple[_StoredWork, ...]:
     by_step: dict[int, list[tuple[int, Array]]] = {}
     for number, positions in _whole(layout, window, height, width):
         block = layout.blocks(window)[number]
@@ -625,7 +626,7 @@ def _steps(layout: Layout, window: int, height: int, width: int) -> tuple[_Kept,
 
 
 @lru_cache(maxsize=64)
-def _whole(layout: Layout, window: int, height: int, width: int) -> _Kept:
+def _whole(layout: Layout, window: int, height: int, width: int) -> _StoredWork:
     _, tile_rows, tile_columns = layout.table.shape
     found = []
     for number, block in enumerate(layout.blocks(window)):

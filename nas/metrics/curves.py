@@ -31,7 +31,7 @@ class Measured(Protocol):
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One operating point; NaN is what is not known. PSNR in dB, MS-SSIM as a fraction."""
 
     bpp: float
@@ -45,7 +45,7 @@ class Point:
         return decibels(self.ms_ssim)
 
     @classmethod
-    def of(cls, found: Measured) -> Point:
+    def of(cls, found: Measured) -> CurvePoint:
         return cls(found.bpp, found.psnr, found.ms_ssim, found.encode_seconds, found.decode_seconds)
 
 
@@ -54,7 +54,7 @@ class Curve:
     """Operating points of one thing, from few bits to many."""
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     kind: Kind = "codecs"
 
     @classmethod
@@ -66,7 +66,7 @@ class Curve:
             points: measured points, in any order.
             kind: what the points are of.
         """
-        return cls(name, tuple(sorted(map(Point.of, points), key=lambda point: point.bpp)), kind)
+        return cls(name, tuple(sorted(map(CurvePoint.of, points), key=lambda point: point.bpp)), kind)
 
     def rising(self, measure: Measure) -> tuple[list[float], list[float]]:
         """Rates and qualities (dB) of the points that are better than every cheaper one."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from nas.support.arrays import Floats
 
 
 def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:

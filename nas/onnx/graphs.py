@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from nas.support.arrays import Array
+
 OPSET, IR = 18, 8  # what runtimes since 2023 read
-Array = NDArray[Any]
 
 
 class Graph:

@@ -18,7 +18,8 @@ from nas.graph.affine import LOWEST, SLOPE_PARTS, AnyAffine, IntegerAffine
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT
 from nas.graph.integers import IntegerConv, IntegerDeconv
 from nas.graph.staged import BlockWeights, StagedContext
-from nas.onnx.graphs import Array, Graph
+from nas.onnx.graphs import Graph
+from nas.support.arrays import Array
 
 STORES = ("phi", "hidden_1", "hidden_2")  # what is kept at every position, see `graph.staged.State`
 _MOST_MEAN = Y_LIMIT * MEAN_STEPS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.codec.coder import CODER
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.graph.network import CodecNetwork
 from nas.onnx.layouts import describe_layout
@@ -24,7 +24,7 @@ FORMAT = "nas-onnx 1"
 DECODER = "decoder.py"
 
 
-def write_onnx(family: Family, out: Path, *, report: StageReport = silent) -> dict[str, Any]:
+def write_onnx(family: CodecFamily, out: Path, *, report: StageReport = silent) -> dict[str, Any]:
     """Write g_a, h_a, h_s, every g_s and every block of every layout, and the reference decoder.
 
     Args:
@@ -43,7 +43,7 @@ def write_onnx(family: Family, out: Path, *, report: StageReport = silent) -> di
     return _Writer(family, out, report).write()
 
 
-def require_whole_numbers(family: Family) -> None:
+def require_whole_numbers(family: CodecFamily) -> None:
     """InputError where the entropy path or the latents are no whole numbers."""
     if not family.base.exact or family.base.network.centred:
         raise InputError(
@@ -75,7 +75,7 @@ def rates_of(network: CodecNetwork) -> dict[str, Any]:
 
 
 class _Writer:
-    def __init__(self, family: Family, out: Path, report: StageReport) -> None:
+    def __init__(self, family: CodecFamily, out: Path, report: StageReport) -> None:
         self.family, self.out, self.report = family, out, report
         network = family.base.network
         self.y, self.with_z = network.space.y_channels, network.with_z

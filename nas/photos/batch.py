@@ -71,7 +71,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """What is to be done.
 
     Attributes:
@@ -177,7 +177,7 @@ class Workforce(Generic[Content, Done]):
 
 def planned(
     inputs: str | Path | Sequence[str | Path], out: str | Path, kind: Kind, *, force: bool = False
-) -> Plan:
+) -> BatchPlan:
     """What a command reads and writes.
 
     Results go into a folder where there are several inputs, where an input is a folder, and where `out` is a
@@ -208,7 +208,7 @@ def planned(
         if path != STANDARD:
             refuse_existing(path, force=force, what=kind.one, folder=False)
             refuse_over_input(path, *([] if job.source == STANDARD else [job.source]))
-        return Plan((job,))
+        return BatchPlan((job,))
     if any(source == STANDARD for source, _ in sources):
         raise InputError(
             "Standard input (-) is one file without a name: give no other input, and name the file to write."
@@ -223,7 +223,7 @@ def planned(
     jobs = _named(sources, path, kind)
     skipped = () if force else tuple(job.target for job in jobs if os.path.isfile(job.target))
     left = set(skipped)
-    return Plan(tuple(job for job in jobs if job.target not in left), path, skipped)
+    return BatchPlan(tuple(job for job in jobs if job.target not in left), path, skipped)
 
 
 def _found(text: str | Path, kind: Kind) -> list[tuple[Path, Path | None]]:
@@ -267,7 +267,7 @@ def _named(sources: Sequence[tuple[Path, Path | None]], folder: Path, kind: Kind
 
 
 def run_all(
-    plan: Plan,
+    plan: BatchPlan,
     read: Callable[[Job], tuple[Content, int]],
     load: Callable[[], AbstractContextManager[Workforce[Content, Done]]],
     *,

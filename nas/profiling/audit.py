@@ -257,7 +257,7 @@ def counted_by_torch(codec: Codec, height: int, width: int) -> dict[str, dict[st
 def _paths(codec: Codec, height: int, width: int) -> Iterator[tuple[str, nn.Module, tuple[Tensor, ...]]]:
     """Both sides of a codec, and inputs for one image; their values do not matter to a count."""
     space, like = codec.network.space, next(codec.network.parameters())
-    height, width = aligned((height, width), codec.alignment)
+    width, height = aligned((width, height), codec.alignment)
     y_hat = like.new_zeros(1, space.y_channels, height // Y_REDUCTION, width // Y_REDUCTION)
     # not read where there is no z
     z_hat = like.new_zeros(1, space.z_channels, height // Z_REDUCTION, width // Z_REDUCTION)

@@ -16,14 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Layer, Parallel, ends, place
 from nas.spaces.space import Architecture, SearchSpace
+from nas.support.arrays import Floats
 
 MOST_COMBINATIONS = 256  # of one piece: joint-ar's g_a has 216
 Choice = tuple[int, ...]  # an index for each of some axes
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ def _agrees(axes: Sequence[int], choice: Choice, fixed: dict[int, int]) -> bool:
     return all(fixed.get(axis, index) == index for axis, index in zip(axes, choice, strict=True))
 
 
-def interpolated(space: SearchSpace, part: Coding, at_knots: Array) -> Array:
+def interpolated(space: SearchSpace, part: Coding, at_knots: Floats) -> Floats:
     """A table over all choices of the axes, from one over the knots: linear in the slots' candidates.
 
     Args:

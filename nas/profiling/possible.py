@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nas.cost.counting.scopes import SCOPES
 from nas.cost.exact.quantity import Quantity
 from nas.profiling.quantities import Quantities, Question
+from nas.spaces.budget import SCOPES
 
 Row = list[str]
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.cost.counting.sums import Part
 from nas.cost.counting.table import CostTable
@@ -24,9 +23,9 @@ from nas.profiling.pieces import at, coding, edge_pieces, interpolated, settled
 from nas.profiling.timing import REST
 from nas.spaces.description import HYPER_EDGES, HYPERPRIOR
 from nas.spaces.space import Architecture
+from nas.support.arrays import Floats
 from nas.support.errors import InputError
 
-Array = NDArray[np.float64]
 PARTS = {"encode": ("g_a", "h_a", "h_s", "context", REST), "decode": ("h_s", "context", REST, "g_s")}
 FLOAT, DOUBLE = 4, 8  # bytes of a weight
 FACTORS = (0.75, 2.0)  # bytes that a process takes for a byte of weights or tensors, at least and at most
@@ -39,7 +38,7 @@ class Table:
 
     part: str
     axes: tuple[int, ...]
-    values: Array
+    values: Floats
 
     def at(self, indexes: tuple[int, ...]) -> float:
         return float(self.values[tuple(indexes[axis] for axis in self.axes)])

@@ -13,7 +13,7 @@ import torch
 from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import load_family
-from nas.cost.counting.scopes import REFERENCE_SIZE, SCOPES
+from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.profiling.audit import traced_edges
 from nas.profiling.memory import PeakMemory, peak_memory, sample_photo
 from nas.profiling.timing import (
@@ -26,6 +26,7 @@ from nas.profiling.timing import (
     measure_latency,
     warning,
 )
+from nas.spaces.budget import REFERENCE_SIZE, SCOPES
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.space import differences
 from nas.support.device import choose
@@ -33,7 +34,6 @@ from nas.support.errors import InputError, InputWarning
 from nas.support.limits import check_size
 from nas.support.progress import Report, silent
 
-SIZE = (REFERENCE_SIZE[1], REFERENCE_SIZE[0])  # width, height
 Row = list[Any]
 
 
@@ -107,7 +107,7 @@ def memory_rows(memory: dict[str, PeakMemory]) -> list[Row]:
 def profile_codec(
     folder: str | Path,
     *,
-    size: tuple[int, int] = SIZE,
+    size: tuple[int, int] = REFERENCE_SIZE,
     repeats: int = REPEATS,
     device: str | torch.device = "cpu",
     report: Report = silent,
@@ -163,7 +163,8 @@ def seconds_of(folder: Path, action: str, size: tuple[int, int] | None, device: 
         size: width and height of the picture, in pixels. None stands for 768x512.
         device: where to compute: `auto`, `cpu` or `cuda`.
     """
-    codec, size, before = load_family(folder).to(choose(device)).codec(), size or SIZE, disturbance()
+    codec, size = load_family(folder).to(choose(device)).codec(), size or REFERENCE_SIZE
+    before = disturbance()
     (latency,) = measure_latency([codec], sample_photo(*size))
     busy = max(before, disturbance())
     if busy > MOST_DISTURBANCE:
@@ -187,9 +188,9 @@ def traced_kmac_px(codec: Codec) -> tuple[dict[str, float], dict[str, float]]:
     height, width = (math.lcm(Z_REDUCTION, Y_REDUCTION * cells) for cells in (rows, columns))
     traced = traced_edges(codec, height, width)
     edges = {**traced["encoder"], **traced["decoder"]}
-    order = [*(edge for edge in SCOPES["total"]), *(edge for edge in edges if edge not in SCOPES["total"])]
+    order = [*SCOPE_EDGES["total"], *(edge for edge in edges if edge not in SCOPE_EDGES["total"])]
     by_edge = {edge: edges[edge] / (height * width) / 1000 for edge in order if edge in edges}
-    by_scope = {scope: sum(by_edge.get(edge, 0.0) for edge in SCOPES[scope]) for scope in SCOPES}
+    by_scope = {scope: sum(by_edge.get(edge, 0.0) for edge in SCOPE_EDGES[scope]) for scope in SCOPES}
     return by_edge, by_scope
 
 

@@ -13,7 +13,7 @@ from nas.cost.exact.quantity import Bound, Quantity, edges, giga_macs, parameter
 from nas.cost.exact.reach import most_kmac_px
 from nas.cost.exact.within import Within
 from nas.run import Run
-from nas.spaces.budget import REFERENCE, Amount, Budget, Limit
+from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget, Limit
 from nas.support.errors import InputError, InputWarning, UnreachableBudgetError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Quantities:
             if size not in self._tables:  # seconds, and asked for by every target
                 from nas.cost.counting.tabulate import measured_costs
 
-                self._tables[size] = measured_costs(self.costs.space, (height, width))
+                self._tables[size] = measured_costs(self.costs.space, size)
             return giga_macs(self._tables[size], what, width, height)
         if unit in ("ms", "MB"):
             assert size is not None
@@ -124,7 +124,7 @@ class Quantities:
             if not path.is_file():
                 if device is not None:
                     raise InputError(no_such_device(self.run, device, size))
-                shape = "" if size == REFERENCE else f" --size {size[0]}x{size[1]}"
+                shape = "" if size == REFERENCE_SIZE else f" --size {size[0]}x{size[1]}"
                 what = f"run `nas profile {self.run.path}{shape}` first"
                 if self.run.read_only:
                     what = f"{self.run.how_to_copy}, then run `nas profile RUN{shape}`, and give RUN instead"
@@ -207,13 +207,13 @@ def no_such_device(run: Run, device: str, size: Size) -> str:
         size: width and height of the picture, in pixels.
     """
     known = [
-        f"{name} at {shape}" if shape != "{}x{}".format(*REFERENCE) else name
+        f"{name} at {shape}" if shape != "{}x{}".format(*REFERENCE_SIZE) else name
         for name, _, shape in (
             file.parent.name.rpartition("-") for file in sorted(run.profile_path.glob("*/measured.yaml"))
         )
     ]
     told = f"only of {' and '.join(known)}" if known else "and none of any other"
-    wanted = device if size == REFERENCE else f"{device} at {size[0]}x{size[1]}"
+    wanted = device if size == REFERENCE_SIZE else f"{device} at {size[0]}x{size[1]}"
     return (
         f"{run.path} has no profile of {wanted}, {told}: read one with "
         f"`nas profile {run.path} --from FILE.csv --device-name {device}`."

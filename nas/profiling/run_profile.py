@@ -23,7 +23,7 @@ from nas.spaces.budget import Budget
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support.progress import Report, silent
 
-ACTIONS = {"encode": "encoder", "decode": "decoder"}  # and the scope whose MACs each runs
+SCOPE_OF_ACTION = {"encode": "encoder", "decode": "decoder"}  # and the scope whose MACs each runs
 SAMPLED = 300  # random architectures stand in for a front that there is not yet
 ALIKE = 0.02  # architectures whose MACs differ by no more than this have equal ones
 Row = list[Any]
@@ -73,8 +73,8 @@ class Shape:
             costs.by_edge(architecture),
             costs.scopes(architecture),
             params,
-            {action: predictor.milliseconds(architecture, action) for action in ACTIONS},
-            {action: predictor.megabytes(architecture, action) for action in ACTIONS}
+            {action: predictor.milliseconds(architecture, action) for action in SCOPE_OF_ACTION},
+            {action: predictor.megabytes(architecture, action) for action in SCOPE_OF_ACTION}
             if predictor.fitted_on
             else {},
         )
@@ -239,7 +239,7 @@ def told(run: Run, measured: Measurements) -> RunProfile:
     if space.size == 1:
         named = {"widest": space.widest()}
     kind, architectures = known_architectures(run, space)
-    relations = [relation(predictor, costs, action, architectures, kind) for action in ACTIONS]
+    relations = [relation(predictor, costs, action, architectures, kind) for action in SCOPE_OF_ACTION]
     return RunProfile(
         Possible.of(quantities, quantities.question(Budget("whole range"))),
         {**measured.facts, "folder": str(measured.path.parent)},
@@ -278,7 +278,7 @@ def relation(
     """
     from scipy.stats import spearmanr
 
-    time, scope = predictor.time(action), ACTIONS[action]
+    time, scope = predictor.time(action), SCOPE_OF_ACTION[action]
     points = [
         (costs.kmac_px(found, scope), time.value(found), costs.space.layout(found).stages())
         for found in architectures

@@ -63,7 +63,7 @@ class Latency:
     decode: dict[str, Spread]
 
 
-class Clock:
+class Stopwatch:
     """Time by section; a section inside another is charged to itself alone."""
 
     def __init__(self, device: torch.device) -> None:
@@ -127,7 +127,7 @@ class Clock:
                 hook.remove()
 
 
-class PeakClock(Clock):
+class PeakStopwatch(Stopwatch):
     """A clock that also notes the most bytes of tensors alive at once in each section.
 
     Args:
@@ -154,7 +154,7 @@ class PeakClock(Clock):
 class _TimedContext:
     """The coding context, with a clock."""
 
-    def __init__(self, context: Staged, clock: Clock) -> None:
+    def __init__(self, context: Staged, clock: Stopwatch) -> None:
         self._context, self._clock = context, clock
         self.window, self.block_channels, self.grid = context.window, context.block_channels, context.grid
 
@@ -174,7 +174,7 @@ class _TimedContext:
 class _TimedCodec(Codec):
     """A view of a codec that shares all it holds and lends its context a clock."""
 
-    def __init__(self, codec: Codec, clock: Clock) -> None:
+    def __init__(self, codec: Codec, clock: Stopwatch) -> None:
         self.__dict__.update(codec.__dict__)
         if codec.network.with_z:
             self.__dict__["_timed"] = _TimedContext(codec.coding_context, clock)
@@ -222,7 +222,7 @@ def measure_decoding(
     for turn in range(repeats + 1):
         report(turn, repeats + 1, "timing decoders" if turn else "warming up")
         for place, codec in enumerate(codecs):
-            clock = Clock(next(codec.parameters()).device)
+            clock = Stopwatch(next(codec.parameters()).device)
             with clock.section("whole"):
                 decompress_image(codec, nic, max_pixels=nic.width * nic.height)
             if turn:
@@ -242,7 +242,7 @@ def time_once(
         pieces: runs of layers that are parts of their own; whole edges by default.
     """
     device = next(codec.parameters()).device
-    encoding, decoding = Clock(device), Clock(device)
+    encoding, decoding = Stopwatch(device), Stopwatch(device)
     _code(codec, pixels, encoding, decoding, pieces)
     return encoding.seconds, decoding.seconds
 
@@ -260,14 +260,14 @@ def peaks_once(
         pieces: parts of edges to tell apart.
     """
     device, live = next(codec.parameters()).device, LiveTensors()
-    encoding, decoding = PeakClock(device, live), PeakClock(device, live)
+    encoding, decoding = PeakStopwatch(device, live), PeakStopwatch(device, live)
     with live:
         _code(codec, pixels, encoding, decoding, pieces)
     return encoding.peaks, decoding.peaks
 
 
 def _code(
-    codec: Codec, pixels: Pixels, encoding: Clock, decoding: Clock, pieces: Sequence[EdgePiece]
+    codec: Codec, pixels: Pixels, encoding: Stopwatch, decoding: Stopwatch, pieces: Sequence[EdgePiece]
 ) -> None:
     with _timed(codec, encoding, pieces) as timed, encoding.section(REST):
         data = compress_image(timed, pixels).to_bytes()
@@ -276,7 +276,7 @@ def _code(
 
 
 @contextmanager
-def _timed(codec: Codec, clock: Clock, pieces: Sequence[EdgePiece] = ()) -> Iterator[Codec]:
+def _timed(codec: Codec, clock: Stopwatch, pieces: Sequence[EdgePiece] = ()) -> Iterator[Codec]:
     network, _ = codec.network, codec.fingerprint  # known from here on: no part of coding
     edges: dict[str, nn.Module] = {"g_a": network.g_a, "g_s": network.g_s}
     if network.with_z:

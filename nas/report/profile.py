@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nas.profiling.run_profile import ACTIONS, Relation, RunProfile, Shape
+from nas.profiling.run_profile import SCOPE_OF_ACTION, Relation, RunProfile, Shape
 from nas.report.style import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
 # One colour for every part, in the order of the graph; the names are written beside the bars as well.
@@ -122,7 +122,7 @@ def _against(axes: Axes, relation: Relation) -> None:
         bar.set_ticks(np.log2(shown).tolist(), labels=[f"{count:.0f}" for count in shown])
         bar.set_label("stages", fontsize=8.5)
     axes.set(
-        xlabel=f"{ACTIONS[relation.action]}, kMAC/px",
+        xlabel=f"{SCOPE_OF_ACTION[relation.action]}, kMAC/px",
         ylabel=f"{relation.action}, ms",
         xlim=(0, None),
         ylim=(0, None),

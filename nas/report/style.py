@@ -55,7 +55,7 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
 
 
 @dataclass(frozen=True)
-class Page:
+class PanelFigure:
     """A figure whose axes are placed in inches from its top left corner."""
 
     figure: Figure

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from nas.cost.counting.scopes import CONTEXT_EDGES, SCOPES
+from nas.cost.counting.scopes import CONTEXT_EDGES, SCOPE_EDGES
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Quantity
 from nas.profiling.quantities import Question
 from nas.searching.sampler.rows import as_rows, distances, history, proposer
 from nas.searching.sampler.surrogate import LossModel
 from nas.searching.scoring.scores import Scores
+from nas.spaces.budget import SCOPES
 from nas.spaces.space import Architecture
 from nas.support.errors import NasError, UnreachableBudgetError
 from nas.support.progress import StageReport
@@ -201,7 +202,7 @@ class Answers:
     def _choice(self, question: Question, target: int, architecture: Architecture) -> Choice:
         quantity, score = question.quantity, self.scores.of(architecture)
         scope = quantity.name if quantity.name in SCOPES else "total"
-        edges = {e: cost for e, cost in self.costs.by_edge(architecture).items() if e in SCOPES[scope]}
+        edges = {e: cost for e, cost in self.costs.by_edge(architecture).items() if e in SCOPE_EDGES[scope]}
         context = sum(cost for edge, cost in edges.items() if edge in CONTEXT_EDGES)
         return Choice(
             target / quantity.per_unit,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nas.profiling.quantities import Question
 from nas.searching.answers import Choice
-from nas.spaces.budget import HERE, REFERENCE
+from nas.spaces.budget import HERE, REFERENCE_SIZE
 
 
 def export_commands(
@@ -56,5 +56,5 @@ def _typed(choice: Choice) -> str:
     unit = "" if quantity.unit == "kMAC/px" else quantity.unit
     found = re.match(r"at ([0-9]+x[0-9]+)(?: on ([A-Za-z0-9-]+))?", quantity.where)
     device = f"@{found[2]}" if found and found[2] and found[2] not in HERE else ""
-    where = device + (f" at {found[1]}" if found and found[1] != "{}x{}".format(*REFERENCE) else "")
+    where = device + (f" at {found[1]}" if found and found[1] != "{}x{}".format(*REFERENCE_SIZE) else "")
     return f"{choice.target:.10g} {unit}".strip() + where

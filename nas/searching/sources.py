@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from filelock import FileLock, Timeout
 
-from nas.cost.counting.scopes import SCOPES
 from nas.cost.counting.table import CostTable
 from nas.photos.split import photos_of
 from nas.profiling.quantities import Question
@@ -24,6 +23,7 @@ from nas.searching.sampler.logits import (
     write_logits,
 )
 from nas.searching.scoring.evaluator import Evaluator
+from nas.spaces.budget import SCOPES
 from nas.support.files import make_folder
 from nas.support.progress import StageReport
 from nas.training.settings import settings_of

@@ -17,7 +17,8 @@ from nas.support.limits import check_size
 
 SCOPES = ("encoder", "decoder", "total")
 ACTIONS = ("encode", "decode")
-REFERENCE = (768, 512)  # width and height that costs hold for where no size is named
+REFERENCE_SIZE = (768, 512)  # width and height that costs hold for where no size is named
+REFERENCE_PIXELS = REFERENCE_SIZE[0] * REFERENCE_SIZE[1]
 
 # What a number may be given in: the unit it becomes, how many of those it is, and what can be limited in it.
 _MACS, _ACTS = frozenset(SCOPES), frozenset(ACTIONS)
@@ -101,14 +102,14 @@ class Amount:
         device = found["device"]
         if device is not None and name not in _TIMED:
             raise InputError(f"'{text}': only ms is of a device; leave @{device} out.")
-        return cls(number * times, name, (size or REFERENCE) if name in _SIZED else None, device)
+        return cls(number * times, name, (size or REFERENCE_SIZE) if name in _SIZED else None, device)
 
     def on(self, device: str | None) -> Amount:
         """Return the same on a device, where it names none and is measured on one."""
         return replace(self, device=device) if self.unit in _TIMED and self.device is None else self
 
     def __str__(self) -> str:
-        where = f" at {self.size[0]}x{self.size[1]}" if self.size and self.size != REFERENCE else ""
+        where = f" at {self.size[0]}x{self.size[1]}" if self.size and self.size != REFERENCE_SIZE else ""
         if self.unit == "%":
             return f"{self.value:.10g}%"
         device = "" if self.device is None else f"@{self.device}"
@@ -416,4 +417,4 @@ def _in_full(word: re.Match[str]) -> str:
 def _kind_name(kind: Kind) -> str:
     unit, size, device = kind
     unit = unit if device is None else f"{unit}@{device}"
-    return unit if size in (None, REFERENCE) else f"{unit} at {size[0]}x{size[1]}"
+    return unit if size in (None, REFERENCE_SIZE) else f"{unit} at {size[0]}x{size[1]}"

@@ -25,15 +25,14 @@ from operator import index
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nas.support.arrays import Array
 from nas.support.errors import InputError, nearest
 from nas.support.limits import MOST_CHANNELS, MOST_STEPS, MOST_TILE
 from nas.support.resources import RENEWED
 
-Array = NDArray[Any]
 Tile = tuple[tuple[tuple[int, ...], ...], ...]
-Context = Literal["convolution", "table"]
+ContextKind = Literal["convolution", "table"]
 
 # Latents per side of the image size at which stages and costs are quoted: 768x512 pixels, 16 a latent.
 REFERENCE_LATENT = (32, 48)
@@ -82,7 +81,7 @@ class Layout:
     slope: tuple[int, int]
     tile: Tile
     name: str = ""
-    context: Context = "convolution"
+    context: ContextKind = "convolution"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and self._identity == other._identity

@@ -32,8 +32,8 @@ from nas.training.data import CropSource, batches
 from nas.training.layout_logits import LayoutLogits
 from nas.training.optimizers import Plateaus, build_optimizer, moving_average, set_learning_rate
 from nas.training.record.clock import Clock
-from nas.training.record.journal import Journal
 from nas.training.record.learning import Learning
+from nas.training.record.metrics_file import MetricsFile
 from nas.training.record.preview import preview, write_preview
 from nas.training.record.watch import PHOTOS, Rate, Watch
 from nas.training.settings import TrainingSettings, settings_of
@@ -109,7 +109,7 @@ def train(
     training = Training(run, fabric, initial)
     first = training.restore() if resume else 0
     learning = _learning(run) if fabric.is_global_zero else None
-    journal = _journal(run, first, learning) if learning else None
+    metrics = _metrics_file(run, first, learning) if learning else None
     phases = [
         batches(
             CropSource(photos, crop=crop, seed=settings.seed),
@@ -123,7 +123,7 @@ def train(
         )
         for crop, steps in settings.phases
     ]
-    recent, before = training.recent, journal.seconds if journal else 0.0
+    recent, before = training.recent, metrics.seconds if metrics else 0.0
     whole, inside, interrupts, clock = first, False, Interrupts(), Clock(settings, first)
     try:
         for step, x in enumerate(chain.from_iterable(phases), first):
@@ -137,31 +137,31 @@ def train(
             report(Progress(whole, settings.steps, *means, rate, clock.left, clock.expected))
             if whole % settings.checkpoint_every == 0 or whole == settings.steps:
                 training.plateaus.see(means[0])
-                if journal and learning:
+                if metrics and learning:
                     row, last = _row(training, step, before + clock.seconds, means), whole == settings.steps
                     pixel = clock.per_pixel / settings.architectures
                     row |= (seen := learning.look(training.kept, clock.seconds, pixel, last=last))
-                    journal.add(whole, row)  # a row too many is dropped when the run goes on
+                    metrics.add(whole, row)  # a row too many is dropped when the run goes on
                     training.write(whole)
                     if seen:
-                        learning.draw(journal.rows)
-            if journal and settings.preview_every and whole % settings.preview_every == 0:
+                        learning.draw(metrics.rows)
+            if metrics and settings.preview_every and whole % settings.preview_every == 0:
                 picture = preview(training.net, photos_of(run, "held-out", 1)[0])
                 write_preview(run.preview_path, picture)
-                journal.picture(whole, picture)
+                metrics.picture(whole, picture)
             if interrupts.wanted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        if journal and whole > first and not inside:  # in the middle of a step the last checkpoint stands
+        if metrics and whole > first and not inside:  # in the middle of a step the last checkpoint stands
             training.write(whole)
         raise
     finally:
         interrupts.close()
         for crops in phases:
             crops.close()
-        if journal:
-            journal.close()
-    if journal:
+        if metrics:
+            metrics.close()
+    if metrics:
         training.finish()
     fabric.barrier()
 
@@ -523,12 +523,12 @@ def _learning(run: Run) -> Learning:
     return Learning(watch, run.learning_path)
 
 
-def _journal(run: Run, step: int, learning: Learning) -> Journal:
+def _metrics_file(run: Run, step: int, learning: Learning) -> MetricsFile:
     settings = settings_of(run)
     more = ("expected_cost", "lambda_c") if settings.structure == "joint" else ()
     events = run.path / "tensorboard" if settings.tensorboard else None
     columns = (*learning.watch.columns, *more)
-    return Journal(run.metrics_path, more=columns, tensorboard=events, step=step)
+    return MetricsFile(run.metrics_path, more=columns, tensorboard=events, step=step)
 
 
 def _row(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from nas.photos.batch import (
     STANDARD,
     Batch,
+    BatchPlan,
     Content,
     Done,
     Job,
     Kind,
-    Plan,
     Workforce,
     planned,
     read_standard,
@@ -159,7 +159,7 @@ _PICTURE = Kind(".nic files", "picture", ".png", PICTURE_SUFFIXES, _nics)
 
 
 def _each(
-    plan: Plan,
+    plan: BatchPlan,
     read: Callable[[Job], tuple[Content, int]],
     load: Callable[[], tuple[Callable[[Job, Content], Done], torch.device]],
     *,

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nas.codec.codec import Codec
-from nas.codec.family import Family, Member
+from nas.codec.family import CodecFamily, Member
 from nas.codec.folder import save_family
 from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import bits_of_latents
@@ -312,7 +312,7 @@ def export_codec(
     return content
 
 
-def _family(run: Run, kin: Kin, codec: Codec) -> Family:
+def _family(run: Run, kin: Kin, codec: Codec) -> CodecFamily:
     """The codecs of a run's architectures, with what they cost."""
     costs, space = kept_costs(run.space, run.costs_path), run.space
     supernet = supernet_of(run) if len(kin.decoders) > 1 else None
@@ -333,7 +333,7 @@ def _family(run: Run, kin: Kin, codec: Codec) -> Family:
         name: {"stages": layout.stages(), "kmac_px": _rounded(costs.scopes(space.under(name, kin.base)))}
         for name, layout in layouts.items()
     }
-    return Family(codec, layouts, members, layout_facts)
+    return CodecFamily(codec, layouts, members, layout_facts)
 
 
 def _rounded(costs: dict[str, float]) -> dict[str, float]:

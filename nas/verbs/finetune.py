@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from nas.codec.codec import Codec
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.folder import DESCRIPTION, FACTS, WEIGHTS, describe, load_family, save_family
 from nas.codec.standalone import MODEL
 from nas.comparison.evaluate_family import FamilyResult, measure_family
-from nas.cost.counting.scopes import SCOPES
 from nas.graph.network import CodecNetwork
 from nas.photos.split import photos_of, split_of
 from nas.run import HELD_OUT_PHOTOS, Run
+from nas.spaces.budget import SCOPES
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
@@ -339,7 +339,7 @@ class _Finetuning:
         family, facts = self._trained(report)
         photos = photos_of(Run.open(next(iter(self._places))), "held-out", HELD_OUT_PHOTOS)
 
-        def measured(family: Family, when: str) -> FamilyResult:
+        def measured(family: CodecFamily, when: str) -> FamilyResult:
             return measure_family(
                 family,
                 photos,
@@ -354,7 +354,7 @@ class _Finetuning:
         request = self.request
         return Finetuned(request.out, content, request.codec, self.family.base.path_identity, before, after)
 
-    def _trained(self, report: StageReport) -> tuple[Family, dict[str, Any]]:
+    def _trained(self, report: StageReport) -> tuple[CodecFamily, dict[str, Any]]:
         """The family after all its trainings, and what its exact entropy path costs where that is known."""
         before = self.family.base
         if self.request.only == "g_s":
@@ -366,7 +366,7 @@ class _Finetuning:
         for place, member in enumerate(self.family.decoders):
             own = base.network.g_s if place == self.family.default else copy.deepcopy(member.g_s)
             members.append(replace(member, g_s=own))
-        family = Family(base, self.family.layouts, members, self.family.layout_facts)
+        family = CodecFamily(base, self.family.layouts, members, self.family.layout_facts)
         for place, member in enumerate(members):
             if self._place(place) in self._places:
                 codec = family.codec(decoder=place)
@@ -411,7 +411,7 @@ class _Finetuning:
     # What is written
 
     def _write(
-        self, family: Family, before: FamilyResult, after: FamilyResult, facts: dict[str, Any]
+        self, family: CodecFamily, before: FamilyResult, after: FamilyResult, facts: dict[str, Any]
     ) -> dict[str, Any]:
         out, training = self.request.out, self.of_base
 
@@ -441,7 +441,9 @@ class _Finetuning:
         for other in out.iterdir():
             if other != self.folder:
                 clear(other)
-        written = save_family(Family(found.base, found.layouts, members, found.layout_facts), out, content)
+        written = save_family(
+            CodecFamily(found.base, found.layouts, members, found.layout_facts), out, content
+        )
         self._tidy()
         return written
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nas.codec.codec import Codec
-from nas.codec.family import Family
+from nas.codec.family import CodecFamily
 from nas.codec.folder import FACTS, describe, load_family, save_family
 from nas.comparison.evaluate_family import measure_family
 from nas.photos.split import part_of, split_of
@@ -83,7 +83,7 @@ def renew_codec(
         made = with_arithmetic(codec, None, calibration, list(family.layouts.values()))
         codec, cost = made.codec, made.cost
         facts |= {} if cost is None else {"exact_costs": round(cost, 6)}
-    renewed = Family(codec, family.layouts, (), family.layout_facts)
+    renewed = CodecFamily(codec, family.layouts, (), family.layout_facts)
     found = measure_family(renewed, photos, lmbda=content["lmbda"], metric=content.get("metric", "mse"))
     facts["measured"] = {"split": "held-out", "photos": len(photos), **found.decoders[0]}
     if force:

@@ -19,7 +19,7 @@ from skimage import data  # noqa: E402
 
 from nas.codec.bitstream import compress_image, decompress_image  # noqa: E402
 from nas.codec.codec import Codec  # noqa: E402
-from nas.codec.family import Family, Member  # noqa: E402
+from nas.codec.family import CodecFamily, Member  # noqa: E402
 from nas.codec.folder import DESCRIPTION, WEIGHTS, save_family  # noqa: E402
 from nas.codec.quantize import can_be_exact, quantized  # noqa: E402
 from nas.support.files import digest  # noqa: E402
@@ -33,7 +33,7 @@ CASES = (
 )
 
 
-def family_of(case: str) -> Family:
+def family_of(case: str) -> CodecFamily:
     """A codec of a small space with all of its parts, under all layouts; and a wider decoder."""
     name = next(
         name for name in (case, f"{case}-integer", case.replace("-rates", "-integer-rates")) if name in ALL
@@ -57,7 +57,7 @@ def family_of(case: str) -> Family:
     members = [Member(codec.network.space, codec.network.g_s, {"kmac_px": {"decoder": 1.0}})]
     if other != base and case == "joint-ar":
         members.append(Member(space.only(other), net.extract(other).g_s, {"kmac_px": {"decoder": 2.0}}))
-    return Family(codec, layouts, members, {name: {"kmac_px": {"decoder": 1.0}} for name in layouts})
+    return CodecFamily(codec, layouts, members, {name: {"kmac_px": {"decoder": 1.0}} for name in layouts})
 
 
 def latents_digest(codec: Codec, stream: bytes, height: int, width: int) -> str:

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.cost.counting.scopes import REFERENCE_SIZE
 from nas.graph.layers import PlainLayers, build_leaf
 from nas.graph.staged import plan, whole
 from nas.graph.width import Width
 from nas.spaces import description as spec
+from nas.spaces.budget import REFERENCE_SIZE
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION, after, ends
 from nas.spaces.layout import Layout
 from nas.support.errors import InputError
@@ -108,21 +108,21 @@ def _measure(layer: spec.Leaf, sizes: tuple[int, ...]) -> tuple[int, int]:
 
 
 def aligned(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """The height and width that a codec pads an image to: the next multiples of `Family.alignment`.
+    """The width and height that a codec pads an image to: the next multiples of `Family.alignment`.
 
     Args:
-        size: height and width of the image, in pixels.
+        size: width and height of the image, in pixels.
         multiple: the number that both sides become multiples of.
 
     Raises:
         InputError: a side below one pixel.
     """
-    height, width = size
+    width, height = size
     if min(height, width) < 1:
         raise InputError(
             f"An image has at least 1x1 pixels, not {width}x{height}: give its width and height."
         )
-    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+    return -(-width // multiple) * multiple, -(-height // multiple) * multiple
 
 
 def positions(layer: spec.Leaf, reduction: int, pixels: int) -> int:
@@ -153,13 +153,13 @@ def context_cost(
         window: width of the context window.
         hidden: widths of the two hidden pointwise layers.
         features: how many psi has, and phi.
-        size: height and width of the image in pixels; padded as the codec pads it.
+        size: width and height of the image in pixels; padded as the codec pads it.
 
     Raises:
         InputError: a side below one pixel.
     """
     layout = layout.of_network
-    height, width = (side // Y_REDUCTION for side in aligned(size, Z_REDUCTION))
+    width, height = (side // Y_REDUCTION for side in aligned(size, Z_REDUCTION))
     counts = {number: len(places) for number, places in whole(layout, window, height, width)}
     found = dict.fromkeys(CONTEXT_PARTS, 0)
     psi, phi = features

@@ -1,17 +1,13 @@
-"""What each scope pays for, and the picture that costs are quoted for."""
+"""What each scope pays for."""
 
 from __future__ import annotations
 
 from nas.spaces.description import ENTROPY_PARAMETERS
 
-# Costs are quoted for an image of this height and width, in kMAC per pixel.
-REFERENCE_SIZE = (512, 768)
-REFERENCE_PIXELS = REFERENCE_SIZE[0] * REFERENCE_SIZE[1]
-
 # The edges each scope pays for. `total` counts every edge once, as papers do, so it is not encoder + decoder.
 ENTROPY_EDGES = ("h_s", "context", ENTROPY_PARAMETERS)
 CONTEXT_EDGES = ("context", ENTROPY_PARAMETERS)  # C_context of a joint budget; the rest is the backbone
-SCOPES: dict[str, tuple[str, ...]] = {
+SCOPE_EDGES: dict[str, tuple[str, ...]] = {
     "encoder": ("g_a", "h_a", *ENTROPY_EDGES),
     "decoder": (*ENTROPY_EDGES, "g_s"),
     "total": ("g_a", "h_a", *ENTROPY_EDGES, "g_s"),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from nas.cost.counting.scopes import REFERENCE_SIZE, SCOPES
+from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.cost.counting.sums import IntArray, Part, Sum
+from nas.spaces.budget import REFERENCE_SIZE, SCOPES
 from nas.spaces.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ class CostTable:
     Args:
         space: the search space.
         layers: one table for each layer.
-        size: height and width of the image, in pixels.
+        size: width and height of the image, in pixels.
 
     Attributes:
         space: whose costs.
         layers: one table for each layer.
-        size: height and width of the image in pixels.
+        size: width and height of the image in pixels.
     """
 
     def __init__(
@@ -124,4 +125,4 @@ class CostTable:
 
     def in_scope(self, scope: str) -> list[LayerCost]:
         """The layers that a scope pays for."""
-        return [layer for layer in self.layers if layer.edge in SCOPES[scope]]
+        return [layer for layer in self.layers if layer.edge in SCOPE_EDGES[scope]]

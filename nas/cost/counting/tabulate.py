@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from nas.cost.counting.macs import CONTEXT_PARTS, aligned, context_cost, layer_cost, positions
-from nas.cost.counting.scopes import REFERENCE_SIZE
 from nas.cost.counting.sums import IntArray
 from nas.cost.counting.table import CostTable, LayerCost
 from nas.graph.context import ContextModel
+from nas.spaces.budget import REFERENCE_SIZE
 from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Leaf, ends, place
-from nas.spaces.layout import Context
+from nas.spaces.layout import ContextKind
 from nas.spaces.space import SearchSpace
 
 # A factorised prior (Ballé et al., 2018): 3 filters of 3 in 4 hidden layers, 58 values a channel
@@ -29,7 +29,7 @@ def measured_costs(space: SearchSpace, size: tuple[int, int] = REFERENCE_SIZE) -
 
     Args:
         space: what to measure.
-        size: height and width of the image in pixels, any. MACs are those of the padded image that a
+        size: width and height of the image in pixels, any. MACs are those of the padded image that a
             codec really codes, kMAC per pixel those MACs over the pixels that the image had before: so
             a small or odd image costs more per pixel. At 768x512 no codec pads.
 
@@ -117,7 +117,7 @@ def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
     return found
 
 
-def _context_params(space: SearchSpace, hidden: tuple[int, int], context: Context) -> dict[str, int]:
+def _context_params(space: SearchSpace, hidden: tuple[int, int], context: ContextKind) -> dict[str, int]:
     """Parameters of an exported context model, by part."""
     psi, phi = space.features
     table = context == "table"

@@ -13,9 +13,10 @@ from functools import cached_property
 
 import numpy as np
 
-from nas.cost.counting.scopes import REFERENCE_PIXELS, SCOPES
+from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.cost.counting.sums import IntArray, Part, Sum
 from nas.cost.counting.table import CostTable
+from nas.spaces.budget import REFERENCE_PIXELS, SCOPES
 from nas.spaces.space import Architecture, SearchSpace
 
 GRAIN = 1e-9  # of a limit: less is float error
@@ -177,7 +178,7 @@ def edges(costs: CostTable) -> dict[str, Quantity]:
     found: dict[str, tuple[Part, ...]] = {}
     for layer in costs.in_scope("total"):
         found[layer.edge] = (*found.get(layer.edge, ()), Part(layer.axes, layer.macs))
-    order = [edge for edge in SCOPES["total"] if edge in found]
+    order = [edge for edge in SCOPE_EDGES["total"] if edge in found]
     return {edge: _kmac_px(costs.space, edge, found[edge]) for edge in order}
 
 

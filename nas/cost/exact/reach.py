@@ -14,10 +14,10 @@ from functools import cached_property
 
 import numpy as np
 
-from nas.cost.counting.scopes import SCOPES
 from nas.cost.counting.sums import IntArray, Part, independent, spread_over
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Quantity, macs
+from nas.spaces.budget import SCOPES
 from nas.spaces.space import Architecture
 from nas.support.errors import InputError
 

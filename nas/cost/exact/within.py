@@ -18,9 +18,9 @@ from nas.cost.counting.sums import IntArray, Part, independent, spread_over
 from nas.cost.exact.quantity import Bound, Quantity, meets, stages
 from nas.cost.exact.reach import Reach
 from nas.spaces.space import Architecture, SearchSpace
+from nas.support.arrays import Floats
 from nas.support.errors import InputError, UnreachableBudgetError
 
-Floats = NDArray[np.float64]
 SLACK = 1e-6  # what the solver may exceed a bound by
 RETRIES = 12  # without what it found, where that does
 MOST_CHOICES = 200_000  # of all groups together, in one programme

@@ -28,7 +28,7 @@ _Modules = Sequence[nn.Module]
 
 
 @dataclass
-class Step:
+class EdgeStep:
     """One model of an edge.
 
     Attributes:
@@ -51,7 +51,7 @@ class Step:
         return {"part": self.part, "inputs": self.inputs, "output": self.output}
 
 
-def edge_steps(network: CodecNetwork, name: str, pieces: Sequence[EdgePiece], h_s: nn.Module) -> list[Step]:
+def edge_steps(network: CodecNetwork, name: str, pieces: Sequence[EdgePiece], h_s: nn.Module) -> list[EdgeStep]:
     """The models of an edge, in the order in which they run.
 
     Args:
@@ -70,7 +70,7 @@ def edge_steps(network: CodecNetwork, name: str, pieces: Sequence[EdgePiece], h_
     return program.steps
 
 
-def step_model(step: Step, name: str, family: spec.Family, *, last: bool) -> onnx.ModelProto:
+def step_model(step: EdgeStep, name: str, family: spec.Family, *, last: bool) -> onnx.ModelProto:
     """The model of a step, for any size of picture.
 
     Args:
@@ -122,7 +122,7 @@ class _Program:
 
     pieces: Mapping[str, EdgePiece]
     widths: Mapping[str, int]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[EdgeStep] = field(default_factory=list)
 
     def row(self, layers: Sequence[spec.Layer], modules: _Modules, prefix: str, x: _Value) -> _Value:
         """Layers in a row: pieces, and branches between them that are pieces of their own."""
@@ -150,7 +150,7 @@ class _Program:
         for layer in layers:
             channels = self._after(layer, channels)
         found = _Value(str(len(self.steps)), channels)
-        self.steps.append(Step(part, [x.name], found.name, x.channels, layers, modules))
+        self.steps.append(EdgeStep(part, [x.name], found.name, x.channels, layers, modules))
         return found
 
     def side_by_side(self, layer: spec.Parallel, module: nn.Module, prefix: str, x: _Value) -> _Value:

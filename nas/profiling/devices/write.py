@@ -18,7 +18,7 @@ from nas.graph.network import CodecNetwork, Supernet
 from nas.onnx.layouts import describe_layout
 from nas.onnx.write import require_package
 from nas.photos.tensors import Padded
-from nas.profiling.devices.edges import Step, edge_steps, step_model
+from nas.profiling.devices.edges import EdgeStep, edge_steps, step_model
 from nas.profiling.devices.one_file import runner_text
 from nas.profiling.devices.shorten import shortened
 from nas.profiling.measure import Request, codec_of, drawn
@@ -210,7 +210,7 @@ class _Writer:
         keys = [(piece.name, at(space, piece.axes, architecture), 1) for piece in pieces]
         return bool(keys) and all(key in self._steps for key in keys)
 
-    def model(self, edge: str, step: Step, *, last: bool) -> str:
+    def model(self, edge: str, step: EdgeStep, *, last: bool) -> str:
         """Write the model of a step; returns the name of its file."""
         model = step_model(step, edge, self.supernet.space.family, last=last)
         return self.save(f"{edge}/{len(self._steps)}.onnx", model)

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex, to_rgb
 from nas.report.front.costs import Cost
 from nas.report.front.fronts import RunFront
 from nas.report.front.scale import number
-from nas.report.style import COLOURS, GRID, LEFT, MARKERS, Page
+from nas.report.style import COLOURS, GRID, LEFT, MARKERS, PanelFigure
 
 _WIDE, _ABOVE, _BELOW = 6.9, 0.62, 0.65  # inches
 _LIGHTEST = 0.35  # the share of a run's colour in its cheapest architecture's curve
@@ -41,7 +41,7 @@ class CurvePanel:
     def height(self) -> float:
         return _ABOVE + self.plot + _BELOW
 
-    def draw(self, page: Page, top: float) -> None:
+    def draw(self, page: PanelFigure, top: float) -> None:
         """Draw it with its upper edge `top` inches below the figure's.
 
         Args:

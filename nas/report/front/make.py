@@ -15,7 +15,7 @@ from nas.report.front.page import write_page
 from nas.report.front.pictures import MOST, Pictures, along_the_front, decode_pictures
 from nas.report.front.plots import save_front
 from nas.run import CALIBRATION_PHOTOS, HELD_OUT_PHOTOS, LIMITED, Run
-from nas.spaces.budget import REFERENCE
+from nas.spaces.budget import REFERENCE_SIZE
 from nas.spaces.rates import range_text
 from nas.support import resources
 from nas.support.errors import InputError
@@ -154,7 +154,7 @@ def _clocks(run: Run, costs: CostTable) -> tuple[dict[str, Quantity], str, str]:
     from nas.support.device import choose
 
     try:
-        predictor = Quantities(run, costs, choose("auto").type).predictor(REFERENCE)
+        predictor = Quantities(run, costs, choose("auto").type).predictor(REFERENCE_SIZE)
     except InputError as error:
         return {}, "", f"not known: {error}"
     facts = predictor.measured.facts

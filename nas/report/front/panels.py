@@ -19,7 +19,7 @@ from nas.report.style import (
     MARKERS,
     RIGHT,
     WIDTH,
-    Page,
+    PanelFigure,
     chosen_style,
     exported_style,
     front_style,
@@ -64,7 +64,7 @@ class Panels:
             found += [f"{run.label}: {text}" if len(self.fronts) > 1 else text for text in texts]
         return found
 
-    def draw(self, page: Page, top: float) -> None:
+    def draw(self, page: PanelFigure, top: float) -> None:
         """Draw it with its upper edge `top` inches below the figure's.
 
         Args:

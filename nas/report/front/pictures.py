@@ -123,14 +123,14 @@ def decode_pictures(run: Run, keys: Sequence[str], report: StageReport = silent)
 def _decoded(codec: Any, detail: Pixels, most_bytes: int | None) -> tuple[Picture, int]:
     """What a codec makes of the detail, and the size of its file."""
     from nas.codec.bitstream import compress_image, decompress_image
-    from nas.codec.family import Family
+    from nas.codec.family import CodecFamily
     from nas.codec.recode import compress_smallest
     from nas.photos.images import psnr
     from nas.support.errors import InputError
 
     nic = compress_image(codec, detail, quality=QUALITY if codec.rates else None)
     if most_bytes is not None:
-        family = Family(codec)
+        family = CodecFamily(codec)
         try:
             nic = compress_smallest(family, detail, list(family.layouts), most_bytes=most_bytes)
         except InputError:  # even its lowest quality is larger

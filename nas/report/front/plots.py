@@ -14,7 +14,7 @@ from nas.report.front.curve_panels import CurvePanel, has_curves
 from nas.report.front.fronts import RunFront, check
 from nas.report.front.panels import Panels, legend_handles
 from nas.report.front.strip import Strip
-from nas.report.style import COLOURS, FAINT, LEFT, STYLE, WIDTH, Page, write_figure
+from nas.report.style import COLOURS, FAINT, LEFT, STYLE, WIDTH, PanelFigure, write_figure
 
 _PLOTS, _TIME_PLOTS, _CURVES = 4.6, 3.7, 3.7  # how high the panels are, in inches
 
@@ -80,7 +80,7 @@ def _draw(fronts: Sequence[RunFront], scope: str) -> Figure:
     height = top + sum(part.height for part in parts) + 0.1
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
     FigureCanvasAgg(figure)
-    page = Page(figure, height)
+    page = PanelFigure(figure, height)
 
     spaces = list(dict.fromkeys(run.space.name for run in fronts if run.space is not None))
     title = "Pareto front" + (f" of {', '.join(spaces)}" if spaces else "")

@@ -17,7 +17,7 @@ from nas.report.style import (
     LEFT,
     RIGHT,
     WIDTH,
-    Page,
+    PanelFigure,
     exported_style,
     front_style,
     quick_style,
@@ -98,7 +98,7 @@ class Strip:
         below = self.cost_line * len(self.costs) + _STRIP_BELOW
         return self.above + self.rows * _ROW + below + _BETWEEN
 
-    def draw(self, page: Page, top: float, colour: str, *, with_scale: bool) -> None:
+    def draw(self, page: PanelFigure, top: float, colour: str, *, with_scale: bool) -> None:
         """Draw it with its upper edge `top` inches below the figure's.
 
         Args:
@@ -274,7 +274,7 @@ class Strip:
                 annotation_clip=False,
             )
 
-    def _scale(self, page: Page, top: float) -> None:
+    def _scale(self, page: PanelFigure, top: float) -> None:
         width, right = 1.6, RIGHT + 0.15
         axes = page.axes(WIDTH - right - width, top + 0.02, width, 0.11)
         axes.pcolormesh(np.linspace(0, 1, 101), [0, 1], np.linspace(0, 1, 100)[None], cmap=_SHARES)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nas.report.front.scale import number
 from nas.report.structure.codec_graph import Arrow, CodecGraph
-from nas.report.structure.layout_picture import LETTER, LINE, MARGIN, PANEL, Page, Panel, layout_figure
+from nas.report.structure.layout_picture import LETTER, LINE, MARGIN, PANEL, Panel, Sheet, layout_figure
 from nas.report.style import COLOURS, FAINT, INK, STYLE, write_figure
 from nas.spaces.layout import Layout
 from nas.support.errors import InputError
@@ -81,7 +81,7 @@ def _graph_figure(graph: CodecGraph) -> Figure:
     panel = Panel(graph.layout)
     legend = _LEGEND + LINE * len(graph.branches)
     height = max(top + _GRAPH + legend, top + panel.height + 0.2)
-    page = Page(panel_left + PANEL, height)
+    page = Sheet(panel_left + PANEL, height)
     title = f"{graph.family}: {graph.total:.4g} kMAC per pixel at 768x512"
     page.text(MARGIN, 0.36, title, fontsize=14, fontweight="bold")
     for line, part in enumerate(key):
@@ -100,7 +100,7 @@ def _wrap_key(key: str, columns: int) -> list[str]:
 class _Network:
     """Nodes, and the arrows between them."""
 
-    def __init__(self, page: Page, graph: CodecGraph, right: float, top: float) -> None:
+    def __init__(self, page: Sheet, graph: CodecGraph, right: float, top: float) -> None:
         self.page, self.graph = page, graph
         high, middle, low = top + 0.6, top + _GRAPH / 2, top + _GRAPH - 0.6
         left = MARGIN + _RADIUS + 0.1  # what is written below is wider
@@ -178,7 +178,7 @@ class _Network:
         return np.asarray(shaft[len(shaft) // 2])
 
 
-def _legend(page: Page, graph: CodecGraph, top: float) -> None:
+def _legend(page: Sheet, graph: CodecGraph, top: float) -> None:
     """Whose edges have which colour and what they cost together, and the scale of the widths."""
     words = {"encoder": "encoder alone", "both": "both sides", "decoder": "decoder alone"}
     x = MARGIN

@@ -13,7 +13,7 @@ from bisect import bisect_right
 
 from nas.report.front.scale import number
 from nas.report.structure.codec_graph import Arrow, CodecGraph
-from nas.report.structure.layout_text import COLUMNS, beside, draw_tile, slope_text
+from nas.report.structure.layout_text import TERMINAL_WIDTH, beside, draw_tile, slope_text
 from nas.spaces.description import ENTROPY_PARAMETERS
 
 STROKES = "─━═▄█"  # thin to thick
@@ -30,10 +30,10 @@ def draw_graph(graph: CodecGraph) -> list[str]:
     """
     drawn = _boxes_and_arrows(graph)
     title = f"the codec as a graph: kMAC per image pixel at 768x512, {graph.total:.4g} in total"
-    room = COLUMNS - max(map(len, drawn)) - 3
+    room = TERMINAL_WIDTH - max(map(len, drawn)) - 3
     tile = _tile(graph, room)
     if len(tile) > _TALLEST or max(map(len, tile)) > room:
-        lines = [*drawn, "", *_tile(graph, COLUMNS)]
+        lines = [*drawn, "", *_tile(graph, TERMINAL_WIDTH)]
     else:
         lines = beside([drawn, tile])
     return [title, "", *lines, "", *_notes(graph)]
@@ -59,7 +59,7 @@ def _boxes_and_arrows(graph: CodecGraph) -> list[str]:
         return max([10, *(len(label(arrows[edge])) + 2 for edge in edges if edge in arrows)])
 
     y = 7 + gap("g_a", "g_s")
-    page = _Page()
+    page = _TextCanvas()
     page.box("x", 0, 0, 3, 7)
     page.box("x_hat", 7, 0, 3, 7)
     page.box("y", 0, y, _ROWS, 5)
@@ -101,7 +101,7 @@ def _notes(graph: CodecGraph) -> list[str]:
     return lines
 
 
-class _Page:
+class _TextCanvas:
     """Lines of characters that grow as something is put on them."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ _CORNER = (5, 8)  # rows and columns of y that are drawn where stages rise over 
 _SHADES = "YlGnBu"  # light to dark in steps that survive grey printing
 
 
-class Page:
+class Sheet:
     """An empty figure, which pyplot does not know; its axes are in inches from the top left corner.
 
     Args:
@@ -56,7 +56,7 @@ class Page:
 def layout_figure(layout: Layout) -> Figure:
     """A layout alone."""
     panel = Panel(layout)
-    page = Page(PANEL + MARGIN, panel.height + 0.45)
+    page = Sheet(PANEL + MARGIN, panel.height + 0.45)
     panel.draw(page, MARGIN, 0.25)
     return page.figure
 
@@ -97,7 +97,7 @@ class Panel:
             tallest = max(tallest, 0.15 * len(heading) + stages.shape[0] * self.cell)
         return y + tallest
 
-    def draw(self, page: Page, left: float, top: float) -> None:
+    def draw(self, page: Sheet, left: float, top: float) -> None:
         """Draw it with its top left corner there.
 
         Args:
@@ -115,7 +115,7 @@ class Panel:
                 page.text(left + x, top + y + 0.06 + 0.15 * place, line, fontsize=8)
             self._grid(page, left + x, top + y + 0.15 * len(heading), stages)
 
-    def _grid(self, page: Page, left: float, top: float, stages: Any) -> None:
+    def _grid(self, page: Sheet, left: float, top: float, stages: Any) -> None:
         shades = matplotlib.colormaps[_SHADES]
         rows, columns = stages.shape
         for row in range(rows):

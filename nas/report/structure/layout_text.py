@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.spaces.layout import AROUND, Block, Layout
 
-COLUMNS = 100  # a terminal's width that drawings keep to
+TERMINAL_WIDTH = 100  # a terminal's width that drawings keep to
 MOST_WINDOWS = 32  # so many are drawn
 _HEADING = 26  # a tile's channels are named in lines of so many characters
 
@@ -32,7 +32,7 @@ def draw_layout(layout: Layout, window: int) -> list[str]:
     ]
 
 
-def draw_tile(layout: Layout, columns: int = COLUMNS) -> list[str]:
+def draw_tile(layout: Layout, columns: int = TERMINAL_WIDTH) -> list[str]:
     """The stage numbers of one tile, side by side for channel groups that differ.
 
     Args:
@@ -90,7 +90,7 @@ def channels_text(layout: Layout, groups: Sequence[int]) -> str:
     return f"channels {', '.join(named)}"
 
 
-def beside(pieces: Sequence[Sequence[str]], columns: int = COLUMNS) -> list[str]:
+def beside(pieces: Sequence[Sequence[str]], columns: int = TERMINAL_WIDTH) -> list[str]:
     """Blocks of lines side by side, as many in a row as fit the columns.
 
     Args:
@@ -165,7 +165,7 @@ def _draw_view(layout: Layout, block: Block, window: int) -> list[str]:
         lines.append(f"  everything of {channels_text(layout, sorted(whole))}")
     if nothing:
         lines.append(f"  nothing of {channels_text(layout, sorted(nothing))}")
-    return lines + [f"  {line}".rstrip() for line in beside(pieces, COLUMNS - 2)]
+    return lines + [f"  {line}".rstrip() for line in beside(pieces, TERMINAL_WIDTH - 2)]
 
 
 def _draw_window(visible: Any, window: int, own: bool) -> list[str]:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.spaces.layout import Array, Layout, random_table, tiled_layout
+from nas.spaces.layout import Layout, random_table, tiled_layout
 from nas.spaces.space import Grouping
+from nas.support.arrays import Array
 from nas.support.progress import Report, silent
 
 Rate = Callable[[Layout], float]

@@ -17,15 +17,16 @@ from torch import Tensor
 from nas.graph.context import Cell, ContextModel, HyperOnly, layout_cells
 from nas.graph.entropy import ConditionalGaussian, coded_range
 from nas.searching.scoring.evaluator import Evaluator
-from nas.spaces.layout import Array, Layout
+from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture
+from nas.support.arrays import Array
 from nas.support.errors import InputError
 
 Y_PIXELS = 256  # image pixels of one position of y
 
 
 @dataclass(frozen=True)
-class Latents:
+class CalibrationLatents:
     """What a context model is given, for some photos of one size, and how far each photo's y reaches.
 
     Attributes:
@@ -39,9 +40,9 @@ class Latents:
     limit: Tensor
 
     @classmethod
-    def stack(cls, parts: Sequence[Latents]) -> list[Latents]:
+    def stack(cls, parts: Sequence[CalibrationLatents]) -> list[CalibrationLatents]:
         """Neighbours of one size as one batch."""
-        by_size: dict[Any, list[Latents]] = {}
+        by_size: dict[Any, list[CalibrationLatents]] = {}
         for part in parts:
             by_size.setdefault(part.y_hat.shape[-2:], []).append(part)
         return [
@@ -49,14 +50,14 @@ class Latents:
             for same in by_size.values()
         ]
 
-    def middle(self, side: int | None) -> Latents:
+    def middle(self, side: int | None) -> CalibrationLatents:
         """At most `side` positions across and down, from the middle; all where None."""
         if side is None:
             return self
         top, left = (max(0, size - side) // 2 for size in self.y_hat.shape[-2:])
         return self.window(top, left, side)
 
-    def window(self, top: int, left: int, side: int) -> Latents:
+    def window(self, top: int, left: int, side: int) -> CalibrationLatents:
         """At most `side` positions across and down, from a corner.
 
         Args:
@@ -65,12 +66,12 @@ class Latents:
             side: the most rows and columns.
         """
         psi, y_hat = (part[..., top : top + side, left : left + side] for part in (self.psi, self.y_hat))
-        return Latents(psi, y_hat, self.limit)
+        return CalibrationLatents(psi, y_hat, self.limit)
 
 
 def calibration_latents(
     evaluator: Evaluator, architecture: Architecture, *, side: int | None = None, photos: int | None = None
-) -> list[Latents]:
+) -> list[CalibrationLatents]:
     """The latents of an evaluator's photos under one architecture.
 
     Args:
@@ -82,8 +83,8 @@ def calibration_latents(
     found = []
     for index in range(len(evaluator.photos))[:photos]:
         psi, y_hat = evaluator.latents(index, architecture)
-        found.append(Latents(psi, y_hat, coded_range(y_hat)).middle(side))
-    return Latents.stack(found)
+        found.append(CalibrationLatents(psi, y_hat, coded_range(y_hat)).middle(side))
+    return CalibrationLatents.stack(found)
 
 
 class LayoutRate:
@@ -94,7 +95,7 @@ class LayoutRate:
         latents: of the photos.
     """
 
-    def __init__(self, context: ContextModel | HyperOnly, latents: Sequence[Latents]) -> None:
+    def __init__(self, context: ContextModel | HyperOnly, latents: Sequence[CalibrationLatents]) -> None:
         if not isinstance(context, ContextModel):
             raise InputError("This family has no context model: its layout cannot matter.")
         if not latents:
@@ -166,7 +167,7 @@ class LayoutRate:
             found.append(of_group.index_add_(1, groups, of_channel).t())
         return torch.cat(found, 1).cpu().numpy()
 
-    def likelihood(self, part: Latents, layout: Layout, cell: Cell) -> Tensor:
+    def likelihood(self, part: CalibrationLatents, layout: Layout, cell: Cell) -> Tensor:
         """What the coder gives the elements at one cell's positions, [B, M, down, across].
 
         Args:

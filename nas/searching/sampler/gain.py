@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 from scipy.special import ndtr
 
-from nas.metrics.pareto import Floats, staircase
+from nas.metrics.pareto import staircase
+from nas.support.arrays import Floats
 
 
 class Aim(Protocol):

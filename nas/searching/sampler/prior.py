@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import logsumexp
 
-from nas.metrics.pareto import Floats
 from nas.searching.sampler.logits import WidthLogits
 from nas.searching.sampler.moves import Rows
 from nas.spaces.space import Architecture, SearchSpace
+from nas.support.arrays import Floats
 
 OPEN = 0.1  # of the probability is spread over all candidates of a slot: logits may be sure of what is wrong
 

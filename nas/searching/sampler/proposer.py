@@ -10,10 +10,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.metrics.pareto import Floats, on_staircase
+from nas.metrics.pareto import on_staircase
 from nas.searching.sampler.gain import Aim
 from nas.searching.sampler.moves import Rows, crosses, exchanges, neighbours
 from nas.searching.sampler.surrogate import LossModel, comparable, scaled
+from nas.support.arrays import Floats
 from nas.support.errors import NasError
 from nas.support.limits import check_seed
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.metrics.pareto import Floats
 from nas.profiling.quantities import Question
 from nas.searching.sampler.gain import Aim, Targets, WholeRange
 from nas.searching.sampler.moves import Rows
@@ -15,6 +14,7 @@ from nas.searching.sampler.proposer import Prior, Proposer
 from nas.searching.sampler.surrogate import LossModel
 from nas.searching.scoring.evaluator import Score
 from nas.spaces.space import Architecture, SearchSpace
+from nas.support.arrays import Floats
 
 LAYOUT = "layout"
 APART = 0.1  # how far two layouts are apart at least, of the distance between the best and the worst

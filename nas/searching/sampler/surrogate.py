@@ -15,8 +15,8 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from nas.metrics.pareto import Floats
 from nas.searching.sampler.moves import Rows
+from nas.support.arrays import Floats
 
 NUGGET = 1e-6  # of the variance; scores themselves are exact
 # What is believed of a slot before anything is seen: log s and log length as normal distributions

@@ -25,12 +25,12 @@ from nas.metrics.losses import distortion, rd_loss
 from nas.metrics.quality import mean_psnr
 from nas.photos.images import Photo, fingerprint, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
-from nas.searching.scoring.kept import Kept, T
+from nas.searching.scoring.tensor_cache import T, TensorCache
 from nas.searching.scoring.y_rate import LayoutPlan, bits_alone, context_part, hyper_part, layout_plan, y_bits
 from nas.spaces.description import ENTROPY_PARAMETERS, ENTROPY_WIDTHS, HYPERPRIOR
-from nas.spaces.layout import Array
 from nas.spaces.rates import geometric_mean, scored
 from nas.spaces.space import Architecture
+from nas.support.arrays import Array
 from nas.support.errors import InputError
 from nas.support.progress import Report, silent
 
@@ -178,7 +178,7 @@ class Evaluator:
         self.metric = metric
         self.device = torch.device(device)
         self.calibration = fingerprint(self.photos)
-        self._tensors = Kept(cache_bytes)
+        self._tensors = TensorCache(cache_bytes)
         self._numbers: dict[Any, Array] = {}  # [photos, numbers], NaN where not yet known
 
     @torch.no_grad()

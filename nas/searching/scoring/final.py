@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEASURED = ("test_bpp", "test_psnr", "test_rd_loss")
-COLUMNS = ("arch", "weights", *MEASURED)
+FINAL_COLUMNS = ("arch", "weights", *MEASURED)
 Key = tuple[str, str]  # an architecture's, and the fingerprint of its weights
 
 
@@ -35,7 +35,7 @@ def note_tested(run: Run, architecture: Architecture, measured: Mapping[str, flo
     rows = {**_read(run), (architecture.key, run.fingerprint): values}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(FINAL_COLUMNS)
     writer.writerows((*key, *map(repr, row)) for key, row in rows.items())
     write_atomically(run.tested_path, buffer.getvalue())
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.cost.counting.scopes import SCOPES
 from nas.cost.counting.table import CostTable
-from nas.metrics.curves import Curve, Point
+from nas.metrics.curves import Curve, CurvePoint
 from nas.metrics.pareto import pareto
 from nas.run import FRONT_COLUMNS
 from nas.searching.scoring.evaluator import Score
+from nas.spaces.budget import SCOPES
 from nas.spaces.space import Architecture
 from nas.support.files import write_atomically
 
@@ -88,7 +88,7 @@ def bd_rate(score: Score, anchor: Score | None) -> float:
 
 def _rising(score: Score) -> tuple[list[float], list[float]]:
     """Rates and PSNR of a score's finite points that are better than every cheaper one."""
-    points = [Point(p.bpp, p.psnr) for p in score.curve if math.isfinite(p.bpp)]
+    points = [CurvePoint(p.bpp, p.psnr) for p in score.curve if math.isfinite(p.bpp)]
     return Curve("", tuple(sorted(points, key=lambda point: point.bpp))).rising("psnr")
 
 

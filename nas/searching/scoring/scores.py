@@ -16,9 +16,9 @@ from nas.spaces.space import Architecture, SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import read_rows
 
-COLUMNS = ("key", "calibration", "weights", "bpp", "psnr", "rd_loss")
+SCORE_COLUMNS = ("key", "calibration", "weights", "bpp", "psnr", "rd_loss")
 CURVES = "curves.csv"
-POINTS = (*COLUMNS[:3], "lmbda", *COLUMNS[3:])
+POINTS = (*SCORE_COLUMNS[:3], "lmbda", *SCORE_COLUMNS[3:])
 
 
 class Scores:
@@ -98,7 +98,7 @@ class Scores:
 
     def _append(self, row: tuple[str, ...]) -> None:
         before = self._size()
-        added = append_rows(self.path, COLUMNS, [row])
+        added = append_rows(self.path, SCORE_COLUMNS, [row])
         if before == self._seen and self._size() == before + added:  # nobody else wrote meanwhile
             self._seen += added
 
@@ -158,8 +158,8 @@ def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[P
 
 def read_scores(path: Path) -> list[dict[str, str]]:
     """The complete rows of a scores.csv; a last row cut short by a crash is passed over."""
-    rows = read_rows(path, COLUMNS) if path.exists() else []
-    return [row for row in rows if all(row.get(column) for column in COLUMNS)]
+    rows = read_rows(path, SCORE_COLUMNS) if path.exists() else []
+    return [row for row in rows if all(row.get(column) for column in SCORE_COLUMNS)]
 
 
 def known_scores(

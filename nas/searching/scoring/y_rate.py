@@ -27,15 +27,16 @@ from nas.graph.entropy import ConditionalGaussian, coded_range
 from nas.graph.layers import LEAKY_SLOPE
 from nas.graph.staged import BlockPlan
 from nas.graph.staged import plan as block_plans
-from nas.spaces.layout import Array, Block, Layout, named_layout
+from nas.spaces.layout import Block, Layout, named_layout
+from nas.support.arrays import Array
 
-Rows = Tensor | slice
+RowIndex = Tensor | slice
 Cell = tuple[int, int]
 Places = tuple[tuple[slice, slice], ...]
 EVERYWHERE = ((slice(None), slice(None)),)
 
 
-class Step(NamedTuple):
+class StageWeights(NamedTuple):
     """The weights of one stage's channel groups at some positions; inputs known sooner come first.
 
     Attributes:
@@ -45,7 +46,7 @@ class Step(NamedTuple):
         third: likewise to scales and then means, [2n, known] and [2n, 1].
     """
 
-    channels: Rows
+    channels: RowIndex
     first: Tensor
     second: Weights
     third: Weights
@@ -62,9 +63,9 @@ class Phase(NamedTuple):
     """
 
     places: Places
-    units: Rows
-    features: Rows
-    steps: tuple[Step, ...]
+    units: RowIndex
+    features: RowIndex
+    steps: tuple[StageWeights, ...]
 
 
 class LayoutPlan(NamedTuple):
@@ -79,7 +80,7 @@ class LayoutPlan(NamedTuple):
     phases: tuple[Phase, ...]
 
 
-def take(values: Tensor, channels: Rows, places: Places) -> Tensor:
+def take(values: Tensor, channels: RowIndex, places: Places) -> Tensor:
     """Some channels of values, [C, h, w], at some positions, [channels, positions]; a view if it can.
 
     Args:
@@ -132,7 +133,7 @@ def _phase(context: ContextModel, places: Places, stages: Sequence[BlockPlan]) -
     (w1, _), (w2, b2), (w3, b3) = context.pointwise()
     of_phi = w1[:, -context.phi :]
 
-    def rows(name: str, stages: Sequence[BlockPlan]) -> Rows:
+    def rows(name: str, stages: Sequence[BlockPlan]) -> RowIndex:
         return _rows(np.concatenate([getattr(stage, name) for stage in stages]), w1.device)
 
     steps = []
@@ -140,7 +141,7 @@ def _phase(context: ContextModel, places: Places, stages: Sequence[BlockPlan]) -
         known, mine = stages[:count], [stage]
         units_2, outputs = rows("units_2", mine), rows("outputs", mine)
         steps.append(
-            Step(
+            StageWeights(
                 channels=rows("channels", mine),
                 first=of_phi[rows("units_1", mine)][:, rows("features", known)],
                 second=(w2[units_2][:, rows("units_1", known)], b2[units_2][:, None]),
@@ -150,7 +151,7 @@ def _phase(context: ContextModel, places: Places, stages: Sequence[BlockPlan]) -
     return Phase(places, rows("units_1", stages), rows("features", stages), tuple(steps))
 
 
-def _rows(index: Array, device: torch.device) -> Rows:
+def _rows(index: Array, device: torch.device) -> RowIndex:
     """Rows by number: as a slice where they follow one another, so that taking them copies nothing."""
     first = int(index[0]) if len(index) else 0
     if (index == np.arange(first, first + len(index))).all():

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas.metrics.pareto import Floats, hypervolume
+from nas.metrics.pareto import hypervolume
 from nas.profiling.quantities import Question
 from nas.run import Run
 from nas.searching.sampler.attempts import ATTEMPTS, is_outside
@@ -21,6 +21,7 @@ from nas.searching.scoring.evaluator import Point, Score
 from nas.searching.scoring.scores import Scores
 from nas.searching.study.shared import SharedStudy
 from nas.spaces.space import Architecture, SearchSpace
+from nas.support.arrays import Floats
 from nas.support.files import digest
 from nas.support.progress import StageReport, duration, silent
 

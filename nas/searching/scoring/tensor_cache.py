@@ -11,7 +11,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class Kept:
+class TensorCache:
     """The most recently used tensors, up to a number of bytes; the last one whatever its size.
 
     Args:

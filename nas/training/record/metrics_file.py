@@ -11,10 +11,10 @@ from typing import Any
 from nas.support.errors import InputError
 from nas.support.files import read_rows, write_atomically
 
-COLUMNS = ("step", "seconds", "loss", "bpp", "distortion", "psnr", "learning_rate")
+METRICS_COLUMNS = ("step", "seconds", "loss", "bpp", "distortion", "psnr", "learning_rate")
 
 
-class Journal:
+class MetricsFile:
     """One row of metrics per checkpoint.
 
     Args:
@@ -30,7 +30,7 @@ class Journal:
     def __init__(
         self, path: Path, *, more: Sequence[str] = (), tensorboard: Path | None = None, step: int = 0
     ) -> None:
-        self._path, self._columns = path, (*COLUMNS, *more)
+        self._path, self._columns = path, (*METRICS_COLUMNS, *more)
         rows = [row for row in _read(path) if int(row["step"]) <= step] if step else []
         self._rows = [{name: row.get(name, "") for name in self._columns} for row in rows]
         self._events = _events(tensorboard, step) if tensorboard is not None else None

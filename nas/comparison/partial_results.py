@@ -17,7 +17,7 @@ from nas.support.files import digest
 R = TypeVar("R", PhotoResult, FormatResult)
 
 
-class Kept:
+class PartialResults:
     """Results by what they are of, on disk as soon as they are known.
 
     Args:
