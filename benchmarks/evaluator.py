@@ -21,7 +21,8 @@ from common import MIB, arguments, extra_memory, heading, in_child, say, table
 
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork, Supernet
-from nas.metrics.losses import distortion, rd_loss
+from nas.metrics.losses import distortion
+from nas.metrics.objective import Objective, rd_loss
 from nas.photos.images import Photo, bundled, list_images, psnr, read_image
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import Run
@@ -94,7 +95,7 @@ class Sample:
     def apart(self) -> Iterator[tuple[float, bool]]:
         """For each: the relative difference of bpp, and whether PSNR is the same."""
         for architecture, photo, full in self.pairs:
-            found = Evaluator(self.net, [photo], lmbda=LMBDA).score(architecture)
+            found = Evaluator(self.net, [photo], Objective(LMBDA)).score(architecture)
             yield abs(found.bpp / full.bpp - 1), found.psnr == full.psnr
 
 
@@ -130,7 +131,7 @@ def main() -> None:
     every = architectures(net.space)
     scored = chosen[: options.sample_photos]
     if options.memory:
-        say(str(extra_memory(lambda: Evaluator(net, scored, lmbda=LMBDA).score_all(every))))
+        say(str(extra_memory(lambda: Evaluator(net, scored, Objective(LMBDA)).score_all(every))))
         return
     say(heading())
     weights = options.weights or "random"
@@ -150,7 +151,7 @@ def main() -> None:
             say(f"{note}: {seconds[-1]:.1f} s; a full forward {forward:.2f} s")
             began = time.perf_counter()
 
-    Evaluator(net, scored, lmbda=LMBDA).score_all(every, report=report)
+    Evaluator(net, scored, Objective(LMBDA)).score_all(every, report=report)
     seconds[-1] += time.perf_counter() - began
     differences, same = zip(*sample.apart(), strict=True)
     memory = in_child(__file__, "--memory", "yes", *given(options))

@@ -18,6 +18,7 @@ import torch
 
 from nas.graph.network import Supernet
 from nas.metrics.losses import batch_losses
+from nas.metrics.objective import Objective
 from nas.photos.images import bundled, list_images
 from nas.photos.split import load_photos
 from nas.spaces.space import SearchSpace
@@ -52,7 +53,7 @@ def training_step(name: str, x: torch.Tensor) -> Callable[[], object]:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=on_gpu):
             output = net(x, layout)
-        losses = batch_losses(x, output, 0.013, "mse")
+        losses = batch_losses(x, output, Objective(0.013))
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()

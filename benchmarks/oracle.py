@@ -56,9 +56,9 @@ class Inside:
         self.whole = run.trained_space.with_layouts(space.layouts)
         supernet = Supernet(self.whole)
         load_weights(supernet, Checkpoint.read(run.weights_path).tensors, source=str(run.weights_path))
-        lmbda, metric = settings_of(run).lmbda, settings_of(run).metric
+        objective = settings_of(run).objective
         self.evaluators = {
-            part: Evaluator(supernet, photos_of(run, part)[:number], lmbda=lmbda, metric=metric)
+            part: Evaluator(supernet, photos_of(run, part)[:number], objective)
             for part, number in photos.items()
         }
 

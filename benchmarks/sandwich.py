@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nas.graph.network import CodecNetwork, Supernet
 from nas.metrics.losses import batch_losses
+from nas.metrics.objective import Objective
 from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture, SearchSpace
 
@@ -36,7 +37,7 @@ def noise(like: Tensor) -> Tensor:
 
 def backward(net: CodecNetwork, x: Tensor, layout: Layout) -> None:
     """The gradient of one architecture's loss, a quarter of it."""
-    (batch_losses(x, net(x, layout, noise), 0.013, "mse").total / 4).backward()
+    (batch_losses(x, net(x, layout, noise), Objective(0.013)).total / 4).backward()
 
 
 def supernet_step(space: SearchSpace, samples: list[Architecture], x: Tensor) -> Callable[[], None]:

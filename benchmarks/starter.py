@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.graph.network import Supernet
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, bundled
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.scoring.evaluator import Evaluator
@@ -36,7 +37,7 @@ class Starter:
         load_weights(supernet, Checkpoint.read(STARTER).tensors, source=str(STARTER))
         whole = [photo for part in bundled().values() for photo in part][:photos]
         middle = [Photo(photo.name, _middle(photo.pixels)) for photo in whole]
-        evaluator = Evaluator(supernet, middle, lmbda=LAMBDA)
+        evaluator = Evaluator(supernet, middle, Objective(LAMBDA))
         rate = LayoutRate.of(evaluator, space.widest(), photos=photos)
         return cls(space, evaluator, {name: rate(layout) for name, layout in space.layouts.items()})
 

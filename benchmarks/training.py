@@ -27,6 +27,7 @@ from nas.graph import _compressai
 from nas.graph.gdn import GDN
 from nas.graph.network import CodecNetwork
 from nas.metrics.losses import batch_losses
+from nas.metrics.objective import Objective
 from nas.run import Run
 from nas.spaces.space import SearchSpace
 from nas.training.devices import make_fabric
@@ -72,7 +73,7 @@ def plain(space: SearchSpace, precision: str) -> Step:
     layout = space.layout(space.widest())
 
     def loss(x: Tensor) -> Tensor:
-        return batch_losses(x, net(x, layout, lambda y: torch.rand_like(y) - 0.5), 0.013, "mse").total
+        return batch_losses(x, net(x, layout, lambda y: torch.rand_like(y) - 0.5), Objective(0.013)).total
 
     return stepped(net, loss, precision)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from experiments.results import options as plain_options
 from experiments.results import say
+from nas.metrics.objective import Objective
 from nas.photos.split import load_photos, split_folder
 from nas.run import Run
 from nas.spaces.space import SearchSpace
@@ -112,7 +113,8 @@ def write_half(run: Run, path: Path, record: dict[str, Any]) -> None:
 
 def from_klt(space: SearchSpace, data: Path, lmbda: float) -> Start:
     """To begin with g_a and g_s as the training photos' KLT, and all else at random."""
-    return lambda: ("klt", with_klt(space, load_photos(split_folder(data)["train"][:PHOTOS]), lmbda))
+    photos = lambda: load_photos(split_folder(data)["train"][:PHOTOS])  # noqa: E731
+    return lambda: ("klt", with_klt(space, photos(), Objective(lmbda)))
 
 
 def from_lmbda(weights: Path, known: float, lmbda: float) -> Start:

@@ -13,6 +13,7 @@ from pretend_gpu import MixedDevicesError, pretend_gpu
 
 from nas.codec.codec import Codec
 from nas.cost.counting.cache import kept_costs
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.photos.tensors import pad, to_tensor
 from nas.run import Run
@@ -79,7 +80,7 @@ def test_scores_are_the_cpu_s(make_supernet, photo: Photo, name: str):
     net = make_supernet(space)
 
     def found(place: torch.device | str) -> list[float]:
-        evaluator = Evaluator(copy.deepcopy(net), [photo], lmbda=0.01, device=place)
+        evaluator = Evaluator(copy.deepcopy(net), [photo], Objective(0.01), device=place)
         watch = Watch(space, [photo], [Rate("", 0.01)])
         return [
             *(evaluator.score(a).rd_loss for a in architectures),

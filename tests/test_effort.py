@@ -34,7 +34,7 @@ from nas.codec.folder import save_codec
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest
 from nas.codec.tiles import Tiling
-from nas.metrics.losses import Objective
+from nas.metrics.objective import Objective
 from nas.metrics.quality import ms_ssim, mse
 from nas.photos.tensors import Padded, to_tensor
 from nas.support.errors import InputError

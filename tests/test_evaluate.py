@@ -11,6 +11,7 @@ from nas.codec.bitstream import Nic, compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.comparison.evaluate import evaluate_codec
 from nas.graph.network import Supernet
+from nas.metrics.objective import Objective
 from nas.metrics.quality import decibels, mean, ms_ssim
 from nas.photos.images import Photo, psnr
 from nas.support.errors import InputError
@@ -31,7 +32,7 @@ def codec(supernet: Supernet) -> Codec:
 
 def test_a_codec_is_measured_by_its_files(codec: Codec, photos: list[Photo]) -> None:
     seen: list[tuple[int, int, str]] = []
-    found = evaluate_codec(codec, photos, lmbda=0.02, report=lambda *step: seen.append(step))
+    found = evaluate_codec(codec, photos, Objective(0.02), report=lambda *step: seen.append(step))
     for photo, result in zip(photos, found.photos, strict=True):
         data = compress_image(codec, photo.pixels).to_bytes()
         decoded = decompress_image(codec, Nic.parse(data))
@@ -49,7 +50,7 @@ def test_a_codec_is_measured_by_its_files(codec: Codec, photos: list[Photo]) -> 
 
 
 def test_ms_ssim_is_of_photos_that_are_large_enough(codec: Codec, photos: list[Photo]) -> None:
-    found = evaluate_codec(codec, photos, lmbda=8.0, metric="ms-ssim")
+    found = evaluate_codec(codec, photos, Objective(8.0, "ms-ssim"))
     small, large = found.photos
     assert math.isnan(small.ms_ssim)
     assert math.isnan(small.rd_loss)
@@ -61,7 +62,7 @@ def test_ms_ssim_is_of_photos_that_are_large_enough(codec: Codec, photos: list[P
 
 
 def test_effort_is_measured_by_its_files(codec: Codec, photos: list[Photo]) -> None:
-    plain, better = (evaluate_codec(codec, photos[:1], lmbda=1e-4, effort=effort) for effort in (0, 4))
+    plain, better = (evaluate_codec(codec, photos[:1], Objective(1e-4), effort=effort) for effort in (0, 4))
     assert better.rd_loss < plain.rd_loss
     (result,) = better.photos
     assert result.estimated_bpp == pytest.approx(result.bpp, rel=0.05)
@@ -69,9 +70,9 @@ def test_effort_is_measured_by_its_files(codec: Codec, photos: list[Photo]) -> N
 
 
 def test_an_earlier_result_stands_for_a_new_one(codec: Codec, photos: list[Photo]) -> None:
-    first = evaluate_codec(codec, photos, lmbda=0.02)
+    first = evaluate_codec(codec, photos, Objective(0.02))
     by_name = {result.name: result for result in first.photos}
-    again = evaluate_codec(codec, photos, lmbda=0.02, once=lambda photo, measure: by_name[photo.name])
+    again = evaluate_codec(codec, photos, Objective(0.02), once=lambda photo, measure: by_name[photo.name])
     assert again == first  # the seconds, too
 
 
@@ -85,6 +86,6 @@ def test_ms_ssim_of_a_picture_with_itself(photos: list[Photo]) -> None:
 
 def test_nothing_to_evaluate_is_said(codec: Codec, photos: list[Photo]) -> None:
     with pytest.raises(InputError, match="no photos"):
-        evaluate_codec(codec, [], lmbda=0.01)
+        evaluate_codec(codec, [], Objective(0.01))
     with pytest.raises(InputError, match="no metric 'vmaf'"):
-        evaluate_codec(codec, photos, lmbda=0.01, metric="vmaf")
+        evaluate_codec(codec, photos, Objective(0.01, "vmaf"))

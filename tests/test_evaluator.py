@@ -21,7 +21,8 @@ from skimage import data as pictures
 
 from nas.graph.entropy import SCALE_MIN, ConditionalGaussian, bits
 from nas.graph.network import Supernet
-from nas.metrics.losses import distortion, rd_loss
+from nas.metrics.losses import distortion
+from nas.metrics.objective import Objective, rd_loss
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.searching.scoring.evaluator import Evaluator, Score
@@ -36,7 +37,7 @@ CONTEXTS = [name for name in INTEGER_NAMES if SPACES[name].family.context]
 
 
 def evaluator_of(net: Supernet, **options: Any) -> Evaluator:
-    return Evaluator(net, PHOTOS, lmbda=LMBDA, **options)
+    return Evaluator(net, PHOTOS, Objective(LMBDA), **options)
 
 
 def by_full_forwards(net: Supernet, architecture: Architecture) -> Score:

@@ -51,6 +51,7 @@ from nas.graph.layers import PlainLayers, SlimmableLayers, build_layer
 from nas.graph.network import CodecNetwork, Supernet, _sliced
 from nas.graph.width import Width
 from nas.metrics.losses import batch_losses
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.profiling.audit import traced_edges
@@ -199,7 +200,8 @@ def test_the_gradient_lies_within_what_is_extracted(name, data):
         for weight in last_weights(net, "h_a") if hasattr(net, "h_a") else ():
             weight.mul_(0.1)
     layout = net.activate(architecture)
-    batch_losses(x, net(x, layout, lambda like: torch.rand_like(like) - 0.5), 0.01, "mse").total.backward()
+    output = net(x, layout, lambda like: torch.rand_like(like) - 0.5)
+    batch_losses(x, output, Objective(0.01)).total.backward()
     for parameter, used in used_by(space, architecture).items():
         value = net.get_parameter(parameter)
         if not value.requires_grad:
@@ -218,7 +220,7 @@ def test_soft_gates_are_differentiable_in_every_slot(name):
     x = image(2)
     try:
         output = net(x, space.layout(space.widest()))
-        found = torch.autograd.grad(batch_losses(x, output, 0.01, "mse").total, logits)
+        found = torch.autograd.grad(batch_losses(x, output, Objective(0.01)).total, logits)
     finally:
         net.activate(space.widest())
     for slot, gradient in zip(space.slots, found, strict=True):
@@ -232,7 +234,7 @@ def test_measuring_changes_nothing(name):
     before = state_of(net)
     architecture = space.sample(random.Random(5))
     codec = codec_of(name, architecture)
-    Evaluator(net, PHOTOS[:1], lmbda=0.01).score(architecture)
+    Evaluator(net, PHOTOS[:1], Objective(0.01)).score(architecture)
     inside = state_of(codec)
     if space.quantizer == "integer":
         traced_edges(codec, 64, 64)
@@ -492,7 +494,7 @@ def test_a_saved_codec_makes_the_same_bytes(name, tmp_path):
 @settings(max_examples=2)
 def test_a_score_is_the_extracted_codecs(name, data):
     architecture = data.draw(samples(SPACES[name]))
-    score = Evaluator(net_of(name), PHOTOS, lmbda=0.01).score(architecture)
+    score = Evaluator(net_of(name), PHOTOS, Objective(0.01)).score(architecture)
     codec, rows = codec_of(name, architecture), []
     for photo in PHOTOS:
         x = to_tensor(photo.pixels)

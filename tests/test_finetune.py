@@ -28,6 +28,7 @@ from nas.codec.family import CodecFamily, Member
 from nas.codec.folder import load_codec, load_family, save_family
 from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import evaluate_codec
+from nas.metrics.objective import Objective
 from nas.photos.split import photos_of, split_folder
 from nas.run import Run
 from nas.spaces.space import SearchSpace
@@ -176,7 +177,7 @@ def test_what_it_gained_is_told(kind, codec_folder, photo_folder, request):
         assert content[name] == old[name]
     photos = photos_of(Run.open(next((result.path / "training").iterdir())), "held-out")
     for folder, said in ((codec_folder, content["finetuned"]["before"]), (result.path, content["measured"])):
-        found = evaluate_codec(load_codec(folder), photos, lmbda=content["lmbda"])
+        found = evaluate_codec(load_codec(folder), photos, Objective(content["lmbda"]))
         assert (said["bpp"], said["psnr"], said["rd_loss"]) == (found.bpp, found.psnr, found.rd_loss)
     gained = content["measured"]["rd_loss"] / content["finetuned"]["before"]["rd_loss"] - 1
     assert content["finetuned"]["rd_loss_change"] == pytest.approx(gained, abs=1e-6)

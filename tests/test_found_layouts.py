@@ -19,6 +19,7 @@ from skimage import data
 from experiments.layouts.relaxation import relax_layout, relaxed_bits, relaxed_cells
 from nas.graph.context import layout_cells
 from nas.graph.entropy import bits, coded_range
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.run import Run
 from nas.searching.layouts.candidates import (
@@ -46,7 +47,7 @@ TWO = Grouping(2, (2, 2), (2,))
 def evaluator():
     chelsea = data.chelsea()
     photos = [Photo("a", chelsea[:100, :130]), Photo("b", chelsea[150:246, 200:328])]
-    return Evaluator(seeded_supernet(TINY), photos, lmbda=0.01)
+    return Evaluator(seeded_supernet(TINY), photos, Objective(0.01))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_photos_of_several_sizes_keep_their_order(evaluator, rate):
 def test_a_family_without_context_has_no_layouts_rate():
     space = SearchSpace.load("mean-scale-hyperprior-tiny")
     photo = Photo("a", data.chelsea()[:64, :64])
-    evaluator = Evaluator(seeded_supernet(space), [photo], lmbda=0.01)
+    evaluator = Evaluator(seeded_supernet(space), [photo], Objective(0.01))
     with pytest.raises(InputError, match="no context model"):
         LayoutRate.of(evaluator, space.widest())
 

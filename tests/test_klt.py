@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.graph.network import Supernet
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, bundled
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace
@@ -35,7 +36,7 @@ def space_of(widths: tuple[int, ...], back: tuple[int, ...] | None = None) -> Se
 def network(space: SearchSpace, lmbda: float = 0.013) -> Supernet:
     torch.manual_seed(0)
     net = Supernet(space).eval()
-    load_weights(net, with_klt(space, PHOTOS, lmbda), source="the start")
+    load_weights(net, with_klt(space, PHOTOS, Objective(lmbda)), source="the start")
     net.activate(space.widest())
     return net
 
@@ -157,5 +158,6 @@ def test_pictures_of_a_few_pixels_teach_nothing(side: int) -> None:
     space = space_of((4, 4, 4, 4))
     photos = [Photo("small", np.zeros((side, side, 3), np.uint8))]
     with pytest.raises(InputError, match=r"16x16 pixels.*larger photos"):
-        with_klt(space, photos, 0.01)
-    assert all(value.isfinite().all() for value in with_klt(space, photos * 2 + PHOTOS[:1], 0.01).values())
+        with_klt(space, photos, Objective(0.01))
+    weights = with_klt(space, photos * 2 + PHOTOS[:1], Objective(0.01))
+    assert all(value.isfinite().all() for value in weights.values())

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.photos.split import photos_of
 from nas.run import Run
@@ -71,7 +72,7 @@ def test_looks_are_of_the_kept_weights_and_change_nothing(unseen, photo_folder, 
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
     with Image.open(run.learning_path) as picture:
         assert picture.width > 600
-    evaluator = Evaluator(supernet_of(run), photos_of(run, "calibration"), lmbda=settings_of(run).lmbda)
+    evaluator = Evaluator(supernet_of(run), photos_of(run, "calibration"), Objective(settings_of(run).lmbda))
     for name, architecture in watched(TINY).items():
         score = evaluator.score(architecture).rd_loss
         assert float(rows[-1][f"loss_{name}"]) == pytest.approx(score, rel=0.02)

@@ -277,7 +277,7 @@ def test_both_sides_are_the_evaluators_scores_of_the_same_photos(answer):
         assert alone.trained_space.size == 1
         assert settings_of(alone).steps == row["steps"] == STEPS
         for side, owner in (("supernet", source), ("standalone", alone)):
-            score = Evaluator(supernet_of(owner), photos, lmbda=settings_of(source).lmbda).score(architecture)
+            score = Evaluator(supernet_of(owner), photos, settings_of(source).objective).score(architecture)
             for name in ("rd_loss", "bpp", "psnr"):
                 assert row[f"{side}_{name}"] == pytest.approx(getattr(score, name), rel=1e-9)
 

@@ -27,6 +27,7 @@ from nas.codec.folder import describe, load_codec
 from nas.comparison.compare import compare
 from nas.comparison.evaluate import evaluate_codec
 from nas.comparison.plan import Plan
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.report.front.costs import COSTS
 from nas.report.front.make import front_of
@@ -117,7 +118,7 @@ def test_its_points_are_what_that_quality_gives(evaluated, family, chelsea):
     _, found = evaluated
     photo, codec = Photo("cat", chelsea), load_codec(family)
     for quality in (0.0, 57.1, 100.0):
-        alone = evaluate_codec(codec, [photo], lmbda=0.01, quality=quality)
+        alone = evaluate_codec(codec, [photo], Objective(0.01), quality=quality)
         assert alone.bytes == len(compress_image(codec, chelsea, quality=quality).to_bytes())
         assert alone.estimated_bpp == pytest.approx(alone.bpp, rel=0.02, abs=0.01)
     assert len({point.bpp for point in found.codecs}) > len(ANCHORS) / 2

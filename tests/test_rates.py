@@ -21,6 +21,7 @@ from nas.codec.recode import compress_smallest, transcode
 from nas.graph.entropy import Y_LIMIT, bits, quantize
 from nas.graph.network import Supernet
 from nas.metrics.losses import batch_losses
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.searching.scoring.evaluator import Evaluator
@@ -136,7 +137,7 @@ def test_at_first_every_subnetwork_of_patch_is_the_same_codec():
     space = replace(SearchSpace.load("patch-tiny"), rates=RATES)
     photos = [Photo("a", to_pixels(image(1, 128, 192, 1))), Photo("b", to_pixels(image(2, 128, 128, 1)))]
     net = Supernet(space)
-    net.load_state_dict(with_klt(space, photos, middle(RATES)))
+    net.load_state_dict(with_klt(space, photos, Objective(middle(RATES))))
     net.eval()
     x, rng = image(1, 128, 192, 1), random.Random(0)
     chosen = [space.narrowest(), space.widest(), *(space.sample(rng) for _ in range(6))]
@@ -195,7 +196,7 @@ def test_a_step_follows_the_gradient_of_the_mean_logarithm(tmp_path, monkeypatch
     for sample in samples:
         by_hand.activate(sample.architecture)
         output = by_hand(x, sample.layout, lmbda=sample.lmbda)
-        total = total + batch_losses(x, output, sample.lmbda, "mse").total.log() / len(samples)
+        total = total + batch_losses(x, output, Objective(sample.lmbda)).total.log() / len(samples)
     total.backward()
     for name, parameter in by_hand.named_parameters():
         if parameter.grad is not None:
@@ -212,7 +213,7 @@ def test_a_step_follows_the_gradient_of_the_mean_logarithm(tmp_path, monkeypatch
 def test_scores_are_the_networks_own_at_three_anchors(name, tmp_path):
     net = supernet(name)
     photo = Photo("a", to_pixels(image(1, 64, 128, 1)))
-    evaluator = Evaluator(net, [photo], lmbda=1.0)
+    evaluator = Evaluator(net, [photo], Objective(1.0))
     architectures = [net.space.sample(random.Random(seed)) for seed in range(3)]
     for architecture, score in zip(architectures, evaluator.score_all(architectures), strict=True):
         x = to_tensor(photo.pixels)

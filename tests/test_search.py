@@ -19,6 +19,7 @@ from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
+from nas.metrics.objective import Objective
 from nas.metrics.pareto import hypervolume, pareto
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
@@ -50,7 +51,7 @@ def photos():
 
 @pytest.fixture(scope="module")
 def evaluator(supernet, photos):
-    return Evaluator(supernet, photos, lmbda=LMBDA)
+    return Evaluator(supernet, photos, Objective(LMBDA))
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,8 @@ def test_a_cached_score_is_the_extracted_codecs(evaluator, photos, tiny_space, d
 def test_a_small_cache_changes_nothing(supernet, photos, tiny_space):
     rng = random.Random(3)
     drawn = [tiny_space.sample(rng) for _ in range(6)]
-    large = Evaluator(supernet, photos, lmbda=LMBDA)
-    small = Evaluator(supernet, photos, lmbda=LMBDA, cache_bytes=1)
+    large = Evaluator(supernet, photos, Objective(LMBDA))
+    small = Evaluator(supernet, photos, Objective(LMBDA), cache_bytes=1)
     assert [large.score(a) for a in drawn] == [small.score(a) for a in drawn]
 
 
@@ -134,8 +135,7 @@ def learned(supernet, photos, table, targets=(), **settings):
         supernet,
         photos,
         table,
-        lmbda=LMBDA,
-        metric="mse",
+        objective=Objective(LMBDA),
         scope="total",
         targets=targets,
         seed=0,

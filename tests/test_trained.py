@@ -9,6 +9,7 @@ from nas.codec.bitstream import compress_image, latents_of
 from nas.codec.codec import Codec
 from nas.comparison.evaluate import bits_of_latents
 from nas.graph.network import Supernet
+from nas.metrics.objective import Objective
 from nas.photos.images import bundled
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
@@ -51,7 +52,7 @@ def test_the_estimate_is_the_payload(supernet, space, photos, layout, level):
 
 def test_width_is_worth_its_macs(supernet, space, photos):
     """On a photo it has not seen, the widest loses less than the narrowest, and shows a fair picture."""
-    evaluator = Evaluator(supernet, photos["test"], lmbda=TRAINED_LAMBDA)
+    evaluator = Evaluator(supernet, photos["test"], Objective(TRAINED_LAMBDA))
     for layout in space.layout_names:
         narrow, wide = (evaluator.score(space.uniform(level, layout)) for level in (0, 1))
         assert wide.rd_loss < 0.97 * narrow.rd_loss

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from nas.cli import app
 from nas.graph.network import Supernet
-from nas.metrics.losses import rd_loss
+from nas.metrics.objective import rd_loss
 from nas.photos.split import photos_of
 from nas.profiling.profile import parse_size
 from nas.run import Run

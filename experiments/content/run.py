@@ -26,6 +26,7 @@ from experiments.structure.show import stages
 from nas.analysis.kendall import agreement
 from nas.analysis.rank import spread
 from nas.api import LoadedRun
+from nas.metrics.objective import Objective
 from nas.photos.split import load_photos
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
@@ -62,7 +63,7 @@ def losses(evaluator: Evaluator, architectures: list[Architecture]) -> list[floa
 def compared(loaded: LoadedRun, known: LoadedRun, trials: int, seed: int) -> dict[str, Any]:
     """Answers to the same targets, found on photos and found on the pictures, on unseen pictures."""
     space, photos = known.searcher.space, known.searcher.evaluator
-    unseen = Evaluator(photos.supernet, load_photos(pictures(UNSEEN)), lmbda=photos.lmbda)
+    unseen = Evaluator(photos.supernet, load_photos(pictures(UNSEEN)), Objective(photos.lmbda))
     found = answers_to_targets(loaded, KINDS[SPACE], trials, seed, progress("content"))
     by_photos = read_result(STRUCTURE / f"search-{LMBDAS[0]}.json")["kinds"][SPACE]["answers"]
     rows = []

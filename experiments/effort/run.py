@@ -22,6 +22,7 @@ from nas.codec.effort import STEPS
 from nas.codec.folder import describe, load_codec
 from nas.comparison.evaluate import evaluate_codec
 from nas.metrics.curves import Curve, bd_rate
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos
 from nas.spaces.rates import anchor_qualities
@@ -33,7 +34,7 @@ def measured(codec: Codec, photos: list[Photo], effort: int) -> list[dict[str, f
     """Means over the photos at every other anchor."""
     points = []
     for quality, lmbda in list(anchor_qualities(codec.rates).items())[::2]:
-        found = evaluate_codec(codec, photos, lmbda=lmbda, quality=quality, effort=effort)
+        found = evaluate_codec(codec, photos, Objective(lmbda), quality=quality, effort=effort)
         points.append({"quality": quality, **found.means()})
         say(f"effort {effort}, quality {quality:g}: {found.bpp:.4f} bpp, {found.psnr:.2f} dB")
     return points

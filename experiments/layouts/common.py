@@ -11,6 +11,7 @@ from PIL import Image
 
 from nas.graph.entropy import coded_range
 from nas.graph.network import Supernet
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos, split_folder
 from nas.searching.layouts.rate import CalibrationLatents
@@ -62,7 +63,7 @@ def part_of(folder: Path, part: str | None = None) -> list[Photo]:
 
 def latents_of(net: Supernet, photos: Sequence[Photo]) -> list[CalibrationLatents]:
     """The latents of every photo, one batch each."""
-    evaluator = Evaluator(net, photos, lmbda=LMBDA, cache_bytes=0)
+    evaluator = Evaluator(net, photos, Objective(LMBDA), cache_bytes=0)
     found = []
     for index in range(len(photos)):
         psi, y_hat = evaluator.latents(index, net.space.widest())

@@ -18,6 +18,7 @@ import torch
 
 from experiments.pieces import options
 from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
+from nas.metrics.objective import Objective
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.searching.scoring.evaluator import Evaluator
@@ -89,7 +90,7 @@ def compared(side: str, seconds: float, data: Path, runs: Path, seed: int) -> di
     steps = round(seconds / clock.per_step)
     run, clock = train(side, steps, folder / "long", data, seed)
     photos = load_photos(split_folder(data)["calibration"])[:CALIBRATION_PHOTOS]
-    evaluator = Evaluator(supernet_of(run), photos, lmbda=settings_of(run).lmbda)
+    evaluator = Evaluator(supernet_of(run), photos, Objective(settings_of(run).lmbda))
     score = evaluator.score(run.space.widest())
     say(f"{side}  {steps} steps of {clock.per_step:.3f} s  loss {score.rd_loss:.4f}")
     return {

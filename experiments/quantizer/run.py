@@ -20,6 +20,7 @@ from experiments.families.common import LMBDAS, space_of, weights_of
 from experiments.pieces import SMALL, options
 from experiments.results import JOURNAL, facts, over_seeds, read_result, renew, say, table, write_result
 from nas.metrics.curves import Curve, CurvePoint, bd_rate
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos
 from nas.run import Run
@@ -59,7 +60,7 @@ def main() -> None:
         for lmbda in LMBDAS:
             for quantizer in QUANTIZERS:
                 run = trained(lmbda, quantizer, given.steps, given.data, given.runs, seed)
-                score = Evaluator(supernet_of(run), photos, lmbda=lmbda).score(run.space.widest())
+                score = Evaluator(supernet_of(run), photos, Objective(lmbda)).score(run.space.widest())
                 scores[quantizer][str(lmbda)] = vars(score)
                 say(f"{quantizer}, lambda {lmbda}, seed {seed}: {score}")
         found.append({"seed": seed, **scores})

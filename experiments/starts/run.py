@@ -18,6 +18,7 @@ import torch
 from experiments.pieces import SMALL, options
 from experiments.results import JOURNAL, facts, read_result, renew, say, table, write_result
 from experiments.structure.common import KINDS, SPACE
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
@@ -76,7 +77,7 @@ def trained(name: str, steps: int, data: Path, runs: Path, seed: int, photos: li
     run = train_or_resume(
         TrainingRequest(space(), str(data), folder / "whole", settings=settings, init_from=source)
     )
-    score = Evaluator(supernet_of(run), photos, lmbda=LMBDA).score(run.space.widest())
+    score = Evaluator(supernet_of(run), photos, Objective(LMBDA)).score(run.space.widest())
     say(f"{name}  {score}")
     rows = [*rows_of(before, 0), *rows_of(run, FIRST)] if before else rows_of(run, 0)
     return {"learning_rate": rate, "rows": rows, "end": vars(score)}

@@ -34,6 +34,7 @@ from nas.analysis.kendall import agreement
 from nas.analysis.rank import spread
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
@@ -102,7 +103,7 @@ def train_on(
 
 def losses(run: Run, architectures: list[Architecture], photos: list[Photo]) -> list[float]:
     """What architectures lose on photos with the weights of a run."""
-    scores = Evaluator(supernet_of(run), photos, lmbda=LMBDA).score_all(architectures)
+    scores = Evaluator(supernet_of(run), photos, Objective(LMBDA)).score_all(architectures)
     return [score.rd_loss for score in scores]
 
 

@@ -23,6 +23,7 @@ from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, s
 from experiments.structure.train import ALONE as OF_ENTROPY
 from experiments.structure.train import RATES, SETTINGS
 from nas.graph.network import Supernet
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS
@@ -100,7 +101,8 @@ def scores(
 ) -> dict[str, Any]:
     """What an architecture scores with the weights of a file, on each set of photos."""
     net = supernet(space, path)
-    return {name: vars(Evaluator(net, own, lmbda=LMBDA).score(architecture)) for name, own in photos.items()}
+    evaluators = {name: Evaluator(net, own, Objective(LMBDA)) for name, own in photos.items()}
+    return {name: vars(evaluator.score(architecture)) for name, evaluator in evaluators.items()}
 
 
 def main() -> None:

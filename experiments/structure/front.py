@@ -20,6 +20,7 @@ from experiments.results import JOURNAL, facts, options, read_result, renew, tab
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
 from nas.analysis.rank import spread
 from nas.cost.counting.tabulate import measured_costs
+from nas.metrics.objective import Objective
 from nas.photos.images import list_images
 from nas.photos.split import load_photos
 from nas.run import Run
@@ -54,7 +55,7 @@ def main() -> None:
         for name, own in sets.items()
     }
     for side, path in sides.items():
-        evaluator = Evaluator(supernet(space, path), photos, lmbda=lmbda)
+        evaluator = Evaluator(supernet(space, path), photos, Objective(lmbda))
         for name, own in sets.items():
             found[name][side] = losses(evaluator, own)
     pieces = {side: pieces_seen(path) for side, path in sides.items()}

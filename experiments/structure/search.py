@@ -23,6 +23,7 @@ from experiments.results import facts, options, progress, read_result, say, writ
 from experiments.structure.common import HERE, KINDS, LMBDAS, RESULTS, SPACE, Kind, weights_of
 from nas.api import LoadedRun
 from nas.cost.counting.scopes import CONTEXT_EDGES
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos, split_folder, write_split
 from nas.run import Run
@@ -106,7 +107,7 @@ def answers_of(loaded: LoadedRun, answers: list[Answer], test: list[Photo]) -> l
     """Each answer: its costs, its score on calibration photos and on the test photos."""
     searcher = loaded.searcher
     own = searcher.evaluator
-    unseen = Evaluator(own.supernet, test, lmbda=own.lmbda)
+    unseen = Evaluator(own.supernet, test, Objective(own.lmbda))
     rows = []
     for target, architecture in answers:
         by_edge, layout = searcher.costs.by_edge(architecture), searcher.space.layout(architecture)

@@ -382,8 +382,7 @@ class _Check:
         evaluator = Evaluator(
             supernet_of(run),
             mine.photos,
-            lmbda=settings_of(self.source).lmbda,
-            metric=mine.metric,
+            settings_of(self.source).objective,
             device=mine.device,
         )
         return RankRow(

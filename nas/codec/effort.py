@@ -24,7 +24,8 @@ from nas.codec.codec import Codec
 from nas.codec.tiles import TILING, TileSide, Tiling, step, tile_sides
 from nas.graph.affine import exactly
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits
-from nas.metrics.losses import Objective, distortion
+from nas.metrics.losses import distortion
+from nas.metrics.objective import Objective
 from nas.metrics.quality import MS_SSIM_SIDE, error_of
 from nas.photos.images import Pixels
 from nas.photos.tensors import Padded

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from nas.codec.codec import Codec
-from nas.metrics.losses import Objective
+from nas.metrics.objective import Objective
 from nas.spaces.budget import Amount
 from nas.spaces.layout import Layout
 from nas.spaces.space import Architecture, SearchSpace

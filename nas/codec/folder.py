@@ -18,7 +18,7 @@ from nas.codec.standalone import write_model
 from nas.graph.affine import exactly
 from nas.graph.integers import IntegerPath
 from nas.graph.network import CodecNetwork, plain_edge
-from nas.metrics.losses import Objective
+from nas.metrics.objective import Objective
 from nas.spaces.layout import FIELDS, Layout, read_layouts
 from nas.spaces.space import Architecture, SearchSpace
 from nas.support import resources

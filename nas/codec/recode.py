@@ -22,7 +22,7 @@ from nas.codec.bitstream import (
 from nas.codec.effort import check_effort, refined
 from nas.codec.family import CodecFamily
 from nas.codec.tiles import TILING, Tiling
-from nas.metrics.losses import Objective
+from nas.metrics.objective import Objective
 from nas.photos.images import MAX_PIXELS, Pixels
 from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError

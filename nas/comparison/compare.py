@@ -18,6 +18,7 @@ from nas.comparison.partial_results import PartialResults
 from nas.comparison.photos import Folder, evaluation_photos
 from nas.comparison.plan import Plan, Subject
 from nas.metrics.curves import MEASURES, Curve, bd_rate
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, fingerprint
 from nas.support.device import machine_name
 from nas.support.files import refuse_over_input
@@ -117,8 +118,7 @@ class _Work:
         found = evaluate_codec(
             codec.to(self.device),
             self.photos,
-            lmbda=subject.lmbda,
-            metric=subject.metric,
+            Objective(subject.lmbda, subject.metric),
             quality=subject.quality,
             effort=self.effort,
             name=subject.name,

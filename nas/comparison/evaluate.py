@@ -18,7 +18,7 @@ from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
 from nas.codec.recode import compress_smallest
 from nas.graph.entropy import bits
-from nas.metrics.losses import Objective
+from nas.metrics.objective import Objective
 from nas.metrics.quality import decibels, mean, ms_ssim, mse, psnr_without
 from nas.photos.images import Photo, psnr
 from nas.support.errors import InputError
@@ -134,9 +134,8 @@ class Evaluation:
 def evaluate_codec(
     codec: Codec,
     photos: Sequence[Photo],
+    objective: Objective,
     *,
-    lmbda: float,
-    metric: str = "mse",
     quality: float | None = None,
     effort: int = 0,
     name: str = "",
@@ -148,8 +147,7 @@ def evaluate_codec(
     Args:
         codec: what to measure.
         photos: of any size.
-        lmbda: weight of the distortion in `rd_loss`.
-        metric: `mse` or `ms-ssim`, the distortion in `rd_loss`.
+        objective: what `rd_loss` is: the weight of the distortion, and how it is measured.
         quality: from 0 to 100, where the codec codes at a range of rates; by default the middle anchor's.
         effort: how long latents are refined for each photo, see `codec.effort`.
         name: what to call the codec; its architecture's key by default.
@@ -159,15 +157,15 @@ def evaluate_codec(
     Raises:
         InputError: no photos, an unknown metric, or a quality that there is not.
     """
-    check_request(photos, metric)
+    check_request(photos, objective.metric)
     results = []
-    bench = _Bench(codec, Objective(lmbda, metric), quality, effort)
+    bench = _Bench(codec, objective, quality, effort)
     for done, photo in enumerate(photos):
         report(done, len(photos), photo.name)
         results.append(once(photo, lambda photo=photo: bench.measure(photo)))  # type: ignore[misc]
     report(len(photos), len(photos), "")
     key = codec.architecture.key
-    return Evaluation(name or key, key, codec.fingerprint, lmbda, metric, tuple(results))
+    return Evaluation(name or key, key, codec.fingerprint, objective.lmbda, objective.metric, tuple(results))
 
 
 class _Bench:

@@ -18,7 +18,7 @@ from nas.codec.bitstream import (
 )
 from nas.codec.family import CodecFamily
 from nas.comparison.evaluate import check_request
-from nas.metrics.losses import rd_loss
+from nas.metrics.objective import Objective
 from nas.metrics.quality import error_of, mean, mean_psnr
 from nas.photos.images import Photo, psnr
 from nas.spaces.rates import geometric_mean, quality_at, scored
@@ -52,9 +52,8 @@ class FamilyResult:
 def measure_family(
     family: CodecFamily,
     photos: Sequence[Photo],
+    objective: Objective,
     *,
-    lmbda: float,
-    metric: str = "mse",
     report: Report = silent,
 ) -> FamilyResult:
     """Really compress photos under every layout, and decompress with every decoder.
@@ -65,13 +64,12 @@ def measure_family(
     Args:
         family: codecs that share an encoder and an entropy path.
         photos: the photos.
-        lmbda: weight of the distortion in the loss, for a family of one rate.
-        metric: `mse` or `ms-ssim`.
+        objective: what `rd_loss` is; its lambda counts for a family of one rate.
         report: called as the work goes on.
     """
-    check_request(photos, metric)
+    check_request(photos, objective.metric)
     if not family.base.rates:
-        return _at_rate(family, photos, lmbda, metric, None, report)
+        return _at_rate(family, photos, objective, None, report)
     lmbdas = scored(family.base.rates)
     found = []
     for place, rate in enumerate(lmbdas):
@@ -80,7 +78,7 @@ def measure_family(
             report(place * total + done, len(lmbdas) * total, note)
 
         step = step_of(family.base, quality_at(family.base.rates, rate))
-        found.append(_at_rate(family, photos, rate, metric, step, here))
+        found.append(_at_rate(family, photos, objective.at(rate), step, here))
     middle, decoders = found[len(found) // 2], zip(*(each.decoders for each in found), strict=True)
     losses = [geometric_mean([point["rd_loss"] for point in points]) for points in decoders]
     merged = ({**known, "rd_loss": loss} for known, loss in zip(middle.decoders, losses, strict=True))
@@ -88,7 +86,7 @@ def measure_family(
 
 
 def _at_rate(
-    family: CodecFamily, photos: Sequence[Photo], lmbda: float, metric: str, step: int | None, report: Report
+    family: CodecFamily, photos: Sequence[Photo], objective: Objective, step: int | None, report: Report
 ) -> FamilyResult:
     codecs = [family.codec(decoder=place) for place in range(len(family.decoders))]
     others = [family.codec(name) for name in family.layouts][1:]
@@ -107,8 +105,8 @@ def _at_rate(
         y_hat, _ = read_latents(family.base, Nic.parse(file), max_pixels=photo.size)
         for codec, results in zip(codecs, found, strict=True):
             decoded = picture_of(codec, y_hat, width, height, lmbda=rate_of_file)
-            error = error_of(photo.pixels, decoded, metric)
-            loss = float(rd_loss(rates[0][-1], error, lmbda, metric))
+            error = error_of(photo.pixels, decoded, objective.metric)
+            loss = float(objective.loss(rates[0][-1], error))
             results.append((rates[0][-1], psnr(photo.pixels, decoded), loss))
             if math.isinf(results[-1][1]):
                 exact[photo.name] = None

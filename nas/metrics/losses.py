@@ -1,4 +1,4 @@
-"""The rate-distortion loss, everywhere: CompressAI's convention and lambdas."""
+"""The rate-distortion loss of a batch, and the distortion of images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.graph.entropy import bits
+from nas.metrics.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -19,40 +20,6 @@ class Losses:
     total: Tensor
     bpp: Tensor
     distortion: Tensor
-
-
-def rd_loss(bpp: Any, distortion: Any, lmbda: float, metric: str = "mse") -> Any:
-    """`bpp + lambda * 255^2 * MSE` with images in [0, 1], or `bpp + lambda * (1 - MS-SSIM)`.
-
-    Args:
-        bpp: rate in bits per pixel.
-        distortion: MSE of images in [0, 1], or 1 - MS-SSIM.
-        lmbda: weight of the distortion.
-        metric: `mse` or `ms-ssim`.
-    """
-    return bpp + lmbda * (255**2 if metric == "mse" else 1) * distortion
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a codec is good at: the weight of the distortion, and how distortion is measured.
-
-    Attributes:
-        lmbda: weight of the distortion.
-        metric: `mse` or `ms-ssim`.
-    """
-
-    lmbda: float
-    metric: str = "mse"
-
-    def loss(self, bpp: Any, distortion: Any) -> Any:
-        """The rate-distortion loss: see `rd_loss`.
-
-        Args:
-            bpp: rate in bits per pixel.
-            distortion: MSE of images in [0, 1], or 1 - MS-SSIM.
-        """
-        return rd_loss(bpp, distortion, self.lmbda, self.metric)
 
 
 def distortion(x: Tensor, x_hat: Tensor, metric: str) -> Tensor:
@@ -70,18 +37,17 @@ def distortion(x: Tensor, x_hat: Tensor, metric: str) -> Tensor:
     return 1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False)
 
 
-def batch_losses(x: Tensor, output: dict[str, Any], lmbda: float, metric: str) -> Losses:
+def batch_losses(x: Tensor, output: dict[str, Any], objective: Objective) -> Losses:
     """The losses of one forward pass.
 
     Args:
         x: the images, [B, 3, H, W].
         output: what `CodecNetwork.forward` returned; without a picture there is no distortion.
-        lmbda: weight of the distortion.
-        metric: `mse` or `ms-ssim`.
+        objective: the weight of the distortion, and how it is measured.
     """
     pixels = x.shape[-2] * x.shape[-1]
     likelihoods = output["likelihoods"].values()
     bpp = (torch.stack([bits(likelihood) for likelihood in likelihoods]).sum(0) / pixels).mean()
     shown = "x_hat" in output
-    error = distortion(x, output["x_hat"], metric).mean() if shown else torch.zeros_like(bpp)
-    return Losses(rd_loss(bpp, error, lmbda, metric), bpp, error)
+    error = distortion(x, output["x_hat"], objective.metric).mean() if shown else torch.zeros_like(bpp)
+    return Losses(objective.loss(bpp, error), bpp, error)

@@ -114,8 +114,7 @@ class Searcher:
         self.evaluator = Evaluator(
             supernet_of(run),
             photos,
-            lmbda=self.settings.lmbda,
-            metric=self.settings.metric,
+            self.settings.objective,
             device=self._device,
         )
         self.scores = Scores(run.scores_path, self.evaluator, run.fingerprint, keep=run.is_writable)
@@ -231,7 +230,7 @@ class Searcher:
     def table(self) -> pd.DataFrame:
         """All scored architectures."""
         settings = self.settings
-        return score_table(self.scores.items(), self.costs, lmbda=settings.lmbda, metric=settings.metric)
+        return score_table(self.scores.items(), self.costs, settings.objective)
 
     def write_front(self) -> pd.DataFrame:
         """Renew the run's front.csv; returns all scored architectures."""

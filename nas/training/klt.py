@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas.graph.network import Supernet
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.spaces.description import GDN, Branch, Conv, Deconv, Edge, Parallel, Subpel
 from nas.spaces.space import SearchSpace
@@ -68,9 +69,7 @@ def best_step(lmbda: float) -> float:
     return math.sqrt(6 * 768 / (math.log(2) * 256 * 255**2 * lmbda))
 
 
-def with_klt(
-    space: SearchSpace, photos: Sequence[Photo], lmbda: float, metric: str = "mse"
-) -> dict[str, Tensor]:
+def with_klt(space: SearchSpace, photos: Sequence[Photo], objective: Objective) -> dict[str, Tensor]:
     """The weights of a space: g_a and g_s a cascade of KLTs, h_a fitted to their y, all else at random.
 
     Where a layer has more channels than its input has components, the others begin at random, and no channel
@@ -80,13 +79,13 @@ def with_klt(
         space: whose g_a and g_s halve and double the sides by single convolutions with GDNs between, or have
             a linear path beside all else.
         photos: that the components are learned from; the first 60.
-        lmbda: for which y is scaled.
-        metric: `mse` or `ms-ssim`, which lambda weighs.
+        objective: for which y is scaled.
 
     Raises:
         InputError: g_a or g_s is of another kind, or the photos are too small to learn from.
     """
-    stages, gain = stages_of(space), 1 / best_step(lmbda if metric == "mse" else lmbda / MS_SSIM)
+    lmbda = objective.lmbda if objective.metric == "mse" else objective.lmbda / MS_SSIM
+    stages, gain = stages_of(space), 1 / best_step(lmbda)
     side = math.prod(stage.size for stage in stages)
     photos = [photo for photo in photos[:PHOTOS] if min(photo.pixels.shape[:2]) >= side]
     if sum((photo.pixels.shape[0] // side) * (photo.pixels.shape[1] // side) for photo in photos) < 2:

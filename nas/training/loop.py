@@ -18,7 +18,8 @@ from torch.optim.swa_utils import AveragedModel
 from nas.cost.counting.cache import kept_costs
 from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
 from nas.graph.network import Noise, Supernet
-from nas.metrics.losses import batch_losses, distortion, rd_loss
+from nas.metrics.losses import batch_losses, distortion
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.photos.split import photos_of
 from nas.run import Run
@@ -273,12 +274,12 @@ class Training:
                 tables = self.layouts.draw(self._generator(step, "layouts"))
                 self.passing.layout = self.layouts.layout(tables[0])
             output = self.module(x)
-            lmbda = settings.lmbda if sample.lmbda is None else sample.lmbda
-            losses = batch_losses(x, output, lmbda, settings.metric)
+            objective = settings.objective.at(sample.lmbda)
+            losses = batch_losses(x, output, objective)
             loss = losses.total
             if settings.distillation:
                 teacher = output["x_hat"].detach() if teacher is None else teacher
-                loss = loss + settings.distillation * self._distance(teacher, output["x_hat"], lmbda)
+                loss = loss + settings.distillation * self._distance(teacher, output["x_hat"], objective)
             if (
                 sample.lmbda is not None
             ):  # the gradient of its logarithm: a per cent counts alike at every rate
@@ -322,10 +323,10 @@ class Training:
         assert self.layouts is not None
         self.layouts.learn(tables, self._layout_bits(tables, output))
 
-    def _distance(self, teacher: Tensor, x_hat: Tensor, lmbda: float) -> Tensor:
+    def _distance(self, teacher: Tensor, x_hat: Tensor, objective: Objective) -> Tensor:
         """How far a picture is from the widest architecture's, in the units of the loss."""
-        error = distortion(teacher.clamp(0, 1), x_hat, self.settings.metric).mean()
-        distance: Tensor = rd_loss(0.0, error, lmbda, self.settings.metric)
+        error = distortion(teacher.clamp(0, 1), x_hat, objective.metric).mean()
+        distance: Tensor = objective.loss(0.0, error)
         return distance
 
     def _together(self, values: Tensor | None) -> list[float]:

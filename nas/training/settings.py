@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nas.metrics.objective import Objective
 from nas.run import Run
 from nas.support import resources
 from nas.support.errors import InputError, nearest
@@ -115,6 +116,11 @@ class TrainingSettings(BaseModel):
     preview_every: int = Field(default=5000, ge=0, description="steps between pictures; 0: none")
     tensorboard: bool = False
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
+
+    @property
+    def objective(self) -> Objective:
+        """What the loss is: the weight of the distortion, and how it is measured."""
+        return Objective(self.lmbda, self.metric)
 
     @classmethod
     def make(cls, values: dict[str, Any]) -> TrainingSettings:

@@ -149,7 +149,7 @@ def start_training(
     if request.init_from is not None:
         torch.manual_seed(settings.seed)  # for what the starting point does not have
         if request.init_from == KLT:
-            initial = with_klt(space, photos, settings.lmbda, settings.metric)
+            initial = with_klt(space, photos, settings.objective)
         else:
             initial = initial_weights(request.init_from, space, settings.metric)
         checkpoint.check_fit(Supernet(space), initial, source=_named(request.init_from))

@@ -286,8 +286,7 @@ def export_codec(
     found = measure_family(
         family,
         photos,
-        lmbda=settings.lmbda,
-        metric=settings.metric,
+        settings.objective,
         report=lambda done, total, note: report("measuring photos", done, total, note),
     )
     facts = {

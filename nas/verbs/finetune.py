@@ -343,8 +343,7 @@ class _Finetuning:
             return measure_family(
                 family,
                 photos,
-                lmbda=self.of_base.lmbda,
-                metric=self.of_base.metric,
+                self.of_base.objective,
                 report=lambda done, total, note: report(f"measuring {when}", done, total, note),
             )
 

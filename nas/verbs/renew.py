@@ -14,6 +14,7 @@ from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
 from nas.codec.folder import FACTS, describe, load_family, save_family
 from nas.comparison.evaluate_family import measure_family
+from nas.metrics.objective import Objective
 from nas.photos.split import part_of, split_of
 from nas.run import HELD_OUT_PHOTOS
 from nas.support.errors import InputError
@@ -84,7 +85,8 @@ def renew_codec(
         codec, cost = made.codec, made.cost
         facts |= {} if cost is None else {"exact_costs": round(cost, 6)}
     renewed = CodecFamily(codec, family.layouts, (), family.layout_facts)
-    found = measure_family(renewed, photos, lmbda=content["lmbda"], metric=content.get("metric", "mse"))
+    objective = Objective(content["lmbda"], content.get("metric", "mse"))
+    found = measure_family(renewed, photos, objective)
     facts["measured"] = {"split": "held-out", "photos": len(photos), **found.decoders[0]}
     if force:
         clear(out)

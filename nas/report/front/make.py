@@ -92,7 +92,7 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
     if not scores:
         raise InputError(f"{run.path} has no scores yet: run `nas search {run.path}` first.")
     costs = kept_costs(run.space, run.costs_path)
-    table = score_table(scores.items(), costs, lmbda=settings.lmbda, metric=settings.metric)
+    table = score_table(scores.items(), costs, settings.objective)
     table = with_tested(table, run)
     if run.is_writable:
         write_front(run.front_path, on_any_front(table))

@@ -20,6 +20,7 @@ from torch import Tensor
 from nas.cost.counting.table import CostTable
 from nas.graph.network import Supernet
 from nas.metrics.losses import batch_losses
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.spaces.space import SearchSpace
 from nas.support import resources
@@ -79,8 +80,7 @@ def learn_logits(
     photos: Sequence[Photo],
     costs: CostTable,
     *,
-    lmbda: float,
-    metric: str,
+    objective: Objective,
     scope: str,
     targets: Sequence[float] = (),
     seed: int,
@@ -95,8 +95,7 @@ def learn_logits(
         supernet: trained; its weights are not changed.
         photos: training photos.
         costs: of its space.
-        lmbda: weight of the distortion.
-        metric: `mse` or `ms-ssim`.
+        objective: what the supernet was trained for.
         scope: the cost that is priced.
         targets: kMAC per pixel; none for the ladder.
         seed: of crops, layouts and samples.
@@ -108,7 +107,7 @@ def learn_logits(
     spent = costs.kmac_px(space.widest(), scope) - costs.kmac_px(space.narrowest(), scope)
     if spent <= 0:
         return []
-    crop = settings.crop if metric == "mse" else max(settings.crop, 192)
+    crop = settings.crop if objective.metric == "mse" else max(settings.crop, 192)
     rungs = sorted(targets, reverse=True) or settings.ladder
     found, total = [], len(rungs) * settings.steps
     crops = batches(CropSource(photos, crop=crop, seed=seed), batch=settings.batch, first=0, last=total + 1)
@@ -125,7 +124,7 @@ def learn_logits(
     for parameter, _ in frozen:
         parameter.requires_grad_(False)
     try:
-        price = _saved(supernet, next(crops).to(device), lmbda, metric) / spent
+        price = _saved(supernet, next(crops).to(device), objective) / spent
         for place, rung in enumerate(rungs):
             target = rung if targets else None
             structure.restart(price if targets else rung * price, target)
@@ -134,7 +133,7 @@ def learn_logits(
                 supernet.gate(structure.sample(step / max(1, settings.steps - 1), samples, device))
                 x = next(crops).to(device)
                 layout = space.layouts[draws.choice(space.layout_names)]
-                loss = batch_losses(x, supernet(x, layout), lmbda, metric).total.cpu()
+                loss = batch_losses(x, supernet(x, layout), objective).total.cpu()
                 (loss + structure.price * structure.expected_cost()).backward()
                 cost = structure.step(float(loss.detach()))
                 note = f"lambda_C {structure.price:.3g}  E[C] {cost:.2f} kMAC/px"
@@ -148,12 +147,12 @@ def learn_logits(
 
 
 @torch.no_grad()
-def _saved(supernet: Supernet, x: Tensor, lmbda: float, metric: str) -> float:
+def _saved(supernet: Supernet, x: Tensor, objective: Objective) -> float:
     """What the widest architecture's loss on a batch is less than the narrowest one's."""
     losses = []
     for architecture in (supernet.space.narrowest(), supernet.space.widest()):
         layout = supernet.activate(architecture)
-        losses.append(float(batch_losses(x, supernet(x, layout), lmbda, metric).total))
+        losses.append(float(batch_losses(x, supernet(x, layout), objective).total))
     return max(losses[0] - losses[1], LEAST_SAVED)
 
 

@@ -21,7 +21,8 @@ from torch import Tensor
 from nas.graph.context import ContextModel
 from nas.graph.entropy import Y_LIMIT, bits, coded_range, quantize
 from nas.graph.network import Supernet
-from nas.metrics.losses import distortion, rd_loss
+from nas.metrics.losses import distortion
+from nas.metrics.objective import Objective
 from nas.metrics.quality import mean_psnr
 from nas.photos.images import Photo, fingerprint, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
@@ -151,8 +152,7 @@ class Evaluator:
     Args:
         supernet: trained; its active architecture is changed, its weights must stay as they are.
         photos: calibration photos, scored whole.
-        lmbda: weight of the distortion; over a range of rates three of its anchors count instead.
-        metric: `mse` or `ms-ssim`.
+        objective: what is scored; over a range of rates three of its anchors count instead of its lambda.
         device: where to compute.
         cache_bytes: of tensors that are kept; the scores are the same with few.
     """
@@ -161,21 +161,20 @@ class Evaluator:
         self,
         supernet: Supernet,
         photos: Sequence[Photo],
+        objective: Objective,
         *,
-        lmbda: float,
-        metric: str = "mse",
         device: torch.device | str = "cpu",
         cache_bytes: int = 1 << 30,
     ) -> None:
         self.supernet = supernet.to(device).eval()
         self.space = supernet.space
         self.photos = list(photos)
-        if metric == "ms-ssim" and any(min(photo.pixels.shape[:2]) <= 160 for photo in photos):
+        if objective.metric == "ms-ssim" and any(min(photo.pixels.shape[:2]) <= 160 for photo in photos):
             raise InputError(
                 "MS-SSIM needs photos of more than 160 pixels a side: take out the smaller ones."
             )
-        self.lmbdas = scored(self.space.rates) if self.space.rates else (lmbda,)
-        self.metric = metric
+        self.lmbdas = scored(self.space.rates) if self.space.rates else (objective.lmbda,)
+        self.objective = objective
         self.device = torch.device(device)
         self.calibration = fingerprint(self.photos)
         self._tensors = TensorCache(cache_bytes)
@@ -237,7 +236,7 @@ class Evaluator:
         rates, errors, qualities = zip(*rows, strict=True)
         bpp, error = sum(rates) / len(rows), sum(errors) / len(rows)
         lmbda = parts.choices["lmbda"]
-        return Point(lmbda, bpp, mean_psnr(qualities), rd_loss(bpp, error, lmbda, self.metric))
+        return Point(lmbda, bpp, mean_psnr(qualities), self.objective.at(lmbda).loss(bpp, error))
 
     def _photo(self, index: int, parts: _Parts) -> Numbers:
         """bpp, distortion and PSNR of one photo."""
@@ -294,7 +293,7 @@ class Evaluator:
     def _quality(self, index: int, x: Tensor, x_hat: Tensor) -> Numbers:
         """Distortion of the clamped picture, and its PSNR in 8 bits."""
         x_hat = x_hat[..., : x.shape[-2], : x.shape[-1]].clamp(0, 1)
-        error = float(distortion(x, x_hat, self.metric)[0])
+        error = float(distortion(x, x_hat, self.objective.metric)[0])
         return error, psnr(self.photos[index].pixels, to_pixels(x_hat))
 
     # Tensors of a photo, as the graph has them

@@ -12,6 +12,7 @@ import numpy as np
 
 from nas.cost.counting.table import CostTable
 from nas.metrics.curves import Curve, CurvePoint
+from nas.metrics.objective import Objective
 from nas.metrics.pareto import pareto
 from nas.run import FRONT_COLUMNS
 from nas.searching.scoring.evaluator import Score
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def score_table(
-    scores: Iterable[tuple[Architecture, Score]], costs: CostTable, *, lmbda: float, metric: str
+    scores: Iterable[tuple[Architecture, Score]], costs: CostTable, objective: Objective
 ) -> pd.DataFrame:
     """Every scored architecture with its costs, in the order of total cost, and which fronts it is on.
 
@@ -33,8 +34,7 @@ def score_table(
     Args:
         scores: architectures with their scores.
         costs: costs of the space.
-        lmbda: lambda of the run.
-        metric: `mse` or `ms-ssim`.
+        objective: what the run was trained for.
     """
     import pandas as pd
 
@@ -52,8 +52,8 @@ def score_table(
                 "psnr": score.psnr,
                 "rd_loss": score.rd_loss,
                 "bd_rate": bd_rate(score, widest),
-                "lmbda": lmbda,
-                "metric": metric,
+                "lmbda": objective.lmbda,
+                "metric": objective.metric,
             }
         )
     table = pd.DataFrame(rows, columns=[c for c in FRONT_COLUMNS if not c.startswith(("on_front", "test"))])

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
-from nas.metrics.losses import distortion, rd_loss
+from nas.metrics.losses import distortion
+from nas.metrics.objective import rd_loss
 from nas.photos.images import Photo, Pixels
 from nas.photos.tensors import pad, to_tensor
 from nas.spaces.space import Architecture, SearchSpace
