@@ -22,9 +22,10 @@ import torch
 from common import heading, say, table
 from PIL import Image
 
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec
+from nas.codec.nic import Nic
 from nas.photos.images import bundled, read_image, write_image
 
 SIDES = {

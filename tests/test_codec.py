@@ -20,10 +20,11 @@ from families import exact_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.codec.bitstream import FIXED, Nic, compress_image, decompress_image
-from nas.codec.codec import Codec, read_varint, write_varint
+from nas.codec.bitstream import compress_image, decompress_image
+from nas.codec.codec import Codec
 from nas.codec.coder import Decoder, Encoder
 from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, save_codec
+from nas.codec.nic import FIXED, Nic, read_varint, write_varint
 from nas.codec.standalone import MODEL
 from nas.graph.entropy import Y_LIMIT, bits, from_grid, snap
 from nas.graph.network import CodecNetwork

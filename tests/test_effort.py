@@ -18,19 +18,12 @@ from typer.testing import CliRunner
 
 import nas
 from nas.cli import app
-from nas.codec.bitstream import (
-    Nic,
-    analyzed,
-    decompress_image,
-    latents_of,
-    lmbda_of,
-    read_latents,
-    write_latents,
-)
+from nas.codec.bitstream import analyzed, decompress_image, latents_of, lmbda_of, read_latents, write_latents
 from nas.codec.codec import Codec
 from nas.codec.effort import COLD, HOT, RATE, STEPS, _pieces, _refine, _Search, annealed, refined
 from nas.codec.family import CodecFamily
 from nas.codec.folder import save_codec
+from nas.codec.nic import Nic
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest
 from nas.codec.tiles import Tiling

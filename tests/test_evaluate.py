@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
+from nas.codec.nic import Nic
 from nas.comparison.evaluate import evaluate_codec
 from nas.graph.network import Supernet
 from nas.metrics.objective import Objective

@@ -40,9 +40,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
+from nas.codec.nic import Nic
 from nas.cost.counting.macs import count_macs, layer_cost
 from nas.cost.exact.quantity import macs as macs_in
 from nas.cost.exact.reach import Reach

@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 
 import nas
 from nas.cli import app
-from nas.codec.bitstream import Nic, compress_image, decompress_image, latents_of
+from nas.codec.bitstream import compress_image, decompress_image, latents_of
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily, Member
 from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, load_family, save_family
+from nas.codec.nic import Nic
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest, transcode
 from nas.photos.images import read_image

@@ -22,10 +22,11 @@ from typer.testing import CliRunner
 
 from nas import console
 from nas.cli import app
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily, Member
 from nas.codec.folder import load_codec, load_family, save_family
+from nas.codec.nic import Nic
 from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import evaluate_codec
 from nas.metrics.objective import Objective

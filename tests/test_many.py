@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 import nas
 from nas.cli import app
 from nas.codec import folder
-from nas.codec.bitstream import Nic
 from nas.codec.folder import save_codec
+from nas.codec.nic import Nic
 from nas.photos.batch import MOST_TOGETHER, BatchPlan, Job, Kind, Workforce, planned, run_all
 from nas.photos.images import psnr, read_image
 from nas.support.errors import InputError

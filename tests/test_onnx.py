@@ -26,9 +26,10 @@ from PIL import Image
 from test_exact import drawn_latents
 from torch import Tensor
 
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily, Member
+from nas.codec.nic import Nic
 from nas.codec.quantize import can_be_exact, quantized
 from nas.graph.staged import SLICE
 from nas.onnx.write import write_onnx

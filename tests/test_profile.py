@@ -36,8 +36,9 @@ from nas.profiling.measurements import Measurements
 from nas.profiling.memory import PeakMemory, measure_here, peak_memory, sample_photo
 from nas.profiling.pieces import edge_pieces
 from nas.profiling.predict import Predictor
-from nas.profiling.profile import measure_latency, parse_size, profile_codec
+from nas.profiling.profile import parse_size, profile_codec
 from nas.profiling.run_profile import profile_run
+from nas.profiling.timing import measure_latency
 from nas.report.profile import save_profile
 from nas.run import Run
 from nas.searching.layouts.candidates import LayoutSettings

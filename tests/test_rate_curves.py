@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 
 import nas
 from nas.cli import app
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.folder import describe, load_codec
+from nas.codec.nic import Nic
 from nas.comparison.compare import compare
 from nas.comparison.evaluate import evaluate_codec
 from nas.comparison.plan import Plan

@@ -14,9 +14,10 @@ from families import SPACES, image, seeded_supernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.codec.bitstream import Nic, compress_image, decompress_image, latents_of, lmbda_of
+from nas.codec.bitstream import compress_image, decompress_image, latents_of, lmbda_of
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
+from nas.codec.nic import Nic
 from nas.codec.recode import compress_smallest, transcode
 from nas.graph.entropy import Y_LIMIT, bits, quantize
 from nas.graph.network import Supernet

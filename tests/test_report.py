@@ -25,12 +25,13 @@ from matplotlib.text import Text
 
 from nas.report.front.costs import COSTS, clock_of, view_of
 from nas.report.front.data import MOST_DOTS
-from nas.report.front.fronts import SCOPES, RunFront, split_key
+from nas.report.front.fronts import RunFront, split_key
 from nas.report.front.page import MOST_BYTES, write_page
 from nas.report.front.pictures import Picture, Pictures, along_the_front
 from nas.report.front.plots import draw_front, save_front
 from nas.report.front.scale import Scale, spread, tick_labels
 from nas.run import FRONT_COLUMNS
+from nas.spaces.budget import SCOPES
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 

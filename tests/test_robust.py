@@ -17,9 +17,10 @@ from families import TRAINED, exact_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.codec.bitstream import FIXED, Nic, compress_image, decompress_image
-from nas.codec.codec import Codec, write_varint
+from nas.codec.bitstream import compress_image, decompress_image
+from nas.codec.codec import Codec
 from nas.codec.folder import DESCRIPTION, WEIGHTS, load_codec, save_codec
+from nas.codec.nic import FIXED, Nic, write_varint
 from nas.comparison.published import read_published
 from nas.graph.network import Supernet
 from nas.photos.images import bundled

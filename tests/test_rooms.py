@@ -111,3 +111,30 @@ def test_no_folder_is_crowded():
         if (files := len([path for path in folder.glob("*.py") if path.name != "__init__.py"])) > MOST_FILES
     }
     assert not crowded
+
+
+def made_in(path: Path) -> set[str]:
+    """The names that a module makes itself, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def test_names_are_imported_from_where_they_are_made():
+    """Two doors are there to pass names on: the package itself, and the one to CompressAI's parts."""
+    known = modules()
+    made = {name: made_in(path) for name, path in known.items()}
+    passed_on = set()
+    for path in [*known.values(), *Path(__file__).parent.glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("nas."):
+                module = str(node.module).removeprefix("nas.")
+                names = {alias.name for alias in node.names}
+                if module != "graph._compressai":
+                    own = made[module] | {name for name in names if f"{module}.{name}" in known}
+                    passed_on |= {f"{path.name}: {node.module}.{name}" for name in names - own}
+    assert not passed_on

@@ -18,15 +18,17 @@ from typer.testing import CliRunner
 
 from nas.cli import app
 from nas.codec import tiles as tiles_module
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
+from nas.codec.nic import Nic
 from nas.codec.tiles import Tiling, overlap, step, through, tile_sides, tiles
 from nas.graph.network import CodecNetwork
-from nas.photos.images import MAX_PIXELS, psnr, read_image
+from nas.photos.images import psnr, read_image
 from nas.photos.tensors import Padded, pad, to_tensor
 from nas.spaces.layout import named_layout
 from nas.support.errors import InputError
+from nas.support.limits import MAX_PIXELS
 
 TILED = Tiling(limit=0, side=64)
 WHOLE = Tiling(limit=1 << 40)

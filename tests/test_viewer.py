@@ -21,9 +21,10 @@ from test_family import KINDS, make_family
 from typer.main import get_command
 
 from nas.cli import app
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.coder import Decoder, Encoder
 from nas.codec.family import CodecFamily
+from nas.codec.nic import Nic
 from nas.graph.entropy import MEAN_STEPS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.onnx.write import write_onnx
 from nas.spaces.rates import STEPS_OF_QUALITY

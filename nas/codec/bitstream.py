@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from nas.codec.codec import Codec
-from nas.codec.nic import FIXED as FIXED
-from nas.codec.nic import MAX_SIDE
-from nas.codec.nic import Nic as Nic
+from nas.codec.nic import MAX_SIDE, Nic
 from nas.codec.tiles import TILING, Tiling, tiles
-from nas.photos.images import MAX_PIXELS, Pixels
+from nas.photos.images import Pixels
 from nas.photos.tensors import Padded, to_pixels
 from nas.spaces.rates import STEPS_OF_QUALITY, lmbda_at, middle, quality_at
 from nas.support.errors import InputError
+from nas.support.limits import MAX_PIXELS
 
 Latents = tuple[Tensor, Tensor | None]  # y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4], where there is one
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.codec.coder import CODER, Decoder, Encoder
-from nas.codec.nic import read_varint as read_varint
-from nas.codec.nic import write_varint as write_varint
+from nas.codec.nic import read_varint, write_varint
 from nas.codec.tiles import TILING, Tiling, through
 from nas.graph.affine import exactly
 from nas.graph.context import HyperOnly

@@ -10,22 +10,16 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from nas.codec.bitstream import (
-    Latents,
-    Nic,
-    analyzed,
-    lmbda_of,
-    read_latents,
-    step_of,
-    write_latents,
-)
+from nas.codec.bitstream import Latents, analyzed, lmbda_of, read_latents, step_of, write_latents
 from nas.codec.effort import check_effort, refined
 from nas.codec.family import CodecFamily
+from nas.codec.nic import Nic
 from nas.codec.tiles import TILING, Tiling
 from nas.metrics.objective import Objective
-from nas.photos.images import MAX_PIXELS, Pixels
+from nas.photos.images import Pixels
 from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError
+from nas.support.limits import MAX_PIXELS
 from nas.support.progress import Report, silent
 
 

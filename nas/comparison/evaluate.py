@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas.codec.bitstream import Nic, decompress_image, lmbda_of, picture_of, read_latents, step_of
+from nas.codec.bitstream import decompress_image, lmbda_of, picture_of, read_latents, step_of
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
+from nas.codec.nic import Nic
 from nas.codec.recode import compress_smallest
 from nas.graph.entropy import bits
 from nas.metrics.objective import Objective

@@ -7,16 +7,9 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nas.codec.bitstream import (
-    Nic,
-    latents_of,
-    lmbda_of,
-    picture_of,
-    read_latents,
-    step_of,
-    write_latents,
-)
+from nas.codec.bitstream import latents_of, lmbda_of, picture_of, read_latents, step_of, write_latents
 from nas.codec.family import CodecFamily
+from nas.codec.nic import Nic
 from nas.comparison.evaluate import check_request
 from nas.metrics.objective import Objective
 from nas.metrics.quality import error_of, mean, mean_psnr

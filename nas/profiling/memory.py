@@ -98,8 +98,9 @@ def measure_here(folder: Path, action: str, source: Path, target: Path) -> PeakM
     Raises:
         InputError: another action, or a file that cannot be used.
     """
-    from nas.codec.bitstream import Nic, compress_image, decompress_image
+    from nas.codec.bitstream import compress_image, decompress_image
     from nas.codec.folder import load_codec
+    from nas.codec.nic import Nic
 
     if action == "encode":
         pixels = read_image(source)

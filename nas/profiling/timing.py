@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas.codec.bitstream import Nic, compress_image, decompress_image
+from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
+from nas.codec.nic import Nic
 from nas.graph.staged import Parameters, Read, Staged, Work
 from nas.photos.images import Pixels
 from nas.profiling.live import LiveTensors

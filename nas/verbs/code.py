@@ -474,8 +474,8 @@ def transcode(
     from nas.codec.folder import load_family
     from nas.codec.nic import Nic
     from nas.codec.recode import transcode as coded_again
-    from nas.photos.images import MAX_PIXELS
     from nas.support.device import choose
+    from nas.support.limits import MAX_PIXELS
 
     before = Nic.read(Path(file))
     family = load_family(codec).to(choose(device))
