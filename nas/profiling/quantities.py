@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -72,6 +72,10 @@ class Quantities:
     _predictors: dict[tuple[Size, str | None], Predictor] = field(default_factory=dict)
     _tables: dict[Size, CostTable] = field(default_factory=dict)
     _questions: dict[Budget, Question] = field(default_factory=dict)
+
+    def of_copy(self, run: Run) -> Quantities:
+        """The same for a copy of the run: what was looked at or solved is not again."""
+        return replace(self, run=run)
 
     def of(self, what: str, unit: str, size: Size | None, device: str | None = None) -> Quantity:
         """What a limit's words name.

@@ -17,7 +17,6 @@ from nas.searching.sampler.logits import WidthLogits
 from nas.searching.sampler.prior import LogitPrior, modes
 from nas.searching.sampler.rows import proposer
 from nas.searching.scoring.evaluator import Evaluator
-from nas.searching.scoring.final import with_tested
 from nas.searching.scoring.front import on_any_front, score_table, write_front
 from nas.searching.scoring.scores import Scores
 from nas.searching.sources import Sources, prepare_layouts, prepare_logits
@@ -162,7 +161,7 @@ class Searcher:
         from nas.searching.study.trials import Trials
 
         sources, budget = sources or Sources(), budget or Budget("whole range")
-        self.question(budget)
+        question = self.question(budget)
         check_seed(seed)
         number = check_count(trials or 0, "trials")
         self.run.refuse_read_only()
@@ -175,7 +174,7 @@ class Searcher:
             if prepare_layouts(self.run, self.evaluator, settings, seed=seed, report=report):
                 self._open()
             self._complete_profiles(budget, report)
-        question = self.question(budget)
+            question = self.question(budget)  # of a space that has more layouts now
         rungs = self._learn(question, sources, seed, report) if number else []
         proposals = proposer(
             self.space,
@@ -235,7 +234,7 @@ class Searcher:
     def write_front(self) -> pd.DataFrame:
         """Renew the run's front.csv; returns all scored architectures."""
         table = self.table()
-        write_front(self.run.front_path, with_tested(on_any_front(table), self.run))
+        write_front(self.run, table)
         return table
 
     def choose(self, question: Question, *, report: StageReport = silent) -> Choice:

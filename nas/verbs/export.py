@@ -16,13 +16,14 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import bits_of_latents
 from nas.comparison.evaluate_family import measure_family
 from nas.cost.counting.cache import kept_costs
+from nas.graph.network import Supernet
 from nas.onnx.write import require_package, require_whole_numbers, write_onnx
 from nas.photos.images import Photo
 from nas.photos.split import photos_of
 from nas.photos.tensors import Padded
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.searching.family import Kin, find_kin
-from nas.searching.scoring.final import note_tested, with_tested
+from nas.searching.scoring.final import note_tested
 from nas.searching.scoring.front import write_front
 from nas.searching.searcher import Searcher
 from nas.spaces.budget import HERE, Budget
@@ -57,7 +58,12 @@ class Made:
 
 
 def make_codec(
-    run: Run, architecture: Architecture, arithmetic: str | None = None, layouts: Sequence[Layout] = ()
+    run: Run,
+    architecture: Architecture,
+    arithmetic: str | None = None,
+    layouts: Sequence[Layout] = (),
+    *,
+    supernet: Supernet | None = None,
 ) -> Made:
     """The codec of one architecture of a run's supernet.
 
@@ -67,11 +73,13 @@ def make_codec(
         arithmetic: of the entropy path, exact or float64; by default exact, unless that is impossible or
             costs more than `MOST_COST`.
         layouts: all under which its entropy path will code; the architecture's own by default.
+        supernet: that of the run, where it was read already.
 
     Raises:
         InputError: an unknown arithmetic, or an exact one for latents that are no whole numbers.
     """
-    floating = Codec(supernet_of(run).extract(architecture), architecture)
+    network = (supernet or supernet_of(run)).extract(architecture).cpu()
+    floating = Codec(network, architecture)
     return with_arithmetic(floating, arithmetic, photos_of(run, "calibration"), layouts)
 
 
@@ -233,7 +241,14 @@ def export_from(
     if searcher.run.is_writable:
         searcher.write_front()
     content = export_codec(
-        searcher.run, kin, out, arithmetic=arithmetic, onnx=onnx, force=force, report=report
+        searcher.run,
+        kin,
+        out,
+        supernet=searcher.evaluator.supernet,
+        arithmetic=arithmetic,
+        onnx=onnx,
+        force=force,
+        report=report,
     )
     if clock is not None and architecture is not None:
         from nas.profiling.profile import seconds_of
@@ -252,6 +267,7 @@ def export_codec(
     kin: Kin,
     out: Path,
     *,
+    supernet: Supernet | None = None,
     arithmetic: str | None = None,
     onnx: bool = False,
     force: bool = False,
@@ -263,6 +279,7 @@ def export_codec(
         run: a trained run.
         kin: what to export: one architecture, or a family.
         out: the codec's folder.
+        supernet: that of the run, where it was read already.
         arithmetic: of the entropy path: see `make_codec`.
         onnx: write it as ONNX models, too, into the folder `onnx` in its own.
         force: replace what is there.
@@ -278,9 +295,10 @@ def export_codec(
     if onnx:
         require_package()
     settings = settings_of(run)
-    made = make_codec(run, kin.base, arithmetic, kin.orders(run.space))
+    supernet = supernet or supernet_of(run)
+    made = make_codec(run, kin.base, arithmetic, kin.orders(run.space), supernet=supernet)
     photos = photos_of(run, "held-out", HELD_OUT_PHOTOS)
-    family = _family(run, kin, made.codec)
+    family = _family(run, kin, made.codec, supernet)
     if onnx:
         require_whole_numbers(family)
     found = measure_family(
@@ -307,19 +325,18 @@ def export_codec(
     for architecture, measured in zip(kin.decoders, found.decoders, strict=True):
         note_tested(run, architecture, measured)
     if run.front_path.is_file():
-        write_front(run.front_path, with_tested(run.front(), run))
+        write_front(run, run.front())
     return content
 
 
-def _family(run: Run, kin: Kin, codec: Codec) -> CodecFamily:
+def _family(run: Run, kin: Kin, codec: Codec, supernet: Supernet) -> CodecFamily:
     """The codecs of a run's architectures, with what they cost."""
     costs, space = kept_costs(run.space, run.costs_path), run.space
-    supernet = supernet_of(run) if len(kin.decoders) > 1 else None
     members = []
     for architecture in kin.decoders:
         g_s: nn.Module = codec.network.g_s
-        if supernet is not None and architecture != kin.base:
-            g_s = supernet.extract(architecture).g_s
+        if architecture != kin.base:
+            g_s = supernet.extract(architecture).cpu().g_s
         by_edge = {edge: round(cost, 6) for edge, cost in costs.by_edge(architecture).items()}
         facts = {
             "kmac_px": _rounded(costs.scopes(architecture)),

@@ -79,7 +79,7 @@ def search(
     own = searched_at(run, out)
     if out is not None or from_zoo:
         found = run_on_photos(found, data, own, force=force) if data else copied(found, own, force=force)
-        quantities = Quantities(found, kept_costs(found.space, found.costs_path), device)
+        quantities = quantities.of_copy(found)
     if trials is None and not (from_zoo and data is None):
         trials = TRIALS
     announce(possible)

@@ -84,7 +84,7 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
         InputError: the run has no scores yet.
     """
     from nas.searching.scoring.final import with_tested
-    from nas.searching.scoring.front import on_any_front, score_table, write_front
+    from nas.searching.scoring.front import score_table, write_front
     from nas.searching.scoring.scores import known_scores
 
     space, settings = run.space, settings_of(run)
@@ -95,7 +95,7 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
     table = score_table(scores.items(), costs, settings.objective)
     table = with_tested(table, run)
     if run.is_writable:
-        write_front(run.front_path, on_any_front(table))
+        write_front(run, table)
     clocks, machine, note = _clocks(run, costs)
     notes.setdefault("time", []).append(note)
     table = _with_times(table, list(scores), clocks)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +13,9 @@ from nas.cost.counting.table import CostTable
 from nas.metrics.curves import Curve, CurvePoint
 from nas.metrics.objective import Objective
 from nas.metrics.pareto import pareto
-from nas.run import FRONT_COLUMNS
+from nas.run import FRONT_COLUMNS, Run
 from nas.searching.scoring.evaluator import Score
+from nas.searching.scoring.final import with_tested
 from nas.spaces.budget import SCOPES
 from nas.spaces.space import Architecture
 from nas.support.files import write_atomically
@@ -98,13 +98,13 @@ def on_any_front(table: pd.DataFrame) -> pd.DataFrame:
     return table[flags.any(axis=1)].reset_index(drop=True)
 
 
-def write_front(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of architectures as CSV, whole or not at all.
+def write_front(run: Run, table: pd.DataFrame) -> None:
+    """Renew a run's front.csv, whole or not at all: what is on a front, with what was exported of it.
 
     Args:
-        path: the file.
-        table: one row per architecture.
+        run: the run.
+        table: one row per scored architecture, as `score_table` gives them.
     """
     buffer = io.StringIO()
-    table.to_csv(buffer, index=False, lineterminator="\n")
-    write_atomically(path, buffer.getvalue())
+    with_tested(on_any_front(table), run).to_csv(buffer, index=False, lineterminator="\n")
+    write_atomically(run.front_path, buffer.getvalue())
