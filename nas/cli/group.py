@@ -1,0 +1,95 @@
+"""The command line as a whole: its exit statuses, warnings in words, and the version."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from nas.support.errors import InputError, InputWarning
+
+
+@contextmanager
+def _warnings_in_words(most: int = 3) -> Iterator[None]:
+    """Warnings about the input as sentences, each once, and of each kind only the first few."""
+    said: dict[type[Warning], set[str]] = defaultdict(set)
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, InputWarning):
+                usual(message, category, *where, **more)
+            elif str(message) not in said[category]:
+                said[category].add(str(message))
+                if len(said[category]) <= most:
+                    print(f"Note: {message}", file=sys.stderr)
+
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            for sentences in said.values():
+                if len(sentences) > most:
+                    print(f"Note: there are {len(sentences) - most} more like the last.", file=sys.stderr)
+
+
+class _Verbs(TyperGroup):
+    """Exit statuses: 0; 2 for wrong input, in one sentence; 130 when interrupted; 1 for a failure of ours."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from nas.support.interrupts import as_ctrl_c
+
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # names need not be UTF-8
+        try:
+            with as_ctrl_c(), _warnings_in_words():
+                return super().invoke(ctx)
+        except InputError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            print(f"Error: Cannot use {error.filename}: {error.strerror or error}.", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            sys.exit(130)
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # its renderer alone takes longer to import than help may take
+    pretty_exceptions_enable=False,
+    help="Neural architecture search for learned image codecs: train one supernet, search it under a "
+    "budget, export the codecs you choose.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import nas
+
+        print(f"nas {nas.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _group(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,88 @@
+"""What verbs have in common while they run and when they end: progress, interruptions, results of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nas.support.errors import InputError
+from nas.support.progress import StageReport
+
+if TYPE_CHECKING:
+    from nas.photos.batch import Batch
+    from nas.verbs.code import Compressed, Decompressed
+
+TRAINED = "Stopped; what was trained is kept. Run the same command again to continue."
+MEASURED = "Stopped; what was measured is kept. Run the same command again to continue."
+
+
+@contextmanager
+def work(stopped: str | Callable[[], str] | None = None) -> Iterator[StageReport]:
+    """Long work with its progress; when it is interrupted, what was kept and how to continue.
+
+    Progress is shown from the first report on: what is refused before it needs nothing that takes long to
+    import.
+    """
+    shown: list[StageReport] = []
+    with ExitStack() as stack:
+
+        def report(stage: str, done: int, total: int, note: str) -> None:
+            from nas import console
+
+            if not shown:
+                shown.append(stack.enter_context(console.progress()))
+            shown[0](stage, done, total, note)
+
+        try:
+            yield report
+        except KeyboardInterrupt:
+            from nas import console
+
+            stack.close()
+            if stopped is not None:
+                console.say(stopped if isinstance(stopped, str) else stopped())
+            raise
+
+
+def written(force: bool) -> str:
+    """What is said where the writing of many files is interrupted: how to continue."""
+    again = "the same command again without --force" if force else "the same command again"
+    return f"Stopped; the files that were written are kept. Run {again} to continue."
+
+
+def refuse_both(json: bool, out: str) -> None:
+    """InputError where a result in JSON and a file would both go to standard output.
+
+    Args:
+        json: whether the result is printed as JSON.
+        out: where the file goes.
+    """
+    if json and out == "-":
+        raise InputError("--json and the output - both need standard output: leave one of them out.")
+
+
+def tell(result: Compressed | Decompressed | Batch[Any], *, json: bool, quiet: bool) -> None:
+    """Print what became of one file or of many; exit status 2 where some failed.
+
+    Args:
+        result: what became of them.
+        json: print it as JSON.
+        quiet: print nothing of a single file.
+    """
+    from nas import console
+    from nas.photos.batch import Batch
+
+    if json:
+        console.emit(result.to_json())
+    elif isinstance(result, Batch):
+        if result.done:
+            console.table("", *result.table())
+        console.say(result.sentence())
+    elif not quiet:
+        console.say(result.sentence())
+    if isinstance(result, Batch) and result.failed:
+        console.say("\n".join(result.failures()))
+        raise typer.Exit(2)
