@@ -27,7 +27,8 @@ from nas.photos.images import Photo, bundled, list_images, psnr, read_image
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator, Score
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 from nas.weights.checkpoint import supernet_of
 
 LMBDA = 0.013

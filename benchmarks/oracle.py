@@ -34,7 +34,8 @@ from nas.searching.layouts.rate import LayoutRate
 from nas.searching.sampler.moves import Rows
 from nas.searching.sampler.rows import as_rows, proposer
 from nas.searching.scoring.evaluator import Evaluator
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 from nas.training.settings import settings_of
 from nas.weights.checkpoint import Checkpoint, load_weights

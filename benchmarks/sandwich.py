@@ -19,8 +19,9 @@ from torch import Tensor
 from nas.graph.network import CodecNetwork, Supernet
 from nas.metrics.losses import batch_losses
 from nas.metrics.objective import Objective
+from nas.spaces.architecture import Architecture
 from nas.spaces.layout import Layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 
 
 def drawn(space: SearchSpace) -> list[Architecture]:

@@ -15,9 +15,10 @@ from pathlib import Path
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
+from nas.spaces.architecture import Slot
 from nas.spaces.budget import REFERENCE_PIXELS, SCOPES
 from nas.spaces.description import HYPERPRIOR
-from nas.spaces.space import SearchSpace, Slot
+from nas.spaces.space import SearchSpace
 from nas.support import resources
 
 PAGE = Path(__file__).with_name("supernet.md")

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.api import LoadedRun, load_codec, load_family, load_run
     from nas.searching.sampler.pareto import ParetoSampler
+    from nas.spaces.architecture import Architecture
     from nas.spaces.budget import Budget
-    from nas.spaces.space import Architecture, SearchSpace
+    from nas.spaces.space import SearchSpace
     from nas.support.errors import InputError, NasError
     from nas.verbs.analyse import explain, probe, rank_check
     from nas.verbs.code import compress, decompress, transcode
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from nas.verbs.train import train
 
 _HOMES = {
-    "Architecture": "nas.spaces.space",
+    "Architecture": "nas.spaces.architecture",
     "Budget": "nas.spaces.budget",
     "InputError": "nas.support.errors",
     "LoadedRun": "nas.api",

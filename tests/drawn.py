@@ -7,8 +7,9 @@ import random
 import numpy as np
 from hypothesis import strategies as st
 
+from nas.spaces.architecture import Architecture
 from nas.spaces.layout import Layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 
 SEEDS = st.integers(0, 2**32 - 1)
 

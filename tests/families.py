@@ -20,9 +20,10 @@ from nas.graph.network import Supernet
 from nas.graph.priors import FactorizedPrior
 from nas.photos.tensors import pad, to_tensor
 from nas.shipped import zoo_run
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family, ends, place
 from nas.spaces.families import FAMILIES
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 TRAINED_SPACE, TRAINED_LAMBDA = "joint-ar-tiny", 0.0035

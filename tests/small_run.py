@@ -13,8 +13,9 @@ from nas.profiling.measurements import Measurements, Timed
 from nas.profiling.pieces import cover, edge_pieces
 from nas.profiling.timing import REST
 from nas.run import Run
+from nas.spaces.architecture import Architecture
 from nas.spaces.rates import middle
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.training.settings import TrainingSettings
 from nas.weights.checkpoint import Checkpoint
 

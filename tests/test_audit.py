@@ -36,11 +36,12 @@ from nas.cost.exact.reach import most_kmac_px
 from nas.graph._compressai import GDN
 from nas.graph.network import CodecNetwork, Supernet
 from nas.profiling.audit import NO_MACS, DecoderPath, EncoderPath, counted_by_torch, trace, traced_edges
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import REFERENCE_SIZE
 from nas.spaces.description import HYPERPRIOR
 from nas.spaces.families import FAMILIES
 from nas.spaces.layout import Layout, layout_names, named_layout, random_table, tiled_layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 
 # width and height in pixels; latents of 4 to 16 a side, most of which cut tiles of 3 or 5 off

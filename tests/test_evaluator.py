@@ -27,9 +27,10 @@ from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.searching.scoring.evaluator import Evaluator, Score
 from nas.searching.scoring.tensor_cache import TensorCache
+from nas.spaces.architecture import Architecture
 from nas.spaces.families import FAMILIES
 from nas.spaces.layout import tiled_layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 
 LMBDA = 0.01
 PHOTOS = [Photo("odd", pictures.chelsea()[:71, :130]), Photo("small", pictures.chelsea()[150:201, 200:264])]

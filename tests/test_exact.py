@@ -30,7 +30,8 @@ from nas.graph.staged import StagedContext
 from nas.photos.images import bundled
 from nas.photos.tensors import pad, to_tensor
 from nas.profiling.audit import counted_by_torch, traced_edges
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.weights.checkpoint import Checkpoint, load_weights
 

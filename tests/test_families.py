@@ -58,10 +58,11 @@ from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.profiling.audit import traced_edges
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces import description
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import REFERENCE_PIXELS, SCOPES
 from nas.spaces.description import HYPERPRIOR
 from nas.spaces.families import FAMILIES
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.start import TrainingRequest, start_training
 from nas.training.strategies import STRATEGIES, strategy

@@ -30,7 +30,8 @@ from nas.codec.recode import compress_smallest, transcode
 from nas.photos.images import read_image
 from nas.profiling.profile import profile_codec
 from nas.searching.family import FAR, find_kin
-from nas.spaces.space import SearchSpace, differences
+from nas.spaces.architecture import differences
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError
 
 LEVELS = (0.0, 0.5, 1.0)

@@ -33,8 +33,9 @@ from nas.searching.layouts.grouping import Tables, cells_of, fine_orders, greedy
 from nas.searching.layouts.rate import LayoutRate, calibration_latents
 from nas.searching.layouts.vimco import learn_layout, random_starts
 from nas.searching.scoring.evaluator import Evaluator
+from nas.spaces.architecture import Grouping
 from nas.spaces.layout import Layout, named_layout, tiled_layout
-from nas.spaces.space import Grouping, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.layout_logits import LayoutLogits, vimco_signal
 

@@ -28,8 +28,9 @@ from nas.report.structure.codec_graph import CodecGraph, codec_graph
 from nas.report.structure.graph import HAIRLINE, draw_picture, save_picture
 from nas.report.structure.graph_text import STROKES, draw_graph, label, stroke
 from nas.report.structure.layout_text import TERMINAL_WIDTH, draw_tile
+from nas.spaces.architecture import Architecture
 from nas.spaces.layout import Layout, layout_names, named_layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
 from nas.verbs.info import describe

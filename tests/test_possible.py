@@ -24,8 +24,9 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.profiling.possible import Possible
 from nas.profiling.quantities import Quantities
 from nas.run import Run
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget, Limit
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import UnreachableBudgetError
 from nas.training.start import TrainingRequest, start_training
 

@@ -22,8 +22,9 @@ from nas.profiling.measure import memory_corners
 from nas.profiling.measurements import Measurements, Timed
 from nas.profiling.pieces import at, choices, coding, cover, edge_pieces, interpolated, settled
 from nas.profiling.predict import PARTS, Predictor
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import HYPER_EDGES, HYPERPRIOR, place
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
 

@@ -17,9 +17,10 @@ from nas.cli import app
 from nas.report.prices import save_prices
 from nas.run import Run
 from nas.searching.scoring.scores import read_scores
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import SCOPES
 from nas.spaces.families import FAMILIES
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 
 # A hyperprior that can be left out, with all that belongs to it.

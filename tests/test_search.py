@@ -33,8 +33,8 @@ from nas.searching.scoring.evaluator import Evaluator
 from nas.searching.scoring.scores import known_scores, read_scores
 from nas.searching.searcher import Searcher
 from nas.searching.sources import Sources
+from nas.spaces.architecture import Grouping
 from nas.spaces.budget import Amount, Budget
-from nas.spaces.space import Grouping
 from nas.support.errors import UnreachableBudgetError
 from nas.training.start import TrainingRequest, start_training
 from nas.weights.checkpoint import Checkpoint, load_weights

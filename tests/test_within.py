@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from nas.cost.counting.sums import Part
 from nas.cost.exact.quantity import Bound, Quantity, giga_macs, macs, parameters, scopes, stages
 from nas.cost.exact.within import Within
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Amount
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError
 
 Ints = NDArray[np.int64]

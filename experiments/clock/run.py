@@ -40,8 +40,8 @@ from nas.codec.codec import Codec
 from nas.photos.images import read_image
 from nas.profiling.measure import Request, measure
 from nas.run import Run
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget
-from nas.spaces.space import Architecture
 
 RESULT = Path(__file__).parent / "results" / "clock.json"
 TARGETS = (0.6, 0.9, 1.35, 2, 3, 4.5, 7, 10.5)  # kMAC/px of the decoder

@@ -30,7 +30,7 @@ from nas.metrics.objective import Objective
 from nas.photos.split import load_photos
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
-from nas.spaces.space import Architecture
+from nas.spaces.architecture import Architecture
 from nas.verbs.search import run_on_photos
 
 RESULT = Path(__file__).parent / "results" / "content.json"

@@ -19,8 +19,8 @@ from experiments.results import facts, say, write_result
 from nas.searching.layouts.grouping import greedy_layouts
 from nas.searching.layouts.rate import CalibrationLatents, LayoutRate
 from nas.searching.layouts.vimco import learn_layout, random_starts
+from nas.spaces.architecture import Grouping
 from nas.spaces.layout import Layout, named_layout, tiled_layout
-from nas.spaces.space import Grouping
 
 GROUPING = Grouping(2, (2, 2), (2,))
 STARTS = 8

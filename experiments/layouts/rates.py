@@ -38,8 +38,8 @@ from nas.searching.layouts.candidates import LayoutSettings, find_layouts
 from nas.searching.layouts.grouping import Found
 from nas.searching.layouts.rate import CalibrationLatents, LayoutRate
 from nas.searching.layouts.vimco import learn_layout, random_starts
+from nas.spaces.architecture import Grouping
 from nas.spaces.layout import Layout
-from nas.spaces.space import Grouping
 
 STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)
 HAND_MADE = (

@@ -17,8 +17,8 @@ from nas.graph.context import Cell
 from nas.searching.layouts.grouping import Found, Tables, cells_of
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.layouts.vimco import hash_of
+from nas.spaces.architecture import Grouping
 from nas.spaces.layout import Layout, closed
-from nas.spaces.space import Grouping
 from nas.support.arrays import Array
 from nas.support.progress import Report, silent
 from nas.training.layout_logits import LayoutLogits

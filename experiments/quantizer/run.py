@@ -25,7 +25,7 @@ from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
-from nas.spaces.space import Quantizer
+from nas.spaces.schema import Quantizer
 from nas.training.settings import ALONE
 from nas.training.start import TrainingRequest, train_or_resume
 from nas.weights.checkpoint import supernet_of

@@ -39,8 +39,9 @@ from nas.photos.images import Photo
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.searching.scoring.evaluator import Evaluator
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Amount, Budget
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.training.settings import ALONE, settings_of
 from nas.training.start import KLT, TrainingRequest, train_or_resume
 from nas.weights.checkpoint import supernet_of

@@ -28,8 +28,9 @@ from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos, split_folder
 from nas.run import CALIBRATION_PHOTOS
 from nas.searching.scoring.evaluator import Evaluator
+from nas.spaces.architecture import Architecture
 from nas.spaces.layout import Layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.training.settings import ALONE
 from nas.training.start import TrainingRequest, initial_weights, train_or_resume
 from nas.weights.checkpoint import Checkpoint, load_weights

@@ -25,7 +25,7 @@ from nas.photos.images import list_images
 from nas.photos.split import load_photos
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
-from nas.spaces.space import Architecture
+from nas.spaces.architecture import Architecture
 from nas.training.strategies import front_of
 
 RESULT = RESULTS / "front.json"

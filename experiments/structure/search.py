@@ -30,7 +30,7 @@ from nas.run import Run
 from nas.searching.layouts.candidates import LayoutSettings
 from nas.searching.scoring.evaluator import Evaluator
 from nas.searching.sources import Sources, prepare_layouts
-from nas.spaces.space import Architecture
+from nas.spaces.architecture import Architecture
 from nas.support.progress import StageReport
 from nas.training.settings import TrainingSettings
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.searching.scoring.evaluator import Score
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import ACTIONS, REFERENCE_SIZE, SCOPES
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 
 if TYPE_CHECKING:

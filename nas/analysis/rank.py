@@ -30,7 +30,7 @@ from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator, Score
 from nas.searching.scoring.scores import Scores
 from nas.searching.searcher import Searcher
-from nas.spaces.space import Architecture
+from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
 from nas.support.files import clear, digest, write_atomically
 from nas.support.limits import check_seed

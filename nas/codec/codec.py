@@ -42,9 +42,9 @@ from nas.graph.staged import (
     steps,
 )
 from nas.photos.tensors import Padded
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.layout import Layout
-from nas.spaces.space import Architecture
 from nas.support.errors import InputError
 from nas.support.files import digest
 

@@ -21,9 +21,10 @@ from torch import nn
 
 from nas.codec.codec import Codec
 from nas.metrics.objective import Objective
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Amount
 from nas.spaces.layout import Layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError, nearest
 
 Check = Callable[[Codec], None]

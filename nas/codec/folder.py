@@ -19,8 +19,9 @@ from nas.graph.affine import exactly
 from nas.graph.integers import IntegerPath
 from nas.graph.network import CodecNetwork, plain_edge
 from nas.metrics.objective import Objective
+from nas.spaces.architecture import Architecture
 from nas.spaces.layout import FIELDS, Layout, read_layouts
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
 from nas.support.files import digest, make_folder, write_yaml

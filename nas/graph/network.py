@@ -16,10 +16,11 @@ from nas.graph.layers import PlainLayers, SlimmableLayers, build_edge
 from nas.graph.priors import Prior, build_prior
 from nas.graph.staged import rounding, staged
 from nas.graph.width import Width
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR
 from nas.spaces.layout import Layout
 from nas.spaces.rates import middle
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 
 Noise = Callable[[Tensor], Tensor]

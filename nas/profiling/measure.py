@@ -21,8 +21,9 @@ from nas.profiling.memory import peak_memory, sample_photo
 from nas.profiling.pieces import cover, edge_pieces
 from nas.profiling.timing import REPEATS, disturbance, peaks_once, time_once
 from nas.run import Run
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import HYPERPRIOR
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.device import machine_name
 from nas.support.errors import InputError
 from nas.support.limits import check_count, check_seed

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Layer, Parallel, ends, place
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 
 MOST_COMBINATIONS = 256  # of one piece: joint-ar's g_a has 216

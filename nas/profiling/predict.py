@@ -21,8 +21,8 @@ from nas.profiling.measure import memory_corners
 from nas.profiling.measurements import Measurements, Timed
 from nas.profiling.pieces import at, coding, edge_pieces, interpolated, settled
 from nas.profiling.timing import REST
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import HYPER_EDGES, HYPERPRIOR
-from nas.spaces.space import Architecture
 from nas.support.arrays import Floats
 from nas.support.errors import InputError
 

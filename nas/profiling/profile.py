@@ -26,9 +26,9 @@ from nas.profiling.timing import (
     measure_latency,
     warning,
 )
+from nas.spaces.architecture import differences
 from nas.spaces.budget import REFERENCE_SIZE, SCOPES
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
-from nas.spaces.space import differences
 from nas.support.device import choose
 from nas.support.errors import InputError, InputWarning
 from nas.support.limits import check_size

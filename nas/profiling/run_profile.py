@@ -19,8 +19,9 @@ from nas.profiling.possible import Possible
 from nas.profiling.predict import Predictor
 from nas.profiling.quantities import Quantities
 from nas.run import Run
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.progress import Report, silent
 
 SCOPE_OF_ACTION = {"encode": "encoder", "decode": "decoder"}  # and the scope whose MACs each runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.spaces.space import differences
+from nas.spaces.architecture import differences
 
 Table = tuple[str, Sequence[str], list[tuple[Any, ...]]]  # a title, columns, rows
 

@@ -17,8 +17,8 @@ from nas.profiling.quantities import Question
 from nas.searching.sampler.rows import as_rows, distances, history, proposer
 from nas.searching.sampler.surrogate import LossModel
 from nas.searching.scoring.scores import Scores
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import SCOPES
-from nas.spaces.space import Architecture
 from nas.support.errors import NasError, UnreachableBudgetError
 from nas.support.progress import StageReport
 

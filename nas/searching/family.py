@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from nas.metrics.pareto import pareto
 from nas.searching.scoring.front import on_any_front
 from nas.searching.searcher import Searcher
+from nas.spaces.architecture import Architecture
 from nas.spaces.layout import Layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.progress import StageReport
 

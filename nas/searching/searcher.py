@@ -20,9 +20,9 @@ from nas.searching.scoring.evaluator import Evaluator
 from nas.searching.scoring.front import on_any_front, score_table, write_front
 from nas.searching.scoring.scores import Scores
 from nas.searching.sources import Sources, prepare_layouts, prepare_logits
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget
 from nas.spaces.layout import MADE_IN_RUNS
-from nas.spaces.space import Architecture
 from nas.support import resources
 from nas.support.device import choose
 from nas.support.errors import InputError

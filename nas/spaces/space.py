@@ -1,4 +1,4 @@
-"""Search spaces and architectures: what can be chosen, and one choice (no torch here)."""
+"""Search spaces: all that can be chosen (no torch here)."""
 
 from __future__ import annotations
 
@@ -10,98 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    model_validator,
-)
 
+from nas.spaces.architecture import Architecture, Grouping, Slot
 from nas.spaces.description import HYPERPRIOR, Family
-from nas.spaces.families import FAMILIES
-from nas.spaces.layout import MADE_IN_RUNS, TABLE, Layout, named_layout
+from nas.spaces.layout import MADE_IN_RUNS, Layout
+from nas.spaces.schema import Quantizer, SpaceFields, slot_field
 from nas.support import resources
 from nas.support.errors import InputError, nearest
 from nas.support.fields import validated
-from nas.support.limits import LEAST_LMBDA, MOST_BLOCKS, MOST_CHANNELS, MOST_LMBDA, MOST_TILE
 
-Quantizer = Literal["integer", "centred"]
 MAX_KEY = 200
-_SLOT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[0-9]+)?")
-_LAYOUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One searchable choice: its candidates, narrow to wide, and the layers it sets (layer, factor)."""
-
-    name: str
-    candidates: tuple[int, ...]
-    layers: tuple[tuple[str, float], ...]
-
-    def widths(self, choice: int) -> dict[str, int]:
-        """The width (or number of blocks) of every layer this slot sets, for one candidate."""
-        return {layer: round(factor * choice) or min(1, choice) for layer, factor in self.layers}
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One point of a search space: a choice for every slot, and a layout. Immutable and hashable.
-
-    Make one with `SearchSpace.parse`, `widest`, `narrowest`, `uniform` or `sample`.
-
-    Args:
-        widths: pairs of a slot's name and the chosen candidate, in the order of the space's slots.
-        layout: name of the layout.
-
-    Example:
-        >>> space = nas.SearchSpace.load("joint-ar-tiny")
-        >>> space.narrowest().key
-        'g_a=8-8-8+h_a=8-8+h_s=8-12+g_s=8-8-8+entropy_parameters=32-32+layout=none'
-    """
-
-    widths: tuple[tuple[str, int], ...]
-    layout: str
-
-    @cached_property
-    def key(self) -> str:
-        """Short readable name: safe in shells, CSV and file names, and read back by `SearchSpace.parse`."""
-        edges: dict[str, list[str]] = {}
-        for slot, width in self.widths:
-            edges.setdefault(slot.split(".")[0], []).append(str(width))
-        return "+".join(f"{edge}={'-'.join(w)}" for edge, w in edges.items()) + f"+layout={self.layout}"
-
-    def __str__(self) -> str:
-        return self.key
-
-
-def differences(keys: Sequence[str]) -> list[str]:
-    """The parts of architectures' keys in which they differ."""
-    parts = [key.split("+") for key in keys]
-    return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]
-
-
-STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of the layouts that are found, where a space does not say
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """Settings of the layout search.
-
-    Args:
-        groups: number of even channel groups.
-        tile: rows and columns of the tile.
-        stages: for each of these numbers of stages, the best layout is kept.
-    """
-
-    groups: int = 4
-    tile: tuple[int, int] = (2, 2)
-    stages: tuple[int, ...] = STAGES
 
 
 @dataclass(frozen=True)
@@ -143,7 +65,7 @@ class SearchSpace:
     window: int
     slots: tuple[Slot, ...]
     layouts: Mapping[str, Layout]
-    grouping: Grouping = Grouping()
+    grouping: Grouping = Grouping()  # noqa: RUF009 - it is immutable
     quantizer: Quantizer = "integer"
     psi_channels: int | None = None
     phi_channels: int | None = None
@@ -182,14 +104,20 @@ class SearchSpace:
         if str(content.get("format", "")).startswith("nas-codec"):  # a codec.yaml
             if "layout" not in content:
                 raise InputError(f"{source}: the field `layout` is missing.")
-            kept = {key: content[key] for key in _SpaceFields.model_fields if key in content}
+            kept = {key: content[key] for key in SpaceFields.model_fields if key in content}
             content = {**kept, "layouts": [content["layout"]]}
             name = "codec"
-        fields = validated(_SpaceFields, content, f"{source}:")
+        fields = validated(SpaceFields, content, f"{source}:")
         try:
-            return fields.build(name)
+            return cls(name, **fields.parts())._with_short_keys()
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
+
+    def _with_short_keys(self) -> SearchSpace:
+        longest = self.widest().key.rpartition("=")[0] + "=" + max(self.layouts, key=len)
+        if len(longest) > MAX_KEY:
+            raise InputError(f"Keys would be longer than {MAX_KEY} characters: use shorter names.")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of the space's YAML file, with every layout written out."""
@@ -203,7 +131,7 @@ class SearchSpace:
             **({"rates": list(self.rates)} if self.rates else {}),
             "quantizer": self.quantizer,
             "window": self.window,
-            "widths": {slot.name: _slot_to_dict(slot, slot.candidates) for slot in self.slots},
+            "widths": {slot.name: slot_field(slot) for slot in self.slots},
             "layouts": [{"name": name, **layout.to_dict()} for name, layout in self.layouts.items()],
             "grouping": {
                 "groups": self.grouping.groups,
@@ -548,202 +476,3 @@ class SearchSpace:
                 chosen[slot.name] = int(value)
         widths = tuple((slot.name, chosen[slot.name]) for slot in self.slots)
         return self.under(parts["layout"], Architecture(widths, parts["layout"]))
-
-
-# The YAML file
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
-
-
-_Channels = Annotated[int, Field(gt=0, le=MOST_CHANNELS)]
-_Side = Annotated[int, Field(gt=0, le=MOST_TILE)]
-_Candidate = Annotated[int, Field(ge=0, le=MOST_CHANNELS)]
-_Lmbda = Annotated[float, Field(ge=LEAST_LMBDA, le=MOST_LMBDA)]
-
-
-class _Latents(_Strict):
-    y: _Channels | None = None
-    z: _Channels | None = None
-
-
-class _Features(_Strict):
-    psi: _Channels | None = None
-    phi: _Candidate | None = None
-
-
-class _TiedSlot(_Strict):
-    candidates: list[_Candidate] = Field(min_length=1)
-    layers: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-
-
-class _GroupingFields(_Strict):
-    groups: _Channels = 4
-    tile: tuple[_Side, _Side] = (2, 2)
-    stages: list[PositiveInt] = Field(default=list(STAGES), min_length=1)
-
-
-class _SpaceFields(_Strict):
-    family: str
-    latents: _Latents = _Latents()
-    features: _Features = _Features()
-    rates: list[_Lmbda] = Field(default=[], description="lambdas of the anchors")
-    quantizer: Quantizer = "integer"
-    window: int = Field(default=5, description="3, 5 or 7")
-    widths: dict[str, _Candidate | list[_Candidate] | _TiedSlot]
-    layouts: list[str | dict[str, Any]] = Field(default=["none"], min_length=1)
-    grouping: _GroupingFields = _GroupingFields()
-
-    @model_validator(mode="after")
-    def _known(self) -> _SpaceFields:
-        if self.family not in FAMILIES:
-            raise ValueError(f"family '{self.family}' is unknown: {nearest(self.family, FAMILIES)}")
-        if self.window not in (3, 5, 7):
-            raise ValueError(f"window must be 3, 5 or 7, not {self.window}.")
-        if self.rates and (len(self.rates) < 2 or self.rates != sorted(set(self.rates))):
-            raise ValueError("rates must list at least two different lambdas from small to large")
-        return self
-
-    def build(self, name: str) -> SearchSpace:
-        family = FAMILIES[self.family]
-        slots = tuple(_build_slot(family, key, value) for key, value in self.widths.items())
-        counts: dict[str, int] = {}
-        for slot in slots:
-            for layer, _ in slot.layers:
-                counts[layer] = counts.get(layer, 0) + 1
-        for layer in dict.fromkeys((*family.choices, *counts)):
-            if counts.get(layer, 0) != 1:
-                how = "twice" if layer in counts else "nowhere"
-                raise InputError(f"`widths` sets {layer} {how}: every layer needs exactly one slot.")
-        y = self._channels("y", slots)
-        z = self._channels("z", slots) if family.has_z else 0
-        layouts: dict[str, Layout] = {}
-        for entry in self.layouts:
-            layout = _build_layout(entry, y, self.window)
-            if layout.name in layouts:
-                raise InputError(f"Two layouts are named '{layout.name}'.")
-            layouts[layout.name] = layout
-        self._check(family, slots, layouts)
-        grouping = Grouping(self.grouping.groups, self.grouping.tile, tuple(self.grouping.stages))
-        if family.context and grouping.groups > y:
-            raise InputError(f"grouping.groups is {grouping.groups}, more than y has channels.")
-        features = self.features.psi, self.features.phi
-        space = SearchSpace(
-            name,
-            family,
-            y,
-            z,
-            self.window,
-            slots,
-            layouts,
-            grouping,
-            self.quantizer,
-            *features,
-            tuple(self.rates),
-        )
-        longest = space.widest().key.rpartition("=")[0] + "=" + max(layouts, key=len)
-        if len(longest) > MAX_KEY:
-            raise InputError(f"Keys would be longer than {MAX_KEY} characters: use shorter names.")
-        return space
-
-    def _channels(self, node: Literal["y", "z"], slots: Sequence[Slot]) -> int:
-        """The channels of a latent: as `latents` says, or the most that a slot gives it."""
-        fixed = getattr(self.latents, node)
-        tied = [slot for slot in slots if node in dict(slot.layers)]
-        if tied and fixed:
-            raise InputError(f"`latents` and `widths` both set {node}: leave it out of one of them.")
-        if tied:
-            return tied[0].widths(tied[0].candidates[-1])[node]
-        if not fixed:
-            raise InputError(f"`latents` does not say how many channels {node} has: add {node}: 192, say.")
-        return int(fixed)
-
-    def _check(self, family: Family, slots: Sequence[Slot], layouts: Mapping[str, Layout]) -> None:
-        """What the family has no room for."""
-        if not family.has_z and self.latents.z:
-            raise InputError(f"The family {family.name} has no z: take `z` out of `latents`.")
-        if family.context:
-            shrinking = {"y", "z"} & {layer for slot in slots for layer, _ in slot.layers}
-            if shrinking:
-                raise InputError(
-                    f"`widths` cannot set {min(shrinking)} in {family.name}: with a context model the "
-                    "latents keep their channels. Use a family without one."
-                )
-            self._check_contexts(layouts)
-            return
-        if self.features != _Features():
-            raise InputError(f"{family.name} has no context model: leave `features` out.")
-        more = [name for name, layout in layouts.items() if layout.has_context or len(layout.groups) > 1]
-        if more or len(layouts) > 1:
-            raise InputError(
-                f"{family.name} has no context model, so nothing waits for anything: `layouts: [none]` is "
-                f"all there is, without '{(more or list(layouts))[-1]}'."
-            )
-
-    def _check_contexts(self, layouts: Mapping[str, Layout]) -> None:
-        """A convolution needs features."""
-        convolved = [
-            name for name, each in layouts.items() if each.has_context and each.context == "convolution"
-        ]
-        if self.features.phi == 0 and convolved:
-            raise InputError(
-                f"The layout '{convolved[0]}' reads its context by a convolution, and `features` has none "
-                f"(phi: 0): write {convolved[0]}{TABLE}, or give phi some features."
-            )
-
-
-def _build_slot(family: Family, name: str, value: int | list[int] | _TiedSlot) -> Slot:
-    if not _SLOT_NAME.fullmatch(name) or name.split(".")[0] == "layout":
-        raise InputError(f"'{name}' cannot name a slot: use a layer, an edge, or a word of your own.")
-    known = (*family.choices, "y", *((HYPERPRIOR, "z") if family.has_z else ()))
-    if isinstance(value, _TiedSlot):
-        candidates, layers = value.candidates, dict(value.layers)
-    else:
-        candidates = [value] if isinstance(value, int) else value
-        layers = {layer: 1.0 for layer in known if name in (layer, layer.rsplit(".", 1)[0])}
-    unknown = [layer for layer in layers if layer not in known]
-    if unknown or not layers:
-        wrong = unknown[0] if unknown else name
-        raise InputError(f"widths.{name}: {family.name} has no '{wrong}': {nearest(wrong, known)}")
-    if not candidates or list(candidates) != sorted(set(candidates)):
-        raise InputError(f"widths.{name} must list different widths from narrow to wide, not {candidates}.")
-    _check_zero(family, name, candidates, layers)
-    slot = Slot(name, tuple(candidates), tuple(layers.items()))
-    for layer in layers:
-        most, what = (MOST_BLOCKS, "blocks") if layer in family.depths else (MOST_CHANNELS, "channels")
-        if layers[layer] * candidates[-1] > most:
-            raise InputError(f"widths.{name} gives {layer} more than {most} {what}: write a smaller number.")
-        if len({slot.widths(choice)[layer] for choice in candidates}) < len(candidates):
-            raise InputError(f"widths.{name}: two candidates give {layer} the same width.")
-    return slot
-
-
-def _check_zero(family: Family, name: str, candidates: Sequence[int], layers: Mapping[str, float]) -> None:
-    """0 stands for a block or a hyperprior that is left out; no layer has 0 channels."""
-    solid = [layer for layer in layers if layer not in (*family.switches, HYPERPRIOR)]
-    if candidates[0] == 0 and solid:
-        hint = ", ".join([*sorted(family.switches), *([HYPERPRIOR] if family.has_z else [])])
-        hint = f"only {hint} can be left out." if hint else f"nothing in {family.name} can be left out."
-        raise InputError(f"widths.{name}: {solid[0]} cannot have 0 channels; {hint}")
-    if HYPERPRIOR in layers and (list(layers) != [HYPERPRIOR] or candidates[-1] > 1):
-        raise InputError(f"widths.{name}: write `{HYPERPRIOR}: [0, 1]`, a slot of its own, to search it.")
-
-
-def _build_layout(entry: str | dict[str, Any], channels: int, window: int) -> Layout:
-    if isinstance(entry, str):
-        return named_layout(entry, channels, window)
-    content = dict(entry)
-    name = str(content.pop("name", "custom"))
-    if not _LAYOUT_NAME.fullmatch(name):
-        raise InputError(f"'{name}' cannot name a layout: use letters, digits, '.' and '-'.")
-    layout = Layout.from_dict(content, name=name)
-    if layout.channels != channels:
-        raise InputError(f"The groups of layout '{name}' add up to {layout.channels}, and y has {channels}.")
-    return layout
-
-
-def _slot_to_dict(slot: Slot, candidates: Sequence[int]) -> Any:
-    if slot.layers == ((slot.name, 1.0),):
-        return list(candidates)
-    return {"candidates": list(candidates), "layers": dict(slot.layers)}

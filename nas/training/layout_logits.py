@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas.spaces.architecture import Grouping
 from nas.spaces.layout import Layout, closed, tiled_layout
-from nas.spaces.space import Grouping
 from nas.support.arrays import Array
 
 SAMPLES = 8  # K: with 2 most starts miss the best of few layouts

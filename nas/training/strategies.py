@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nas.run import Run
+from nas.spaces.architecture import Architecture
 from nas.spaces.layout import Layout, random_layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, nearest
 
 BEYOND = 0.04  # of the range of rates, on either side

@@ -26,10 +26,10 @@ from nas.searching.family import Kin, find_kin
 from nas.searching.scoring.final import note_tested
 from nas.searching.scoring.front import write_front
 from nas.searching.searcher import Searcher
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import HERE, Budget
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
-from nas.spaces.space import Architecture
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.progress import StageReport, silent

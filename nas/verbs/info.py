@@ -21,10 +21,11 @@ from nas.report.structure.codec_graph import CodecGraph, codec_graph
 from nas.report.structure.graph_text import draw_graph
 from nas.report.structure.layout_text import draw_layout, stages_text
 from nas.shipped import PREFIX, in_zoo, readme, zoo_names, zoo_run
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget, Span
 from nas.spaces.layout import MADE_IN_RUNS, Layout, layout_names, named_layout, read_layouts
 from nas.spaces.rates import anchor_qualities, range_text
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError, nearest
 from nas.support.files import read_rows

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.cost.counting.sums import IntArray, Part, Sum
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import REFERENCE_SIZE, SCOPES
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from torch import Tensor

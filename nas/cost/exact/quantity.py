@@ -16,8 +16,9 @@ import numpy as np
 from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.cost.counting.sums import IntArray, Part, Sum
 from nas.cost.counting.table import CostTable
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import REFERENCE_PIXELS, SCOPES
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 
 GRAIN = 1e-9  # of a limit: less is float error
 

@@ -17,8 +17,8 @@ import numpy as np
 from nas.cost.counting.sums import IntArray, Part, independent, spread_over
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Quantity, macs
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import SCOPES
-from nas.spaces.space import Architecture
 from nas.support.errors import InputError
 
 MAX_LIST = 20_000_000

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from nas.cost.counting.sums import IntArray, Part, independent, spread_over
 from nas.cost.exact.quantity import Bound, Quantity, meets, stages
 from nas.cost.exact.reach import Reach
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 from nas.support.errors import InputError, UnreachableBudgetError
 

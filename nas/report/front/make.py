@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from nas.cost.counting.table import CostTable
     from nas.cost.exact.quantity import Quantity
-    from nas.spaces.space import Architecture
+    from nas.spaces.architecture import Architecture
 
 _TIMES = [cost for cost in COSTS.values() if cost.is_time]
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import ENTROPY_PARAMETERS, Layer, Parallel
 from nas.spaces.layout import Layout
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 
 # Every edge from its tail to its head. The context model reads y itself, those elements that were decoded
 # earlier; it and psi make the parameters of the next ones, so that y -> psi -> y is the loop on y.

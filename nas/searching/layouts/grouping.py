@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas.spaces.architecture import Grouping
 from nas.spaces.layout import Layout, random_table, tiled_layout
-from nas.spaces.space import Grouping
 from nas.support.arrays import Array
 from nas.support.progress import Report, silent
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from nas.graph.context import Cell, ContextModel, HyperOnly, layout_cells
 from nas.graph.entropy import ConditionalGaussian, coded_range
 from nas.searching.scoring.evaluator import Evaluator
+from nas.spaces.architecture import Architecture
 from nas.spaces.layout import Layout
-from nas.spaces.space import Architecture
 from nas.support.arrays import Array
 from nas.support.errors import InputError
 

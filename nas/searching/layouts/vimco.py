@@ -10,8 +10,8 @@ import torch
 
 from nas.searching.layouts.grouping import Found, Tables, cells_of, shape_of
 from nas.searching.layouts.rate import LayoutRate
+from nas.spaces.architecture import Grouping
 from nas.spaces.layout import closed, random_table
-from nas.spaces.space import Grouping
 from nas.support.arrays import Array
 from nas.support.progress import Report, silent
 from nas.training.layout_logits import SAMPLES, LayoutLogits

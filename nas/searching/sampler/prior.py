@@ -9,7 +9,8 @@ from scipy.special import logsumexp
 
 from nas.searching.sampler.logits import WidthLogits
 from nas.searching.sampler.moves import Rows
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 
 OPEN = 0.1  # of the probability is spread over all candidates of a slot: logits may be sure of what is wrong

@@ -13,7 +13,8 @@ from nas.searching.sampler.moves import Rows
 from nas.searching.sampler.proposer import Prior, Proposer
 from nas.searching.sampler.surrogate import LossModel
 from nas.searching.scoring.evaluator import Score
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 
 LAYOUT = "layout"

@@ -28,9 +28,9 @@ from nas.photos.images import Photo, fingerprint, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.searching.scoring.tensor_cache import T, TensorCache
 from nas.searching.scoring.y_rate import LayoutPlan, bits_alone, context_part, hyper_part, layout_plan, y_bits
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import ENTROPY_PARAMETERS, ENTROPY_WIDTHS, HYPERPRIOR
 from nas.spaces.rates import geometric_mean, scored
-from nas.spaces.space import Architecture
 from nas.support.arrays import Array
 from nas.support.errors import InputError
 from nas.support.progress import Report, silent

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.run import Run
-from nas.spaces.space import Architecture
+from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
 from nas.support.files import read_rows, write_atomically
 

@@ -16,8 +16,8 @@ from nas.metrics.pareto import pareto
 from nas.run import FRONT_COLUMNS, Run
 from nas.searching.scoring.evaluator import Score
 from nas.searching.scoring.final import with_tested
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import SCOPES
-from nas.spaces.space import Architecture
 from nas.support.files import write_atomically
 
 if TYPE_CHECKING:

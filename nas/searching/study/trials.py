@@ -20,7 +20,8 @@ from nas.searching.sampler.rows import history
 from nas.searching.scoring.evaluator import Point, Score
 from nas.searching.scoring.scores import Scores
 from nas.searching.study.shared import SharedStudy
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 from nas.support.files import digest
 from nas.support.progress import StageReport, duration, silent

@@ -21,7 +21,8 @@ from nas.metrics.losses import distortion
 from nas.metrics.objective import rd_loss
 from nas.photos.images import Photo, Pixels
 from nas.photos.tensors import pad, to_tensor
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
 
 PHOTOS, MOST = 8, 256  # how many photos, and how many pixels a side from the middle of each
 

@@ -1,0 +1,75 @@
+"""Slots and architectures: what can be chosen, and one choice (no torch here)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One searchable choice: its candidates, narrow to wide, and the layers it sets (layer, factor)."""
+
+    name: str
+    candidates: tuple[int, ...]
+    layers: tuple[tuple[str, float], ...]
+
+    def widths(self, choice: int) -> dict[str, int]:
+        """The width (or number of blocks) of every layer this slot sets, for one candidate."""
+        return {layer: round(factor * choice) or min(1, choice) for layer, factor in self.layers}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One point of a search space: a choice for every slot, and a layout. Immutable and hashable.
+
+    Make one with `SearchSpace.parse`, `widest`, `narrowest`, `uniform` or `sample`.
+
+    Args:
+        widths: pairs of a slot's name and the chosen candidate, in the order of the space's slots.
+        layout: name of the layout.
+
+    Example:
+        >>> space = nas.SearchSpace.load("joint-ar-tiny")
+        >>> space.narrowest().key
+        'g_a=8-8-8+h_a=8-8+h_s=8-12+g_s=8-8-8+entropy_parameters=32-32+layout=none'
+    """
+
+    widths: tuple[tuple[str, int], ...]
+    layout: str
+
+    @cached_property
+    def key(self) -> str:
+        """Short readable name: safe in shells, CSV and file names, and read back by `SearchSpace.parse`."""
+        edges: dict[str, list[str]] = {}
+        for slot, width in self.widths:
+            edges.setdefault(slot.split(".")[0], []).append(str(width))
+        return "+".join(f"{edge}={'-'.join(w)}" for edge, w in edges.items()) + f"+layout={self.layout}"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+def differences(keys: Sequence[str]) -> list[str]:
+    """The parts of architectures' keys in which they differ."""
+    parts = [key.split("+") for key in keys]
+    return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]
+
+
+STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of the layouts that are found, where a space does not say
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Settings of the layout search.
+
+    Args:
+        groups: number of even channel groups.
+        tile: rows and columns of the tile.
+        stages: for each of these numbers of stages, the best layout is kept.
+    """
+
+    groups: int = 4
+    tile: tuple[int, int] = (2, 2)
+    stages: tuple[int, ...] = STAGES
