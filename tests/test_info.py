@@ -17,13 +17,14 @@ import yaml
 from hypothesis import given
 
 from nas.graph.network import Supernet
+from nas.report.info.layouts import layout_info, visible_share
 from nas.run import Run
 from nas.spaces.budget import Budget
 from nas.spaces.layout import Layout, layout_names, named_layout
 from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
-from nas.verbs.info import describe, layout_info, visible_share
+from nas.verbs.info import describe
 
 NAMED = [name.replace("K", "4").replace("S", "6") for name in layout_names()]
 

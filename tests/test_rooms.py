@@ -41,6 +41,7 @@ ROOMS = [
     "report.front",
     "report.structure",
     "report",
+    "report.info",
     "verbs",
     "api",
     "compressai",

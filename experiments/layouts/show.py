@@ -11,8 +11,8 @@ import numpy as np
 
 from experiments.layouts.common import RESULTS
 from experiments.results import ROOT, read_result, renew
+from nas.report.info.layouts import visible_share
 from nas.spaces.layout import Layout
-from nas.verbs.info import visible_share
 
 DOCS = ROOT / "docs"
 FOUND = ("greedy", "learned")

@@ -1,0 +1,99 @@
+"""What an architecture is, given by its key: its widths, its costs, and its graph."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from nas.report.info.info import Info, chained
+from nas.report.structure.codec_graph import codec_graph
+from nas.report.structure.graph_text import draw_graph
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
+from nas.support import resources
+from nas.support.errors import InputError
+
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.]*=[^+=]*(\+[A-Za-z][A-Za-z0-9_.]*=[^+=]*)*")
+
+
+def key_info(key: str) -> Info:
+    """What an architecture's key says; where a shipped space has it, the width of every layer, too.
+
+    Raises:
+        InputError: not shaped like a key.
+    """
+    spaces = [SearchSpace.load(name) for name in resources.shipped("search_spaces")]
+    found = []
+    for space in spaces:
+        with contextlib.suppress(InputError):
+            found.append((space, space.parse(key)))
+    if found:
+        return _architecture_infos(found)
+    if not _KEY.fullmatch(key):
+        example = spaces[0].narrowest().key if spaces else "g_a=8-8-8+layout=none"
+        raise InputError(f"'{key[:60]}' is not an architecture's key: keys look like {example}")
+    parts = dict(part.split("=") for part in key.split("+"))
+    layout = parts.pop("layout", None)
+    widths = {edge: _numbers(edge, values) for edge, values in parts.items()}
+    return Info(
+        "architecture", {"arch": key, "space": "none of the shipped ones", "widths": widths, "layout": layout}
+    )
+
+
+def _architecture_infos(found: Sequence[tuple[SearchSpace, Architecture]]) -> Info:
+    """One key in every space that has it: spaces in which it is the same network are told of together."""
+    networks: dict[str, list[tuple[SearchSpace, Architecture]]] = {}
+    for space, architecture in found:
+        alone = space.only(architecture).to_dict()
+        del alone["grouping"]
+        networks.setdefault(json.dumps(alone), []).append((space, architecture))
+    told = [_architecture_info(*same[0], [space.name for space, _ in same]) for same in networks.values()]
+    return chained(told)
+
+
+def _architecture_info(space: SearchSpace, architecture: Architecture, names: Sequence[str]) -> Info:
+    """One architecture, and the spaces that have it."""
+    fields = {
+        "arch": architecture.key,
+        "space": ", ".join(names),
+        "family": space.family.name,
+        "widths": widths_by_edge(space.layer_widths(architecture)),
+        "layout": architecture.layout,
+        "stages": space.layout(architecture).stages(),
+    }
+    return with_graph(Info("architecture", fields), space, architecture, counted(space, architecture))
+
+
+def counted(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
+    """kMAC per pixel of every edge, counted here."""
+    from nas.cost.counting.tabulate import measured_costs
+
+    return measured_costs(space.only(architecture)).by_edge(architecture)
+
+
+def with_graph(
+    info: Info, space: SearchSpace, architecture: Architecture, by_edge: Mapping[str, float]
+) -> Info:
+    """The same with the drawing of its graph."""
+    graph = codec_graph(space, architecture, by_edge)
+    fields = {**info.fields, "kmac_px_by_edge": dict(by_edge)}
+    return replace(info, fields=fields, text=tuple(draw_graph(graph)), picture=graph)
+
+
+def _numbers(edge: str, text: str) -> list[int]:
+    values = text.split("-")
+    if not all(value.isdecimal() for value in values):
+        raise InputError(f"'{edge}={text}' is not a part of a key: after '=' come widths joined by '-'.")
+    return [int(value) for value in values]
+
+
+def widths_by_edge(widths: dict[str, int]) -> dict[str, list[int]]:
+    """The choices of every edge in the order of their numbers; depths apart from widths."""
+    found: dict[str, dict[int, int]] = {}
+    for choice, width in widths.items():
+        edge, _, number = choice.partition(".")
+        found.setdefault(edge, {})[int(number or 1)] = width
+    return {edge: [numbered[number] for number in sorted(numbered)] for edge, numbered in found.items()}

@@ -1,0 +1,92 @@
+"""What an exported codec or a .nic file is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nas.report.family import tables
+from nas.report.info.architectures import counted, widths_by_edge, with_graph
+from nas.report.info.info import Info
+from nas.spaces.rates import anchor_qualities, range_text
+from nas.spaces.space import SearchSpace
+from nas.support import resources
+
+
+def codec_info(description: Path) -> Info:
+    """What a codec.yaml says, and how large the weights beside it are."""
+    content = resources.read_yaml(description)
+    space = SearchSpace.from_dict(content, name="codec", source=str(description))
+    layout = next(iter(space.layouts.values()))
+    weights = description.parent / "codec.safetensors"
+    fields = {
+        "path": str(description.parent),
+        "family": space.family.name,
+        "arch": content.get("arch"),
+        "widths": widths_by_edge(space.layer_widths(space.widest())),
+        "layout": layout.name,
+        **{
+            name: content.get(name) for name in ("stages", "kmac_px", "params", "lmbda", "metric", "measured")
+        },
+        **rate_fields(space),
+        **_family_fields(content),
+        "finetuned": content.get("finetuned"),
+        "arithmetic": content.get("arithmetic"),
+        "fingerprint": content.get("fingerprint"),
+        "entropy_path": content.get("entropy_path"),
+        "weights_bytes": weights.stat().st_size if weights.is_file() else None,
+    }
+    fields["stages"] = fields["stages"] or layout.stages()
+    architecture = space.widest()  # the only one
+    by_edge = content.get("kmac_px_by_edge")  # codecs of before have none
+    if not isinstance(by_edge, dict) or not _are_costs(by_edge):
+        by_edge = counted(space, architecture)
+    return with_graph(Info("codec", fields), space, architecture, by_edge)
+
+
+def _are_costs(by_edge: Mapping[Any, Any]) -> bool:
+    """Whether these are costs of a codec's edges, as a file that somebody changed may not have them."""
+    numbers = all(isinstance(cost, int | float) for cost in by_edge.values())
+    return numbers and {"g_a", "g_s"} <= by_edge.keys()
+
+
+def rate_fields(space: SearchSpace) -> dict[str, Any]:
+    """The range of lambdas and its anchors, with the quality of each; nothing where there is one rate."""
+    if not space.rates:
+        return {}
+    anchors = {f"q{quality:g}": lmbda for quality, lmbda in anchor_qualities(space.rates).items()}
+    return {"range_of_lmbda": range_text(space.rates), "anchors": anchors}
+
+
+def _family_fields(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The decoders and layouts of a family; nothing of a codec that is alone."""
+    return {
+        title.partition(" ")[0]: {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
+        for title, columns, rows in tables(content)
+    }
+
+
+def nic_info(path: Path) -> Info:
+    """What a .nic file's header says."""
+    from nas.codec.nic import PLAIN, RATED, Nic, read_varint
+    from nas.spaces.rates import STEPS_OF_QUALITY
+
+    nic, size = Nic.read(path), path.stat().st_size
+    z_limit, rest = read_varint(nic.stream)
+    y_limit, _ = read_varint(rest)
+    fields = {
+        "path": str(path),
+        "version": PLAIN if nic.step is None else RATED,
+        "width": nic.width,
+        "height": nic.height,
+        "bytes": size,
+        "bpp": 8 * size / (nic.width * nic.height),
+        "header_bytes": nic.header_bytes,
+        "entropy_path": nic.path_identity,
+        "fingerprint": nic.fingerprint,
+        **({} if nic.step is None else {"quality": 100 * nic.step / STEPS_OF_QUALITY}),
+        "largest_z": z_limit,
+        "largest_y": y_limit,
+    }
+    return Info("nic", fields)

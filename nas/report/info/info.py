@@ -1,0 +1,103 @@
+"""What is told of one thing, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas.report.structure.codec_graph import CodecGraph
+from nas.spaces.layout import Layout
+from nas.support.errors import InputError
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a thing is.
+
+    Attributes:
+        kind: run, codec, nic, space, budget, recipe, layout or architecture.
+        fields: what is known of it, as plain values.
+        text: lines that are more than names and values (drawings).
+        also: another thing of the same name.
+        picture: what `draw` shows; None where there is nothing to draw.
+        drawn: what was written, where it was drawn.
+    """
+
+    kind: str
+    fields: dict[str, Any]
+    text: tuple[str, ...] = ()
+    also: Info | None = None
+    picture: CodecGraph | Layout | None = None
+    drawn: str | None = None
+
+    def lines(self) -> list[str]:
+        """Readable text: one line per field, then the drawings."""
+        drawn = {"tile", "kmac_px_by_edge"} if self.text else set()
+        fields = {name: value for name, value in self.fields.items() if name not in drawn}
+        shown = {name.replace("_", " "): _shown(value) for name, value in fields.items() if value is not None}
+        wide = max(map(len, shown), default=0)
+        found = []
+        for name, values in shown.items():
+            found += [f"{name if k == 0 else '':<{wide}}  {value}".rstrip() for k, value in enumerate(values)]
+        found += ([""] if self.text else []) + list(self.text)
+        return found if self.also is None else [*found, "", *self.also.lines()]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        also = {} if self.also is None else {"also": self.also.to_json()}
+        return {"kind": self.kind, **self.fields, **also}
+
+    def draw(self, path: Path, *, force: bool = False) -> str:
+        """Write it as a picture, in the format that the file's name says.
+
+        Args:
+            path: file of the picture; its ending says the format.
+            force: replace an existing file.
+
+        Returns:
+            What was written: the path, and of which space where a key means another network in others.
+
+        Raises:
+            InputError: nothing to draw, no name of a picture, or something that would be replaced.
+        """
+        from nas.report.structure.graph import check_picture, save_picture
+
+        check_picture(path, force=force)
+        if self.picture is None:
+            what = {"nic": "A .nic file", "architecture": "An architecture of none of the shipped spaces"}
+            raise InputError(
+                f"{what.get(self.kind, f'A {self.kind}')} has nothing to draw: give an exported codec, the "
+                "key of an architecture of a shipped space, or a layout."
+            )
+        if self.also is not None and isinstance(self.also.picture, Layout):
+            raise InputError("This file lists several layouts, and a picture shows one: write it out alone.")
+        save_picture(self.picture, path)
+        one_of_several = self.kind == "architecture" and self.also is not None
+        return f"{path}, as in {self.fields['space']}" if one_of_several else str(path)
+
+
+def _shown(value: Any) -> list[str]:
+    """A field's value as one or more lines."""
+    if isinstance(value, dict):
+        return [f"{key}: {_word(inner)}" for key, inner in value.items()] or ["none"]
+    return [_word(value)]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_word, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_word(inner)}" for key, inner in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def chained(infos: Sequence[Info]) -> Info:
+    """Several things as one: each names the next."""
+    told = infos[-1]
+    for info in reversed(infos[:-1]):
+        told = replace(info, also=told)
+    return told

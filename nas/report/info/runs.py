@@ -1,0 +1,88 @@
+"""What a run is, and which supernets the package carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.report.info.codecs import rate_fields
+from nas.report.info.info import Info
+from nas.report.structure.layout_text import stages_text
+from nas.shipped import PREFIX, zoo_names, zoo_run
+from nas.spaces.rates import range_text
+from nas.support.files import read_rows
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+
+def run_info(run: Run) -> Info:
+    """What a run's folder holds."""
+    training, space = run.config.get("training", {}), run.space
+    fields = {
+        "path": str(run.path),
+        "space": run.config.get("name"),
+        "architectures": space.size,
+        "layouts": {name: stages_text(space.layouts[name]) for name in space.layout_names},
+        "lmbda": training.get("lmbda"),
+        **rate_fields(space),
+        "metric": training.get("metric"),
+        "steps": training.get("steps"),
+        "trained": run.config.get("trained"),
+        "reaches": run.config.get("reaches"),
+        "seed": run.config.get("seed"),
+        "data": _photos_by_part(run),
+        "fingerprint": run.fingerprint if run.weights_path.is_file() else None,
+        "state": _state(run),
+        "scored": _csv_rows(run.search_path / "scores.csv"),
+        "front": _csv_rows(run.path / "front.csv"),
+        "profiles": sorted(found.parent.name for found in run.profile_path.glob("*/measured.yaml")),
+        "codecs": sorted(found.parent.name for found in run.codecs_path.glob("*/codec.yaml")),
+        "versions": run.config.get("versions", {}),
+    }
+    return Info("run", fields)
+
+
+def zoo_info() -> Info:
+    """The supernets that the package carries."""
+    found = {}
+    for name in zoo_names():
+        run = zoo_run(f"{PREFIX}{name}")
+        found[f"{PREFIX}{name}"] = _in_the_zoo(run)
+    example = f"nas search {PREFIX}{zoo_names()[0]} --target 60%"
+    return Info("zoo", {"supernets": found, "more": f"nas info {PREFIX}NAME", "use": example})
+
+
+def _in_the_zoo(run: Run) -> dict[str, str]:
+    """For which rates and budgets a supernet of the zoo is, and how well it does."""
+    rates = run.space.rates or (float(run.config["training"]["lmbda"]),)
+    costs = [float(row["decoder_kmac_px"]) for row in read_rows(run.front_path)]
+    told = {
+        "lambda": range_text(rates),
+        "decoder": f"{min(costs):.2f} to {max(costs):.2f} kMAC/px on its front",
+        "reaches": str(run.config.get("reaches", "")),
+        "size": f"{run.weights_path.stat().st_size / 1e6:.1f} MB",
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def _state(run: Run) -> str:
+    if not run.weights_path.is_file():
+        hint = f"nas train --out {run.path} --resume" if run.checkpoint_path.is_file() else "nas train"
+        return f"not trained yet (go on with: {hint})"
+    return "trained and searched" if (run.path / "front.csv").is_file() else "trained"
+
+
+def _photos_by_part(run: Run) -> dict[str, int]:
+    """How many photos each part of the split has."""
+    counts: dict[str, int] = {}
+    if run.split_path.is_file():
+        for row in read_rows(run.split_path):
+            part = str(row.get("split"))
+            counts[part] = counts.get(part, 0) + 1
+    return counts
+
+
+def _csv_rows(path: Path) -> int:
+    """Rows of a table, its heading apart."""
+    return len(read_rows(path)) if path.is_file() else 0
