@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from nas.analysis.prices import PriceList
     from nas.analysis.probes.probe import ProbeResult
-    from nas.analysis.rank import RankResult
+    from nas.analysis.rank_result import RankResult
     from nas.codec.codec import Codec
     from nas.codec.family import CodecFamily
     from nas.profiling.quantities import Quantities

@@ -25,7 +25,8 @@ import nas
 from nas import console
 from nas.analysis import rank
 from nas.analysis.kendall import agreement, tau_interval, tau_p_value
-from nas.analysis.rank import RANK_COLUMNS, spread
+from nas.analysis.rank_result import RANK_COLUMNS
+from nas.analysis.rank_spread import spread
 from nas.cli import app
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs

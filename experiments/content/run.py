@@ -24,7 +24,7 @@ from experiments.structure.common import RESULTS as STRUCTURE
 from experiments.structure.search import answers_to_targets
 from experiments.structure.show import stages
 from nas.analysis.kendall import agreement
-from nas.analysis.rank import spread
+from nas.analysis.rank_spread import spread
 from nas.api import LoadedRun
 from nas.metrics.objective import Objective
 from nas.photos.split import load_photos

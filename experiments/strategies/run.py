@@ -31,7 +31,7 @@ from experiments.results import (
     write_result,
 )
 from nas.analysis.kendall import agreement
-from nas.analysis.rank import spread
+from nas.analysis.rank_spread import spread
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
 from nas.metrics.objective import Objective

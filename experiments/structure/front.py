@@ -18,7 +18,7 @@ import torch
 from experiments.pieces import pieces_seen
 from experiments.results import JOURNAL, facts, options, read_result, renew, table, thirds, write_result
 from experiments.structure.common import FRONT, KINDS, LMBDAS, RESULTS, SPACE, supernet, weights_of
-from nas.analysis.rank import spread
+from nas.analysis.rank_spread import spread
 from nas.cost.counting.tabulate import measured_costs
 from nas.metrics.objective import Objective
 from nas.photos.images import list_images

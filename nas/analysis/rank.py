@@ -8,48 +8,31 @@ a check that was interrupted goes on, and nothing is trained twice.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nas.analysis.kendall import LEVEL, Agreement, agreement
-from nas.cost.counting.table import CostTable
-from nas.cost.exact.quantity import macs
-from nas.cost.exact.reach import Reach
+from nas.analysis.rank_result import RANK_COLUMNS, RankResult, RankRow
+from nas.analysis.rank_spread import spread
 from nas.photos.images import BUNDLED
 from nas.photos.split import split_folder
 from nas.run import Run
-from nas.searching.scoring.evaluator import Evaluator, Score
+from nas.searching.scoring.evaluator import Evaluator
 from nas.searching.scoring.scores import Scores
 from nas.searching.searcher import Searcher
 from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
 from nas.support.files import clear, digest, write_atomically
-from nas.support.limits import check_seed
 from nas.support.progress import StageReport, silent
+from nas.support.tables import write_rows
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
 from nas.weights.checkpoint import supernet_of
 
 STARTS = ("scratch", "supernet")
-FEWEST = 3
-RANK_COLUMNS = (
-    "arch",
-    "total_kmac_px",
-    *(f"{side}_{name}" for side in ("supernet", "standalone") for name in ("rd_loss", "bpp", "psnr")),
-    "penalty",
-    "steps",
-    "run",
-)
 _OF_THE_RUN = ("lmbda", "metric")
 
 
@@ -77,107 +60,6 @@ class RankRequest:
     force: bool = False
 
 
-@dataclass(frozen=True)
-class RankRow:
-    """One architecture with the supernet's weights and with its own; both on the same photos."""
-
-    arch: str
-    total_kmac_px: float
-    supernet: Score
-    standalone: Score
-    steps: int
-    run: str
-
-    @property
-    def penalty(self) -> float:
-        """How much more the architecture loses with inherited weights, relative to its own."""
-        return self.supernet.rd_loss / self.standalone.rd_loss - 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """By the names of `RANK_COLUMNS`."""
-        sides = {"supernet": self.supernet, "standalone": self.standalone}
-        scores = {
-            f"{side}_{name}": getattr(score, name)
-            for side, score in sides.items()
-            for name in ("rd_loss", "bpp", "psnr")
-        }
-        facts = {"penalty": self.penalty, "steps": self.steps, "run": self.run}
-        return {"arch": self.arch, "total_kmac_px": self.total_kmac_px, **scores, **facts}
-
-
-@dataclass(frozen=True)
-class RankResult:
-    """What a check found, in the order of total cost."""
-
-    rows: list[RankRow]
-    metric: str
-    settings: dict[str, Any]
-    notes: list[str] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all that were asked for are there."""
-        return len(self.rows) == self.settings["count"]
-
-    @cached_property
-    def agreement(self) -> Agreement:
-        losses = [(row.supernet.rd_loss, row.standalone.rd_loss) for row in self.rows]
-        return agreement([one for one, _ in losses], [other for _, other in losses])
-
-    @property
-    def penalty(self) -> dict[str, float]:
-        """The mean, the least and the most."""
-        found = [row.penalty for row in self.rows]
-        return {"mean": float(np.mean(found)), "least": min(found), "most": max(found)}
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of rank.json; what needs all architectures is null until they are there."""
-        found = self.agreement if self.finished else Agreement(None, None, None)
-        return {
-            "finished": self.finished,
-            "tau": found.tau,
-            "interval": list(found.interval) if found.interval else None,
-            "level": LEVEL,
-            "p": found.p,
-            "penalty": self.penalty if self.rows else None,
-            "settings": self.settings,
-            "notes": self.notes,
-            "architectures": [row.to_dict() for row in self.rows],
-        }
-
-    def table(self) -> list[dict[str, Any]]:
-        """A row for each architecture, for people."""
-        return [
-            {
-                "kMAC/px": row.total_kmac_px,
-                "supernet": row.supernet.rd_loss,
-                "alone": row.standalone.rd_loss,
-                "penalty": f"{row.penalty:+.1%}",
-                "arch": row.arch,
-            }
-            for row in self.rows
-        ]
-
-    def sentences(self) -> list[str]:
-        """The answer in words."""
-        found, share = self.agreement, self.penalty
-        if found.tau is None or found.interval is None or found.p is None:
-            first = "Kendall's tau has no value: all scores of one side are equal."
-        else:
-            low, high = found.interval
-            first = (
-                f"Kendall's tau {found.tau:.3f}, 95 % interval {low:.3f} to {high:.3f}, p = {found.p:.3g} "
-                f"against no correlation ({len(self.rows)} architectures)."
-            )
-        return [
-            first,
-            f"Penalty of inherited weights: {share['mean']:+.1%} of the loss on average, from "
-            f"{share['least']:+.1%} to {share['most']:+.1%}.",
-            *self.notes,
-        ]
-
-
 def rank_check(searcher: Searcher, request: RankRequest, *, report: StageReport = silent) -> RankResult:
     """Train some architectures of a run alone, and compare them with what the supernet says of them.
 
@@ -195,61 +77,6 @@ def rank_check(searcher: Searcher, request: RankRequest, *, report: StageReport 
     """
     searcher.run.refuse_read_only()
     return _Check(searcher, request).run(report)
-
-
-def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
-    """Different architectures of a space, evenly over its range of total MACs, in their order.
-
-    The narrowest and the widest are the ends; between them, the one nearest to each even step among some that
-    are drawn about it.
-
-    Args:
-        costs: costs of the space.
-        count: number of architectures.
-        seed: seed of the random numbers.
-
-    Raises:
-        InputError: too few for a rank correlation, or more than there are.
-    """
-    check_seed(seed)
-    space, reach = costs.space, Reach(macs(costs, "total"))
-    if space.size < FEWEST:
-        raise InputError(
-            f"{space.name} holds {space.size} architecture{'s' * (space.size != 1)}: ranking needs at least "
-            f"{FEWEST}, so check the run of a wider space."
-        )
-    if not FEWEST <= count <= space.size:
-        raise InputError(
-            f"Cannot rank {count} architectures of {space.name}: {FEWEST} to {space.size:,} can be."
-        )
-    rng = np.random.default_rng(seed)
-    chosen = [space.narrowest(), space.widest()]
-    low, high = reach.least, reach.most
-    for place in range(1, count - 1):
-        goal = low + (high - low) * place / (count - 1)
-        chosen.append(_near(reach, goal, costs, set(chosen), 4 * count, rng))
-    return sorted(chosen, key=lambda architecture: (costs.macs(architecture, "total"), architecture.key))
-
-
-def _near(
-    reach: Reach,
-    goal: float,
-    costs: CostTable,
-    taken: set[Architecture],
-    number: int,
-    rng: np.random.Generator,
-) -> Architecture:
-    """A new architecture of about a cost; the window about it doubles until it holds one."""
-    width = max(1.0, (reach.most - reach.least) / 200)
-    while True:
-        low, high = math.floor(goal - width), math.ceil(goal + width)
-        drawn = reach.draw(low, high, number, rng)
-        fresh = [architecture for architecture in drawn if architecture not in taken]
-        if fresh:
-            return min(fresh, key=lambda a: (abs(costs.macs(a, "total") - goal), a.key))
-        if low <= reach.least and high >= reach.most:  # more are drawn of all than can be taken
-            raise InputError(f"{reach.space.name} holds no further architecture: rank fewer.")
-        width *= 2
 
 
 # The check
@@ -411,12 +238,8 @@ class _Check:
                 clear(self.folder / name)
             self._replaces = False
         table, content = self._files
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, RANK_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row.to_dict() for row in result.rows)
         write_atomically(content, json.dumps(result.to_json(), indent=2) + "\n")
-        write_atomically(table, buffer.getvalue())
+        write_rows(table, RANK_COLUMNS, (row.to_dict() for row in result.rows))
 
 
 # Photos

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +18,7 @@ from nas.metrics.quality import decibels, mean, psnr_without
 from nas.spaces.budget import SCOPES
 from nas.spaces.rates import range_text
 from nas.support.files import write_atomically
+from nas.support.tables import csv_text
 
 Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
 PHOTO_COLUMNS = (
@@ -354,11 +353,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _csv(rows: Iterable[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, PHOTO_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _shown(value) for key, value in row.items()} for row in rows)
-    return buffer.getvalue()
+    return csv_text(PHOTO_COLUMNS, ({key: _shown(value) for key, value in row.items()} for row in rows))
 
 
 def _shown(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from nas.metrics.curves import Curve, CurvePoint
 from nas.support.errors import InputError, nearest
-from nas.support.files import read_rows
+from nas.support.tables import read_rows
 
 _MOST_DB = 1000  # of any picture: that of one of 16 bits with a single wrong bit is below 200
 # What one value is called: by CompressAI now, by CompressAI before, in tables.

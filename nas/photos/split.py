@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +12,8 @@ from typing import Protocol
 
 from nas.photos.images import BUNDLED, Photo, Pixels, bundled, list_images, read_image
 from nas.support.errors import InputError
-from nas.support.files import digest, read_rows, write_atomically
+from nas.support.files import digest
+from nas.support.tables import read_rows, write_rows
 
 SPLITS = ("train", "calibration", "held-out")
 
@@ -74,11 +73,8 @@ def write_split(path: Path, split: dict[str, list[Path]]) -> None:
         path: the file.
         split: files of the photos by part: `train`, `calibration`, `held-out`.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["split", "photo"])
-    writer.writerows([name, str(photo)] for name in SPLITS for photo in split.get(name, []))
-    write_atomically(path, buffer.getvalue())
+    rows = ({"split": name, "photo": photo} for name in SPLITS for photo in split.get(name, []))
+    write_rows(path, ("split", "photo"), rows)
 
 
 def read_split(path: Path) -> dict[str, list[Path]]:

@@ -15,7 +15,7 @@ from nas.report.front.scale import number
 from nas.report.style import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
 if TYPE_CHECKING:
-    from nas.analysis.rank import RankResult
+    from nas.analysis.rank_result import RankResult
 
 _FORMULAS = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
 _ROOM = 0.12  # beside the outermost points, for their labels

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,33 +132,6 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
         content, Dumper=_Written, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
     write_atomically(path, text)
-
-
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, str]]:
-    """The rows of a CSV file by the columns of its heading; what a row lacks is empty.
-
-    Args:
-        path: the file.
-        columns: what the heading has to be; None for any.
-
-    Raises:
-        InputError: the file cannot be read, or is no such table.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            heading, rows = reader.fieldnames, list(reader)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except csv.Error as error:
-        raise InputError(
-            f"Cannot read {path}: it is damaged or not a CSV file ({error}). Restore it or move it away."
-        ) from error
-    if columns is not None and heading is not None and tuple(heading) != tuple(columns):
-        raise InputError(f"{path} is not a table with the columns {', '.join(columns)}: move it away.")
-    for row in rows:
-        row.pop("", None)  # values beyond the heading
-    return rows
 
 
 def refuse_existing(path: Path, *, force: bool, what: str, folder: bool = True) -> None:

@@ -21,7 +21,7 @@ from nas.verbs.runs import opened
 if TYPE_CHECKING:
     from nas.analysis.prices import PriceList
     from nas.analysis.probes.probe import ProbeResult
-    from nas.analysis.rank import RankResult
+    from nas.analysis.rank_result import RankResult
 
 
 def explain(

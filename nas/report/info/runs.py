@@ -10,7 +10,7 @@ from nas.report.info.info import Info
 from nas.report.structure.layout_text import stages_text
 from nas.shipped import PREFIX, zoo_names, zoo_run
 from nas.spaces.rates import range_text
-from nas.support.files import read_rows
+from nas.support.tables import read_rows
 
 if TYPE_CHECKING:
     from nas.run import Run

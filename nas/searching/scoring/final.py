@@ -5,15 +5,13 @@ It stays when a later search beats an architecture, and front.csv no longer has 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.run import Run
 from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
-from nas.support.files import read_rows, write_atomically
+from nas.support.tables import read_rows, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +31,8 @@ def note_tested(run: Run, architecture: Architecture, measured: Mapping[str, flo
     """
     values = tuple(measured[column.removeprefix("test_")] for column in MEASURED)
     rows = {**_read(run), (architecture.key, run.fingerprint): values}
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(FINAL_COLUMNS)
-    writer.writerows((*key, *map(repr, row)) for key, row in rows.items())
-    write_atomically(run.tested_path, buffer.getvalue())
+    texts = ((*key, *map(repr, row)) for key, row in rows.items())
+    write_rows(run.tested_path, FINAL_COLUMNS, (dict(zip(FINAL_COLUMNS, row, strict=True)) for row in texts))
 
 
 def with_tested(table: pd.DataFrame, run: Run) -> pd.DataFrame:

@@ -5,17 +5,15 @@ Over a range of rates `curves.csv` beside it holds what each score is made of: t
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from nas.searching.scoring.evaluator import Evaluator, Point, Score
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
-from nas.support.files import read_rows
+from nas.support.tables import append_rows, read_rows
 
 SCORE_COLUMNS = ("key", "calibration", "weights", "bpp", "psnr", "rd_loss")
 CURVES = "curves.csv"
@@ -102,34 +100,6 @@ class Scores:
         added = append_rows(self.path, SCORE_COLUMNS, [row])
         if before == self._seen and self._size() == before + added:  # nobody else wrote meanwhile
             self._seen += added
-
-
-def append_rows(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> int:
-    """Add rows to a CSV file, which begins with its columns; returns how many bytes that took.
-
-    Args:
-        path: the file.
-        columns: names of the columns.
-        rows: the rows, one text per column.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            writer.writerow(columns)
-        elif path.read_bytes()[-1:] != b"\n":  # a crash cut the last row short
-            buffer.write("\n")
-        writer.writerows(rows)
-        added = buffer.getvalue().encode()
-        with open(path, "ab") as file:  # one write: rows of several processes never mix
-            file.write(added)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
-    return len(added)
 
 
 def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[Point, ...]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nas.support.errors import InputError
-from nas.support.files import read_rows, write_atomically
+from nas.support.tables import read_rows, write_rows
 
 METRICS_COLUMNS = ("step", "seconds", "loss", "bpp", "distortion", "psnr", "learning_rate")
 
@@ -78,11 +76,7 @@ class MetricsFile:
             self._events.close()
 
     def _write(self) -> None:
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, self._columns, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_atomically(self._path, buffer.getvalue())
+        write_rows(self._path, self._columns, self._rows)
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -1,0 +1,124 @@
+"""What a rank check finds: a row for each architecture, and whether both orders agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.analysis.kendall import LEVEL, Agreement, agreement
+from nas.searching.scoring.evaluator import Score
+
+FEWEST = 3  # of which a rank correlation says something
+RANK_COLUMNS = (
+    "arch",
+    "total_kmac_px",
+    *(f"{side}_{name}" for side in ("supernet", "standalone") for name in ("rd_loss", "bpp", "psnr")),
+    "penalty",
+    "steps",
+    "run",
+)
+
+
+@dataclass(frozen=True)
+class RankRow:
+    """One architecture with the supernet's weights and with its own; both on the same photos."""
+
+    arch: str
+    total_kmac_px: float
+    supernet: Score
+    standalone: Score
+    steps: int
+    run: str
+
+    @property
+    def penalty(self) -> float:
+        """How much more the architecture loses with inherited weights, relative to its own."""
+        return self.supernet.rd_loss / self.standalone.rd_loss - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """By the names of `RANK_COLUMNS`."""
+        sides = {"supernet": self.supernet, "standalone": self.standalone}
+        scores = {
+            f"{side}_{name}": getattr(score, name)
+            for side, score in sides.items()
+            for name in ("rd_loss", "bpp", "psnr")
+        }
+        facts = {"penalty": self.penalty, "steps": self.steps, "run": self.run}
+        return {"arch": self.arch, "total_kmac_px": self.total_kmac_px, **scores, **facts}
+
+
+@dataclass(frozen=True)
+class RankResult:
+    """What a check found, in the order of total cost."""
+
+    rows: list[RankRow]
+    metric: str
+    settings: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that were asked for are there."""
+        return len(self.rows) == self.settings["count"]
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        losses = [(row.supernet.rd_loss, row.standalone.rd_loss) for row in self.rows]
+        return agreement([one for one, _ in losses], [other for _, other in losses])
+
+    @property
+    def penalty(self) -> dict[str, float]:
+        """The mean, the least and the most."""
+        found = [row.penalty for row in self.rows]
+        return {"mean": float(np.mean(found)), "least": min(found), "most": max(found)}
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of rank.json; what needs all architectures is null until they are there."""
+        found = self.agreement if self.finished else Agreement(None, None, None)
+        return {
+            "finished": self.finished,
+            "tau": found.tau,
+            "interval": list(found.interval) if found.interval else None,
+            "level": LEVEL,
+            "p": found.p,
+            "penalty": self.penalty if self.rows else None,
+            "settings": self.settings,
+            "notes": self.notes,
+            "architectures": [row.to_dict() for row in self.rows],
+        }
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each architecture, for people."""
+        return [
+            {
+                "kMAC/px": row.total_kmac_px,
+                "supernet": row.supernet.rd_loss,
+                "alone": row.standalone.rd_loss,
+                "penalty": f"{row.penalty:+.1%}",
+                "arch": row.arch,
+            }
+            for row in self.rows
+        ]
+
+    def sentences(self) -> list[str]:
+        """The answer in words."""
+        found, share = self.agreement, self.penalty
+        if found.tau is None or found.interval is None or found.p is None:
+            first = "Kendall's tau has no value: all scores of one side are equal."
+        else:
+            low, high = found.interval
+            first = (
+                f"Kendall's tau {found.tau:.3f}, 95 % interval {low:.3f} to {high:.3f}, p = {found.p:.3g} "
+                f"against no correlation ({len(self.rows)} architectures)."
+            )
+        return [
+            first,
+            f"Penalty of inherited weights: {share['mean']:+.1%} of the loss on average, from "
+            f"{share['least']:+.1%} to {share['most']:+.1%}.",
+            *self.notes,
+        ]
