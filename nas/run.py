@@ -107,66 +107,82 @@ class Run:
 
     @property
     def config_path(self) -> Path:
+        """The resolved space and settings, the seed and the versions."""
         return self.path / "config.yaml"
 
     @property
     def weights_path(self) -> Path:
+        """The trained supernet's weights."""
         return self.path / "supernet.safetensors"
 
     @property
     def checkpoint_path(self) -> Path:
+        """The state of an unfinished training, for `--resume`."""
         return self.path / "checkpoint" / "last.safetensors"
 
     @property
     def metrics_path(self) -> Path:
+        """The metrics of training, a row for each checkpoint."""
         return self.path / "metrics.csv"
 
     @property
     def learning_path(self) -> Path:
+        """The drawing of how training went."""
         return self.path / "learning.png"
 
     @property
     def preview_path(self) -> Path:
+        """A photo as the supernet decodes it."""
         return self.path / "preview.png"
 
     @property
     def structure_path(self) -> Path:
+        """What training learned of widths."""
         return self.path / "structure.yaml"
 
     @property
     def split_path(self) -> Path:
+        """Which photo is in which part of the split."""
         return self.path / "split.csv"
 
     @property
     def learned_layout_path(self) -> Path:
+        """The layout that training learned."""
         return self.path / "layout.yaml"
 
     @property
     def search_path(self) -> Path:
+        """The folder of all that a search keeps."""
         return self.path / "search"
 
     @property
     def layouts_path(self) -> Path:
+        """The layouts that were found, with their rates."""
         return self.search_path / "layouts.yaml"
 
     @property
     def costs_path(self) -> Path:
+        """The measured costs of the space."""
         return self.search_path / "costs.npz"
 
     @property
     def profile_path(self) -> Path:
+        """The folder of profiles, one in it for each machine and picture size."""
         return self.path / "profile"
 
     @property
     def scores_path(self) -> Path:
+        """The scores of all architectures that were scored."""
         return self.search_path / "scores.csv"
 
     @property
     def tested_path(self) -> Path:
+        """What exported codecs reached on held-out photos."""
         return self.search_path / "tested.csv"
 
     @property
     def targets_path(self) -> Path:
+        """What was asked for last, by quantity."""
         return self.search_path / "targets.yaml"
 
     @property
@@ -176,14 +192,17 @@ class Run:
 
     @property
     def front_path(self) -> Path:
+        """The architectures on a front."""
         return self.path / "front.csv"
 
     @property
     def codecs_path(self) -> Path:
+        """The folder of codecs that `nas demo` exports."""
         return self.path / "codecs"
 
     @cached_property
     def config(self) -> dict[str, Any]:
+        """The content of config.yaml."""
         return resources.read_yaml(self.config_path)
 
     @cached_property

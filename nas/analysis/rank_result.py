@@ -68,6 +68,7 @@ class RankResult:
 
     @cached_property
     def agreement(self) -> Agreement:
+        """How well the supernet's losses and those of training alone agree on the order."""
         losses = [(row.supernet.rd_loss, row.standalone.rd_loss) for row in self.rows]
         return agreement([one for one, _ in losses], [other for _, other in losses])
 

@@ -64,6 +64,7 @@ class Encoder:
         self._coder.encode(values.ravel(), _gaussian(limit), means.ravel(), scales.ravel())
 
     def finish(self) -> bytes:
+        """The stream of all that was coded, as whole 32-bit words in little-endian order."""
         return bytes(self._coder.get_compressed().astype("<u4").tobytes())
 
 

@@ -46,6 +46,7 @@ class Member:
 
     @property
     def architecture(self) -> Architecture:
+        """The architecture of which this member has the g_s."""
         return self.space.widest()  # the only one
 
     @property

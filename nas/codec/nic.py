@@ -50,6 +50,7 @@ class Nic:
     step: int | None = None
 
     def to_bytes(self) -> bytes:
+        """The whole file, its checksum included."""
         version = PLAIN if self.step is None else RATED
         head = MAGIC + bytes([version]) + bytes.fromhex(self.path_identity + self.fingerprint)
         rate = b"" if self.step is None else write_varint(self.step)
@@ -91,6 +92,7 @@ class Nic:
 
     @classmethod
     def read(cls, path: Path) -> Nic:
+        """Read a file. An InputError says what is wrong with it."""
         try:
             return cls.parse(path.read_bytes(), source=str(path))
         except OSError as error:

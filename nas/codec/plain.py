@@ -68,6 +68,7 @@ class GDN(nn.Module):
         self.gamma = nn.Parameter(0.1**0.5 * torch.eye(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise x, [B, C, H, W]."""
         beta = _AtLeast.apply(self.beta, (1e-6 + self.pedestal) ** 0.5) ** 2 - self.pedestal
         gamma = _AtLeast.apply(self.gamma, self.pedestal**0.5) ** 2 - self.pedestal
         norm = F.conv2d(x**2, gamma[:, :, None, None], beta)
@@ -91,6 +92,7 @@ class Residual(nn.Module):
             self.add_module(name, module)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add the change of x, [B, C, H, W], to x or to its shortcut."""
         out = beside = x
         for name in self._body:
             out = self.get_submodule(name)(out)
@@ -103,6 +105,7 @@ class SideBySide(nn.ModuleDict):
     """The sum of what its branches make of one input."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """The sum of what all branches make of x, [B, C, H, W]."""
         return torch.stack([branch(x) for branch in self.values()]).sum(0)
 
 
@@ -110,6 +113,7 @@ class OnMagnitudes(nn.Sequential):
     """Layers that read |x|."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """The layers' output for the magnitudes of x, [B, C, H, W]."""
         return super().forward(x.abs())
 
 
@@ -360,6 +364,7 @@ class HyperOnly(nn.Module):
         self.parts = parts
 
     def forward(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """Scales and means of y as psi alone predicts them, [B, M, h, w] each."""
         if self.parts == 1:
             return psi, torch.zeros_like(psi)
         scales, means = psi.chunk(2, 1)

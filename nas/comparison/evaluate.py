@@ -84,34 +84,42 @@ class Evaluation:
 
     @property
     def bytes(self) -> float:
+        """Mean size of a file, in bytes."""
         return self._mean("bytes")
 
     @property
     def bpp(self) -> float:
+        """Mean rate of the files, in bits per pixel."""
         return self._mean("bpp")
 
     @property
     def estimated_bpp(self) -> float:
+        """Mean rate that the network's likelihoods promise, in bits per pixel."""
         return self._mean("estimated_bpp")
 
     @property
     def psnr(self) -> float:
+        """Mean PSNR in dB, without the photos in `exact`."""
         return psnr_without(self.photos, self.exact)
 
     @property
     def ms_ssim(self) -> float:
+        """Mean MS-SSIM."""
         return self._mean("ms_ssim")
 
     @property
     def rd_loss(self) -> float:
+        """Mean rate-distortion loss."""
         return self._mean("rd_loss")
 
     @property
     def encode_seconds(self) -> float:
+        """Mean time to compress a photo, in seconds."""
         return self._mean("encode_seconds")
 
     @property
     def decode_seconds(self) -> float:
+        """Mean time to decompress a photo, in seconds."""
         return self._mean("decode_seconds")
 
     def _mean(self, value: str) -> float:

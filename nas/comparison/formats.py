@@ -53,22 +53,27 @@ class FormatPoint:
 
     @property
     def bpp(self) -> float:
+        """Mean rate of the files, in bits per pixel."""
         return mean(photo.bpp for photo in self.photos)
 
     @property
     def psnr(self) -> float:
+        """Mean PSNR in dB, without the photos in `exact`."""
         return psnr_without(self.photos, self.exact)
 
     @property
     def ms_ssim(self) -> float:
+        """Mean MS-SSIM."""
         return mean(photo.ms_ssim for photo in self.photos)
 
     @property
     def encode_seconds(self) -> float:
+        """Mean time to compress a photo, in seconds."""
         return mean(photo.encode_seconds for photo in self.photos)
 
     @property
     def decode_seconds(self) -> float:
+        """Mean time to decompress a photo, in seconds."""
         return mean(photo.decode_seconds for photo in self.photos)
 
 

@@ -102,10 +102,12 @@ class Outputs:
 
     @property
     def table(self) -> Path:
+        """The table by photo."""
         return self.json.with_suffix(".csv")
 
     @property
     def pictures(self) -> tuple[Path, Path]:
+        """The drawing of the curves, as PNG and as SVG."""
         return self.json.with_suffix(".png"), self.json.with_suffix(".svg")
 
     @property
@@ -118,6 +120,7 @@ class Outputs:
         return beside(self.json, "", f"-{_safe(name)}.json")
 
     def all(self) -> list[Path]:
+        """All files that an evaluation writes."""
         return [self.json, self.table, *self.pictures, *map(self.curve, self.names)]
 
 

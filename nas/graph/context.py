@@ -459,11 +459,13 @@ class SlimmableContextModel(ContextModel):
         self.kind: ContextKind = "convolution"
 
     def pointwise(self) -> tuple[Weights, Weights, Weights]:
+        """The weights and biases of the three pointwise layers at their active widths."""
         (w1, b1), (w2, b2), (w3, b3) = super().pointwise()
         u1, u2 = (width.active for width in self.widths)
         return (w1[:u1], b1[:u1]), (w2[:u2, :u1], b2[:u2]), (w3[:, :u2], b3)
 
     def gate(self, hidden: Tensor, layer: int) -> Tensor:
+        """Mask hidden units of a layer by its sampled width, where there is one."""
         mask = self.widths[layer].mask()
         return hidden if mask is None else hidden * mask.to(hidden.dtype)[:, None, None]
 

@@ -119,6 +119,7 @@ class SlimmableConv2d(nn.Conv2d):
         self.precise = outputs.name in PRECISE or any(w.name.startswith(LINEAR) for w in (inputs, outputs))
 
     def sliced(self) -> dict[str, Tensor]:
+        """The state of the plain layer at the active widths."""
         weight = self.inputs.take(self.weight, 1)
         return {
             "weight": self.outputs.take(weight, 0, self.each),
@@ -126,6 +127,7 @@ class SlimmableConv2d(nn.Conv2d):
         }
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve x, [B, C, H, W], at the active widths."""
         return self.outputs.masked(self._convolved(x, **self.sliced()))
 
     def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -152,6 +154,7 @@ class SlimmableSubPixel(nn.Sequential):
         self.outputs, self.stride = outputs, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """Upsample x, [B, C, H, W], at the active widths."""
         conv = cast(SlimmableConv2d, self[0])
         part = {name: self._by_places(value) for name, value in conv.sliced().items()}
         return self.outputs.masked(from_patches(conv._convolved(x, **part), self.stride))
@@ -176,9 +179,11 @@ class SlimmableDepthwise(nn.Conv2d):
         self.width = width
 
     def sliced(self) -> dict[str, Tensor]:
+        """The state of the plain layer at the active width."""
         return {"weight": self.width.take(self.weight), "bias": self.width.take(cast(Tensor, self.bias))}
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve each channel of x, [B, C, H, W], by itself."""
         part = self.sliced()
         if x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
@@ -200,6 +205,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Deconvolve x, [B, C, H, W]; `output_size` is not used."""
         return deconvolve(x, self.weight, cast(Tensor, self.bias), self.kernel_size[0], self.stride[0])
 
 
@@ -259,6 +265,7 @@ class SlimmableConvTranspose2d(nn.ConvTranspose2d):
         self.inputs, self.outputs = inputs, outputs
 
     def sliced(self) -> dict[str, Tensor]:
+        """The state of the plain layer at the active widths."""
         weight = self.inputs.take(self.weight, 0)
         return {
             "weight": self.outputs.take(weight, 1),
@@ -266,6 +273,7 @@ class SlimmableConvTranspose2d(nn.ConvTranspose2d):
         }
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Deconvolve x, [B, C, H, W], at the active widths; `output_size` is not used."""
         part = self.sliced()
         stride, kernel = self.stride[0], self.kernel_size[0]
         return self.outputs.masked(deconvolve(x, part["weight"], part["bias"], kernel, stride))
@@ -292,6 +300,7 @@ class ResidualBlock(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add the change of x, [B, C, H, W], to x or to its shortcut."""
         return self.change(x) + (x if self._shortcut is None else self.get_submodule(self._shortcut)(x))
 
 
@@ -308,6 +317,7 @@ class SlimmableRepeat(nn.ModuleList):
         self.depth = depth
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run as many of the blocks as the active depth says on x, [B, C, H, W]."""
         shares = self.depth.mask()
         for number, block in enumerate(list(self)[: self.depth.active]):
             for residual in [block] if isinstance(block, ResidualBlock) else block.children():
@@ -321,6 +331,7 @@ class SideBySide(nn.ModuleDict):
     """The sum of what its branches make of one input."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """The sum of what all branches make of x, [B, C, H, W]."""
         first, *others = self.values()
         out: Tensor = first(x)
         for branch in others:
@@ -341,6 +352,7 @@ class SlimmableSideBySide(nn.ModuleDict):
         self.switches = switches
 
     def forward(self, x: Tensor) -> Tensor:
+        """The sum of what the active branches make of x, [B, C, H, W]."""
         out: Tensor | None = None
         for name, branch in self.items():
             switch = self.switches.get(name)
@@ -358,6 +370,7 @@ class Transform(nn.Sequential):
     """The layers of one edge; without gradients on a CPU, channels lie last between them: faster there."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run all layers on x, [B, C, H, W]."""
         if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
             return super().forward(x)
         out: Tensor = super().forward(x.contiguous(memory_format=torch.channels_last))
@@ -368,6 +381,7 @@ class OnMagnitudes(Transform):
     """Layers that read |x|: the scale hyperprior's h_a."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """The layers' output for the magnitudes of x, [B, C, H, W]."""
         return super().forward(x.abs())
 
 
@@ -380,29 +394,36 @@ class PlainLayers:
     """
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
+        """A convolution of the active widths."""
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         return nn.Conv2d(inputs, outputs, layer.kernel, layer.stride, layer.padding)
 
     def depthwise(self, layer: spec.Depthwise, widths: Widths) -> nn.Module:
+        """A depthwise convolution of the active width."""
         channels = widths[layer.width].active
         return nn.Conv2d(channels, channels, layer.kernel, padding=layer.kernel // 2, groups=channels)
 
     def deconv(self, layer: spec.Deconv, widths: Widths) -> nn.Module:
+        """A deconvolution of the active widths."""
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         return ConvTranspose2d(inputs, outputs, layer.kernel, layer.stride)
 
     def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
+        """A sub-pixel convolution of the active widths."""
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         conv = nn.Conv2d(inputs, outputs * layer.stride**2, layer.kernel, padding=layer.kernel // 2)
         return nn.Sequential(conv, nn.PixelShuffle(layer.stride))
 
     def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
+        """A GDN of the active width."""
         return GDN(widths[layer.width].active, inverse=layer.inverse)
 
     def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
+        """The blocks, one after another."""
         return nn.Sequential(*blocks)
 
     def parallel(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> nn.Module:
+        """The branches, side by side."""
         return SideBySide(branches)
 
 
@@ -410,27 +431,34 @@ class SlimmableLayers:
     """Layers that hold the widest weights and run any narrower slice. See `PlainLayers` for the methods."""
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
+        """A convolution of any widths."""
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
         return SlimmableConv2d(inputs, outputs, layer.kernel, layer.stride, layer.padding)
 
     def depthwise(self, layer: spec.Depthwise, widths: Widths) -> nn.Module:
+        """A depthwise convolution of any width."""
         return SlimmableDepthwise(widths[layer.width], layer.kernel)
 
     def deconv(self, layer: spec.Deconv, widths: Widths) -> nn.Module:
+        """A deconvolution of any widths."""
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
         return SlimmableConvTranspose2d(inputs, outputs, layer.kernel, layer.stride)
 
     def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
+        """A sub-pixel convolution of any widths."""
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
         return SlimmableSubPixel(inputs, outputs, layer.kernel, layer.stride)
 
     def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
+        """A GDN of any width."""
         return SlimmableGDN(widths[layer.width], layer.inverse)
 
     def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
+        """The blocks, of which the first few run."""
         return SlimmableRepeat(blocks, depth)
 
     def parallel(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> nn.Module:
+        """The branches, of which those that are switched on run."""
         return SlimmableSideBySide(branches, switches)
 
 

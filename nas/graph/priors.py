@@ -99,11 +99,13 @@ class SlimmablePrior(nn.ModuleList):
         return cast(FactorizedPrior, self[self.width.index])
 
     def medians(self) -> Tensor:
+        """The medians of the active prior's channels, as `FactorizedPrior.medians` gives them."""
         if self.width.gates is None:
             return self.active.medians()
         return self._gated([prior.medians()[None] for prior in self._priors()])[0]
 
     def settle(self) -> None:
+        """Settle the prior of every width, see `FactorizedPrior.settle`."""
         for prior in self._priors():
             prior.settle()
 
@@ -115,9 +117,11 @@ class SlimmablePrior(nn.ModuleList):
         return self._gated(found).exp()
 
     def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
+        """The likelihood of coded values, as the active width's prior has it."""
         return self.active.coded_likelihood(values, centre)
 
     def sliced(self) -> dict[str, Tensor]:
+        """The state of the active width's prior."""
         return self.active.state_dict()
 
     def _priors(self) -> list[FactorizedPrior]:

@@ -43,6 +43,7 @@ class Gathered(nn.Module):
     """One matrix product over gathered columns; a module, so that fvcore can name what it counts."""
 
     def forward(self, columns: Tensor, affine: AnyAffine) -> Tensor:
+        """The affine map of gathered columns."""
         return affine(columns)
 
 
@@ -179,6 +180,7 @@ class Products:
 
     @property
     def window(self) -> int:
+        """Width of the context window, in elements of y; 1 without a context prediction."""
         return 1 if self.context_prediction is None else self.context_prediction.weight.shape[-1]
 
     @property
@@ -436,6 +438,7 @@ class StagedTable(StagedContext):
             self.members.append((_Some(mine, table.device), weights.to(table.device)))
 
     def block_channels(self, number: int) -> Tensor:
+        """The channels of y that a block computes, given by its number."""
         return self.members[number][0].index
 
     def alone(self, psi: Tensor) -> Parameters:

@@ -33,6 +33,7 @@ class Width:
 
     @property
     def full(self) -> int:
+        """The widest candidate."""
         return self.candidates[-1]
 
     @property

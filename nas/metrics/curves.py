@@ -19,15 +19,24 @@ class Measured(Protocol):
     """What an operating point is made from: means over photos of each photo's value."""
 
     @property
-    def bpp(self) -> float: ...
+    def bpp(self) -> float:
+        """Rate in bits per pixel."""
+
     @property
-    def psnr(self) -> float: ...
+    def psnr(self) -> float:
+        """PSNR in dB."""
+
     @property
-    def ms_ssim(self) -> float: ...
+    def ms_ssim(self) -> float:
+        """MS-SSIM."""
+
     @property
-    def encode_seconds(self) -> float: ...
+    def encode_seconds(self) -> float:
+        """Time to compress a photo, in seconds."""
+
     @property
-    def decode_seconds(self) -> float: ...
+    def decode_seconds(self) -> float:
+        """Time to decompress a photo, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,12 @@ class CurvePoint:
 
     @property
     def ms_ssim_db(self) -> float:
+        """MS-SSIM in dB."""
         return decibels(self.ms_ssim)
 
     @classmethod
     def of(cls, found: Measured) -> CurvePoint:
+        """The point of something that was measured."""
         return cls(found.bpp, found.psnr, found.ms_ssim, found.encode_seconds, found.decode_seconds)
 
 

@@ -16,9 +16,12 @@ class HasPsnr(Protocol):
     """A photo's result."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the photo."""
+
     @property
-    def psnr(self) -> float: ...
+    def psnr(self) -> float:
+        """PSNR in dB."""
 
 
 MS_SSIM_SIDE = 160  # both sides must be longer than this: five scales of an 11x11 window

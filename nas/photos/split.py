@@ -142,9 +142,11 @@ class Photographed(Protocol):
     """What knows its photos, such as a run."""
 
     @property
-    def data(self) -> str: ...
+    def data(self) -> str:
+        """Where the photos come from: a folder, or `bundled`."""
 
-    def split(self) -> dict[str, list[Path]]: ...
+    def split(self) -> dict[str, list[Path]]:
+        """Files of the photos by part: `train`, `calibration`, `held-out`."""
 
 
 def photos_of(run: Photographed, part: str, most: int | None = None) -> list[Photo]:

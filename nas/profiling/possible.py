@@ -42,10 +42,12 @@ class Range:
 
     @property
     def median(self) -> float:
+        """The median cost, in the quantity's unit."""
         return self.whole[1] / self.quantity.per_unit
 
     @property
     def most(self) -> float:
+        """The largest cost, in the quantity's unit."""
         return self.whole[2] / self.quantity.per_unit
 
     def row(self) -> Row:

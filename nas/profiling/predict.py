@@ -41,6 +41,7 @@ class Table:
     values: Floats
 
     def at(self, indexes: tuple[int, ...]) -> float:
+        """The value for a choice in each slot."""
         return float(self.values[tuple(indexes[axis] for axis in self.axes)])
 
     def scaled(self, factor: float) -> Part:

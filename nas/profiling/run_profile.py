@@ -118,6 +118,7 @@ class Relation:
     alike: float
 
     def sentence(self) -> str:
+        """The relation as a sentence."""
         return (
             f"{self.action}: over the {self.of} ({len(self.points)} architectures), {self.least:.2f} to "
             f"{self.most:.2f} ms per kMAC/px; time and MACs rank alike to {self.rank_correlation:.2f}; equal "

@@ -46,6 +46,7 @@ class Spread:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Spread:
+        """The spread of some measurements, in seconds."""
         return cls(statistics.median(seconds), min(seconds), max(seconds))
 
     def __str__(self) -> str:
@@ -86,10 +87,12 @@ class Stopwatch:
         self._since = now
 
     def enter(self, section: str) -> None:
+        """Begin a section; time counts for it until it is left or another one is entered."""
         self._charge()
         self._open.append(section)
 
     def leave(self) -> None:
+        """End the section that was entered last."""
         self._charge()
         self._open.pop()
 
@@ -100,6 +103,7 @@ class Stopwatch:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
+        """Count the time within as that of a section."""
         self.enter(name)
         try:
             yield

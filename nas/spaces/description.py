@@ -204,6 +204,7 @@ class Family:
 
     @property
     def has_z(self) -> bool:
+        """Whether there is a hyperprior."""
         return "h_a" in self.edges
 
     @property

@@ -139,6 +139,7 @@ class Layout:
 
     @property
     def channels(self) -> int:
+        """Number of channels of y."""
         return sum(self.groups)
 
     @cached_property
@@ -170,6 +171,7 @@ class Layout:
 
     @cached_property
     def has_context(self) -> bool:
+        """Whether any element of y is decoded before another."""
         return len(np.unique(self.table)) > 1 or self.slope != (0, 0)
 
     @cached_property

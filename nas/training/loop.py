@@ -187,6 +187,7 @@ class Pass(nn.Module):
         self.net, self.picture = net, picture
 
     def forward(self, x: Tensor) -> dict[str, Any]:
+        """Run the network on x, [B, 3, H, W]."""
         return self.net(x, self.layout, self.noise, lmbda=self.lmbda, picture=self.picture)
 
 

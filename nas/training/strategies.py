@@ -63,6 +63,7 @@ class Uniform:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        """Architectures and layouts, each uniformly."""
         rng = generator(seed, step)
         for _ in range(self.count):
             architecture = space.sample(rng)
@@ -78,6 +79,7 @@ class Sandwich:
     widest_first = True
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        """The widest, the narrowest, and some at random."""
         rng = generator(seed, step)
         ends = [space.widest(), space.narrowest()][: self.count]
         drawn = [space.sample(rng) for _ in range(self.count - len(ends))]
@@ -99,6 +101,7 @@ class Fair:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        """Architectures of which each candidate of a slot comes equally often."""
         rng = generator(seed, step)
         for number in range(step * self.count, (step + 1) * self.count):
             dealt = [self._deal(number, slot, size, seed) for slot, size in enumerate(space.shape)]
@@ -127,6 +130,7 @@ class Level:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        """Architectures whose slots are about equally wide, at every level."""
         rng = generator(seed, step)
         for number in range(self.count):
             level = (number + rng.random()) / self.count * (1 + self.spread) - self.spread / 2
@@ -152,6 +156,7 @@ class Front:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
+        """Architectures of the front so far, and some from elsewhere."""
         rng = generator(seed, step)
         others = Level(self.count, self.random_layouts).draw(space, step, seed)
         for number, other in enumerate(others):

@@ -116,10 +116,12 @@ class Trained(Protocol):
     """What holds a supernet's trained weights, such as a run."""
 
     @property
-    def space(self) -> SearchSpace: ...
+    def space(self) -> SearchSpace:
+        """The search space of the supernet."""
 
     @property
-    def trained_weights(self) -> Path: ...
+    def trained_weights(self) -> Path:
+        """The file of the trained weights."""
 
 
 def supernet_of(trained: Trained) -> Supernet:

@@ -24,6 +24,7 @@ class Part:
     values: IntArray
 
     def at(self, indexes: Sequence[int]) -> int:
+        """The value for an architecture, given by its choice in each slot."""
         return int(self.values[tuple(indexes[axis] for axis in self.axes)])
 
     def at_rows(self, rows: IntArray) -> IntArray:

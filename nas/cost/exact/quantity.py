@@ -116,6 +116,7 @@ class Bound:
     most: int
 
     def met(self, architecture: Architecture) -> bool:
+        """Whether an architecture costs no more than the bound."""
         return self.quantity.of(architecture) <= self.most
 
     def __str__(self) -> str:

@@ -61,10 +61,12 @@ class Reach:
 
     @property
     def least(self) -> int:
+        """The least that an architecture of the space costs."""
         return min(regime.end(1)[0] for regime in self._regimes)
 
     @property
     def most(self) -> int:
+        """The most that an architecture of the space costs."""
         return max(regime.end(-1)[0] for regime in self._regimes)
 
     def end(self, sign: int) -> Architecture:
@@ -74,6 +76,7 @@ class Reach:
 
     @property
     def size(self) -> int:
+        """Number of architectures."""
         return sum(regime.size for regime in self._regimes)
 
     def count(self, low: int, high: int) -> int:

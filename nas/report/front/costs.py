@@ -31,6 +31,7 @@ class Cost:
 
     @property
     def is_time(self) -> bool:
+        """Whether the cost is a time."""
         return self.unit == "ms"
 
     @property

@@ -39,6 +39,7 @@ class CurvePanel:
 
     @property
     def height(self) -> float:
+        """Height of the panel, in inches."""
         return _ABOVE + self.plot + _BELOW
 
     def draw(self, page: PanelFigure, top: float) -> None:

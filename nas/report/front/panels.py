@@ -51,6 +51,7 @@ class Panels:
 
     @property
     def height(self) -> float:
+        """Height of the panels, in inches."""
         return self.header + self.plots + _BELOW
 
     def _sentences(self) -> list[str]:

@@ -77,10 +77,12 @@ class Strip:
 
     @property
     def rows(self) -> float:
+        """Height of the strip, in rows."""
         return self.tops[-1] + 1 if self.tops else 1.0
 
     @property
     def above(self) -> float:
+        """Height of what stands above the rows, in inches."""
         return _STRIP_ABOVE + (_ROW if self.run.timed else 0)
 
     @property
@@ -95,6 +97,7 @@ class Strip:
 
     @property
     def height(self) -> float:
+        """Height of the strip, in inches."""
         below = self.cost_line * len(self.costs) + _STRIP_BELOW
         return self.above + self.rows * _ROW + below + _BETWEEN
 

@@ -135,6 +135,7 @@ class Tables:
         return Found(self.layout(table, name).reduced(), self.rate(table), table)
 
     def rate(self, table: Array) -> float:
+        """The rate of y under a table, measured once for each table."""
         key = table.tobytes()
         if key not in self._known:
             self._known[key] = self._rate(self.layout(table))

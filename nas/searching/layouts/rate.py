@@ -127,6 +127,7 @@ class LayoutRate:
         return sum(Y_PIXELS * part.y_hat[:, 0].numel() for part in self.latents)
 
     def __call__(self, layout: Layout) -> float:
+        """The rate under a layout, in bits per pixel, the mean over all photos."""
         self.scored += 1
         return float(self.per_photo(layout).mean())
 

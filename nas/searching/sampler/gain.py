@@ -38,6 +38,7 @@ class WholeRange:
     most: float
 
     def gain(self, known: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+        """The expected growth of the hypervolume."""
         steps, best = staircase(*known)
         starts = np.concatenate([[-np.inf], steps])
         ends = np.concatenate([steps, [self.most]])
@@ -53,6 +54,7 @@ class Targets:
     costs: Sequence[float]
 
     def gain(self, known: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+        """The expected improvement at the targets, added up."""
         targets = np.asarray(self.costs, dtype=float)
         steps, best = staircase(*known)
         place = np.searchsorted(steps, targets, side="right")

@@ -54,6 +54,7 @@ class WidthLogits:
         return {name: len(values) for name, values in self.logits.items()} == counts
 
     def probabilities(self) -> dict[str, list[float]]:
+        """The probability of every candidate, by slot."""
         return {slot: torch.tensor(values).softmax(0).tolist() for slot, values in self.logits.items()}
 
 

@@ -72,6 +72,15 @@ class ParetoSampler(BaseSampler):
         return tuple(int(trial.params[name]) for name in self.proposer.names)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All parameters, which are drawn together.
+
+        Args:
+            study: the study.
+            trial: the trial that begins.
+
+        Raises:
+            InputError: the study does not minimise two objectives.
+        """
         if study.directions != [StudyDirection.MINIMIZE] * 2:
             raise InputError(
                 "ParetoSampler minimises two objectives, the cost and then the loss: create the study with "
@@ -82,6 +91,16 @@ class ParetoSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """The parameters of the next trial.
+
+        Args:
+            study: the study.
+            trial: the trial that begins.
+            search_space: the parameters to draw; others are fixed by a sampler around this one.
+
+        Raises:
+            TrialPruned: nothing new is left to draw, and the study stops.
+        """
         with self._alone:
             try:
                 row = self._propose(study, trial, search_space)
@@ -96,6 +115,17 @@ class ParetoSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
     ) -> Any:
+        """Refuse a parameter that is not drawn together with the others.
+
+        Args:
+            study: the study.
+            trial: the trial that runs.
+            name: name of the parameter.
+            distribution: what it may be.
+
+        Raises:
+            InputError: always; it says why this parameter cannot be drawn.
+        """
         if name in self.proposer.names:
             raise self._out_of_range(name)
         raise InputError(f"'{name}' is none of the sampler's parameters: {', '.join(self.proposer.names)}.")

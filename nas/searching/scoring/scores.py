@@ -45,6 +45,7 @@ class Scores:
         return len(self._known)
 
     def items(self) -> Iterator[tuple[Architecture, Score]]:
+        """All architectures that were scored, with their scores."""
         yield from self._known.items()
 
     def of(self, architecture: Architecture) -> Score:

@@ -48,10 +48,12 @@ class Lock(JournalFileSymlinkLock):
         self.release()
 
     def acquire(self) -> bool:
+        """Wait until the link is this worker's. It returns True, as Optuna expects."""
         wait_for(self._take)
         return True
 
     def release(self) -> None:
+        """Remove the link, where it is this worker's."""
         if self._owner() == str(self._me):
             self._link.unlink()
 
@@ -107,6 +109,7 @@ class Journal(JournalFileBackend):
                 raise damaged(self._path) from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add records, each as a whole line or not at all."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         try:
             with self._alone, open(self._path, "ab") as file:
