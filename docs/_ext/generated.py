@@ -62,7 +62,9 @@ def _cell(text: str) -> str:
 
 RETURNED = {
     "nas.codec.codec.Codec": "forward, compress, decompress, latents, to_compressai, exact, alignment",
-    "nas.codec.family.CodecFamily": "codec, decoder_within, decoder_kmac_px, choose_layouts, layout_of, default",
+    "nas.codec.family.CodecFamily": (
+        "codec, decoder_within, decoder_kmac_px, choose_layouts, layout_of, default"
+    ),
     "nas.searching.searcher.SearchResult": "front",
     "nas.searching.answers.Choice": "best",
     "nas.analysis.probes.probe.ProbeResult": "to_dataframe, most_redundant, most_headroom",
