@@ -70,6 +70,18 @@ def test_examples_use_options_that_exist(verb):
     assert set(re.findall(r"--[a-z-]+", command.epilog)) <= known
 
 
+@pytest.mark.parametrize(
+    ("typed", "completed"), [("nas tra", ["train", "transcode"]), ("nas export --tar", ["--target"])]
+)
+def test_the_shell_completes_verbs_and_options(typed, completed, tmp_path):
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_NAS_COMPLETE": "complete_bash"}
+    command = [sys.executable, "-c", "from nas.cli import app; app(prog_name='nas')"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | words, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == completed
+
+
 def test_help_is_quick(tmp_path):
     command = [sys.executable, "-m", "nas", "--help"]
     before = os.times()

@@ -69,7 +69,6 @@ class _Verbs(TyperGroup):
 app = typer.Typer(
     cls=_Verbs,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # its renderer alone takes longer to import than help may take
     pretty_exceptions_enable=False,
     help="Neural architecture search for learned image codecs: train one supernet, search it under a "
