@@ -21,7 +21,7 @@ from nas.graph.priors import FactorizedPrior
 from nas.photos.tensors import pad, to_tensor
 from nas.shipped import zoo_run
 from nas.spaces.architecture import Architecture
-from nas.spaces.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family, ends, place
+from nas.spaces.description import ENTROPY_PARAMETERS, HYPERPRIOR, Family, ends, placements
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace
 from nas.weights.checkpoint import Checkpoint, load_weights
@@ -192,7 +192,7 @@ def last_weights(net: Supernet, edge: str) -> list[Tensor]:
     found = {name: value for name, value in module.named_parameters() if name.endswith("weight")}
     if edge not in net.space.family.edges:
         return [v for name, v in found.items() if name == list(found)[-1] or "context_prediction" in name]
-    placed = list(place(net.space.family.edges[edge]))
+    placed = list(placements(net.space.family.edges[edge]))
     node = ends(next(each.layer for each in reversed(placed) if ends(each.layer)))[-1]
     last = [each.place for each in placed if ends(each.layer)[1:] == (node,) and each.depth is None]
     return [v for name, v in found.items() if name.removesuffix(".weight").removesuffix(".0") in last]

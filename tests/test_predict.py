@@ -23,7 +23,7 @@ from nas.profiling.measurements import Measurements, Timed
 from nas.profiling.pieces import at, choices, coding, cover, edge_pieces, interpolated, settled
 from nas.profiling.predict import PARTS, Predictor
 from nas.spaces.architecture import Architecture
-from nas.spaces.description import HYPER_EDGES, HYPERPRIOR, place
+from nas.spaces.description import HYPER_EDGES, HYPERPRIOR, placements
 from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
@@ -74,7 +74,7 @@ def test_pieces_are_all_layers_once(name: str) -> None:
     space = SearchSpace.load(name)
     for edge, description in space.family.edges.items():
         own = [where for piece in edge_pieces(space) if piece.edge == edge for where in piece.layers]
-        for placed in place(description):
+        for placed in placements(description):
             assert sum(f"{placed.place}.".startswith(f"{where}.") for where in own) == 1
     assert len({piece.name for piece in edge_pieces(space)}) == len(edge_pieces(space))
 

@@ -57,7 +57,7 @@ def relax_layout(
             for table in (chosen.detach().argmax(-1).numpy(), learned.mode()):
                 met = closed(table)
                 if best is None or tables.rate(met) < best.bpp:
-                    best = tables.found(met, f"relaxed-{stages}")
+                    best = tables.as_found(met, f"relaxed-{stages}")
             assert best is not None
             note = f"start {number + 1}/{len(starts)}  {best.bpp:.4f} bpp"
             report(number * steps + step + 1, len(starts) * steps, note)

@@ -77,18 +77,18 @@ class SameSize:
     decode_seconds: float
 
     @classmethod
-    def of(cls, codec: str, format: str, found: Sequence[FormatResult], exact: Collection[str]) -> SameSize:
+    def of(cls, codec: str, format: str, results: Sequence[FormatResult], exact: Collection[str]) -> SameSize:
         """The means over photos; that of PSNR without the photos in `exact`.
 
         Args:
             codec: name of the codec whose file sizes were matched.
             format: name of the image format.
-            found: results by photo.
+            results: results by photo.
             exact: names of the photos that came back exactly.
         """
         names = ("bpp", "ms_ssim", "encode_seconds", "decode_seconds")
-        means = {name: mean(getattr(one, name) for one in found) for name in names}
-        return cls(codec, format, psnr=psnr_without(found, exact), **means)
+        means = {name: mean(getattr(one, name) for one in results) for name in names}
+        return cls(codec, format, psnr=psnr_without(results, exact), **means)
 
 
 def exact_photos(

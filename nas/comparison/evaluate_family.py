@@ -64,15 +64,15 @@ def measure_family(
     if not family.base.rates:
         return _at_rate(family, photos, objective, None, report)
     lmbdas = scored(family.base.rates)
-    found = []
+    results = []
     for place, rate in enumerate(lmbdas):
 
         def here(done: int, total: int, note: str, place: int = place) -> None:
             report(place * total + done, len(lmbdas) * total, note)
 
         step = step_of(family.base, quality_at(family.base.rates, rate))
-        found.append(_at_rate(family, photos, objective.at(rate), step, here))
-    middle, decoders = found[len(found) // 2], zip(*(each.decoders for each in found), strict=True)
+        results.append(_at_rate(family, photos, objective.at(rate), step, here))
+    middle, decoders = results[len(results) // 2], zip(*(each.decoders for each in results), strict=True)
     losses = [geometric_mean([point["rd_loss"] for point in points]) for points in decoders]
     merged = ({**known, "rd_loss": loss} for known, loss in zip(middle.decoders, losses, strict=True))
     return FamilyResult(tuple(merged), middle.layouts)
@@ -83,7 +83,7 @@ def _at_rate(
 ) -> FamilyResult:
     codecs = [family.codec(decoder=place) for place in range(len(family.decoders))]
     others = [family.codec(name) for name in family.layouts][1:]
-    found: list[list[tuple[float, float, float]]] = [[] for _ in codecs]
+    points: list[list[tuple[float, float, float]]] = [[] for _ in codecs]
     rates: list[list[float]] = [[] for _ in family.layouts]
     exact: dict[str, None] = {}
     for done, photo in enumerate(photos):
@@ -96,7 +96,7 @@ def _at_rate(
         for rate, each in zip(rates, files, strict=True):
             rate.append(8 * len(each) / photo.size)
         y_hat, _ = read_latents(family.base, Nic.parse(file), max_pixels=photo.size)
-        for codec, results in zip(codecs, found, strict=True):
+        for codec, results in zip(codecs, points, strict=True):
             decoded = picture_of(codec, y_hat, width, height, lmbda=rate_of_file)
             error = error_of(photo.pixels, decoded, objective.metric)
             loss = float(objective.loss(rates[0][-1], error))
@@ -111,7 +111,7 @@ def _at_rate(
             stacklevel=2,
         )
     decoders = []
-    for results in found:
+    for results in points:
         rate_each, quality, losses = zip(*results, strict=True)
         decoders.append({"bpp": mean(rate_each), "psnr": mean_psnr(quality), "rd_loss": mean(losses)})
     return FamilyResult(tuple(decoders), dict(zip(family.layouts, map(mean, rates), strict=True)))

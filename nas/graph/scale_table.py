@@ -64,26 +64,26 @@ def surprises(values: Tensor, levels: Tensor, steps: Tensor) -> Tensor:
     return torch.stack(exceeded).sum(0, dtype=torch.int8)
 
 
-def state(total: Tensor, known: Tensor) -> Tensor:
+def state(total: Tensor, weight: Tensor) -> Tensor:
     """The states of elements, of any shape.
 
     Args:
         total: the weighted sum of the surprises around them.
-        known: the sum of the weights alone.
+        weight: the sum of the weights alone.
     """
-    return _STATE_OF.to(total.device)[total.long(), known.long()]
+    return _STATE_OF.to(total.device)[total.long(), weight.long()]
 
 
-def states(found: Tensor, layout: Layout) -> Tensor:
+def states(surprised: Tensor, layout: Layout) -> Tensor:
     """The states of all elements of a latent under a layout.
 
     Args:
-        found: their surprises, [B, M, h, w].
+        surprised: their surprises, [B, M, h, w].
         layout: the order of decoding.
     """
-    height, width = found.shape[-2:]
-    weights = _weights(layout, int(height), int(width)).to(found.device)
-    padded, total = F.pad(found, (1, 1, 1, 1)), torch.zeros_like(found)
+    height, width = surprised.shape[-2:]
+    weights = _weights(layout, int(height), int(width)).to(surprised.device)
+    padded, total = F.pad(surprised, (1, 1, 1, 1)), torch.zeros_like(surprised)
     for (row, column), weight in zip(AROUND, weights, strict=True):
         total += weight * padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
     return state(total, weights.sum(0, dtype=torch.int8).expand(total.shape))
@@ -139,14 +139,14 @@ class ScaleTable(nn.Module):
         return (self.log_factor / STEP).round().clamp(-most, most).to(torch.int8)
 
 
-def shifted(levels: Tensor, table: Tensor, channels: Tensor, found: Tensor) -> Tensor:
+def shifted(levels: Tensor, table: Tensor, channels: Tensor, element_states: Tensor) -> Tensor:
     """Levels moved by a table's shifts, within those there are.
 
     Args:
         levels: of any shape.
         table: see `ScaleTable.levels`.
         channels: of y, whose levels they are; broadcast against them.
-        found: their states, of the shape of `levels`.
+        element_states: their states, of the shape of `levels`.
     """
-    shifts = table.flatten()[channels * STATES + found]
+    shifts = table.flatten()[channels * STATES + element_states]
     return (levels + shifts).clamp(0, SCALE_LEVELS - 1)

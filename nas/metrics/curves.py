@@ -55,9 +55,9 @@ class CurvePoint:
         return decibels(self.ms_ssim)
 
     @classmethod
-    def of(cls, found: Measured) -> CurvePoint:
+    def of(cls, one: Measured) -> CurvePoint:
         """The point of something that was measured."""
-        return cls(found.bpp, found.psnr, found.ms_ssim, found.encode_seconds, found.decode_seconds)
+        return cls(one.bpp, one.psnr, one.ms_ssim, one.encode_seconds, one.decode_seconds)
 
 
 @dataclass(frozen=True)

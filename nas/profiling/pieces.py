@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.spaces.architecture import Architecture
-from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Layer, Parallel, ends, place
+from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Layer, Parallel, ends, placements
 from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 
@@ -102,7 +102,7 @@ def _runs(space: SearchSpace, edge: str, layers: Sequence[Layer], row: str, most
 
 def _axes_of_layer(space: SearchSpace, edge: str, where: str) -> tuple[int, ...]:
     names: list[str] = [HYPERPRIOR] if edge in HYPER_EDGES else []
-    for placed in place(space.family.edges[edge]):
+    for placed in placements(space.family.edges[edge]):
         if f"{placed.place}.".startswith(f"{where}."):
             names += [*placed.switches, *ends(placed.layer)]
     setters = (space.setter(name) for name in names)
@@ -176,14 +176,14 @@ def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> C
     return tuple(indexes[axis] for axis in axes)
 
 
-def cover(space: SearchSpace, known: Sequence[Architecture] = (), seed: int = 0) -> list[Architecture]:
+def cover(space: SearchSpace, measured: Sequence[Architecture] = (), seed: int = 0) -> list[Architecture]:
     """Architectures that together have every choice of every piece, and of the coding at its knots.
 
     About as many as the largest piece has choices; what is paired with what is random.
 
     Args:
         space: what is to be covered.
-        known: architectures that are measured already: more are added to those that help.
+        measured: architectures that are measured already: more are added to those that help.
         seed: of the pairs.
     """
     part, rng = coding(space), random.Random(seed)
@@ -202,7 +202,7 @@ def cover(space: SearchSpace, known: Sequence[Architecture] = (), seed: int = 0)
             needed[axes] = [choice for choice in found if choice != mine]
         return sum(map(len, needed.values())) < before
 
-    architectures += [architecture for architecture in known if helps(architecture)]
+    architectures += [architecture for architecture in measured if helps(architecture)]
     while any(needed.values()):
         fixed: dict[int, int] = {}
         for axes in sorted(needed, key=lambda axes: -len(needed[axes])):

@@ -88,15 +88,15 @@ class Choice:
             return {"best": self}
         return {"nearest below": self, "cheaper, better": self.cheaper}
 
-    def lines(self, place: int, what: str) -> list[str]:
+    def lines(self, number: int, what: str) -> list[str]:
         """What stands below the table, the key on a line of its own so that it can be copied.
 
         Args:
-            place: of its row.
+            number: of its row.
             what: which answer it is.
         """
         macs = ", ".join(f"{name} {value:.4g}" for name, value in self.split.items())
-        return [f"{place}  {what}: {macs} kMAC/px", f"   {self.architecture.key}"]
+        return [f"{number}  {what}: {macs} kMAC/px", f"   {self.architecture.key}"]
 
     def row(self) -> dict[str, Any]:
         """A line of a table: numbers alone, so that it fits a terminal."""
@@ -136,7 +136,7 @@ class Answers:
         self._rates = rates
         self._model = LossModel(list(distances(self.space, rates).values()))
 
-    def known(self, question: Question, target: int) -> Choice | None:
+    def best_known(self, question: Question, target: int) -> Choice | None:
         """The best architecture at or under a target that was scored; None where none was.
 
         Args:

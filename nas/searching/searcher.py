@@ -217,7 +217,7 @@ class Searcher:
         answers: Answers, question: Question, target: int, may_score: bool, report: StageReport
     ) -> Choice | None:
         """The answer to a target: of what is scored already where nothing more may be, or none was named."""
-        found = answers.known(question, target)
+        found = answers.best_known(question, target)
         if may_score and (question.targets or found is None):
             return answers.choose(question, target, report)
         return found

@@ -222,7 +222,7 @@ class Family:
         """What a search space must fill in, in the order of the graph; HYPERPRIOR may be left out."""
         found: dict[str, None] = {}
         for edge in self.edges.values():
-            for placed in place(edge):
+            for placed in placements(edge):
                 for name in (*placed.switches, *ends(placed.layer)):
                     found.setdefault(name)
         inner = [name for name in found if name not in NODES]
@@ -231,20 +231,20 @@ class Family:
     @cached_property
     def depths(self) -> frozenset[str]:
         """The choices that count blocks instead of channels."""
-        placed = (found for edge in self.edges.values() for found in place(edge))
+        placed = (found for edge in self.edges.values() for found in placements(edge))
         return frozenset(found.depth for found in placed if found.depth)
 
     @cached_property
     def switches(self) -> frozenset[str]:
         """The choices whose 0 leaves layers out."""
-        placed = (found for edge in self.edges.values() for found in place(edge))
+        placed = (found for edge in self.edges.values() for found in placements(edge))
         return frozenset(switch for found in placed for switch in found.switches)
 
     @cached_property
     def _edges_of(self) -> dict[str, str]:
         found = dict.fromkeys(ENTROPY_WIDTHS, ENTROPY_PARAMETERS) | {HYPERPRIOR: HYPERPRIOR}
         for name, edge in self.edges.items():
-            for placed in place(edge):
+            for placed in placements(edge):
                 found |= dict.fromkeys((*ends(placed.layer), *placed.switches), name)
         return found
 
@@ -268,7 +268,7 @@ class Family:
 def _needed(choice: str, edge: Edge) -> tuple[str, ...]:
     """The switches that every layer which depends on a choice of an edge lies behind, itself apart."""
     behind = []
-    for placed in place(edge):
+    for placed in placements(edge):
         if choice in placed.switches:
             behind.append(placed.switches[: placed.switches.index(choice)])
         elif choice in ends(placed.layer):
@@ -303,7 +303,7 @@ def after(layer: Leaf, reduction: int) -> int:
             return reduction
 
 
-def place(edge: Edge) -> Iterator[Placed]:
+def placements(edge: Edge) -> Iterator[Placed]:
     """Every single layer of an edge, with where it stands."""
     numbered = ((str(number), layer) for number, layer in enumerate(edge.layers))
     yield from _place_all(numbered, edge.reduction, (), None)

@@ -93,12 +93,12 @@ def with_klt(space: SearchSpace, photos: Sequence[Photo], objective: Objective) 
             f"A KLT is learned from blocks of {side}x{side} pixels, and the training photos hold fewer than "
             "two: give larger photos, or leave --init-from out."
         )
-    found = {name: tensor.clone() for name, tensor in Supernet(space).state_dict().items()}
+    weights = {name: tensor.clone() for name, tensor in Supernet(space).state_dict().items()}
     pixels = (torch.from_numpy(photo.pixels.copy()).permute(2, 0, 1) / 255 for photo in photos)
     features, inputs = [x - MIDDLE for x in pixels], 3
     for number, stage in enumerate(stages, 1):
         blocks = [F.pixel_unshuffle(_whole(x, stage.size), stage.size) for x in features]
-        into, back = stage.weights(found)
+        into, back = stage.weights(weights)
         basis = _components(blocks)[: min(len(into), len(back))]  # [used, inputs * size^2]
         features, used = [torch.einsum("ki,ihw->khw", basis, block) for block in blocks], len(basis)
         scale = gain if number == len(stages) else 1.0
@@ -109,20 +109,20 @@ def with_klt(space: SearchSpace, photos: Sequence[Photo], objective: Objective) 
         into[:used, inputs:] = 0
         back[used:, :inputs] = 0
         for name in (stage.into, stage.back):
-            found[f"{name}.bias"].zero_()
+            weights[f"{name}.bias"].zero_()
         inputs = used
     y = gain * torch.cat([part.flatten(1) for part in features], 1)
     if "h_a" in space.family.edges:
-        _fit_h_a(found, space.family.edges["h_a"], y)
+        _fit_h_a(weights, space.family.edges["h_a"], y)
     if space.family.context:  # the scales of y begin as they are on average
-        found["context.entropy_parameters.4.bias"][: len(y)] = (y.var(1) + ROUNDED).sqrt()
+        weights["context.entropy_parameters.4.bias"][: len(y)] = (y.var(1) + ROUNDED).sqrt()
     first = stages[0]
-    found[f"{first.into}.bias"] -= MIDDLE * found[f"{first.into}.weight"].sum((1, 2, 3))
-    found[f"{first.back}.bias"] += MIDDLE
-    for name, tensor in found.items():
+    weights[f"{first.into}.bias"] -= MIDDLE * weights[f"{first.into}.weight"].sum((1, 2, 3))
+    weights[f"{first.back}.bias"] += MIDDLE
+    for name, tensor in weights.items():
         if name.endswith(".gamma"):
             tensor *= math.sqrt(BEND / 0.1)  # it begins with 0.1, and is kept as its root
-    return found
+    return weights
 
 
 def _fit_h_a(found: dict[str, Tensor], edge: Edge, y: Tensor) -> None:

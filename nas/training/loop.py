@@ -419,22 +419,22 @@ class Training:
         with damage_told(path, "restore it, or begin anew with another --out"):
             return self._restore(found)
 
-    def _restore(self, found: checkpoint.Checkpoint) -> int:
-        tensors, source = found.tensors, str(self.run.checkpoint_path)
+    def _restore(self, saved: checkpoint.Checkpoint) -> int:
+        tensors, source = saved.tensors, str(self.run.checkpoint_path)
         checkpoint.load_weights(self.net, checkpoint.named(tensors, "net"), source=source)
-        kept = found.record.get("optimizers", {})
+        kept = saved.record.get("optimizers", {})
         for name, optimizer in self._optimizers().items():
             checkpoint.restore_optimizer(optimizer, tensors, name, kept.get(name))
         if self.average is not None:
             checkpoint.load_weights(self.average, checkpoint.named(tensors, "average"), source=source)
         if self.structure is not None:
-            self.structure.restore(checkpoint.named(tensors, "logits"), found.record["structure"])
+            self.structure.restore(checkpoint.named(tensors, "logits"), saved.record["structure"])
         if self.layouts is not None:
             self.layouts.restore(tensors["layout"])
         kinds = {"patience": int, "count": int, "best": float, "waited": int}
-        self.plateaus = Plateaus(**{name: of(found.record["plateaus"][name]) for name, of in kinds.items()})
-        self.recent.values = [(float(a), float(b), float(c)) for a, b, c in found.record["recent"]]
-        if (step := int(found.record["step"])) < 0:
+        self.plateaus = Plateaus(**{name: of(saved.record["plateaus"][name]) for name, of in kinds.items()})
+        self.recent.values = [(float(a), float(b), float(c)) for a, b, c in saved.record["recent"]]
+        if (step := int(saved.record["step"])) < 0:
             raise ValueError
         return step
 

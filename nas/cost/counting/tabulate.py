@@ -16,7 +16,7 @@ from nas.cost.counting.sums import IntArray
 from nas.cost.counting.table import CostTable, LayerCost
 from nas.graph.context import ContextModel
 from nas.spaces.budget import REFERENCE_SIZE
-from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Leaf, ends, place
+from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Leaf, ends, placements
 from nas.spaces.layout import ContextKind
 from nas.spaces.space import SearchSpace
 
@@ -45,7 +45,7 @@ def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
     """Every convolution and normalisation of every edge, in a padded image of so many pixels."""
     found = []
     for edge_name, edge in space.family.edges.items():
-        for placed in place(edge):
+        for placed in placements(edge):
             names = ends(placed.layer)
             if not names:
                 continue

@@ -96,7 +96,7 @@ def greedy_layouts(
         )
         done += 1
         tell("rivals", best[stages])
-    return [tables.found(best[stages], f"greedy-{stages}") for stages in wanted]
+    return [tables.as_found(best[stages], f"greedy-{stages}") for stages in wanted]
 
 
 def cells_of(grouping: Grouping) -> int:
@@ -125,7 +125,7 @@ class Tables:
         """
         return tiled_layout(self._channels, table, name)
 
-    def found(self, table: Array, name: str) -> Found:
+    def as_found(self, table: Array, name: str) -> Found:
         """A table as a layout that was found, with its rate.
 
         Args:

@@ -63,14 +63,14 @@ def learn_layout(
             logits.learn(drawn, [rate.pixels * value for value in bpp])
             likeliest = int(np.argmin(bpp))
             if best is None or bpp[likeliest] < best.bpp:
-                best = tables.found(met[likeliest], f"learned-{stages}")
+                best = tables.as_found(met[likeliest], f"learned-{stages}")
             note = f"start {number + 1}/{len(starts)}  {best.bpp:.4f} bpp"
             report(number * steps + step + 1, len(starts) * steps, note)
             if logits.certainty() > SURE:
                 break
         mode = logits.mode()
         if best is None or tables.rate(mode) < best.bpp:
-            best = tables.found(mode, f"learned-{stages}")
+            best = tables.as_found(mode, f"learned-{stages}")
     assert best is not None
     return best
 
