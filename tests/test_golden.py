@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import nas
-from nas.codec.bitstream import Nic, decompress_image
+from nas.codec.bitstream import decompress_image
 from nas.codec.folder import load_family
-from nas.codec.nic import PLAIN, RATED
+from nas.codec.nic import PLAIN, RATED, Nic
 from nas.spaces.families import FAMILIES
 from nas.support.errors import InputError
 from nas.support.files import digest

@@ -51,7 +51,9 @@ class EdgeStep:
         return {"part": self.part, "inputs": self.inputs, "output": self.output}
 
 
-def edge_steps(network: CodecNetwork, name: str, pieces: Sequence[EdgePiece], h_s: nn.Module) -> list[EdgeStep]:
+def edge_steps(
+    network: CodecNetwork, name: str, pieces: Sequence[EdgePiece], h_s: nn.Module
+) -> list[EdgeStep]:
     """The models of an edge, in the order in which they run.
 
     Args:

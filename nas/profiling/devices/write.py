@@ -25,8 +25,9 @@ from nas.profiling.measure import Request, codec_of, drawn
 from nas.profiling.memory import sample_photo
 from nas.profiling.pieces import EdgePiece, at, coding, cover, edge_pieces
 from nas.run import Run
+from nas.spaces.architecture import Architecture
 from nas.spaces.description import HYPERPRIOR
-from nas.spaces.space import Architecture, SearchSpace
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, write_atomically
 from nas.support.limits import check_count, check_seed
