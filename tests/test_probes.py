@@ -28,7 +28,8 @@ from nas.cli import app
 from nas.codec.effort import RATE
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork
-from nas.metrics.losses import Objective, distortion
+from nas.metrics.losses import distortion
+from nas.metrics.objective import Objective
 from nas.photos.images import Photo, Pixels
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.report.probes import save_probes

@@ -113,7 +113,7 @@ def probe(
         True
     """
     from nas.analysis.probes.probe import ProbeRequest, probe_network
-    from nas.metrics.losses import Objective
+    from nas.metrics.objective import Objective
     from nas.report.probes import pictures_of, save_probes
     from nas.support.device import choose
     from nas.training.settings import settings_of

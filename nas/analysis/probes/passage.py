@@ -13,7 +13,8 @@ from nas.codec.effort import annealed
 from nas.graph.affine import exactly
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize, widened
 from nas.graph.network import CodecNetwork
-from nas.metrics.losses import Objective, distortion
+from nas.metrics.losses import distortion
+from nas.metrics.objective import Objective
 from nas.photos.images import Pixels
 from nas.photos.tensors import pad, to_tensor
 from nas.spaces.layout import Layout

@@ -29,10 +29,10 @@ from nas.analysis.probes.interfaces import Interface, interfaces
 from nas.analysis.probes.passage import Passage
 from nas.analysis.probes.redundancy import Components, components_needed
 from nas.graph.network import CodecNetwork
-from nas.metrics.losses import Objective
+from nas.metrics.objective import Objective
 from nas.metrics.quality import MS_SSIM_SIDE
 from nas.photos.images import Photo, Pixels
-from nas.spaces.space import Architecture
+from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
 from nas.support.progress import StageReport, silent
