@@ -14,8 +14,6 @@ Bamler and Mandt (NeurIPS 2020) gain by refining latents; here z follows y throu
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,6 +34,7 @@ from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
 from nas.support.progress import StageReport, silent
+from nas.support.tables import write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,13 +209,9 @@ class ProbeResult:
         Args:
             path: FILE.json.
         """
-        buffer = io.StringIO()
         rows = [probe.row() for probe in self.probes]
-        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
         write_atomically(path, json.dumps(self.to_json(), indent=1) + "\n")
-        write_atomically(path.with_suffix(".csv"), buffer.getvalue())
+        write_rows(path.with_suffix(".csv"), list(rows[0]), rows)
         return [path, path.with_suffix(".csv")]
 
 
