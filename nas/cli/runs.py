@@ -30,7 +30,7 @@ def demo(
 ) -> None:
     """Go the whole way on photos from the package: train, search, export, compress.
 
-    It takes one to two minutes on two cores.
+    It takes about two minutes on two cores.
     """
     from nas import console
     from nas.verbs.demo import NAMES

@@ -32,7 +32,7 @@ from nas.training.start import KLT, TrainingRequest, start_training
 from nas.verbs.export import export_from
 
 STARTER, SMALL_SPACE = "patch", "patch-tiny"
-TARGETS = "15%", "40%", "100%"  # of the dearest decoder: decoding is what most devices do most often
+TARGETS = "15%", "25%", "60%"  # of the dearest decoder: decoding is what most devices do most often
 LAMBDA = 0.0035  # of the one rate that there is time for from scratch
 QUALITY = 20  # at which the starter's codecs, which have all rates, compress the photo
 NAMES = ("small", "medium", "large")
@@ -54,7 +54,7 @@ class DemoSize:
 
 # The starter has seen thousands of photos, and four more can teach it little: few steps, and small ones. From
 # scratch, many steps on small crops bring more than few on large ones.
-CONTINUED = DemoSize(steps=30, trials=60, learning_rate=1e-4, crop=256, batch=2)
+CONTINUED = DemoSize(steps=30, trials=50, learning_rate=1e-4, crop=256, batch=2, logit_steps=30)
 FROM_SCRATCH = DemoSize(steps=400, trials=60, learning_rate=5e-3, crop=128, batch=4)
 
 
@@ -134,7 +134,7 @@ def demo(
         from_scratch: start from the photos' KLT, in a smaller space and at one rate, instead of `zoo:patch`.
         steps: number of training steps.
         trials: number of architectures to score.
-        size: how much of everything else; by default what takes one to two minutes on two cores.
+        size: how much of everything else; by default what takes about two minutes on two cores.
         seed: for all random choices.
         device: `auto`, `cpu` or `cuda`.
         force: replace what is there.
