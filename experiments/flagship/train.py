@@ -20,8 +20,10 @@ from nas.training.loop import Progress
 from nas.training.settings import read_recipe
 from nas.training.start import TrainingRequest, resume_training, start_training
 
-HERE = Path(__file__).parent
-SPACE, RECIPE = "patch-small", HERE / "recipe.yaml"
+SPACE, RECIPE = "patch-small", "patch-muon"
+# What differs from the recipe: all rates, and the front that the phase before ended with. A quarter of the
+# steps is still level, so that what no front has is not forgotten.
+PHASE = {"lmbda": "0.0018..0.18", "strategy": "front", "preview_every": 0}
 TOLD_EVERY = 20  # steps
 _TILE = re.compile(r"_[0-9]$")  # of a picture that was cut up: NAME_0, NAME_1, ...
 
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SPACE,
         str(chosen.data),
         chosen.run,
-        settings={**read_recipe(str(RECIPE)), "steps": chosen.steps},
+        settings={**read_recipe(RECIPE), **PHASE, "steps": chosen.steps},
         init_from=chosen.init_from,
         force=chosen.run.exists(),  # it stopped before its first checkpoint
         split=split_by_picture(chosen.data),

@@ -24,7 +24,7 @@ from nas.spaces.budget import Budget
 from nas.spaces.space import SearchSpace
 from nas.support.progress import Report, silent
 
-SCOPE_OF_ACTION = {"encode": "encoder", "decode": "decoder"}  # and the scope whose MACs each runs
+SCOPE_OF_ACTION = {"encode": "encoder", "decode": "decoder"}  # whose MACs each runs
 SAMPLED = 300  # random architectures stand in for a front that there is not yet
 ALIKE = 0.02  # architectures whose MACs differ by no more than this have equal ones
 Row = list[Any]
