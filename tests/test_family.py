@@ -29,7 +29,7 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest, transcode
 from nas.photos.images import read_image
 from nas.profiling.profile import profile_codec
-from nas.searching.family import FAR, find_kin
+from nas.searching.family import FAR, find_kin, places_of_g_s
 from nas.spaces.architecture import differences
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError
@@ -318,6 +318,16 @@ def test_spaces_without_families(
     searcher.scores.of(space.narrowest())
     with pytest.raises(InputError, match=message):
         find_kin(searcher, None, lambda *told: None)
+
+
+@pytest.mark.parametrize("name", ["patch", "patch-small", "patch-tiny", "patch-per-edge"])
+def test_a_slot_without_a_choice_ties_nothing(name: str) -> None:
+    """The linear path of g_a and g_s has one slot, whose single candidate every decoder has."""
+    space = SearchSpace.load(name)
+    assert "linear" in {slot.name for slot in space.slots}
+    chosen = [space.slots[place] for place in places_of_g_s(space)]
+    assert chosen
+    assert all(space.family.edge_of(layer) == "g_s" for slot in chosen for layer, _ in slot.layers)
 
 
 def test_a_centred_family_has_one_layout(tmp_path: Path, photo_folder: Path) -> None:

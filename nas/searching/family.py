@@ -57,7 +57,7 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
         InputError: the run's space does not allow it.
     """
     space, scores = searcher.space, searcher.scores
-    places = _places_of_g_s(space)
+    places = places_of_g_s(space)
     table = on_any_front(searcher.table())
     if table.empty:
         raise InputError(f"{searcher.run.path} has no front yet: run `nas search {searcher.run.path}` first.")
@@ -92,8 +92,12 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
     )
 
 
-def _places_of_g_s(space: SearchSpace) -> list[int]:
-    """The slots that set g_s, and nothing else."""
+def places_of_g_s(space: SearchSpace) -> list[int]:
+    """The slots that set g_s, and nothing else, as places in the space's slots.
+
+    Raises:
+        InputError: the space does not allow a choice of g_s alone, so it has no families.
+    """
     if not space.fixed_latents:
         raise InputError(
             f"{space.name} has no families: its latents shrink with its widths, so every decoder reads files "
@@ -102,7 +106,7 @@ def _places_of_g_s(space: SearchSpace) -> list[int]:
     found = []
     for place, slot in enumerate(space.slots):
         edges = {space.family.edge_of(layer) for layer, _ in slot.layers}
-        if "g_s" in edges:
+        if "g_s" in edges and len(slot.candidates) > 1:  # what is no choice is the same in every decoder
             if edges != {"g_s"}:
                 raise InputError(
                     f"Slot {slot.name} of {space.name} sets {' and '.join(sorted(edges))} together, so no "

@@ -22,7 +22,7 @@ from nas.photos.images import Photo
 from nas.photos.split import photos_of
 from nas.photos.tensors import Padded
 from nas.run import HELD_OUT_PHOTOS, Run
-from nas.searching.family import Kin, find_kin
+from nas.searching.family import Kin, find_kin, places_of_g_s
 from nas.searching.scoring.final import note_tested
 from nas.searching.scoring.front import write_front
 from nas.searching.searcher import Searcher
@@ -226,6 +226,8 @@ def export_from(
         asked = Budget.asked(budget, None, scope).narrowed(str(target))
     refuse_existing(out, force=force, what="codec")
     refuse_over_input(out, searcher.run.path)
+    if family:
+        places_of_g_s(searcher.space)  # or refused, before anything is scored
     architecture, clock = None, None
     if arch is not None:
         architecture = searcher.space.parse(arch)
