@@ -297,6 +297,29 @@ def test_no_part_is_wider_than_the_screen(page: Page) -> None:
         assert light == (theme == "light")
 
 
+def test_a_theme_is_chosen_and_kept(page: Page) -> None:
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    curve = "return getComputedStyle(document.querySelector('#chart [role=button]')).stroke"
+    shown = {}
+    for theme in ("light", "dark"):
+        page.size(1280, 900, theme)
+        shown[theme] = page.run(paper), page.run(curve)
+    assert len(set(shown.values())) == 2
+    assert page.run("return document.querySelector('[name=theme]:checked').value") == "system"
+    for theme, system in (("dark", "light"), ("light", "dark")):
+        page.size(1280, 900, system)
+        page.choose(theme)
+        assert (page.run(paper), page.run(curve)) == shown[theme]
+        page.browser.refresh()
+        page.frame()
+        assert (page.run(paper), page.run(curve)) == shown[theme]
+        assert page.run("return document.querySelector('[name=theme]:checked').value") == theme
+    page.choose("system")
+    for theme in ("light", "dark"):
+        page.size(1280, 900, theme)
+        assert (page.run(paper), page.run(curve)) == shown[theme]
+
+
 def test_runs_are_told_apart(browser: Chrome, tmp_path: Path) -> None:
     runs = [untimed(make_run("low")), untimed(make_run("high", seed=1, lmbda=0.05))]
     page = Page(browser, write_page(runs, tmp_path))

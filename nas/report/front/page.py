@@ -17,8 +17,10 @@ from nas.support.files import write_atomically
 
 _FOLDER = Path(__file__).parent
 _PARTS = _FOLDER / "page"
-_SCRIPTS = ("core", "chart", "details", "table")  # in the order in which they run
+_SCRIPTS = ("core", "theme", "chart", "details", "table")  # in the order in which they run
 MOST_BYTES = 2_000_000  # of the page: pictures are left out where it would be larger
+
+_THEMES = ("system", "light", "dark")
 
 _MEANS = {
     "encoder": "what compressing computes",
@@ -75,6 +77,7 @@ def _page(
         summary=_summary(fronts, rows),
         formula=escape(loss_formula(fronts)),
         style=_read("page.css"),
+        themes="".join(_theme(name) for name in _THEMES),
         costs="".join(_switch(cost, checked=cost.name == scope) for cost in known_costs(fronts)),
         measures="".join(_measure(name, measure["label"]) for name, measure in data["measures"].items()),
         csv=escape(csv_url(fronts, rows)),
@@ -107,6 +110,12 @@ def _switch(cost: Cost, *, checked: bool) -> str:
     return (
         f'<label title="{_MEANS[cost.name]}">{_radio("cost", cost.name, checked=checked)}'
         f"<span>{cost.label} <small>{cost.unit}</small></span></label>"
+    )
+
+
+def _theme(name: str) -> str:
+    return (
+        f"<label>{_radio('theme', name, checked=name == _THEMES[0])}<span>{name.capitalize()}</span></label>"
     )
 
 
