@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas.support.progress import StageReport, silent
+from nas.support.progress import LOADING, StageReport, silent
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
@@ -36,6 +36,7 @@ def progress() -> Iterator[StageReport]:
         yield _Lines()
         return
     columns = (
+        SpinnerColumn(),  # moves while a step takes long
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[count]:>12}"),
@@ -45,13 +46,22 @@ def progress() -> Iterator[StageReport]:
     with Progress(*columns, console=errors, refresh_per_second=4) as bars:
         tasks: dict[str, TaskID] = {}
 
+        def loaded() -> None:
+            if LOADING in tasks:
+                bars.remove_task(tasks.pop(LOADING))
+
         def report(stage: str, done: int, total: int, note: str) -> None:
             if stage not in tasks:
+                loaded()
                 tasks[stage] = bars.add_task(stage, total=None, note="", count="")
-            count = f"{done}/{total}" if total else str(done)
+            count = f"{done}/{total}" if total else str(done or "")
             bars.update(tasks[stage], completed=done, total=total or None, note=note, count=count)
 
-        yield report
+        try:
+            yield report
+        finally:
+            loaded()
+            bars.live.transient = not tasks  # an empty display leaves no empty line
 
 
 class _Lines:

@@ -74,9 +74,10 @@ def export(
 
     refuse_existing(out, force=force, what="codec")  # before what takes long to import
     from nas.report.family import sentences, tables
-    from nas.verbs.export import export as go
 
     with work() as report:
+        from nas.verbs.export import export as go
+
         content = go(
             run,
             out,
@@ -132,10 +133,11 @@ def finetune(
     command again: it continues where it stopped. Metrics are in OUT/training.
     """
     from nas import console
-    from nas.training.settings import parse_assignments
-    from nas.verbs.finetune import finetune as go
 
     with work(TRAINED) as report:
+        from nas.training.settings import parse_assignments
+        from nas.verbs.finetune import finetune as go
+
         result = go(
             codec,
             data,
@@ -194,10 +196,11 @@ def evaluate(
 ) -> None:
     """Measure codecs on photos, with real files: bpp, PSNR, MS-SSIM, seconds, MACs and BD-rates."""
     from nas import console
-    from nas.verbs.evaluate import evaluate as go
 
     stopped = MEASURED if out else "Stopped; with --out FILE.json it would have been kept."
     with work(stopped) as report:
+        from nas.verbs.evaluate import evaluate as go
+
         result = go(
             codecs,
             data,

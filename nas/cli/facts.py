@@ -60,12 +60,13 @@ def profile(
     alone. --from reads the CSV that the runner printed. After that, `--target 30ms@phone` works.
     """
     from nas import console
-    from nas.profiling.devices.write import Pieces
-    from nas.profiling.profile import CodecProfile
-    from nas.profiling.timing import warning
-    from nas.verbs.profile import profile as go
 
     with work(MEASURED) as report:
+        from nas.profiling.devices.write import Pieces
+        from nas.profiling.profile import CodecProfile
+        from nas.profiling.timing import warning
+        from nas.verbs.profile import profile as go
+
         result = go(
             path,
             size=size,
@@ -124,7 +125,8 @@ def info(
     from nas import console
     from nas.verbs.info import info as go
 
-    known = go(thing, out=out, force=force)
+    with work():  # an architecture of a space of one's own is counted first
+        known = go(thing, out=out, force=force)
     if json:
         console.emit({**known.to_json(), **({"files": [str(out)]} if out is not None else {})})
         return

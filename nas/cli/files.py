@@ -177,9 +177,10 @@ def transcode(
     from nas import console
     from nas.verbs.code import transcode as go
 
-    result = go(
-        codec, file, out, layout=layout, stages=stages, max_pixels=max_pixels, device=device, force=force
-    )
+    with work():
+        result = go(
+            codec, file, out, layout=layout, stages=stages, max_pixels=max_pixels, device=device, force=force
+        )
     if json:
         console.emit(result.to_json())
     else:

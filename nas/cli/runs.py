@@ -33,10 +33,11 @@ def demo(
     It takes about two minutes on two cores.
     """
     from nas import console
-    from nas.verbs.demo import NAMES
-    from nas.verbs.demo import demo as go
 
     with work() as report:
+        from nas.verbs.demo import NAMES
+        from nas.verbs.demo import demo as go
+
         result = go(
             out,
             from_scratch=from_scratch,

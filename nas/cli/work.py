@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nas.support.errors import InputError
-from nas.support.progress import StageReport
+from nas.support.progress import LOADING, StageReport
 
 if TYPE_CHECKING:
     from nas.photos.batch import Batch
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 TRAINED = "Stopped; what was trained is kept. Run the same command again to continue."
 MEASURED = "Stopped; what was measured is kept. Run the same command again to continue."
+PATIENCE = 1.0  # seconds without a report after which a terminal shows that something is going on
 
 
 @contextmanager
@@ -24,27 +27,49 @@ def work(stopped: str | Callable[[], str] | None = None) -> Iterator[StageReport
     """Long work with its progress; when it is interrupted, what was kept and how to continue.
 
     Progress is shown from the first report on: what is refused before it needs nothing that takes long to
-    import.
+    import. Where imports and weights keep a person at a terminal waiting, the progress begins with that.
     """
     shown: list[StageReport] = []
+    lock = threading.Lock()
     with ExitStack() as stack:
 
         def report(stage: str, done: int, total: int, note: str) -> None:
             from nas import console
 
-            if not shown:
-                shown.append(stack.enter_context(console.progress()))
+            with lock:
+                if not shown:
+                    shown.append(stack.enter_context(console.progress()))
             shown[0](stage, done, total, note)
 
+        def still_loading() -> None:
+            from nas import console
+
+            with lock:
+                if not shown and not ended.is_set():
+                    shown.append(stack.enter_context(console.progress()))
+                    shown[0](LOADING, 0, 0, "")
+
+        def end() -> None:
+            with lock:  # what has begun to be shown is shown, so that it can be taken away
+                ended.set()
+            timer.cancel()
+
+        ended, timer = threading.Event(), threading.Timer(PATIENCE, still_loading)
+        timer.daemon = True
+        if sys.stderr.isatty():  # a log needs no sign of life
+            timer.start()
         try:
             yield report
         except KeyboardInterrupt:
             from nas import console
 
+            end()
             stack.close()
             if stopped is not None:
                 console.say(stopped if isinstance(stopped, str) else stopped())
             raise
+        finally:
+            end()
 
 
 def written(force: bool) -> str:

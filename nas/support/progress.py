@@ -8,6 +8,7 @@ from collections.abc import Callable
 Report = Callable[[int, int, str], None]
 # The same of work in several stages: called with the stage first
 StageReport = Callable[[str, int, int, str], None]
+LOADING = "loading"  # the stage before the first: imports, weights
 
 
 def silent(*_: object) -> None:

@@ -1,0 +1,76 @@
+"""Progress at a terminal: something moves from the first second on, and nothing is left of what is over."""
+
+from __future__ import annotations
+
+import io
+import time
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from nas import console
+from nas.cli import work as work_module
+from nas.cli.work import work
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    def wait_for(self, text: str) -> None:
+        until = time.monotonic() + 20
+        while text not in self.getvalue():
+            assert time.monotonic() < until, self.getvalue()
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal in the place of stderr, and no patience."""
+    made = Terminal()
+    monkeypatch.setattr(work_module, "sys", SimpleNamespace(stderr=made))  # pytest sets sys.stderr itself
+    monkeypatch.setenv("TERM", "xterm-256color")
+    shown = Console(file=made, force_terminal=True, width=100, highlight=False, soft_wrap=True)
+    monkeypatch.setattr(console, "errors", shown)
+    monkeypatch.setattr(work_module, "PATIENCE", 0.0)
+    return made
+
+
+def test_a_terminal_shows_that_something_is_loaded(terminal: Terminal) -> None:
+    with work() as report:
+        terminal.wait_for("loading")
+        report("scoring", 1, 2, "")
+        terminal.wait_for("scoring")
+        report("scoring", 2, 2, "")
+    last = terminal.getvalue().rpartition("loading")[2]
+    assert "scoring" in last
+    assert "2/2" in last
+
+
+def test_nothing_is_left_of_loading_where_it_fails(terminal: Terminal) -> None:
+    def fail() -> None:
+        with work():
+            terminal.wait_for("loading")
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        fail()
+    assert "\n" not in terminal.getvalue().rpartition("loading")[2]
+
+
+def test_what_is_quick_shows_nothing(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_module, "PATIENCE", 60.0)
+    with work():
+        pass
+    assert terminal.getvalue() == ""
+
+
+def test_a_log_has_no_line_for_loading(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "PATIENCE", 0.0)
+    with work() as report:
+        time.sleep(0.2)
+        report("scoring", 1, 2, "")
+    assert capsys.readouterr().err == "scoring: 1/2\n"
