@@ -26,6 +26,7 @@ from typing import Any
 import constriction
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 FORMAT, MAGIC = "nas-onnx 1", b"NIC"
 PLAIN, RATED = 1, 2  # versions of files: of codecs of one rate, and of those that hold a quality
@@ -37,14 +38,20 @@ SLICE = 1 << 13  # positions that are computed together: it bounds memory
 THREADS = 0  # inside a model; 0: as many as there are cores
 STORES = ("phi", "hidden_1", "hidden_2")  # what blocks leave for later ones at the same position
 models = constriction.stream.model
-Read = Callable[[dict[str, Any], np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Steps = NDArray[np.floating[Any]]  # of means: whole numbers, in the type that computed them
+Ints = NDArray[np.int64]
+Whole = NDArray[np.integer[Any]]
+Values = NDArray[np.number[Any]]  # whole numbers, as integers or as floats
+Read = Callable[[dict[str, Any], Ints, Ints, Steps], Whole]
 
 
 class InputError(Exception):
     """What cannot be decoded, and why, in one sentence."""
 
 
-def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> np.ndarray:
+def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> Pixels:
     """The picture of a .nic file, [H, W, 3] in 8 bits.
 
     Args:
@@ -64,7 +71,7 @@ def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> np.n
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
-def decode_latents(data: bytes, folder: Path = HERE) -> tuple[np.ndarray, np.ndarray | None]:
+def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | None]:
     """y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] (None where there is none) in float32, whole numbers.
 
     Args:
@@ -97,7 +104,7 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[np.ndarray, np.nda
     return y_hat, first if codec["z_channels"] else None
 
 
-def gains(codec: dict[str, Any], step: int | None) -> np.ndarray:
+def gains(codec: dict[str, Any], step: int | None) -> Floats:
     """What y_hat is multiplied by before g_s at a quality, [M, 1, 1]; ones where the codec has one rate.
 
     Over a range of rates the logarithms of the gains stand at anchors, whose logarithms they are linear in.
@@ -112,10 +119,11 @@ def gains(codec: dict[str, Any], step: int | None) -> np.ndarray:
     anchors, rows = np.log(rates["lambdas"]), np.array(rates["before_g_s"])
     here = anchors[0] + step / STEPS_OF_QUALITY * (anchors[-1] - anchors[0])
     found = [np.interp(here, anchors, channel) for channel in rows.T]
-    return np.exp(found).astype(np.float32)[:, None, None]
+    factors: Floats = np.exp(found).astype(np.float32)
+    return factors[:, None, None]
 
 
-def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[int], size: int) -> np.ndarray:
+def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[int], size: int) -> Floats:
     """A whole latent, [1, channels, *shape], under frequencies about zero, one table for each channel.
 
     Args:
@@ -134,12 +142,13 @@ def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[in
         raise InputError("The coded data is too short for a picture of its size: it is damaged.")
     kept = np.pad(kept, ((0, 0), [max(0, reach - centre)] * 2), constant_values=1)
     rows = [coder.decode(models.Categorical(row, perfect=False), positions) for row in kept]
-    return np.stack(rows).reshape(1, len(tables), *shape).astype(np.float32) - reach
+    values: Floats = np.stack(rows).reshape(1, len(tables), *shape).astype(np.float32) - reach
+    return values
 
 
 def gaussian_y(
-    coder: Any, codec: dict[str, Any], layout: dict[str, Any], z_hat: np.ndarray, limit: int, folder: Path
-) -> np.ndarray:
+    coder: Any, codec: dict[str, Any], layout: dict[str, Any], z_hat: Floats, limit: int, folder: Path
+) -> Floats:
     """y_hat, [1, M, h, w]: every element under a Gaussian, whose scale and mean come from what is known.
 
     Args:
@@ -153,17 +162,15 @@ def gaussian_y(
     psi = run(folder, "h_s.onnx", {"z_hat": z_hat})["psi"]
     scales, model = np.array(codec["scales"]), models.QuantizedGaussian(-max(1, limit), max(1, limit))
 
-    def read(_: dict[str, Any], __: np.ndarray, levels: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    def read(_: dict[str, Any], __: Ints, levels: Ints, steps: Steps) -> Whole:
         means = steps.ravel() / np.float64(codec["mean_steps"])
-        found: np.ndarray = coder.decode(model, means, scales[levels.ravel()])
+        found: Whole = coder.decode(model, means, scales[levels.ravel()])
         return found.reshape(steps.shape)
 
     return by_stages(codec, layout, psi, read, folder)
 
 
-def by_stages(
-    codec: dict[str, Any], layout: dict[str, Any], psi: np.ndarray, read: Read, folder: Path
-) -> np.ndarray:
+def by_stages(codec: dict[str, Any], layout: dict[str, Any], psi: Floats, read: Read, folder: Path) -> Floats:
     """y_hat, [1, M, h, w], stage by stage.
 
     Args:
@@ -185,9 +192,7 @@ def by_stages(
     return np.ascontiguousarray(y.reshape(height, width, -1).transpose(2, 0, 1)[None])
 
 
-def context_of(
-    codec: dict[str, Any], layout: dict[str, Any], psi: np.ndarray, folder: Path
-) -> Blocks | Table:
+def context_of(codec: dict[str, Any], layout: dict[str, Any], psi: Floats, folder: Path) -> Blocks | Table:
     """What tells the scales and means of y from psi and from what was decoded before.
 
     Args:
@@ -214,7 +219,7 @@ class Blocks:
     """
 
     def __init__(
-        self, codec: dict[str, Any], layout: dict[str, Any], psi: np.ndarray, width: int, folder: Path
+        self, codec: dict[str, Any], layout: dict[str, Any], psi: Floats, width: int, folder: Path
     ) -> None:
         self.psi, self.width, self.folder = psi, width, folder
         self.channels, self.bounds = codec["y_channels"], codec["scale_bounds"]
@@ -225,11 +230,12 @@ class Blocks:
         sizes = {name: max(max(b.get(f"{name}_new") or [-1]) for b in blocks) + 1 for name in STORES}
         self.stores = {name: np.zeros((len(psi), size), np.float32) for name, size in sizes.items()}
 
-    def _corners(self, positions: np.ndarray) -> np.ndarray:
+    def _corners(self, positions: Ints) -> Ints:
         """Where the windows around positions begin."""
-        return positions // self.width * self.wide + positions % self.width
+        corners: Ints = positions // self.width * self.wide + positions % self.width
+        return corners
 
-    def look_up(self, block: dict[str, Any], positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def look_up(self, block: dict[str, Any], positions: Ints) -> tuple[Ints, Steps]:
         """Levels and means (in steps) of a block's channels at some positions, [positions, channels].
 
         Args:
@@ -254,7 +260,7 @@ class Blocks:
         levels = np.searchsorted(self.bounds, units.ravel())  # how many bounds are smaller
         return levels.reshape(units.shape), means if means.size else np.zeros(units.shape)
 
-    def note(self, block: dict[str, Any], positions: np.ndarray, values: np.ndarray) -> None:
+    def note(self, block: dict[str, Any], positions: Ints, values: Values) -> None:
         """Keep decoded values for later blocks, [positions, channels].
 
         Args:
@@ -277,7 +283,7 @@ class Table:
     """
 
     def __init__(
-        self, codec: dict[str, Any], table: dict[str, Any], psi: np.ndarray, width: int, folder: Path
+        self, codec: dict[str, Any], table: dict[str, Any], psi: Floats, width: int, folder: Path
     ) -> None:
         found = [
             run(folder, table["file"], {"psi": psi[start : start + SLICE]})
@@ -292,10 +298,10 @@ class Table:
         # of every element how far it was from its mean, in a border of elements that are never known
         self.surprises = np.full(((len(psi) // width + 2) * self.wide, units.shape[1]), -1)
 
-    def _middle(self, positions: np.ndarray) -> np.ndarray:
+    def _middle(self, positions: Ints) -> Ints:
         return ((positions // self.width + 1) * self.wide + positions % self.width + 1)[:, None]
 
-    def look_up(self, block: dict[str, Any], positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def look_up(self, block: dict[str, Any], positions: Ints) -> tuple[Ints, Steps]:
         """Levels and means (in steps) of a block's channels at some positions, [positions, channels].
 
         Args:
@@ -314,7 +320,7 @@ class Table:
         levels = (self.levels[here, channels] + shifts).clip(0, self.bounds.shape[1] - 1)
         return levels, self.steps[here, channels]
 
-    def note(self, block: dict[str, Any], positions: np.ndarray, values: np.ndarray) -> None:
+    def note(self, block: dict[str, Any], positions: Ints, values: Values) -> None:
         """Keep how surprising decoded values are, [positions, channels].
 
         Args:
@@ -328,7 +334,7 @@ class Table:
         self.surprises[self._middle(positions), block["channels"]] = surprises
 
 
-def columns(y: np.ndarray, corners: np.ndarray, wide: int, near: dict[str, list[int]]) -> np.ndarray:
+def columns(y: Floats, corners: Ints, wide: int, near: dict[str, list[int]]) -> Floats:
     """Some channels of y at some places of the windows that begin at `corners`, place by place.
 
     Args:
@@ -341,7 +347,7 @@ def columns(y: np.ndarray, corners: np.ndarray, wide: int, near: dict[str, list[
     return y[places[..., None], near["channels"]].reshape(len(corners), -1)
 
 
-def order(layout: dict[str, Any], height: int, width: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def order(layout: dict[str, Any], height: int, width: int) -> Iterator[tuple[dict[str, Any], Ints]]:
     """Blocks and their positions in the order of decoding: by stage, then by block, then row by row.
 
     Args:
@@ -418,6 +424,7 @@ def layout_of(codec: dict[str, Any], path: str) -> dict[str, Any]:
     Raises:
         InputError: the codec has no such entropy path.
     """
+    layout: dict[str, Any]
     for layout in codec["layouts"]:
         if layout["entropy_path"] == path:
             return layout
@@ -436,7 +443,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
         raise InputError(f"The model {path} is missing or damaged: {error}") from None
 
 
-def run(folder: Path, file: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def run(folder: Path, file: str, inputs: dict[str, Floats]) -> dict[str, Floats]:
     """The outputs of one of the folder's models by name.
 
     Args:

@@ -69,6 +69,7 @@ def _needed_imports(texts: Sequence[str], body: str) -> str:
                 if used:
                     found.setdefault(f"from {node.module} import ", set()).update(used)
     lines = [line + ", ".join(sorted(names)) for line, names in found.items()]
-    third = [line for line in lines if re.match(r"import (numpy|onnxruntime)\b", line)]
-    plain = sorted(set(lines) - set(third), key=lambda line: (line.startswith("from"), line))
-    return "\n".join(["from __future__ import annotations", "", *plain, "", *sorted(third)])
+    lines.sort(key=lambda line: (line.startswith("from"), line))
+    third = [line for line in lines if re.match(r"(import|from) (numpy|onnxruntime)\b", line)]
+    plain = [line for line in lines if line not in third]
+    return "\n".join(["from __future__ import annotations", "", *plain, "", *third])

@@ -31,15 +31,22 @@ from typing import Any, TextIO
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from nas.onnx.decoder import (  # noqa: F401 - the written file has their text, and what they use
     SLICE,
     STORES,
     THREADS,
     Blocks,
+    Floats,
     InputError,
+    Ints,
+    Pixels,
     Read,
+    Steps,
     Table,
+    Values,
+    Whole,
     by_stages,
     columns,
     context_of,
@@ -50,6 +57,7 @@ from nas.onnx.decoder import (  # noqa: F401 - the written file has their text, 
 
 PIECES, TIMES, VERSION = "nas-pieces 1", "nas-device-times 1", 1
 HERE = Path(__file__).resolve().parent
+Stream = NDArray[np.uint32]
 REST = "coder"  # the range coder where there is one, rounding, and pixels in 8 bits
 ROWS = ("arch", "checked", "round")  # the first columns; the others are parts, in seconds
 BUSY = "# disturbance: "
@@ -93,7 +101,7 @@ class Device:
     def __init__(self, folder: Path) -> None:
         self.folder, self.pieces = folder, description(folder)
         with np.load(folder / "latents.npz") as kept:
-            self.latents = {name: kept[name] for name in kept.files}
+            self.latents: dict[str, Whole] = {name: kept[name] for name in kept.files}
         height, width = self.pieces["height"], self.pieces["width"]
         self.pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         try:
@@ -121,7 +129,7 @@ class Device:
         both = (("encode", encoding), ("decode", decoding))
         return {f"{action} {part}": found for action, clock in both for part, found in clock.seconds.items()}
 
-    def through(self, codec: dict[str, Any], edge: str, x: np.ndarray, clock: Clock) -> np.ndarray:
+    def through(self, codec: dict[str, Any], edge: str, x: Floats, clock: Clock) -> Floats:
         """What an edge makes of its input, piece by piece."""
         values = {"x": x}
         for step in codec["edges"][edge]:
@@ -130,10 +138,10 @@ class Device:
             with clock.part(step["part"]):
                 given = dict(zip(names, (values[name] for name in step["inputs"]), strict=True))
                 (values[step["output"]],) = model.run(None, given)
-        found: np.ndarray = values[codec["edges"][edge][-1]["output"]]
+        found: Floats = values[codec["edges"][edge][-1]["output"]]
         return found
 
-    def encode(self, codec: dict[str, Any], clock: Clock) -> np.ndarray | None:
+    def encode(self, codec: dict[str, Any], clock: Clock) -> Stream | None:
         """Encode the picture; returns the coded latents, where there is a coder.
 
         Every network reads what it would read in use, whatever the shortened weights before it made.
@@ -154,7 +162,7 @@ class Device:
             self.one_pass(layout, psi, y_hat)
         return self.coded(self.latents["z"], self.latents["z_table"], layout) if self.coder else None
 
-    def decode(self, codec: dict[str, Any], stream: np.ndarray | None, clock: Clock) -> np.ndarray:
+    def decode(self, codec: dict[str, Any], stream: Stream | None, clock: Clock) -> Pixels:
         """Decode the picture, [H, W, 3] in 8 bits.
 
         Args:
@@ -171,7 +179,7 @@ class Device:
         pixels = np.rint(x_hat[0, :, :height, :width].clip(0, 1) * 255).astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
-    def one_pass(self, layout: dict[str, Any], psi: np.ndarray, y_hat: np.ndarray) -> None:
+    def one_pass(self, layout: dict[str, Any], psi: Floats, y_hat: Floats) -> None:
         """Levels and steps of all of y when all of it is known: every block once, over all its positions."""
         rows = np.ascontiguousarray(y_hat[0].reshape(y_hat.shape[1], -1).T)
         levels, steps = np.zeros(rows.shape, np.uint8), np.zeros(rows.shape)
@@ -182,20 +190,21 @@ class Device:
             place = positions[:, None], block["channels"]
             levels[place], steps[place] = context.look_up(block, positions)
 
-    def read_y(self, codec: dict[str, Any], z_hat: np.ndarray, coder: Any, clock: Clock) -> np.ndarray:
+    def read_y(self, codec: dict[str, Any], z_hat: Floats, coder: Any, clock: Clock) -> Floats:
         """y_hat, [1, M, h, w]: the context runs stage by stage, and the coder beside it."""
         psi = self.through(codec, "h_s", z_hat, clock)
         y, levels, steps = (by_position(self.latents[name]) for name in ("y", "levels", "steps"))
         scales, mean_steps = np.array(self.pieces["scales"]), np.float64(self.pieces["mean_steps"])
         model = self.model_of_y() if coder is not None else None
 
-        def read(block: dict[str, Any], positions: np.ndarray, *_: np.ndarray) -> np.ndarray:
+        def read(block: dict[str, Any], positions: Ints, _: Ints, __: Steps) -> Whole:
             place = positions[:, None], block["channels"]
             with clock.part(REST):
+                found: Whole = y[place]
                 if coder is None:
-                    return y[place]
+                    return found
                 means = steps[place].ravel() / mean_steps
-                found: np.ndarray = coder.decode(model, means, scales[levels[place].ravel()])
+                found = coder.decode(model, means, scales[levels[place].ravel()])
                 return found.reshape(len(positions), -1)
 
         with clock.part("context"):
@@ -204,7 +213,7 @@ class Device:
 
     # The coder: real latents under the tables, scales and means of a real codec
 
-    def coded(self, first: np.ndarray, table: np.ndarray, layout: dict[str, Any] | None = None) -> np.ndarray:
+    def coded(self, first: Whole, table: Whole, layout: dict[str, Any] | None = None) -> Stream:
         """z, and y in the order of a layout; y alone where there is no z."""
         assert self.coder is not None
         coder = self.coder.stream.queue.RangeEncoder()
@@ -219,10 +228,10 @@ class Device:
                 place = positions[:, None], block["channels"]
                 means = steps[place].ravel() / mean_steps
                 coder.encode(y[place].ravel().astype(np.int32), model, means, scales[levels[place].ravel()])
-        found: np.ndarray = coder.get_compressed()
+        found: Stream = coder.get_compressed()
         return found
 
-    def read_under_tables(self, coder: Any, name: str) -> np.ndarray:
+    def read_under_tables(self, coder: Any, name: str) -> Floats:
         """A whole latent, [1, channels, h, w] in float32."""
         values = self.latents[name]
         if coder is not None:
@@ -237,7 +246,7 @@ class Device:
         limit = max(1, int(np.abs(self.latents["y"]).max()))
         return self.gaussian(-limit, limit)
 
-    def under(self, tables: np.ndarray, reach: int) -> list[Any]:
+    def under(self, tables: Whole, reach: int) -> list[Any]:
         """One model for each channel, from its frequencies about zero."""
         centre = tables.shape[1] // 2
         kept = tables[:, max(0, centre - reach) : centre + reach + 1].astype(np.float64)
@@ -245,14 +254,12 @@ class Device:
         return [self.categorical(row, perfect=False) for row in kept]
 
 
-def by_position(values: np.ndarray) -> np.ndarray:
+def by_position(values: Whole) -> Whole:
     """[channels, h, w] as [positions, channels]."""
     return np.ascontiguousarray(values.reshape(len(values), -1).T)
 
 
-def everywhere(
-    layout: dict[str, Any], height: int, width: int
-) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def everywhere(layout: dict[str, Any], height: int, width: int) -> Iterator[tuple[dict[str, Any], Ints]]:
     """Every block over all its positions, as an encoder runs it."""
     for block in layout["blocks"]:
         i, j = np.mgrid[

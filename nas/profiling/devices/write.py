@@ -17,6 +17,7 @@ from nas.graph.entropy import MEAN_STEPS, SCALE_BOUNDS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.graph.network import CodecNetwork, Supernet
 from nas.onnx.layouts import describe_layout
 from nas.onnx.write import require_package
+from nas.photos.images import Pixels
 from nas.photos.tensors import Padded
 from nas.profiling.devices.edges import EdgeStep, edge_steps, step_model
 from nas.profiling.devices.one_file import runner_text
@@ -28,6 +29,7 @@ from nas.run import Run
 from nas.spaces.architecture import Architecture
 from nas.spaces.description import HYPERPRIOR
 from nas.spaces.space import SearchSpace
+from nas.support.arrays import Array
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, write_atomically
 from nas.support.limits import check_count, check_seed
@@ -254,13 +256,13 @@ class _Lazily:
         return self._codec
 
 
-def _latents(supernet: Supernet, pixels: np.ndarray) -> bytes:
+def _latents(supernet: Supernet, pixels: Pixels) -> bytes:
     """Real latents and what they are coded under: the coder's work, and what networks read, as in use.
 
     Of the middle architecture and a photo: y, and z, levels and steps where there is a z, each [channels, h,
     w]; the frequencies of z, and of y for codecs without a z.
     """
-    space, found = supernet.space, dict[str, np.ndarray]()
+    space, found = supernet.space, dict[str, Array]()
     middle = list(space.indexes(space.uniform(0.5)))
     switch = space.setter(HYPERPRIOR)
     for index in range(space.shape[switch]) if switch is not None else (None,):
