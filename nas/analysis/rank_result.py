@@ -64,7 +64,7 @@ class RankResult:
     @property
     def finished(self) -> bool:
         """Whether all that were asked for are there."""
-        return len(self.rows) == self.settings["count"]
+        return bool(len(self.rows) == self.settings["count"])
 
     @cached_property
     def agreement(self) -> Agreement:

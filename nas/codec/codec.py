@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas.codec.coder import CODER, Decoder, Encoder
+from nas.codec.coder import CODER, Decoder, Encoder, Ints
 from nas.codec.nic import read_varint, write_varint
 from nas.codec.tiles import TILING, Tiling, through
 from nas.graph.affine import exactly
@@ -45,6 +45,7 @@ from nas.photos.tensors import Padded
 from nas.spaces.architecture import Architecture
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.layout import Layout
+from nas.support.arrays import Array
 from nas.support.errors import InputError
 from nas.support.files import digest
 
@@ -100,13 +101,13 @@ class Codec(nn.Module):
         self.__dict__.pop("fingerprint", None)
         return True
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Codec:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Codec:
         if fn(torch.empty(0, dtype=torch.float32)).dtype != torch.float32:
             raise InputError(
                 "A codec codes in single precision, the same everywhere: leave out half(), double() and the "
                 "like. Pictures may have any floating-point type."
             )
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch gives it no types
         self.update()  # the coding path follows to another device
         return self
 
@@ -411,7 +412,7 @@ class Codec(nn.Module):
             strings.append(write_varint(z_limit) + write_varint(y_limit) + coder.finish())
         return strings
 
-    def _order(self, height: int, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _order(self, height: int, width: int) -> Iterator[tuple[Array, Array]]:
         """Positions and channels, [n, 1] and [channels], in the order of coding, a slice at a time."""
         for work in steps(self.layout, self.coding_context.window, height, width):
             for number, positions in work:
@@ -469,7 +470,7 @@ class Codec(nn.Module):
     def _prior(self) -> Prior:
         return self.network.prior if self.network.with_z else self.network.y_prior
 
-    def _steps(self, values: Tensor) -> np.ndarray:
+    def _steps(self, values: Tensor) -> Ints:
         """Values under the factorised prior as whole steps from their centre, [B, channels, positions]."""
         steps = (values - self.network.centre(self._prior)).round()
         return steps.flatten(2).cpu().numpy().astype(np.int32)
@@ -545,7 +546,7 @@ def _staged_integers(path: IntegerPath, layout: Layout) -> Staged:
     return StagedHyper(HyperOnly(path.psi_parts), layout, integer_grid)
 
 
-def _rows(values: Tensor, kind: str) -> np.ndarray:
+def _rows(values: Tensor, kind: str) -> Array:
     """[B, M, h, w] as [B, positions, M] of whole numbers."""
     return values.flatten(2).transpose(1, 2).round().cpu().numpy().astype(kind)
 

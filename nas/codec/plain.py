@@ -50,7 +50,19 @@ def rounded(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor:
         limit: the most steps on either side of the centre.
         centre: what steps are counted from, a number or a tensor that broadcasts to `values`.
     """
-    return _Round.apply(values - centre, limit) + centre
+    steps: Tensor = _Round.apply(values - centre, limit)
+    return steps + centre
+
+
+def at_least(x: Tensor, bound: float) -> Tensor:
+    """max(x, bound), through which the gradient passes wherever it leads back up.
+
+    Args:
+        x: values of any shape.
+        bound: the least value of the result.
+    """
+    bounded: Tensor = _AtLeast.apply(x, bound)
+    return bounded
 
 
 class GDN(nn.Module):
@@ -69,8 +81,8 @@ class GDN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x, [B, C, H, W]."""
-        beta = _AtLeast.apply(self.beta, (1e-6 + self.pedestal) ** 0.5) ** 2 - self.pedestal
-        gamma = _AtLeast.apply(self.gamma, self.pedestal**0.5) ** 2 - self.pedestal
+        beta = at_least(self.beta, (1e-6 + self.pedestal) ** 0.5) ** 2 - self.pedestal
+        gamma = at_least(self.gamma, self.pedestal**0.5) ** 2 - self.pedestal
         norm = F.conv2d(x**2, gamma[:, :, None, None], beta)
         return x * (norm.sqrt() if self.inverse else norm.rsqrt())
 
@@ -114,7 +126,8 @@ class OnMagnitudes(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """The layers' output for the magnitudes of x, [B, C, H, W]."""
-        return super().forward(x.abs())
+        out: Tensor = super().forward(x.abs())  # type: ignore[no-untyped-call] # torch gives it no types
+        return out
 
 
 class FactorizedPrior(nn.Module):
@@ -150,8 +163,8 @@ class FactorizedPrior(nn.Module):
         """The probability of the unit bin around each value, [B, C, h, w]."""
         flat = values.transpose(0, 1).flatten(1)[:, None]
         found = self.cumulative(flat + 0.5).sigmoid() - self.cumulative(flat - 0.5).sigmoid()
-        found = _AtLeast.apply(found, LIKELIHOOD_MIN)
-        return found.view(values.transpose(0, 1).shape).transpose(0, 1)
+        bounded = at_least(found, LIKELIHOOD_MIN)
+        return bounded.view(values.transpose(0, 1).shape).transpose(0, 1)
 
 
 def gaussian(values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
@@ -162,9 +175,9 @@ def gaussian(values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
         scales: standard deviations, in that shape.
         means: means, in that shape.
     """
-    away, scales = (values - means).abs(), _AtLeast.apply(scales, SCALE_MIN)
+    away, scales = (values - means).abs(), at_least(scales, SCALE_MIN)
     upper, lower = ((half - away) / scales * -(0.5**0.5) for half in (0.5, -0.5))
-    return _AtLeast.apply(0.5 * (torch.erfc(upper) - torch.erfc(lower)), LIKELIHOOD_MIN)
+    return at_least(0.5 * (torch.erfc(upper) - torch.erfc(lower)), LIKELIHOOD_MIN)
 
 
 class Context(nn.Module):
@@ -320,7 +333,7 @@ class TableContext(nn.Module):
         with torch.no_grad():
             states = self.states(self.surprises(scales, means, y_hat)).transpose(0, 1)
         logs = self.table["log_factor"].gather(1, states.flatten(1)).view(states.shape)
-        return _AtLeast.apply(scales, SCALE_MIN) * logs.transpose(0, 1).exp(), means
+        return at_least(scales, SCALE_MIN) * logs.transpose(0, 1).exp(), means
 
     def surprises(self, scales: Tensor, means: Tensor, y_hat: Tensor) -> Tensor:
         """How many bounds each element exceeds, parts of its scale, on the grids that are coded with.

@@ -236,7 +236,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain values; what is not finite becomes None."""
-        content = {
+        content: dict[str, Any] = {
             **asdict(self.conditions),
             "codecs": [
                 {
@@ -258,7 +258,7 @@ class Comparison:
             "bd_rate": [asdict(rate) for rate in self.bd_rates],
             "exact": self.exact,
         }
-        return finite(content)
+        return {key: finite(value) for key, value in content.items()}
 
     def photo_rows(self) -> Iterator[dict[str, Any]]:
         """`PHOTO_COLUMNS`: a row per photo and codec, with the quality where it has several.

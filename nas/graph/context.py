@@ -156,7 +156,8 @@ class _ByTaps(torch.autograd.Function):
                     phi[place, :, outputs].addmm_(
                         near[:, inputs], kernel[tap.row, tap.column, inputs, outputs]
                     )
-        return phi.index_select(-1, order.argsort()).unflatten(1, shape)
+        by_position: Tensor = phi.index_select(-1, order.argsort()).unflatten(1, shape)
+        return by_position
 
     @staticmethod
     @once_differentiable

@@ -202,7 +202,8 @@ class IntegerTransform(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] of whole numbers in float32; channels lie last between the layers, and after them."""
-        out: Tensor = super().forward(x.permute(0, 2, 3, 1))
+        x = x.permute(0, 2, 3, 1)
+        out: Tensor = super().forward(x)  # type: ignore[no-untyped-call] # torch gives it no types
         return out.permute(0, 3, 1, 2)
 
 
@@ -226,7 +227,7 @@ class IntegerConv(nn.Module):
         out = _windows(x, self.reach, self.places, self.affine)
         if self.upsampling == 1:
             return out
-        parts = out.unflatten(-1, (-1, self.upsampling, self.upsampling))
+        parts: Tensor = out.unflatten(-1, (-1, self.upsampling, self.upsampling))
         return parts.permute(0, 1, 4, 2, 5, 3).flatten(1, 2).flatten(2, 3)
 
 

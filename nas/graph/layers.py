@@ -163,7 +163,8 @@ class SlimmableSubPixel(nn.Sequential):
         """What belongs to outputs, place by place in a square instead of channel by channel."""
         if self.stride == 1:
             return value
-        return value.unflatten(0, (-1, self.stride**2)).transpose(0, 1).flatten(0, 1)
+        places: Tensor = value.unflatten(0, (-1, self.stride**2))
+        return places.transpose(0, 1).flatten(0, 1)
 
 
 class SlimmableDepthwise(nn.Conv2d):
@@ -371,10 +372,10 @@ class Transform(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run all layers on x, [B, C, H, W]."""
-        if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
-            return super().forward(x)
-        out: Tensor = super().forward(x.contiguous(memory_format=torch.channels_last))
-        return out.contiguous()
+        as_given = torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32
+        x = x if as_given else x.contiguous(memory_format=torch.channels_last)
+        out: Tensor = super().forward(x)  # type: ignore[no-untyped-call] # torch gives it no types
+        return out if as_given else out.contiguous()
 
 
 class OnMagnitudes(Transform):

@@ -34,7 +34,7 @@ class FactorizedPrior(EntropyBottleneck):
 
     def settle(self) -> None:
         """Renew the quantiles, medians among them, from the weights."""
-        self._update_quantiles()
+        self._update_quantiles()  # type: ignore[no-untyped-call] # CompressAI gives it no types
 
     def sliced(self) -> dict[str, Tensor]:
         """All of it: its channels are no choice."""
@@ -45,7 +45,8 @@ class FactorizedPrior(EntropyBottleneck):
         by_channel = values.transpose(0, 1)
         with torch.autocast(values.device.type, enabled=False):  # differences of nearly equal numbers
             found, _, _ = self._likelihood(by_channel.reshape(len(by_channel), 1, -1))
-        return self.likelihood_lower_bound(found).reshape(by_channel.shape).transpose(0, 1)
+        bounded: Tensor = self.likelihood_lower_bound(found)
+        return bounded.reshape(by_channel.shape).transpose(0, 1)
 
     def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
         """The probability with which rounded values are really coded: within each image's own range.
@@ -58,7 +59,8 @@ class FactorizedPrior(EntropyBottleneck):
         around = torch.as_tensor(centre, device=values.device).expand(self.channels, 1, 1)
         limits = torch.stack([-reach, reach], -1).flatten()
         ends = self._logits_cumulative(limits + around, stop_gradient=False).sigmoid()
-        low, high = ends.unflatten(-1, (-1, 2)).unbind(-1)
+        pairs: Tensor = ends.unflatten(-1, (-1, 2))
+        low, high = pairs.unbind(-1)
         inside = (high - low)[:, 0].transpose(0, 1)[..., None, None].clamp_min(1 / PRECISION)
         return ((self.likelihood(values) / inside).clamp_min(1 / PRECISION) + CODER_UNIT).clamp_max(1)
 

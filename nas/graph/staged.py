@@ -410,7 +410,8 @@ class StagedHyper(nn.Module):
             (_, positions), (first, last) = work[0], (int(work[0][1][0]), int(work[0][1][-1]))
             assert len(positions) == last + 1 - first  # one block in row order
             found += read(work, [(scales[:, first : last + 1], means[:, first : last + 1])])
-        return torch.cat(found, 1).to(psi.device).transpose(1, 2).unflatten(2, (height, width))
+        y_hat: Tensor = torch.cat(found, 1).to(psi.device).transpose(1, 2).unflatten(2, (height, width))
+        return y_hat
 
 
 class StagedTable(StagedContext):
@@ -491,7 +492,8 @@ class StagedTable(StagedContext):
                 channels.put(y_hat, here, values)
                 surprise = surprises(values, channels.take(levels, here), channels.take(means, here))
                 channels.put(found, middle, surprise)
-        return y_hat.transpose(1, 2).unflatten(2, (height, width))
+        as_picture: Tensor = y_hat.transpose(1, 2).unflatten(2, (height, width))
+        return as_picture
 
 
 def _on_grid(levels: Tensor, steps: Tensor) -> Parameters:
@@ -569,7 +571,8 @@ class State:
         """
         near = self.corners(positions)[:, None] + (places[0] * self.padded.shape[2] + places[1])
         found = channels.take(self.padded.flatten(1, 2), near.flatten())
-        return found.unflatten(1, near.shape).flatten(2)
+        by_position: Tensor = found.unflatten(1, near.shape)
+        return by_position.flatten(2)
 
 
 def steps(layout: Layout, window: int, height: int, width: int) -> tuple[tuple[Work, ...], ...]:

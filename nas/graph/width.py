@@ -66,7 +66,7 @@ class Width:
         """
         if self.parts == 1:
             return tensor.narrow(dim, 0, self.active * each)
-        split = tensor.unflatten(dim, (self.parts, -1))
+        split: Tensor = tensor.unflatten(dim, (self.parts, -1))
         return split.narrow(dim + 1, 0, self.active * each // self.parts).flatten(dim, dim + 1)
 
     def masked(self, x: Tensor) -> Tensor:

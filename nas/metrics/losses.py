@@ -34,7 +34,8 @@ def distortion(x: Tensor, x_hat: Tensor, metric: str) -> Tensor:
         return F.mse_loss(x_hat, x, reduction="none").mean((1, 2, 3))
     from pytorch_msssim import ms_ssim
 
-    return 1 - ms_ssim(x_hat, x, data_range=1.0, size_average=False)
+    similarity: Tensor = ms_ssim(x_hat, x, data_range=1.0, size_average=False)
+    return 1 - similarity
 
 
 def batch_losses(x: Tensor, output: dict[str, Any], objective: Objective) -> Losses:

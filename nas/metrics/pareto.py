@@ -17,10 +17,11 @@ def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
         costs: costs of the points, [n].
         losses: losses of the points, [n].
     """
-    order = np.lexsort((losses, costs))
+    order: NDArray[np.int64] = np.lexsort((losses, costs))
     order = order[np.isfinite(costs[order]) & np.isfinite(losses[order])]
     before = np.concatenate([[np.inf], np.minimum.accumulate(losses[order])[:-1]])[: len(order)]
-    return order[losses[order] < before]
+    better: NDArray[np.bool_] = losses[order] < before
+    return order[better]
 
 
 def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:

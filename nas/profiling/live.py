@@ -20,7 +20,7 @@ class LiveTensors(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # torch gives it no types
         self._sizes: dict[int, int] = {}
         self._now = self.peak = 0
 

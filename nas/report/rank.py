@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from nas.report.front.scale import number
 from nas.report.style import COLOURS, FAINT, GRID, INK, STYLE, write_figure
+from nas.support.arrays import Floats
 
 if TYPE_CHECKING:
     from nas.analysis.rank_result import RankResult
@@ -94,7 +95,7 @@ def _penalties(axes: Axes, result: RankResult) -> None:
     axes.set_ylabel("extra loss with inherited weights (%)")
 
 
-def _frame(axes: Axes, across: np.ndarray, up: np.ndarray) -> None:
+def _frame(axes: Axes, across: Floats, up: Floats) -> None:
     """Limits with room around the points, also where all of them coincide."""
     for values, limit in ((across, axes.set_xlim), (up, axes.set_ylim)):
         low, high = float(values.min()), float(values.max())

@@ -182,7 +182,8 @@ class Layout:
         """
         table, ramp = self.table, np.array(self.slope)
         near = [np.roll(table, (-row, -column), (1, 2)) + ramp @ (row, column) for row, column in AROUND]
-        return np.stack(near) < table
+        earlier: Array = np.stack(near) < table
+        return earlier
 
     @property
     def of_network(self) -> Layout:

@@ -62,7 +62,7 @@ def side_by_side(device: torch.device) -> Iterator[tuple[int, Callable[[], None]
 def multiplies_bfloat16(on_gpu: bool) -> bool:
     """Whether the GPU, or the CPU, has instructions that multiply bfloat16: emulated, it is slow."""
     if on_gpu:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch has no public name for these (2.15); a version without them means no
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, test, bool)()) for test in tests)

@@ -213,5 +213,5 @@ def _whole(x: Tensor, size: int) -> Tensor:
 def _components(blocks: Sequence[Tensor]) -> Tensor:
     """The principal components of the columns of [channels, H, W], as rows in the order of their variance."""
     flat = torch.cat([block.flatten(1) for block in blocks], 1).double()
-    _, vectors = torch.linalg.eigh(flat @ flat.T / flat.shape[1])
+    vectors: Tensor = torch.linalg.eigh(flat @ flat.T / flat.shape[1]).eigenvectors
     return vectors.flip(1).T.float()

@@ -14,7 +14,7 @@ from nas.codec.effort import COLD, HOT, RATE
 ROUNDED = ("y", "z")
 # Adam's first step moves every number by its rate. The rates that are tried, in units of `steps_of`, and how
 # much a move by as much at random may raise the loss: a larger one would not follow a gradient
-RATES = tuple(0.4 / 4**number for number in range(8))
+RATES = tuple(0.4 / 4.0**number for number in range(8))
 MOST_RISE = 0.01
 
 

@@ -29,7 +29,8 @@ class Part:
 
     def at_rows(self, rows: IntArray) -> IntArray:
         """The term for rows of indexes, [n, slots + 1]."""
-        return self.values[tuple(rows[:, axis] for axis in self.axes)]
+        values: IntArray = self.values[tuple(rows[:, axis] for axis in self.axes)]
+        return values
 
 
 @dataclass(frozen=True)

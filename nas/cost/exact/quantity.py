@@ -57,7 +57,8 @@ class Quantity:
             sum((part.at_rows(rows) for part in phase), np.zeros(len(rows), dtype=np.int64))
             for phase in self.phases
         ]
-        return np.max(sums, axis=0)
+        largest: IntArray = np.max(sums, axis=0)
+        return largest
 
     @cached_property
     def _sums(self) -> tuple[Sum, ...]:

@@ -58,9 +58,10 @@ class Within:
 
     def allows_rows(self, rows: IntArray) -> NDArray[np.bool_]:
         """The same for rows of indexes, [n, slots + 1]."""
-        known = np.array([name in self.layouts for name in self.space.layout_names])
+        allowed = np.array([name in self.layouts for name in self.space.layout_names])
         met = [bound.quantity.of_rows(rows) <= bound.most for bound in self._others]
-        return np.logical_and.reduce([known[rows[:, -1]], *met])
+        in_all: NDArray[np.bool_] = np.logical_and.reduce([allowed[rows[:, -1]], *met])
+        return in_all
 
     def least(self, quantity: Quantity) -> int | None:
         """The least of a quantity within the bounds; None where nothing meets them."""

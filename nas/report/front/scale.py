@@ -12,6 +12,7 @@ import numpy as np
 
 from nas.report.front.costs import View
 from nas.report.front.fronts import RunFront
+from nas.support.arrays import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,14 +121,15 @@ def _prominent(run: RunFront, view: View) -> tuple[pd.DataFrame, ...]:
     return run.members(view), run.uniform, run.tapered
 
 
-def _column(table: pd.DataFrame, name: str, known: str = "") -> np.ndarray:
+def _column(table: pd.DataFrame, name: str, known: str = "") -> Floats:
     """The finite values of a column, where another one is known; none where an empty table has no columns."""
     values = np.asarray(table.get(name, ()), dtype=float)
     beside = np.asarray(table.get(known or name, ()), dtype=float)
-    return values[np.isfinite(values) & np.isfinite(beside)]
+    finite: Floats = values[np.isfinite(values) & np.isfinite(beside)]
+    return finite
 
 
-def padded(values: Sequence[float] | np.ndarray, *, log: bool = False) -> Scale:
+def padded(values: Sequence[float] | Floats, *, log: bool = False) -> Scale:
     """An axis around some finite values, with room at both ends.
 
     Args:

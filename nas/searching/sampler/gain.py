@@ -44,7 +44,8 @@ class WholeRange:
         ends = np.concatenate([steps, [self.most]])
         levels = np.concatenate([[known[1].max()], best])  # below the cheapest, the worst is all there is
         length = np.clip(ends - np.maximum(starts, costs[:, None]), 0, None)
-        return np.einsum("ij,ij->i", length, improvement(levels, mean, deviation))
+        gains: Floats = np.einsum("ij,ij->i", length, improvement(levels, mean, deviation))
+        return gains
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Targets:
         place = np.searchsorted(steps, targets, side="right")
         levels = np.concatenate([[known[1].max()], best])[place]
         affordable = costs[:, None] <= targets
-        return np.einsum("ij,ij->i", affordable, improvement(levels, mean, deviation))
+        gains: Floats = np.einsum("ij,ij->i", affordable, improvement(levels, mean, deviation))
+        return gains
 
 
 def improvement(levels: Floats, mean: Floats, deviation: Floats) -> Floats:

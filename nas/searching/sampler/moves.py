@@ -43,7 +43,8 @@ def exchanges(rows: Rows, shape: Sequence[int], number: int, rng: np.random.Gene
     for _ in range(2):
         place = rng.integers(0, len(shape), number)
         moved[np.arange(number), place] += rng.choice((-1, 1), number)
-    return np.clip(moved, 0, np.asarray(shape) - 1)
+    within: Rows = np.clip(moved, 0, np.asarray(shape) - 1)
+    return within
 
 
 def crosses(rows: Rows, number: int, rng: np.random.Generator, reach: int = 3) -> Rows:

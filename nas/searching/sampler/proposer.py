@@ -225,7 +225,8 @@ class Proposer:
         if self._prior is None:
             return gains
         belief = self._prior.log_density(rows)
-        return gains * np.exp((belief - belief.max()) * BELIEF / len(known[0]))
+        believed: Floats = gains * np.exp((belief - belief.max()) * BELIEF / len(known[0]))
+        return believed
 
     # Where candidates come from
 

@@ -97,7 +97,8 @@ def distances(space: SearchSpace, rates: Mapping[str, float]) -> dict[str, Float
 
 def _apart(values: Floats) -> Floats:
     span = np.ptp(values)
-    return np.abs(values[:, None] - values) / (span if span > 0 else 1.0)
+    apart: Floats = np.abs(values[:, None] - values) / (span if span > 0 else 1.0)
+    return apart
 
 
 def as_rows(space: SearchSpace, architectures: Sequence[Architecture]) -> Rows:

@@ -303,7 +303,8 @@ class Evaluator:
 
     @_while_room(*Y)
     def _y(self, index: int, parts: _Parts) -> Tensor:
-        return self.supernet.g_a(pad(self._x(index), self.space.family.alignment))
+        y: Tensor = self.supernet.g_a(pad(self._x(index), self.space.family.alignment))
+        return y
 
     def _y_hat(self, index: int, parts: _Parts) -> Tensor:
         return quantize(self._scaled_y(index, parts), Y_LIMIT)
@@ -317,7 +318,8 @@ class Evaluator:
 
     @_while_room(*PSI)
     def _psi(self, index: int, parts: _Parts) -> Tensor:
-        return self.supernet.h_s(self.supernet.round_z(self._z(index, parts)))
+        psi: Tensor = self.supernet.h_s(self.supernet.round_z(self._z(index, parts)))
+        return psi
 
     @_while_room(*PSI, ENTROPY_WIDTHS[0])
     def _hyper_part(self, index: int, parts: _Parts) -> Tensor:

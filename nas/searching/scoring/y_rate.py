@@ -169,7 +169,8 @@ def hyper_part(context: ContextModel, psi: Tensor) -> Tensor:
     """
     weight, bias = context.pointwise()[0]
     part = torch.addmm(bias[:, None], weight[:, : psi.shape[1]], psi[0].flatten(1))
-    return part.unflatten(1, psi.shape[-2:])
+    as_picture: Tensor = part.unflatten(1, psi.shape[-2:])
+    return as_picture
 
 
 @torch.no_grad()
