@@ -43,6 +43,7 @@ WRITTEN = {
     "M parameters": ("parameters", 1e6, False),
     "M params": ("parameters", 1e6, False),
 }
+WHOLE = ("stages", "stage", "parameters", "params", "parameter")  # what has no decimals
 NUMBERS = st.tuples(st.integers(1, 10**7 - 1), st.integers(-4, 4)).map(lambda n: n[0] * 10.0 ** n[1])
 SIZES = st.tuples(st.integers(1, 9999), st.integers(1, 9999))
 LIMITED = {  # what may be limited, and in what
@@ -53,9 +54,11 @@ LIMITED = {  # what may be limited, and in what
 }
 
 
-def forms(number: float) -> list[str]:
-    """One number as people, YAML and we ourselves write it."""
-    written = [repr(number), f"{number:.10g}", f"{number:.9e}", f"{number:,.10g}"]
+def forms(number: float, *, whole: bool = False) -> list[str]:
+    """One number as people, YAML and we ourselves write it; with commas only where they are clear."""
+    grouped = f"{number:,.10g}"
+    written = [repr(number), f"{number:.10g}", f"{number:.9e}"]
+    written += [grouped] if whole or grouped.count(",") != 1 or "." in grouped else []
     return [*written, f"{number:.0f}."] if number == int(number) else written
 
 
@@ -67,7 +70,7 @@ def amounts(draw: st.DrawFn, units: tuple[str, ...] = tuple(WRITTEN)) -> tuple[s
     number = min(number, 100.0) if unit == "%" else number
     size = draw(st.none() | SIZES) if sized else None
     gap = draw(st.sampled_from(["", " ", "  "]))
-    text = draw(st.sampled_from(forms(number))) + gap + unit
+    text = draw(st.sampled_from(forms(number, whole=unit in WHOLE))) + gap + unit
     device = draw(st.none() | st.sampled_from(["phone", "Pixel-7", "cpu"])) if name in ("ms", "MB") else None
     text += f"{draw(st.sampled_from(['@', ' @', ' @ ']))}{device}" if device else ""
     text += f" at {size[0]}{draw(st.sampled_from(['x', ' x ', 'X']))}{size[1]}" if size else ""
@@ -130,6 +133,18 @@ def test_what_a_quantity_tells_can_be_asked_for(whole: int, of: tuple[str, int])
 )
 def test_what_is_no_amount_says_what_one_looks_like(text: str) -> None:
     refused(text, [f"'{text}'", "60%", "30ms", "4 GMAC at 1920x1080"], Amount.parse)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1,000", "1,5", "20,000 ms", "1,500%", "1,200M parameters", "1,000 GMAC at 8x8", "1,000e1", "1,50"],
+)
+def test_a_comma_that_may_mean_either_is_refused(text: str) -> None:
+    """1,000 is a thousand to some and one to others; only whole numbers leave no doubt."""
+    said = refused(text, [f"'{text}'", "leave commas out"], Amount.parse)
+    assert refused(f"total <= {text}", ["leave commas out"], Limit.parse) == said
+    assert Amount.parse("1,000 stages").value == 1000
+    assert Amount.parse("1,000,000").value == 1e6
 
 
 @pytest.mark.parametrize("text", ["101%", "150 %", "1e9%"])
@@ -295,7 +310,7 @@ def test_a_file_of_a_device_means_its_times(tmp_path: Path) -> None:
     }
     found = load(tmp_path, content)
     assert [str(target) for target in found.targets] == ["30 ms@phone", "40 ms@phone"]
-    assert [str(limit) for limit in found.limits] == ["encode <= 1,000 ms@phone"]
+    assert [str(limit) for limit in found.limits] == ["encode <= 1000 ms@phone"]
     assert found.is_elsewhere
     assert found.narrowed("35ms").targets == (Amount(35, "ms", REFERENCE_SIZE, "phone"),)
     assert found.narrowed("20").targets == (Amount(20, "kMAC/px"),)

@@ -44,6 +44,8 @@ _AMOUNT = re.compile(
     r"(?:\s+at\s+(?P<width>[0-9]{1,9})\s*x\s*(?P<height>[0-9]{1,9}))?",
     re.IGNORECASE,
 )
+_EITHER = re.compile(r"[0-9]{1,3},[0-9]{3}(?:e.*)?", re.IGNORECASE)  # its comma may group, or begin decimals
+_WHOLE = ("stages", "parameters")  # units without decimals, so that a comma can only group
 _SIZED = ("GMAC", "ms", "MB")  # units of one picture's cost
 _TIMED = ("ms", "MB")  # units of what is measured on a device
 HERE = ("auto", "cpu", "cuda")  # what this machine's devices are called
@@ -82,11 +84,13 @@ class Amount:
         word = "" if found is None else " ".join((found["unit"] or bare).split())
         unit = next((known for known in _UNITS if _same_unit(known, word)), None)
         number = 0.0 if found is None else float(found["number"].replace(",", ""))
+        if found is not None and unit not in _WHOLE and _EITHER.fullmatch(found["number"]):
+            found = None
         if found is None or unit is None or not 0 < number < _MOST:
+            commas = "; leave commas out, and write decimals with a point" if "," in str(text) else ""
             raise InputError(
                 f"'{text}' is not a target: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
-                "4 GMAC at 1920x1080, 200MB or 5M parameters"
-                f"{'; decimals have a point' if ',' in str(text) else ''}."
+                f"4 GMAC at 1920x1080, 200MB or 5M parameters{commas}."
             )
         name, times, _ = _UNITS[unit]
         if name == "%" and number > 100:
@@ -113,7 +117,8 @@ class Amount:
         if self.unit == "%":
             return f"{self.value:.10g}%"
         device = "" if self.device is None else f"@{self.device}"
-        return f"{self.value:,.10g} {self.unit}{device}{where}"
+        value = f"{self.value:,.10g}" if self.unit in _WHOLE else f"{self.value:.10g}"
+        return f"{value} {self.unit}{device}{where}"
 
 
 Kind = tuple[str, tuple[int, int] | None, str | None]  # unit, size of the picture, device
