@@ -317,6 +317,27 @@ def test_an_interrupted_runner_continues(pieces: Pieces, printed: str, tmp_path:
     done = time_pieces(pieces.folder, "--repeats", "5", "--out", str(out))
     assert done.returncode == 2
     assert "holds other times" in done.stderr
+    done = time_pieces(pieces.folder, "--repeats", "2", "--out", str(out))
+    assert (done.returncode, out.read_text()) == (0, text)
+    assert "nothing left to time" in done.stderr
+
+
+def test_what_is_told_of_other_work_holds_for_rows(pieces: Pieces, printed: str, tmp_path: Path) -> None:
+    """A runner that was stopped before its first row, or after its last one, told it for nothing."""
+    out = tmp_path / "times.csv"
+    *lines, busy, _end = printed.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("# disturbance"))
+    assert busy.startswith("# disturbance")
+    out.write_text("\n".join([*lines, "# disturbance: 7.0000", "# disturbance: 7.0000", ""]))
+    done = time_pieces(pieces.folder, "--repeats", "2", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    kept = out.read_text().splitlines()
+    assert kept[:-2] == lines
+    assert kept[-2].startswith("# disturbance")
+    assert kept[-2] != "# disturbance: 7.0000"
+    out.write_text("\n".join([*lines[:first], *["# disturbance: 7.0000"] * 2, *lines[first:], ""]))
+    done = time_pieces(pieces.folder, "--repeats", "2", "--out", str(out))
+    assert out.read_text().splitlines()[:-2] == lines
 
 
 def test_damaged_pieces_are_told(pieces: Pieces, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ Stream = NDArray[np.uint32]
 REST = "coder"  # the range coder where there is one, rounding, and pixels in 8 bits
 ROWS = ("arch", "checked", "round")  # the first columns; the others are parts, in seconds
 BUSY = "# disturbance: "
+END = "# end: "
 QUIET_SECONDS, QUIET_SIDE = 0.3, 96  # of the small piece of work that tells of other work
 
 
@@ -356,6 +357,8 @@ def parts_of(pieces: dict[str, Any]) -> list[str]:
 def kept_lines(path: Path, head: list[str]) -> list[str]:
     """The rows of a file that is to be gone on with; none where there is no file.
 
+    What a start tells of other work comes along where rows follow it, else it holds for none.
+
     Raises:
         InputError: its times were taken otherwise.
     """
@@ -365,7 +368,18 @@ def kept_lines(path: Path, head: list[str]) -> list[str]:
     if lines[: len(head)] != head:
         raise InputError(f"{path} holds other times: give another --out, or remove it.")
     whole = head[-1].count(",")
-    return [line for line in lines[len(head) :] if line.startswith(BUSY) or line.count(",") == whole]
+    kept = [line for line in lines[len(head) :] if line.startswith(BUSY) or line.count(",") == whole]
+    while kept and kept[-1].startswith(BUSY):
+        kept.pop()
+    return [
+        one for one, after in zip(kept, [*kept[1:], ""], strict=True) if not (one + after).count(BUSY) > 1
+    ]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file holds all of its times."""
+    text = path.read_text("utf-8") if path.is_file() else ""
+    return text.endswith("\n") and text.splitlines()[-1].startswith(END)
 
 
 def measure(device: Device, lines: list[str], parts: list[str], repeats: int, out: TextIO) -> None:
@@ -388,7 +402,8 @@ def measure(device: Device, lines: list[str], parts: list[str], repeats: int, ou
         out.write(f"{line}\n")
         out.flush()
 
-    say(f"{BUSY}{disturbance():.4f}")
+    if missing:
+        say(f"{BUSY}{disturbance():.4f}")
     for turn in range(1, repeats + 1):
         ordered = list(codecs)
         random.Random(turn).shuffle(ordered)  # other work disturbs all codecs alike
@@ -404,7 +419,7 @@ def measure(device: Device, lines: list[str], parts: list[str], repeats: int, ou
             sys.stderr.write(f"\rround {turn} of {repeats}, {done} of {missing}, {left:.0f} min left  ")
     say(f"{BUSY}{disturbance():.4f}")
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    say(f"# end: {len(codecs) * repeats} rows, {digest}")
+    say(f"{END}{len(codecs) * repeats} rows, {digest}")
     sys.stderr.write("\n")
 
 
@@ -427,6 +442,9 @@ def main() -> None:
         parts = parts_of(device.pieces)
         lines = [*(f"# {name}: {value}" for name, value in facts.items()), ",".join([*ROWS, *parts])]
         lines += kept_lines(given.out, lines) if given.out else []
+        if given.out and is_whole(given.out):
+            sys.stderr.write(f"{given.out} is whole: there is nothing left to time.\n")
+            return
         text = "\n".join(lines) + "\n"
         if given.out is None:
             sys.stdout.write(text)
