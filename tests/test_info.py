@@ -214,6 +214,8 @@ def test_the_zoo_and_its_supernets_are_told_of() -> None:
         one = describe(name)
         assert one.kind == "run"
         assert "steps" in one.fields["trained"]
+        assert "steps" not in one.fields  # which would be those of the last phase alone
+        assert "train" not in one.fields["data"]  # the photos that it was packed with
         assert any("nas train" in line for line in one.lines())
     with pytest.raises(InputError, match="did you mean joint-ar-tiny"):
         describe("zoo:joint-ar-tin")

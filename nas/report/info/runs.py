@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 def run_info(run: Run) -> Info:
     """What a run's folder holds."""
     training, space = run.config.get("training", {}), run.space
+    trained = run.config.get(
+        "trained"
+    )  # in all, of the zoo's: settings and split are of the last phase alone
+    steps, photos = training.get("steps"), _photos_by_part(run)
+    if trained is not None:
+        photos.pop("train", None)
     fields = {
         "path": str(run.path),
         "space": run.config.get("name"),
@@ -27,11 +33,10 @@ def run_info(run: Run) -> Info:
         "lmbda": training.get("lmbda"),
         **rate_fields(space),
         "metric": training.get("metric"),
-        "steps": training.get("steps"),
-        "trained": run.config.get("trained"),
+        **({"steps": steps} if trained is None else {"trained": trained, "steps_of_the_last_phase": steps}),
         "reaches": run.config.get("reaches"),
         "seed": run.config.get("seed"),
-        "data": _photos_by_part(run),
+        "data": photos,
         "fingerprint": run.fingerprint if run.weights_path.is_file() else None,
         "state": _state(run),
         "scored": _csv_rows(run.search_path / "scores.csv"),
