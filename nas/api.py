@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.run import Run
 from nas.spaces.budget import Budget
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class LoadedRun:
         """
         return self.run.front()
 
+    @with_paths
     def export(
         self,
         out: str | Path,
@@ -169,6 +171,7 @@ class LoadedRun:
             report=report,
         )
 
+    @with_paths
     def rank_check(
         self,
         data: str | Path,
@@ -234,6 +237,7 @@ class LoadedRun:
 
         return price_list(self.searcher, self.searcher.space.parse(arch), scope, report)
 
+    @with_paths
     def probe(
         self,
         arch: str,
@@ -279,6 +283,7 @@ class LoadedRun:
             report=report,
         )
 
+    @with_paths
     def draw(self, folder: str | Path | None = None, *, scope: str = "total") -> None:
         """Draw pareto.png, pareto.svg and report.html for this run.
 
@@ -294,6 +299,7 @@ class LoadedRun:
         pareto(self.run, scope=scope, out=folder)
 
 
+@with_paths
 def load_run(path: str | Path, *, device: str = "auto") -> LoadedRun:
     """Load a trained run from its folder.
 
@@ -314,6 +320,7 @@ def load_run(path: str | Path, *, device: str = "auto") -> LoadedRun:
     return LoadedRun(opened(path), device=device)
 
 
+@with_paths
 def load_codec(path: str | Path) -> Codec:
     """Load an exported codec from its folder.
 
@@ -340,6 +347,7 @@ def load_codec(path: str | Path) -> Codec:
     return load(path)
 
 
+@with_paths
 def load_family(path: str | Path) -> CodecFamily:
     """Load all codecs of an exported family: several decoders and layouts around one encoder.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
 from nas.support.files import digest, is_writable, make_folder, write_yaml
+from nas.support.paths import with_paths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +86,7 @@ class Run:
         return run
 
     @classmethod
+    @with_paths
     def open(cls, path: str | Path, *, read_only: bool = False) -> Run:
         """An existing run.
 
@@ -262,6 +265,22 @@ class Run:
         return f"make a copy of it with `nas search {self.of_zoo} --out RUN`"
 
     @property
+    def typed(self) -> str:
+        """What commands that only read it are given."""
+        return self.of_zoo if self.read_only else shlex.quote(str(self.path))
+
+    def how_to_run(self, verb: str, options: str = "") -> str:
+        """What to do for a command that keeps something in the run; of the package's, in a copy.
+
+        Args:
+            verb: the command's verb.
+            options: its options, with a space before them.
+        """
+        if self.read_only:
+            return f"{self.how_to_copy}, then run `nas {verb} RUN{options}`, and give RUN instead"
+        return f"run `nas {verb} {self.typed}{options}`"
+
+    @property
     def trained_weights(self) -> Path:
         """The supernet's weights; InputError where there are none yet."""
         if not self.weights_path.is_file():
@@ -292,8 +311,8 @@ class Run:
         import pandas as pd
 
         if not self.front_path.is_file():
-            raise InputError(f"{self.path} has no front yet: run `nas search {self.path}` first.")
-        renew = f"renew it with `nas pareto {self.path}`."
+            raise InputError(f"{self.path} has no front yet: {self.how_to_run('search')} first.")
+        renew = f"to renew it, {self.how_to_run('pareto')}."
         try:
             table = pd.read_csv(self.front_path)
             finite = table["rd_loss"].astype(float).abs() < float("inf")

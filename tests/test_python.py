@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,26 @@ def test_what_is_no_number_of_repeats_is_refused(loaded: LoadedRun, changes: dic
     assert not loaded.run.profile_path.exists()
 
 
+@pytest.mark.parametrize("number", [-1, 2.5, "5", [1]])
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [("decompress", "max_pixels"), ("pareto", "pictures"), ("compress", "effort"), ("compress", "stages")],
+)
+def test_what_is_no_whole_number_is_refused(
+    loaded: LoadedRun, tmp_path: Path, photo_folder: Path, verb: str, name: str, number: Any
+) -> None:
+    codec = tmp_path / "codec"
+    if name in ("effort", "stages"):
+        loaded.export(codec, arch=loaded.front()["arch"][0])
+    given = {
+        "decompress": {"codec": codec, "files": "a.nic", "out": tmp_path / "a.png"},
+        "pareto": {"runs": loaded.run, "out": tmp_path / "drawn"},
+        "compress": {"codec": codec, "images": photo_folder / "photo-0.png", "out": tmp_path / "a.nic"},
+    }
+    with pytest.raises(InputError, match=rf"(?i){name} (cannot be|is a whole number)"):
+        getattr(nas, verb)(**given[verb], **{name: number})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -108,6 +129,64 @@ def test_arguments_of_a_wrong_kind_are_refused(
     with pytest.raises(InputError, match=message):
         nas.train("factorized-tiny", photo_folder, tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+NO_PATH: dict[str, Any] = {
+    "a number": 3,
+    "bytes": b"run",
+    "a mapping": {},
+    "an empty list": [],
+    "a zero byte": "a\0b",
+    "too long": "x" * 300,
+    "no characters": "\ud800",
+}
+DOORS: dict[str, tuple[str, ...]] = {  # parameters that are paths
+    "compress": ("codec", "images", "out"),
+    "decompress": ("codec", "files", "out"),
+    "demo": ("out",),
+    "evaluate": ("codecs", "data", "out"),
+    "explain": ("run", "out"),
+    "export": ("run", "out"),
+    "finetune": ("codec", "data", "out"),
+    "info": ("thing", "out"),
+    "load_codec": ("path",),
+    "load_family": ("path",),
+    "load_run": ("path",),
+    "pareto": ("runs", "out"),
+    "probe": ("run", "data", "out"),
+    "profile": ("path", "pieces", "csv"),
+    "rank_check": ("run", "data"),
+    "renew_codec": ("source", "data", "out", "weights"),
+    "search": ("run", "data", "out"),
+    "train": ("data", "out", "init_from"),
+    "transcode": ("codec", "file", "out"),
+}
+
+
+def test_every_function_with_a_path_is_among_the_doors() -> None:
+    for name in nas.__all__:
+        if inspect.isfunction(getattr(nas, name)):
+            parameters = inspect.signature(getattr(nas, name)).parameters
+            paths = {each for each, known in parameters.items() if "Path" in str(known.annotation)}
+            assert paths - {"budget"} == set(DOORS.get(name, ())), name
+
+
+@pytest.mark.parametrize("what", NO_PATH)
+@pytest.mark.parametrize(("verb", "name"), [(verb, name) for verb, names in DOORS.items() for name in names])
+def test_what_is_no_path_is_refused_at_every_door(verb: str, name: str, what: str) -> None:
+    if name == "weights" and NO_PATH[what] == {}:
+        pytest.skip("a mapping is what weights may be")
+    given = dict.fromkeys(DOORS[verb], "nothing-there")
+    more = {"explain": {"arch": "x"}, "probe": {"arch": "x"}}.get(verb, {})
+    with pytest.raises(InputError, match=f"`{name}` "):
+        getattr(nas, verb)(**{**given, **more, name: NO_PATH[what]})
+
+
+@pytest.mark.parametrize("load", [nas.SearchSpace.load, nas.Budget.load])
+@pytest.mark.parametrize("what", NO_PATH)
+def test_what_names_no_shipped_file_is_refused(load: Any, what: str) -> None:
+    with pytest.raises(InputError):
+        load(NO_PATH[what])
 
 
 def test_a_space_without_blocks_is_drawn(tmp_path: Path, photo_folder: Path) -> None:

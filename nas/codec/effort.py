@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 from typing import cast
 
 import torch
@@ -51,7 +52,7 @@ def check_effort(effort: int) -> None:
     Args:
         effort: from 0, as g_a gives the latents, to `MOST_EFFORT`.
     """
-    if not 0 <= effort <= MOST_EFFORT:
+    if not isinstance(effort, Integral) or not 0 <= effort <= MOST_EFFORT:
         raise InputError(f"Effort is a whole number from 0 to {MOST_EFFORT}, not {effort}.")
 
 

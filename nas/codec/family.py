@@ -26,6 +26,7 @@ from nas.spaces.budget import Amount
 from nas.spaces.layout import Layout
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError, nearest
+from nas.support.limits import check_count
 
 Check = Callable[[Codec], None]
 
@@ -210,10 +211,11 @@ class CodecFamily:
         """
         if name is not None and stages is not None:
             raise InputError("Give a layout's name or the most stages, not both.")
-        if name is not None and name not in self.layouts:
-            raise InputError(f"This codec has no layout '{name}': {nearest(name, list(self.layouts))}")
+        if name is not None and name not in list(self.layouts):
+            raise InputError(f"This codec has no layout '{name}': {nearest(str(name), list(self.layouts))}")
         if stages is None:
             return [name or self.base.architecture.layout]
+        check_count(stages, "stages")
         found = [known for known, layout in self.layouts.items() if layout.stages() <= stages]
         if not found:
             least = min(layout.stages() for layout in self.layouts.values())

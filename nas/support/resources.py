@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from nas.support.errors import InputError, nearest
+from nas.support.paths import with_paths
 
 ZOO = "zoo:"  # before the name of a supernet that the package carries
 RENEWED = "delete it, and the next search renews it"  # what to do about a damaged file of a search
@@ -31,6 +32,7 @@ def shipped(kind: str) -> list[str]:
     return sorted(path.stem for path in folder(kind).glob("*.yaml"))
 
 
+@with_paths
 def find(kind: str, name: str | Path) -> Path:
     """The YAML file that `name` means: a path of the user's own, else a shipped name.
 

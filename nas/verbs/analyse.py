@@ -15,6 +15,7 @@ from nas.spaces.rates import lmbda_at, middle, quality_at
 from nas.support.errors import InputError
 from nas.support.files import refuse_existing
 from nas.support.limits import check_count, check_seed, check_settings
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nas.analysis.rank_result import RankResult
 
 
+@with_paths
 def explain(
     run: Run | str | Path,
     arch: str,
@@ -68,6 +70,7 @@ def explain(
     return prices
 
 
+@with_paths
 def probe(
     run: Run | str | Path,
     arch: str,
@@ -169,6 +172,7 @@ def _photos(run: Run, data: str | Path | None, most: int) -> list[Photo]:
     return load_photos(list_images(data)[:most])
 
 
+@with_paths
 def rank_check(
     run: Run | str | Path,
     data: str | Path,

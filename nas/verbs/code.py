@@ -26,7 +26,8 @@ from nas.photos.batch import (
 from nas.photos.folders import list_files
 from nas.support.errors import InputError
 from nas.support.files import refuse_existing, write_atomically
-from nas.support.limits import ONE_THREAD, PICTURE_SUFFIXES
+from nas.support.limits import ONE_THREAD, PICTURE_SUFFIXES, check_count
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ def _alone(
         return load()[0](job, content)
 
 
+@with_paths
 def compress(
     codec: str | Path,
     images: str | Path | Sequence[str | Path],
@@ -324,6 +326,7 @@ def compress(
     return _each(plan, read, load, stage="compressing", report=report, quick=not effort)
 
 
+@with_paths
 def decompress(
     codec: str | Path,
     files: str | Path | Sequence[str | Path],
@@ -363,6 +366,8 @@ def decompress(
         >>> nas.decompress("codecs/a", "photo.nic", "photo.png").width  # doctest: +SKIP
         768
     """
+    if max_pixels is not None:
+        check_count(max_pixels, "max_pixels", 1)
     plan = planned(files, out, _PICTURE, force=force)
     if plan.folder is None and plan.jobs[0].target != STANDARD:
         from nas.photos.images import check_format
@@ -391,7 +396,9 @@ def decompress(
 
         def work(job: Job, nic: Nic) -> Decompressed:
             layout = family.layout_of(nic.path_identity)
-            decoder = family.decoder_within(target, layout) if target and layout else family.default
+            decoder = family.default
+            if target is not None and layout:
+                decoder = family.decoder_within(target, layout)
             chosen = family.codec(layout, decoder)
             pixels = decompress_image(chosen, nic, max_pixels=limit)
             _write_picture(job.target, pixels)
@@ -404,7 +411,7 @@ def decompress(
     if plan.folder is None and device in ("auto", "cpu"):
         (job,) = plan.jobs
         nic, pixels = read(job)
-        found = _quickly(codec, job, nic, target) if pixels <= (max_pixels or pixels) else None
+        found = _quickly(codec, job, nic, target) if max_pixels is None or pixels <= max_pixels else None
         return _alone(job, nic, load, one=pixels <= ONE_THREAD) if found is None else found
     return _each(plan, read, load, stage="decompressing", report=report)
 
@@ -434,6 +441,7 @@ def _size(nic: Nic) -> int:
     return nic.header_bytes + len(nic.stream)
 
 
+@with_paths
 def transcode(
     codec: str | Path,
     file: str | Path,
@@ -479,7 +487,7 @@ def transcode(
 
     before = Nic.read(Path(file))
     family = load_family(codec).to(choose(device))
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    limit = MAX_PIXELS if max_pixels is None else check_count(max_pixels, "max_pixels", 1)
     after = coded_again(family, before, family.choose_layouts(layout, stages), max_pixels=limit)
     stream = after.to_bytes()
     write_atomically(path, stream)

@@ -26,6 +26,7 @@ from nas.shipped import zoo_run
 from nas.spaces.budget import Amount, Budget
 from nas.support.errors import NasError
 from nas.support.files import write_atomically
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.training.loop import Progress
 from nas.training.start import KLT, TrainingRequest, start_training
@@ -114,6 +115,7 @@ class DemoResult:
         }
 
 
+@with_paths
 def demo(
     out: str | Path = "nas-demo",
     *,

@@ -11,9 +11,11 @@ from nas.comparison.comparison import Comparison
 from nas.comparison.plan import Outputs, Plan
 from nas.report.rates import save_rates
 from nas.support.device import choose
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 
 
+@with_paths
 def evaluate(
     codecs: str | Path | Sequence[str | Path],
     data: str | Path,

@@ -32,6 +32,7 @@ from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.training.settings import settings_of
 from nas.verbs.runs import opened
@@ -120,6 +121,7 @@ def _latents(floating: Codec, photo: Photo, lmbda: float | None) -> tuple[Tensor
     return y_hat, z_hat
 
 
+@with_paths
 def export(
     run: Run | str | Path,
     out: str | Path,

@@ -35,6 +35,7 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.limits import check_settings
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
@@ -163,6 +164,7 @@ def _percent(before: float, after: float) -> float:
     return 100 * (after / before - 1)
 
 
+@with_paths
 def finetune(
     codec: str | Path,
     data: str | Path,

@@ -22,10 +22,12 @@ from nas.spaces.layout import MADE_IN_RUNS, Layout, layout_names, named_layout
 from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError, nearest
+from nas.support.paths import with_paths
 
 Y_CHANNELS = 192  # a layout asked for by its name alone is shown as in joint-ar
 
 
+@with_paths
 def info(thing: str | Path, *, out: str | Path | None = None, force: bool = False) -> Info:
     """What something is: a run, codec, .nic file, space, budget, recipe, layout, architecture or the zoo.
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas.run import Run
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
 
 
+@with_paths
 def pareto(
     runs: Run | str | Path | Sequence[Run | str | Path],
     *,

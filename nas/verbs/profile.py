@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nas.run import Run
 from nas.shipped import in_zoo
 from nas.support.errors import InputError
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SIZE, REPEATS = "768x512", 3  # where nothing is said
 
 
+@with_paths
 def profile(
     path: Run | str | Path,
     *,

@@ -19,15 +19,17 @@ from nas.photos.split import part_of, split_of
 from nas.run import HELD_OUT_PHOTOS
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
+from nas.support.paths import with_paths
 from nas.verbs.export import with_arithmetic
 from nas.weights.files import read_weights, require_finite
 from nas.weights.interchange import bare_names
 
 
+@with_paths
 def renew_codec(
     source: str | Path,
     weights: str | Path | Mapping[str, Tensor],
-    data: str,
+    data: str | Path,
     out: str | Path,
     *,
     force: bool = False,
@@ -59,7 +61,7 @@ def renew_codec(
         >>> content["arch"] == nas.load_codec("codecs/a").architecture.key
         True
     """
-    source, out = Path(source), Path(out)
+    source, out, data = Path(source), Path(out), str(data)
     content, family = describe(source), load_family(source)
     if "lmbda" not in content:
         raise InputError(f"{source} does not say its lmbda: export the codec again.")

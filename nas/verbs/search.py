@@ -14,6 +14,7 @@ from nas.shipped import PREFIX, copied, in_zoo
 from nas.spaces.budget import Budget
 from nas.support.errors import InputError
 from nas.support.files import refuse_existing, refuse_over_input, write_yaml
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 TRIALS = 100  # where nothing is said
 
 
+@with_paths
 def search(
     run: Run | str | Path,
     budget: Budget | str | float | Path | None = None,
@@ -103,6 +105,7 @@ def searched_at(run: Run | str | Path, out: str | Path | None) -> Path:
     return Path(str(run).removeprefix(PREFIX))
 
 
+@with_paths
 def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:
     """A copy of a run, without its scores, whose calibration photos are a user's own.
 

@@ -10,9 +10,11 @@ from nas.run import Run
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.limits import check_settings
+from nas.support.paths import with_paths
 from nas.support.progress import StageReport, duration, silent
 
 
+@with_paths
 def train(
     space: str | SearchSpace | None = None,
     data: str | Path | None = None,

@@ -20,6 +20,7 @@ from nas.spaces.rates import range_text
 from nas.support import resources
 from nas.support.errors import InputError
 from nas.support.files import make_folder, refuse_unwritable
+from nas.support.limits import check_count
 from nas.support.progress import StageReport, silent
 from nas.training.settings import settings_of
 
@@ -60,8 +61,7 @@ def draw_runs(
             cannot be written.
     """
     check_scope(scope)
-    if pictures < 0:
-        raise InputError(f"There cannot be {pictures} pictures: give 0 or more.")
+    check_count(pictures, "pictures")
     notes: dict[str, list[str]] = {}
     refuse_unwritable(folder / "report.html")
     fronts = [front_of(run, notes) for run in runs]
@@ -90,7 +90,7 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
     space, settings = run.space, settings_of(run)
     scores = known_scores(run.scores_path, space, run.fingerprint)
     if not scores:
-        raise InputError(f"{run.path} has no scores yet: run `nas search {run.path}` first.")
+        raise InputError(f"{run.typed} has no scores yet: {run.how_to_run('search')} first.")
     costs = kept_costs(run.space, run.costs_path)
     table = score_table(scores.items(), costs, settings.objective)
     table = with_tested(table, run)
@@ -122,7 +122,7 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
         machine=machine,
         space=space,
         curves={architecture.key: score.curve for architecture, score in scores.items()},
-        folder=str(run.path),
+        folder=run.typed,
     )
 
 
@@ -149,7 +149,7 @@ def _decoded(
 def _clocks(run: Run, costs: CostTable) -> tuple[dict[str, Quantity], str, str]:
     """The time of every action, the machine, and where the time is from; none where nothing was measured."""
     if not run.profile_path.is_dir():
-        return {}, "", f"not measured: `nas profile {run.path}` makes it known for every architecture"
+        return {}, "", f"not measured: to know it for every architecture, {run.how_to_run('profile')}"
     from nas.profiling.quantities import Quantities
     from nas.support.device import choose
 
