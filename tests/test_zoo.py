@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import time
 from pathlib import Path
@@ -133,6 +134,11 @@ def test_training_starts_from_it(here: Path, photo_folder: Path) -> None:
         ("evaluate {zoo} --data {photos}", "is a supernet, not a codec"),
         ("finetune {zoo} --data {photos} --out out", "is a supernet, not a codec"),
         ("profile {zoo}", "belongs to the package: make a copy of it with `nas search {zoo} --out RUN`"),
+        (
+            "search {zoo} --target 30ms@phone --trials 0",
+            "{zoo} has no profile of phone, and none of any other: to read one, make a copy of it with `nas "
+            "search {zoo} --out RUN`, then run `nas profile RUN --from FILE.csv --device-name phone`",
+        ),
         ("pareto {zoo}", "belongs to the package: make a copy of it with `nas search {zoo} --out RUN`"),
         ("rank-check {zoo} --data {photos}", "belongs to the package: make a copy of it with"),
         (
@@ -155,3 +161,12 @@ def test_every_verb_says_what_to_do_with_a_name_of_the_zoo(
     assert said.format(**given) in done.stderr
     assert done.stderr.count("\n") == 1
     assert sorted(here.rglob("*")) == before
+
+
+def test_the_page_of_a_supernet_of_the_zoo_names_it_as_commands_do(tmp_path: Path) -> None:
+    """Not by a folder of the package, in which nothing can be kept."""
+    nas.pareto("zoo:joint-ar-tiny", out=tmp_path / "drawn", pictures=0)
+    page = (tmp_path / "drawn" / "report.html").read_text()
+    assert "then run `nas profile RUN`, and give RUN instead" in html.unescape(page)
+    assert '"zoo:joint-ar-tiny"' in page
+    assert str(FOLDER) not in page

@@ -129,9 +129,7 @@ class Quantities:
                 if device is not None:
                     raise InputError(no_such_device(self.run, device, size))
                 shape = "" if size == REFERENCE_SIZE else f" --size {size[0]}x{size[1]}"
-                what = f"run `nas profile {self.run.path}{shape}` first"
-                if self.run.read_only:
-                    what = f"{self.run.how_to_copy}, then run `nas profile RUN{shape}`, and give RUN instead"
+                what = self.run.how_to_run("profile", shape)
                 raise InputError(f"Limits in ms and MB need this machine's figures: {what}.")
             measured = Measurements.read(path)
             if measured.facts.get("weights") != self.run.fingerprint:
@@ -219,8 +217,8 @@ def no_such_device(run: Run, device: str, size: Size) -> str:
     told = f"only of {' and '.join(known)}" if known else "and none of any other"
     wanted = device if size == REFERENCE_SIZE else f"{device} at {size[0]}x{size[1]}"
     return (
-        f"{run.path} has no profile of {wanted}, {told}: read one with "
-        f"`nas profile {run.path} --from FILE.csv --device-name {device}`."
+        f"{run.typed} has no profile of {wanted}, {told}: to read one, "
+        f"{run.how_to_run('profile', f' --from FILE.csv --device-name {device}')}."
     )
 
 

@@ -60,7 +60,7 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
     places = places_of_g_s(space)
     table = on_any_front(searcher.table())
     if table.empty:
-        raise InputError(f"{searcher.run.path} has no front yet: run `nas search {searcher.run.path}` first.")
+        raise InputError(f"{searcher.run.typed} has no front yet: {searcher.run.how_to_run('search')} first.")
     if base is None:
         base = space.parse(str(table.loc[table["rd_loss"].idxmin(), "arch"]))
     front = [space.parse(key) for key in table["arch"]]
