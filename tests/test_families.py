@@ -64,6 +64,7 @@ from nas.spaces.description import HYPERPRIOR
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
+from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training
 from nas.training.strategies import STRATEGIES, strategy
 from nas.weights.checkpoint import supernet_of
@@ -531,7 +532,7 @@ def test_two_steps_of_training(name, tmp_path, photo_folder):
 @pytest.mark.parametrize("how", STRATEGIES)
 def test_strategies_draw_points_of_the_space(name, how):
     space = SPACES[name]
-    chosen = strategy(how, 3, members=space.baselines())
+    chosen = strategy(TrainingSettings(strategy=how, architectures=3), space.baselines())
     for step in range(10):
         drawn = list(chosen.draw(space, step, 7))
         assert drawn == list(chosen.draw(space, step, 7))

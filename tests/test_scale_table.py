@@ -26,6 +26,7 @@ from nas.spaces.families import FAMILIES
 from nas.spaces.layout import Layout, named_layout
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
+from nas.training.settings import TrainingSettings
 from nas.training.start import initial_weights
 from nas.training.strategies import strategy
 from nas.weights.checkpoint import Checkpoint, load_weights
@@ -184,8 +185,9 @@ def test_a_run_of_convolutions_begins_one_of_tables(tmp_path):
 
 def test_layouts_of_tables_are_not_drawn_at_random():
     space = tables_alone()
+    chosen = strategy(TrainingSettings(strategy="uniform", random_layouts=1.0))
     for step in range(20):
-        for sample in strategy("uniform", 3, random_layouts=1.0).draw(space, step, 0):
+        for sample in chosen.draw(space, step, 0):
             assert sample.layout == space.layout(sample.architecture)
 
 

@@ -27,10 +27,14 @@ MEMBERS = [SPACE.narrowest(), *SPACE.baselines(), SPACE.widest()]
 kinds = pytest.mark.parametrize("kind", sorted(STRATEGIES))
 
 
+def strategy_of(kind, count=4, members=MEMBERS, **settings):
+    return strategy(TrainingSettings(strategy=kind, architectures=count, **settings), members)
+
+
 @kinds
 @given(st.integers(1, 6), st.integers(0, 10**6), SEEDS)
 def test_a_step_is_drawn_alike_wherever_it_runs(kind, count, step, seed):
-    chosen = strategy(kind, count, members=MEMBERS)
+    chosen = strategy_of(kind, count)
     first, again = (list(chosen.draw(SPACE, step, seed)) for _ in range(2))
     assert first == again
     assert len(first) == count
@@ -43,14 +47,14 @@ def test_a_step_is_drawn_alike_wherever_it_runs(kind, count, step, seed):
 
 @kinds
 def test_steps_and_seeds_differ(kind):
-    chosen = strategy(kind, 4, members=MEMBERS)
+    chosen = strategy_of(kind)
     drawn = {tuple(chosen.draw(SPACE, step, seed)) for step in range(5) for seed in range(3)}
     assert len(drawn) > 10
 
 
 @given(st.integers(1, 5), st.integers(1, 40), SEEDS)
 def test_fair_deals_every_candidate_equally_often(count, steps, seed):
-    chosen = strategy("fair", count)
+    chosen = strategy_of("fair", count)
     counts = [Counter() for _ in SPACE.shape]
     for step in range(steps):
         for sample in chosen.draw(SPACE, step, seed):
@@ -63,7 +67,7 @@ def test_fair_deals_every_candidate_equally_often(count, steps, seed):
 
 def test_the_sandwich_has_both_ends():
     for step in range(5):
-        drawn = [sample.architecture.widths for sample in strategy("sandwich", 3).draw(SPACE, step, 0)]
+        drawn = [sample.architecture.widths for sample in strategy_of("sandwich", 3).draw(SPACE, step, 0)]
         assert drawn[:2] == [SPACE.widest().widths, SPACE.narrowest().widths]
 
 
@@ -73,7 +77,7 @@ def test_levels_reach_both_ends_and_every_size_alike():
     sizes = {}
     for kind in ("uniform", "level"):
         drawn = [
-            sample.architecture for step in range(200) for sample in strategy(kind, 3).draw(space, step, 0)
+            sample.architecture for step in range(200) for sample in strategy_of(kind, 3).draw(space, step, 0)
         ]
         places = [space.indexes(architecture)[:-1] for architecture in drawn]
         shares = [sum(k / (n - 1) for k, n in zip(p, space.shape, strict=False)) / len(p) for p in places]
@@ -97,7 +101,7 @@ def test_layouts_are_often_random_ones():
 @kinds
 def test_no_random_layouts_where_none_are_wanted(kind):
     for step in range(20):
-        for sample in strategy(kind, 4, 0, MEMBERS).draw(SPACE, step, 0):
+        for sample in strategy_of(kind, random_layouts=0).draw(SPACE, step, 0):
             assert sample.layout == SPACE.layout(sample.architecture)
 
 
@@ -106,16 +110,27 @@ def test_a_front_is_trained_evenly_with_its_neighbours(seeds, seed):
     """Each part of the front gets its turn; most of what is drawn is a member or one step from one."""
     members = [SPACE.sample(random.Random(number)) for number in seeds]
     near = {architecture for member in members for architecture in (member, *SPACE.neighbours(member))}
-    chosen, steps = strategy("front", 4, members=members), 150
+    chosen, steps = strategy_of("front", members=members), 150
     drawn = [sample.architecture for step in range(steps) for sample in chosen.draw(SPACE, step, seed)]
     assert sum(architecture in near for architecture in drawn) > 0.6 * len(drawn)
     assert set(members) <= set(drawn)
 
 
-@pytest.mark.parametrize(("name", "message"), [("sandwitch", "sandwich"), ("front", "--init-from RUN")])
-def test_a_strategy_that_cannot_be_is_refused(name, message):
-    with pytest.raises(InputError, match=message):
-        strategy(name, 2)
+@given(st.integers(0, 100), SEEDS)
+def test_members_alone_are_trained_where_that_is_asked(step, seed):
+    near = {architecture for member in MEMBERS for architecture in (member, *SPACE.neighbours(member))}
+    for moved, allowed in ((0, MEMBERS), (1, near)):
+        drawn = strategy_of("front", elsewhere=0, moved=moved).draw(SPACE, step, seed)
+        assert all(sample.architecture in allowed for sample in drawn)
+
+
+def test_a_strategy_that_cannot_be_is_refused():
+    with pytest.raises(InputError, match="sandwich"):
+        TrainingSettings.make({"strategy": "sandwitch"})
+    with pytest.raises(InputError, match="--init-from RUN"):
+        strategy_of("front", members=[])
+    with pytest.raises(InputError, match="add --set strategy=front"):
+        TrainingSettings.make({"members": [SPACE.widest().key]})
 
 
 # Schedules

@@ -447,6 +447,15 @@ def test_a_front_is_trained_on(request_for, tmp_path):
     assert resume_training(other.out, device="cpu").fingerprint == run.fingerprint
 
 
+def test_named_members_are_the_front(request_for, tmp_path):
+    members = [TINY.narrowest().key, TINY.widest().key]
+    settings = {**SETTINGS, "strategy": "front", "members": members, "steps": 1}
+    run = start_training(request_for(tmp_path / "run", settings=settings))
+    assert run.config["front"] == members
+    with pytest.raises(InputError, match="g_a"):
+        start_training(request_for(tmp_path / "b", settings={**settings, "members": ["g_a=1"]}))
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [("klt", "add --init-from RUN"), (None, "add --init-from RUN"), ("run", "has no front yet")],
@@ -583,7 +592,7 @@ def test_the_loss_is_compressais(bpp, error, lmbda):
 
 def test_every_width_and_layout_is_trained():
     rng = random.Random(0)
-    samples = [sample for step in range(150) for sample in strategy("sandwich", 4).draw(TINY, step, 0)]
+    samples = [sample for step in range(150) for sample in strategy(TrainingSettings()).draw(TINY, step, 0)]
     for slot, *counts in zip(TINY.slots, *(TINY.indexes(s.architecture) for s in samples), strict=False):
         assert set(counts) == set(range(len(slot.candidates)))
     named = Counter(s.layout.name for s in samples)

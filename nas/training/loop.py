@@ -238,7 +238,7 @@ class Training:
                 space.y_channels, space.grouping, settings.layout_stages, learning_rate=rate
             )
         members = [space.parse(key) for key in run.config.get("front", [])]
-        self.strategy = strategy(settings.strategy, settings.architectures, settings.random_layouts, members)
+        self.strategy = strategy(settings, members)
         self.plateaus = Plateaus(settings.patience)
         self.recent = _Mean(RECENT)
 

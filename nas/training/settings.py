@@ -63,6 +63,19 @@ class TrainingSettings(BaseModel):
     random_layouts: float = Field(
         default=0.5, ge=0, le=1, description="share of layouts that are of no name, so that any can be scored"
     )
+    members: list[str] = Field(
+        default=[],
+        description="with strategy=front: these architectures, by key, instead of a search's front",
+    )
+    elsewhere: float = Field(
+        default=0.25, ge=0, lt=1, description="with strategy=front: share of architectures not of the front"
+    )
+    moved: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="with strategy=front: the share of members moved one step in a slot",
+    )
     distillation: float = Field(
         default=0.0, ge=0, description="weight with which the others match the widest one's picture"
     )
@@ -156,6 +169,8 @@ class TrainingSettings(BaseModel):
             raise InputError(
                 "only=entropy makes no picture, which distillation and structure=joint need: leave them out."
             )
+        if settings.members and settings.strategy != "front":
+            raise InputError("members are trained by strategy=front: add --set strategy=front.")
         if settings.fan_in is not None and settings.optimizer != "adam":
             raise InputError(
                 f"fan_in is for adam, and {settings.optimizer} gives every kernel a step of its own size: "

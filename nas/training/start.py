@@ -21,6 +21,7 @@ from nas.photos.images import BUNDLED, Photo
 from nas.photos.split import photos_of, split_of, training_photos, write_split
 from nas.run import Run
 from nas.shipped import in_zoo, zoo_run
+from nas.spaces.architecture import Architecture
 from nas.spaces.rates import anchors_between, middle, parse_lmbda
 from nas.spaces.space import SearchSpace
 from nas.support import resources
@@ -142,7 +143,7 @@ def start_training(
     refuse_what_does_not_fit(space, settings, device, int(os.environ.get("WORLD_SIZE", 1)))
     _check_structure(space, settings)
     _check_frozen(space, settings)
-    front = front_of(_searched(request), space) if settings.strategy == "front" else []
+    front = _front(request, space, settings) if settings.strategy == "front" else []
     if settings.only is not None and request.init_from is None:
         raise InputError(f"only={settings.only} trains a part of trained weights: add --init-from RUN.")
     initial = None
@@ -210,6 +211,13 @@ def train_or_resume(
 def _named(source: str | Path | CodecNetwork) -> str:
     """What config.yaml and messages call a starting point."""
     return "the codec" if isinstance(source, CodecNetwork) else str(source)
+
+
+def _front(request: TrainingRequest, space: SearchSpace, settings: TrainingSettings) -> list[Architecture]:
+    """What strategy=front trains: the named architectures, or what a search found."""
+    if settings.members:
+        return [space.parse(key) for key in settings.members]
+    return front_of(_searched(request), space)
 
 
 def _searched(request: TrainingRequest) -> Run:

@@ -15,7 +15,8 @@ from nas.run import Run
 from nas.spaces.architecture import Architecture
 from nas.spaces.layout import Layout, random_layout
 from nas.spaces.space import SearchSpace
-from nas.support.errors import InputError, nearest
+from nas.support.errors import InputError
+from nas.training.settings import TrainingSettings
 
 BEYOND = 0.04  # of the range of rates, on either side
 NO_FRONT = "strategy=front trains what a search found: add --init-from RUN, a run that was searched."
@@ -145,14 +146,20 @@ class Front:
     """What a search found best, spread evenly over its front, and others like it.
 
     A supernet trains all of its architectures, of which few are ever chosen; trained on, these become better
-    (after AttentiveNAS, Wang et al., CVPR 2021). Half of them have moved one step in a slot, so that a search
-    sees the surroundings alike well; a share is drawn as in `Level`, so that the rest is not forgotten.
+    (after AttentiveNAS, Wang et al., CVPR 2021).
+
+    Attributes:
+        members: the front, in the order of their MACs.
+        elsewhere: the share drawn as in `Level`, so that the rest is not forgotten.
+        moved: the share of the others that move one step in a slot, so that a search sees the surroundings
+            alike well.
     """
 
     count: int = 4
     random_layouts: float = 0.5
     members: tuple[Architecture, ...] = ()
     elsewhere: float = 0.25
+    moved: float = 0.5
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
@@ -165,7 +172,7 @@ class Front:
                 continue
             place = int((number + rng.random()) / self.count * len(self.members))
             architecture = self.members[min(place, len(self.members) - 1)]
-            if rng.random() < 0.5:
+            if rng.random() < self.moved:
                 architecture = rng.choice([architecture, *space.neighbours(architecture)])
             yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
 
@@ -240,23 +247,18 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 }
 
 
-def strategy(
-    name: str, count: int, random_layouts: float = 0.5, members: Sequence[Architecture] = ()
-) -> Strategy:
-    """The strategy of a name, one of `STRATEGIES`.
+def strategy(settings: TrainingSettings, members: Sequence[Architecture] = ()) -> Strategy:
+    """The strategy that settings ask for, one of `STRATEGIES`.
 
     Args:
-        name: its name.
-        count: how many architectures it draws a step.
-        random_layouts: how often they have a random layout instead of their own; see `any_layout`.
+        settings: settings of the training.
         members: the front, where it is to be trained.
     """
-    if name not in STRATEGIES:
-        raise InputError(f"There is no training strategy '{name}': {nearest(name, STRATEGIES)}")
+    name, count, random_layouts = settings.strategy, settings.architectures, settings.random_layouts
     if name == "front":
         if not members:
             raise InputError(NO_FRONT)
-        return Front(count, random_layouts, tuple(members))
+        return Front(count, random_layouts, tuple(members), settings.elsewhere, settings.moved)
     return STRATEGIES[name](count, random_layouts)
 
 
