@@ -268,7 +268,7 @@ def test_a_worker_elsewhere_is_alive_while_its_heart_beats(storage):
 
     def beat() -> None:
         for count in range(1000):
-            storage[0].set_study_system_attr(storage[1], KEY + far, [count, 0])
+            storage[0].set_study_system_attr(storage[1], KEY + far, count)
             if stop.wait(0.05):
                 return
 
@@ -290,7 +290,7 @@ def test_a_worker_elsewhere_is_alive_while_its_heart_beats(storage):
 
 
 def test_what_is_not_known_is_waited_for(storage):
-    storage[0].set_study_system_attr(storage[1], KEY + str(Worker("far", "00000000", 1, 1, "x")), [7, 0])
+    storage[0].set_study_system_attr(storage[1], KEY + str(Worker("far", "00000000", 1, 1, "x")), 7)
     began = time.monotonic()
     crew = Crew(*storage, beat=0.05, grace=0.4)
     assert time.monotonic() - began >= 0.4
@@ -313,37 +313,30 @@ def test_a_process_of_this_place_that_ended_is_gone_at_once(storage):
     assert worker.ended()
     reused = Worker(here.host, here.place, here.pid, here.started + 1, "x")  # a later one of the same number
     for gone in (worker, reused):
-        storage[0].set_study_system_attr(storage[1], KEY + str(gone), [7, 0])
-    storage[0].set_study_system_attr(storage[1], KEY + str(here), [7, 0])
+        storage[0].set_study_system_attr(storage[1], KEY + str(gone), 7)
+    storage[0].set_study_system_attr(storage[1], KEY + str(here), 7)
     crew = Crew(*storage)
     assert crew.others() == {str(worker): False, str(reused): False, str(here): True}
     crew.close()
     assert storage[0].get_study_system_attrs(storage[1])[KEY + crew.me] == GONE
 
 
-def test_turns_are_taken_one_after_another(storage):
-    inside, most, rounds = 0, 0, []
-
-    def take_turns(crew: Crew) -> None:
-        nonlocal inside, most
-        for _ in range(10):
-            with crew.turn():
-                inside += 1
-                most = max(most, inside)
-                time.sleep(0.0005)
-                inside -= 1
-            rounds.append(crew.me)
-
-    crews = [Crew(*storage) for _ in range(3)]
-    threads = [threading.Thread(target=take_turns, args=(crew,)) for crew in crews]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for crew in crews:
-        crew.close()
-    assert len(rounds) == 30
-    assert most == 1
+def test_a_killed_writer_blocks_nobody(tmp_path):
+    open_study(tmp_path, None).close()
+    lock = tmp_path / ".study.log.lock"
+    hold = (
+        f"import time, filelock; lock = filelock.FileLock({str(lock)!r}); lock.acquire(); print(flush=True)"
+    )
+    command = [sys.executable, "-c", f"{hold}; time.sleep(20)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline()
+        joined = threading.Thread(target=lambda: open_study(tmp_path, None).close())
+        joined.start()
+        joined.join(0.3)
+        assert joined.is_alive()  # it waits for its turn
+        writer.kill()
+    joined.join(10)
+    assert not joined.is_alive()
 
 
 # What is refused

@@ -137,11 +137,7 @@ class SharedStudy:
                 trials = self._without_left()
                 held = self._held(trials)
                 owed = self._owed(trials, held)
-                if owed is not None:
-                    trial = self._claim(owed)
-                else:
-                    with self._crew.turn():
-                        trial = self._claim(self._draw(len(trials), held))
+                trial = self._claim(self._draw(len(trials), held) if owed is None else owed)
                 if trial is not None:
                     return trial
         raise ExhaustedError

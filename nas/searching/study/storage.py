@@ -12,84 +12,34 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, SQLAlchemyError
 
-from nas.searching.study.worker import GRACE, Patience, Worker, wait_for
 from nas.support.errors import InputError
 
 KINDS = "postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE, or the path of a journal"
 EXTRAS = {"pg8000": ".[postgres]"}
 ANSWER = 60.0  # seconds to wait for a database's answer, which in SQLite includes other workers' turns
 ATTEMPTS = 5
+PAUSE = 0.005  # seconds between a writer's looks at the journal's lock
 JOURNAL = "study.log"  # in a run's search folder
-
-
-class Lock(JournalFileSymlinkLock):
-    """The link beside a journal that its writers take in turn; it names its owner.
-
-    One that was left behind is opened at once where the end of its owner can be seen, else after `GRACE`
-    seconds. Among the threads of a process the storage keeps order.
-    """
-
-    def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal))
-        self._link = Path(self._lock_file)
-        self._me, self._patience = Worker.here(), Patience(GRACE)
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
-
-    def acquire(self) -> bool:
-        """Wait until the link is this worker's. It returns True, as Optuna expects."""
-        wait_for(self._take)
-        return True
-
-    def release(self) -> None:
-        """Remove the link, where it is this worker's."""
-        if self._owner() == str(self._me):
-            self._link.unlink()
-
-    def _take(self) -> bool:
-        try:
-            self._link.symlink_to(str(self._me))
-            return True
-        except FileExistsError:
-            self._open_if_left()
-            return self._owner() == str(self._me)  # an interrupt came before it could be given back
-
-    def _owner(self) -> str | None:
-        with contextlib.suppress(FileNotFoundError):
-            return os.readlink(self._link)
-        return None
-
-    def _open_if_left(self) -> None:
-        """Remove the link of an owner that is gone."""
-        with contextlib.suppress(FileNotFoundError):
-            owner, inode = os.readlink(self._link), self._link.lstat().st_ino
-            worker = Worker.parse(owner)
-            ended = worker is not None and worker.place == self._me.place and worker.ended()
-            left = ended or self._patience.alive("lock", (owner, inode)) is False
-            if left and self._link.lstat().st_ino == inode:  # else somebody else was quicker
-                self._link.unlink()
 
 
 class Journal(JournalFileBackend):
     """Optuna's journal, a line for each change, which stays usable whenever its writers are killed.
 
-    A line that was cut off is taken away before the next is written.
+    Its writers take turns by a lock beside it, which the system gives back where one is killed. A line that
+    was cut off is taken away before the next is written.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
-        self._path, self._alone = path, Lock(path)
+        self._path, self._alone = path, FileLock(path.with_name(f".{path.name}.lock"))
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """The records from one on; what is no record is refused, also where it is the last."""
@@ -112,7 +62,7 @@ class Journal(JournalFileBackend):
         """Add records, each as a whole line or not at all."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         try:
-            with self._alone, open(self._path, "ab") as file:
+            with self._alone.acquire(poll_interval=PAUSE), open(self._path, "ab") as file:
                 self._cut_torn_line()
                 file.write(lines.encode())
                 file.flush()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import itertools
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,7 @@ from nas.support.files import digest
 
 BEAT, GRACE, PAUSE = 5.0, 30.0, 0.03  # seconds
 KEY = "worker:"
-GONE = [-1, 0]  # what a worker shows in the end
-CHOOSING = -1  # in place of a turn, before all others: wait until it is known
+GONE = -1  # what a worker shows in the end, in place of its heartbeats
 
 
 @dataclass(frozen=True)
@@ -83,15 +82,14 @@ def _started(pid: int) -> int | None:
     return None if state in "ZX" else int(fields[18])  # killed, though its parent has not noticed
 
 
-def wait_for(done: Callable[[], bool], *, seconds: float = math.inf) -> None:
-    """Ask again and again, ever less often, until it is done or the time is up.
+def wait_for(done: Callable[[], bool]) -> None:
+    """Ask again and again, ever less often, until it is done.
 
     Args:
         done: called again and again; True ends the wait.
-        seconds: the longest wait, in seconds.
     """
-    pause, until = 0.001, time.monotonic() + seconds
-    while not done() and time.monotonic() < until:
+    pause = 0.001
+    while not done():
         time.sleep(pause)
         pause = min(2 * pause, PAUSE)
 
@@ -125,9 +123,9 @@ class Crew:
     It begins when it is known of all others whether they live: at once for those of this place, after a
     heartbeat or `grace` for others.
 
-    What a worker shows is one system attribute of the study: a count of heartbeats, and the number of the
-    turn it waits for or has. It is gone when it said so, when its process ended (seen in the same place
-    only), or when its heart stood still for `grace` seconds.
+    What a worker shows is one system attribute of the study, a count of heartbeats. It is gone when it said
+    so, when its process ended (seen in the same place only), or when its heart stood still for `grace`
+    seconds.
 
     Args:
         storage: where the study is.
@@ -141,9 +139,7 @@ class Crew:
         self._storage, self._study_id, self._beat, self._grace = storage, study_id, beat, grace
         self._worker, self._patience = Worker.here(), Patience(grace)
         self.me = str(self._worker)
-        self._beats = self._turn = 0
-        self._showing = threading.Lock()
-        self._show(0)
+        self._mark(self.me, 0)
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
         self._heart.start()
@@ -155,24 +151,15 @@ class Crew:
 
     def others(self) -> dict[str, bool | None]:
         """Whether each other worker that ever was is alive; None while that is not known."""
-        return {name: alive for name, (alive, _) in self._others().items()}
-
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """One after another, in the order of asking; nobody waits for more than `grace` seconds.
-
-        As at a baker's (Lamport, 1974): the next number is one more than all that are held.
-        """
-        if not self._turns():
-            yield
-            return
-        try:
-            self._show(CHOOSING)
-            self._show(1 + max([0, *self._turns().values()]))
-            wait_for(self._is_my_turn, seconds=self._grace)
-            yield
-        finally:
-            self._show(0)
+        shown = self._storage.get_study_system_attrs(self._study_id)
+        signs = {key.removeprefix(KEY): sign for key, sign in shown.items() if key.startswith(KEY)}
+        others: dict[str, bool | None] = {}
+        for name, sign in signs.items():
+            if name != self.me:
+                others[name] = self._alive(name, sign)
+                if others[name] is False and sign != GONE:
+                    self._mark(name, GONE)  # nobody needs to find that out again
+        return others
 
     def close(self) -> None:
         """Say that this worker is gone."""
@@ -181,28 +168,7 @@ class Crew:
         with contextlib.suppress(Exception):  # a server that is away: the others find out
             self._mark(self.me, GONE)
 
-    def _others(self) -> dict[str, tuple[bool | None, int]]:
-        """Whether each is alive, and its turn."""
-        shown = self._storage.get_study_system_attrs(self._study_id)
-        signs = {key.removeprefix(KEY): sign for key, sign in shown.items() if key.startswith(KEY)}
-        found: dict[str, tuple[bool | None, int]] = {}
-        for name, sign in signs.items():
-            if name != self.me:
-                alive = self._alive(name, sign)
-                found[name] = alive, sign[1]
-                if alive is False and sign != GONE:
-                    self._mark(name, GONE)  # nobody needs to find that out again
-        return found
-
-    def _turns(self) -> dict[str, int]:
-        """The turns of the others that may be alive: 0 for none."""
-        return {name: turn for name, (alive, turn) in self._others().items() if alive is not False}
-
-    def _is_my_turn(self) -> bool:
-        mine = self._turn, self.me
-        return not any(turn and (turn, name) < mine for name, turn in self._turns().items())
-
-    def _alive(self, name: str, sign: list[int]) -> bool | None:
+    def _alive(self, name: str, sign: int) -> bool | None:
         worker = Worker.parse(name)
         if sign == GONE or worker is None:
             return False
@@ -210,16 +176,12 @@ class Crew:
             return not worker.ended()
         return self._patience.alive(name, sign)
 
-    def _show(self, turn: int | None = None) -> None:
-        with self._showing:  # the heart shows the turn, too
-            self._turn = self._turn if turn is None else turn
-            self._mark(self.me, [self._beats, self._turn])
-
-    def _mark(self, name: str, sign: list[int]) -> None:
+    def _mark(self, name: str, sign: int) -> None:
         self._storage.set_study_system_attr(self._study_id, KEY + name, sign)
 
     def _keep_beating(self) -> None:
-        while not self._stop.wait(self._beat):
-            self._beats += 1
+        for beats in itertools.count(1):
+            if self._stop.wait(self._beat):
+                return
             with contextlib.suppress(Exception):  # a server may be away for a while: the next one tells
-                self._show()
+                self._mark(self.me, beats)
