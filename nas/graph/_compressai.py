@@ -1,10 +1,9 @@
 """CompressAI's layers and entropy models, without importing all of CompressAI.
 
-`import compressai` also imports its point-cloud models and with them torch_geometric: several times the
-start-up time of torch itself, at every command. So its top level is put off here until something asks for
-more than the submodules below; from then on it is the ordinary package. Its entropy models import
-scipy.stats, a third of torch's own time, for one quantile of the normal distribution; that is put off until
-it is used.
+`import compressai` also imports its point-cloud models and with them torch_geometric, which takes longer than
+torch itself, at every command. So its top level is put off here until something asks for more than the
+submodules below; from then on it is the ordinary package. Its entropy models import scipy.stats, a third of
+torch's own time, for one quantile of the normal distribution; that is put off until it is used.
 """
 
 from __future__ import annotations
@@ -34,7 +33,10 @@ class _PutOff(types.ModuleType):
 
 
 class _PackageOfParts(_PutOff):
-    """CompressAI, of which submodules can be imported without its top level."""
+    """CompressAI, of which submodules can be imported without its top level.
+
+    Its entropy models ask the top level for the entropy coders; the answers are those without `range_coder`.
+    """
 
     @staticmethod
     def available_entropy_coders() -> list[str]:

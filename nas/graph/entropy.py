@@ -89,6 +89,16 @@ class ConditionalGaussian(GaussianConditional):
     def __init__(self) -> None:
         super().__init__(None, scale_bound=SCALE_MIN)
 
+    def quantize(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
+        """The values as they are given, which are rounded or noisy already; symbols as CompressAI makes them.
+
+        Args:
+            inputs: the values.
+            mode: `noise`, `dequantize` or `symbols`.
+            means: means of the Gaussians, in the shape of `inputs`.
+        """
+        return super().quantize(inputs, mode, means) if mode == "symbols" else inputs
+
     def likelihood(self, values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
         """The probability of the unit bin around each value; all of one shape.
 
@@ -97,7 +107,7 @@ class ConditionalGaussian(GaussianConditional):
             scales: standard deviations of the Gaussians.
             means: means of the Gaussians.
         """
-        return cast(Tensor, self.likelihood_lower_bound(self._likelihood(values, scales, means)))
+        return super().forward(values, scales, means)[1]
 
     def coded_likelihood(
         self,
@@ -117,8 +127,8 @@ class ConditionalGaussian(GaussianConditional):
         limit = coded_range(values - centre) if limit is None else limit
         reach = limit[:, None, None, None] + 0.5
         bounded = self.lower_bound_scale(scales)
-        high = self._standardized_cumulative((centre + reach - means) / bounded)
-        low = self._standardized_cumulative((centre - reach - means) / bounded)
+        ends = (centre + reach - means) / bounded, (centre - reach - means) / bounded
+        high, low = (0.5 * torch.erfc(-(0.5**0.5) * end) for end in ends)
         inside = (high - low).clamp_min(CODER_UNIT)
         return (self.likelihood(values, scales, means) / inside + CODER_UNIT).clamp_max(1)
 

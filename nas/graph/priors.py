@@ -28,12 +28,23 @@ class FactorizedPrior(EntropyBottleneck):
         super().__init__(channels)
         self.quantiles.requires_grad_(False)
 
+    def quantize(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
+        """The values as they are given, which are rounded or noisy already; symbols as CompressAI makes them.
+
+        Args:
+            inputs: the values.
+            mode: `noise`, `dequantize` or `symbols`.
+            means: the centres of the channels, in a shape that broadcasts to `inputs`.
+        """
+        return super().quantize(inputs, mode, means) if mode == "symbols" else inputs
+
     def medians(self) -> Tensor:
         """The centre of every channel, [C, 1, 1]."""
         return self.quantiles[:, :, 1:2].detach()
 
     def settle(self) -> None:
         """Renew the quantiles, medians among them, from the weights."""
+        # `update` would also fill the tables of CompressAI's coder, which are in the state dict
         self._update_quantiles()  # type: ignore[no-untyped-call] # CompressAI gives it no types
 
     def sliced(self) -> dict[str, Tensor]:
@@ -42,11 +53,8 @@ class FactorizedPrior(EntropyBottleneck):
 
     def likelihood(self, values: Tensor) -> Tensor:
         """The probability of the unit bin around each value, shape [B, C, h, w] like `values`."""
-        by_channel = values.transpose(0, 1)
         with torch.autocast(values.device.type, enabled=False):  # differences of nearly equal numbers
-            found, _, _ = self._likelihood(by_channel.reshape(len(by_channel), 1, -1))
-        bounded: Tensor = self.likelihood_lower_bound(found)
-        return bounded.reshape(by_channel.shape).transpose(0, 1)
+            return super().forward(values)[1]
 
     def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
         """The probability with which rounded values are really coded: within each image's own range.
@@ -58,6 +66,7 @@ class FactorizedPrior(EntropyBottleneck):
         reach = coded_range(values - centre) + 0.5
         around = torch.as_tensor(centre, device=values.device).expand(self.channels, 1, 1)
         limits = torch.stack([-reach, reach], -1).flatten()
+        # CompressAI has no public door to the cumulative
         ends = self._logits_cumulative(limits + around, stop_gradient=False).sigmoid()
         pairs: Tensor = ends.unflatten(-1, (-1, 2))
         low, high = pairs.unbind(-1)

@@ -172,6 +172,7 @@ def to_compressai(network: CodecNetwork) -> nn.Module:
         state[name] = ours[name].cpu()
     theirs.load_state_dict(state)
     if not network.centred:
+        # `update` would also fill the coder's tables, and change the shapes in the state dict
         cast(Any, theirs).entropy_bottleneck._update_quantiles()
     return theirs.eval()
 
