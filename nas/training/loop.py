@@ -188,7 +188,8 @@ class Pass(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """Run the network on x, [B, 3, H, W]."""
-        return self.net(x, self.layout, self.noise, lmbda=self.lmbda, picture=self.picture)
+        output: dict[str, Any] = self.net(x, self.layout, self.noise, lmbda=self.lmbda, picture=self.picture)
+        return output
 
 
 class Training:
