@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from families import SPACES, image, seeded_supernet
+from families import SPACES, assert_alike, image, seeded_supernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,8 +42,10 @@ from nas.support.errors import InputError
 from nas.training.devices import make_fabric
 from nas.training.klt import with_klt
 from nas.training.loop import Training
-from nas.training.start import TrainingRequest
+from nas.training.start import TrainingRequest, initial_weights
 from nas.training.strategies import Sample, at_rates
+from nas.weights.checkpoint import load_weights
+from nas.weights.rates import at_one_rate, over_range
 
 LOW, HIGH = 0.0018, 0.18
 RATES = anchors_between(LOW, HIGH)
@@ -62,6 +64,62 @@ def supernet(name: str) -> Supernet:
         for parameter in (*net.gains.parameters(), *(net.hyper_gains.parameters() if net.with_z else ())):
             parameter.add_(0.1 * torch.randn_like(parameter))
     return net
+
+
+# Weights of one rate
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "factorized-integer",
+        "mean-scale-hyperprior-integer",
+        "joint-ar-integer",
+        "residual-integer",
+        "patch-integer",
+    ],
+)
+@pytest.mark.parametrize("lmbda", [LOW, 0.02, HIGH])
+@torch.no_grad()
+def test_one_rate_of_a_range_codes_as_the_range_does_there(name, lmbda):
+    net, alone = supernet(name), Supernet(SPACES[name])
+    state = at_one_rate(net.state_dict(), net.space.family, RATES, lmbda)
+    load_weights(alone, state, source="the range")
+    for architecture in (net.space.widest(), net.space.narrowest()):
+        layout = net.activate(architecture)
+        alone.activate(architecture)
+        found, expected = (own.eval()(image(3), layout, lmbda=lmbda) for own in (alone, net))
+        assert_alike(found["likelihoods"], expected["likelihoods"])
+        torch.testing.assert_close(found["x_hat"], expected["x_hat"], rtol=1e-4, atol=1e-4)
+        single = Supernet(SPACES[name].only(architecture))
+        sliced = initial_weights(net.extract(architecture), single.space, Objective(lmbda))
+        load_weights(single, sliced, source="the range's slice")
+        found = single.eval()(image(3), layout)
+        torch.testing.assert_close(found["x_hat"], expected["x_hat"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("lmbda", [0.0067, 0.1])
+@torch.no_grad()
+def test_a_range_from_one_rate_codes_there_as_before(lmbda):
+    name = "patch-integer"
+    alone, net = seeded_supernet(SPACES[name], spread=100.0), Supernet(rated(name))
+    load_weights(net, over_range(net.state_dict(), alone.state_dict(), RATES, lmbda), source="one rate")
+    layout = net.activate(net.space.widest())
+    alone.activate(net.space.widest())
+    found, expected = (own.eval()(image(3), layout, lmbda=lmbda) for own in (net, alone))
+    torch.testing.assert_close(found["x_hat"], expected["x_hat"], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        net.gains.up(4 * lmbda if 4 * lmbda < HIGH else lmbda / 4).log().abs().mean(),
+        torch.tensor(math.log(2)),
+        rtol=0.01,
+        atol=0,
+    )
+
+
+def test_where_y_is_added_to_no_rate_can_be_taken():
+    net = supernet("cheng-integer")
+    with pytest.raises(InputError, match="give a range"):
+        at_one_rate(net.state_dict(), net.space.family, RATES, LOW)
 
 
 # Words

@@ -17,6 +17,7 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
 from nas.graph.network import CodecNetwork, Supernet
+from nas.metrics.objective import Objective
 from nas.photos.images import BUNDLED, Photo
 from nas.photos.split import photos_of, split_of, training_photos, write_split
 from nas.run import Run
@@ -37,6 +38,7 @@ from nas.training.settings import TrainingSettings, settings_of
 from nas.training.strategies import NO_FRONT, front_of
 from nas.weights import checkpoint
 from nas.weights.checkpoint import supernet_of
+from nas.weights.rates import at_one_rate, over_range
 
 LEAST_SIDE = 64  # pixels, of a crop; smaller photos are enlarged
 LEAST_CROP = 192  # pixels: from there on z has a middle
@@ -152,7 +154,7 @@ def start_training(
         if request.init_from == KLT:
             initial = with_klt(space, photos, settings.objective)
         else:
-            initial = initial_weights(request.init_from, space, settings.metric)
+            initial = initial_weights(request.init_from, space, settings.objective)
         checkpoint.check_fit(Supernet(space), initial, source=_named(request.init_from))
     fabric = make_fabric(request.device, settings.precision)
     fabric.barrier()  # every process has looked before one writes
@@ -337,7 +339,7 @@ def _check_crop(photos: Sequence[Photo], crop: int) -> None:
 
 
 def initial_weights(
-    source: str | Path | CodecNetwork, space: SearchSpace, metric: str = "mse"
+    source: str | Path | CodecNetwork, space: SearchSpace, objective: Objective | None = None
 ) -> dict[str, Tensor]:
     """Weights for a space, as `nas train --init-from` takes them.
 
@@ -346,19 +348,18 @@ def initial_weights(
             supernet.safetensors, a file that CompressAI saved, or a name of its zoo such as mbt2018-4;
             or, for a space of one, plain layers.
         space: what is trained.
-        metric: `mse` or `ms-ssim`: which of the zoo's.
+        objective: what it is trained for. It says which of CompressAI's weights are read, and at which rate
+            those of a range of rates are taken; by default MSE and the middle rate.
 
     Raises:
         InputError: nothing of the kind, or it does not fit the space.
     """
     if isinstance(source, CodecNetwork):
-        return _of_plain(source, space)
+        return _rated(_of_plain(source, space), source.space.rates, space, objective)
     path = zoo_run(source).path if in_zoo(source) else Path(source)
     if path.is_dir():
         run = Run.open(path)
-        if set(space.shape) == {1} and set(run.space.shape) != {1}:
-            return _sliced_weights(run, space)
-        path = run.weights_path
+        return _rated(_weights_of(run, space), run.space.rates, space, objective, settings_of(run).lmbda)
     from nas.weights.interchange import bare_names, from_checkpoint, from_state, from_zoo, zoo_name
 
     if path.suffix == ".safetensors":
@@ -368,7 +369,7 @@ def initial_weights(
     if path.exists():
         return from_checkpoint(path, space)
     if zoo_name(str(source)):
-        return from_zoo(str(source), metric, space)
+        return from_zoo(str(source), objective.metric if objective else "mse", space)
     raise InputError(
         f"There is no {source} to start from: give {KLT}, a run, zoo:NAME, a supernet.safetensors, a "
         "checkpoint of CompressAI's or a name of its zoo (mbt2018-4)."
@@ -392,6 +393,37 @@ def _read_as_in(space: SearchSpace, tensors: dict[str, Tensor]) -> dict[str, Ten
     return found
 
 
+def _weights_of(run: Run, space: SearchSpace) -> dict[str, Tensor]:
+    """A run's weights for a space, with the run's gains if it has any."""
+    if set(space.shape) == {1} and set(run.space.shape) != {1}:
+        return _sliced_weights(run, space)
+    return _read_as_in(space, checkpoint.Checkpoint.read(run.weights_path).tensors)
+
+
+def _rated(
+    tensors: dict[str, Tensor],
+    rates: tuple[float, ...],
+    space: SearchSpace,
+    objective: Objective | None,
+    trained_for: float | None = None,
+) -> dict[str, Tensor]:
+    """Weights at the rate, or over the range of rates, of a space.
+
+    Args:
+        tensors: the weights, with their gains if they have any.
+        rates: the anchors of their range; none where they are of one rate.
+        space: what they are for.
+        objective: at which rate those of a range are taken; by default at the middle one.
+        trained_for: lambda of weights of one rate; by default the middle of the range they are to be of.
+    """
+    if rates and not space.rates:
+        return at_one_rate(tensors, space.family, rates, objective.lmbda if objective else middle(rates))
+    if space.rates and not rates:
+        fresh = Supernet(space).state_dict()
+        return over_range(fresh, tensors, space.rates, trained_for or middle(space.rates))
+    return tensors
+
+
 @torch.no_grad()
 def _sliced_weights(run: Run, space: SearchSpace) -> dict[str, Tensor]:
     architecture = space.widest()
@@ -405,6 +437,6 @@ def _sliced_weights(run: Run, space: SearchSpace) -> dict[str, Tensor]:
 
 
 def _of_plain(network: CodecNetwork, space: SearchSpace) -> dict[str, Tensor]:
-    """Plain layers as the weights of a space of one; what they do not have is constant."""
-    plain = network.state_dict()
-    return {name: plain.get(name, value) for name, value in Supernet(space).state_dict().items()}
+    """Plain layers as the weights of a space of one, with their gains; what they do not have is constant."""
+    known, plain = Supernet(replace(space, rates=network.space.rates)), network.state_dict()
+    return {name: plain.get(name, value) for name, value in known.state_dict().items()}
