@@ -44,7 +44,7 @@ FRONT_COLUMNS = (
     "test_psnr",
     "test_rd_loss",
 )
-PARTS = ("torch", "compressai", "numpy", "optuna", "constriction", "fvcore", "lightning-fabric")
+PACKAGES = ("torch", "compressai", "numpy", "optuna", "constriction", "fvcore", "lightning-fabric")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Run:
         """
         make_folder(path)
         run = cls(path)
-        versions = {part: importlib.metadata.version(part) for part in PARTS}
+        versions = {package: importlib.metadata.version(package) for package in PACKAGES}
         config = {
             "format": "nas-run 1",
             "name": space.name,

@@ -22,7 +22,7 @@ from nas.support.progress import duration
 from nas.training.record import clock, learning
 from nas.training.record.clock import TIMED, Clock, expectation
 from nas.training.record.learning import SHARE, Learning
-from nas.training.record.watch import MOST, Rate, Watch, watched
+from nas.training.record.watch import WATCHED_SIDE, Rate, Watch, watched
 from nas.training.settings import TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, resume_training, start_training
 from nas.weights.checkpoint import supernet_of
@@ -84,7 +84,7 @@ def test_several_rates_are_columns_of_their_own(make_supernet, chelsea):
     photo = Photo("large", chelsea.repeat(3, 0).repeat(2, 1))
     watch = Watch(space, [photo] * 2, [Rate("_q0", 0.002), Rate("_q100", 0.2)])
     assert watch.columns == ["loss_widest_q0", "loss_widest_q100"]
-    assert watch.pixels == 2 * 2 * MOST * MOST
+    assert watch.pixels == 2 * 2 * WATCHED_SIDE * WATCHED_SIDE
     low, high = watch.losses(make_supernet(space)).values()
     assert low < high
     assert not Watch(space, [Photo("small", chelsea[:160])], [Rate("", 10.0)], "ms-ssim").pixels

@@ -18,9 +18,8 @@ from nas.metrics.quality import decibels, mean, psnr_without
 from nas.spaces.budget import SCOPES
 from nas.spaces.rates import range_text
 from nas.support.files import write_atomically
-from nas.support.tables import csv_text
+from nas.support.tables import TitledTable, csv_text
 
-Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
 PHOTO_COLUMNS = (
     "name",
     "quality",
@@ -144,7 +143,7 @@ class Comparison:
 
     # For people
 
-    def tables(self) -> Iterator[Table]:
+    def tables(self) -> Iterator[TitledTable]:
         """Tables to show; an empty text where there is no value."""
         yield self._results()
         yield self._costs()
@@ -184,7 +183,7 @@ class Comparison:
             ]
         return [f"{what}, so each mean of PSNR is over what does not come back exactly."]
 
-    def _results(self) -> Table:
+    def _results(self) -> TitledTable:
         columns = ["codec", "bytes", "bpp", "estimated", "PSNR", "MS-SSIM", "in dB", "rd_loss"]
         rows = []
         for codec in self.codecs:
@@ -193,7 +192,7 @@ class Comparison:
         title = f"means of {self.conditions}"
         return title, [*columns, "encode s", "decode s"], rows
 
-    def _costs(self) -> Table:
+    def _costs(self) -> TitledTable:
         lambdas: dict[str, list[float]] = {}
         for subject in self.subjects:
             lambdas.setdefault(subject.codec, []).append(subject.lmbda)
@@ -207,7 +206,7 @@ class Comparison:
         columns = ["codec", "lambda", "metric", *SCOPES, "stages", "parameters"]
         return "what the codecs cost (scopes in kMAC/px, stages at 768x512)", columns, rows
 
-    def _beside_formats(self) -> Table:
+    def _beside_formats(self) -> TitledTable:
         psnr = {codec.name: codec.psnr for codec in self.codecs}
         rows = [
             [
@@ -219,7 +218,7 @@ class Comparison:
         columns = ["codec", "format", "bpp", "PSNR", "MS-SSIM", "codec above, dB", "encode s", "decode s"]
         return "formats at each codec's sizes, photo by photo", columns, rows
 
-    def _rates(self) -> Table:
+    def _rates(self) -> TitledTable:
         rows, pairs = [], list(zip(self.bd_rates[::2], self.bd_rates[1::2], strict=True))
         for by_psnr, by_ms_ssim in pairs:
             row = [by_psnr.curve, by_psnr.anchor]

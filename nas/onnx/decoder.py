@@ -192,7 +192,9 @@ def by_stages(codec: dict[str, Any], layout: dict[str, Any], psi: Floats, read: 
     return np.ascontiguousarray(y.reshape(height, width, -1).transpose(2, 0, 1)[None])
 
 
-def context_of(codec: dict[str, Any], layout: dict[str, Any], psi: Floats, folder: Path) -> Blocks | Table:
+def context_of(
+    codec: dict[str, Any], layout: dict[str, Any], psi: Floats, folder: Path
+) -> Blocks | ContextTable:
     """What tells the scales and means of y from psi and from what was decoded before.
 
     Args:
@@ -203,7 +205,7 @@ def context_of(codec: dict[str, Any], layout: dict[str, Any], psi: Floats, folde
     """
     rows = np.ascontiguousarray(psi.reshape(psi.shape[1], -1).T)
     if "table" in layout:
-        return Table(codec, layout["table"], rows, psi.shape[3], folder)
+        return ContextTable(codec, layout["table"], rows, psi.shape[3], folder)
     return Blocks(codec, layout, rows, psi.shape[3], folder)
 
 
@@ -272,7 +274,7 @@ class Blocks:
         self.y[middle[:, None], block["channels"]] = values
 
 
-class Table:
+class ContextTable:
     """Where a table reads the context: it shifts the levels of scales that the network finds from psi alone.
 
     Args:

@@ -8,8 +8,7 @@ from typing import Any
 from nas.cost.exact.quantity import Quantity
 from nas.profiling.quantities import Quantities, Question
 from nas.spaces.budget import SCOPES
-
-Row = list[str]
+from nas.support.tables import TableRow
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Range:
         """The largest cost, in the quantity's unit."""
         return self.whole[2] / self.quantity.per_unit
 
-    def row(self) -> Row:
+    def row(self) -> TableRow:
         """A line of a table; asking for the least that it tells works."""
         least, median, most = self.whole
         quantity = self.quantity
@@ -117,7 +116,7 @@ class Possible:
         reached = f"those with {self.limits} reach" if self.limits else "what they reach"
         return f"{self.space}: {self.size:,} architectures, {reached}"
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TableRow]:
         """Lines of a table."""
         return [found.row() for found in self.ranges]
 

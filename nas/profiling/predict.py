@@ -33,7 +33,7 @@ Read = Callable[[Timed, str], list[float]]
 
 
 @dataclass(frozen=True)
-class Table:
+class PartTable:
     """One figure of a part of coding, over the choices of its axes."""
 
     part: str
@@ -137,17 +137,17 @@ class Predictor:
         return weights, max(table.at(indexes) for table in self._peaks[action])
 
     @cached_property
-    def _peaks(self) -> dict[str, list[Table]]:
+    def _peaks(self) -> dict[str, list[PartTable]]:
         return {action: self._tables(action, _peak) for action in PARTS}
 
     @cached_property
-    def _weights(self) -> list[Table]:
+    def _weights(self) -> list[PartTable]:
         """Bytes of weights: the edges' own (h_s has a copy in double precision), and all others."""
         edges = []
         for layer in self._costs.layers:
             if layer.edge in self.space.family.edges:
                 each = float(FLOAT + DOUBLE if layer.edge == "h_s" else FLOAT)
-                edges.append(Table(layer.edge, layer.axes, each * layer.params.astype(np.float64)))
+                edges.append(PartTable(layer.edge, layer.axes, each * layer.params.astype(np.float64)))
 
         def others(timed: Timed, architecture: Architecture) -> list[float]:
             indexes = self.space.indexes(architecture)
@@ -184,7 +184,7 @@ class Predictor:
 
     # From rows to tables
 
-    def _tables(self, action: str, read: Read) -> list[Table]:
+    def _tables(self, action: str, read: Read) -> list[PartTable]:
         """One table for every piece of the action's edges, one for its context, one for its coder."""
         found = [
             self._edge_table(
@@ -198,7 +198,7 @@ class Predictor:
             found.append(self._coding_table(part, lambda timed, _, name=name: read(timed, name)))  # type: ignore[misc]
         return found
 
-    def _edge_table(self, axes: tuple[int, ...], title: str, hyper: bool, name: str, read: Read) -> Table:
+    def _edge_table(self, axes: tuple[int, ...], title: str, hyper: bool, name: str, read: Read) -> PartTable:
         space = self.space
         rows: dict[tuple[int, ...], list[float]] = {}
         for architecture, timed in self._known:
@@ -208,9 +208,9 @@ class Predictor:
             off = self._switch in axes and choice[axes.index(self._switch)] == 0
             if not (off and hyper):
                 table[choice] = self._median(rows, settled(space, axes, choice), title)
-        return Table(title, axes, table)
+        return PartTable(title, axes, table)
 
-    def _coding_table(self, title: str, read: Callable[[Timed, Architecture], list[float]]) -> Table:
+    def _coding_table(self, title: str, read: Callable[[Timed, Architecture], list[float]]) -> PartTable:
         space, part = self.space, self._coding
         rows: dict[tuple[int, ...], list[float]] = {}
         for architecture, timed in self._known:
@@ -219,7 +219,7 @@ class Predictor:
         for place in np.ndindex(*table.shape):
             choice = tuple(knots[k] for knots, k in zip(part.knots, place, strict=True))
             table[place] = self._median(rows, settled(space, part.axes, choice), title)
-        return Table(title, part.axes, interpolated(space, part, table))
+        return PartTable(title, part.axes, interpolated(space, part, table))
 
     def _median(self, rows: dict[tuple[int, ...], list[float]], choice: tuple[int, ...], title: str) -> float:
         if not rows.get(choice):

@@ -33,8 +33,7 @@ from nas.support.device import choose
 from nas.support.errors import InputError, InputWarning
 from nas.support.limits import check_size
 from nas.support.progress import Report, silent
-
-Row = list[Any]
+from nas.support.tables import TableRow
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,9 @@ class CodecProfile:
 
     columns = ("what", "part", "value", "range")
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TableRow]:
         """Lines of a table: what is measured, of which part, the value with its unit, and its range."""
-        rows: list[Row] = [["parameters", "", f"{self.params:,}", ""]]
+        rows: list[TableRow] = [["parameters", "", f"{self.params:,}", ""]]
         rows += [["kMAC/px", edge, f"{value:.3f}", ""] for edge, value in self.kmac_px_by_edge.items()]
         rows += [["kMAC/px", f"= {scope}", f"{value:.3f}", ""] for scope, value in self.kmac_px.items()]
         rows.append(["stages", f"at {self.width}x{self.height}", str(self.stages), ""])
@@ -83,21 +82,21 @@ class CodecProfile:
         return asdict(self)
 
 
-def latency_rows(latency: Latency) -> list[Row]:
+def latency_rows(latency: Latency) -> list[TableRow]:
     """Seconds as lines of a table: what, part, median, least to most."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for action, parts in (("encode", latency.encode), ("decode", latency.decode)):
         rows += [_timed(f"{action}, s", part, spread) for part, spread in parts.items()]
     return rows
 
 
-def _timed(what: str, part: str, spread: Spread) -> Row:
+def _timed(what: str, part: str, spread: Spread) -> TableRow:
     return [what, part, f"{spread.median:.3f}", f"{spread.least:.3f} - {spread.most:.3f}"]
 
 
-def memory_rows(memory: dict[str, PeakMemory]) -> list[Row]:
+def memory_rows(memory: dict[str, PeakMemory]) -> list[TableRow]:
     """Memory as lines of a table: what, part, MB (10^6 bytes)."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for action, peak in memory.items():
         rows.append([f"{action}, MB", "the codec's, at the peak", f"{peak.added / 1e6:.0f}", ""])
         rows.append([f"{action}, MB", "the whole process's", f"{peak.after / 1e6:.0f}", ""])

@@ -23,11 +23,11 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget
 from nas.spaces.space import SearchSpace
 from nas.support.progress import Report, silent
+from nas.support.tables import TableRow
 
 SCOPE_OF_ACTION = {"encode": "encoder", "decode": "decoder"}  # whose MACs each runs
 SAMPLED = 300  # random architectures stand in for a front that there is not yet
 ALIKE = 0.02  # architectures whose MACs differ by no more than this have equal ones
-Row = list[Any]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class RunProfile:
         """What `rows` hold: one column for each shape."""
         return ["what", "part", *(shape.name for shape in self.shapes)]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TableRow]:
         """Lines of a table: parameters, MACs, milliseconds, memory, by edge."""
         cells = [shape.cells() for shape in self.shapes]
         keys = dict.fromkeys(key for found in cells for key in found)

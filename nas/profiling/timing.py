@@ -31,7 +31,7 @@ from nas.support.progress import Report, silent
 
 REPEATS = 3
 REST = "coder"  # the range coder and all else that is no network: rounding, the grid, the file
-PARTS = ("g_a", "h_a", "h_s", "context", REST, "g_s")
+PRINTED_ORDER = ("g_a", "h_a", "h_s", "context", REST, "g_s")
 MOST_DISTURBANCE = 0.15  # beyond it times are not to be trusted
 _SECONDS, _SIDE = 0.3, 96  # of each the small piece of work that tells of other work
 
@@ -297,7 +297,7 @@ def _timed(codec: Codec, clock: Stopwatch, pieces: Sequence[EdgePiece] = ()) -> 
 
 def _spreads(rounds: Sequence[dict[str, float]]) -> dict[str, Spread]:
     whole = Spread.of([sum(seconds.values()) for seconds in rounds])
-    order = [part for part in PARTS if part in rounds[0]]
+    order = [part for part in PRINTED_ORDER if part in rounds[0]]
     return {"whole": whole, **{part: Spread.of([seconds[part] for seconds in rounds]) for part in order}}
 
 

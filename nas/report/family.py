@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from nas.spaces.architecture import differences
+from nas.support.tables import TitledTable
 
-Table = tuple[str, Sequence[str], list[tuple[Any, ...]]]  # a title, columns, rows
 
-
-def tables(content: Mapping[str, Any]) -> list[Table]:
+def tables(content: Mapping[str, Any]) -> list[TitledTable]:
     """Its decoders and its layouts, where there are several.
 
     Args:
         content: of codec.yaml.
     """
-    found: list[Table] = []
+    found: list[TitledTable] = []
     if "decoders" in content:
         entries = content["decoders"]
         rows = [

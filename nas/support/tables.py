@@ -1,4 +1,4 @@
-"""Tables as CSV files: read, written as a whole, and added to."""
+"""Tables: their types, and CSV files, which are read, written as a whole, and added to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
+
+TableRow = list[Any]  # of a printed table: a value for each column
+TitledTable = tuple[str, Sequence[str], Sequence[Sequence[Any]]]  # a title, columns, rows
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, str]]:

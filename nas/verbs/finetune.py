@@ -37,20 +37,19 @@ from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.limits import check_settings
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
+from nas.support.tables import TitledTable
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
 from nas.verbs.export import make_codec
 from nas.weights.checkpoint import supernet_of
 
-PARTS = ("g_s", "entropy")
+TUNED_ALONE = ("g_s", "entropy")
 # What a recipe, made for a supernet from scratch, does not say. Its rate of learning is right as it is: on a
 # small codec a third of it gained less, and did so again after 1500 steps (docs/finetune.md).
 STEPS, WARMUP = 2000, 50
 _ALONE = {**ALONE, "random_layouts": 0.0}
 _OF_THE_CODEC = ("lmbda", "metric")
-
-Table = tuple[str, list[str], list[list[Any]]]  # title, columns, rows
 
 
 @dataclass(frozen=True)
@@ -100,13 +99,13 @@ class Finetuned:
     before: FamilyResult
     after: FamilyResult
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[TitledTable]:
         """What it gained, by decoder, and where there are several layouts by layout: title, columns, rows."""
         photos = self.content["measured"]["photos"]
         title = f"{photos} held-out photos, as files, before and after; costs in kMAC/px, as they were"
         pairs = list(zip(self._costs(), self.before.decoders, self.after.decoders, strict=True))
         rows = [{**costs, **_compared(before, after)} for costs, before, after in pairs]
-        found: list[Table] = [(title, list(rows[0]), [list(row.values()) for row in rows])]
+        found: list[TitledTable] = [(title, list(rows[0]), [list(row.values()) for row in rows])]
         layouts = self.before.layouts
         if len(layouts) > 1:
             columns = ["layout", "bpp before", "bpp after", "rate %"]
@@ -228,7 +227,7 @@ class _Finetuning:
 
     def __init__(self, request: FinetuneRequest) -> None:
         self.request = request
-        if request.only not in (None, *PARTS):
+        if request.only not in (None, *TUNED_ALONE):
             raise InputError(
                 f"'{request.only}' cannot be trained alone: use --only g_s or --only entropy, or "
                 "leave it out."

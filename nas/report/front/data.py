@@ -23,7 +23,7 @@ Place = tuple[int, object]  # of a run among the fronts, and the index of a row 
 
 
 @dataclass(frozen=True)
-class Row:
+class PageRow:
     """One architecture of one run's front, as the page shows it.
 
     Attributes:
@@ -72,14 +72,14 @@ def is_rated(fronts: Sequence[RunFront]) -> bool:
     return any("bd_rate" in run.front.columns and run.front["bd_rate"].notna().any() for run in fronts)
 
 
-def collect(fronts: Sequence[RunFront], scope: str) -> dict[Place, Row]:
+def collect(fronts: Sequence[RunFront], scope: str) -> dict[Place, PageRow]:
     """Every row of every front, run by run, cheapest first.
 
     Args:
         fronts: the runs.
         scope: whose MACs order the rows of a run: `encoder`, `decoder` or `total`.
     """
-    rows: dict[Place, Row] = {}
+    rows: dict[Place, PageRow] = {}
     for place, run in enumerate(fronts):
         budgets: dict[object, list[tuple[Cost, float]]] = {}
         for cost in known_costs(fronts):
@@ -88,11 +88,11 @@ def collect(fronts: Sequence[RunFront], scope: str) -> dict[Place, Row]:
         for index, values in run.front.sort_values(f"{scope}_kmac_px", kind="stable").iterrows():
             count = len(rows) + 1
             chosen, exported = tuple(budgets.get(index, ())), bool(run.exported.loc[index])
-            rows[place, index] = Row(f"a{count}", count, place, run, values, chosen, exported)
+            rows[place, index] = PageRow(f"a{count}", count, place, run, values, chosen, exported)
     return rows
 
 
-def page_data(fronts: Sequence[RunFront], scope: str, rows: Mapping[Place, Row]) -> dict[str, Any]:
+def page_data(fronts: Sequence[RunFront], scope: str, rows: Mapping[Place, PageRow]) -> dict[str, Any]:
     """All that the script of the page reads, ready for JSON.
 
     The key, the layout and the widths of a row are read from its key in the table.
@@ -182,7 +182,7 @@ def _run(run: RunFront, costs: Sequence[Cost], measures: Mapping[str, object], r
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: PageRow) -> dict[str, Any]:
     values = row.values
     final = [_exact(values.get(f"test_{name}", math.nan)) for name in ("bpp", "psnr", "rd_loss")]
     curve = row.run.curves.get(values["arch"], ())

@@ -12,7 +12,7 @@ from nas.cost.counting.cache import kept_costs
 from nas.report.front.costs import COSTS
 from nas.report.front.fronts import RunFront, check_scope
 from nas.report.front.page import write_page
-from nas.report.front.pictures import MOST, Pictures, along_the_front, decode_pictures
+from nas.report.front.pictures import MOST_PICTURES, Pictures, along_the_front, decode_pictures
 from nas.report.front.plots import save_front
 from nas.run import CALIBRATION_PHOTOS, HELD_OUT_PHOTOS, LIMITED, Run
 from nas.spaces.budget import REFERENCE_SIZE
@@ -39,7 +39,7 @@ def draw_runs(
     folder: Path,
     *,
     scope: str = "total",
-    pictures: int = MOST,
+    pictures: int = MOST_PICTURES,
     report: StageReport = silent,
 ) -> list[Path]:
     """Draw the fronts of some runs (one per lambda, say) into a folder.

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from nas.report.front.costs import Cost
-from nas.report.front.data import Place, Row, collect, known_costs, page_data
+from nas.report.front.data import PageRow, Place, collect, known_costs, page_data
 from nas.report.front.fronts import RunFront, check, loss_formula
 from nas.report.front.pictures import Pictures
 from nas.report.front.table import body_row, csv_url, final_table, heads
@@ -96,7 +96,7 @@ def _read(name: str) -> str:
     return (_PARTS / name).read_text(encoding="utf-8")
 
 
-def _summary(fronts: Sequence[RunFront], rows: Mapping[Place, Row]) -> str:
+def _summary(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow]) -> str:
     scored = sum(len(run.scored) for run in fronts)
     of = f" of {scored:,} that were scored" if scored else ""
     runs = "; ".join(escape(run.label) for run in fronts)
@@ -129,7 +129,7 @@ def _radio(group: str, value: str, *, checked: bool) -> str:
     return f"<input {attributes}{' checked' if checked else ''}>"
 
 
-def _pictures(pictures: Sequence[Pictures | None], rows: Mapping[Place, Row]) -> list[object]:
+def _pictures(pictures: Sequence[Pictures | None], rows: Mapping[Place, PageRow]) -> list[object]:
     """The pictures of each run, those of architectures by the names of their rows."""
     found: list[object] = []
     for place, each in enumerate(pictures):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nas.run import Run
 
 SIDE = 256  # pixels of the detail
-MOST = 12  # pictures on a page
+MOST_PICTURES = 12  # pictures on a page
 QUALITY = 15  # of the file whose size no other exceeds: low enough for differences to be seen
 _WEBP = 92  # what browsers are shown; the files that are compared are .nic files
 

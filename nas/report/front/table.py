@@ -8,7 +8,7 @@ from html import escape
 from urllib.parse import quote
 
 from nas.report.front.costs import COSTS, Cost, clock_of
-from nas.report.front.data import Place, Row, is_rated, known_costs
+from nas.report.front.data import PageRow, Place, is_rated, known_costs
 from nas.report.front.fronts import RunFront, split_key
 from nas.report.front.scale import number
 
@@ -40,7 +40,7 @@ def _head(field: str, name: str, unit: str = "", *, left: bool = False) -> str:
     )
 
 
-def body_row(row: Row, fronts: Sequence[RunFront]) -> str:
+def body_row(row: PageRow, fronts: Sequence[RunFront]) -> str:
     """One row of the front's table.
 
     Args:
@@ -69,7 +69,7 @@ def body_row(row: Row, fronts: Sequence[RunFront]) -> str:
     return f'<tr id="{row.name}" class="{row.colour}">{"".join(cells)}</tr>'
 
 
-def csv_url(fronts: Sequence[RunFront], rows: Mapping[Place, Row]) -> str:
+def csv_url(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow]) -> str:
     """The table as a data URL, in the order of the rows: the columns of front.csv, and time's where known.
 
     Args:
@@ -88,7 +88,7 @@ def csv_url(fronts: Sequence[RunFront], rows: Mapping[Place, Row]) -> str:
     return "data:text/csv;charset=utf-8," + quote("".join(lines), safe="")
 
 
-def final_table(fronts: Sequence[RunFront], rows: Mapping[Place, Row], scope: str) -> str:
+def final_table(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow], scope: str) -> str:
     """What exported codecs reached on held-out photos, as real files.
 
     Args:
@@ -121,7 +121,7 @@ def final_table(fronts: Sequence[RunFront], rows: Mapping[Place, Row], scope: st
     )
 
 
-def _final_row(row: Row, costs: Sequence[Cost], *, several: bool) -> str:
+def _final_row(row: PageRow, costs: Sequence[Cost], *, several: bool) -> str:
     values = row.values
     numbers = [
         *(_number(values[cost.column]) for cost in costs),
@@ -141,5 +141,5 @@ def _number(value: float) -> str:
     return number(value) if value == value else "-"
 
 
-def _badges(row: Row) -> str:
+def _badges(row: PageRow) -> str:
     return "".join(f' <span class="badge">{escape(name)}</span>' for name in row.badges)

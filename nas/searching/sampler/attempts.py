@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 ATTEMPTS = 3  # failed ones, after which an architecture is set aside
 WORKER, BEGUN = "worker", "begun"  # user attributes of a shared study's trials
 
-Key = TypeVar("Key", bound=Hashable)
+AnyKey = TypeVar("AnyKey", bound=Hashable)
 
 
 def is_attempt(trial: FrozenTrial) -> bool:
@@ -23,15 +23,17 @@ def is_attempt(trial: FrozenTrial) -> bool:
     return WORKER not in trial.user_attrs or trial.user_attrs.get(BEGUN) is True
 
 
-def failed_too_often(trials: Iterable[FrozenTrial], key: Callable[[FrozenTrial], Key | None]) -> list[Key]:
+def failed_too_often(
+    trials: Iterable[FrozenTrial], key: Callable[[FrozenTrial], AnyKey | None]
+) -> list[AnyKey]:
     """The keys of the trials whose architectures are set aside; trials of no key are passed over.
 
     Args:
         trials: trials of a study.
         key: gives the key of a trial's architecture, or None where there is none.
     """
-    failed: Counter[Key] = Counter()
-    done: set[Key] = set()
+    failed: Counter[AnyKey] = Counter()
+    done: set[AnyKey] = set()
     for trial in trials:
         if trial.state not in (TrialState.FAIL, TrialState.COMPLETE):
             continue

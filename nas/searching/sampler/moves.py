@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Row = tuple[int, ...]  # of indexes, one of each slot
 Rows = NDArray[np.int64]
 
 

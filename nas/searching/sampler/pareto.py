@@ -15,13 +15,12 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.searching.sampler.attempts import ATTEMPTS, failed_too_often
-from nas.searching.sampler.moves import Rows
+from nas.searching.sampler.moves import Row, Rows
 from nas.searching.sampler.proposer import ExhaustedError, Proposer
 from nas.support.arrays import Floats
 from nas.support.errors import InputError
 
 PROPOSED, ENQUEUED = "pareto:proposed", "fixed_params"  # system attributes of trials: ours, and Optuna's
-Row = tuple[int, ...]
 
 
 class ParetoSampler(BaseSampler):

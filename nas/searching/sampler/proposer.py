@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nas.metrics.pareto import on_staircase
 from nas.searching.sampler.gain import Aim
-from nas.searching.sampler.moves import Rows, crosses, exchanges, neighbours
+from nas.searching.sampler.moves import Row, Rows, crosses, exchanges, neighbours
 from nas.searching.sampler.surrogate import LossModel, comparable, scaled
 from nas.support.arrays import Floats
 from nas.support.errors import NasError
@@ -27,7 +27,6 @@ TRIES = 20  # rounds of drawing in which nothing new is met
 BELIEF = 8.0  # after how many scores a prior counts no more than once
 
 
-Row = tuple[int, ...]
 Fresh = Callable[[Sequence[Rows]], Rows]  # what may be proposed of some rows, each once
 
 

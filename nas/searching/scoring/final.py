@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MEASURED = ("test_bpp", "test_psnr", "test_rd_loss")
 FINAL_COLUMNS = ("arch", "weights", *MEASURED)
-Key = tuple[str, str]  # an architecture's, and the fingerprint of its weights
+KeyAndWeights = tuple[str, str]  # an architecture's, and the fingerprint of its weights
 
 
 def note_tested(run: Run, architecture: Architecture, measured: Mapping[str, float]) -> None:
@@ -49,7 +49,7 @@ def with_tested(table: pd.DataFrame, run: Run) -> pd.DataFrame:
     return table
 
 
-def _read(run: Run) -> dict[Key, tuple[float, ...]]:
+def _read(run: Run) -> dict[KeyAndWeights, tuple[float, ...]]:
     path = run.tested_path
     if not path.is_file():
         return {}

@@ -52,7 +52,7 @@ from nas.support.errors import InputError
 
 FACTS = "facts"
 TRIES = 300
-Key = tuple[Any, ...]
+ParameterValues = tuple[Any, ...]
 
 
 class SharedStudy:
@@ -75,7 +75,7 @@ class SharedStudy:
         self._study, self._storage, self._where = study, storage, where
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self._distributions = dict(distributions)
-        self._keys: dict[int, Key] = {}
+        self._keys: dict[int, ParameterValues] = {}
         self._returned: set[int] = set()
         self._crew = Crew(storage, self._study_id)
 
@@ -242,14 +242,16 @@ class SharedStudy:
             self._fail(trial.number)
         return self._trials() if left else trials
 
-    def _owed(self, trials: Sequence[FrozenTrial], held: Mapping[Key, int]) -> dict[str, Any] | None:
+    def _owed(
+        self, trials: Sequence[FrozenTrial], held: Mapping[ParameterValues, int]
+    ) -> dict[str, Any] | None:
         """The first architecture that no trial holds any more."""
         for trial in trials:
             if trial.state == TrialState.FAIL and self._is_whole(trial) and self._key_of(trial) not in held:
                 return trial.params
         return None
 
-    def _draw(self, number: int, held: Mapping[Key, int]) -> dict[str, Any]:
+    def _draw(self, number: int, held: Mapping[ParameterValues, int]) -> dict[str, Any]:
         """What the sampler proposes for the trial of this number, and nobody holds."""
         sampler, study = self._study.sampler, self._study
         for _ in range(TRIES):
@@ -278,26 +280,26 @@ class SharedStudy:
         with readable(self._where):
             return self._study.get_trials(deepcopy=False)
 
-    def _held(self, trials: Sequence[FrozenTrial]) -> dict[Key, int]:
+    def _held(self, trials: Sequence[FrozenTrial]) -> dict[ParameterValues, int]:
         """The lowest number that holds each architecture; 0 for what is set aside."""
-        held: dict[Key, int] = dict.fromkeys(self._aside(trials), 0)
+        held: dict[ParameterValues, int] = dict.fromkeys(self._aside(trials), 0)
         for trial in trials:
             if trial.state != TrialState.FAIL and self._is_whole(trial):
                 held.setdefault(self._key_of(trial), trial.number)
         return held
 
-    def _aside(self, trials: Sequence[FrozenTrial]) -> list[Key]:
+    def _aside(self, trials: Sequence[FrozenTrial]) -> list[ParameterValues]:
         return failed_too_often(trials, lambda trial: self._key_of(trial) if self._is_whole(trial) else None)
 
     def _is_whole(self, trial: FrozenTrial) -> bool:
         return len(trial.params) == len(self._distributions)
 
-    def _key_of(self, trial: FrozenTrial) -> Key:
+    def _key_of(self, trial: FrozenTrial) -> ParameterValues:
         if trial.number not in self._keys:
             self._keys[trial.number] = self._key(trial.params)
         return self._keys[trial.number]
 
-    def _key(self, params: Mapping[str, Any]) -> Key:
+    def _key(self, params: Mapping[str, Any]) -> ParameterValues:
         return tuple(params[name] for name in self._distributions)
 
 

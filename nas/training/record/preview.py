@@ -15,7 +15,7 @@ from nas.photos.images import Photo, Pixels, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.support.files import write_atomically
 
-MOST = 512  # pixels of the photo that are shown, from its middle
+SHOWN_SIDE = 512  # pixels of the photo that are shown, from its middle
 BAND = 16  # pixels for the words below
 
 
@@ -56,8 +56,8 @@ def write_preview(path: Path, pixels: Pixels) -> None:
 
 
 def _middle(pixels: Pixels) -> Pixels:
-    top, left = (max(0, side - MOST) // 2 for side in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + MOST, left : left + MOST])
+    top, left = (max(0, side - SHOWN_SIDE) // 2 for side in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + SHOWN_SIDE, left : left + SHOWN_SIDE])
 
 
 def _labelled(pixels: Pixels, words: str) -> Pixels:

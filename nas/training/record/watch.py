@@ -24,7 +24,7 @@ from nas.photos.tensors import pad, to_tensor
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 
-PHOTOS, MOST = 8, 256  # how many photos, and how many pixels a side from the middle of each
+PHOTOS, WATCHED_SIDE = 8, 256  # how many photos, and how many pixels a side from the middle of each
 
 
 @dataclass(frozen=True)
@@ -115,5 +115,5 @@ def column(name: str, rate: Rate) -> str:
 
 
 def _middle(pixels: Pixels) -> Pixels:
-    top, left = (max(0, side - MOST) // 2 for side in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + MOST, left : left + MOST])
+    top, left = (max(0, side - WATCHED_SIDE) // 2 for side in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + WATCHED_SIDE, left : left + WATCHED_SIDE])
