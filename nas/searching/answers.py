@@ -240,11 +240,11 @@ class Answers:
         close = proposer(self.space, asked, self._rates, model=self._model, least=near, seed=target)
         while True:
             start = question.within.draw(question.quantity, near, target, DRAWN, rng)
-            found = close.likeliest(
+            row = close.likeliest(
                 *history(self.space, self.scores.items()),
                 as_rows(self.space, start),
                 aside=as_rows(self.space, failed),
             )
-            if found is None:
+            if row is None:
                 return
-            yield self.space.at(found)
+            yield self.space.at(row)

@@ -71,15 +71,15 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
         report("scoring the family", done, len(todo), "")
         scores.of(architecture)
     report("scoring the family", len(todo), len(todo), "")
-    costs = [float(searcher.costs.macs(found, "decoder")) for found in decoders]
-    keep = pareto(costs, [scores.of(found).rd_loss for found in decoders])
+    costs = [float(searcher.costs.macs(decoder, "decoder")) for decoder in decoders]
+    keep = pareto(costs, [scores.of(decoder).rd_loss for decoder in decoders])
     chosen = [
-        (cost, found)
-        for cost, found, kept in zip(costs, decoders, keep, strict=True)
-        if kept or found == base
+        (cost, decoder)
+        for cost, decoder, kept in zip(costs, decoders, keep, strict=True)
+        if kept or decoder == base
     ]
-    rates = {found.layout: scores.of(found).bpp for found in layouts}
-    stages = {found.layout: space.layout(found).stages() for found in layouts}
+    rates = {architecture.layout: scores.of(architecture).bpp for architecture in layouts}
+    stages = {architecture.layout: space.layout(architecture).stages() for architecture in layouts}
     names = [
         name
         for name, rate in rates.items()
@@ -87,7 +87,7 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
     ]
     return Kin(
         base,
-        tuple(found for _, found in sorted(chosen, key=lambda pair: pair[0])),
+        tuple(decoder for _, decoder in sorted(chosen, key=lambda pair: pair[0])),
         tuple(dict.fromkeys([base.layout, *names])),
     )
 
@@ -103,8 +103,8 @@ def places_of_g_s(space: SearchSpace) -> list[int]:
             f"{space.name} has no families: its latents shrink with its widths, so every decoder reads files "
             "of its own. Export single codecs with --target or --arch."
         )
-    found = []
-    for place, slot in enumerate(space.slots):
+    numbers = []
+    for number, slot in enumerate(space.slots):
         edges = {space.family.edge_of(layer) for layer, _ in slot.layers}
         if "g_s" in edges and len(slot.candidates) > 1:  # what is no choice is the same in every decoder
             if edges != {"g_s"}:
@@ -112,16 +112,16 @@ def places_of_g_s(space: SearchSpace) -> list[int]:
                     f"Slot {slot.name} of {space.name} sets {' and '.join(sorted(edges))} together, so no "
                     "decoder can be chosen alone: give g_s slots of its own, or export single codecs."
                 )
-            found.append(place)
-    return found
+            numbers.append(number)
+    return numbers
 
 
 def _with_g_s_of(
     space: SearchSpace, base: Architecture, other: Architecture, places: Sequence[int]
 ) -> Architecture:
     mine, theirs = list(space.indexes(base)), space.indexes(other)
-    for place in places:
-        mine[place] = theirs[place]
+    for number in places:
+        mine[number] = theirs[number]
     return space.at(mine)
 
 

@@ -41,20 +41,20 @@ def export_commands(
     words += f" --scope {scope}" if scope else ""
     if len(choices) == 1:
         return [f"{start}{words} --out codec"]
-    found: dict[str, str] = {}
-    for place, choice in enumerate(choices, 1):
+    commands: dict[str, str] = {}
+    for number, choice in enumerate(choices, 1):
         # a target that limits nothing cannot be typed: without one, the largest counts
         limits = choice.target * choice.quantity.per_unit <= question.span[2]
         named = f" --target {shlex.quote(_typed(choice))}" if limits else ""
-        found.setdefault(named, f"{start}{words}{named} --out codec-{place}")
-    return list(found.values())
+        commands.setdefault(named, f"{start}{words}{named} --out codec-{number}")
+    return list(commands.values())
 
 
 def _typed(choice: Choice) -> str:
     """A target as it is typed."""
     quantity = choice.quantity
     unit = "" if quantity.unit == "kMAC/px" else quantity.unit
-    found = re.match(r"at ([0-9]+x[0-9]+)(?: on ([A-Za-z0-9-]+))?", quantity.where)
-    device = f"@{found[2]}" if found and found[2] and found[2] not in HERE else ""
-    where = device + (f" at {found[1]}" if found and found[1] != "{}x{}".format(*REFERENCE_SIZE) else "")
+    match = re.match(r"at ([0-9]+x[0-9]+)(?: on ([A-Za-z0-9-]+))?", quantity.where)
+    device = f"@{match[2]}" if match and match[2] and match[2] not in HERE else ""
+    where = device + (f" at {match[1]}" if match and match[1] != "{}x{}".format(*REFERENCE_SIZE) else "")
     return f"{choice.target:.10g} {unit}".strip() + where

@@ -190,14 +190,15 @@ class Searcher:
             if sources.trials:
                 worker.run(number, report)
             answers = Answers(self.costs, self.scores, self._rates, score=worker.score)
-            found = [self._answer(answers, question, t, trials != 0, report) for t in question.asked]
+            choices = [self._answer(answers, question, t, trials != 0, report) for t in question.asked]
             aside = worker.set_aside()
         result = self.result()
         result.question = question
-        result.choices, result.scored = [choice for choice in found if choice], self.write_front()
+        result.choices, result.scored = [choice for choice in choices if choice], self.write_front()
         self._note_targets(question, result.choices)
         result.notes += [question.idle] if question.idle else []
-        unanswered = [question.quantity.tell(t) for t, c in zip(question.asked, found, strict=True) if not c]
+        answered = zip(question.asked, choices, strict=True)
+        unanswered = [question.quantity.tell(target) for target, choice in answered if not choice]
         if unanswered:
             told = " and ".join(unanswered)
             result.notes.append(
@@ -217,10 +218,10 @@ class Searcher:
         answers: Answers, question: Question, target: int, may_score: bool, report: StageReport
     ) -> Choice | None:
         """The answer to a target: of what is scored already where nothing more may be, or none was named."""
-        found = answers.best_known(question, target)
-        if may_score and (question.targets or found is None):
+        choice = answers.best_known(question, target)
+        if may_score and (question.targets or choice is None):
             return answers.choose(question, target, report)
-        return found
+        return choice
 
     def result(self) -> SearchResult:
         """What is known so far."""
@@ -245,9 +246,9 @@ class Searcher:
             report: called as the work goes on.
         """
         answers = Answers(self.costs, self.scores, self._rates)
-        found = self._answer(answers, question, question.asked[-1], True, report)
-        assert found is not None
-        return found
+        choice = self._answer(answers, question, question.asked[-1], True, report)
+        assert choice is not None
+        return choice
 
     # Before anything is scored
 

@@ -73,7 +73,7 @@ def prepare_layouts(
         space = run.trained_space
         architecture = space.widest()
         rate = LayoutRate.of(evaluator, architecture, side=settings.side, photos=settings.photos)
-        found = find_layouts(
+        layouts = find_layouts(
             rate,
             space,
             settings,
@@ -83,7 +83,7 @@ def prepare_layouts(
         )
         facts |= {"calibration": evaluator.calibration, "architecture": architecture.key}
         hand_made = {name: rate(layout) for name, layout in space.layouts.items()}
-        write_layouts(run.layouts_path, found, hand_made, facts)
+        write_layouts(run.layouts_path, layouts, hand_made, facts)
     return True
 
 
@@ -124,10 +124,10 @@ def prepare_logits(
     path = run.search_path / f"logits-{scope}.yaml"
     facts = {"weights": run.fingerprint, "scope": scope}
     with _alone(run, "logits", report):
-        known = read_logits(path, space, facts)
-        missing = [target for target in wanted if not any(rung.target == target for rung in known)]
+        rungs = read_logits(path, space, facts)
+        missing = [target for target in wanted if not any(rung.target == target for rung in rungs)]
         if missing:
-            known += learn_logits(
+            rungs += learn_logits(
                 evaluator.supernet,
                 photos_of(run, "train"),
                 costs,
@@ -138,8 +138,8 @@ def prepare_logits(
                 settings=settings,
                 report=lambda done, total, note: report("learning widths", done, total, note),
             )
-            write_logits(path, known, facts)
-    return [rung for rung in known if rung.target in wanted]
+            write_logits(path, rungs, facts)
+    return [rung for rung in rungs if rung.target in wanted]
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def find_layouts(
         seed: of everything that is drawn.
         report: called with how much is done, of how much, and a note.
     """
-    found = greedy_layouts(
+    ladder = greedy_layouts(
         rate,
         space.y_channels,
         space.grouping,
@@ -66,7 +66,7 @@ def find_layouts(
         report=report,
     )
     learned = [Found(layout, rate(layout), layout.table) for layout in trained]
-    for greedy in found if settings.steps else ():
+    for greedy in ladder if settings.steps else ():
         stages = int(greedy.table.max()) + 1
         name = f"learned-{stages}"
         if stages == 1 or any(other.layout.name == name for other in learned):
@@ -85,23 +85,23 @@ def find_layouts(
         )
         if better.bpp < greedy.bpp and better.layout.stages() == stages:
             learned.append(better)
-    return [*found, *learned]
+    return [*ladder, *learned]
 
 
 def write_layouts(
-    path: Path, found: Sequence[Found], hand_made: Mapping[str, float], facts: Mapping[str, Any]
+    path: Path, layouts: Sequence[Found], hand_made: Mapping[str, float], facts: Mapping[str, Any]
 ) -> None:
     """The table of found layouts with their rates, those of the space's own, and what all was found on.
 
     Args:
         path: the file.
-        found: the layouts that were found.
+        layouts: the layouts that were found.
         hand_made: rate of each of the space's own layouts, in bpp, by name.
         facts: what they were found on: weights, calibration photos and architecture.
     """
     entries = [
         {"name": f.layout.name, "bpp": f.bpp, "stages": f.layout.stages(), **f.layout.to_dict()}
-        for f in found
+        for f in layouts
     ]
     write_yaml(path, {**facts, "hand_made_bpp": dict(hand_made), "layouts": entries})
 
@@ -112,8 +112,8 @@ def read_rates(path: Path) -> dict[str, float]:
         return {}
     content = resources.read_yaml(path)
     with resources.damage_told(path, resources.RENEWED):
-        found = {**content["hand_made_bpp"], **{entry["name"]: entry["bpp"] for entry in content["layouts"]}}
-        return {str(name): float(rate) for name, rate in found.items()}
+        rates = {**content["hand_made_bpp"], **{entry["name"]: entry["bpp"] for entry in content["layouts"]}}
+        return {str(name): float(rate) for name, rate in rates.items()}
 
 
 def has_layouts(path: Path, facts: dict[str, Any]) -> bool:

@@ -80,11 +80,11 @@ def calibration_latents(
         side: at most so many positions across and down are used, from the middle; all where None.
         photos: at most so many are used.
     """
-    found = []
+    latents = []
     for index in range(len(evaluator.photos))[:photos]:
         psi, y_hat = evaluator.latents(index, architecture)
-        found.append(CalibrationLatents(psi, y_hat, coded_range(y_hat)).middle(side))
-    return CalibrationLatents.stack(found)
+        latents.append(CalibrationLatents(psi, y_hat, coded_range(y_hat)).middle(side))
+    return CalibrationLatents.stack(latents)
 
 
 class LayoutRate:
@@ -149,24 +149,24 @@ class LayoutRate:
     @torch.no_grad()
     def _bits_by_table(self, layout: Layout) -> Array:
         """Bits of every photo, [photos]."""
-        found = []
+        by_part = []
         for part in self.latents:
             scales, means = self.context(part.psi, part.y_hat, layout)
             likelihood = self.gaussian.coded_likelihood(part.y_hat, scales, means, limit=part.limit)
-            found.append(-likelihood.log2().sum((1, 2, 3), dtype=torch.float64))
-        return torch.cat(found).cpu().numpy()
+            by_part.append(-likelihood.log2().sum((1, 2, 3), dtype=torch.float64))
+        return torch.cat(by_part).cpu().numpy()
 
     @torch.no_grad()
     def _bits(self, layout: Layout, cell: Cell) -> Array:
         """Bits of every channel group of every photo at the positions of one cell, [groups, photos]."""
-        found = []
+        by_part = []
         groups = torch.from_numpy(layout.group_of_channel).to(self.latents[0].y_hat.device)
         for part in self.latents:
             likelihood = self.likelihood(part, layout, cell)
             of_channel = -likelihood.log2().sum((2, 3), dtype=torch.float64)
             of_group = of_channel.new_zeros(len(of_channel), len(layout.groups))
-            found.append(of_group.index_add_(1, groups, of_channel).t())
-        return torch.cat(found, 1).cpu().numpy()
+            by_part.append(of_group.index_add_(1, groups, of_channel).t())
+        return torch.cat(by_part, 1).cpu().numpy()
 
     def likelihood(self, part: CalibrationLatents, layout: Layout, cell: Cell) -> Tensor:
         """What the coder gives the elements at one cell's positions, [B, M, down, across].
@@ -191,8 +191,8 @@ def _signatures(layout: Layout, cell: Cell) -> list[Any]:
     else:
         views = [cell.visible[group].numpy().tobytes() for group in range(count)]
     where = (layout.groups, layout.table.shape[1:], cell.row, cell.column)
-    known = cell.known.tolist()
+    known_groups = cell.known.tolist()
     return [
-        (where, group, tuple((other, views[other]) for other in range(count) if known[group][other]))
+        (where, group, tuple((other, views[other]) for other in range(count) if known_groups[group][other]))
         for group in range(count)
     ]

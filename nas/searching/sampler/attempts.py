@@ -37,14 +37,14 @@ def failed_too_often(
     for trial in trials:
         if trial.state not in (TrialState.FAIL, TrialState.COMPLETE):
             continue
-        found = key(trial)
-        if found is None:
+        identity = key(trial)
+        if identity is None:
             continue
         if trial.state == TrialState.COMPLETE:
-            done.add(found)
+            done.add(identity)
         elif is_attempt(trial):
-            failed[found] += 1
-    return [found for found, count in failed.items() if count >= ATTEMPTS and found not in done]
+            failed[identity] += 1
+    return [identity for identity, count in failed.items() if count >= ATTEMPTS and identity not in done]
 
 
 def is_outside(error: BaseException) -> bool:

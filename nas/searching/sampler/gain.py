@@ -16,11 +16,11 @@ from nas.support.arrays import Floats
 class Aim(Protocol):
     """What counts as better."""
 
-    def gain(self, known: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+    def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
         """The expected gain of each candidate, [n].
 
         Args:
-            known: costs and losses of what was observed, each [observed].
+            scored: costs and losses of what was observed, each [observed].
             costs: of the candidates, [n].
             mean, deviation: of their losses, normally distributed, each [n].
         """
@@ -37,12 +37,12 @@ class WholeRange:
 
     most: float
 
-    def gain(self, known: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+    def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
         """The expected growth of the hypervolume."""
-        steps, best = staircase(*known)
+        steps, best = staircase(*scored)
         starts = np.concatenate([[-np.inf], steps])
         ends = np.concatenate([steps, [self.most]])
-        levels = np.concatenate([[known[1].max()], best])  # below the cheapest, the worst is all there is
+        levels = np.concatenate([[scored[1].max()], best])  # below the cheapest, the worst is all there is
         length = np.clip(ends - np.maximum(starts, costs[:, None]), 0, None)
         gains: Floats = np.einsum("ij,ij->i", length, improvement(levels, mean, deviation))
         return gains
@@ -54,12 +54,12 @@ class Targets:
 
     costs: Sequence[float]
 
-    def gain(self, known: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+    def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
         """The expected improvement at the targets, added up."""
         targets = np.asarray(self.costs, dtype=float)
-        steps, best = staircase(*known)
-        place = np.searchsorted(steps, targets, side="right")
-        levels = np.concatenate([[known[1].max()], best])[place]
+        steps, best = staircase(*scored)
+        steps_below = np.searchsorted(steps, targets, side="right")
+        levels = np.concatenate([[scored[1].max()], best])[steps_below]
         affordable = costs[:, None] <= targets
         gains: Floats = np.einsum("ij,ij->i", affordable, improvement(levels, mean, deviation))
         return gains

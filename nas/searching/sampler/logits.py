@@ -110,7 +110,7 @@ def learn_logits(
         return []
     crop = settings.crop if objective.metric == "mse" else max(settings.crop, 192)
     rungs = sorted(targets, reverse=True) or settings.ladder
-    found, total = [], len(rungs) * settings.steps
+    learned, total = [], len(rungs) * settings.steps
     crops = batches(CropSource(photos, crop=crop, seed=seed), batch=settings.batch, first=0, last=total + 1)
     draws, samples = random.Random(seed), torch.Generator().manual_seed(seed)
     structure = Structure(
@@ -126,7 +126,7 @@ def learn_logits(
         parameter.requires_grad_(False)
     try:
         price = _saved(supernet, next(crops).to(device), objective) / spent
-        for place, rung in enumerate(rungs):
+        for number, rung in enumerate(rungs):
             target = rung if targets else None
             structure.restart(price if targets else rung * price, target)
             cost = 0.0
@@ -138,13 +138,13 @@ def learn_logits(
                 (loss + structure.price * structure.expected_cost()).backward()
                 cost = structure.step(float(loss.detach()))
                 note = f"lambda_C {structure.price:.3g}  E[C] {cost:.2f} kMAC/px"
-                report(place * settings.steps + step + 1, total, note)
-            found.append(WidthLogits(structure.price, cost, structure.learned(), target))
+                report(number * settings.steps + step + 1, total, note)
+            learned.append(WidthLogits(structure.price, cost, structure.learned(), target))
     finally:
         for parameter, wanted in frozen:
             parameter.requires_grad_(wanted)
         supernet.activate(space.widest())
-    return found
+    return learned
 
 
 @torch.no_grad()
@@ -198,5 +198,5 @@ def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | 
     if content.pop("scope", None) != scope:
         return None
     with resources.damage_told(path, "restore it, or delete it and the search learns widths of its own"):
-        found = WidthLogits(**content)
-        return found if found.fits(space) else None
+        logits = WidthLogits(**content)
+        return logits if logits.fits(space) else None

@@ -19,16 +19,16 @@ def neighbours(rows: Rows, shape: Sequence[int], unordered: Sequence[int] = ()) 
         shape: the number of choices in each slot.
         unordered: places of slots whose choices have no order.
     """
-    found = []
-    for place, count in enumerate(shape):
-        steps = range(1, count) if place in unordered else (-1, 1)
+    around = []
+    for slot, count in enumerate(shape):
+        steps = range(1, count) if slot in unordered else (-1, 1)
         for step in steps:
             moved = rows.copy()
-            moved[:, place] += step
-            if place in unordered:
-                moved[:, place] %= count
-            found.append(moved[(moved[:, place] >= 0) & (moved[:, place] < count)])
-    return np.concatenate([np.empty((0, len(shape)), dtype=np.int64), *found])
+            moved[:, slot] += step
+            if slot in unordered:
+                moved[:, slot] %= count
+            around.append(moved[(moved[:, slot] >= 0) & (moved[:, slot] < count)])
+    return np.concatenate([np.empty((0, len(shape)), dtype=np.int64), *around])
 
 
 def exchanges(rows: Rows, shape: Sequence[int], number: int, rng: np.random.Generator) -> Rows:
@@ -42,8 +42,8 @@ def exchanges(rows: Rows, shape: Sequence[int], number: int, rng: np.random.Gene
     """
     moved = rows[rng.integers(0, len(rows), number)]
     for _ in range(2):
-        place = rng.integers(0, len(shape), number)
-        moved[np.arange(number), place] += rng.choice((-1, 1), number)
+        slots = rng.integers(0, len(shape), number)
+        moved[np.arange(number), slots] += rng.choice((-1, 1), number)
     within: Rows = np.clip(moved, 0, np.asarray(shape) - 1)
     return within
 

@@ -158,13 +158,13 @@ class ParetoSampler(BaseSampler):
     def _propose(self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> Row:
         enqueued = self._inside(trial.system_attrs.get(ENQUEUED, {}))
         if len(enqueued) == len(self.proposer.names):
-            return tuple(enqueued[place] for place in sorted(enqueued))
+            return tuple(enqueued[number] for number in sorted(enqueued))
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         rows, losses = self._known() if self._known is not None else self._finished(trials)
         scored = set(map(tuple, rows.tolist()))
         pending, aside = (
-            self.proposer.rows(row for row in dict.fromkeys(found) if row not in scored)
-            for found in (self._running(trials), [*self._aside(trials), *self._scored(trials)])
+            self.proposer.rows(row for row in dict.fromkeys(group) if row not in scored)
+            for group in (self._running(trials), [*self._aside(trials), *self._scored(trials)])
         )
         fixed = {**self._fixed(study, trial, space), **enqueued}
         return self.proposer.propose(rows, losses, pending, aside=aside, fixed=fixed)
@@ -186,7 +186,7 @@ class ParetoSampler(BaseSampler):
     def _inside(self, params: Mapping[str, Any]) -> dict[int, int]:
         """By place, the parameters that are indexes into their slot's choices."""
         slots = enumerate(zip(self.proposer.names, self.proposer.shape, strict=True))
-        values = {place: (params.get(name), count) for place, (name, count) in slots}
+        values = {number: (params.get(name), count) for number, (name, count) in slots}
         return {p: v for p, (v, count) in values.items() if isinstance(v, int) and 0 <= v < count}
 
     def _out_of_range(self, name: str) -> InputError:
@@ -200,8 +200,8 @@ class ParetoSampler(BaseSampler):
         return tuple(row.values()) if len(row) == len(self.proposer.names) else None
 
     def _running(self, trials: Sequence[FrozenTrial]) -> list[Row]:
-        found = [self._row_of(trial) for trial in trials if trial.state == TrialState.RUNNING]
-        return [row for row in found if row is not None]
+        rows = [self._row_of(trial) for trial in trials if trial.state == TrialState.RUNNING]
+        return [row for row in rows if row is not None]
 
     def _aside(self, trials: Sequence[FrozenTrial]) -> list[Row]:
         """The rows that are not to be tried again, though they have no loss."""
@@ -213,8 +213,8 @@ class ParetoSampler(BaseSampler):
         return {row: values[1] for row, values in done if row is not None}
 
     def _finished(self, trials: Sequence[FrozenTrial]) -> tuple[Rows, Floats]:
-        found = self._scored(trials)
-        return self.proposer.rows(found), np.array(list(found.values()), dtype=float)
+        scored = self._scored(trials)
+        return self.proposer.rows(scored), np.array(list(scored.values()), dtype=float)
 
 
 def _reserve(study: Study, trial: FrozenTrial, row: Row) -> None:

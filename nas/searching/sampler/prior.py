@@ -46,7 +46,7 @@ class LogitPrior:
 
     def log_density(self, rows: Rows) -> Floats:
         """The logarithm of each row's probability, but for that of its layout, [n]."""
-        by_slot = [np.log(table)[:, rows[:, place]] for place, table in enumerate(self._tables)]
+        by_slot = [np.log(table)[:, rows[:, number]] for number, table in enumerate(self._tables)]
         return np.asarray(logsumexp(np.sum(by_slot, axis=0), axis=0))
 
     @staticmethod
@@ -62,7 +62,6 @@ def modes(space: SearchSpace, rungs: Sequence[WidthLogits], layout: str) -> list
         rungs: the sets of logits.
         layout: name of the layout.
     """
-    place = space.layout_names.index(layout)
-    return [
-        space.at([*(int(np.argmax(rung.logits[slot.name])) for slot in space.slots), place]) for rung in rungs
-    ]
+    layout_number = space.layout_names.index(layout)
+    likeliest = ([int(np.argmax(rung.logits[slot.name])) for slot in space.slots] for rung in rungs)
+    return [space.at([*widths, layout_number]) for widths in likeliest]

@@ -117,8 +117,8 @@ class Proposer:
         return np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, len(self.shape))
 
     def _wanted(self, rows: Iterable[Sequence[int]]) -> list[Row]:
-        found = self.rows(rows)
-        return list(map(tuple, found[self._allowed(found)].tolist()))
+        candidates = self.rows(rows)
+        return list(map(tuple, candidates[self._allowed(candidates)].tolist()))
 
     def propose(
         self,
@@ -146,28 +146,30 @@ class Proposer:
         taken, fixed = self._taken(np.concatenate([rows, pending, aside])), fixed or {}
         fresh = functools.partial(self._fresh, taken=taken, fixed=fixed)
         for row in [*self._first, *(self._also if len(taken) % ALSO == 0 else [])]:
-            if row not in taken and all(row[place] == choice for place, choice in fixed.items()):
+            if row not in taken and all(row[number] == choice for number, choice in fixed.items()):
                 return row
         rows, losses = comparable(rows, losses)
         rng = np.random.default_rng([self._seed, len(taken)])
         if len(rows) < min(len(self.shape) + DESIGN, max(2, math.prod(self.shape) // 4)):
             return self._blindly(fresh, rng)
         self.model.update(rows, losses, pending)
-        known = (self._cost(rows), scaled(losses))
-        front = rows[on_staircase(*known)]
+        scored = (self._cost(rows), scaled(losses))
+        front = rows[on_staircase(*scored)]
         if self._local and len(taken) % LOCAL == 1:
             near = fresh([*self._beside(front), exchanges(front, self.shape, EXCHANGED, rng)])
-            gains = self._gains(near, known, sure=True)
+            gains = self._gains(near, scored, sure=True)
             if gains.max(initial=0) > 0:
                 return _row(near[np.argmax(gains)])
         if self._small:
-            found = fresh(self._everything())
+            candidates = fresh(self._everything())
         else:
             parents = front[np.linspace(0, len(front) - 1, min(PARENTS, len(front))).astype(int)]
             varied = exchanges(front, self.shape, EXCHANGED, rng), crosses(front, CROSSED, rng)
             start = [*self._beside(parents), *varied, *self._random(DRAWN, rng)]
-            found = self._climb(start, lambda rows: self._gains(rows, known), fresh, rng)
-        return _row(found[np.argmax(self._gains(found, known))]) if len(found) else self._blindly(fresh, rng)
+            candidates = self._climb(start, lambda rows: self._gains(rows, scored), fresh, rng)
+        if not len(candidates):
+            return self._blindly(fresh, rng)
+        return _row(candidates[np.argmax(self._gains(candidates, scored))])
 
     def is_exhausted(self, taken: Rows, fixed: Mapping[int, int] | None = None) -> bool:
         """Whether nothing is left to propose, as far as that can be looked through.
@@ -192,11 +194,11 @@ class Proposer:
         rng = np.random.default_rng([self._seed, len(rows)])
         rows, losses = comparable(rows, losses)
         if len(rows) < DESIGN:
-            found = fresh([start])
-            return _row(rng.choice(found)) if len(found) else None
+            candidates = fresh([start])
+            return _row(rng.choice(candidates)) if len(candidates) else None
         self.model.update(rows, losses)
-        found = self._climb([start], lambda rows: -self.model.predict(rows)[0], fresh, rng)
-        return _row(found[np.argmin(self.model.predict(found)[0])]) if len(found) else None
+        candidates = self._climb([start], lambda rows: -self.model.predict(rows)[0], fresh, rng)
+        return _row(candidates[np.argmin(self.model.predict(candidates)[0])]) if len(candidates) else None
 
     def _climb(
         self,
@@ -206,25 +208,25 @@ class Proposer:
         rng: np.random.Generator,
     ) -> Rows:
         """Candidates, and around those of most worth ever more."""
-        found = fresh(start)
-        for _ in range(CLIMBS if len(found) else 0):
-            best = found[np.argsort(-worth(found), kind="stable")[:TOP]]
+        candidates = fresh(start)
+        for _ in range(CLIMBS if len(candidates) else 0):
+            best = candidates[np.argsort(-worth(candidates), kind="stable")[:TOP]]
             around = [*self._beside(best), exchanges(best, self.shape, DRAWN, rng)]
-            found = fresh([found, *around])
-        return found
+            candidates = fresh([candidates, *around])
+        return candidates
 
-    def _gains(self, rows: Rows, known: tuple[Floats, Floats], *, sure: bool = False) -> Floats:
+    def _gains(self, rows: Rows, scored: tuple[Floats, Floats], *, sure: bool = False) -> Floats:
         """What each row is expected to add; where `sure`, if its loss is the most probable one."""
         if not len(rows):
             return np.zeros(0)
         mean, deviation = self.model.predict(rows)
         gains = self._aim.gain(
-            known, self._cost(rows), mean, np.full_like(mean, 1e-12) if sure else deviation
+            scored, self._cost(rows), mean, np.full_like(mean, 1e-12) if sure else deviation
         )
         if self._prior is None:
             return gains
         belief = self._prior.log_density(rows)
-        believed: Floats = gains * np.exp((belief - belief.max()) * BELIEF / len(known[0]))
+        believed: Floats = gains * np.exp((belief - belief.max()) * BELIEF / len(scored[0]))
         return believed
 
     # Where candidates come from
@@ -241,13 +243,13 @@ class Proposer:
         """A new row from anywhere."""
         for _ in range(TRIES):
             drawn = self._random(DRAWN, rng)
-            found = fresh([drawn[rng.integers(len(drawn))]])
-            if len(found):
-                return _row(rng.choice(found))
-        found = fresh(self._everything()) if self._small else self.rows([])
-        if not len(found):
+            candidates = fresh([drawn[rng.integers(len(drawn))]])
+            if len(candidates):
+                return _row(rng.choice(candidates))
+        candidates = fresh(self._everything()) if self._small else self.rows([])
+        if not len(candidates):
             raise ExhaustedError
-        return _row(rng.choice(found))
+        return _row(rng.choice(candidates))
 
     @property
     def _small(self) -> bool:
@@ -263,10 +265,10 @@ class Proposer:
     def _fresh(self, parts: Sequence[Rows], *, taken: set[Row], fixed: Mapping[int, int]) -> Rows:
         """Each allowed row once, with the choices that are fixed, those that are taken left out."""
         rows = np.concatenate(parts)
-        for place, choice in fixed.items():
-            rows[:, place] = choice
+        for number, choice in fixed.items():
+            rows[:, number] = choice
         rows = np.unique(self._settle(rows), axis=0)
-        new = [place for place, row in enumerate(map(tuple, rows.tolist())) if row not in taken]
+        new = [number for number, row in enumerate(map(tuple, rows.tolist())) if row not in taken]
         rows = rows[new]
         return rows[self._allowed(rows)]
 

@@ -83,16 +83,16 @@ def distances(space: SearchSpace, rates: Mapping[str, float]) -> dict[str, Float
         space: the search space.
         rates: measured rates of layouts by name.
     """
-    found = {}
+    by_slot = {}
     for slot in space.slots:
-        found[slot.name] = _apart(np.log1p(np.asarray(slot.candidates, dtype=float)))
+        by_slot[slot.name] = _apart(np.log1p(np.asarray(slot.candidates, dtype=float)))
     names = space.layout_names
     if all(name in rates for name in names):
         between = _apart(np.array([rates[name] for name in names]))
     else:
         between = _apart(np.log([space.layouts[name].stages() for name in names]))
-    found[LAYOUT] = np.hypot(between, APART * (1 - np.eye(len(names))))
-    return found
+    by_slot[LAYOUT] = np.hypot(between, APART * (1 - np.eye(len(names))))
+    return by_slot
 
 
 def _apart(values: Floats) -> Floats:
@@ -108,8 +108,8 @@ def as_rows(space: SearchSpace, architectures: Sequence[Architecture]) -> Rows:
         space: the search space.
         architectures: architectures of that space.
     """
-    found = [space.indexes(architecture) for architecture in architectures]
-    return np.array(found, dtype=np.int64).reshape(-1, len(space.shape))
+    indexes = [space.indexes(architecture) for architecture in architectures]
+    return np.array(indexes, dtype=np.int64).reshape(-1, len(space.shape))
 
 
 def history(space: SearchSpace, scores: Iterable[tuple[Architecture, Score]]) -> tuple[Rows, Floats]:
@@ -119,6 +119,6 @@ def history(space: SearchSpace, scores: Iterable[tuple[Architecture, Score]]) ->
         space: the search space.
         scores: architectures with their scores.
     """
-    found = list(scores)
-    rows = as_rows(space, [architecture for architecture, _ in found])
-    return rows, np.array([score.rd_loss for _, score in found], dtype=float)
+    pairs = list(scores)
+    rows = as_rows(space, [architecture for architecture, _ in pairs])
+    return rows, np.array([score.rd_loss for _, score in pairs], dtype=float)

@@ -51,7 +51,7 @@ class Surrogate:
             values: there, [n].
         """
         hot, count = self._hot(rows), len(self._distances)
-        found = minimize(
+        optimum = minimize(
             lambda parameters: self._evidence(parameters, hot, values),
             self._believed,
             jac=True,
@@ -59,7 +59,7 @@ class Surrogate:
             bounds=[BOUNDS[0]] * count + [BOUNDS[1]] * count,
             options={"maxiter": ITERATIONS},
         )
-        self._parameters = found.x
+        self._parameters = optimum.x
 
     def observe(self, rows: Rows, values: Floats) -> None:
         """Take observations, all of them, as what predictions are made from; arguments as `fit` has.
@@ -99,8 +99,8 @@ class Surrogate:
         count = len(self._distances)
         tables = np.zeros((self._width, self._width))
         by_strength, by_length = [], []
-        for place, (block, distances) in enumerate(zip(self._blocks, self._distances, strict=True)):
-            strength, length = np.exp(parameters[place]), np.exp(parameters[count + place])
+        for number, (block, distances) in enumerate(zip(self._blocks, self._distances, strict=True)):
+            strength, length = np.exp(parameters[number]), np.exp(parameters[count + number])
             far = np.sqrt(5) * distances / length
             fall = np.exp(-far)
             share = strength * (1 + far + far**2 / 3) * fall

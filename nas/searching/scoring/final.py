@@ -42,10 +42,10 @@ def with_tested(table: pd.DataFrame, run: Run) -> pd.DataFrame:
         table: one row per architecture, whose keys are in the column `arch`. It gets the new columns.
         run: the run.
     """
-    found = {arch: row for (arch, weights), row in _read(run).items() if weights == run.fingerprint}
-    for place, column in enumerate(MEASURED):
-        known = {arch: row[place] for arch, row in found.items()}
-        table[column] = table["arch"].map(known).astype(float)
+    rows = {arch: row for (arch, weights), row in _read(run).items() if weights == run.fingerprint}
+    for number, column in enumerate(MEASURED):
+        values = {arch: row[number] for arch, row in rows.items()}
+        table[column] = table["arch"].map(values).astype(float)
     return table
 
 

@@ -38,9 +38,9 @@ def score_table(
     """
     import pandas as pd
 
-    rows, known = [], dict(scores)
-    widest = known.get(costs.space.widest())
-    for architecture, score in known.items():
+    rows, scored = [], dict(scores)
+    widest = scored.get(costs.space.widest())
+    for architecture, score in scored.items():
         kmac = costs.scopes(architecture)
         rows.append(
             {

@@ -89,8 +89,8 @@ class Scores:
         """Take what other processes have written since."""
         size = self._size()
         if size != self._seen:
-            found = known_scores(self.path, self.evaluator.space, self.weights, self.evaluator.calibration)
-            self._known = {**self._known, **found}
+            on_disk = known_scores(self.path, self.evaluator.space, self.weights, self.evaluator.calibration)
+            self._known = {**self._known, **on_disk}
             self._seen = size
 
     def _size(self) -> int:
@@ -114,7 +114,7 @@ def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[P
         calibration: fingerprint of the calibration photos.
     """
     rows = read_rows(path, POINTS) if path.exists() else []
-    found: dict[str, dict[float, Point]] = {}
+    curves: dict[str, dict[float, Point]] = {}
     for row in rows:
         if (row["weights"], row["calibration"]) != (weights, calibration):
             continue
@@ -124,8 +124,8 @@ def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[P
             continue  # cut short by a crash
         if not all(map(math.isfinite, (point.lmbda, point.bpp, point.psnr, point.rd_loss))):
             continue
-        found.setdefault(row["key"], {})[point.lmbda] = point
-    return {key: tuple(points[lmbda] for lmbda in sorted(points)) for key, points in found.items()}
+        curves.setdefault(row["key"], {})[point.lmbda] = point
+    return {key: tuple(points[lmbda] for lmbda in sorted(points)) for key, points in curves.items()}
 
 
 def read_scores(path: Path) -> list[dict[str, str]]:
@@ -150,7 +150,7 @@ def known_scores(
     rows = [row for row in read_scores(path) if row["weights"] == weights]
     if calibration is None and rows:
         calibration = rows[-1]["calibration"]
-    found: dict[Architecture, Score] = {}
+    scores: dict[Architecture, Score] = {}
     curves = read_curves(path.with_name(CURVES), weights, calibration or "") if space.rates else {}
     for row in rows:
         if row["calibration"] == calibration:
@@ -161,5 +161,5 @@ def known_scores(
             except ValueError:
                 continue  # of a layout that this run no longer has, or no numbers
             if score.is_a_number:
-                found[architecture] = score
-    return found
+                scores[architecture] = score
+    return scores

@@ -138,14 +138,14 @@ def _phase(context: ContextModel, places: Places, stages: Sequence[BlockPlan]) -
 
     steps = []
     for count, stage in enumerate(stages, 1):
-        known, mine = stages[:count], [stage]
+        earlier, mine = stages[:count], [stage]
         units_2, outputs = rows("units_2", mine), rows("outputs", mine)
         steps.append(
             StageWeights(
                 channels=rows("channels", mine),
-                first=of_phi[rows("units_1", mine)][:, rows("features", known)],
-                second=(w2[units_2][:, rows("units_1", known)], b2[units_2][:, None]),
-                third=(w3[outputs][:, rows("units_2", known)], b3[outputs][:, None]),
+                first=of_phi[rows("units_1", mine)][:, rows("features", earlier)],
+                second=(w2[units_2][:, rows("units_1", earlier)], b2[units_2][:, None]),
+                third=(w3[outputs][:, rows("units_2", earlier)], b3[outputs][:, None]),
             )
         )
     return Phase(places, rows("units_1", stages), rows("features", stages), tuple(steps))
@@ -190,10 +190,10 @@ def context_part(
     _, rows, columns = layout.table.shape
     cells = layout_cells(layout, context.window)
     phi = y_hat.new_zeros(context.phi, *y_hat.shape[-2:])
-    for cell, found in zip(cells, context.predict(y_hat, layout, cells), strict=True):
-        if found is not None:
+    for cell, prediction in zip(cells, context.predict(y_hat, layout, cells), strict=True):
+        if prediction is not None:
             here = phi[:, cell.row :: rows, cell.column :: columns]
-            here.copy_(found[0, :, : here.shape[1], : here.shape[2]])
+            here.copy_(prediction[0, :, : here.shape[1], : here.shape[2]])
     parts = []
     for phase in phases:
         seen = take(phi, phase.features, phase.places)
@@ -249,14 +249,14 @@ def _bits(
     hidden_1 = hidden_1.clone() if seen is None else hidden_1 + seen
     F.leaky_relu_(hidden_1, LEAKY_SLOPE)
     units, positions = sum(len(step.second[0]) for step in phase.steps), hidden_1.shape[1]
-    hidden_2, known = hidden_1.new_empty(units, positions), 0
+    hidden_2, ready = hidden_1.new_empty(units, positions), 0
     total = hidden_1.new_zeros(positions, dtype=torch.float64)
     for step in phase.steps:
         (w2, b2), (w3, b3) = step.second, step.third
-        mine = hidden_2[known : known + len(w2)]
+        mine = hidden_2[ready : ready + len(w2)]
         F.leaky_relu_(torch.addmm(b2, w2, hidden_1[: w2.shape[1]], out=mine), LEAKY_SLOPE)
-        known += len(w2)
-        scales, means = torch.addmm(b3, w3, hidden_2[:known]).chunk(2)
+        ready += len(w2)
+        scales, means = torch.addmm(b3, w3, hidden_2[:ready]).chunk(2)
         values = take(y_hat[0], step.channels, phase.places)
         total += gaussian.coded_bits(values, scales, means, limit).sum(0, dtype=torch.float64)
     return total

@@ -310,10 +310,10 @@ def _agree(study: optuna.Study, facts: Mapping[str, str], metrics: Sequence[str]
         with warnings.catch_warnings():  # the names are only shown
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(metrics))
-    known = study.user_attrs[FACTS]
-    if not isinstance(known, dict):
+    agreed = study.user_attrs[FACTS]
+    if not isinstance(agreed, dict):
         raise damaged(where)
-    other = [fact for fact in {**known, **facts} if known.get(fact) != facts.get(fact)]
+    other = [fact for fact in {**agreed, **facts} if agreed.get(fact) != facts.get(fact)]
     if other:
         raise InputError(
             f"{name_of(where)} holds a search with other {' and '.join(other)}: "

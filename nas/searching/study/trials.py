@@ -117,8 +117,8 @@ class Trials:
         """The architectures that could not be scored in `ATTEMPTS` attempts, and are not tried any more."""
         names = self._sampler.proposer.names
         rows = (tuple(int(params[name]) for name in names) for params in self._study.set_aside())
-        found = [self._space.at(row) for row in rows]
-        return [architecture for architecture in found if architecture not in self._scores]
+        architectures = [self._space.at(row) for row in rows]
+        return [architecture for architecture in architectures if architecture not in self._scores]
 
     def standing(self) -> str:
         """How far the search is, in a few words."""
