@@ -88,14 +88,14 @@ class IntegerAffine:
 
     def finish(self, sums: Tensor) -> Tensor:
         """Outputs from their sums, [..., outputs], in place."""
-        found = sums.mul_(self.step).floor_()
+        steps = sums.mul_(self.step).floor_()
         if self.slope == SLOPE_PARTS:
-            return found.clamp_(-self.limit, self.limit)
+            return steps.clamp_(-self.limit, self.limit)
         if self.slope == 0:
-            return found.clamp_(0, self.limit)
-        found.clamp_(LOWEST, float(self.limit))
-        lower = (found * (self.slope / SLOPE_PARTS)).add_(0.5).floor_()
-        return torch.maximum(found, lower, out=found).clamp_min_(-self.limit)
+            return steps.clamp_(0, self.limit)
+        steps.clamp_(LOWEST, float(self.limit))
+        lower = (steps * (self.slope / SLOPE_PARTS)).add_(0.5).floor_()
+        return torch.maximum(steps, lower, out=steps).clamp_min_(-self.limit)
 
 
 AnyAffine = Affine | IntegerAffine
@@ -120,7 +120,7 @@ class _Settings:
         with self._lock:
             if not self._inside:
                 self._dtype = torch.get_default_dtype()
-                self._precisions = [place.fp32_precision for place in _REDUCED]
+                self._precisions = [backend.fp32_precision for backend in _REDUCED]
                 self._set(torch.float32, ["ieee"] * len(_REDUCED))
             self._inside += 1
 
@@ -133,8 +133,8 @@ class _Settings:
 
     def _set(self, dtype: torch.dtype, precisions: list[str]) -> None:
         torch.set_default_dtype(dtype)
-        for place, precision in zip(_REDUCED, precisions, strict=True):
-            place.fp32_precision = precision
+        for backend, precision in zip(_REDUCED, precisions, strict=True):
+            backend.fp32_precision = precision
 
 
 _settings = _Settings()

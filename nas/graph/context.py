@@ -75,14 +75,14 @@ def layout_cells(layout: Layout, window: int) -> tuple[Cell, ...]:
     for row in range(rows):
         for column in range(columns):
             visible = torch.zeros(groups, groups, window, window, dtype=torch.bool)
-            known = torch.zeros(groups, groups, dtype=torch.bool)
+            known_groups = torch.zeros(groups, groups, dtype=torch.bool)
             for block in layout.blocks(window):
                 if (block.row, block.column) == (row, column):
                     for group in block.groups:
                         visible[group] = torch.from_numpy(block.visible)
-                        known[group] = torch.from_numpy(block.known)
+                        known_groups[group] = torch.from_numpy(block.known)
             live = visible.flatten(1).any(1)
-            cells.append(Cell(row, column, visible if live.any() else None, live, known))
+            cells.append(Cell(row, column, visible if live.any() else None, live, known_groups))
     return tuple(cells)
 
 
@@ -117,13 +117,13 @@ def _taps(layout: Layout, window: int, features: int) -> tuple[tuple[_Tap, ...],
                 if seen:
                     yield mine, theirs
 
-    found = []
+    by_cell = []
     for cell in layout_cells(layout, window):
         places = np.ndindex(window, window) if cell.visible is not None else ()
         visible = cast(Tensor, cell.visible)
         taps = [_Tap(i, j, tuple(products(visible[:, :, i, j].numpy()))) for i, j in places]
-        found.append(tuple(tap for tap in taps if tap.products))
-    return tuple(found)
+        by_cell.append(tuple(tap for tap in taps if tap.products))
+    return tuple(by_cell)
 
 
 class _ByTaps(torch.autograd.Function):
@@ -149,11 +149,11 @@ class _ByTaps(torch.autograd.Function):
         cells = _taps(layout, len(kernel), len(weight))
         shape = _near(padded, layout, len(kernel), 0, 0, 0).shape[:3]
         phi = padded.new_zeros(len(numbers), shape.numel(), len(weight))
-        for place, number in enumerate(numbers):
+        for index, number in enumerate(numbers):
             for tap in cells[number]:
                 near = _near(padded, layout, len(kernel), number, tap.row, tap.column).flatten(0, 2)
                 for outputs, inputs in tap.products:
-                    phi[place, :, outputs].addmm_(
+                    phi[index, :, outputs].addmm_(
                         near[:, inputs], kernel[tap.row, tap.column, inputs, outputs]
                     )
         by_position: Tensor = phi.index_select(-1, order.argsort()).unflatten(1, shape)
@@ -170,14 +170,14 @@ class _ByTaps(torch.autograd.Function):
         cells = _taps(layout, len(kernel), len(weight))
         for position, number in enumerate(ctx.numbers):
             for tap in cells[number]:
-                place = layout, len(kernel), number, tap.row, tap.column
-                near = _near(padded, *place)
+                where = layout, len(kernel), number, tap.row, tap.column
+                near = _near(padded, *where)
                 rows, of_rows = near.flatten(0, 2), near.new_zeros(near.shape).flatten(0, 2)
                 for outputs, inputs in tap.products:
                     upper, part = gradient[position, :, outputs], (tap.row, tap.column, inputs, outputs)
                     of_rows[:, inputs].addmm_(upper, kernel[part].t())
                     of_kernel[part].addmm_(rows[:, inputs].t(), upper)
-                _near(of_padded, *place).add_(of_rows.view(near.shape))
+                _near(of_padded, *where).add_(of_rows.view(near.shape))
         del kernel
         return of_padded, of_kernel.permute(3, 2, 0, 1).index_select(0, order.argsort()), None, None
 
@@ -386,18 +386,18 @@ class ContextModel(nn.Module):
                 visible = visible[groups[cast(Tensor, self.features)]][:, groups]
             return F.conv2d(seen, weight * visible, self._bias(cell, layout), stride)
 
-        found: list[Tensor | None] = []
+        predictions: list[Tensor | None] = []
         for cell in cells:
             if cell.visible is None:
-                found.append(None)
+                predictions.append(None)
                 continue
             seen = padded[..., cell.row : cell.row + tall, cell.column : cell.column + wide]
             if large:
                 again = checkpoint(convolve, seen, cell, use_reentrant=False, preserve_rng_state=False)
-                found.append(again)
+                predictions.append(again)
             else:
-                found.append(convolve(seen, cell))
-        return found
+                predictions.append(convolve(seen, cell))
+        return predictions
 
     def _refine(
         self,
@@ -411,14 +411,14 @@ class ContextModel(nn.Module):
         (w1, b1), (w2, b2), (w3, b3) = weights
         hyper = psi.shape[1]
         if len(cell.known) > 1:
-            known = cell.known.to(w1.device)
+            known_groups = cell.known.to(w1.device)
             owner_phi = groups[cast(Tensor, self.features)]
             owner_1 = groups[cast(Tensor, self.units_1)[: len(w1)]]
             owner_2 = groups[cast(Tensor, self.units_2)[: len(w2)]]
             owner_out = groups[cast(Tensor, self.outputs)]
-            w1 = torch.cat([w1[:, :hyper], w1[:, hyper:] * known[owner_1][:, owner_phi]], 1)
-            w2 = w2 * known[owner_2][:, owner_1]
-            w3 = w3 * known[owner_out][:, owner_2]
+            w1 = torch.cat([w1[:, :hyper], w1[:, hyper:] * known_groups[owner_1][:, owner_phi]], 1)
+            w2 = w2 * known_groups[owner_2][:, owner_1]
+            w3 = w3 * known_groups[owner_out][:, owner_2]
         if phi is None:
             hidden = F.conv2d(psi, w1[:, :hyper, None, None], b1)
         else:

@@ -140,12 +140,12 @@ class ConditionalGaussian(GaussianConditional):
             values, scales, means: all of one shape, in single precision.
             limit: the image's range.
         """
-        found = torch.empty(values.shape, device=values.device)
-        size = _PIECE * torch.get_num_threads() if found.device.type == "cpu" else found.numel()
+        of_all = torch.empty(values.shape, device=values.device)
+        size = _PIECE * torch.get_num_threads() if of_all.device.type == "cpu" else of_all.numel()
         parts = (part.flatten().split(size) for part in (values, scales, means))
-        for value, scale, mean, place in zip(*parts, found.view(-1).split(size), strict=True):
-            self._bits_of_few(value, scale, mean, limit + 0.5, place)
-        return found
+        for value, scale, mean, of_piece in zip(*parts, of_all.view(-1).split(size), strict=True):
+            self._bits_of_few(value, scale, mean, limit + 0.5, of_piece)
+        return of_all
 
     def _bits_of_few(
         self, values: Tensor, scales: Tensor, means: Tensor, reach: float, likelihood: Tensor
@@ -208,8 +208,8 @@ def snap(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
         scales: standard deviations, of any shape.
         means: means, in the shape of `scales`.
     """
-    found = from_grid(*to_grid(scales, means))
-    return found[0].to(scales), found[1].to(means)
+    snapped = from_grid(*to_grid(scales, means))
+    return snapped[0].to(scales), snapped[1].to(means)
 
 
 def bits(likelihood: Tensor) -> Tensor:

@@ -81,9 +81,9 @@ def _norm(squares: Tensor, beta: Tensor, gamma: Tensor, last: bool) -> Tensor:
 def _forward(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool, in_place: bool) -> Tensor:
     x, last = _dense(x)
     out = x if in_place else torch.empty_like(x)
-    for values, place in _pieces(last, x, out):
+    for values, result in _pieces(last, x, out):
         norm = _norm(values.square(), beta, gamma, last)
-        torch.mul(values, norm.sqrt_() if inverse else norm.rsqrt_(), out=place)
+        torch.mul(values, norm.sqrt_() if inverse else norm.rsqrt_(), out=result)
     return out
 
 
@@ -103,19 +103,19 @@ class _Normalize(torch.autograd.Function):
         x, last = _dense(x)
         gradient = gradient.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         of_x, of_beta, of_gamma = torch.empty_like(x), torch.zeros_like(beta), torch.zeros_like(gamma)
-        for values, upper, place in _pieces(last, x, gradient, of_x):
+        for values, upper, result in _pieces(last, x, gradient, of_x):
             squares = values.square()
             norm = _norm(squares, beta, gamma, last)
             factor = norm.sqrt_() if ctx.inverse else norm.rsqrt_()
             twice = upper * values  # in the end twice the gradient of the norm
             twice = twice.div_(factor) if ctx.inverse else twice.mul_(factor.pow(3)).neg_()
-            torch.mul(upper, factor, out=place)
+            torch.mul(upper, factor, out=result)
             if last:
-                place.addcmul_(values, twice @ gamma)
+                result.addcmul_(values, twice @ gamma)
                 of_gamma.addmm_(twice.t(), squares, alpha=0.5)
                 of_beta.add_(twice.sum(0), alpha=0.5)
             else:
-                place.addcmul_(values, gamma.t() @ twice)
+                result.addcmul_(values, gamma.t() @ twice)
                 of_gamma.addmm_(twice, squares.t(), alpha=0.5)
                 of_beta.add_(twice.sum(1), alpha=0.5)
         return of_x, of_beta, of_gamma, None

@@ -147,11 +147,11 @@ class IntegerPath(nn.Module):
 
     def largest_sums(self) -> list[int]:
         """The most that sums can be, layer by layer."""
-        found, limit = [], torch.tensor(Z_LIMIT)
+        largest, limit = [], torch.tensor(Z_LIMIT)
 
         def add(layer: nn.Module, limits: Tensor) -> Tensor:
             assert isinstance(layer, IntegerLayer)
-            found.append(int(layer.largest_sums(limits.expand(layer.weight.shape[1])).max()))
+            largest.append(int(layer.largest_sums(limits.expand(layer.weight.shape[1])).max()))
             return layer.limit
 
         for layer in self.h_s.values():
@@ -165,7 +165,7 @@ class IntegerPath(nn.Module):
                 limit = torch.stack([limit, phi]).repeat_interleave(counts)
             for layer in self.entropy_parameters:
                 limit = add(layer, limit)
-        return found
+        return largest
 
 
 def integer_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:

@@ -305,7 +305,7 @@ class Supernet(CodecNetwork):
 
     def _set_by(self, slot: str) -> list[Width]:
         """The widths that a slot sets; psi follows y."""
-        layers = dict(next(found for found in self.space.slots if found.name == slot).layers)
+        layers = dict(next(each for each in self.space.slots if each.name == slot).layers)
         return [self.widths[name] for name in (*layers, *(["psi"] if "y" in layers else []))]
 
     def activate(self, architecture: Architecture) -> Layout:
@@ -346,7 +346,7 @@ def _sliced(ours: nn.Module, plain: nn.Module, path: str = "") -> list[tuple[str
     if not list(plain.children()):
         state = ours.state_dict()
         return [(path + name, state[name].clone()) for name in plain.state_dict()]
-    found: list[tuple[str, Tensor]] = []
+    tensors: list[tuple[str, Tensor]] = []
     for name, child in plain.named_children():
-        found += _sliced(ours.get_submodule(name), child, f"{path}{name}.")
-    return found
+        tensors += _sliced(ours.get_submodule(name), child, f"{path}{name}.")
+    return tensors

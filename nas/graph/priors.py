@@ -86,8 +86,8 @@ class FactorizedPrior(EntropyBottleneck):
         prior = copy.deepcopy(self).double()
         values = torch.arange(-limit, limit + 1, dtype=torch.float64, device=self.quantiles.device)
         grid = values + torch.as_tensor(centre, device=values.device, dtype=torch.float64)
-        found = prior.likelihood(grid.expand(self.channels, 1, -1)[None])[0, :, 0]
-        table = (found * PRECISION).round().clamp_min(1).to(torch.int32)
+        likelihood = prior.likelihood(grid.expand(self.channels, 1, -1)[None])[0, :, 0]
+        table = (likelihood * PRECISION).round().clamp_min(1).to(torch.int32)
         steps = (table > 1).any(0).nonzero().flatten() - limit
         reach = max(1, int(steps.abs().max())) if len(steps) else 1
         return table[:, limit - reach : limit + reach + 1].contiguous()
@@ -124,8 +124,8 @@ class SlimmablePrior(nn.ModuleList):
         """As the active prior's; under gates of every width's, and 1 for masked channels: no rate."""
         if self.width.gates is None:
             return self.active.likelihood(values)
-        found = [prior.likelihood(values[:, : prior.channels]).log() for prior in self._priors()]
-        return self._gated(found).exp()
+        logs = [prior.likelihood(values[:, : prior.channels]).log() for prior in self._priors()]
+        return self._gated(logs).exp()
 
     def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
         """The likelihood of coded values, as the active width's prior has it."""

@@ -44,8 +44,8 @@ def _states() -> Array:
     most = sum(WEIGHTS)
     sums, weights = np.mgrid[: most * len(SURPRISES) + 1, : most + 1]
     rounded = (2 * FINENESS * sums + weights) // np.maximum(2 * weights, 1)
-    known = np.minimum(rounded, _MEANS - 1) + _MEANS * (weights > FEW)
-    return np.where(weights > 0, known, STATES - 1)
+    with_mean = np.minimum(rounded, _MEANS - 1) + _MEANS * (weights > FEW)
+    return np.where(weights > 0, with_mean, STATES - 1)
 
 
 STATE_OF = _states()
@@ -94,11 +94,11 @@ def _weights(layout: Layout, height: int, width: int) -> Tensor:
     """What each neighbour of each element counts, 0 where it is not known, [8, M, height, width], 8 bits."""
     _, _, rows, columns = layout.around.shape
     down, across = np.arange(height), np.arange(width)
-    found = layout.around[:, :, (down % rows)[:, None], across % columns].astype(np.int8)
-    for part, weight, (row, column) in zip(found, WEIGHTS, AROUND, strict=True):
+    weights = layout.around[:, :, (down % rows)[:, None], across % columns].astype(np.int8)
+    for part, weight, (row, column) in zip(weights, WEIGHTS, AROUND, strict=True):
         inside = ((down + row >= 0) & (down + row < height))[:, None] & (across + column >= 0)
         part *= weight * (inside & (across + column < width))
-    return torch.from_numpy(found[:, layout.group_of_channel])
+    return torch.from_numpy(weights[:, layout.group_of_channel])
 
 
 class ScaleTable(nn.Module):
@@ -126,8 +126,8 @@ class ScaleTable(nn.Module):
             layout: the order of decoding.
         """
         with torch.no_grad():
-            found = states(surprises(y_hat, *to_grid(scales, means)), layout)
-        rows = found.transpose(0, 1)
+            of_elements = states(surprises(y_hat, *to_grid(scales, means)), layout)
+        rows = of_elements.transpose(0, 1)
         factors = self.log_factor.gather(1, rows.flatten(1)).exp().view(rows.shape).transpose(0, 1)
         corrected: Tensor = self.least(scales) * factors
         return corrected

@@ -116,7 +116,7 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int], phi: int) -> tupl
     units_1, units_2 = (unit_channel(size, channels) for size in hidden)
     plans = []
     for block in blocks:
-        mine, known = np.isin(groups, block.groups), block.known[groups]
+        mine, known_channels = np.isin(groups, block.groups), block.known[groups]
         live = np.zeros(len(layout.groups), dtype=bool)
         for other in blocks:
             if (other.row, other.column) == (block.row, block.column):
@@ -127,11 +127,11 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int], phi: int) -> tupl
                 seen=_near(block.visible, groups),
                 outputs=np.flatnonzero(mine[outputs]),
                 features=np.flatnonzero(mine[features]),
-                phi=np.flatnonzero((known & live[groups])[features]),
+                phi=np.flatnonzero((known_channels & live[groups])[features]),
                 units_1=np.flatnonzero(mine[units_1]),
-                known_1=np.flatnonzero(known[units_1]),
+                known_1=np.flatnonzero(known_channels[units_1]),
                 units_2=np.flatnonzero(mine[units_2]),
-                known_2=np.flatnonzero(known[units_2]),
+                known_2=np.flatnonzero(known_channels[units_2]),
             )
         )
     return tuple(plans)
@@ -405,12 +405,12 @@ class StagedHyper(nn.Module):
         """
         height, width = psi.shape[-2:]
         scales, means = (part.flatten(2).transpose(1, 2) for part in self.one_pass(psi, psi))
-        found = []
+        parts = []
         for work in steps(self.layout, self.window, height, width):
             (_, positions), (first, last) = work[0], (int(work[0][1][0]), int(work[0][1][-1]))
             assert len(positions) == last + 1 - first  # one block in row order
-            found += read(work, [(scales[:, first : last + 1], means[:, first : last + 1])])
-        y_hat: Tensor = torch.cat(found, 1).to(psi.device).transpose(1, 2).unflatten(2, (height, width))
+            parts += read(work, [(scales[:, first : last + 1], means[:, first : last + 1])])
+        y_hat: Tensor = torch.cat(parts, 1).to(psi.device).transpose(1, 2).unflatten(2, (height, width))
         return y_hat
 
 
@@ -434,8 +434,8 @@ class StagedTable(StagedContext):
         self.members: list[tuple[_Some, Tensor]] = []  # of each block: channels, and what counts around them
         for block in layout.blocks(self.window):
             mine = np.flatnonzero(np.isin(groups, block.groups))
-            known = layout.around[:, groups[mine], block.row, block.column]
-            weights = torch.from_numpy(known * np.array(WEIGHTS, dtype=np.int8)[:, None])
+            around = layout.around[:, groups[mine], block.row, block.column]
+            weights = torch.from_numpy(around * np.array(WEIGHTS, dtype=np.int8)[:, None])
             self.members.append((_Some(mine, table.device), weights.to(table.device)))
 
     def block_channels(self, number: int) -> Tensor:
@@ -455,9 +455,9 @@ class StagedTable(StagedContext):
             y_hat: rounded y, [B, M, h, w].
         """
         levels, means = self.alone(psi)
-        found = states(surprises(y_hat, levels, means), self.order)
+        of_elements = states(surprises(y_hat, levels, means), self.order)
         channels = torch.arange(self.channels, device=psi.device)[:, None, None]
-        return shifted(levels, self.table, channels, found), means
+        return shifted(levels, self.table, channels, of_elements), means
 
     def by_stages(self, psi: Tensor, read: Read) -> Tensor:
         """Decode y stage by stage: see `StagedContext.by_stages`.
@@ -469,8 +469,8 @@ class StagedTable(StagedContext):
         height, width = psi.shape[-2:]
         levels, means = (part.flatten(2).transpose(1, 2).contiguous() for part in self.alone(psi))
         wide = width + 2  # with a border, which counts for nothing
-        found = levels.new_zeros(len(psi), (height + 2) * wide, self.channels, dtype=torch.int8)
-        inside = F.pad(found.new_ones(height, width), (1, 1, 1, 1)).flatten()[:, None]
+        noted = levels.new_zeros(len(psi), (height + 2) * wide, self.channels, dtype=torch.int8)
+        inside = F.pad(noted.new_ones(height, width), (1, 1, 1, 1)).flatten()[:, None]
         y_hat = psi.new_zeros(len(psi), height * width, self.channels)
         for work in steps(self.order, self.window, height, width):
             places, parameters = [], []
@@ -479,19 +479,19 @@ class StagedTable(StagedContext):
                 here = positions.to(psi.device)
                 middle = (here // width + 1) * wide + here % width + 1
                 own = channels.take(levels, here)
-                total, known = (own.new_zeros(own.shape, dtype=torch.int8) for _ in range(2))
+                total, known_weight = (own.new_zeros(own.shape, dtype=torch.int8) for _ in range(2))
                 for (row, column), weight in zip(AROUND, weights, strict=True):
                     there = middle + (row * wide + column)
-                    total += weight * channels.take(found, there)
-                    known += weight * inside[there]
-                own = shifted(own, self.table, channels.index, state(total, known))
+                    total += weight * channels.take(noted, there)
+                    known_weight += weight * inside[there]
+                own = shifted(own, self.table, channels.index, state(total, known_weight))
                 parameters.append((own, channels.take(means, here)))
                 places.append((here, middle, channels))
             for (here, middle, channels), values in zip(places, read(work, parameters), strict=True):
                 values = values.to(y_hat)
                 channels.put(y_hat, here, values)
                 surprise = surprises(values, channels.take(levels, here), channels.take(means, here))
-                channels.put(found, middle, surprise)
+                channels.put(noted, middle, surprise)
         as_picture: Tensor = y_hat.transpose(1, 2).unflatten(2, (height, width))
         return as_picture
 
@@ -527,13 +527,13 @@ def rounding(context: Staged, y: Tensor) -> Read:
     columns = y.flatten(2).transpose(1, 2)
 
     def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
-        found = []
+        rounded = []
         for (number, positions), (scales, means) in zip(work, parameters, strict=True):
             channels = context.block_channels(number)
             values = columns[:, positions.to(y.device)[:, None], channels.to(y.device)]
             means = context.grid(scales, means)[1] / MEAN_STEPS
-            found.append(quantize(values, Y_LIMIT, means))
-        return found
+            rounded.append(quantize(values, Y_LIMIT, means))
+        return rounded
 
     return read
 
@@ -570,8 +570,8 @@ class State:
             channels: which channels of y to take.
         """
         near = self.corners(positions)[:, None] + (places[0] * self.padded.shape[2] + places[1])
-        found = channels.take(self.padded.flatten(1, 2), near.flatten())
-        by_position: Tensor = found.unflatten(1, near.shape)
+        taken = channels.take(self.padded.flatten(1, 2), near.flatten())
+        by_position: Tensor = taken.unflatten(1, near.shape)
         return by_position.flatten(2)
 
 
@@ -625,8 +625,8 @@ def _steps(layout: Layout, window: int, height: int, width: int) -> tuple[_Store
         rows, columns = np.divmod(positions, width)
         when = layout.slope[0] * rows + layout.slope[1] * columns + block.stage
         order = np.argsort(when, kind="stable")
-        found, first = np.unique(when[order], return_index=True)
-        for step, members in zip(found.tolist(), np.split(positions[order], first[1:]), strict=True):
+        numbers, first = np.unique(when[order], return_index=True)
+        for step, members in zip(numbers.tolist(), np.split(positions[order], first[1:]), strict=True):
             by_step.setdefault(step, []).append((number, members))
     return tuple(tuple(by_step[step]) for step in sorted(by_step))
 
@@ -634,12 +634,12 @@ def _steps(layout: Layout, window: int, height: int, width: int) -> tuple[_Store
 @lru_cache(maxsize=64)
 def _whole(layout: Layout, window: int, height: int, width: int) -> _StoredWork:
     _, tile_rows, tile_columns = layout.table.shape
-    found = []
+    work = []
     for number, block in enumerate(layout.blocks(window)):
         rows, columns = np.arange(block.row, height, tile_rows), np.arange(block.column, width, tile_columns)
         if len(rows) and len(columns):
-            found.append((number, (rows[:, None] * width + columns).ravel()))
-    return tuple(found)
+            work.append((number, (rows[:, None] * width + columns).ravel()))
+    return tuple(work)
 
 
 def _cut_weights(products: Products, plan: BlockPlan) -> BlockWeights:
@@ -661,7 +661,7 @@ def _cut_weights(products: Products, plan: BlockPlan) -> BlockWeights:
             second.select(index["units_2"], index["known_1"]),
             third.select(index["outputs"], index["known_2"]),
         ),
-        reads=tuple(_Some(known, device) for known in (plan.phi, plan.known_1, plan.known_2)),
+        reads=tuple(_Some(members, device) for members in (plan.phi, plan.known_1, plan.known_2)),
         writes=tuple(_Some(own, device) for own in (plan.features, plan.units_1, plan.units_2)),
         alone=2 * len(plan.channels) == len(third.bias),
     )

@@ -80,13 +80,13 @@ class Amount:
         Raises:
             InputError: not such an amount.
         """
-        found = _AMOUNT.fullmatch(str(text).strip())
-        word = "" if found is None else " ".join((found["unit"] or bare).split())
-        unit = next((known for known in _UNITS if _same_unit(known, word)), None)
-        number = 0.0 if found is None else float(found["number"].replace(",", ""))
-        if found is not None and unit not in _WHOLE and _EITHER.fullmatch(found["number"]):
-            found = None
-        if found is None or unit is None or not 0 < number < _MOST:
+        match = _AMOUNT.fullmatch(str(text).strip())
+        word = "" if match is None else " ".join((match["unit"] or bare).split())
+        unit = next((candidate for candidate in _UNITS if _same_unit(candidate, word)), None)
+        number = 0.0 if match is None else float(match["number"].replace(",", ""))
+        if match is not None and unit not in _WHOLE and _EITHER.fullmatch(match["number"]):
+            match = None
+        if match is None or unit is None or not 0 < number < _MOST:
             commas = "; leave commas out, and write decimals with a point" if "," in str(text) else ""
             raise InputError(
                 f"'{text}' is not a target: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
@@ -95,7 +95,7 @@ class Amount:
         name, times, _ = _UNITS[unit]
         if name == "%" and number > 100:
             raise InputError(f"'{text}' is more than the widest architecture costs: ask for at most 100%.")
-        size = (int(found["width"]), int(found["height"])) if found["width"] else None
+        size = (int(match["width"]), int(match["height"])) if match["width"] else None
         if size is not None and (name not in _SIZED or min(size) < 1):
             raise InputError(f"'{text}': only GMAC, ms and MB are of a picture's size; leave it out.")
         if size is not None:
@@ -103,7 +103,7 @@ class Amount:
                 check_size(*size)
             except InputError as error:
                 raise InputError(f"'{text}': {error}") from error
-        device = found["device"]
+        device = match["device"]
         if device is not None and name not in _TIMED:
             raise InputError(f"'{text}': only ms is of a device; leave @{device} out.")
         return cls(number * times, name, (size or REFERENCE_SIZE) if name in _SIZED else None, device)
@@ -141,9 +141,9 @@ class Limit:
     def parse(cls, text: str) -> Limit:
         """Read one limit; InputError says what one looks like."""
         what, sign, amount = (word.strip() for word in re.sub("≤", "<=", text).partition("<="))
-        known = (*SCOPES, *ACTIONS, *_BARE)
-        if not sign or what not in known:
-            hint = "" if what in known else f" ({nearest(what, list(dict.fromkeys(known))).rstrip('.')})"
+        names = (*SCOPES, *ACTIONS, *_BARE)
+        if not sign or what not in names:
+            hint = "" if what in names else f" ({nearest(what, list(dict.fromkeys(names))).rstrip('.')})"
             raise InputError(
                 f"'{text.strip()}' is not a limit{hint}: write decoder <= 20 kMAC/px, decode <= 150 ms at "
                 "1920x1080, decode <= 200 MB, stages <= 4 or parameters <= 5M parameters, joined by 'and'."
@@ -409,10 +409,10 @@ def check_device(name: str, *, new: bool = False) -> str:
     return name
 
 
-def _same_unit(known: str, word: str) -> bool:
+def _same_unit(unit: str, word: str) -> bool:
     """Units as people write them: the case of letters matters only in M (mega) and k."""
     plain = re.sub(r"\b(param|parameter|stage)s?$", _in_full, word)
-    return plain == known or (plain.lower() == known.lower() and known not in ("MB", "GB"))
+    return plain == unit or (plain.lower() == unit.lower() and unit not in ("MB", "GB"))
 
 
 def _in_full(word: re.Match[str]) -> str:

@@ -220,33 +220,33 @@ class Family:
     @cached_property
     def choices(self) -> tuple[str, ...]:
         """What a search space must fill in, in the order of the graph; HYPERPRIOR may be left out."""
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         for edge in self.edges.values():
             for placed in placements(edge):
                 for name in (*placed.switches, *ends(placed.layer)):
-                    found.setdefault(name)
-        inner = [name for name in found if name not in NODES]
+                    names.setdefault(name)
+        inner = [name for name in names if name not in NODES]
         return (*inner, *(ENTROPY_WIDTHS if self.context else ()))
 
     @cached_property
     def depths(self) -> frozenset[str]:
         """The choices that count blocks instead of channels."""
-        placed = (found for edge in self.edges.values() for found in placements(edge))
-        return frozenset(found.depth for found in placed if found.depth)
+        placed = (placement for edge in self.edges.values() for placement in placements(edge))
+        return frozenset(placement.depth for placement in placed if placement.depth)
 
     @cached_property
     def switches(self) -> frozenset[str]:
         """The choices whose 0 leaves layers out."""
-        placed = (found for edge in self.edges.values() for found in placements(edge))
-        return frozenset(switch for found in placed for switch in found.switches)
+        placed = (placement for edge in self.edges.values() for placement in placements(edge))
+        return frozenset(switch for placement in placed for switch in placement.switches)
 
     @cached_property
     def _edges_of(self) -> dict[str, str]:
-        found = dict.fromkeys(ENTROPY_WIDTHS, ENTROPY_PARAMETERS) | {HYPERPRIOR: HYPERPRIOR}
+        by_choice = dict.fromkeys(ENTROPY_WIDTHS, ENTROPY_PARAMETERS) | {HYPERPRIOR: HYPERPRIOR}
         for name, edge in self.edges.items():
             for placed in placements(edge):
-                found |= dict.fromkeys((*ends(placed.layer), *placed.switches), name)
-        return found
+                by_choice |= dict.fromkeys((*ends(placed.layer), *placed.switches), name)
+        return by_choice
 
     def edge_of(self, choice: str) -> str:
         """The edge that a choice belongs to."""
@@ -255,14 +255,14 @@ class Family:
     @cached_property
     def needs(self) -> dict[str, tuple[str, ...]]:
         """The choices that must not be 0 for a choice to matter; `z` and `layout` are among the keys."""
-        found: dict[str, tuple[str, ...]] = {}
+        by_choice: dict[str, tuple[str, ...]] = {}
         for name in self.choices:
             edge = self.edge_of(name)
             hyper = edge in (*HYPER_EDGES, ENTROPY_PARAMETERS)
-            found[name] = (HYPERPRIOR,) if hyper else ()
+            by_choice[name] = (HYPERPRIOR,) if hyper else ()
             if edge in self.edges:
-                found[name] += _needed(name, self.edges[edge])
-        return found | {"z": (HYPERPRIOR,), "layout": (HYPERPRIOR,)}
+                by_choice[name] += _needed(name, self.edges[edge])
+        return by_choice | {"z": (HYPERPRIOR,), "layout": (HYPERPRIOR,)}
 
 
 def _needed(choice: str, edge: Edge) -> tuple[str, ...]:

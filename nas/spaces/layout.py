@@ -259,16 +259,16 @@ def read_layouts(source: object, entries: Any) -> list[Layout]:
     Raises:
         InputError: something in it is no layout.
     """
-    found = []
+    layouts = []
     for entry in entries if isinstance(entries, list) else [None]:
         if not isinstance(entry, dict) or "name" not in entry:
             raise InputError(f"{source} is damaged: {RENEWED}.")
         fields = {key: entry[key] for key in FIELDS if key in entry}
         try:
-            found.append(Layout.from_dict(fields, name=str(entry["name"])))
+            layouts.append(Layout.from_dict(fields, name=str(entry["name"])))
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
-    return found
+    return layouts
 
 
 @lru_cache(maxsize=4096)
@@ -276,7 +276,7 @@ def _blocks(layout: Layout, window: int) -> tuple[Block, ...]:
     table, reach = layout.table, window // 2
     _, rows, columns = table.shape
     offsets = np.arange(-reach, reach + 1)
-    found = []
+    blocks = []
     for row in range(rows):
         for column in range(columns):
             near = table[:, ((row + offsets) % rows)[:, None], ((column + offsets) % columns)[None]]
@@ -284,8 +284,8 @@ def _blocks(layout: Layout, window: int) -> tuple[Block, ...]:
             here = table[:, row, column]
             for stage in np.unique(here):
                 members = tuple(np.flatnonzero(here == stage).tolist())
-                found.append(Block(row, column, int(stage), members, near < stage, here <= stage))
-    return tuple(sorted(found, key=lambda block: (block.stage, block.row, block.column)))
+                blocks.append(Block(row, column, int(stage), members, near < stage, here <= stage))
+    return tuple(sorted(blocks, key=lambda block: (block.stage, block.row, block.column)))
 
 
 # Named layouts: each takes the channels of y and the width of the context window.

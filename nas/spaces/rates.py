@@ -48,7 +48,7 @@ def anchors_between(low: float, high: float, count: int = ANCHORS) -> tuple[floa
         high: the highest lambda.
         count: number of anchors, at least 2.
     """
-    shares = (place / (count - 1) for place in range(count))
+    shares = (number / (count - 1) for number in range(count))
     return tuple(float(f"{low * (high / low) ** share:.6g}") for share in shares)
 
 

@@ -165,16 +165,16 @@ class SpaceFields(_Strict):
 def _build_slot(family: Family, name: str, value: int | list[int] | _TiedSlot) -> Slot:
     if not _SLOT_NAME.fullmatch(name) or name.split(".")[0] == "layout":
         raise InputError(f"'{name}' cannot name a slot: use a layer, an edge, or a word of your own.")
-    known = (*family.choices, "y", *((HYPERPRIOR, "z") if family.has_z else ()))
+    choices = (*family.choices, "y", *((HYPERPRIOR, "z") if family.has_z else ()))
     if isinstance(value, _TiedSlot):
         candidates, layers = value.candidates, dict(value.layers)
     else:
         candidates = [value] if isinstance(value, int) else value
-        layers = {layer: 1.0 for layer in known if name in (layer, layer.rsplit(".", 1)[0])}
-    unknown = [layer for layer in layers if layer not in known]
+        layers = {layer: 1.0 for layer in choices if name in (layer, layer.rsplit(".", 1)[0])}
+    unknown = [layer for layer in layers if layer not in choices]
     if unknown or not layers:
         wrong = unknown[0] if unknown else name
-        raise InputError(f"widths.{name}: {family.name} has no '{wrong}': {nearest(wrong, known)}")
+        raise InputError(f"widths.{name}: {family.name} has no '{wrong}': {nearest(wrong, choices)}")
     if not candidates or list(candidates) != sorted(set(candidates)):
         raise InputError(f"widths.{name} must list different widths from narrow to wide, not {candidates}.")
     _check_zero(family, name, candidates, layers)

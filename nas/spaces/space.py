@@ -150,18 +150,18 @@ class SearchSpace:
         slots = tuple(replace(slot, candidates=(widths[slot.name],)) for slot in self.slots)
         layout = self.layout(architecture)
         phi = 0 if layout.context == "table" else self.phi_channels
-        found = replace(self, slots=slots, layouts={architecture.layout: layout}, phi_channels=phi)
+        narrowed = replace(self, slots=slots, layouts={architecture.layout: layout}, phi_channels=phi)
         if self.fixed_latents:
-            return found
-        (y,), (z,) = found.candidates("y"), found.candidates("z")
-        return replace(found, y_channels=y, z_channels=z)
+            return narrowed
+        (y,), (z,) = narrowed.candidates("y"), narrowed.candidates("z")
+        return replace(narrowed, y_channels=y, z_channels=z)
 
     # What there is to choose
 
     @cached_property
     def _setters(self) -> dict[str, int]:
         """The place of the slot that sets each choice."""
-        return {layer: place for place, slot in enumerate(self.slots) for layer, _ in slot.layers}
+        return {layer: number for number, slot in enumerate(self.slots) for layer, _ in slot.layers}
 
     def setter(self, choice: str) -> int | None:
         """Return the index of the slot that sets a choice or a node, or None where it is fixed."""
@@ -232,12 +232,12 @@ class SearchSpace:
         """The places of slots that have no effect there: all they set belongs to what is left out."""
 
         def on(choice: str) -> bool:
-            place = self._setters.get(choice)
-            return self.candidates(choice)[0 if place is None else indexes[place]] > 0
+            setter = self._setters.get(choice)
+            return self.candidates(choice)[0 if setter is None else indexes[setter]] > 0
 
         return [
-            place
-            for place, needs in enumerate(self._needs)
+            number
+            for number, needs in enumerate(self._needs)
             if not any(all(map(on, of_layer)) for of_layer in needs)
         ]
 
@@ -248,7 +248,7 @@ class SearchSpace:
             return settled
         for _ in range(2):  # what is left out may have held a switch itself
             idle = set(self._idle(settled))
-            settled = tuple(0 if place in idle else index for place, index in enumerate(settled))
+            settled = tuple(0 if number in idle else index for number, index in enumerate(settled))
         return settled
 
     def settle_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -260,16 +260,16 @@ class SearchSpace:
     @cached_property
     def _switches(self) -> tuple[int, ...]:
         """The places of slots whose 0 leaves other slots without effect."""
-        found = {choice for of_slot in self._needs for of_layer in of_slot for choice in of_layer}
-        places = {self._setters[choice] for choice in found if choice in self._setters}
-        return tuple(sorted(place for place in places if self._turns_off(place)))
+        choices = {choice for of_slot in self._needs for of_layer in of_slot for choice in of_layer}
+        setters = {self._setters[choice] for choice in choices if choice in self._setters}
+        return tuple(sorted(number for number in setters if self._turns_off(number)))
 
-    def _turns_off(self, place: int) -> bool:
-        if self.slots[place].candidates[0] > 0:
+    def _turns_off(self, number: int) -> bool:
+        if self.slots[number].candidates[0] > 0:
             return False
-        names = {layer for layer, _ in self.slots[place].layers}
+        names = {layer for layer, _ in self.slots[number].layers}
         return any(
-            other != place and self.shape[other] > 1 and all(needs) and names & set().union(*needs)
+            other != number and self.shape[other] > 1 and all(needs) and names & set().union(*needs)
             for other, needs in enumerate(self._needs)
         )
 
@@ -280,21 +280,21 @@ class SearchSpace:
         Together they hold every architecture once. A space without switches is one product.
         """
         whole = [tuple(range(count)) for count in self.shape]
-        found = []
+        regimes = []
         for off in itertools.product((False, True), repeat=len(self._switches)):
             allowed = list(whole)
-            for place, is_off in zip(self._switches, off, strict=True):
-                allowed[place] = (0,) if is_off else whole[place][1:]
+            for number, is_off in zip(self._switches, off, strict=True):
+                allowed[number] = (0,) if is_off else whole[number][1:]
             if not all(allowed):
                 continue
             first = [indexes[0] for indexes in allowed]
             idle = self._idle(first)
-            if any(place in idle and first[place] for place in self._switches):
+            if any(number in idle and first[number] for number in self._switches):
                 continue
-            for place in idle:
-                allowed[place] = (0,)
-            found.append(tuple(allowed))
-        return tuple(found)
+            for number in idle:
+                allowed[number] = (0,)
+            regimes.append(tuple(allowed))
+        return tuple(regimes)
 
     # Points
 
@@ -311,17 +311,17 @@ class SearchSpace:
     def indexes(self, architecture: Architecture) -> tuple[int, ...]:
         """Return an architecture's indexes: one per slot, the layout last. The inverse of `at`."""
         places = self._places
-        found = [places[name][width] for name, width in architecture.widths]  # in the order of the slots
-        found.append(places["layout"][architecture.layout])
-        return tuple(found)
+        indexes = [places[name][width] for name, width in architecture.widths]  # in the order of the slots
+        indexes.append(places["layout"][architecture.layout])
+        return tuple(indexes)
 
     @cached_property
     def _places(self) -> dict[str, dict[Any, int]]:
         """The index of every candidate, by slot."""
-        found: dict[str, dict[Any, int]] = {
+        of_slots: dict[str, dict[Any, int]] = {
             slot.name: {candidate: k for k, candidate in enumerate(slot.candidates)} for slot in self.slots
         }
-        return found | {"layout": {name: k for k, name in enumerate(self.layout_names)}}
+        return of_slots | {"layout": {name: k for k, name in enumerate(self.layout_names)}}
 
     def widest(self) -> Architecture:
         """Return the architecture with every width at its largest, and the layout with the most stages."""
@@ -368,12 +368,12 @@ class SearchSpace:
         """
         names = self._hand_made
         picks = list(dict.fromkeys([names[0], names[len(names) // 2], names[-1]]))
-        found = [
-            self.uniform(level, picks[(place + turn) % len(picks)])
+        architectures = [
+            self.uniform(level, picks[(number + turn) % len(picks)])
             for turn in range(len(picks))
-            for place, level in enumerate(self._levels)
+            for number, level in enumerate(self._levels)
         ]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(architectures))
 
     def starts(self) -> list[Architecture]:
         """Where a search begins: the ends, and every uniform width once."""
@@ -389,17 +389,17 @@ class SearchSpace:
         edges = [slot.name.split(".")[0] for slot in self.slots]
         shares = [1.0] * len(self.slots)
         for edge in ("g_a", "g_s"):
-            places = [place for place, other in enumerate(edges) if other == edge]
-            for k, place in enumerate(places if edge == "g_s" else reversed(places)):
-                shares[place] = 1 - 0.5 * k / max(1, len(places) - 1)  # of one slot alone: 1
+            places = [number for number, other in enumerate(edges) if other == edge]
+            for k, number in enumerate(places if edge == "g_s" else reversed(places)):
+                shares[number] = 1 - 0.5 * k / max(1, len(places) - 1)  # of one slot alone: 1
         layout = self._hand_made[len(self._hand_made) // 2]
-        found = []
+        architectures = []
         for level in self._levels:
             counts = zip(shares, self.shape[:-1], strict=True)
             places = [round(level * share * (count - 1)) for share, count in counts]
-            found.append(self.under(layout, self.at([*places, 0])))
+            architectures.append(self.under(layout, self.at([*places, 0])))
         uniform = {self.uniform(level, layout) for level in self._levels}
-        return [architecture for architecture in dict.fromkeys(found) if architecture not in uniform]
+        return [architecture for architecture in dict.fromkeys(architectures) if architecture not in uniform]
 
     @property
     def _levels(self) -> list[float]:
@@ -420,29 +420,29 @@ class SearchSpace:
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
         """Every architecture one step away in one slot."""
         here = self.indexes(architecture)
-        for place, count in enumerate(self.shape):
+        for number, count in enumerate(self.shape):
             for step in (-1, 1):
-                if 0 <= here[place] + step < count:
-                    found = self.at([*here[:place], here[place] + step, *here[place + 1 :]])
-                    if found != architecture:
-                        yield found
+                if 0 <= here[number] + step < count:
+                    neighbour = self.at([*here[:number], here[number] + step, *here[number + 1 :]])
+                    if neighbour != architecture:
+                        yield neighbour
 
     def layer_widths(self, architecture: Architecture) -> dict[str, int]:
         """The value of every choice of the family at this architecture, in the order of the graph."""
         widths = dict(architecture.widths)
-        found = {
+        of_layers = {
             layer: value for slot in self.slots for layer, value in slot.widths(widths[slot.name]).items()
         }
-        order = {name: place for place, name in enumerate((HYPERPRIOR, "y", "z", *self.family.choices))}
-        return dict(sorted(found.items(), key=lambda item: order[item[0]]))
+        order = {name: number for number, name in enumerate((HYPERPRIOR, "y", "z", *self.family.choices))}
+        return dict(sorted(of_layers.items(), key=lambda item: order[item[0]]))
 
     def layout(self, architecture: Architecture) -> Layout:
         """The order of decoding."""
         layout = self.layouts[architecture.layout]
-        place = self.setter("y")
-        if place is None:
+        setter = self.setter("y")
+        if setter is None:
             return layout
-        slot = self.slots[place]
+        slot = self.slots[setter]
         channels = slot.widths(dict(architecture.widths)[slot.name])["y"]
         return replace(layout, groups=(channels,))
 

@@ -263,17 +263,17 @@ def _unknown(name: object) -> str:
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     """`NAME=VALUE` words as a mapping; values are read as YAML reads them."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for word in assignments:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise InputError(f"'{word}' is not NAME=VALUE: write --set steps=1000, say.")
-        if name in found:
+        if name in settings:
             raise InputError(f"--set gives {name} twice: give it once.")
         # YAML reads 1e-4 as text: numbers first
         is_float = "e" in value.lower() and _is_number(value)
-        found[name] = float(value) if is_float else resources.parse_yaml(value, f"--set {word}")
-    return found
+        settings[name] = float(value) if is_float else resources.parse_yaml(value, f"--set {word}")
+    return settings
 
 
 def _is_number(text: str) -> bool:

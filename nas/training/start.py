@@ -109,15 +109,15 @@ def advice(request: TrainingRequest) -> str | None:
     settings, space = request.training_settings(), request.search_space()
     if request.arch is not None:
         space = space.only(space.parse(request.arch))
-    found = [long] if (long := expected.warning(space, settings, request.device)) else []
+    sentences = [long] if (long := expected.warning(space, settings, request.device)) else []
     side = settings.crop // 64
     small = (
         f"Crops of {settings.crop} pixels make z {side}x{side}, so the hyperprior never sees the middle of a "
         f"photo, and whole ones may cost a sixth more: --set crop={LEAST_CROP} or more avoids that."
     )
     if settings.crop < LEAST_CROP and "h_a" in space.family.edges:
-        found.append(small)
-    return " ".join(found) or None
+        sentences.append(small)
+    return " ".join(sentences) or None
 
 
 def start_training(
@@ -363,9 +363,9 @@ def initial_weights(
     from nas.weights.interchange import bare_names, from_checkpoint, from_state, from_zoo, zoo_name
 
     if path.suffix == ".safetensors":
-        found = bare_names(checkpoint.Checkpoint.read(path).tensors)
-        theirs = any(name.startswith("entropy_bottleneck.") for name in found)
-        return from_state(found, space, str(path)) if theirs else _read_as_in(space, found)
+        tensors = bare_names(checkpoint.Checkpoint.read(path).tensors)
+        theirs = any(name.startswith("entropy_bottleneck.") for name in tensors)
+        return from_state(tensors, space, str(path)) if theirs else _read_as_in(space, tensors)
     if path.exists():
         return from_checkpoint(path, space)
     if zoo_name(str(source)):
@@ -382,15 +382,15 @@ def _read_as_in(space: SearchSpace, tensors: dict[str, Tensor]) -> dict[str, Ten
     Tables begin by changing nothing where there are none yet; without a convolution psi alone is read.
     """
     first = "context.entropy_parameters.0.weight"
-    found = dict(tensors)
+    state = dict(tensors)
     if space.family.context and not space.with_convolution:
-        found = {name: v for name, v in found.items() if not name.startswith("context.context_prediction.")}
-        if first in found:
-            found[first] = found[first][:, : space.features[0]]
+        state = {name: v for name, v in state.items() if not name.startswith("context.context_prediction.")}
+        if first in state:
+            state[first] = state[first][:, : space.features[0]]
     if space.with_tables:
         fresh = Supernet(space).state_dict()
-        found |= {name: v for name, v in fresh.items() if "context.table." in name and name not in found}
-    return found
+        state |= {name: v for name, v in fresh.items() if "context.table." in name and name not in state}
+    return state
 
 
 def _weights_of(run: Run, space: SearchSpace) -> dict[str, Tensor]:
@@ -428,11 +428,11 @@ def _rated(
 def _sliced_weights(run: Run, space: SearchSpace) -> dict[str, Tensor]:
     architecture = space.widest()
     supernet = supernet_of(run)
-    known = supernet.space
-    if architecture.layout not in known.layouts:
-        architecture = known.parse(f"{architecture.key.rpartition('=')[0]}={known.layout_names[0]}")
+    its_space = supernet.space
+    if architecture.layout not in its_space.layouts:
+        architecture = its_space.parse(f"{architecture.key.rpartition('=')[0]}={its_space.layout_names[0]}")
     else:
-        architecture = known.parse(architecture.key)
+        architecture = its_space.parse(architecture.key)
     return _of_plain(supernet.extract(architecture), space)
 
 

@@ -170,8 +170,8 @@ class Front:
             if rng.random() < self.elsewhere:
                 yield other
                 continue
-            place = int((number + rng.random()) / self.count * len(self.members))
-            architecture = self.members[min(place, len(self.members) - 1)]
+            index = int((number + rng.random()) / self.count * len(self.members))
+            architecture = self.members[min(index, len(self.members) - 1)]
             if rng.random() < self.moved:
                 architecture = rng.choice([architecture, *space.neighbours(architecture)])
             yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
@@ -220,12 +220,12 @@ def at_rates(samples: Sequence[Sample], space: SearchSpace, step: int, seed: int
     rng = random.Random(f"rates {seed} {step}")
     parts = rng.sample(range(len(samples)), len(samples))
     low, high = space.rates[0], space.rates[-1]
-    found = []
+    rated = []
     for sample, part in zip(samples, parts, strict=True):
         share = (part + rng.random()) / len(samples) * (1 + 2 * BEYOND) - BEYOND
         lmbda = low * (high / low) ** min(1.0, max(0.0, share))
-        found.append(replace(sample, lmbda=lmbda))
-    return found
+        rated.append(replace(sample, lmbda=lmbda))
+    return rated
 
 
 def generator(seed: int, step: int) -> random.Random:
@@ -277,10 +277,10 @@ def front_of(run: Run, space: SearchSpace) -> list[Architecture]:
     """
     best = run.front().sort_values("total_kmac_px")
     stages = {name: layout.stages() for name, layout in space.layouts.items()}
-    found = []
+    architectures = []
     for key, wanted in zip(best["arch"], best["stages"], strict=True):
         widths, _, layout = key.rpartition("+layout=")
         if layout not in stages:
             layout = min(stages, key=lambda name: abs(stages[name] - wanted))
-        found.append(space.parse(f"{widths}+layout={layout}"))
-    return list(dict.fromkeys(found))
+        architectures.append(space.parse(f"{widths}+layout={layout}"))
+    return list(dict.fromkeys(architectures))

@@ -70,10 +70,10 @@ def write_learning(path: Path, rows: Sequence[Mapping[str, str]], columns: Seque
         steps, [float(row[TRAINING]) for row in rows], color="#c8c8c8", label="training, random architectures"
     )
     for number, name in enumerate(columns):
-        known = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
+        points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
         colour = COLOURS[number % len(COLOURS)]
         label = f"calibration, {name.removeprefix('loss_')}"
-        axes.plot(*zip(*known, strict=True), color=colour, marker="o", markersize=3, label=label)
+        axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
     axes.set(xlabel="step", ylabel="rate-distortion loss", yscale="log")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

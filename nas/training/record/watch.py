@@ -74,7 +74,7 @@ class Watch:
     def losses(self, net: Supernet) -> dict[str, float]:
         """The mean loss over the photos, by column; the network's active architecture is changed."""
         training, device = net.training, next(net.parameters()).device
-        found: dict[str, float] = {}
+        losses: dict[str, float] = {}
         net.eval()
         try:
             for name, architecture in self.architectures.items():
@@ -85,10 +85,10 @@ class Watch:
                         x = to_tensor(picture).to(device)
                         output = net(pad(x, self.alignment), layout, lmbda=rate.lmbda)
                         each.append(self._loss(x, output, rate.lmbda))
-                    found[column(name, rate)] = float(np.mean(each))
+                    losses[column(name, rate)] = float(np.mean(each))
         finally:
             net.train(training)
-        return found
+        return losses
 
     def _loss(self, x: Tensor, output: Mapping[str, Any], lmbda: float) -> float:
         height, width = x.shape[-2:]
