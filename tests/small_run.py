@@ -13,6 +13,9 @@ from nas.profiling.measurements import Measurements, Timed
 from nas.profiling.pieces import cover, edge_pieces
 from nas.profiling.timing import REST
 from nas.run import Run
+from nas.searching.layouts.candidates import LayoutSettings
+from nas.searching.sampler.logits import LogitSettings
+from nas.searching.sources import Sources
 from nas.spaces.architecture import Architecture
 from nas.spaces.rates import middle
 from nas.spaces.space import SearchSpace
@@ -20,6 +23,10 @@ from nas.training.settings import TrainingSettings
 from nas.weights.checkpoint import Checkpoint
 
 Seconds = Callable[[str, str, Architecture], float]
+# A search whose learned layouts and logits are there, though they are of little use
+QUICK = Sources(
+    layout_settings=LayoutSettings(ladders=1, steps=2), logit_settings=LogitSettings(steps=2, batch=1)
+)
 
 
 def small_run(folder: Path, space: SearchSpace, photos: Path) -> Run:

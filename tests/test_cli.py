@@ -22,22 +22,17 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from small_run import QUICK
 from typer.testing import CliRunner
 
 import nas
 from nas.cli import app
 from nas.photos.images import psnr, read_image
 from nas.searching.answers import FILL_SCORES
-from nas.searching.layouts.candidates import LayoutSettings
-from nas.searching.sampler.logits import LogitSettings
 from nas.searching.scoring.evaluator import Evaluator
-from nas.searching.sources import Sources
 
 SPACE = "joint-ar-tiny"
 SMALL = ("--set", "crop=64", "--set", "batch=2")
-QUICK = Sources(
-    layout_settings=LayoutSettings(ladders=1, steps=2), logit_settings=LogitSettings(steps=2, batch=1)
-)
 FIRST, MORE = 3, 5
 CODEC_FIELDS = {
     *("format", "family", "arch", "widths", "layout", "lmbda", "metric", "kmac_px", "stages", "params"),

@@ -21,7 +21,7 @@ import torch
 from drawn import SEEDS
 from families import INTEGER, INTEGER_NAMES, SPACES, image, net_of
 from hypothesis import given, settings
-from small_run import small_run
+from small_run import QUICK, small_run
 from typer.testing import CliRunner
 
 import nas
@@ -253,7 +253,10 @@ def test_what_is_predicted_is_the_sum_of_what_was_printed(
             assert timed.seconds(action) == pytest.approx(mine, abs=1e-6)
 
 
-def test_targets_and_budgets_are_of_the_device(profiled: RunProfile, run: Run, tmp_path: Path) -> None:
+def test_targets_and_budgets_are_of_the_device(
+    profiled: RunProfile, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.searching.searcher.Sources", lambda: QUICK)
     slow = profiled.shapes[-1]
     limit = f"{1.5 * sum(slow.ms['decode'].values()):.3f}"
     (tmp_path / "mine.yaml").write_text(f"device: phone\nlimits:\n  - decode <= {limit} ms at {SIZE}\n")

@@ -16,6 +16,7 @@ import torch
 import yaml
 from conftest import SMALL
 from families import SPACES, net_of
+from small_run import QUICK
 from typer.testing import CliRunner
 
 import nas
@@ -41,10 +42,7 @@ from nas.profiling.run_profile import profile_run
 from nas.profiling.timing import measure_latency
 from nas.report.profile import save_profile
 from nas.run import Run
-from nas.searching.layouts.candidates import LayoutSettings
-from nas.searching.sampler.logits import LogitSettings
 from nas.searching.searcher import Searcher
-from nas.searching.sources import Sources
 from nas.spaces.budget import Amount, Budget, Limit, Span
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, InputWarning, UnreachableBudgetError
@@ -187,9 +185,6 @@ def test_sizes_as_people_write_them() -> None:
 # Runs
 
 HERE = (64, 64)
-QUICK = Sources(
-    layout_settings=LayoutSettings(ladders=1, steps=2), logit_settings=LogitSettings(steps=2, batch=1)
-)
 MEASURED = Request(size=HERE, repeats=1, check=3)
 
 
