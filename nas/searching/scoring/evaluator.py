@@ -155,6 +155,7 @@ class Evaluator:
         objective: what is scored; over a range of rates three of its anchors count instead of its lambda.
         device: where to compute.
         cache_bytes: of tensors that are kept; the scores are the same with few.
+        lmbdas: other rates to score at, over a range of rates.
     """
 
     def __init__(
@@ -165,6 +166,7 @@ class Evaluator:
         *,
         device: torch.device | str = "cpu",
         cache_bytes: int = 1 << 30,
+        lmbdas: Sequence[float] | None = None,
     ) -> None:
         self.supernet = supernet.to(device).eval()
         self.space = supernet.space
@@ -173,7 +175,8 @@ class Evaluator:
             raise InputError(
                 "MS-SSIM needs photos of more than 160 pixels a side: take out the smaller ones."
             )
-        self.lmbdas = scored(self.space.rates) if self.space.rates else (objective.lmbda,)
+        own = scored(self.space.rates) if self.space.rates else (objective.lmbda,)
+        self.lmbdas = own if lmbdas is None else tuple(lmbdas)
         self.objective = objective
         self.device = torch.device(device)
         self.calibration = fingerprint(self.photos)
