@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from small_run import small_run
 import nas
 from nas.api import LoadedRun
 from nas.report.front.make import draw_runs
+from nas.searching.scoring.evaluator import Evaluator, Score
 from nas.searching.sources import Sources
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace
-from nas.support.errors import InputError
+from nas.support.errors import InputError, InputWarning
 
 QUICK = Sources(logits=False, layouts=False)
 
@@ -131,6 +134,28 @@ def test_arguments_of_a_wrong_kind_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_what_cannot_be_scored_loses_nothing_else(
+    loaded: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the many that an export and a table of steps compare, each is one."""
+    run = nas.load_run(shutil.copytree(loaded.run.path, tmp_path / "run"), device="cpu")
+    known = {found.key for found, _ in run.searcher.scores.items()}
+
+    def failing(self: Evaluator, architecture: Architecture) -> Score:
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(Evaluator, "score", failing)
+    key = run.front().sort_values("total_kmac_px")["arch"].iloc[0]
+    passed_over = pytest.warns(InputWarning, match="cannot be scored and is passed over: out of memory$")
+    with passed_over:
+        assert run.export(tmp_path / "codec", target="99.9%")["arch"] in known
+    with passed_over:
+        assert run.explain(key).architecture.key == key
+    monkeypatch.setattr(Evaluator, "score", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+    with pytest.raises(OSError, match="No space"):
+        run.explain(key)
+
+
 NO_PATH: dict[str, Any] = {
     "a number": 3,
     "bytes": b"run",
@@ -187,6 +212,23 @@ def test_what_is_no_path_is_refused_at_every_door(verb: str, name: str, what: st
 def test_what_names_no_shipped_file_is_refused(load: Any, what: str) -> None:
     with pytest.raises(InputError):
         load(NO_PATH[what])
+
+
+def test_a_space_of_one_architecture_goes_through_every_verb(tmp_path: Path, photo_folder: Path) -> None:
+    """No step, no smaller target, a single dot."""
+    space = SPACES["factorized-integer"]
+    one = space.only(space.widest())
+    run = small_run(tmp_path / "run", one, photo_folder)
+    found = nas.load_run(run.path, device="cpu")
+    found.search(trials=2, sources=QUICK)
+    (key,) = found.front()["arch"]
+    prices = nas.explain(run, key, out=tmp_path / "prices.svg")
+    assert prices.groups == {}
+    assert "no other step" in " ".join(prices.sentences())
+    assert (tmp_path / "prices.svg").is_file()
+    assert all(path.is_file() for path in draw_runs([run], tmp_path / "drawn"))
+    with pytest.raises(InputError, match=r"all of them cost 0\.\d+ kMAC/px\. Ask for that\."):
+        found.search("50%", trials=0, sources=QUICK)
 
 
 def test_a_space_without_blocks_is_drawn(tmp_path: Path, photo_folder: Path) -> None:

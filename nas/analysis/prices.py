@@ -128,6 +128,8 @@ class PriceList:
     def sentences(self) -> list[str]:
         """The best deals, whether a step is cheaper and no worse, and where the time is from."""
         found = []
+        if not self.groups:
+            found.append("There is no other step: nothing else of this space can be scored.")
         if self.down:
             found.append(f"Best step down: {self.down[0].sentence(self.action)}.")
         if self.up and self.up[0].loss < 0:
@@ -179,7 +181,9 @@ def price_list(searcher: Searcher, architecture: Architecture, scope: str, repor
     here, steps = searcher.scores.of(architecture), []
     for done, (slot, before, after, other) in enumerate(moves, 1):
         report("scoring steps", done, len(moves) + 1, f"{slot} {before} -> {after}")
-        there = searcher.scores.of(other)
+        there = searcher.scores.attempt(other)
+        if there is None:
+            continue
         step = Step(
             slot,
             before,

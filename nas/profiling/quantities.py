@@ -187,17 +187,25 @@ class Quantities:
         if targets and targets[0] < least:
             beside = f" with {' and '.join(map(str, within.bounds))}" if within.bounds else ""
             raise UnreachableBudgetError(
-                f"No architecture{beside} costs at most {quantity.tell(targets[0])} ({quantity.title}): the "
-                f"least is {quantity.tell(least, least=True)}, the most {quantity.tell(most)}. Ask for a "
-                "target in between."
+                f"No architecture{beside} costs at most {quantity.tell(targets[0])} ({quantity.title}): "
+                f"{_span_told(quantity, least, most)}"
             )
         if budget.typed and targets and not _reached(quantity, targets[-1], most):
             raise UnreachableBudgetError(
-                f"Every architecture costs less than {quantity.tell(targets[-1])} ({quantity.title}): the "
-                f"most is {quantity.tell(most)}, the least {quantity.tell(least, least=True)}. Ask for a "
-                "target in between."
+                f"Every architecture costs less than {quantity.tell(targets[-1])} ({quantity.title}): "
+                f"{_span_told(quantity, least, most)}"
             )
         return Question(quantity, within, tuple(targets), (least, within.median(quantity), most))
+
+
+def _span_told(quantity: Quantity, least: int, most: int) -> str:
+    """The least and the most that there is, and what to ask for."""
+    if least == most:
+        return f"all of them cost {quantity.tell(least, least=True)}. Ask for that."
+    return (
+        f"the least is {quantity.tell(least, least=True)}, the most {quantity.tell(most)}. Ask for a target "
+        "in between."
+    )
 
 
 def no_such_device(run: Run, device: str, size: Size) -> str:

@@ -80,7 +80,7 @@ def _draw(prices: PriceList) -> Figure:
 
 def _reach(values: list[float], wide: float) -> tuple[float, float]:
     """The ends of an axis so many inches wide: every bar, and room for a number at either end."""
-    low, high = min(0.0, *values), max(0.0, *values)
+    low, high = min([0.0, *values]), max([0.0, *values])
     room = ((high - low) or 1.0) * _NUMBER / (wide - 2 * _NUMBER)
     return low - room, high + room
 

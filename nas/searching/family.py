@@ -67,10 +67,12 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
     decoders = list(dict.fromkeys([base, *(_with_g_s_of(space, base, other, places) for other in front)]))
     layouts = _layouts(space, base)
     todo = list(dict.fromkeys([*decoders, *layouts]))
+    scores.of(base)
     for done, architecture in enumerate(todo):
         report("scoring the family", done, len(todo), "")
-        scores.of(architecture)
+        scores.attempt(architecture)
     report("scoring the family", len(todo), len(todo), "")
+    decoders, layouts = ([found for found in each if found in scores] for each in (decoders, layouts))
     costs = [float(searcher.costs.macs(decoder, "decoder")) for decoder in decoders]
     keep = pareto(costs, [scores.of(decoder).rd_loss for decoder in decoders])
     chosen = [

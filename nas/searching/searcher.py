@@ -245,7 +245,7 @@ class Searcher:
             question: what is asked.
             report: called as the work goes on.
         """
-        answers = Answers(self.costs, self.scores, self._rates)
+        answers = Answers(self.costs, self.scores, self._rates, score=self.scores.attempt)
         choice = self._answer(answers, question, question.asked[-1], True, report)
         assert choice is not None
         return choice

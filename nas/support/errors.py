@@ -37,6 +37,12 @@ class InputWarning(UserWarning):
     """Something about the input that is worth knowing, in one plain sentence; the work goes on."""
 
 
+def is_outside(error: BaseException) -> bool:
+    """Whether an error tells nothing about what was worked on: it was stopped, or a file was not written."""
+    written = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+    return written or not isinstance(error, Exception)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the closest known ones, or all of them where none is close.
 

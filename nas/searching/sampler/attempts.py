@@ -45,9 +45,3 @@ def failed_too_often(
         elif is_attempt(trial):
             failed[identity] += 1
     return [identity for identity, count in failed.items() if count >= ATTEMPTS and identity not in done]
-
-
-def is_outside(error: BaseException) -> bool:
-    """Whether an error tells nothing about the architecture: the work was stopped, or a file not written."""
-    written = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
-    return written or not isinstance(error, Exception)

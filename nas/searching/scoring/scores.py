@@ -6,13 +6,14 @@ Over a range of rates `curves.csv` beside it holds what each score is made of: t
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from nas.searching.scoring.evaluator import Evaluator, Point, Score
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
-from nas.support.errors import InputError
+from nas.support.errors import InputError, InputWarning, is_outside
 from nas.support.tables import append_rows, read_rows
 
 SCORE_COLUMNS = ("key", "calibration", "weights", "bpp", "psnr", "rd_loss")
@@ -58,6 +59,24 @@ class Scores:
             self.learn(architecture, self.evaluator.score(architecture))
             self.computed += 1
         return self._known[architecture]
+
+    def attempt(self, architecture: Architecture) -> Score | None:
+        """An architecture's score; None where it cannot be computed, and a warning says why.
+
+        For one of many that are compared: the others need not be lost with it.
+        """
+        try:
+            return self.of(architecture)
+        except Exception as error:
+            if is_outside(error):
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            warnings.warn(
+                f"{architecture.key} cannot be scored and is passed over: {reason}",
+                InputWarning,
+                stacklevel=2,
+            )
+            return None
 
     def learn(self, architecture: Architecture, score: Score) -> None:
         """Take a score, and write it down where it is new: every score comes in here, or from the file.

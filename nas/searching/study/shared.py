@@ -36,7 +36,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from nas.searching.sampler.attempts import BEGUN, WORKER, failed_too_often, is_outside
+from nas.searching.sampler.attempts import BEGUN, WORKER, failed_too_often
 from nas.searching.sampler.proposer import ExhaustedError
 from nas.searching.study.storage import (
     JOURNAL,
@@ -48,7 +48,7 @@ from nas.searching.study.storage import (
     readable,
 )
 from nas.searching.study.worker import Crew
-from nas.support.errors import InputError
+from nas.support.errors import InputError, is_outside
 
 FACTS = "facts"
 TRIES = 300

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from nas.metrics.pareto import hypervolume
 from nas.profiling.quantities import Question
 from nas.run import Run
-from nas.searching.sampler.attempts import ATTEMPTS, is_outside
+from nas.searching.sampler.attempts import ATTEMPTS
 from nas.searching.sampler.moves import Rows
 from nas.searching.sampler.pareto import ParetoSampler, quiet_optuna
 from nas.searching.sampler.proposer import ExhaustedError, Proposer
@@ -23,6 +23,7 @@ from nas.searching.study.shared import SharedStudy
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
+from nas.support.errors import is_outside
 from nas.support.files import digest
 from nas.support.progress import StageReport, duration, silent
 
