@@ -238,6 +238,11 @@ class Run:
         path = self.learned_layout_path
         return read_layouts(path, resources.read_yaml(path).get("layouts")) if path.is_file() else []
 
+    def noted(self, name: str) -> dict[str, Any]:
+        """What config.yaml notes under a name, for people; empty where that is no mapping."""
+        found = self.config.get(name)
+        return found if isinstance(found, dict) else {}
+
     @property
     def is_writable(self) -> bool:
         """Whether what is found can be kept here; else it can be told, and exported to another place."""

@@ -14,6 +14,7 @@ from small_run import small_run
 import nas
 from nas.api import LoadedRun
 from nas.report.front.make import draw_runs
+from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator, Score
 from nas.searching.sources import Sources
 from nas.spaces.architecture import Architecture
@@ -21,6 +22,7 @@ from nas.spaces.budget import Budget
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, InputWarning
+from nas.support.files import write_yaml
 
 QUICK = Sources(logits=False, layouts=False)
 
@@ -212,6 +214,44 @@ def test_what_is_no_path_is_refused_at_every_door(verb: str, name: str, what: st
 def test_what_names_no_shipped_file_is_refused(load: Any, what: str) -> None:
     with pytest.raises(InputError):
         load(NO_PATH[what])
+
+
+@pytest.mark.parametrize("held", [None, 3, [1], "text"])
+def test_what_config_yaml_notes_for_people_alone_stops_nothing(
+    loaded: LoadedRun, tmp_path: Path, held: Any
+) -> None:
+    run = Run.open(shutil.copytree(loaded.run.path, tmp_path / "run"))
+    write_yaml(run.config_path, {**run.config, "versions": held})
+    assert all(path.is_file() for path in nas.pareto(run.path, pictures=0))
+    write_yaml(run.config_path, {**run.config, "versions": held, "training": held})
+    assert nas.info(run.path).fields["versions"] == {}
+
+
+@pytest.mark.parametrize("verb", ["rank_check", "finetune"])
+def test_work_of_days_says_so_before_it_begins(
+    loaded: LoadedRun, tmp_path: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas.training.expected._macs_a_second", lambda device: 1e6)
+    for module in ("nas.analysis.rank", "nas.verbs.finetune"):
+        monkeypatch.setattr(f"{module}.train_or_resume", stopped)
+    if verb == "finetune":
+        loaded.export(tmp_path / "codec", arch=loaded.front()["arch"][0])
+    else:
+        shutil.copytree(loaded.run.path, tmp_path / "run")
+    given = {
+        "rank_check": (tmp_path / "run", photo_folder),
+        "finetune": (tmp_path / "codec", photo_folder, tmp_path / "tuned"),
+    }
+    told = r"expected to take about [0-9,]+ days on this machine \([0-9]+ trainings? of 5,000,000 steps\)"
+    with pytest.warns(InputWarning, match=told), pytest.raises(KeyboardInterrupt):
+        getattr(nas, verb)(*given[verb], steps=5_000_000, device="cpu")
+    for module in ("nas.analysis.rank", "nas.verbs.finetune"):
+        monkeypatch.setattr(f"{module}.seconds_of", lambda *_: 60.0)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(nas, verb)(*given[verb], steps=5_000_000, device="cpu")
 
 
 def test_a_space_of_one_architecture_goes_through_every_verb(tmp_path: Path, photo_folder: Path) -> None:

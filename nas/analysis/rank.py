@@ -9,6 +9,7 @@ a check that was interrupted goes on, and nothing is trained twice.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +24,11 @@ from nas.searching.scoring.evaluator import Evaluator
 from nas.searching.scoring.scores import Scores
 from nas.searching.searcher import Searcher
 from nas.spaces.architecture import Architecture
-from nas.support.errors import InputError
+from nas.support.errors import InputError, InputWarning
 from nas.support.files import clear, digest, write_atomically
 from nas.support.progress import StageReport, silent
 from nas.support.tables import write_rows
+from nas.training.expected import seconds_of, warning_of
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
@@ -153,6 +155,7 @@ class _Check:
             report("scoring", done, len(known), "trained before")
         if rows:
             self._write(rows)
+        self._warn([architecture for architecture in self.architectures if architecture not in rows])
         for number, architecture in enumerate(self.architectures, 1):
             if architecture not in rows:
                 stage = f"training {number} of {len(self.architectures)} alone"
@@ -160,6 +163,15 @@ class _Check:
                 rows[architecture] = self._row(architecture)
                 self._write(rows)
         return self._result(rows, self._files)
+
+    def _warn(self, left: Sequence[Architecture]) -> None:
+        """Warn where what is left to train takes more than a day."""
+        kmac_px = sum(self.searcher.costs.kmac_px(architecture, "total") for architecture in left)
+        seconds = seconds_of(kmac_px, self.training, self.searcher.evaluator.device.type)
+        what = f"{len(left)} trainings of {self.training.steps:,} steps"
+        quicker = "fewer --steps; a smaller --count; or --start supernet with few steps"
+        if long := warning_of("check", seconds, what, quicker):
+            warnings.warn(long, InputWarning, stacklevel=4)
 
     # What was trained
 

@@ -27,6 +27,17 @@ def expected_seconds(space: SearchSpace, settings: TrainingSettings, device: str
     """
     ends = {space.narrowest(), space.widest()}
     kmac_px = sum(measured_costs(space.only(end)).kmac_px(end, "total") for end in ends) / len(ends)
+    return seconds_of(kmac_px, settings, device)
+
+
+def seconds_of(kmac_px: float, settings: TrainingSettings, device: str = "auto") -> float:
+    """Seconds that trainings take here, within a factor of two or three.
+
+    Args:
+        kmac_px: what they train costs in total, in kMAC per pixel; of several trainings, the sum.
+        settings: those of each.
+        device: `auto`, `cpu` or `cuda`.
+    """
     pixels = settings.batch * settings.crop**2
     macs = _BACKWARD * 1000 * kmac_px * pixels * settings.architectures * settings.steps
     return macs / _macs_a_second(choose(device))
@@ -40,15 +51,27 @@ def warning(space: SearchSpace, settings: TrainingSettings, device: str = "auto"
         settings: settings of the training.
         device: where to compute: `auto`, `cpu` or `cuda`.
     """
+    step = f"{settings.batch} crops, {settings.architectures} architectures"
+    quicker = "fewer --steps; a -tiny space with --set recipe=laptop; or --init-from a trained run"
     seconds = expected_seconds(space, settings, device)
+    return warning_of("training", seconds, f"{settings.steps:,} steps of {step}", quicker)
+
+
+def warning_of(work: str, seconds: float, what: str, quicker: str) -> str | None:
+    """A sentence where work is expected to take more than a day.
+
+    Args:
+        work: the work, in a word.
+        seconds: how long it is expected to take.
+        what: what it consists of.
+        quicker: what takes less time, beside a GPU.
+    """
     if seconds <= DAY:
         return None
     days = f"{seconds / DAY:,.0f}"
-    step = f"{settings.batch} crops, {settings.architectures} architectures"
     return (
-        f"This training is expected to take about {days} day{'s' * (days != '1')} on this machine "
-        f"({settings.steps:,} steps of {step}). What is quicker: a GPU; fewer --steps; a -tiny space with "
-        "--set recipe=laptop; or --init-from a trained run."
+        f"This {work} is expected to take about {days} day{'s' * (days != '1')} on this machine ({what}). "
+        f"What is quicker: a GPU; {quicker}."
     )
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,12 +33,13 @@ from nas.photos.split import photos_of, split_of
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.spaces.budget import SCOPES
 from nas.spaces.space import SearchSpace
-from nas.support.errors import InputError
+from nas.support.errors import InputError, InputWarning
 from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.limits import check_settings
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.support.tables import TitledTable
+from nas.training.expected import seconds_of, warning_of
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
@@ -337,6 +339,7 @@ class _Finetuning:
         """Train, measure both, write."""
         for place in self._replaced:
             clear(place)
+        self._warn()
         family, facts = self._trained(report)
         photos = photos_of(Run.open(next(iter(self._places))), "held-out", HELD_OUT_PHOTOS)
 
@@ -353,6 +356,15 @@ class _Finetuning:
         content = self._write(family, before, after, facts)
         request = self.request
         return Finetuned(request.out, content, request.codec, self.family.base.path_identity, before, after)
+
+    def _warn(self) -> None:
+        """Warn where all trainings together take more than a day."""
+        places, settings = len(self._places), self.of_base
+        kmac_px = places * float(self.content["kmac_px"]["total"])
+        seconds = seconds_of(kmac_px, settings, self.request.device)
+        what = f"{places} training{'s' * (places != 1)} of {settings.steps:,} steps"
+        if long := warning_of("fine-tuning", seconds, what, "or fewer --steps"):
+            warnings.warn(long, InputWarning, stacklevel=4)
 
     def _trained(self, report: StageReport) -> tuple[CodecFamily, dict[str, Any]]:
         """The family after all its trainings, and what its exact entropy path costs where that is known."""

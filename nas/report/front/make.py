@@ -226,7 +226,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
         note("final numbers on (held-out, never searched)", _named(split["held-out"][:HELD_OUT_PHOTOS]))
         for photo in shared_photos(split["held-out"], split["calibration"]):
             note("in both, so no fair test", photo.name)
-        note("versions", ", ".join(f"{part} {version}" for part, version in run.config["versions"].items()))
+        note("versions", ", ".join(f"{part} {version}" for part, version in run.noted("versions").items()))
     return {name: "; ".join(values) for name, values in found.items()}
 
 

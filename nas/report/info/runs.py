@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run_info(run: Run) -> Info:
     """What a run's folder holds."""
-    training, space = run.config.get("training", {}), run.space
+    training, space = run.noted("training"), run.space
     trained = run.config.get(
         "trained"
     )  # in all, of the zoo's: settings and split are of the last phase alone
@@ -43,7 +43,7 @@ def run_info(run: Run) -> Info:
         "front": _csv_rows(run.path / "front.csv"),
         "profiles": sorted(found.parent.name for found in run.profile_path.glob("*/measured.yaml")),
         "codecs": sorted(found.parent.name for found in run.codecs_path.glob("*/codec.yaml")),
-        "versions": run.config.get("versions", {}),
+        "versions": run.noted("versions"),
     }
     return Info("run", fields)
 
