@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from nas.support.progress import LOADING, StageReport, silent
@@ -36,7 +36,7 @@ def progress() -> Iterator[StageReport]:
         yield _Lines()
         return
     columns = (
-        SpinnerColumn(),  # moves while a step takes long
+        _Moving(),
         TextColumn("{task.description:<18}"),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[count]:>12}"),
@@ -53,15 +53,24 @@ def progress() -> Iterator[StageReport]:
         def report(stage: str, done: int, total: int, note: str) -> None:
             if stage not in tasks:
                 loaded()
-                tasks[stage] = bars.add_task(stage, total=None, note="", count="")
+                tasks[stage] = bars.add_task(stage, total=None, note="", count="", now=False)
             count = f"{done}/{total}" if total else str(done or "")
             bars.update(tasks[stage], completed=done, total=total or None, note=note, count=count)
+            for name, task in tasks.items():
+                bars.update(task, now=name == stage)
 
         try:
             yield report
         finally:
             loaded()
             bars.live.transient = not tasks  # an empty display leaves no empty line
+
+
+class _Moving(SpinnerColumn):
+    """Moves beside the stage that is under way, also at its end: what follows may take long to begin."""
+
+    def render(self, task: Task) -> RenderableType:
+        return self.spinner.render(task.get_time()) if task.fields["now"] else " "
 
 
 class _Lines:

@@ -13,14 +13,16 @@ from nas import console
 from nas.cli import work as work_module
 from nas.cli.work import work
 
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, after: int = 0) -> None:
         until = time.monotonic() + 20
-        while text not in self.getvalue():
+        while text not in self.getvalue()[after:]:
             assert time.monotonic() < until, self.getvalue()
             time.sleep(0.01)
 
@@ -46,6 +48,20 @@ def test_a_terminal_shows_that_something_is_loaded(terminal: Terminal) -> None:
     last = terminal.getvalue().rpartition("loading")[2]
     assert "scoring" in last
     assert "2/2" in last
+
+
+def test_something_moves_when_a_stage_has_come_to_its_end(terminal: Terminal) -> None:
+    with work() as report:
+        report("training", 1, 2, "")
+        report("training", 2, 2, "")
+        terminal.wait_for("2/2")
+        drawn = len(terminal.getvalue())
+        terminal.wait_for(SPINNER[1], after=drawn)
+        report("drawing", 0, 1, "")
+    lines = terminal.getvalue().splitlines()
+    training, drawing = ([line for line in lines if name in line][-1] for name in ("training", "drawing"))
+    assert not set(SPINNER) & set(training)
+    assert set(SPINNER) & set(drawing)
 
 
 def test_nothing_is_left_of_loading_where_it_fails(terminal: Terminal) -> None:
