@@ -104,7 +104,8 @@ class Run:
             )
         if run.config.get("format") != "nas-run 1":
             raise InputError(
-                f"{run.config_path} is of a format this version does not read: use the one it names."
+                f"Another version of this toolkit wrote {run.config_path}, and this one cannot read it: "
+                "install the version that the file names."
             )
         return run
 
@@ -214,9 +215,9 @@ class Run:
         try:
             fields, name = self.config["space"], self.config["name"]
         except KeyError as error:
-            raise InputError(f"{self.config_path} has no `{error.args[0]}`: restore it.") from None
+            raise InputError(f"{self.config_path} lacks `{error.args[0]}`: restore the file.") from None
         if not isinstance(fields, dict):
-            raise InputError(f"{self.config_path} has a `space` that is none: restore it.")
+            raise InputError(f"The `space` in {self.config_path} is not a search space: restore the file.")
         return SearchSpace.from_dict(fields, name=name, source=str(self.config_path))
 
     @property
@@ -254,7 +255,8 @@ class Run:
         """InputError where nothing can be kept here."""
         if self.read_only:
             raise InputError(
-                f"{self.of_zoo} belongs to the package: {self.how_to_copy}, and give RUN instead."
+                f"{self.of_zoo} belongs to the package, so it stays as it is: {self.how_to_copy}, and use "
+                "the copy."
             )
         if not self.is_writable:
             raise InputError(f"{self.path} is read-only here: copy it, and use the copy.")
@@ -289,7 +291,10 @@ class Run:
     def trained_weights(self) -> Path:
         """The supernet's weights; InputError where there are none yet."""
         if not self.weights_path.is_file():
-            raise InputError(f"{self.path} holds no trained supernet yet: train it, or go on with --resume.")
+            raise InputError(
+                f"{self.path} has no trained supernet yet: finish its training with `nas train --out "
+                f"{self.path} --resume`."
+            )
         return self.weights_path
 
     @cached_property

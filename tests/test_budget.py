@@ -159,7 +159,7 @@ def test_only_a_pictures_cost_has_a_size(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["20@phone", "60%@phone", "4 GMAC@phone", "4 stages@cpu"])
 def test_only_what_is_measured_is_of_a_device(text: str) -> None:
-    refused(text, [text, "only ms is of a device"], Amount.parse)
+    refused(text, [text, "only times in ms depend on a device"], Amount.parse)
 
 
 # Limits

@@ -417,10 +417,10 @@ COMPRESS: dict[str, Case] = {
 }
 DECOMPRESS: dict[str, Case] = {
     "missing file": ("decompress {codec} {none.nic} {x.png}", ["none.nic"]),
-    "cut file": ("decompress {codec} {cut.nic} {x.png}", ["truncated or altered"]),
-    "very short file": ("decompress {codec} {short.nic} {x.png}", ["truncated or altered"]),
+    "cut file": ("decompress {codec} {cut.nic} {x.png}", ["cut short or damaged"]),
+    "very short file": ("decompress {codec} {short.nic} {x.png}", ["cut short or damaged"]),
     "empty file": ("decompress {codec} {empty.nic} {x.png}", ["not a .nic file"]),
-    "altered file": ("decompress {codec} {altered.nic} {x.png}", ["truncated or altered"]),
+    "altered file": ("decompress {codec} {altered.nic} {x.png}", ["cut short or damaged"]),
     "another kind of file": ("decompress {codec} {photo.png} {x.png}", ["not a .nic file"]),
     "folder": ("decompress {codec} {photos} {x.png}", ["photos"]),
     "another entropy path": ("decompress {other} {photo.nic} {x.png}", ["did not make the file"]),
@@ -451,9 +451,9 @@ TRAIN: dict[str, Case] = {
     "unknown key": ("train joint-ar-tiny --data {photos} --out {x} --arch widest", ["widest", "g_a="]),
     "no start": ("train joint-ar-tiny --data {photos} --out {x} --init-from {none}", ["none"]),
     "start of another kind": ("train joint-ar-tiny --data {photos} --out {x} --init-from {photo.png}", []),
-    "start of another space": (
+    "start of another search space": (
         "train joint-ar-per-edge --data {photos} --out {x} --init-from {run} --steps 1 --set crop=64",
-        ["another space"],
+        ["another search space"],
     ),
     "resuming no run": ("train --resume --out {empty}", ["not a run"]),
     "resuming and starting": ("train joint-ar-tiny --data {photos} --out {run} --resume", ["--resume"]),
@@ -544,7 +544,9 @@ def test_cuda_where_there_is_none(wrong, tmp_path, command):
         pytest.param("--data {photos} --device cuda", id="no CUDA", marks=no_cuda),
         pytest.param("--data {spoilt}", id="spoilt photos"),
         pytest.param("--data {empty}", id="no photos"),
-        pytest.param("--data {photos} --init-from {codec/codec.safetensors}", id="another space's weights"),
+        pytest.param(
+            "--data {photos} --init-from {codec/codec.safetensors}", id="another search space's weights"
+        ),
         pytest.param("--data {photos} --set crop=65", id="a wrong setting"),
     ],
 )

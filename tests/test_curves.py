@@ -149,7 +149,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[" * 100_000 + "]" * 100_000, "not JSON"),
         ("[]", "no `results`"),
-        ("{}", "lacks bpp"),
+        ("{}", "lacks bpp, or both"),
         ('{"results": {"bpp": [1]}}', "neither PSNR nor MS-SSIM"),
         ('{"results": {"bpp": [1], "psnr": [1, 2]}}', "unequal length"),
         ('{"results": {"bpp": [], "psnr": []}}', "no points"),

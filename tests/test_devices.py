@@ -319,7 +319,7 @@ def test_an_interrupted_runner_continues(pieces: Pieces, printed: str, tmp_path:
     reading._sound_lines(out)
     done = time_pieces(pieces.folder, "--repeats", "5", "--out", str(out))
     assert done.returncode == 2
-    assert "holds other times" in done.stderr
+    assert "holds times of other pieces" in done.stderr
     done = time_pieces(pieces.folder, "--repeats", "2", "--out", str(out))
     assert (done.returncode, out.read_text()) == (0, text)
     assert "nothing left to time" in done.stderr
@@ -390,9 +390,12 @@ def test_spaces_of_other_parts_go_there_and_back(name: str, photo_folder: Path, 
         (lambda text: resealed(text.replace("encode g_a", "encode g_b").splitlines()[:-1]), "no part"),
         (
             lambda text: resealed(re.sub(r",0\.\d+", ",nan", text, count=1).splitlines()[:-1]),
-            "seconds that are none",
+            "a time that is not a number",
         ),
-        (lambda text: resealed(text.replace("threads: 1", "threads: 0").splitlines()[:-1]), "number that is"),
+        (
+            lambda text: resealed(text.replace("threads: 1", "threads: 0").splitlines()[:-1]),
+            "a number in its heading",
+        ),
     ],
 )
 def test_a_wrong_csv_is_refused_in_a_sentence(
@@ -433,7 +436,9 @@ def test_options_that_do_not_go_together_are_refused(times: Path, run: Run, tmp_
 
     assert "go together" in told("--from", str(times))
     assert "give one of them" in told("--from", str(times), "--device-name", "a", "--pieces", "b")
-    assert "The CSV says its size" in told("--from", str(times), "--device-name", "a", "--check", "3")
-    assert "The rounds are the runner's" in told("--pieces", str(tmp_path / "p"), "--repeats", "9")
+    assert "The CSV has its own size" in told("--from", str(times), "--device-name", "a", "--check", "3")
+    assert "The device chooses the number of rounds" in told(
+        "--pieces", str(tmp_path / "p"), "--repeats", "9"
+    )
     assert "is a device of this machine" in told("--from", str(times), "--device-name", "cpu")
     assert "cannot name a device" in told("--from", str(times), "--device-name", "my phone")

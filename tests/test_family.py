@@ -337,5 +337,5 @@ def test_a_centred_family_has_one_layout(tmp_path: Path, photo_folder: Path) -> 
     assert len(find_kin(searcher, None, lambda *told: None).layouts) == 1
     base = space.uniform(1)
     codec = Codec(net_of("joint-ar-centred").extract(base), base)
-    with pytest.raises(InputError, match="whole latents"):
+    with pytest.raises(InputError, match="whole numbers"):
         CodecFamily(codec, space.layouts)

@@ -141,7 +141,7 @@ def test_codecs_and_their_files(supernet: Supernet, chelsea: np.ndarray, tmp_pat
     assert nic.fields["header_bytes"] == 20
     assert nic.fields["largest_y"] > 0
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(InputError, match="truncated or altered"):
+    with pytest.raises(InputError, match="cut short or damaged"):
         describe(str(file))
 
 

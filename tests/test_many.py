@@ -140,7 +140,7 @@ def test_what_fails_is_listed_and_the_rest_is_done(codec, photos, tmp_path):
     status, _, err = run_nas("decompress", codec, tmp_path / "packed", tmp_path / "pictures")
     assert status == 2
     assert "1 of 5 files failed:" in err
-    assert "truncated or altered" in err
+    assert "cut short or damaged" in err
     assert len(contents(tmp_path / "pictures")) == 4
 
 

@@ -150,7 +150,7 @@ def test_files_of_every_quality_decode_alike(written, name, with_z):
             assert (theirs != ours).mean() < 0.001
         pictures.append(ours)
     assert len({each.tobytes() for each in pictures[1:]}) == 5
-    assert "does not exist: it is damaged" in refusal(decoder, replace(nic, step=1001).to_bytes())
+    assert "does not exist, so it is damaged" in refusal(decoder, replace(nic, step=1001).to_bytes())
     rates, network = json.loads((folder / "codec.json").read_text())["rates"], family.base.network
     x = image(5, batch=1)
     for anchor, lmbda in enumerate(rates["lambdas"]):  # what an encoder of the folder's models does

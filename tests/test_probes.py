@@ -322,7 +322,7 @@ def test_the_loss_is_what_a_search_scores(run: Run) -> None:
         ("RUN --arch g_a=3", "does not fit"),
         ("RUN --arch KEY --quality 50", "has one rate"),
         ("RUN --arch KEY --out PLACE/there.json", "already exists"),
-        ("RUN --arch KEY --out PLACE/new.png", "should end in .json"),
+        ("RUN --arch KEY --out PLACE/new.png", "must end in .json"),
         ("RUN --arch KEY --data PLACE/nothing", "nothing"),
         ("RUN --arch KEY --tolerance nan", "tolerance"),
         ("PLACE --arch KEY", "not a run"),

@@ -398,7 +398,7 @@ def test_figures_of_another_machine_are_not_mixed(profiled: Run) -> None:
     held.facts["threads"] -= 1
     held.facts["weights"] = "others"
     held.keep()
-    with pytest.raises(InputError, match=r"of other weights: run `nas profile .* --force`"):
+    with pytest.raises(InputError, match=r"with other weights: run `nas profile .* --force`"):
         Searcher(profiled, device="cpu").question(Budget.of("3 ms at 64x64"))
     held.facts["weights"] = profiled.fingerprint
     held.disturbance = 0.61

@@ -110,7 +110,7 @@ def outcome(codec: Codec, data: bytes) -> str:
         nic = Nic.parse(data)
         pixels = decompress_image(codec, nic)
     except InputError as error:
-        return f"refused: {' '.join(str(error).split()[-3:])}"
+        return f"refused: {' '.join(str(error).split()[:6])}"
     assert pixels.shape == (nic.height, nic.width, 3)
     assert pixels.dtype == np.uint8
     return "a picture"

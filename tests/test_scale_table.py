@@ -194,8 +194,8 @@ def test_layouts_of_tables_are_not_drawn_at_random():
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ("channelwise-2-table", "nothing to look at"),
-        ("none-table", "nothing to look at"),
+        ("channelwise-2-table", "has no context"),
+        ("none-table", "has no context"),
         ("checkerboard", "write checkerboard-table"),
         ({"name": "a", "groups": [6], "tile": [[[0, 1]]], "context": "tables"}, "convolution or table"),
     ],

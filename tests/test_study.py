@@ -362,7 +362,7 @@ def test_a_study_of_other_facts_is_refused(tmp_path):
         ("postgresql+psycopg://u:secret@127.0.0.1:1/base", "needs the driver psycopg"),
         ("sqlite:////proc/study.db", "cannot be used: unable to open database file"),
         ("/proc/nowhere/study.log", "Cannot open the journal"),
-        (str(SCRIPT), "is damaged or is none: move it away"),
+        (str(SCRIPT), "is damaged, or is not a journal: move it away"),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_told_in_a_sentence(tmp_path, url, says):
@@ -395,7 +395,7 @@ def test_a_journal_with_a_bad_record_is_refused_before_anything_is_written(tmp_p
     journal = tmp_path / "study.log"
     journal.write_bytes(journal.read_bytes() + record + more)
     before = journal.read_bytes()
-    with pytest.raises(InputError, match="is damaged or is none: move it away"):
+    with pytest.raises(InputError, match="is damaged, or is not a journal: move it away"):
         open_study(tmp_path, None)
     assert journal.read_bytes() == before
 
@@ -404,7 +404,7 @@ def test_a_journal_that_is_damaged_meanwhile_is_told_in_a_sentence(tmp_path):
     with open_study(tmp_path, None) as study:
         with open(tmp_path / "study.log", "ab") as file:
             file.write(b"no record\n" * 2)
-        with pytest.raises(InputError, match="is damaged or is none"):
+        with pytest.raises(InputError, match="is damaged, or is not a journal"):
             study.ask()
 
 

@@ -222,7 +222,7 @@ def test_kernels_of_many_inputs_learn_slowly(fan_in):
 
 
 def test_a_rate_by_fan_in_is_adams_alone():
-    with pytest.raises(InputError, match="fan_in is for adam"):
+    with pytest.raises(InputError, match="fan_in works with adam"):
         TrainingSettings.make({"fan_in": 64, "optimizer": "soap"})
 
 
@@ -473,8 +473,8 @@ def test_a_front_is_that_of_a_searched_run(trained, request_for, tmp_path, sourc
     [
         ({"frozen": ["h_a.00"]}, "has no layer 'h_a.00': did you mean h_a.0"),
         ({"frozen": ["h"]}, "has no layer 'h'"),
-        ({"frozen": ["g_a", "g_s", "h_a", "h_s", "context", "prior"]}, "nothing is left to train"),
-        ({"only": "g_s", "frozen": ["g_s"]}, "nothing is left to train"),
+        ({"frozen": ["g_a", "g_s", "h_a", "h_s", "context", "prior"]}, "leaves nothing to train"),
+        ({"only": "g_s", "frozen": ["g_s"]}, "leaves nothing to train"),
     ],
 )
 def test_what_cannot_be_frozen_is_told_before_a_run_is_made(request_for, tmp_path, settings, words):
@@ -535,7 +535,7 @@ def test_one_architecture_starts_from_its_slice(trained):
         ({"integer_phase": -0.1}, "greater than or equal to 0"),
         ({"optimizer": "sgd"}, "`optimizer`.*'adam', 'soap' or 'muon'"),
         ({"final_crop": 128}, "final_crop=128 is smaller than crop=256"),
-        ({"final_crop": 384, "hold": 0.9}, "leave no steps between"),
+        ({"final_crop": 384, "hold": 0.9}, "leave no steps in which"),
         ({"metric": "ms-ssim", "crop": 128}, "MS-SSIM needs crops of more than 160"),
     ],
 )

@@ -25,7 +25,7 @@ export class Codec {
     }
     const { format, coder } = codec.description;
     if (format !== FORMAT || coder !== CODER) {
-      throw new Problem(`The codec is of format ${format} with coder ${coder}, and this page reads ${FORMAT} with ${CODER}.`);
+      throw new Problem(`The codec has the format ${format} with the coder ${coder}, but this page reads ${FORMAT} with ${CODER}: export the codec again, or use another version of this page.`);
     }
     return codec;
   }

@@ -14,7 +14,7 @@ const DAMAGED = "The coded data is damaged: no picture is coded like this.";
 export class RangeDecoder {
   /** @param {Uint8Array} bytes the stream, a whole number of words. */
   constructor(bytes) {
-    if (bytes.length % 4) throw new Problem("The coded data is cut short: its length is not a whole number of words.");
+    if (bytes.length % 4) throw new Problem("The coded data is cut short, because its length is not a multiple of 4 bytes: get the file again.");
     this.words = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.place = 0;
     this.rangeHigh = 2 ** 44 - 1;
@@ -91,7 +91,7 @@ export class RangeDecoder {
   underTables(tables, positions, limit) {
     const words = this.words.byteLength / 4 + SLACK;
     if (tables.reduce((bits, table) => bits + leastBits(table, limit), 0) * positions > 32 * words) {
-      throw new Problem("The coded data is too short for a picture of its size: it is damaged.");
+      throw new Problem("The coded data is too short for a picture of its size, so the file is damaged: get it again.");
     }
     const found = new Float32Array(tables.length * positions);
     for (let channel = 0; channel < tables.length; channel++) {
@@ -121,7 +121,7 @@ export class RangeDecoder {
   finish() {
     const near = this.aheadHigh * LOW + this.aheadLow < 2 ** 33 - 1;
     if (this.place < this.words.byteLength || (this.started && !near)) {
-      throw new Problem("The coded data continues after its end: it is damaged.");
+      throw new Problem("The coded data continues after its end, so the file is damaged: get it again.");
     }
   }
 }

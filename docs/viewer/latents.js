@@ -200,7 +200,7 @@ export async function decodeLatents(description, layout, nic, run, progress = as
   const [limit, afterFirst] = readVarint(nic.stream);
   const [yLimit, stream] = withZ ? readVarint(afterFirst) : [limit, afterFirst];
   if (limit > (withZ ? description.z_limit : description.y_limit) || yLimit > description.y_limit) {
-    throw new Problem("The coded data names latents beyond their limits: it is damaged.");
+    throw new Problem("The coded data has latents beyond their limits, so the file is damaged: get it again.");
   }
   const coder = new RangeDecoder(stream);
   if (!withZ) {

@@ -27,7 +27,7 @@ export function readVarint(bytes) {
     value += (bytes[place] & 0x7f) * 2 ** (7 * place);
     if (bytes[place] < 0x80) return [value, bytes.subarray(place + 1)];
   }
-  throw new Problem("The file is cut short or damaged: a number in it has no end.");
+  throw new Problem("The file is cut short or damaged, because a number in it does not end: get it again.");
 }
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -44,22 +44,22 @@ export function parseNic(bytes) {
     throw new Problem("This is not a .nic file: nas compress makes them.");
   }
   if (bytes[3] !== PLAIN && bytes[3] !== RATED) {
-    throw new Problem(`The file is of .nic version ${bytes[3]} and this page reads versions up to ${RATED}.`);
+    throw new Problem(`The file has .nic version ${bytes[3]}, but this page reads versions up to ${RATED}: use a newer page.`);
   }
   const head = bytes.subarray(0, 12);
   const tail = bytes.subarray(FIXED);
   const sum = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (bytes.length <= FIXED || crc32(head, tail) !== sum.getUint32(12, true)) {
-    throw new Problem("The file is truncated or altered: its checksum does not fit. Get it again.");
+    throw new Problem("The file is cut short or damaged, because its checksum does not fit: get it again.");
   }
   const [width, rest] = readVarint(tail);
   const [height, after] = readVarint(rest);
-  if (width === 0 || height === 0) throw new Problem("The file names an empty picture: it is damaged.");
+  if (width === 0 || height === 0) throw new Problem("The file says that its picture is empty, so it is damaged: get it again.");
   if (Math.max(width, height) > MAX_SIDE) {
-    throw new Problem(`The file names a picture of ${width}x${height} pixels, more than any has: it is damaged.`);
+    throw new Problem(`The file says that its picture has ${width}x${height} pixels, which no picture has, so it is damaged: get it again.`);
   }
   const [step, stream] = bytes[3] === RATED ? readVarint(after) : [null, after];
-  if (step > STEPS_OF_QUALITY) throw new Problem("The file names a quality that does not exist: it is damaged.");
+  if (step > STEPS_OF_QUALITY) throw new Problem("The file has a quality that does not exist, so it is damaged: get it again.");
   const quality = step === null ? null : step / STEPS_OF_QUALITY;
   return { pathIdentity: hex(bytes.subarray(4, 8)), fingerprint: hex(bytes.subarray(8, 12)), width, height, quality, stream };
 }

@@ -118,10 +118,13 @@ class _Check:
         for name in given:
             if name in _OF_THE_RUN or name == "recipe":
                 raise InputError(
-                    f"{name} cannot be set here: architectures are trained and scored as the run was."
+                    f"{name} cannot be set here, because architectures are trained and scored as the run "
+                    "was: leave it out."
                 )
             if name in ALONE:
-                raise InputError(f"{name} cannot be set here: each architecture is trained alone.")
+                raise InputError(
+                    f"{name} cannot be set here, because each architecture is trained alone: leave it out."
+                )
         if steps is not None:
             given["steps"] = steps
         return TrainingSettings.make({**settings_of(self.source).model_dump(), **ALONE, **given})

@@ -38,7 +38,8 @@ def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
         )
     if not FEWEST <= count <= space.size:
         raise InputError(
-            f"Cannot rank {count} architectures of {space.name}: {FEWEST} to {space.size:,} can be."
+            f"Cannot rank {count} architectures of {space.name}: give a number from {FEWEST} to "
+            f"{space.size:,}."
         )
     rng = np.random.default_rng(seed)
     chosen = [space.narrowest(), space.widest()]
@@ -66,5 +67,5 @@ def _near(
         if fresh:
             return min(fresh, key=lambda a: (abs(costs.macs(a, "total") - goal), a.key))
         if low <= reach.least and high >= reach.most:  # more are drawn of all than can be taken
-            raise InputError(f"{reach.space.name} holds no further architecture: rank fewer.")
+            raise InputError(f"{reach.space.name} has no more architectures to choose from: rank fewer.")
         width *= 2

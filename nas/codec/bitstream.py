@@ -55,8 +55,8 @@ def step_of(codec: Codec, quality: float | None) -> int | None:
         if quality is None:
             return None
         raise InputError(
-            "This codec has one rate, so no quality can be chosen: codecs of runs that were trained with a "
-            "range of lambdas (nas train --lmbda 0.0018..0.18) have one."
+            "This codec has one rate, so no quality can be chosen: leave the quality out, or export a codec "
+            "from a run that was trained over a range of lambdas (nas train --lmbda 0.0018..0.18)."
         )
     quality = quality_at(codec.rates, middle(codec.rates)) if quality is None else quality
     lmbda_at(codec.rates, quality)
@@ -193,11 +193,11 @@ def _check_size(nic: Nic, max_pixels: int) -> None:
     """Refuse what a file claims before anything is made of it."""
     if max(nic.width, nic.height) > MAX_SIDE:
         raise InputError(
-            f"The file names a picture of {nic.width}x{nic.height} pixels, but no side can have more than "
-            f"{MAX_SIDE}: it is damaged."
+            f"The file says that its picture has {nic.width}x{nic.height} pixels, but no side can have more "
+            f"than {MAX_SIDE}. The file is damaged: get it again."
         )
     if nic.width * nic.height > max_pixels:
         raise InputError(
-            f"The file names a picture of {nic.width}x{nic.height} pixels, more than {max_pixels} in all: if "
-            f"you trust it, raise the limit (--max-pixels)."
+            f"The file says that its picture has {nic.width}x{nic.height} pixels, which is more than "
+            f"{max_pixels} in all: if you trust the file, raise the limit (--max-pixels)."
         )

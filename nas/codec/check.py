@@ -78,7 +78,9 @@ def verify(codec: Codec, stored: Mapping[str, Tensor], *, source: str) -> None:
         y_hat = stored[f"{PREFIX}y"]
         stream = stored[_stream(codec.architecture.layout)].numpy().tobytes()
     except KeyError:
-        raise InputError(f"{source} holds no check vector: export the codec again.") from None
+        raise InputError(
+            f"{source} lacks the check that this machine computes as the codec needs: export the codec again."
+        ) from None
     device, z_hat = codec.table.device, stored.get(f"{PREFIX}z")
     y_hat, z_hat = y_hat.to(device), None if z_hat is None else z_hat.to(device)
     try:
@@ -88,9 +90,9 @@ def verify(codec: Codec, stored: Mapping[str, Tensor], *, source: str) -> None:
             y, z = codec.decode([stream], (rows, columns))
             same = torch.equal(y, y_hat) and (z is None or z_hat is None or torch.equal(z, z_hat))
     except (KeyError, IndexError, RuntimeError, ValueError) as error:
-        raise InputError(f"The check vector in {source} does not fit: export the codec again.") from error
+        raise InputError(f"The check in {source} does not fit the codec: export the codec again.") from error
     if not same:
         raise InputError(
-            f"This machine does not compute what the one that exported {source} did, so files would not "
-            "decode: export the codec again, with `--arithmetic exact` if it can."
+            f"This machine computes other numbers than the machine that exported {source}, so files would "
+            "not decode: export the codec again, with `--arithmetic exact` if it can."
         )

@@ -104,8 +104,8 @@ class Codec(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Codec:
         if fn(torch.empty(0, dtype=torch.float32)).dtype != torch.float32:
             raise InputError(
-                "A codec codes in single precision, the same everywhere: leave out half(), double() and the "
-                "like. Pictures may have any floating-point type."
+                "A codec keeps its weights in single precision, so that it codes alike everywhere: do not "
+                "call half(), double() or the like. Pictures may have any floating-point type."
             )
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch gives it no types
         self.update()  # the coding path follows to another device
@@ -310,7 +310,10 @@ class Codec(nn.Module):
         y = net.scaled_y(y, lmbda)
         z = net.z_of(y, lmbda) if net.with_z else None
         if z is not None and not z.isfinite().all():
-            raise InputError("h_a gives numbers that are not finite: the weights of this codec are broken.")
+            raise InputError(
+                "h_a gives numbers that are not finite: the weights of this codec are broken, so export it "
+                "again."
+            )
         return self.to_integers(y, z)
 
     @torch.no_grad()
@@ -437,7 +440,9 @@ class Codec(nn.Module):
             limit, rest = read_varint(string)
             y_limit, rest = read_varint(rest) if with_z else (limit, rest)
             if limit > (Z_LIMIT if with_z else Y_LIMIT) or y_limit > Y_LIMIT:
-                raise InputError("The coded data names latents beyond their limits: it is damaged.")
+                raise InputError(
+                    "The coded data has latents beyond their limits, so the file is damaged: get it again."
+                )
             coder = Decoder(rest)
             first.append(coder.under_table(table, shape[0] * shape[1], limit))
             coders.append(coder)
@@ -514,15 +519,20 @@ def _in_range(x: Tensor) -> Tensor:
     What resampling puts beyond the ends is let through.
     """
     if not x.is_floating_point():
-        raise InputError(f"Codecs need images in [0, 1], not {x.dtype}: give x / 255, say.")
+        raise InputError(f"Codecs need images in [0, 1], not {x.dtype}: convert them with x / 255.")
     if x.layout != torch.strided or x.is_meta:
-        raise InputError("Codecs need images whose numbers are there: give a dense tensor.")
+        raise InputError(
+            "Codecs need dense tensors with data: this one is sparse, or a meta tensor without data."
+        )
     low, high = (float(end) for end in x.detach().aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputError("The images hold NaN or infinity: codecs need numbers in [0, 1].")
+        raise InputError(
+            "The images contain NaN or infinity, but codecs need numbers in [0, 1]: correct them."
+        )
     if low < -BEYOND or high > 1 + BEYOND:
         raise InputError(
-            f"Codecs need images in [0, 1], and these lie in [{low:.4g}, {high:.4g}]: rescale them."
+            f"Codecs need images in [0, 1], but the numbers of these range from {low:.4g} to {high:.4g}: "
+            "rescale them."
         )
     return x.float()
 

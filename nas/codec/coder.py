@@ -77,7 +77,10 @@ class Decoder:
 
     def __init__(self, data: bytes) -> None:
         if len(data) % 4:
-            raise InputError("The coded data is cut short: its length is not a whole number of words.")
+            raise InputError(
+                "The coded data is cut short, because its length is not a multiple of 4 bytes: get the file "
+                "again."
+            )
         self._words = len(data) // 4
         self._coder = _queue.RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
 
@@ -93,7 +96,9 @@ class Decoder:
             InputError: the data is too short for so many positions.
         """
         if _least_bits(tables, limit) * positions > 32 * (self._words + _SLACK):
-            raise InputError("The coded data is too short for a picture of its size: it is damaged.")
+            raise InputError(
+                "The coded data is too short for a picture of its size, so the file is damaged: get it again."
+            )
         rows = [self._read(_categorical(table, limit), positions) for table in tables]
         return np.stack(rows) - max(1, limit)
 
@@ -110,13 +115,15 @@ class Decoder:
     def finish(self) -> None:
         """Say that all has been read."""
         if not self._coder.maybe_exhausted():
-            raise InputError("The coded data continues after its end: it is damaged.")
+            raise InputError("The coded data continues after its end, so the file is damaged: get it again.")
 
     def _read(self, model: object, *arguments: Any) -> Ints:
         try:
             return np.asarray(self._coder.decode(model, *arguments))
         except AssertionError:  # how the coder refuses what no encoder writes
-            raise InputError("The coded data is damaged: no picture is coded like this.") from None
+            raise InputError(
+                "The coded data is damaged, because no encoder writes it like this: get the file again."
+            ) from None
 
 
 def _least_bits(tables: NDArray[np.integer[Any]], limit: int) -> float:

@@ -89,7 +89,10 @@ class CodecFamily:
         self._check = check
         self._codecs: dict[tuple[str, int], Codec] = {}  # those that were checked
         if len(self.layouts) > 1 and not (network.with_z and not network.centred):
-            raise InputError("Only whole latents with a z are the same under several layouts.")
+            raise InputError(
+                "Several layouts need latents that are whole numbers, and a hyper-latent z: give this codec "
+                "one layout."
+            )
 
     @property
     def default(self) -> int:

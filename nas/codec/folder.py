@@ -119,7 +119,10 @@ def describe(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a codec: it has no {DESCRIPTION}. `nas export` makes codecs.")
     content = resources.read_yaml(description)
     if content.get("format") != FORMAT:
-        raise InputError(f"{description} is of format '{content.get('format')}', and this reads '{FORMAT}'.")
+        raise InputError(
+            f"{description} has the format '{content.get('format')}', but this version reads '{FORMAT}': "
+            "export the codec again."
+        )
     return content
 
 
@@ -147,7 +150,7 @@ def load_family(path: str | Path) -> CodecFamily:
     architecture = space.parse(str(content.get("arch")))
     if content.get("coder") != CODER:
         raise InputError(
-            f"{path} was exported with the entropy coder {content.get('coder')}, and this is {CODER}: "
+            f"{path} was exported with the entropy coder {content.get('coder')}, but {CODER} is installed: "
             "install that version, or export the codec again."
         )
     try:

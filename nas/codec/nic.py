@@ -72,21 +72,25 @@ class Nic:
             raise InputError(f"{source} is not a .nic file: `nas compress` makes them.")
         if len(data) > 3 and data[3] not in (PLAIN, RATED):
             raise InputError(
-                f"{source} is of .nic version {data[3]}, and this toolkit reads versions up to {RATED}: "
-                "update it."
+                f"{source} has .nic version {data[3]}, but this toolkit reads versions up to {RATED}: update "
+                "the toolkit."
             )
         head, tail = data[:12], data[FIXED:]
         if len(data) <= FIXED or zlib.crc32(head + tail).to_bytes(4, "little") != data[12:16]:
-            raise InputError(f"{source} is truncated or altered: its checksum does not fit. Get it again.")
+            raise InputError(
+                f"{source} is cut short or damaged, because its checksum does not fit: get it again."
+            )
         width, rest = read_varint(tail)
         height, stream = read_varint(rest)
         if width == 0 or height == 0:
-            raise InputError(f"{source} names an empty picture: it is damaged.")
+            raise InputError(f"{source} says that its picture is empty, so it is damaged: get it again.")
         step = None
         if data[3] == RATED:
             step, stream = read_varint(stream)
             if step > STEPS_OF_QUALITY:
-                raise InputError(f"{source} names a quality that does not exist: it is damaged.")
+                raise InputError(
+                    f"{source} has a quality that does not exist, so it is damaged: get it again."
+                )
         size = FIXED + len(tail) - len(stream)
         return cls(head[4:8].hex(), head[8:12].hex(), width, height, stream, size, step)
 
@@ -115,4 +119,4 @@ def read_varint(data: bytes) -> tuple[int, bytes]:
         value |= (byte & 0x7F) << (7 * place)
         if byte < 0x80:
             return value, data[place + 1 :]
-    raise InputError("The file is cut short or damaged: a number in it has no end.")
+    raise InputError("The file is cut short or damaged, because a number in it does not end: get it again.")

@@ -167,7 +167,8 @@ def tiles(
             out = module(source[..., rows, columns])
         if not out.isfinite().all():
             raise InputError(
-                f"{name} gives numbers that are not finite: the weights of this codec are broken."
+                f"{name} gives numbers that are not finite: the weights of this codec are broken, so export "
+                "it again."
             )
         core = (slice((s.start - s.low) * outputs, (s.stop - s.low) * outputs) for s in tile)
         rows, columns = (slice(span.start * outputs, span.stop * outputs) for span in tile)

@@ -190,7 +190,9 @@ def encode(format: str, photo: Photo, quality: int) -> bytes:
     try:
         Image.fromarray(photo.pixels).save(buffer, format=format, quality=quality, **_OPTIONS[format])
     except (OSError, ValueError) as error:
-        raise InputError(f"{photo.name} cannot be written as {format} ({error}): leave one out.") from error
+        raise InputError(
+            f"{photo.name} cannot be written as {format} ({error}): leave out the photo or the format."
+        ) from error
     return buffer.getvalue()
 
 

@@ -179,9 +179,9 @@ class Plan:
         """
         check_effort(effort)
         if not folders:
-            raise InputError("There is no codec to evaluate: give the folder of one or more.")
+            raise InputError("There is no codec to evaluate: give the folder of at least one.")
         if out is not None and out.suffix != ".json":
-            raise InputError(f"{out} is not a name for the results: give FILE.json.")
+            raise InputError(f"{out} is not a name for the results: choose one that ends in .json.")
         subjects = [Subject.of(*pair) for pair in _named(folders)]
         codecs = [load_codec(subject.folder) for subject in subjects]
         for place, codec in enumerate(codecs):

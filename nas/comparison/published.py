@@ -70,7 +70,9 @@ def _from_json(path: Path, text: str) -> Curve:
         raise InputError(f"{path} has no `results`: give results in CompressAI's format.")
     lists = {value: results[key] for value, key in _keys(results).items()}
     if not all(isinstance(column, list) for column in lists.values()):
-        raise InputError(f"{path} has single values where CompressAI's format has lists.")
+        raise InputError(
+            f"{path} has single values where CompressAI's format has lists: write lists, such as [0.1, 0.2]."
+        )
     return _curve(path, str(content.get("name") or path.stem), lists)
 
 
@@ -104,15 +106,15 @@ def _keys(table: Mapping[str, Any]) -> dict[str, str]:
 
 def _curve(path: Path, name: str, columns: Mapping[str, Sequence[Any]]) -> Curve:
     if "bpp" not in columns or len(columns) < 2:
-        raise InputError(f"{path} lacks bpp, or has neither PSNR nor MS-SSIM of {name}.")
+        raise InputError(f"{path} lacks bpp, or both PSNR and MS-SSIM, of {name}: add what is missing.")
     if len({len(column) for column in columns.values()}) != 1 or not columns["bpp"]:
-        raise InputError(f"{path} has no points of {name}, or lists of unequal length.")
+        raise InputError(f"{path} has no points of {name}, or lists of unequal length: correct them.")
     numbers = {value: [_number(path, text) for text in column] for value, column in columns.items()}
     if not all(math.isfinite(rate) and rate > 0 for rate in numbers["bpp"]):
-        raise InputError(f"{path} has a rate of {name} that is not a number above 0.")
+        raise InputError(f"{path} has a rate of {name} that is not a number above 0: correct it.")
     for value in (value for key, column in numbers.items() if key != "bpp" for value in column):
         if math.isfinite(value) and abs(value) > _MOST_DB:
-            raise InputError(f"{path} has a quality of {name} that no picture has: {value:g}. Correct it.")
+            raise InputError(f"{path} has a quality of {name} that no picture has, {value:g}: correct it.")
     missing = [math.nan] * len(numbers["bpp"])
     in_decibels = numbers.get("ms_ssim_db", missing)
     similarities = numbers.get("ms_ssim", missing)
@@ -132,4 +134,4 @@ def _number(path: Path, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{path} has '{value}' where a number belongs.") from None
+        raise InputError(f"{path} has '{value}' where a number belongs: correct it.") from None

@@ -84,23 +84,33 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | N
     codec, (path, _, width, height, _, stream) = description(folder), parse(data)
     layout = layout_of(codec, path)
     if width * height > MAX_PIXELS:
-        raise InputError(f"The file names a picture of {width}x{height}, more than {MAX_PIXELS} pixels.")
+        raise InputError(
+            f"The file says that its picture has {width}x{height} pixels, which is more than {MAX_PIXELS} in "
+            "all."
+        )
     sides = [-(-side // codec["alignment"]) * codec["alignment"] for side in (height, width)]
     limit, stream = varint(stream)
     y_limit, stream = varint(stream) if codec["z_channels"] else (limit, stream)
     if limit > codec["z_limit" if codec["z_channels"] else "y_limit"] or y_limit > codec["y_limit"]:
-        raise InputError("The coded data names latents beyond their limits: it is damaged.")
+        raise InputError(
+            "The coded data has latents beyond their limits, so the file is damaged: get it again."
+        )
     if len(stream) % 4:
-        raise InputError("The coded data is cut short: its length is not a whole number of words.")
+        raise InputError(
+            "The coded data is cut short, because its length is not a multiple of 4 bytes: get the file "
+            "again."
+        )
     coder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream, "<u4").astype(np.uint32))
     shape = [side // (Z_REDUCTION if codec["z_channels"] else Y_REDUCTION) for side in sides]
     try:
         first = under_tables(coder, codec["table"], limit, shape, len(stream))
         y_hat = gaussian_y(coder, codec, layout, first, y_limit, folder) if codec["z_channels"] else first
     except AssertionError:  # how the coder refuses what no encoder writes
-        raise InputError("The coded data is damaged: no picture is coded like this.") from None
+        raise InputError(
+            "The coded data is damaged, because no encoder writes it like this: get the file again."
+        ) from None
     if not coder.maybe_exhausted():
-        raise InputError("The coded data continues after its end: it is damaged.")
+        raise InputError("The coded data continues after its end, so the file is damaged: get it again.")
     return y_hat, first if codec["z_channels"] else None
 
 
@@ -139,7 +149,9 @@ def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[in
     reach, centre, positions = max(1, limit), len(tables[0]) // 2, shape[0] * shape[1]
     kept = np.array(tables, np.float64)[:, max(0, centre - reach) : centre + reach + 1]
     if -np.log2(kept.max(1) / kept.sum(1)).sum() * positions > 8 * size + 64:
-        raise InputError("The coded data is too short for a picture of its size: it is damaged.")
+        raise InputError(
+            "The coded data is too short for a picture of its size, so the file is damaged: get it again."
+        )
     kept = np.pad(kept, ((0, 0), [max(0, reach - centre)] * 2), constant_values=1)
     rows = [coder.decode(models.Categorical(row, perfect=False), positions) for row in kept]
     values: Floats = np.stack(rows).reshape(1, len(tables), *shape).astype(np.float32) - reach
@@ -377,18 +389,23 @@ def parse(data: bytes) -> tuple[str, str, int, int, int | None, bytes]:
     if data[:3] != MAGIC:
         raise InputError("This is not a .nic file.")
     if len(data) > 3 and data[3] not in (PLAIN, RATED):
-        raise InputError(f"The file is of .nic version {data[3]}, and this reads versions up to {RATED}.")
+        raise InputError(
+            f"The file has .nic version {data[3]}, but this decoder reads versions up to {RATED}: use a "
+            "newer one."
+        )
     if len(data) <= 16 or zlib.crc32(data[:12] + data[16:]).to_bytes(4, "little") != data[12:16]:
-        raise InputError("The file is truncated or altered: its checksum does not fit.")
+        raise InputError("The file is cut short or damaged, because its checksum does not fit: get it again.")
     width, rest = varint(data[16:])
     height, stream = varint(rest)
     if not 0 < min(width, height) <= max(width, height) < 1 << 16:
-        raise InputError(f"The file names a picture of {width}x{height} pixels: it is damaged.")
+        raise InputError(
+            f"The file says that its picture has {width}x{height} pixels, so it is damaged: get it again."
+        )
     step = None
     if data[3] == RATED:
         step, stream = varint(stream)
         if step > STEPS_OF_QUALITY:
-            raise InputError("The file names a quality that does not exist: it is damaged.")
+            raise InputError("The file has a quality that does not exist, so it is damaged: get it again.")
     return data[4:8].hex(), data[8:12].hex(), width, height, step, stream
 
 
@@ -399,7 +416,7 @@ def varint(data: bytes) -> tuple[int, bytes]:
         value |= (byte & 0x7F) << (7 * place)
         if byte < 0x80:
             return value, data[place + 1 :]
-    raise InputError("The file is damaged: a number in it has no end.")
+    raise InputError("The file is cut short or damaged, because a number in it does not end: get it again.")
 
 
 @cache
@@ -412,7 +429,10 @@ def description(folder: Path) -> dict[str, Any]:
     coder = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])
     needed = (found.get("format"), found.get("coder"))
     if needed != (FORMAT, coder):
-        raise InputError(f"The codec is {needed[0]} with {needed[1]}, and this is {FORMAT} with {coder}.")
+        raise InputError(
+            f"The codec needs {needed[0]} with {needed[1]}, but this decoder is {FORMAT} with {coder}: use "
+            "the decoder.py of the codec's folder, and that version of constriction."
+        )
     return found
 
 
@@ -430,7 +450,7 @@ def layout_of(codec: dict[str, Any], path: str) -> dict[str, Any]:
     for layout in codec["layouts"]:
         if layout["entropy_path"] == path:
             return layout
-    raise InputError(f"Another codec made the file (entropy path {path}): use the folder of that one.")
+    raise InputError(f"Another codec made the file (entropy path {path}): use the folder of that codec.")
 
 
 @cache

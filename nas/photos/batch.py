@@ -234,7 +234,7 @@ def _found(text: str | Path, kind: Kind) -> list[tuple[Path, Path | None]]:
     if glob.has_magic(str(text)) and not os.path.lexists(path):
         matching = sorted(glob.glob(str(text), recursive=True))
         if not matching:
-            raise InputError(f"Nothing is named like '{text}': give files, folders or another pattern.")
+            raise InputError(f"No file matches '{text}': give files, folders or another pattern.")
         return [found for each in matching for found in _found(each, kind)]
     if os.path.isdir(path):
         return [(file, file.relative_to(path)) for file in kind.listed(path)]

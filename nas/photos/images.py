@@ -104,13 +104,13 @@ def image_of(data: bytes, source: str) -> Pixels:
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{source} is not an image that Pillow can read: save it as PNG, say.") from None
+        raise InputError(f"{source} is not an image that Pillow can read: convert it to PNG.") from None
     except Exception as error:  # of any kind: decoders of damaged files
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"Cannot read the image {source}: {error.strerror}.") from error
         reason = (str(error) or type(error).__name__).rstrip(".")
         raise InputError(
-            f"Cannot read the image {source} ({reason}): get it again, or save it as PNG."
+            f"Cannot read the image {source} ({reason}): get it again, or convert it to PNG."
         ) from error
     if frames > 1:
         warnings.warn(f"{source} holds {frames} pictures: the first is taken.", FramesWarning, stacklevel=2)
@@ -248,7 +248,8 @@ def encoded(pixels: Pixels, format: str, name: str) -> bytes:
         Image.fromarray(pixels).save(buffer, format=format, **options)
     except (OSError, ValueError, struct.error) as error:
         raise InputError(
-            f"{name}: {format} cannot hold a picture of {width}x{height} pixels: name it .png."
+            f"{name}: {format} cannot hold a picture of {width}x{height} pixels: choose a name that ends in "
+            ".png."
         ) from error
     return buffer.getvalue()
 
@@ -259,7 +260,9 @@ def check_format(path: Path) -> str:
     Image.preinit()  # the common formats; loading all takes longer
     name = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
     if name is None or suffix not in PICTURE_SUFFIXES:
-        raise InputError(f"{path} does not say which image format to write: name it .png, say.")
+        raise InputError(
+            f"{path} does not say which image format to write: choose a name that ends in .png, for example."
+        )
     return name
 
 

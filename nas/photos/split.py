@@ -114,7 +114,7 @@ def read_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Pixels]]:
     if len(bad) == 1:
         raise InputError(f"{bad[0]}.")
     if bad:
-        raise InputError(f"{len(bad)} photos cannot be used, take them away: {'; '.join(bad)}.")
+        raise InputError(f"{len(bad)} photos cannot be used, so remove them: {'; '.join(bad)}.")
 
 
 def load_photos(paths: Sequence[Path]) -> list[Photo]:

@@ -110,7 +110,7 @@ class Measurements:
                 path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             )
             if content.get("format") != FORMAT:
-                raise InputError(f"{path} is a profile of another format: {again}")
+                raise InputError(f"{path} has the format of another version: {again}")
             codecs = {key: Timed(**fields) for key, fields in content["codecs"].items()}
             facts, checked = dict(content["facts"]), list(content["checked"])
             whole, words = ("width", "height", "threads"), ("device", "machine")

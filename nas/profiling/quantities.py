@@ -133,7 +133,9 @@ class Quantities:
                 raise InputError(f"Limits in ms and MB need this machine's figures: {what}.")
             measured = Measurements.read(path)
             if measured.facts.get("weights") != self.run.fingerprint:
-                raise InputError(f"{path} is of other weights: run `{how_to_measure_again(path)}`.")
+                raise InputError(
+                    f"{path} was measured with other weights: run `{how_to_measure_again(path)}`."
+                )
             self._predictors[size, device] = Predictor(self.costs, measured)
         return self._predictors[size, device]
 

@@ -97,7 +97,9 @@ class Amount:
             raise InputError(f"'{text}' is more than the widest architecture costs: ask for at most 100%.")
         size = (int(match["width"]), int(match["height"])) if match["width"] else None
         if size is not None and (name not in _SIZED or min(size) < 1):
-            raise InputError(f"'{text}': only GMAC, ms and MB are of a picture's size; leave it out.")
+            raise InputError(
+                f"'{text}': only GMAC, ms and MB depend on a picture's size, so leave the size out."
+            )
         if size is not None:
             try:
                 check_size(*size)
@@ -105,7 +107,7 @@ class Amount:
                 raise InputError(f"'{text}': {error}") from error
         device = match["device"]
         if device is not None and name not in _TIMED:
-            raise InputError(f"'{text}': only ms is of a device; leave @{device} out.")
+            raise InputError(f"'{text}': only times in ms depend on a device, so leave @{device} out.")
         return cls(number * times, name, (size or REFERENCE_SIZE) if name in _SIZED else None, device)
 
     def on(self, device: str | None) -> Amount:
@@ -301,7 +303,7 @@ class Budget:
             budget, target = None, str(budget)
         if budget is not None:
             if target is not None or scope is not None:
-                raise InputError("--budget says its own targets and scope: leave --target and --scope out.")
+                raise InputError("A budget has its own targets and scope: leave --target and --scope out.")
             return budget if isinstance(budget, Budget) else cls.load(str(budget))
         scope = "total" if scope is None else scope
         return cls.of(str(target), scope) if target is not None else cls("whole range", scope)
@@ -341,7 +343,10 @@ class _SpanFields(_Strict):
     def build(self) -> Span:
         ends = [None if end is None else Amount.parse(end) for end in (self.start, self.end)]
         if any(end is not None and end.unit == "%" for end in ends):
-            raise InputError("`targets`: a range has its ends in a unit of its own, not in %.")
+            raise InputError(
+                "`targets`: the ends of a range cannot be in %, so give them in another unit, such as "
+                "kMAC/px."
+            )
         low, high = ends
         if low is not None and high is not None and low.value >= high.value:
             raise InputError(f"`targets`: the range from {low} to {high} is empty.")

@@ -98,7 +98,9 @@ class Layout:
         if not self.groups or any(size < 1 for size in self.groups):
             raise InputError(f"Layout groups must be positive channel counts, not {list(self.groups)}.")
         if len(self.slope) != 2 or any(step < 0 for step in self.slope):
-            raise InputError(f"A layout's slope is two counts of steps, not negative, and not {self.slope}.")
+            raise InputError(
+                f"A layout's slope must be two whole numbers that are not negative, not {self.slope}."
+            )
         if max(self.slope) > MOST_STEPS or self.channels > MOST_CHANNELS:
             raise InputError(
                 f"A layout has at most {MOST_CHANNELS} channels and {MOST_STEPS} steps of slope, not "
@@ -107,7 +109,10 @@ class Layout:
         if table.ndim != 3 or table.size == 0:
             raise InputError("A layout's tile is a list of groups, each a list of rows of stage numbers.")
         if len(table) != len(self.groups):
-            raise InputError(f"The tile has {len(table)} groups and `groups` lists {len(self.groups)}.")
+            raise InputError(
+                f"The tile has {len(table)} groups, but `groups` lists {len(self.groups)}: both need the "
+                "same number."
+            )
         if max(table.shape[1:]) > MOST_TILE or table.max() > MOST_STEPS:
             raise InputError(
                 f"A tile has at most {MOST_TILE} rows and columns with stages up to {MOST_STEPS}, not "
@@ -123,8 +128,9 @@ class Layout:
                 )
         if self.context == "table" and not self.around.any():
             raise InputError(
-                f"Under the layout '{self.name}' no element has a neighbour of its own channel that is "
-                "decoded before it, so a table has nothing to look at: use checkerboard-table, say."
+                f"Under the layout '{self.name}', no element has a neighbour of its own channel that is "
+                "decoded before it, so a table has no context: use another layout, such as "
+                "checkerboard-table."
             )
 
     @cached_property
@@ -293,7 +299,9 @@ def _blocks(layout: Layout, window: int) -> tuple[Block, ...]:
 
 def _even(channels: int, parts: int) -> tuple[int, ...]:
     if not 1 <= parts <= channels:
-        raise InputError(f"{channels} channels cannot be cut into {parts} groups: name 1 to {channels}.")
+        raise InputError(
+            f"{channels} channels cannot be cut into {parts} groups: choose 1 to {channels} groups."
+        )
     bounds = [round(k * channels / parts) for k in range(parts + 1)]
     return tuple(b - a for a, b in itertools.pairwise(bounds))
 
@@ -354,7 +362,9 @@ def _elic_10(channels: int, window: int) -> Layout:
     unit = 16 if channels >= 192 else max(1, channels // 12)
     groups = (unit, unit, 2 * unit, 4 * unit, channels - 8 * unit)
     if groups[-1] < 1:
-        raise InputError(f"elic-10 needs at least 9 channels of y, and there are {channels}.")
+        raise InputError(
+            f"elic-10 needs at least 9 channels of y, but there are {channels}: use another layout."
+        )
     tile = tuple(((2 * k, 2 * k + 1), (2 * k + 1, 2 * k)) for k in range(5))
     return Layout(groups, (0, 0), tile, "elic-10")
 

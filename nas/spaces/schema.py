@@ -125,7 +125,9 @@ class SpaceFields(_Strict):
         if tied:
             return tied[0].widths(tied[0].candidates[-1])[node]
         if not fixed:
-            raise InputError(f"`latents` does not say how many channels {node} has: add {node}: 192, say.")
+            raise InputError(
+                f"`latents` does not say how many channels {node} has: add it, as in {node}: 192."
+            )
         return int(fixed)
 
     def _check(self, family: Family, slots: Sequence[Slot], layouts: Mapping[str, Layout]) -> None:
@@ -146,8 +148,8 @@ class SpaceFields(_Strict):
         more = [name for name, layout in layouts.items() if layout.has_context or len(layout.groups) > 1]
         if more or len(layouts) > 1:
             raise InputError(
-                f"{family.name} has no context model, so nothing waits for anything: `layouts: [none]` is "
-                f"all there is, without '{(more or list(layouts))[-1]}'."
+                f"{family.name} has no context model, so no element waits for another: write `layouts: "
+                f"[none]`, without '{(more or list(layouts))[-1]}'."
             )
 
     def _check_contexts(self, layouts: Mapping[str, Layout]) -> None:

@@ -25,7 +25,7 @@ def choose(name: str) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"There is no device '{name}': choose auto, cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("There is no CUDA device here: use --device cpu or leave it out.")
+        raise InputError("There is no CUDA device here: use --device cpu, or leave --device out.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -40,7 +40,9 @@ class CropSource:
         if crop % 64 or crop < 64:
             raise InputError(f"Crops must be a multiple of 64 pixels, not {crop}: set crop=64, 128, 256, ...")
         if not photos:
-            raise InputError("No photo is listed to train on: restore the run's split.csv, or begin anew.")
+            raise InputError(
+                "No photo is listed to train on: restore the run's split.csv, or train a new run."
+            )
         self._size, self._seed = crop, seed
         self._images = [Image.fromarray(photo.pixels) for photo in photos]
         self._ends = np.cumsum([photo.size for photo in photos])

@@ -158,8 +158,8 @@ class TrainingSettings(BaseModel):
             )
         if settings.final_crop is not None and settings.hold + settings.final_share >= 1:
             raise InputError(
-                f"hold={settings.hold:g} and final_share={settings.final_share:g} leave no steps between, "
-                "in which the learning rate could fall: lower one of them."
+                f"hold={settings.hold:g} and final_share={settings.final_share:g} leave no steps in which "
+                "the learning rate could fall: lower one of them."
             )
         if settings.distillation and settings.strategy != "sandwich":
             raise InputError(
@@ -173,16 +173,17 @@ class TrainingSettings(BaseModel):
             raise InputError("members are trained by strategy=front: add --set strategy=front.")
         if settings.fan_in is not None and settings.optimizer != "adam":
             raise InputError(
-                f"fan_in is for adam, and {settings.optimizer} gives every kernel a step of its own size: "
-                "leave one of them out."
+                f"fan_in works with adam only, because {settings.optimizer} chooses the size of each "
+                "kernel's step itself: leave one of them out."
             )
         if settings.structure == "none" and (settings.lambda_c or settings.target):
             raise InputError(
-                "lambda_c and target price a structure that is learned: add --set structure=joint."
+                "lambda_c and target belong to a structure that is learned: add --set structure=joint."
             )
         if any(not 0 < share < 1 for share in settings.milestones):
             raise InputError(
-                "Milestones are shares of the steps, between 0 and 1: milestones=[0.8, 0.9], say."
+                "Milestones are shares of the steps, between 0 and 1: write milestones=[0.8, 0.9], for "
+                "example."
             )
         return settings
 
@@ -251,7 +252,10 @@ def read_recipe(name: str) -> dict[str, Any]:
     path = resources.find("recipes", name)
     content = resources.read_yaml(path)
     if "recipe" in content:
-        raise InputError(f"The recipe {name} names another recipe: write its settings out.")
+        raise InputError(
+            f"The recipe {name} names another recipe, which is not possible: copy the settings of that one "
+            "into it."
+        )
     if unknown := [name for name in content if name not in TrainingSettings.model_fields]:
         raise InputError(f"{path}: there is no setting {_unknown(unknown[0])}")
     return content
@@ -267,7 +271,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for word in assignments:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise InputError(f"'{word}' is not NAME=VALUE: write --set steps=1000, say.")
+            raise InputError(f"'{word}' is not NAME=VALUE: write --set steps=1000, for example.")
         if name in settings:
             raise InputError(f"--set gives {name} twice: give it once.")
         # YAML reads 1e-4 as text: numbers first

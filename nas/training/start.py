@@ -258,7 +258,7 @@ def _check_frozen(space: SearchSpace, settings: TrainingSettings) -> None:
             layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
             raise InputError(f"frozen: {space.name} has no layer '{part}': {nearest(part, layers)}")
     if not any(is_trained(name, settings) for name in names):
-        raise InputError("With all that frozen names nothing is left to train: leave some of it out.")
+        raise InputError("`frozen` leaves nothing to train: name fewer parts in it.")
 
 
 def resume_training(
@@ -309,13 +309,13 @@ def _refuse_run(out: Path, *, force: bool) -> None:
     begun = not force and run.config_path.is_file()
     if begun and run.weights_path.is_file():
         raise InputError(
-            f"{out} already exists and is trained to its end: give another --out, or --force to replace it. "
-            f"{how_to_train_longer(out)}"
+            f"{out} already exists and its training is complete: give another --out, or --force to replace "
+            f"it. {how_to_train_longer(out)}"
         )
     if begun and run.checkpoint_path.is_file():
         raise InputError(
-            f"{out} holds a training that has not come to its end: go on with `nas train --out {out} "
-            "--resume`, or give another --out to begin anew."
+            f"{out} holds an unfinished training: continue it with `nas train --out {out} --resume`, or give "
+            "another --out to begin a new one."
         )
     if not _holds_a_lock_alone(out):
         refuse_existing(out, force=force, what="run")

@@ -156,7 +156,7 @@ def _outputs(out: Path, force: bool) -> list[Path]:
     from nas.report.probes import pictures_of
 
     if out.suffix.lower() != ".json":
-        raise InputError(f"{out} should end in .json: name it so, and the other files are put beside it.")
+        raise InputError(f"{out} must end in .json: choose such a name. The other files are put beside it.")
     files = [out, out.with_suffix(".csv"), *pictures_of(out)]
     for file in files:
         refuse_existing(file, force=force, what="result", folder=False)

@@ -219,9 +219,12 @@ def export_from(
     """
     limited = target is not None or budget is not None
     if limited and arch is not None:
-        raise InputError("Export takes a target or budget, or an architecture's key, not both.")
+        raise InputError("Give a target or budget, or the key of an architecture (--arch), but not both.")
     if not limited and arch is None and not family:
-        raise InputError("Export needs a target (20, 60%), a budget, an architecture's key, or a family.")
+        raise InputError(
+            "Choose what to export: a target (20, 60%), a budget, the key of an architecture (--arch), or a "
+            "family."
+        )
     if budget is None or target is None:
         asked = Budget.asked(budget, target, scope)
     else:

@@ -254,11 +254,13 @@ class _Finetuning:
         request = self.request
         for name in request.settings:
             if name in _OF_THE_CODEC:
-                raise InputError(f"{name} cannot be set here: a codec is fine-tuned at its own.")
+                raise InputError(f"{name} cannot be set here, because a codec keeps its own: leave it out.")
             if name in _ALONE:
-                raise InputError(f"{name} cannot be set here: a codec is one architecture.")
+                raise InputError(
+                    f"{name} cannot be set here, because a codec is one architecture: leave it out."
+                )
             if name == "only":
-                raise InputError(f"Say --only {request.settings[name]} instead of --set only.")
+                raise InputError(f"Write --only {request.settings[name]} instead of --set only.")
         own = {name: self.content[name] for name in _OF_THE_CODEC}
         always = {**_ALONE, **own, "only": only}
         given = {"seed": request.seed, "warmup": WARMUP, "steps": STEPS, **request.settings}
@@ -315,12 +317,12 @@ class _Finetuning:
         ]
         if foreign:
             raise InputError(
-                f"{foreign[0]} is no part of a fine-tuning: move it away, or choose another place."
+                f"{foreign[0]} does not belong to a fine-tuning: move it away, or choose another place."
             )
         if others and not request.force:
             raise InputError(
                 f"{request.out} holds an unfinished fine-tuning of another codec, on other photos or with "
-                "other settings: ask for the same to go on with it, or add --force to replace it."
+                "other settings: give the same ones to continue it, or add --force to replace it."
             )
         return others
 

@@ -113,15 +113,17 @@ def _refuse_mixtures(
 ) -> None:
     """InputError for options that do not go together, or would change nothing."""
     if is_codec and (pieces is not None or csv is not None):
-        raise InputError("--pieces and --from are of a run, whose architectures they tell apart: give a run.")
+        raise InputError("--pieces and --from need a run, and this is a codec: give the folder of a run.")
     if pieces is not None and csv is not None:
-        raise InputError("--pieces comes before the device's times and --from after them: give one of them.")
+        raise InputError("--pieces comes before the device measures and --from after it: give one of them.")
     if (csv is None) != (device_name is None):
         raise InputError(
-            "--from and --device-name go together: the CSV of a device, and what targets such as 30ms@phone "
-            "call it."
+            "--from and --device-name go together: the CSV that the device wrote, and the device's name in "
+            "targets such as 30ms@phone."
         )
     if csv is not None and (size, repeats, check) != (SIZE, REPEATS, 0):
-        raise InputError("The CSV says its size, rounds and checks: leave --size, --repeats and --check out.")
+        raise InputError(
+            "The CSV has its own size, rounds and checks: leave --size, --repeats and --check out."
+        )
     if pieces is not None and repeats != REPEATS:
-        raise InputError("The rounds are the runner's: give --repeats to time_pieces.py on the device.")
+        raise InputError("The device chooses the number of rounds: give --repeats to time_pieces.py there.")

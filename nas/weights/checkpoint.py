@@ -170,4 +170,7 @@ def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> 
         wrong = sorted(set(expected) ^ set(tensors)) or [
             name for name, value in tensors.items() if expected[name].shape != value.shape
         ]
-        raise InputError(f"The weights in {source} are of another space (they differ in {wrong[0]}).")
+        raise InputError(
+            f"The weights in {source} belong to another search space (they differ in {wrong[0]}): use the "
+            "space that they were trained in."
+        )

@@ -33,12 +33,12 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         size = int.from_bytes(data[:8], "little")
         record = json.loads((json.loads(data[8 : 8 + size]).get("__metadata__") or {}).get("record", "{}"))
     except FileNotFoundError:
-        raise InputError(f"{path} is missing, so there are no weights to read.") from None
+        raise InputError(f"{path} is missing, so there are no weights to read: restore it.") from None
     except (OSError, SafetensorError, ValueError, RecursionError, KeyError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} is damaged, or holds no weights as safetensors ({reason}).") from error
+        raise InputError(f"{path} is damaged or not a safetensors file ({reason}): restore it.") from error
     if not isinstance(record, dict):
-        raise InputError(f"{path} is damaged: its record is not a mapping.")
+        raise InputError(f"{path} is damaged, because its record is not a mapping: restore it.")
     require_finite(tensors, source=str(path))
     return tensors, record
 

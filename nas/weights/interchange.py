@@ -55,8 +55,8 @@ def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
     model, quality = found
     if model != _model_of(space.family):
         raise InputError(
-            f"{source} is of another kind than {space.name}, whose family ({space.family.name}) is "
-            f"CompressAI's {space.family.compressai}."
+            f"{source} is another kind of model than {space.name}, whose family ({space.family.name}) is "
+            f"CompressAI's {space.family.compressai}: use a model of that kind."
         )
     zoo = _zoo()
     if quality not in zoo.model_urls[model].get(metric, {}):
@@ -152,10 +152,16 @@ def to_compressai(network: CodecNetwork) -> nn.Module:
     space = network.space
     model = _model_of(space.family)
     if not network.with_z and space.family.has_z:
-        raise InputError(f"CompressAI's {model} has a hyperprior, and this architecture has none.")
+        raise InputError(
+            f"CompressAI's {model} has a hyperprior, but this architecture has none, so it cannot be "
+            "converted."
+        )
     layout = next(iter(space.layouts))
     if space.family.context and layout != RASTER:
-        raise InputError(f"CompressAI's {model} decodes in raster order, and this codec in '{layout}'.")
+        raise InputError(
+            f"CompressAI's {model} decodes in raster order, but this codec in '{layout}', so it cannot be "
+            "converted."
+        )
     n, m = network.widths["g_a.1"].full, space.y_channels
     sizes = (n,) if model.startswith("cheng") else (n, m)
     theirs = cast(nn.Module, _zoo().model_architectures[model](*sizes))

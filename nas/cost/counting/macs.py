@@ -119,9 +119,7 @@ def aligned(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     """
     width, height = size
     if min(height, width) < 1:
-        raise InputError(
-            f"An image has at least 1x1 pixels, not {width}x{height}: give its width and height."
-        )
+        raise InputError(f"An image needs a width and a height of at least 1 pixel, not {width}x{height}.")
     return -(-width // multiple) * multiple, -(-height // multiple) * multiple
 
 

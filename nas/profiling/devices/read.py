@@ -107,9 +107,9 @@ def _facts(path: Path, lines: list[str]) -> tuple[dict[str, str], float]:
             elif told[1] in (*NUMBERS, *WORDS):
                 facts[told[1]] = told[2]
         if missing := [name for name in (*NUMBERS, *WORDS) if name not in facts]:
-            raise ValueError(f"it does not say its {missing[0]}")
+            raise ValueError(f"it lacks {missing[0]}")
         if min(int(facts[name]) for name in NUMBERS) < 1 or not all(0 <= share < math.inf for share in busy):
-            raise ValueError("it says a number that is none")
+            raise ValueError("a number in its heading is out of range")
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): copy it again from the device.") from error
     return facts, max(busy)
@@ -129,11 +129,11 @@ def _add_rows(found: Measurements, run: Run, lines: list[str]) -> None:
             raise ValueError(f"there is no part {part!r}")
     for number, row in enumerate(rows):
         if len(row) != len(heading) or row[1] not in ("0", "1"):
-            raise ValueError(f"row {number + 1} is cut")
+            raise ValueError(f"row {number + 1} is incomplete")
         key = space.parse(row[0]).key
         seconds = {part: float(value) for part, value in zip(parts, row[len(ROWS) :], strict=True) if value}
         if not seconds or not all(0 <= value < math.inf for value in seconds.values()):
-            raise ValueError(f"row {number + 1} has seconds that are none")
+            raise ValueError(f"row {number + 1} has a time that is not a number of seconds")
         found.of(key).rounds.append(seconds)
         if row[1] == "1" and key not in found.checked:
             found.checked.append(key)

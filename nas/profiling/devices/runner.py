@@ -279,7 +279,9 @@ def description(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise InputError(f"{folder} has no pieces.json that can be read: {again}.") from None
     if found.get("format") != PIECES:
-        raise InputError(f"The pieces are {found.get('format')}, and this reads {PIECES}: {again}.")
+        raise InputError(
+            f"The pieces have the format {found.get('format')}, but this runner reads {PIECES}: {again}."
+        )
     if "codecs" not in found:
         raise InputError(f"The pieces were not written to their end: {again}.")
     for name, digest in found["files"].items():
@@ -366,7 +368,7 @@ def kept_lines(path: Path, head: list[str]) -> list[str]:
         return []
     lines = path.read_text("utf-8").split("\n")[:-1]  # the last one may have been cut
     if lines[: len(head)] != head:
-        raise InputError(f"{path} holds other times: give another --out, or remove it.")
+        raise InputError(f"{path} holds times of other pieces or settings: give another --out, or remove it.")
     whole = head[-1].count(",")
     kept = [line for line in lines[len(head) :] if line.startswith(BUSY) or line.count(",") == whole]
     while kept and kept[-1].startswith(BUSY):
@@ -435,7 +437,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         if min(given.repeats, given.threads) < 1:
-            raise InputError("Give at least 1 to --repeats and to --threads.")
+            raise InputError("--repeats and --threads must be at least 1.")
         THREADS = given.threads
         device = Device(HERE)
         facts = facts_of(device, given.threads, given.repeats)

@@ -72,7 +72,10 @@ class Info:
                 "key of an architecture of a shipped space, or a layout."
             )
         if self.also is not None and isinstance(self.also.picture, Layout):
-            raise InputError("This file lists several layouts, and a picture shows one: write it out alone.")
+            raise InputError(
+                "This file lists several layouts, but a picture shows one: put that one into a file of its "
+                "own."
+            )
         save_picture(self.picture, path)
         one_of_several = self.kind == "architecture" and self.also is not None
         return f"{path}, as in {self.fields['space']}" if one_of_several else str(path)

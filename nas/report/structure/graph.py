@@ -46,7 +46,9 @@ def check_picture(path: Path, *, force: bool) -> None:
         InputError: no .png, .svg or .pdf, or something that would be replaced.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path} should end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}: name it so.")
+        raise InputError(
+            f"Cannot draw {path}: choose a name that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
+        )
     refuse_existing(path, force=force, what="picture", folder=False)
 
 

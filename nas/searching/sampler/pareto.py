@@ -127,7 +127,7 @@ class ParetoSampler(BaseSampler):
         """
         if name in self.proposer.names:
             raise self._out_of_range(name)
-        raise InputError(f"'{name}' is none of the sampler's parameters: {', '.join(self.proposer.names)}.")
+        raise InputError(f"'{name}' is not a parameter of the sampler: use {', '.join(self.proposer.names)}.")
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
@@ -191,7 +191,7 @@ class ParetoSampler(BaseSampler):
 
     def _out_of_range(self, name: str) -> InputError:
         count = self.proposer.shape[self.proposer.names.index(name)]
-        return InputError(f"'{name}' has {count} choices: suggest_int('{name}', 0, {count - 1}).")
+        return InputError(f"'{name}' has {count} choices: ask with suggest_int('{name}', 0, {count - 1}).")
 
     def _row_of(self, trial: FrozenTrial) -> Row | None:
         """What a trial stands for, also before the objective has asked for every parameter."""

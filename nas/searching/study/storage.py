@@ -106,10 +106,12 @@ def open_storage(where: str | Path) -> BaseStorage:
 def damaged(where: str | Path) -> InputError:
     """What to raise where a storage does not hold what a search wrote."""
     if isinstance(where, str) and "://" in where:
-        return InputError(f"{name_of(where)} holds what no search wrote: give another --storage.")
+        return InputError(
+            f"{name_of(where)} holds something else than a search of this toolkit: give another --storage."
+        )
     return InputError(
-        f"The journal {where} is damaged or is none: move it away and search again, "
-        "which begins a new one with the scores that the run keeps."
+        f"The journal {where} is damaged, or is not a journal: move it away and search again. The search "
+        "then begins a new journal with the scores that the run keeps."
     )
 
 
