@@ -41,6 +41,34 @@ def python(code: str, *, cwd: Path, executable: Path | str = sys.executable) -> 
     return done.stdout
 
 
+# Where the project is
+
+
+def test_every_address_is_below_the_homepage():
+    """A project that moves changes the addresses in pyproject.toml, and these two files that cannot read it."""
+    home, *others = PROJECT["urls"].values()
+    others += re.findall(r'https://github.com/[^"\s]+', (ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    contacts = ROOT / ".github" / "ISSUE_TEMPLATE" / "config.yml"
+    others += re.findall(r"https://\S+", contacts.read_text(encoding="utf-8"))
+    assert len(others) >= 5
+    assert all(each == home or each.startswith(f"{home}/") for each in others)
+
+
+def test_no_other_file_names_the_address():
+    known = {"pyproject.toml", "CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml"}
+    folders = ("nas", "docs", "experiments", "benchmarks", "notebooks", ".github", ".ci")
+    suffixes = {".py", ".md", ".ipynb", ".yaml", ".yml", ".cff", ".toml", ".js", ".html", ".css"}
+    files = [*ROOT.iterdir(), *(file for folder in folders for file in (ROOT / folder).rglob("*"))]
+    read = [
+        file
+        for file in files
+        if file.is_file() and file.suffix in suffixes and "node_modules" not in file.parts
+    ]
+    home = PROJECT["urls"]["Homepage"]
+    naming = {file.relative_to(ROOT).as_posix() for file in read if home in file.read_text(encoding="utf-8")}
+    assert naming <= known
+
+
 # The command line's face
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from nas.cli import app as command_line
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-REPOSITORY = "https://github.com/nas-codec/nas-codec"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT["urls"]["Homepage"]
 
 
 LONG_NOTEBOOKS = ("quickstart", "front", "own-space", "deploy", "rates")  # tests execute these, smaller
