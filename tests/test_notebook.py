@@ -22,11 +22,17 @@ class Expected:
 
 EXPECTED = {
     "quickstart": Expected(
-        {"steps": 4, "trials": 3, "logit_steps": 1},
+        {"steps": 2, "trials": 1},
         2,  # the front, and the photo beside what was decoded
         tuple(
             f"quickstart-run/{name}"
-            for name in ("front.csv", "pareto.png", "report.html", "codecs/medium/codec.yaml", "photo.nic")
+            for name in (
+                "run/front.csv",
+                "run/report.html",
+                "photo.nic",
+                "decoded.png",
+                "mine-codec/codec.yaml",
+            )
         ),
     ),
     "front": Expected({"trials": 2}, 1, ("front-run/front.csv",)),

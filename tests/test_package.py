@@ -45,7 +45,7 @@ def python(code: str, *, cwd: Path, executable: Path | str = sys.executable) -> 
 
 
 def test_every_address_is_below_the_homepage():
-    """A project that moves changes the addresses in pyproject.toml, and these two files that cannot read it."""
+    """A project that moves changes pyproject.toml, and these two files that cannot read it."""
     home, *others = PROJECT["urls"].values()
     others += re.findall(r'https://github.com/[^"\s]+', (ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     contacts = ROOT / ".github" / "ISSUE_TEMPLATE" / "config.yml"
