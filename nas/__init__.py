@@ -1,9 +1,9 @@
 """Neural architecture search for learned image codecs.
 
-    run = nas.train("joint-ar-tiny", "photos/", "runs/a")
-    nas.search(run, target="60%", trials=100)
-    nas.export(run, "codecs/small", target="30%")
-    nas.compress("codecs/small", "photo.png", "photo.nic")
+    nas.search("zoo:patch", target=5, scope="decoder", out="runs/a")
+    nas.export("runs/a", "codecs/small", target=5, scope="decoder")
+    nas.compress("codecs/small", "photo.png", "photo.nic", quality=60)
+    nas.decompress("codecs/small", "photo.nic", "decoded.png")
 
 Every command is a function of the same name and options. `load_run` keeps a run open for several questions,
 and `load_codec` gives a codec as a PyTorch module. Everything is imported on first use, so that `import nas`

@@ -46,6 +46,14 @@ def test_a_docstring_tells_every_argument(name: str, value: Any) -> None:
             assert f"{argument}:" in section, argument
 
 
+@pytest.mark.parametrize("name", [name for name in nas.__all__ if inspect.isfunction(getattr(nas, name))])
+def test_a_docstring_tells_what_a_function_returns_and_refuses(name: str) -> None:
+    """`zoo` refuses nothing; what `load_...` gives stands in its first sentence."""
+    text = str(inspect.getdoc(getattr(nas, name)))
+    assert name.startswith("load_") or "Returns:" in text
+    assert name == "zoo" or "Raises:" in text
+
+
 def examples(name: str) -> doctest.DocTest:
     value = getattr(nas, name)
     finder = doctest.DocTestFinder(recurse=True)

@@ -118,7 +118,8 @@ def finetune(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="A training setting; repeatable. lmbda and metric are those of the codec."
+            "--set",
+            help="A training setting, as NAME=VALUE; repeatable. lmbda and metric are those of the codec.",
         ),
     ] = None,
     seed: Seed = 0,

@@ -88,7 +88,9 @@ def train(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A training setting; repeatable. recipe=NAME sets many at once."),
+        typer.Option(
+            "--set", help="A training setting, as NAME=VALUE; repeatable. recipe=NAME sets many at once."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run. Needs --out only.")
@@ -130,7 +132,7 @@ def train(
 
 @example(
     "nas search runs/a --target 20 --scope decoder --trials 200",
-    "nas search zoo:joint-ar-tiny --target 5",
+    "nas search zoo:patch --target 5 --scope decoder",
 )
 def search(
     run: Annotated[str, typer.Argument(help="A trained run, or zoo:NAME for a supernet from the package.")],
@@ -382,7 +384,10 @@ def rank_check(
     ] = "scratch",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A training setting; repeatable. lmbda and metric are those of the run."),
+        typer.Option(
+            "--set",
+            help="A training setting, as NAME=VALUE; repeatable. lmbda and metric are those of the run.",
+        ),
     ] = None,
     seed: Annotated[
         int,

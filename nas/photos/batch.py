@@ -26,7 +26,7 @@ class Result(Protocol):
     """What became of one file."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         ...
 
     def row(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Failure:
     reason: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         return {"source": self.source, "error": self.reason}
 
 
@@ -114,7 +114,7 @@ class Batch(Generic[Done]):
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         return {
             "done": [each.to_json() for each in self.done],
             "skipped": [str(path) for path in self.skipped],

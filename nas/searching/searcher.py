@@ -70,7 +70,7 @@ class SearchResult:
         return self.scored
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         return {
             "architectures": self.size,
             "scored": len(self.scored),

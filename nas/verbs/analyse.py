@@ -36,20 +36,23 @@ def explain(
     force: bool = False,
     report: StageReport = silent,
 ) -> PriceList:
-    """What one step in each slot of an architecture costs and gains.
+    """Tell what one step in each slot of an architecture costs and gains.
 
     Args:
         run: a trained run, its folder, or `zoo:NAME`.
-        arch: the architecture's key, as in front.csv.
-        scope: whose MACs count: `encoder`, `decoder` or `total`.
-        out: draw the table into this file, too: .png, .svg or .pdf.
-        device: `auto`, `cpu` or `cuda`.
-        force: replace the file.
+        arch: key of the architecture, as in front.csv.
+        scope: whose MACs to show: `encoder`, `decoder` or `total`.
+        out: also draw the table into this file: .png, .svg or .pdf.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        force: replace an existing file.
         report: called with a stage's name, how much of it is done, of how much, and a note.
 
+    Returns:
+        A `PriceList`. `groups` has the steps by kind, each with its change in kMAC per pixel and in loss.
+
     Raises:
-        InputError: not a key of the run's space, or a file that would be replaced.
-        KeyboardInterrupt: every score is kept; the same call continues.
+        InputError: it is not a key of the run's space, or the file exists already.
+        KeyboardInterrupt: every score is kept. The same call continues.
 
     Example:
         >>> prices = nas.explain("runs/a", nas.load_run("runs/a").front()["arch"][0])
@@ -94,7 +97,7 @@ def probe(
 
     Args:
         run: a trained run, its folder, or `zoo:NAME`.
-        arch: the architecture's key, as in front.csv.
+        arch: key of the architecture, as in front.csv.
         data: folder of photos to probe on, or `bundled`. By default it is the run's calibration photos.
         photos: number of photos, at most.
         quality: 0 (lowest rate) to 100, for a run of a range of rates. By default it is the middle anchor's.
@@ -102,12 +105,15 @@ def probe(
         steps: steps along the gradient for the headroom.
         out: FILE.json for the results. Beside it are FILE.csv and a picture, FILE.png and FILE.svg.
         seed: seed for all random choices.
-        device: `auto`, `cpu` or `cuda`.
-        force: replace the files.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        force: replace existing files.
         report: called with a stage's name, how much of it is done, of how much, and a note.
 
+    Returns:
+        A `ProbeResult`. `to_dataframe` has a row for each interface.
+
     Raises:
-        InputError: before the work, where the request cannot be met.
+        InputError: it is not a key of the run's space, a setting is wrong, or the files exist already.
 
     Example:
         >>> key = nas.load_run("runs/a").front()["arch"][0]
@@ -186,23 +192,27 @@ def rank_check(
     force: bool = False,
     report: StageReport = silent,
 ) -> RankResult:
-    """Train a few architectures alone, and compare them with what the supernet says of them.
+    """Train a few architectures alone, and compare them with the supernet's scores.
 
     Args:
         run: a trained run or its folder.
         data: the photos that the run was trained on: a folder, or `bundled`.
         count: number of architectures, evenly spread over the range of MACs.
-        steps: training steps for each; by default as many as the run had.
-        start: `scratch` (random weights) or `supernet` (the weights that they have in it).
+        steps: training steps for each. By default as many as the run had.
+        start: `scratch` (random weights) or `supernet` (the weights that they have in the supernet).
         settings: training settings by name, where they differ from the run's.
-        seed: for choosing the architectures; training has the run's.
-        device: `auto`, `cpu` or `cuda`.
+        seed: seed for choosing the architectures. Training uses the run's seed.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace results that were made with other settings.
         report: called with a stage's name, how much of it is done, of how much, and a note.
 
+    Returns:
+        A `RankResult`. `agreement` has Kendall's tau with its interval, and `penalty` is the relative loss
+        that sharing weights costs.
+
     Raises:
-        InputError: before anything is written, where the request cannot be met.
-        KeyboardInterrupt: what was trained is kept; the same call continues.
+        InputError: a setting is wrong, or results with other settings exist. Nothing is written then.
+        KeyboardInterrupt: what was trained is kept. The same call continues.
 
     Example:
         >>> result = nas.rank_check("runs/a", "photos/", count=8)  # doctest: +SKIP

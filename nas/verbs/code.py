@@ -96,7 +96,7 @@ class Decompressed:
     kmac_px: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         return {"image": str(self.image), "width": self.width, "height": self.height, "arch": self.arch}
 
     def row(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Transcoded:
     layout_before: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         before = {"from": self.layout_before}
         return {"file": str(self.file), "bytes": self.bytes, "layout": self.layout, **before}
 
@@ -242,25 +242,27 @@ def compress(
         images: pictures in any format that Pillow reads, folders of them, patterns such as `photos/*.png`,
             or `-` for standard input.
         out: the .nic file, a folder, or `-` for standard output.
-        layout: what to code in, for a codec that has several.
+        layout: name of the layout to code in, for a codec that has several.
         stages: try every layout with at most this many stages, and keep the smallest file.
         quality: 0 (smallest file) to 100 (best picture), for a codec of a range of rates.
         bpp: instead, the best quality with at most this many bits per pixel.
         size: instead, the best quality with at most this many bytes.
         effort: from 0 to 10, how long to search for better latents of each picture. Files become smaller for
             the same quality, and decode everywhere and as fast as before. Each more takes 1.6 times as long.
-        psnr: decode each file again, and tell the PSNR of its picture.
-        device: `auto`, `cpu` or `cuda`.
+        psnr: decode each file again, and tell the PSNR of its picture in dB.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace files.
-        report: called after each picture of a folder, and of a single one as its latents are refined.
+        report: called after each picture of a folder. For a single picture it is called as its latents are
+            refined.
 
     Returns:
         A `Compressed` for a single file. For a folder, a `Batch` of them, which also names what was skipped
         and what failed.
 
     Raises:
-        InputError: before anything is written, where it cannot be done. Of a folder, pictures that cannot be
-            read are in `failed` instead.
+        InputError: the codec cannot be read, it has no such layout or quality, the picture cannot be read, or
+            `out` exists already. Nothing is written then. Of a folder, pictures that cannot be read are in
+            `failed` instead.
 
     Example:
         >>> packed = nas.compress("codecs/a", "photo.png", "photo.nic")  # doctest: +SKIP
@@ -349,8 +351,8 @@ def decompress(
         out: the picture, in a format that Pillow writes, a folder, or `-` for a PNG on standard output.
         target: use the best decoder that costs at most 10 (kMAC per pixel of decoding) or 60% (of the most
             expensive one), for a codec that has several.
-        max_pixels: refuse files of larger pictures; by default `MAX_PIXELS`.
-        device: `auto`, `cpu` or `cuda`.
+        max_pixels: refuse files of pictures with more pixels. By default the limit is 2^27.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace pictures.
         report: called after each file of a folder.
 
@@ -359,8 +361,9 @@ def decompress(
         skipped and what failed.
 
     Raises:
-        InputError: before anything is written, where it cannot be done. Of a folder, files that cannot be
-            decoded are in `failed` instead.
+        InputError: the codec cannot be read, it did not make the file, the file is damaged, or `out` exists
+            already. Nothing is written then. Of a folder, files that cannot be decoded are in `failed`
+            instead.
 
     Example:
         >>> nas.decompress("codecs/a", "photo.nic", "photo.png").width  # doctest: +SKIP
@@ -459,14 +462,18 @@ def transcode(
         codec: folder of the codec that made the file.
         file: the .nic file.
         out: the .nic file to write.
-        layout: what to code in.
-        stages: or try every layout with at most this many stages, and keep the smallest file.
-        max_pixels: refuse files of larger pictures; by default `MAX_PIXELS`.
-        device: `auto`, `cpu` or `cuda`.
-        force: replace what is in `out`.
+        layout: name of the layout to code in.
+        stages: instead, try every layout with at most this many stages, and keep the smallest file.
+        max_pixels: refuse files of pictures with more pixels. By default the limit is 2^27.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        force: replace an existing file.
+
+    Returns:
+        A `Transcoded`, with the layouts and the sizes in bytes of both files.
 
     Raises:
-        InputError: before anything is written, where it cannot be done.
+        InputError: the codec has no such layout or did not make the file, the file is damaged, or `out`
+            exists already. Nothing is written then.
 
     Example:
         >>> done = nas.transcode("codecs/family", "photo.nic", "fast.nic", stages=8)  # doctest: +SKIP

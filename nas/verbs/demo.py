@@ -106,7 +106,7 @@ class DemoResult:
         return list(names), [[getattr(row, name) for name in names.values()] for row in self.rows]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         return {
             "run": str(self.run),
             "photo": self.photo,
@@ -132,16 +132,24 @@ def demo(
     """Train, search, export and compare; everything stays in `out`, which is a run.
 
     Args:
-        out: the run's folder.
-        from_scratch: start from the photos' KLT, in a smaller space and at one rate, instead of `zoo:patch`.
+        out: folder of the run.
+        from_scratch: begin with the KLT of the photos instead of `zoo:patch`, in a smaller space and at one
+            rate.
         steps: number of training steps.
         trials: number of architectures to score.
-        size: how much of everything else; by default what takes about two minutes on two cores.
-        seed: for all random choices.
-        device: `auto`, `cpu` or `cuda`.
-        force: replace what is there.
+        size: how much of everything else. By default it takes about two minutes on two cores.
+        seed: seed for all random choices.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        force: replace an existing run.
         report: called with a stage's name, how much of it is done, of how much, and a note.
         say: called with sentences for people.
+
+    Returns:
+        A `DemoResult`, whose rows hold a codec each: its costs in kMAC per pixel, its file in bytes and
+        bits per pixel, its PSNR in dB, and the same of JPEG at the nearest size.
+
+    Raises:
+        InputError: `out` exists already, or it cannot be written.
 
     Example:
         >>> result = nas.demo("my-demo")  # doctest: +SKIP

@@ -33,20 +33,26 @@ def evaluate(
 
     Args:
         codecs: folders of exported codecs.
-        data: a folder of photos, or `bundled`.
+        data: a folder of photos, or `bundled` for those in the package.
         against: formats to compare with, such as `jpeg,webp,avif`.
-        anchor: what BD-rates compare with: formats, curves of the codecs, FILE.json or FILE.csv:NAME; by
-            default the formats.
+        anchor: what BD-rates compare with: formats, curves of the codecs, FILE.json or FILE.csv:NAME. By
+            default they compare with the formats.
         curve: codecs that form a curve, each as NAME=CODEC,CODEC,...
-        out: FILE.json for the results; beside it are a table by photo, a picture and each format's results.
-        effort: how long latents are refined for each photo, from 0 (not at all) to 10; see `compress`.
-        device: `auto`, `cpu` or `cuda`.
-        force: replace what is there.
+        out: FILE.json for the results. Beside it are a table by photo, a picture and each format's results.
+        effort: how long to search for better latents of each photo, from 0 (not at all) to 10. See
+            `compress`.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        force: replace existing results.
         report: called with a stage's name, how much of it is done, of how much, and a note.
 
+    Returns:
+        A `Comparison`: the points of every codec and format (bits per pixel, PSNR in dB, MS-SSIM, seconds),
+        and the BD-rates in %.
+
     Raises:
-        InputError: before anything is measured, where it cannot be done.
-        KeyboardInterrupt: with `out`, what was measured is kept; the same call continues.
+        InputError: a codec, photo, format or anchor cannot be read, or the results exist already. Nothing is
+            measured then.
+        KeyboardInterrupt: with `out`, what was measured is kept. The same call continues.
 
     Example:
         >>> result = nas.evaluate(["codecs/a", "codecs/b"], "kodak/", against="jpeg,webp")  # doctest: +SKIP

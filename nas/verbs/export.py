@@ -142,26 +142,29 @@ def export(
     Args:
         run: a searched run, its folder, or `zoo:NAME`.
         out: the codec's folder.
-        target: 20 (kMAC/px), 60% or 30ms.
-        budget: a Budget, a shipped one's name or a YAML file's path, whose limits the architecture meets;
-            of several targets the largest counts, unless `target` names another.
-        arch: instead of both, an architecture's key.
-        family: export every decoder and layout that is worth it beside the encoder and the entropy path
-            of that architecture; without `target` and `arch`, of the one of least loss.
-        scope: of a target without a budget: encoder, decoder or total (the default).
-        arithmetic: of the entropy path, `exact` or `float64`: see `make_codec`.
-        onnx: write it as ONNX models, too, see `onnx.write`.
-        device: `auto`, `cpu` or `cuda`.
-        force: replace what is there.
-        report: called as the work goes on.
+        target: the most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or,
+            after `nas profile`, 30ms.
+        budget: a Budget, the name of a shipped one or a YAML file's path. The architecture meets its
+            limits. If it has several targets, the largest counts, unless `target` names another.
+        arch: key of the architecture, instead of a target or budget.
+        family: export every decoder and layout that is worth its cost beside one encoder. The encoder is that
+            of the chosen architecture, or without a choice that of the least loss on the front.
+        scope: scope of a target without a budget: `encoder`, `decoder` or `total` (the default).
+        arithmetic: arithmetic of the entropy path: `exact` (files decode on every machine) or `float64`. By
+            default it is exact, unless that costs more than 0.5 % in rate.
+        onnx: also write ONNX models and a decoder that needs no torch.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        force: replace an existing folder.
+        report: called with a stage's name, how much of it is done, of how much, and a note.
 
     Returns:
-        The content of codec.yaml; after a target in ms also `timed`: by action, the seconds that the
-        codec takes here, and the milliseconds that the run's profile says. After a target of another
-        device it is `expected` instead: the milliseconds that its profile says.
+        The content of codec.yaml. After a target in ms it also has `timed`: by action, the seconds that the
+        codec takes here, and the milliseconds that the run's profile predicts. After a target of another
+        device it is `expected` instead: the milliseconds that its profile predicts.
 
     Raises:
-        InputError: before anything is written, where the request cannot be met.
+        InputError: nothing can meet the target, the arguments exclude each other, or `out` exists already.
+            Nothing is written then.
 
     Example:
         >>> content = nas.export("runs/a", "codecs/half", target="50%")

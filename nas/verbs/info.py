@@ -29,15 +29,18 @@ Y_CHANNELS = 192  # a layout asked for by its name alone is shown as in joint-ar
 
 @with_paths
 def info(thing: str | Path, *, out: str | Path | None = None, force: bool = False) -> Info:
-    """What something is: a run, codec, .nic file, space, budget, recipe, layout, architecture or the zoo.
+    """Tell what a run, codec, .nic file, space, budget, recipe, layout, architecture or the zoo is.
 
     Args:
-        thing: its path, name or key.
+        thing: path, name or key of the thing, `zoo:NAME`, or `zoo` for a list.
         out: draw a codec, key or layout into this file: .png, .svg or .pdf.
-        force: replace the file.
+        force: replace an existing file.
+
+    Returns:
+        An `Info`: `fields` holds its properties by name, and `lines()` are those that `nas info` prints.
 
     Raises:
-        InputError: nothing of that name, nothing to draw, or a file that would be replaced.
+        InputError: there is nothing of that name or nothing to draw, or the file exists already.
 
     Example:
         >>> nas.info("raster-2x2").fields["stages_768x512"]

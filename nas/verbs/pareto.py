@@ -25,12 +25,12 @@ def pareto(
     Args:
         runs: a searched run or several, such as one per lambda.
         scope: whose MACs to show: `encoder`, `decoder` or `total`.
-        out: folder for the drawings; by default the first run.
-        pictures: at most so many architectures show a decoded photo in report.html; 0 for none.
-        report: called as the work goes on.
+        out: folder for the drawings. By default it is that of the first run.
+        pictures: how many architectures show a decoded photo in report.html. 0 shows none.
+        report: called with a stage's name, how much of it is done, of how much, and a note.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
         InputError: a run without scores, an unknown scope, a negative number of pictures, or a folder that

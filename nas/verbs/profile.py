@@ -44,24 +44,25 @@ def profile(
 
     Args:
         path: a run, or the folder of a run or a codec.
-        size: width x height of the picture to time.
+        size: width x height of the picture to time, in pixels.
         repeats: number of timed repeats, after a warm-up.
-        check: of a run, also time this many random architectures as whole codecs, to check predictions.
-        pieces: of a run, write what another device is to time into this folder; nothing is timed here.
-        csv: of a run, read the times that another device printed.
+        check: for a run: also time this many random architectures as whole codecs, to check predictions.
+        pieces: for a run: write what another device is to time into this folder. Nothing is timed here.
+        csv: for a run: read the times that another device printed.
         device_name: name of that device, in letters, digits and '-'.
-        seed: for choosing the architectures of `check`.
-        device: `auto`, `cpu` or `cuda`.
-        force: of a run, measure everything again, or replace pieces or the profile of a device.
+        seed: seed for choosing the architectures of `check`.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        force: for a run: measure everything again, or replace pieces or the profile of a device.
         report: called with a stage's name, how much of it is done, of how much, and a note.
 
     Returns:
-        A `CodecProfile` of a codec, a `RunProfile` of a run, or, with `pieces`, a `Pieces`.
+        A `CodecProfile` for a codec (seconds, bytes, kMAC per pixel), a `RunProfile` for a run (milliseconds,
+        MB, kMAC per pixel), or a `Pieces` where `pieces` is given.
 
     Raises:
         InputError: neither a run nor a codec, no such size, a profile of another machine in the way, pieces
             that cannot be written, or a CSV that is damaged or of another run.
-        KeyboardInterrupt: what was measured of a run is kept; the same call continues.
+        KeyboardInterrupt: what was measured of a run is kept. The same call continues.
 
     Example:
         >>> profile = nas.profile("runs/a", check=30)  # doctest: +SKIP

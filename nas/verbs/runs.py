@@ -20,7 +20,10 @@ def opened(run: Run | str | Path) -> Run:
 
 
 def zoo() -> list[str]:
-    """The supernets that the package carries, as `zoo:NAME`: `nas.search` and `nas.info` take these names.
+    """Return the names of the supernets that the package carries.
+
+    Returns:
+        The names as `zoo:NAME`, which `nas.search` and `nas.info` take.
 
     Example:
         >>> nas.zoo()

@@ -47,21 +47,27 @@ def search(
         run: a trained run, its folder, or `zoo:NAME`.
         budget: a Budget, a shipped one's name, a YAML file, a target such as "60%", or None for the whole
             range.
-        target: instead, the most that the codec may cost: 20 (kMAC/px), 60% (of the widest) or 30ms.
-        scope: whose cost the target limits: encoder, decoder or total (the default).
-        trials: number of architectures to score, beyond those that are scored already; 0 scores none. By
-            default `TRIALS`, and for `zoo:NAME` only those near the target.
-        data: photos of your own to score on; needs `out`.
-        out: folder for a copy of the run, which is then searched; of `zoo:NAME` by default NAME.
-        storage: an Optuna storage that several machines share.
-        seed: for all random choices.
-        device: `auto`, `cpu` or `cuda`.
-        force: replace what is in `out`.
+        target: instead of a budget, the most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest
+            architecture) or, after `nas profile`, 30ms.
+        scope: whose cost the target limits: `encoder`, `decoder` or `total` (the default).
+        trials: number of architectures to score, beyond those that are scored already. 0 scores none. By
+            default 100, and for `zoo:NAME` only those near the target.
+        data: folder of your own photos to score on. It needs `out`.
+        out: folder for a copy of the run, which is then searched. By default the run itself is searched, and
+            for `zoo:NAME` the copy is the folder NAME.
+        storage: Optuna storage that several machines share. By default it is a journal in the run.
+        seed: seed for all random choices.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        force: replace an existing folder `out`.
         report: called with a stage's name, how much of it is done, of how much, and a note.
-        announce: called with what is possible, before anything is scored.
+        announce: called before anything is scored, with the costs that the space can reach.
+
+    Returns:
+        A `SearchResult`. `choices` are the answers to the targets, `scored` and `front` are tables, and
+        `ranges` are the reachable costs by scope, in kMAC per pixel.
 
     Raises:
-        InputError: before anything is written, where the request cannot be met.
+        InputError: the budget is wrong, or no architecture can meet it. Nothing is written then.
         KeyboardInterrupt: every score is kept; the same call continues.
 
     Example:

@@ -37,24 +37,30 @@ def train(
 
     Args:
         space: a shipped space's name, a YAML file, a codec.yaml, or the space itself.
-        data: a folder of photos, or `bundled`.
-        out: the run's folder.
+        data: a folder of photos, which is searched recursively, or `bundled` for those in the package.
+        out: folder of the run.
         arch: train only this architecture, given by its key.
-        lmbda: weight of the distortion, or a range for all rates: `0.0018..0.18`.
-        metric: `mse` or `ms-ssim`.
+        lmbda: weight of the distortion in the loss, or a range for all rates: `0.0018..0.18`.
+        metric: distortion to train for: `mse` or `ms-ssim`.
         steps: number of training steps.
-        init_from: starting weights: see `TrainingRequest`.
-        settings: other training settings by name; `recipe` sets many at once.
-        resume: continue the interrupted run in `out`, which needs no other argument.
-        seed: for all random choices.
-        device: `auto`, `cpu` or `cuda`.
-        force: replace what is there.
+        init_from: starting weights: `klt` (a linear codec computed from the photos), a run, `zoo:NAME`, a
+            supernet.safetensors, a CompressAI checkpoint, or a name of CompressAI's zoo such as
+            `mbt2018-4`. By default random weights.
+        settings: other training settings by name. `recipe` sets many at once.
+        resume: continue the interrupted run in `out`. No other argument is needed.
+        seed: seed for all random choices.
+        device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        force: replace an existing run.
         report: called with a stage's name, how much of it is done, of how much, and a note.
-        say: called with sentences for people.
+        say: called with sentences for people, such as how long training will take.
+
+    Returns:
+        The trained run, which `search` and `export` take.
 
     Raises:
-        InputError: before anything is written, where the request cannot be met.
-        KeyboardInterrupt: after a checkpoint was written; `resume` continues from it.
+        InputError: a setting is wrong, the photos or weights cannot be read, or `out` exists already. Nothing
+            is written then.
+        KeyboardInterrupt: a checkpoint was written. `resume` continues from it.
 
     Example:
         >>> run = nas.train("joint-ar-tiny", "photos/", "runs/new", steps=2000)  # doctest: +SKIP

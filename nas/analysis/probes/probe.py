@@ -90,7 +90,7 @@ class Probe:
         return self.components / self.channels
 
     def row(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         return {
             "interface": self.interface.name,
             "edge": self.interface.edge,
@@ -151,7 +151,7 @@ class ProbeResult:
         return pd.DataFrame([probe.row() for probe in self.probes])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         return {
             "arch": self.architecture.key,
             "lmbda": self.objective.lmbda,

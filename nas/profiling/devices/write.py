@@ -77,7 +77,7 @@ class Pieces:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         return {**asdict(self), "folder": str(self.folder), "size": list(self.size)}
 
 

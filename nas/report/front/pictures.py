@@ -37,7 +37,7 @@ class Picture:
     psnr: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, for the report page."""
         return {"image": self.image, "bytes": self.bytes, "psnr": round(self.psnr, 2)}
 
 

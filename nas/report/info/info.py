@@ -45,7 +45,7 @@ class Info:
         return found if self.also is None else [*found, "", *self.also.lines()]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, as `--json` prints them."""
         also = {} if self.also is None else {"also": self.also.to_json()}
         return {"kind": self.kind, **self.fields, **also}
 
