@@ -150,12 +150,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("[" * 100_000 + "]" * 100_000, "not JSON"),
         ("[]", "no `results`"),
         ("{}", "lacks bpp, or both"),
-        ('{"results": {"bpp": [1]}}', "neither PSNR nor MS-SSIM"),
+        ('{"results": {"bpp": [1]}}', "or both PSNR and MS-SSIM"),
         ('{"results": {"bpp": [1], "psnr": [1, 2]}}', "unequal length"),
         ('{"results": {"bpp": [], "psnr": []}}', "no points"),
         ('{"results": {"bpp": [1], "psnr": ["much"]}}', "'much' where a number belongs"),
         ('{"results": {"bpp": [0], "psnr": [1]}}', "not a number above 0"),
-        ('{"results": {"bpp": [1], "psnr": [1e308]}}', "no picture has: 1e\\+308"),
+        ('{"results": {"bpp": [1], "psnr": [1e308]}}', "no picture has, 1e\\+308"),
         ('{"results": {"bpp": 1, "psnr": 1}}', "single values"),
     ):
         results.write_text(content)

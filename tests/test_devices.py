@@ -385,7 +385,7 @@ def test_spaces_of_other_parts_go_there_and_back(name: str, photo_folder: Path, 
         (lambda text: resealed(text.splitlines()[1:-1]), "has no times of a device"),
         (
             lambda text: resealed([x for x in text.splitlines()[:-1] if not x.startswith("# coder")]),
-            "does not say its coder",
+            "lacks coder",
         ),
         (lambda text: resealed(text.replace("encode g_a", "encode g_b").splitlines()[:-1]), "no part"),
         (

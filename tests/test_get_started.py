@@ -36,11 +36,11 @@ def test_the_commands_run(tmp_path: Path, chelsea: np.ndarray, monkeypatch: pyte
         done = CliRunner().invoke(app, shlex.split(command)[1:])
         assert done.exit_code == 0, done.output
         printed += done.output
-    for cost in re.findall(r"from ([\d.]+) to ([\d.]+) kMAC/px", PAGE)[0]:
+    for cost in re.findall(r"decoders cost ([\d.]+) to ([\d.]+) kMAC/px", PAGE)[0]:
         assert cost in printed
     for name in re.findall(
         r"`([a-z]+\.(?:csv|png|svg|html))`", PAGE.partition("## 3")[2].partition("## 4")[0]
     ):
-        assert (tmp_path / "joint-ar-tiny" / name).is_file(), name
+        assert (tmp_path / "patch" / name).is_file(), name
     with Image.open("decoded.png") as decoded:
         assert decoded.size == (192, 128)

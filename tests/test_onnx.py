@@ -352,14 +352,14 @@ def damaged(nic: Nic) -> Iterator[tuple[bytes, str]]:
     yield data[:3] + b"\3" + data[4:], "version 3"
     forged = [
         ({"path_identity": "00000000"}, "Another codec"),
-        ({"width": 0}, "picture of 0x"),
-        ({"height": 70000}, "picture of 131x70000"),
+        ({"width": 0}, "picture has 0x"),
+        ({"height": 70000}, "picture has 131x70000"),
         ({"width": 60000, "height": 60000}, "more than"),
         ({"width": 6000, "height": 6000}, "too short"),
-        ({"stream": nic.stream[:-1]}, "whole number of words"),
+        ({"stream": nic.stream[:-1]}, "multiple of 4 bytes"),
         ({"stream": nic.stream + bytes(40)}, "after its end"),
         ({"stream": b"\xff\x7f" + nic.stream[1:]}, "beyond their limits"),
-        ({"stream": b"\x80" * 9}, "no end"),
+        ({"stream": b"\x80" * 9}, "does not end"),
     ]
     for change, message in forged:
         yield replace(nic, **change).to_bytes(), message

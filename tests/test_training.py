@@ -387,7 +387,7 @@ def test_training_starts_from_a_klt_of_its_photos(request_for, tmp_path):
 
 
 def test_weights_of_another_space_are_refused(trained, make_supernet, small_space, tmp_path):
-    with pytest.raises(InputError, match="another space"):
+    with pytest.raises(InputError, match="another search space"):
         load_weights(make_supernet(small_space), initial_weights(trained.path, small_space), source="a run")
     other = make_supernet(TINY).state_dict()
     del other["g_a.0.bias"]
@@ -628,7 +628,7 @@ def test_interrupting_loses_nothing(trained, request_for, tmp_path, step):
 def test_weights_of_another_space_leave_nothing_behind(trained, request_for, tmp_path):
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
     request = request_for(tmp_path / "run", space=str(tmp_path / "small.yaml"), init_from=trained.path)
-    with pytest.raises(InputError, match="another space"):
+    with pytest.raises(InputError, match="another search space"):
         start_training(request)
     assert not (tmp_path / "run").exists()
 
