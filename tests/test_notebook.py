@@ -22,7 +22,7 @@ class Expected:
 
 EXPECTED = {
     "quickstart": Expected(
-        {"steps": 2, "trials": 1},
+        {"steps": 2},
         2,  # the front, and the photo beside what was decoded
         tuple(
             f"quickstart-run/{name}"
