@@ -59,9 +59,15 @@ def modules() -> dict[str, Path]:
     return {name: PACKAGE / file for name, file in names.items() if name}
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file's syntax tree."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imported(path: Path, known: set[str]) -> Iterator[str]:
     """The modules of the package that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -117,7 +123,7 @@ def test_no_folder_is_crowded():
 def made_in(path: Path) -> set[str]:
     """The names that a module makes itself, at any depth."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -131,7 +137,7 @@ def test_names_are_imported_from_where_they_are_made():
     made = {name: made_in(path) for name, path in known.items()}
     passed_on = set()
     for path in [*known.values(), *Path(__file__).parent.glob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("nas."):
                 module = str(node.module).removeprefix("nas.")
                 names = {alias.name for alias in node.names}
