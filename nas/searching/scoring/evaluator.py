@@ -77,8 +77,8 @@ class Score:
         if len(points) == 1:
             return cls(middle.bpp, middle.psnr, middle.rd_loss)
         losses = [point.rd_loss for point in points]
-        known = all(0 < loss < math.inf for loss in losses)
-        return cls(middle.bpp, middle.psnr, geometric_mean(losses) if known else math.nan, tuple(points))
+        finite = all(0 < loss < math.inf for loss in losses)
+        return cls(middle.bpp, middle.psnr, geometric_mean(losses) if finite else math.nan, tuple(points))
 
     @property
     def is_a_number(self) -> bool:
@@ -116,14 +116,14 @@ def _for_good(*names: str) -> Callable[[Method[Numbers]], Method[Numbers]]:
     def wrap(make: Method[Numbers]) -> Method[Numbers]:
         def kept(self: Evaluator, index: int, parts: _Parts) -> Numbers:
             key = (make.__name__, *parts.of(names))
-            known = self._numbers.get(key)
-            if known is None or np.isnan(known[index, 0]):
+            table = self._numbers.get(key)
+            if table is None or np.isnan(table[index, 0]):
                 self.supernet.activate(parts.architecture)
-                found = make(self, index, parts)
-                if known is None:
-                    known = self._numbers[key] = np.full((len(self.photos), len(found)), np.nan)
-                known[index] = found
-            return tuple(known[index].tolist())
+                numbers = make(self, index, parts)
+                if table is None:
+                    table = self._numbers[key] = np.full((len(self.photos), len(numbers)), np.nan)
+                table[index] = numbers
+            return tuple(table[index].tolist())
 
         return kept
 
@@ -290,8 +290,8 @@ class Evaluator:
             alone = self._bits_alone(index, parts) if plan.alone else None
             return (y_bits(gaussian, plan, y_hat, hyper, seen, alone),)
         scales, means = context(self._psi(index, parts), y_hat, parts.choices["layout"])
-        found = gaussian.coded_bits(y_hat, scales, means, float(coded_range(y_hat)))
-        return (float(found.sum(dtype=torch.float64)),)
+        coded = gaussian.coded_bits(y_hat, scales, means, float(coded_range(y_hat)))
+        return (float(coded.sum(dtype=torch.float64)),)
 
     def _quality(self, index: int, x: Tensor, x_hat: Tensor) -> Numbers:
         """Distortion of the clamped picture, and its PSNR in 8 bits."""
