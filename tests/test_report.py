@@ -204,7 +204,7 @@ def test_page_lists_every_architecture_once(tmp_path: Path, scope: str, timed: b
     assert sorted(table_keys(text)) == sorted(run.front["arch"])
     assert all(text.count(f"{key}<") == 1 for key in run.front["arch"])
     assert f'value="{scope}" autocomplete="off" checked' in text
-    assert text.count(" checked>") == 3  # the cost, the loss, and "only the front"
+    assert text.count(" checked>") == 4  # the theme, the cost, the loss, and "only the front"
     assert ('value="decode"' in text) == timed
     assert ("measured time to decompress" in text) == timed
 
