@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from drawn import architectures
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas.cost.counting.cache import kept_costs
 from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
@@ -119,3 +122,22 @@ def test_reach_of_billions(name):
 def test_a_number_of_kmac_survives_as_macs(count):
     found = macs(table_of("small"), "total").whole(count / 1000 / REFERENCE_PIXELS)
     assert count <= found <= count * (1 + GRAIN)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"\x93NUMPY\x01\x00",
+        lambda whole: whole[:60] + bytes(200) + whole[260:],
+    ],
+)
+def test_a_damaged_file_of_costs_is_measured_again(tmp_path: Path, damage: Any) -> None:
+    space, path = SearchSpace.load("factorized-tiny"), tmp_path / "costs.npz"
+    widest = space.widest()
+    right = kept_costs(space, path).kmac_px(widest, "total")
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert kept_costs(space, path).kmac_px(widest, "total") == right
+    assert len(path.read_bytes()) == len(whole)

@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import io
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,7 @@ def _read(space: SearchSpace, path: Path, facts: str) -> CostTable | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
             if str(held["facts"]) != facts:
                 return None
             layers = [
@@ -72,6 +71,6 @@ def _read(space: SearchSpace, path: Path, facts: str) -> CostTable | None:
                 )
                 for place, (name, edge) in enumerate(held["names"])
             ]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None  # damaged: it is measured again
+    except Exception:  # what damage raises is of many kinds (EOFError of an empty file): it is measured again
+        return None
     return CostTable(space, layers)
