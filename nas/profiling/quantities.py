@@ -129,7 +129,7 @@ class Quantities:
                 if device is not None:
                     raise InputError(no_such_device(self.run, device, size))
                 shape = "" if size == REFERENCE_SIZE else f" --size {size[0]}x{size[1]}"
-                what = self.run.how_to_run("profile", shape)
+                what = self.run.how_to_run("profile", shape) + ("" if self.run.read_only else " first")
                 raise InputError(f"Limits in ms and MB need this machine's figures: {what}.")
             measured = Measurements.read(path)
             if measured.facts.get("weights") != self.run.fingerprint:
