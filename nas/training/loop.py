@@ -238,7 +238,7 @@ class Training:
             self.layouts = LayoutLogits(
                 space.y_channels, space.grouping, settings.layout_stages, learning_rate=rate
             )
-        members = [space.parse(key) for key in run.config.get("front", [])]
+        members = [space.parse(key) for key in run.config.get("front") or []]
         self.strategy = strategy(settings, members)
         self.plateaus = Plateaus(settings.patience)
         self.recent = _Mean(RECENT)
