@@ -23,7 +23,7 @@ def zoo() -> list[str]:
     """Return the names of the supernets that the package carries.
 
     Returns:
-        The names as `zoo:NAME`, which `nas.search` and `nas.info` take.
+        Their names as `nas.search` and `nas.info` take them.
 
     Example:
         >>> nas.zoo()
