@@ -475,7 +475,7 @@ SEARCH: dict[str, Case] = {
     "decimal comma": ("search {run} --target 1,5", ["'1,5'", "point"]),
     "no target": ("search {run} --target small", ["small", "60%"]),
     "unknown scope": ("search {run} --target 60% --scope both", ["both", "encoder, decoder, total"]),
-    "budget and target": ("search {run} --budget three-levels --target 60%", ["--budget", "--target"]),
+    "budget and target": ("search {run} --budget three-levels --target 60%", ["budget", "--target"]),
     "budget and scope": ("search {run} --budget three-levels --scope decoder", ["--scope"]),
     "photos without a place": ("search {run} --data {photos}", ["--data", "--out"]),
     "a place without photos": ("search {run} --out {x}", ["--data", "--out"]),
@@ -667,4 +667,4 @@ def test_wrong_input_ends_a_process_with_status_2(tmp_path):
     process = start("search", "run", "--budget", "three-levels", "--target", "60%", cwd=tmp_path)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
-    assert err == "Error: --budget says its own targets and scope: leave --target and --scope out.\n"
+    assert err == "Error: A budget has its own targets and scope: leave --target and --scope out.\n"

@@ -378,13 +378,13 @@ def test_every_damaged_byte_is_refused(nic):
         for flip in (1, 0x80, 0xFF):
             bad = bytearray(nic)
             bad[place] ^= flip
-            with pytest.raises(InputError, match=r"a\.nic is"):
+            with pytest.raises(InputError, match=r"a\.nic (is|has)"):
                 Nic.parse(bytes(bad), source="a.nic")
 
 
 def test_every_truncation_is_refused(nic):
     for size in sorted({*range(40), *range(40, len(nic), 37), len(nic) - 1}):
-        with pytest.raises(InputError, match=r"a\.nic is"):
+        with pytest.raises(InputError, match=r"a\.nic (is|has)"):
             Nic.parse(nic[:size], source="a.nic")
     with pytest.raises(InputError):
         Nic.parse(nic + b"\0")
@@ -483,7 +483,7 @@ def test_numbers_survive(value, rest):
     assert len(data) == max(1, -(-value.bit_length() // 7))
     assert read_varint(data + rest) == (value, rest)
     for size in range(len(data)):
-        with pytest.raises(InputError, match="no end"):
+        with pytest.raises(InputError, match="does not end"):
             read_varint(data[:size])
 
 

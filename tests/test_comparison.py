@@ -154,7 +154,7 @@ def test_nothing_is_measured_before_all_is_checked(folders: list[Path], photos: 
         ([a, b], {"curves": ["mine=level-0.0"]}, "two codecs or more"),
         ([a, b], {"curves": ["mine=level-0.0,level-0.6"]}, "no codec 'level-0.6' among those given"),
         ([a, b], {"curves": ["jpeg=level-0.0,level-0.3"], "against": ["jpeg"]}, "Two curves would be called"),
-        ([a, b], {"out": tmp_path / "rd.txt"}, r"give FILE\.json"),
+        ([a, b], {"out": tmp_path / "rd.txt"}, r"ends in \.json"),
         ([a, b], {"out": tmp_path / "there.json", "against": ["jpeg"]}, "there-jpeg.json already exists"),
     ):
         with pytest.raises(InputError, match=words):

@@ -266,14 +266,14 @@ def test_what_is_no_fine_tuning_is_left_alone(codec_folder, photo_folder, tmp_pa
         start_training(request, stop)
     before = everything(out)
     for force in (False, True):
-        with pytest.raises(InputError, match=r"training/all is no part of a fine-tuning"):
+        with pytest.raises(InputError, match=r"training/all does not belong to a fine-tuning"):
             finetune_codec(request_for(codec_folder, photo_folder, out, force=force))
         assert everything(out) == before
     own = request_for(codec_folder, photo_folder, tmp_path / "own")
     with pytest.raises(KeyboardInterrupt):
         finetune_codec(own, stop_at("training", 1))
     (own.out / "note.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"note.txt is no part"):
+    with pytest.raises(InputError, match=r"note.txt does not belong"):
         finetune_codec(own)
     assert (own.out / "note.txt").read_text() == "mine"
 
@@ -325,8 +325,8 @@ def test_force_replaces_what_is_there(codec_folder, photo_folder, whole, tmp_pat
         ({"settings": {"lmbda": 1}}, "lmbda cannot be set here"),
         ({"settings": {"metric": "mse"}}, "metric cannot be set here"),
         ({"settings": {"architectures": 2}}, "architectures cannot be set here"),
-        ({"settings": {"only": "g_s"}}, "Say --only g_s"),
-        ({"settings": {"only": "entropy"}}, "Say --only entropy"),
+        ({"settings": {"only": "g_s"}}, "Write --only g_s"),
+        ({"settings": {"only": "entropy"}}, "Write --only entropy"),
         ({"settings": {"stepps": 2}}, "did you mean steps"),
         ({"steps": 0}, "greater than or equal to 1"),
         ({"settings": {"crop": 100}}, "multiple of 64"),

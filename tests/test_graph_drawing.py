@@ -290,8 +290,8 @@ def test_a_key_may_mean_several_networks(key: str, networks: list[str], tmp_path
         ("joint-ar", "a.png", "A space has nothing to draw"),
         ("ablation", "a.png", "A recipe has nothing to draw"),
         ("g_a=3-5+layout=greedy-4", "a.png", "none of the shipped spaces has nothing to draw"),
-        ("raster", "a.jpg", r"should end in \.png, \.svg or \.pdf"),
-        ("raster", "a", r"should end in \.png, \.svg or \.pdf"),
+        ("raster", "a.jpg", r"ends in \.png, \.svg or \.pdf"),
+        ("raster", "a", r"ends in \.png, \.svg or \.pdf"),
     ],
 )
 def test_refusals(thing: str, name: str, words: str, tmp_path: Path) -> None:

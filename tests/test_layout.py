@@ -184,7 +184,7 @@ WRONG = [
     ({"groups": [4], "tile": [[[0]]], "slope": 3}, "whole number"),
     ({"groups": [4, 0], "tile": [[[0]], [[1]]]}, "positive"),
     ({"groups": [], "tile": []}, "positive|tile"),
-    ({"groups": [4], "tile": [[[0]], [[1]]]}, "2 groups and `groups` lists 1"),
+    ({"groups": [4], "tile": [[[0]], [[1]]]}, "2 groups, but `groups` lists 1"),
     ({"groups": [4], "tile": [[[0, 1], [1]]]}, "same rows and columns"),
     ({"groups": [2, 2], "tile": [[[0, 1]], [[0]]]}, "same rows and columns"),
     ({"groups": [4], "tile": [[]]}, "tile"),

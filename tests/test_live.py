@@ -60,7 +60,7 @@ def test_a_finished_run_says_how_to_train_longer(finished: Path, photo_folder: P
     before = (finished / "supernet.safetensors").read_bytes()
     status, said = train(photo_folder, finished, "--steps", 9)
     assert status == 2
-    assert "trained to its end" in said
+    assert "its training is complete" in said
     assert longer in said
     status, said = nas("train", "--out", finished, "--resume", "--steps", 9)
     assert status == 2

@@ -218,7 +218,7 @@ def test_pipes_carry_the_stream_and_the_picture_alone(codec, photos, tmp_path):
     broken = start("decompress", codec, "-", "-")
     out, told = broken.communicate(packed[:-4], timeout=120)
     assert (broken.returncode, out) == (2, b"")
-    assert told.startswith(b"Error: standard input is truncated")
+    assert told.startswith(b"Error: standard input is cut short")
 
 
 def test_an_interrupted_command_goes_on(codec, photos, tmp_path):

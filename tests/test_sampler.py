@@ -553,7 +553,7 @@ def test_a_parameter_of_another_range_is_named():
 
 def test_a_parameter_of_somebody_elses_is_named():
     study = study_of(ParetoSampler(small()))
-    with pytest.raises(ValueError, match="'depth' is none of the sampler's parameters: slot_0"):
+    with pytest.raises(ValueError, match="'depth' is not a parameter of the sampler: use slot_0"):
         study.ask().suggest_int("depth", 0, 3)
 
 

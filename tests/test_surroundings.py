@@ -203,7 +203,7 @@ def test_what_compress_never_returned(folder: Path, strings: Any, shape: Any) ->
         (X.numpy(), "need a tensor.*not ndarray: from pixels"),
         ([[1.0]], "need a tensor.*not list"),
         (None, "need a tensor.*not NoneType"),
-        (X - 0.5, "lie in .*rescale them"),
+        (X - 0.5, "range from .*rescale them"),
         (X.to_sparse(), "dense tensor"),
         (X.to("meta"), "dense tensor"),
     ],

@@ -8,7 +8,7 @@ import { WHOLE } from "./gaussian.js";
 
 const LOW = 2 ** 20;
 const SLACK = 2; // words that the coder may save on all symbols together by rounding
-const DAMAGED = "The coded data is damaged: no picture is coded like this.";
+const DAMAGED = "The coded data is damaged, because no encoder writes it like this: get the file again.";
 
 /** Reads symbols in the order in which they were written. */
 export class RangeDecoder {
