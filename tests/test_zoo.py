@@ -133,23 +133,14 @@ def test_training_starts_from_it(here: Path, photo_folder: Path) -> None:
         ("compress {zoo} {photo} out.nic", "is a supernet, not a codec: make one with `nas export {zoo}"),
         ("evaluate {zoo} --data {photos}", "is a supernet, not a codec"),
         ("finetune {zoo} --data {photos} --out out", "is a supernet, not a codec"),
-        (
-            "profile {zoo}",
-            "make a copy of it with `nas search {zoo} --out RUN`",
-        ),
+        ("profile {zoo}", "make a copy of it with `nas search {zoo} --out RUN`"),
         (
             "search {zoo} --target 30ms@phone --trials 0",
             "{zoo} has no profile of phone, and none of any other: to read one, make a copy of it with `nas "
             "search {zoo} --out RUN`, then run `nas profile RUN --from FILE.csv --device-name phone`",
         ),
-        (
-            "pareto {zoo}",
-            "make a copy of it with `nas search {zoo} --out RUN`",
-        ),
-        (
-            "rank-check {zoo} --data {photos}",
-            "make a copy of it with",
-        ),
+        ("pareto {zoo}", "make a copy of it with `nas search {zoo} --out RUN`"),
+        ("rank-check {zoo} --data {photos}", "make a copy of it with"),
         (
             "export {zoo} --target 30ms --out out",
             "--out RUN`, then run `nas profile RUN`, and give RUN instead",
