@@ -223,7 +223,7 @@ class IntegerConv(nn.Module):
         self.affine = _at(affine, self.places)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve whole numbers x, [B, C, H, W]."""
+        """Convolve whole numbers x, [B, H, W, C], to [B, u * H, u * W, outputs / u^2], u the upsampling."""
         out = _windows(x, self.reach, self.places, self.affine)
         if self.upsampling == 1:
             return out
@@ -259,7 +259,7 @@ class IntegerDeconv(nn.Module):
                 self.phases.append((row, column, places, _at(affine, kept)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Deconvolve whole numbers x, [B, C, H, W]."""
+        """Deconvolve whole numbers x, [B, H, W, C], to [B, stride * H, stride * W, outputs]."""
         batch, height, width, _ = x.shape
         out = x.new_empty(batch, height, self.stride, width, self.stride, len(self.phases[0][3].bias))
         for row, column, places, affine in self.phases:

@@ -159,6 +159,9 @@ def choices(space: SearchSpace, axes: Sequence[int], allowed: Sequence[Sequence[
         space: the search space.
         axes: places of the slots that are chosen.
         allowed: the indexes that each of them may take.
+
+    Yields:
+        For each of the axes, in their order, the index of a candidate.
     """
     found = (settled(space, axes, choice) for choice in itertools.product(*allowed))
     yield from dict.fromkeys(found)

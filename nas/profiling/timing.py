@@ -222,6 +222,9 @@ def measure_decoding(
         codecs: of one family, timed where they are.
         nic: a file that all of them read.
         repeats, report: as `measure_latency` has them.
+
+    Returns:
+        For each codec, the spread of its seconds over the repeats.
     """
     seconds: list[list[float]] = [[] for _ in codecs]
     for turn in range(repeats + 1):

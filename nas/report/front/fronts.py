@@ -175,7 +175,11 @@ class RunFront:
         return self.front[rows].sort_values([cost.column, "rd_loss"], kind="stable")
 
     def chosen(self, cost: Cost) -> dict[float, object]:
-        """For every target that something satisfies, the index of the row that answers it."""
+        """For every target that something satisfies, the index of the row that answers it.
+
+        Args:
+            cost: what the targets limit, in the unit of its column (kMAC per pixel, milliseconds, ...).
+        """
         front = self.on_front(cost)
         found: dict[float, object] = {}
         answers = self.answers.get(cost.name, {})
@@ -190,7 +194,11 @@ class RunFront:
         return found
 
     def gain(self, cost: Cost) -> Gain | None:
-        """How much better it is than uniform widths; None where none was scored, or the cost is not known."""
+        """How much better it is than uniform widths, in %; None where that is not known.
+
+        Args:
+            cost: at equal cost of this kind losses are compared, and at equal loss costs.
+        """
         from nas.metrics.pareto import pareto
 
         known = self.scored if not self.scored.empty else self.front
