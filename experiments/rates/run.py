@@ -53,10 +53,11 @@ SETTINGS: dict[str, Any] = {
 
 def chosen(run: Run) -> SearchSpace:
     """The space of the one architecture that is trained, under a layout of the run's own space."""
+    space = SearchSpace.load(run.space.name)
     front = run.front().query("on_front_decoder and decoder_kmac_px <= @TARGET")
     keys = front.sort_values("decoder_kmac_px", ascending=False)["arch"]
-    own = [key for key in keys if key.rpartition("layout=")[2] in SearchSpace.load(run.space.name).layouts]
-    return SearchSpace.load(run.space.name).only(run.space.parse(own[0]))
+    own = [key for key in keys if key.rpartition("layout=")[2] in space.layouts]
+    return space.only(space.parse(own[0]))
 
 
 def points_of(
