@@ -18,12 +18,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nas.photos.images import Photo
-from nas.photos.split import SPLITS, load_photos, read_split, shared_photos, split_folder, write_split
+from nas.photos.images import BUNDLED, Photo
+from nas.photos.split import (
+    SPLITS,
+    load_photos,
+    part_of,
+    read_split,
+    shared_photos,
+    split_folder,
+    split_of,
+    write_split,
+)
 from nas.support.errors import InputError
 from nas.training.data import CropSource, batches
 
 # The split
+
+
+def test_bundled_photos_are_those_that_the_split_names():
+    split = split_of(BUNDLED)
+    more = {**split, "calibration": [*split["train"], *split["calibration"]]}
+    for parts in (split, more):
+        for part, paths in parts.items():
+            assert [photo.name for photo in part_of(BUNDLED, parts, part)] == [path.name for path in paths]
+    assert [photo.name for photo in part_of(BUNDLED, more, "calibration", 2)] == ["chelsea.png", "coffee.png"]
+
+
+def test_a_bundled_photo_that_no_package_carries_is_named():
+    with pytest.raises(InputError, match=r"No package carries a photo lena\.png: bundled are .*astronaut"):
+        part_of(BUNDLED, {"train": [Path("lena.png")]}, "train")
 
 
 @pytest.mark.parametrize("count", [3, 4, 10, 25, 100])

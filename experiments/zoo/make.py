@@ -43,7 +43,7 @@ def make(run: Run, folder: Path, trials: int, seed: int, notes: Mapping[str, str
         own.path.mkdir()
         config = {key: value for key, value in run.config.items() if key not in ("init_from", "front")}
         write_yaml(own.config_path, {**config, "data": BUNDLED, **notes})
-        write_split(own.split_path, split_of(BUNDLED))
+        write_split(own.split_path, _split(run))
         if front := run.config.get("front"):  # what was trained most
             own.begin_with(front)
         found = Checkpoint.read(run.weights_path)
@@ -62,6 +62,18 @@ def make(run: Run, folder: Path, trials: int, seed: int, notes: Mapping[str, str
         for path in (*of_run, *(own.search_path / name for name in KEPT)):
             if path.is_file():
                 write_atomically(folder / path.relative_to(own.path), path.read_bytes())
+
+
+def _split(run: Run) -> dict[str, list[Path]]:
+    """Which bundled photos the run in the zoo searches with and keeps apart.
+
+    Weights that learned from none of the bundled photos are scored on all but the one kept apart: a single
+    photo orders architectures badly.
+    """
+    split = split_of(BUNDLED)
+    if run.data != BUNDLED:
+        split["calibration"] = [*split["train"], *split["calibration"]]
+    return split
 
 
 def main() -> None:

@@ -169,6 +169,10 @@ def part_of(data: str, split: Mapping[str, list[Path]], part: str, most: int | N
         part: `train`, `calibration` or `held-out`.
         most: decode no more than the first so many.
     """
-    if data == BUNDLED:
-        return bundled()["test" if part == "held-out" else part][:most]
-    return load_photos(split[part][:most])
+    if data != BUNDLED:
+        return load_photos(split[part][:most])
+    carried = {photo.name: photo for photos in bundled().values() for photo in photos}
+    missing = [path.name for path in split[part] if path.name not in carried]
+    if missing:
+        raise InputError(f"No package carries a photo {missing[0]}: bundled are {', '.join(carried)}.")
+    return [carried[path.name] for path in split[part]][:most]
