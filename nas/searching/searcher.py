@@ -192,9 +192,15 @@ class Searcher:
             answers = Answers(self.costs, self.scores, self._rates, score=worker.score)
             choices = [self._answer(answers, question, t, trials != 0, report) for t in question.asked]
             aside = worker.set_aside()
-        result = self.result()
-        result.question = question
-        result.choices, result.scored = [choice for choice in choices if choice], self.write_front()
+        result = SearchResult(
+            self.space.size,
+            self.ranges(),
+            self.write_front(),
+            [choice for choice in choices if choice],
+            set_aside=aside,
+            run=self.run,
+            question=question,
+        )
         self._note_targets(question, result.choices)
         result.notes += [question.idle] if question.idle else []
         answered = zip(question.asked, choices, strict=True)
@@ -205,7 +211,6 @@ class Searcher:
                 f"nothing that was scored costs at most {told}, so search on with --trials 100"
             )
         result.notes.append(self._split_note())
-        result.set_aside = aside
         if aside:
             keys = ", ".join(architecture.key for architecture in aside)
             result.notes.append(
@@ -222,10 +227,6 @@ class Searcher:
         if may_score and (question.targets or choice is None):
             return answers.choose(question, target, report)
         return choice
-
-    def result(self) -> SearchResult:
-        """What is known so far."""
-        return SearchResult(self.space.size, self.ranges(), self.table(), run=self.run)
 
     def table(self) -> pd.DataFrame:
         """All scored architectures."""

@@ -246,16 +246,33 @@ class SearchSpace:
         settled = tuple(map(int, indexes))
         if not self._switches:
             return settled
-        for _ in range(2):  # what is left out may have held a switch itself
-            idle = set(self._idle(settled))
-            settled = tuple(0 if number in idle else index for number, index in enumerate(settled))
-        return settled
+        idle = self._idle_under_switches(settled)
+        return tuple(0 if unused else index for unused, index in zip(idle, settled, strict=True))
 
     def settle_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Reset slots without effect to their first candidate, in rows of indexes, [n, slots + 1]."""
-        if not self._switches:
+        if not self._switches or not len(rows):
             return rows
-        return np.array([self._settle(row) for row in rows.tolist()], dtype=rows.dtype).reshape(rows.shape)
+        off = rows[:, self._switches] == 0
+        _, examples, kinds = np.unique(off, axis=0, return_index=True, return_inverse=True)
+        idle = np.array([self._idle_under_switches(rows[example].tolist()) for example in examples])
+        return np.where(idle[kinds.ravel()], 0, rows)
+
+    def _idle_under_switches(self, indexes: Sequence[int]) -> tuple[bool, ...]:
+        """Whether each slot is without effect, which follows from the switches alone."""
+        off = tuple(indexes[number] == 0 for number in self._switches)
+        if off not in self._idle_by_state:
+            settled, idle = list(indexes), [False] * len(indexes)
+            for _ in range(2):  # what is left out may have held a switch itself
+                for number in self._idle(settled):
+                    settled[number], idle[number] = 0, True
+            self._idle_by_state[off] = tuple(idle)
+        return self._idle_by_state[off]
+
+    @cached_property
+    def _idle_by_state(self) -> dict[tuple[bool, ...], tuple[bool, ...]]:
+        """The answers of `_idle_under_switches`, by which switches are off."""
+        return {}
 
     @cached_property
     def _switches(self) -> tuple[int, ...]:
