@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -87,6 +90,21 @@ def free_memory(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0])
     found = [free for free in (_free_here(), *_free_in_groups()) if free is not None]
     return min(found, default=None)
+
+
+def return_free_memory() -> None:
+    """Give memory that this process freed back to the system, where the C library keeps it (glibc).
+
+    Networks of many shapes leave gaps of many sizes, so that what the library keeps grows with every shape.
+    """
+    if trim := _malloc_trim():
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's function of that name; None where another library allocates."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def _free_here() -> int | None:

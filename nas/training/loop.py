@@ -25,6 +25,7 @@ from nas.photos.split import photos_of
 from nas.run import Run
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
+from nas.support.device import return_free_memory
 from nas.support.errors import InputError
 from nas.support.files import write_yaml
 from nas.support.interrupts import Interrupts
@@ -46,6 +47,7 @@ from nas.weights.files import BrokenWeightsError
 SETTLE_EVERY = 100  # steps between the medians that centred latents are rounded about
 MOST_WORKERS = 12
 RECENT = 50  # steps over which progress is averaged
+TRIM_EVERY = 50  # steps after which memory that is free again is given back
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ def train(
             inside = True
             losses = training.step(step, x.to(fabric.device, non_blocking=True))
             whole, inside = step + 1, False
+            if whole % TRIM_EVERY == 0:
+                return_free_memory()
             recent.add(*losses)
             clock.tick(whole)
             rate = settings.batch * (whole - first) / clock.seconds
