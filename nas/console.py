@@ -124,8 +124,8 @@ def table(
     view = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD if narrow else HEAVY_HEAD
     )
-    for place, column in enumerate(columns):
-        numeric = narrow or all(isinstance(row[place], int | float) or row[place] == "" for row in rows)
+    for index, column in enumerate(columns):
+        numeric = narrow or all(isinstance(row[index], int | float) or row[index] == "" for row in rows)
         view.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         view.add_row(*(_text(value) for value in row))

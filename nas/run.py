@@ -225,14 +225,14 @@ class Run:
         """The space with the layouts that were found in this run, those it did not have yet."""
         if not self.layouts_path.is_file():
             return self.trained_space
-        found = dict(self.trained_space.layouts)
-        known = {layout.reduced() for layout in found.values()}
+        layouts = dict(self.trained_space.layouts)
+        reduced = {layout.reduced() for layout in layouts.values()}
         content = resources.read_yaml(self.layouts_path)
         for layout in read_layouts(self.layouts_path, content.get("layouts")):
-            if layout not in known:  # one order of decoding has one name
-                known.add(layout)
-                found[layout.name] = layout
-        return self.trained_space.with_layouts(found)
+            if layout not in reduced:  # one order of decoding has one name
+                reduced.add(layout)
+                layouts[layout.name] = layout
+        return self.trained_space.with_layouts(layouts)
 
     def learned_layouts(self) -> list[Layout]:
         """The layouts that were learned with the weights."""
@@ -241,8 +241,8 @@ class Run:
 
     def noted(self, name: str) -> dict[str, Any]:
         """What config.yaml notes under a name, for people; empty where that is no mapping."""
-        found = self.config.get(name)
-        return found if isinstance(found, dict) else {}
+        facts = self.config.get(name)
+        return facts if isinstance(facts, dict) else {}
 
     @property
     def is_writable(self) -> bool:

@@ -55,14 +55,14 @@ def copied(source: Run, out: Path, *, force: bool = False) -> Run:
     """
     own = Run(out)
     if own.config_path.is_file() and own.weights_path.is_file() and not force:
-        known = Run.open(out)
-        if known.fingerprint == source.fingerprint:
-            return known
+        existing = Run.open(out)
+        if existing.fingerprint == source.fingerprint:
+            return existing
     refuse_existing(out, force=force, what="run")
-    place = followed(out)
-    make_folder(place.parent)
-    half_done = temporary_name(place)
+    target = followed(out)
+    make_folder(target.parent)
+    half_done = temporary_name(target)
     shutil.copytree(source.path, half_done, ignore=shutil.ignore_patterns(EXPLAINED))
-    clear(place)
-    half_done.rename(place)
+    clear(target)
+    half_done.rename(target)
     return Run.open(out)

@@ -405,7 +405,7 @@ def test_ticks_are_few_and_told_apart(low: float, high: float, log: bool) -> Non
     scale = Scale(low, high, log)
     ticks = scale.ticks(6)
     assert 2 <= len(ticks) <= 13
-    assert all(-1e-9 <= scale.place(tick) <= 1 + 1e-9 for tick in ticks)
+    assert all(-1e-9 <= scale.fraction_of(tick) <= 1 + 1e-9 for tick in ticks)
     labels = tick_labels(ticks)
     assert len(set(labels)) == len(labels)
     assert [float(label) for label in labels] == pytest.approx(ticks)

@@ -78,12 +78,12 @@ def tau_interval(tau: float, count: int, level: float = LEVEL) -> tuple[float, f
 
 def _discordances(count: int, theta: float) -> Values:
     """P(D = 0), P(D = 1), ... of Mallows' model: a sum of independent truncated geometric variables."""
-    found: Values = np.ones(1)
+    counts: Values = np.ones(1)
     for size in range(2, count + 1):
         powers = -theta * np.arange(size)
         weights = np.exp(powers - powers.max())
-        found = np.convolve(found, weights / weights.sum())
-    return found
+        counts = np.convolve(counts, weights / weights.sum())
+    return counts
 
 
 def tau_p_value(one: Sequence[float], other: Sequence[float]) -> float:

@@ -107,12 +107,12 @@ class PriceList:
     @property
     def groups(self) -> dict[str, tuple[Step, ...]]:
         """The steps by what they do, those groups that there are, with a title each."""
-        found = {
+        steps_by_title = {
             f"steps down in {self.scope} MACs, the least loss for a kMAC/px saved first": self.down,
             f"steps up in {self.scope} MACs, the most loss gained for a kMAC/px spent first": self.up,
             f"steps that leave the {self.scope} MACs as they are": self.level,
         }
-        return {title: steps for title, steps in found.items() if steps}
+        return {title: steps for title, steps in steps_by_title.items() if steps}
 
     @property
     def action(self) -> str:
@@ -127,20 +127,20 @@ class PriceList:
 
     def sentences(self) -> list[str]:
         """The best deals, whether a step is cheaper and no worse, and where the time is from."""
-        found = []
+        sentences = []
         if not self.groups:
-            found.append("There is no other step: nothing else of this space can be scored.")
+            sentences.append("There is no other step: nothing else of this space can be scored.")
         if self.down:
-            found.append(f"Best step down: {self.down[0].sentence(self.action)}.")
+            sentences.append(f"Best step down: {self.down[0].sentence(self.action)}.")
         if self.up and self.up[0].loss < 0:
-            found.append(f"Best step up: {self.up[0].sentence(self.action)}.")
+            sentences.append(f"Best step up: {self.up[0].sentence(self.action)}.")
         elif self.up:
-            found.append("No single step up lowers the loss.")
+            sentences.append("No single step up lowers the loss.")
         better = [step for step in (*self.down, *self.level) if step.loss < 0]
         if better:
             steps = f"{len(better)} step" + ("s lower" if len(better) != 1 else " lowers")
-            found.append(f"It is not on the front: {steps} the loss at no more MACs.")
-        return [*found, self.where]
+            sentences.append(f"It is not on the front: {steps} the loss at no more MACs.")
+        return [*sentences, self.where]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; of the steps, differences."""
@@ -225,12 +225,12 @@ def table_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
 def _moves(space: SearchSpace, architecture: Architecture) -> Iterator[tuple[str, str, str, Architecture]]:
     """Slot, choice before and after, and where it leads: every slot's neighbours, then every layout."""
     here = space.indexes(architecture)
-    for place, slot in enumerate(space.slots):
-        for index in (here[place] - 1, here[place] + 1):
+    for position, slot in enumerate(space.slots):
+        for index in (here[position] - 1, here[position] + 1):
             if 0 <= index < len(slot.candidates):
-                other = space.at([*here[:place], index, *here[place + 1 :]])
+                other = space.at([*here[:position], index, *here[position + 1 :]])
                 if other != architecture:
-                    yield slot.name, str(slot.candidates[here[place]]), str(slot.candidates[index]), other
+                    yield slot.name, str(slot.candidates[here[position]]), str(slot.candidates[index]), other
     for name in space.layout_names:
         other = space.under(name, architecture)
         if other != architecture:

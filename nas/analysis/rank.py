@@ -135,14 +135,14 @@ class _Check:
         if not path.is_file():
             return False
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            different = [name for name in self.settings if known.get(name) != self.settings[name]]
+            earlier = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            different = [name for name in self.settings if earlier.get(name) != self.settings[name]]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            known, different = {}, list(self.settings)
+            earlier, different = {}, list(self.settings)
         if different and not self.request.force:
             name = different[0]
-            plain = isinstance(known.get(name), int | str) and name in ("count", "steps", "start", "seed")
-            change = f"{name} {known[name]}, now {self.settings[name]}" if plain else f"other {name}"
+            plain = isinstance(earlier.get(name), int | str) and name in ("count", "steps", "start", "seed")
+            change = f"{name} {earlier[name]}, now {self.settings[name]}" if plain else f"other {name}"
             raise InputError(
                 f"{self.folder} holds a check with other settings ({change}): add --force to replace its "
                 "results; what was trained for it is kept."
@@ -152,10 +152,10 @@ class _Check:
     def run(self, report: StageReport) -> RankResult:
         """Look at what is trained, train the rest, and write what is known after each."""
         rows: dict[Architecture, RankRow] = {}
-        known = [architecture for architecture in self.architectures if self._trained(architecture)]
-        for done, architecture in enumerate(known, 1):
+        trained = [architecture for architecture in self.architectures if self._trained(architecture)]
+        for done, architecture in enumerate(trained, 1):
             rows[architecture] = self._row(architecture)
-            report("scoring", done, len(known), "trained before")
+            report("scoring", done, len(trained), "trained before")
         if rows:
             self._write(rows)
         self._warn([architecture for architecture in self.architectures if architecture not in rows])
@@ -188,19 +188,19 @@ class _Check:
 
     def _trained(self, architecture: Architecture) -> Run | None:
         """An architecture's own run, where it was trained to the end."""
-        place = self._place(architecture)
-        if not (place / "supernet.safetensors").is_file():
+        folder = self._place(architecture)
+        if not (folder / "supernet.safetensors").is_file():
             return None
-        run = Run.open(place)
+        run = Run.open(folder)
         wanted = self.searcher.space.only(architecture)
         if settings_of(run) != self.training or run.trained_space.to_dict() != wanted.to_dict():
             raise InputError(
-                f"{run.config_path} was changed since it was made: delete {place} to train it again."
+                f"{run.config_path} was changed since it was made: delete {folder} to train it again."
             )
         return run
 
     def _train(self, architecture: Architecture, stage: str, report: StageReport) -> None:
-        place = self._place(architecture)
+        folder = self._place(architecture)
 
         def show(progress: Progress) -> None:
             report(stage, progress.step, progress.steps, f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp")
@@ -209,7 +209,7 @@ class _Check:
         request = TrainingRequest(
             space=self.searcher.space,
             data=data if data == BUNDLED else str(Path(data).resolve()),
-            out=place,
+            out=folder,
             arch=architecture.key,
             settings=self.training.model_dump(),
             init_from=self.source.path if self.request.start == "supernet" else None,
@@ -276,10 +276,10 @@ def _photos(run: Run, data: str) -> tuple[str, list[str]]:
     if of_the_run:
         return name, different
     split = run.split()
-    known = _among(train, split["train"])
-    if len(train) == len(split["train"]) == len(known):
+    exact = _among(train, split["train"])
+    if len(train) == len(split["train"]) == len(exact):
         return name, []
-    scored = [path for path in _among(train, split["calibration"]) if path not in known]
+    scored = [path for path in _among(train, split["calibration"]) if path not in exact]
     if scored:
         raise InputError(
             f"{data} would train on {len(scored)} of the photos that {run.path} is scored on, such as "
@@ -291,13 +291,13 @@ def _photos(run: Run, data: str) -> tuple[str, list[str]]:
 
 def _among(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
     """Those of some photos that are among others: the same file, or the same bytes."""
-    known: dict[int, list[Path]] = {}
+    by_size: dict[int, list[Path]] = {}
     for path in others:
         if path.is_file():
-            known.setdefault(path.stat().st_size, []).append(path)
+            by_size.setdefault(path.stat().st_size, []).append(path)
 
     def known_already(path: Path) -> bool:
-        alike = known.get(path.stat().st_size, [])
+        alike = by_size.get(path.stat().st_size, [])
         if any(path.resolve() == other.resolve() for other in alike):
             return True
         return any(path.read_bytes() == other.read_bytes() for other in alike)

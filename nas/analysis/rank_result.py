@@ -75,18 +75,18 @@ class RankResult:
     @property
     def penalty(self) -> dict[str, float]:
         """The mean, the least and the most."""
-        found = [row.penalty for row in self.rows]
-        return {"mean": float(np.mean(found)), "least": min(found), "most": max(found)}
+        penalties = [row.penalty for row in self.rows]
+        return {"mean": float(np.mean(penalties)), "least": min(penalties), "most": max(penalties)}
 
     def to_json(self) -> dict[str, Any]:
         """The content of rank.json; what needs all architectures is null until they are there."""
-        found = self.agreement if self.finished else Agreement(None, None, None)
+        agreement = self.agreement if self.finished else Agreement(None, None, None)
         return {
             "finished": self.finished,
-            "tau": found.tau,
-            "interval": list(found.interval) if found.interval else None,
+            "tau": agreement.tau,
+            "interval": list(agreement.interval) if agreement.interval else None,
             "level": LEVEL,
-            "p": found.p,
+            "p": agreement.p,
             "penalty": self.penalty if self.rows else None,
             "settings": self.settings,
             "notes": self.notes,
@@ -108,14 +108,14 @@ class RankResult:
 
     def sentences(self) -> list[str]:
         """The answer in words."""
-        found, share = self.agreement, self.penalty
-        if found.tau is None or found.interval is None or found.p is None:
+        agreement, share = self.agreement, self.penalty
+        if agreement.tau is None or agreement.interval is None or agreement.p is None:
             first = "Kendall's tau has no value: all scores of one side are equal."
         else:
-            low, high = found.interval
+            low, high = agreement.interval
             first = (
-                f"Kendall's tau {found.tau:.3f}, 95 % interval {low:.3f} to {high:.3f}, p = {found.p:.3g} "
-                f"against no correlation ({len(self.rows)} architectures)."
+                f"Kendall's tau {agreement.tau:.3f}, 95 % interval {low:.3f} to {high:.3f}, "
+                f"p = {agreement.p:.3g} against no correlation ({len(self.rows)} architectures)."
             )
         return [
             first,

@@ -44,8 +44,8 @@ def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
     rng = np.random.default_rng(seed)
     chosen = [space.narrowest(), space.widest()]
     low, high = reach.least, reach.most
-    for place in range(1, count - 1):
-        goal = low + (high - low) * place / (count - 1)
+    for number in range(1, count - 1):
+        goal = low + (high - low) * number / (count - 1)
         chosen.append(_near(reach, goal, costs, set(chosen), 4 * count, rng))
     return sorted(chosen, key=lambda architecture: (costs.macs(architecture, "total"), architecture.key))
 

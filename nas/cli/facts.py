@@ -126,10 +126,10 @@ def info(
     from nas.verbs.info import info as go
 
     with work():  # an architecture of a space of one's own is counted first
-        known = go(thing, out=out, force=force)
+        described = go(thing, out=out, force=force)
     if json:
-        console.emit({**known.to_json(), **({"files": [str(out)]} if out is not None else {})})
+        console.emit({**described.to_json(), **({"files": [str(out)]} if out is not None else {})})
         return
-    console.show(known.lines())
-    if known.drawn:
-        console.say(known.drawn)
+    console.show(described.lines())
+    if described.drawn:
+        console.say(described.drawn)

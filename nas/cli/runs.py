@@ -187,7 +187,7 @@ def search(
     from nas.verbs.search import search as go
     from nas.verbs.search import searched_at
 
-    place, told = searched_at(run, out), []
+    folder, told = searched_at(run, out), []
 
     def announce(possible: Possible) -> None:
         from nas import console
@@ -195,7 +195,7 @@ def search(
         told.append(possible)
         console.table(possible.title, possible.columns, possible.rows(), aside=True)
 
-    again = f"Stopped; every score is kept. Run the same command again to continue, or: nas pareto {place}"
+    again = f"Stopped; every score is kept. Run the same command again to continue, or: nas pareto {folder}"
     with work(again) as report:
         result = go(
             run,
@@ -215,7 +215,7 @@ def search(
     from nas import console
 
     if json:
-        console.emit({**result.to_json(), "run": str(place), "possible": told[0].to_json()})
+        console.emit({**result.to_json(), "run": str(folder), "possible": told[0].to_json()})
         return
     from nas.searching.hints import export_commands
 
@@ -228,9 +228,9 @@ def search(
         console.table(title, list(rows[0]), [list(row.values()) for row in rows], narrow=True)
         for row, (what, choice) in enumerate(answers, 1):
             console.show(choice.lines(row, what))
-    console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {place}/front.csv")
-    console.say(f"{'; '.join(result.notes)}. Next: nas pareto {place}")
-    for command in export_commands(place, question, result.choices, budget, target, scope):
+    console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {folder}/front.csv")
+    console.say(f"{'; '.join(result.notes)}. Next: nas pareto {folder}")
+    for command in export_commands(folder, question, result.choices, budget, target, scope):
         console.say(f"  {command}")
 
 

@@ -184,8 +184,8 @@ def picture_of(
     pixels = np.empty((height, width, 3), np.uint8)
     y_hat = codec.network.unscaled_y(y_hat, lmbda)
     for rows, columns, x_hat in tiles(codec.network, "g_s", codec.layout, y_hat, tiling):
-        place = pixels[rows, columns]
-        place[:] = to_pixels(x_hat[..., : place.shape[0], : place.shape[1]])
+        target = pixels[rows, columns]
+        target[:] = to_pixels(x_hat[..., : target.shape[0], : target.shape[1]])
     return pixels
 
 

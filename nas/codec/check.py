@@ -26,11 +26,11 @@ PREFIX = "check."
 def check_vector(family: CodecFamily) -> dict[str, Tensor]:
     """Latents near what the codecs expect, some far beyond, and their stream under every layout; by name."""
     y_hat, z_hat = _latents(family.base, torch.Generator().manual_seed(0))
-    found = {f"{PREFIX}y": y_hat.cpu()} | ({} if z_hat is None else {f"{PREFIX}z": z_hat.cpu()})
+    tensors = {f"{PREFIX}y": y_hat.cpu()} | ({} if z_hat is None else {f"{PREFIX}z": z_hat.cpu()})
     for name in family.layouts:
         (stream,) = family.codec(name).encode(y_hat, z_hat)
-        found[_stream(name)] = torch.from_numpy(np.frombuffer(stream, np.uint8).copy())
-    return {name: value.contiguous() for name, value in found.items()}
+        tensors[_stream(name)] = torch.from_numpy(np.frombuffer(stream, np.uint8).copy())
+    return {name: value.contiguous() for name, value in tensors.items()}
 
 
 def _stream(layout: str) -> str:
@@ -51,13 +51,13 @@ def _drawn(codec: Codec, z_hat: Tensor, rng: torch.Generator) -> Tensor:
     context = codec.coding_context
 
     def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
-        found = []
+        drawn = []
         for scales, means in parameters:
             centre = context.grid(scales, means)[1].cpu() / MEAN_STEPS
             away = torch.randint(-1, 2, centre.shape, generator=rng)
             away += 300 * (torch.rand(centre.shape, generator=rng) < 0.002)
-            found.append((centre.round() + away).clamp(-Y_LIMIT, Y_LIMIT).to(scales))
-        return found
+            drawn.append((centre.round() + away).clamp(-Y_LIMIT, Y_LIMIT).to(scales))
+        return drawn
 
     return context.by_stages(codec.psi(z_hat), read).float()
 

@@ -338,8 +338,8 @@ class Codec(nn.Module):
     @exactly()
     def psi(self, z_hat: Tensor) -> Tensor:
         """Hyper features, [B, channels, H/16, W/16], as they are computed when coding."""
-        found: Tensor = self.coding_h_s(z_hat.to(self.coding_dtype))
-        return found
+        psi: Tensor = self.coding_h_s(z_hat.to(self.coding_dtype))
+        return psi
 
     @torch.no_grad()
     @exactly()
@@ -447,9 +447,11 @@ class Codec(nn.Module):
             first.append(coder.under_table(table, shape[0] * shape[1], limit))
             coders.append(coder)
             limits.append(y_limit)
-        found = torch.from_numpy(np.stack(first)).to(self.table.device).unflatten(-1, shape).float()
-        found = found + self.network.centre(self._prior)
-        y_hat, z_hat = (self._decode_y(found, coders, limits), found) if with_z else (found, None)
+        first_latent = torch.from_numpy(np.stack(first)).to(self.table.device).unflatten(-1, shape).float()
+        first_latent = first_latent + self.network.centre(self._prior)
+        y_hat, z_hat = first_latent, None
+        if with_z:
+            y_hat, z_hat = self._decode_y(first_latent, coders, limits), first_latent
         for coder in coders:
             coder.finish()
         return y_hat, z_hat
@@ -465,8 +467,8 @@ class Codec(nn.Module):
             values = [
                 c.gaussian(s, m, limit) for c, limit, s, m in zip(coders, limits, scales, about, strict=True)
             ]
-            found = torch.from_numpy(np.stack(values) + (means if centred else 0))
-            pieces = found.split([shape[1] * shape[2] for shape in shapes], 1)
+            values_of_y = torch.from_numpy(np.stack(values) + (means if centred else 0))
+            pieces = values_of_y.split([shape[1] * shape[2] for shape in shapes], 1)
             return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
         return context.by_stages(self.psi(z_hat), read).float()

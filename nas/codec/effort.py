@@ -94,8 +94,8 @@ def refined(
     too_small = objective.metric == "ms-ssim" and min(pixels.shape[:2]) <= MS_SSIM_SIDE
     if not effort or too_small:
         return plain
-    found = _refine(codec, pixels, y, objective, STEPS[effort], pieces, seed, report)
-    return min((plain, found), key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
+    refined_latents = _refine(codec, pixels, y, objective, STEPS[effort], pieces, seed, report)
+    return min((plain, refined_latents), key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
 
 
 def _rate(codec: Codec, objective: Objective) -> float | None:
@@ -120,7 +120,7 @@ class _Piece:
     rows: TileSide
     columns: TileSide
 
-    def place(self, unit: int) -> tuple[slice, slice]:
+    def slices(self, unit: int) -> tuple[slice, slice]:
         """Its place in what has one element for so many pixels across: the picture 1, y 16, z 64."""
         rows, columns = (_scaled(side.low, side.high, unit) for side in (self.rows, self.columns))
         return rows, columns
@@ -171,7 +171,7 @@ def _refine(
     generator = torch.Generator(y.device).manual_seed(seed)
     tiles = list(_pieces(codec, y.shape[-2], y.shape[-1], pieces))
     for number, piece in enumerate(tiles):
-        rows, columns = piece.place(1)
+        rows, columns = piece.slices(1)
         part = x[..., rows, columns][..., : pixels.shape[0] - rows.start, : pixels.shape[1] - columns.start]
         search = _Search(
             codec, part, _cut(y, piece), None if z is None else _cut(z, piece, Z_REDUCTION), objective
@@ -189,13 +189,13 @@ def _refine(
 
 def _cut(values: Tensor, piece: _Piece, unit: int = Y_REDUCTION) -> Tensor:
     """A copy of what a latent holds in a tile."""
-    rows, columns = piece.place(unit)
+    rows, columns = piece.slices(unit)
     return values[..., rows, columns].clone()
 
 
 def _paste(values: Tensor, part: Tensor, piece: _Piece, unit: int = Y_REDUCTION) -> None:
     """Put the core of a tile back to its place."""
-    (rows, columns), (top, left) = piece.core(unit), piece.place(unit)
+    (rows, columns), (top, left) = piece.core(unit), piece.slices(unit)
     target = values[..., top, left]
     target[..., rows, columns] = part.detach()[..., rows, columns]
 
@@ -258,8 +258,8 @@ class _Search:
         read = net.unscaled_y(y, _rate(self.codec, self.objective))
         x_hat = net.g_s(read.contiguous(memory_format=torch.channels_last))[..., :height, :width]
         error = distortion(self.x, x_hat, self.objective.metric)
-        found: Tensor = self.objective.loss(rate / (height * width), error).mean()
-        return found
+        loss: Tensor = self.objective.loss(rate / (height * width), error).mean()
+        return loss
 
 
 def annealed(

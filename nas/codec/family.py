@@ -123,16 +123,16 @@ class CodecFamily:
         name = self.base.architecture.layout if layout is None else layout
         if name not in self.layouts:
             raise InputError(f"This codec has no layout '{name}': {nearest(name, list(self.layouts))}")
-        place = self.default if decoder is None else decoder
-        if (known := self._codecs.get((name, place))) is not None:
-            return known
-        if name == self.base.architecture.layout and place == self.default:
+        index = self.default if decoder is None else decoder
+        if (assembled := self._codecs.get((name, index))) is not None:
+            return assembled
+        if name == self.base.architecture.layout and index == self.default:
             codec = self.base
         else:
-            codec = self._assemble(name, self.decoders[place])
+            codec = self._assemble(name, self.decoders[index])
         if self._check is not None:
             self._check(codec)
-        self._codecs[name, place] = codec
+        self._codecs[name, index] = codec
         return codec
 
     def _assemble(self, name: str, member: Member) -> Codec:
@@ -183,7 +183,7 @@ class CodecFamily:
             UnreachableBudgetError: every decoder costs more.
         """
         amount = Amount.parse(target)
-        costs = [self.decoder_kmac_px(place, layout) for place in range(len(self.decoders))]
+        costs = [self.decoder_kmac_px(index, layout) for index in range(len(self.decoders))]
         match amount.unit:
             case "kMAC/px":
                 most = amount.value
@@ -194,7 +194,7 @@ class CodecFamily:
                     f"A decoder is chosen by what it computes, not by '{target}': give kMAC per pixel (10), "
                     "or a share of the most expensive one's (60%)."
                 )
-        fit = [place for place, cost in enumerate(costs) if cost <= most * (1 + 1e-9)]
+        fit = [index for index, cost in enumerate(costs) if cost <= most * (1 + 1e-9)]
         if not fit:
             raise UnreachableBudgetError(
                 f"No decoder of this family costs at most {most:.4g} kMAC/px for a file in the layout "
@@ -219,8 +219,8 @@ class CodecFamily:
         if stages is None:
             return [name or self.base.architecture.layout]
         check_count(stages, "stages")
-        found = [known for known, layout in self.layouts.items() if layout.stages() <= stages]
-        if not found:
+        names = [layout_name for layout_name, layout in self.layouts.items() if layout.stages() <= stages]
+        if not names:
             least = min(layout.stages() for layout in self.layouts.values())
             raise InputError(f"No layout of this codec has at most {stages} stages: ask for {least} or more.")
-        return found
+        return names

@@ -77,9 +77,9 @@ def save_family(family: CodecFamily, path: Path, facts: dict[str, Any]) -> dict[
     tensors = dict(codec.state_dict())
     if len(family.decoders) > 1:
         content["decoders"] = [_decoder_entry(member) for member in family.decoders]
-        for place, member in enumerate(family.decoders):
-            if place != family.default:
-                prefix = f"{DECODERS}{place}."
+        for index, member in enumerate(family.decoders):
+            if index != family.default:
+                prefix = f"{DECODERS}{index}."
                 tensors |= {prefix + name: value for name, value in member.g_s.state_dict().items()}
     make_folder(path)
     tensors |= check_vector(family)
@@ -160,8 +160,8 @@ def load_family(path: str | Path) -> CodecFamily:
         )
         layouts, layout_facts = _read_layouts(content, codec, source=path / DESCRIPTION)
         decoders = [
-            _read_decoder(content, entry, codec, _part(tensors, f"{DECODERS}{place}."))
-            for place, entry in enumerate(content.get("decoders", []))
+            _read_decoder(content, entry, codec, _part(tensors, f"{DECODERS}{index}."))
+            for index, entry in enumerate(content.get("decoders", []))
         ]
     except (OSError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -178,8 +178,8 @@ def load_family(path: str | Path) -> CodecFamily:
 def _objective(content: dict[str, Any]) -> Objective | None:
     """What codec.yaml says that the codec was trained for; None where it does not say it."""
     lmbda, metric = content.get("lmbda"), content.get("metric")
-    known = isinstance(lmbda, int | float) and metric in ("mse", "ms-ssim")
-    return Objective(float(cast(float, lmbda)), str(metric)) if known else None
+    readable = isinstance(lmbda, int | float) and metric in ("mse", "ms-ssim")
+    return Objective(float(cast(float, lmbda)), str(metric)) if readable else None
 
 
 def _belongs_together(family: CodecFamily, content: dict[str, Any]) -> bool:
@@ -201,8 +201,8 @@ def _read_layouts(
 ) -> tuple[dict[str, Layout], dict[str, dict[str, Any]]]:
     """The layouts by name, and what is said of each."""
     if "layouts" not in content:
-        known: dict[str, Any] = {name: content[name] for name in ("stages", "kmac_px") if name in content}
-        return {codec.layout.name: codec.layout}, {codec.layout.name: known}
+        entry: dict[str, Any] = {name: content[name] for name in ("stages", "kmac_px") if name in content}
+        return {codec.layout.name: codec.layout}, {codec.layout.name: entry}
     layouts = {layout.name: layout for layout in read_layouts(source, content["layouts"])}
     other = ("name", *FIELDS, "entropy_path")
     facts = [{k: v for k, v in entry.items() if k not in other} for entry in content["layouts"]]

@@ -115,8 +115,8 @@ def write_varint(value: int) -> bytes:
 def read_varint(data: bytes) -> tuple[int, bytes]:
     """A number as `write_varint` writes it, and what follows it."""
     value = 0
-    for place, byte in enumerate(data[:5]):
-        value |= (byte & 0x7F) << (7 * place)
+    for index, byte in enumerate(data[:5]):
+        value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
-            return value, data[place + 1 :]
+            return value, data[index + 1 :]
     raise InputError("The file is cut short or damaged, because a number in it does not end: get it again.")

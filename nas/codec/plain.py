@@ -153,17 +153,17 @@ class FactorizedPrior(nn.Module):
 
     def cumulative(self, values: Tensor) -> Tensor:
         """Logits of the cumulative of values [C, 1, n]."""
-        for place, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
+        for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             values = F.softplus(matrix) @ values + bias
-            if place < len(self.factors):
-                values = values + torch.tanh(self.factors[place]) * torch.tanh(values)
+            if index < len(self.factors):
+                values = values + torch.tanh(self.factors[index]) * torch.tanh(values)
         return values
 
     def forward(self, values: Tensor) -> Tensor:
         """The probability of the unit bin around each value, [B, C, h, w]."""
         flat = values.transpose(0, 1).flatten(1)[:, None]
-        found = self.cumulative(flat + 0.5).sigmoid() - self.cumulative(flat - 0.5).sigmoid()
-        bounded = at_least(found, LIKELIHOOD_MIN)
+        likelihoods = self.cumulative(flat + 0.5).sigmoid() - self.cumulative(flat - 0.5).sigmoid()
+        bounded = at_least(likelihoods, LIKELIHOOD_MIN)
         return bounded.view(values.transpose(0, 1).shape).transpose(0, 1)
 
 
@@ -263,7 +263,7 @@ class Context(nn.Module):
         (_, rows, columns), reach, device = self.tile.shape, self.window // 2, psi.device
         features, units_1, units_2, outputs = self.owners
         seen, now = self.seen(row, column), self.tile[:, row, column]
-        known = (now[None] <= now[:, None]).to(device)  # in its stage or before, at the same position
+        is_visible = (now[None] <= now[:, None]).to(device)  # in its stage or before, at the same position
         first, _, second, _, third = self.entropy_parameters
         phi = psi[:, :0]
         if self.phi:
@@ -276,7 +276,7 @@ class Context(nn.Module):
 
         def layer(conv: Any, x: Tensor, writes: Tensor, reads: Tensor, free: int = 0) -> Tensor:
             """Every unit reads those of groups that are known; the first `free` inputs are for all."""
-            allowed = F.pad(known[writes][:, reads], (free, 0), value=True)
+            allowed = F.pad(is_visible[writes][:, reads], (free, 0), value=True)
             return F.conv2d(x, conv.weight * allowed[..., None, None], conv.bias)
 
         hidden = layer(first, torch.cat([psi, phi], 1), units_1, features, free=psi.shape[1])
@@ -360,13 +360,13 @@ class TableContext(nn.Module):
         def cut(value: Tensor, row: int, column: int) -> Tensor:
             return value[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
 
-        total, known = torch.zeros_like(surprises), torch.zeros_like(surprises[0])
-        for place in self.around:
-            seen = (cut(stage, *place) < cut(stage, 0, 0)) & cut(inside, *place)
-            weight = seen.to(surprises) * (2 if 0 in place else 1)
-            total, known = total + weight * cut(padded, *place), known + weight
-        mean = (8 * total + known) // (2 * known).clamp_min(1)  # in quarters, rounded
-        return torch.where(known > 0, mean + 13 * (known > 5), 26)
+        total, total_weight = torch.zeros_like(surprises), torch.zeros_like(surprises[0])
+        for offset in self.around:
+            seen = (cut(stage, *offset) < cut(stage, 0, 0)) & cut(inside, *offset)
+            weight = seen.to(surprises) * (2 if 0 in offset else 1)
+            total, total_weight = total + weight * cut(padded, *offset), total_weight + weight
+        mean = (8 * total + total_weight) // (2 * total_weight).clamp_min(1)  # in quarters, rounded
+        return torch.where(total_weight > 0, mean + 13 * (total_weight > 5), 26)
 
 
 class HyperOnly(nn.Module):
@@ -410,9 +410,9 @@ class AtRates(nn.Module):
             self.get_parameter(name),
             min(max(lmbda or self.middle, self.anchors[0]), self.anchors[-1]),
         )
-        place = next(n for n, anchor in enumerate(self.anchors[1:]) if lmbda <= anchor)
-        low, high = self.anchors[place : place + 2]
-        return torch.lerp(rows[place], rows[place + 1], log(lmbda / low) / log(high / low))[:, None, None]
+        below = next(n for n, anchor in enumerate(self.anchors[1:]) if lmbda <= anchor)
+        low, high = self.anchors[below : below + 2]
+        return torch.lerp(rows[below], rows[below + 1], log(lmbda / low) / log(high / low))[:, None, None]
 
 
 class Codec(nn.Module):
@@ -458,8 +458,8 @@ class Codec(nn.Module):
         def shown(y_hat: Tensor) -> Tensor:
             if hasattr(self, "gains"):
                 y_hat = y_hat * self.gains.at("log_inverse", lmbda).exp()
-            found: Tensor = self.g_s(y_hat)
-            return found
+            x_hat: Tensor = self.g_s(y_hat)
+            return x_hat
 
         y = self.g_a(x)
         if hasattr(self, "gains"):

@@ -86,8 +86,8 @@ def quantize_path(
         inputs = outputs
     if path.with_context:
         assert isinstance(network.context, ContextModel)
-        known = [(psi, y_hat.float()) for psi, (y_hat, _) in zip(values, latents, strict=True)]
-        _quantize_context(path, network.context, layouts, known, inputs)
+        calibration = [(psi, y_hat.float()) for psi, (y_hat, _) in zip(values, latents, strict=True)]
+        _quantize_context(path, network.context, layouts, calibration, inputs)
     path.require_exact()
     return path
 
@@ -96,7 +96,7 @@ def _quantize_context(
     path: IntegerPath,
     context: ContextModel,
     layouts: Sequence[Layout],
-    known: Sequence[tuple[Tensor, Tensor]],
+    calibration: Sequence[tuple[Tensor, Tensor]],
     psi: _Channels,
 ) -> None:
     """Context prediction and entropy parameters, given psi and y_hat of calibration photos."""
@@ -112,7 +112,7 @@ def _quantize_context(
     layouts = [layout.of_network for layout in layouts]
     for layout in layouts:
         staged = StagedContext(running, layout)
-        for each_psi, y_hat in known:
+        for each_psi, y_hat in calibration:
             staged.one_pass(each_psi, y_hat)
     used, *masks = _used(layouts, products)
     hidden_1, hidden_2 = _Channels.of(first.peaks), _Channels.of(second.peaks)

@@ -87,9 +87,9 @@ def _parts(codec: Codec) -> dict[str, Lines]:
     network = codec.network
     space, family = network.space, network.space.family
     used = {name for name, _ in network.named_children()}
-    found = {name: _edge(edge, network) for name, edge in family.edges.items() if name in used}
+    parts = {name: _edge(edge, network) for name, edge in family.edges.items() if name in used}
     if "context" in used:
-        found["context"] = [f"HyperOnly({family.psi_parts})"]
+        parts["context"] = [f"HyperOnly({family.psi_parts})"]
         if family.context:
             hidden = tuple(network.widths[name].active for name in ENTROPY_WIDTHS)
             order = codec.layout.to_dict()
@@ -99,16 +99,16 @@ def _parts(codec: Codec) -> dict[str, Lines]:
                 kind, sizes = "TableContext", [f"{hidden=}", f"{psi=}"]
             else:
                 kind, sizes = "Context", [f"window={space.window}", f"{hidden=}", f"{psi=}", f"{phi=}"]
-            found["context"] = _call(kind, [[word] for word in (*words, *sizes)])
+            parts["context"] = _call(kind, [[word] for word in (*words, *sizes)])
     for name, node in (("prior", "z"), ("y_prior", "y")):
         if name in used:
-            found[name] = [f"FactorizedPrior({network.widths[node].active})"]
+            parts[name] = [f"FactorizedPrior({network.widths[node].active})"]
     for name, node in (("gains", "y"), ("hyper_gains", "z")):
         if name in used:
             values = [f'"{each}"' for each, _ in network.get_submodule(name).named_parameters()]
             channels = str(network.widths[node].active)
-            found[name] = _call("AtRates", [[str(space.rates)], [", ".join([channels, *values])]])
-    return found
+            parts[name] = _call("AtRates", [[str(space.rates)], [", ".join([channels, *values])]])
+    return parts
 
 
 def _edge(edge: spec.Edge, network: CodecNetwork) -> Lines:
@@ -163,10 +163,10 @@ def _named(parts: Sequence[tuple[str, spec.Leaf]], network: CodecNetwork) -> Lin
 
 
 def _mapping(parts: Sequence[tuple[str, Lines]]) -> Lines:
-    found = ["{"]
+    lines = ["{"]
     for name, (first, *others) in parts:
-        found += _indented([f'"{name}": {first}', *others], 4)
-    return [*found, "}"]
+        lines += _indented([f'"{name}": {first}', *others], 4)
+    return [*lines, "}"]
 
 
 def _call(name: str, arguments: Sequence[Lines]) -> Lines:

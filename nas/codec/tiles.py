@@ -127,11 +127,11 @@ def tile_sides(length: int, core: int, multiple: int, around: tuple[int, int]) -
         return [TileSide(0, length, 0, length)]
     count = -(-length // max(core // multiple * multiple, multiple))
     even = -(-length // (count * multiple)) * multiple
-    found = []
+    sides = []
     for start in range(0, length, even):
         stop = min(start + even, length)
-        found.append(TileSide(start, stop, max(start - around[0], 0), min(stop + around[1], length)))
-    return found
+        sides.append(TileSide(start, stop, max(start - around[0], 0), min(stop + around[1], length)))
+    return sides
 
 
 def tiles(

@@ -59,9 +59,9 @@ def compare(
     of_sizes = {(e.name, f): work.same_size(f, e) for f in plan.formats for e in evaluations}
     exact = exact_photos(evaluations, sweeps, of_sizes)
     left_out = frozenset(exact)
-    evaluations = [replace(found, exact=left_out) for found in evaluations]
+    evaluations = [replace(evaluation, exact=left_out) for evaluation in evaluations]
     sweeps = {name: tuple(replace(p, exact=left_out) for p in points) for name, points in sweeps.items()}
-    same_size = tuple(SameSize.of(*names, found, left_out) for names, found in of_sizes.items())
+    same_size = tuple(SameSize.of(*names, results, left_out) for names, results in of_sizes.items())
     curves = _curves(plan, evaluations)
     curves += [Curve.of(name, points, "format") for name, points in sweeps.items()]
     curves += plan.published
@@ -87,7 +87,7 @@ def compare(
 
 
 def _curves(plan: Plan, evaluations: Sequence[Evaluation]) -> list[Curve]:
-    by_name = {found.name: found for found in evaluations}
+    by_name = {evaluation.name: evaluation for evaluation in evaluations}
     return [Curve.of(group.name, [by_name[name] for name in group.codecs]) for group in plan.groups]
 
 
@@ -115,7 +115,7 @@ class _Work:
             made_by += (f"quality {subject.quality:g}",)
         if self.effort:
             made_by += (f"effort {self.effort}",)
-        found = evaluate_codec(
+        evaluation = evaluate_codec(
             codec.to(self.device),
             self.photos,
             Objective(subject.lmbda, subject.metric),
@@ -128,10 +128,10 @@ class _Work:
             report=self._stage(subject.name),
         )
         self._done += len(self.photos)
-        return found
+        return evaluation
 
     def sweep(self, format: str) -> tuple[FormatPoint, ...]:
-        found = sweep(
+        points = sweep(
             format,
             self.photos,
             self.qualities,
@@ -141,17 +141,17 @@ class _Work:
             report=self._stage(""),
         )
         self._done += len(self.qualities) * len(self.photos)
-        return found
+        return points
 
     def same_size(self, format: str, evaluation: Evaluation) -> tuple[FormatResult, ...]:
-        found = []
+        results = []
         report = self._stage(f"{format} like {evaluation.name}")
         for done, (photo, result) in enumerate(zip(self.photos, evaluation.photos, strict=True)):
             report(done, len(self.photos), photo.name)
-            found.append(self._nearest(format, photo, result.bytes))
+            results.append(self._nearest(format, photo, result.bytes))
         self._done += len(self.photos)
         report(0, 0, "")
-        return tuple(found)
+        return tuple(results)
 
     def _nearest(self, format: str, photo: Photo, size: int) -> FormatResult:
         identity = (photo.name, fingerprint([photo]), format, _version(format), "size", size)

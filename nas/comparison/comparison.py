@@ -102,15 +102,15 @@ def exact_photos(
         sweeps: points of each image format's quality sweep, by name.
         of_sizes: results of image formats at the sizes of a codec's files, by codec and format.
     """
-    found: dict[str, list[str]] = {}
+    names_by_photo: dict[str, list[str]] = {}
     results: list[tuple[str, Iterable[PhotoResult | FormatResult]]] = [(c.name, c.photos) for c in codecs]
     results += [(name, point.photos) for name, points in sweeps.items() for point in points]
     results += [(format, photos) for (_, format), photos in of_sizes.items()]
     for name, photos in results:
         for photo in photos:
-            if math.isinf(photo.psnr) and name not in found.setdefault(photo.name, []):
-                found[photo.name].append(name)
-    return found
+            if math.isinf(photo.psnr) and name not in names_by_photo.setdefault(photo.name, []):
+                names_by_photo[photo.name].append(name)
+    return names_by_photo
 
 
 @dataclass(frozen=True)
@@ -154,21 +154,21 @@ class Comparison:
 
     def notes(self) -> list[str]:
         """Sentences to show: why a BD-rate is missing, how means are taken, what is as published."""
-        found = [f"No BD-rate: {rate.why}." for rate in self.bd_rates if rate.why]
+        notes = [f"No BD-rate: {rate.why}." for rate in self.bd_rates if rate.why]
         if not self.groups and (self.sweeps or self.bd_rates):
-            found.insert(
+            notes.insert(
                 0, "No BD-rate of the codecs: a curve takes codecs for different lambdas, see --curve."
             )
         if self.same_size:
-            found.append(
+            notes.append(
                 "`codec above` is the mean of each photo's difference, at that photo's size; the curves join "
                 "means over photos at one quality, so what lies between them is another difference."
             )
-        found += self._about_exact()
+        notes += self._about_exact()
         published = ", ".join(curve.name for curve in self.curves if curve.kind == "published")
         if published:
-            found.append(f"As published: {published}. That compares only on the photos it was published for.")
-        return list(dict.fromkeys(found))
+            notes.append(f"As published: {published}. That compares only on the photos it was published for.")
+        return list(dict.fromkeys(notes))
 
     def _about_exact(self) -> list[str]:
         if not self.exact:
@@ -223,9 +223,11 @@ class Comparison:
         for by_psnr, by_ms_ssim in pairs:
             row = [by_psnr.curve, by_psnr.anchor]
             for rate in (by_psnr, by_ms_ssim):
-                known = rate.percent is not None
+                has_rate = rate.percent is not None
                 row += (
-                    [f"{rate.percent:+.1f} %", f"{rate.low:.1f} - {rate.high:.1f}"] if known else ["none", ""]
+                    [f"{rate.percent:+.1f} %", f"{rate.low:.1f} - {rate.high:.1f}"]
+                    if has_rate
+                    else ["none", ""]
                 )
             rows.append(row)
         columns = ["curve", "against", "by PSNR", "over, dB", "by MS-SSIM", "over, dB"]
@@ -330,8 +332,8 @@ def to_compressai(name: str, description: str, points: Iterable[Measured]) -> di
         "encoding_time": [point.encode_seconds for point in ordered],
         "decoding_time": [point.decode_seconds for point in ordered],
     }
-    known = {key: values for key, values in results.items() if all(map(math.isfinite, values))}
-    return {"name": name, "description": description, "results": known}
+    finite = {key: values for key, values in results.items() if all(map(math.isfinite, values))}
+    return {"name": name, "description": description, "results": finite}
 
 
 def finite(content: Any) -> Any:

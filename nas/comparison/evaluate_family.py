@@ -38,7 +38,10 @@ class FamilyResult:
             replace(member, facts={**member.facts, "measured": measured})
             for member, measured in zip(family.decoders, self.decoders, strict=True)
         ]
-        facts = {name: {**known, "bpp": self.layouts[name]} for name, known in family.layout_facts.items()}
+        facts = {
+            name: {**layout_facts, "bpp": self.layouts[name]}
+            for name, layout_facts in family.layout_facts.items()
+        }
         return CodecFamily(family.base, family.layouts, members, facts)
 
 
@@ -65,23 +68,23 @@ def measure_family(
         return _at_rate(family, photos, objective, None, report)
     lmbdas = scored(family.base.rates)
     results = []
-    for place, rate in enumerate(lmbdas):
+    for index, rate in enumerate(lmbdas):
 
-        def here(done: int, total: int, note: str, place: int = place) -> None:
-            report(place * total + done, len(lmbdas) * total, note)
+        def here(done: int, total: int, note: str, index: int = index) -> None:
+            report(index * total + done, len(lmbdas) * total, note)
 
         step = step_of(family.base, quality_at(family.base.rates, rate))
         results.append(_at_rate(family, photos, objective.at(rate), step, here))
     middle, decoders = results[len(results) // 2], zip(*(each.decoders for each in results), strict=True)
     losses = [geometric_mean([point["rd_loss"] for point in points]) for points in decoders]
-    merged = ({**known, "rd_loss": loss} for known, loss in zip(middle.decoders, losses, strict=True))
+    merged = ({**measured, "rd_loss": loss} for measured, loss in zip(middle.decoders, losses, strict=True))
     return FamilyResult(tuple(merged), middle.layouts)
 
 
 def _at_rate(
     family: CodecFamily, photos: Sequence[Photo], objective: Objective, step: int | None, report: Report
 ) -> FamilyResult:
-    codecs = [family.codec(decoder=place) for place in range(len(family.decoders))]
+    codecs = [family.codec(decoder=index) for index in range(len(family.decoders))]
     others = [family.codec(name) for name in family.layouts][1:]
     points: list[list[tuple[float, float, float]]] = [[] for _ in codecs]
     rates: list[list[float]] = [[] for _ in family.layouts]

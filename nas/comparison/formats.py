@@ -134,14 +134,14 @@ def sweep(
     require_format(format)
     if not len(photos):
         raise InputError(f"There are no photos to code as {format}: give a folder that holds some.")
-    found: dict[int, list[FormatResult]] = {quality: [] for quality in qualities}
+    by_quality: dict[int, list[FormatResult]] = {quality: [] for quality in qualities}
     total = len(photos) * len(qualities)
     for row, photo in enumerate(photos):  # a photo is read once for all its qualities
-        for column, (quality, results) in enumerate(found.items()):
+        for column, (quality, results) in enumerate(by_quality.items()):
             report(row * len(qualities) + column, total, f"{format} {quality}: {photo.name}")
             results.append(once(photo, quality, lambda p=photo, q=quality: measure(format, p, q)))  # type: ignore[misc]
     report(total, total, "")
-    return tuple(FormatPoint(format, quality, tuple(results)) for quality, results in found.items())
+    return tuple(FormatPoint(format, quality, tuple(results)) for quality, results in by_quality.items())
 
 
 def nearest_size(format: str, photo: Photo, target_bytes: float) -> FormatResult:

@@ -46,9 +46,9 @@ class PartialResults:
         key = digest(kind.__name__, *map(str, identity), size=12)
         if key in self._known:
             return kind(**self._known[key])
-        found = measure()
+        result = measure()
         if self.path is not None:
-            line = json.dumps({"key": key, "result": asdict(found)})
+            line = json.dumps({"key": key, "result": asdict(result)})
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with open(self.path, "a", encoding="utf-8") as file:
@@ -57,7 +57,7 @@ class PartialResults:
                     os.fsync(file.fileno())
             except OSError as error:
                 raise InputError(f"Cannot write {self.path}: {error.strerror}.") from error
-        return found
+        return result
 
     def clear(self) -> None:
         """Remove the file: what it kept stands elsewhere now."""

@@ -26,13 +26,13 @@ class Folder(Sequence[Photo]):
         return len(self.paths)
 
     @overload
-    def __getitem__(self, place: int) -> Photo: ...
+    def __getitem__(self, index: int) -> Photo: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Photo]: ...
-    def __getitem__(self, place: int | slice) -> Photo | Sequence[Photo]:
-        if isinstance(place, slice):
-            return [self._read(path) for path in self.paths[place]]
-        return self._read(self.paths[place])
+    def __getitem__(self, index: slice) -> Sequence[Photo]: ...
+    def __getitem__(self, index: int | slice) -> Photo | Sequence[Photo]:
+        if isinstance(index, slice):
+            return [self._read(path) for path in self.paths[index]]
+        return self._read(self.paths[index])
 
     def _read(self, path: Path) -> Photo:
         return Photo(path.relative_to(self.root).as_posix(), read_image(path))

@@ -184,11 +184,11 @@ class Plan:
             raise InputError(f"{out} is not a name for the results: choose one that ends in .json.")
         subjects = [Subject.of(*pair) for pair in _named(folders)]
         codecs = [load_codec(subject.folder) for subject in subjects]
-        for place, codec in enumerate(codecs):
-            for earlier, other in zip(subjects, codecs[:place], strict=False):
+        for index, codec in enumerate(codecs):
+            for earlier, other in zip(subjects, codecs[:index], strict=False):
                 if other.fingerprint == codec.fingerprint:
                     raise InputError(
-                        f"{subjects[place].folder} is a copy of the codec {earlier.folder}: name one of them."
+                        f"{subjects[index].folder} is a copy of the codec {earlier.folder}: name one of them."
                     )
         at_rates = [subject.at_rates(codec.rates) for subject, codec in zip(subjects, codecs, strict=True)]
         groups = list(_groups(at_rates, curves))
@@ -208,9 +208,9 @@ class Plan:
                 asked.append(anchor)
                 bases.append(anchor)
             else:
-                known = [*formats(), *(group.name for group in groups)]
+                names = [*formats(), *(group.name for group in groups)]
                 raise InputError(
-                    f"There is no anchor '{anchor}': {nearest(anchor, known)} "
+                    f"There is no anchor '{anchor}': {nearest(anchor, names)} "
                     "Or give FILE.json in CompressAI's format, or FILE.csv:NAME."
                 )
         asked = list(dict.fromkeys(asked))
@@ -294,9 +294,9 @@ def _groups(at_rates: Sequence[Sequence[Subject]], asked: Sequence[str]) -> Iter
     for subject in subjects:
         if subject.name not in taken:
             beside[subject.folder.resolve().parent].append(subject)
-    curves = {parent: found for parent, found in beside.items() if _is_curve(found)}
-    for name, found in zip(_short(list(curves)), curves.values(), strict=True):
-        yield Group(name, tuple(subject.name for subject in found))
+    curves = {parent: neighbours for parent, neighbours in beside.items() if _is_curve(neighbours)}
+    for name, neighbours in zip(_short(list(curves)), curves.values(), strict=True):
+        yield Group(name, tuple(subject.name for subject in neighbours))
     for name, same in whole.items():
         yield Group(name, tuple(subject.name for subject in same))
 

@@ -40,13 +40,13 @@ def read_published(text: str) -> Curve:
     Raises:
         InputError: no such file or name, or a file of another form.
     """
-    place, name = text, ""
+    file, name = text, ""
     if not Path(text).is_file():
-        place, _, name = text.rpartition(":")
-    path = Path(place)
-    if not place or not path.is_file():
+        file, _, name = text.rpartition(":")
+    path = Path(file)
+    if not file or not path.is_file():
         raise InputError(
-            f"There is no file {place or text}: an anchor is a format, a curve of the codecs, "
+            f"There is no file {file or text}: an anchor is a format, a curve of the codecs, "
             "FILE.json in CompressAI's format, or FILE.csv:NAME."
         )
     if path.suffix.lower() == ".csv":
@@ -100,8 +100,8 @@ def _from_rows(path: Path, name: str, rows: Sequence[Mapping[str, str]]) -> Curv
 
 def _keys(table: Mapping[str, Any]) -> dict[str, str]:
     """What each value that a table has is called there."""
-    found = {value: next((key for key in keys if key in table), None) for value, keys in _KEYS.items()}
-    return {value: key for value, key in found.items() if key is not None}
+    key_of = {value: next((key for key in keys if key in table), None) for value, keys in _KEYS.items()}
+    return {value: key for value, key in key_of.items() if key is not None}
 
 
 def _curve(path: Path, name: str, columns: Mapping[str, Sequence[Any]]) -> Curve:

@@ -299,7 +299,7 @@ class StagedContext(nn.Module):
             phi = self.context_prediction(columns.clamp_(-self.y_limit, self.y_limit), block.context)
         stores = (state.phi, state.hidden_1, state.hidden_2)
 
-        def known(layer: int, values: Tensor | None) -> Tensor | None:
+        def known_values(layer: int, values: Tensor | None) -> Tensor | None:
             """What one layer reads: all that is known at these positions, the block's own values included."""
             if block.alone:
                 return values
@@ -307,10 +307,10 @@ class StagedContext(nn.Module):
                 block.writes[layer].put(stores[layer], positions, values)
             return block.reads[layer].take(stores[layer], positions)
 
-        features, psi = known(0, phi), state.psi[:, positions]
+        features, psi = known_values(0, phi), state.psi[:, positions]
         inputs = psi if features is None else torch.cat([psi, features], -1)
-        hidden = known(1, self.entropy_parameters[0](inputs, block.layers[0]))
-        hidden = known(2, self.entropy_parameters[1](hidden, block.layers[1]))
+        hidden = known_values(1, self.entropy_parameters[0](inputs, block.layers[0]))
+        hidden = known_values(2, self.entropy_parameters[1](hidden, block.layers[1]))
         scales, means = self.entropy_parameters[2](hidden, block.layers[2]).chunk(2, -1)
         return scales, means
 

@@ -46,8 +46,8 @@ def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
     """
     keep = np.zeros(len(costs), dtype=bool)
     keep[on_staircase(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
-    found: list[bool] = keep.tolist()
-    return found
+    kept: list[bool] = keep.tolist()
+    return kept
 
 
 def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tuple[float, float]) -> float:

@@ -69,8 +69,8 @@ def error_of(a: Pixels, b: Pixels, metric: str) -> float:
 
 def mean(values: Iterable[float]) -> float:
     """The mean of the values that are numbers; NaN where there is none."""
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+    present = [value for value in values if not math.isnan(value)]
+    return sum(present) / len(present) if present else math.nan
 
 
 def mean_psnr(values: Iterable[float]) -> float:

@@ -60,13 +60,13 @@ def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> Pixe
         folder: that the codec was exported to.
     """
     codec = description(folder)
-    place = codec["default"] if decoder is None else decoder
-    if not 0 <= place < len(codec["decoders"]):
-        raise InputError(f"There is no decoder {place}: choose 0 to {len(codec['decoders']) - 1}.")
+    decoder_index = codec["default"] if decoder is None else decoder
+    if not 0 <= decoder_index < len(codec["decoders"]):
+        raise InputError(f"There is no decoder {decoder_index}: choose 0 to {len(codec['decoders']) - 1}.")
     _, _, width, height, step, _ = parse(data)
     y_hat, _ = decode_latents(data, folder)
     y_hat = y_hat * gains(codec, step)
-    x_hat = run(folder, codec["decoders"][place]["file"], {"y_hat": y_hat})["x_hat"]
+    x_hat = run(folder, codec["decoders"][decoder_index]["file"], {"y_hat": y_hat})["x_hat"]
     pixels = np.rint(x_hat[0, :, :height, :width].clip(0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
@@ -128,8 +128,8 @@ def gains(codec: dict[str, Any], step: int | None) -> Floats:
     rates = codec["rates"]
     anchors, rows = np.log(rates["lambdas"]), np.array(rates["before_g_s"])
     here = anchors[0] + step / STEPS_OF_QUALITY * (anchors[-1] - anchors[0])
-    found = [np.interp(here, anchors, channel) for channel in rows.T]
-    factors: Floats = np.exp(found).astype(np.float32)
+    log_gains = [np.interp(here, anchors, channel) for channel in rows.T]
+    factors: Floats = np.exp(log_gains).astype(np.float32)
     return factors[:, None, None]
 
 
@@ -176,8 +176,8 @@ def gaussian_y(
 
     def read(_: dict[str, Any], __: Ints, levels: Ints, steps: Steps) -> Whole:
         means = steps.ravel() / np.float64(codec["mean_steps"])
-        found: Whole = coder.decode(model, means, scales[levels.ravel()])
-        return found.reshape(steps.shape)
+        symbols: Whole = coder.decode(model, means, scales[levels.ravel()])
+        return symbols.reshape(steps.shape)
 
     return by_stages(codec, layout, psi, read, folder)
 
@@ -261,16 +261,16 @@ class Blocks:
             corners = self._corners(positions)
             near = [columns(self.y, corners, self.wide, each) for each in block["seen"]]
             inputs["y"] = np.concatenate(near, 1)
-        known = [name for name in STORES if block.get(name)]
-        inputs |= {name: self.stores[name][np.ix_(positions, block[name])] for name in known}
+        used = [name for name in STORES if block.get(name)]
+        inputs |= {name: self.stores[name][np.ix_(positions, block[name])] for name in used}
         if block["file"] is None:  # psi says it all: scales, and means where there are any
             units, means = inputs["psi"][:, : self.channels], inputs["psi"][:, self.channels :]
         else:
-            found = run(self.folder, block["file"], inputs)
-            units, means = found["scales"], found["means"]
+            outputs = run(self.folder, block["file"], inputs)
+            units, means = outputs["scales"], outputs["means"]
             for name in STORES:
                 if f"{name}_new" in block:
-                    self.stores[name][np.ix_(positions, block[f"{name}_new"])] = found[f"{name}_new"]
+                    self.stores[name][np.ix_(positions, block[f"{name}_new"])] = outputs[f"{name}_new"]
         levels = np.searchsorted(self.bounds, units.ravel())  # how many bounds are smaller
         return levels.reshape(units.shape), means if means.size else np.zeros(units.shape)
 
@@ -299,11 +299,11 @@ class ContextTable:
     def __init__(
         self, codec: dict[str, Any], table: dict[str, Any], psi: Floats, width: int, folder: Path
     ) -> None:
-        found = [
+        parts = [
             run(folder, table["file"], {"psi": psi[start : start + SLICE]})
             for start in range(0, len(psi), SLICE)
         ]
-        units, self.steps = (np.concatenate([part[name] for part in found]) for name in ("scales", "means"))
+        units, self.steps = (np.concatenate([part[name] for part in parts]) for name in ("scales", "means"))
         self.levels = np.searchsorted(codec["scale_bounds"], units.ravel()).reshape(units.shape)
         self.bounds, self.states = np.array(table["surprises"]), np.array(table["states"])
         self.around, self.shifts = table["around"], np.array(table["shifts"])
@@ -325,12 +325,12 @@ class ContextTable:
         middle, channels, here = self._middle(positions), block["channels"], positions[:, None]
         near = np.stack(
             [
-                np.where(known, self.surprises[middle + row * self.wide + column, channels], -1)
-                for (row, column), known in zip(self.around, block["known"], strict=True)
+                np.where(is_known, self.surprises[middle + row * self.wide + column, channels], -1)
+                for (row, column), is_known in zip(self.around, block["known"], strict=True)
             ]
         )
-        total, known = (self.weights * part for part in (np.maximum(near, 0), near >= 0))
-        shifts = self.shifts[channels, self.states[total.sum(0), known.sum(0)]]
+        total, weights = (self.weights * part for part in (np.maximum(near, 0), near >= 0))
+        shifts = self.shifts[channels, self.states[total.sum(0), weights.sum(0)]]
         levels = (self.levels[here, channels] + shifts).clip(0, self.bounds.shape[1] - 1)
         return levels, self.steps[here, channels]
 
@@ -412,10 +412,10 @@ def parse(data: bytes) -> tuple[str, str, int, int, int | None, bytes]:
 def varint(data: bytes) -> tuple[int, bytes]:
     """A number of seven bits a byte, the lowest first, and what follows it."""
     value = 0
-    for place, byte in enumerate(data[:5]):
-        value |= (byte & 0x7F) << (7 * place)
+    for index, byte in enumerate(data[:5]):
+        value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
-            return value, data[place + 1 :]
+            return value, data[index + 1 :]
     raise InputError("The file is cut short or damaged, because a number in it does not end: get it again.")
 
 
@@ -423,17 +423,17 @@ def varint(data: bytes) -> tuple[int, bytes]:
 def description(folder: Path) -> dict[str, Any]:
     """codec.json."""
     try:
-        found: dict[str, Any] = json.loads((folder / "codec.json").read_text("utf-8"))
+        content: dict[str, Any] = json.loads((folder / "codec.json").read_text("utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{folder} has no codec.json that can be read: export the codec again.") from None
     coder = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])
-    needed = (found.get("format"), found.get("coder"))
+    needed = (content.get("format"), content.get("coder"))
     if needed != (FORMAT, coder):
         raise InputError(
             f"The codec needs {needed[0]} with {needed[1]}, but this decoder is {FORMAT} with {coder}: use "
             "the decoder.py of the codec's folder, and that version of constriction."
         )
-    return found
+    return content
 
 
 def layout_of(codec: dict[str, Any], path: str) -> dict[str, Any]:
@@ -488,10 +488,12 @@ def within(codec: dict[str, Any], layout: dict[str, Any], target: float) -> int:
     Raises:
         InputError: the costs of the decoders are not known, or none costs so little.
     """
-    known = costs(codec, layout)
-    fit = [place for place, cost in enumerate(known) if cost <= target]
+    decoder_costs = costs(codec, layout)
+    fit = [index for index, cost in enumerate(decoder_costs) if cost <= target]
     if not fit:
-        raise InputError(f"No decoder costs at most {target:g} kMAC per pixel: the least is {known[0]:.4g}.")
+        raise InputError(
+            f"No decoder costs at most {target:g} kMAC per pixel: the least is {decoder_costs[0]:.4g}."
+        )
     return fit[-1]
 
 
@@ -522,11 +524,11 @@ def main() -> None:
     choice.add_argument("--target", type=float, help="the best decoder of at most so many kMAC per pixel")
     given = parser.parse_args()
     try:
-        data, place = given.file.read_bytes(), given.decoder
+        data, decoder_index = given.file.read_bytes(), given.decoder
         if given.target is not None:
             codec = description(HERE)
-            place = within(codec, layout_of(codec, parse(data)[0]), given.target)
-        pixels = decode(data, place)
+            decoder_index = within(codec, layout_of(codec, parse(data)[0]), given.target)
+        pixels = decode(data, decoder_index)
         from PIL import Image
 
         Image.fromarray(pixels).save(given.out)

@@ -25,10 +25,10 @@ def describe_layout(codec: Codec, name: str, save: Save) -> dict[str, Any]:
         save: keeps a model under a name and returns the name of its file.
     """
     _, rows, columns = codec.layout.table.shape
-    found: dict[str, Any] = {"slope": list(codec.layout.slope), "tile": [rows, columns]}
+    described: dict[str, Any] = {"slope": list(codec.layout.slope), "tile": [rows, columns]}
     if not codec.network.with_z:
-        return found | {"blocks": []}  # y is under the table
-    return found | _table(codec.coding_context, name, save) | {"blocks": _blocks(codec, name, save)}
+        return described | {"blocks": []}  # y is under the table
+    return described | _table(codec.coding_context, name, save) | {"blocks": _blocks(codec, name, save)}
 
 
 def _table(context: Staged, name: str, save: Save) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _table(context: Staged, name: str, save: Save) -> dict[str, Any]:
     table = {
         "file": save(f"context/{name}.onnx", model),
         "surprises": BOUNDS.astype(int).tolist(),
-        "around": [list(place) for place in AROUND],
+        "around": [list(offset) for offset in AROUND],
         "weights": list(WEIGHTS),
         "states": STATE_OF.tolist(),
         "shifts": context.table.tolist(),

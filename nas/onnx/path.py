@@ -144,13 +144,13 @@ def _block_model(
 
 def _finished(graph: Graph, sums: str, affine: IntegerAffine, step: Any) -> str:
     """Outputs from their sums: see `IntegerAffine.finish`."""
-    found = graph.node("Floor", graph.node("Mul", sums, graph.constant(step)))
+    whole = graph.node("Floor", graph.node("Mul", sums, graph.constant(step)))
     if affine.slope in (0, SLOPE_PARTS):
-        return graph.clipped(found, 0 if affine.slope == 0 else -affine.limit, affine.limit)
-    found = graph.clipped(found, LOWEST, affine.limit)
-    lower = graph.node("Mul", found, graph.constant(affine.slope / SLOPE_PARTS))
+        return graph.clipped(whole, 0 if affine.slope == 0 else -affine.limit, affine.limit)
+    whole = graph.clipped(whole, LOWEST, affine.limit)
+    lower = graph.node("Mul", whole, graph.constant(affine.slope / SLOPE_PARTS))
     lower = graph.node("Floor", graph.node("Add", lower, graph.constant(0.5)))
-    return graph.clipped(graph.node("Max", found, lower), -affine.limit, None)
+    return graph.clipped(graph.node("Max", whole, lower), -affine.limit, None)
 
 
 def _product(graph: Graph, columns: str, affine: AnyAffine, weight: Array) -> str:
@@ -167,12 +167,12 @@ def _windows(
     taps = [x]
     if reach:
         padded = graph.node("Pad", x, graph.constant([0, 0, reach, reach] * 2, np.int64))
-        taps = [_tap(graph, padded, reach, place) for place in places]
+        taps = [_tap(graph, padded, reach, offset) for offset in places]
     weight = graph.widened(affine.weight.numpy()[..., None, None])
     sums = graph.node("Conv", graph.joined(taps), weight, graph.constant(affine.bias))
     return _finished(graph, sums, affine, affine.step[:, None, None])
 
 
-def _tap(graph: Graph, padded: str, reach: int, place: tuple[int, int]) -> str:
-    ends = [start - 2 * reach if start < 2 * reach else _TO_THE_END for start in place]
-    return graph.node("Slice", padded, *(graph.constant(part, np.int64) for part in (place, ends, (2, 3))))
+def _tap(graph: Graph, padded: str, reach: int, offset: tuple[int, int]) -> str:
+    ends = [start - 2 * reach if start < 2 * reach else _TO_THE_END for start in offset]
+    return graph.node("Slice", padded, *(graph.constant(part, np.int64) for part in (offset, ends, (2, 3))))

@@ -71,22 +71,22 @@ def decode_quickly(codec: str | Path, nic: Nic, target: str | None = None) -> Qu
         from nas.onnx import decoder
     except ImportError:  # an extra
         return None
-    decoders, place = description["decoders"], description["default"]
+    decoders, decoder_index = description["decoders"], description["default"]
     try:
         if target is not None:
             if not re.fullmatch(r"\d+(\.\d+)?", target):
                 return None
-            place = decoder.within(description, layout, float(target))
+            decoder_index = decoder.within(description, layout, float(target))
         several = len(decoders) > 1
-        cost = decoder.costs(description, layout)[place] if several else None
+        cost = decoder.costs(description, layout)[decoder_index] if several else None
     except decoder.InputError:
         return None
     decoder.THREADS = 1 if nic.width * nic.height <= ONE_THREAD else 0
     try:
-        pixels = decoder.decode(nic.to_bytes(), place, folder)
+        pixels = decoder.decode(nic.to_bytes(), decoder_index, folder)
     except decoder.InputError as error:
         raise InputError(str(error)) from error
-    arch = re.sub(r"(?<=layout=)[^+]*", layout["name"], decoders[place]["arch"])
+    arch = re.sub(r"(?<=layout=)[^+]*", layout["name"], decoders[decoder_index]["arch"])
     return Quick(pixels, arch, cost)
 
 
@@ -100,7 +100,9 @@ def _description(folder: Path) -> dict[str, Any] | None:
         )
         if named is None or named[1] != content["fingerprint"] or digest(json.dumps(content)) != seal:
             return None
-        same = (digest((folder / name).read_bytes()) == found for name, found in content["files"].items())
+        same = (
+            digest((folder / name).read_bytes()) == expected for name, expected in content["files"].items()
+        )
         return content if all(same) else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):  # none, damaged, or of an older export
         return None

@@ -55,8 +55,8 @@ def _layer(graph: Graph, x: str, layer: spec.Layer, module: nn.Module) -> str:
             more = [stride - 1] * 2
             return _convolution(graph, "ConvTranspose", x, module, strides=[stride] * 2, output_padding=more)
         case spec.Subpel(stride=stride):
-            found = _convolution(graph, "Conv", x, module.get_submodule("0"))
-            return graph.node("DepthToSpace", found, blocksize=stride, mode="CRD")
+            convolved = _convolution(graph, "Conv", x, module.get_submodule("0"))
+            return graph.node("DepthToSpace", convolved, blocksize=stride, mode="CRD")
         case spec.GDN():
             return _gdn(graph, x, cast(GDN, module))
         case spec.ReLU():

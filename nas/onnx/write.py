@@ -63,15 +63,15 @@ def require_package() -> None:
 
 def rates_of(network: CodecNetwork) -> dict[str, Any]:
     """The gains of a codec over a range of rates: one row for each anchor, logarithms but for the shift."""
-    found: dict[str, Any] = {
+    described: dict[str, Any] = {
         "lambdas": list(network.space.rates),
         "before_rounding": network.gains.log_gain.tolist(),
         "before_g_s": network.gains.log_inverse.tolist(),
     }
     if network.with_z:
         gains = network.hyper_gains
-        found |= {"z_before_rounding": gains.log_gain.tolist(), "z_shift": gains.shift.tolist()}
-    return found
+        described |= {"z_before_rounding": gains.log_gain.tolist(), "z_shift": gains.shift.tolist()}
+    return described
 
 
 class _Writer:
@@ -117,10 +117,10 @@ class _Writer:
             "table": family.base.table.tolist(),
             **({"rates": rates_of(network)} if network.space.rates else {}),
             "default": family.default,
-            "decoders": [self.decoder(place) for place in range(len(family.decoders))],
+            "decoders": [self.decoder(index) for index in range(len(family.decoders))],
             "layouts": [self.layout(name) for name in family.layouts],
         }
-        content = sealed(content | {"files": {name: found for found, name in self.files.items()}})
+        content = sealed(content | {"files": {name: file_digest for file_digest, name in self.files.items()}})
         write_atomically(self.out / DECODER, resources.files("nas.onnx").joinpath(DECODER).read_bytes())
         write_atomically(self.out / DESCRIPTION, json.dumps(content) + "\n")  # last: then the folder is whole
         return content
@@ -134,10 +134,10 @@ class _Writer:
         self.report("writing ONNX", self.done, self.total, name)
         return first
 
-    def decoder(self, place: int) -> dict[str, Any]:
+    def decoder(self, index: int) -> dict[str, Any]:
         from nas.onnx.transforms import transform_model
 
-        member = self.family.decoders[place]
+        member = self.family.decoders[index]
         edge = member.space.family.edges["g_s"]
         model = transform_model(edge, member.g_s, inputs=("y_hat", self.y), outputs=("x_hat", 3))
         facts = {
@@ -146,7 +146,7 @@ class _Writer:
             "params": member.facts.get("params"),
         }
         return {
-            "file": self.save(f"g_s.{place}.onnx", model),
+            "file": self.save(f"g_s.{index}.onnx", model),
             "arch": member.architecture.key,
             **{name: value for name, value in facts.items() if value is not None},
         }

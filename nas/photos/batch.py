@@ -125,10 +125,10 @@ class Batch(Generic[Done]):
     def sentence(self) -> str:
         """How many files were written, how fast, and how many were there already."""
         speed = f" in {self.seconds:.1f} s, {len(self.done) / max(self.seconds, 1e-9):.2f} pictures/s"
-        found = f"{_count(len(self.done), 'picture')}{speed if self.done else ''}."
+        sentence = f"{_count(len(self.done), 'picture')}{speed if self.done else ''}."
         if self.skipped:
-            found += f" {len(self.skipped)} skipped, because the files exist: add --force to replace them."
-        return found
+            sentence += f" {len(self.skipped)} skipped, because the files exist: add --force to replace them."
+        return sentence
 
     def table(self, most: int = 20) -> tuple[list[str], list[list[Any]]]:
         """Columns and rows: each file and the mean, or of many files only the mean, the least and the most.
@@ -198,7 +198,7 @@ def planned(
         raise InputError(f"Give the {kind.many} by their names, not as {wrong[0]}: they are read from files.")
     if not given:
         raise InputError(f"Give the {kind.many} to read: files or folders.")
-    sources = [found for text in given for found in _found(text, kind)]
+    sources = [source for text in given for source in _found(text, kind)]
     path = Path(out)
     if path == STANDARD and sys.stdout.isatty():
         raise InputError("Standard output is a terminal: redirect it into a file or a pipe.")
@@ -235,7 +235,7 @@ def _found(text: str | Path, kind: Kind) -> list[tuple[Path, Path | None]]:
         matching = sorted(glob.glob(str(text), recursive=True))
         if not matching:
             raise InputError(f"No file matches '{text}': give files, folders or another pattern.")
-        return [found for each in matching for found in _found(each, kind)]
+        return [source for each in matching for source in _found(each, kind)]
     if os.path.isdir(path):
         return [(file, file.relative_to(path)) for file in kind.listed(path)]
     return [(path, None)]
@@ -298,11 +298,11 @@ def run_all(
     if plan.folder is not None and jobs:
         make_folder(plan.folder)  # before anything is read
 
-    def note(place: int, outcome: Callable[[], Done]) -> None:
+    def note(index: int, outcome: Callable[[], Done]) -> None:
         try:
-            done[place] = outcome()
+            done[index] = outcome()
         except InputError as error:
-            failed[place] = Failure(jobs[place].source_name, str(error))
+            failed[index] = Failure(jobs[index].source_name, str(error))
         finished = len(done) + len(failed)
         speed = finished / max(time.monotonic() - started, 1e-9)
         report(stage, finished, len(jobs), f"{speed:.2f} pictures/s")
@@ -315,22 +315,22 @@ def run_all(
 
     with ExitStack() as stack:
         workforce: Workforce[Content, Done] | None = None
-        for place, job in enumerate(jobs):
+        for index, job in enumerate(jobs):
             try:
                 content, pixels = read(job)
             except InputError as error:
-                note(place, partial(_raise, error))
+                note(index, partial(_raise, error))
                 continue
             if workforce is None:
                 workforce = stack.enter_context(load())
                 pool = stack.enter_context(ThreadPoolExecutor(workforce.threads, initializer=workforce.begin))
                 started = time.monotonic()
             collect(workforce.threads - 1, MOST_TOGETHER - pixels)
-            running[pool.submit(workforce.work, job, content)] = place, pixels
+            running[pool.submit(workforce.work, job, content)] = index, pixels
             del content
         collect(0, 0)
     seconds = time.monotonic() - started
-    in_order = [found for _, found in sorted(done.items())], [why for _, why in sorted(failed.items())]
+    in_order = [outcome for _, outcome in sorted(done.items())], [why for _, why in sorted(failed.items())]
     return Batch(tuple(in_order[0]), plan.skipped, tuple(in_order[1]), seconds)
 
 

@@ -33,22 +33,22 @@ def list_files(
     root = Path(directory)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give one that holds {what}.")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     left_out: dict[str, list[str]] = {}
     for path, why in _entries(root):
         if not why and not wanted(path):
             why = other
-        if not why and found.setdefault(os.path.realpath(path), path) is not path:
+        if not why and files.setdefault(os.path.realpath(path), path) is not path:
             why = _TWICE
         if why:
             left_out.setdefault(why, []).append(path.relative_to(root).as_posix())
     reasons = [f"{len(names)} {why} ({_some(names)})" for why, names in sorted(left_out.items())]
-    if not found:
+    if not files:
         there = f"; there is {', '.join(reasons)}" if reasons else ""
         raise InputError(f"There are no {what} in {root}{there}: {hint}.")
     if reasons:
         warnings.warn(f"Left out of {root}: {', '.join(reasons)}.", InputWarning, stacklevel=3)
-    return sorted(found.values())
+    return sorted(files.values())
 
 
 def _entries(root: Path) -> Iterator[tuple[Path, str]]:
@@ -57,14 +57,14 @@ def _entries(root: Path) -> Iterator[tuple[Path, str]]:
     Links come after what they may point to: so a photo has its own name, not a link's.
     """
     own = Path(os.path.realpath(root))
-    folders, linked_folders, linked_files, known = [root], list[Path](), list[Path](), set[Path]()
+    folders, linked_folders, linked_files, visited = [root], list[Path](), list[Path](), set[Path]()
     while folders or linked_folders:
         folder = (folders or linked_folders).pop(0)
         real = Path(os.path.realpath(folder))
-        if real in known or (folder != root and own.is_relative_to(real)):  # else loops would have no end
+        if real in visited or (folder != root and own.is_relative_to(real)):  # else loops would have no end
             yield folder, _TWICE
             continue
-        known.add(real)
+        visited.add(real)
         try:
             for path in sorted(folder.iterdir()):
                 linked = path.is_symlink()

@@ -90,15 +90,15 @@ def image_of(data: bytes, source: str) -> Pixels:
             raise InputError(
                 f"{source} has more than {MAX_BYTES} bytes, too many for one picture: scale it down."
             )
-        found = bare(data)
+        bare_file = bare(data)
         del data
-        with _opened(found) as image:
+        with _opened(bare_file) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
                     f"{source} has {image.width}x{image.height} pixels, more than {MAX_PIXELS} in all: "
                     "scale it down."
                 )
-            frames = max(found.frames, _frames(image))
+            frames = max(bare_file.frames, _frames(image))
             image.load()
             pixels = _turned(_rgb(image), _orientation(image))
     except InputError:
@@ -121,15 +121,16 @@ class FramesWarning(InputWarning):
     """Of an animation or of several pages one picture is taken."""
 
 
-def _opened(found: Bare) -> Image.Image:
+def _opened(bare_file: Bare) -> Image.Image:
     """Pillow's image, with what the file says of its orientation."""
     try:
-        image = _identified(io.BytesIO(found.data))
+        image = _identified(io.BytesIO(bare_file.data))
     except Exception:
-        if not found.data[4:8] == b"ftyp":
+        if not bare_file.data[4:8] == b"ftyp":
             raise
-        image = _identified(io.BytesIO(without_exif(found.data)))  # Pillow writes odd EXIF anew, and stumbles
-    for name, block in (("exif", found.exif), ("xmp", found.xmp)):
+        # Pillow writes odd EXIF anew, and stumbles
+        image = _identified(io.BytesIO(without_exif(bare_file.data)))
+    for name, block in (("exif", bare_file.exif), ("xmp", bare_file.xmp)):
         if block:
             image.info[name] = block
     return image
@@ -141,9 +142,9 @@ def _identified(file: IO[bytes]) -> Image.Image:
         warnings.simplefilter("ignore")
         for load in (Image.preinit, Image.init):  # the common formats first; loading all takes longer
             load()
-            known = [name for name in Image.ID if name not in _NOT_READ]
+            readable = [name for name in Image.ID if name not in _NOT_READ]
             with contextlib.suppress(UnidentifiedImageError):
-                return Image.open(file, formats=known)
+                return Image.open(file, formats=readable)
             file.seek(0)
     raise UnidentifiedImageError
 
@@ -164,8 +165,8 @@ def _orientation(image: Image.Image) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return found if found in _TURNS else 1
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return orientation if orientation in _TURNS else 1
     except Exception:
         return 1
 

@@ -78,8 +78,8 @@ def bare(data: bytes) -> Bare:
         return _bare_jpeg(data)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return Bare(_bare_tiff(data))
-    for found in re.finditer(re.escape(PNG), data):  # icons hold whole PNGs
-        _bare_png(data[found.start() :])
+    for signature in re.finditer(re.escape(PNG), data):  # icons hold whole PNGs
+        _bare_png(data[signature.start() :])
     return Bare(data)
 
 
@@ -93,7 +93,7 @@ def without_exif(data: bytes) -> bytes:
 
 
 def _bare_png(data: bytes) -> Bare:
-    found, kept, inflater = Bare(b""), [PNG], zlib.decompressobj()
+    bare_file, kept, inflater = Bare(b""), [PNG], zlib.decompressobj()
     for kind, content, whole in _chunks(data):
         if not whole:
             if kind == b"IDAT":
@@ -108,17 +108,17 @@ def _bare_png(data: bytes) -> Bare:
             if kind == b"IDAT":
                 _inflate(inflater, content)
         elif kind == b"eXIf":
-            found.exif = content
+            bare_file.exif = content
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            _read_text(found, kind, content)
+            _read_text(bare_file, kind, content)
         elif kind == b"acTL" and len(content) == 8:
-            found.frames = int.from_bytes(content[:4], "big")
+            bare_file.frames = int.from_bytes(content[:4], "big")
         elif not kind[0] & 0x20:  # one that a decoder must understand
             kept.append(whole)
         if kind == b"IEND":
             break
-    found.data = b"".join(kept)
-    return found
+    bare_file.data = b"".join(kept)
+    return bare_file
 
 
 def _inflate(inflater: zlib._Decompress, content: bytes, most: int = 1 << 20) -> None:
@@ -133,34 +133,34 @@ def _inflate(inflater: zlib._Decompress, content: bytes, most: int = 1 << 20) ->
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Each chunk of a PNG: kind, content, and the chunk itself, which is empty where the file ends in it."""
-    place = len(PNG)
-    while place + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        whole = data[place : place + 12 + length]
+    offset = len(PNG)
+    while offset + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, offset)
+        whole = data[offset : offset + 12 + length]
         if len(whole) < 12 + length:
             yield whole[4:8], whole[8:], b""
         else:
             yield whole[4:8], whole[8:-4], whole
-        place += len(whole)
+        offset += len(whole)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def _read_text(found: Bare, kind: bytes, content: bytes) -> None:
-    if content.startswith(_RAW_PROFILE) and not found.exif:
+def _read_text(bare_file: Bare, kind: bytes, content: bytes) -> None:
+    if content.startswith(_RAW_PROFILE) and not bare_file.exif:
         text = content[len(_RAW_PROFILE) :]
         if kind == b"zTXt":
             text = _inflated(text[1:])
         # "\nexif\n  LENGTH\nHEXADECIMAL", as ImageMagick writes it
         digits = re.match(rb"[0-9a-fA-F\s]*", b"".join(text.split(b"\n")[3:]))
         pairs = re.sub(rb"\s", b"", digits[0] if digits else b"")
-        found.exif = bytes.fromhex(pairs[: len(pairs) // 2 * 2].decode())
+        bare_file.exif = bytes.fromhex(pairs[: len(pairs) // 2 * 2].decode())
     elif kind == b"iTXt" and content.startswith(_XMP_TEXT):
         text = content[len(_XMP_TEXT) :]
         words = text[2:].split(b"\0", 2)[-1]
-        found.xmp = _inflated(words) if text[:1] == b"\1" else words
+        bare_file.xmp = _inflated(words) if text[:1] == b"\1" else words
 
 
 def _inflated(data: bytes, most: int = 1 << 24) -> bytes:
@@ -172,39 +172,41 @@ def _inflated(data: bytes, most: int = 1 << 24) -> bytes:
 
 def _bare_jpeg(data: bytes) -> Bare:
     """Segments up to the first scan, of which the decoder needs all but application data and comments."""
-    found, kept, place = Bare(b""), [data[:2]], 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
+    bare_file, kept, offset = Bare(b""), [data[:2]], 2
+    while offset + 4 <= len(data) and data[offset] == 0xFF:
+        marker = data[offset + 1]
         if marker == 0xFF:  # a fill byte
-            place += 1
+            offset += 1
             continue
         if marker == 0xDA or marker == 0x01 or 0xD0 <= marker <= 0xD9:
             break
-        (length,) = struct.unpack_from(">H", data, place + 2)
-        content = data[place + 4 : place + 2 + length]
+        (length,) = struct.unpack_from(">H", data, offset + 2)
+        content = data[offset + 4 : offset + 2 + length]
         if length < 2 or len(content) < length - 2:
             break
         if marker == 0xE1 and content.startswith(_EXIF):
-            found.exif += content[len(_EXIF) :] if found.exif else content
+            bare_file.exif += content[len(_EXIF) :] if bare_file.exif else content
         elif marker == 0xE1 and content.startswith(_XMP):
-            found.xmp = content[len(_XMP) :]
+            bare_file.xmp = content[len(_XMP) :]
         elif marker == 0xE2 and content.startswith(b"MPF\0"):
-            found.frames = _pictures_in_jpeg(content[4:])
+            bare_file.frames = _pictures_in_jpeg(content[4:])
         # JFIF and Adobe say how colours are stored
         of_pixels = content[:5] in (b"JFIF\0", b"Adobe") and len(content) >= 12
         if (not 0xE0 <= marker <= 0xEF and marker != 0xFE) or of_pixels:
-            kept.append(data[place : place + 2 + length])
-        place += 2 + length
-    found.data = b"".join([*kept, data[place:]])
-    return found
+            kept.append(data[offset : offset + 2 + length])
+        offset += 2 + length
+    bare_file.data = b"".join([*kept, data[offset:]])
+    return bare_file
 
 
 def _pictures_in_jpeg(index: bytes) -> int:
     """The number of pictures in the index of a Multi-Picture file."""
     order = "<" if index.startswith(b"II") else ">"
-    place = index.find(struct.pack(f"{order}HHI", 0xB001, 4, 1))
+    offset = index.find(struct.pack(f"{order}HHI", 0xB001, 4, 1))
     return (
-        int.from_bytes(index[place + 8 : place + 12], "little" if order == "<" else "big") if place > 0 else 1
+        int.from_bytes(index[offset + 8 : offset + 12], "little" if order == "<" else "big")
+        if offset > 0
+        else 1
     )
 
 
@@ -223,7 +225,7 @@ def _bare_tiff(data: bytes) -> bytes:
     end = first + entries * size
     if end + after > len(data):
         return data
-    rows = [data[place : place + size] for place in range(first, end, size)]
+    rows = [data[offset : offset + size] for offset in range(first, end, size)]
     kept = [row for row in rows if struct.unpack_from(order + "H", row)[0] in _TIFF_KEPT]
     directory = struct.pack(order + count, len(kept)) + b"".join(kept) + data[end : end + after]
     return data[:start] + directory + data[start + len(directory) :]

@@ -43,14 +43,14 @@ def split_folder(directory: str | Path) -> dict[str, list[Path]]:
 def _copies(paths: Sequence[Path]) -> list[list[Path]]:
     """The files, those of the same bytes together, in the order in which the first of each comes."""
     sizes = Counter(path.stat().st_size if path.is_file() else None for path in paths)
-    found: dict[str, list[Path]] = {}
+    by_content: dict[str, list[Path]] = {}
     for path in paths:
         content = str(path)
         if path.is_file() and sizes[path.stat().st_size] > 1:
             with suppress(OSError), open(path, "rb") as file:  # one that cannot be read is told of later
                 content = hashlib.file_digest(file, "blake2b").hexdigest()
-        found.setdefault(content, []).append(path)
-    return list(found.values())
+        by_content.setdefault(content, []).append(path)
+    return list(by_content.values())
 
 
 def split_of(data: str) -> dict[str, list[Path]]:
@@ -93,8 +93,8 @@ def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
         photos: files of photos.
         others: files of other photos.
     """
-    known = {digest(other.read_bytes()) for other in others if other.is_file()}
-    return [photo for photo in photos if photo.is_file() and digest(photo.read_bytes()) in known]
+    other_digests = {digest(other.read_bytes()) for other in others if other.is_file()}
+    return [photo for photo in photos if photo.is_file() and digest(photo.read_bytes()) in other_digests]
 
 
 def read_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Pixels]]:

@@ -53,9 +53,9 @@ class Padded:
         """Of the padded picture as a batch of one, [1, 3, H, W]."""
         return 1, 3, len(self._places[0]), len(self._places[1])
 
-    def __getitem__(self, place: tuple[EllipsisType, slice, slice]) -> Tensor:
+    def __getitem__(self, window: tuple[EllipsisType, slice, slice]) -> Tensor:
         """A crop in [0, 1]: [1, 3, rows, columns]."""
-        _, rows, columns = place
+        _, rows, columns = window
         crop = self._pixels[self._places[0][rows, None], self._places[1][columns]]
         return to_tensor(crop).to(self._device)
 
@@ -63,5 +63,5 @@ class Padded:
 def _mirror(size: int, wanted: int) -> Tensor:
     """Indexes 0 .. size-1 .. 0 .. as far as wanted, the edge not repeated; works for a size of 1."""
     period = max(1, 2 * (size - 1))
-    place = torch.arange(wanted) % period
-    return torch.minimum(place, period - place) if size > 1 else torch.zeros(wanted, dtype=torch.long)
+    index = torch.arange(wanted) % period
+    return torch.minimum(index, period - index) if size > 1 else torch.zeros(wanted, dtype=torch.long)

@@ -56,7 +56,7 @@ class Accuracy:
 
 def accuracies(predictor: Predictor) -> list[Accuracy]:
     """What can be said of the architectures that were measured whole; nothing where there are too few."""
-    found, space = [], predictor.space
+    compared, space = [], predictor.space
     measured = {space.parse(key): predictor.measured.codecs[key] for key in predictor.measured.checked}
     for action in ACTIONS:
         timed = {key: record for key, record in measured.items() if record.rounds}
@@ -68,14 +68,14 @@ def accuracies(predictor: Predictor) -> list[Accuracy]:
                 statistics.fmean(abs(value / median - 1) for value in record.seconds(action))
                 for record, median in zip(timed.values(), seconds, strict=True)
             ]
-            found.append(_compare(f"{action}, s", predicted, seconds, statistics.fmean(spreads)))
+            compared.append(_compare(f"{action}, s", predicted, seconds, statistics.fmean(spreads)))
     for action in ACTIONS:
         weighed = {key: record.process[action] / 1e6 for key, record in measured.items() if record.process}
         if len(weighed) >= FEWEST:
             quantity = predictor.memory(action)
             predicted = [quantity.value(key) for key in weighed]
-            found.append(_compare(f"{action}, MB", predicted, list(weighed.values()), None))
-    return found
+            compared.append(_compare(f"{action}, MB", predicted, list(weighed.values()), None))
+    return compared
 
 
 def _compare(what: str, predicted: list[float], measured: list[float], spread: float | None) -> Accuracy:

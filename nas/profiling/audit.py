@@ -142,8 +142,8 @@ class DecoderPath(nn.Module):
         if not self.with_z:
             return cast(Tensor, self.g_s(y_hat)).clamp(0, 1), []
         read = GivenLatents(self.context, y_hat.to(self._dtype))
-        found = self.context.by_stages(self.h_s(z_hat.to(self._dtype)), read)
-        return cast(Tensor, self.g_s(found.float())).clamp(0, 1), read.asked
+        decoded = self.context.by_stages(self.h_s(z_hat.to(self._dtype)), read)
+        return cast(Tensor, self.g_s(decoded.float())).clamp(0, 1), read.asked
 
 
 class GivenLatents:
@@ -201,15 +201,15 @@ def trace(codec: Codec, height: int, width: int) -> dict[str, Traced]:
     Raises:
         InputError: a side below one pixel.
     """
-    found = {}
+    traces = {}
     for scope, path, inputs in _paths(codec, height, width):
         counted = follow(path, *inputs)
         edges = {edge: int(counted.by_module[name]) for edge, name in _edges_in(path).items()}
         operators = {name: int(macs) for name, macs in counted.by_operator.items()}
-        found[scope] = Traced(
+        traces[scope] = Traced(
             _with_other(edges, int(counted.by_module[""])), operators, dict(counted.uncounted)
         )
-    return found
+    return traces
 
 
 def traced_edges(codec: Codec, height: int, width: int) -> dict[str, dict[str, int]]:
@@ -234,7 +234,7 @@ def counted_by_torch(codec: Codec, height: int, width: int) -> dict[str, dict[st
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    found = {}
+    counts = {}
     for scope, path, inputs in _paths(codec, height, width):
         hooks, edges = [], dict.fromkeys(_edges_in(path), 0)
         with FlopCounterMode(display=False) as counter:
@@ -250,8 +250,8 @@ def counted_by_torch(codec: Codec, height: int, width: int) -> dict[str, dict[st
             path(*inputs)
         for hook in hooks:
             hook.remove()
-        found[scope] = _with_other(edges, counter.get_total_flops() // 2)
-    return found
+        counts[scope] = _with_other(edges, counter.get_total_flops() // 2)
+    return counts
 
 
 def _paths(codec: Codec, height: int, width: int) -> Iterator[tuple[str, nn.Module, tuple[Tensor, ...]]]:

@@ -30,16 +30,18 @@ class LiveTensors(TorchDispatchMode):
         return ended
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         given: set[int] | None = None
-        for value in tree_iter(found):
+        for value in tree_iter(result):
             if isinstance(value, Tensor) and value.untyped_storage()._cdata not in self._sizes:
                 if given is None:
-                    tensors = (known for known in tree_iter((args, kwargs)) if isinstance(known, Tensor))
-                    given = {known.untyped_storage()._cdata for known in tensors}
+                    tensors = (
+                        operand for operand in tree_iter((args, kwargs)) if isinstance(operand, Tensor)
+                    )
+                    given = {operand.untyped_storage()._cdata for operand in tensors}
                 if value.untyped_storage()._cdata not in given:  # no view of a weight
                     self._add(value.untyped_storage())
-        return found
+        return result
 
     def _add(self, storage: Any) -> None:
         key = storage._cdata

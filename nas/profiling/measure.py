@@ -86,17 +86,18 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     space = supernet.space
     earlier = [space.parse(key) for key in kept.codecs if key not in kept.checked]
     wanted = cover(space, earlier)
-    known = {*wanted, *memory_corners(space)}
-    checked = [found for found in drawn(space, request) if found not in known]
-    needed = {found.key for found in known}  # a cover of more layouts may have what was only checked before
-    all_checked = dict.fromkeys([*kept.checked, *(found.key for found in checked)])
+    in_cover = {*wanted, *memory_corners(space)}
+    checked = [architecture for architecture in drawn(space, request) if architecture not in in_cover]
+    # a cover of more layouts may have what was only checked before
+    needed = {architecture.key for architecture in in_cover}
+    all_checked = dict.fromkeys([*kept.checked, *(architecture.key for architecture in checked)])
     kept.checked = [key for key in all_checked if key not in needed]
     on_cpu = request.device.type == "cpu"
     processes = [*memory_corners(space), *checked[:PROCESSES]] if on_cpu else []
     wanted = list(dict.fromkeys([*wanted, *processes, *checked]))
-    processes = [found for found in processes if not kept.of(found.key).process]
+    processes = [architecture for architecture in processes if not kept.of(architecture.key).process]
     done, total = 0, len(wanted) * (request.repeats + 1) + len(processes)
-    if news := any(len(kept.of(found.key).rounds) < request.repeats for found in wanted):
+    if news := any(len(kept.of(architecture.key).rounds) < request.repeats for architecture in wanted):
         kept.disturbance = max(kept.disturbance, disturbance())
     try:
         for turn in range(request.repeats + 1):
@@ -149,7 +150,7 @@ def codec_of(supernet: Supernet, architecture: Architecture) -> Codec:
 def _named(parts: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
     """One table of the parts of both actions."""
     both = zip(("encode", "decode"), parts, strict=True)
-    return {f"{action} {part}": value for action, found in both for part, value in found.items()}
+    return {f"{action} {part}": value for action, parts in both for part, value in parts.items()}
 
 
 def memory_corners(space: SearchSpace) -> list[Architecture]:
@@ -171,18 +172,18 @@ def memory_corners(space: SearchSpace) -> list[Architecture]:
 
 def drawn(space: SearchSpace, request: Request) -> list[Architecture]:
     """Different random architectures: what predictions are compared on."""
-    rng, found = random.Random(request.seed), dict[Architecture, None]()
+    rng, architectures = random.Random(request.seed), dict[Architecture, None]()
     wanted = min(request.check, space.size)
     for _ in range(20 * wanted):
-        if len(found) < wanted:
-            found.setdefault(space.sample(rng))
-    return list(found)
+        if len(architectures) < wanted:
+            architectures.setdefault(space.sample(rng))
+    return list(architectures)
 
 
 def _process(supernet: Supernet, architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
     """What coding adds to a process, bytes."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "codec"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "codec"
         save_codec(codec_of(supernet, architecture), folder, {})
         return {action: peak.added for action, peak in peak_memory(folder, *size).items()}
 
@@ -192,15 +193,15 @@ def _open(run: Run, request: Request) -> Measurements:
     facts, path = facts_of(run, request), path_of(run, request.device.type, request.size)
     if request.force or not path.is_file():
         return Measurements(path, facts)
-    found = Measurements.read(path)
-    different = [name for name, value in facts.items() if found.facts.get(name) != value]
+    kept = Measurements.read(path)
+    different = [name for name, value in facts.items() if kept.facts.get(name) != value]
     if different:
         name = different[0]
         raise InputError(
-            f"{path} was measured with {name} = {found.facts.get(name)}, and now it is {facts[name]}: "
+            f"{path} was measured with {name} = {kept.facts.get(name)}, and now it is {facts[name]}: "
             f"measure again with `{how_to_measure_again(path)}`, or set it back."
         )
-    return found
+    return kept
 
 
 def facts_of(run: Run, request: Request) -> dict[str, Any]:

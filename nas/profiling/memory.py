@@ -69,8 +69,8 @@ def peak_memory(folder: Path, width: int, height: int) -> dict[str, PeakMemory]:
     Raises:
         InputError: no such size, or a process failed; the message holds what it said.
     """
-    with tempfile.TemporaryDirectory() as place:
-        photo, file, decoded = (Path(place) / name for name in ("photo.png", "photo.nic", "decoded.png"))
+    with tempfile.TemporaryDirectory() as temporary:
+        photo, file, decoded = (Path(temporary) / name for name in ("photo.png", "photo.nic", "decoded.png"))
         write_image(photo, sample_photo(width, height))
         encode = _in_process(folder, "encode", photo, file)
         return {"encode": encode, "decode": _in_process(folder, "decode", file, decoded)}

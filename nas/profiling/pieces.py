@@ -63,7 +63,7 @@ def edge_pieces(space: SearchSpace, most: int = MOST_COMBINATIONS) -> tuple[Edge
         space: the search space.
         most: the most combinations of choices that a piece may have, where it can be cut.
     """
-    found: list[EdgePiece] = []
+    pieces: list[EdgePiece] = []
     for name, edge in space.family.edges.items():
         if name in HYPER_EDGES and not any(space.candidates(HYPERPRIOR)):
             continue
@@ -71,8 +71,8 @@ def edge_pieces(space: SearchSpace, most: int = MOST_COMBINATIONS) -> tuple[Edge
         for row, start, stop, axes in runs:
             layers = tuple(f"{row}{number}" for number in range(start, stop))
             title = name if len(runs) == 1 else f"{name}[{row}{start}:{stop}]"
-            found.append(EdgePiece(title, name, layers, axes))
-    return tuple(found)
+            pieces.append(EdgePiece(title, name, layers, axes))
+    return tuple(pieces)
 
 
 _Run = tuple[str, int, int, tuple[int, ...]]  # where its row of layers is, which of them, their axes
@@ -163,8 +163,8 @@ def choices(space: SearchSpace, axes: Sequence[int], allowed: Sequence[Sequence[
     Yields:
         For each of the axes, in their order, the index of a candidate.
     """
-    found = (settled(space, axes, choice) for choice in itertools.product(*allowed))
-    yield from dict.fromkeys(found)
+    settled_choices = (settled(space, axes, choice) for choice in itertools.product(*allowed))
+    yield from dict.fromkeys(settled_choices)
 
 
 def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> Choice:
@@ -194,15 +194,15 @@ def cover(space: SearchSpace, measured: Sequence[Architecture] = (), seed: int =
     offered = {axes: list(choices(space, axes, allowed)) for axes, allowed in ways.items()}
     coded = list(choices(space, part.axes, part.knots))
     offered[part.axes] = coded
-    needed = {axes: rng.sample(found, len(found)) for axes, found in offered.items()}
+    needed = {axes: rng.sample(offers, len(offers)) for axes, offers in offered.items()}
     switch, architectures = space.setter(HYPERPRIOR), list[Architecture]()
 
     def helps(architecture: Architecture) -> bool:
         """Take what an architecture has from what is needed."""
         before = sum(map(len, needed.values()))
-        for axes, found in needed.items():
+        for axes, missing in needed.items():
             mine = at(space, axes, architecture)
-            needed[axes] = [choice for choice in found if choice != mine]
+            needed[axes] = [choice for choice in missing if choice != mine]
         return sum(map(len, needed.values())) < before
 
     architectures += [architecture for architecture in measured if helps(architecture)]
@@ -210,9 +210,9 @@ def cover(space: SearchSpace, measured: Sequence[Architecture] = (), seed: int =
         fixed: dict[int, int] = {}
         for axes in sorted(needed, key=lambda axes: -len(needed[axes])):
             rest = needed[axes] or (coded if axes == part.axes else [])
-            chosen = next((found for found in rest if _agrees(axes, found, fixed)), None)
+            chosen = next((choice for choice in rest if _agrees(axes, choice, fixed)), None)
             if chosen is None and axes == part.axes:
-                chosen = next((found for found in coded if _agrees(axes, found, fixed)), None)
+                chosen = next((choice for choice in coded if _agrees(axes, choice, fixed)), None)
             fixed |= dict(zip(axes, chosen, strict=True)) if chosen is not None else {}
         indexes = [fixed.get(axis, rng.randrange(count)) for axis, count in enumerate(space.shape)]
         if switch is not None and switch not in fixed:
@@ -239,11 +239,11 @@ def interpolated(space: SearchSpace, part: Coding, at_knots: Floats) -> Floats:
     table = at_knots
     for dim, (axis, knots) in enumerate(zip(part.axes[:-1], part.knots[:-1], strict=True)):
         candidates = np.array(space.slots[axis].candidates, dtype=float)
-        known = candidates[list(knots)]
+        sizes = candidates[list(knots)]
         rows = np.moveaxis(table, dim, 0)
         mixed = np.empty((len(candidates), *rows.shape[1:]))
         for index, value in enumerate(candidates):
-            weights = [np.interp(value, known, unit) for unit in np.eye(len(known))]
+            weights = [np.interp(value, sizes, unit) for unit in np.eye(len(sizes))]
             mixed[index] = np.tensordot(weights, rows, axes=1)
         table = np.moveaxis(mixed, 0, dim)
     return table

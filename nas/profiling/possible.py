@@ -100,7 +100,7 @@ class Possible:
             question: a budget, resolved for it.
         """
         space, scopes = quantities.costs.space, scope_ranges(quantities, question)
-        told = {found.quantity for found in scopes.values()}
+        told = {scope_range.quantity for scope_range in scopes.values()}
         wanted = dict.fromkeys([*quantities.everywhere, question.quantity])
         others = tuple(Range.of(quantity, question) for quantity in wanted if quantity not in told)
         return cls(space.name, space.size, " and ".join(map(str, question.within.bounds)), scopes, others)
@@ -118,11 +118,11 @@ class Possible:
 
     def rows(self) -> list[TableRow]:
         """Lines of a table."""
-        return [found.row() for found in self.ranges]
+        return [possible.row() for possible in self.ranges]
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values, by what and unit."""
         return [
-            {"what": found.quantity.title, "unit": found.quantity.unit, **found.to_json()}
-            for found in self.ranges
+            {"what": possible.quantity.title, "unit": possible.quantity.unit, **possible.to_json()}
+            for possible in self.ranges
         ]

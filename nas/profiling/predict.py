@@ -91,10 +91,10 @@ class Predictor:
             action: `encode` or `decode`.
         """
         indexes = self.space.indexes(architecture)
-        found = dict.fromkeys(PARTS[action], 0.0)
+        parts = dict.fromkeys(PARTS[action], 0.0)
         for table in self._seconds[action]:
-            found[table.part.split("[")[0]] += 1000 * table.at(indexes)
-        return {name: value for name, value in found.items() if value > 0}
+            parts[table.part.split("[")[0]] += 1000 * table.at(indexes)
+        return {name: value for name, value in parts.items() if value > 0}
 
     # Memory
 
@@ -122,8 +122,8 @@ class Predictor:
         indexes = self.space.indexes(architecture)
         weights, live = self.tensors(architecture, action)
         part = max(self._peaks[action], key=lambda table: table.at(indexes)).part.split("[")[0]
-        found = {"process": fixed, "weights": weights * per_weight, f"tensors of {part}": live * per_live}
-        return {name: value / 1e6 for name, value in found.items()}
+        parts = {"process": fixed, "weights": weights * per_weight, f"tensors of {part}": live * per_live}
+        return {name: value / 1e6 for name, value in parts.items()}
 
     def tensors(self, architecture: Architecture, action: str) -> tuple[float, float]:
         """Bytes of an architecture's weights, and of the tensors it has at once beside them.
@@ -159,7 +159,7 @@ class Predictor:
     def fitted_on(self) -> list[Architecture]:
         """The architectures whose processes the memory is fitted on."""
         corners = memory_corners(self.space)
-        return [found for found in corners if self.measured.codecs.get(found.key, Timed()).process]
+        return [corner for corner in corners if self.measured.codecs.get(corner.key, Timed()).process]
 
     def _fit(self, action: str) -> tuple[float, float, float]:
         """Bytes of a process: a constant, and factors of weights and tensors."""
@@ -179,14 +179,14 @@ class Predictor:
             peak = self.measured.codecs[architecture.key].process[action]
             rows.append(np.array([1e6, *self.tensors(architecture, action)]) / peak)  # relative errors count
         low, high = zip((0, np.inf), FACTORS, FACTORS, strict=True)
-        found = lsq_linear(np.array(rows), np.ones(len(rows)), bounds=(low, high), method="bvls").x
-        return float(found[0] * 1e6), float(found[1]), float(found[2])
+        fitted = lsq_linear(np.array(rows), np.ones(len(rows)), bounds=(low, high), method="bvls").x
+        return float(fitted[0] * 1e6), float(fitted[1]), float(fitted[2])
 
     # From rows to tables
 
     def _tables(self, action: str, read: Read) -> list[PartTable]:
         """One table for every piece of the action's edges, one for its context, one for its coder."""
-        found = [
+        tables = [
             self._edge_table(
                 piece.axes, piece.name, piece.edge in HYPER_EDGES, f"{action} {piece.name}", read
             )
@@ -195,8 +195,8 @@ class Predictor:
         ]
         for part in ("context", REST):
             name = f"{action} {part}"
-            found.append(self._coding_table(part, lambda timed, _, name=name: read(timed, name)))  # type: ignore[misc]
-        return found
+            tables.append(self._coding_table(part, lambda timed, _, name=name: read(timed, name)))  # type: ignore[misc]
+        return tables
 
     def _edge_table(self, axes: tuple[int, ...], title: str, hyper: bool, name: str, read: Read) -> PartTable:
         space = self.space
@@ -216,9 +216,9 @@ class Predictor:
         for architecture, timed in self._known:
             rows.setdefault(at(space, part.axes, architecture), []).extend(read(timed, architecture))
         table = np.zeros([len(knots) for knots in part.knots])
-        for place in np.ndindex(*table.shape):
-            choice = tuple(knots[k] for knots, k in zip(part.knots, place, strict=True))
-            table[place] = self._median(rows, settled(space, part.axes, choice), title)
+        for cell in np.ndindex(*table.shape):
+            choice = tuple(knots[k] for knots, k in zip(part.knots, cell, strict=True))
+            table[cell] = self._median(rows, settled(space, part.axes, choice), title)
         return PartTable(title, part.axes, interpolated(space, part, table))
 
     def _median(self, rows: dict[tuple[int, ...], list[float]], choice: tuple[int, ...], title: str) -> float:

@@ -132,14 +132,14 @@ def profile_codec(
     )
     decoders: dict[str, Spread] = {}
     if several:
-        found = measure_decoding(
-            [family.codec(decoder=place) for place in range(len(family.decoders))],
+        timed = measure_decoding(
+            [family.codec(decoder=index) for index in range(len(family.decoders))],
             compress_image(codec, pixels),
             repeats=repeats,
             report=lambda done, _, note: report(repeats + 1 + done, total, note),
         )
         names = differences([member.architecture.key for member in family.decoders])
-        decoders = dict(zip(names, found, strict=True))
+        decoders = dict(zip(names, timed, strict=True))
     busy = max(before, disturbance())
     report(total - 2, total, "counting MACs")
     by_edge, by_scope = traced_kmac_px(codec)

@@ -218,13 +218,13 @@ def no_such_device(run: Run, device: str, size: Size) -> str:
         device: name of the device.
         size: width and height of the picture, in pixels.
     """
-    known = [
+    profiled = [
         f"{name} at {shape}" if shape != "{}x{}".format(*REFERENCE_SIZE) else name
         for name, _, shape in (
             file.parent.name.rpartition("-") for file in sorted(run.profile_path.glob("*/measured.yaml"))
         )
     ]
-    told = f"only of {' and '.join(known)}" if known else "and none of any other"
+    told = f"only of {' and '.join(profiled)}" if profiled else "and none of any other"
     wanted = device if size == REFERENCE_SIZE else f"{device} at {size[0]}x{size[1]}"
     return (
         f"{run.typed} has no profile of {wanted}, {told}: to read one, "

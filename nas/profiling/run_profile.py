@@ -82,18 +82,18 @@ class Shape:
 
     def cells(self) -> dict[tuple[str, str], str]:
         """Everything by what and part, as text."""
-        found = {("parameters", edge): f"{count:,}" for edge, count in self.params_by_edge.items() if count}
-        found["parameters", "= all"] = f"{self.params:,}"
-        found["stages", "at 768x512"] = str(self.stages)
-        found |= {("kMAC/px", edge): f"{value:.3f}" for edge, value in self.kmac_px_by_edge.items()}
-        found |= {("kMAC/px", f"= {scope}"): f"{value:.3f}" for scope, value in self.kmac_px.items()}
+        cells = {("parameters", edge): f"{count:,}" for edge, count in self.params_by_edge.items() if count}
+        cells["parameters", "= all"] = f"{self.params:,}"
+        cells["stages", "at 768x512"] = str(self.stages)
+        cells |= {("kMAC/px", edge): f"{value:.3f}" for edge, value in self.kmac_px_by_edge.items()}
+        cells |= {("kMAC/px", f"= {scope}"): f"{value:.3f}" for scope, value in self.kmac_px.items()}
         for action, parts in self.ms.items():
-            found |= {(f"{action}, ms", part): f"{value:.1f}" for part, value in parts.items()}
-            found[f"{action}, ms", "= all"] = f"{sum(parts.values()):.1f}"
+            cells |= {(f"{action}, ms", part): f"{value:.1f}" for part, value in parts.items()}
+            cells[f"{action}, ms", "= all"] = f"{sum(parts.values()):.1f}"
         for action, parts in self.mb.items():
-            found |= {(f"{action}, MB", part): f"{value:.1f}" for part, value in parts.items()}
-            found[f"{action}, MB", "= all"] = f"{sum(parts.values()):.1f}"
-        return found
+            cells |= {(f"{action}, MB", part): f"{value:.1f}" for part, value in parts.items()}
+            cells[f"{action}, MB", "= all"] = f"{sum(parts.values()):.1f}"
+        return cells
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,10 @@ class RunProfile:
     def rows(self) -> list[TableRow]:
         """Lines of a table: parameters, MACs, milliseconds, memory, by edge."""
         cells = [shape.cells() for shape in self.shapes]
-        keys = dict.fromkeys(key for found in cells for key in found)
+        keys = dict.fromkeys(key for shape_cells in cells for key in shape_cells)
         order = list(dict.fromkeys(what for what, _ in keys))
         return [
-            [*key, *(found.get(key, "") for found in cells)]
+            [*key, *(shape_cells.get(key, "") for shape_cells in cells)]
             for what in order
             for key in sorted((key for key in keys if key[0] == what), key=lambda key: key[1].startswith("="))
         ]
@@ -185,12 +185,12 @@ class RunProfile:
             "space": possible.space,
             "size": possible.size,
             "measured": self.measured,
-            "ranges": {scope: found.to_json() for scope, found in possible.scopes.items()},
+            "ranges": {scope: scope_range.to_json() for scope, scope_range in possible.scopes.items()},
             "possible": possible.to_json(),
             "shapes": [asdict(shape) for shape in self.shapes],
-            "relations": [asdict(found) for found in self.relations],
+            "relations": [asdict(fitted) for fitted in self.relations],
             "disturbance": self.disturbance,
-            "accuracies": [asdict(found) for found in self.accuracies],
+            "accuracies": [asdict(compared) for compared in self.accuracies],
         }
 
 
@@ -282,8 +282,12 @@ def relation(
 
     time, scope = predictor.time(action), SCOPE_OF_ACTION[action]
     points = [
-        (costs.kmac_px(found, scope), time.value(found), costs.space.layout(found).stages())
-        for found in architectures
+        (
+            costs.kmac_px(architecture, scope),
+            time.value(architecture),
+            costs.space.layout(architecture).stages(),
+        )
+        for architecture in architectures
     ]
     cost, spent = np.array([p[0] for p in points]), np.array([p[1] for p in points])
     rank = float(spearmanr(cost, spent).statistic) if len(points) > 2 else 1.0

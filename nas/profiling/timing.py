@@ -204,11 +204,11 @@ def measure_latency(
     decodes: list[list[dict[str, float]]] = [[] for _ in codecs]
     for turn in range(repeats + 1):
         report(turn, repeats + 1, "timing" if turn else "warming up")
-        for place, codec in enumerate(codecs):
+        for index, codec in enumerate(codecs):
             encoded, decoded = time_once(codec, pixels)
             if turn:
-                encodes[place].append(encoded)
-                decodes[place].append(decoded)
+                encodes[index].append(encoded)
+                decodes[index].append(decoded)
     report(repeats + 1, repeats + 1, "")
     return [Latency(_spreads(e), _spreads(d)) for e, d in zip(encodes, decodes, strict=True)]
 
@@ -229,12 +229,12 @@ def measure_decoding(
     seconds: list[list[float]] = [[] for _ in codecs]
     for turn in range(repeats + 1):
         report(turn, repeats + 1, "timing decoders" if turn else "warming up")
-        for place, codec in enumerate(codecs):
+        for index, codec in enumerate(codecs):
             clock = Stopwatch(next(codec.parameters()).device)
             with clock.section("whole"):
                 decompress_image(codec, nic, max_pixels=nic.width * nic.height)
             if turn:
-                seconds[place].append(clock.seconds["whole"])
+                seconds[index].append(clock.seconds["whole"])
     report(repeats + 1, repeats + 1, "")
     return [Spread.of(times) for times in seconds]
 
@@ -326,8 +326,8 @@ def _disturbance_of_a_thread(together: threading.Barrier) -> float:
         began = time.perf_counter()
         np.sort(piece, axis=None)
         seconds.append(time.perf_counter() - began)
-    found = np.array(seconds[len(seconds) // 10 :])  # without the warm-up
-    return float(found.mean() / np.quantile(found, 0.05) - 1)
+    warm = np.array(seconds[len(seconds) // 10 :])  # without the warm-up
+    return float(warm.mean() / np.quantile(warm, 0.05) - 1)
 
 
 def warning(share: float, again: str, device: str = "this machine") -> str:

@@ -15,7 +15,7 @@ def tables(content: Mapping[str, Any]) -> list[TitledTable]:
     Args:
         content: of codec.yaml.
     """
-    found: list[TitledTable] = []
+    titled_tables: list[TitledTable] = []
     if "decoders" in content:
         entries = content["decoders"]
         rows = [
@@ -29,15 +29,15 @@ def tables(content: Mapping[str, Any]) -> list[TitledTable]:
             for label, entry in zip(differences([entry["arch"] for entry in entries]), entries, strict=True)
         ]
         columns = ("arch", "decoder", "g_s", "PSNR", "rd_loss")
-        found.append(("decoders of the same files (costs in kMAC/px)", columns, rows))
+        titled_tables.append(("decoders of the same files (costs in kMAC/px)", columns, rows))
     if "layouts" in content:
         rows = [
             (entry["name"], entry["stages"], entry["kmac_px"]["decoder"], entry["bpp"], entry["entropy_path"])
             for entry in content["layouts"]
         ]
         columns = ("layout", "stages", "decoder", "bpp", "entropy path")
-        found.append(("layouts of the same pictures (costs in kMAC/px)", columns, rows))
-    return found
+        titled_tables.append(("layouts of the same pictures (costs in kMAC/px)", columns, rows))
+    return titled_tables
 
 
 def sentences(content: Mapping[str, Any]) -> list[str]:

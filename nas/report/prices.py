@@ -56,19 +56,19 @@ def _draw(prices: PriceList) -> Figure:
     panels["loss, %"] = [step.loss for step in steps]
     left = _MARGIN + _LETTER * max((len(step.name) for step in steps), default=0) + 0.1
     wide = (_WIDTH - _MARGIN - left) / len(panels)
-    for place, (title, values) in enumerate(panels.items()):
+    for panel, (title, values) in enumerate(panels.items()):
         reach = _reach(values, wide)
-        at, done, top = left + place * wide, 0, header
+        at, done, top = left + panel * wide, 0, header
         zero = at + wide * -reach[0] / (reach[1] - reach[0])
         write(header - 0.2, title, zero, fontsize=9, ha="center")
         for group, count in rows:
-            if place == 0:
+            if panel == 0:
                 write(top + 0.2, group, fontsize=9, weight="bold")
             box = (at / _WIDTH, 1 - (top + _TITLE + _ROW * count) / height)
             axes = figure.add_axes((*box, wide / _WIDTH, _ROW * count / height))
             axes.set_xlim(reach)
             _bars(axes, values[done : done + count])
-            if place == 0:
+            if panel == 0:
                 names = [step.name for step in steps[done : done + count]]
                 axes.set_yticks(range(count), names)
                 axes.tick_params(axis="y", length=0, labelsize=8, pad=4)

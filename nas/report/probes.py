@@ -101,7 +101,7 @@ def _draw(result: ProbeResult) -> Figure:
 def _bands(axes: Axes, probes: Sequence[Probe]) -> None:
     """A band for every edge, with its name."""
     axes.set_xlim(0, 1)
-    edges = groupby(range(len(probes)), key=lambda place: probes[place].interface.edge)
+    edges = groupby(range(len(probes)), key=lambda index: probes[index].interface.edge)
     for number, (edge, places) in enumerate(edges):
         rows = list(places)
         axes.axhspan(rows[0] - 0.5, rows[-1] + 0.5, color=_BANDS[number % 2], linewidth=0)

@@ -69,21 +69,19 @@ def _values(shape: Shape, kind: str) -> dict[str, float]:
 
 def _bars(axes: Axes, shapes: tuple[Shape, ...], kind: str) -> None:
     """Shares of one cost by edge, a bar for each shape, its sum above."""
-    for place, shape in enumerate(shapes):
+    for bar, shape in enumerate(shapes):
         values = {part: value for part, value in _values(shape, kind).items() if value > 0}
         whole, base = sum(values.values()), 0.0
         held = [name for name in _HELD if name in values]
         tensors = [name for name in values if name.startswith("tensors")]
         for part in (*held, *(name for name in _PARTS if name in values), *tensors):
             share = values[part] / whole
-            axes.bar(place, share, 0.8, base, color=_tint(part), edgecolor="white", linewidth=0.6)
+            axes.bar(bar, share, 0.8, base, color=_tint(part), edgecolor="white", linewidth=0.6)
             if share >= _SHOWN:
                 name = part.replace("entropy_parameters", "entropy p.").replace("tensors of ", "")
-                axes.text(
-                    place, base + share / 2, name, ha="center", va="center", fontsize=7.5, color="white"
-                )
+                axes.text(bar, base + share / 2, name, ha="center", va="center", fontsize=7.5, color="white")
             base += share
-        axes.text(place, 1.02, _short(whole), ha="center", va="bottom", fontsize=8.5, color=INK)
+        axes.text(bar, 1.02, _short(whole), ha="center", va="bottom", fontsize=8.5, color=INK)
     axes.set_xticks(range(len(shapes)), [shape.name for shape in shapes])
     axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     axes.set_ylim(0, 1.12)

@@ -62,11 +62,11 @@ def draw_rates(curves: Sequence[Curve], *, subtitle: str = "") -> Figure:
     figure.text(left, 1 - 0.12 / height, "Rate and distortion", fontsize=13, fontweight="bold", va="top")
     figure.text(left, 1 - 0.42 / height, subtitle, fontsize=9.5, color=FAINT, va="top", parse_math=False)
     share = _WIDTH / len(panels)
-    for place, measure in enumerate(panels):
-        box = (place * share + _SIDE, 0.5, share - _SIDE - 0.15, _PANEL)
+    for index, measure in enumerate(panels):
+        box = (index * share + _SIDE, 0.5, share - _SIDE - 0.15, _PANEL)
         axes = figure.add_axes((box[0] / _WIDTH, box[1] / height, box[2] / _WIDTH, box[3] / height))
         _draw(axes, curves, measure, styles)
-    handles = [figure.axes[0].lines[place] for place in range(len(curves))]
+    handles = [figure.axes[0].lines[index] for index in range(len(curves))]
     legend = figure.legend(
         handles,
         names,
@@ -105,9 +105,9 @@ def _frame(axes: Axes, curves: Sequence[Curve], measure: Measure) -> None:
     low, high = min(rates) * _BELOW, max(rates) * _ABOVE
     seen = []
     for curve in curves:
-        known = [(p.bpp, getattr(p, measure)) for p in curve.points if math.isfinite(getattr(p, measure))]
-        seen += [quality for rate, quality in known if low <= rate <= high]
-        for (rate, quality), (next_rate, next_quality) in itertools.pairwise(known):
+        finite = [(p.bpp, getattr(p, measure)) for p in curve.points if math.isfinite(getattr(p, measure))]
+        seen += [quality for rate, quality in finite if low <= rate <= high]
+        for (rate, quality), (next_rate, next_quality) in itertools.pairwise(finite):
             for edge in (low, high):  # where a line leaves the view
                 if rate < edge < next_rate:
                     seen.append(quality + (next_quality - quality) * (edge - rate) / (next_rate - rate))
@@ -119,7 +119,7 @@ def _frame(axes: Axes, curves: Sequence[Curve], measure: Measure) -> None:
 
 def _styles(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     """Colours for codecs and published curves, greys for formats; markers and dashes repeat them."""
-    found: list[dict[str, Any]] = []
+    styles: list[dict[str, Any]] = []
     coloured = greys = 0
     for curve in curves:
         style: dict[str, Any] = {"linestyle": _DASHES[curve.kind], "markersize": 3.5, "linewidth": 1.1}
@@ -127,11 +127,11 @@ def _styles(curves: Sequence[Curve]) -> list[dict[str, Any]]:
             style |= {"color": _GREYS[greys % len(_GREYS)], "marker": MARKERS[greys % len(MARKERS)]}
             greys += 1
         else:
-            place = coloured % len(COLOURS)
-            style |= {"color": COLOURS[place], "marker": MARKERS[place]}
+            index = coloured % len(COLOURS)
+            style |= {"color": COLOURS[index], "marker": MARKERS[index]}
             coloured += 1
         if curve.kind == "codecs":
             style |= {"markersize": 7, "linewidth": 1.8, "markeredgecolor": "white", "markeredgewidth": 0.7}
             style |= {"zorder": 3} | ({"linestyle": "none"} if len(curve.points) == 1 else {})
-        found.append(style)
-    return found
+        styles.append(style)
+    return styles

@@ -72,7 +72,7 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
         report("scoring the family", done, len(todo), "")
         scores.attempt(architecture)
     report("scoring the family", len(todo), len(todo), "")
-    decoders, layouts = ([found for found in each if found in scores] for each in (decoders, layouts))
+    decoders, layouts = ([scored for scored in each if scored in scores] for each in (decoders, layouts))
     costs = [float(searcher.costs.macs(decoder, "decoder")) for decoder in decoders]
     keep = pareto(costs, [scores.of(decoder).rd_loss for decoder in decoders])
     chosen = [

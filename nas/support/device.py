@@ -88,8 +88,8 @@ def free_memory(device: torch.device) -> int | None:
     """The bytes that a process may still take on a device, swap included; None where that is not told."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    found = [free for free in (_free_here(), *_free_in_groups()) if free is not None]
-    return min(found, default=None)
+    amounts = [free for free in (_free_here(), *_free_in_groups()) if free is not None]
+    return min(amounts, default=None)
 
 
 def return_free_memory() -> None:

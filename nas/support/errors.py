@@ -25,7 +25,7 @@ class InputError(NasError, ValueError):
     def __str__(self) -> str:
         # What was given may hold line ends, or what a terminal takes for a command
         return re.sub(
-            r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], super().__str__()
+            r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: repr(match[0])[1:-1], super().__str__()
         )
 
 
@@ -43,15 +43,15 @@ def is_outside(error: BaseException) -> bool:
     return written or not isinstance(error, Exception)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """A hint for a misspelt name: the closest known ones, or all of them where none is close.
 
     Args:
         name: the name that was given.
-        known: the names that there are.
+        names: the names that there are.
     """
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    names = list(names)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"choose one of: {', '.join(known)}." if known else "none is known."
+    return f"choose one of: {', '.join(names)}." if names else "none is known."

@@ -80,14 +80,14 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that pydantic found wrong: the field, the value, what is allowed."""
-    found = error.errors()
-    first: Mapping[str, Any] = min(found, key=lambda each: each["type"] != "extra_forbidden")
+    problems = error.errors()
+    first: Mapping[str, Any] = min(problems, key=lambda each: each["type"] != "extra_forbidden")
     path = _path(first)
     if first["type"] == "extra_forbidden":
         hint = f": {nearest('.'.join(path), model.model_fields)}" if len(path) == 1 else "."
         return f"there is no field `{'.'.join(path)}`{hint}"
     # Of alternatives, the one that came furthest was meant
-    meant = [each for each in found if _path(each)[: len(path)] == path]
+    meant = [each for each in problems if _path(each)[: len(path)] == path]
     path = max(map(_path, meant), key=len)
     meant = [each for each in meant if _path(each) == path]
     first = meant[0]
@@ -116,11 +116,11 @@ def _path(error: Mapping[str, Any]) -> Path:
 def _demand(errors: list[Any]) -> str:
     """What a value should be, in the words of all alternatives that it might have been."""
     kinds = [_KINDS.get(error["type"].partition("_")[0]) for error in errors]
-    known = list(dict.fromkeys(kind for kind in kinds if kind))
-    if len(known) > 1 and "a number" in known and "a whole number" in known:
-        known.remove("a whole number")
-    if known:
-        return f"should be {', '.join(known[:-1])}{' or ' if known[:-1] else ''}{known[-1]}"
+    expected = list(dict.fromkeys(kind for kind in kinds if kind))
+    if len(expected) > 1 and "a number" in expected and "a whole number" in expected:
+        expected.remove("a whole number")
+    if expected:
+        return f"should be {', '.join(expected[:-1])}{' or ' if expected[:-1] else ''}{expected[-1]}"
     message = str(errors[0]["msg"])
     for start in ("Value error, ", "Input ", "List ", "Tuple ", "Dictionary "):
         message = message.removeprefix(start)

@@ -239,10 +239,10 @@ def held(lock: Path) -> Iterator[None]:
     Raises:
         InputError: another process has it, or it cannot be written.
     """
-    found = FileLock(lock)
+    lock_file = FileLock(lock)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        found.acquire(timeout=0)
+        lock_file.acquire(timeout=0)
     except Timeout:
         raise InputError(
             f"Another process is training in {lock.parent}: wait until it has ended, or give another folder."
@@ -254,7 +254,7 @@ def held(lock: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             lock.unlink()  # whoever waits for it notices
-        found.release()
+        lock_file.release()
 
 
 def _remove(path: Path) -> None:

@@ -47,7 +47,7 @@ def with_paths(function: Callable[P, R]) -> Callable[P, R]:
 def _check(name: str, value: Any, kinds: list[str]) -> None:
     """InputError where an argument is of none of the kinds that its annotation names."""
     numbers = (float, int) if "float" in kinds else ()
-    known = {each.__name__ for each in type(value).__mro__} & {*kinds} - {"Sequence"}
+    is_kind = {each.__name__ for each in type(value).__mro__} & {*kinds} - {"Sequence"}
     if isinstance(value, str | os.PathLike):
         check_path(name, value)
     elif "Sequence" in kinds and isinstance(value, Sequence) and not isinstance(value, bytes):
@@ -57,7 +57,7 @@ def _check(name: str, value: Any, kinds: list[str]) -> None:
             _check(name, each, [kind for kind in kinds if kind not in ("Sequence", "None")])
     elif _is_taken_as_it_is(value, kinds):
         return
-    elif not (known or (value is None and "None" in kinds) or isinstance(value, numbers)):
+    elif not (is_kind or (value is None and "None" in kinds) or isinstance(value, numbers)):
         raise InputError(f"`{name}` cannot be {value!r}: give a path, as text or a Path.")
 
 

@@ -179,16 +179,16 @@ class _Loader(yaml.SafeLoader):
             raise self._refused(node, f"{node.value} is not a plain number; leave out ':' and leading zeros")
         return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
 
-    def count(self, node: Any, most: int, known: dict[int, int]) -> int:
+    def count(self, node: Any, most: int, counts: dict[int, int]) -> int:
         """How many values a node holds, each as often as it is named; refuses more than `most`."""
-        if known.setdefault(id(node), 0) or isinstance(node, yaml.ScalarNode):
-            return known[id(node)] or 1
+        if counts.setdefault(id(node), 0) or isinstance(node, yaml.ScalarNode):
+            return counts[id(node)] or 1
         inside = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
-        known[id(node)] = most  # should it hold itself
-        known[id(node)] = found = 1 + sum(self.count(each, most, known) for each in inside)
-        if found > most:
+        counts[id(node)] = most  # should it hold itself
+        counts[id(node)] = total = 1 + sum(self.count(each, most, counts) for each in inside)
+        if total > most:
             raise self._refused(node, "with what it repeats (*name) it has no end; write out what is meant")
-        return found
+        return total
 
     def _refused(self, node: Any, reason: str) -> InputError:
         return InputError(f"{self.source}, line {node.start_mark.line + 1}: {reason}.")

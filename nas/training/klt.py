@@ -51,9 +51,9 @@ class Stage:
     tap: int = 0
     subpel: bool = False
 
-    def weights(self, found: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def weights(self, kernels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Views of both kernels, [outputs, inputs, k, k] of the stage of g_a."""
-        into, back = (found[f"{name}.weight"] for name in (self.into, self.back))
+        into, back = (kernels[f"{name}.weight"] for name in (self.into, self.back))
         if self.subpel:
             back = back[..., 0, 0].unflatten(0, (-1, self.size, self.size)).permute(3, 0, 1, 2)
         return into, back
@@ -125,7 +125,7 @@ def with_klt(space: SearchSpace, photos: Sequence[Photo], objective: Objective) 
     return weights
 
 
-def _fit_h_a(found: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
+def _fit_h_a(weights: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
     """Have h_a see the channels of y alike large, and magnitudes where it does not read them.
 
     Scales follow from magnitudes. Units in pairs of opposite sign that look at one channel each have them
@@ -133,12 +133,12 @@ def _fit_h_a(found: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
     of y, tens of times as large as most, would drown it.
 
     Args:
-        found: all weights; those of h_a are changed.
+        weights: all weights; those of h_a are changed.
         edge: h_a.
         y: [channels, n], before rounding; h_a sees what lies beyond those channels as it did.
     """
-    first, second = [f"h_a.{place}" for place, layer in enumerate(edge.layers) if isinstance(layer, Conv)][:2]
-    weight, bias, after = (found[name] for name in (f"{first}.weight", f"{first}.bias", f"{second}.weight"))
+    first, second = [f"h_a.{index}" for index, layer in enumerate(edge.layers) if isinstance(layer, Conv)][:2]
+    weight, bias, after = (weights[name] for name in (f"{first}.weight", f"{first}.bias", f"{second}.weight"))
     unit = 1 / (y.var(1) + ROUNDED).sqrt()  # [channels]
     seen = weight[:, : len(unit)]
     if edge.magnitude:
@@ -196,13 +196,13 @@ def _linear_path(space: SearchSpace) -> list[Stage]:
 
 def _chain(edge: Edge, kind: type[Conv] | type[Deconv]) -> list[tuple[int, int]]:
     """Place and kernel of each convolution of an edge; none where it is of another kind."""
-    found = []
-    for place, layer in enumerate(edge.layers):
+    convolutions = []
+    for index, layer in enumerate(edge.layers):
         if isinstance(layer, kind) and layer.stride == 2 and layer.kernel >= 3:
-            found.append((place, layer.kernel))
+            convolutions.append((index, layer.kernel))
         elif not isinstance(layer, GDN):
             return []
-    return found
+    return convolutions
 
 
 def _whole(x: Tensor, size: int) -> Tensor:

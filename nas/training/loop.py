@@ -296,8 +296,8 @@ class Training:
             if tables is not None and "psi" in output:  # without a hyperprior no layout has an effect
                 self._learn_layout(tables, output)
             totals += torch.stack([losses.total, losses.bpp, losses.distortion]).detach() / len(samples)
-        found = self._together(totals)
-        self._check("loss", found[0], step, samples)
+        means = self._together(totals)
+        self._check("loss", means[0], step, samples)
         norm = self.fabric.clip_gradients(
             self.module, self._wrapped, max_norm=settings.clip, error_if_nonfinite=False
         )
@@ -307,23 +307,23 @@ class Training:
         if self.structure is not None:
             for logits in self.structure.logits:
                 logits.grad = torch.tensor(self._together(logits.grad))
-            self.structure.step(found[0])
+            self.structure.step(means[0])
         if self.average is not None:
             self.average.update_parameters(net)
         if net.centred and settings.only != "g_s" and (step + 1) % SETTLE_EVERY == 0:
             settle(net)
-        return found[0], found[1], found[2]
+        return means[0], means[1], means[2]
 
     @torch.no_grad()
     def _layout_bits(self, tables: Tensor, output: dict[str, Any]) -> list[float]:
         """The bits of y in this batch, over all processes, under each of some tables of stages."""
         assert self.layouts is not None
-        found, y_hat = [], quantize(output["y"], Y_LIMIT)
+        bits_by_table, y_hat = [], quantize(output["y"], Y_LIMIT)
         for table in tables:
             parameters = self.net.context(output["psi"], y_hat, self.layouts.layout(table))
             scales, means = (widened(part) for part in parameters)
-            found.append(bits(self.net.gaussian.likelihood(y_hat, scales, means)).sum())
-        return [value * self.fabric.world_size for value in self._together(torch.stack(found))]
+            bits_by_table.append(bits(self.net.gaussian.likelihood(y_hat, scales, means)).sum())
+        return [value * self.fabric.world_size for value in self._together(torch.stack(bits_by_table))]
 
     def _learn_layout(self, tables: Tensor, output: dict[str, Any]) -> None:
         assert self.layouts is not None
@@ -338,9 +338,9 @@ class Training:
     def _together(self, values: Tensor | None) -> list[float]:
         """The mean over all processes."""
         assert values is not None
-        found = self.fabric.all_reduce(values.to(self.fabric.device), reduce_op="mean")
-        assert isinstance(found, Tensor)
-        listed: list[float] = found.tolist()
+        reduced = self.fabric.all_reduce(values.to(self.fabric.device), reduce_op="mean")
+        assert isinstance(reduced, Tensor)
+        listed: list[float] = reduced.tolist()
         return listed
 
     def _check(self, what: str, value: float, step: int, samples: Sequence[Sample]) -> None:
@@ -386,12 +386,12 @@ class Training:
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """All optimisers there are, by the names that the checkpoint has for them."""
-        found = {"optimizer": self.optimizer}
+        optimizers = {"optimizer": self.optimizer}
         if self.structure is not None:
-            found["structure"] = self.structure.optimizer
+            optimizers["structure"] = self.structure.optimizer
         if self.layouts is not None:
-            found["layout optimizer"] = self.layouts.optimizer
-        return found
+            optimizers["layout optimizer"] = self.layouts.optimizer
+        return optimizers
 
     def write(self, step: int) -> None:
         """Keep the state after `step` steps."""
@@ -420,9 +420,9 @@ class Training:
             InputError: the checkpoint is damaged, or of a version that wrote another one.
         """
         path = self.run.checkpoint_path
-        found = checkpoint.Checkpoint.read(path)
+        saved = checkpoint.Checkpoint.read(path)
         with damage_told(path, "restore it, or begin anew with another --out"):
-            return self._restore(found)
+            return self._restore(saved)
 
     def _restore(self, saved: checkpoint.Checkpoint) -> int:
         tensors, source = saved.tensors, str(self.run.checkpoint_path)
@@ -547,8 +547,8 @@ def _row(
     if settings.only == "entropy":
         error = math.nan  # no picture was made
     row = {"seconds": seconds, "loss": loss, "bpp": bpp, "distortion": error}
-    known = settings.metric == "mse" and not math.isnan(error)
-    row["psnr"] = -10 * math.log10(max(error, 1e-12)) if known else math.nan
+    has_psnr = settings.metric == "mse" and not math.isnan(error)
+    row["psnr"] = -10 * math.log10(max(error, 1e-12)) if has_psnr else math.nan
     row["learning_rate"] = settings.rate_at(step, training.plateaus.count)
     if training.structure is not None:
         row["expected_cost"] = float(training.structure.expected_cost().detach())

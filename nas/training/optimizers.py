@@ -106,8 +106,8 @@ def _muon(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float)
         @staticmethod
         def _orthogonalize(group: dict[str, Any], updates: list[Tensor]) -> list[Tensor]:
             if multiplies_bfloat16(on_gpu=updates[0].device.type == "cuda"):
-                found: list[Tensor] = Muon._orthogonalize(group, updates)
-                return found
+                orthogonal: list[Tensor] = Muon._orthogonalize(group, updates)
+                return orthogonal
             steps, weights = group["ns_steps"], group["ns_coeffs"]
             return [
                 zero_power_via_newton_schulz_5(

@@ -438,5 +438,5 @@ def _sliced_weights(run: Run, space: SearchSpace) -> dict[str, Tensor]:
 
 def _of_plain(network: CodecNetwork, space: SearchSpace) -> dict[str, Tensor]:
     """Plain layers as the weights of a space of one, with their gains; what they do not have is constant."""
-    known, plain = Supernet(replace(space, rates=network.space.rates)), network.state_dict()
-    return {name: plain.get(name, value) for name, value in known.state_dict().items()}
+    supernet, plain = Supernet(replace(space, rates=network.space.rates)), network.state_dict()
+    return {name: plain.get(name, value) for name, value in supernet.state_dict().items()}

@@ -129,13 +129,13 @@ def probe(
     from nas.weights.checkpoint import supernet_of
 
     request = ProbeRequest(tolerance, steps, check_seed(seed))
-    where, found = choose(device), opened(run)
-    _ = found.trained_weights  # or refused
-    architecture, settings = found.space.parse(arch), settings_of(found)
-    lmbda, quality = _rate(found, settings.lmbda, quality)
+    where, opened_run = choose(device), opened(run)
+    _ = opened_run.trained_weights  # or refused
+    architecture, settings = opened_run.space.parse(arch), settings_of(opened_run)
+    lmbda, quality = _rate(opened_run, settings.lmbda, quality)
     written = [] if out is None else _outputs(Path(out), force)
-    pictures = _photos(found, data, check_count(photos, "photos", 1))
-    network = supernet_of(found).to(where).extract(architecture)
+    pictures = _photos(opened_run, data, check_count(photos, "photos", 1))
+    network = supernet_of(opened_run).to(where).extract(architecture)
     objective = Objective(lmbda, settings.metric)
     result = probe_network(
         network, architecture, pictures, objective, request, quality=quality, report=report

@@ -187,8 +187,8 @@ def _each(
     def workforce() -> Iterator[Workforce[Content, Done]]:
         from nas.support.device import side_by_side
 
-        work, place = load()
-        with side_by_side(place) as (threads, begin):
+        work, device = load()
+        with side_by_side(device) as (threads, begin):
             yield Workforce(work, threads, begin)
 
     return run_all(plan, read, workforce, stage=stage, report=report)
@@ -293,8 +293,8 @@ def compress(
         from nas.support.device import choose
 
         check_effort(effort)
-        place = choose(device)
-        family = load_family(codec).to(place)
+        compute = choose(device)
+        family = load_family(codec).to(compute)
         alone = plan.folder is None
         layouts = family.choose_layouts(layout, stages)
         step_of(family.base, quality if bpp is None and size is None else 0)  # there must be such a quality
@@ -323,7 +323,7 @@ def compress(
             at = None if nic.step is None else 100 * nic.step / STEPS_OF_QUALITY
             return Compressed(job.target, len(stream), 8 * len(stream) / area, name, at, again)
 
-        return work, place
+        return work, compute
 
     return _each(plan, read, load, stage="compressing", report=report, quick=not effort)
 
@@ -382,10 +382,10 @@ def decompress(
         from nas.photos.images import MAX_BYTES
 
         standard = job.source == STANDARD
-        found = (
+        nic = (
             Nic.parse(read_standard(MAX_BYTES), source=job.source_name) if standard else Nic.read(job.source)
         )
-        return found, found.width * found.height
+        return nic, nic.width * nic.height
 
     def load() -> tuple[Callable[[Job, Nic], Decompressed], torch.device]:
         from nas.codec.bitstream import decompress_image
@@ -393,8 +393,8 @@ def decompress(
         from nas.support.device import choose
         from nas.support.limits import MAX_PIXELS
 
-        place = choose(device)
-        family = load_family(codec).to(place)
+        compute = choose(device)
+        family = load_family(codec).to(compute)
         limit = MAX_PIXELS if max_pixels is None else max_pixels
 
         def work(job: Job, nic: Nic) -> Decompressed:
@@ -409,13 +409,13 @@ def decompress(
             cost = family.decoder_kmac_px(decoder, layout) if several and layout is not None else None
             return Decompressed(job.target, nic.width, nic.height, chosen.architecture.key, _size(nic), cost)
 
-        return work, place
+        return work, compute
 
     if plan.folder is None and device in ("auto", "cpu"):
         (job,) = plan.jobs
         nic, pixels = read(job)
-        found = _quickly(codec, job, nic, target) if max_pixels is None or pixels <= max_pixels else None
-        return _alone(job, nic, load, one=pixels <= ONE_THREAD) if found is None else found
+        quick = _quickly(codec, job, nic, target) if max_pixels is None or pixels <= max_pixels else None
+        return _alone(job, nic, load, one=pixels <= ONE_THREAD) if quick is None else quick
     return _each(plan, read, load, stage="decompressing", report=report)
 
 
@@ -423,11 +423,11 @@ def _quickly(codec: str | Path, job: Job, nic: Nic, target: str | None) -> Decom
     """Decompress one file without torch, where the codec's folder has what that needs."""
     from nas.onnx.quick import decode_quickly
 
-    found = decode_quickly(codec, nic, target)
-    if found is None:
+    quick = decode_quickly(codec, nic, target)
+    if quick is None:
         return None
-    _write_picture(job.target, found.pixels)
-    return Decompressed(job.target, nic.width, nic.height, found.arch, _size(nic), found.kmac_px)
+    _write_picture(job.target, quick.pixels)
+    return Decompressed(job.target, nic.width, nic.height, quick.arch, _size(nic), quick.kmac_px)
 
 
 def _write_picture(target: Path, pixels: Pixels) -> None:

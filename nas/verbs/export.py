@@ -311,7 +311,7 @@ def export_codec(
     family = _family(run, kin, made.codec, supernet)
     if onnx:
         require_whole_numbers(family)
-    found = measure_family(
+    measurement = measure_family(
         family,
         photos,
         settings.objective,
@@ -322,17 +322,17 @@ def export_codec(
         "metric": settings.metric,
         **family.decoders[family.default].facts,
         "stages": made.codec.layout.stages(),
-        "measured": {"split": "held-out", "photos": len(photos), **found.decoders[family.default]},
+        "measured": {"split": "held-out", "photos": len(photos), **measurement.decoders[family.default]},
         **({} if made.cost is None else {"exact_costs": round(made.cost, 6)}),
     }
     if force:
         clear(out)
-    content = save_family(found.noted_in(family), out, facts)
+    content = save_family(measurement.noted_in(family), out, facts)
     if onnx:
-        write_onnx(found.noted_in(family), out / ONNX, report=report)
+        write_onnx(measurement.noted_in(family), out / ONNX, report=report)
     if not run.is_writable:  # the codec says what it measured, too
         return content
-    for architecture, measured in zip(kin.decoders, found.decoders, strict=True):
+    for architecture, measured in zip(kin.decoders, measurement.decoders, strict=True):
         note_tested(run, architecture, measured)
     if run.front_path.is_file():
         write_front(run, run.front())

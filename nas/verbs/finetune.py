@@ -107,14 +107,14 @@ class Finetuned:
         title = f"{photos} held-out photos, as files, before and after; costs in kMAC/px, as they were"
         pairs = list(zip(self._costs(), self.before.decoders, self.after.decoders, strict=True))
         rows = [{**costs, **_compared(before, after)} for costs, before, after in pairs]
-        found: list[TitledTable] = [(title, list(rows[0]), [list(row.values()) for row in rows])]
+        titled_tables: list[TitledTable] = [(title, list(rows[0]), [list(row.values()) for row in rows])]
         layouts = self.before.layouts
         if len(layouts) > 1:
             columns = ["layout", "bpp before", "bpp after", "rate %"]
             bpps = [(name, bpp, self.after.layouts[name]) for name, bpp in layouts.items()]
             lines = [[name, old, new, _percent(old, new)] for name, old, new in bpps]
-            found.append(("files by layout", columns, lines))
-        return found
+            titled_tables.append(("files by layout", columns, lines))
+        return titled_tables
 
     def _costs(self) -> list[dict[str, float]]:
         """What each decoder's codec costs, by scope."""
@@ -133,15 +133,15 @@ class Finetuned:
                 f"The entropy path is another one ({self.identity} before, now {identity}): files that "
                 f"{self.source} made decode with {self.source} alone."
             )
-        found = [files]
+        sentences = [files]
         if identity != self.identity and "exact_costs" in self.content:
-            found.append(f"It is exact on every machine, for {self.content['exact_costs']:+.2%} in rate.")
+            sentences.append(f"It is exact on every machine, for {self.content['exact_costs']:+.2%} in rate.")
         if self.content["finetuned"]["rd_loss_change"] > 0:
-            found.append(
+            sentences.append(
                 f"The loss on held-out photos rose: keep {self.source}, or train longer, on more photos or "
                 "with a lower learning rate."
             )
-        return found
+        return sentences
 
     def to_json(self) -> dict[str, Any]:
         """codec.yaml, and where it is."""
@@ -304,16 +304,16 @@ class _Finetuning:
             InputError: something lies there that is not to be replaced.
         """
         request = self.request
-        found = [Run.open(path.parent) for path in sorted(self.folder.glob("*/config.yaml"))]
-        others = [run.path for run in found if not self._is_same(run)]
-        if not found or (request.out / DESCRIPTION).is_file():
+        runs = [Run.open(path.parent) for path in sorted(self.folder.glob("*/config.yaml"))]
+        others = [run.path for run in runs if not self._is_same(run)]
+        if not runs or (request.out / DESCRIPTION).is_file():
             refuse_existing(request.out, force=request.force, what="codec")
             return others
-        known = {self.folder, *(run.path for run in found if isinstance(run.config.get("finetune"), dict))}
+        own_paths = {self.folder, *(run.path for run in runs if isinstance(run.config.get("finetune"), dict))}
         foreign = [
             path
             for path in sorted([*request.out.iterdir(), *self.folder.iterdir()])
-            if path not in known and path.name not in (WEIGHTS, MODEL) and not path.name.startswith(".")
+            if path not in own_paths and path.name not in (WEIGHTS, MODEL) and not path.name.startswith(".")
         ]
         if foreign:
             raise InputError(
@@ -339,8 +339,8 @@ class _Finetuning:
 
     def run(self, report: StageReport) -> Finetuned:
         """Train, measure both, write."""
-        for place in self._replaced:
-            clear(place)
+        for path in self._replaced:
+            clear(path)
         self._warn()
         family, facts = self._trained(report)
         photos = photos_of(Run.open(next(iter(self._places))), "held-out", HELD_OUT_PHOTOS)
@@ -377,14 +377,14 @@ class _Finetuning:
         else:
             base, facts = self._of_base(report)
         members = []
-        for place, member in enumerate(self.family.decoders):
-            own = base.network.g_s if place == self.family.default else copy.deepcopy(member.g_s)
+        for index, member in enumerate(self.family.decoders):
+            own = base.network.g_s if index == self.family.default else copy.deepcopy(member.g_s)
             members.append(replace(member, g_s=own))
         family = CodecFamily(base, self.family.layouts, members, self.family.layout_facts)
-        for place, member in enumerate(members):
-            if self._place(place) in self._places:
-                codec = family.codec(decoder=place)
-                run = self._train(self._place(place), member.space, codec.network, report)
+        for index, member in enumerate(members):
+            if self._place(index) in self._places:
+                codec = family.codec(decoder=index)
+                run = self._train(self._place(index), member.space, codec.network, report)
                 member.g_s.load_state_dict(supernet_of(run).extract(member.architecture).g_s.state_dict())
                 codec.update()
         return family, facts
@@ -398,14 +398,14 @@ class _Finetuning:
         made = make_codec(run, before.architecture, arithmetic, list(layouts.values()))
         if self.request.only == "entropy":  # to the bit: GDN's way through a supernet rounds
             for name in ("g_a", "g_s"):
-                known = getattr(before.network, name).state_dict()
-                getattr(made.codec.network, name).load_state_dict(known)
+                weights = getattr(before.network, name).state_dict()
+                getattr(made.codec.network, name).load_state_dict(weights)
         return made.codec, {} if made.cost is None else {"exact_costs": round(made.cost, 6)}
 
-    def _train(self, place: Path, space: SearchSpace, network: CodecNetwork, report: StageReport) -> Run:
+    def _train(self, folder: Path, space: SearchSpace, network: CodecNetwork, report: StageReport) -> Run:
         """One training, from a network's layers."""
         places = list(self._places)
-        number = f" {places.index(place) + 1} of {len(places)}" if len(places) > 1 else ""
+        number = f" {places.index(folder) + 1} of {len(places)}" if len(places) > 1 else ""
 
         def show(progress: Progress) -> None:
             note = f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp"
@@ -414,8 +414,8 @@ class _Finetuning:
         request = TrainingRequest(
             space=space,
             data=self.request.data,
-            out=place,
-            settings=self._places[place].model_dump(),
+            out=folder,
+            settings=self._places[folder].model_dump(),
             init_from=network,
             device=self.request.device,
             notes=self._notes,
@@ -429,8 +429,8 @@ class _Finetuning:
     ) -> dict[str, Any]:
         out, training = self.request.out, self.of_base
 
-        def gained(place: int) -> dict[str, Any]:
-            old, new = before.decoders[place], after.decoders[place]
+        def gained(index: int) -> dict[str, Any]:
+            old, new = before.decoders[index], after.decoders[index]
             return {"before": dict(old), "rd_loss_change": round(new["rd_loss"] / old["rd_loss"] - 1, 6)}
 
         finetuned = {
@@ -442,10 +442,10 @@ class _Finetuning:
             "photos": len(self.split["train"]),
             **gained(family.default),
         }
-        found = after.noted_in(family)
+        noted = after.noted_in(family)
         members = [
-            replace(member, facts={**member.facts, "finetuned": gained(place)})
-            for place, member in enumerate(found.decoders)
+            replace(member, facts={**member.facts, "finetuned": gained(index)})
+            for index, member in enumerate(noted.decoders)
         ]
         content = {
             **{name: self.content[name] for name in FACTS if name in self.content},
@@ -456,17 +456,17 @@ class _Finetuning:
             if other != self.folder:
                 clear(other)
         written = save_family(
-            CodecFamily(found.base, found.layouts, members, found.layout_facts), out, content
+            CodecFamily(noted.base, noted.layouts, members, noted.layout_facts), out, content
         )
         self._tidy()
         return written
 
     def _tidy(self) -> None:
         """Keep what tells how the training went."""
-        for place in self.folder.iterdir():
-            run = Run(place)
-            if place in self._places:
+        for folder in self.folder.iterdir():
+            run = Run(folder)
+            if folder in self._places:
                 for path in (run.checkpoint_path.parent, run.weights_path, run.search_path):
                     clear(path)
             else:
-                clear(place)
+                clear(folder)

@@ -46,10 +46,10 @@ def info(thing: str | Path, *, out: str | Path | None = None, force: bool = Fals
         >>> nas.info("raster-2x2").fields["stages_768x512"]
         4
     """
-    known = describe(str(thing))
+    described = describe(str(thing))
     if out is None:
-        return known
-    return replace(known, drawn=known.draw(Path(out), force=force))
+        return described
+    return replace(described, drawn=described.draw(Path(out), force=force))
 
 
 def describe(thing: str) -> Info:
@@ -124,9 +124,11 @@ def _layout_or_nothing(name: str) -> Info:
     try:
         return layout_info(named_layout(name, Y_CHANNELS, WINDOW), WINDOW)
     except InputError:
-        families = "|".join(sorted({*MADE_IN_RUNS, *(known.split("-")[0] for known in layout_names())}))
+        families = "|".join(
+            sorted({*MADE_IN_RUNS, *(layout_name.split("-")[0] for layout_name in layout_names())})
+        )
         if re.match(rf"({families})-[0-9]", name):
             raise  # a layout, but one that cannot be
     kinds = ("search_spaces", "budgets", "recipes")
-    known = [*(name for kind in kinds for name in resources.shipped(kind)), *layout_names()]
-    raise InputError(f"There is no space, budget, layout or file named '{name}': {nearest(name, known)}")
+    names = [*(name for kind in kinds for name in resources.shipped(kind)), *layout_names()]
+    raise InputError(f"There is no space, budget, layout or file named '{name}': {nearest(name, names)}")

@@ -44,7 +44,7 @@ def pareto(
     from nas.report.front.make import draw_runs
 
     given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
-    different = {found.path.resolve(): found for found in map(opened, given)}
+    different = {run.path.resolve(): run for run in map(opened, given)}
     first = next(iter(different.values()))
     if out is None:
         first.refuse_read_only()

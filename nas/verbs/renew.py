@@ -88,11 +88,11 @@ def renew_codec(
         facts |= {} if cost is None else {"exact_costs": round(cost, 6)}
     renewed = CodecFamily(codec, family.layouts, (), family.layout_facts)
     objective = Objective(content["lmbda"], content.get("metric", "mse"))
-    found = measure_family(renewed, photos, objective)
-    facts["measured"] = {"split": "held-out", "photos": len(photos), **found.decoders[0]}
+    measurement = measure_family(renewed, photos, objective)
+    facts["measured"] = {"split": "held-out", "photos": len(photos), **measurement.decoders[0]}
     if force:
         clear(out)
-    return save_family(found.noted_in(renewed), out, facts)
+    return save_family(measurement.noted_in(renewed), out, facts)
 
 
 def _load(network: torch.nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:

@@ -79,21 +79,23 @@ def search(
     if not from_zoo and (data is None) != (out is None):
         raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
     asked = Budget.asked(budget, target, scope)
-    found = opened(run)
-    _ = found.trained_weights  # or refused
-    quantities = Quantities(found, kept_costs(found.space, found.costs_path), device)
+    searched = opened(run)
+    _ = searched.trained_weights  # or refused
+    quantities = Quantities(searched, kept_costs(searched.space, searched.costs_path), device)
     question = quantities.question(asked)  # or refused, before what takes long to import
     possible = Possible.of(quantities, question)
     own = searched_at(run, out)
     if out is not None or from_zoo:
-        found = run_on_photos(found, data, own, force=force) if data else copied(found, own, force=force)
-        quantities = quantities.of_copy(found)
+        searched = (
+            run_on_photos(searched, data, own, force=force) if data else copied(searched, own, force=force)
+        )
+        quantities = quantities.of_copy(searched)
     if trials is None and not (from_zoo and data is None):
         trials = TRIALS
     announce(possible)
     from nas.searching.searcher import Searcher
 
-    searcher = Searcher(found, device=device, quantities=quantities)
+    searcher = Searcher(searched, device=device, quantities=quantities)
     return searcher.search(asked, trials=trials, storage=storage, seed=seed, report=report)
 
 

@@ -56,8 +56,8 @@ def optimizer_state(optimizer: torch.optim.Optimizer, name: str) -> tuple[dict[s
             listed = isinstance(value, list)
             if listed:
                 values[path] = {"length": len(value)}
-            for place, item in enumerate(value if listed else [value]):
-                where = f"{path}.{place}" if listed else path
+            for index, item in enumerate(value if listed else [value]):
+                where = f"{path}.{index}" if listed else path
                 if isinstance(item, Tensor):
                     tensors[where] = item
                 else:
@@ -89,8 +89,8 @@ def restore_optimizer(
     items |= record["values"]
     state: dict[int, dict[str, Any]] = {}
     for path, value in items.items():
-        index, part, *place = path.removeprefix(f"{name}.").split(".")
-        if place:
+        index, part, *inner = path.removeprefix(f"{name}.").split(".")
+        if inner:
             continue
         if isinstance(value, dict):
             value = [items[f"{path}.{number}"] for number in range(value["length"])]
@@ -143,9 +143,9 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) 
         source: what error messages call the origin of the tensors.
     """
     check_fit(module, tensors, source=source)
-    known = module.state_dict()
-    learned = {k: value.to(known[k].dtype) for k, value in tensors.items() if not is_constant(k)}
-    module.load_state_dict({**known, **learned})
+    current = module.state_dict()
+    learned = {k: value.to(current[k].dtype) for k, value in tensors.items() if not is_constant(k)}
+    module.load_state_dict({**current, **learned})
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -34,8 +34,8 @@ _CONSTANT = re.compile(r"(^gaussian|pedestal|bound$|target$|\.mask$|_quantized_c
 def zoo_name(source: str) -> tuple[str, int] | None:
     """The two parts of a name of CompressAI's zoo, such as mbt2018-4; None for anything else."""
     model, _, quality = source.rpartition("-")
-    known = {family.compressai for family in FAMILIES.values()}
-    return (model, int(quality)) if model in known and re.fullmatch("[1-8]", quality) else None
+    models = {family.compressai for family in FAMILIES.values()}
+    return (model, int(quality)) if model in models and re.fullmatch("[1-8]", quality) else None
 
 
 def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
@@ -49,10 +49,10 @@ def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
     Raises:
         InputError: not there, or no weights for this space.
     """
-    found = zoo_name(source)
-    if found is None:
+    zoo_entry = zoo_name(source)
+    if zoo_entry is None:
         raise InputError(f"{source} is not a name of CompressAI's zoo: names look like mbt2018-4.")
-    model, quality = found
+    model, quality = zoo_entry
     if model != _model_of(space.family):
         raise InputError(
             f"{source} is another kind of model than {space.name}, whose family ({space.family.name}) is "
@@ -125,7 +125,7 @@ def _state_in(content: object, outer: tuple[int, ...] = ()) -> dict[str, Tensor]
     if any(isinstance(name, str) and _FIRST.search(name) for name in state):
         return state if all(isinstance(name, str) for name in state) else None
     inside = (_state_in(value, (*outer, id(content))) for value in content.values())
-    return next((found for found in inside if found is not None), None)
+    return next((state for state in inside if state is not None), None)
 
 
 def bare_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ def bare_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     What is not of the model, such as the state of a loss beside it, is left out.
     """
-    first = next((found for name in state if (found := _FIRST.search(name))), None)
+    first = next((match for name in state if (match := _FIRST.search(name))), None)
     prefix = first.string[: first.start()] if first else ""
     ours = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return {_WRAPPED.sub("", name): value for name, value in ours.items()}
@@ -195,14 +195,14 @@ def _to_supernet(theirs: nn.Module, space: SearchSpace, source: str) -> dict[str
             continue
         if name.startswith("y_prior.") and space.family.has_z:
             continue
-        found = given.get(_theirs(name))
-        if found is None or found.shape != value.shape:
+        tensor = given.get(_theirs(name))
+        if tensor is None or tensor.shape != value.shape:
             n, m = (getattr(theirs, size, None) for size in "NM")
             raise InputError(
                 f"{source} has N={n}, M={m}, and does not fit the widest architecture of {space.name} (it "
                 f"differs in {name}): use a space whose widest widths and latents are those."
             )
-        state[name] = found
+        state[name] = tensor
     return state
 
 
@@ -217,8 +217,8 @@ def _theirs(name: str) -> str:
 
 def _model_of(family: Family) -> str:
     if family.compressai is None:
-        known = ", ".join(name for name, found in FAMILIES.items() if found.compressai)
-        raise InputError(f"CompressAI has no model of the family {family.name}; it has those of {known}.")
+        names = ", ".join(name for name, family in FAMILIES.items() if family.compressai)
+        raise InputError(f"CompressAI has no model of the family {family.name}; it has those of {names}.")
     return family.compressai
 
 

@@ -36,21 +36,21 @@ def at_one_rate(
     Raises:
         InputError: g_s adds y to what it computes, so that its gain cannot be multiplied into a layer.
     """
-    found = {
+    weights = {
         name: value for name, value in tensors.items() if not name.startswith(("gains.", "hyper_gains."))
     }
     gain, inverse = (between(tensors[name], anchors, lmbda).exp() for name in (GAIN, INVERSE))
     for name in _writers("g_a", family, "y"):
-        _scale_outputs(found, name, gain)
+        _scale_outputs(weights, name, gain)
     for name, layer in _readers(family):
-        if f"{name}.weight" in found:  # an architecture of depth 0 has not all of them
+        if f"{name}.weight" in weights:  # an architecture of depth 0 has not all of them
             shape = (-1, 1, 1, 1) if isinstance(layer, Deconv) else (1, -1, 1, 1)
-            found[f"{name}.weight"] = found[f"{name}.weight"] * inverse.view(shape)
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] * inverse.view(shape)
     if HYPER_GAIN in tensors:
         gain, shift = (between(tensors[name], anchors, lmbda) for name in (HYPER_GAIN, HYPER_SHIFT))
         for name in _writers("h_a", family, "z"):
-            _scale_outputs(found, name, gain.exp(), shift)
-    return found
+            _scale_outputs(weights, name, gain.exp(), shift)
+    return weights
 
 
 def over_range(
@@ -104,7 +104,7 @@ def _first(name: str, layer: Layer, family: str) -> Iterator[tuple[str, Layer]]:
             )
 
 
-def _scale_outputs(found: dict[str, Tensor], name: str, gain: Tensor, shift: Tensor | float = 0.0) -> None:
-    if f"{name}.weight" in found:  # an architecture of depth 0 has not all of them
-        found[f"{name}.weight"] = found[f"{name}.weight"] * gain[:, None, None, None]
-        found[f"{name}.bias"] = found[f"{name}.bias"] * gain + shift
+def _scale_outputs(weights: dict[str, Tensor], name: str, gain: Tensor, shift: Tensor | float = 0.0) -> None:
+    if f"{name}.weight" in weights:  # an architecture of depth 0 has not all of them
+        weights[f"{name}.weight"] = weights[f"{name}.weight"] * gain[:, None, None, None]
+        weights[f"{name}.bias"] = weights[f"{name}.bias"] * gain + shift

@@ -90,5 +90,5 @@ def lowest_losses(
             passage.losses_with(interface, change, annealing).sum().backward()
         optimizer.step()
     with torch.no_grad():
-        found = passage.losses_with(interface, change)
-    return torch.where(found < passage.losses, found, passage.losses)
+        losses = passage.losses_with(interface, change)
+    return torch.where(losses < passage.losses, losses, passage.losses)

@@ -54,13 +54,13 @@ def interfaces(network: CodecNetwork) -> list[Interface]:
     Args:
         network: of one architecture.
     """
-    found: list[Interface] = []
+    listed: list[Interface] = []
     count: Counter[str] = Counter()
 
     def add(name: str, edge: str, width: str, module: str = "") -> None:
         count[name] += 1
         again = f" ({count[name]})" if count[name] > 1 else ""
-        found.append(Interface(name + again, edge, width, module))
+        listed.append(Interface(name + again, edge, width, module))
 
     for edge, described in network.space.family.edges.items():
         if edge in HYPER_EDGES and not network.with_z:
@@ -75,7 +75,7 @@ def interfaces(network: CodecNetwork) -> list[Interface]:
             add(name, edge, width, module)
         if edge in ENDS:
             add(ENDS[edge], edge, ENDS[edge])
-    return found
+    return listed
 
 
 @contextmanager
@@ -111,10 +111,10 @@ class _Link:
 def _chain(links: Sequence[_Link], width: str) -> Iterator[tuple[str, str, str]]:
     """Name, width and module of every interface of layers in a row; `width` is of what they read."""
     flat = [inner for link in links for inner in _flat(link)]
-    for place, link in enumerate(flat):
+    for index, link in enumerate(flat):
         yield from _inside(link, width)
         width = _output(link.layer, width)
-        following = flat[place + 1].layer if place + 1 < len(flat) else None
+        following = flat[index + 1].layer if index + 1 < len(flat) else None
         if following is not None and not isinstance(following, _BELONG):
             yield f"{width}{link.note}", width, link.path
 
@@ -130,9 +130,9 @@ def _flat(link: _Link) -> Iterator[_Link]:
         if len(residuals) == 1:
             yield _Link(path, note, residuals[0], block)
             continue
-        for place, (residual, module) in enumerate(zip(residuals, block.children(), strict=True)):
-            half = "" if place == len(residuals) - 1 else f" part {place + 1}"
-            yield _Link(f"{path}.{place}", note + half, residual, module)
+        for index, (residual, module) in enumerate(zip(residuals, block.children(), strict=True)):
+            half = "" if index == len(residuals) - 1 else f" part {index + 1}"
+            yield _Link(f"{path}.{index}", note + half, residual, module)
 
 
 def _inside(link: _Link, width: str) -> Iterator[tuple[str, str, str]]:

@@ -83,15 +83,15 @@ class Passage:
 
     def activation(self, interface: Interface) -> Tensor:
         """The activation at an interface, [B, C, h, w]."""
-        found: list[Tensor] = []
+        taken: list[Tensor] = []
 
         def take(values: Tensor) -> Tensor:
-            found.append(values.clone())
+            taken.append(values.clone())
             return values
 
         with torch.no_grad():
             self.losses_with(interface, take)
-        return found[0]
+        return taken[0]
 
     def losses_with(self, interface: Interface, change: Change, annealing: Annealing | None = None) -> Tensor:
         """The losses, [B], with another activation at an interface, and all that follows from it.
@@ -124,7 +124,7 @@ class Passage:
         self, stage: str, y: Tensor, annealing: Annealing | None, change: Change | None = None
     ) -> tuple[Tensor, Tensor]:
         """y_hat and the bits of each file, what comes from a stage on computed anew."""
-        net, place = self.network, _STAGES.index(stage)
+        net, number = self.network, _STAGES.index(stage)
         if not net.with_z:
             if annealing is None:
                 y_hat, likelihood = net.y_alone(y, coded=True)
@@ -133,20 +133,20 @@ class Passage:
                 likelihood = net.y_prior.likelihood(y_hat)
             return y_hat, bits(likelihood)
         z, psi = self._z, self._psi
-        if place <= _STAGES.index("h_a"):
+        if number <= _STAGES.index("h_a"):
             z = net.z_of(y, self._lmbda)
         if stage == "z" and change is not None:
             z = change(z)
-        if annealing is not None and place <= _STAGES.index("z"):
+        if annealing is not None and number <= _STAGES.index("z"):
             z = annealing(z, Z_LIMIT, net.centre(net.prior))
             z_hat, likelihood_z = z, net.prior.likelihood(z)
         else:
             z_hat, likelihood_z = net.round_z(z), net.likelihood_z(z, coded=True)
-        if place <= _STAGES.index("h_s"):
+        if number <= _STAGES.index("h_s"):
             psi = net.h_s(z_hat)
         if stage == "psi" and change is not None:
             psi = change(psi)
-        if annealing is not None and place <= _STAGES.index("y"):
+        if annealing is not None and number <= _STAGES.index("y"):
             y_hat, likelihood = self._annealed_y(y, psi, annealing)
         else:
             y_hat, likelihood = net.y_given_psi(y, psi, self.layout, coded=annealing is None)

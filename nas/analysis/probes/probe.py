@@ -253,21 +253,21 @@ def probe_network(
         _crops([photo.pixels for photo in photos], CROP[objective.metric], generator),
         objective,
     )
-    places, found = interfaces(network), []
+    probed, probes = interfaces(network), []
     annealing = torch.Generator(next(network.parameters()).device)
-    for done, place in enumerate(places):
-        report("probing", 2 * done, 2 * len(places), f"{place.name}: components")
-        components = Components.of([passage.activation(place) for passage in whole])
-        needed = components_needed(whole, place, components, request.tolerance / 100)
-        report("probing", 2 * done + 1, 2 * len(places), f"{place.name}: headroom")
-        unit = steps_of(place, components.spread)
-        best = lowest_losses(crops, place, unit, request.steps, annealing.manual_seed(request.seed))
+    for done, interface in enumerate(probed):
+        report("probing", 2 * done, 2 * len(probed), f"{interface.name}: components")
+        components = Components.of([passage.activation(interface) for passage in whole])
+        needed = components_needed(whole, interface, components, request.tolerance / 100)
+        report("probing", 2 * done + 1, 2 * len(probed), f"{interface.name}: headroom")
+        unit = steps_of(interface, components.spread)
+        best = lowest_losses(crops, interface, unit, request.steps, annealing.manual_seed(request.seed))
         headroom = 100 * (1 - float(best.sum() / crops.losses.sum()))
-        found.append(Probe(place, len(unit), needed, max(0.0, headroom)))
-    report("probing", 2 * len(places), 2 * len(places), "")
+        probes.append(Probe(interface, len(unit), needed, max(0.0, headroom)))
+    report("probing", 2 * len(probed), 2 * len(probed), "")
     loss = float(torch.cat([passage.losses for passage in whole]).double().mean())
     names = tuple(photo.name for photo in photos)
-    return ProbeResult(architecture, objective, quality, names, loss, request, tuple(found))
+    return ProbeResult(architecture, objective, quality, names, loss, request, tuple(probes))
 
 
 def _middle(pixels: Pixels) -> Pixels:
@@ -279,12 +279,12 @@ def _middle(pixels: Pixels) -> Pixels:
 def _crops(photos: Sequence[Pixels], most: int, generator: torch.Generator) -> list[Pixels]:
     """Crops of one size, of at most so many pixels a side, at random places of one photo after the other."""
     height, width = (min(most, *(photo.shape[axis] for photo in photos)) for axis in (0, 1))
-    found = []
+    crops = []
     for number in range(CROPS):
         photo = photos[number % len(photos)]
         top, left = (
             int(torch.randint(there - side + 1, (1,), generator=generator))
             for there, side in zip(photo.shape[:2], (height, width), strict=True)
         )
-        found.append(photo[top : top + height, left : left + width])
-    return found
+        crops.append(photo[top : top + height, left : left + width])
+    return crops

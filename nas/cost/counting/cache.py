@@ -26,9 +26,9 @@ def kept_costs(space: SearchSpace, path: Path) -> CostTable:
         path: the file.
     """
     facts = _facts(space)
-    known = _read(space, path, facts)
-    if known is not None:
-        return known
+    kept_table = _read(space, path, facts)
+    if kept_table is not None:
+        return kept_table
     from nas.cost.counting.tabulate import measured_costs
 
     table = measured_costs(space)
@@ -46,9 +46,9 @@ def _facts(space: SearchSpace) -> str:
 def _packed(table: CostTable, facts: str) -> bytes:
     names = [[layer.name, layer.edge] for layer in table.layers]
     arrays = {"facts": np.array(facts), "names": np.array(names)}
-    for place, layer in enumerate(table.layers):
-        arrays |= {f"{place}.axes": np.array(layer.axes, dtype=np.int64)}
-        arrays |= {f"{place}.macs": layer.macs, f"{place}.params": layer.params}
+    for index, layer in enumerate(table.layers):
+        arrays |= {f"{index}.axes": np.array(layer.axes, dtype=np.int64)}
+        arrays |= {f"{index}.macs": layer.macs, f"{index}.params": layer.params}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
@@ -65,11 +65,11 @@ def _read(space: SearchSpace, path: Path, facts: str) -> CostTable | None:
                 LayerCost(
                     str(name),
                     str(edge),
-                    tuple(int(axis) for axis in held[f"{place}.axes"]),
-                    held[f"{place}.macs"],
-                    held[f"{place}.params"],
+                    tuple(int(axis) for axis in held[f"{index}.axes"]),
+                    held[f"{index}.macs"],
+                    held[f"{index}.params"],
                 )
-                for place, (name, edge) in enumerate(held["names"])
+                for index, (name, edge) in enumerate(held["names"])
             ]
     except Exception:  # what damage raises is of many kinds (EOFError of an empty file): it is measured again
         return None

@@ -159,14 +159,14 @@ def context_cost(
     layout = layout.of_network
     width, height = (side // Y_REDUCTION for side in aligned(size, Z_REDUCTION))
     counts = {number: len(places) for number, places in whole(layout, window, height, width)}
-    found = dict.fromkeys(CONTEXT_PARTS, 0)
+    parts = dict.fromkeys(CONTEXT_PARTS, 0)
     psi, phi = features
     for number, block in enumerate(plan(layout, window, hidden, phi)):
         if number not in counts:  # its cell of the tile lies beyond a small latent
             continue
         for part, (inputs, outputs) in block.products(psi).items():
-            found[part] += counts[number] * _product_cost(inputs, outputs)
-    return found
+            parts[part] += counts[number] * _product_cost(inputs, outputs)
+    return parts
 
 
 @lru_cache(maxsize=100_000)

@@ -77,7 +77,7 @@ def _by_choice(
 ) -> tuple[Callable[[Sequence[int]], Any], dict[Any, int]]:
     flat = dict(zip(np.ndindex(*table.shape), table.ravel().tolist(), strict=True))
     if len(axes) == 1:  # a getter of one index gives it bare
-        return itemgetter(*axes), {place[0]: value for place, value in flat.items()}
+        return itemgetter(*axes), {indexes[0]: value for indexes, value in flat.items()}
     return itemgetter(*axes), flat
 
 
@@ -90,10 +90,10 @@ def independent(phases: Iterable[Sequence[Part]], free: Iterable[int]) -> list[t
     """
     leader = {axis: axis for axis in sorted(free)}
 
-    def find(place: int) -> int:
-        while leader[place] != place:
-            place = leader[place]
-        return place
+    def find(axis: int) -> int:
+        while leader[axis] != axis:
+            axis = leader[axis]
+        return axis
 
     for phase in phases:
         for part in phase:
@@ -116,7 +116,7 @@ def spread_over(
         allowed: the choices of every axis.
     """
     sums = [np.zeros([len(allowed[axis]) for axis in axes], dtype=np.int64) for axes in groups]
-    owner = {axis: place for place, axes in enumerate(groups) for axis in axes}
+    owner = {axis: group for group, axes in enumerate(groups) for axis in axes}
     constant = 0
     for part in phase:
         table = part.values[np.ix_(*(allowed[axis] for axis in part.axes))] if part.axes else part.values
@@ -125,6 +125,6 @@ def spread_over(
         if not free:
             constant += int(table.item())
             continue
-        place = owner[free[0]]
-        sums[place] += table.reshape([len(allowed[axis]) if axis in free else 1 for axis in groups[place]])
+        group = owner[free[0]]
+        sums[group] += table.reshape([len(allowed[axis]) if axis in free else 1 for axis in groups[group]])
     return sums, constant

@@ -78,11 +78,11 @@ class CostTable:
     def macs_by_edge(self, architecture: Architecture) -> dict[str, int]:
         """MACs of every edge for one image; their sum is the total."""
         indexes = self.space.indexes(architecture)
-        found: dict[str, int] = {}
+        macs: dict[str, int] = {}
         for layer in self.in_scope("total"):
             cost = int(layer.macs[tuple(indexes[axis] for axis in layer.axes)])
-            found[layer.edge] = found.get(layer.edge, 0) + cost
-        return found
+            macs[layer.edge] = macs.get(layer.edge, 0) + cost
+        return macs
 
     def kmac_px(self, architecture: Architecture, scope: str = "total") -> float:
         """kMAC per image pixel.

@@ -43,7 +43,7 @@ def measured_costs(space: SearchSpace, size: tuple[int, int] = REFERENCE_SIZE) -
 
 def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
     """Every convolution and normalisation of every edge, in a padded image of so many pixels."""
-    found = []
+    layer_costs = []
     for edge_name, edge in space.family.edges.items():
         for placed in placements(edge):
             names = ends(placed.layer)
@@ -68,8 +68,8 @@ def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
                 return macs * count * often, params * often
 
             axes, (macs, params) = _tabulate(space, (*names, *switches), measure)
-            found.append(LayerCost(f"{edge_name}[{placed.place}]", edge_name, axes, macs, params))
-    return found
+            layer_costs.append(LayerCost(f"{edge_name}[{placed.place}]", edge_name, axes, macs, params))
+    return layer_costs
 
 
 def _priors(space: SearchSpace) -> list[LayerCost]:
@@ -81,11 +81,11 @@ def _priors(space: SearchSpace) -> list[LayerCost]:
     def of_y(values: Mapping[str, int]) -> tuple[int, int]:
         return 0, PRIOR_PARAMS_PER_CHANNEL * values["y"] * (1 - values[HYPERPRIOR])
 
-    found = []
+    layer_costs = []
     for node, measure in (("z", of_z), ("y", of_y)):
         axes, (macs, params) = _tabulate(space, (node, HYPERPRIOR), measure)
-        found.append(LayerCost(f"prior of {node}", "prior", axes, macs, params))
-    return found
+        layer_costs.append(LayerCost(f"prior of {node}", "prior", axes, macs, params))
+    return layer_costs
 
 
 def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
@@ -103,7 +103,7 @@ def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
         costs = [context_cost(layout, space.window, hidden, space.features, size) for layout in layouts]
         return costs, [params[layout.context] for layout in layouts]
 
-    found = []
+    layer_costs = []
     for part in CONTEXT_PARTS:
 
         def of_part(values: Mapping[str, int], part: str = part) -> tuple[list[int], list[int]]:
@@ -113,8 +113,8 @@ def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
 
         axes, (macs, params) = _tabulate(space, (*ENTROPY_WIDTHS, HYPERPRIOR), of_part)
         edge = part.split(".")[0]
-        found.append(LayerCost(part, edge, (*axes, layout_axis), macs, params))
-    return found
+        layer_costs.append(LayerCost(part, edge, (*axes, layout_axis), macs, params))
+    return layer_costs
 
 
 def _context_params(space: SearchSpace, hidden: tuple[int, int], context: ContextKind) -> dict[str, int]:
@@ -140,8 +140,8 @@ def _tabulate(
     shape = [space.shape[axis] for axis in slots]
     results = []
     for indexes in itertools.product(*map(range, shape)):
-        place = dict(zip(slots, indexes, strict=True))
-        at = [0 if setter is None else place[setter] for setter in setters]
+        index_of = dict(zip(slots, indexes, strict=True))
+        at = [0 if setter is None else index_of[setter] for setter in setters]
         values = {name: space.candidates(name)[k] for name, k in zip(names, at, strict=True)}
         results.append(measure(values))
     macs, params = (np.array(part, dtype=np.int64) for part in zip(*results, strict=True))

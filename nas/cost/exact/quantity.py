@@ -178,11 +178,11 @@ def scopes(costs: CostTable) -> dict[str, Quantity]:
 
 def edges(costs: CostTable) -> dict[str, Quantity]:
     """MACs of every edge that the space has."""
-    found: dict[str, tuple[Part, ...]] = {}
+    parts: dict[str, tuple[Part, ...]] = {}
     for layer in costs.in_scope("total"):
-        found[layer.edge] = (*found.get(layer.edge, ()), Part(layer.axes, layer.macs))
-    order = [edge for edge in SCOPE_EDGES["total"] if edge in found]
-    return {edge: _kmac_px(costs.space, edge, found[edge]) for edge in order}
+        parts[layer.edge] = (*parts.get(layer.edge, ()), Part(layer.axes, layer.macs))
+    order = [edge for edge in SCOPE_EDGES["total"] if edge in parts]
+    return {edge: _kmac_px(costs.space, edge, parts[edge]) for edge in order}
 
 
 def _kmac_px(space: SearchSpace, name: str, parts: tuple[Part, ...]) -> Quantity:

@@ -57,7 +57,7 @@ class Reach:
         for regime in self.space.regimes:
             kept = [*regime[:-1], [k for k in regime[-1] if names[k] in chosen]]
             if all(kept):
-                self._regimes.append(_Regime(self.space.name, parts, [np.array(found) for found in kept]))
+                self._regimes.append(_Regime(self.space.name, parts, [np.array(choices) for choices in kept]))
 
     @property
     def least(self) -> int:
@@ -112,9 +112,10 @@ class Reach:
             number: the most architectures to draw.
             rng: generator of the random numbers.
         """
-        found = [regime.counts(low, high) for regime in self._regimes]
+        counted = [regime.counts(low, high) for regime in self._regimes]
         sizes = [
-            int(counts.sum()) * regime.alike for regime, (_, counts) in zip(self._regimes, found, strict=True)
+            int(counts.sum()) * regime.alike
+            for regime, (_, counts) in zip(self._regimes, counted, strict=True)
         ]
         total = sum(sizes)
         if total == 0:
@@ -126,7 +127,7 @@ class Reach:
             ranks = rng.permutation(ranks)[:number]
         starts = np.cumsum([0, *sizes])
         drawn: dict[int, list[int]] = {}
-        for regime, (first, counts), start, size in zip(self._regimes, found, starts, sizes, strict=False):
+        for regime, (first, counts), start, size in zip(self._regimes, counted, starts, sizes, strict=False):
             here = ranks[(ranks >= start) & (ranks < start + size)]
             drawn |= dict(zip(here.tolist(), regime.at(here - start, first, counts), strict=True))
         return [self.space.at(drawn[int(rank)]) for rank in ranks]
@@ -172,9 +173,9 @@ class _Regime:
         for axes, costs in self._matter:
             flat = int(np.argmin(sign * costs))
             total += int(costs.flat[flat])
-            for axis, place in zip(axes, np.unravel_index(flat, costs.shape), strict=True):
-                places[axis] = int(place)
-        return total, [int(allowed[place]) for allowed, place in zip(self._allowed, places, strict=True)]
+            for axis, choice in zip(axes, np.unravel_index(flat, costs.shape), strict=True):
+                places[axis] = int(choice)
+        return total, [int(allowed[choice]) for allowed, choice in zip(self._allowed, places, strict=True)]
 
     @cached_property
     def _lists(self) -> tuple[_Sums, _Sums]:

@@ -88,7 +88,7 @@ class Within:
         """The median of a quantity, of a sample where bounds keep from counting; something meets them."""
         if not self._others and len(quantity.phases) == 1:
             return self._reach(quantity).quantile(0.5)
-        return int(np.median([quantity.of(found) for found in self._sample]))
+        return int(np.median([quantity.of(architecture) for architecture in self._sample]))
 
     def span(self, quantity: Quantity) -> tuple[int, int, int]:
         """The least, the median and the most of a quantity; see `ends`."""
@@ -129,9 +129,9 @@ class Within:
         reach = self._reach(quantity)
         tries = number if single and not self._others else 16 * number
         drawn = [
-            found
-            for found in reach.draw(low if single else 0, high, tries, rng)
-            if low <= quantity.of(found) <= high and meets(found, self._others)
+            architecture
+            for architecture in reach.draw(low if single else 0, high, tries, rng)
+            if low <= quantity.of(architecture) <= high and meets(architecture, self._others)
         ]
         if drawn or (single and not self._others):
             return drawn[:number]
@@ -153,16 +153,16 @@ class Within:
                     f"No architecture has {bound}: the least that {self.space.name} reaches is "
                     f"{bound.quantity.tell(alone, least=True)}."
                 )
-        found = []
+        looser = []
         for bound in self.bounds:
             beside = Within(self.space, [other for other in self.bounds if other != bound])
             least = beside.least(bound.quantity)
             if least is not None:
-                found.append(
+                looser.append(
                     f"{bound.quantity.name} would be {bound.quantity.tell(least, least=True)} at least"
                 )
         asked = " and ".join(map(str, self.bounds))
-        could = ", or ".join(found) if found else "loosen several of them"
+        could = ", or ".join(looser) if looser else "loosen several of them"
         return f"No architecture meets {asked} at once. Keeping the others, {could}."
 
     # The programme
@@ -172,8 +172,8 @@ class Within:
             return None
         phases = _phases(quantity)
         if sign < 0 and len(phases) > 1:  # the most of a maximum: of the phase that has it
-            found = [self._extreme(phase, sign) for phase in phases]
-            return None if None in found else max(value for value in found if value is not None)
+            extremes = [self._extreme(phase, sign) for phase in phases]
+            return None if None in extremes else max(value for value in extremes if value is not None)
         ends = [self._reach(phase).end(sign) for phase in phases]
         limit = max(phase.of(end) for phase, end in zip(phases, ends, strict=True))
         if any(quantity.of(end) == limit and meets(end, self._others) for end in ends):
@@ -184,9 +184,9 @@ class Within:
     def _optima(self, quantity: Quantity, sign: int) -> Iterator[Architecture]:
         """The best of every regime that has one."""
         for regime in self._regimes():
-            found = _Programme(self.space, regime, [*self._others], [quantity]).best(quantity, sign)
-            if found is not None:
-                yield found
+            best = _Programme(self.space, regime, [*self._others], [quantity]).best(quantity, sign)
+            if best is not None:
+                yield best
 
     def _solved(
         self,
@@ -207,9 +207,9 @@ class Within:
         for _ in range(number):
             while ways:
                 way = ways[int(rng.integers(len(ways)))]
-                found = way[0].random(way[1], low, rng)
-                if found is not None:
-                    yield found
+                end = way[0].random(way[1], low, rng)
+                if end is not None:
+                    yield end
                     break
                 ways.remove(way)  # nothing is there, in any direction
 
@@ -218,7 +218,7 @@ class Within:
         for regime in self.space.regimes:
             allowed = [*regime[:-1], [k for k in regime[-1] if k in kept]]
             if all(allowed):
-                yield [np.array(found) for found in allowed]
+                yield [np.array(choices) for choices in allowed]
 
 
 def _phases(quantity: Quantity) -> list[Quantity]:
@@ -314,30 +314,31 @@ class _Programme:
             only = self._architecture(np.zeros(0))
             return only if fits(only) else None
         choose = np.zeros((len(self._sizes), wide))
-        for place, span in enumerate(self._spans):
-            choose[place, span] = 1
+        for group, span in enumerate(self._spans):
+            choose[group, span] = 1
         padded = [np.append(row, 0.0) if peak else row for row in self._rows]
-        known, limits = [choose, *padded, *rows], np.array([*self._most, *most])
+        constraints, limits = [choose, *padded, *rows], np.array([*self._most, *most])
         ones = np.ones(len(self._sizes))
         integral = np.append(np.ones(count), [0] * peak)
         upper = np.append(np.ones(count), [np.inf] * peak)
         for tightened in (*[0.0] * RETRIES, SLACK, 10 * SLACK):
-            matrix = csr_matrix(np.vstack(known))
+            matrix = csr_matrix(np.vstack(constraints))
             low = np.concatenate([ones, np.full(len(limits), -np.inf)])
             high = np.concatenate([ones, limits - tightened])
-            found = milp(
+            solution = milp(
                 cost,
                 integrality=integral,
                 bounds=Bounds(np.zeros(wide), upper),
                 constraints=LinearConstraint(matrix, low, high),
                 options={"mip_rel_gap": 0.0, "presolve": False},
             )
-            if found.x is None:
+            if solution.x is None:
                 return None
-            architecture = self._architecture(found.x[:count])
+            architecture = self._architecture(solution.x[:count])
             if fits(architecture):
                 return architecture
-            known.append((found.x > 0.5) & (np.arange(wide) < count))  # it exceeds a bound by less than SLACK
+            # it exceeds a bound by less than SLACK
+            constraints.append((solution.x > 0.5) & (np.arange(wide) < count))
             limits = np.append(limits, len(self._sizes) - 0.5)
         return None
 
@@ -345,6 +346,6 @@ class _Programme:
         indexes = [int(choices[0]) for choices in self._allowed]
         for axes, shape, span in zip(self._groups, self._shapes, self._spans, strict=True):
             flat = int(np.argmax(chosen[span]))
-            for axis, place in zip(axes, np.unravel_index(flat, shape), strict=True):
-                indexes[axis] = int(self._allowed[axis][place])
+            for axis, choice in zip(axes, np.unravel_index(flat, shape), strict=True):
+                indexes[axis] = int(self._allowed[axis][choice])
         return self._space.at(indexes)

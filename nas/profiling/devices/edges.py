@@ -151,9 +151,9 @@ class _Program:
         channels = x.channels
         for layer in layers:
             channels = self._after(layer, channels)
-        found = _Value(str(len(self.steps)), channels)
-        self.steps.append(EdgeStep(part, [x.name], found.name, x.channels, layers, modules))
-        return found
+        output = _Value(str(len(self.steps)), channels)
+        self.steps.append(EdgeStep(part, [x.name], output.name, x.channels, layers, modules))
+        return output
 
     def side_by_side(self, layer: spec.Parallel, module: nn.Module, prefix: str, x: _Value) -> _Value:
         """Every branch that runs; the last model among them adds up what they make."""

@@ -46,14 +46,14 @@ def _definitions(text: str, names: set[str]) -> tuple[list[str], list[str]]:
             continue
         if mine & names:
             first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
-            found = constants if isinstance(node, ast.Assign) else others
-            found.append("\n".join(lines[first - 1 : node.end_lineno]))
+            sources = constants if isinstance(node, ast.Assign) else others
+            sources.append("\n".join(lines[first - 1 : node.end_lineno]))
     return constants, others
 
 
 def _needed_imports(texts: Sequence[str], body: str) -> str:
     """The imports of some modules that a text needs, sorted; none of the package itself."""
-    found: dict[str, set[str]] = {}
+    names_by_statement: dict[str, set[str]] = {}
     for text in texts:
         for node in ast.parse(text).body:
             if isinstance(node, ast.Import):
@@ -63,12 +63,12 @@ def _needed_imports(texts: Sequence[str], body: str) -> str:
                     name = alias.asname or alias.name.split(".")[0]
                     if re.search(rf"\b{name}\b", body):
                         words = f"{alias.name} as {alias.asname}" if alias.asname else alias.name
-                        found.setdefault(f"import {words}", set())
+                        names_by_statement.setdefault(f"import {words}", set())
             elif isinstance(node, ast.ImportFrom) and not str(node.module).startswith(("nas", "__future__")):
                 used = {alias.name for alias in node.names if re.search(rf"\b{alias.name}\b", body)}
                 if used:
-                    found.setdefault(f"from {node.module} import ", set()).update(used)
-    lines = [line + ", ".join(sorted(names)) for line, names in found.items()]
+                    names_by_statement.setdefault(f"from {node.module} import ", set()).update(used)
+    lines = [line + ", ".join(sorted(names)) for line, names in names_by_statement.items()]
     lines.sort(key=lambda line: (line.startswith("from"), line))
     third = [line for line in lines if re.match(r"(import|from) (numpy|onnxruntime)\b", line)]
     plain = [line for line in lines if line not in third]

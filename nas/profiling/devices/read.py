@@ -53,17 +53,17 @@ def read_times(run: Run, path: Path, device: str, *, force: bool = False) -> Mea
             f"{run.path} has a profile of {device} at {width}x{height} already: replace it with --force, or "
             "give another --device-name."
         )
-    known = {name: int(value) if name in NUMBERS else value for name, value in facts.items()}
-    found = Measurements(kept, {"device": device, **known}, disturbance=busy)
+    settings = {name: int(value) if name in NUMBERS else value for name, value in facts.items()}
+    measured = Measurements(kept, {"device": device, **settings}, disturbance=busy)
     rows = [line for line in lines if not line.startswith("#")]
     try:
-        _add_rows(found, run, rows)
+        _add_rows(measured, run, rows)
     except (InputError, LookupError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}): copy it again from the device.") from error
-    whole = {key for key, timed in found.codecs.items() if len(timed.rounds) == known["repeats"]}
-    if whole != found.codecs.keys():
+    whole = {key for key, timed in measured.codecs.items() if len(timed.rounds) == settings["repeats"]}
+    if whole != measured.codecs.keys():
         raise InputError(f"{path} lacks rounds of some codecs: copy it again from the device.")
-    return found
+    return measured
 
 
 def _sound_lines(path: Path) -> list[str]:
@@ -115,7 +115,7 @@ def _facts(path: Path, lines: list[str]) -> tuple[dict[str, str], float]:
     return facts, max(busy)
 
 
-def _add_rows(found: Measurements, run: Run, lines: list[str]) -> None:
+def _add_rows(measured: Measurements, run: Run, lines: list[str]) -> None:
     """Add the seconds of all codecs by part; ValueError or InputError where they are none of this run's."""
     heading, *rows = csv.reader(lines, strict=True)
     if tuple(heading[: len(ROWS)]) != ROWS or len(set(heading)) != len(heading) or not rows:
@@ -134,6 +134,6 @@ def _add_rows(found: Measurements, run: Run, lines: list[str]) -> None:
         seconds = {part: float(value) for part, value in zip(parts, row[len(ROWS) :], strict=True) if value}
         if not seconds or not all(0 <= value < math.inf for value in seconds.values()):
             raise ValueError(f"row {number + 1} has a time that is not a number of seconds")
-        found.of(key).rounds.append(seconds)
-        if row[1] == "1" and key not in found.checked:
-            found.checked.append(key)
+        measured.of(key).rounds.append(seconds)
+        if row[1] == "1" and key not in measured.checked:
+            measured.checked.append(key)

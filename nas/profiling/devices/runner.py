@@ -128,7 +128,9 @@ class Device:
                 self.decode(codec, stream, decoding)
         session.cache_clear()  # a device has no room for the models of all codecs
         both = (("encode", encoding), ("decode", decoding))
-        return {f"{action} {part}": found for action, clock in both for part, found in clock.seconds.items()}
+        return {
+            f"{action} {part}": seconds for action, clock in both for part, seconds in clock.seconds.items()
+        }
 
     def through(self, codec: dict[str, Any], edge: str, x: Floats, clock: Clock) -> Floats:
         """What an edge makes of its input, piece by piece."""
@@ -139,8 +141,8 @@ class Device:
             with clock.part(step["part"]):
                 given = dict(zip(names, (values[name] for name in step["inputs"]), strict=True))
                 (values[step["output"]],) = model.run(None, given)
-        found: Floats = values[codec["edges"][edge][-1]["output"]]
-        return found
+        output: Floats = values[codec["edges"][edge][-1]["output"]]
+        return output
 
     def encode(self, codec: dict[str, Any], clock: Clock) -> Stream | None:
         """Encode the picture; returns the coded latents, where there is a coder.
@@ -188,8 +190,8 @@ class Device:
         for block, positions in everywhere(layout, *psi.shape[2:]):
             context.note(block, positions, rows[positions[:, None], block["channels"]])
         for block, positions in everywhere(layout, *psi.shape[2:]):
-            place = positions[:, None], block["channels"]
-            levels[place], steps[place] = context.look_up(block, positions)
+            elements = positions[:, None], block["channels"]
+            levels[elements], steps[elements] = context.look_up(block, positions)
 
     def read_y(self, codec: dict[str, Any], z_hat: Floats, coder: Any, clock: Clock) -> Floats:
         """y_hat, [1, M, h, w]: the context runs stage by stage, and the coder beside it."""
@@ -199,14 +201,14 @@ class Device:
         model = self.model_of_y() if coder is not None else None
 
         def read(block: dict[str, Any], positions: Ints, _: Ints, __: Steps) -> Whole:
-            place = positions[:, None], block["channels"]
+            elements = positions[:, None], block["channels"]
             with clock.part(REST):
-                found: Whole = y[place]
+                elements_of_y: Whole = y[elements]
                 if coder is None:
-                    return found
-                means = steps[place].ravel() / mean_steps
-                found = coder.decode(model, means, scales[levels[place].ravel()])
-                return found.reshape(len(positions), -1)
+                    return elements_of_y
+                means = steps[elements].ravel() / mean_steps
+                symbols: Whole = coder.decode(model, means, scales[levels[elements].ravel()])
+                return symbols.reshape(len(positions), -1)
 
         with clock.part("context"):
             layout = self.pieces["layouts"][codec["layout"]]
@@ -226,11 +228,13 @@ class Device:
             scales, mean_steps = np.array(self.pieces["scales"]), np.float64(self.pieces["mean_steps"])
             model = self.model_of_y()
             for block, positions in order(layout, *self.latents["y"].shape[1:]):
-                place = positions[:, None], block["channels"]
-                means = steps[place].ravel() / mean_steps
-                coder.encode(y[place].ravel().astype(np.int32), model, means, scales[levels[place].ravel()])
-        found: Stream = coder.get_compressed()
-        return found
+                elements = positions[:, None], block["channels"]
+                means = steps[elements].ravel() / mean_steps
+                coder.encode(
+                    y[elements].ravel().astype(np.int32), model, means, scales[levels[elements].ravel()]
+                )
+        words: Stream = coder.get_compressed()
+        return words
 
     def read_under_tables(self, coder: Any, name: str) -> Floats:
         """A whole latent, [1, channels, h, w] in float32."""
@@ -275,20 +279,20 @@ def description(folder: Path) -> dict[str, Any]:
     """pieces.json, all of its files there and unaltered."""
     again = "write the pieces again with `nas profile RUN --pieces`, and copy the whole folder"
     try:
-        found: dict[str, Any] = json.loads((folder / "pieces.json").read_text("utf-8"))
+        pieces: dict[str, Any] = json.loads((folder / "pieces.json").read_text("utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{folder} has no pieces.json that can be read: {again}.") from None
-    if found.get("format") != PIECES:
+    if pieces.get("format") != PIECES:
         raise InputError(
-            f"The pieces have the format {found.get('format')}, but this runner reads {PIECES}: {again}."
+            f"The pieces have the format {pieces.get('format')}, but this runner reads {PIECES}: {again}."
         )
-    if "codecs" not in found:
+    if "codecs" not in pieces:
         raise InputError(f"The pieces were not written to their end: {again}.")
-    for name, digest in found["files"].items():
+    for name, digest in pieces["files"].items():
         file = folder / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest()[:16] != digest:
             raise InputError(f"{file} is missing or damaged: {again}.")
-    return found
+    return pieces
 
 
 def facts_of(device: Device, threads: int, repeats: int) -> dict[str, str]:
@@ -340,20 +344,20 @@ def disturbance() -> float:
         began = time.perf_counter()
         np.sort(piece, axis=None)
         seconds.append(time.perf_counter() - began)
-    found = np.array(seconds[len(seconds) // 10 :])  # without the warm-up
-    return float(found.mean() / np.quantile(found, 0.05) - 1)
+    warm = np.array(seconds[len(seconds) // 10 :])  # without the warm-up
+    return float(warm.mean() / np.quantile(warm, 0.05) - 1)
 
 
 def parts_of(pieces: dict[str, Any]) -> list[str]:
     """The columns of all parts that some codec has."""
     edges = {"encode": ("g_a", "h_a", "h_s"), "decode": ("h_s", "g_s")}
-    found: dict[str, None] = {}
+    titles: dict[str, None] = {}
     for action, names in edges.items():
         for edge in names:
             for codec in pieces["codecs"]:
-                found |= dict.fromkeys(f"{action} {step['part']}" for step in codec["edges"].get(edge, ()))
-        found |= dict.fromkeys((f"{action} context", f"{action} {REST}"))
-    return list(found)
+                titles |= dict.fromkeys(f"{action} {step['part']}" for step in codec["edges"].get(edge, ()))
+        titles |= dict.fromkeys((f"{action} context", f"{action} {REST}"))
+    return list(titles)
 
 
 def kept_lines(path: Path, head: list[str]) -> list[str]:
@@ -395,9 +399,9 @@ def measure(device: Device, lines: list[str], parts: list[str], repeats: int, ou
         out: where to.
     """
     rows = [line.split(",") for line in lines if line.count(",") == len(ROWS) + len(parts) - 1]
-    known = {(row[0], row[2]) for row in rows[1:]}  # architecture and round, after the heading
+    timed = {(row[0], row[2]) for row in rows[1:]}  # architecture and round, after the heading
     began, done, codecs = time.perf_counter(), 0, device.pieces["codecs"]
-    missing = len(codecs) * repeats - len(known)
+    missing = len(codecs) * repeats - len(timed)
 
     def say(line: str) -> None:
         lines.append(line)
@@ -410,7 +414,7 @@ def measure(device: Device, lines: list[str], parts: list[str], repeats: int, ou
         ordered = list(codecs)
         random.Random(turn).shuffle(ordered)  # other work disturbs all codecs alike
         for codec in ordered:
-            if (codec["arch"], str(turn)) in known:
+            if (codec["arch"], str(turn)) in timed:
                 continue
             seconds = device.time_codec(codec)
             row = [codec["arch"], str(int(codec["checked"])), str(turn)]

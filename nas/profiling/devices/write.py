@@ -107,8 +107,10 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
         clear(out)
     write_atomically(out / DESCRIPTION, json.dumps({"format": FORMAT}) + "\n")  # --force may replace it
     wanted = cover(supernet.space)
-    known = set(wanted)
-    checked = [found for found in drawn(supernet.space, request) if found not in known]
+    in_cover = set(wanted)
+    checked = [
+        architecture for architecture in drawn(supernet.space, request) if architecture not in in_cover
+    ]
     writer = _Writer(supernet, out)
     codecs = []
     for number, architecture in enumerate([*wanted, *checked]):
@@ -198,14 +200,14 @@ class _Writer:
         axes = {piece.name: piece.axes for piece in pieces}
         h_s = exact.codec.coding_h_s if name == "h_s" and not self._knows_h_s(pieces, architecture) else None
         steps = edge_steps(network, name, pieces, h_s or network.get_submodule(name))
-        found = []
+        described = []
         for number, step in enumerate(steps):
             own = at(space, axes[step.part], architecture) if pieces else architecture.key
             key = (step.part, own, len(step.inputs))
             if key not in self._steps:
                 self._steps[key] = self.model(name, step, last=number == len(steps) - 1)
-            found.append({**step.described(), "file": self._steps[key]})
-        return found
+            described.append({**step.described(), "file": self._steps[key]})
+        return described
 
     def _knows_h_s(self, pieces: Sequence[EdgePiece], architecture: Architecture) -> bool:
         """Whether all of h_s was written for another architecture: whole numbers take their time to find."""
@@ -262,7 +264,7 @@ def _latents(supernet: Supernet, pixels: Pixels) -> bytes:
     Of the middle architecture and a photo: y, and z, levels and steps where there is a z, each [channels, h,
     w]; the frequencies of z, and of y for codecs without a z.
     """
-    space, found = supernet.space, dict[str, Array]()
+    space, latents = supernet.space, dict[str, Array]()
     middle = list(space.indexes(space.uniform(0.5)))
     switch = space.setter(HYPERPRIOR)
     for index in range(space.shape[switch]) if switch is not None else (None,):
@@ -270,15 +272,15 @@ def _latents(supernet: Supernet, pixels: Pixels) -> bytes:
             middle[switch] = index  # type: ignore[index]
         codec = codec_of(supernet, space.at(middle))
         y_hat, z_hat = codec.latents(Padded(pixels, codec.alignment))
-        found["y"] = y_hat[0].numpy().astype(np.int16)
+        latents["y"] = y_hat[0].numpy().astype(np.int16)
         table = codec.table.numpy().astype(np.int64)
         if z_hat is None:
-            found["y_table"] = table
+            latents["y_table"] = table
             continue
         levels, steps = codec.parameters_of_y(y_hat, z_hat)
-        found["z"], found["z_table"] = z_hat[0].numpy().astype(np.int16), table
-        found["levels"] = levels[0].numpy().astype(np.uint8)
-        found["steps"] = steps[0].numpy().astype(np.int32)
+        latents["z"], latents["z_table"] = z_hat[0].numpy().astype(np.int16), table
+        latents["levels"] = levels[0].numpy().astype(np.uint8)
+        latents["steps"] = steps[0].numpy().astype(np.int32)
     stream = io.BytesIO()
-    np.savez_compressed(stream, **found)
+    np.savez_compressed(stream, **latents)
     return stream.getvalue()

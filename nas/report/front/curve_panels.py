@@ -53,8 +53,8 @@ class CurvePanel:
         page.text(LEFT - 0.45, top + 0.06, title, fontsize=11, fontweight="bold")
         page.text(LEFT - 0.45, top + 0.3, _explained(self.cost), fontsize=9)
         axes = page.axes(LEFT, top + _ABOVE, _WIDE, self.plot)
-        for place, run in enumerate(self.fronts):
-            curves, colour = run.curves_on(self.cost), COLOURS[place % len(COLOURS)]
+        for run_index, run in enumerate(self.fronts):
+            curves, colour = run.curves_on(self.cost), COLOURS[run_index % len(COLOURS)]
             for order, (index, points) in enumerate(curves.items()):
                 cost = f"{number(run.front.loc[index, self.cost.column])} {self.cost.unit}"
                 axes.plot(

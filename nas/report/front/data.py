@@ -29,7 +29,7 @@ class PageRow:
     Attributes:
         name: its anchor in the page.
         number: what people call it on the page, from 1.
-        place: place of its run among the fronts.
+        run_index: place of its run among the fronts.
         run: its run.
         values: its row of the front.
         budgets: the targets that chose it, each with the cost that it limits.
@@ -38,7 +38,7 @@ class PageRow:
 
     name: str
     number: int
-    place: int
+    run_index: int
     run: RunFront
     values: Any
     budgets: tuple[tuple[Cost, float], ...]
@@ -47,7 +47,7 @@ class PageRow:
     @property
     def colour(self) -> str:
         """The CSS class that gives its run its colour."""
-        return run_class(self.place)
+        return run_class(self.run_index)
 
     @property
     def badges(self) -> list[str]:
@@ -56,9 +56,9 @@ class PageRow:
         return [*limits, *["exported"] * self.exported]
 
 
-def run_class(place: int) -> str:
+def run_class(run_index: int) -> str:
     """The CSS class that gives a run its colour."""
-    return f"run-{place % _COLOURS}"
+    return f"run-{run_index % _COLOURS}"
 
 
 def known_costs(fronts: Sequence[RunFront]) -> list[Cost]:
@@ -80,7 +80,7 @@ def collect(fronts: Sequence[RunFront], scope: str) -> dict[Place, PageRow]:
         scope: whose MACs order the rows of a run: `encoder`, `decoder` or `total`.
     """
     rows: dict[Place, PageRow] = {}
-    for place, run in enumerate(fronts):
+    for run_index, run in enumerate(fronts):
         budgets: dict[object, list[tuple[Cost, float]]] = {}
         for cost in known_costs(fronts):
             for target, index in run.chosen(cost).items():
@@ -88,7 +88,7 @@ def collect(fronts: Sequence[RunFront], scope: str) -> dict[Place, PageRow]:
         for index, values in run.front.sort_values(f"{scope}_kmac_px", kind="stable").iterrows():
             count = len(rows) + 1
             chosen, exported = tuple(budgets.get(index, ())), bool(run.exported.loc[index])
-            rows[place, index] = PageRow(f"a{count}", count, place, run, values, chosen, exported)
+            rows[run_index, index] = PageRow(f"a{count}", count, run_index, run, values, chosen, exported)
     return rows
 
 
@@ -104,7 +104,7 @@ def page_data(fronts: Sequence[RunFront], scope: str, rows: Mapping[Place, PageR
     """
     drawn = comparable(fronts)
     measures = _measures(fronts)
-    shown = [_values(drawn[place].front, measures, index) for place, index in rows]
+    shown = [_values(drawn[run_index].front, measures, index) for run_index, index in rows]
     return {
         "scope": scope,
         "measures": measures,
@@ -172,7 +172,7 @@ def _run(run: RunFront, costs: Sequence[Cost], measures: Mapping[str, object], r
     return {
         "label": run.label,
         "folder": shlex.quote(run.folder or run.name),
-        "slots": [[known.slot, known.edge, known.widest] for known in run.ranges],
+        "slots": [[slot_range.slot, slot_range.edge, slot_range.widest] for slot_range in run.ranges],
         "known": run.space is not None,
         "targets": {cost.name: sorted(set(run.targets.get(cost.name, ()))) for cost in costs},
         "around": {
@@ -188,7 +188,7 @@ def _row(row: PageRow) -> dict[str, Any]:
     curve = row.run.curves.get(values["arch"], ())
     return {
         "id": row.name,
-        "run": row.place,
+        "run": row.run_index,
         "costs": {cost.name: _exact(values[cost.column]) for cost in COSTS.values()},
         "stages": int(values["stages"]),
         "params": int(values["params"]),

@@ -155,13 +155,13 @@ class RunFront:
         By the index of their rows; none where there is one rate.
         """
         front = self.on_front(cost)
-        known = front[[len(self.curves.get(key, ())) > 1 for key in front["arch"]]]
-        if known.empty:
+        with_curves = front[[len(self.curves.get(key, ())) > 1 for key in front["arch"]]]
+        if with_curves.empty:
             return {}
-        costs = known[cost.column]
+        costs = with_curves[cost.column]
         goals = np.linspace(costs.iloc[0], costs.iloc[-1], _CURVES)
         chosen = dict.fromkeys((costs - goal).abs().idxmin() for goal in goals)
-        return {index: self.curves[known.loc[index, "arch"]] for index in chosen}
+        return {index: self.curves[with_curves.loc[index, "arch"]] for index in chosen}
 
     def members(self, view: View) -> pd.DataFrame:
         """What a view shows as points, cheapest first: its fronts, and what was exported or asked for."""
@@ -181,17 +181,17 @@ class RunFront:
             cost: what the targets limit, in the unit of its column (kMAC per pixel, milliseconds, ...).
         """
         front = self.on_front(cost)
-        found: dict[float, object] = {}
+        chosen: dict[float, object] = {}
         answers = self.answers.get(cost.name, {})
         for target in sorted(set(self.targets.get(cost.name, ()))):
             answer = self.front.index[self.front["arch"] == answers.get(target)]
             if len(answer):
-                found[target] = answer[0]
+                chosen[target] = answer[0]
                 continue
             affordable = front[front[cost.column] <= target]
             if not affordable.empty:
-                found[target] = affordable["rd_loss"].idxmin()
-        return found
+                chosen[target] = affordable["rd_loss"].idxmin()
+        return chosen
 
     def gain(self, cost: Cost) -> Gain | None:
         """How much better it is than uniform widths, in %; None where that is not known.
@@ -201,14 +201,14 @@ class RunFront:
         """
         from nas.metrics.pareto import pareto
 
-        known = self.scored if not self.scored.empty else self.front
-        if self.uniform.empty or known[cost.column].isna().any():
+        candidates = self.scored if not self.scored.empty else self.front
+        if self.uniform.empty or candidates[cost.column].isna().any():
             return None
         best = self.uniform[pareto(self.uniform[cost.column].tolist(), self.uniform["rd_loss"].tolist())]
         less_loss, less_cost = [], []
         for dear, loss in zip(best[cost.column], best["rd_loss"], strict=True):
-            at_cost = known.loc[known[cost.column] <= dear, "rd_loss"].min()
-            at_loss = known.loc[known["rd_loss"] <= loss, cost.column].min()
+            at_cost = candidates.loc[candidates[cost.column] <= dear, "rd_loss"].min()
+            at_loss = candidates.loc[candidates["rd_loss"] <= loss, cost.column].min()
             less_loss.append(100 * (1 - at_cost / loss))
             less_cost.append(100 * (1 - at_loss / dear))
         count = len(best)
@@ -228,7 +228,8 @@ class RunFront:
         A depth that is 0 in every architecture is 0.
         """
         return tuple(
-            width / max(1, known.widest) for width, known in zip(self.widths(key), self.ranges, strict=True)
+            width / max(1, slot_range.widest)
+            for width, slot_range in zip(self.widths(key), self.ranges, strict=True)
         )
 
     @cached_property
@@ -298,8 +299,8 @@ def check(fronts: Sequence[RunFront], scope: str) -> None:
 def loss_formula(fronts: Sequence[RunFront]) -> str:
     """The loss written out, where all runs share one."""
     formulas = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
-    found = {formulas.get(run.metric, run.metric) for run in fronts}
-    formula = found.pop() if len(found) == 1 else "bpp + λ·distortion"
+    used = {formulas.get(run.metric, run.metric) for run in fronts}
+    formula = used.pop() if len(used) == 1 else "bpp + λ·distortion"
     rated = any(run.rates for run in fronts)
     return f"{formula}, geometric mean over three λ" if rated else formula
 

@@ -105,10 +105,12 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
         **{clock.identity: name for name, clock in clocks.items()},
     }
     answers, limited = _asked(run, names)
-    shown |= table["arch"].isin([key for found in answers.values() for key in found.values()])
+    shown |= table["arch"].isin(
+        [key for keys_by_target in answers.values() for key in keys_by_target.values()]
+    )
     for name, text in limited.items():
         notes.setdefault(f"asked for in {name}", []).append(text)
-    uniform, tapered = ({found.key for found in known} for known in (space.baselines(), space.tapered()))
+    uniform, tapered = ({each.key for each in shapes} for shapes in (space.baselines(), space.tapered()))
     return RunFront(
         name=run.path.resolve().name,
         lmbda=settings.lmbda,
@@ -117,7 +119,7 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
         scored=table,
         uniform=table[table["arch"].isin(uniform)],
         tapered=table[table["arch"].isin(tapered)],
-        targets={cost: sorted(found) for cost, found in answers.items()},
+        targets={cost: sorted(keys_by_target) for cost, keys_by_target in answers.items()},
         answers=answers,
         machine=machine,
         space=space,
@@ -135,15 +137,15 @@ def _decoded(
     report: StageReport,
 ) -> list[Pictures | None]:
     """Pictures of each run; without its photos or weights a run has none, and a note says so."""
-    found: list[Pictures | None] = []
+    pictures: list[Pictures | None] = []
     for run, front in zip(runs, fronts, strict=True):
         keys = along_the_front(front, COSTS[scope], count // len(runs))
         try:
-            found.append(decode_pictures(run, keys, report) if keys else None)
+            pictures.append(decode_pictures(run, keys, report) if keys else None)
         except InputError as error:
-            found.append(None)
+            pictures.append(None)
             notes.setdefault("pictures", []).append(f"none: {error}")
-    return found
+    return pictures
 
 
 def _clocks(run: Run, costs: CostTable) -> tuple[dict[str, Quantity], str, str]:
@@ -160,8 +162,8 @@ def _clocks(run: Run, costs: CostTable) -> tuple[dict[str, Quantity], str, str]:
     facts = predictor.measured.facts
     threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}"
     machine = f"{facts['machine']} ({facts['device']}, {threads})"
-    found = {cost.name: predictor.time(cost.name) for cost in _TIMES}
-    return found, machine, f"by look-up in what was measured {predictor.where}: {machine}"
+    times = {cost.name: predictor.time(cost.name) for cost in _TIMES}
+    return times, machine, f"by look-up in what was measured {predictor.where}: {machine}"
 
 
 def _with_times(
@@ -192,11 +194,11 @@ def _asked(run: Run, names: Mapping[str, str]) -> tuple[dict[str, dict[float, st
     content = resources.read_yaml(run.targets_path) if run.targets_path.is_file() else {}
     answers: dict[str, dict[float, str]] = {}
     limits: dict[str, str] = {}
-    for title, found in content.items():
+    for title, keys_by_target in content.items():
         name, _, beside = str(title).partition(LIMITED)
-        if name in names and isinstance(found, dict):
+        if name in names and isinstance(keys_by_target, dict):
             answers[names[name]] = {
-                float(t): str(key) for t, key in found.items() if isinstance(t, int | float)
+                float(t): str(key) for t, key in keys_by_target.items() if isinstance(t, int | float)
             }
             if beside:
                 limits[names[name]] = f"with {beside}"
@@ -207,10 +209,10 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
     """Where the numbers come from, for the foot of the page."""
     from nas.photos.split import shared_photos
 
-    found: dict[str, list[str]] = {}
+    facts: dict[str, list[str]] = {}
 
     def note(name: str, value: object) -> None:
-        values = found.setdefault(name, [])
+        values = facts.setdefault(name, [])
         if str(value) not in values:
             values.append(str(value))
 
@@ -227,7 +229,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
         for photo in shared_photos(split["held-out"], split["calibration"]):
             note("in both, so no fair test", photo.name)
         note("versions", ", ".join(f"{part} {version}" for part, version in run.noted("versions").items()))
-    return {name: "; ".join(values) for name, values in found.items()}
+    return {name: "; ".join(values) for name, values in facts.items()}
 
 
 def _trained(run: Run, photos: int) -> str:

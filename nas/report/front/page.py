@@ -131,13 +131,13 @@ def _radio(group: str, value: str, *, checked: bool) -> str:
 
 def _pictures(pictures: Sequence[Pictures | None], rows: Mapping[Place, PageRow]) -> list[object]:
     """The pictures of each run, those of architectures by the names of their rows."""
-    found: list[object] = []
-    for place, each in enumerate(pictures):
+    described: list[object] = []
+    for run_index, each in enumerate(pictures):
         if each is None:
-            found.append(None)
+            described.append(None)
             continue
-        names = {row.values["arch"]: row.name for row in rows.values() if row.place == place}
-        found.append(
+        names = {row.values["arch"]: row.name for row in rows.values() if row.run_index == run_index}
+        described.append(
             {
                 "photo": each.photo,
                 "original": each.original,
@@ -150,4 +150,4 @@ def _pictures(pictures: Sequence[Pictures | None], rows: Mapping[Place, PageRow]
                 },
             }
         )
-    return found
+    return described

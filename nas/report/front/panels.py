@@ -56,14 +56,14 @@ class Panels:
 
     def _sentences(self) -> list[str]:
         """How much better each run's front is than uniform widths, and where its time was measured."""
-        found = []
+        sentences = []
         for run in self.fronts:
             gain = run.gain(self.view.across)
             texts = [gain.sentence()] if gain else []
             if self.view.across.is_time:
                 texts.append(f"Measured on {run.machine}." if run.timed else "Not measured on this machine.")
-            found += [f"{run.label}: {text}" if len(self.fronts) > 1 else text for text in texts]
-        return found
+            sentences += [f"{run.label}: {text}" if len(self.fronts) > 1 else text for text in texts]
+        return sentences
 
     def draw(self, page: PanelFigure, top: float) -> None:
         """Draw it with its upper edge `top` inches below the figure's.
@@ -170,15 +170,15 @@ class Panels:
     def _target_lines(self) -> list[int]:
         """On which line above the main panel each budget's label stands."""
         across = cost_scale(self.fronts, self.view)
-        return spread([_within(across.place(target)) for target in self._targets()], LABEL_GAP / _MAIN)
+        return spread([_within(across.fraction_of(target)) for target in self._targets()], LABEL_GAP / _MAIN)
 
     def _label_targets(self, axes: Axes) -> None:
         across, cost = cost_scale(self.fronts, self.view), self.view.across
         for target, line in zip(self._targets(), self._target_lines(), strict=True):
-            place, text = across.place(target), cost.limit(target)
+            fraction, text = across.fraction_of(target), cost.limit(target)
             axes.annotate(
-                f"{text} →" if place > 1 else f"← {text}" if place < 0 else text,
-                (_within(place), 1),
+                f"{text} →" if fraction > 1 else f"← {text}" if fraction < 0 else text,
+                (_within(fraction), 1),
                 xytext=(0, 4 + 12 * line),
                 xycoords="axes fraction",
                 textcoords="offset points",
@@ -188,9 +188,9 @@ class Panels:
             )
 
 
-def _within(place: float) -> float:
+def _within(fraction: float) -> float:
     """A place on the panel, or at its nearer end."""
-    return min(max(place, 0.0), 1.0)
+    return min(max(fraction, 0.0), 1.0)
 
 
 def _in_words(view: View) -> str:

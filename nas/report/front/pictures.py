@@ -78,7 +78,7 @@ def along_the_front(run: RunFront, cost: Cost, count: int) -> list[str]:
     others = [key for key in front["arch"] if key not in keys]
     room = min(count - len(keys), len(others))
     places = [round(k * (len(others) - 1) / max(1, room - 1)) for k in range(room)]
-    keys |= dict.fromkeys(others[place] for place in places)
+    keys |= dict.fromkeys(others[index] for index in places)
     ordered = run.front.sort_values([cost.column, "rd_loss"], kind="stable")["arch"]
     return [key for key in ordered if key in keys]
 
@@ -147,9 +147,9 @@ def _jpeg(photo: Photo, size: int) -> Picture:
 
     from nas.comparison.formats import encode, nearest_size
 
-    found = nearest_size("jpeg", photo, size)
-    with Image.open(io.BytesIO(encode("jpeg", photo, found.quality))) as image:
-        return Picture(_url(np.asarray(image.convert("RGB"))), found.bytes, found.psnr)
+    matched = nearest_size("jpeg", photo, size)
+    with Image.open(io.BytesIO(encode("jpeg", photo, matched.quality))) as image:
+        return Picture(_url(np.asarray(image.convert("RGB"))), matched.bytes, matched.psnr)
 
 
 def _detail(pixels: Pixels) -> Pixels:

@@ -32,7 +32,7 @@ class Scale:
     high: float
     log: bool = False
 
-    def place(self, value: float) -> float:
+    def fraction_of(self, value: float) -> float:
         """0 at the low end, 1 at the high end; beyond them where the value lies outside."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
@@ -43,10 +43,10 @@ class Scale:
         if self.log:
             for mantissas in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
                 decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-                found = [m * 10.0**d for d in decades for m in mantissas]
-                found = [value for value in found if self.low <= value <= self.high]
-                if len(found) >= about - 2:
-                    return found
+                ticks = [m * 10.0**d for d in decades for m in mantissas]
+                ticks = [value for value in ticks if self.low <= value <= self.high]
+                if len(ticks) >= about - 2:
+                    return ticks
         rough = (self.high - self.low) / about
         unit = 10.0 ** math.floor(math.log10(rough))
         step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= rough * 0.999)
@@ -109,9 +109,9 @@ def spread(places: Sequence[float], gap: float) -> list[int]:
     """
     ends: list[float] = []
     lines = []
-    for place in places:
-        line = next((k for k, end in enumerate(ends) if place - end >= gap), len(ends))
-        ends[line : line + 1] = [place]
+    for centre in places:
+        line = next((k for k, end in enumerate(ends) if centre - end >= gap), len(ends))
+        ends[line : line + 1] = [centre]
         lines.append(line)
     return lines
 
@@ -121,10 +121,10 @@ def _prominent(run: RunFront, view: View) -> tuple[pd.DataFrame, ...]:
     return run.members(view), run.uniform, run.tapered
 
 
-def _column(table: pd.DataFrame, name: str, known: str = "") -> Floats:
-    """The finite values of a column, where another one is known; none where an empty table has no columns."""
+def _column(table: pd.DataFrame, name: str, finite_in: str = "") -> Floats:
+    """The finite values of a column where another one is finite; none where an empty table has no columns."""
     values = np.asarray(table.get(name, ()), dtype=float)
-    beside = np.asarray(table.get(known or name, ()), dtype=float)
+    beside = np.asarray(table.get(finite_in or name, ()), dtype=float)
     finite: Floats = values[np.isfinite(values) & np.isfinite(beside)]
     return finite
 

@@ -52,7 +52,7 @@ class Strip:
         chosen = [index for cost in self.costs for index in run.chosen(cost).values()]
         self.front = members[on | members.index.isin(chosen)]
         fixed = {slot.name for slot in run.space.slots if len(slot.candidates) == 1} if run.space else set()
-        self.slots = [k for k, known in enumerate(run.ranges) if known.slot not in fixed]
+        self.slots = [k for k, slot_range in enumerate(run.ranges) if slot_range.slot not in fixed]
         layouts = {
             split_key(key)[1]: stages
             for key, stages in zip(self.front["arch"], self.front["stages"], strict=True)
@@ -66,14 +66,14 @@ class Strip:
 
     def _tops(self) -> list[float]:
         """Where each row begins, in rows, slots first; edges stand a little apart."""
-        tops, place, last = [], 0.0, ""
+        tops, row_top, last = [], 0.0, ""
         for k in self.slots:
             edge = self.run.ranges[k].edge
-            place += 0.35 if last and edge != last else 0.0
-            tops.append(place)
-            place, last = place + 1, edge
-        place += 0.7 if tops else 0.0
-        return [*tops, *(place + k for k in range(len(self.layouts)))]
+            row_top += 0.35 if last and edge != last else 0.0
+            tops.append(row_top)
+            row_top, last = row_top + 1, edge
+        row_top += 0.7 if tops else 0.0
+        return [*tops, *(row_top + k for k in range(len(self.layouts)))]
 
     @property
     def rows(self) -> float:
@@ -133,7 +133,7 @@ class Strip:
         edges = np.arange(len(self.front) + 1)
         numbered = self.cell >= _DIGIT * len(str(widths.max()))
         for slot, top in zip(self.slots, self.tops, strict=False):
-            known = self.run.ranges[slot]
+            slot_range = self.run.ranges[slot]
             row = shares[:, slot]
             axes.pcolormesh(
                 edges,
@@ -145,12 +145,12 @@ class Strip:
                 edgecolors="white",
                 linewidth=0.8 if self.cell > 0.1 else 0.2,
             )
-            self._beside(axes, top + 0.5, str(known.widest))
-            for place, share in enumerate(row) if numbered else ():
+            self._beside(axes, top + 0.5, str(slot_range.widest))
+            for column, share in enumerate(row) if numbered else ():
                 axes.text(
-                    place + 0.5,
+                    column + 0.5,
                     top + 0.53,
-                    str(widths[place, slot]),
+                    str(widths[column, slot]),
                     ha="center",
                     va="center",
                     fontsize=6.5,
@@ -179,7 +179,7 @@ class Strip:
         for (name, stages), top in zip(self.layouts, tops, strict=True):
             self._beside(axes, top + 0.5, f"{stages} stage{'s' * (stages != 1)}")
             axes.axhline(top + 0.5, color=GRID, linewidth=0.7, zorder=1)
-            taken = np.array([place for place, other in enumerate(names) if other == name])
+            taken = np.array([column for column, other in enumerate(names) if other == name])
             axes.barh(
                 np.full(len(taken), top + 0.5),
                 width=1.0 if self.cell < 0.1 else 0.86,
@@ -212,10 +212,10 @@ class Strip:
                 fontsize=7.5,
             )
             values = self.front[cost.column]
-            for place in range(0, len(values), self.step):
+            for column in range(0, len(values), self.step):
                 axes.annotate(
-                    number(values.iloc[place]),
-                    (place + 0.5, 0),
+                    number(values.iloc[column]),
+                    (column + 0.5, 0),
                     xycoords=("data", "axes fraction"),
                     xytext=(0, down),
                     textcoords="offset points",
@@ -246,8 +246,8 @@ class Strip:
                 annotation_clip=False,
             )
             first -= 1.2
-        rows = {index: place for place, index in enumerate(self.front.index)}
-        exported = [place + 0.5 for index, place in rows.items() if self.run.exported.loc[index]]
+        rows = {index: column for column, index in enumerate(self.front.index)}
+        exported = [column + 0.5 for index, column in rows.items() if self.run.exported.loc[index]]
         axes.plot(
             exported,
             [first] * len(exported),
@@ -260,15 +260,15 @@ class Strip:
             for target, index in self.run.chosen(cost).items():
                 budgets.setdefault(rows[index], []).append(cost.limit(target))
         places = sorted(budgets)
-        plain = [place + 0.5 for place in places if place + 0.5 not in exported]
+        plain = [column + 0.5 for column in places if column + 0.5 not in exported]
         axes.plot(plain, [first + 0.05] * len(plain), "v", markersize=4, color="#444444", clip_on=False)
-        texts = [", ".join(budgets[place]) for place in places]
+        texts = [", ".join(budgets[column]) for column in places]
         widest = _LETTER * max(map(len, texts), default=0)
-        lines = spread([place * self.cell for place in places], max(LABEL_GAP, widest))
-        for place, text, line in zip(places, texts, lines, strict=True):
+        lines = spread([column * self.cell for column in places], max(LABEL_GAP, widest))
+        for column, text, line in zip(places, texts, lines, strict=True):
             axes.annotate(
                 text,
-                (place + 0.5, first - 0.05),
+                (column + 0.5, first - 0.05),
                 xytext=(0, 6 + 9 * line),
                 textcoords="offset points",
                 ha="center",

@@ -79,12 +79,12 @@ def csv_url(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow]) -> str:
     costs = known_costs(fronts)
     unknown = [name for cost in COSTS.values() if cost not in costs for name in (cost.column, cost.flag)]
     lines = []
-    for place, run in enumerate(fronts):
-        indexes = [index for of, index in rows if of == place]
+    for run_index, run in enumerate(fronts):
+        indexes = [index for of, index in rows if of == run_index]
         table = run.front.loc[indexes].drop(columns=unknown)
         if len(fronts) > 1:
             table.insert(0, "run", run.name)
-        lines.append(table.to_csv(index=False, header=place == 0, lineterminator="\n"))
+        lines.append(table.to_csv(index=False, header=run_index == 0, lineterminator="\n"))
     return "data:text/csv;charset=utf-8," + quote("".join(lines), safe="")
 
 
@@ -110,7 +110,7 @@ def final_table(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow], scope
     names += ["loss<br><small>real files</small>", "loss<br><small>estimate</small>"]
     left = 2 if several else 1
     head = "".join(
-        f'<th scope="col"{" class=left" * (place < left)}>{text}</th>' for place, text in enumerate(names)
+        f'<th scope="col"{" class=left" * (column < left)}>{text}</th>' for column, text in enumerate(names)
     )
     body = "".join(_final_row(row, costs, several=several) for row in exported)
     return (

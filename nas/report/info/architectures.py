@@ -26,12 +26,12 @@ def key_info(key: str) -> Info:
         InputError: not shaped like a key.
     """
     spaces = [SearchSpace.load(name) for name in resources.shipped("search_spaces")]
-    found = []
+    matches = []
     for space in spaces:
         with contextlib.suppress(InputError):
-            found.append((space, space.parse(key)))
-    if found:
-        return _architecture_infos(found)
+            matches.append((space, space.parse(key)))
+    if matches:
+        return _architecture_infos(matches)
     if not _KEY.fullmatch(key):
         example = spaces[0].narrowest().key if spaces else "g_a=8-8-8+layout=none"
         raise InputError(f"'{key[:60]}' is not an architecture's key: keys look like {example}")
@@ -43,10 +43,10 @@ def key_info(key: str) -> Info:
     )
 
 
-def _architecture_infos(found: Sequence[tuple[SearchSpace, Architecture]]) -> Info:
+def _architecture_infos(matches: Sequence[tuple[SearchSpace, Architecture]]) -> Info:
     """One key in every space that has it: spaces in which it is the same network are told of together."""
     networks: dict[str, list[tuple[SearchSpace, Architecture]]] = {}
-    for space, architecture in found:
+    for space, architecture in matches:
         alone = space.only(architecture).to_dict()
         del alone["grouping"]
         networks.setdefault(json.dumps(alone), []).append((space, architecture))
@@ -92,8 +92,10 @@ def _numbers(edge: str, text: str) -> list[int]:
 
 def widths_by_edge(widths: dict[str, int]) -> dict[str, list[int]]:
     """The choices of every edge in the order of their numbers; depths apart from widths."""
-    found: dict[str, dict[int, int]] = {}
+    numbered_widths: dict[str, dict[int, int]] = {}
     for choice, width in widths.items():
         edge, _, number = choice.partition(".")
-        found.setdefault(edge, {})[int(number or 1)] = width
-    return {edge: [numbered[number] for number in sorted(numbered)] for edge, numbered in found.items()}
+        numbered_widths.setdefault(edge, {})[int(number or 1)] = width
+    return {
+        edge: [numbered[number] for number in sorted(numbered)] for edge, numbered in numbered_widths.items()
+    }

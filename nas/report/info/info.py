@@ -38,11 +38,11 @@ class Info:
         fields = {name: value for name, value in self.fields.items() if name not in drawn}
         shown = {name.replace("_", " "): _shown(value) for name, value in fields.items() if value is not None}
         wide = max(map(len, shown), default=0)
-        found = []
+        lines = []
         for name, values in shown.items():
-            found += [f"{name if k == 0 else '':<{wide}}  {value}".rstrip() for k, value in enumerate(values)]
-        found += ([""] if self.text else []) + list(self.text)
-        return found if self.also is None else [*found, "", *self.also.lines()]
+            lines += [f"{name if k == 0 else '':<{wide}}  {value}".rstrip() for k, value in enumerate(values)]
+        lines += ([""] if self.text else []) + list(self.text)
+        return lines if self.also is None else [*lines, "", *self.also.lines()]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as `--json` prints them."""

@@ -37,10 +37,10 @@ def layout_info(layout: Layout, window: int = WINDOW) -> Info:
 
 def layout_table_info(path: Path, entries: Any) -> Info:
     """Every layout of a run's search/layouts.yaml, the first one's facts as its own."""
-    found = [layout_info(layout) for layout in read_layouts(path, entries)]
-    if not found:
+    infos = [layout_info(layout) for layout in read_layouts(path, entries)]
+    if not infos:
         raise InputError(f"{path} lists no layout: run the search again, which makes it.")
-    return chained(found)
+    return chained(infos)
 
 
 def visible_share(layout: Layout, window: int) -> float:

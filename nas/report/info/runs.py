@@ -41,8 +41,8 @@ def run_info(run: Run) -> Info:
         "state": _state(run),
         "scored": _csv_rows(run.search_path / "scores.csv"),
         "front": _csv_rows(run.path / "front.csv"),
-        "profiles": sorted(found.parent.name for found in run.profile_path.glob("*/measured.yaml")),
-        "codecs": sorted(found.parent.name for found in run.codecs_path.glob("*/codec.yaml")),
+        "profiles": sorted(file.parent.name for file in run.profile_path.glob("*/measured.yaml")),
+        "codecs": sorted(file.parent.name for file in run.codecs_path.glob("*/codec.yaml")),
         "versions": run.noted("versions"),
     }
     return Info("run", fields)
@@ -50,12 +50,12 @@ def run_info(run: Run) -> Info:
 
 def zoo_info() -> Info:
     """The supernets that the package carries."""
-    found = {}
+    supernets = {}
     for name in zoo_names():
         run = zoo_run(f"{PREFIX}{name}")
-        found[f"{PREFIX}{name}"] = _in_the_zoo(run)
+        supernets[f"{PREFIX}{name}"] = _in_the_zoo(run)
     example = f"nas search {PREFIX}{zoo_names()[0]} --target 60%"
-    return Info("zoo", {"supernets": found, "more": f"nas info {PREFIX}NAME", "use": example})
+    return Info("zoo", {"supernets": supernets, "more": f"nas info {PREFIX}NAME", "use": example})
 
 
 def _in_the_zoo(run: Run) -> dict[str, str]:

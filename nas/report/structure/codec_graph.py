@@ -118,10 +118,10 @@ def codec_graph(space: SearchSpace, architecture: Architecture, kmac_px: Mapping
 
 def _branches(layers: Sequence[Layer], widths: Mapping[str, int]) -> str:
     """The branches among some layers that run: `linear beside learned (direct beside deep)`."""
-    found = []
+    described = []
     for layer in layers:
         if isinstance(layer, Parallel):
             running = [branch for branch in layer.branches if not branch.switch or widths[branch.switch]]
             inner = [(branch.name, _branches(branch.layers, widths)) for branch in running]
-            found.append(" beside ".join(f"{name} ({words})" if words else name for name, words in inner))
-    return ", then ".join(found)
+            described.append(" beside ".join(f"{name} ({words})" if words else name for name, words in inner))
+    return ", then ".join(described)

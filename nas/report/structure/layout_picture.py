@@ -105,14 +105,14 @@ class Panel:
             left: horizontal place of the corner, in inches.
             top: vertical place of the corner, in inches from the top.
         """
-        for place, line in enumerate(self.name):
-            page.text(left, top + 0.1 + 0.21 * place, line, fontsize=10.5, fontweight="bold")
+        for index, line in enumerate(self.name):
+            page.text(left, top + 0.1 + 0.21 * index, line, fontsize=10.5, fontweight="bold")
         below = top + 0.12 + 0.21 * len(self.name)
-        for place, line in enumerate(self.lines):
-            page.text(left, below + LINE * place, line, fontsize=8.5, color=FAINT)
+        for index, line in enumerate(self.lines):
+            page.text(left, below + LINE * index, line, fontsize=8.5, color=FAINT)
         for heading, stages, x, y in self.pieces:
-            for place, line in enumerate(heading):
-                page.text(left + x, top + y + 0.06 + 0.15 * place, line, fontsize=8)
+            for index, line in enumerate(heading):
+                page.text(left + x, top + y + 0.06 + 0.15 * index, line, fontsize=8)
             self._grid(page, left + x, top + y + 0.15 * len(heading), stages)
 
     def _grid(self, page: Sheet, left: float, top: float, stages: Any) -> None:

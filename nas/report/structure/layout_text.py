@@ -123,8 +123,8 @@ def _draw_around(layout: Layout) -> list[str]:
             groups.append(group)
     for (stage, view), groups in sorted(kinds.items())[:MOST_WINDOWS]:
         window = np.zeros((3, 3), dtype=bool)
-        for (down, across), known in zip(AROUND, np.frombuffer(view, dtype=bool), strict=True):
-            window[1 + down, 1 + across] = known
+        for (down, across), is_known in zip(AROUND, np.frombuffer(view, dtype=bool), strict=True):
+            window[1 + down, 1 + across] = is_known
         lines += ["", f"stage {stage} ({channels_text(layout, groups)})"]
         lines += [f"  {line}" for line in _draw_window(window, 3, own=True)]
     return lines
