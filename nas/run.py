@@ -21,7 +21,7 @@ from nas.support.paths import with_paths
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST = 30  # architectures of another front that a search scores first
+FIRST_SCORED = 30  # architectures of another front that a search scores first
 CALIBRATION_PHOTOS, HELD_OUT_PHOTOS = 24, 24  # at most so many are scored, and measured as files
 LIMITED = " with "  # in search/targets.yaml, between what targets limit and the limits beside them
 FRONT_COLUMNS = (
@@ -314,7 +314,7 @@ class Run:
     def begin_with(self, keys: Sequence[str]) -> None:
         """Have a search score first what was best elsewhere: these, or some spread evenly over them."""
         make_folder(self.search_path)
-        write_yaml(self.first_path, {"arch": list(keys[:: max(1, -(-len(keys) // FIRST))])})
+        write_yaml(self.first_path, {"arch": list(keys[:: max(1, -(-len(keys) // FIRST_SCORED))])})
 
     def front(self) -> pd.DataFrame:
         """front.csv as a table; InputError where it is missing or damaged."""

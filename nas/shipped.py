@@ -10,19 +10,18 @@ from nas.support.errors import InputError, nearest
 from nas.support.files import clear, followed, make_folder, refuse_existing, temporary_name
 from nas.support.resources import ZOO
 
-PREFIX = ZOO
-FOLDER = Path(__file__).parent / "supernets"
+SUPERNETS = Path(__file__).parent / "supernets"
 EXPLAINED = "README.md"  # how one was trained; not part of its run
 
 
 def zoo_names() -> list[str]:
     """The supernets that there are."""
-    return sorted(path.parent.name for path in FOLDER.glob("*/config.yaml"))
+    return sorted(path.parent.name for path in SUPERNETS.glob("*/config.yaml"))
 
 
 def in_zoo(source: str | Path) -> bool:
     """Whether a run is named as one of the zoo's."""
-    return str(source).startswith(PREFIX)
+    return str(source).startswith(ZOO)
 
 
 def zoo_run(source: str | Path) -> Run:
@@ -31,10 +30,10 @@ def zoo_run(source: str | Path) -> Run:
     Raises:
         InputError: the package carries no such supernet.
     """
-    name = str(source).removeprefix(PREFIX)
+    name = str(source).removeprefix(ZOO)
     if name not in zoo_names():
         raise InputError(f"The zoo has no supernet '{name}': {nearest(name, zoo_names())}")
-    return Run.open(FOLDER / name, read_only=True)
+    return Run.open(SUPERNETS / name, read_only=True)
 
 
 def readme(source: str) -> str:

@@ -21,7 +21,7 @@ from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.training.devices import make_fabric
 from nas.training.loop import Training
-from nas.training.record.watch import Rate, Watch
+from nas.training.record.watch import Watch, WatchedRate
 from nas.training.settings import TrainingSettings
 
 SPACES = ("joint-ar-tiny", "patch-tiny", "slimcae")
@@ -81,7 +81,7 @@ def test_scores_are_the_cpu_s(make_supernet, photo: Photo, name: str):
 
     def found(place: torch.device | str) -> list[float]:
         evaluator = Evaluator(copy.deepcopy(net), [photo], Objective(0.01), device=place)
-        watch = Watch(space, [photo], [Rate("", 0.01)])
+        watch = Watch(space, [photo], [WatchedRate("", 0.01)])
         return [
             *(evaluator.score(a).rd_loss for a in architectures),
             *watch.losses(evaluator.supernet).values(),

@@ -20,7 +20,7 @@ import nas
 from nas.cli import app
 from nas.codec.bitstream import analyzed, decompress_image, latents_of, lmbda_of, read_latents, write_latents
 from nas.codec.codec import Codec
-from nas.codec.effort import COLD, HOT, RATE, STEPS, _pieces, _refine, _Search, annealed, refined
+from nas.codec.effort import COLD, HOT, RATE, STEPS_OF_EFFORT, _pieces, _refine, _Search, annealed, refined
 from nas.codec.family import CodecFamily
 from nas.codec.folder import save_codec
 from nas.codec.nic import Nic
@@ -260,7 +260,7 @@ def test_compressing_with_effort_from_the_shell(chelsea: np.ndarray, tmp_path: P
         tmp_path / "codec", tmp_path / "a.png", tmp_path / "b.nic", effort=6, report=lambda *t: told.append(t)
     )
     assert packed.bytes == sizes[1]
-    assert told[-1] == ("refining", STEPS[6], STEPS[6], "")
+    assert told[-1] == ("refining", STEPS_OF_EFFORT[6], STEPS_OF_EFFORT[6], "")
     result = CliRunner().invoke(app, [*words[:-1], str(tmp_path / "c.nic"), "--effort", "11"])
     assert result.exit_code == 2
     with pytest.raises(InputError, match="from 0 to 10"):
@@ -280,7 +280,7 @@ def test_what_cannot_be() -> None:
 
 
 def test_efforts_rise() -> None:
-    assert STEPS[0] == 0
-    assert len(STEPS) == MOST_EFFORT + 1 == 11
-    assert all(1.4 < after / before <= 2 for before, after in pairwise(STEPS[1:]))
+    assert STEPS_OF_EFFORT[0] == 0
+    assert len(STEPS_OF_EFFORT) == MOST_EFFORT + 1 == 11
+    assert all(1.4 < after / before <= 2 for before, after in pairwise(STEPS_OF_EFFORT[1:]))
     assert 0 < COLD < HOT

@@ -392,7 +392,7 @@ def test_a_recipe_says_all_but_how_long(codec_folder, photo_folder, tmp_path, mo
                 request_for(codec_folder, photo_folder, tmp_path / "out", settings=settings, seed=4)
             )
     by_recipe, by_hand = (request.settings for request in seen)
-    assert (by_recipe["steps"], by_recipe["warmup"]) == (finetune.STEPS, finetune.WARMUP)
+    assert (by_recipe["steps"], by_recipe["warmup"]) == (finetune.FINETUNING_STEPS, finetune.WARMUP)
     for name in ("learning_rate", "batch", "crop"):
         assert by_recipe[name] == recipe[name]
     assert by_recipe["seed"] == 4

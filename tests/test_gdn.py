@@ -26,8 +26,8 @@ each_way = pytest.mark.parametrize("inverse", [False, True], ids=["gdn", "invers
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a few positions, so that small inputs have many borders, and a last piece of another size."""
-    monkeypatch.setattr(gdn, "PIECE", 41)
-    monkeypatch.setattr(gdn, "LARGE", 0)
+    monkeypatch.setattr(gdn, "PIECE_OF_INPUT", 41)
+    monkeypatch.setattr(gdn, "LARGE_INPUT", 0)
 
 
 def both(channels: int, inverse: bool, seed: int = 0) -> tuple[_compressai.GDN, GDN]:
@@ -96,7 +96,7 @@ def test_slices_of_larger_tensors():
 def test_real_pieces_are_compressais_too():
     theirs, ours = both(24, True)
     x = draw((1, 24, 121, 131))
-    assert x.numel() > gdn.LARGE > gdn.PIECE
+    assert x.numel() > gdn.LARGE_INPUT > gdn.PIECE_OF_INPUT
     with torch.no_grad():
         for memory in FORMATS:
             found = ours(x.contiguous(memory_format=memory))
@@ -227,7 +227,7 @@ def test_context_prediction_by_taps_and_by_cells(monkeypatch, name, size):
     psi, y = draw((2, 18, *size)).double(), draw((2, 9, *size), 2).double().round()
     found = []
     for large in (0, 1 << 40):
-        monkeypatch.setattr(context, "LARGE", large)
+        monkeypatch.setattr(context, "LARGE_KERNEL", large)
         model.zero_grad()
         y_hat = y.clone().requires_grad_()
         out = torch.stack(model(psi, y_hat, layout))

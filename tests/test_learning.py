@@ -20,9 +20,9 @@ from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.support.progress import duration
 from nas.training.record import clock, learning
-from nas.training.record.clock import TIMED, Clock, expectation
-from nas.training.record.learning import SHARE, Learning
-from nas.training.record.watch import WATCHED_SIDE, Rate, Watch, watched
+from nas.training.record.clock import TIMED_STEPS, Clock, expectation
+from nas.training.record.learning import TIME_SHARE, Learning
+from nas.training.record.watch import WATCHED_SIDE, Watch, WatchedRate, watched
 from nas.training.settings import TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, resume_training, start_training
 from nas.weights.checkpoint import supernet_of
@@ -56,7 +56,7 @@ def test_looks_are_of_the_kept_weights_and_change_nothing(unseen, photo_folder, 
     """As a search scores them, to what a coder's range is worth; interrupted and resumed, the same bytes."""
     assert [row[name] for row in rows_of(unseen) for name in COLUMNS] == [""] * 6
     assert not unseen.learning_path.exists()
-    monkeypatch.setattr(learning, "SHARE", math.inf)
+    monkeypatch.setattr(learning, "TIME_SHARE", math.inf)
 
     def stop(progress) -> None:
         if progress.step == 3:
@@ -82,12 +82,12 @@ def test_several_rates_are_columns_of_their_own(make_supernet, chelsea):
     """One architecture is watched once; the middle of a large photo is what is read."""
     space = TINY.only(TINY.uniform(0.5))
     photo = Photo("large", chelsea.repeat(3, 0).repeat(2, 1))
-    watch = Watch(space, [photo] * 2, [Rate("_q0", 0.002), Rate("_q100", 0.2)])
+    watch = Watch(space, [photo] * 2, [WatchedRate("_q0", 0.002), WatchedRate("_q100", 0.2)])
     assert watch.columns == ["loss_widest_q0", "loss_widest_q100"]
     assert watch.pixels == 2 * 2 * WATCHED_SIDE * WATCHED_SIDE
     low, high = watch.losses(make_supernet(space)).values()
     assert low < high
-    assert not Watch(space, [Photo("small", chelsea[:160])], [Rate("", 10.0)], "ms-ssim").pixels
+    assert not Watch(space, [Photo("small", chelsea[:160])], [WatchedRate("", 10.0)], "ms-ssim").pixels
 
 
 class _Looked:
@@ -121,8 +121,8 @@ def test_looking_takes_a_small_share_of_the_time(seconds, between, checkpoints):
             seen = watching.look(None, elapsed, seconds / looked.pixels, last=number == checkpoints)
             if seen:
                 watching.draw([])
-    assert looked.looks * seconds <= SHARE * elapsed
-    if SHARE * elapsed >= seconds + 1:
+    assert looked.looks * seconds <= TIME_SHARE * elapsed
+    if TIME_SHARE * elapsed >= seconds + 1:
         assert seen
 
 
@@ -136,8 +136,8 @@ def test_the_time_is_told_after_the_first_steps(monkeypatch):
         looked.now += (3.0 if step == 21 else 0) + (4.0 if step > 75 else 1.0)
         found.tick(step)
         told[step] = found.expected
-    assert [step for step, expected in told.items() if expected is not None] == [21 + TIMED]
-    assert told[21 + TIMED] == pytest.approx(3 + 55 + 4 * 25)
+    assert [step for step, expected in told.items() if expected is not None] == [21 + TIMED_STEPS]
+    assert told[21 + TIMED_STEPS] == pytest.approx(3 + 55 + 4 * 25)
     assert found.left == 0
     alone = Clock(TrainingSettings.make({"steps": 1}), 0)
     looked.now += 5
@@ -154,6 +154,6 @@ def test_more_than_a_day_is_said():
 def test_looking_leaves_the_generator_alone(make_supernet, chelsea):
     net = make_supernet(TINY)
     state = torch.get_rng_state()
-    Watch(TINY, [Photo("p", chelsea)], [Rate("", 0.01)]).losses(net.train())
+    Watch(TINY, [Photo("p", chelsea)], [WatchedRate("", 0.01)]).losses(net.train())
     assert net.training
     assert torch.equal(torch.get_rng_state(), state)

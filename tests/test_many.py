@@ -27,7 +27,7 @@ from nas.cli import app
 from nas.codec import folder
 from nas.codec.folder import save_codec
 from nas.codec.nic import Nic
-from nas.photos.batch import MOST_TOGETHER, BatchPlan, Job, Kind, Workforce, planned, run_all
+from nas.photos.batch import MOST_TOGETHER, BatchPlan, FileKind, Job, Workforce, planned, run_all
 from nas.photos.images import psnr, read_image
 from nas.support.errors import InputError
 
@@ -313,10 +313,10 @@ FILES = st.sets(
 @given(FILES)
 def test_every_picture_has_an_output_of_its_own_or_none_is_made(files):
     listed = [Path("in") / name for name in sorted(files)]
-    kind = Kind("pictures", "file", ".nic", frozenset({".nic"}), lambda _: listed)
+    kind = FileKind("pictures", "file", ".nic", frozenset({".nic"}), lambda _: listed)
     stems = {str(Path(name).with_suffix("")) for name in files}
     here = str(Path(__file__).parent)  # a folder that exists; what is listed need not
-    kind = Kind(
+    kind = FileKind(
         "pictures", "file", ".nic", frozenset({".nic"}), lambda root: [root / n for n in sorted(files)]
     )
     if len(stems) < len(files):

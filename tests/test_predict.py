@@ -21,7 +21,7 @@ from nas.profiling.live import LiveTensors, held_bytes
 from nas.profiling.measure import memory_corners
 from nas.profiling.measurements import Measurements, Timed
 from nas.profiling.pieces import at, choices, coding, cover, edge_pieces, interpolated, settled
-from nas.profiling.predict import PARTS, Predictor
+from nas.profiling.predict import PARTS_OF_ACTION, Predictor
 from nas.spaces.architecture import Architecture
 from nas.spaces.description import HYPER_EDGES, HYPERPRIOR, placements
 from nas.spaces.space import SearchSpace
@@ -147,7 +147,7 @@ class Truth:
         rng = np.random.default_rng(seed)
         part = coding(self.space)
         self.tables: list[tuple[str, tuple[int, ...], bool, np.ndarray, np.ndarray]] = []
-        for action, parts in PARTS.items():
+        for action, parts in PARTS_OF_ACTION.items():
             for piece in edge_pieces(self.space):
                 if piece.edge in parts:
                     shape = [self.space.shape[axis] for axis in piece.axes]
@@ -192,7 +192,7 @@ class Truth:
         ]
         peaks = {name: live for name, _, live in self.parts(architecture)}
         peaks["weights"] = self.weights(architecture)
-        taken = {action: self.process(architecture, action) for action in PARTS} if process else {}
+        taken = {action: self.process(architecture, action) for action in PARTS_OF_ACTION} if process else {}
         return Timed(rounds, peaks, taken)  # type: ignore[arg-type]
 
     def measured(self, path: Path = Path("none"), checked: int = 0) -> Measurements:
@@ -218,12 +218,12 @@ def test_what_adds_up_by_pieces_is_predicted_exactly(name: str, seed: int) -> No
     truth, rng = Truth(name, seed), random.Random(seed)
     predictor = Predictor(table_of(name), truth.measured())
     for architecture in {truth.space.sample(rng) for _ in range(30)}:
-        for action in PARTS:
+        for action in PARTS_OF_ACTION:
             seconds = truth.seconds(architecture, action)
             assert predictor.time(action).value(architecture) == pytest.approx(1000 * seconds, abs=1e-4)
             parts = predictor.milliseconds(architecture, action)
             assert sum(parts.values()) == pytest.approx(1000 * seconds)
-            assert set(parts) <= set(PARTS[action])
+            assert set(parts) <= set(PARTS_OF_ACTION[action])
 
 
 @every_space
@@ -232,7 +232,7 @@ def test_what_adds_up_by_pieces_is_predicted_exactly(name: str, seed: int) -> No
 def test_memory_is_the_process_the_weights_and_the_largest_parts_tensors(name: str, seed: int) -> None:
     truth, rng = Truth(name, seed), random.Random(seed)
     predictor = Predictor(table_of(name), truth.measured())
-    for action in PARTS:
+    for action in PARTS_OF_ACTION:
         fitted = predictor.fitted_on
         rows = np.array([[truth.fixed, *predictor.tensors(one, action)] for one in fitted])
         unlike = np.linalg.matrix_rank(rows / rows.max(axis=0), tol=0.02) == 3  # enough to tell three apart
@@ -253,7 +253,9 @@ def test_a_quantity_says_where_it_holds() -> None:
     predictor = Predictor(table_of("joint-ar-integer"), Truth("joint-ar-integer", 0).measured())
     assert predictor.time("decode").title == "decode at 64x64 on cpu"
     assert predictor.time("decode") is predictor.time("decode")
-    assert {predictor.time(a).identity for a in PARTS} == {f"{a}-ms-64x64-cpu" for a in PARTS}
+    assert {predictor.time(a).identity for a in PARTS_OF_ACTION} == {
+        f"{a}-ms-64x64-cpu" for a in PARTS_OF_ACTION
+    }
 
 
 @every_space

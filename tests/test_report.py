@@ -26,7 +26,7 @@ from matplotlib.text import Text
 from nas.report.front.costs import COSTS, clock_of, view_of
 from nas.report.front.data import MOST_DOTS
 from nas.report.front.fronts import RunFront, split_key
-from nas.report.front.page import MOST_BYTES, write_page
+from nas.report.front.page import MOST_PAGE_BYTES, write_page
 from nas.report.front.pictures import Picture, Pictures, along_the_front
 from nas.report.front.plots import draw_front, save_front
 from nas.report.front.scale import Scale, spread, tick_labels
@@ -264,7 +264,7 @@ def test_a_page_stays_small(tmp_path: Path) -> None:
     pictures = Pictures("photo", picture.image, 256, 256, 100, picture, dict.fromkeys(front["arch"], picture))
     for shown in (pictures, replace(pictures, decoded={})):
         path = write_page([run], tmp_path, pictures=[shown])
-        assert path.stat().st_size < MOST_BYTES
+        assert path.stat().st_size < MOST_PAGE_BYTES
         data = data_of(path.read_text(encoding="utf-8"))
         assert bool(data["pictures"]) == (shown is not pictures)  # where there are too many, none is shown
         assert len(data["runs"][0]["around"]["scored"]["rd_loss"]) == MOST_DOTS

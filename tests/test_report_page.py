@@ -22,7 +22,7 @@ import nas
 from nas.report.front.costs import COSTS, view_of
 from nas.report.front.fronts import RunFront
 from nas.report.front.page import write_page
-from nas.report.front.pictures import SIDE, decode_pictures
+from nas.report.front.pictures import PICTURE_SIDE, decode_pictures
 from nas.spaces.rates import anchors_between
 from nas.spaces.space import SearchSpace
 
@@ -370,8 +370,8 @@ def test_pictures_are_compared_at_equal_bytes(rated: nas.api.LoadedRun) -> None:
         assert picture.bytes <= found.most_bytes
         assert np.isfinite(picture.psnr)
     assert found.jpeg is not None
-    assert found.height <= SIDE
-    assert found.width <= SIDE
+    assert found.height <= PICTURE_SIDE
+    assert found.width <= PICTURE_SIDE
 
 
 def test_a_picked_architecture_shows_its_picture_and_curve(

@@ -24,7 +24,7 @@ from nas.searching.sampler.attempts import ATTEMPTS
 from nas.searching.sampler.proposer import ExhaustedError
 from nas.searching.study.shared import SharedStudy
 from nas.searching.study.storage import close_storage, open_storage
-from nas.searching.study.worker import GONE, KEY, Crew, Worker
+from nas.searching.study.worker import GONE, WORKER_KEY, Crew, Worker
 from nas.support.errors import InputError
 
 SCRIPT = Path(__file__).with_name("study_workers.py")
@@ -268,7 +268,7 @@ def test_a_worker_elsewhere_is_alive_while_its_heart_beats(storage):
 
     def beat() -> None:
         for count in range(1000):
-            storage[0].set_study_system_attr(storage[1], KEY + far, count)
+            storage[0].set_study_system_attr(storage[1], WORKER_KEY + far, count)
             if stop.wait(0.05):
                 return
 
@@ -290,7 +290,7 @@ def test_a_worker_elsewhere_is_alive_while_its_heart_beats(storage):
 
 
 def test_what_is_not_known_is_waited_for(storage):
-    storage[0].set_study_system_attr(storage[1], KEY + str(Worker("far", "00000000", 1, 1, "x")), 7)
+    storage[0].set_study_system_attr(storage[1], WORKER_KEY + str(Worker("far", "00000000", 1, 1, "x")), 7)
     began = time.monotonic()
     crew = Crew(*storage, beat=0.05, grace=0.4)
     assert time.monotonic() - began >= 0.4
@@ -313,12 +313,12 @@ def test_a_process_of_this_place_that_ended_is_gone_at_once(storage):
     assert worker.ended()
     reused = Worker(here.host, here.place, here.pid, here.started + 1, "x")  # a later one of the same number
     for gone in (worker, reused):
-        storage[0].set_study_system_attr(storage[1], KEY + str(gone), 7)
-    storage[0].set_study_system_attr(storage[1], KEY + str(here), 7)
+        storage[0].set_study_system_attr(storage[1], WORKER_KEY + str(gone), 7)
+    storage[0].set_study_system_attr(storage[1], WORKER_KEY + str(here), 7)
     crew = Crew(*storage)
     assert crew.others() == {str(worker): False, str(reused): False, str(here): True}
     crew.close()
-    assert storage[0].get_study_system_attrs(storage[1])[KEY + crew.me] == GONE
+    assert storage[0].get_study_system_attrs(storage[1])[WORKER_KEY + crew.me] == GONE
 
 
 def test_a_killed_writer_blocks_nobody(tmp_path):

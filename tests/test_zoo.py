@@ -22,7 +22,7 @@ from nas.cost.counting.cache import kept_costs
 from nas.cost.exact.reach import most_kmac_px
 from nas.photos.images import bundled, psnr
 from nas.run import Run
-from nas.shipped import EXPLAINED, FOLDER, copied, zoo_names, zoo_run
+from nas.shipped import EXPLAINED, SUPERNETS, copied, zoo_names, zoo_run
 from nas.support.errors import InputError
 from nas.weights.checkpoint import supernet_of
 
@@ -51,23 +51,23 @@ def search(*words: object) -> dict[str, Any]:
 
 @names
 def test_it_is_small_and_explained(name: str) -> None:
-    assert sum(path.stat().st_size for path in (FOLDER / name).rglob("*") if path.is_file()) <= 14e6
-    assert "nas train" in (FOLDER / name / EXPLAINED).read_text(encoding="utf-8")
+    assert sum(path.stat().st_size for path in (SUPERNETS / name).rglob("*") if path.is_file()) <= 14e6
+    assert "nas train" in (SUPERNETS / name / EXPLAINED).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 @names
 def test_it_answers_from_what_it_knows(name: str, here: Path) -> None:
-    before = digests(FOLDER)
+    before = digests(SUPERNETS)
     run = zoo_run(f"zoo:{name}")
     target = round(0.7 * most_kmac_px(kept_costs(run.space, run.costs_path))["total"], 3)
     began = time.monotonic()
     found = search(f"zoo:{name}", "--target", target)
     assert time.monotonic() - began < 60
-    assert digests(FOLDER) == before
+    assert digests(SUPERNETS) == before
     (choice,) = found["choices"]
     assert choice["cost"] <= target
-    assert found["scored"] >= len(pd.read_csv(FOLDER / name / "search" / "scores.csv"))
+    assert found["scored"] >= len(pd.read_csv(SUPERNETS / name / "search" / "scores.csv"))
     own = Run.open(here / name)
     assert own.fingerprint == run.fingerprint
     assert not (own.path / EXPLAINED).exists()
@@ -75,7 +75,7 @@ def test_it_answers_from_what_it_knows(name: str, here: Path) -> None:
     assert (own.path / "report.html").is_file()
     again = search(f"zoo:{name}", "--target", target, "--trials", 1)  # goes on in the same folder
     assert again["scored"] >= found["scored"]
-    assert digests(FOLDER) == before
+    assert digests(SUPERNETS) == before
 
 
 @names
@@ -169,4 +169,4 @@ def test_the_page_of_a_supernet_of_the_zoo_names_it_as_commands_do(tmp_path: Pat
     page = (tmp_path / "drawn" / "report.html").read_text()
     assert "then run `nas profile RUN`, and give RUN instead" in html.unescape(page)
     assert '"zoo:joint-ar-tiny"' in page
-    assert str(FOLDER) not in page
+    assert str(SUPERNETS) not in page

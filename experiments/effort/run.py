@@ -18,7 +18,7 @@ import torch
 
 from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
 from nas.codec.codec import Codec
-from nas.codec.effort import STEPS
+from nas.codec.effort import STEPS_OF_EFFORT
 from nas.codec.folder import describe, load_codec
 from nas.comparison.evaluate import evaluate_codec
 from nas.metrics.curves import Curve, bd_rate
@@ -57,7 +57,7 @@ def tables(found: dict[str, Any]) -> list[str]:
         ]
         rate = bd_rate(curve(effort, points), plain).percent if effort != "0" else None
         gained = ["", ""] if rate is None else [f"{rate:+.1f}", f"{100 * (mean(losses) - 1):+.1f}"]
-        rows.append([effort, str(STEPS[int(effort)]), *gained, f"{seconds:.2f}"])
+        rows.append([effort, str(STEPS_OF_EFFORT[int(effort)]), *gained, f"{seconds:.2f}"])
     columns = ["effort", "steps", "BD-rate, %", "loss, %", "seconds a photo"]
     about = (
         f"Measured on {found['photos']} Kodak photos with a codec of {found['decoder']:.1f} kMAC/px in the "

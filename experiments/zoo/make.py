@@ -21,7 +21,7 @@ import nas
 from nas.photos.images import BUNDLED
 from nas.photos.split import split_of, write_split
 from nas.run import Run
-from nas.shipped import EXPLAINED, FOLDER
+from nas.shipped import EXPLAINED, SUPERNETS
 from nas.support.files import write_atomically, write_yaml
 from nas.weights.checkpoint import Checkpoint, halved
 
@@ -92,7 +92,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     said = {"name": given.space, "trained": given.trained, "reaches": given.reaches}
     notes = {key: text for key, text in said.items() if text}
-    make(Run.open(given.run), FOLDER / given.name, given.trials, given.seed, notes)
+    make(Run.open(given.run), SUPERNETS / given.name, given.trials, given.seed, notes)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import numpy as np
 from nas.analysis.kendall import LEVEL, Agreement, agreement
 from nas.searching.scoring.evaluator import Score
 
-FEWEST = 3  # of which a rank correlation says something
 RANK_COLUMNS = (
     "arch",
     "total_kmac_px",

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from nas.analysis.rank_result import FEWEST
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.reach import Reach
+from nas.profiling.accuracy import FEWEST_RANKED
 from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
 from nas.support.limits import check_seed
@@ -31,14 +31,14 @@ def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
     """
     check_seed(seed)
     space, reach = costs.space, Reach(macs(costs, "total"))
-    if space.size < FEWEST:
+    if space.size < FEWEST_RANKED:
         raise InputError(
             f"{space.name} holds {space.size} architecture{'s' * (space.size != 1)}: ranking needs at least "
-            f"{FEWEST}, so check the run of a wider space."
+            f"{FEWEST_RANKED}, so check the run of a wider space."
         )
-    if not FEWEST <= count <= space.size:
+    if not FEWEST_RANKED <= count <= space.size:
         raise InputError(
-            f"Cannot rank {count} architectures of {space.name}: give a number from {FEWEST} to "
+            f"Cannot rank {count} architectures of {space.name}: give a number from {FEWEST_RANKED} to "
             f"{space.size:,}."
         )
     rng = np.random.default_rng(seed)

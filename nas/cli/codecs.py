@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import Device, Effort, Force, Json, Seed, example
-from nas.cli.work import MEASURED, TRAINED, work
+from nas.cli.work import STOPPED_MEASURING, TRAINED, work
 
 
 @example(
@@ -198,7 +198,7 @@ def evaluate(
     """Measure codecs on photos, with real files: bpp, PSNR, MS-SSIM, seconds, MACs and BD-rates."""
     from nas import console
 
-    stopped = MEASURED if out else "Stopped; with --out FILE.json it would have been kept."
+    stopped = STOPPED_MEASURING if out else "Stopped; with --out FILE.json it would have been kept."
     with work(stopped) as report:
         from nas.verbs.evaluate import evaluate as go
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import Device, Force, Json, example
-from nas.cli.work import MEASURED, work
+from nas.cli.work import STOPPED_MEASURING, work
 from nas.support.limits import check_seed
 
 
@@ -61,7 +61,7 @@ def profile(
     """
     from nas import console
 
-    with work(MEASURED) as report:
+    with work(STOPPED_MEASURING) as report:
         from nas.profiling.devices.write import Pieces
         from nas.profiling.profile import CodecProfile
         from nas.profiling.timing import warning

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nas.verbs.code import Compressed, Decompressed
 
 TRAINED = "Stopped; what was trained is kept. Run the same command again to continue."
-MEASURED = "Stopped; what was measured is kept. Run the same command again to continue."
+STOPPED_MEASURING = "Stopped; what was measured is kept. Run the same command again to continue."
 PATIENCE = 1.0  # seconds without a report after which a terminal shows that something is going on
 
 

@@ -18,15 +18,15 @@ from nas.graph.entropy import MEAN_STEPS, Y_LIMIT
 from nas.graph.staged import Parameters, Work
 from nas.support.errors import InputError
 
-SHAPE = (2, 2)  # of the coarser latent: 128x128 pixels
-PREFIX = "check."
+CHECK_SHAPE = (2, 2)  # of the coarser latent: 128x128 pixels
+CHECK_PREFIX = "check."
 
 
 @torch.no_grad()
 def check_vector(family: CodecFamily) -> dict[str, Tensor]:
     """Latents near what the codecs expect, some far beyond, and their stream under every layout; by name."""
     y_hat, z_hat = _latents(family.base, torch.Generator().manual_seed(0))
-    tensors = {f"{PREFIX}y": y_hat.cpu()} | ({} if z_hat is None else {f"{PREFIX}z": z_hat.cpu()})
+    tensors = {f"{CHECK_PREFIX}y": y_hat.cpu()} | ({} if z_hat is None else {f"{CHECK_PREFIX}z": z_hat.cpu()})
     for name in family.layouts:
         (stream,) = family.codec(name).encode(y_hat, z_hat)
         tensors[_stream(name)] = torch.from_numpy(np.frombuffer(stream, np.uint8).copy())
@@ -34,16 +34,16 @@ def check_vector(family: CodecFamily) -> dict[str, Tensor]:
 
 
 def _stream(layout: str) -> str:
-    return f"{PREFIX}stream.{layout}"
+    return f"{CHECK_PREFIX}stream.{layout}"
 
 
 def _latents(codec: Codec, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
     space, device = codec.network.space, codec.table.device
     if codec.network.centred:  # no whole numbers: those of a picture
-        sides = (codec.alignment * SHAPE[0], codec.alignment * SHAPE[1])
+        sides = (codec.alignment * CHECK_SHAPE[0], codec.alignment * CHECK_SHAPE[1])
         return codec.latents(torch.rand(1, 3, *sides, generator=rng).to(device))
     channels = space.z_channels if codec.network.with_z else space.y_channels
-    first = torch.randint(-4, 5, (1, channels, *SHAPE), generator=rng).float().to(device)
+    first = torch.randint(-4, 5, (1, channels, *CHECK_SHAPE), generator=rng).float().to(device)
     return (_drawn(codec, first, rng), first) if codec.network.with_z else (first, None)
 
 
@@ -75,13 +75,13 @@ def verify(codec: Codec, stored: Mapping[str, Tensor], *, source: str) -> None:
         InputError: what comes out is not what was stored, or there is none.
     """
     try:
-        y_hat = stored[f"{PREFIX}y"]
+        y_hat = stored[f"{CHECK_PREFIX}y"]
         stream = stored[_stream(codec.architecture.layout)].numpy().tobytes()
     except KeyError:
         raise InputError(
             f"{source} lacks the check that this machine computes as the codec needs: export the codec again."
         ) from None
-    device, z_hat = codec.table.device, stored.get(f"{PREFIX}z")
+    device, z_hat = codec.table.device, stored.get(f"{CHECK_PREFIX}z")
     y_hat, z_hat = y_hat.to(device), None if z_hat is None else z_hat.to(device)
     try:
         same = codec.encode(y_hat, z_hat)[0] == stream

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas.codec.coder import CODER, Decoder, Encoder, Ints
+from nas.codec.coder import CODER, Decoder, Encoder, Int32s
 from nas.codec.nic import read_varint, write_varint
 from nas.codec.tiles import TILING, Tiling, through
 from nas.graph.affine import exactly
@@ -49,7 +49,7 @@ from nas.support.arrays import Array
 from nas.support.errors import InputError
 from nas.support.files import digest
 
-BEYOND = 0.25  # how far the values of images may lie outside [0, 1]
+PIXEL_OVERSHOOT = 0.25  # how far the values of images may lie outside [0, 1]
 
 
 class Codec(nn.Module):
@@ -477,7 +477,7 @@ class Codec(nn.Module):
     def _prior(self) -> Prior:
         return self.network.prior if self.network.with_z else self.network.y_prior
 
-    def _steps(self, values: Tensor) -> Ints:
+    def _steps(self, values: Tensor) -> Int32s:
         """Values under the factorised prior as whole steps from their centre, [B, channels, positions]."""
         steps = (values - self.network.centre(self._prior)).round()
         return steps.flatten(2).cpu().numpy().astype(np.int32)
@@ -531,7 +531,7 @@ def _in_range(x: Tensor) -> Tensor:
         raise InputError(
             "The images contain NaN or infinity, but codecs need numbers in [0, 1]: correct them."
         )
-    if low < -BEYOND or high > 1 + BEYOND:
+    if low < -PIXEL_OVERSHOOT or high > 1 + PIXEL_OVERSHOOT:
         raise InputError(
             f"Codecs need images in [0, 1], but the numbers of these range from {low:.4g} to {high:.4g}: "
             "rescale them."

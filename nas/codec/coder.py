@@ -19,7 +19,7 @@ CODER = "constriction-" + ".".join(metadata.version("constriction").split(".")[:
 _SLACK = 2
 
 _queue, _models = constriction.stream.queue, constriction.stream.model
-Ints = NDArray[np.int32]
+Int32s = NDArray[np.int32]
 
 
 def _gaussian(limit: int) -> object:
@@ -40,7 +40,7 @@ class Encoder:
     def __init__(self) -> None:
         self._coder = _queue.RangeEncoder()
 
-    def under_table(self, values: Ints, tables: NDArray[np.integer[Any]], limit: int) -> None:
+    def under_table(self, values: Int32s, tables: NDArray[np.integer[Any]], limit: int) -> None:
         """A whole latent, [channels, positions], under one table of frequencies per channel.
 
         Args:
@@ -52,7 +52,7 @@ class Encoder:
             symbols = np.ascontiguousarray(channel + max(1, limit), dtype=np.int32)
             self._coder.encode(symbols, _categorical(table, limit))
 
-    def gaussian(self, values: Ints, scales: Floats, means: Floats, limit: int) -> None:
+    def gaussian(self, values: Int32s, scales: Floats, means: Floats, limit: int) -> None:
         """Elements in coding order, each under its own Gaussian; arrays of one shape.
 
         Args:
@@ -84,7 +84,7 @@ class Decoder:
         self._words = len(data) // 4
         self._coder = _queue.RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
 
-    def under_table(self, tables: NDArray[np.integer[Any]], positions: int, limit: int) -> Ints:
+    def under_table(self, tables: NDArray[np.integer[Any]], positions: int, limit: int) -> Int32s:
         """A whole latent, [channels, positions].
 
         Args:
@@ -102,7 +102,7 @@ class Decoder:
         rows = [self._read(_categorical(table, limit), positions) for table in tables]
         return np.stack(rows) - max(1, limit)
 
-    def gaussian(self, scales: Floats, means: Floats, limit: int) -> Ints:
+    def gaussian(self, scales: Floats, means: Floats, limit: int) -> Int32s:
         """The next elements under their Gaussians.
 
         Args:
@@ -117,7 +117,7 @@ class Decoder:
         if not self._coder.maybe_exhausted():
             raise InputError("The coded data continues after its end, so the file is damaged: get it again.")
 
-    def _read(self, model: object, *arguments: Any) -> Ints:
+    def _read(self, model: object, *arguments: Any) -> Int32s:
         try:
             return np.asarray(self._coder.decode(model, *arguments))
         except AssertionError:  # how the coder refuses what no encoder writes

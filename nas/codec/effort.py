@@ -36,7 +36,7 @@ from nas.support.limits import MOST_EFFORT
 from nas.support.progress import Report, silent
 
 # Steps of refinement by effort. Each more costs about 1.6 times the time of the one before.
-STEPS = (0, 6, 12, 20, 32, 50, 80, 130, 200, 320, 500)
+STEPS_OF_EFFORT = (0, 6, 12, 20, 32, 50, 80, 130, 200, 320, 500)
 # What 20 to 300 steps did best with on calibration photos of the `patch` supernet: Adam's rate of learning in
 # steps of y, and the temperature at the start and at the end.
 RATE, HOT, COLD = 0.03, 0.7, 0.05
@@ -94,7 +94,7 @@ def refined(
     too_small = objective.metric == "ms-ssim" and min(pixels.shape[:2]) <= MS_SSIM_SIDE
     if not effort or too_small:
         return plain
-    refined_latents = _refine(codec, pixels, y, objective, STEPS[effort], pieces, seed, report)
+    refined_latents = _refine(codec, pixels, y, objective, STEPS_OF_EFFORT[effort], pieces, seed, report)
     return min((plain, refined_latents), key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
 
 

@@ -28,7 +28,7 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError, nearest
 from nas.support.limits import check_count
 
-Check = Callable[[Codec], None]
+CodecCheck = Callable[[Codec], None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class CodecFamily:
         layouts: Mapping[str, Layout] | None = None,
         decoders: Sequence[Member] = (),
         layout_facts: Mapping[str, Mapping[str, Any]] | None = None,
-        check: Check | None = None,
+        check: CodecCheck | None = None,
         objective: Objective | None = None,
     ) -> None:
         network = base.network

@@ -27,9 +27,9 @@ from nas.support.errors import InputError
 from nas.support.files import digest, make_folder, write_yaml
 from nas.weights.files import read_weights, write_weights
 
-FORMAT = "nas-codec 4"
+CODEC_FORMAT = "nas-codec 4"
 WEIGHTS, DESCRIPTION = "codec.safetensors", "codec.yaml"
-FACTS = ("lmbda", "metric", "kmac_px", "kmac_px_by_edge", "stages", "params")  # true of any weights
+KEPT_FACTS = ("lmbda", "metric", "kmac_px", "kmac_px_by_edge", "stages", "params")  # true of any weights
 DECODERS = "decoders."  # weights of decoders beside the base codec's, by place
 
 
@@ -61,7 +61,7 @@ def save_family(family: CodecFamily, path: Path, facts: dict[str, Any]) -> dict[
     layout = fields.pop("layouts")[0]
     fields.pop("grouping")
     content = {
-        "format": FORMAT,
+        "format": CODEC_FORMAT,
         "family": fields.pop("family"),
         "arch": codec.architecture.key,
         **fields,
@@ -118,10 +118,10 @@ def describe(path: Path) -> dict[str, Any]:
     if not description.is_file():
         raise InputError(f"{path} is not a codec: it has no {DESCRIPTION}. `nas export` makes codecs.")
     content = resources.read_yaml(description)
-    if content.get("format") != FORMAT:
+    if content.get("format") != CODEC_FORMAT:
         raise InputError(
-            f"{description} has the format '{content.get('format')}', but this version reads '{FORMAT}': "
-            "export the codec again."
+            f"{description} has the format '{content.get('format')}', but this version reads "
+            f"'{CODEC_FORMAT}': export the codec again."
         )
     return content
 

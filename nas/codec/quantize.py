@@ -33,17 +33,17 @@ LIMIT = 2**10 - 1
 # How far beyond what calibration saw a value may go before it is cut.
 HEADROOM = 1.25
 # A channel that hardly ever speaks is scaled as if its peak were this share of the loudest one's.
-FAINT = 1e-3
+FAINT_SHARE = 1e-3
 MOST_SHIFT = 22
 TOO_LARGE = (
     "The entropy path cannot be brought to whole numbers: on these photos its values are too large or not "
     "finite, so its weights are broken. Train it again, or use weights from before."
 )
 
-Latents = tuple[Tensor, Tensor]  # y_hat [B, M, h, w] and z_hat [B, N, h/4, w/4], whole numbers
+HyperLatents = tuple[Tensor, Tensor]  # y_hat [B, M, h, w] and z_hat [B, N, h/4, w/4], whole numbers
 
 
-def quantized(codec: Codec, latents: Sequence[Latents], layouts: Sequence[Layout] = ()) -> Codec:
+def quantized(codec: Codec, latents: Sequence[HyperLatents], layouts: Sequence[Layout] = ()) -> Codec:
     """The same codec with its entropy path in whole numbers, on the same device.
 
     Args:
@@ -63,7 +63,7 @@ def can_be_exact(codec: Codec) -> bool:
 
 @torch.no_grad()
 def quantize_path(
-    network: CodecNetwork, layouts: Sequence[Layout], latents: Sequence[Latents]
+    network: CodecNetwork, layouts: Sequence[Layout], latents: Sequence[HyperLatents]
 ) -> IntegerPath:
     """The entropy path of a network in whole numbers.
 
@@ -141,7 +141,7 @@ class _Channels:
     @classmethod
     def of(cls, peaks: Tensor) -> _Channels:
         """For channels whose largest sizes are known."""
-        least = max(float(peaks.max()) * FAINT, 1e-6)
+        least = max(float(peaks.max()) * FAINT_SHARE, 1e-6)
         return cls(LIMIT / (HEADROOM * peaks.clamp_min(least)), LIMIT)
 
     def repeated(self, each: int) -> _Channels:

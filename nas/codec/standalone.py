@@ -17,7 +17,7 @@ from nas.spaces.description import ENTROPY_WIDTHS, Y_REDUCTION
 from nas.support.files import write_atomically
 
 MODEL = "model.py"
-_END = "def build() -> Codec:"
+_BUILD = "def build() -> Codec:"
 Lines = list[str]
 
 _TITLE = '''"""A learned image codec in plain PyTorch, written by nas-codec beside its weights.
@@ -51,7 +51,7 @@ def write_model(codec: Codec, folder: Path) -> Path:
 def model_text(codec: Codec) -> str:
     """The content of model.py."""
     text = resources.files("nas.codec").joinpath("plain.py").read_text(encoding="utf-8")
-    parts = text[text.index("\nfrom __future__") : text.index(_END)]
+    parts = text[text.index("\nfrom __future__") : text.index(_BUILD)]
     return (
         _TITLE.format(key=codec.architecture.key, cost=_cost(codec)) + parts + "\n".join(_build(codec)) + "\n"
     )
@@ -73,7 +73,7 @@ def _cost(codec: Codec) -> str:
 
 
 def _build(codec: Codec) -> Iterator[str]:
-    yield _END
+    yield _BUILD
     yield '    """The codec with fresh weights."""'
     yield "    parts: dict[str, nn.Module] = {"
     for name, lines in _parts(codec).items():

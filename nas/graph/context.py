@@ -39,7 +39,7 @@ from nas.spaces.layout import ContextKind, Layout, feature_channel, unit_channel
 from nas.support.arrays import Array
 
 Weights = tuple[Tensor, Tensor]
-LARGE = 1 << 18  # values in a kernel, from which copies of it cost more than the calls they save
+LARGE_KERNEL = 1 << 18  # values in a kernel, from which copies of it cost more than the calls they save
 
 
 @dataclass(frozen=True)
@@ -350,7 +350,12 @@ class ContextModel(nn.Module):
         weight = self.context_prediction.weight
         kind = weight.device.type
         relaxed = any(cell.known.is_floating_point() for cell in cells)
-        if kind == "cpu" and weight.numel() >= LARGE and not relaxed and not torch.is_autocast_enabled(kind):
+        if (
+            kind == "cpu"
+            and weight.numel() >= LARGE_KERNEL
+            and not relaxed
+            and not torch.is_autocast_enabled(kind)
+        ):
             return self._predict_by_taps(padded, layout, cells)
         return self._predict_by_cells(padded, layout, cells)
 
@@ -376,7 +381,7 @@ class ContextModel(nn.Module):
         """One strided convolution a cell with the mask folded into its kernel, made again in backward."""
         stride = layout.table.shape[1:]
         tall, wide = (size - step + 1 for size, step in zip(padded.shape[-2:], stride, strict=True))
-        large = self.context_prediction.weight.numel() >= LARGE and torch.is_grad_enabled()
+        large = self.context_prediction.weight.numel() >= LARGE_KERNEL and torch.is_grad_enabled()
 
         def convolve(seen: Tensor, cell: Cell) -> Tensor:
             weight, visible = self.context_prediction.weight, cast(Tensor, cell.visible)

@@ -36,7 +36,7 @@ CODER_UNIT = 2.0**-24
 # A normal distribution has nothing beyond so many standard deviations, in single precision.
 _CERTAIN = 6.0
 # Values in a piece for each thread: what is computed of it stays in a core's second cache.
-_PIECE = 1 << 15
+_PIECE_OF_LATENTS = 1 << 15
 
 
 def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -141,7 +141,7 @@ class ConditionalGaussian(GaussianConditional):
             limit: the image's range.
         """
         of_all = torch.empty(values.shape, device=values.device)
-        size = _PIECE * torch.get_num_threads() if of_all.device.type == "cpu" else of_all.numel()
+        size = _PIECE_OF_LATENTS * torch.get_num_threads() if of_all.device.type == "cpu" else of_all.numel()
         parts = (part.flatten().split(size) for part in (values, scales, means))
         for value, scale, mean, of_piece in zip(*parts, of_all.view(-1).split(size), strict=True):
             self._bits_of_few(value, scale, mean, limit + 0.5, of_piece)

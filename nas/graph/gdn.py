@@ -25,9 +25,9 @@ from nas.graph import _compressai
 from nas.graph.width import Width
 
 # Values in a piece for each thread: with its squares and sums it fits in a core's second cache.
-PIECE = 1 << 16
+PIECE_OF_INPUT = 1 << 16
 # Values in an image from which pieces pay; smaller ones fit in a cache as they are.
-LARGE = 1 << 18
+LARGE_INPUT = 1 << 18
 
 
 def normalize(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool, *, in_place: bool = False) -> Tensor:
@@ -52,14 +52,14 @@ def _in_pieces(x: Tensor, beta: Tensor, wanted: bool) -> bool:
     """Whether pieces pay and are possible: on a CPU, in one precision, and not for a compiler or tracer."""
     if x.device.type != "cpu" or x.dtype != beta.dtype or torch.is_autocast_enabled("cpu"):
         return False
-    if x[0].numel() < LARGE:
+    if x[0].numel() < LARGE_INPUT:
         return False
     return not (torch.compiler.is_compiling() or (wanted and torch.jit.is_tracing()))
 
 
 def _pieces(last: bool, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Matching pieces of [B, C, H, W]: [positions, C] where channels are last, else [C, positions]."""
-    size = max(1, PIECE * torch.get_num_threads() // tensors[0].shape[1])
+    size = max(1, PIECE_OF_INPUT * torch.get_num_threads() // tensors[0].shape[1])
     if last:
         rows = [t.permute(0, 2, 3, 1).flatten(0, 2) for t in tensors]
         yield from zip(*(r.split(size) for r in rows), strict=True)

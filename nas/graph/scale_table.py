@@ -36,7 +36,7 @@ STATES = 2 * _MEANS + 1  # few known, many known, none known
 STEP = float(np.log(SCALE_MAX / SCALE_MIN)) / (SCALE_LEVELS - 1)  # between levels, in the logarithm
 
 # Of every level: the deviations, in 1 / MEAN_STEPS, beyond which each surprise begins.
-BOUNDS = np.floor(np.outer(SURPRISES, MEAN_STEPS * SCALES))
+SURPRISE_BOUNDS = np.floor(np.outer(SURPRISES, MEAN_STEPS * SCALES))
 
 
 def _states() -> Array:
@@ -49,7 +49,7 @@ def _states() -> Array:
 
 
 STATE_OF = _states()
-_BOUNDS, _STATE_OF = torch.from_numpy(BOUNDS), torch.from_numpy(STATE_OF)
+_SURPRISE_BOUNDS, _STATE_OF = torch.from_numpy(SURPRISE_BOUNDS), torch.from_numpy(STATE_OF)
 
 
 def surprises(values: Tensor, levels: Tensor, steps: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def surprises(values: Tensor, levels: Tensor, steps: Tensor) -> Tensor:
         levels, steps: their Gaussians on the coding grid, see `to_grid`.
     """
     away = (values * MEAN_STEPS - steps).abs()
-    exceeded = [(away > bound[levels]).to(torch.int8) for bound in _BOUNDS.to(away)]
+    exceeded = [(away > bound[levels]).to(torch.int8) for bound in _SURPRISE_BOUNDS.to(away)]
     return torch.stack(exceeded).sum(0, dtype=torch.int8)
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from nas.metrics.quality import decibels
 
 BD_POINTS = 4  # the fewest points a BD-rate is computed from
-Kind = Literal["codecs", "format", "published"]
+CurveKind = Literal["codecs", "format", "published"]
 Measure = Literal["psnr", "ms_ssim_db"]
 MEASURES: dict[Measure, str] = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM"}
 
@@ -66,10 +66,10 @@ class Curve:
 
     name: str
     points: tuple[CurvePoint, ...]
-    kind: Kind = "codecs"
+    kind: CurveKind = "codecs"
 
     @classmethod
-    def of(cls, name: str, points: Iterable[Measured], kind: Kind = "codecs") -> Curve:
+    def of(cls, name: str, points: Iterable[Measured], kind: CurveKind = "codecs") -> Curve:
         """Points in any order.
 
         Args:

@@ -28,7 +28,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-FORMAT, MAGIC = "nas-onnx 1", b"NIC"
+ONNX_FORMAT, MAGIC = "nas-onnx 1", b"NIC"
 PLAIN, RATED = 1, 2  # versions of files: of codecs of one rate, and of those that hold a quality
 STEPS_OF_QUALITY = 1000
 HERE = Path(__file__).resolve().parent
@@ -428,10 +428,10 @@ def description(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} has no codec.json that can be read: export the codec again.") from None
     coder = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])
     needed = (content.get("format"), content.get("coder"))
-    if needed != (FORMAT, coder):
+    if needed != (ONNX_FORMAT, coder):
         raise InputError(
-            f"The codec needs {needed[0]} with {needed[1]}, but this decoder is {FORMAT} with {coder}: use "
-            "the decoder.py of the codec's folder, and that version of constriction."
+            f"The codec needs {needed[0]} with {needed[1]}, but this decoder is {ONNX_FORMAT} with {coder}: "
+            "use the decoder.py of the codec's folder, and that version of constriction."
         )
     return content
 

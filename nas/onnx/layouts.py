@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nas.codec.codec import Codec
-from nas.graph.scale_table import BOUNDS, STATE_OF, WEIGHTS
+from nas.graph.scale_table import STATE_OF, SURPRISE_BOUNDS, WEIGHTS
 from nas.graph.staged import Staged, StagedContext, StagedTable
 from nas.spaces.layout import AROUND
 
@@ -40,7 +40,7 @@ def _table(context: Staged, name: str, save: Save) -> dict[str, Any]:
     ((model, _),) = block_models(context)
     table = {
         "file": save(f"context/{name}.onnx", model),
-        "surprises": BOUNDS.astype(int).tolist(),
+        "surprises": SURPRISE_BOUNDS.astype(int).tolist(),
         "around": [list(offset) for offset in AROUND],
         "weights": list(WEIGHTS),
         "states": STATE_OF.tolist(),

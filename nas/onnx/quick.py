@@ -14,7 +14,7 @@ from nas.support.errors import InputError
 from nas.support.files import digest
 from nas.support.limits import ONE_THREAD
 
-FOLDER, DESCRIPTION = "onnx", "codec.json"
+MODELS_FOLDER, DESCRIPTION = "onnx", "codec.json"
 MOST_PIXELS = 1 << 22  # larger pictures are decoded in tiles, by torch
 
 
@@ -58,7 +58,7 @@ def decode_quickly(codec: str | Path, nic: Nic, target: str | None = None) -> Qu
     Raises:
         InputError: the file is damaged.
     """
-    folder = Path(codec) / FOLDER
+    folder = Path(codec) / MODELS_FOLDER
     description = _description(folder)
     if description is None or nic.width * nic.height > MOST_PIXELS:
         return None

@@ -20,7 +20,7 @@ from nas.support.progress import StageReport, silent
 if TYPE_CHECKING:
     import onnx
 
-FORMAT = "nas-onnx 1"
+ONNX_FORMAT = "nas-onnx 1"
 DECODER = "decoder.py"
 
 
@@ -101,7 +101,7 @@ class _Writer:
             with_means = bare and network.space.family.psi_parts == 2
             self.save("h_s.onnx", hyper_model(family.base.coding_h_s, sizes, with_means=with_means))
         content = {
-            "format": FORMAT,
+            "format": ONNX_FORMAT,
             "coder": CODER,
             "fingerprint": family.base.fingerprint,
             "family": network.space.family.name,

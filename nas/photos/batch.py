@@ -52,7 +52,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """What a command reads and writes.
 
     Attributes:
@@ -176,7 +176,7 @@ class Workforce(Generic[Content, Done]):
 
 
 def planned(
-    inputs: str | Path | Sequence[str | Path], out: str | Path, kind: Kind, *, force: bool = False
+    inputs: str | Path | Sequence[str | Path], out: str | Path, kind: FileKind, *, force: bool = False
 ) -> BatchPlan:
     """What a command reads and writes.
 
@@ -226,7 +226,7 @@ def planned(
     return BatchPlan(tuple(job for job in jobs if job.target not in left), path, skipped)
 
 
-def _found(text: str | Path, kind: Kind) -> list[tuple[Path, Path | None]]:
+def _found(text: str | Path, kind: FileKind) -> list[tuple[Path, Path | None]]:
     """The files that an input means, each with its name below the input where that is a folder."""
     path = Path(text)
     if path == STANDARD:
@@ -249,7 +249,7 @@ def _is_folder(out: str | Path, path: Path) -> bool:
     return os.path.isdir(path) or (named and not os.path.lexists(path))
 
 
-def _named(sources: Sequence[tuple[Path, Path | None]], folder: Path, kind: Kind) -> list[Job]:
+def _named(sources: Sequence[tuple[Path, Path | None]], folder: Path, kind: FileKind) -> list[Job]:
     """A job for each source; one that is given twice is done once."""
     jobs: dict[Path, Job] = {}
     read = {followed(source): source for source, _ in sources}

@@ -10,7 +10,7 @@ import numpy as np
 from nas.profiling.predict import Predictor
 from nas.spaces.budget import ACTIONS
 
-FEWEST = 3  # of which a rank correlation says something
+FEWEST_RANKED = 3  # of which a rank correlation says something
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def accuracies(predictor: Predictor) -> list[Accuracy]:
     measured = {space.parse(key): predictor.measured.codecs[key] for key in predictor.measured.checked}
     for action in ACTIONS:
         timed = {key: record for key, record in measured.items() if record.rounds}
-        if len(timed) >= FEWEST:
+        if len(timed) >= FEWEST_RANKED:
             quantity = predictor.time(action)
             seconds = [record.median(action) for record in timed.values()]
             predicted = [quantity.value(key) / 1000 for key in timed]
@@ -71,7 +71,7 @@ def accuracies(predictor: Predictor) -> list[Accuracy]:
             compared.append(_compare(f"{action}, s", predicted, seconds, statistics.fmean(spreads)))
     for action in ACTIONS:
         weighed = {key: record.process[action] / 1e6 for key, record in measured.items() if record.process}
-        if len(weighed) >= FEWEST:
+        if len(weighed) >= FEWEST_RANKED:
             quantity = predictor.memory(action)
             predicted = [quantity.value(key) for key in weighed]
             compared.append(_compare(f"{action}, MB", predicted, list(weighed.values()), None))

@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 
 from nas.profiling.timing import warning
-from nas.spaces.budget import HERE
+from nas.spaces.budget import THIS_MACHINE
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
 
-FORMAT = "nas-profile 2"
+PROFILE_FORMAT = "nas-profile 2"
 KEPT_EVERY = 10.0  # seconds
-Parts = dict[str, float]  # seconds by part: `encode g_a`, `decode context`, ...
+PartValues = dict[str, float]  # seconds by part: `encode g_a`, `decode context`, ...
 
 
 def how_to_measure_again(path: Path) -> str:
@@ -29,7 +29,7 @@ def how_to_measure_again(path: Path) -> str:
         path: the profile, `RUN/profile/DEVICE-WIDTHxHEIGHT/measured.yaml`.
     """
     device, _, size = path.parent.name.rpartition("-")
-    if device not in HERE:
+    if device not in THIS_MACHINE:
         return f"nas profile {path.parents[2]} --from FILE.csv --device-name {device} --force"
     return f"nas profile {path.parents[2]} --size {size} --device {device} --force"
 
@@ -44,7 +44,7 @@ class Timed:
         process: bytes that `encode` and `decode` added to a process of their own, where that was measured.
     """
 
-    rounds: list[Parts] = field(default_factory=list)
+    rounds: list[PartValues] = field(default_factory=list)
     peaks: dict[str, int] = field(default_factory=dict)
     process: dict[str, int] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class Measurements:
     @property
     def is_elsewhere(self) -> bool:
         """Whether another device than this machine's was measured."""
-        return self.facts["device"] not in HERE
+        return self.facts["device"] not in THIS_MACHINE
 
     def warning(self) -> str:
         """What is said of the other work that slowed the device down meanwhile."""
@@ -109,7 +109,7 @@ class Measurements:
             content = yaml.load(
                 path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             )
-            if content.get("format") != FORMAT:
+            if content.get("format") != PROFILE_FORMAT:
                 raise InputError(f"{path} has the format of another version: {again}")
             codecs = {key: Timed(**fields) for key, fields in content["codecs"].items()}
             facts, checked = dict(content["facts"]), list(content["checked"])
@@ -148,7 +148,7 @@ class Measurements:
         """Write all of it."""
         self._kept = time.monotonic()
         content = {
-            "format": FORMAT,
+            "format": PROFILE_FORMAT,
             "facts": self.facts,
             "checked": self.checked,
             "disturbance": round(self.disturbance, 4),

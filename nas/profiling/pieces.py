@@ -23,7 +23,7 @@ from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 
 MOST_COMBINATIONS = 256  # of one piece: joint-ar's g_a has 216
-Choice = tuple[int, ...]  # an index for each of some axes
+PieceChoice = tuple[int, ...]  # an index for each of some axes
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def coding(space: SearchSpace) -> Coding:
     return Coding((*slots, len(space.slots)), (*knots, tuple(range(space.shape[-1]))))
 
 
-def architecture_at(space: SearchSpace, axes: Sequence[int], choice: Choice) -> Architecture:
+def architecture_at(space: SearchSpace, axes: Sequence[int], choice: PieceChoice) -> Architecture:
     """The narrowest architecture with these choices, its hyperprior on.
 
     Args:
@@ -140,7 +140,7 @@ def architecture_at(space: SearchSpace, axes: Sequence[int], choice: Choice) -> 
     return space.at(indexes)
 
 
-def settled(space: SearchSpace, axes: Sequence[int], choice: Choice) -> Choice:
+def settled(space: SearchSpace, axes: Sequence[int], choice: PieceChoice) -> PieceChoice:
     """A choice with what has no effect put back to 0.
 
     Args:
@@ -152,7 +152,9 @@ def settled(space: SearchSpace, axes: Sequence[int], choice: Choice) -> Choice:
     return tuple(indexes[axis] for axis in axes)
 
 
-def choices(space: SearchSpace, axes: Sequence[int], allowed: Sequence[Sequence[int]]) -> Iterator[Choice]:
+def choices(
+    space: SearchSpace, axes: Sequence[int], allowed: Sequence[Sequence[int]]
+) -> Iterator[PieceChoice]:
     """Every combination that differs from the others.
 
     Args:
@@ -167,7 +169,7 @@ def choices(space: SearchSpace, axes: Sequence[int], allowed: Sequence[Sequence[
     yield from dict.fromkeys(settled_choices)
 
 
-def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> Choice:
+def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> PieceChoice:
     """What an architecture chooses on some axes.
 
     Args:
@@ -224,7 +226,7 @@ def cover(space: SearchSpace, measured: Sequence[Architecture] = (), seed: int =
     return architectures
 
 
-def _agrees(axes: Sequence[int], choice: Choice, fixed: dict[int, int]) -> bool:
+def _agrees(axes: Sequence[int], choice: PieceChoice, fixed: dict[int, int]) -> bool:
     return all(fixed.get(axis, index) == index for axis, index in zip(axes, choice, strict=True))
 
 

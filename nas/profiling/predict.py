@@ -26,10 +26,13 @@ from nas.spaces.description import HYPER_EDGES, HYPERPRIOR
 from nas.support.arrays import Floats
 from nas.support.errors import InputError
 
-PARTS = {"encode": ("g_a", "h_a", "h_s", "context", REST), "decode": ("h_s", "context", REST, "g_s")}
+PARTS_OF_ACTION = {
+    "encode": ("g_a", "h_a", "h_s", "context", REST),
+    "decode": ("h_s", "context", REST, "g_s"),
+}
 FLOAT, DOUBLE = 4, 8  # bytes of a weight
 FACTORS = (0.75, 2.0)  # bytes that a process takes for a byte of weights or tensors, at least and at most
-Read = Callable[[Timed, str], list[float]]
+ReadValues = Callable[[Timed, str], list[float]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Predictor:
             for key, timed in measured.codecs.items()
             if key not in checked and timed.rounds
         ]
-        self._seconds = {action: self._tables(action, _seconds) for action in PARTS}
+        self._seconds = {action: self._tables(action, _seconds) for action in PARTS_OF_ACTION}
 
     # Time
 
@@ -91,7 +94,7 @@ class Predictor:
             action: `encode` or `decode`.
         """
         indexes = self.space.indexes(architecture)
-        parts = dict.fromkeys(PARTS[action], 0.0)
+        parts = dict.fromkeys(PARTS_OF_ACTION[action], 0.0)
         for table in self._seconds[action]:
             parts[table.part.split("[")[0]] += 1000 * table.at(indexes)
         return {name: value for name, value in parts.items() if value > 0}
@@ -138,7 +141,7 @@ class Predictor:
 
     @cached_property
     def _peaks(self) -> dict[str, list[PartTable]]:
-        return {action: self._tables(action, _peak) for action in PARTS}
+        return {action: self._tables(action, _peak) for action in PARTS_OF_ACTION}
 
     @cached_property
     def _weights(self) -> list[PartTable]:
@@ -184,21 +187,23 @@ class Predictor:
 
     # From rows to tables
 
-    def _tables(self, action: str, read: Read) -> list[PartTable]:
+    def _tables(self, action: str, read: ReadValues) -> list[PartTable]:
         """One table for every piece of the action's edges, one for its context, one for its coder."""
         tables = [
             self._edge_table(
                 piece.axes, piece.name, piece.edge in HYPER_EDGES, f"{action} {piece.name}", read
             )
             for piece in self._pieces
-            if piece.edge in PARTS[action]
+            if piece.edge in PARTS_OF_ACTION[action]
         ]
         for part in ("context", REST):
             name = f"{action} {part}"
             tables.append(self._coding_table(part, lambda timed, _, name=name: read(timed, name)))  # type: ignore[misc]
         return tables
 
-    def _edge_table(self, axes: tuple[int, ...], title: str, hyper: bool, name: str, read: Read) -> PartTable:
+    def _edge_table(
+        self, axes: tuple[int, ...], title: str, hyper: bool, name: str, read: ReadValues
+    ) -> PartTable:
         space = self.space
         rows: dict[tuple[int, ...], list[float]] = {}
         for architecture, timed in self._known:

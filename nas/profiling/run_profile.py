@@ -26,7 +26,7 @@ from nas.support.progress import Report, silent
 from nas.support.tables import TableRow
 
 SCOPE_OF_ACTION = {"encode": "encoder", "decode": "decoder"}  # whose MACs each runs
-SAMPLED = 300  # random architectures stand in for a front that there is not yet
+FRONT_SAMPLE = 300  # random architectures stand in for a front that there is not yet
 ALIKE = 0.02  # architectures whose MACs differ by no more than this have equal ones
 
 
@@ -263,7 +263,7 @@ def known_architectures(run: Run, space: SearchSpace) -> tuple[str, list[Archite
     if run.front_path.is_file():
         return "front", [space.parse(key) for key in run.front()["arch"]]
     rng = random.Random(0)
-    return "sample", list(dict.fromkeys(space.sample(rng) for _ in range(SAMPLED)))
+    return "sample", list(dict.fromkeys(space.sample(rng) for _ in range(FRONT_SAMPLE)))
 
 
 def relation(

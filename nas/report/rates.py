@@ -14,14 +14,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nas.metrics.curves import Curve, Kind, Measure
+from nas.metrics.curves import Curve, CurveKind, Measure
 from nas.report.style import COLOURS, FAINT, GRID, MARKERS, STYLE, write_figure
 
 _LABELS: dict[Measure, str] = {"psnr": "PSNR (dB)", "ms_ssim_db": "MS-SSIM (dB)"}
 _WIDTH, _PANEL, _SIDE = 9.0, 4.0, 0.68  # inches: of the sheet, a panel's height, the room for an axis
 _BELOW, _ABOVE = 0.6, 1.4  # in view, relative to the codecs' rates: formats go on for several bits per pixel
 _ROOM = 0.05
-_DASHES: dict[Kind, Any] = {"codecs": "-", "format": (0, (5, 2)), "published": (0, (1.5, 1.5))}
+_DASHES: dict[CurveKind, Any] = {"codecs": "-", "format": (0, (5, 2)), "published": (0, (1.5, 1.5))}
 _GREYS = ("#444444", "#777777", "#A0A0A0")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nas.profiling.quantities import Question
 from nas.searching.answers import Choice
-from nas.spaces.budget import HERE, REFERENCE_SIZE
+from nas.spaces.budget import REFERENCE_SIZE, THIS_MACHINE
 
 
 def export_commands(
@@ -55,6 +55,6 @@ def _typed(choice: Choice) -> str:
     quantity = choice.quantity
     unit = "" if quantity.unit == "kMAC/px" else quantity.unit
     match = re.match(r"at ([0-9]+x[0-9]+)(?: on ([A-Za-z0-9-]+))?", quantity.where)
-    device = f"@{match[2]}" if match and match[2] and match[2] not in HERE else ""
+    device = f"@{match[2]}" if match and match[2] and match[2] not in THIS_MACHINE else ""
     where = device + (f" at {match[1]}" if match and match[1] != "{}x{}".format(*REFERENCE_SIZE) else "")
     return f"{choice.target:.10g} {unit}".strip() + where

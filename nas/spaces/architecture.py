@@ -57,7 +57,7 @@ def differences(keys: Sequence[str]) -> list[str]:
     return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]
 
 
-STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of the layouts that are found, where a space does not say
+DEFAULT_STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of the layouts that are found, where a space does not say
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,4 @@ class Grouping:
 
     groups: int = 4
     tile: tuple[int, int] = (2, 2)
-    stages: tuple[int, ...] = STAGES
+    stages: tuple[int, ...] = DEFAULT_STAGES

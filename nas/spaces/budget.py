@@ -48,7 +48,7 @@ _EITHER = re.compile(r"[0-9]{1,3},[0-9]{3}(?:e.*)?", re.IGNORECASE)  # its comma
 _WHOLE = ("stages", "parameters")  # units without decimals, so that a comma can only group
 _SIZED = ("GMAC", "ms", "MB")  # units of one picture's cost
 _TIMED = ("ms", "MB")  # units of what is measured on a device
-HERE = ("auto", "cpu", "cuda")  # what this machine's devices are called
+THIS_MACHINE = ("auto", "cpu", "cuda")  # what this machine's devices are called
 _DEVICE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,30}")
 _MOST = 1e18  # in any unit: what is more is a slip
 
@@ -123,8 +123,8 @@ class Amount:
         return f"{value} {self.unit}{device}{where}"
 
 
-Kind = tuple[str, tuple[int, int] | None, str | None]  # unit, size of the picture, device
-Measure = tuple[str, str, tuple[int, int] | None, str | None]  # the quantity, and the same
+AmountKind = tuple[str, tuple[int, int] | None, str | None]  # unit, size of the picture, device
+BudgetMeasure = tuple[str, str, tuple[int, int] | None, str | None]  # the quantity, and the same
 
 
 @dataclass(frozen=True)
@@ -242,11 +242,11 @@ class Budget:
         return [*self.targets, *(end for end in ends if end is not None)]
 
     @staticmethod
-    def _kind(amount: Amount) -> Kind:
+    def _kind(amount: Amount) -> AmountKind:
         return ("kMAC/px" if amount.unit == "%" else amount.unit), amount.size, amount.device
 
     @property
-    def measure(self) -> Measure:
+    def measure(self) -> BudgetMeasure:
         """What the targets limit: the quantity, its unit, the size of the picture or None, the device."""
         amounts = self._amounts
         unit, size, device = self._kind(amounts[0]) if amounts else ("kMAC/px", None, None)
@@ -255,14 +255,14 @@ class Budget:
         return (unit if unit in ("stages", "parameters") else self.scope), unit, size, device
 
     @property
-    def measures(self) -> list[Measure]:
+    def measures(self) -> list[BudgetMeasure]:
         """The quantities that the targets and every limit refer to, each as in `measure`."""
         return [self.measure, *((x.what, x.most.unit, x.most.size, x.most.device) for x in self.limits)]
 
     @property
     def is_elsewhere(self) -> bool:
         """Whether some of it is measured on another device than this machine's."""
-        return any(device not in (None, *HERE) for *_, device in self.measures)
+        return any(device not in (None, *THIS_MACHINE) for *_, device in self.measures)
 
     @classmethod
     def load(cls, name: str | Path) -> Budget:
@@ -409,7 +409,7 @@ def check_device(name: str, *, new: bool = False) -> str:
     """
     if not _DEVICE.fullmatch(name):
         raise InputError(f"'{name}' cannot name a device: use letters, digits and '-', such as phone.")
-    if new and name.lower() in HERE:
+    if new and name.lower() in THIS_MACHINE:
         raise InputError(f"'{name}' is a device of this machine: give the other one another name.")
     return name
 
@@ -424,7 +424,7 @@ def _in_full(word: re.Match[str]) -> str:
     return {"stage": "stages"}.get(word[1], "parameters")
 
 
-def _kind_name(kind: Kind) -> str:
+def _kind_name(kind: AmountKind) -> str:
     unit, size, device = kind
     unit = unit if device is None else f"{unit}@{device}"
     return unit if size in (None, REFERENCE_SIZE) else f"{unit} at {size[0]}x{size[1]}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from nas.spaces.architecture import STAGES, Grouping, Slot
+from nas.spaces.architecture import DEFAULT_STAGES, Grouping, Slot
 from nas.spaces.description import HYPERPRIOR, Family
 from nas.spaces.families import FAMILIES
 from nas.spaces.layout import TABLE, Layout, named_layout
@@ -48,7 +48,7 @@ class _TiedSlot(_Strict):
 class _GroupingFields(_Strict):
     groups: _Channels = 4
     tile: tuple[_Side, _Side] = (2, 2)
-    stages: list[PositiveInt] = Field(default=list(STAGES), min_length=1)
+    stages: list[PositiveInt] = Field(default=list(DEFAULT_STAGES), min_length=1)
 
 
 class SpaceFields(_Strict):

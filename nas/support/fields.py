@@ -15,7 +15,7 @@ Path = tuple[str, ...]
 
 # A union's location also names the alternative that was tried: no word of the user's
 _ALTERNATIVES = re.compile(r"(list|dict)\[.*|constrained-.*|int|float|str|_.*")
-_KINDS = {
+_KIND_NAMES = {
     "int": "a whole number",
     "float": "a number",
     "finite": "a number that is finite",
@@ -115,7 +115,7 @@ def _path(error: Mapping[str, Any]) -> Path:
 
 def _demand(errors: list[Any]) -> str:
     """What a value should be, in the words of all alternatives that it might have been."""
-    kinds = [_KINDS.get(error["type"].partition("_")[0]) for error in errors]
+    kinds = [_KIND_NAMES.get(error["type"].partition("_")[0]) for error in errors]
     expected = list(dict.fromkeys(kind for kind in kinds if kind))
     if len(expected) > 1 and "a number" in expected and "a whole number" in expected:
         expected.remove("a whole number")

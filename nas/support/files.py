@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from nas.support.errors import InputError
 
-MOST_BYTES = 255  # of a name, on nearly every file system
+MOST_NAME_BYTES = 255  # of a name, on nearly every file system
 LOCK = ".training.lock"  # in a folder in which one process trains
 # By which file, and how it begins, a folder is known that may be replaced
 _KNOWN_BY = {
@@ -80,10 +80,10 @@ def beside(path: Path, before: str, after: str) -> Path:
         after: text after the name, with the new suffix.
     """
     name = os.fsencode(f"{before}{path.stem}{after}")
-    if len(name) <= MOST_BYTES:
+    if len(name) <= MOST_NAME_BYTES:
         return path.with_name(os.fsdecode(name))
     after = f"-{digest(path.stem, size=4)}{after}"
-    room = MOST_BYTES - len(os.fsencode(before + after))
+    room = MOST_NAME_BYTES - len(os.fsencode(before + after))
     return path.with_name(before + os.fsencode(path.stem)[:room].decode(errors="ignore") + after)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from nas.support.errors import InputError
-from nas.support.files import MOST_BYTES
+from nas.support.files import MOST_NAME_BYTES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,7 +83,7 @@ def check_path(name: str, path: str | os.PathLike[str]) -> None:
     if isinstance(text, bytes) or b"\0" in encoded:
         raise InputError(f"`{name}` cannot be {text!r}: no file can be called so.")
     longest = max(map(len, encoded.split(os.sep.encode())))
-    if longest > MOST_BYTES:
+    if longest > MOST_NAME_BYTES:
         raise InputError(
-            f"`{name}` has a name of {longest} bytes, {text[:30]}...: at most {MOST_BYTES} work."
+            f"`{name}` has a name of {longest} bytes, {text[:30]}...: at most {MOST_NAME_BYTES} work."
         )

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from nas.cost.counting.tabulate import measured_costs
 from nas.spaces.space import SearchSpace
 from nas.support.device import choose
+from nas.training.record.clock import DAY
 from nas.training.settings import TrainingSettings
 
-DAY = 86_400
 _BACKWARD = 3  # a step costs three forward passes
 _CHANNELS, _SIDE, _KERNEL, _SECONDS = 64, 64, 5, 0.2
 

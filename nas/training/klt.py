@@ -29,7 +29,7 @@ from nas.support.errors import InputError
 PHOTOS = 60  # that the components are learned from
 MIDDLE = 0.5  # of the range of pixels
 BEND = 1e-3  # gamma of the GDNs: hidden values stay below 10 or so, which they hardly bend
-ROUNDED = 1 / 12  # the variance of what rounding adds
+ROUNDING_VARIANCE = 1 / 12  # the variance of what rounding adds
 SEEN, FAINT = 0.5, 0.05  # how large h_a sees a channel of y; z begins with few bits
 MS_SSIM = 1280  # lambdas of MS-SSIM over those of MSE for about the same rate, in CompressAI's tables
 
@@ -115,7 +115,7 @@ def with_klt(space: SearchSpace, photos: Sequence[Photo], objective: Objective) 
     if "h_a" in space.family.edges:
         _fit_h_a(weights, space.family.edges["h_a"], y)
     if space.family.context:  # the scales of y begin as they are on average
-        weights["context.entropy_parameters.4.bias"][: len(y)] = (y.var(1) + ROUNDED).sqrt()
+        weights["context.entropy_parameters.4.bias"][: len(y)] = (y.var(1) + ROUNDING_VARIANCE).sqrt()
     first = stages[0]
     weights[f"{first.into}.bias"] -= MIDDLE * weights[f"{first.into}.weight"].sum((1, 2, 3))
     weights[f"{first.back}.bias"] += MIDDLE
@@ -139,7 +139,7 @@ def _fit_h_a(weights: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
     """
     first, second = [f"h_a.{index}" for index, layer in enumerate(edge.layers) if isinstance(layer, Conv)][:2]
     weight, bias, after = (weights[name] for name in (f"{first}.weight", f"{first}.bias", f"{second}.weight"))
-    unit = 1 / (y.var(1) + ROUNDED).sqrt()  # [channels]
+    unit = 1 / (y.var(1) + ROUNDING_VARIANCE).sqrt()  # [channels]
     seen = weight[:, : len(unit)]
     if edge.magnitude:
         seen *= SEEN * unit[:, None, None]

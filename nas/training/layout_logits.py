@@ -20,7 +20,7 @@ from nas.spaces.architecture import Grouping
 from nas.spaces.layout import Layout, closed, tiled_layout
 from nas.support.arrays import Array
 
-SAMPLES = 8  # K: with 2 most starts miss the best of few layouts
+VIMCO_SAMPLES = 8  # K: with 2 most starts miss the best of few layouts
 CONFIDENCE = 2.0  # the logit of a stage that a start names, over the others'
 BETAS = (0.9, 0.95)  # the signal shrinks by orders of magnitude as samples become alike
 
@@ -43,7 +43,7 @@ class LayoutLogits:
         grouping: Grouping,
         stages: int,
         *,
-        samples: int = SAMPLES,
+        samples: int = VIMCO_SAMPLES,
         learning_rate: float = 0.1,
         start: Array | None = None,
     ) -> None:

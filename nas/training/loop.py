@@ -37,7 +37,7 @@ from nas.training.record.clock import Clock
 from nas.training.record.learning import Learning
 from nas.training.record.metrics_file import MetricsFile
 from nas.training.record.preview import preview, write_preview
-from nas.training.record.watch import PHOTOS, Rate, Watch
+from nas.training.record.watch import PHOTOS, Watch, WatchedRate
 from nas.training.settings import TrainingSettings, settings_of
 from nas.training.strategies import Sample, at_rates, strategy
 from nas.training.structure import Structure
@@ -525,7 +525,7 @@ def _learning(run: Run) -> Learning:
     settings = settings_of(run)
     space = run.trained_space
     names = zip(("_low", "_middle", "_high"), scored(space.rates), strict=True) if space.rates else ()
-    rates = [Rate(name, lmbda) for name, lmbda in names] or [Rate("", settings.lmbda)]
+    rates = [WatchedRate(name, lmbda) for name, lmbda in names] or [WatchedRate("", settings.lmbda)]
     watch = Watch(space, photos_of(run, "calibration", PHOTOS), rates, settings.metric)
     return Learning(watch, run.learning_path)
 

@@ -22,7 +22,7 @@ ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
 SOAP_EVERY, SOAP_LARGEST = 20, 256
 
 
-SHARE = "share"  # of the learning rate with which a group of parameters moves
+RATE_SHARE = "share"  # of the learning rate with which a group of parameters moves
 
 
 def build_optimizer(
@@ -43,7 +43,7 @@ def build_optimizer(
         shares: dict[float, list[nn.Parameter]] = {}
         for n, p in named:
             shares.setdefault(_share(n, p, fan_in), []).append(p)
-        groups = [{"params": params, SHARE: share} for share, params in shares.items()]
+        groups = [{"params": params, RATE_SHARE: share} for share, params in shares.items()]
         return torch.optim.Adam(groups, lr=learning_rate, fused=True)
     matrices = [p for n, p in named if is_matrix(n, p)]
     others = [p for n, p in named if not is_matrix(n, p)]
@@ -58,7 +58,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         learning_rate: the rate of the groups that move at the full one.
     """
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group.get(SHARE, 1.0)
+        group["lr"] = learning_rate * group.get(RATE_SHARE, 1.0)
 
 
 def _share(name: str, parameter: Tensor, fan_in: int | None) -> float:

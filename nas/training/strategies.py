@@ -18,7 +18,7 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.settings import TrainingSettings
 
-BEYOND = 0.04  # of the range of rates, on either side
+RATE_OVERSHOOT = 0.04  # of the range of rates, on either side
 NO_FRONT = "strategy=front trains what a search found: add --init-from RUN, a run that was searched."
 
 
@@ -222,7 +222,7 @@ def at_rates(samples: Sequence[Sample], space: SearchSpace, step: int, seed: int
     low, high = space.rates[0], space.rates[-1]
     rated = []
     for sample, part in zip(samples, parts, strict=True):
-        share = (part + rng.random()) / len(samples) * (1 + 2 * BEYOND) - BEYOND
+        share = (part + rng.random()) / len(samples) * (1 + 2 * RATE_OVERSHOOT) - RATE_OVERSHOOT
         lmbda = low * (high / low) ** min(1.0, max(0.0, share))
         rated.append(replace(sample, lmbda=lmbda))
     return rated

@@ -15,8 +15,8 @@ from nas.photos.batch import (
     BatchPlan,
     Content,
     Done,
+    FileKind,
     Job,
-    Kind,
     Workforce,
     planned,
     read_standard,
@@ -155,8 +155,8 @@ def _nics(folder: Path) -> list[Path]:
     return list_files(folder, _is_nic, what=".nic files", other="no .nic file", hint=hint)
 
 
-_NIC = Kind("pictures", ".nic file", ".nic", frozenset({".nic"}), _images)
-_PICTURE = Kind(".nic files", "picture", ".png", PICTURE_SUFFIXES, _nics)
+_NIC = FileKind("pictures", ".nic file", ".nic", frozenset({".nic"}), _images)
+_PICTURE = FileKind(".nic files", "picture", ".png", PICTURE_SUFFIXES, _nics)
 
 
 def _each(

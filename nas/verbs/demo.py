@@ -35,7 +35,7 @@ from nas.verbs.export import export_from
 STARTER, SMALL_SPACE = "patch", "patch-tiny"
 TARGETS = "15%", "25%", "60%"  # of the dearest decoder: decoding is what most devices do most often
 LAMBDA = 0.0035  # of the one rate that there is time for from scratch
-QUALITY = 20  # at which the starter's codecs, which have all rates, compress the photo
+DEMO_QUALITY = 20  # at which the starter's codecs, which have all rates, compress the photo
 NAMES = ("small", "medium", "large")
 
 
@@ -175,7 +175,7 @@ def demo(
     )
     answers = [choice.best for choice in result.choices]
     photo = bundled()["test"][0]
-    rows, quality = [], None if from_scratch else QUALITY
+    rows, quality = [], None if from_scratch else DEMO_QUALITY
     for done, (name, choice) in enumerate(zip(NAMES, answers, strict=False)):
         report("exporting codecs", done, len(NAMES), name)
         folder = out / "codecs" / name

@@ -27,7 +27,7 @@ from nas.searching.scoring.final import note_tested
 from nas.searching.scoring.front import write_front
 from nas.searching.searcher import Searcher
 from nas.spaces.architecture import Architecture
-from nas.spaces.budget import HERE, Budget
+from nas.spaces.budget import THIS_MACHINE, Budget
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
 from nas.support.errors import InputError
@@ -264,7 +264,7 @@ def export_from(
         from nas.profiling.profile import seconds_of
 
         _, _, size, device = asked.measure
-        if device not in (None, *HERE):
+        if device not in (None, *THIS_MACHINE):
             content["expected"] = {clock.title: clock.value(architecture)}
             return content
         seconds = seconds_of(out, clock.name, size, searcher.quantities.device)

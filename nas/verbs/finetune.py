@@ -25,7 +25,7 @@ from typing import Any
 
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
-from nas.codec.folder import DESCRIPTION, FACTS, WEIGHTS, describe, load_family, save_family
+from nas.codec.folder import DESCRIPTION, KEPT_FACTS, WEIGHTS, describe, load_family, save_family
 from nas.codec.standalone import MODEL
 from nas.comparison.evaluate_family import FamilyResult, measure_family
 from nas.graph.network import CodecNetwork
@@ -49,8 +49,8 @@ from nas.weights.checkpoint import supernet_of
 TUNED_ALONE = ("g_s", "entropy")
 # What a recipe, made for a supernet from scratch, does not say. Its rate of learning is right as it is: on a
 # small codec a third of it gained less, and did so again after 1500 steps (docs/finetune.md).
-STEPS, WARMUP = 2000, 50
-_ALONE = {**ALONE, "random_layouts": 0.0}
+FINETUNING_STEPS, WARMUP = 2000, 50
+_FIXED_SETTINGS = {**ALONE, "random_layouts": 0.0}
 _OF_THE_CODEC = ("lmbda", "metric")
 
 
@@ -63,7 +63,7 @@ class FinetuneRequest:
         data: a folder of photos, or `bundled`, which is split as for `nas train`.
         out: folder of the new codec.
         only: the part to train: `g_s`, or `entropy` for everything but g_a and g_s. None for everything.
-        steps: training steps in each training. None for `STEPS`.
+        steps: training steps in each training. None for `FINETUNING_STEPS`.
         settings: training settings by name. `recipe` sets everything but steps and warm-up.
         seed: seed for all random choices.
         device: where to compute: `auto`, `cpu` or `cuda`.
@@ -255,15 +255,15 @@ class _Finetuning:
         for name in request.settings:
             if name in _OF_THE_CODEC:
                 raise InputError(f"{name} cannot be set here, because a codec keeps its own: leave it out.")
-            if name in _ALONE:
+            if name in _FIXED_SETTINGS:
                 raise InputError(
                     f"{name} cannot be set here, because a codec is one architecture: leave it out."
                 )
             if name == "only":
                 raise InputError(f"Write --only {request.settings[name]} instead of --set only.")
         own = {name: self.content[name] for name in _OF_THE_CODEC}
-        always = {**_ALONE, **own, "only": only}
-        given = {"seed": request.seed, "warmup": WARMUP, "steps": STEPS, **request.settings}
+        always = {**_FIXED_SETTINGS, **own, "only": only}
+        given = {"seed": request.seed, "warmup": WARMUP, "steps": FINETUNING_STEPS, **request.settings}
         given |= {} if request.steps is None else {"steps": request.steps}
         return TrainingSettings.make({**given, **always})
 
@@ -448,7 +448,7 @@ class _Finetuning:
             for index, member in enumerate(noted.decoders)
         ]
         content = {
-            **{name: self.content[name] for name in FACTS if name in self.content},
+            **{name: self.content[name] for name in KEPT_FACTS if name in self.content},
             **facts,
             "finetuned": finetuned,
         }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
-from nas.codec.folder import FACTS, describe, load_family, save_family
+from nas.codec.folder import KEPT_FACTS, describe, load_family, save_family
 from nas.comparison.evaluate_family import measure_family
 from nas.metrics.objective import Objective
 from nas.photos.split import part_of, split_of
@@ -73,7 +73,7 @@ def renew_codec(
     before = family.base
     network = copy.deepcopy(before.network)
     _load(network, weights)
-    facts = {name: content[name] for name in FACTS if name in content}
+    facts = {name: content[name] for name in KEPT_FACTS if name in content}
     codec = Codec(network, before.architecture)
     same = torch.equal(codec.table, before.table) and all(
         torch.equal(value, network.state_dict()[name])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.run import Run
-from nas.shipped import PREFIX, in_zoo, zoo_names, zoo_run
+from nas.shipped import in_zoo, zoo_names, zoo_run
+from nas.support.resources import ZOO
 
 
 def opened(run: Run | str | Path) -> Run:
@@ -29,4 +30,4 @@ def zoo() -> list[str]:
         >>> nas.zoo()
         ['zoo:joint-ar-small', 'zoo:joint-ar-tiny', 'zoo:patch']
     """
-    return [f"{PREFIX}{name}" for name in zoo_names()]
+    return [f"{ZOO}{name}" for name in zoo_names()]

@@ -10,12 +10,13 @@ from nas.cost.counting.cache import kept_costs
 from nas.profiling.possible import Possible
 from nas.profiling.quantities import Quantities
 from nas.run import Run
-from nas.shipped import PREFIX, copied, in_zoo
+from nas.shipped import copied, in_zoo
 from nas.spaces.budget import Budget
 from nas.support.errors import InputError
 from nas.support.files import refuse_existing, refuse_over_input, write_yaml
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
+from nas.support.resources import ZOO
 from nas.verbs.runs import opened
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def searched_at(run: Run | str | Path, out: str | Path | None) -> Path:
         return Path(out)
     if isinstance(run, Run):
         return run.path
-    return Path(str(run).removeprefix(PREFIX))
+    return Path(str(run).removeprefix(ZOO))
 
 
 @with_paths

@@ -11,7 +11,7 @@ from nas.analysis.probes.interfaces import Interface
 from nas.analysis.probes.passage import Annealing, Passage
 from nas.codec.effort import COLD, HOT, RATE
 
-ROUNDED = ("y", "z")
+ROUNDED_NODES = ("y", "z")
 # Adam's first step moves every number by its rate. The rates that are tried, in units of `steps_of`, and how
 # much a move by as much at random may raise the loss: a larger one would not follow a gradient
 RATES = tuple(0.4 / 4.0**number for number in range(8))
@@ -27,7 +27,7 @@ def steps_of(interface: Interface, spread: Tensor) -> Tensor:
         interface: the interface.
         spread: standard deviation of each channel, [C].
     """
-    return torch.ones_like(spread) if interface.name in ROUNDED else spread
+    return torch.ones_like(spread) if interface.name in ROUNDED_NODES else spread
 
 
 @torch.no_grad()
@@ -44,7 +44,7 @@ def rate_of(passage: Passage, interface: Interface, unit: Tensor, generator: tor
         unit: what a channel is moved in, [C, 1, 1].
         generator: generator of the random numbers.
     """
-    if interface.name in ROUNDED:
+    if interface.name in ROUNDED_NODES:
         return RATE
     start = passage.activation(interface)
     draw = torch.rand(start.shape, generator=generator, device=start.device, dtype=start.dtype)

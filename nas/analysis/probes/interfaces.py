@@ -20,7 +20,7 @@ from nas.spaces import description as spec
 from nas.spaces.description import HYPER_EDGES, ends
 
 Change = Callable[[Tensor], Tensor]
-ENDS = {"g_a": "y", "h_a": "z", "h_s": "psi"}  # the node that an edge leads to; g_s leads to the picture
+NODE_BEHIND = {"g_a": "y", "h_a": "z", "h_s": "psi"}  # the node an edge leads to; g_s leads to the picture
 # Layers that treat channels one by one, or normalise them: they belong to the layer before
 _BELONG = (spec.GDN, spec.ReLU, spec.LeakyReLU, spec.Depthwise)
 
@@ -73,8 +73,8 @@ def interfaces(network: CodecNetwork) -> list[Interface]:
         )
         for name, width, module in places:
             add(name, edge, width, module)
-        if edge in ENDS:
-            add(ENDS[edge], edge, ENDS[edge])
+        if edge in NODE_BEHIND:
+            add(NODE_BEHIND[edge], edge, NODE_BEHIND[edge])
     return listed
 
 

@@ -39,7 +39,7 @@ from nas.support.tables import write_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-SIDE = 512  # of the middle of each photo that redundancy is measured on, at most
+PROBED_SIDE = 512  # of the middle of each photo that redundancy is measured on, at most
 CROPS = 4  # that headroom is measured on
 CROP = {"mse": 128, "ms-ssim": 192}  # their sides in pixels, by metric: MS-SSIM needs five scales
 
@@ -271,9 +271,9 @@ def probe_network(
 
 
 def _middle(pixels: Pixels) -> Pixels:
-    """The middle of a photo, at most `SIDE` pixels a side."""
-    top, left = (max(0, (side - SIDE) // 2) for side in pixels.shape[:2])
-    return pixels[top : top + SIDE, left : left + SIDE]
+    """The middle of a photo, at most `PROBED_SIDE` pixels a side."""
+    top, left = (max(0, (side - PROBED_SIDE) // 2) for side in pixels.shape[:2])
+    return pixels[top : top + PROBED_SIDE, left : left + PROBED_SIDE]
 
 
 def _crops(photos: Sequence[Pixels], most: int, generator: torch.Generator) -> list[Pixels]:

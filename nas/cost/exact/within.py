@@ -26,7 +26,7 @@ SLACK = 1e-6  # what the solver may exceed a bound by
 RETRIES = 12  # without what it found, where that does
 MOST_CHOICES = 200_000  # of all groups together, in one programme
 SOLVED = 6  # architectures found one by one where drawing finds none
-SAMPLED = 200  # architectures that stand for all within several bounds, in medians
+MEDIAN_SAMPLE = 200  # architectures that stand for all within several bounds, in medians
 
 
 class Within:
@@ -99,7 +99,7 @@ class Within:
     def _sample(self) -> list[Architecture]:
         """What medians are of where bounds keep from counting: the same for every quantity."""
         depth = stages(self.space)  # any quantity would do: none of it is left out
-        drawn = self.draw(depth, 0, Reach(depth).most, SAMPLED, np.random.default_rng(0))
+        drawn = self.draw(depth, 0, Reach(depth).most, MEDIAN_SAMPLE, np.random.default_rng(0))
         return drawn or list(self._optima(depth, 1))
 
     def draw(

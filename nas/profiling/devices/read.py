@@ -11,7 +11,7 @@ from pathlib import Path
 from nas.profiling.measure import path_of
 from nas.profiling.measurements import Measurements
 from nas.profiling.pieces import edge_pieces
-from nas.profiling.predict import PARTS
+from nas.profiling.predict import PARTS_OF_ACTION
 from nas.profiling.timing import REST
 from nas.run import Run
 from nas.spaces.budget import check_device
@@ -20,7 +20,7 @@ from nas.support.limits import check_size
 
 # As the runner writes them, which imports nothing of the package
 TIMES, BUSY, ROWS = "nas-device-times 1", "disturbance", ("arch", "checked", "round")
-NUMBERS = ("width", "height", "threads", "repeats", "runner")
+NUMBER_FACTS = ("width", "height", "threads", "repeats", "runner")
 WORDS = ("space", "weights", "pieces", "machine", "system", "onnxruntime", "numpy", "python", "coder")
 _FACT, _END = re.compile(r"# ([a-z]+): (.*)"), re.compile(r"# end: ([0-9]{1,9}) rows, ([0-9a-f]{16})")
 
@@ -53,7 +53,7 @@ def read_times(run: Run, path: Path, device: str, *, force: bool = False) -> Mea
             f"{run.path} has a profile of {device} at {width}x{height} already: replace it with --force, or "
             "give another --device-name."
         )
-    settings = {name: int(value) if name in NUMBERS else value for name, value in facts.items()}
+    settings = {name: int(value) if name in NUMBER_FACTS else value for name, value in facts.items()}
     measured = Measurements(kept, {"device": device, **settings}, disturbance=busy)
     rows = [line for line in lines if not line.startswith("#")]
     try:
@@ -104,11 +104,13 @@ def _facts(path: Path, lines: list[str]) -> tuple[dict[str, str], float]:
                 continue
             if told[1] == BUSY:
                 busy.append(float(told[2]))
-            elif told[1] in (*NUMBERS, *WORDS):
+            elif told[1] in (*NUMBER_FACTS, *WORDS):
                 facts[told[1]] = told[2]
-        if missing := [name for name in (*NUMBERS, *WORDS) if name not in facts]:
+        if missing := [name for name in (*NUMBER_FACTS, *WORDS) if name not in facts]:
             raise ValueError(f"it lacks {missing[0]}")
-        if min(int(facts[name]) for name in NUMBERS) < 1 or not all(0 <= share < math.inf for share in busy):
+        if min(int(facts[name]) for name in NUMBER_FACTS) < 1 or not all(
+            0 <= share < math.inf for share in busy
+        ):
             raise ValueError("a number in its heading is out of range")
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): copy it again from the device.") from error
@@ -125,7 +127,7 @@ def _add_rows(measured: Measurements, run: Run, lines: list[str]) -> None:
     edges = pieces | {edge: edge for edge in space.family.edges} | {"context": "context", REST: REST}
     for part in parts:
         action, _, name = part.partition(" ")
-        if edges.get(name) not in PARTS.get(action, ()):
+        if edges.get(name) not in PARTS_OF_ACTION.get(action, ()):
             raise ValueError(f"there is no part {part!r}")
     for number, row in enumerate(rows):
         if len(row) != len(heading) or row[1] not in ("0", "1"):

@@ -61,7 +61,7 @@ Stream = NDArray[np.uint32]
 REST = "coder"  # the range coder where there is one, rounding, and pixels in 8 bits
 ROWS = ("arch", "checked", "round")  # the first columns; the others are parts, in seconds
 BUSY = "# disturbance: "
-END = "# end: "
+END_LINE = "# end: "
 QUIET_SECONDS, QUIET_SIDE = 0.3, 96  # of the small piece of work that tells of other work
 
 
@@ -385,7 +385,7 @@ def kept_lines(path: Path, head: list[str]) -> list[str]:
 def is_whole(path: Path) -> bool:
     """Whether a file holds all of its times."""
     text = path.read_text("utf-8") if path.is_file() else ""
-    return text.endswith("\n") and text.splitlines()[-1].startswith(END)
+    return text.endswith("\n") and text.splitlines()[-1].startswith(END_LINE)
 
 
 def measure(device: Device, lines: list[str], parts: list[str], repeats: int, out: TextIO) -> None:
@@ -425,7 +425,7 @@ def measure(device: Device, lines: list[str], parts: list[str], repeats: int, ou
             sys.stderr.write(f"\rround {turn} of {repeats}, {done} of {missing}, {left:.0f} min left  ")
     say(f"{BUSY}{disturbance():.4f}")
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    say(f"{END}{len(codecs) * repeats} rows, {digest}")
+    say(f"{END_LINE}{len(codecs) * repeats} rows, {digest}")
     sys.stderr.write("\n")
 
 

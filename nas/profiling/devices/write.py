@@ -39,7 +39,7 @@ from nas.weights.checkpoint import supernet_of
 if TYPE_CHECKING:
     import onnx
 
-FORMAT = "nas-pieces 1"
+PIECES_FORMAT = "nas-pieces 1"
 DESCRIPTION, LATENTS, RUNNER = "pieces.json", "latents.npz", "time_pieces.py"
 
 
@@ -105,7 +105,8 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
     _require_whole_numbers(supernet.space)
     if request.force:
         clear(out)
-    write_atomically(out / DESCRIPTION, json.dumps({"format": FORMAT}) + "\n")  # --force may replace it
+    # --force may replace a folder of this format, half-written or whole
+    write_atomically(out / DESCRIPTION, json.dumps({"format": PIECES_FORMAT}) + "\n")
     wanted = cover(supernet.space)
     in_cover = set(wanted)
     checked = [
@@ -120,7 +121,7 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
     write_atomically(out / RUNNER, runner_text())
     space, kept = supernet.space, (LATENTS, RUNNER)
     content = {
-        "format": FORMAT,
+        "format": PIECES_FORMAT,
         "space": space.name,
         "weights": run.fingerprint,
         "width": request.size[0],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_DOTS = (
     2000  # scored architectures around the fronts; more would make the page heavy and show nothing new
 )
-_COLOURS = 7  # different run colours; the style sheet has as many
+_COLOUR_COUNT = 7  # different run colours; the style sheet has as many
 Place = tuple[int, object]  # of a run among the fronts, and the index of a row in its front
 
 
@@ -58,7 +58,7 @@ class PageRow:
 
 def run_class(run_index: int) -> str:
     """The CSS class that gives a run its colour."""
-    return f"run-{run_index % _COLOURS}"
+    return f"run-{run_index % _COLOUR_COUNT}"
 
 
 def known_costs(fronts: Sequence[RunFront]) -> list[Cost]:

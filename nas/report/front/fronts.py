@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from nas.searching.scoring.evaluator import Point
     from nas.spaces.space import SearchSpace
 
-MEASURES = ("rd_loss", "bpp", "psnr")
-_POINT_COLUMNS = ("arch", *(cost.column for cost in COSTS.values()), *MEASURES)
-_FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(cost.flag for cost in COSTS.values()))
-_CURVES = 5  # at most, of one run
+SCORE_COLUMNS = ("rd_loss", "bpp", "psnr")
+_POINT_COLUMNS = ("arch", *(cost.column for cost in COSTS.values()), *SCORE_COLUMNS)
+_PAGE_FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(cost.flag for cost in COSTS.values()))
+_MOST_CURVES = 5  # at most, of one run
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]*=[0-9]+(-[0-9]+)*\+)+layout=[A-Za-z0-9._-]+")
 
 
@@ -112,7 +112,7 @@ class RunFront:
         if self.front.empty:
             raise InputError(f"Run '{self.name}' has an empty front: run `nas search` first.")
         for what, table, needed in (
-            ("front", self.front, _FRONT_COLUMNS),
+            ("front", self.front, _PAGE_FRONT_COLUMNS),
             ("scored", self.scored, _POINT_COLUMNS),
             ("uniform", self.uniform, _POINT_COLUMNS),
             ("tapered", self.tapered, _POINT_COLUMNS),
@@ -159,7 +159,7 @@ class RunFront:
         if with_curves.empty:
             return {}
         costs = with_curves[cost.column]
-        goals = np.linspace(costs.iloc[0], costs.iloc[-1], _CURVES)
+        goals = np.linspace(costs.iloc[0], costs.iloc[-1], _MOST_CURVES)
         chosen = dict.fromkeys((costs - goal).abs().idxmin() for goal in goals)
         return {index: self.curves[with_curves.loc[index, "arch"]] for index in chosen}
 

@@ -16,9 +16,9 @@ from nas.report.front.table import body_row, csv_url, final_table, heads
 from nas.support.files import write_atomically
 
 _FOLDER = Path(__file__).parent
-_PARTS = _FOLDER / "page"
+_PAGE_FILES = _FOLDER / "page"
 _SCRIPTS = ("core", "theme", "chart", "details", "table")  # in the order in which they run
-MOST_BYTES = 2_000_000  # of the page: pictures are left out where it would be larger
+MOST_PAGE_BYTES = 2_000_000  # of the page: pictures are left out where it would be larger
 
 _THEMES = ("system", "light", "dark")
 
@@ -56,7 +56,7 @@ def write_page(
     check(fronts, scope)
     path = folder / "report.html"
     text = _page(fronts, scope, facts or {}, pictures)
-    if pictures and len(text.encode()) > MOST_BYTES:
+    if pictures and len(text.encode()) > MOST_PAGE_BYTES:
         text = _page(fronts, scope, facts or {}, ())
     write_atomically(path, text)
     return path
@@ -93,7 +93,7 @@ def _page(
 
 
 def _read(name: str) -> str:
-    return (_PARTS / name).read_text(encoding="utf-8")
+    return (_PAGE_FILES / name).read_text(encoding="utf-8")
 
 
 def _summary(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow]) -> str:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from nas.photos.images import Photo, Pixels
     from nas.run import Run
 
-SIDE = 256  # pixels of the detail
+PICTURE_SIDE = 256  # pixels of the detail
 MOST_PICTURES = 12  # pictures on a page
-QUALITY = 15  # of the file whose size no other exceeds: low enough for differences to be seen
+PICTURE_QUALITY = 15  # of the file whose size no other exceeds: low enough for differences to be seen
 _WEBP = 92  # what browsers are shown; the files that are compared are .nic files
 
 
@@ -128,7 +128,7 @@ def _decoded(codec: Any, detail: Pixels, most_bytes: int | None) -> tuple[Pictur
     from nas.photos.images import psnr
     from nas.support.errors import InputError
 
-    nic = compress_image(codec, detail, quality=QUALITY if codec.rates else None)
+    nic = compress_image(codec, detail, quality=PICTURE_QUALITY if codec.rates else None)
     if most_bytes is not None:
         family = CodecFamily(codec)
         try:
@@ -156,7 +156,7 @@ def _detail(pixels: Pixels) -> Pixels:
     """A square from the middle of a photo, or a little above it, where faces usually are."""
     import numpy as np
 
-    height, width = (min(SIDE, side) for side in pixels.shape[:2])
+    height, width = (min(PICTURE_SIDE, side) for side in pixels.shape[:2])
     top, left = (pixels.shape[0] - height) // 3, (pixels.shape[1] - width) // 2
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 

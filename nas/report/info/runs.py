@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from nas.report.info.codecs import rate_fields
 from nas.report.info.info import Info
 from nas.report.structure.layout_text import stages_text
-from nas.shipped import PREFIX, zoo_names, zoo_run
+from nas.shipped import zoo_names, zoo_run
 from nas.spaces.rates import range_text
+from nas.support.resources import ZOO
 from nas.support.tables import read_rows
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ def zoo_info() -> Info:
     """The supernets that the package carries."""
     supernets = {}
     for name in zoo_names():
-        run = zoo_run(f"{PREFIX}{name}")
-        supernets[f"{PREFIX}{name}"] = _in_the_zoo(run)
-    example = f"nas search {PREFIX}{zoo_names()[0]} --target 60%"
-    return Info("zoo", {"supernets": supernets, "more": f"nas info {PREFIX}NAME", "use": example})
+        run = zoo_run(f"{ZOO}{name}")
+        supernets[f"{ZOO}{name}"] = _in_the_zoo(run)
+    example = f"nas search {ZOO}{zoo_names()[0]} --target 60%"
+    return Info("zoo", {"supernets": supernets, "more": f"nas info {ZOO}NAME", "use": example})
 
 
 def _in_the_zoo(run: Run) -> dict[str, str]:

@@ -17,7 +17,7 @@ from nas.spaces.space import SearchSpace
 
 # Every edge from its tail to its head. The context model reads y itself, those elements that were decoded
 # earlier; it and psi make the parameters of the next ones, so that y -> psi -> y is the loop on y.
-ENDS = {
+EDGE_ENDS = {
     "g_a": ("x", "y"),
     "h_a": ("y", "z"),
     "h_s": ("z", "psi"),
@@ -61,7 +61,7 @@ class CodecGraph:
         family: the codec family's name.
         key: the architecture's key.
         channels: channels of x, y and z, those that there are.
-        arrows: in the order of `ENDS`.
+        arrows: in the order of `EDGE_ENDS`.
         layout: the order in which y is decoded.
         branches: what runs beside each other, in words, of the edges that have parallel branches.
     """
@@ -96,10 +96,12 @@ def codec_graph(space: SearchSpace, architecture: Architecture, kmac_px: Mapping
         architecture: which one.
         kmac_px: kMAC per image pixel at 768x512 of every edge.
     """
-    arrows = [Arrow(edge, *ends, kmac_px[edge]) for edge, ends in ENDS.items() if kmac_px.get(edge, 0) > 0]
+    arrows = [
+        Arrow(edge, *ends, kmac_px[edge]) for edge, ends in EDGE_ENDS.items() if kmac_px.get(edge, 0) > 0
+    ]
     edges = {arrow.edge for arrow in arrows}
     if "h_s" in edges and ENTROPY_PARAMETERS not in edges:
-        arrows.append(Arrow("", *ENDS[ENTROPY_PARAMETERS], 0.0))  # psi itself holds the parameters of y
+        arrows.append(Arrow("", *EDGE_ENDS[ENTROPY_PARAMETERS], 0.0))  # psi itself holds the parameters of y
     one = space.only(architecture)
     channels = {"x": 3, "y": one.y_channels, "z": one.z_channels}
     return CodecGraph(

@@ -21,7 +21,7 @@ from nas.spaces.layout import Layout, random_table, tiled_layout
 from nas.support.arrays import Array
 from nas.support.progress import Report, silent
 
-Rate = Callable[[Layout], float]
+RateOf = Callable[[Layout], float]
 
 LADDERS, RIVALS = 4, 1  # by default
 GAIN = 1e-6  # the least relative gain for which a cell is moved
@@ -43,7 +43,7 @@ class Found:
 
 
 def greedy_layouts(
-    rate: Rate,
+    rate: RateOf,
     channels: int,
     grouping: Grouping,
     *,
@@ -112,7 +112,7 @@ class Tables:
         channels: of y, in even groups.
     """
 
-    def __init__(self, rate: Rate, channels: int) -> None:
+    def __init__(self, rate: RateOf, channels: int) -> None:
         self._rate, self._channels = rate, channels
         self._known: dict[bytes, float] = {}
 

@@ -14,9 +14,9 @@ from nas.spaces.architecture import Grouping
 from nas.spaces.layout import closed, random_table
 from nas.support.arrays import Array
 from nas.support.progress import Report, silent
-from nas.training.layout_logits import SAMPLES, LayoutLogits
+from nas.training.layout_logits import VIMCO_SAMPLES, LayoutLogits
 
-STEPS = 150
+VIMCO_STEPS = 150
 SURE = 0.995  # mean certainty at which a start is done
 
 
@@ -27,8 +27,8 @@ def learn_layout(
     stages: int,
     *,
     starts: Sequence[Array | None] = (None,),
-    steps: int = STEPS,
-    samples: int = SAMPLES,
+    steps: int = VIMCO_STEPS,
+    samples: int = VIMCO_SAMPLES,
     learning_rate: float = 0.1,
     seed: int = 0,
     report: Report = silent,

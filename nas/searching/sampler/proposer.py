@@ -23,7 +23,7 @@ DESIGN = 4  # rows to score, beyond one for each slot, before the model is asked
 LOCAL, ALSO = 5, 10  # of so many rows one is a step from the front, one is there to compare with
 PARENTS, CLIMBS, TOP = 64, 3, 8  # members of the front that are varied; rounds of climbing, from how many
 CROSSED, EXCHANGED, DRAWN = 200, 300, 100  # candidates of each kind
-TRIES = 20  # rounds of drawing in which nothing new is met
+DRAWING_ROUNDS = 20  # rounds of drawing in which nothing new is met
 BELIEF = 8.0  # after how many scores a prior counts no more than once
 
 
@@ -37,7 +37,7 @@ class ExhaustedError(NasError):
         super().__init__("Nothing new is left to try: everything that is allowed was proposed.")
 
 
-class Prior(Protocol):
+class RowPrior(Protocol):
     """Where good rows are believed to lie before anything was scored."""
 
     def draw(self, number: int, rng: np.random.Generator) -> Rows:
@@ -91,7 +91,7 @@ class Proposer:
         draw: Callable[[int, np.random.Generator], Rows] | None = None,
         first: Iterable[Sequence[int]] = (),
         also: Iterable[Sequence[int]] = (),
-        prior: Prior | None = None,
+        prior: RowPrior | None = None,
         local: bool = True,
         model: LossModel | None = None,
         seed: int = 0,
@@ -241,7 +241,7 @@ class Proposer:
 
     def _blindly(self, fresh: Fresh, rng: np.random.Generator) -> Row:
         """A new row from anywhere."""
-        for _ in range(TRIES):
+        for _ in range(DRAWING_ROUNDS):
             drawn = self._random(DRAWN, rng)
             candidates = fresh([drawn[rng.integers(len(drawn))]])
             if len(candidates):

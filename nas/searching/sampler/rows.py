@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nas.profiling.quantities import Question
 from nas.searching.sampler.gain import Aim, Targets, WholeRange
 from nas.searching.sampler.moves import Rows
-from nas.searching.sampler.proposer import Prior, Proposer
+from nas.searching.sampler.proposer import Proposer, RowPrior
 from nas.searching.sampler.surrogate import LossModel
 from nas.searching.scoring.evaluator import Score
 from nas.spaces.architecture import Architecture
@@ -28,7 +28,7 @@ def proposer(
     *,
     first: Iterable[Architecture] = (),
     also: Iterable[Architecture] = (),
-    prior: Prior | None = None,
+    prior: RowPrior | None = None,
     local: bool = True,
     model: LossModel | None = None,
     least: int = 0,

@@ -21,7 +21,7 @@ from nas.support.arrays import Floats
 NUGGET = 1e-6  # of the variance; scores themselves are exact
 # What is believed of a slot before anything is seen: log s and log length as normal distributions
 STRENGTH, LENGTH = (-2.0, 2.0), (0.5, 1.0)
-BOUNDS = ((-8.0, 4.0), (-2.0, 3.0))
+LOG_BOUNDS = ((-8.0, 4.0), (-2.0, 3.0))
 ITERATIONS = 30
 TINY = 1e-300  # of a variance
 FIRST, MORE, GROWTH = 4, 5, 1.15  # when its parameters are learned again
@@ -56,7 +56,7 @@ class Surrogate:
             self._believed,
             jac=True,
             method="L-BFGS-B",
-            bounds=[BOUNDS[0]] * count + [BOUNDS[1]] * count,
+            bounds=[LOG_BOUNDS[0]] * count + [LOG_BOUNDS[1]] * count,
             options={"maxiter": ITERATIONS},
         )
         self._parameters = optimum.x

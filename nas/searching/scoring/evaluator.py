@@ -41,7 +41,7 @@ Y_HAT = (*Y, "lmbda")
 Z = (*Y_HAT, "h_a")
 PSI = (*Z, "h_s")
 X_HAT = (*Y_HAT, "g_s")
-LAYOUT = (ENTROPY_PARAMETERS, "layout")
+Y_RATE_PARTS = (ENTROPY_PARAMETERS, "layout")
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ class Evaluator:
     def _y_bits_alone(self, index: int, parts: _Parts) -> Numbers:
         return (float(bits(self.supernet.y_prior.coded_likelihood(self._y_hat(index, parts)))[0]),)
 
-    @_for_good(*PSI, *LAYOUT)
+    @_for_good(*PSI, *Y_RATE_PARTS)
     def _y_bits(self, index: int, parts: _Parts) -> Numbers:
         context, gaussian = self.supernet.context, self.supernet.gaussian
         y_hat = self._y_hat(index, parts)
@@ -345,7 +345,7 @@ class Evaluator:
             self.supernet.activate(parts.architecture)
             return layout_plan(self._context, parts.choices["layout"])
 
-        return self._tensors.get(("plan", *parts.of(LAYOUT)), make)
+        return self._tensors.get(("plan", *parts.of(Y_RATE_PARTS)), make)
 
     @property
     def _context(self) -> ContextModel:

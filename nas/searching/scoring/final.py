@@ -16,8 +16,8 @@ from nas.support.tables import read_rows, write_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURED = ("test_bpp", "test_psnr", "test_rd_loss")
-FINAL_COLUMNS = ("arch", "weights", *MEASURED)
+TEST_COLUMNS = ("test_bpp", "test_psnr", "test_rd_loss")
+FINAL_COLUMNS = ("arch", "weights", *TEST_COLUMNS)
 KeyAndWeights = tuple[str, str]  # an architecture's, and the fingerprint of its weights
 
 
@@ -29,7 +29,7 @@ def note_tested(run: Run, architecture: Architecture, measured: Mapping[str, flo
         architecture: the architecture that was exported.
         measured: results on held-out photos, by name.
     """
-    values = tuple(measured[column.removeprefix("test_")] for column in MEASURED)
+    values = tuple(measured[column.removeprefix("test_")] for column in TEST_COLUMNS)
     rows = {**_read(run), (architecture.key, run.fingerprint): values}
     texts = ((*key, *map(repr, row)) for key, row in rows.items())
     write_rows(run.tested_path, FINAL_COLUMNS, (dict(zip(FINAL_COLUMNS, row, strict=True)) for row in texts))
@@ -43,7 +43,7 @@ def with_tested(table: pd.DataFrame, run: Run) -> pd.DataFrame:
         run: the run.
     """
     rows = {arch: row for (arch, weights), row in _read(run).items() if weights == run.fingerprint}
-    for number, column in enumerate(MEASURED):
+    for number, column in enumerate(TEST_COLUMNS):
         values = {arch: row[number] for arch, row in rows.items()}
         table[column] = table["arch"].map(values).astype(float)
     return table
@@ -55,7 +55,7 @@ def _read(run: Run) -> dict[KeyAndWeights, tuple[float, ...]]:
         return {}
     try:
         return {
-            (row["arch"], row["weights"]): tuple(float(row[column]) for column in MEASURED)
+            (row["arch"], row["weights"]): tuple(float(row[column]) for column in TEST_COLUMNS)
             for row in read_rows(path)
         }
     except (KeyError, TypeError, ValueError) as error:

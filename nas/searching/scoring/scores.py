@@ -17,7 +17,7 @@ from nas.support.errors import InputError, InputWarning, is_outside
 from nas.support.tables import append_rows, read_rows
 
 SCORE_COLUMNS = ("key", "calibration", "weights", "bpp", "psnr", "rd_loss")
-CURVES = "curves.csv"
+CURVES_FILE = "curves.csv"
 POINTS = (*SCORE_COLUMNS[:3], "lmbda", *SCORE_COLUMNS[3:])
 
 
@@ -101,7 +101,7 @@ class Scores:
             points = [(p.lmbda, p.bpp, p.psnr, p.rd_loss) for p in score.curve]
             if points:  # first: a score without its points would not be computed again
                 rows = [(*whose, *map(repr, point)) for point in points]
-                append_rows(self.path.with_name(CURVES), POINTS, rows)
+                append_rows(self.path.with_name(CURVES_FILE), POINTS, rows)
             self._append((*whose, *map(repr, (score.bpp, score.psnr, score.rd_loss))))
 
     def refresh(self) -> None:
@@ -170,7 +170,7 @@ def known_scores(
     if calibration is None and rows:
         calibration = rows[-1]["calibration"]
     scores: dict[Architecture, Score] = {}
-    curves = read_curves(path.with_name(CURVES), weights, calibration or "") if space.rates else {}
+    curves = read_curves(path.with_name(CURVES_FILE), weights, calibration or "") if space.rates else {}
     for row in rows:
         if row["calibration"] == calibration:
             try:

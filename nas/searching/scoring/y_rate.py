@@ -31,7 +31,7 @@ from nas.spaces.layout import Block, Layout, named_layout
 from nas.support.arrays import Array
 
 RowIndex = Tensor | slice
-Cell = tuple[int, int]
+TileCell = tuple[int, int]
 Places = tuple[tuple[slice, slice], ...]
 EVERYWHERE = ((slice(None), slice(None)),)
 
@@ -102,11 +102,11 @@ def layout_plan(context: ContextModel, layout: Layout) -> LayoutPlan:
     """
     (w1, _), (w2, _), _ = context.pointwise()
     plans = block_plans(layout, context.window, (len(w1), len(w2)), context.phi)
-    at_cell: dict[Cell, list[tuple[Block, BlockPlan]]] = {}
+    at_cell: dict[TileCell, list[tuple[Block, BlockPlan]]] = {}
     for block, planned in zip(layout.blocks(context.window), plans, strict=True):
         at_cell.setdefault((block.row, block.column), []).append((block, planned))
-    alone: list[Cell] = []
-    alike: dict[tuple[tuple[int, ...], ...], list[Cell]] = {}
+    alone: list[TileCell] = []
+    alike: dict[tuple[tuple[int, ...], ...], list[TileCell]] = {}
     for cell, stages in at_cell.items():
         if len(stages) == 1 and not stages[0][0].visible.any():
             alone.append(cell)
@@ -121,7 +121,7 @@ def layout_plan(context: ContextModel, layout: Layout) -> LayoutPlan:
     )
 
 
-def _places(cells: Sequence[Cell], layout: Layout) -> Places:
+def _places(cells: Sequence[TileCell], layout: Layout) -> Places:
     _, rows, columns = layout.table.shape
     if len(cells) == rows * columns:
         return EVERYWHERE

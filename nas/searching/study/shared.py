@@ -50,8 +50,8 @@ from nas.searching.study.storage import (
 from nas.searching.study.worker import Crew
 from nas.support.errors import InputError, is_outside
 
-FACTS = "facts"
-TRIES = 300
+FACTS_KEY = "facts"
+ASKING_ROUNDS = 300
 ParameterValues = tuple[Any, ...]
 
 
@@ -133,7 +133,7 @@ class SharedStudy:
             ExhaustedError: the sampler has nothing new.
         """
         with plainly(self._where):
-            for _ in range(TRIES):
+            for _ in range(ASKING_ROUNDS):
                 trials = self._without_left()
                 held = self._held(trials)
                 owed = self._owed(trials, held)
@@ -254,7 +254,7 @@ class SharedStudy:
     def _draw(self, number: int, held: Mapping[ParameterValues, int]) -> dict[str, Any]:
         """What the sampler proposes for the trial of this number, and nobody holds."""
         sampler, study = self._study.sampler, self._study
-        for _ in range(TRIES):
+        for _ in range(ASKING_ROUNDS):
             trial = create_trial(state=TrialState.RUNNING)
             trial.number = number
             sampler.before_trial(study, trial)
@@ -305,12 +305,12 @@ class SharedStudy:
 
 def _agree(study: optuna.Study, facts: Mapping[str, str], metrics: Sequence[str], where: str | Path) -> None:
     """Write down what a study is of, or refuse one that is of something else."""
-    if FACTS not in study.user_attrs:
-        study.set_user_attr(FACTS, dict(facts))
+    if FACTS_KEY not in study.user_attrs:
+        study.set_user_attr(FACTS_KEY, dict(facts))
         with warnings.catch_warnings():  # the names are only shown
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(metrics))
-    agreed = study.user_attrs[FACTS]
+    agreed = study.user_attrs[FACTS_KEY]
     if not isinstance(agreed, dict):
         raise damaged(where)
     other = [fact for fact in {**agreed, **facts} if agreed.get(fact) != facts.get(fact)]

@@ -22,11 +22,11 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, SQLAlchemyError
 
 from nas.support.errors import InputError
 
-KINDS = "postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE, or the path of a journal"
+STORAGE_FORMS = "postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE, or the path of a journal"
 EXTRAS = {"pg8000": ".[postgres]"}
 ANSWER = 60.0  # seconds to wait for a database's answer, which in SQLite includes other workers' turns
-ATTEMPTS = 5
-PAUSE = 0.005  # seconds between a writer's looks at the journal's lock
+CONNECTION_ATTEMPTS = 5
+LOCK_PAUSE = 0.005  # seconds between a writer's looks at the journal's lock
 JOURNAL = "study.log"  # in a run's search folder
 
 
@@ -62,7 +62,7 @@ class Journal(JournalFileBackend):
         """Add records, each as a whole line or not at all."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         try:
-            with self._alone.acquire(poll_interval=PAUSE), open(self._path, "ab") as file:
+            with self._alone.acquire(poll_interval=LOCK_PAUSE), open(self._path, "ab") as file:
                 self._cut_torn_line()
                 file.write(lines.encode())
                 file.flush()
@@ -158,9 +158,9 @@ def _database(address: str) -> RDBStorage:
             url = url.set(drivername="postgresql+pg8000")
         url.get_dialect()
     except (ArgumentError, ValueError) as error:
-        raise InputError(f"{where} is not a database URL: give {KINDS}.") from error
+        raise InputError(f"{where} is not a database URL: give {STORAGE_FORMS}.") from error
     with plainly(address):
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, CONNECTION_ATTEMPTS + 1):
             try:
                 _refuse_other_version(url, where)
                 return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_options(url))
@@ -169,7 +169,7 @@ def _database(address: str) -> RDBStorage:
             except SQLAlchemyError as error:
                 # workers that make the tables at the same time are in each other's way: the next time they
                 # are there
-                if attempt == ATTEMPTS or isinstance(error, InterfaceError):
+                if attempt == CONNECTION_ATTEMPTS or isinstance(error, InterfaceError):
                     raise
                 time.sleep(0.1 * attempt)
     raise AssertionError

@@ -27,7 +27,7 @@ from nas.support.errors import is_outside
 from nas.support.files import digest
 from nas.support.progress import StageReport, duration, silent
 
-PAUSE = 0.1  # seconds between looks at what another worker is scoring
+SCORING_PAUSE = 0.1  # seconds between looks at what another worker is scoring
 IN_A_ROW = 3 * ATTEMPTS  # failed attempts without a score between them: it is not the architectures
 
 
@@ -110,7 +110,7 @@ class Trials:
             if architecture in self.set_aside():
                 return False
             if architecture not in self._scores:
-                time.sleep(PAUSE)
+                time.sleep(SCORING_PAUSE)
         self._scores.of(architecture)  # again, where what the study has is not finite
         return True
 

@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage
 from nas.support.files import digest
 
 BEAT, GRACE, PAUSE = 5.0, 30.0, 0.03  # seconds
-KEY = "worker:"
+WORKER_KEY = "worker:"
 GONE = -1  # what a worker shows in the end, in place of its heartbeats
 
 
@@ -152,7 +152,9 @@ class Crew:
     def others(self) -> dict[str, bool | None]:
         """Whether each other worker that ever was is alive; None while that is not known."""
         shown = self._storage.get_study_system_attrs(self._study_id)
-        signs = {key.removeprefix(KEY): sign for key, sign in shown.items() if key.startswith(KEY)}
+        signs = {
+            key.removeprefix(WORKER_KEY): sign for key, sign in shown.items() if key.startswith(WORKER_KEY)
+        }
         others: dict[str, bool | None] = {}
         for name, sign in signs.items():
             if name != self.me:
@@ -177,7 +179,7 @@ class Crew:
         return self._patience.alive(name, sign)
 
     def _mark(self, name: str, sign: int) -> None:
-        self._storage.set_study_system_attr(self._study_id, KEY + name, sign)
+        self._storage.set_study_system_attr(self._study_id, WORKER_KEY + name, sign)
 
     def _keep_beating(self) -> None:
         for beats in itertools.count(1):

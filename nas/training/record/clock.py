@@ -6,8 +6,8 @@ import time
 
 from nas.training.settings import TrainingSettings
 
-TIMED = 5  # steps after the first, which starts slowly, until the time is told
-DAY = 24 * 3600.0
+TIMED_STEPS = 5  # steps after the first, which starts slowly, until the time is told
+DAY = 24 * 3600  # seconds
 
 
 class Clock:
@@ -50,7 +50,7 @@ class Clock:
     @property
     def expected(self) -> float | None:
         """Seconds from the beginning to the end, right after the steps that are timed; else None."""
-        timed = self._step == min(self._first + 1 + TIMED, self._settings.steps)
+        timed = self._step == min(self._first + 1 + TIMED_STEPS, self._settings.steps)
         return self.seconds + self.left if timed else None
 
 

@@ -11,11 +11,11 @@ from nas.graph.network import Supernet
 from nas.support.files import write_atomically
 from nas.training.record.watch import Watch
 
-SHARE = 0.02  # of the training's time, at most
+TIME_SHARE = 0.02  # of the training's time, at most
 DRAWING = 1.0  # seconds that a first look takes beside the network: the picture, and what draws it
 
 TRAINING = "loss"
-COLOURS = ("#c2571a", "#7a7a7a", "#1f5fa8")
+CURVE_COLOURS = ("#c2571a", "#7a7a7a", "#1f5fa8")
 
 
 class Learning:
@@ -40,7 +40,7 @@ class Learning:
             last: there is no later look, for which room must be left.
         """
         self._began, cost = time.monotonic(), self._cost or DRAWING + pixel * self.watch.pixels
-        if not self.watch.pixels or self._spent + cost * (1 if last else 2) > SHARE * elapsed:
+        if not self.watch.pixels or self._spent + cost * (1 if last else 2) > TIME_SHARE * elapsed:
             return {}
         return self.watch.losses(net)
 
@@ -71,7 +71,7 @@ def write_learning(path: Path, rows: Sequence[Mapping[str, str]], columns: Seque
     )
     for number, name in enumerate(columns):
         points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
-        colour = COLOURS[number % len(COLOURS)]
+        colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
         label = f"calibration, {name.removeprefix('loss_')}"
         axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
     axes.set(xlabel="step", ylabel="rate-distortion loss", yscale="log")

@@ -28,7 +28,7 @@ PHOTOS, WATCHED_SIDE = 8, 256  # how many photos, and how many pixels a side fro
 
 
 @dataclass(frozen=True)
-class Rate:
+class WatchedRate:
     """One rate at which a supernet is watched.
 
     Attributes:
@@ -51,7 +51,7 @@ class Watch:
     """
 
     def __init__(
-        self, space: SearchSpace, photos: Sequence[Photo], rates: Sequence[Rate], metric: str = "mse"
+        self, space: SearchSpace, photos: Sequence[Photo], rates: Sequence[WatchedRate], metric: str = "mse"
     ) -> None:
         least = 161 if metric == "ms-ssim" else 1
         middles = [_middle(photo.pixels) for photo in photos]
@@ -104,7 +104,7 @@ def watched(space: SearchSpace) -> dict[str, Architecture]:
     return {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
 
 
-def column(name: str, rate: Rate) -> str:
+def column(name: str, rate: WatchedRate) -> str:
     """What metrics.csv calls the loss of an architecture at a rate.
 
     Args:
