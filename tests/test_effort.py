@@ -170,7 +170,7 @@ def test_tiles_cover_a_latent_once(rows: int, columns: int, side: int) -> None:
     rows, columns = 4 * rows, 4 * columns
     covered = torch.zeros(rows, columns)
     for piece in _pieces(codec, rows, columns, Tiling(0, side)):
-        place, core = piece.place(16), piece.core(16)
+        place, core = piece.slices(16), piece.core(16)
         covered[place][core] += 1
         assert covered[place].shape == (
             piece.rows.high - piece.rows.low,
@@ -211,7 +211,7 @@ def test_what_lies_around_a_tile_stays(chelsea: np.ndarray) -> None:
     z = codec.network.z_of(y)
     pieces = list(_pieces(codec, *y.shape[-2:], SMALLEST))
     piece = pieces[len(pieces) // 2]
-    (rows, columns), place, coarse = piece.place(1), piece.place(16), piece.place(64)
+    (rows, columns), place, coarse = piece.slices(1), piece.slices(16), piece.slices(64)
     x = Padded(pixels, codec.alignment)[..., rows, columns]
     search = _Search(codec, x, y[(..., *place)].clone(), z[(..., *coarse)].clone(), objective_of(codec))
     search.hold(piece)

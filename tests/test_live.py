@@ -215,7 +215,7 @@ def test_what_is_ignored_stays_ignored() -> None:
 
 
 @pytest.mark.usefixtures("signals_as_usual")
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_terminated_training_keeps_its_last_step(photo_folder: Path, tmp_path: Path, workers: int) -> None:
     """The signal reaches the workers, too, as where a scheduler ends a whole job."""
     out = tmp_path / "run"
