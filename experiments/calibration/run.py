@@ -2,9 +2,9 @@
 
     python -m experiments.calibration.run --data PHOTOS
 
-Scores the architectures that come with `zoo:patch` on photos it was not trained on, square crops of them. Many
-times, these are parted at random into two halves: the answers to some targets are chosen by the losses on a few
-photos of one half, and compared with the best possible ones by the losses on the other half. Writes
+Scores the architectures that come with `zoo:patch` on photos it was not trained on, square crops of them.
+Many times, these are parted at random into two halves: the answers to some targets are chosen by the losses
+on a few photos of one half, and compared with the best possible ones by the losses on the other half. Writes
 results/calibration.json and its section of docs/search.md.
 """
 
