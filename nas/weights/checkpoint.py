@@ -56,8 +56,8 @@ def optimizer_state(optimizer: torch.optim.Optimizer, name: str) -> tuple[dict[s
             listed = isinstance(value, list)
             if listed:
                 values[path] = {"length": len(value)}
-            for index, item in enumerate(value if listed else [value]):
-                where = f"{path}.{index}" if listed else path
+            for number, item in enumerate(value if listed else [value]):
+                where = f"{path}.{number}" if listed else path
                 if isinstance(item, Tensor):
                     tensors[where] = item
                 else:
