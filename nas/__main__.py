@@ -1,5 +1,19 @@
 """`python -m nas` is `nas`."""
 
-from nas.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command line, which takes a moment to import."""
+    try:
+        from nas.cli import main as run
+    except KeyboardInterrupt:
+        print("Interrupted. Run the same command again.", file=sys.stderr)
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

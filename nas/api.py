@@ -57,6 +57,7 @@ class LoadedRun:
 
         return Searcher(self.run, device=self.device, quantities=self._quantities)
 
+    @with_paths
     def search(
         self,
         budget: Budget | str | float | Path | None = None,
@@ -220,6 +221,7 @@ class LoadedRun:
             report=report,
         )
 
+    @with_paths
     def explain(self, arch: str, *, scope: str = "total", report: StageReport = silent) -> PriceList:
         """Return the cost table of an architecture: what one step in each slot costs and gains.
 

@@ -23,7 +23,11 @@ NAME = "nas-codec"
 
 
 def exported(path: str | Path) -> Codec:
-    """The codec in a folder, as `nas.load_codec` gives it."""
+    """The codec in a folder, as `nas.load_codec` gives it.
+
+    Args:
+        path: folder of the codec.
+    """
     return load_codec(path)
 
 

@@ -91,13 +91,21 @@ class _Lines:
 
 
 def say(message: str) -> None:
-    """A message to the person at the terminal."""
+    """A message to the person at the terminal.
+
+    Args:
+        message: the sentence, without markup.
+    """
     if first_of_all():
         errors.print(message, markup=False)
 
 
 def show(lines: Sequence[str]) -> None:
-    """Lines as they are on stdout; characters that its encoding lacks become question marks."""
+    """Lines as they are on stdout; characters that its encoding lacks become question marks.
+
+    Args:
+        lines: the lines.
+    """
     for line in lines:
         out.print(line.encode(out.encoding, "replace").decode(out.encoding), markup=False)
 
@@ -134,7 +142,11 @@ def table(
 
 
 def emit(content: Mapping[str, Any]) -> None:
-    """The result of a command as JSON on stdout."""
+    """The result of a command as JSON on stdout.
+
+    Args:
+        content: names and plain values.
+    """
     if first_of_all():
         print(json.dumps(content, indent=2, default=str))
 

@@ -211,7 +211,11 @@ class Run:
 
     @cached_property
     def trained_space(self) -> SearchSpace:
-        """The space as it was trained."""
+        """The space as it was trained.
+
+        Raises:
+            InputError: config.yaml is damaged, or its space is not valid.
+        """
         try:
             fields, name = self.config["space"], self.config["name"]
         except KeyError as error:
@@ -312,7 +316,11 @@ class Run:
         return read_split(self.split_path)
 
     def begin_with(self, keys: Sequence[str]) -> None:
-        """Have a search score first what was best elsewhere: these, or some spread evenly over them."""
+        """Have a search score first what was best elsewhere: these, or some spread evenly over them.
+
+        Args:
+            keys: keys of architectures.
+        """
         make_folder(self.search_path)
         write_yaml(self.first_path, {"arch": list(keys[:: max(1, -(-len(keys) // FIRST_SCORED))])})
 

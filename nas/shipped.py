@@ -20,12 +20,19 @@ def zoo_names() -> list[str]:
 
 
 def in_zoo(source: str | Path) -> bool:
-    """Whether a run is named as one of the zoo's."""
+    """Whether a run is named as one of the zoo's.
+
+    Args:
+        source: what was given as a run.
+    """
     return str(source).startswith(ZOO)
 
 
 def zoo_run(source: str | Path) -> Run:
     """The run of `zoo:NAME`, in the package: to read, not to search in.
+
+    Args:
+        source: `zoo:NAME`.
 
     Raises:
         InputError: the package carries no such supernet.
@@ -37,7 +44,11 @@ def zoo_run(source: str | Path) -> Run:
 
 
 def readme(source: str) -> str:
-    """How the supernet of `zoo:NAME` was trained."""
+    """How the supernet of `zoo:NAME` was trained.
+
+    Args:
+        source: `zoo:NAME`.
+    """
     return (zoo_run(source).path / EXPLAINED).read_text(encoding="utf-8").strip()
 
 

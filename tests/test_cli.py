@@ -668,3 +668,18 @@ def test_wrong_input_ends_a_process_with_status_2(tmp_path):
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
     assert err == "Error: A budget has its own targets and scope: leave --target and --scope out.\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "joint-ar-tiny", "--data", "", "--out", "run"],
+        ["evaluate", "codec", "--data="],
+        ["export", "run", "--target", "60%", "--out", ""],
+        ["compress", "codec", "", "packed"],
+        ["info", ""],
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(tmp_path, words, "An argument is empty: a variable of the shell may be unset.")

@@ -219,6 +219,13 @@ def test_the_zoo_and_its_supernets_are_told_of() -> None:
         assert any("nas train" in line for line in one.lines())
     with pytest.raises(InputError, match="did you mean joint-ar-tiny"):
         describe("zoo:joint-ar-tin")
+    assert "zoo:patch" in found["use"]  # which has every rate
+
+
+def test_a_hint_names_nothing_twice() -> None:
+    """A budget and a recipe are both called laptop."""
+    with pytest.raises(InputError, match=r"did you mean laptop\?$"):
+        describe("lapptop")
 
 
 def test_a_recipe_of_ones_own_and_what_a_space_of_ones_own_reaches(tmp_path: Path) -> None:

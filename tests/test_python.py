@@ -7,7 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from families import SPACES, content_of
 from small_run import small_run
 
@@ -163,6 +166,7 @@ NO_PATH: dict[str, Any] = {
     "bytes": b"run",
     "a mapping": {},
     "an empty list": [],
+    "an empty text": "",
     "a zero byte": "a\0b",
     "too long": "x" * 300,
     "no characters": "\ud800",
@@ -207,6 +211,44 @@ def test_what_is_no_path_is_refused_at_every_door(verb: str, name: str, what: st
     more = {"explain": {"arch": "x"}, "probe": {"arch": "x"}}.get(verb, {})
     with pytest.raises(InputError, match=f"`{name}` "):
         getattr(nas, verb)(**{**given, **more, name: NO_PATH[what]})
+
+
+def needed(verb: str) -> dict[str, str]:
+    """What a function cannot be called without."""
+    known = inspect.signature(getattr(nas, verb)).parameters.items()
+    return {name: "nothing-there" for name, each in known if each.default is inspect.Parameter.empty}
+
+
+def parameters_of(kinds: set[str]) -> list[tuple[str, str]]:
+    """Function and parameter, where the annotation names these kinds alone."""
+    return [
+        (verb, name)
+        for verb in nas.__all__
+        if inspect.isfunction(getattr(nas, verb))
+        for name, known in inspect.signature(getattr(nas, verb)).parameters.items()
+        if set(str(known.annotation).split(" | ")) <= kinds
+    ]
+
+
+@pytest.mark.parametrize(("verb", "name"), parameters_of({"str", "int", "float", "bool", "None"}))
+@pytest.mark.parametrize("array", [np.array(["a", "b"]), np.array([]), torch.ones(2), pd.Series([1, 2])])
+def test_an_array_is_refused_where_a_single_value_belongs(verb: str, name: str, array: Any) -> None:
+    with pytest.raises(InputError, match=f"`{name}` cannot be an array"):
+        getattr(nas, verb)(**{**needed(verb), name: array})
+
+
+@pytest.mark.parametrize(("verb", "name"), parameters_of({"bool"}))
+@pytest.mark.parametrize("word", ["no", "false", 2, None, 0.0])
+def test_a_switch_is_true_or_false(verb: str, name: str, word: Any) -> None:
+    """The text "no" would count as yes, and replace files."""
+    with pytest.raises(InputError, match=f"`{name}` cannot be {word!r}: give True or False"):
+        getattr(nas, verb)(**{**needed(verb), name: word})
+
+
+@pytest.mark.parametrize("asked", [{"scope": np.array(["a", "b"])}, {"trials": np.array([1, 2])}])
+def test_a_loaded_run_refuses_arrays_too(loaded: LoadedRun, asked: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="cannot be an array"):
+        loaded.search(**asked)
 
 
 @pytest.mark.parametrize("load", [nas.SearchSpace.load, nas.Budget.load])

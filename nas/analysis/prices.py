@@ -67,7 +67,7 @@ class Step:
         return f"{self.name}: {', '.join(parts)}, {self.loss:+.2f} % loss"
 
     def row(self) -> dict[str, str]:
-        """For a table: what changes, with its sign."""
+        """A line of a table: what changes, with its sign."""
         return {
             "step": self.name,
             "kMAC/px": _signed(self.kmac_px),
@@ -213,7 +213,14 @@ def price_list(searcher: Searcher, architecture: Architecture, scope: str, repor
 
 
 def table_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
-    """Rows whose numbers are padded to stand right."""
+    """Rows whose numbers are padded to stand right.
+
+    Args:
+        steps: steps of the cost table, in the order of the rows.
+
+    Returns:
+        A row for each step: heading and text of every column.
+    """
     rows = [step.row() for step in steps]
     wide = {column: max(len(row[column]) for row in rows) for column in rows[0]} if rows else {}
     return [

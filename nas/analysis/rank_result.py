@@ -24,7 +24,16 @@ RANK_COLUMNS = (
 
 @dataclass(frozen=True)
 class RankRow:
-    """One architecture with the supernet's weights and with its own; both on the same photos."""
+    """One architecture with the supernet's weights and with its own; both on the same photos.
+
+    Attributes:
+        arch: key of the architecture.
+        total_kmac_px: its total cost, in kMAC per pixel.
+        supernet: its score with the supernet's weights.
+        standalone: its score with weights that were trained for it alone.
+        steps: number of steps of that training.
+        run: folder of that training.
+    """
 
     arch: str
     total_kmac_px: float
@@ -39,7 +48,7 @@ class RankRow:
         return self.supernet.rd_loss / self.standalone.rd_loss - 1
 
     def to_dict(self) -> dict[str, Any]:
-        """By the names of `RANK_COLUMNS`."""
+        """The values by the names of `RANK_COLUMNS`."""
         sides = {"supernet": self.supernet, "standalone": self.standalone}
         scores = {
             f"{side}_{name}": getattr(score, name)
@@ -52,7 +61,15 @@ class RankRow:
 
 @dataclass(frozen=True)
 class RankResult:
-    """What a check found, in the order of total cost."""
+    """What a check found, in the order of total cost.
+
+    Attributes:
+        rows: a row for each architecture.
+        metric: `mse` or `ms-ssim`.
+        settings: settings of the trainings alone.
+        notes: sentences for people.
+        files: files that were written.
+    """
 
     rows: list[RankRow]
     metric: str

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import Device, Effort, Force, Json, Seed, example
-from nas.cli.work import STOPPED_MEASURING, TRAINED, work
+from nas.cli.work import STOPPED_MEASURING, TRAINED, begun, work
 
 
 @example(
@@ -75,7 +75,8 @@ def export(
     refuse_existing(out, force=force, what="codec")  # before what takes long to import
     from nas.report.family import sentences, tables
 
-    with work() as report:
+    again = "Run the same command with --force to make it again; every score is kept."
+    with work(lambda: begun(out, "codec", again)) as report:
         from nas.verbs.export import export as go
 
         content = go(

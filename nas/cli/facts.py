@@ -10,6 +10,7 @@ import typer
 from nas.cli.options import Device, Force, Json, example
 from nas.cli.work import STOPPED_MEASURING, work
 from nas.support.limits import check_seed
+from nas.support.paths import as_typed
 
 
 @example(
@@ -91,7 +92,7 @@ def profile(
             console.emit(result.to_json())
         else:
             console.table(f"{path}", result.columns, result.rows())
-            console.say(warning(result.disturbance, f"nas profile {path} --size {size}"))
+            console.say(warning(result.disturbance, f"nas profile {as_typed(path)} --size {size}"))
         return
     if json:
         console.emit({**result.to_json(), "files": [str(file) for file in result.files]})
@@ -125,7 +126,8 @@ def info(
     from nas import console
     from nas.verbs.info import info as go
 
-    with work():  # an architecture of a space of one's own is counted first
+    stopped = "Stopped; nothing was changed. Run the same command again."
+    with work(stopped):  # an architecture of a space of one's own is counted first
         described = go(thing, out=out, force=force)
     if json:
         console.emit({**described.to_json(), **({"files": [str(out)]} if out is not None else {})})

@@ -177,7 +177,7 @@ def transcode(
     from nas import console
     from nas.verbs.code import transcode as go
 
-    with work():
+    with work("Stopped; nothing was written. Run the same command again."):
         result = go(
             codec, file, out, layout=layout, stages=stages, max_pixels=max_pixels, device=device, force=force
         )

@@ -44,6 +44,12 @@ def _warnings_in_words(most: int = 3) -> Iterator[None]:
 class _Verbs(TyperGroup):
     """Exit statuses: 0; 2 for wrong input, in one sentence; 130 when interrupted; 1 for a failure of ours."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in args):
+            print("Error: An argument is empty: a variable of the shell may be unset.", file=sys.stderr)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         from nas.support.interrupts import as_ctrl_c
 
@@ -61,8 +67,11 @@ class _Verbs(TyperGroup):
                 raise
             print(f"Error: Cannot use {error.filename}: {error.strerror or error}.", file=sys.stderr)
             sys.exit(2)
-        except KeyboardInterrupt:
-            print("Interrupted.", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            from nas.cli.work import ToldInterruptError
+
+            told = isinstance(stop, ToldInterruptError)
+            print("Interrupted." if told else "Interrupted. Run the same command again.", file=sys.stderr)
             sys.exit(130)
 
 

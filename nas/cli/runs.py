@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import Device, Force, Json, Seed, example
-from nas.cli.work import TRAINED, work
+from nas.cli.work import DRAWN, TRAINED, begun, work
 from nas.support.limits import check_seed
+from nas.support.paths import as_typed
 
 
 @example("nas demo --out my-demo")
@@ -34,7 +35,8 @@ def demo(
     """
     from nas import console
 
-    with work() as report:
+    again = "Run the same command with --force to begin again."
+    with work(lambda: begun(out, "run", again)) as report:
         from nas.verbs.demo import NAMES
         from nas.verbs.demo import demo as go
 
@@ -55,7 +57,7 @@ def demo(
     console.table(f"{result.photo}, kept out of training and search (costs in kMAC/px)", *result.table())
     console.say(
         f"Done in {result.seconds:.0f} s. The front: {out}/pareto.png and {out}/report.html. The codecs: "
-        f"{out}/codecs/{{{','.join(NAMES)}}}. The pictures: {out}/photos. Next: nas info {out}"
+        f"{out}/codecs/{{{','.join(NAMES)}}}. The pictures: {out}/photos. Next: nas info {as_typed(out)}"
     )
 
 
@@ -127,7 +129,7 @@ def train(
     if json:
         console.emit({"run": str(run.path), "fingerprint": run.fingerprint, "steps": settings_of(run).steps})
     else:
-        console.say(f"Trained: {run.path}. Next: nas search {run.path} --target 60%")
+        console.say(f"Trained: {run.path}. Next: nas search {as_typed(run.path)} --target 60%")
 
 
 @example(
@@ -195,7 +197,8 @@ def search(
         told.append(possible)
         console.table(possible.title, possible.columns, possible.rows(), aside=True)
 
-    again = f"Stopped; every score is kept. Run the same command again to continue, or: nas pareto {folder}"
+    draw = f"nas pareto {as_typed(folder)}"
+    again = f"Stopped; every score is kept. Run the same command again to continue, or: {draw}"
     with work(again) as report:
         result = go(
             run,
@@ -229,7 +232,7 @@ def search(
         for row, (what, choice) in enumerate(answers, 1):
             console.show(choice.lines(row, what))
     console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {folder}/front.csv")
-    console.say(f"{'; '.join(result.notes)}. Next: nas pareto {folder}")
+    console.say(f"{'; '.join(result.notes)}. Next: {draw}")
     for command in export_commands(folder, question, result.choices, budget, target, scope):
         console.say(f"  {command}")
 
@@ -253,7 +256,7 @@ def pareto(
     from nas import console
     from nas.verbs.pareto import pareto as go
 
-    with work() as report:
+    with work(DRAWN) as report:
         files = go(runs, scope=scope, out=out, pictures=pictures, report=report)
     if json:
         console.emit({"files": [str(file) for file in files]})

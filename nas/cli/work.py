@@ -6,11 +6,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nas.support.errors import InputError
+from nas.support.interrupts import asked_to_stop
 from nas.support.progress import LOADING, StageReport
 
 if TYPE_CHECKING:
@@ -19,15 +21,26 @@ if TYPE_CHECKING:
 
 TRAINED = "Stopped; what was trained is kept. Run the same command again to continue."
 STOPPED_MEASURING = "Stopped; what was measured is kept. Run the same command again to continue."
+DRAWN = "Stopped; every score is kept. Run the same command again to draw the front."
 PATIENCE = 1.0  # seconds without a report after which a terminal shows that something is going on
 
 
+class ToldInterruptError(KeyboardInterrupt):
+    """Work was interrupted, and how to continue was said."""
+
+
 @contextmanager
-def work(stopped: str | Callable[[], str] | None = None) -> Iterator[StageReport]:
+def work(stopped: str | Callable[[], str]) -> Iterator[StageReport]:
     """Long work with its progress; when it is interrupted, what was kept and how to continue.
 
     Progress is shown from the first report on: what is refused before it needs nothing that takes long to
     import. Where imports and weights keep a person at a terminal waiting, the progress begins with that.
+
+    Args:
+        stopped: what is said when the work is interrupted, or a function that gives it.
+
+    Returns:
+        A context, which gives the function to report progress with.
     """
     shown: list[StageReport] = []
     lock = threading.Lock()
@@ -60,22 +73,40 @@ def work(stopped: str | Callable[[], str] | None = None) -> Iterator[StageReport
             timer.start()
         try:
             yield report
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception) as error:
+            if not (isinstance(error, KeyboardInterrupt) or asked_to_stop()):
+                raise
             from nas import console
 
             end()
             stack.close()
-            if stopped is not None:
-                console.say(stopped if isinstance(stopped, str) else stopped())
-            raise
+            console.say(stopped if isinstance(stopped, str) else stopped())
+            raise ToldInterruptError from None
         finally:
             end()
 
 
 def written(force: bool) -> str:
-    """What is said where the writing of many files is interrupted: how to continue."""
+    """What is said where the writing of many files is interrupted: how to continue.
+
+    Args:
+        force: whether files that exist are replaced.
+    """
     again = "the same command again without --force" if force else "the same command again"
     return f"Stopped; the files that were written are kept. Run {again} to continue."
+
+
+def begun(out: Path, what: str, command: str) -> str:
+    """What is said where making one folder is interrupted: whether there is one, and how to continue.
+
+    Args:
+        out: the folder.
+        what: what was being made, such as `codec`.
+        command: how the user begins again where the folder is there already.
+    """
+    if not out.exists():
+        return f"Stopped; no {what} was written. Run the same command again to continue."
+    return f"Stopped; {out} exists. {command}"
 
 
 def refuse_both(json: bool, out: str) -> None:

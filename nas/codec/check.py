@@ -24,7 +24,15 @@ CHECK_PREFIX = "check."
 
 @torch.no_grad()
 def check_vector(family: CodecFamily) -> dict[str, Tensor]:
-    """Latents near what the codecs expect, some far beyond, and their stream under every layout; by name."""
+    """Latents near what the codecs expect, some far beyond, and their stream under every layout.
+
+    Args:
+        family: an exported family of codecs.
+
+    Returns:
+        By name: `y` [1, M, h, w] and `z` [1, N, h/4, w/4], as far as the codec has them, and for each layout
+        its stream as bytes, [length].
+    """
     y_hat, z_hat = _latents(family.base, torch.Generator().manual_seed(0))
     tensors = {f"{CHECK_PREFIX}y": y_hat.cpu()} | ({} if z_hat is None else {f"{CHECK_PREFIX}z": z_hat.cpu()})
     for name in family.layouts:

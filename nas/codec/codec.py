@@ -87,7 +87,14 @@ class Codec(nn.Module):
     @torch.inference_mode(False)
     @exactly()
     def update(self, force: bool = False) -> bool:
-        """Make the coding path from the weights. Call it again after the weights change."""
+        """Make the coding path from the weights. Call it again after the weights change.
+
+        Args:
+            force: also make the prior's tables of frequencies again, from its weights.
+
+        Returns:
+            True, as CompressAI's models return it.
+        """
         if self.integers is not None:
             object.__setattr__(self, "_h_s", self.integers.hyper())
             object.__setattr__(self, "_staged", _staged_integers(self.integers, self.layout))
@@ -337,7 +344,11 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def psi(self, z_hat: Tensor) -> Tensor:
-        """Hyper features, [B, channels, H/16, W/16], as they are computed when coding."""
+        """Hyper features, [B, channels, H/16, W/16], as they are computed when coding.
+
+        Args:
+            z_hat: rounded z, [B, N, H/64, W/64].
+        """
         psi: Tensor = self.coding_h_s(z_hat.to(self.coding_dtype))
         return psi
 
@@ -490,7 +501,11 @@ class Codec(nn.Module):
         return self.identity_under(self.layout)
 
     def identity_under(self, layout: Layout) -> str:
-        """What `path_identity` is with the same weights and another order of decoding."""
+        """What `path_identity` is with the same weights and another order of decoding.
+
+        Args:
+            layout: the other order of decoding.
+        """
         net = self.network
         arithmetic = "float64"
         parts: list[nn.Module] = [net.h_s, net.context] if net.with_z else []

@@ -71,6 +71,9 @@ class Encoder:
 class Decoder:
     """Reads symbols in the order in which they were written.
 
+    Args:
+        data: what `finish` of the encoder gave, in bytes.
+
     Raises:
         InputError: from any call, what is read cannot have been written.
     """
@@ -113,7 +116,11 @@ class Decoder:
         return self._read(_gaussian(limit), means, scales)
 
     def finish(self) -> None:
-        """Say that all has been read."""
+        """Say that all has been read.
+
+        Raises:
+            InputError: data is left, so the file is damaged.
+        """
         if not self._coder.maybe_exhausted():
             raise InputError("The coded data continues after its end, so the file is damaged: get it again.")
 

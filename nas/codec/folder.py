@@ -107,7 +107,14 @@ def _name(member: Member) -> str:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """The content of a codec's codec.yaml."""
+    """The content of a codec's codec.yaml.
+
+    Args:
+        path: folder of the codec.
+
+    Raises:
+        InputError: the folder is not a codec, or one of an unknown format.
+    """
     description = path / DESCRIPTION
     if not description.is_file() and str(path).startswith(resources.ZOO):
         raise InputError(
@@ -129,6 +136,9 @@ def describe(path: Path) -> dict[str, Any]:
 def load_codec(path: str | Path) -> Codec:
     """The codec in a folder; of a family, that of the first layout and of the best decoder.
 
+    Args:
+        path: folder of the codec.
+
     Raises:
         InputError: see `load_family`.
     """
@@ -139,6 +149,9 @@ def load_codec(path: str | Path) -> Codec:
 @exactly()
 def load_family(path: str | Path) -> CodecFamily:
     """All that a codec's folder holds.
+
+    Args:
+        path: folder of the codec.
 
     Raises:
         InputError: not a codec's folder, its files are damaged or do not belong together; and from

@@ -96,7 +96,11 @@ class Nic:
 
     @classmethod
     def read(cls, path: Path) -> Nic:
-        """Read a file. An InputError says what is wrong with it."""
+        """Read a file. An InputError says what is wrong with it.
+
+        Args:
+            path: path of the .nic file.
+        """
         try:
             return cls.parse(path.read_bytes(), source=str(path))
         except OSError as error:
@@ -104,7 +108,11 @@ class Nic:
 
 
 def write_varint(value: int) -> bytes:
-    """A non-negative number, seven bits a byte, the lowest first."""
+    """A non-negative number, seven bits a byte, the lowest first.
+
+    Args:
+        value: the number, at least 0.
+    """
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -113,7 +121,14 @@ def write_varint(value: int) -> bytes:
 
 
 def read_varint(data: bytes) -> tuple[int, bytes]:
-    """A number as `write_varint` writes it, and what follows it."""
+    """A number as `write_varint` writes it, and what follows it.
+
+    Args:
+        data: bytes that begin with the number.
+
+    Raises:
+        InputError: the number does not end within five bytes.
+    """
     value = 0
     for index, byte in enumerate(data[:5]):
         value |= (byte & 0x7F) << (7 * index)

@@ -160,7 +160,11 @@ class FactorizedPrior(nn.Module):
         return values
 
     def forward(self, values: Tensor) -> Tensor:
-        """The probability of the unit bin around each value, [B, C, h, w]."""
+        """The probability of the unit bin around each value, [B, C, h, w].
+
+        Args:
+            values: values of the latent, [B, C, h, w].
+        """
         flat = values.transpose(0, 1).flatten(1)[:, None]
         likelihoods = self.cumulative(flat + 0.5).sigmoid() - self.cumulative(flat - 0.5).sigmoid()
         bounded = at_least(likelihoods, LIKELIHOOD_MIN)
@@ -349,7 +353,14 @@ class TableContext(nn.Module):
         return torch.stack(exceeded).sum(0)
 
     def states(self, surprises: Tensor) -> Tensor:
-        """The state of every element, 0 to 26."""
+        """The state of every element, 0 to 26.
+
+        Args:
+            surprises: surprise of every element of y, [B, M, h, w], from 0 to 3.
+
+        Returns:
+            In the shape of `surprises`. 26 stands for an element without decoded neighbours.
+        """
         height, width = surprises.shape[-2:]
         rows, columns = torch.arange(-1, height + 1), torch.arange(-1, width + 1)
         stage = self.tile[:, (rows % self.tile.shape[1])[:, None], columns % self.tile.shape[2]]
@@ -370,14 +381,23 @@ class TableContext(nn.Module):
 
 
 class HyperOnly(nn.Module):
-    """No context model: psi holds the scales of y, or its scales and means."""
+    """No context model: psi holds the scales of y, or its scales and means.
+
+    Args:
+        parts: 1 where psi holds the scales alone, and 2 where it holds the means as well.
+    """
 
     def __init__(self, parts: int) -> None:
         super().__init__()
         self.parts = parts
 
     def forward(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and means of y as psi alone predicts them, [B, M, h, w] each."""
+        """Scales and means of y as psi alone predicts them, [B, M, h, w] each.
+
+        Args:
+            psi: what h_s made, [B, parts * M, h, w].
+            y_hat: not read. It is there so that all contexts are called alike.
+        """
         if self.parts == 1:
             return psi, torch.zeros_like(psi)
         scales, means = psi.chunk(2, 1)

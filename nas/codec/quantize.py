@@ -57,7 +57,11 @@ def quantized(codec: Codec, latents: Sequence[HyperLatents], layouts: Sequence[L
 
 
 def can_be_exact(codec: Codec) -> bool:
-    """Whether there is an entropy path to bring to whole numbers: with a z, and latents that are whole."""
+    """Whether there is an entropy path to bring to whole numbers: with a z, and latents that are whole.
+
+    Args:
+        codec: codec in float64.
+    """
     return codec.network.with_z and not codec.network.centred
 
 

@@ -49,7 +49,11 @@ def write_model(codec: Codec, folder: Path) -> Path:
 
 
 def model_text(codec: Codec) -> str:
-    """The content of model.py."""
+    """The content of model.py.
+
+    Args:
+        codec: the codec that model.py describes.
+    """
     text = resources.files("nas.codec").joinpath("plain.py").read_text(encoding="utf-8")
     parts = text[text.index("\nfrom __future__") : text.index(_BUILD)]
     return (

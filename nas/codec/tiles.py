@@ -45,7 +45,14 @@ TILING = Tiling()
 
 @dataclass(frozen=True)
 class TileSide:
-    """One side of a tile, in elements of y: its core, and the crop around it that the edge reads."""
+    """One side of a tile, in elements of y: its core, and the crop around it that the edge reads.
+
+    Attributes:
+        start: first element of the core.
+        stop: the element after the core.
+        low: first element of the crop.
+        high: the element after the crop.
+    """
 
     start: int
     stop: int

@@ -282,6 +282,9 @@ class Comparison:
         FILE.json: all codecs in CompressAI's format, with everything else under `evaluation`. FILE.csv: a row
         per photo. FILE-NAME.json: each format, and each curve of the codecs where FILE.json is not that curve
         itself.
+
+        Args:
+            outputs: where the files go.
         """
         described = "; ".join([f"{self.conditions}; complete files, 8-bit RGB", *self._about_exact()])
         ordered = sorted(self.codecs, key=lambda codec: codec.bpp)

@@ -38,6 +38,11 @@ class PhotoResult:
         psnr: dB, of 8-bit pictures; infinite where they are equal.
         ms_ssim: NaN where a side is 160 pixels or less.
         rd_loss: `bpp + lambda * 255^2 * MSE` of the 8-bit picture, or `bpp + lambda * (1 - MS-SSIM)`.
+        name: name of the photo.
+        width: its width, in pixels.
+        height: its height, in pixels.
+        encode_seconds: seconds from pixels to bytes.
+        decode_seconds: seconds from bytes to pixels.
     """
 
     name: str
@@ -72,6 +77,11 @@ class Evaluation:
 
     Attributes:
         exact: names of photos that the mean of PSNR leaves out: something gave them back exactly.
+        name: name of the codec.
+        arch: key of its architecture.
+        fingerprint: its fingerprint.
+        lmbda: lambda of the loss.
+        metric: `mse` or `ms-ssim`.
     """
 
     name: str
@@ -104,7 +114,7 @@ class Evaluation:
 
     @property
     def ms_ssim(self) -> float:
-        """Mean MS-SSIM."""
+        """Mean MS-SSIM, as a fraction."""
         return self._mean("ms_ssim")
 
     @property

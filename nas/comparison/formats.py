@@ -27,7 +27,19 @@ _OPTIONS: dict[str, dict[str, Any]] = {"jpeg": {"optimize": True}, "webp": {"met
 
 @dataclass(frozen=True)
 class FormatResult:
-    """One photo in a format at one quality. MS-SSIM is NaN where a side is 160 pixels or less."""
+    """One photo in a format at one quality. MS-SSIM is NaN where a side is 160 pixels or less.
+
+    Attributes:
+        name: name of the photo.
+        width: its width, in pixels.
+        height: its height, in pixels.
+        bytes: size of the file.
+        bpp: bits per pixel.
+        psnr: PSNR in dB.
+        ms_ssim: MS-SSIM as a fraction.
+        encode_seconds: seconds from pixels to bytes.
+        decode_seconds: seconds from bytes to pixels.
+    """
 
     name: str
     format: str
@@ -44,7 +56,11 @@ class FormatResult:
 
 @dataclass(frozen=True)
 class FormatPoint:
-    """A format at one quality over several photos: the means of each photo's value; see `Evaluation`."""
+    """A format at one quality over several photos: the means of each photo's value; see `Evaluation`.
+
+    Attributes:
+        exact: names of the photos that come back exactly at some quality. Means of PSNR leave them out.
+    """
 
     format: str
     quality: int
@@ -63,7 +79,7 @@ class FormatPoint:
 
     @property
     def ms_ssim(self) -> float:
-        """Mean MS-SSIM."""
+        """Mean MS-SSIM, as a fraction."""
         return mean(photo.ms_ssim for photo in self.photos)
 
     @property

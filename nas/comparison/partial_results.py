@@ -42,6 +42,9 @@ class PartialResults:
             kind: of result.
             measure: makes a new one.
             identity: all that the result depends on.
+
+        Raises:
+            InputError: the new result cannot be kept.
         """
         key = digest(kind.__name__, *map(str, identity), size=12)
         if key in self._known:

@@ -14,6 +14,9 @@ from nas.support.progress import Report, silent
 class Folder(Sequence[Photo]):
     """Every photo below a folder, by its path from there.
 
+    Args:
+        root: the folder.
+
     Raises:
         InputError: no such folder, or no image in it.
     """

@@ -30,6 +30,9 @@ class Subject:
         codec: the name of the codec itself.
         quality: from 0 to 100, where the codec codes at a range of rates.
         kmac_px: by scope, at 768x512; stages and params likewise from codec.yaml.
+        folder: folder of the codec.
+        lmbda: lambda of the loss.
+        metric: `mse` or `ms-ssim`.
     """
 
     name: str
@@ -71,7 +74,11 @@ class Subject:
         return cls(name, folder, *facts, codec=name)
 
     def at_rates(self, anchors: Sequence[float]) -> tuple[Subject, ...]:
-        """The same at every anchor of a range of rates; as it is where there is none."""
+        """The same at every anchor of a range of rates; as it is where there is none.
+
+        Args:
+            anchors: lambdas of the anchors, rising; empty for a codec of one rate.
+        """
         return tuple(
             replace(self, name=f"{self.name} q{quality:g}", lmbda=lmbda, quality=quality)
             for quality, lmbda in anchor_qualities(anchors).items()
@@ -80,7 +87,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Group:
-    """Subjects that make one curve, by their names: codecs, or one codec at several rates."""
+    """Subjects that make one curve, by their names: codecs, or one codec at several rates.
+
+    Attributes:
+        name: name of the curve.
+        codecs: names of the subjects.
+    """
 
     name: str
     codecs: tuple[str, ...]
@@ -116,7 +128,11 @@ class Outputs:
         return beside(self.json, ".", ".unfinished")
 
     def curve(self, name: str) -> Path:
-        """A curve's own results."""
+        """A curve's own results.
+
+        Args:
+            name: name of the curve.
+        """
         return beside(self.json, "", f"-{_safe(name)}.json")
 
     def all(self) -> list[Path]:

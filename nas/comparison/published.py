@@ -27,7 +27,11 @@ _KEYS = {
 
 
 def is_published(text: str) -> bool:
-    """Whether a word names a file of curves."""
+    """Whether a word names a file of curves.
+
+    Args:
+        text: what was given as an anchor.
+    """
     return ".json" in text.lower() or ".csv" in text.lower() or "/" in text
 
 
@@ -36,6 +40,9 @@ def read_published(text: str) -> Curve:
 
     NAME is what a row has under `file` (with or without .json) or under `name`. MS-SSIM above 1 is in dB,
     and so is `ms-ssim-db-rgb`.
+
+    Args:
+        text: path of the file, and after a colon the name of one of its curves.
 
     Raises:
         InputError: no such file or name, or a file of another form.

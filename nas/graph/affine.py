@@ -43,7 +43,7 @@ class Affine:
         """Some of the outputs, computed from some of the inputs (one index for each dimension of them).
 
         Args:
-            outputs: indexes of the outputs.
+            outputs: indexes of the outputs, [chosen].
             *inputs: indexes of the inputs, one tensor for each dimension of them.
         """
         return Affine(_part(self.weight, outputs, inputs), self.bias[outputs], self.slope)
@@ -76,7 +76,7 @@ class IntegerAffine:
         """Some of the outputs, computed from some of the inputs.
 
         Args:
-            outputs: indexes of the outputs.
+            outputs: indexes of the outputs, [chosen].
             *inputs: indexes of the inputs, one tensor for each dimension of them.
         """
         weight = _part(self.weight, outputs, inputs)

@@ -471,12 +471,24 @@ class SlimmableContextModel(ContextModel):
         return (w1[:u1], b1[:u1]), (w2[:u2, :u1], b2[:u2]), (w3[:, :u2], b3)
 
     def gate(self, hidden: Tensor, layer: int) -> Tensor:
-        """Mask hidden units of a layer by its sampled width, where there is one."""
+        """Mask hidden units of a layer by its sampled width, where there is one.
+
+        Args:
+            hidden: activations of the hidden layer, [B, full width, h, w].
+            layer: 0 for the first hidden layer, 1 for the second.
+
+        Returns:
+            In the shape of `hidden`.
+        """
         mask = self.widths[layer].mask()
         return hidden if mask is None else hidden * mask.to(hidden.dtype)[:, None, None]
 
     def sliced(self) -> dict[str, Tensor]:
-        """The plain model's state at the active widths."""
+        """The plain model's state at the active widths.
+
+        Returns:
+            Tensors by name, in the shapes of the plain model.
+        """
         name = "table" if self.kind == "table" else "context_prediction"
         own = self.get_submodule(name).state_dict() if hasattr(self, name) else {}
         state = {f"{name}.{key}": value for key, value in own.items()}

@@ -79,7 +79,14 @@ def quantize(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor
 
 
 def widened(values: Tensor) -> Tensor:
-    """Half precision, as mixed-precision training makes it, in single: it cannot hold integers beyond 256."""
+    """Single precision for what mixed precision made: half precision cannot hold integers beyond 256.
+
+    Args:
+        values: a tensor of any shape and precision.
+
+    Returns:
+        In the shape of `values`. Single and double precision stay as they are.
+    """
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
@@ -138,7 +145,10 @@ class ConditionalGaussian(GaussianConditional):
 
         Args:
             values, scales, means: all of one shape, in single precision.
-            limit: the image's range.
+            limit: the largest step from the mean that the coder can write for this image.
+
+        Returns:
+            The bits of each value, in the shape of `values`.
         """
         of_all = torch.empty(values.shape, device=values.device)
         size = _PIECE_OF_LATENTS * torch.get_num_threads() if of_all.device.type == "cpu" else of_all.numel()
@@ -167,7 +177,11 @@ class ConditionalGaussian(GaussianConditional):
 
 
 def coded_range(values: Tensor) -> Tensor:
-    """The largest step from the centre in each image, at least 1, shape [B]: the coder's alphabet."""
+    """The largest step from the centre in each image, at least 1, shape [B]: the coder's alphabet.
+
+    Args:
+        values: steps from the centre, [B, C, h, w].
+    """
     return values.detach().abs().flatten(1).amax(1).clamp_min(1)
 
 
@@ -187,7 +201,14 @@ def to_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def levels_of(units: Tensor) -> Tensor:
-    """The level of every scale, given in `SCALE_UNIT`."""
+    """The level of every scale, given in `SCALE_UNIT`.
+
+    Args:
+        units: scales divided by `SCALE_UNIT`, of any shape.
+
+    Returns:
+        Places in `SCALES`, in the shape of `units`.
+    """
     return torch.bucketize(units.contiguous(), _BOUNDS.to(units), out_int32=True)
 
 

@@ -57,11 +57,19 @@ class Gains(_AtAnchors):
         self.log_inverse = nn.Parameter(-logs[:, None].repeat(1, width.active))
 
     def up(self, lmbda: float) -> Tensor:
-        """The gains before rounding, [channels, 1, 1]."""
+        """The gains before rounding, [channels, 1, 1].
+
+        Args:
+            lmbda: lambda of the rate.
+        """
         return self._at(self.log_gain, lmbda).exp()
 
     def down(self, lmbda: float) -> Tensor:
-        """The gains before g_s, [channels, 1, 1]."""
+        """The gains before g_s, [channels, 1, 1].
+
+        Args:
+            lmbda: lambda of the rate.
+        """
         return self._at(self.log_inverse, lmbda).exp()
 
 

@@ -172,7 +172,11 @@ class SlimmableGDN(GDN):
         return beta.clamp_min(self.beta_minimum), gamma.clamp_min(0)
 
     def sliced(self) -> dict[str, Tensor]:
-        """The state of the plain GDN at the active width."""
+        """The state of the plain GDN at the active width.
+
+        Returns:
+            Tensors by name: beta [active] and gamma [active, active].
+        """
         beta, gamma = self.parameters_in_use()
         return {
             "beta": self.beta_reparam.init(beta),

@@ -64,7 +64,7 @@ class IntegerLayer(nn.Module):
         self.register_buffer("limit", torch.tensor(1, dtype=torch.int32))
 
     def affine(self) -> IntegerAffine:
-        """As it computes."""
+        """The same affine map as float tensors, with exactly the integer weights that inference uses."""
         step = torch.exp2(-self.shift.float())
         return IntegerAffine(self.weight.float(), self.bias.float(), step, int(self.slope), int(self.limit))
 
@@ -123,7 +123,7 @@ class IntegerPath(nn.Module):
 
     @property
     def layers(self) -> list[IntegerLayer]:
-        """All of them, in the order in which they run."""
+        """All layers, in the order in which they run."""
         return [module for module in self.modules() if isinstance(module, IntegerLayer)]
 
     def hyper(self) -> nn.Sequential:
@@ -201,7 +201,11 @@ class IntegerTransform(nn.Sequential):
         super().__init__(*modules)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] of whole numbers in float32; channels lie last between the layers, and after them."""
+        """[B, C, H, W] of whole numbers in float32; channels lie last between the layers, and after them.
+
+        Args:
+            x: whole numbers in float32, [B, C, H, W].
+        """
         x = x.permute(0, 2, 3, 1)
         out: Tensor = super().forward(x)  # type: ignore[no-untyped-call] # torch gives it no types
         return out.permute(0, 3, 1, 2)

@@ -35,7 +35,7 @@ def precise(x: Tensor, *, wanted: bool = True) -> Iterator[None]:
     bfloat16 has eight digits, so that a latent of 300 would move in steps of 2.
 
     Args:
-        x: a tensor on the device in question.
+        x: a tensor of any shape on the device in question.
         wanted: whether to keep half precision out. Without it nothing changes.
     """
     if not wanted or not torch.is_autocast_enabled(x.device.type):
@@ -119,7 +119,11 @@ class SlimmableConv2d(nn.Conv2d):
         self.precise = outputs.name in PRECISE or any(w.name.startswith(LINEAR) for w in (inputs, outputs))
 
     def sliced(self) -> dict[str, Tensor]:
-        """The state of the plain layer at the active widths."""
+        """The state of the plain layer at the active widths.
+
+        Returns:
+            Tensors by name: weight [out, in, k, k] and bias [out].
+        """
         weight = self.inputs.take(self.weight, 1)
         return {
             "weight": self.outputs.take(weight, 0, self.each),
@@ -180,7 +184,11 @@ class SlimmableDepthwise(nn.Conv2d):
         self.width = width
 
     def sliced(self) -> dict[str, Tensor]:
-        """The state of the plain layer at the active width."""
+        """The state of the plain layer at the active width.
+
+        Returns:
+            Tensors by name: weight [channels, 1, k, k] and bias [channels].
+        """
         return {"weight": self.width.take(self.weight), "bias": self.width.take(cast(Tensor, self.bias))}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -266,7 +274,11 @@ class SlimmableConvTranspose2d(nn.ConvTranspose2d):
         self.inputs, self.outputs = inputs, outputs
 
     def sliced(self) -> dict[str, Tensor]:
-        """The state of the plain layer at the active widths."""
+        """The state of the plain layer at the active widths.
+
+        Returns:
+            Tensors by name: weight [in, out, k, k] and bias [out].
+        """
         weight = self.inputs.take(self.weight, 0)
         return {
             "weight": self.outputs.take(weight, 1),
@@ -295,7 +307,14 @@ class ResidualBlock(nn.Module):
             self.add_module(name, module)
 
     def change(self, x: Tensor) -> Tensor:
-        """What the body adds."""
+        """What the body adds.
+
+        Args:
+            x: input of the block, [B, C, H, W].
+
+        Returns:
+            In the shape of `x`.
+        """
         for name in self._body:
             x = self.get_submodule(name)(x)
         return x
@@ -395,36 +414,71 @@ class PlainLayers:
     """
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
-        """A convolution of the active widths."""
+        """A convolution of the active widths.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         return nn.Conv2d(inputs, outputs, layer.kernel, layer.stride, layer.padding)
 
     def depthwise(self, layer: spec.Depthwise, widths: Widths) -> nn.Module:
-        """A depthwise convolution of the active width."""
+        """A depthwise convolution of the active width.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         channels = widths[layer.width].active
         return nn.Conv2d(channels, channels, layer.kernel, padding=layer.kernel // 2, groups=channels)
 
     def deconv(self, layer: spec.Deconv, widths: Widths) -> nn.Module:
-        """A deconvolution of the active widths."""
+        """A deconvolution of the active widths.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         return ConvTranspose2d(inputs, outputs, layer.kernel, layer.stride)
 
     def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
-        """A sub-pixel convolution of the active widths."""
+        """A sub-pixel convolution of the active widths.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         conv = nn.Conv2d(inputs, outputs * layer.stride**2, layer.kernel, padding=layer.kernel // 2)
         return nn.Sequential(conv, nn.PixelShuffle(layer.stride))
 
     def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
-        """A GDN of the active width."""
+        """A GDN of the active width.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         return GDN(widths[layer.width].active, inverse=layer.inverse)
 
     def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
-        """The blocks, one after another."""
+        """The blocks, one after another.
+
+        Args:
+            blocks: the blocks of the widest network, in order.
+            depth: how many of them the network has.
+        """
         return nn.Sequential(*blocks)
 
     def parallel(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> nn.Module:
-        """The branches, side by side."""
+        """The branches, side by side.
+
+        Args:
+            branches: the branches by name.
+            switches: width of each branch's switch, by the branch's name.
+        """
         return SideBySide(branches)
 
 
@@ -432,34 +486,69 @@ class SlimmableLayers:
     """Layers that hold the widest weights and run any narrower slice. See `PlainLayers` for the methods."""
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
-        """A convolution of any widths."""
+        """A convolution of any widths.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
         return SlimmableConv2d(inputs, outputs, layer.kernel, layer.stride, layer.padding)
 
     def depthwise(self, layer: spec.Depthwise, widths: Widths) -> nn.Module:
-        """A depthwise convolution of any width."""
+        """A depthwise convolution of any width.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         return SlimmableDepthwise(widths[layer.width], layer.kernel)
 
     def deconv(self, layer: spec.Deconv, widths: Widths) -> nn.Module:
-        """A deconvolution of any widths."""
+        """A deconvolution of any widths.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
         return SlimmableConvTranspose2d(inputs, outputs, layer.kernel, layer.stride)
 
     def subpel(self, layer: spec.Subpel, widths: Widths) -> nn.Module:
-        """A sub-pixel convolution of any widths."""
+        """A sub-pixel convolution of any widths.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         inputs, outputs = widths[layer.inputs], widths[layer.outputs]
         return SlimmableSubPixel(inputs, outputs, layer.kernel, layer.stride)
 
     def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
-        """A GDN of any width."""
+        """A GDN of any width.
+
+        Args:
+            layer: description of the layer.
+            widths: the widths of the network by choice.
+        """
         return SlimmableGDN(widths[layer.width], layer.inverse)
 
     def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
-        """The blocks, of which the first few run."""
+        """The blocks, of which the first few run.
+
+        Args:
+            blocks: all blocks, in order.
+            depth: how many of them run, chosen at run time.
+        """
         return SlimmableRepeat(blocks, depth)
 
     def parallel(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> nn.Module:
-        """The branches, of which those that are switched on run."""
+        """The branches, of which those that are switched on run.
+
+        Args:
+            branches: the branches by name.
+            switches: width of each branch's switch, by the branch's name.
+        """
         return SlimmableSideBySide(branches, switches)
 
 

@@ -115,11 +115,22 @@ class CodecNetwork(nn.Module):
         return [getattr(self, name) for name in ("prior", "y_prior") if hasattr(self, name)]
 
     def centre(self, prior: Prior) -> Tensor | float:
-        """About what the values under a factorised prior are rounded."""
+        """About what the values under a factorised prior are rounded.
+
+        Args:
+            prior: the prior of z, or of y where there is no z.
+
+        Returns:
+            The medians, [C, 1, 1], or 0 where latents are rounded to whole numbers.
+        """
         return prior.medians() if self.centred else 0.0
 
     def lmbda(self, lmbda: float | None) -> float:
-        """The rate to code at: the middle of the range where none is given; of no effect without a range."""
+        """The rate to code at: the middle of the range where none is given; of no effect without a range.
+
+        Args:
+            lmbda: the rate that is asked for, or None.
+        """
         if lmbda is not None or not self.space.rates:
             return lmbda or 0.0
         return middle(self.space.rates)
@@ -153,7 +164,14 @@ class CodecNetwork(nn.Module):
         return self.hyper_gains(z, self.lmbda(lmbda)) if self.space.rates else z
 
     def round_z(self, z: Tensor) -> Tensor:
-        """z_hat."""
+        """z rounded to z_hat.
+
+        Args:
+            z: z before it is rounded, [B, N, H/64, W/64].
+
+        Returns:
+            In the shape of `z`.
+        """
         return quantize(z, Z_LIMIT, self.centre(self.prior))
 
     def forward(
@@ -179,6 +197,9 @@ class CodecNetwork(nn.Module):
         Returns:
             x_hat [B, 3, H, W], not clamped, where there is a picture; likelihoods {y: [B, M, H/16, W/16],
             z: [B, N, H/64, W/64]}, z where there is one; y and z before rounding, and psi.
+
+        Raises:
+            InputError: a side of the picture is not a multiple of the family's alignment.
         """
         alignment = self.space.family.alignment
         if x.shape[-2] % alignment or x.shape[-1] % alignment:
@@ -321,7 +342,11 @@ class Supernet(CodecNetwork):
         return layout
 
     def gate(self, gates: Mapping[str, Tensor]) -> None:
-        """Run at full width, masked by weights over the candidates of each slot (see `Width`)."""
+        """Run at full width, masked by weights over the candidates of each slot (see `Width`).
+
+        Args:
+            gates: for each slot by name, a weight for every candidate, [candidates].
+        """
         for slot in self.space.slots:
             for width in self._set_by(slot.name):
                 width.gates = gates[slot.name]

@@ -22,6 +22,9 @@ class FactorizedPrior(EntropyBottleneck):
 
     Its quantiles are not trained: integer latents have no medians, and centred ones find them by bisection
     (`settle`). Each photo's own range is coded.
+
+    Args:
+        channels: number of channels of the latent.
     """
 
     def __init__(self, channels: int) -> None:
@@ -48,7 +51,11 @@ class FactorizedPrior(EntropyBottleneck):
         self._update_quantiles()  # type: ignore[no-untyped-call] # CompressAI gives it no types
 
     def sliced(self) -> dict[str, Tensor]:
-        """All of it: its channels are no choice."""
+        """The whole state, because the channels of this prior are no choice.
+
+        Returns:
+            Tensors by name, in the shapes of the plain prior.
+        """
         return self.state_dict()
 
     def likelihood(self, values: Tensor) -> Tensor:
@@ -110,7 +117,11 @@ class SlimmablePrior(nn.ModuleList):
         return cast(FactorizedPrior, self[self.width.index])
 
     def medians(self) -> Tensor:
-        """The medians of the active prior's channels, as `FactorizedPrior.medians` gives them."""
+        """The medians of the active prior's channels, as `FactorizedPrior.medians` gives them.
+
+        Returns:
+            [C, 1, 1].
+        """
         if self.width.gates is None:
             return self.active.medians()
         return self._gated([prior.medians()[None] for prior in self._priors()])[0]
@@ -121,18 +132,39 @@ class SlimmablePrior(nn.ModuleList):
             prior.settle()
 
     def likelihood(self, values: Tensor) -> Tensor:
-        """As the active prior's; under gates of every width's, and 1 for masked channels: no rate."""
+        """The likelihood under the active prior. Under gates, every width's prior counts at its share.
+
+        Masked channels have likelihood 1, because they carry no rate.
+
+        Args:
+            values: values of the latent, [B, C, h, w].
+
+        Returns:
+            In the shape of `values`.
+        """
         if self.width.gates is None:
             return self.active.likelihood(values)
         logs = [prior.likelihood(values[:, : prior.channels]).log() for prior in self._priors()]
         return self._gated(logs).exp()
 
     def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
-        """The likelihood of coded values, as the active width's prior has it."""
+        """The likelihood of coded values, as the active width's prior has it.
+
+        Args:
+            values: rounded values of the latent, [B, C, h, w].
+            centre: what they were rounded about: 0, or the medians, [C, 1, 1].
+
+        Returns:
+            In the shape of `values`.
+        """
         return self.active.coded_likelihood(values, centre)
 
     def sliced(self) -> dict[str, Tensor]:
-        """The state of the active width's prior."""
+        """The state of the active width's prior.
+
+        Returns:
+            Tensors by name, in the shapes of the plain prior.
+        """
         return self.active.state_dict()
 
     def _priors(self) -> list[FactorizedPrior]:

@@ -43,7 +43,15 @@ class Gathered(nn.Module):
     """One matrix product over gathered columns; a module, so that fvcore can name what it counts."""
 
     def forward(self, columns: Tensor, affine: AnyAffine) -> Tensor:
-        """The affine map of gathered columns."""
+        """The affine map of gathered columns.
+
+        Args:
+            columns: gathered inputs, [..., inputs].
+            affine: the map.
+
+        Returns:
+            [..., outputs].
+        """
         return affine(columns)
 
 
@@ -167,7 +175,11 @@ class Products:
 
     @classmethod
     def of(cls, context: ContextModel) -> Products:
-        """A plain model's own, in its precision."""
+        """A plain model's own, in its precision.
+
+        Args:
+            context: context model of plain layers.
+        """
         prediction = None
         if context.phi:
             layer = context.context_prediction
@@ -196,7 +208,7 @@ class Products:
 
     @property
     def psi(self) -> int:
-        """Hyper features."""
+        """Number of hyper features."""
         return self.entropy_parameters[0].weight.shape[1] - self.phi
 
 
@@ -328,7 +340,14 @@ class StagedContext(nn.Module):
         self.blocks[number].channels.put(state.padded.flatten(1, 2), here, values.to(state.padded))
 
     def block_channels(self, number: int) -> Tensor:
-        """The channels of y that a block sets."""
+        """The channels of y that a block sets.
+
+        Args:
+            number: place of the block in the layout.
+
+        Returns:
+            Their indexes, [channels].
+        """
         return self.blocks[number].channels.index
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
@@ -383,7 +402,14 @@ class StagedHyper(nn.Module):
         self.context, self.layout, self.window, self.grid = context, layout, context.window, grid
 
     def block_channels(self, number: int) -> Tensor:
-        """All of them."""
+        """The channels of y that a block sets: without a context model, all of them.
+
+        Args:
+            number: place of the block. There is only one.
+
+        Returns:
+            Their indexes, [M].
+        """
         return torch.arange(self.layout.channels)
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
@@ -439,7 +465,11 @@ class StagedTable(StagedContext):
             self.members.append((_Some(mine, table.device), weights.to(table.device)))
 
     def block_channels(self, number: int) -> Tensor:
-        """The channels of y that a block computes, given by its number."""
+        """The channels of y that a block computes, given by its number.
+
+        Returns:
+            Their indexes, [channels].
+        """
         return self.members[number][0].index
 
     def alone(self, psi: Tensor) -> Parameters:
@@ -554,11 +584,22 @@ class State:
     hidden_2: Tensor
 
     def corners(self, positions: Tensor) -> Tensor:
-        """Where the windows around some positions begin, flat in `padded`."""
+        """Where the windows around some positions begin, flat in `padded`.
+
+        Args:
+            positions: flat positions of y, [n].
+
+        Returns:
+            [n].
+        """
         return (positions // self.width) * self.padded.shape[2] + positions % self.width
 
     def inside(self, reach: int) -> Tensor:
-        """y alone, [B, h, w, M], a view."""
+        """y alone, [B, h, w, M], a view.
+
+        Args:
+            reach: rows and columns of the border that is cut off on each side.
+        """
         return self.padded[:, reach : reach + self.height, reach : reach + self.width]
 
     def columns(self, positions: Tensor, places: Tensor, channels: _Some) -> Tensor:

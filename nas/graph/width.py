@@ -60,7 +60,7 @@ class Width:
         """The active channels of a weight along one dimension, `each` entries a channel; a view if it can.
 
         Args:
-            tensor: the full weight.
+            tensor: the full weight, of any shape.
             dim: the dimension that holds the channels.
             each: number of entries per channel.
         """
@@ -75,6 +75,10 @@ class Width:
         return x if mask is None else x * mask.to(x.dtype)[:, None, None]
 
     def rated(self, likelihood: Tensor) -> Tensor:
-        """Likelihoods, [B, full, h, w]: masked channels carry no rate."""
+        """Likelihoods, [B, full, h, w]: masked channels carry no rate.
+
+        Args:
+            likelihood: likelihoods of the full width, [B, full, h, w].
+        """
         mask = self.mask()
         return likelihood if mask is None else likelihood ** mask.to(likelihood.dtype)[:, None, None]

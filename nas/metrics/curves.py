@@ -28,7 +28,7 @@ class Measured(Protocol):
 
     @property
     def ms_ssim(self) -> float:
-        """MS-SSIM."""
+        """MS-SSIM as a fraction."""
 
     @property
     def encode_seconds(self) -> float:
@@ -41,7 +41,15 @@ class Measured(Protocol):
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One operating point; NaN is what is not known. PSNR in dB, MS-SSIM as a fraction."""
+    """One operating point; NaN is what is not known. PSNR in dB, MS-SSIM as a fraction.
+
+    Attributes:
+        bpp: bits per pixel.
+        psnr: PSNR in dB.
+        ms_ssim: MS-SSIM as a fraction.
+        encode_seconds: seconds from pixels to bytes.
+        decode_seconds: seconds from bytes to pixels.
+    """
 
     bpp: float
     psnr: float
@@ -56,13 +64,23 @@ class CurvePoint:
 
     @classmethod
     def of(cls, one: Measured) -> CurvePoint:
-        """The point of something that was measured."""
+        """The point of something that was measured.
+
+        Args:
+            one: means of a codec or a format at one rate.
+        """
         return cls(one.bpp, one.psnr, one.ms_ssim, one.encode_seconds, one.decode_seconds)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Operating points of one thing, from few bits to many."""
+    """Operating points of one thing, from few bits to many.
+
+    Attributes:
+        name: name of the curve.
+        points: its points, by rising bpp.
+        kind: what the points are of.
+    """
 
     name: str
     points: tuple[CurvePoint, ...]
@@ -80,7 +98,11 @@ class Curve:
         return cls(name, tuple(sorted(map(CurvePoint.of, points), key=lambda point: point.bpp)), kind)
 
     def rising(self, measure: Measure) -> tuple[list[float], list[float]]:
-        """Rates and qualities (dB) of the points that are better than every cheaper one."""
+        """Rates and qualities (dB) of the points that are better than every cheaper one.
+
+        Args:
+            measure: PSNR or MS-SSIM.
+        """
         rates: list[float] = []
         qualities: list[float] = []
         for point in self.points:

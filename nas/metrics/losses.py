@@ -15,7 +15,13 @@ from nas.metrics.objective import Objective
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over a batch: the loss itself, bits per pixel, and the distortion (MSE, or 1 - MS-SSIM)."""
+    """Means over a batch: the loss itself, bits per pixel, and the distortion (MSE, or 1 - MS-SSIM).
+
+    Attributes:
+        total: the loss itself, a scalar.
+        bpp: bits per pixel, a scalar.
+        distortion: MSE, or 1 - MS-SSIM, a scalar.
+    """
 
     total: Tensor
     bpp: Tensor

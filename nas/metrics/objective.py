@@ -40,5 +40,9 @@ class Objective:
         return rd_loss(bpp, distortion, self.lmbda, self.metric)
 
     def at(self, lmbda: float | None) -> Objective:
-        """The same distortion with another weight; None stands for this one's."""
+        """The same distortion with another weight; None stands for this one's.
+
+        Args:
+            lmbda: the other weight.
+        """
         return self if lmbda is None else replace(self, lmbda=lmbda)

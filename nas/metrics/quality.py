@@ -42,7 +42,11 @@ def ms_ssim(a: Pixels, b: Pixels) -> float:
 
 
 def decibels(similarity: float) -> float:
-    """MS-SSIM in dB, `-10 log10(1 - MS-SSIM)`, as CompressAI plots it; infinite for equal pictures."""
+    """MS-SSIM in dB, `-10 log10(1 - MS-SSIM)`, as CompressAI plots it; infinite for equal pictures.
+
+    Args:
+        similarity: MS-SSIM, at most 1.
+    """
     return math.inf if similarity >= 1 else -10 * math.log10(1 - similarity)
 
 
@@ -77,6 +81,9 @@ def mean_psnr(values: Iterable[float]) -> float:
     """The mean of what is finite: one photo that comes back exactly says nothing of the others.
 
     Infinite where every photo comes back exactly, NaN where there is none.
+
+    Args:
+        values: PSNR of each photo, in dB.
     """
     every = list(values)
     return mean([value for value in every if math.isfinite(value)] or every)

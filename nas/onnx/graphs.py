@@ -57,7 +57,14 @@ class Graph:
         return name
 
     def widened(self, values: Array) -> str:
-        """Whole numbers of 16 bits, as float32."""
+        """Whole numbers of 16 bits, as float32.
+
+        Args:
+            values: weights, of any shape.
+
+        Returns:
+            Name of the float32 tensor in the graph, in the shape of `values`.
+        """
         return self.node("Cast", self.constant(values, np.int16), to=TensorProto.FLOAT)
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -92,7 +99,11 @@ class Graph:
         return model
 
     def joined(self, values: Sequence[str]) -> str:
-        """Values after one another along their channels, dimension 1."""
+        """Values after one another along their channels, dimension 1.
+
+        Args:
+            values: names of tensors [n, channels, ...] in the graph.
+        """
         return values[0] if len(values) == 1 else self.node("Concat", *values, axis=1)
 
     def clipped(self, value: str, low: float | None, high: float | None) -> str:

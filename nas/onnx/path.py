@@ -75,6 +75,9 @@ def block_models(context: StagedContext) -> Iterator[tuple[onnx.ModelProto, dict
     """One model per block of a layout, and what the block covers, reads and writes, as codec.json has it.
 
     A model computes the scales and means, [n, channels], of the block's channels at n of its positions.
+
+    Args:
+        context: context model of the codec, by stages.
     """
     cells = context.layout.blocks(context.window)
     for cell, block in zip(cells, context.blocks, strict=True):

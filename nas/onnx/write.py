@@ -44,7 +44,11 @@ def write_onnx(family: CodecFamily, out: Path, *, report: StageReport = silent) 
 
 
 def require_whole_numbers(family: CodecFamily) -> None:
-    """InputError where the entropy path or the latents are no whole numbers."""
+    """InputError where the entropy path or the latents are no whole numbers.
+
+    Args:
+        family: the codecs to be written.
+    """
     if not family.base.exact or family.base.network.centred:
         raise InputError(
             "ONNX runtimes have no convolutions in float64, so only a codec whose entropy path is in whole "
@@ -62,7 +66,11 @@ def require_package() -> None:
 
 
 def rates_of(network: CodecNetwork) -> dict[str, Any]:
-    """The gains of a codec over a range of rates: one row for each anchor, logarithms but for the shift."""
+    """The gains of a codec over a range of rates: one row for each anchor, logarithms but for the shift.
+
+    Args:
+        network: network of the codec.
+    """
     described: dict[str, Any] = {
         "lambdas": list(network.space.rates),
         "before_rounding": network.gains.log_gain.tolist(),

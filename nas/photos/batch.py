@@ -40,7 +40,12 @@ Done = TypeVar("Done", bound=Result)
 
 @dataclass(frozen=True)
 class Job:
-    """One file and what it becomes; either may be `STANDARD`."""
+    """One file and what it becomes; either may be `STANDARD`.
+
+    Attributes:
+        source: file that is read.
+        target: file that is written.
+    """
 
     source: Path
     target: Path
@@ -87,7 +92,12 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be used, and why in one sentence."""
+    """A file that could not be used, and why in one sentence.
+
+    Attributes:
+        source: the file.
+        reason: the sentence.
+    """
 
     source: str
     reason: str
@@ -344,7 +354,11 @@ def read_standard(most: int) -> bytes:
 
 
 def write_standard(data: bytes) -> None:
-    """Write bytes to standard output, at once."""
+    """Write bytes to standard output, at once.
+
+    Args:
+        data: the bytes.
+    """
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 

@@ -58,6 +58,9 @@ def read_image(path: str | Path) -> Pixels:
     that the file states; of 16-bit colour Pillow hands out the upper 8 bits, which are taken, and a
     transparent colour among them is not.
 
+    Args:
+        path: path of the image file.
+
     Raises:
         InputError: the file is missing, unreadable, damaged, no image, or of more than `MAX_PIXELS`.
     """
@@ -118,7 +121,7 @@ def image_of(data: bytes, source: str) -> Pixels:
 
 
 class FramesWarning(InputWarning):
-    """Of an animation or of several pages one picture is taken."""
+    """A file holds several pictures, such as an animation, and only one of them is read."""
 
 
 def _opened(bare_file: Bare) -> Image.Image:
@@ -256,7 +259,11 @@ def encoded(pixels: Pixels, format: str, name: str) -> bytes:
 
 
 def check_format(path: Path) -> str:
-    """Pillow's name for the format a picture's file name asks for; InputError where there is none."""
+    """Pillow's name for the format a picture's file name asks for; InputError where there is none.
+
+    Args:
+        path: path of the file to write.
+    """
     suffix = path.suffix.lower()
     Image.preinit()  # the common formats; loading all takes longer
     name = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
@@ -273,6 +280,9 @@ def list_images(directory: str | Path) -> list[Path]:
     What a file holds decides; one that only its name says to be a picture is listed, and reading it fails.
     Files and folders that begin with a dot and `__MACOSX` are left out: copies and thumbnails lie there.
     Links are followed, but nothing is listed twice.
+
+    Args:
+        directory: the folder. Its subfolders are searched as well.
 
     Raises:
         InputError: no such folder, one that cannot be read, or no image in it.
@@ -316,14 +326,19 @@ def psnr(a: Pixels, b: Pixels) -> float:
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo held in memory."""
+    """One photo held in memory.
+
+    Attributes:
+        name: name of the photo.
+        pixels: 8-bit RGB, [H, W, 3].
+    """
 
     name: str
     pixels: Pixels
 
     @property
     def size(self) -> int:
-        """Pixels."""
+        """Number of pixels."""
         return self.pixels.shape[0] * self.pixels.shape[1]
 
 

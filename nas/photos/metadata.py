@@ -69,6 +69,9 @@ class Bare:
 def bare(data: bytes) -> Bare:
     """A file's content as above; whatever is no PNG, JPEG or TIFF as it is.
 
+    Args:
+        data: content of an image file.
+
     Raises:
         ValueError: a PNG is cut off, or a checksum of its pixels is wrong.
     """
@@ -84,7 +87,11 @@ def bare(data: bytes) -> Bare:
 
 
 def without_exif(data: bytes) -> bytes:
-    """A file of the same length whose EXIF blocks are empty."""
+    """A file of the same length whose EXIF blocks are empty.
+
+    Args:
+        data: content of an image file.
+    """
     little, big = (
         head + struct.pack(f"{order}IH", 8, 0) for head, order in ((b"II*\0", "<"), (b"MM\0*", ">"))
     )

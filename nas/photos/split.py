@@ -24,6 +24,9 @@ def split_folder(directory: str | Path) -> dict[str, list[Path]]:
     The order of a hash of the file names decides, so the same folder is always split alike. Copies of one
     file are in one part, so that no photo is tested with that was trained on under another name.
 
+    Args:
+        directory: the folder. Its subfolders are searched as well.
+
     Raises:
         InputError: fewer than three photos that differ.
     """
@@ -56,6 +59,9 @@ def _copies(paths: Sequence[Path]) -> list[list[Path]]:
 def split_of(data: str) -> dict[str, list[Path]]:
     """The photos of `--data` in three: see `split_folder`; of the bundled ones, their names.
 
+    Args:
+        data: a folder of photos, or `bundled`.
+
     Raises:
         InputError: too few photos, or none there.
     """
@@ -78,7 +84,14 @@ def write_split(path: Path, split: dict[str, list[Path]]) -> None:
 
 
 def read_split(path: Path) -> dict[str, list[Path]]:
-    """The split a run was made with."""
+    """The split a run was made with.
+
+    Args:
+        path: path of the split.csv.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     try:
         rows = read_rows(path)
         return {name: [Path(row["photo"]) for row in rows if row["split"] == name] for name in SPLITS}
@@ -100,6 +113,9 @@ def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
 def read_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Pixels]]:
     """Each photo with its pixels, one at a time; at the end those that cannot be read are told, all at once.
 
+    Args:
+        paths: paths of the photos.
+
     Raises:
         InputError: after the last photo, where some cannot be read.
     """
@@ -118,7 +134,11 @@ def read_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Pixels]]:
 
 
 def load_photos(paths: Sequence[Path]) -> list[Photo]:
-    """Photos decoded once, kept as 8-bit pixels; InputError names all that cannot be read."""
+    """Photos decoded once, kept as 8-bit pixels; InputError names all that cannot be read.
+
+    Args:
+        paths: paths of the photos.
+    """
     return [Photo(path.name, pixels) for path, pixels in read_all(paths)]
 
 

@@ -16,7 +16,11 @@ def to_tensor(pixels: Pixels) -> Tensor:
 
 
 def to_pixels(x: Tensor) -> Pixels:
-    """An image [1, 3, H, W] clamped to [0, 1] and rounded to 8 bits, [H, W, 3]."""
+    """An image [1, 3, H, W] clamped to [0, 1] and rounded to 8 bits, [H, W, 3].
+
+    Args:
+        x: the image in single precision.
+    """
     return (x[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
@@ -50,7 +54,7 @@ class Padded:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the padded picture as a batch of one, [1, 3, H, W]."""
+        """Shape of the padded picture as a batch of one, [1, 3, H, W]."""
         return 1, 3, len(self._places[0]), len(self._places[1])
 
     def __getitem__(self, window: tuple[EllipsisType, slice, slice]) -> Tensor:

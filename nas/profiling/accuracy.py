@@ -55,7 +55,11 @@ class Accuracy:
 
 
 def accuracies(predictor: Predictor) -> list[Accuracy]:
-    """What can be said of the architectures that were measured whole; nothing where there are too few."""
+    """What can be said of the architectures that were measured whole; nothing where there are too few.
+
+    Args:
+        predictor: predictor of the run's times, with what was measured.
+    """
     compared, space = [], predictor.space
     measured = {space.parse(key): predictor.measured.codecs[key] for key in predictor.measured.checked}
     for action in ACTIONS:

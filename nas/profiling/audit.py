@@ -104,6 +104,9 @@ class EncoderPath(nn.Module):
         """Scales and means of y on the coding grid, each [B, M, H/16, W/16], for [B, 3, H, W].
 
         Rounded y itself where there is no z: the coder needs no more than its table.
+
+        Args:
+            x: pictures, [B, 3, H, W], in [0, 1].
         """
         y = self.g_a(x)
         if not self.with_z:

@@ -56,7 +56,11 @@ class LiveTensors(TorchDispatchMode):
 
 
 def held_bytes(thing: Any) -> int:
-    """Bytes of all tensors that an object of ours holds: weights, buffers, copies that are no parameters."""
+    """Bytes of all tensors that an object of ours holds: weights, buffers, copies that are no parameters.
+
+    Args:
+        thing: a module, a tensor or another object that holds tensors.
+    """
     sizes: dict[int, int] = {}
 
     def visit(value: Any) -> None:

@@ -136,7 +136,12 @@ def _measure_once(
 
 
 def codec_of(supernet: Supernet, architecture: Architecture) -> Codec:
-    """As it is exported; what its whole numbers are chosen on plays no part in what they cost."""
+    """The codec of an architecture, as it is exported. Its whole numbers do not affect what it costs.
+
+    Args:
+        supernet: the shared weights.
+        architecture: what to extract.
+    """
     codec = Codec(supernet.extract(architecture), architecture)
     if not can_be_exact(codec):
         return codec
@@ -154,7 +159,11 @@ def _named(parts: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
 
 
 def memory_corners(space: SearchSpace) -> list[Architecture]:
-    """Unlike architectures, whose processes' memory tells what a process holds beside its tensors."""
+    """Unlike architectures, whose processes' memory tells what a process holds beside its tensors.
+
+    Args:
+        space: the search space.
+    """
     few, many = space.layout_names[0], space.layout_names[-1]
     corners = [space.narrowest(), space.widest(), space.under(few, space.widest())]
     corners += [space.uniform(0.5, name) for name in (few, many)]
@@ -171,7 +180,12 @@ def memory_corners(space: SearchSpace) -> list[Architecture]:
 
 
 def drawn(space: SearchSpace, request: Request) -> list[Architecture]:
-    """Different random architectures: what predictions are compared on."""
+    """Different random architectures: what predictions are compared on.
+
+    Args:
+        space: the search space.
+        request: what to measure, with the number of architectures and the seed.
+    """
     rng, architectures = random.Random(request.seed), dict[Architecture, None]()
     wanted = min(request.check, space.size)
     for _ in range(20 * wanted):

@@ -16,6 +16,7 @@ from nas.profiling.timing import warning
 from nas.spaces.budget import THIS_MACHINE
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
+from nas.support.paths import as_typed
 
 PROFILE_FORMAT = "nas-profile 2"
 KEPT_EVERY = 10.0  # seconds
@@ -30,8 +31,8 @@ def how_to_measure_again(path: Path) -> str:
     """
     device, _, size = path.parent.name.rpartition("-")
     if device not in THIS_MACHINE:
-        return f"nas profile {path.parents[2]} --from FILE.csv --device-name {device} --force"
-    return f"nas profile {path.parents[2]} --size {size} --device {device} --force"
+        return f"nas profile {as_typed(path.parents[2])} --from FILE.csv --device-name {device} --force"
+    return f"nas profile {as_typed(path.parents[2])} --size {size} --device {device} --force"
 
 
 @dataclass
@@ -58,11 +59,19 @@ class Timed:
         )
 
     def seconds(self, action: str) -> list[float]:
-        """Of a whole encoding or decoding, by round."""
+        """Seconds of a whole encoding or decoding, by round.
+
+        Args:
+            action: `encode` or `decode`.
+        """
         return [sum(s for part, s in parts.items() if part.startswith(action)) for parts in self.rounds]
 
     def median(self, action: str) -> float:
-        """Seconds of a whole encoding or decoding."""
+        """Seconds of a whole encoding or decoding.
+
+        Args:
+            action: `encode` or `decode`.
+        """
         return statistics.median(self.seconds(action))
 
 
@@ -100,6 +109,9 @@ class Measurements:
     def read(cls, path: Path) -> Measurements:
         """What a file holds.
 
+        Args:
+            path: path of the file.
+
         Raises:
             InputError: not a profile, or a damaged one.
         """
@@ -130,7 +142,11 @@ class Measurements:
             raise InputError(f"{path} is damaged: {again}") from error
 
     def of(self, key: str) -> Timed:
-        """The record of one architecture, to be added to."""
+        """The record of one architecture, to be added to.
+
+        Args:
+            key: key of the architecture.
+        """
         return self.codecs.setdefault(key, Timed())
 
     def add(self, key: str, parts: Mapping[str, float]) -> None:

@@ -30,7 +30,12 @@ STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """Memory of a process in bytes: before it loaded the codec, and the most while it coded one photo."""
+    """Memory of a process in bytes: before it loaded the codec, and the most while it coded one photo.
+
+    Attributes:
+        before: bytes before the codec was loaded.
+        after: the most bytes while a photo was coded.
+    """
 
     before: int
     after: int
@@ -159,7 +164,14 @@ def _most_by_usage() -> int:
 
 
 def main(arguments: list[str]) -> str:
-    """What the module prints when it is run: one line of JSON."""
+    """What the module prints when it is run: one line of JSON.
+
+    Args:
+        arguments: what stands on the command line after the module's name.
+
+    Raises:
+        InputError: the arguments name nothing to measure.
+    """
     if len(arguments) != 4:
         raise InputError("Give FOLDER, encode or decode, the file to read and the file to write.")
     folder, action, source, target = arguments

@@ -110,7 +110,11 @@ def _axes_of_layer(space: SearchSpace, edge: str, where: str) -> tuple[int, ...]
 
 
 def coding(space: SearchSpace) -> Coding:
-    """What codecs are measured for."""
+    """What codecs are measured for.
+
+    Args:
+        space: the search space.
+    """
     entropy = ENTROPY_WIDTHS if space.family.context else ()
     setters = [space.setter(name) for name in (*entropy, "y", "z", HYPERPRIOR)]
     slots = list(dict.fromkeys(axis for axis in setters if axis is not None))

@@ -36,7 +36,7 @@ class Range:
 
     @property
     def least(self) -> float:
-        """In the quantity's unit, as the others."""
+        """The least cost, in the quantity's unit."""
         return self.whole[0] / self.quantity.per_unit
 
     @property
@@ -107,7 +107,7 @@ class Possible:
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """All of them, the scopes first."""
+        """The ranges of all quantities, the scopes first."""
         return (*self.scopes.values(), *self.others)
 
     @property

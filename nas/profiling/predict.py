@@ -37,18 +37,32 @@ ReadValues = Callable[[Timed, str], list[float]]
 
 @dataclass(frozen=True)
 class PartTable:
-    """One figure of a part of coding, over the choices of its axes."""
+    """One figure of a part of coding, over the choices of its axes.
+
+    Attributes:
+        part: name of the part.
+        axes: places of the slots that it depends on.
+        values: the figure for every combination of their choices, [choices of each axis].
+    """
 
     part: str
     axes: tuple[int, ...]
     values: Floats
 
     def at(self, indexes: tuple[int, ...]) -> float:
-        """The value for a choice in each slot."""
+        """The value for a choice in each slot.
+
+        Args:
+            indexes: one index per slot, the layout last.
+        """
         return float(self.values[tuple(indexes[axis] for axis in self.axes)])
 
     def scaled(self, factor: float) -> Part:
-        """In whole numbers."""
+        """The table in whole numbers.
+
+        Args:
+            factor: what values are multiplied by before they are rounded.
+        """
         return Part(self.axes, np.rint(self.values * factor).astype(np.int64))
 
 
@@ -82,7 +96,11 @@ class Predictor:
 
     @lru_cache(maxsize=2)  # noqa: B019 - a predictor lives as long as its search
     def time(self, action: str) -> Quantity:
-        """Milliseconds of `encode` or `decode`, whole numbers in nanoseconds."""
+        """Milliseconds of `encode` or `decode`, whole numbers in nanoseconds.
+
+        Args:
+            action: `encode` or `decode`.
+        """
         parts = tuple(table.scaled(1e9) for table in self._seconds[action])
         return Quantity(self.space, action, "ms", 10**6, (parts,), self.where)
 
@@ -104,6 +122,9 @@ class Predictor:
     @lru_cache(maxsize=2)  # noqa: B019
     def memory(self, action: str) -> Quantity:
         """MB (10^6 bytes) that a process takes beyond its libraries while it does `encode` or `decode`.
+
+        Args:
+            action: `encode` or `decode`.
 
         Raises:
             InputError: the profile has no memory: it was measured on a GPU.

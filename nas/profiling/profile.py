@@ -32,6 +32,7 @@ from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.support.device import choose
 from nas.support.errors import InputError, InputWarning
 from nas.support.limits import check_size
+from nas.support.paths import as_typed
 from nas.support.progress import Report, silent
 from nas.support.tables import TableRow
 
@@ -83,7 +84,11 @@ class CodecProfile:
 
 
 def latency_rows(latency: Latency) -> list[TableRow]:
-    """Seconds as lines of a table: what, part, median, least to most."""
+    """Seconds as lines of a table: what, part, median, least to most.
+
+    Args:
+        latency: measured seconds.
+    """
     rows: list[TableRow] = []
     for action, parts in (("encode", latency.encode), ("decode", latency.decode)):
         rows += [_timed(f"{action}, s", part, spread) for part, spread in parts.items()]
@@ -95,7 +100,11 @@ def _timed(what: str, part: str, spread: Spread) -> TableRow:
 
 
 def memory_rows(memory: dict[str, PeakMemory]) -> list[TableRow]:
-    """Memory as lines of a table: what, part, MB (10^6 bytes)."""
+    """Memory as lines of a table: what, part, MB (10^6 bytes).
+
+    Args:
+        memory: peaks by action, in bytes.
+    """
     rows: list[TableRow] = []
     for action, peak in memory.items():
         rows.append([f"{action}, MB", "the codec's, at the peak", f"{peak.added / 1e6:.0f}", ""])
@@ -167,7 +176,7 @@ def seconds_of(folder: Path, action: str, size: tuple[int, int] | None, device: 
     (latency,) = measure_latency([codec], sample_photo(*size))
     busy = max(before, disturbance())
     if busy > MOST_DISTURBANCE:
-        again = f"nas profile {folder} --size {size[0]}x{size[1]}"
+        again = f"nas profile {as_typed(folder)} --size {size[0]}x{size[1]}"
         warnings.warn(warning(busy, again), InputWarning, stacklevel=2)
     return float(getattr(latency, action)["whole"].median)
 
@@ -182,6 +191,9 @@ def traced_kmac_px(codec: Codec) -> tuple[dict[str, float], dict[str, float]]:
     """kMAC per pixel by edge and by scope, from a trace of the whole encoder and decoder.
 
     On the smallest image that the layout's tile divides: 64x64 for most.
+
+    Args:
+        codec: the codec to trace.
     """
     _, rows, columns = codec.layout.table.shape
     height, width = (math.lcm(Z_REDUCTION, Y_REDUCTION * cells) for cells in (rows, columns))
@@ -201,7 +213,14 @@ def _stages(codec: Codec, width: int, height: int) -> int:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """A size as people write it, 768x512: width and height in pixels."""
+    """A size as people write it, 768x512: width and height in pixels.
+
+    Args:
+        text: what was written.
+
+    Raises:
+        InputError: it is not a size, or no picture has it.
+    """
     width, cross, height = text.lower().partition("x")
     sides = [side.strip() for side in (width, height)]
     if not cross or not all(side.isascii() and side.isdigit() and len(side) < 10 for side in sides):

@@ -159,7 +159,7 @@ class RunProfile:
 
     @property
     def size(self) -> str:
-        """Of the picture that was timed, in pixels."""
+        """Width and height of the picture that was timed, in pixels."""
         return "{width}x{height}".format(**self.measured)
 
     @property

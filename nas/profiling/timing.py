@@ -38,7 +38,13 @@ _SECONDS, _SIDE = 0.3, 96  # of each the small piece of work that tells of other
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some repeats, and how far they lay apart, in seconds."""
+    """The median of some repeats, and how far they lay apart, in seconds.
+
+    Attributes:
+        median: the median, in seconds.
+        least: the shortest repeat, in seconds.
+        most: the longest repeat, in seconds.
+    """
 
     median: float
     least: float
@@ -66,7 +72,11 @@ class Latency:
 
 
 class Stopwatch:
-    """Time by section; a section inside another is charged to itself alone."""
+    """Time by section; a section inside another is charged to itself alone.
+
+    Args:
+        device: where the work runs. On a GPU the clock waits until it has finished.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
@@ -103,7 +113,11 @@ class Stopwatch:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Count the time within as that of a section."""
+        """Count the time within as that of a section.
+
+        Args:
+            name: name of the section.
+        """
         self.enter(name)
         try:
             yield

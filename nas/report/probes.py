@@ -27,7 +27,11 @@ _NUMBER = 1.0  # beside the longest bar
 
 
 def pictures_of(path: Path) -> list[Path]:
-    """The pictures that go beside FILE.json: FILE.png and FILE.svg."""
+    """The pictures that go beside FILE.json: FILE.png and FILE.svg.
+
+    Args:
+        path: path of the FILE.json.
+    """
     return [path.with_suffix(".png"), path.with_suffix(".svg")]
 
 

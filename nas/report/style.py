@@ -56,7 +56,12 @@ def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
 
 @dataclass(frozen=True)
 class PanelFigure:
-    """A figure whose axes are placed in inches from its top left corner."""
+    """A figure whose axes are placed in inches from its top left corner.
+
+    Attributes:
+        figure: the figure of matplotlib.
+        height: its height, in inches.
+    """
 
     figure: Figure
     height: float
@@ -120,7 +125,11 @@ def chosen_style(colour: str, marker: str, size: float) -> dict[str, Any]:
 
 
 def quick_style(size: float) -> dict[str, Any]:
-    """A ring: on the front in time."""
+    """A ring that marks what is on the front in time, as keywords for matplotlib.
+
+    Args:
+        size: size of the marker, in points.
+    """
     return {
         "marker": "o",
         "markersize": size,
@@ -131,7 +140,7 @@ def quick_style(size: float) -> dict[str, Any]:
 
 
 def uniform_style(colour: str, size: float) -> dict[str, Any]:
-    """Of uniform width.
+    """The style of architectures of uniform width.
 
     Args:
         colour: colour of the run.

@@ -33,11 +33,19 @@ class Kin:
 
     @classmethod
     def alone(cls, architecture: Architecture) -> Kin:
-        """A family of one."""
+        """A family of one.
+
+        Args:
+            architecture: the only one.
+        """
         return cls(architecture, (architecture,), (architecture.layout,))
 
     def orders(self, space: SearchSpace) -> list[Layout]:
-        """Its layouts."""
+        """The layouts of the family, as values.
+
+        Args:
+            space: the space that knows the layouts by name.
+        """
         return [space.layout(space.under(name, self.base)) for name in self.layouts]
 
 

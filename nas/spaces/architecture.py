@@ -9,14 +9,24 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Slot:
-    """One searchable choice: its candidates, narrow to wide, and the layers it sets (layer, factor)."""
+    """One searchable choice: its candidates, narrow to wide, and the layers it sets (layer, factor).
+
+    Attributes:
+        name: name of the slot, as it stands in keys.
+        candidates: widths or numbers of blocks, rising.
+        layers: the choices of the family that it sets, each with the factor of its width.
+    """
 
     name: str
     candidates: tuple[int, ...]
     layers: tuple[tuple[str, float], ...]
 
     def widths(self, choice: int) -> dict[str, int]:
-        """The width (or number of blocks) of every layer this slot sets, for one candidate."""
+        """The width (or number of blocks) of every layer this slot sets, for one candidate.
+
+        Args:
+            choice: value of the candidate.
+        """
         return {layer: round(factor * choice) or min(1, choice) for layer, factor in self.layers}
 
 

@@ -141,7 +141,11 @@ class Limit:
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """Read one limit; InputError says what one looks like."""
+        """Read one limit; InputError says what one looks like.
+
+        Args:
+            text: what was written, such as `stages <= 4`.
+        """
         what, sign, amount = (word.strip() for word in re.sub("≤", "<=", text).partition("<="))
         names = (*SCOPES, *ACTIONS, *_BARE)
         if not sign or what not in names:
@@ -160,7 +164,11 @@ class Limit:
 
     @classmethod
     def parse_all(cls, text: str) -> tuple[Limit, ...]:
-        """Several limits joined by `and`."""
+        """Several limits joined by `and`.
+
+        Args:
+            text: what was written, such as `stages <= 4 and decode <= 30 ms`.
+        """
         return tuple(cls.parse(piece) for piece in re.split(r"\band\b|;", text.strip().removesuffix(";")))
 
     def __str__(self) -> str:

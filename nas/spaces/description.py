@@ -28,6 +28,10 @@ class Conv:
 
     Attributes:
         zero: whether its weights begin at zero, so that what it ends changes nothing at first.
+        inputs: node or choice that it reads.
+        outputs: node or choice that it makes.
+        kernel: rows and columns of the kernel.
+        stride: by how much the resolution falls.
     """
 
     inputs: str
@@ -44,7 +48,14 @@ class Conv:
 
 @dataclass(frozen=True)
 class Deconv:
-    """A transposed convolution; `stride` multiplies the resolution."""
+    """A transposed convolution; `stride` multiplies the resolution.
+
+    Attributes:
+        inputs: node or choice that it reads.
+        outputs: node or choice that it makes.
+        kernel: rows and columns of the kernel.
+        stride: by how much the resolution grows.
+    """
 
     inputs: str
     outputs: str
@@ -58,6 +69,10 @@ class Subpel:
 
     Attributes:
         zero: whether its weights begin at zero.
+        inputs: node or choice that it reads.
+        outputs: node or choice that it makes.
+        kernel: rows and columns of the kernel.
+        stride: by how much the resolution grows.
     """
 
     inputs: str
@@ -69,7 +84,12 @@ class Subpel:
 
 @dataclass(frozen=True)
 class Depthwise:
-    """A convolution of every channel with a kernel of its own, with 'same' padding."""
+    """A convolution of every channel with a kernel of its own, with 'same' padding.
+
+    Attributes:
+        width: choice that it keeps the channels of.
+        kernel: rows and columns of the kernel.
+    """
 
     width: str
     kernel: int = 3
@@ -77,7 +97,12 @@ class Depthwise:
 
 @dataclass(frozen=True)
 class GDN:
-    """Generalised divisive normalisation over one width (Ballé et al., 2016)."""
+    """Generalised divisive normalisation over one width (Ballé et al., 2016).
+
+    Attributes:
+        width: choice that it keeps the channels of.
+        inverse: multiply instead of divide.
+    """
 
     width: str
     inverse: bool = False

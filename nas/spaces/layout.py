@@ -135,7 +135,11 @@ class Layout:
 
     @cached_property
     def table(self) -> Array:
-        """The tile as an array [groups, rows, columns]."""
+        """The tile as an array [groups, rows, columns].
+
+        Raises:
+            InputError: a stage's number is too large, or groups have different rows or columns.
+        """
         try:
             return np.array(self.tile, dtype=np.int64)
         except OverflowError as error:
@@ -438,7 +442,14 @@ def tiled_layout(channels: int, table: Array, name: str) -> Layout:
 
 
 def closed(table: Array) -> Array:
-    """The same order of stages, gaps in the numbering closed."""
+    """The same order of stages, gaps in the numbering closed.
+
+    Args:
+        table: stage of every cell, [groups, rows, columns].
+
+    Returns:
+        In the shape of `table`.
+    """
     return np.unique(table, return_inverse=True)[1].reshape(table.shape)
 
 

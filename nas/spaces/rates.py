@@ -17,6 +17,9 @@ NARROWEST = 1.01  # of a range, the high end over the low one: its anchors diffe
 def parse_lmbda(text: str | float) -> float | tuple[float, float]:
     """`0.013`, or a range `0.0018..0.18` as its two ends.
 
+    Args:
+        text: what was written, or a number.
+
     Raises:
         InputError: it is neither, or too small or large, or the low end is not well below the high one.
     """
@@ -53,17 +56,29 @@ def anchors_between(low: float, high: float, count: int = ANCHORS) -> tuple[floa
 
 
 def range_text(anchors: Sequence[float]) -> str:
-    """`0.0018..0.18`, as `parse_lmbda` reads it; one lambda alone as `0.013`."""
+    """`0.0018..0.18`, as `parse_lmbda` reads it; one lambda alone as `0.013`.
+
+    Args:
+        anchors: lambdas of the anchors, rising.
+    """
     return RANGE.join(f"{lmbda:g}" for lmbda in dict.fromkeys((anchors[0], anchors[-1])))
 
 
 def scored(anchors: Sequence[float]) -> tuple[float, float, float]:
-    """The low, the middle and the high anchor: a search scores these."""
+    """The low, the middle and the high anchor: a search scores these.
+
+    Args:
+        anchors: lambdas of the anchors, rising.
+    """
     return anchors[0], middle(anchors), anchors[-1]
 
 
 def middle(anchors: Sequence[float]) -> float:
-    """The anchor in the middle; of an even number the lower one."""
+    """The anchor in the middle; of an even number the lower one.
+
+    Args:
+        anchors: lambdas of the anchors, rising.
+    """
     return anchors[(len(anchors) - 1) // 2]
 
 
@@ -93,7 +108,11 @@ def quality_at(anchors: Sequence[float], lmbda: float) -> float:
 
 
 def anchor_qualities(anchors: Sequence[float]) -> dict[float, float]:
-    """The quality of every anchor as files hold it, from 0 to 100, with the anchor's lambda."""
+    """The quality of every anchor as files hold it, from 0 to 100, with the anchor's lambda.
+
+    Args:
+        anchors: lambdas of the anchors, rising.
+    """
     return {
         100 * round(quality_at(anchors, lmbda) / 100 * STEPS_OF_QUALITY) / STEPS_OF_QUALITY: lmbda
         for lmbda in anchors
@@ -101,5 +120,9 @@ def anchor_qualities(anchors: Sequence[float]) -> dict[float, float]:
 
 
 def geometric_mean(losses: Sequence[float]) -> float:
-    """The mean in which a per cent counts alike at every rate."""
+    """The mean in which a per cent counts alike at every rate.
+
+    Args:
+        losses: losses above 0.
+    """
     return math.exp(sum(map(math.log, losses)) / len(losses))

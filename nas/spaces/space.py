@@ -141,7 +141,11 @@ class SearchSpace:
         }
 
     def with_layouts(self, more: Mapping[str, Layout]) -> SearchSpace:
-        """Return the same space with further candidate layouts, such as greedy ones, by name."""
+        """Return the same space with further candidate layouts, such as greedy ones, by name.
+
+        Args:
+            more: the further layouts by name.
+        """
         return replace(self, layouts={**self.layouts, **more})
 
     def only(self, architecture: Architecture) -> SearchSpace:
@@ -319,6 +323,9 @@ class SearchSpace:
         """Return the architecture at one index per slot, the layout last.
 
         Slots without effect are reset to index 0, so that equal networks have equal keys.
+
+        Args:
+            indexes: place of the choice among the candidates of each slot.
         """
         *widths, layout = self._settle(indexes)
         chosen = zip(self.slots, widths, strict=True)
@@ -454,7 +461,11 @@ class SearchSpace:
         return dict(sorted(of_layers.items(), key=lambda item: order[item[0]]))
 
     def layout(self, architecture: Architecture) -> Layout:
-        """The order of decoding."""
+        """The order of decoding.
+
+        Args:
+            architecture: an architecture of this space.
+        """
         layout = self.layouts[architecture.layout]
         setter = self.setter("y")
         if setter is None:

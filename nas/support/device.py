@@ -63,7 +63,11 @@ def side_by_side(device: torch.device) -> Iterator[tuple[int, Callable[[], None]
 
 
 def multiplies_bfloat16(on_gpu: bool) -> bool:
-    """Whether the GPU, or the CPU, has instructions that multiply bfloat16: emulated, it is slow."""
+    """Whether the GPU, or the CPU, has instructions that multiply bfloat16: emulated, it is slow.
+
+    Args:
+        on_gpu: ask of the GPU instead of the CPU.
+    """
     if on_gpu:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch has no public name for these (2.15); a version without them means no
@@ -72,7 +76,11 @@ def multiplies_bfloat16(on_gpu: bool) -> bool:
 
 
 def machine_name(device: torch.device) -> str:
-    """What the GPU, or else the processor, is called."""
+    """What the GPU, or else the processor, is called.
+
+    Args:
+        device: a GPU or the CPU.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return next(_processor_names(), "") or platform.processor() or platform.machine()

@@ -210,7 +210,14 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, where there is none; where a link leads to nothing, there."""
+    """Make a folder, and those above it, where there is none; where a link leads to nothing, there.
+
+    Args:
+        path: path of the folder.
+
+    Raises:
+        InputError: it cannot be made, or a file is in its place.
+    """
     try:
         followed(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -219,6 +226,9 @@ def make_folder(path: Path) -> None:
 
 def clear(path: Path) -> None:
     """Remove what a new output replaces; of a link, what is in the folder that it leads to.
+
+    Args:
+        path: file, folder or link to remove.
 
     Raises:
         InputError: another process is training in there, or it cannot be removed.

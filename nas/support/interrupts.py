@@ -11,18 +11,45 @@ from typing import Any
 STOPS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]  # beside Ctrl-C
 
 
+_ASKED = threading.Event()  # to stop, since `as_ctrl_c` began
+
+
+def _stop(number: int, frame: Any) -> None:
+    _ASKED.set()
+    raise KeyboardInterrupt
+
+
+def asked_to_stop() -> bool:
+    """Whether a signal asked this process to stop, inside the latest `as_ctrl_c`.
+
+    What is raised after that comes from the interruption: some libraries catch it and raise an error of their
+    own instead, such as pydantic while it builds a model.
+    """
+    return _ASKED.is_set()
+
+
 @contextmanager
 def as_ctrl_c() -> Iterator[None]:
-    """In here the signals of `STOPS` do what Ctrl-C does, but those that are ignored or handled already."""
+    """A context in which the signals of `STOPS` do what Ctrl-C does. Ignored and handled ones stay so.
+
+    Raises:
+        KeyboardInterrupt: a signal came, also where a library made another error of it.
+    """
     main = threading.current_thread() is threading.main_thread()
-    ours = [number for number in STOPS if main and signal.getsignal(number) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, signal.default_int_handler)
+    usual = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(STOPS, signal.SIG_DFL)}
+    before = {number: each for number, each in usual.items() if main and signal.getsignal(number) is each}
+    _ASKED.clear()
+    for number in before:
+        signal.signal(number, _stop)
     try:
         yield
+    except Exception:
+        if asked_to_stop():
+            raise KeyboardInterrupt from None
+        raise
     finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Interrupts:
@@ -37,7 +64,7 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, *STOPS):
                 before = signal.getsignal(number)
-                if before in (signal.default_int_handler, signal.SIG_DFL):
+                if before in (signal.default_int_handler, signal.SIG_DFL, _stop):
                     self._before[number] = before
                     signal.signal(number, self._note)
 

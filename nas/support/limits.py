@@ -53,6 +53,9 @@ def check_count(number: int, what: str, least: int = 0) -> int:
 def check_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings by name; none where there are none.
 
+    Args:
+        settings: settings by name, or None.
+
     Raises:
         InputError: they are no mapping.
     """

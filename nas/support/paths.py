@@ -1,10 +1,11 @@
-"""Arguments that name files or folders: what cannot be a path is refused where it comes in."""
+"""Arguments of public functions: what is no path, no switch or no single value is refused at the door."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,19 +14,22 @@ from nas.support.files import MOST_NAME_BYTES
 
 P = ParamSpec("P")
 R = TypeVar("R")
+PLAIN = {"str", "int", "float", "bool", "None"}
 
 
 def with_paths(function: Callable[P, R]) -> Callable[P, R]:
-    """Check the arguments that a function takes as paths, before it begins.
+    """Check the arguments of a function before it begins.
 
-    Those are the parameters whose annotation names `Path`. Objects that it names beside it, such as a `Run`,
-    are left to the function, and so is what an iterator gives.
+    Where the annotation names `Path`, an argument has to be a path. Objects that it names beside it, such as
+    a `Run`, are left to the function, and so is what an iterator gives. Where it names `bool` alone, an
+    argument has to be True or False: the text "no" would count as yes. Where it names only plain kinds, an
+    argument has to be a single value, and no array.
 
     Args:
         function: the function.
 
     Returns:
-        The function, which now raises InputError for arguments that are no paths, or that no system can have.
+        The function, which now raises InputError for other arguments, and for paths that no system can have.
     """
     signature = inspect.signature(function)
     taken = {
@@ -34,11 +38,19 @@ def with_paths(function: Callable[P, R]) -> Callable[P, R]:
         if "Path" in str(parameter.annotation)
     }
 
+    plain = {
+        name: kinds
+        for name, parameter in signature.parameters.items()
+        if (kinds := set(str(parameter.annotation).split(" | "))) <= PLAIN
+    }
+
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
             if name in taken:
                 _check(name, value, taken[name])
+            elif name in plain:
+                _check_plain(name, value, plain[name])
         return function(*args, **kwargs)
 
     return checked
@@ -61,11 +73,29 @@ def _check(name: str, value: Any, kinds: list[str]) -> None:
         raise InputError(f"`{name}` cannot be {value!r}: give a path, as text or a Path.")
 
 
+def _check_plain(name: str, value: Any, kinds: set[str]) -> None:
+    """InputError where an argument is an array, or no switch although its annotation names one."""
+    if getattr(value, "shape", ()) != ():
+        raise InputError(f"`{name}` cannot be an array or a table: give a single value.")
+    # NumPy's bool is no subclass of Python's
+    if kinds == {"bool"} and not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
+        raise InputError(f"`{name}` cannot be {value!r}: give True or False.")
+
+
 def _is_taken_as_it_is(value: Any, kinds: list[str]) -> bool:
     """Whether it is an iterator or a mapping where the annotation allows one."""
     if isinstance(value, Mapping) and any(kind.startswith("Mapping[") for kind in kinds):
         return True
     return "Sequence" in kinds and isinstance(value, Iterable) and not isinstance(value, bytes | Mapping)
+
+
+def as_typed(path: str | os.PathLike[str]) -> str:
+    """A path as it is typed in a shell: in quotes where it has spaces or other special characters.
+
+    Args:
+        path: the path.
+    """
+    return shlex.quote(os.fspath(path))
 
 
 def check_path(name: str, path: str | os.PathLike[str]) -> None:
@@ -76,6 +106,8 @@ def check_path(name: str, path: str | os.PathLike[str]) -> None:
         path: the path.
     """
     text = os.fspath(path)
+    if text == "":  # pathlib would take it for the current folder
+        raise InputError(f"`{name}` is empty: give a path. A variable of the shell may be unset.")
     try:
         encoded = os.fsencode(text)
     except ValueError:

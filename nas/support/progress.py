@@ -16,7 +16,11 @@ def silent(*_: object) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: 45 s, 12 min, 3.5 h, 4.2 days."""
+    """A time as people say it: 45 s, 12 min, 3.5 h, 4.2 days.
+
+    Args:
+        seconds: the time, at least 0.
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

@@ -52,7 +52,11 @@ class Stage:
     subpel: bool = False
 
     def weights(self, kernels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Views of both kernels, [outputs, inputs, k, k] of the stage of g_a."""
+        """Views of both kernels, [outputs, inputs, k, k] of the stage of g_a.
+
+        Args:
+            kernels: weights of the network by name.
+        """
         into, back = (kernels[f"{name}.weight"] for name in (self.into, self.back))
         if self.subpel:
             back = back[..., 0, 0].unflatten(0, (-1, self.size, self.size)).permute(3, 0, 1, 2)
@@ -65,6 +69,9 @@ def best_step(lmbda: float) -> float:
     Where the slopes of rate and of lambda times the distortion meet at high rates (Sullivan and Wiegand,
     IEEE Signal Processing Magazine, 1998): a coefficient costs -log2(step) bits of 256 pixels, and errs by
     step^2 / 12 of 768 values.
+
+    Args:
+        lmbda: weight of the distortion in the loss.
     """
     return math.sqrt(6 * 768 / (math.log(2) * 256 * 255**2 * lmbda))
 
@@ -80,6 +87,9 @@ def with_klt(space: SearchSpace, photos: Sequence[Photo], objective: Objective) 
             a linear path beside all else.
         photos: that the components are learned from; the first 60.
         objective: for which y is scaled.
+
+    Returns:
+        Tensors by name, in the shapes of the space's supernet.
 
     Raises:
         InputError: g_a or g_s is of another kind, or the photos are too small to learn from.
@@ -157,6 +167,9 @@ def _fit_h_a(weights: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
 
 def stages_of(space: SearchSpace) -> list[Stage]:
     """The stages of g_a, from the picture on, with their mirrors in g_s.
+
+    Args:
+        space: the search space.
 
     Raises:
         InputError: there is more in g_a or g_s than convolutions of stride 2 with GDNs between, and no linear

@@ -57,7 +57,11 @@ class LayoutLogits:
 
     @torch.no_grad()
     def draw(self, rng: torch.Generator) -> Tensor:
-        """K tables of stages, [K, groups, rows, columns]."""
+        """K tables of stages, [K, groups, rows, columns].
+
+        Args:
+            rng: generator of the random numbers.
+        """
         shares = self.logits.softmax(-1).flatten(0, -2)
         drawn = torch.multinomial(shares, self.samples, replacement=True, generator=rng)
         return drawn.t().reshape(self.samples, *self.logits.shape[:-1])
@@ -72,10 +76,10 @@ class LayoutLogits:
         return tiled_layout(self.channels, np.asarray(table), name)
 
     def learn(self, tables: Tensor, bits: Sequence[float]) -> None:
-        """One step.
+        """Take one step of learning.
 
         Args:
-            tables: as `draw` gave them.
+            tables: as `draw` gave them, [K, groups, rows, columns].
             bits: of the whole batch under each.
         """
         signal = vimco_signal(-math.log(2) * torch.tensor(bits, dtype=torch.float64))
@@ -95,7 +99,7 @@ class LayoutLogits:
 
     @torch.no_grad()
     def restore(self, logits: Tensor) -> None:
-        """Back to these logits."""
+        """Back to these logits, [groups, rows, columns, stages]."""
         self.logits.copy_(logits)
 
     def to_dict(self) -> dict[str, Any]:

@@ -57,6 +57,10 @@ class Progress:
     Attributes:
         seconds_left: until the end.
         expected: seconds of the whole training, told once, when its first steps have been timed.
+        loss: the loss that is trained.
+        bpp: bits per pixel.
+        distortion: MSE, or 1 - MS-SSIM.
+        photos_per_second: crops a second.
     """
 
     step: int
@@ -501,7 +505,11 @@ def _workers(settings: TrainingSettings, fabric: Fabric) -> int:
 
 
 def settle(net: Supernet) -> None:
-    """Renew the medians of the factorised priors."""
+    """Renew the medians of the factorised priors.
+
+    Args:
+        net: the supernet.
+    """
     for prior in net.priors:
         prior.settle()
 

@@ -149,6 +149,8 @@ class Plateaus:
     Attributes:
         patience: how many values without a better one make a plateau.
         count: plateaus so far.
+        best: the least loss so far.
+        waited: checkpoints since then.
     """
 
     patience: int
@@ -159,7 +161,11 @@ class Plateaus:
     threshold = 1e-4  # a value is better by at least this share
 
     def see(self, loss: float) -> None:
-        """The next mean loss."""
+        """Note the next mean loss.
+
+        Args:
+            loss: the loss, as a mean since the last call.
+        """
         if loss < self.best * (1 - self.threshold):
             self.best, self.waited = loss, 0
             return

@@ -266,7 +266,14 @@ def _unknown(name: object) -> str:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`NAME=VALUE` words as a mapping; values are read as YAML reads them."""
+    """`NAME=VALUE` words as a mapping; values are read as YAML reads them.
+
+    Args:
+        assignments: the words.
+
+    Raises:
+        InputError: a word is no assignment, or its value is not valid YAML.
+    """
     settings: dict[str, Any] = {}
     for word in assignments:
         name, equals, value = word.partition("=")

@@ -29,6 +29,7 @@ from nas.support import resources
 from nas.support.device import choose
 from nas.support.errors import InputError, UnreachableBudgetError, nearest
 from nas.support.files import LOCK, clear, held, refuse_existing, refuse_over_input, write_yaml
+from nas.support.paths import as_typed
 from nas.training import expected
 from nas.training.data import CropSource
 from nas.training.devices import make_fabric, refuse_what_does_not_fit
@@ -61,6 +62,8 @@ class TrainingRequest:
         front: a searched run, whose front `strategy=front` trains; by default that of init_from.
         notes: what else config.yaml is to say.
         split: the photos of data by part, where they are not to be split by a hash of their names.
+        force: replace a run that is there.
+        device: where to compute: `auto`, `cpu` or `cuda`.
     """
 
     space: str | SearchSpace
@@ -286,7 +289,11 @@ def resume_training(
 
 
 def how_to_train_longer(out: Path) -> str:
-    """What to do with a run that is trained to its end, in a sentence."""
+    """What to do with a run that is trained to its end, in a sentence.
+
+    Args:
+        out: folder of the run.
+    """
     return (
         f"To train it longer, begin a new run from its weights: nas train SPACE --data DIR --out NEW "
         f"--init-from {out} --steps N."
@@ -314,8 +321,8 @@ def _refuse_run(out: Path, *, force: bool) -> None:
         )
     if begun and run.checkpoint_path.is_file():
         raise InputError(
-            f"{out} holds an unfinished training: continue it with `nas train --out {out} --resume`, or give "
-            "another --out to begin a new one."
+            f"{out} holds an unfinished training: continue it with "
+            f"`nas train --out {as_typed(out)} --resume`, or give another --out to begin a new one."
         )
     if not _holds_a_lock_alone(out):
         refuse_existing(out, force=force, what="run")
@@ -350,6 +357,9 @@ def initial_weights(
         space: what is trained.
         objective: what it is trained for. It says which of CompressAI's weights are read, and at which rate
             those of a range of rates are taken; by default MSE and the middle rate.
+
+    Returns:
+        Tensors by name, in the shapes of the space's supernet.
 
     Raises:
         InputError: nothing of the kind, or it does not fit the space.

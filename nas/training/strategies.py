@@ -57,14 +57,25 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """`count` architectures, uniform in every slot."""
+    """`count` architectures, uniform in every slot.
+
+    Attributes:
+        count: architectures in a step.
+        random_layouts: share of the layouts that are drawn at random.
+    """
 
     count: int = 2
     random_layouts: float = 0.5
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """Architectures and layouts, each uniformly."""
+        """Architectures and layouts, each uniformly.
+
+        Args:
+            space: the search space.
+            step: number of the step.
+            seed: seed of the training.
+        """
         rng = generator(seed, step)
         for _ in range(self.count):
             architecture = space.sample(rng)
@@ -73,14 +84,25 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Sandwich:
-    """The widest, the narrowest and random ones (Yu and Huang, ICCV 2019)."""
+    """The widest, the narrowest and random ones (Yu and Huang, ICCV 2019).
+
+    Attributes:
+        count: architectures in a step.
+        random_layouts: share of the layouts that are drawn at random.
+    """
 
     count: int = 4
     random_layouts: float = 0.5
     widest_first = True
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """The widest, the narrowest, and some at random."""
+        """The widest, the narrowest, and some at random.
+
+        Args:
+            space: the search space.
+            step: number of the step.
+            seed: seed of the training.
+        """
         rng = generator(seed, step)
         ends = [space.widest(), space.narrowest()][: self.count]
         drawn = [space.sample(rng) for _ in range(self.count - len(ends))]
@@ -95,6 +117,10 @@ class Fair:
 
     Each slot deals its candidates from a shuffled deck and begins a new one when it is empty, so their counts
     never differ by more than one.
+
+    Attributes:
+        count: architectures in a step.
+        random_layouts: share of the layouts that are drawn at random.
     """
 
     count: int = 4
@@ -102,7 +128,13 @@ class Fair:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """Architectures of which each candidate of a slot comes equally often."""
+        """Architectures of which each candidate of a slot comes equally often.
+
+        Args:
+            space: the search space.
+            step: number of the step.
+            seed: seed of the training.
+        """
         rng = generator(seed, step)
         for number in range(step * self.count, (step + 1) * self.count):
             dealt = [self._deal(number, slot, size, seed) for slot, size in enumerate(space.shape)]
@@ -123,6 +155,10 @@ class Level:
     Slots that are drawn each for itself nearly always have a narrow layer among them, so that architectures
     near either end are hardly ever trained. Here the levels of a step are spread evenly from the narrowest to
     the widest (stratified), and reach half a spread beyond, so that the ends themselves are met.
+
+    Attributes:
+        count: architectures in a step.
+        random_layouts: share of the layouts that are drawn at random.
     """
 
     count: int = 4
@@ -131,7 +167,13 @@ class Level:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """Architectures whose slots are about equally wide, at every level."""
+        """Architectures whose slots are about equally wide, at every level.
+
+        Args:
+            space: the search space.
+            step: number of the step.
+            seed: seed of the training.
+        """
         rng = generator(seed, step)
         for number in range(self.count):
             level = (number + rng.random()) / self.count * (1 + self.spread) - self.spread / 2
@@ -153,6 +195,8 @@ class Front:
         elsewhere: the share drawn as in `Level`, so that the rest is not forgotten.
         moved: the share of the others that move one step in a slot, so that a search sees the surroundings
             alike well.
+        count: architectures in a step.
+        random_layouts: share of the layouts that are drawn at random.
     """
 
     count: int = 4
@@ -163,7 +207,13 @@ class Front:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """Architectures of the front so far, and some from elsewhere."""
+        """Architectures of the front so far, and some from elsewhere.
+
+        Args:
+            space: the search space.
+            step: number of the step.
+            seed: seed of the training.
+        """
         rng = generator(seed, step)
         others = Level(self.count, self.random_layouts).draw(space, step, seed)
         for number, other in enumerate(others):
@@ -253,6 +303,9 @@ def strategy(settings: TrainingSettings, members: Sequence[Architecture] = ()) -
     Args:
         settings: settings of the training.
         members: the front, where it is to be trained.
+
+    Raises:
+        InputError: the strategy is `front`, and `members` is empty.
     """
     name, count, random_layouts = settings.strategy, settings.architectures, settings.random_layouts
     if name == "front":

@@ -85,6 +85,9 @@ class Structure:
             progress: how much of the run is done, 0 to 1: the temperature falls with it.
             rng: what draws.
             device: where the network is.
+
+        Returns:
+            For each slot by name, a weight for every candidate, [candidates].
         """
         temperature = self.hot * (self.cold / self.hot) ** progress
         drawn = [gumbel_sample(values, temperature, rng) for values in self.logits]
@@ -124,7 +127,11 @@ class Structure:
         return {slot.name: v.tolist() for slot, v in zip(self.space.slots, self.logits, strict=True)}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The logits by slot and the price's numbers, for a checkpoint."""
+        """The logits by slot and the price's numbers, for a checkpoint.
+
+        Returns:
+            For each slot by name its logits, [candidates], and the numbers of the price by name.
+        """
         names = (slot.name for slot in self.space.slots)
         return dict(zip(names, self.logits, strict=True)), {"multiplier": self.multiplier, "unit": self._unit}
 

@@ -41,7 +41,18 @@ NAMES = ("small", "medium", "large")
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much of everything: the demo's own size, or a smaller one to try the way."""
+    """How much of everything: the demo's own size, or a smaller one to try the way.
+
+    Attributes:
+        steps: training steps.
+        trials: architectures to score.
+        learning_rate: learning rate of the training.
+        crop: side of the crops, in pixels.
+        batch: crops in a step.
+        logit_steps: steps for each set of width logits.
+        ladders: greedy ladders of layouts.
+        vimco_steps: steps of learning a layout.
+    """
 
     steps: int
     trials: int
@@ -61,7 +72,20 @@ FROM_SCRATCH = DemoSize(steps=400, trials=60, learning_rate=5e-3, crop=128, batc
 
 @dataclass(frozen=True)
 class DemoRow:
-    """One target: what was achieved, and JPEG at the nearest size."""
+    """One target: what was achieved, and JPEG at the nearest size.
+
+    Attributes:
+        target_kmac_px: what the decoder may cost, in kMAC per pixel.
+        encoder_kmac_px: what the encoder costs, in kMAC per pixel.
+        decoder_kmac_px: what the decoder costs, in kMAC per pixel.
+        stages: serial steps of decoding.
+        bytes: size of the codec's file.
+        bpp: its bits per pixel.
+        psnr: PSNR of its picture, in dB.
+        jpeg_bpp: bits per pixel of the JPEG file.
+        jpeg_psnr: PSNR of its picture, in dB.
+        codec: folder of the codec.
+    """
 
     target_kmac_px: float
     encoder_kmac_px: float
@@ -82,7 +106,14 @@ class DemoRow:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made."""
+    """What the demo made.
+
+    Attributes:
+        run: folder of the run.
+        photo: name of the photo that was compressed.
+        rows: a row for each target.
+        seconds: time that all of it took.
+    """
 
     run: Path
     photo: str

@@ -10,7 +10,7 @@ from nas.run import Run
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.limits import check_settings
-from nas.support.paths import with_paths
+from nas.support.paths import as_typed, with_paths
 from nas.support.progress import StageReport, duration, silent
 
 
@@ -111,7 +111,11 @@ def train(
 
 
 def how_to_resume(out: str | Path) -> str:
-    """What an interrupted training left, and how to continue."""
+    """What an interrupted training left, and how to continue.
+
+    Args:
+        out: folder of the run.
+    """
     if not Run(Path(out)).checkpoint_path.is_file():
-        return "Stopped; nothing was trained yet."
-    return f"Stopped; the state is kept. Go on with: nas train --out {out} --resume"
+        return "Stopped; nothing was trained yet. Run the same command again."
+    return f"Stopped; the state is kept. Go on with: nas train --out {as_typed(out)} --resume"

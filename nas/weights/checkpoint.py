@@ -24,12 +24,20 @@ class Checkpoint:
     record: dict[str, Any]
 
     def write(self, path: Path) -> None:
-        """Write the file; InputError where a tensor is not finite, and what was there stays."""
+        """Write the file; InputError where a tensor is not finite, and what was there stays.
+
+        Args:
+            path: path of the file.
+        """
         write_weights(path, self.tensors, self.record)
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """A checkpoint from a file; InputError where it is missing, damaged, something else or not finite."""
+        """A checkpoint from a file; InputError where it is missing, damaged, something else or not finite.
+
+        Args:
+            path: path of the file.
+        """
         return cls(*read_weights(path))
 
 
@@ -106,7 +114,7 @@ def named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors of one part of a checkpoint, without its name.
 
     Args:
-        tensors: tensors of the checkpoint by name.
+        tensors: tensors of the checkpoint by name, of any shape.
         name: name of the part.
     """
     return {k.removeprefix(f"{name}."): value for k, value in tensors.items() if k.startswith(f"{name}.")}
@@ -125,7 +133,11 @@ class Trained(Protocol):
 
 
 def supernet_of(trained: Trained) -> Supernet:
-    """The trained supernet, ready to run any architecture of the space."""
+    """The trained supernet, ready to run any architecture of the space.
+
+    Args:
+        trained: what holds the weights, such as a run.
+    """
     net = Supernet(trained.space)
     path = trained.trained_weights
     load_weights(net, Checkpoint.read(path).tensors, source=str(path))
@@ -141,6 +153,9 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) 
         module: the module; it is changed.
         tensors: its state by name.
         source: what error messages call the origin of the tensors.
+
+    Raises:
+        InputError: the tensors do not fit the module.
     """
     check_fit(module, tensors, source=source)
     current = module.state_dict()
@@ -149,7 +164,11 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) 
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in half precision, to be kept; `load_weights` reads them back."""
+    """Weights in half precision, to be kept; `load_weights` reads them back.
+
+    Args:
+        tensors: weights by name, of any shape.
+    """
     return {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
 
 

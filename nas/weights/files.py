@@ -23,6 +23,12 @@ class BrokenWeightsError(InputError):
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file, and the record that was written with them (empty where there is none).
 
+    Args:
+        path: path of the .safetensors file.
+
+    Returns:
+        Tensors by name, in the shapes that were written, and the record.
+
     Raises:
         BrokenWeightsError: a tensor has a number that is not finite.
         InputError: the file is missing, damaged or something else.

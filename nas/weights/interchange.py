@@ -32,7 +32,11 @@ _CONSTANT = re.compile(r"(^gaussian|pedestal|bound$|target$|\.mask$|_quantized_c
 
 
 def zoo_name(source: str) -> tuple[str, int] | None:
-    """The two parts of a name of CompressAI's zoo, such as mbt2018-4; None for anything else."""
+    """The two parts of a name of CompressAI's zoo, such as mbt2018-4; None for anything else.
+
+    Args:
+        source: what was given as starting weights.
+    """
     model, _, quality = source.rpartition("-")
     models = {family.compressai for family in FAMILIES.values()}
     return (model, int(quality)) if model in models and re.fullmatch("[1-8]", quality) else None
@@ -45,6 +49,9 @@ def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
         source: name in CompressAI's zoo, such as `mbt2018-4`.
         metric: `mse` or `ms-ssim`.
         space: the space that the weights are for.
+
+    Returns:
+        Tensors by name, in the shapes of the space's supernet.
 
     Raises:
         InputError: not there, or no weights for this space.
@@ -79,6 +86,9 @@ def from_checkpoint(path: Path, space: SearchSpace) -> dict[str, Tensor]:
         path: the file.
         space: the space that the weights are for.
 
+    Returns:
+        Tensors by name, in the shapes of the space's supernet.
+
     Raises:
         InputError: not such a file, of another family or size than the space, or not finite.
     """
@@ -102,6 +112,9 @@ def from_state(state: Mapping[str, Tensor], space: SearchSpace, source: str) -> 
         state: tensors by name, perhaps with what wrappers put before the names.
         space: the supernet's.
         source: where the state is from, for messages.
+
+    Returns:
+        Tensors by name, in the shapes of the space's supernet.
 
     Raises:
         InputError: of another family or size than the space, or not finite.
@@ -132,6 +145,9 @@ def bare_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without what wrappers put into its names (`_orig_mod.`, `module.`, `model.`).
 
     What is not of the model, such as the state of a loss beside it, is left out.
+
+    Returns:
+        The same tensors by their bare names, shapes unchanged.
     """
     first = next((match for name in state if (match := _FIRST.search(name))), None)
     prefix = first.string[: first.start()] if first else ""

@@ -33,6 +33,9 @@ def at_one_rate(
         anchors: lambdas of its anchors, rising.
         lmbda: lambda of the rate that is wanted. Beyond the range it is the nearest end.
 
+    Returns:
+        Tensors by name, shapes unchanged.
+
     Raises:
         InputError: g_s adds y to what it computes, so that its gain cannot be multiplied into a layer.
     """
@@ -63,6 +66,9 @@ def over_range(
         tensors: weights of a network of one rate, by name.
         anchors: lambdas of the range's anchors, rising.
         lmbda: lambda that the weights were trained for.
+
+    Returns:
+        Tensors by name, shapes unchanged beside the gains that come along.
     """
     gains = {name: value for name, value in fresh.items() if name.startswith(GAINS)}
     logs = torch.tensor([0.5 * math.log(anchor / lmbda) for anchor in anchors])[:, None]

@@ -27,7 +27,7 @@ _BELONG = (spec.GDN, spec.ReLU, spec.LeakyReLU, spec.Depthwise)
 
 @dataclass(frozen=True)
 class Interface:
-    """One activation.
+    """One activation between two layers of a codec.
 
     Attributes:
         name: what people call it: its width as search spaces name it, the block that it lies in, and in a

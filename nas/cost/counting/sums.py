@@ -18,13 +18,22 @@ LARGEST = 20_000  # entries of a table that several terms are added up in
 
 @dataclass(frozen=True)
 class Part:
-    """One term of a sum: a table with one dimension for each of `axes`, places in `space.shape`."""
+    """One term of a sum: a table with one dimension for each of `axes`, places in `space.shape`.
+
+    Attributes:
+        axes: places of the slots that the term depends on.
+        values: value for every combination of their choices, [choices of each axis].
+    """
 
     axes: tuple[int, ...]
     values: IntArray
 
     def at(self, indexes: Sequence[int]) -> int:
-        """The value for an architecture, given by its choice in each slot."""
+        """The value for an architecture, given by its choice in each slot.
+
+        Args:
+            indexes: one index per slot, the layout last.
+        """
         return int(self.values[tuple(indexes[axis] for axis in self.axes)])
 
     def at_rows(self, rows: IntArray) -> IntArray:
@@ -65,7 +74,11 @@ class Sum:
         return cls(constant, tuple(_by_choice(axes, table) for axes, table in tables if table.any()))
 
     def at(self, indexes: Sequence[int]) -> int:
-        """The sum for one index per slot."""
+        """The sum for one index per slot.
+
+        Args:
+            indexes: one index per slot, the layout last.
+        """
         total = self.constant
         for choose, table in self.tables:
             total += table[choose(indexes)]

@@ -24,6 +24,12 @@ class LayerCost:
 
     `axes` are places in `space.shape` (the last is the layout); the tables have one dimension for each. A
     layer that some choice leaves out, or repeats, has that choice among its axes.
+
+    Attributes:
+        name: name of the layer.
+        edge: edge that it belongs to.
+        macs: MACs for one image, [choices of each axis].
+        params: learned numbers, [choices of each axis].
     """
 
     name: str
@@ -58,7 +64,7 @@ class CostTable:
 
     @property
     def pixels(self) -> int:
-        """Of the image, padding apart."""
+        """Number of pixels of the image, without padding."""
         return math.prod(self.size)
 
     def macs(self, architecture: Architecture, scope: str = "total") -> int:
@@ -76,7 +82,11 @@ class CostTable:
         return Sum.of(terms, self.space.shape)
 
     def macs_by_edge(self, architecture: Architecture) -> dict[str, int]:
-        """MACs of every edge for one image; their sum is the total."""
+        """MACs of every edge for one image; their sum is the total.
+
+        Args:
+            architecture: an architecture of the table's space.
+        """
         indexes = self.space.indexes(architecture)
         macs: dict[str, int] = {}
         for layer in self.in_scope("total"):
@@ -94,15 +104,27 @@ class CostTable:
         return self.macs(architecture, scope) / self.pixels / 1000
 
     def scopes(self, architecture: Architecture) -> dict[str, float]:
-        """kMAC per pixel in every scope."""
+        """kMAC per pixel in every scope.
+
+        Args:
+            architecture: an architecture of the table's space.
+        """
         return {scope: self.kmac_px(architecture, scope) for scope in SCOPES}
 
     def by_edge(self, architecture: Architecture) -> dict[str, float]:
-        """kMAC per pixel of every edge; their sum is the total."""
+        """kMAC per pixel of every edge; their sum is the total.
+
+        Args:
+            architecture: an architecture of the table's space.
+        """
         return {edge: macs / self.pixels / 1000 for edge, macs in self.macs_by_edge(architecture).items()}
 
     def params(self, architecture: Architecture) -> int:
-        """Learned numbers of the exported codec."""
+        """Learned numbers of the exported codec.
+
+        Args:
+            architecture: an architecture of the table's space.
+        """
         return self._params.at(self.space.indexes(architecture))
 
     @cached_property
@@ -113,8 +135,11 @@ class CostTable:
         """The expected kMAC per pixel when every slot is drawn independently; differentiable.
 
         Args:
-            probabilities: one vector over the choices of each slot, the layout last.
+            probabilities: one vector [choices] for each slot, the layout last.
             scope: `encoder`, `decoder` or `total`.
+
+        Returns:
+            A scalar.
         """
         total = probabilities[0].new_zeros(())
         for layer in self.in_scope(scope):
@@ -125,5 +150,9 @@ class CostTable:
         return total
 
     def in_scope(self, scope: str) -> list[LayerCost]:
-        """The layers that a scope pays for."""
+        """The layers that a scope pays for.
+
+        Args:
+            scope: `encoder`, `decoder` or `total`.
+        """
         return [layer for layer in self.layers if layer.edge in SCOPE_EDGES[scope]]

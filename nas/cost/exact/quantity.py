@@ -48,7 +48,11 @@ class Quantity:
         return self.at(self.space.indexes(architecture))
 
     def at(self, indexes: Sequence[int]) -> int:
-        """The same for one index per slot, the layout last."""
+        """The same for one index per slot, the layout last.
+
+        Args:
+            indexes: one index per slot, the layout last.
+        """
         return max(phase.at(indexes) for phase in self._sums)
 
     def of_rows(self, rows: IntArray) -> IntArray:
@@ -111,7 +115,12 @@ class Quantity:
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """A limit on a quantity, in whole numbers."""
+    """A limit on a quantity, in whole numbers.
+
+    Attributes:
+        quantity: what is limited.
+        most: the largest value that is allowed, in the quantity's own unit.
+    """
 
     quantity: Quantity
     most: int
@@ -160,24 +169,40 @@ def giga_macs(costs: CostTable, scope: str, width: int, height: int) -> Quantity
 
 
 def parameters(costs: CostTable) -> Quantity:
-    """Learned numbers of the exported codec."""
+    """Learned numbers of the exported codec.
+
+    Args:
+        costs: table of the space's costs.
+    """
     parts = tuple(Part(layer.axes, layer.params) for layer in costs.layers)
     return Quantity(costs.space, "parameters", "parameters", 1, (parts,))
 
 
 def stages(space: SearchSpace) -> Quantity:
-    """Serial decoding steps at 768x512."""
+    """Serial decoding steps at 768x512.
+
+    Args:
+        space: the search space.
+    """
     values = np.array([space.layouts[name].stages() for name in space.layout_names], dtype=np.int64)
     return Quantity(space, "stages", "stages", 1, ((Part((len(space.slots),), values),),))
 
 
 def scopes(costs: CostTable) -> dict[str, Quantity]:
-    """MACs in every scope."""
+    """MACs in every scope.
+
+    Args:
+        costs: table of the space's costs.
+    """
     return {scope: macs(costs, scope) for scope in SCOPES}
 
 
 def edges(costs: CostTable) -> dict[str, Quantity]:
-    """MACs of every edge that the space has."""
+    """MACs of every edge that the space has.
+
+    Args:
+        costs: table of the space's costs.
+    """
     parts: dict[str, tuple[Part, ...]] = {}
     for layer in costs.in_scope("total"):
         parts[layer.edge] = (*parts.get(layer.edge, ()), Part(layer.axes, layer.macs))

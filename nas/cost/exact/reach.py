@@ -89,7 +89,14 @@ class Reach:
         return sum(regime.up_to(high) - regime.up_to(low - 1) for regime in self._regimes)
 
     def quantile(self, share: float) -> int:
-        """The cost that this share of all architectures does not exceed."""
+        """The cost that this share of all architectures does not exceed.
+
+        Args:
+            share: from 0 to 1.
+
+        Returns:
+            In the unit of the quantity, such as MACs of one picture.
+        """
         low, high, wanted = self.least, self.most, share * self.size
         while low < high:
             middle = (low + high) // 2
@@ -134,7 +141,11 @@ class Reach:
 
 
 def most_kmac_px(costs: CostTable) -> dict[str, float]:
-    """The dearest architecture's kMAC per pixel in every scope: what percentages refer to."""
+    """The dearest architecture's kMAC per pixel in every scope: what percentages refer to.
+
+    Args:
+        costs: table of the space's costs.
+    """
     return {scope: Reach(macs(costs, scope)).most / costs.pixels / 1000 for scope in SCOPES}
 
 

@@ -17,6 +17,7 @@ from nas.run import Run
 from nas.spaces.budget import check_device
 from nas.support.errors import InputError
 from nas.support.limits import check_size
+from nas.support.paths import as_typed
 
 # As the runner writes them, which imports nothing of the package
 TIMES, BUSY, ROWS = "nas-device-times 1", "disturbance", ("arch", "checked", "round")
@@ -44,7 +45,7 @@ def read_times(run: Run, path: Path, device: str, *, force: bool = False) -> Mea
     if facts["weights"] != run.fingerprint:
         raise InputError(
             f"{path} has times of other weights (of {facts['space']}), not of {run.path}: write the "
-            f"pieces of this run with `nas profile {run.path} --pieces DIR`, and time those."
+            f"pieces of this run with `nas profile {as_typed(run.path)} --pieces DIR`, and time those."
         )
     width, height = check_size(int(facts["width"]), int(facts["height"]))
     kept = path_of(run, device, (width, height))

@@ -82,7 +82,11 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Charge a block to a part."""
+        """Charge a block to a part.
+
+        Args:
+            name: name of the part.
+        """
         self._charge()
         self._open.append(name)
         try:
@@ -133,7 +137,17 @@ class Device:
         }
 
     def through(self, codec: dict[str, Any], edge: str, x: Floats, clock: Clock) -> Floats:
-        """What an edge makes of its input, piece by piece."""
+        """What an edge makes of its input, piece by piece.
+
+        Args:
+            codec: a codec of pieces.json.
+            edge: name of the edge.
+            x: input of the edge, [1, C, H, W] in float32.
+            clock: what counts the seconds.
+
+        Returns:
+            [1, C, H, W] in float32, in the edge's own channels and size.
+        """
         values = {"x": x}
         for step in codec["edges"][edge]:
             model = session(self.folder / step["file"])
@@ -148,6 +162,10 @@ class Device:
         """Encode the picture; returns the coded latents, where there is a coder.
 
         Every network reads what it would read in use, whatever the shortened weights before it made.
+
+        Args:
+            codec: a codec of pieces.json.
+            clock: what counts the seconds.
         """
         x = self.pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255
         sides = [-side % self.pieces["alignment"] for side in x.shape[2:]]
@@ -183,7 +201,13 @@ class Device:
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
     def one_pass(self, layout: dict[str, Any], psi: Floats, y_hat: Floats) -> None:
-        """Levels and steps of all of y when all of it is known: every block once, over all its positions."""
+        """Levels and steps of all of y when all of it is known: every block once, over all its positions.
+
+        Args:
+            layout: a layout of pieces.json.
+            psi: output of h_s, [1, P, h, w].
+            y_hat: rounded y, [1, M, h, w].
+        """
         rows = np.ascontiguousarray(y_hat[0].reshape(y_hat.shape[1], -1).T)
         levels, steps = np.zeros(rows.shape, np.uint8), np.zeros(rows.shape)
         context = context_of(self.pieces, layout, psi, self.folder)
@@ -194,7 +218,14 @@ class Device:
             levels[elements], steps[elements] = context.look_up(block, positions)
 
     def read_y(self, codec: dict[str, Any], z_hat: Floats, coder: Any, clock: Clock) -> Floats:
-        """y_hat, [1, M, h, w]: the context runs stage by stage, and the coder beside it."""
+        """y_hat, [1, M, h, w]: the context runs stage by stage, and the coder beside it.
+
+        Args:
+            codec: a codec of pieces.json.
+            z_hat: rounded z, [1, N, h/4, w/4].
+            coder: the range decoder, or None where there is no coder.
+            clock: what counts the seconds.
+        """
         psi = self.through(codec, "h_s", z_hat, clock)
         y, levels, steps = (by_position(self.latents[name]) for name in ("y", "levels", "steps"))
         scales, mean_steps = np.array(self.pieces["scales"]), np.float64(self.pieces["mean_steps"])
@@ -217,7 +248,13 @@ class Device:
     # The coder: real latents under the tables, scales and means of a real codec
 
     def coded(self, first: Whole, table: Whole, layout: dict[str, Any] | None = None) -> Stream:
-        """z, and y in the order of a layout; y alone where there is no z."""
+        """z, and y in the order of a layout; y alone where there is no z.
+
+        Args:
+            first: the latent under tables, [channels, h, w]: z, or y where there is no z.
+            table: its frequencies, [channels, values].
+            layout: a layout of pieces.json, or None where there is no z.
+        """
         assert self.coder is not None
         coder = self.coder.stream.queue.RangeEncoder()
         reach = max(1, int(np.abs(first).max()))
@@ -237,7 +274,12 @@ class Device:
         return words
 
     def read_under_tables(self, coder: Any, name: str) -> Floats:
-        """A whole latent, [1, channels, h, w] in float32."""
+        """A whole latent, [1, channels, h, w] in float32.
+
+        Args:
+            coder: the range decoder, or None where there is no coder.
+            name: `z` or `y`.
+        """
         values = self.latents[name]
         if coder is not None:
             reach = max(1, int(np.abs(values).max()))
@@ -252,7 +294,12 @@ class Device:
         return self.gaussian(-limit, limit)
 
     def under(self, tables: Whole, reach: int) -> list[Any]:
-        """One model for each channel, from its frequencies about zero."""
+        """One model for each channel, from its frequencies about zero.
+
+        Args:
+            tables: frequencies, [channels, values], of values around zero.
+            reach: the largest value on either side of zero.
+        """
         centre = tables.shape[1] // 2
         kept = tables[:, max(0, centre - reach) : centre + reach + 1].astype(np.float64)
         kept = np.pad(kept, ((0, 0), [max(0, reach - centre)] * 2), constant_values=1)
@@ -260,12 +307,22 @@ class Device:
 
 
 def by_position(values: Whole) -> Whole:
-    """[channels, h, w] as [positions, channels]."""
+    """[channels, h, w] as [positions, channels].
+
+    Args:
+        values: a latent, [channels, h, w].
+    """
     return np.ascontiguousarray(values.reshape(len(values), -1).T)
 
 
 def everywhere(layout: dict[str, Any], height: int, width: int) -> Iterator[tuple[dict[str, Any], Ints]]:
-    """Every block over all its positions, as an encoder runs it."""
+    """Every block over all its positions, as an encoder runs it.
+
+    Args:
+        layout: a layout of pieces.json.
+        height: rows of y.
+        width: columns of y.
+    """
     for block in layout["blocks"]:
         i, j = np.mgrid[
             block["row"] : height : layout["tile"][0], block["column"] : width : layout["tile"][1]
@@ -276,7 +333,14 @@ def everywhere(layout: dict[str, Any], height: int, width: int) -> Iterator[tupl
 
 
 def description(folder: Path) -> dict[str, Any]:
-    """pieces.json, all of its files there and unaltered."""
+    """pieces.json, all of its files there and unaltered.
+
+    Args:
+        folder: folder of the pieces.
+
+    Raises:
+        InputError: a file is missing or was altered.
+    """
     again = "write the pieces again with `nas profile RUN --pieces`, and copy the whole folder"
     try:
         pieces: dict[str, Any] = json.loads((folder / "pieces.json").read_text("utf-8"))
@@ -296,7 +360,13 @@ def description(folder: Path) -> dict[str, Any]:
 
 
 def facts_of(device: Device, threads: int, repeats: int) -> dict[str, str]:
-    """What the times hold for, as the head of the CSV says it."""
+    """What the times hold for, as the head of the CSV says it.
+
+    Args:
+        device: what is timed.
+        threads: threads of the runtime.
+        repeats: rounds.
+    """
     pieces = device.pieces
     digest = hashlib.sha256((device.folder / "pieces.json").read_bytes()).hexdigest()[:16]
     coder = "none" if device.coder is None else f"constriction {metadata.version('constriction')}"
@@ -349,7 +419,11 @@ def disturbance() -> float:
 
 
 def parts_of(pieces: dict[str, Any]) -> list[str]:
-    """The columns of all parts that some codec has."""
+    """The columns of all parts that some codec has.
+
+    Args:
+        pieces: content of pieces.json.
+    """
     edges = {"encode": ("g_a", "h_a", "h_s"), "decode": ("h_s", "g_s")}
     titles: dict[str, None] = {}
     for action, names in edges.items():
@@ -364,6 +438,10 @@ def kept_lines(path: Path, head: list[str]) -> list[str]:
     """The rows of a file that is to be gone on with; none where there is no file.
 
     What a start tells of other work comes along where rows follow it, else it holds for none.
+
+    Args:
+        path: path of the CSV.
+        head: the lines that it has to begin with.
 
     Raises:
         InputError: its times were taken otherwise.
@@ -383,7 +461,11 @@ def kept_lines(path: Path, head: list[str]) -> list[str]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file holds all of its times."""
+    """Whether a file holds all of its times.
+
+    Args:
+        path: path of the CSV.
+    """
     text = path.read_text("utf-8") if path.is_file() else ""
     return text.endswith("\n") and text.splitlines()[-1].startswith(END_LINE)
 
@@ -430,7 +512,7 @@ def measure(device: Device, lines: list[str], parts: list[str], repeats: int, ou
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: wrong input is told in one sentence, and the exit status is then 2."""
     global THREADS
     parser = argparse.ArgumentParser(
         description="Time the pieces of codecs on this device, and print a CSV for `nas profile RUN --from`."

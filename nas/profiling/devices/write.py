@@ -147,7 +147,11 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
 
 
 def file_digest(data: bytes) -> str:
-    """What pieces.json knows a file by; the runner computes the same."""
+    """What pieces.json knows a file by; the runner computes the same.
+
+    Args:
+        data: content of the file.
+    """
     return hashlib.sha256(data).hexdigest()[:16]
 
 

@@ -47,7 +47,11 @@ class Cost:
         return f"{self.name} cost (kMAC per pixel at 768x512)"
 
     def limit(self, target: float) -> str:
-        """A budget in it: `≤ 20`, `≤ 30 ms`."""
+        """A budget in it: `≤ 20`, `≤ 30 ms`.
+
+        Args:
+            target: the budget, in the cost's unit.
+        """
         return f"≤ {target:.4g}{' ms' if self.is_time else ''}"
 
 

@@ -57,18 +57,30 @@ class PageRow:
 
 
 def run_class(run_index: int) -> str:
-    """The CSS class that gives a run its colour."""
+    """The CSS class that gives a run its colour.
+
+    Args:
+        run_index: place of the run among those that are drawn.
+    """
     return f"run-{run_index % _COLOUR_COUNT}"
 
 
 def known_costs(fronts: Sequence[RunFront]) -> list[Cost]:
-    """The costs that some run knows: MACs always, time where it was measured."""
+    """The costs that some run knows: MACs always, time where it was measured.
+
+    Args:
+        fronts: the runs that are drawn.
+    """
     timed = any(run.timed for run in fronts)
     return [cost for cost in COSTS.values() if timed or not cost.is_time]
 
 
 def is_rated(fronts: Sequence[RunFront]) -> bool:
-    """Whether some architecture has a BD-rate."""
+    """Whether some architecture has a BD-rate.
+
+    Args:
+        fronts: the runs that are drawn.
+    """
     return any("bd_rate" in run.front.columns and run.front["bd_rate"].notna().any() for run in fronts)
 
 

@@ -56,7 +56,7 @@ class Gain:
     cost: float
 
     def sentence(self) -> str:
-        """In words."""
+        """The gain as a sentence."""
         if self.most <= 0:
             return "No better than uniform widths yet: search on."
         return (
@@ -215,7 +215,11 @@ class RunFront:
         return Gain(count, sum(less_loss) / count, max(less_loss), sum(less_cost) / count)
 
     def widths(self, key: str) -> tuple[int, ...]:
-        """The widths that a key names, in channels, in the order of `ranges`."""
+        """The widths that a key names, in channels, in the order of `ranges`.
+
+        Raises:
+            InputError: it is not a key of this space.
+        """
         groups, _ = split_key(key)
         widths = tuple(width for values in groups.values() for width in values)
         if {edge: len(values) for edge, values in groups.items()} != self._counts:
@@ -276,7 +280,11 @@ def split_key(key: str) -> tuple[dict[str, tuple[int, ...]], str]:
 
 
 def check_scope(scope: str) -> None:
-    """Refuse what is not a scope."""
+    """Refuse what is not a scope.
+
+    Raises:
+        InputError: it is not `encoder`, `decoder` or `total`.
+    """
     if scope not in SCOPES:
         raise InputError(f"'{scope}' is not a scope: choose one of: {', '.join(SCOPES)}")
 
@@ -297,7 +305,11 @@ def check(fronts: Sequence[RunFront], scope: str) -> None:
 
 
 def loss_formula(fronts: Sequence[RunFront]) -> str:
-    """The loss written out, where all runs share one."""
+    """The loss written out, where all runs share one.
+
+    Args:
+        fronts: the runs that are drawn.
+    """
     formulas = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
     used = {formulas.get(run.metric, run.metric) for run in fronts}
     formula = used.pop() if len(used) == 1 else "bpp + λ·distortion"
@@ -306,7 +318,11 @@ def loss_formula(fronts: Sequence[RunFront]) -> str:
 
 
 def comparable(fronts: Sequence[RunFront]) -> Sequence[RunFront]:
-    """Runs whose losses can stand on one axis: those of several lambdas in % above the least of each."""
+    """Runs whose losses can stand on one axis: those of several lambdas in % above the least of each.
+
+    Args:
+        fronts: the runs that are drawn.
+    """
     if len({(run.rates, run.lmbda, run.metric) for run in fronts}) < 2:
         return fronts
     return [_relative(run) for run in fronts]
@@ -324,7 +340,11 @@ def _relative(run: RunFront) -> RunFront:
 
 
 def loss_title(fronts: Sequence[RunFront]) -> str:
-    """What an axis of losses shows."""
+    """What an axis of losses shows.
+
+    Args:
+        fronts: the runs that are drawn.
+    """
     if comparable(fronts) is fronts:
         return f"rate-distortion loss, {loss_formula(fronts)}"
     return "rate-distortion loss, % above the least of its run"

@@ -26,7 +26,13 @@ _PAD = 0.05
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to places in [0, 1]."""
+    """A scale that maps values to places in [0, 1].
+
+    Attributes:
+        low: the value that stands at 0.
+        high: the value that stands at 1.
+        log: whether values are spread by their logarithms.
+    """
 
     low: float
     high: float
@@ -39,7 +45,11 @@ class Scale:
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, about: int = 6) -> list[float]:
-        """Round numbers inside the range, roughly this many."""
+        """Round numbers inside the range, roughly this many.
+
+        Args:
+            about: number of ticks to aim at.
+        """
         if self.log:
             for mantissas in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
                 decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -85,7 +95,11 @@ def measure_scale(fronts: Sequence[RunFront], measure: str, view: View) -> Scale
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Ticks as text: evenly spaced ones with equal decimals, others as short as they go."""
+    """Ticks as text: evenly spaced ones with equal decimals, others as short as they go.
+
+    Args:
+        ticks: values of the ticks, rising.
+    """
     steps = {round(b - a, 10) for a, b in itertools.pairwise(ticks)}
     if len(steps) != 1:
         return [f"{value:g}" for value in ticks]
@@ -94,7 +108,11 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """A cost as short text of three significant digits."""
+    """A cost as short text of three significant digits.
+
+    Args:
+        value: the cost, in any unit.
+    """
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}" if value else "0"

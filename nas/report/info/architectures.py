@@ -68,7 +68,12 @@ def _architecture_info(space: SearchSpace, architecture: Architecture, names: Se
 
 
 def counted(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
-    """kMAC per pixel of every edge, counted here."""
+    """kMAC per pixel of every edge, counted here.
+
+    Args:
+        space: space of the architecture.
+        architecture: the architecture.
+    """
     from nas.cost.counting.tabulate import measured_costs
 
     return measured_costs(space.only(architecture)).by_edge(architecture)
@@ -77,7 +82,14 @@ def counted(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
 def with_graph(
     info: Info, space: SearchSpace, architecture: Architecture, by_edge: Mapping[str, float]
 ) -> Info:
-    """The same with the drawing of its graph."""
+    """The same with the drawing of its graph.
+
+    Args:
+        info: what is known of the architecture.
+        space: space of the architecture.
+        architecture: the architecture.
+        by_edge: kMAC per pixel of every edge.
+    """
     graph = codec_graph(space, architecture, by_edge)
     fields = {**info.fields, "kmac_px_by_edge": dict(by_edge)}
     return replace(info, fields=fields, text=tuple(draw_graph(graph)), picture=graph)

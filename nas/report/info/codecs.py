@@ -15,7 +15,11 @@ from nas.support import resources
 
 
 def codec_info(description: Path) -> Info:
-    """What a codec.yaml says, and how large the weights beside it are."""
+    """What a codec.yaml says, and how large the weights beside it are.
+
+    Args:
+        description: path of the codec.yaml.
+    """
     content = resources.read_yaml(description)
     space = SearchSpace.from_dict(content, name="codec", source=str(description))
     layout = next(iter(space.layouts.values()))
@@ -52,7 +56,11 @@ def _are_costs(by_edge: Mapping[Any, Any]) -> bool:
 
 
 def rate_fields(space: SearchSpace) -> dict[str, Any]:
-    """The range of lambdas and its anchors, with the quality of each; nothing where there is one rate."""
+    """The range of lambdas and its anchors, with the quality of each; nothing where there is one rate.
+
+    Args:
+        space: the search space.
+    """
     if not space.rates:
         return {}
     anchors = {f"q{quality:g}": lmbda for quality, lmbda in anchor_qualities(space.rates).items()}
@@ -68,7 +76,11 @@ def _family_fields(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nic_info(path: Path) -> Info:
-    """What a .nic file's header says."""
+    """What a .nic file's header says.
+
+    Args:
+        path: path of the .nic file.
+    """
     from nas.codec.nic import PLAIN, RATED, Nic, read_varint
     from nas.spaces.rates import STEPS_OF_QUALITY
 

@@ -99,7 +99,11 @@ def _word(value: Any) -> str:
 
 
 def chained(infos: Sequence[Info]) -> Info:
-    """Several things as one: each names the next."""
+    """Several things as one: each names the next.
+
+    Args:
+        infos: at least one, in the order in which they are shown.
+    """
     told = infos[-1]
     for info in reversed(infos[:-1]):
         told = replace(info, also=told)

@@ -36,7 +36,15 @@ def layout_info(layout: Layout, window: int = WINDOW) -> Info:
 
 
 def layout_table_info(path: Path, entries: Any) -> Info:
-    """Every layout of a run's search/layouts.yaml, the first one's facts as its own."""
+    """Every layout of a run's search/layouts.yaml, the first one's facts as its own.
+
+    Args:
+        path: path of the layouts.yaml.
+        entries: content of the file.
+
+    Raises:
+        InputError: the content is not a table of layouts.
+    """
     infos = [layout_info(layout) for layout in read_layouts(path, entries)]
     if not infos:
         raise InputError(f"{path} lists no layout: run the search again, which makes it.")

@@ -10,6 +10,7 @@ from nas.report.info.info import Info
 from nas.report.structure.layout_text import stages_text
 from nas.shipped import zoo_names, zoo_run
 from nas.spaces.rates import range_text
+from nas.support.paths import as_typed
 from nas.support.resources import ZOO
 from nas.support.tables import read_rows
 
@@ -51,12 +52,15 @@ def run_info(run: Run) -> Info:
 
 def zoo_info() -> Info:
     """The supernets that the package carries."""
-    supernets = {}
-    for name in zoo_names():
-        run = zoo_run(f"{ZOO}{name}")
-        supernets[f"{ZOO}{name}"] = _in_the_zoo(run)
-    example = f"nas search {ZOO}{zoo_names()[0]} --target 60%"
-    return Info("zoo", {"supernets": supernets, "more": f"nas info {ZOO}NAME", "use": example})
+    runs = {f"{ZOO}{name}": zoo_run(f"{ZOO}{name}") for name in zoo_names()}
+    supernets = {name: _in_the_zoo(run) for name, run in runs.items()}
+    first = next((name for name, run in runs.items() if run.space.rates), next(iter(runs)))
+    fields = {
+        "supernets": supernets,
+        "more": f"nas info {ZOO}NAME",
+        "use": f"nas search {first} --target 60%",
+    }
+    return Info("zoo", fields)
 
 
 def _in_the_zoo(run: Run) -> dict[str, str]:
@@ -74,7 +78,9 @@ def _in_the_zoo(run: Run) -> dict[str, str]:
 
 def _state(run: Run) -> str:
     if not run.weights_path.is_file():
-        hint = f"nas train --out {run.path} --resume" if run.checkpoint_path.is_file() else "nas train"
+        hint = (
+            f"nas train --out {as_typed(run.path)} --resume" if run.checkpoint_path.is_file() else "nas train"
+        )
         return f"not trained yet (go on with: {hint})"
     return "trained and searched" if (run.path / "front.csv").is_file() else "trained"
 

@@ -83,7 +83,11 @@ def setting_names() -> list[str]:
 
 
 def recipe_info(name: str) -> Info:
-    """What a shipped recipe sets, and what every other setting of `nas train` is then."""
+    """What a shipped recipe sets, and what every other setting of `nas train` is then.
+
+    Args:
+        name: name of the recipe.
+    """
     from nas.training.settings import TrainingSettings, read_recipe
 
     content = read_recipe(name)

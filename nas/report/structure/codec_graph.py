@@ -31,7 +31,14 @@ ONE_SIDE = {"g_a": "encoder", "h_a": "encoder", "g_s": "decoder"}
 
 @dataclass(frozen=True)
 class Arrow:
-    """One arrow: the edge's name ('' where nothing is computed), where it goes, kMAC per image pixel."""
+    """One arrow: the edge's name ('' where nothing is computed), where it goes, kMAC per image pixel.
+
+    Attributes:
+        edge: name of the edge.
+        tail: node where it begins.
+        head: node where it ends.
+        kmac_px: kMAC per image pixel.
+    """
 
     edge: str
     tail: str

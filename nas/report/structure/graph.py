@@ -65,13 +65,21 @@ def save_picture(drawn: CodecGraph | Layout, path: Path) -> None:
 
 
 def draw_picture(drawn: CodecGraph | Layout) -> Figure:
-    """The same as a figure of its own, which pyplot does not know."""
+    """Draw a codec or a layout as a figure of its own, which pyplot does not know.
+
+    Args:
+        drawn: the codec's graph, or the layout.
+    """
     with matplotlib.style.context(["default", STYLE]):
         return _graph_figure(drawn) if isinstance(drawn, CodecGraph) else layout_figure(drawn)
 
 
 def line_width(arrow: Arrow) -> float:
-    """Points across."""
+    """Width of an arrow's line, in points.
+
+    Args:
+        arrow: the arrow.
+    """
     return max(HAIRLINE, POINTS * arrow.thickness)
 
 

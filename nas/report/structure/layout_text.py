@@ -48,7 +48,11 @@ def draw_tile(layout: Layout, columns: int = TERMINAL_WIDTH) -> list[str]:
 
 
 def kinds_of_tiles(layout: Layout) -> list[tuple[tuple[tuple[int, ...], ...], list[int]]]:
-    """The different tiles, each [rows][columns] with the channel groups that have it."""
+    """The different tiles, each [rows][columns] with the channel groups that have it.
+
+    Args:
+        layout: the layout.
+    """
     kinds: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for group, tile in enumerate(layout.tile):
         kinds.setdefault(tile, []).append(group)
@@ -65,7 +69,11 @@ def slope_text(layout: Layout) -> str:
 
 
 def stages_text(layout: Layout) -> str:
-    """How many stages decoding takes, with the word."""
+    """How many stages decoding takes, with the word.
+
+    Args:
+        layout: the layout.
+    """
     count = layout.stages()
     return f"{count} stage{'s' * (count != 1)}"
 

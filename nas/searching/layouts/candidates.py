@@ -107,7 +107,11 @@ def write_layouts(
 
 
 def read_rates(path: Path) -> dict[str, float]:
-    """The rate of y under every layout of a table, in bpp; none where there is no table."""
+    """The rate of y under every layout of a table, in bpp; none where there is no table.
+
+    Args:
+        path: path of the table.
+    """
     if not path.is_file():
         return {}
     content = resources.read_yaml(path)

@@ -100,7 +100,11 @@ def greedy_layouts(
 
 
 def cells_of(grouping: Grouping) -> int:
-    """The cells of a tile: the most stages it can have."""
+    """The cells of a tile: the most stages it can have.
+
+    Args:
+        grouping: channel groups and tile.
+    """
     return math.prod(shape_of(grouping))
 
 
@@ -135,19 +139,40 @@ class Tables:
         return Found(self.layout(table, name).reduced(), self.rate(table), table)
 
     def rate(self, table: Array) -> float:
-        """The rate of y under a table, measured once for each table."""
+        """The rate of y under a table, measured once for each table.
+
+        Args:
+            table: stage of every cell, [groups, rows, columns].
+
+        Returns:
+            In bpp.
+        """
         key = table.tobytes()
         if key not in self._known:
             self._known[key] = self._rate(self.layout(table))
         return self._known[key]
 
     def merge(self, table: Array) -> Array:
-        """One stage fewer: of all merges of two adjacent stages, the one of least rate."""
+        """One stage fewer: of all merges of two adjacent stages, the one of least rate.
+
+        Args:
+            table: stage of every cell, [groups, rows, columns].
+
+        Returns:
+            In the shape of `table`.
+        """
         options = [table - (table > stage) for stage in range(int(table.max()))]
         return min(options, key=self.rate)
 
     def split(self, table: Array) -> Array:
-        """One stage more: of all cells that can leave a stage for one of their own, the one of least rate."""
+        """One stage more: of all cells that can leave a stage for one of their own, the one of least rate.
+
+        Args:
+            table: stage of every cell, [groups, rows, columns].
+
+        Returns:
+            In the shape of `table`.
+        """
         options = []
         for cell in np.ndindex(table.shape):
             if (table == table[cell]).sum() > 1:
@@ -210,7 +235,11 @@ def _exchanged(table: Array, cell: tuple[int, ...]) -> list[Array]:
 
 
 def shape_of(grouping: Grouping) -> tuple[int, int, int]:
-    """Groups, rows and columns of the tile."""
+    """Groups, rows and columns of the tile.
+
+    Args:
+        grouping: channel groups and tile.
+    """
     return (grouping.groups, *grouping.tile)
 
 
@@ -223,6 +252,9 @@ def fine_orders(grouping: Grouping, rng: random.Random) -> Iterator[Array]:
     Args:
         grouping: channel groups and tile.
         rng: generator of the random numbers.
+
+    Returns:
+        Tables of stages, [groups, rows, columns].
     """
     groups, rows, columns = shape_of(grouping)
     cells = list(np.ndindex(groups, rows, columns))

@@ -41,7 +41,11 @@ class CalibrationLatents:
 
     @classmethod
     def stack(cls, parts: Sequence[CalibrationLatents]) -> list[CalibrationLatents]:
-        """Neighbours of one size as one batch."""
+        """Neighbours of one size as one batch.
+
+        Args:
+            parts: latents of single photos.
+        """
         by_size: dict[Any, list[CalibrationLatents]] = {}
         for part in parts:
             by_size.setdefault(part.y_hat.shape[-2:], []).append(part)
@@ -132,7 +136,14 @@ class LayoutRate:
         return float(self.per_photo(layout).mean())
 
     def per_photo(self, layout: Layout) -> Array:
-        """Bits per pixel of every photo."""
+        """Bits per pixel of every photo.
+
+        Args:
+            layout: the order of decoding.
+
+        Returns:
+            [photos].
+        """
         if layout.context == "table":
             total = self._bits_by_table(layout)
         else:

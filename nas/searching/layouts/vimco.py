@@ -83,6 +83,9 @@ def random_starts(grouping: Grouping, stages: int, count: int, seed: int) -> lis
         stages: number of stages.
         count: number of tables.
         seed: seed of the random numbers.
+
+    Returns:
+        `count` tables, [groups, rows, columns] each.
     """
     rng = random.Random(f"starts {seed} {stages}")
     return [random_table(shape_of(grouping), stages, rng) for _ in range(count)]

@@ -38,7 +38,17 @@ class WholeRange:
     most: float
 
     def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
-        """The expected growth of the hypervolume."""
+        """The expected growth of the hypervolume.
+
+        Args:
+            scored: costs and losses of what was observed, each [observed].
+            costs: of the candidates, [n].
+            mean: expected losses of the candidates, [n].
+            deviation: standard deviations of these losses, [n].
+
+        Returns:
+            [n].
+        """
         steps, best = staircase(*scored)
         starts = np.concatenate([[-np.inf], steps])
         ends = np.concatenate([steps, [self.most]])
@@ -55,7 +65,17 @@ class Targets:
     costs: Sequence[float]
 
     def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
-        """The expected improvement at the targets, added up."""
+        """The expected improvement at the targets, added up.
+
+        Args:
+            scored: costs and losses of what was observed, each [observed].
+            costs: of the candidates, [n].
+            mean: expected losses of the candidates, [n].
+            deviation: standard deviations of these losses, [n].
+
+        Returns:
+            [n].
+        """
         targets = np.asarray(self.costs, dtype=float)
         steps, best = staircase(*scored)
         steps_below = np.searchsorted(steps, targets, side="right")

@@ -65,6 +65,13 @@ class LogitSettings:
     Attributes:
         ladder: the prices where there are no targets, in multiples of the loss that one kMAC/px saves between
             the narrowest and the widest architecture.
+        ladder: prices of the sets that are learned without targets, in loss per kMAC per pixel.
+        steps: steps for each set.
+        crop: side of the crops, in pixels.
+        batch: crops in a step.
+        learning_rate: learning rate of the logits.
+        hot: temperature of the first step.
+        cold: temperature of the last step.
     """
 
     ladder: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)

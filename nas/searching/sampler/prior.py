@@ -45,7 +45,11 @@ class LogitPrior:
         return np.stack([*columns, rng.integers(0, self._space.shape[-1], number)], 1)
 
     def log_density(self, rows: Rows) -> Floats:
-        """The logarithm of each row's probability, but for that of its layout, [n]."""
+        """The logarithm of each row's probability, but for that of its layout, [n].
+
+        Args:
+            rows: one index per slot, the layout last, [n, slots + 1].
+        """
         by_slot = [np.log(table)[:, rows[:, number]] for number, table in enumerate(self._tables)]
         return np.asarray(logsumexp(np.sum(by_slot, axis=0), axis=0))
 

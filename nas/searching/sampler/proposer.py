@@ -50,7 +50,11 @@ class RowPrior(Protocol):
         ...
 
     def log_density(self, rows: Rows) -> Floats:
-        """How likely each row is, but for a constant, [n]."""
+        """How likely each row is, but for a constant, [n].
+
+        Args:
+            rows: one index per slot, [n, slots].
+        """
         ...
 
 
@@ -113,7 +117,11 @@ class Proposer:
         self._first, self._also = self._wanted(first), self._wanted(also)
 
     def rows(self, rows: Iterable[Sequence[int]]) -> Rows:
-        """Rows as one array, [n, slots], also where there are none."""
+        """Rows as one array, [n, slots], also where there are none.
+
+        Args:
+            rows: one index per slot, for each row.
+        """
         return np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, len(self.shape))
 
     def _wanted(self, rows: Iterable[Sequence[int]]) -> list[Row]:

@@ -118,6 +118,9 @@ def history(space: SearchSpace, scores: Iterable[tuple[Architecture, Score]]) ->
     Args:
         space: the search space.
         scores: architectures with their scores.
+
+    Returns:
+        Rows [n, slots + 1], the layout last, and losses [n].
     """
     pairs = list(scores)
     rows = as_rows(space, [architecture for architecture, _ in pairs])

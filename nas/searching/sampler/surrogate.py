@@ -154,7 +154,11 @@ def comparable(rows: Rows, losses: Floats) -> tuple[Rows, Floats]:
 
 
 def scaled(losses: Floats) -> Floats:
-    """Losses as they are modelled: their logarithms; where some are not above 0, as shares of the largest."""
+    """Losses as they are modelled: their logarithms; where some are not above 0, as shares of the largest.
+
+    Args:
+        losses: losses as they were scored, [n].
+    """
     if (losses > 0).all():
         return np.asarray(np.log(losses))
     largest = np.abs(losses).max()
@@ -194,7 +198,11 @@ class LossModel:
             self._surrogate.observe(np.concatenate([rows, pending]), np.concatenate([values, guessed]))
 
     def predict(self, rows: Rows) -> tuple[Floats, Floats]:
-        """The mean and the standard deviation of the loss as `scaled` has it, each [n]."""
+        """The mean and the standard deviation of the loss as `scaled` has it, each [n].
+
+        Args:
+            rows: one index per slot, [n, slots].
+        """
         return self._surrogate.predict(rows)
 
 

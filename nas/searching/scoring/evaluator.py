@@ -46,7 +46,14 @@ Y_RATE_PARTS = (ENTROPY_PARAMETERS, "layout")
 
 @dataclass(frozen=True)
 class Point:
-    """An architecture at one rate: the lambda, and means over photos of each photo's value."""
+    """An architecture at one rate: the lambda, and means over photos of each photo's value.
+
+    Attributes:
+        lmbda: lambda of the rate.
+        bpp: bits per pixel, estimated.
+        psnr: PSNR in dB.
+        rd_loss: rate-distortion loss.
+    """
 
     lmbda: float
     bpp: float
@@ -185,7 +192,14 @@ class Evaluator:
 
     @torch.no_grad()
     def score(self, architecture: Architecture) -> Score:
-        """The score of one architecture."""
+        """The score of one architecture.
+
+        Args:
+            architecture: an architecture of the evaluator's space.
+
+        Returns:
+            Its loss, bpp and PSNR, as means over the calibration photos.
+        """
         return self._score([self._parts(architecture, lmbda) for lmbda in self.lmbdas])
 
     @torch.no_grad()
@@ -217,6 +231,9 @@ class Evaluator:
         Args:
             index: place of the photo among the calibration photos.
             architecture: the architecture.
+
+        Returns:
+            psi [1, P, h, w] and y_hat [1, M, h, w].
         """
         parts = self._parts(architecture, self.lmbdas[len(self.lmbdas) // 2])
         return self._psi(index, parts), self._y_hat(index, parts)

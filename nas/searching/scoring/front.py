@@ -93,7 +93,11 @@ def _rising(score: Score) -> tuple[list[float], list[float]]:
 
 
 def on_any_front(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are on a front of one of the scopes."""
+    """The rows that are on a front of one of the scopes.
+
+    Args:
+        table: scored architectures, a row each.
+    """
     flags = table[[f"on_front_{scope}" for scope in SCOPES]]
     return table[flags.any(axis=1)].reset_index(drop=True)
 

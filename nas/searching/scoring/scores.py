@@ -148,7 +148,11 @@ def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[P
 
 
 def read_scores(path: Path) -> list[dict[str, str]]:
-    """The complete rows of a scores.csv; a last row cut short by a crash is passed over."""
+    """The complete rows of a scores.csv; a last row cut short by a crash is passed over.
+
+    Args:
+        path: path of the scores.csv.
+    """
     rows = read_rows(path, SCORE_COLUMNS) if path.exists() else []
     return [row for row in rows if all(row.get(column) for column in SCORE_COLUMNS)]
 

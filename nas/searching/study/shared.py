@@ -143,7 +143,11 @@ class SharedStudy:
         raise ExhaustedError
 
     def take(self, params: Mapping[str, Any]) -> Trial | None:
-        """A trial of these parameters, unless one has ended or another worker is at it."""
+        """A trial of these parameters, unless one has ended or another worker is at it.
+
+        Args:
+            params: value of every parameter, by name.
+        """
         with plainly(self._where):
             held = self._held(self._without_left())
             return None if self._key(params) in held else self._claim(params)

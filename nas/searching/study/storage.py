@@ -35,6 +35,9 @@ class Journal(JournalFileBackend):
 
     Its writers take turns by a lock beside it, which the system gives back where one is killed. A line that
     was cut off is taken away before the next is written.
+
+    Args:
+        path: path of the file. Its folder is made where there is none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +45,11 @@ class Journal(JournalFileBackend):
         self._path, self._alone = path, FileLock(path.with_name(f".{path.name}.lock"))
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """The records from one on; what is no record is refused, also where it is the last."""
+        """The records from one on; what is no record is refused, also where it is the last.
+
+        Args:
+            log_number_from: number of the first record that is wanted.
+        """
         try:
             yield from super().read_logs(log_number_from)
         except ValueError as error:
@@ -59,7 +66,14 @@ class Journal(JournalFileBackend):
                 raise damaged(self._path) from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add records, each as a whole line or not at all."""
+        """Add records, each as a whole line or not at all.
+
+        Args:
+            logs: the records.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         try:
             with self._alone.acquire(poll_interval=LOCK_PAUSE), open(self._path, "ab") as file:
@@ -83,6 +97,9 @@ class Journal(JournalFileBackend):
 
 def open_storage(where: str | Path) -> BaseStorage:
     """The storage of a URL, or of a journal's path.
+
+    Args:
+        where: a URL, or the path of a journal.
 
     Raises:
         InputError: it cannot be opened.
@@ -116,14 +133,22 @@ def damaged(where: str | Path) -> InputError:
 
 
 def close_storage(storage: BaseStorage) -> None:
-    """Give its connections back."""
+    """Give its connections back.
+
+    Args:
+        storage: the storage.
+    """
     if isinstance(storage, RDBStorage):
         storage.remove_session()
         storage.engine.dispose()
 
 
 def name_of(where: str | Path) -> str:
-    """What messages call a storage, without its password."""
+    """What messages call a storage, without its password.
+
+    Args:
+        where: a URL, or the path of a journal.
+    """
     if isinstance(where, Path):
         return f"the journal {where}"
     return "--storage " + re.sub("(://[^:/@]*:).*@", r"\1***@", where)
@@ -131,7 +156,14 @@ def name_of(where: str | Path) -> str:
 
 @contextlib.contextmanager
 def plainly(where: str | Path) -> Iterator[None]:
-    """What a database raises, as one plain sentence."""
+    """What a database raises, as one plain sentence.
+
+    Args:
+        where: a URL, or the path of a journal, which the message names.
+
+    Raises:
+        InputError: a database or a journal cannot be used.
+    """
     try:
         yield
     except (SQLAlchemyError, StorageInternalError, UnicodeDecodeError) as error:
@@ -140,7 +172,14 @@ def plainly(where: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def readable(where: str | Path) -> Iterator[None]:
-    """What reading records or rows that no search wrote leads to, as one plain sentence."""
+    """What reading records or rows that no search wrote leads to, as one plain sentence.
+
+    Args:
+        where: a URL, or the path of a journal, which the message names.
+
+    Raises:
+        InputError: what is stored there is not a search's.
+    """
     try:
         with plainly(where):
             yield

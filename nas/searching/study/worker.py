@@ -42,7 +42,7 @@ class Worker:
 
     @classmethod
     def here(cls) -> Worker:
-        """This process."""
+        """The worker that this process is."""
         host, boot, space = socket.gethostname(), "", ""
         with contextlib.suppress(OSError):  # only Linux tells
             boot = Path("/proc/sys/kernel/random/boot_id").read_text()
@@ -52,7 +52,11 @@ class Worker:
 
     @classmethod
     def parse(cls, text: str) -> Worker | None:
-        """What `str` wrote, or None."""
+        """What `str` wrote, or None.
+
+        Args:
+            text: the text.
+        """
         try:
             host, place, pid, started, token = text.split("/")
             return cls(host, place, int(pid), int(started), token)
@@ -95,7 +99,11 @@ def wait_for(done: Callable[[], bool]) -> None:
 
 
 class Patience:
-    """Tells what has not changed for too long, by this process's own clock: no two clocks are compared."""
+    """Tells what has not changed for too long, by this process's own clock: no two clocks are compared.
+
+    Args:
+        grace: seconds without a change after which something counts as dead.
+    """
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
