@@ -472,13 +472,14 @@ class Codec(nn.Module):
 
         def read(work: tuple[Work, ...], parameters: list[Parameters]) -> list[Tensor]:
             shapes = [scales.shape for scales, _ in parameters]
-            levels, mean_steps = context.grid(*(_joined([p[k] for p in parameters]) for k in (0, 1)))
-            scales, means = SCALES[levels.cpu().numpy()], mean_steps.cpu().numpy() / MEAN_STEPS
-            about = np.zeros_like(means) if centred else means
+            grid = context.grid(*(_joined([p[k] for p in parameters]) for k in (0, 1)))
+            levels, mean_steps = (part.cpu().numpy().astype(np.int32, copy=False) for part in grid)
+            about = np.zeros_like(mean_steps) if centred else mean_steps
             values = [
-                c.gaussian(s, m, limit) for c, limit, s, m in zip(coders, limits, scales, about, strict=True)
+                c.on_grid(s, m, limit) for c, limit, s, m in zip(coders, limits, levels, about, strict=True)
             ]
-            values_of_y = torch.from_numpy(np.stack(values) + (means if centred else 0))
+            shift = mean_steps / MEAN_STEPS if centred else 0
+            values_of_y = torch.from_numpy(np.stack(values) + shift)
             pieces = values_of_y.split([shape[1] * shape[2] for shape in shapes], 1)
             return [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 

@@ -1,7 +1,18 @@
-"""The entropy coder: constriction's range coder, one stream for the latents of one image."""
+"""The entropy coder: constriction's range coder, one stream for the latents of one image.
+
+The coder finds a symbol under a Gaussian by evaluating error functions, for every symbol anew. On the coding
+grid there are few Gaussians: a scale of 64, and a mean whose fraction is one of 64. So the probabilities of
+the numbers around a mean are computed once, and the coder reads from rows of them::
+
+    beyond | c - h + 1 | ... | c | ... | c + h - 1 | beyond        c is the whole number next to the mean
+
+Where a number turns out to lie beyond, and where the scale is large, the coder reads under the Gaussian
+itself. The rows hold the coder's own probabilities to the last unit.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -9,7 +20,9 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.support.arrays import Floats
+from nas.graph.entropy import MEAN_STEPS, SCALES
+from nas.support.arrays import Array, Floats
+from nas.support.error_function import erf
 from nas.support.errors import InputError
 
 # Streams of one minor version decode alike: its arithmetic is part of a codec's identity.
@@ -18,8 +31,21 @@ CODER = "constriction-" + ".".join(metadata.version("constriction").split(".")[:
 # Words that the coder may save on all symbols together by rounding.
 _SLACK = 2
 
+WHOLE = 1 << 24  # the coder's unit: probabilities are parts of it
+REACHES = (3, 7, 15)  # h: the numbers around a mean that a table can hold
+# Symbols that are read at a time under rows of a table: all of them anew where one lies beyond its row.
+_PIECE = 1024
+# Wide Gaussians no further apart than this are read with all between them, as every call takes its time.
+_GAP = 64
+# Fewer symbols than this are read sooner than a table is made.
+_FEW = 4096
+# How often a symbol may lie beyond its row.
+_RARELY = 1e-4
+
 _queue, _models = constriction.stream.queue, constriction.stream.model
 Int32s = NDArray[np.int32]
+Rows = NDArray[np.float32]
+Runs = list[tuple[int, int]]  # from and up to
 
 
 def _gaussian(limit: int) -> object:
@@ -32,6 +58,58 @@ def _categorical(table: NDArray[np.integer[Any]], limit: int) -> object:
     if reach > centre:
         table, centre = np.pad(table, reach - centre, constant_values=1), reach
     return _models.Categorical(table[centre - reach : centre + reach + 1].astype(np.float64), perfect=False)
+
+
+_BINS = _models.Categorical(perfect=False)
+
+
+@lru_cache(maxsize=8)
+def rows_of(reach: int, limit: int) -> Rows:
+    """Weights of the bins of every Gaussian on the grid: [64 scales * 64 fractions, 2 * reach + 1].
+
+    The bins are those of a mean within half a step of 0: the rows of another mean, next to c, have c more in
+    the first bin and c less in the last. Every bin has one unit more than its weight says.
+
+    Args:
+        reach: numbers at least so far from c are beyond.
+        limit: the largest absolute value that is coded, at least `reach`.
+    """
+    free = float(WHOLE - 1 - 2 * limit)  # every number has one unit of its own
+    edges = np.floor(free * _below(reach))
+    weights = np.diff(edges, axis=-1, prepend=0, append=0)
+    weights[..., 0] = edges[..., 0] + (limit - reach)
+    weights[..., -1] = WHOLE - 1 - limit - reach - edges[..., -1]
+    return weights.reshape(-1, 2 * reach + 1).astype(np.float32)
+
+
+def split(steps: Array) -> tuple[Array, Array]:
+    """Means in steps as the whole numbers next to them, and the place of their fraction among 64.
+
+    Args:
+        steps: means in steps of 1 / MEAN_STEPS.
+    """
+    centres = (steps + MEAN_STEPS // 2) // MEAN_STEPS
+    return centres, steps - MEAN_STEPS * centres + MEAN_STEPS // 2
+
+
+@lru_cache(maxsize=len(REACHES))
+def beyond(reach: int) -> Floats:
+    """About how often a number is beyond, for every scale: it decides what is quick, not what is read."""
+    share: Floats = 1 - erf((reach - 0.5) / (SCALES * np.sqrt(2)))
+    return share
+
+
+@lru_cache(maxsize=len(REACHES))
+def _below(reach: int) -> Floats:
+    """The probability of all below each edge between two bins, [scales, fractions, 2 * reach]."""
+    half = MEAN_STEPS // 2
+    numbers, fractions = np.arange(1 - reach, reach + 1), np.arange(MEAN_STEPS) - half
+    distances = MEAN_STEPS * numbers - half - fractions[:, None]  # in steps: whole numbers, so few
+    most = int(np.abs(distances).max())
+    away = np.arange(most + 1) / MEAN_STEPS
+    upper = erf(away / (SCALES[:, None] * np.sqrt(2)))
+    all_of_them: Floats = (1 + np.concatenate([-upper[:, :0:-1], upper], 1)) / 2
+    return all_of_them[:, distances + most]
 
 
 class Encoder:
@@ -115,6 +193,63 @@ class Decoder:
         """
         return self._read(_gaussian(limit), means, scales)
 
+    def on_grid(self, levels: Array, steps: Array, limit: int) -> Int32s:
+        """The next elements under Gaussians on the coding grid: `gaussian`, several times as fast.
+
+        Args:
+            levels: places of their scales in `SCALES`, [n].
+            steps: their means in steps of 1 / MEAN_STEPS, whole numbers, [n].
+            limit: the largest absolute value, as the encoder was given it.
+        """
+        limit, piece = max(1, limit), max(_PIECE, self._words // 8)  # a piece costs a copy of all words
+        scales, means = SCALES.take(levels), steps / MEAN_STEPS
+        reach = max((reach for reach in REACHES if reach <= limit), default=0)
+        if not reach or len(levels) < _FEW:
+            return self.gaussian(scales, means, limit)
+        (centres, fractions), rows = split(steps), rows_of(reach, limit)
+        places = levels * np.intp(MEAN_STEPS) + fractions
+        apart = (beyond(reach) > _RARELY).take(levels) | (np.abs(centres) > limit - reach)
+        runs, model = _runs(apart, piece), _gaussian(limit)
+        symbols = np.empty(len(levels), np.int32)
+        for start, wide in zip(range(0, len(levels), piece), runs, strict=True):
+            here = slice(start, start + piece)
+            weights = rows.take(places[here], axis=0)
+            weights[:, 0] += centres[here]
+            weights[:, -1] -= centres[here]
+            before = self._coder.clone()
+            values = self._under_rows(weights, centres[here], wide, model, means[here], scales[here])
+            if values is None:
+                self._coder = before
+                values = self.gaussian(scales[here], means[here], limit)
+            symbols[here] = values
+        return symbols
+
+    def _under_rows(
+        self, weights: Rows, centres: Array, wide: Runs, model: object, means: Floats, scales: Floats
+    ) -> Int32s | None:
+        """Read a piece under rows, wide Gaussians apart; None where a symbol lies beyond its row.
+
+        Such a symbol is taken for another one, so what follows it may look like no data at all.
+        """
+        last, place, read = weights.shape[1] - 1, 0, self._coder.decode
+        bins, others = np.full(len(weights), last // 2, np.int32), []
+        try:
+            for start, stop in wide:
+                if start > place:
+                    bins[place:start] = read(_BINS, weights[place:start])
+                others.append(read(model, means[start:stop], scales[start:stop]))
+                place = stop
+            if place < len(weights):
+                bins[place:] = read(_BINS, weights[place:])
+        except AssertionError:
+            return None
+        if not 0 < bins.min() <= bins.max() < last:
+            return None
+        values: Int32s = bins + (centres - last // 2)
+        for (start, stop), of_run in zip(wide, others, strict=True):
+            values[start:stop] = of_run
+        return values
+
     def finish(self) -> None:
         """Say that all has been read.
 
@@ -131,6 +266,18 @@ class Decoder:
             raise InputError(
                 "The coded data is damaged, because no encoder writes it like this: get the file again."
             ) from None
+
+
+def _runs(marked: Array, piece: int) -> list[Runs]:
+    """Where marked elements stand in each piece, with what lies in small gaps between them."""
+    places = np.flatnonzero(marked)
+    numbers, places = np.divmod(places, piece)
+    by_piece: list[Runs] = [[] for _ in range(0, len(marked), piece)]
+    cuts = np.flatnonzero((np.diff(places) > _GAP) | (np.diff(numbers) > 0)).tolist()
+    for first, last in zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(places) - 1], strict=True):
+        if last >= first:
+            by_piece[numbers[first]].append((int(places[first]), int(places[last]) + 1))
+    return by_piece
 
 
 def _least_bits(tables: NDArray[np.integer[Any]], limit: int) -> float:

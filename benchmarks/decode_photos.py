@@ -1,0 +1,194 @@
+"""Photos decoded from their files, part by part, beside JPEG, WebP and AVIF, in CPU time.
+
+    OMP_NUM_THREADS=1 python benchmarks/decode_photos.py CODEC... --data PHOTOS
+
+The codecs are loaded already, and every picture ends as 8-bit pixels in memory. Pillow's files have the
+quality, of a few, that gives a size next to the codec's. `Gaussians alone` is the toolkit with its tables for
+reading symbols switched off. Every figure is the least of the repeats, so other programs disturb it little.
+A photo's figure is divided by AVIF's of the same photo. Given are the median of the photos, the least and the
+most.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from common import arguments, heading, say, table
+from onnx_folder import load
+from PIL import Image
+
+from nas.codec import bitstream, coder
+from nas.codec.bitstream import compress_image, decompress_image
+from nas.codec.codec import Codec
+from nas.codec.folder import DESCRIPTION, load_codec
+from nas.codec.nic import Nic
+from nas.photos.images import Pixels, list_images, read_image
+
+OTHERS = {"JPEG": range(10, 96, 10), "WEBP": range(5, 100, 10), "AVIF": range(20, 90, 10)}  # qualities
+ALONE, ONNX = "Gaussians alone", "ONNX folder"
+
+
+class Clock:
+    """CPU seconds of parts of one decode, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, **named: Any) -> Any:
+            began = time.process_time()
+            found = function(*given, **named)
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - began
+            return found
+
+        return run
+
+
+@contextmanager
+def watched(codec: Codec, clock: Clock) -> Iterator[None]:
+    """The parts of a codec under a clock, in here alone."""
+    kept = coder.Decoder.on_grid, coder.Decoder.under_table, bitstream.picture_of
+    coder.Decoder.on_grid = clock.timed("coder", kept[0])  # type: ignore[method-assign]
+    coder.Decoder.under_table = clock.timed("coder", kept[1])  # type: ignore[method-assign]
+    bitstream.picture_of = clock.timed("picture", kept[2])
+    g_s = codec.network.g_s
+    g_s.forward = clock.timed("g_s", type(g_s).forward.__get__(g_s))
+    try:
+        yield
+    finally:
+        coder.Decoder.on_grid, coder.Decoder.under_table, bitstream.picture_of = kept  # type: ignore[method-assign]
+        del g_s.forward
+
+
+@contextmanager
+def without_tables() -> Iterator[None]:
+    kept, coder.REACHES = coder.REACHES, ()
+    try:
+        yield
+    finally:
+        coder.REACHES = kept
+
+
+def near_in_size(pixels: Pixels, kind: str, size: int) -> bytes:
+    """The file of another format whose size is next to this one."""
+    found = []
+    for quality in OTHERS[kind]:
+        place = io.BytesIO()
+        Image.fromarray(pixels).save(place, kind, quality=quality)
+        found.append(place.getvalue())
+    return min(found, key=lambda data: abs(len(data) - size))
+
+
+def by_pillow(data: bytes) -> Pixels:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def by_us(codec: Codec, data: bytes) -> Pixels:
+    return decompress_image(codec, Nic.parse(data))
+
+
+def times(codec: Codec, decoder: Any, pixels: Pixels, quality: float, repeats: int) -> dict[str, float]:
+    """The least CPU seconds of every side, and of every part of ours, for one photo."""
+    data = compress_image(codec, pixels, quality=quality).to_bytes()
+    sides = {kind: partial(by_pillow, near_in_size(pixels, kind, len(data))) for kind in OTHERS}
+    if decoder is not None:
+        sides[ONNX] = partial(decoder.decode, data)
+    with without_tables():
+        expected = by_us(codec, data)
+    if not np.array_equal(by_us(codec, data), expected):
+        raise RuntimeError("with and without tables, other pixels are decoded")
+    least: dict[str, float] = {}
+
+    def note(name: str, seconds: float) -> None:
+        least[name] = min(seconds, least.get(name, seconds))
+
+    def run(name: str, side: Callable[[], object]) -> None:
+        began = time.process_time()
+        side()
+        note(name, time.process_time() - began)
+
+    for _ in range(repeats):
+        for name, side in sides.items():
+            run(name, side)
+        with without_tables():
+            run(ALONE, partial(by_us, codec, data))
+        run("all", partial(by_us, codec, data))
+        clock, began = Clock(), time.process_time()
+        with watched(codec, clock):
+            by_us(codec, data)
+        rest = time.process_time() - began
+        note("coder", clock.seconds["coder"])
+        note("g_s", clock.seconds["g_s"])
+        note("colour, checks", clock.seconds["picture"] - clock.seconds["g_s"])
+        note("h_s, context, entropy parameters", rest - clock.seconds["picture"] - clock.seconds["coder"])
+    return least
+
+
+def matrix_rate(repeats: int) -> float:
+    """Multiply-adds a second of a matrix product in single precision."""
+    side, least = 1024, float("inf")
+    a = torch.randn(side, side)
+    for _ in range(max(5, repeats)):
+        began = time.process_time()
+        a @ a
+        least = min(least, time.process_time() - began)
+    return side**3 / least
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    middle, least, most = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f} ({least:.{digits}f} to {most:.{digits}f})"
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", repeats=7)
+    parser.add_argument("codecs", type=Path, nargs="+", help="folders of codecs over a range of rates")
+    parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
+    parser.add_argument("--photos", type=int, default=4, help="how many of them")
+    parser.add_argument("--quality", type=float, default=45.0)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    paths = list_images(given.data)
+    paths = paths[:: max(1, len(paths) // given.photos)][: given.photos]
+    say(heading())
+    product = matrix_rate(given.repeats)
+    say(f"a matrix product: {product / 1e9:.0f} billion multiply-adds a second")
+    for path in given.codecs:
+        codec, onnx = load_codec(path), path / "onnx" / "decoder.py"
+        decoder = load(onnx) if onnx.is_file() else None
+        if decoder is not None:
+            decoder.THREADS = given.threads
+        photos = [read_image(photo) for photo in paths]
+        found = [times(codec, decoder, photo, given.quality, given.repeats) for photo in photos]
+        rows = [["", "ms", "over AVIF's"]]
+        rows += [
+            [
+                name,
+                spread([1000 * each[name] for each in found]),
+                spread([each[name] / each["AVIF"] for each in found]),
+            ]
+            for name in found[0]
+        ]
+        say(f"\n{path.name}: {codec.architecture.key}")
+        say(table(rows))
+        say("Gaussians alone over all: " + spread([each[ALONE] / each["all"] for each in found], 2))
+        kmacs = yaml.safe_load((path / DESCRIPTION).read_text())["kmac_px_by_edge"]["g_s"]
+        rates = [
+            1000 * kmacs * photo.shape[0] * photo.shape[1] / each["g_s"] / product
+            for photo, each in zip(photos, found, strict=True)
+        ]
+        say(f"g_s, {kmacs:.2f} kMAC/px: share of the product's rate " + spread(rates, 2))
+
+
+if __name__ == "__main__":
+    main()
