@@ -61,7 +61,7 @@ def copied(source: Run, out: Path, *, force: bool = False) -> Run:
         force: replace what is there.
 
     Raises:
-        InputError: something else is there.
+        InputError: something else is there, or the copy cannot be written.
     """
     own = Run(out)
     if own.config_path.is_file() and own.weights_path.is_file() and not force:
@@ -72,7 +72,16 @@ def copied(source: Run, out: Path, *, force: bool = False) -> Run:
     target = followed(out)
     make_folder(target.parent)
     half_done = temporary_name(target)
-    shutil.copytree(source.path, half_done, ignore=shutil.ignore_patterns(EXPLAINED))
-    clear(target)
-    half_done.rename(target)
+    try:
+        for file in source.path.rglob("*"):
+            if file.is_file() and file.name != EXPLAINED:
+                copy = half_done / file.relative_to(source.path)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+        clear(target)
+        half_done.rename(target)
+    except OSError as error:
+        raise InputError(f"Cannot copy the run to {out}: {error.strerror or error}.") from error
+    finally:  # an interruption or a full disk leaves nothing behind
+        shutil.rmtree(half_done, ignore_errors=True)
     return Run.open(out)

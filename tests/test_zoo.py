@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import html
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -170,3 +172,28 @@ def test_the_page_of_a_supernet_of_the_zoo_names_it_as_commands_do(tmp_path: Pat
     assert "then run `nas profile RUN`, and give RUN instead" in html.unescape(page)
     assert '"zoo:joint-ar-tiny"' in page
     assert str(SUPERNETS) not in page
+
+
+@pytest.mark.parametrize(
+    "stopped_by", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
+)
+def test_a_copy_that_is_not_finished_leaves_nothing(
+    stopped_by: BaseException, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, left = shutil.copyfile, [2]
+
+    def limited(source: Path, target: Path) -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            raise stopped_by
+        return copy(source, target)
+
+    monkeypatch.setattr("nas.shipped.shutil.copyfile", limited)
+    with pytest.raises((InputError, KeyboardInterrupt)) as error:
+        copied(zoo_run("zoo:joint-ar-tiny"), here / "run")
+    if isinstance(stopped_by, OSError):
+        assert str(error.value) == f"Cannot copy the run to {here / 'run'}: No space left on device."
+    assert list(here.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert Run.open(copied(zoo_run("zoo:joint-ar-tiny"), here / "run").path).weights_path.is_file()
