@@ -11,7 +11,7 @@ from rich.console import Console
 
 from nas import console
 from nas.cli import work as work_module
-from nas.cli.work import work
+from nas.cli.work import STOPPED_MEASURING, work
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
@@ -40,7 +40,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def test_a_terminal_shows_that_something_is_loaded(terminal: Terminal) -> None:
-    with work() as report:
+    with work(STOPPED_MEASURING) as report:
         terminal.wait_for("loading")
         report("scoring", 1, 2, "")
         terminal.wait_for("scoring")
@@ -51,7 +51,7 @@ def test_a_terminal_shows_that_something_is_loaded(terminal: Terminal) -> None:
 
 
 def test_something_moves_when_a_stage_has_come_to_its_end(terminal: Terminal) -> None:
-    with work() as report:
+    with work(STOPPED_MEASURING) as report:
         report("training", 1, 2, "")
         report("training", 2, 2, "")
         terminal.wait_for("2/2")
@@ -66,7 +66,7 @@ def test_something_moves_when_a_stage_has_come_to_its_end(terminal: Terminal) ->
 
 def test_nothing_is_left_of_loading_where_it_fails(terminal: Terminal) -> None:
     def fail() -> None:
-        with work():
+        with work(STOPPED_MEASURING):
             terminal.wait_for("loading")
             raise ValueError("wrong")
 
@@ -77,7 +77,7 @@ def test_nothing_is_left_of_loading_where_it_fails(terminal: Terminal) -> None:
 
 def test_what_is_quick_shows_nothing(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_module, "PATIENCE", 60.0)
-    with work():
+    with work(STOPPED_MEASURING):
         pass
     assert terminal.getvalue() == ""
 
@@ -86,7 +86,7 @@ def test_a_log_has_no_line_for_loading(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work_module, "PATIENCE", 0.0)
-    with work() as report:
+    with work(STOPPED_MEASURING) as report:
         time.sleep(0.2)
         report("scoring", 1, 2, "")
     assert capsys.readouterr().err == "scoring: 1/2\n"
