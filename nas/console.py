@@ -33,7 +33,7 @@ def progress() -> Iterator[StageReport]:
         yield silent
         return
     if not errors.is_terminal:
-        yield _Lines()
+        yield _LineProgress()
         return
     columns = (
         _Moving(),
@@ -73,7 +73,7 @@ class _Moving(SpinnerColumn):
         return self.spinner.render(task.get_time()) if task.fields["now"] else " "
 
 
-class _Lines:
+class _LineProgress:
     """Progress for logs: a line when a stage begins, at every tenth, and at least twice a minute."""
 
     def __init__(self) -> None:

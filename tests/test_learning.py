@@ -20,7 +20,7 @@ from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.support.progress import duration
 from nas.training.record import clock, learning
-from nas.training.record.clock import TIMED_STEPS, Clock, expectation
+from nas.training.record.clock import TIMED_STEPS, TrainingClock, expectation
 from nas.training.record.learning import TIME_SHARE, Learning
 from nas.training.record.watch import WATCHED_SIDE, Watch, WatchedRate, watched
 from nas.training.settings import TrainingSettings, settings_of
@@ -131,7 +131,7 @@ def test_the_time_is_told_after_the_first_steps(monkeypatch):
     values = {"steps": 100, "crop": 64, "final_crop": 128, "final_share": 0.25, "batch": 2}
     settings, looked = TrainingSettings.make(values), _Looked(0)
     monkeypatch.setattr(clock, "time", looked)
-    found, told = Clock(settings, 20), {}
+    found, told = TrainingClock(settings, 20), {}
     for step in range(21, 101):
         looked.now += (3.0 if step == 21 else 0) + (4.0 if step > 75 else 1.0)
         found.tick(step)
@@ -139,7 +139,7 @@ def test_the_time_is_told_after_the_first_steps(monkeypatch):
     assert [step for step, expected in told.items() if expected is not None] == [21 + TIMED_STEPS]
     assert told[21 + TIMED_STEPS] == pytest.approx(3 + 55 + 4 * 25)
     assert found.left == 0
-    alone = Clock(TrainingSettings.make({"steps": 1}), 0)
+    alone = TrainingClock(TrainingSettings.make({"steps": 1}), 0)
     looked.now += 5
     alone.tick(1)
     assert (alone.expected, alone.left) == (5, 0)

@@ -78,11 +78,11 @@ def quantize_path(
     """
     path = IntegerPath(network)
     values = [z_hat.float() for _, z_hat in latents]
-    inputs = _Channels(torch.ones(values[0].shape[1]), Z_LIMIT)
+    inputs = _ChannelScales(torch.ones(values[0].shape[1]), Z_LIMIT)
     layers = list(_h_s_layers(network))
     for layer in layers:
         values = [layer.run(value) for value in values]
-        outputs = _Channels.of(_peaks(values))
+        outputs = _ChannelScales.of(_peaks(values))
         if layer is layers[-1] and not path.with_context:
             outputs = _last(len(outputs.scales), network.space.family.psi_parts)
         stored = cast(IntegerLayer, path.h_s[layer.name])
@@ -101,7 +101,7 @@ def _quantize_context(
     context: ContextModel,
     layouts: Sequence[Layout],
     calibration: Sequence[tuple[Tensor, Tensor]],
-    psi: _Channels,
+    psi: _ChannelScales,
 ) -> None:
     """Context prediction and entropy parameters, given psi and y_hat of calibration photos."""
     products = Products.of(context)
@@ -119,10 +119,10 @@ def _quantize_context(
         for each_psi, y_hat in calibration:
             staged.one_pass(each_psi, y_hat)
     used, *masks = _used(layouts, products)
-    hidden_1, hidden_2 = _Channels.of(first.peaks), _Channels.of(second.peaks)
+    hidden_1, hidden_2 = _ChannelScales.of(first.peaks), _ChannelScales.of(second.peaks)
     features = psi
     if predict is not None:
-        y, phi = _Channels(torch.ones(context.channels), CONTEXT_LIMIT), _Channels.of(predict.peaks)
+        y, phi = _ChannelScales(torch.ones(context.channels), CONTEXT_LIMIT), _ChannelScales.of(predict.peaks)
         _fill(path.context_prediction, predict.weight * used, predict.bias, y, phi, SLOPE_PARTS)
         features = psi.joined(phi)
     reads = (features, hidden_1, hidden_2)
@@ -136,35 +136,40 @@ def _quantize_context(
 
 
 @dataclass(frozen=True)
-class _Channels:
+class _ChannelScales:
     """How real values between two layers become whole numbers: times `scales`, at most `limit`."""
 
     scales: Tensor
     limit: int | Tensor
 
     @classmethod
-    def of(cls, peaks: Tensor) -> _Channels:
+    def of(cls, peaks: Tensor) -> _ChannelScales:
         """For channels whose largest sizes are known."""
         least = max(float(peaks.max()) * FAINT_SHARE, 1e-6)
         return cls(LIMIT / (HEADROOM * peaks.clamp_min(least)), LIMIT)
 
-    def repeated(self, each: int) -> _Channels:
+    def repeated(self, each: int) -> _ChannelScales:
         """The same for the outputs of a sub-pixel convolution, `each` to a channel."""
-        return _Channels(self.scales.repeat_interleave(each), self.limit)
+        return _ChannelScales(self.scales.repeat_interleave(each), self.limit)
 
-    def joined(self, other: _Channels) -> _Channels:
+    def joined(self, other: _ChannelScales) -> _ChannelScales:
         """Channels of one limit, after one another."""
-        return _Channels(torch.cat([self.scales, other.scales]), self.limit)
+        return _ChannelScales(torch.cat([self.scales, other.scales]), self.limit)
 
 
-def _last(outputs: int, parts: int) -> _Channels:
+def _last(outputs: int, parts: int) -> _ChannelScales:
     """What the last layer gives: scales, and means where there are any, in the units of the coding grid."""
     units = torch.tensor([1 / SCALE_UNIT, MEAN_STEPS][:parts])
-    return _Channels(units.repeat_interleave(outputs // parts), LAST_LIMIT)
+    return _ChannelScales(units.repeat_interleave(outputs // parts), LAST_LIMIT)
 
 
 def _fill(
-    layer: IntegerLayer, weight: Tensor, bias: Tensor, inputs: _Channels, outputs: _Channels, slope: int
+    layer: IntegerLayer,
+    weight: Tensor,
+    bias: Tensor,
+    inputs: _ChannelScales,
+    outputs: _ChannelScales,
+    slope: int,
 ) -> None:
     """Store a layer: for every output the largest power of two at which its sums stay exact.
 

@@ -58,7 +58,7 @@ class PhotoResult:
     decode_seconds: float
 
 
-Once = Callable[[Photo, Callable[[], PhotoResult]], PhotoResult]
+OncePerPhoto = Callable[[Photo, Callable[[], PhotoResult]], PhotoResult]
 
 
 def measured(photo: Photo, measure: Callable[[], PhotoResult]) -> PhotoResult:
@@ -158,7 +158,7 @@ def evaluate_codec(
     quality: float | None = None,
     effort: int = 0,
     name: str = "",
-    once: Once = measured,
+    once: OncePerPhoto = measured,
     report: Report = silent,
 ) -> Evaluation:
     """Really compress and decompress photos.

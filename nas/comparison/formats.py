@@ -93,7 +93,7 @@ class FormatPoint:
         return mean(photo.decode_seconds for photo in self.photos)
 
 
-Once = Callable[[Photo, int, Callable[[], FormatResult]], FormatResult]
+OncePerFile = Callable[[Photo, int, Callable[[], FormatResult]], FormatResult]
 
 
 def measured(photo: Photo, number: int, measure: Callable[[], FormatResult]) -> FormatResult:
@@ -131,7 +131,7 @@ def sweep(
     photos: Sequence[Photo],
     qualities: Sequence[int] = QUALITIES,
     *,
-    once: Once = measured,
+    once: OncePerFile = measured,
     report: Report = silent,
 ) -> tuple[FormatPoint, ...]:
     """A format over a range of qualities, one point each.

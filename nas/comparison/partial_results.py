@@ -14,7 +14,7 @@ from nas.comparison.formats import FormatResult
 from nas.support.errors import InputError
 from nas.support.files import digest
 
-R = TypeVar("R", PhotoResult, FormatResult)
+Result = TypeVar("Result", PhotoResult, FormatResult)
 
 
 class PartialResults:
@@ -35,7 +35,7 @@ class PartialResults:
                 except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # the line that was being written when the power went
 
-    def once(self, kind: type[R], measure: Callable[[], R], *identity: object) -> R:
+    def once(self, kind: type[Result], measure: Callable[[], Result], *identity: object) -> Result:
         """An earlier result, or a new one.
 
         Args:

@@ -21,7 +21,7 @@ _LABELS: dict[Measure, str] = {"psnr": "PSNR (dB)", "ms_ssim_db": "MS-SSIM (dB)"
 _WIDTH, _PANEL, _SIDE = 9.0, 4.0, 0.68  # inches: of the sheet, a panel's height, the room for an axis
 _BELOW, _ABOVE = 0.6, 1.4  # in view, relative to the codecs' rates: formats go on for several bits per pixel
 _ROOM = 0.05
-_DASHES: dict[CurveKind, Any] = {"codecs": "-", "format": (0, (5, 2)), "published": (0, (1.5, 1.5))}
+_LINE_STYLES: dict[CurveKind, Any] = {"codecs": "-", "format": (0, (5, 2)), "published": (0, (1.5, 1.5))}
 _GREYS = ("#444444", "#777777", "#A0A0A0")
 
 
@@ -122,7 +122,7 @@ def _styles(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     styles: list[dict[str, Any]] = []
     coloured = greys = 0
     for curve in curves:
-        style: dict[str, Any] = {"linestyle": _DASHES[curve.kind], "markersize": 3.5, "linewidth": 1.1}
+        style: dict[str, Any] = {"linestyle": _LINE_STYLES[curve.kind], "markersize": 3.5, "linewidth": 1.1}
         if curve.kind == "format":
             style |= {"color": _GREYS[greys % len(_GREYS)], "marker": MARKERS[greys % len(MARKERS)]}
             greys += 1

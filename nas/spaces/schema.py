@@ -30,7 +30,7 @@ _Candidate = Annotated[int, Field(ge=0, le=MOST_CHANNELS)]
 _Lmbda = Annotated[float, Field(ge=LEAST_LMBDA, le=MOST_LMBDA)]
 
 
-class _Latents(_Strict):
+class _LatentFields(_Strict):
     y: _Channels | None = None
     z: _Channels | None = None
 
@@ -55,7 +55,7 @@ class SpaceFields(_Strict):
     """The fields of a space's YAML file."""
 
     family: str
-    latents: _Latents = _Latents()
+    latents: _LatentFields = _LatentFields()
     features: _Features = _Features()
     rates: list[_Lmbda] = Field(default=[], description="lambdas of the anchors")
     quantizer: Quantizer = "integer"

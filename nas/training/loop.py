@@ -33,7 +33,7 @@ from nas.support.resources import damage_told
 from nas.training.data import CropSource, batches
 from nas.training.layout_logits import LayoutLogits
 from nas.training.optimizers import Plateaus, build_optimizer, moving_average, set_learning_rate
-from nas.training.record.clock import Clock
+from nas.training.record.clock import TrainingClock
 from nas.training.record.learning import Learning
 from nas.training.record.metrics_file import MetricsFile
 from nas.training.record.preview import preview, write_preview
@@ -131,7 +131,7 @@ def train(
         for crop, steps in settings.phases
     ]
     recent, before = training.recent, metrics.seconds if metrics else 0.0
-    whole, inside, interrupts, clock = first, False, Interrupts(), Clock(settings, first)
+    whole, inside, interrupts, clock = first, False, Interrupts(), TrainingClock(settings, first)
     try:
         for step, x in enumerate(chain.from_iterable(phases), first):
             inside = True

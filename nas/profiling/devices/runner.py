@@ -96,7 +96,7 @@ class Clock:
             self._open.pop()
 
 
-class Device:
+class TimedCodecs:
     """What is timed: the codecs of pieces.json, on one picture and real latents of its size.
 
     Args:
@@ -359,7 +359,7 @@ def description(folder: Path) -> dict[str, Any]:
     return pieces
 
 
-def facts_of(device: Device, threads: int, repeats: int) -> dict[str, str]:
+def facts_of(device: TimedCodecs, threads: int, repeats: int) -> dict[str, str]:
     """What the times hold for, as the head of the CSV says it.
 
     Args:
@@ -470,7 +470,7 @@ def is_whole(path: Path) -> bool:
     return text.endswith("\n") and text.splitlines()[-1].startswith(END_LINE)
 
 
-def measure(device: Device, lines: list[str], parts: list[str], repeats: int, out: TextIO) -> None:
+def measure(device: TimedCodecs, lines: list[str], parts: list[str], repeats: int, out: TextIO) -> None:
     """Time what is not yet known, and write the CSV as it comes.
 
     Args:
@@ -525,7 +525,7 @@ def main() -> None:
         if min(given.repeats, given.threads) < 1:
             raise InputError("--repeats and --threads must be at least 1.")
         THREADS = given.threads
-        device = Device(HERE)
+        device = TimedCodecs(HERE)
         facts = facts_of(device, given.threads, given.repeats)
         parts = parts_of(device.pieces)
         lines = [*(f"# {name}: {value}" for name, value in facts.items()), ",".join([*ROWS, *parts])]

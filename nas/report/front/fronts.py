@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nas.searching.scoring.evaluator import Point
     from nas.spaces.space import SearchSpace
 
-SCORE_COLUMNS = ("rd_loss", "bpp", "psnr")
-_POINT_COLUMNS = ("arch", *(cost.column for cost in COSTS.values()), *SCORE_COLUMNS)
+_LOSS_COLUMNS = ("rd_loss", "bpp", "psnr")
+_POINT_COLUMNS = ("arch", *(cost.column for cost in COSTS.values()), *_LOSS_COLUMNS)
 _PAGE_FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(cost.flag for cost in COSTS.values()))
 _MOST_CURVES = 5  # at most, of one run
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]*=[0-9]+(-[0-9]+)*\+)+layout=[A-Za-z0-9._-]+")

@@ -22,7 +22,7 @@ MOST_PAGE_BYTES = 2_000_000  # of the page: pictures are left out where it would
 
 _THEMES = ("system", "light", "dark")
 
-_MEANS = {
+_SCOPE_MEANINGS = {
     "encoder": "what compressing computes",
     "decoder": "what decompressing computes",
     "total": "everything, counted once",
@@ -108,7 +108,7 @@ def _summary(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow]) -> str:
 
 def _switch(cost: Cost, *, checked: bool) -> str:
     return (
-        f'<label title="{_MEANS[cost.name]}">{_radio("cost", cost.name, checked=checked)}'
+        f'<label title="{_SCOPE_MEANINGS[cost.name]}">{_radio("cost", cost.name, checked=checked)}'
         f"<span>{cost.label} <small>{cost.unit}</small></span></label>"
     )
 

@@ -10,7 +10,7 @@ TIMED_STEPS = 5  # steps after the first, which starts slowly, until the time is
 DAY = 24 * 3600  # seconds
 
 
-class Clock:
+class TrainingClock:
     """Counts from when it is made.
 
     Args:
