@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,15 @@ def lowest(table: pd.DataFrame, column: str) -> pd.Series:
     return (ordered < ordered.cummin().shift(fill_value=np.inf))[table.index]
 
 
-def make_run(name: str = "demo", *, seed: int = 0, export: bool = True, **changes: object) -> RunFront:
+@cache
+def tiny_space_and_scores(seed: int) -> tuple[SearchSpace, pd.DataFrame]:
     space = SearchSpace.load("joint-ar-tiny")
-    table = scored_table(space, 60, seed)
+    return space, scored_table(space, 60, seed)
+
+
+def make_run(name: str = "demo", *, seed: int = 0, export: bool = True, **changes: object) -> RunFront:
+    space, scored = tiny_space_and_scores(seed)
+    table = scored.copy()  # tests change it
     front = table[table[[cost.flag for cost in COSTS.values()]].any(axis=1)].copy()
     for measure in ("bpp", "psnr", "rd_loss"):
         front[f"test_{measure}"] = np.nan
