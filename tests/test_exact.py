@@ -22,7 +22,7 @@ from nas.codec.codec import Codec
 from nas.codec.folder import WEIGHTS, load_codec, save_codec
 from nas.graph import staged
 from nas.graph.affine import EXACT, SLOPE_PARTS, IntegerAffine
-from nas.graph.entropy import Y_LIMIT, Z_LIMIT
+from nas.graph.entropy import SCALE_BOUNDS, Y_LIMIT, Z_LIMIT, levels_of, levels_of_whole
 from nas.graph.integers import CONTEXT_LIMIT, IntegerConv, IntegerDeconv, IntegerLayer
 from nas.graph.layers import ConvTranspose2d
 from nas.graph.network import Supernet
@@ -417,3 +417,13 @@ def test_onnxruntime_finds_the_same(tiny, layout, tmp_path):
     grid = codec.coding_context.grid(*(torch.from_numpy(part) for part in found))
     for a, b in zip(grid, codec.parameters_of_y(y_hat, z_hat), strict=True):
         assert torch.equal(a.long(), b.long())
+
+
+def test_levels_by_a_table_are_those_by_comparison():
+    """Of every scale in whole units, and of some that no layer gives."""
+    most = int(SCALE_BOUNDS[-1])
+    units = torch.arange(-5.0, most + 1000)
+    for scales in (units, torch.tensor([-(2.0**24), 2.0**24]), units[:60].view(3, 4, 5).transpose(1, 2)):
+        levels = levels_of_whole(scales)
+        assert levels.dtype == torch.int32
+        assert torch.equal(levels, levels_of(scales))

@@ -11,6 +11,7 @@ The centred alternative, round(y - mean) + mean, is CompressAI's: there every va
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -210,6 +211,21 @@ def levels_of(units: Tensor) -> Tensor:
         Places in `SCALES`, in the shape of `units`.
     """
     return torch.bucketize(units.contiguous(), _BOUNDS.to(units), out_int32=True)
+
+
+def levels_of_whole(units: Tensor) -> Tensor:
+    """`levels_of` of scales in whole units, several times as fast on a CPU: by a table of all of them."""
+    if units.device.type != "cpu":
+        return levels_of(units)
+    table = _table_of_levels()
+    return table[units.clamp(0, len(table) - 1).int()]
+
+
+@lru_cache(maxsize=1)
+@torch.inference_mode(False)
+def _table_of_levels() -> Tensor:
+    """The level of every scale in whole units, up to the first of the last level."""
+    return levels_of(torch.arange(int(SCALE_BOUNDS[-1]) + 2, dtype=torch.float32))
 
 
 def from_grid(levels: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nas.graph.affine import EXACT, SLOPE_PARTS, IntegerAffine
 from nas.graph.context import ContextModel
-from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, Z_LIMIT, levels_of
+from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, Z_LIMIT, levels_of_whole
 from nas.graph.network import CodecNetwork
 from nas.graph.staged import SLICE, Products
 from nas.spaces import description as spec
@@ -175,7 +175,7 @@ def integer_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
         scales: scales in units of `SCALE_UNIT`.
         means: means in steps of 1 / MEAN_STEPS, in the shape of `scales`.
     """
-    return levels_of(scales), means.clamp(-Y_LIMIT * MEAN_STEPS, Y_LIMIT * MEAN_STEPS)
+    return levels_of_whole(scales), means.clamp(-Y_LIMIT * MEAN_STEPS, Y_LIMIT * MEAN_STEPS)
 
 
 class IntegerTransform(nn.Sequential):

@@ -21,7 +21,8 @@ def to_pixels(x: Tensor) -> Pixels:
     Args:
         x: the image in single precision.
     """
-    return (x[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    levels = x[0].clamp(0, 1).mul_(255).round_()
+    return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def pad(x: Tensor, multiple: int) -> Tensor:
