@@ -11,6 +11,7 @@ from PIL import Image
 from experiments.flagship import train
 from experiments.flagship.train import split_by_picture
 from nas.run import Run
+from nas.training.settings import read_recipe
 
 
 def test_tiles_of_one_picture_stay_together(tmp_path):
@@ -32,8 +33,7 @@ def test_a_phase_goes_on_from_the_zoo_and_from_its_own_checkpoint(tmp_path, monk
         pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)
         Image.fromarray(pixels).save(photos / f"picture{number}_0.png")
     small = {"crop": 64, "batch": 1, "architectures": 1, "warmup": 1, "checkpoint_every": 1}
-    for name, settings in train.PHASES.items():
-        monkeypatch.setitem(train.PHASES, name, {**settings, **small})
+    monkeypatch.setattr(train, "read_recipe", lambda path: {**read_recipe(path), **small})
     arguments = ["--data", str(photos), "--run", str(tmp_path / "run"), "--steps", "3"]
 
     def stop(progress):
@@ -46,7 +46,7 @@ def test_a_phase_goes_on_from_the_zoo_and_from_its_own_checkpoint(tmp_path, monk
             train.main(arguments)
     run = Run.open(tmp_path / "run")
     assert not run.weights_path.exists()
-    assert run.config["front"] == train.PHASES["few"]["members"]
+    assert run.config["front"] == train.MEMBERS
     train.main(arguments)
     with open(run.metrics_path, newline="") as file:
         rates = {int(row["step"]): float(row["learning_rate"]) for row in csv.DictReader(file)}

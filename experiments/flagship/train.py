@@ -1,9 +1,7 @@
 """Train the flagship for another phase: it begins with the weights kept last, and its rate falls to the end.
 
-    python -m experiments.flagship.train --data DIR --run RUN --members few --steps 10000
-    python -m experiments.flagship.train --data DIR --run NEXT --members all --steps 2000 --init-from RUN
+    python -m experiments.flagship.train --data DIR --run RUN --steps 10000
 
-`few` trains four decoders behind one encoder at a high rate of learning; `all` lets the other members follow.
 Interrupted (Ctrl-C, SIGTERM), it keeps its state and goes on from there when the same command is run again.
 `experiments.flagship.report` says how far it is.
 """
@@ -15,7 +13,6 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nas.photos.images import list_images
 from nas.support.files import digest
@@ -44,31 +41,16 @@ _DECODERS = {
     "+layout=raster-2x2",
 }
 MEMBERS = [_LINEAR + _DECODERS[1.5], _MIDDLE + _DECODERS[3.0], *(_STRONG + own for own in _DECODERS.values())]
-_COMMON = {"lmbda": "0.0018..0.18", "strategy": "front", "preview_every": 0}
-# What differs from the recipe, by which members are trained. Of a step's two architectures one is from either
-# half of the list, so that an early one of few is trained less often than a late one.
-PHASES: dict[str, dict[str, Any]] = {
-    "few": {
-        **_COMMON,
-        "members": [_STRONG + _DECODERS[own] for own in (1.5, 3.0, 4.8, 5.3)],
-        "batch": 4,
-        "elsewhere": 0.0,
-        "moved": 0.0,
-        "random_layouts": 0.0,
-        "learning_rate": 2e-3,
-        "hold": 0.4,
-        "final_rate": 0.03,
-        "warmup": 100,
-    },
-    "all": {
-        **_COMMON,
-        "members": MEMBERS,
-        "elsewhere": 0.05,
-        "moved": 0.2,
-        "random_layouts": 0.1,
-        "learning_rate": 4e-4,
-        "warmup": 50,
-    },
+# What differs from the recipe.
+PHASE = {
+    "lmbda": "0.0018..0.18",
+    "strategy": "front",
+    "members": MEMBERS,
+    "elsewhere": 0.05,
+    "moved": 0.2,
+    "random_layouts": 0.1,
+    "learning_rate": 1e-3,
+    "preview_every": 0,
 }
 TOLD_EVERY = 20  # steps
 _TILE = re.compile(r"_[0-9]$")  # of a picture that was cut up: NAME_0, NAME_1, ...
@@ -96,9 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--members", choices=tuple(PHASES), default="few", help="what is trained")
     parser.add_argument("--steps", type=int, default=5000, help="of this phase")
-    parser.add_argument("--init-from", default="zoo:patch", help="a run to go on from")
+    parser.add_argument("--init-from", default="zoo:patch", help="a searched run to go on from")
     chosen = parser.parse_args(arguments)
     if (chosen.run / "checkpoint" / "last.safetensors").is_file():
         resume_training(chosen.run, report=tell)
@@ -107,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SPACE,
         str(chosen.data),
         chosen.run,
-        settings={**read_recipe(RECIPE), **PHASES[chosen.members], "steps": chosen.steps},
+        settings={**read_recipe(RECIPE), **PHASE, "steps": chosen.steps},
         init_from=chosen.init_from,
         force=chosen.run.exists(),  # it stopped before its first checkpoint
         split=split_by_picture(chosen.data),
