@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_nothing_is_left_behind_on_the_cpu():
     checks = Path(__file__).with_name("gpu_checks.py")
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", str(checks)]
