@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/decode_photos.py CODEC... --data PHOTOS
 
 The codecs are loaded already, and every picture ends as 8-bit pixels in memory. Pillow's files have the
-quality, of a few, that gives a size next to the codec's. `Gaussians alone` is the toolkit with its tables for
+quality that gives the size nearest to the codec's. `Gaussians alone` is the toolkit with its tables for
 reading symbols switched off. Every figure is the least of the repeats, so other programs disturb it little.
 A photo's figure is divided by AVIF's of the same photo. Given are the median of the photos, the least and the
 most.
@@ -32,9 +32,10 @@ from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import DESCRIPTION, load_codec
 from nas.codec.nic import Nic
-from nas.photos.images import Pixels, list_images, read_image
+from nas.comparison.formats import encode, nearest_size
+from nas.photos.images import Photo, Pixels, list_images, read_image
 
-OTHERS = {"JPEG": range(10, 96, 10), "WEBP": range(5, 100, 10), "AVIF": range(20, 90, 10)}  # qualities
+OTHERS = {"JPEG": "jpeg", "WEBP": "webp", "AVIF": "avif"}  # formats by their titles
 ALONE, ONNX = "Gaussians alone", "ONNX folder"
 
 
@@ -80,13 +81,9 @@ def without_tables() -> Iterator[None]:
 
 
 def near_in_size(pixels: Pixels, kind: str, size: int) -> bytes:
-    """The file of another format whose size is next to this one."""
-    found = []
-    for quality in OTHERS[kind]:
-        place = io.BytesIO()
-        Image.fromarray(pixels).save(place, kind, quality=quality)
-        found.append(place.getvalue())
-    return min(found, key=lambda data: abs(len(data) - size))
+    """The file of another format whose size is nearest to this one."""
+    photo = Photo("photo", pixels)
+    return encode(kind, photo, nearest_size(kind, photo, size).quality)
 
 
 def by_pillow(data: bytes) -> Pixels:
@@ -100,7 +97,7 @@ def by_us(codec: Codec, data: bytes) -> Pixels:
 def times(codec: Codec, decoder: Any, pixels: Pixels, quality: float, repeats: int) -> dict[str, float]:
     """The least CPU seconds of every side, and of every part of ours, for one photo."""
     data = compress_image(codec, pixels, quality=quality).to_bytes()
-    sides = {kind: partial(by_pillow, near_in_size(pixels, kind, len(data))) for kind in OTHERS}
+    sides = {kind: partial(by_pillow, near_in_size(pixels, OTHERS[kind], len(data))) for kind in OTHERS}
     if decoder is not None:
         sides[ONNX] = partial(decoder.decode, data)
     with without_tables():

@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 import torch
 from common import MIB, arguments, heading, say, table
 
 import nas
 from nas.photos.images import BUNDLED
+from nas.profiling.memory import held_bytes_now
 from nas.spaces.space import SearchSpace
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, start_training
@@ -27,7 +27,7 @@ SETTINGS = {"batch": 4, "crop": 256, "checkpoint_every": 1000, "preview_every": 
 def resident() -> float:
     """The resident memory of this process, MiB."""
     gc.collect()
-    return float(psutil.Process().memory_info().rss / MIB)
+    return held_bytes_now() / MIB
 
 
 def over_steps(space: str, steps: int, folder: Path) -> dict[int, float]:

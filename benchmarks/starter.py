@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nas.graph.network import Supernet
 from nas.metrics.objective import Objective
-from nas.photos.images import Photo, bundled
+from nas.photos.images import Photo, bundled, middle
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.scoring.evaluator import Evaluator
 from nas.shipped import zoo_run
@@ -36,12 +33,7 @@ class Starter:
         supernet = Supernet(space)
         load_weights(supernet, Checkpoint.read(STARTER).tensors, source=str(STARTER))
         whole = [photo for part in bundled().values() for photo in part][:photos]
-        middle = [Photo(photo.name, _middle(photo.pixels)) for photo in whole]
-        evaluator = Evaluator(supernet, middle, Objective(LAMBDA))
+        crops = [Photo(photo.name, middle(photo.pixels, CROP)) for photo in whole]
+        evaluator = Evaluator(supernet, crops, Objective(LAMBDA))
         rate = LayoutRate.of(evaluator, space.widest(), photos=photos)
         return cls(space, evaluator, {name: rate(layout) for name, layout in space.layouts.items()})
-
-
-def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    top, left = (max(0, size - CROP) // 2 for size in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + CROP, left : left + CROP])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ import torch
 from experiments.flagship.train import split_by_picture
 from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
 from nas.cost.counting.cache import kept_costs
-from nas.photos.images import Photo, read_image
+from nas.photos.images import Photo, middle, read_image
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
 from nas.shipped import zoo_run
@@ -44,13 +43,7 @@ def crops(data: Path, seed: int) -> list[Photo]:
     split = split_by_picture(data)
     untrained = sorted([*split["calibration"], *split["held-out"]])
     paths = np.random.default_rng(seed).permutation(np.array(untrained, dtype=object))[:PHOTOS]
-    return [Photo(path.name, _middle(read_image(path))) for path in sorted(paths)]
-
-
-def _middle(pixels: Any) -> Any:
-    height, width = pixels.shape[:2]
-    top, left = max(0, height - SIDE) // 2, max(0, width - SIDE) // 2
-    return pixels[top : top + SIDE, left : left + SIDE].copy()
+    return [Photo(path.name, middle(read_image(path), SIDE)) for path in sorted(paths)]
 
 
 def losses(run: Run, photos: Sequence[Photo], architectures: Sequence[Architecture]) -> Array:

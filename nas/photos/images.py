@@ -313,6 +313,20 @@ def _is_image(path: Path) -> bool:
     return True
 
 
+def middle(pixels: Pixels, side: int) -> Pixels:
+    """The square in the middle of a picture, or what there is of it in a smaller one.
+
+    Args:
+        pixels: 8-bit RGB, [H, W, 3].
+        side: side of the square, in pixels.
+
+    Returns:
+        [min(H, side), min(W, side), 3].
+    """
+    top, left = (max(0, length - side) // 2 for length in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
 def psnr(a: Pixels, b: Pixels) -> float:
     """Peak signal-to-noise ratio of two 8-bit images, dB.
 

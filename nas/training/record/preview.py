@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
-from nas.photos.images import Photo, Pixels, psnr
+from nas.photos.images import Photo, Pixels, middle, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.support.files import write_atomically
 
@@ -27,7 +27,7 @@ def preview(net: Supernet, photo: Photo) -> Pixels:
         net: the supernet.
         photo: the photo, of which the middle is shown.
     """
-    pixels = _middle(photo.pixels)
+    pixels = middle(photo.pixels, SHOWN_SIDE)
     shown = [(pixels, photo.name)]
     space, training = net.space, net.training
     x = to_tensor(pixels).to(next(net.parameters()).device)
@@ -53,11 +53,6 @@ def write_preview(path: Path, pixels: Pixels) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
     write_atomically(path, buffer.getvalue())
-
-
-def _middle(pixels: Pixels) -> Pixels:
-    top, left = (max(0, side - SHOWN_SIDE) // 2 for side in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + SHOWN_SIDE, left : left + SHOWN_SIDE])
 
 
 def _labelled(pixels: Pixels, words: str) -> Pixels:
