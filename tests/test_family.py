@@ -155,7 +155,7 @@ def test_the_dearest_decoder_within_a_target(family: CodecFamily, target: float,
     ("ask", "message"),
     [
         (lambda f: f.decoder_within("30ms", "raster"), "by what it computes"),
-        (lambda f: f.decoder_within("much", "raster"), "is not a target"),
+        (lambda f: f.decoder_within("much", "raster"), "is not an amount"),
         (lambda f: f.codec("zigzag"), "no layout 'zigzag'"),
         (lambda f: f.choose_layouts("zigzag"), "no layout 'zigzag'"),
         (lambda f: f.choose_layouts("none", 3), "not both"),

@@ -45,6 +45,15 @@ def test_a_name_that_is_no_format(tmp_path, chelsea, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_pixels_that_are_no_numbers_are_counted_and_black(tmp_path):
+    levels = np.full((4, 6), 0.5, np.float32)
+    levels[1, 2:4] = np.nan
+    Image.fromarray(levels).save(tmp_path / "undefined.tif")
+    with pytest.warns(InputWarning, match="undefined.tif has 2 pixels that are not numbers"):
+        pixels = read_image(tmp_path / "undefined.tif")
+    assert (pixels[1, 2:4] == 0).all() and (np.delete(pixels.reshape(24, 3), [8, 9], 0) == 128).all()
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "HSV", "I;16"])
 def test_every_mode_becomes_rgb(tmp_path, chelsea, mode):
     grey = Image.fromarray(chelsea).convert("L")

@@ -103,6 +103,7 @@ def image_of(data: bytes, source: str) -> Pixels:
                 )
             frames = max(bare_file.frames, _frames(image))
             image.load()
+            undefined = int(np.isnan(np.asarray(image)).sum()) if image.mode == "F" else 0
             pixels = _turned(_rgb(image), _orientation(image))
     except InputError:
         raise
@@ -117,6 +118,12 @@ def image_of(data: bytes, source: str) -> Pixels:
         ) from error
     if frames > 1:
         warnings.warn(f"{source} holds {frames} pictures: the first is taken.", FramesWarning, stacklevel=2)
+    if undefined:
+        warnings.warn(
+            f"{source} has {undefined} pixels that are not numbers (NaN): they are taken as black.",
+            InputWarning,
+            stacklevel=2,
+        )
     return pixels
 
 

@@ -89,7 +89,7 @@ class Amount:
         if match is None or unit is None or not 0 < number < _MOST:
             commas = "; leave commas out, and write decimals with a point" if "," in str(text) else ""
             raise InputError(
-                f"'{text}' is not a target: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
+                f"'{text}' is not an amount above 0: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
                 f"4 GMAC at 1920x1080, 200MB or 5M parameters{commas}."
             )
         name, times, _ = _UNITS[unit]
