@@ -94,7 +94,14 @@ def split(steps: Array) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=len(REACHES))
 def beyond(reach: int) -> Floats:
-    """About how often a number is beyond, for every scale: it decides what is quick, not what is read."""
+    """About how often a number lies beyond a reach, by scale: it decides what is quick, not what is read.
+
+    Args:
+        reach: how far from its mean a number may lie, in whole steps.
+
+    Returns:
+        A share for each of `SCALES`.
+    """
     share: Floats = 1 - erf((reach - 0.5) / (SCALES * np.sqrt(2)))
     return share
 

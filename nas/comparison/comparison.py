@@ -44,6 +44,9 @@ class Conditions:
 
     Attributes:
         photos: how many.
+        device: where codecs ran, `cpu` or `cuda`.
+        machine: the processor's architecture, and how many cores it has.
+        threads: of torch.
         load: the machine's mean load of a minute, before and after.
         effort: with which the codecs compressed.
     """
@@ -65,7 +68,14 @@ class Conditions:
 
 @dataclass(frozen=True)
 class SameSize:
-    """A codec against a format at the same sizes: each photo's file is the nearest in size to the codec's."""
+    """A codec against a format at the same sizes: each photo's file is the nearest in size to the codec's.
+
+    Attributes:
+        codec: name of the codec.
+        format: name of the image format.
+        bpp, psnr, ms_ssim: the format's means over photos: bits per pixel, dB, and MS-SSIM from 0 to 1.
+        encode_seconds, decode_seconds: the format's mean times for a photo.
+    """
 
     codec: str
     format: str
@@ -118,6 +128,7 @@ class Comparison:
     """What `nas evaluate` found.
 
     Attributes:
+        conditions: on what and where it was measured.
         subjects, codecs: what was measured, and its results, in the order given.
         groups: the codecs that make a curve.
         curves: of those, of the formats and of files.

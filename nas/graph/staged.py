@@ -244,15 +244,21 @@ class BlockWeights:
     """One block's weights: the rows it computes and the columns it sees.
 
     Attributes:
+        channels: the channels of y whose parameters it computes.
+        seen: which numbers of the window it sees: their places in it, [2, places], and their channels.
+        context: the masked convolution's rows, cut to what is seen; None where nothing is.
+        layers: the three layers of entropy parameters, cut likewise.
+        reads, writes: units of phi and of the two hidden layers that it takes as they are, and that it
+            computes.
         alone: whether it computes all that is ever computed at its positions, so that nothing is kept.
     """
 
     channels: _Some
-    seen: tuple[tuple[Tensor, _Some], ...]  # places in the window, [2, places], and channels
+    seen: tuple[tuple[Tensor, _Some], ...]
     context: AnyAffine | None
     layers: tuple[AnyAffine, AnyAffine, AnyAffine]
     reads: tuple[_Some, ...]
-    writes: tuple[_Some, ...]  # each of phi and the two hidden layers
+    writes: tuple[_Some, ...]
     alone: bool
 
 
@@ -572,14 +578,19 @@ def rounding(context: Staged, y: Tensor) -> Read:
 class State:
     """The arrays of one batch while it is coded; positions run row by row, channels lie last.
 
-    phi and the hidden units are kept only where several blocks share a position.
+    Attributes:
+        height, width: of y, in positions.
+        psi: what h_s made, [B, positions, psi channels].
+        padded: the integers known so far, zeros around them, [B, h + 2 * reach, w + 2 * reach, M].
+        phi, hidden_1, hidden_2: what the context and the hidden layers made, [B, positions, units]; no
+            positions are kept where no two blocks share one.
     """
 
     height: int
     width: int
-    psi: Tensor  # [B, positions, 2M]
-    padded: Tensor  # [B, h + 2 * reach, w + 2 * reach, M], the integers known so far
-    phi: Tensor  # [B, positions, 2M]
+    psi: Tensor
+    padded: Tensor
+    phi: Tensor
     hidden_1: Tensor
     hidden_2: Tensor
 

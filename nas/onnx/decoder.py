@@ -382,9 +382,17 @@ def order(layout: dict[str, Any], height: int, width: int) -> Iterator[tuple[dic
 
 
 def parse(data: bytes) -> tuple[str, str, int, int, int | None, bytes]:
-    """Of a .nic file: the entropy path's identity, the codec's fingerprint, width, height, quality, stream.
+    """Read the header of a .nic file.
 
-    The quality is in steps; None in files of codecs of one rate.
+    Args:
+        data: content of the file.
+
+    Returns:
+        The entropy path's identity, the codec's fingerprint, width, height, quality and stream. The quality
+        is in steps, and None in files of codecs of one rate.
+
+    Raises:
+        InputError: the file is of another kind or version, or it is damaged.
     """
     if data[:3] != MAGIC:
         raise InputError("This is not a .nic file.")
@@ -410,7 +418,17 @@ def parse(data: bytes) -> tuple[str, str, int, int, int | None, bytes]:
 
 
 def varint(data: bytes) -> tuple[int, bytes]:
-    """A number of seven bits a byte, the lowest first, and what follows it."""
+    """Read a number that is written in seven bits a byte, the lowest first.
+
+    Args:
+        data: bytes that begin with the number.
+
+    Returns:
+        The number, and the bytes behind it.
+
+    Raises:
+        InputError: the number does not end within five bytes.
+    """
     value = 0
     for index, byte in enumerate(data[:5]):
         value |= (byte & 0x7F) << (7 * index)
@@ -421,7 +439,17 @@ def varint(data: bytes) -> tuple[int, bytes]:
 
 @cache
 def description(folder: Path) -> dict[str, Any]:
-    """codec.json."""
+    """Read codec.json once.
+
+    Args:
+        folder: folder of the ONNX models.
+
+    Returns:
+        Its content: the codec's layouts, gains, scales and sizes.
+
+    Raises:
+        InputError: the file cannot be read, or another version of this decoder or of constriction is needed.
+    """
     try:
         content: dict[str, Any] = json.loads((folder / "codec.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -455,7 +483,14 @@ def layout_of(codec: dict[str, Any], path: str) -> dict[str, Any]:
 
 @cache
 def session(path: Path) -> onnxruntime.InferenceSession:
-    """A model, loaded once."""
+    """Load a model once.
+
+    Args:
+        path: the ONNX file.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = THREADS

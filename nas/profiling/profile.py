@@ -43,10 +43,12 @@ class CodecProfile:
 
     Attributes:
         name: of its folder.
+        arch: the architecture's key.
         params: learned numbers.
         kmac_px_by_edge, kmac_px: as traced on the whole encoder and decoder, kMAC per pixel.
         stages: serial decoding steps at `width` x `height` pixels.
         device: where it was timed.
+        latency: times of `encode` and `decode`, and of their parts.
         memory: of `encode` and `decode`, each in a process of its own on the CPU.
         disturbance: how much other work slowed the machine down meanwhile, a share.
         decoders: of a family, seconds to decode one file with each of them, by what tells them apart.

@@ -35,6 +35,11 @@ class Shape:
     """One architecture of a space and what it costs, from the tables.
 
     Attributes:
+        name: what the profile calls it.
+        arch: the architecture's key.
+        params: learned numbers in all.
+        stages: serial decoding steps at the reference size.
+        kmac_px_by_edge, kmac_px: kMAC per pixel, by edge and by scope.
         params_by_edge: learned numbers; those of priors have an edge of their own, `prior`.
         ms: by action, milliseconds by edge, context and coder.
         mb: by action, what a process takes beyond its libraries at its peak, in MB, by what takes it (the

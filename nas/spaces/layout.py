@@ -49,8 +49,13 @@ TABLE = "-table"  # the end of the name of a layout whose context is a table
 class Block:
     """What is computed together: the channel groups that share a stage at one cell of the tile.
 
-    `visible[g, di, dj]` says whether group g at that offset of the window is decoded before this block;
-    `known[g]` whether group g at the same position belongs to this stage or an earlier one.
+    Attributes:
+        row, column: the cell of the tile.
+        stage: in which stage it is decoded, at the tile's first position.
+        groups: numbers of its channel groups.
+        visible: whether a group is decoded before this block at an offset of the window, [groups, window,
+            window].
+        known: whether a group at the same position belongs to this stage or an earlier one, [groups].
     """
 
     row: int

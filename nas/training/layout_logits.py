@@ -109,9 +109,15 @@ class LayoutLogits:
 
 
 def vimco_signal(log_w: Tensor) -> Tensor:
-    """What each of K samples adds to L = log mean_k w_k, shape [K] like their log weights.
+    """What each of K samples adds to L = log mean_k w_k (VIMCO, Mnih and Rezende, ICML 2016).
 
-    The sample is replaced by the geometric mean of the others.
+    Each is compared with the geometric mean of the others in its place.
+
+    Args:
+        log_w: log weights of the samples, [K], at least two.
+
+    Returns:
+        In the shape of `log_w`.
     """
     count = len(log_w)
     others = (log_w.sum() - log_w) / (count - 1)
