@@ -37,6 +37,7 @@ from nas.training.devices import make_fabric
 from nas.training.loop import NonFiniteLossError
 from nas.training.optimizers import build_optimizer, is_matrix, moving_average, set_learning_rate
 from nas.training.settings import TrainingSettings, parse_assignments, settings_of
+from nas.training.shared_encoder import SharedEncoder
 from nas.training.start import (
     TrainingRequest,
     advice,
@@ -454,6 +455,40 @@ def test_named_members_are_the_front(request_for, tmp_path):
     assert run.config["front"] == members
     with pytest.raises(InputError, match="g_a"):
         start_training(request_for(tmp_path / "b", settings={**settings, "members": ["g_a=1"]}))
+
+
+def test_an_encoder_that_samples_share_runs_once():
+    """At two rates, under decoders of two sizes: the gradients are those of separate passes."""
+    space = replace(SearchSpace.load("patch-tiny"), rates=(0.0018, 0.18))
+    torch.manual_seed(3)
+    net, x = Supernet(space), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        for parameter in net.parameters():  # the last layers begin with zeros, which hide what is before them
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    widest = space.widest()
+    narrower = space.parse(widest.key.replace("g_s=128-64", "g_s=64-24"))
+    other = space.narrowest()
+    passes = []
+    net.g_a.register_forward_hook(lambda *_: passes.append(1))
+
+    def gradients(shared: SharedEncoder | None) -> dict[str, torch.Tensor]:
+        net.zero_grad()
+        for architecture, lmbda in ((widest, 0.0018), (other, 0.02), (narrower, 0.18)):
+            layout = net.activate(architecture)
+            y = shared.y(architecture) if shared else None
+            output = net(x, layout, torch.zeros_like, lmbda=lmbda, y=y)
+            bits = sum(-likelihood.log2().sum() for likelihood in output["likelihoods"].values())
+            (bits / x.numel() + lmbda * 255**2 * (output["x_hat"] - x).square().mean()).backward()
+        if shared:
+            shared.backward()
+        return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+    separate = gradients(None)
+    together = gradients(SharedEncoder(net, x, [widest, other, narrower]))
+    assert len(passes) == 3 + 2
+    assert separate.keys() == together.keys()
+    for name, gradient in separate.items():
+        torch.testing.assert_close(together[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
 
 
 @pytest.mark.parametrize(

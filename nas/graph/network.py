@@ -183,6 +183,7 @@ class CodecNetwork(nn.Module):
         lmbda: float | None = None,
         coded: bool = False,
         picture: bool = True,
+        y: Tensor | None = None,
     ) -> dict[str, Any]:
         """Code a batch without a bitstream.
 
@@ -193,6 +194,7 @@ class CodecNetwork(nn.Module):
             lmbda: the rate, where the space has a range of them; by default its middle anchor.
             coded: rate rounded values as the coder does, within each image's own range of values.
             picture: False leaves g_s out, where the rate is all that is wanted.
+            y: what g_a makes of x, where it is known, [B, M, H/16, W/16].
 
         Returns:
             x_hat [B, 3, H, W], not clamped, where there is a picture; likelihoods {y: [B, M, H/16, W/16],
@@ -206,7 +208,7 @@ class CodecNetwork(nn.Module):
             raise InputError(
                 f"Image sides must be multiples of {alignment}, not {tuple(x.shape[-2:])}: pad first."
             )
-        y = self.scaled_y(widened(self.g_a(x)), lmbda)
+        y = self.scaled_y(widened(self.g_a(x)) if y is None else y, lmbda)
         share = self.widths[HYPERPRIOR].mask()  # of the hyperprior, under gates
         if share is None or len(self.widths[HYPERPRIOR].candidates) == 1:
             way = self._given_z if self.with_z else self._alone

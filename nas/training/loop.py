@@ -39,6 +39,7 @@ from nas.training.record.metrics_file import MetricsFile
 from nas.training.record.preview import preview, write_preview
 from nas.training.record.watch import PHOTOS, Watch, WatchedRate
 from nas.training.settings import TrainingSettings, settings_of
+from nas.training.shared_encoder import SharedEncoder
 from nas.training.strategies import Sample, at_rates, strategy
 from nas.training.structure import Structure
 from nas.weights import checkpoint
@@ -183,12 +184,13 @@ class Pass(nn.Module):
         picture: whether x_hat is computed. See `CodecNetwork.forward`.
 
     Attributes:
-        layout, noise, lmbda, picture: the others, see `CodecNetwork.forward`.
+        layout, noise, lmbda, picture, y: the others, see `CodecNetwork.forward`.
     """
 
     layout: Layout
     noise: Noise | None
     lmbda: float | None = None
+    y: Tensor | None = None
 
     def __init__(self, net: Supernet, *, picture: bool = True) -> None:
         super().__init__()
@@ -196,7 +198,9 @@ class Pass(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """Run the network on x, [B, 3, H, W]."""
-        output: dict[str, Any] = self.net(x, self.layout, self.noise, lmbda=self.lmbda, picture=self.picture)
+        output: dict[str, Any] = self.net(
+            x, self.layout, self.noise, lmbda=self.lmbda, picture=self.picture, y=self.y
+        )
         return output
 
 
@@ -272,10 +276,14 @@ class Training:
         noise = None if rounded else self._noise(step)
         self.optimizer.zero_grad(set_to_none=True)
         totals, teacher = torch.zeros(3, device=self.fabric.device), None
+        encoder = self._shared_encoder(x, samples)
         for number, sample in enumerate(samples):
             structure = self.structure if number == len(samples) - 1 else None
+            self.passing.y = None
             if structure is None:
                 net.activate(sample.architecture)
+                with self.fabric.autocast():
+                    self.passing.y = encoder.y(sample.architecture)
             else:
                 net.gate(structure.sample(step / settings.steps, self._generator(step, "gates"), x.device))
             self.passing.layout, self.passing.noise, self.passing.lmbda = sample.layout, noise, sample.lmbda
@@ -300,6 +308,7 @@ class Training:
             if tables is not None and "psi" in output:  # without a hyperprior no layout has an effect
                 self._learn_layout(tables, output)
             totals += torch.stack([losses.total, losses.bpp, losses.distortion]).detach() / len(samples)
+        encoder.backward()
         means = self._together(totals)
         self._check("loss", means[0], step, samples)
         norm = self.fabric.clip_gradients(
@@ -317,6 +326,11 @@ class Training:
         if net.centred and settings.only != "g_s" and (step + 1) % SETTLE_EVERY == 0:
             settle(net)
         return means[0], means[1], means[2]
+
+    def _shared_encoder(self, x: Tensor, samples: Sequence[Sample]) -> SharedEncoder:
+        """What samples of a step have in common; nothing among processes, whose gradients Fabric gathers."""
+        alone = self.fabric.world_size == 1 and self.structure is None
+        return SharedEncoder(self.net, x, [sample.architecture for sample in samples] if alone else [])
 
     @torch.no_grad()
     def _layout_bits(self, tables: Tensor, output: dict[str, Any]) -> list[float]:
