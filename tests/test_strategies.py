@@ -124,6 +124,21 @@ def test_members_alone_are_trained_where_that_is_asked(step, seed):
         assert all(sample.architecture in allowed for sample in drawn)
 
 
+@given(SEEDS)
+def test_members_of_a_step_can_have_one_encoder(seed):
+    """Each encoder comes as often as it has members, and each member gets its turn."""
+    narrow, wide = (SPACE.indexes(architecture) for architecture in (SPACE.narrowest(), SPACE.widest()))
+    assert SPACE.slots[0].name == "g_a"
+    decoders = (narrow[1:], wide[1:], (*narrow[1:-1], wide[-1]))
+    members = [SPACE.at((narrow[0], *decoder)) for decoder in decoders]
+    members.append(SPACE.at((wide[0], *narrow[1:])))
+    chosen = strategy_of("front", 2, members, elsewhere=0, moved=0, one_encoder=True)
+    steps = [[sample.architecture for sample in chosen.draw(SPACE, step, seed)] for step in range(200)]
+    assert all(len({SPACE.encoder(architecture) for architecture in step}) == 1 for step in steps)
+    assert {architecture for step in steps for architecture in step} == set(members)
+    assert 20 < sum(step[0] == members[-1] for step in steps) < 90
+
+
 def test_a_strategy_that_cannot_be_is_refused():
     with pytest.raises(InputError, match="sandwich"):
         TrainingSettings.make({"strategy": "sandwitch"})
@@ -131,6 +146,8 @@ def test_a_strategy_that_cannot_be_is_refused():
         strategy_of("front", members=[])
     with pytest.raises(InputError, match="add --set strategy=front"):
         TrainingSettings.make({"members": [SPACE.widest().key]})
+    with pytest.raises(InputError, match="one_encoder goes with strategy=front"):
+        TrainingSettings.make({"one_encoder": True})
 
 
 # Schedules

@@ -488,7 +488,9 @@ def test_an_encoder_that_samples_share_runs_once():
     assert len(passes) == 3 + 2
     assert separate.keys() == together.keys()
     for name, gradient in separate.items():
-        torch.testing.assert_close(together[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+        torch.testing.assert_close(
+            together[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max())
+        )
 
 
 @pytest.mark.parametrize(

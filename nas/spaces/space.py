@@ -460,6 +460,16 @@ class SearchSpace:
         order = {name: number for number, name in enumerate((HYPERPRIOR, "y", "z", *self.family.choices))}
         return dict(sorted(of_layers.items(), key=lambda item: order[item[0]]))
 
+    def encoder(self, architecture: Architecture) -> tuple[tuple[str, int], ...]:
+        """The choices that g_a depends on, with their values: architectures that have them equal make one y.
+
+        Args:
+            architecture: an architecture of this space.
+        """
+        widths = self.layer_widths(architecture)
+        inside = (name for name in self.family.choices if self.family.edge_of(name) == "g_a")
+        return tuple((name, widths[name]) for name in ("y", *inside) if name in widths)
+
     def layout(self, architecture: Architecture) -> Layout:
         """The order of decoding.
 

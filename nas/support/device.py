@@ -17,6 +17,9 @@ from nas.support.errors import InputError
 
 MEMORY = Path("/proc/meminfo")
 GROUPS = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")  # of version 2 and 1
+# glibc's M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD (malloc.h): values that keep freed memory, of which
+# the last is the largest that it takes, and its own values.
+_MALLOC = {-1: (2**31 - 1, 1 << 17), -2: (1 << 28, 1 << 17), -3: (1 << 25, 1 << 17)}
 
 
 def choose(name: str) -> torch.device:
@@ -105,14 +108,32 @@ def return_free_memory() -> None:
 
     Networks of many shapes leave gaps of many sizes, so that what the library keeps grows with every shape.
     """
-    if trim := _malloc_trim():
+    if trim := _of_glibc("malloc_trim"):
         trim(0)
 
 
+@contextlib.contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Meanwhile, memory that this process frees stays its own and is used again, where there is glibc.
+
+    Else every step of a training gives its large tensors back to the system and takes them anew, a fault for
+    each page: 16,000 for a step of four crops.
+    """
+    mallopt = _of_glibc("mallopt")
+    try:
+        for parameter, (kept, _) in _MALLOC.items() if mallopt else ():
+            mallopt(parameter, kept)
+        yield
+    finally:
+        for parameter, (_, usual) in _MALLOC.items() if mallopt else ():
+            mallopt(parameter, usual)
+        return_free_memory()
+
+
 @cache
-def _malloc_trim() -> Callable[[int], int] | None:
+def _of_glibc(name: str) -> Callable[..., int] | None:
     """glibc's function of that name; None where another library allocates."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def _free_here() -> int | None:

@@ -25,7 +25,7 @@ from nas.photos.split import photos_of
 from nas.run import Run
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
-from nas.support.device import return_free_memory
+from nas.support.device import freed_memory_kept, return_free_memory
 from nas.support.errors import InputError
 from nas.support.files import write_yaml
 from nas.support.interrupts import Interrupts
@@ -90,6 +90,7 @@ class NonFiniteLossError(InputError):
         self.where = where
 
 
+@freed_memory_kept()
 def train(
     run: Run,
     photos: Sequence[Photo],

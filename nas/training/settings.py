@@ -76,6 +76,10 @@ class TrainingSettings(BaseModel):
         le=1,
         description="with strategy=front: the share of members moved one step in a slot",
     )
+    one_encoder: bool = Field(
+        default=False,
+        description="with strategy=front: the members of a step have one encoder, which then runs once",
+    )
     distillation: float = Field(
         default=0.0, ge=0, description="weight with which the others match the widest one's picture"
     )
@@ -171,6 +175,8 @@ class TrainingSettings(BaseModel):
             )
         if settings.members and settings.strategy != "front":
             raise InputError("members are trained by strategy=front: add --set strategy=front.")
+        if settings.one_encoder and settings.strategy != "front":
+            raise InputError("one_encoder goes with strategy=front: add --set strategy=front.")
         if settings.fan_in is not None and settings.optimizer != "adam":
             raise InputError(
                 f"fan_in works with adam only, because {settings.optimizer} chooses the size of each "

@@ -16,19 +16,6 @@ from torch import Tensor
 from nas.graph.entropy import widened
 from nas.graph.network import Supernet
 from nas.spaces.architecture import Architecture
-from nas.spaces.space import SearchSpace
-
-
-def encoder_widths(space: SearchSpace, architecture: Architecture) -> tuple[tuple[str, int], ...]:
-    """The choices that g_a depends on, with an architecture's values: equal ones make the same y.
-
-    Args:
-        space: the search space.
-        architecture: an architecture of this space.
-    """
-    widths = space.layer_widths(architecture)
-    inside = (name for name in space.family.choices if space.family.edge_of(name) == "g_a")
-    return tuple((name, widths[name]) for name in ("y", *inside) if name in widths)
 
 
 class SharedEncoder:
@@ -42,8 +29,8 @@ class SharedEncoder:
 
     def __init__(self, net: Supernet, x: Tensor, architectures: Sequence[Architecture]) -> None:
         self._net, self._x = net, x
-        counts = Counter(encoder_widths(net.space, architecture) for architecture in architectures)
-        self._shared = {widths for widths, count in counts.items() if count > 1}
+        counts = Counter(net.space.encoder(architecture) for architecture in architectures)
+        self._shared = {encoder for encoder, count in counts.items() if count > 1}
         self._passes: dict[tuple[tuple[str, int], ...], tuple[Tensor, Tensor]] = {}
 
     def y(self, architecture: Architecture) -> Tensor | None:
@@ -52,13 +39,13 @@ class SharedEncoder:
         Args:
             architecture: the active architecture of the supernet.
         """
-        widths = encoder_widths(self._net.space, architecture)
-        if widths not in self._shared:
+        encoder = self._net.space.encoder(architecture)
+        if encoder not in self._shared:
             return None
-        if widths not in self._passes:
+        if encoder not in self._passes:
             y = widened(self._net.g_a(self._x))
-            self._passes[widths] = y, y.detach().requires_grad_(y.requires_grad)
-        return self._passes[widths][1]
+            self._passes[encoder] = y, y.detach().requires_grad_(y.requires_grad)
+        return self._passes[encoder][1]
 
     def backward(self) -> None:
         """Hand the gradients that the samples left at y back through g_a. Widths may have changed since."""

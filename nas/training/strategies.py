@@ -195,6 +195,7 @@ class Front:
         elsewhere: the share drawn as in `Level`, so that the rest is not forgotten.
         moved: the share of the others that move one step in a slot, so that a search sees the surroundings
             alike well.
+        one_encoder: whether the members of a step are those with one encoder, the more often the more it has.
         count: architectures in a step.
         random_layouts: share of the layouts that are drawn at random.
     """
@@ -204,6 +205,7 @@ class Front:
     members: tuple[Architecture, ...] = ()
     elsewhere: float = 0.25
     moved: float = 0.5
+    one_encoder: bool = False
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
@@ -215,16 +217,22 @@ class Front:
             seed: seed of the training.
         """
         rng = generator(seed, step)
+        members = self._of_one_encoder(space, rng) if self.one_encoder else self.members
         others = Level(self.count, self.random_layouts).draw(space, step, seed)
         for number, other in enumerate(others):
             if rng.random() < self.elsewhere:
                 yield other
                 continue
-            index = int((number + rng.random()) / self.count * len(self.members))
-            architecture = self.members[min(index, len(self.members) - 1)]
+            index = int((number + rng.random()) / self.count * len(members))
+            architecture = members[min(index, len(members) - 1)]
             if rng.random() < self.moved:
                 architecture = rng.choice([architecture, *space.neighbours(architecture)])
             yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
+
+    def _of_one_encoder(self, space: SearchSpace, rng: random.Random) -> list[Architecture]:
+        """The members that encode as one of them does, drawn among all."""
+        wanted = space.encoder(rng.choice(self.members))
+        return [member for member in self.members if space.encoder(member) == wanted]
 
 
 def any_layout(
@@ -311,7 +319,8 @@ def strategy(settings: TrainingSettings, members: Sequence[Architecture] = ()) -
     if name == "front":
         if not members:
             raise InputError(NO_FRONT)
-        return Front(count, random_layouts, tuple(members), settings.elsewhere, settings.moved)
+        shares = settings.elsewhere, settings.moved
+        return Front(count, random_layouts, tuple(members), *shares, settings.one_encoder)
     return STRATEGIES[name](count, random_layouts)
 
 
