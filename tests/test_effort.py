@@ -27,6 +27,8 @@ from nas.codec.nic import Nic
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest
 from nas.codec.tiles import Tiling
+from nas.codec.weighed import BIT, weighed
+from nas.graph.entropy import SCALES
 from nas.metrics.objective import Objective
 from nas.metrics.quality import ms_ssim, mse
 from nas.photos.tensors import Padded, to_tensor
@@ -91,6 +93,28 @@ def test_more_effort_gains(name: str, chelsea: np.ndarray) -> None:
         for effort in (0, 4, MOST_EFFORT - 3)
     ]
     assert losses[2] < losses[1] < losses[0]
+
+
+def test_a_value_is_rounded_to_what_costs_least_with_its_bits(chelsea: np.ndarray, monkeypatch) -> None:
+    """In one pass: the cost of every candidate by hand, from the bits that the coder would take."""
+    monkeypatch.setattr("nas.codec.weighed.PASSES", 1)
+    codec = codec_of("joint-ar-integer")
+    y = analyzed(codec, chelsea[:64, :96])
+    plain = codec.rounded(y)
+    y_hat, z_hat = weighed(codec, y, plain)
+    assert z_hat is plain[1]
+    levels, steps = codec.parameters_of_y(*plain)
+    scales, means = torch.from_numpy(SCALES)[levels], steps / 64
+    costs = {}
+    for shift in (0, 1, None):
+        candidate = (y.floor() + shift if shift is not None else torch.zeros_like(y)).double()
+        upper, lower = (torch.special.ndtr((candidate + side - means) / scales) for side in (0.5, -0.5))
+        bits = -(upper - lower).clamp_min(1e-9).log2()
+        costs[shift] = (candidate - y) ** 2 + BIT * bits
+    least = torch.stack(list(costs.values())).amin(0)
+    chosen = torch.where(y_hat == 0, costs[None], torch.where(y_hat == y.floor(), costs[0], costs[1]))
+    torch.testing.assert_close(chosen, least, rtol=0, atol=1e-3)
+    assert not torch.equal(y_hat, plain[0])
 
 
 def test_effort_is_the_same_twice_and_in_inference_mode(chelsea: np.ndarray) -> None:
@@ -184,11 +208,16 @@ def test_a_picture_in_tiles_is_refined_everywhere(name: str, chelsea: np.ndarray
     codec = codec_of(name)
     objective, pixels = objective_of(codec), chelsea[:130, :190]
     y = analyzed(codec, pixels)
+    rate = lmbda_of(codec, 500)
     told: list[tuple[int, int]] = []
-    found = _refine(
-        codec, pixels, y, objective, 30, SMALLEST, 0, lambda done, total, note: told.append((done, total))
-    )
-    plain = codec.rounded(y, lmbda_of(codec, 500))
+
+    def report(done: int, total: int, note: str) -> None:
+        told.append((done, total))
+
+    with torch.no_grad():
+        at_rate = codec.network.scaled_y(y, rate)
+        found = codec.to_integers(*_refine(codec, pixels, at_rate, objective, 30, SMALLEST, 0, report))
+    plain = codec.rounded(y, rate)
     total = 30 * len(list(_pieces(codec, *y.shape[-2:], SMALLEST)))
     assert told[0] == (0, total)
     assert told[-1] == (total, total)
@@ -280,7 +309,7 @@ def test_what_cannot_be() -> None:
 
 
 def test_efforts_rise() -> None:
-    assert STEPS_OF_EFFORT[0] == 0
+    assert STEPS_OF_EFFORT[:2] == (0, 0)  # the second weighs bits when it rounds, and no more
     assert len(STEPS_OF_EFFORT) == MOST_EFFORT + 1 == 11
-    assert all(1.4 < after / before <= 2 for before, after in pairwise(STEPS_OF_EFFORT[1:]))
+    assert all(1.4 < after / before <= 2 for before, after in pairwise(STEPS_OF_EFFORT[2:]))
     assert 0 < COLD < HOT

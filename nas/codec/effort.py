@@ -4,7 +4,8 @@ g_a serves all pictures. For a single one, better latents than those that it giv
 along the gradient of the loss through g_s and the entropy path, which stay as they are, so the file decodes
 like any other at the same cost. Rounding has no gradient. Its stand-in is stochastic Gumbel annealing (SGA;
 Yang, Bamler and Mandt, NeurIPS 2020): a value is drawn between the two whole numbers around it, and the draw
-becomes a choice as the temperature falls.
+becomes a choice as the temperature falls. At the end, and alone with the least effort, values are rounded
+with their bits weighed (`nas.codec.weighed`).
 
 A large picture is refined tile by tile, with what lies around a tile held fixed.
 """
@@ -23,6 +24,7 @@ from torch import Tensor
 from nas.codec.bitstream import Latents, picture_of
 from nas.codec.codec import Codec
 from nas.codec.tiles import TILING, TileSide, Tiling, step, tile_sides
+from nas.codec.weighed import weighed
 from nas.graph.affine import exactly
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits
 from nas.metrics.losses import distortion
@@ -35,8 +37,8 @@ from nas.support.errors import InputError
 from nas.support.limits import MOST_EFFORT
 from nas.support.progress import Report, silent
 
-# Steps of refinement by effort. Each more costs about 1.6 times the time of the one before.
-STEPS_OF_EFFORT = (0, 6, 12, 20, 32, 50, 80, 130, 200, 320, 500)
+# Steps of refinement by effort, from 2 on; each more costs about 1.6 times the time of the one before.
+STEPS_OF_EFFORT = (0, 0, 12, 20, 32, 50, 80, 130, 200, 320, 500)
 # What 20 to 300 steps did best with on calibration photos of the `patch` supernet: Adam's rate of learning in
 # steps of y, and the temperature at the start and at the end.
 RATE, HOT, COLD = 0.03, 0.7, 0.05
@@ -70,7 +72,7 @@ def refined(
     seed: int = 0,
     report: Report = silent,
 ) -> Latents:
-    """y_hat and z_hat of one picture at a rate, refined; as g_a gives them where that is no better.
+    """y_hat and z_hat of one picture at a rate, refined; as they are rounded where that is no better.
 
     What decides is the file and the picture that both make: bytes, and the distortion in 8 bits.
 
@@ -94,8 +96,14 @@ def refined(
     too_small = objective.metric == "ms-ssim" and min(pixels.shape[:2]) <= MS_SSIM_SIDE
     if not effort or too_small:
         return plain
-    refined_latents = _refine(codec, pixels, y, objective, STEPS_OF_EFFORT[effort], pieces, seed, report)
-    return min((plain, refined_latents), key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
+    with exactly():
+        y = codec.network.scaled_y(y, rate)
+    candidates = [plain, weighed(codec, y, plain)]
+    if steps := STEPS_OF_EFFORT[effort]:
+        y, z = _refine(codec, pixels, y, objective, steps, pieces, seed, report)
+        annealed_latents = codec.to_integers(y, z)
+        candidates += [annealed_latents, weighed(codec, y, annealed_latents)]
+    return min(candidates, key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
 
 
 def _rate(codec: Codec, objective: Objective) -> float | None:
@@ -160,13 +168,11 @@ def _refine(
     pieces: Tiling,
     seed: int,
     report: Report,
-) -> Latents:
-    """Latents after so many steps in each tile."""
-    net = codec.network
-    rate = _rate(codec, objective)
+) -> tuple[Tensor, Tensor | None]:
+    """y and z after so many steps in each tile, before they are rounded; from y at the rate."""
+    net, y = codec.network, y.clone()
     with exactly():
-        y = net.scaled_y(y, rate).clone()
-        z = net.z_of(y, rate) if net.with_z else None
+        z = net.z_of(y, _rate(codec, objective)) if net.with_z else None
     x = Padded(pixels, codec.alignment, y.device)
     generator = torch.Generator(y.device).manual_seed(seed)
     tiles = list(_pieces(codec, y.shape[-2], y.shape[-1], pieces))
@@ -184,7 +190,7 @@ def _refine(
         if z is not None and search.z is not None:
             _paste(z, search.z, piece, Z_REDUCTION)
     report(len(tiles) * steps, len(tiles) * steps, "")
-    return codec.to_integers(y, z)
+    return y, z
 
 
 def _cut(values: Tensor, piece: _Piece, unit: int = Y_REDUCTION) -> Tensor:
