@@ -202,6 +202,15 @@ def _to_tiles(layout: Layout, height: int, width: int) -> tuple[int, int, int, i
     return (0, -width % columns, 0, -height % rows)
 
 
+def _to_places(parts: Sequence[Tensor], rows: int, columns: int) -> Tensor:
+    """The cells of a tile, each [B, C, down, across], back to their places; channels lie last, as in y."""
+    cells = [part.permute(0, 2, 3, 1) for part in parts]
+    of_rows = [
+        torch.stack(cells[row * columns : (row + 1) * columns], 3).flatten(2, 3) for row in range(rows)
+    ]
+    return torch.stack(of_rows, 2).flatten(1, 2).permute(0, 3, 1, 2)
+
+
 class HyperOnly(nn.Module):
     """No context model: psi holds the scales of y, or its scales and means, each with y's channels.
 
@@ -306,11 +315,7 @@ class ContextModel(nn.Module):
         _, rows, columns = layout.table.shape
         height, width = y_hat.shape[-2:]
         parts = self.at_cells(psi, y_hat, layout, layout_cells(layout, self.window))
-        if len(parts) == 1:
-            out = parts[0]
-        else:  # cells back to their places
-            stacked = torch.stack(parts, -1).unflatten(-1, (rows, columns))  # [B, 2M, down, across, R, C]
-            out = stacked.permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
+        out = parts[0] if len(parts) == 1 else _to_places(parts, rows, columns)
         scales, means = out[..., :height, :width].chunk(2, 1)
         return scales, means
 
