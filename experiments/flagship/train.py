@@ -1,11 +1,8 @@
-"""Train the flagship: its first phase, or another one, whose rate of learning falls to the end.
+"""Train the flagship for another phase: it begins with the weights kept last, and its rate falls to the end.
 
-    python -m experiments.flagship.train --data DIR --run FIRST --phase first
-    python -m experiments.flagship.train --data DIR --run RUN --init-from FIRST --steps 10000
+    python -m experiments.flagship.train --data DIR --run RUN --steps 10000
 
-The first begins with the photos' KLT and trains one codec at one rate. The others train several decoders
-under one encoder over all rates, from the weights kept last where `--init-from` names no other. Interrupted
-(Ctrl-C, SIGTERM), a phase keeps its state and goes on from there when the same command is run again.
+Interrupted (Ctrl-C, SIGTERM), it keeps its state and goes on from there when the same command is run again.
 `experiments.flagship.report` says how far it is.
 """
 
@@ -24,52 +21,37 @@ from nas.training.settings import read_recipe
 from nas.training.start import TrainingRequest, resume_training, start_training
 
 SPACE, RECIPE = "patch-small", "patch-muon"
-# What is trained: one strong encoder under several decoders, so that nearly all steps train it, a middle one,
-# and the linear path alone. The entropy path is part of what is called a decoder.
-_STRONG = "linear=64+g_a=96-64+g_a_depth=4-1+g_a_inner=192-512+h_a=96-96+"
+# What is trained: one strong encoder under decoders of 1 to 9 kMAC/px, so that every step of every decoder
+# trains it, and two codecs whose encoders are cheap as well.
+_STRONG = "linear=64+g_a=128-64+g_a_depth=4-1+g_a_inner=256-512+h_a=96-96+"
 _MIDDLE = "linear=64+g_a=64-64+g_a_depth=2-0+g_a_inner=128-128+h_a=96-64+"
 _LINEAR = "linear=64+g_a=32-64+g_a_depth=0-0+g_a_inner=64-128+h_a=96-32+"
-_DECODERS = {  # by kMAC/px
-    0.9: "h_s=32-32+g_s=64-24+g_s_depth=0-0+g_s_inner=128-48+g_s_renderer=0+entropy_parameters=64-32"
-    "+layout=checkerboard",
+_DECODERS = {
+    1.0: "h_s=32-32+g_s=64-24+g_s_depth=0-2+g_s_inner=128-64+g_s_renderer=0+entropy_parameters=64-32"
+    "+layout=none",
     1.5: "h_s=32-32+g_s=64-24+g_s_depth=1-2+g_s_inner=128-64+g_s_renderer=0+entropy_parameters=96-96"
     "+layout=checkerboard",
     3.0: "h_s=48-64+g_s=96-48+g_s_depth=1-3+g_s_inner=256-128+g_s_renderer=0+entropy_parameters=96-128"
     "+layout=raster-2x2",
     4.8: "h_s=48-64+g_s=96-96+g_s_depth=1-3+g_s_inner=384-128+g_s_renderer=0+entropy_parameters=128-128"
     "+layout=raster-2x2",
+    5.3: "h_s=48-64+g_s=96-96+g_s_depth=1-4+g_s_inner=192-128+g_s_renderer=0+entropy_parameters=128-128"
+    "+layout=raster-2x2",
     9.3: "h_s=64-64+g_s=256-96+g_s_depth=2-4+g_s_inner=384-192+g_s_renderer=32+entropy_parameters=128-128"
     "+layout=raster-2x2",
 }
-FIRST = (
-    "linear=64+g_a=96-64+g_a_depth=4-0+g_a_inner=192-128+h_a=96-96+h_s=64-64+g_s=64-96+g_s_depth=0-4"
-    "+g_s_inner=128-192+g_s_renderer=0+entropy_parameters=128-128+layout=checkerboard"
-)
-_BEHIND_STRONG = (1.5, 1.5, 1.5, 3.0, 3.0, 3.0, 4.8, 4.8, 4.8, 9.3)  # as often as they are drawn
-MEMBERS = [
-    *(_STRONG + _DECODERS[size] for size in _BEHIND_STRONG),
-    *(_MIDDLE + _DECODERS[size] for size in (1.5, 3.0)),
-    _LINEAR + _DECODERS[0.9],
-]
+MEMBERS = [_LINEAR + _DECODERS[1.5], _MIDDLE + _DECODERS[3.0], *(_STRONG + own for own in _DECODERS.values())]
 # What differs from the recipe.
-ALONE = {
+PHASE = {
+    "lmbda": "0.0018..0.18",
     "strategy": "front",
-    "elsewhere": 0.0,
-    "moved": 0.0,
-    "random_layouts": 0.0,
-    "final_rate": 0.03,
-    "ema": 0.0,
+    "members": MEMBERS,
+    "elsewhere": 0.05,
+    "moved": 0.2,
+    "random_layouts": 0.1,
+    "one_encoder": True,
+    "learning_rate": 1e-3,
     "preview_every": 0,
-}
-PHASES = {
-    "first": {
-        **ALONE,
-        **{"lmbda": 0.013, "members": [FIRST], "architectures": 1, "batch": 4, "hold": 0.5, "steps": 4000},
-    },
-    "decoders": {
-        **ALONE,
-        **{"lmbda": "0.0018..0.18", "members": MEMBERS, "one_encoder": True, "hold": 0.3, "steps": 5000},
-    },
 }
 TOLD_EVERY = 20  # steps
 _TILE = re.compile(r"_[0-9]$")  # of a picture that was cut up: NAME_0, NAME_1, ...
@@ -97,20 +79,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--phase", choices=PHASES, default="decoders")
-    parser.add_argument("--steps", type=int, help="of this phase")
-    parser.add_argument("--init-from", help="a run to go on from; by default klt at first, then zoo:patch")
+    parser.add_argument("--steps", type=int, default=5000, help="of this phase")
+    parser.add_argument("--init-from", default="zoo:patch", help="a searched run to go on from")
     chosen = parser.parse_args(arguments)
     if (chosen.run / "checkpoint" / "last.safetensors").is_file():
         resume_training(chosen.run, report=tell)
         return
-    steps = {"steps": chosen.steps} if chosen.steps else {}
     request = TrainingRequest(
         SPACE,
         str(chosen.data),
         chosen.run,
-        settings={**read_recipe(RECIPE), **PHASES[chosen.phase], **steps},
-        init_from=chosen.init_from or ("klt" if chosen.phase == "first" else "zoo:patch"),
+        settings={**read_recipe(RECIPE), **PHASE, "steps": chosen.steps},
+        init_from=chosen.init_from,
         force=chosen.run.exists(),  # it stopped before its first checkpoint
         split=split_by_picture(chosen.data),
     )

@@ -1,0 +1,80 @@
+"""A training step of several decoders under one encoder: g_a run once, against once for each of them.
+
+All sides are `nas train`'s own steps on the same crops, of the same of the flagship's architectures with one
+encoder. The last side gives freed memory back to the system whenever the C library does by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from common import arguments, heading, interleaved, ratio, say, table
+
+from experiments.flagship.train import MEMBERS, PHASE
+from nas.run import Run
+from nas.spaces.space import SearchSpace
+from nas.support.device import freed_memory_kept
+from nas.support.files import write_yaml
+from nas.training.devices import make_fabric
+from nas.training.loop import Training
+from nas.training.settings import TrainingSettings, read_recipe
+from nas.training.shared_encoder import SharedEncoder
+
+STEPS = 6  # of one side, before the next one's turn
+
+
+def training(folder: Path, decoders: int) -> Training:
+    """The flagship's, on members of one encoder alone."""
+    space = SearchSpace.load("patch-small")
+    keys = [
+        key for key in MEMBERS if space.encoder(space.parse(key)) == space.encoder(space.parse(MEMBERS[-1]))
+    ]
+    own = {"lmbda": 0.013, "members": keys, "architectures": decoders, "elsewhere": 0.0, "moved": 0.0}
+    settings = TrainingSettings.make({**read_recipe("patch-muon"), **PHASE, **own})
+    run = Run.create(folder, space, settings.model_dump())
+    write_yaml(run.config_path, {**run.config, "front": keys})
+    return Training(Run(folder), make_fabric("cpu", "auto"))
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", repeats=9)
+    parser.add_argument("--decoders", type=int, default=2, help="in a step")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--crop", type=int, default=256)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    x = torch.rand(options.batch, 3, options.crop, options.crop)
+    say(heading() + f", {options.decoders} decoders, {options.batch} crops of {options.crop}")
+    with tempfile.TemporaryDirectory() as place:
+        trained = training(Path(place) / "run", options.decoders)
+        together = trained._shared_encoder
+
+        def steps(shared: Callable[..., SharedEncoder], numbers: Iterator[int], *, kept: bool = True) -> None:
+            trained._shared_encoder = shared  # type: ignore[method-assign]
+            with freed_memory_kept() if kept else nullcontext():
+                for _ in range(STEPS):
+                    trained.step(next(numbers), x)
+
+        counters = [itertools.count() for _ in range(3)]
+        sides: dict[str, Callable[[], None]] = {
+            "g_a once": lambda: steps(together, counters[0]),
+            "g_a for each": lambda: steps(lambda x, _: SharedEncoder(trained.net, x, []), counters[1]),
+            "g_a once, memory given back": lambda: steps(together, counters[2], kept=False),
+        }
+        seconds = interleaved(sides, options.repeats, time.process_time)
+    rows = [["", "CPU s a step", "its time over that of g_a once"]]
+    for name in sides:
+        over = str(ratio(seconds[name], seconds["g_a once"]))
+        rows.append([name, f"{statistics.median(seconds[name]) / STEPS:.3f}", over])
+    say(table(rows))
+
+
+if __name__ == "__main__":
+    main()
