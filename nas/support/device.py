@@ -119,13 +119,13 @@ def freed_memory_kept() -> Iterator[None]:
     Else every step of a training gives its large tensors back to the system and takes them anew, a fault for
     each page: 16,000 for a step of four crops.
     """
-    mallopt = _of_glibc("mallopt")
+    mallopt = _of_glibc("mallopt") or (lambda parameter, value: 0)
     try:
-        for parameter, (kept, _) in _MALLOC.items() if mallopt else ():
+        for parameter, (kept, _) in _MALLOC.items():
             mallopt(parameter, kept)
         yield
     finally:
-        for parameter, (_, usual) in _MALLOC.items() if mallopt else ():
+        for parameter, (_, usual) in _MALLOC.items():
             mallopt(parameter, usual)
         return_free_memory()
 
