@@ -71,11 +71,11 @@ def test_a_budget_is_a_file_too(loaded: LoadedRun, tmp_path: Path) -> None:
         ({"budget": "phone", "scope": "decoder"}, "its own targets and scope"),
         ({"budget": Budget.of("80%"), "scope": "decoder"}, "its own targets and scope"),
         ({"budget": "phome"}, "no budget named 'phome': did you mean phone"),
-        ({"target": "phone"}, "not a target"),
-        ({"target": "-5"}, "not a target"),
-        ({"budget": "3 apples"}, "not a target"),
-        ({"target": float("nan")}, "not a target"),
-        ({"budget": -5}, "not a target"),
+        ({"target": "phone"}, "not an amount"),
+        ({"target": "-5"}, "not an amount"),
+        ({"budget": "3 apples"}, "not an amount"),
+        ({"target": float("nan")}, "not an amount"),
+        ({"budget": -5}, "not an amount"),
     ],
 )
 def test_what_is_neither_is_refused(loaded: LoadedRun, asked: dict[str, Any], message: str) -> None:
