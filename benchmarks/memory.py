@@ -67,6 +67,8 @@ def main() -> None:
     parser.add_argument("--space", default="patch-tiny")
     parser.add_argument("--steps", type=int, default=200, help="of the one training")
     given = parser.parse_args()
+    if given.repeats < 3:
+        parser.error("--repeats is at least 3: growth is counted from the second run on.")
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as folder:
         steps = over_steps(given.space, given.steps, Path(folder) / "one")
