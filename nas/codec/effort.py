@@ -110,7 +110,8 @@ def refined(
         y, z = _refine(codec, pixels, y, objective, steps, pieces, seed, report)
         annealed_latents = codec.to_integers(y, z)
         candidates += [annealed_latents, weighed(codec, y, annealed_latents)]
-    return min(candidates, key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
+    distinct = {id(latents): latents for latents in candidates}.values()  # some codecs weigh nothing
+    return min(distinct, key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
 
 
 @torch.no_grad()
