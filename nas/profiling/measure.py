@@ -1,9 +1,15 @@
-"""Measuring a run's space on this machine: codecs that cover it, in rounds: all are disturbed alike."""
+"""Measuring a run's space on this machine: codecs that cover it, in rounds: all are disturbed alike.
+
+What is measured later, such as layouts that a search has found since, is told in the seconds of the first
+time: each round times a few of the codecs known from then again, and says by how much the machine differs.
+"""
 
 from __future__ import annotations
 
 import random
+import statistics
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +37,7 @@ from nas.support.progress import Report, silent
 from nas.weights.checkpoint import supernet_of
 
 PROCESSES = 8  # of the checked architectures, whose memory is measured as well
+REFERENCES = 4  # codecs known from before that a later measurement times again
 
 
 @dataclass(frozen=True)
@@ -97,16 +104,23 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     wanted = list(dict.fromkeys([*wanted, *processes, *checked]))
     processes = [architecture for architecture in processes if not kept.of(architecture.key).process]
     done, total = 0, len(wanted) * (request.repeats + 1) + len(processes)
-    if news := any(len(kept.of(architecture.key).rounds) < request.repeats for architecture in wanted):
+    rounds = {architecture: len(kept.of(architecture.key).rounds) for architecture in wanted}
+    known = [architecture for architecture, count in rounds.items() if count]
+    references = random.Random(request.seed).sample(known, min(REFERENCES, len(known)))
+    if news := min(rounds.values()) < request.repeats:
         kept.disturbance = max(kept.disturbance, disturbance())
     try:
         for turn in range(request.repeats + 1):
             order = list(wanted)
             random.Random(turn).shuffle(order)
+            pace = 1.0
+            if references and turn > min(rounds.values()):
+                report(done, total, f"timing, round {turn} of {request.repeats}  codecs known from before")
+                pace = _pace(supernet, references, kept, pixels)
             for architecture in order:
                 what = f"timing, round {turn} of {request.repeats}" if turn else "warming up"
                 report(done, total, f"{what}  {architecture.key[:50]}")
-                _measure_once(supernet, architecture, kept, pixels, turn)
+                _measure_once(supernet, architecture, kept, pixels, turn, pace)
                 done += 1
         for architecture in processes:
             report(done, total, f"memory of a process  {architecture.key[:50]}")
@@ -121,8 +135,25 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     return kept
 
 
+def _pace(
+    supernet: Supernet, references: Sequence[Architecture], kept: Measurements, pixels: Pixels
+) -> float:
+    """How many seconds it takes now to do what took a second when the references were measured."""
+    ratios = []
+    for architecture in references:
+        timed = time_once(codec_of(supernet, architecture), pixels)
+        for action, parts in zip(("encode", "decode"), timed, strict=True):
+            ratios.append(sum(parts.values()) / kept.of(architecture.key).median(action))
+    return statistics.median(ratios)
+
+
 def _measure_once(
-    supernet: Supernet, architecture: Architecture, kept: Measurements, pixels: Pixels, turn: int
+    supernet: Supernet,
+    architecture: Architecture,
+    kept: Measurements,
+    pixels: Pixels,
+    turn: int,
+    pace: float,
 ) -> None:
     """The warm-up, with tensors counted, or one round; nothing where it is known."""
     timed, pieces = kept.of(architecture.key), edge_pieces(supernet.space)
@@ -132,7 +163,8 @@ def _measure_once(
     if turn == 0:
         timed.peaks = {"weights": held_bytes(codec), **_named(peaks_once(codec, pixels, pieces))}
         return
-    kept.add(architecture.key, _named(time_once(codec, pixels, pieces)))
+    seconds = _named(time_once(codec, pixels, pieces))
+    kept.add(architecture.key, {part: each / pace for part, each in seconds.items()})
 
 
 def codec_of(supernet: Supernet, architecture: Architecture) -> Codec:
