@@ -5,7 +5,7 @@
     import nas.compressai
     from compressai.registry import MODELS
 
-    codec = MODELS["nas-codec"](path="codecs/a20")
+    codec = MODELS["nas-codec"](path="codecs/a10")
 
 A module of its own, since CompressAI's registry takes seconds to import.
 """

@@ -99,8 +99,11 @@ class Run:
         """
         run = cls(Path(path), read_only)
         if not run.config_path.is_file():
+            if (run.path / "codec.yaml").is_file():
+                raise InputError(f"{path} is not a run but a codec: give the run that it was exported from.")
+            why = "it has no config.yaml" if run.path.is_dir() else "there is no such folder"
             raise InputError(
-                f"{path} is not a run: it has no config.yaml. `nas train` and `nas demo` make runs."
+                f"{path} is not a run: {why}. `nas train`, `nas demo` and `nas search zoo:patch` make runs."
             )
         if run.config.get("format") != "nas-run 1":
             raise InputError(

@@ -460,9 +460,10 @@ TRAIN: dict[str, Case] = {
     "resuming with other steps": ("train --out {run} --resume --steps 9", ["--resume"]),
 }
 SEARCH: dict[str, Case] = {
-    "missing run": ("search {none}", ["not a run"]),
+    "missing run": ("search {none}", ["not a run", "no such folder"]),
+    "a name of the zoo": ("search joint-ar-tiny", ["no run joint-ar-tiny", "nas search zoo:joint-ar-tiny"]),
     "no run": ("search {photos}", ["not a run"]),
-    "a codec": ("search {codec}", ["not a run"]),
+    "a codec": ("search {codec}", ["not a run but a codec"]),
     "untrained": ("search {untrained}", ["--resume"]),
     "unknown budget": ("search {run} --budget three-levels-", ["three-levels"]),
     "no profile": ("search {run} --target 30ms", ["nas profile", "first"]),

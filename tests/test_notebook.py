@@ -38,8 +38,8 @@ EXPECTED = {
     "front": Expected({"trials": 2}, 1, ("front-run/front.csv",)),
     "layouts": Expected({}, 2),
     "own-space": Expected({}, 0),
-    "deploy": Expected({}, 1, ("deploy-run/photo.nic", "deploy-run/photo.png")),
-    "rates": Expected({"steps": 2, "trials": 1}, 1, ("rates-run/codec/codec.yaml",)),
+    "deploy": Expected({"trials": 4}, 1, ("deploy-run/photo.nic", "deploy-run/photo.png")),
+    "rates": Expected({}, 1, ("rates-run/codec/codec.yaml",)),
 }
 
 

@@ -422,6 +422,25 @@ def test_small_crops_are_warned_of_where_there_is_a_hyperprior(request_for, tmp_
     assert said is None if words is None else words in said and "--set crop=192" in said
 
 
+@pytest.mark.parametrize("start", [None, "klt"])
+def test_frozen_random_weights_are_warned_of(request_for, tmp_path, start):
+    settings = {"recipe": "patch-muon", "steps": 10}
+    said = advice(request_for(tmp_path, space="patch-tiny", settings=settings, init_from=start))
+    assert said is None if start else "--init-from klt" in said and "g_s.0.linear" in said
+
+
+def test_advice_is_given_before_the_work_and_not_where_a_request_is_refused(request_for, tmp_path):
+    said: list[str] = []
+    settings = {**SETTINGS, "crop": 64, "steps": 1}
+    with pytest.raises(InputError):
+        start_training(
+            request_for(tmp_path / "a", data=str(tmp_path / "none"), settings=settings), say=said.append
+        )
+    assert said == []
+    start_training(request_for(tmp_path / "b", settings=settings), say=said.append)
+    assert len(said) == 1
+
+
 def test_frozen_layers_stay(trained, request_for, tmp_path):
     settings = {**SETTINGS, "frozen": ["h_a.0", "g_s"], "steps": 2}
     run = start_training(request_for(tmp_path / "run", settings=settings, init_from=trained.path))

@@ -12,12 +12,14 @@ from nas.cli.work import STOPPED_MEASURING, TRAINED, begun, work
 
 
 @example(
-    "nas export runs/a --target 20 --scope decoder --out codecs/small",
+    "nas export runs/a --target 10 --scope decoder --out codecs/small",
     "nas export runs/a --budget phone --out codecs/phone",
     "nas export runs/a --family --out codecs/family",
 )
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a searched run.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a searched run, or zoo:NAME for a supernet from the package.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the codec that this makes.")],
     target: Annotated[
         str | None,
@@ -103,7 +105,7 @@ def export(
         console.say(f"ONNX models, and a decoder that needs no torch: {out}/onnx")
 
 
-@example("nas finetune codecs/a20 --data photos/ --only g_s --out codecs/a20-tuned")
+@example("nas finetune codecs/a10 --data photos/ --only g_s --out codecs/a10-tuned")
 def finetune(
     codec: Annotated[Path, typer.Argument(help="Folder of an exported codec.")],
     data: Annotated[str, typer.Option(help="Folder of photos, or `bundled` for those in the package.")],
@@ -120,7 +122,8 @@ def finetune(
         list[str] | None,
         typer.Option(
             "--set",
-            help="A training setting, as NAME=VALUE; repeatable. lmbda and metric are those of the codec.",
+            metavar="NAME=VALUE",
+            help="A training setting; repeatable. lmbda and metric are those of the codec.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -166,22 +169,29 @@ def finetune(
 )
 def evaluate(
     codecs: Annotated[list[Path], typer.Argument(help="Folders of exported codecs.")],
-    data: Annotated[str, typer.Option(help="Folder of photos, or `bundled` for those in the package.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Folder of photos, or `bundled` for the one that the package holds out of training."
+        ),
+    ],
     against: Annotated[
         str | None, typer.Option(help="Formats to compare with, such as jpeg,webp,avif.")
     ] = None,
     anchor: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="ANCHOR",
             help="What BD-rates compare with; repeatable: a format, a curve of the codecs, FILE.json in "
-            "CompressAI's format, or FILE.csv:NAME. Default: the formats of --against."
+            "CompressAI's format, or FILE.csv:NAME. Default: the formats of --against.",
         ),
     ] = None,
     curve: Annotated[
         list[str] | None,
         typer.Option(
-            help="Codecs that form a curve, as NAME=CODEC,CODEC,...; repeatable. Other codecs form a "
-            "curve if they are in one folder and have different lambdas."
+            metavar="NAME=CODEC,CODEC,...",
+            help="Codecs that form a curve; repeatable. Other codecs form a "
+            "curve if they are in one folder and have different lambdas.",
         ),
     ] = None,
     out: Annotated[

@@ -107,7 +107,7 @@ def profile(
     console.say("\n".join(str(file) for file in result.files))
 
 
-@example("nas info raster-2x2", "nas info photo.nic", "nas info codecs/a20 --out a20.svg", "nas info zoo")
+@example("nas info raster-2x2", "nas info photo.nic", "nas info codecs/a10 --out a10.svg", "nas info zoo")
 def info(
     thing: Annotated[
         str,

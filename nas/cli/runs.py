@@ -31,7 +31,7 @@ def demo(
 ) -> None:
     """Go the whole way on photos from the package: train, search, export, compress.
 
-    It takes about two minutes on two cores.
+    It takes two to three minutes on two cores.
     """
     from nas import console
 
@@ -61,7 +61,12 @@ def demo(
     )
 
 
-@example("nas train joint-ar --data photos/ --out runs/a --lmbda 0.013 --set steps=50000")
+@example(
+    "nas train patch --data photos/ --out runs/a --init-from klt --lmbda 0.0018..0.18 "
+    "--set recipe=patch-muon",
+    "nas train joint-ar --data photos/ --out runs/b --lmbda 0.013 --set steps=50000",
+    "nas train --out runs/a --resume",
+)
 def train(
     space: Annotated[
         str | None, typer.Argument(help="Search space: a shipped one's name, a YAML file or a codec.yaml.")
@@ -75,11 +80,13 @@ def train(
         str | None,
         typer.Option(
             help="Weight of distortion in the loss (larger: better pictures, larger files), or a range "
-            "for all rates: 0.0018..0.18.",
+            "for all rates: 0.0018..0.18. Default: 0.013.",
         ),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="Distortion to train for: mse or ms-ssim.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of training steps.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Distortion to train for: mse (the default) or ms-ssim.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of training steps. Default: 100000.")] = None,
     init_from: Annotated[
         str | None,
         typer.Option(
@@ -91,7 +98,9 @@ def train(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="A training setting, as NAME=VALUE; repeatable. recipe=NAME sets many at once."
+            "--set",
+            metavar="NAME=VALUE",
+            help="A training setting; repeatable. recipe=NAME sets many at once.",
         ),
     ] = None,
     resume: Annotated[
@@ -133,7 +142,7 @@ def train(
 
 
 @example(
-    "nas search runs/a --target 20 --scope decoder --trials 200",
+    "nas search runs/a --target 10 --scope decoder --trials 200",
     "nas search zoo:patch --target 5 --scope decoder",
 )
 def search(
@@ -266,7 +275,9 @@ def pareto(
 
 @example("nas explain runs/a --arch KEY --scope decoder --out prices.svg")
 def explain(
-    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a trained run, or zoo:NAME for a supernet from the package.")
+    ],
     arch: Annotated[str, typer.Option(help="Key of the architecture, as in front.csv.")],
     scope: Annotated[str, typer.Option(help="Whose MACs to show: encoder, decoder or total.")] = "total",
     out: Annotated[
@@ -389,7 +400,8 @@ def rank_check(
         list[str] | None,
         typer.Option(
             "--set",
-            help="A training setting, as NAME=VALUE; repeatable. lmbda and metric are those of the run.",
+            metavar="NAME=VALUE",
+            help="A training setting; repeatable. lmbda and metric are those of the run.",
         ),
     ] = None,
     seed: Annotated[

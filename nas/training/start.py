@@ -120,17 +120,25 @@ def advice(request: TrainingRequest) -> str | None:
     )
     if settings.crop < LEAST_CROP and "h_a" in space.family.edges:
         sentences.append(small)
+    if settings.frozen and request.init_from is None:
+        sentences.append(
+            f"`frozen` keeps random weights in {' and '.join(settings.frozen)}: add --init-from klt, or "
+            "other weights that are worth keeping."
+        )
     return " ".join(sentences) or None
 
 
 def start_training(
-    request: TrainingRequest, report: Callable[[Progress], None] = lambda progress: None
+    request: TrainingRequest,
+    report: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Run:
     """Make a run and train it to the end.
 
     Args:
         request: what to train, on which photos, and where to write.
         report: called as the work goes on.
+        say: called with what the request will make one regret, before the work begins.
 
     Raises:
         InputError: before anything is written, where the request cannot be met.
@@ -151,6 +159,8 @@ def start_training(
     front = _front(request, space, settings) if settings.strategy == "front" else []
     if settings.only is not None and request.init_from is None:
         raise InputError(f"only={settings.only} trains a part of trained weights: add --init-from RUN.")
+    if word := advice(request):  # once nothing cheap to check is wrong
+        say(word)
     initial = None
     if request.init_from is not None:
         torch.manual_seed(settings.seed)  # for what the starting point does not have

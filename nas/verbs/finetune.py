@@ -104,7 +104,8 @@ class Finetuned:
     def tables(self) -> list[TitledTable]:
         """What it gained, by decoder, and where there are several layouts by layout: title, columns, rows."""
         photos = self.content["measured"]["photos"]
-        title = f"{photos} held-out photos, as files, before and after; costs in kMAC/px, as they were"
+        counted = f"{photos} held-out photo{'s' * (photos != 1)}"
+        title = f"{counted}, as files, before and after; costs in kMAC/px, as they were"
         pairs = list(zip(self._costs(), self.before.decoders, self.after.decoders, strict=True))
         rows = [{**costs, **_compared(before, after)} for costs, before, after in pairs]
         titled_tables: list[TitledTable] = [(title, list(rows[0]), [list(row.values()) for row in rows])]

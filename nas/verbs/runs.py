@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nas.run import Run
 from nas.shipped import in_zoo, zoo_names, zoo_run
+from nas.support.errors import InputError
 from nas.support.resources import ZOO
 
 
@@ -17,7 +18,13 @@ def opened(run: Run | str | Path) -> Run:
     """
     if isinstance(run, Run):
         return run
-    return zoo_run(run) if in_zoo(run) else Run.open(run)
+    if in_zoo(run):
+        return zoo_run(run)
+    if str(run) in zoo_names() and not Path(run).exists():
+        raise InputError(
+            f"There is no run {run} here: `nas search {ZOO}{run}` makes one from the supernet in the package."
+        )
+    return Run.open(run)
 
 
 def zoo() -> list[str]:

@@ -69,7 +69,6 @@ def train(
     from nas.training.record.clock import expectation
     from nas.training.start import (
         TrainingRequest,
-        advice,
         how_to_train_longer,
         resume_training,
         start_training,
@@ -105,9 +104,7 @@ def train(
     values = {"seed": seed, **check_settings(settings)}
     values |= {name: value for name, value in named.items() if value is not None}
     request = TrainingRequest(space, str(data), folder, arch, values, init_from, force, device)
-    if word := advice(request):
-        say(word)
-    return start_training(request, show)
+    return start_training(request, show, say)
 
 
 def how_to_resume(out: str | Path) -> str:
