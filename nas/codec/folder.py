@@ -13,6 +13,7 @@ from torch import Tensor
 from nas.codec.check import check_vector, verify
 from nas.codec.codec import Codec
 from nas.codec.coder import CODER
+from nas.codec.facts import check_facts
 from nas.codec.family import CodecFamily, Member
 from nas.codec.standalone import write_model
 from nas.graph.affine import exactly
@@ -113,7 +114,7 @@ def describe(path: Path) -> dict[str, Any]:
         path: folder of the codec.
 
     Raises:
-        InputError: the folder is not a codec, or one of an unknown format.
+        InputError: the folder is not a codec, one of an unknown format, or its codec.yaml is damaged.
     """
     description = path / DESCRIPTION
     if not description.is_file() and str(path).startswith(resources.ZOO):
@@ -130,6 +131,7 @@ def describe(path: Path) -> dict[str, Any]:
             f"{description} has the format '{content.get('format')}', but this version reads "
             f"'{CODEC_FORMAT}': export the codec again."
         )
+    check_facts(content, description)
     return content
 
 
