@@ -13,7 +13,6 @@ from torch import Tensor
 from nas.codec.check import check_vector, verify
 from nas.codec.codec import Codec
 from nas.codec.coder import CODER
-from nas.codec.facts import check_facts
 from nas.codec.family import CodecFamily, Member
 from nas.codec.standalone import write_model
 from nas.graph.affine import exactly
@@ -21,6 +20,7 @@ from nas.graph.integers import IntegerPath
 from nas.graph.network import CodecNetwork, plain_edge
 from nas.metrics.objective import Objective
 from nas.spaces.architecture import Architecture
+from nas.spaces.codec_facts import check_facts
 from nas.spaces.layout import FIELDS, Layout, read_layouts
 from nas.spaces.space import SearchSpace
 from nas.support import resources

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.codec.facts import EXPORT_AGAIN, check_facts
 from nas.report.family import tables
 from nas.report.info.architectures import counted, widths_by_edge, with_graph
 from nas.report.info.info import Info
+from nas.spaces.codec_facts import EXPORT_AGAIN, check_facts
 from nas.spaces.rates import anchor_qualities, range_text
 from nas.spaces.space import SearchSpace
 from nas.support import resources

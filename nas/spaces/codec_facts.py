@@ -1,4 +1,4 @@
-"""What codec.yaml says of a codec beside its network: of the kinds that an export writes, or refused."""
+"""What codec.yaml, a space of one, says of a codec beside its space: as an export writes it, or refused."""
 
 from __future__ import annotations
 
