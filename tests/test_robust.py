@@ -32,12 +32,14 @@ from nas.comparison.published import read_published
 from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.photos.tensors import pad, to_tensor
+from nas.profiling.devices.read import read_times
 from nas.report.front.make import _asked
 from nas.run import Run
 from nas.searching.layouts.candidates import read_rates
 from nas.searching.sampler.logits import WidthLogits, read_logits, read_structure, write_logits
 from nas.searching.sampler.prior import LogitPrior
 from nas.searching.scoring.scores import known_scores
+from nas.searching.study.storage import open_storage
 from nas.spaces.budget import Budget
 from nas.spaces.layout import read_layouts
 from nas.spaces.space import SearchSpace
@@ -212,6 +214,29 @@ def assert_refused_or_same(folder: Path, expected: str, contents: dict[str, byte
     except InputError:
         return
     assert loaded.fingerprint == expected
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        Nic.read,
+        lambda path: read_times(Run(path.parent / "shm"), path, "phone"),
+        open_storage,
+        lambda path: open_storage(str(path)),
+    ],
+)
+def test_a_device_without_an_end_is_refused(door):
+    endless = Path("/dev/zero")
+    if not (endless.exists() and Path("/dev/shm").is_dir()):
+        pytest.skip("there is no such device")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), before[1]))
+    try:
+        with pytest.raises(InputError, match="/dev/zero"):
+            door(endless)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 # Tables and notes of a run
