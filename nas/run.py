@@ -342,6 +342,15 @@ class Run:
         if "bd_rate" not in table:  # written before there were ranges of rates
             table.insert(FRONT_COLUMNS.index("bd_rate"), "bd_rate", float("nan"))
         for column in FRONT_COLUMNS:
-            if column not in table or (column.startswith("on_front") and set(table[column]) - {True, False}):
+            if column not in table or not _is_of_a_front(table[column]):
                 raise InputError(f"{self.front_path} lacks or has damaged values of `{column}`: {renew}")
         return table[finite].reset_index(drop=True)
+
+
+def _is_of_a_front(column: pd.Series) -> bool:
+    """Whether a column of front.csv holds what it should: names, switches, or numbers and gaps."""
+    if str(column.name).startswith("on_front"):
+        return not set(column) - {True, False}
+    if column.name in ("arch", "metric"):
+        return all(isinstance(value, str) for value in column)
+    return column.empty or column.dtype.kind in "iuf"

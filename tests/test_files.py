@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import nas
 from nas.cli import app
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
+from nas.comparison.published import read_published
 from nas.graph.network import Supernet
 from nas.support.errors import InputError
 from nas.support.files import beside, clear, make_folder, refuse_existing, refuse_over_input, write_atomically
@@ -43,6 +46,30 @@ def test_what_no_file_can_be_called_is_refused(tmp_path: Path, name: str) -> Non
     for folder in (False, True):
         with pytest.raises(InputError, match="Cannot write"):
             refuse_existing(tmp_path / name, force=True, what="file", folder=folder)
+
+
+LONG_PATH = "a/" * 3000
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        nas.load_run,
+        nas.load_codec,
+        nas.SearchSpace.load,
+        nas.Budget.load,
+        lambda path: nas.evaluate([path], path),
+    ],
+)
+def test_paths_longer_than_the_system_takes_are_refused(door: Callable[[str], object]) -> None:
+    with pytest.raises(InputError, match="is a path of 6000 bytes"):
+        door(LONG_PATH)
+
+
+@pytest.mark.parametrize("anchor", [LONG_PATH, "a/" + "b" * 300, f"{LONG_PATH}x.csv:name"])
+def test_anchors_longer_than_the_system_takes_are_no_files(anchor: str) -> None:
+    with pytest.raises(InputError, match="There is no file"):
+        read_published(anchor)
 
 
 def test_links_are_followed(tmp_path: Path) -> None:

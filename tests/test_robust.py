@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 import resource
+import shutil
 import time
 import zlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -17,18 +21,25 @@ from families import TRAINED, exact_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nas
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import DESCRIPTION, WEIGHTS, load_codec, save_codec
 from nas.codec.nic import FIXED, Nic, write_varint
+from nas.comparison.formats import FormatResult
+from nas.comparison.partial_results import PartialResults
 from nas.comparison.published import read_published
 from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.photos.tensors import pad, to_tensor
+from nas.profiling.devices.read import read_times
+from nas.report.front.make import _asked
 from nas.run import Run
 from nas.searching.layouts.candidates import read_rates
 from nas.searching.sampler.logits import WidthLogits, read_logits, read_structure, write_logits
+from nas.searching.sampler.prior import LogitPrior
 from nas.searching.scoring.scores import known_scores
+from nas.searching.study.storage import open_storage
 from nas.spaces.budget import Budget
 from nas.spaces.layout import read_layouts
 from nas.spaces.space import SearchSpace
@@ -205,6 +216,109 @@ def assert_refused_or_same(folder: Path, expected: str, contents: dict[str, byte
     assert loaded.fingerprint == expected
 
 
+@pytest.mark.parametrize(
+    "door",
+    [
+        Nic.read,
+        lambda path: read_times(Run(path.parent / "shm"), path, "phone"),
+        open_storage,
+        lambda path: open_storage(str(path)),
+    ],
+)
+def test_a_device_without_an_end_is_refused(door):
+    endless = Path("/dev/zero")
+    if not (endless.exists() and Path("/dev/shm").is_dir()):
+        pytest.skip("there is no such device")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), before[1]))
+    try:
+        with pytest.raises(InputError, match="/dev/zero"):
+            door(endless)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+# Tables and notes of a run
+
+
+@pytest.mark.parametrize("column", ["arch", "total_kmac_px", "stages", "bpp", "test_psnr"])
+def test_a_front_of_other_kinds_of_values_is_refused(tmp_path, column):
+    place = Run(tmp_path).front_path
+    shutil.copy(TRAINED.with_name("front.csv"), place)
+    assert len(Run(tmp_path).front())
+    table = pd.read_csv(place)
+    table[column] = table[column].astype(object)
+    table.loc[1, column] = None if column == "arch" else "x"
+    table.to_csv(place, index=False)
+    with pytest.raises(InputError, match=f"front.csv .*`{column}`"):
+        Run(tmp_path).front()
+
+
+@pytest.mark.parametrize("target", [".nan", ".inf", "1" + "0" * 400, "true", "x"])
+def test_what_is_no_target_is_passed_over(tmp_path, target):
+    run = Run(tmp_path)
+    run.search_path.mkdir()
+    run.targets_path.write_text(f"total: {{5.0: a, {target}: b}}")
+    assert _asked(run, {"total": "total"})[0] == {"total": {5.0: "a"}}
+
+
+@pytest.mark.parametrize("result", ["5", "[]", "{}", '{"name": 1}', "null", "more", "other"])
+def test_a_damaged_result_of_an_evaluation_is_measured_again(tmp_path, result):
+    path, good = tmp_path / "partial", FormatResult("a", "jpeg", 50, 8, 8, 99, 0.4, 30.0)
+    assert PartialResults(path).once(FormatResult, lambda: good, "jpeg") == good
+    entry = json.loads(path.read_text())
+    kept = entry["result"]
+    entry["result"] = {"more": {**kept, "x": 1}, "other": {**kept, "bpp": "1"}}.get(result) or json.loads(
+        result
+    )
+    path.write_text(json.dumps(entry))
+    other = replace(good, bpp=0.5)
+    assert PartialResults(path).once(FormatResult, lambda: other, "jpeg") == other
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stages", "x"),
+        ("params", 1.5),
+        ("lmbda", "0.01"),
+        ("kmac_px", 5),
+        ("kmac_px", {"decoder": "1"}),
+        ("kmac_px", {"decoder": float("nan")}),
+        ("kmac_px_by_edge", [1]),
+        ("measured", None),
+        ("decoders", 5),
+        ("decoders", [5]),
+        ("decoders", [{"arch": 7}]),
+        ("layouts", [{"name": "none", "bpp": []}]),
+    ],
+)
+def test_facts_of_other_kinds_are_refused(codec, tmp_path, name, value):
+    save_codec(codec, tmp_path, FACTS)
+    place = tmp_path / DESCRIPTION
+    place.write_text(yaml.safe_dump(yaml.safe_load(place.read_text()) | {name: value}))
+    for door in (load_codec, nas.info):
+        with pytest.raises(InputError, match=rf"codec\.yaml.*{name}"):
+            door(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["decoders", "layouts"])
+def test_decoders_and_layouts_lack_nothing_that_is_shown(codec, tmp_path, place):
+    save_codec(codec, tmp_path, FACTS)
+    description = tmp_path / DESCRIPTION
+    description.write_text(yaml.safe_dump(yaml.safe_load(description.read_text()) | {place: [{"name": "a"}]}))
+    with pytest.raises(InputError, match=r"codec\.yaml is damaged"):
+        nas.info(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["g_a", "h_a", "h_s"])
+def test_costs_of_a_part_of_the_edges_are_counted_anew(codec, tmp_path, lost):
+    edges = {edge: 1.0 for edge in ("g_a", "h_a", "h_s", "g_s") if edge != lost}
+    save_codec(codec, tmp_path, {**FACTS, "kmac_px_by_edge": edges})
+    assert lost in nas.info(tmp_path).fields["kmac_px_by_edge"]
+
+
 def test_descriptions_are_data(codec, tmp_path):
     """No line of them runs anything."""
     save_codec(codec, tmp_path / "codec", FACTS)
@@ -287,6 +401,35 @@ def test_damaged_files_of_a_search_are_told(tmp_path, text):
     ):
         with pytest.raises(InputError, match=r"file\.yaml"):
             read()
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "1.0e+300", "x", "true", "[1]", "1" + "0" * 400])
+@pytest.mark.parametrize("place", ["lambda_c", "expected_cost", "target", "logit", "bpp", "hand_made_bpp"])
+def test_numbers_of_a_search_are_finite(tmp_path, place, value):
+    """Whatever is none is told where the file is read, not by what computes with it."""
+    number = dict.fromkeys(("lambda_c", "expected_cost", "target", "logit", "bpp", "hand_made_bpp"), "1.0")
+    number[place] = value
+    logits = ", ".join(
+        f"{slot.name}: [{', '.join([number['logit']] * len(slot.candidates))}]" for slot in TINY.slots
+    )
+    rung = f"{{lambda_c: {number['lambda_c']}, expected_cost: {number['expected_cost']}, "
+    rung += f"target: {number['target']}, logits: {{{logits}}}}}"
+    (tmp_path / "logits.yaml").write_text(f"rungs: [{rung}]")
+    (tmp_path / "rates.yaml").write_text(
+        f"hand_made_bpp: {{none: {number['hand_made_bpp']}}}\nlayouts: [{{name: a, bpp: {number['bpp']}}}]"
+    )
+    doors = {
+        "rates": lambda: read_rates(tmp_path / "rates.yaml"),
+        "logits": lambda: LogitPrior(TINY, read_logits(tmp_path / "logits.yaml", TINY, {})),
+    }
+    damaged = "rates" if "bpp" in place else "logits"
+    if value == "1.0e+300" and place != "logit":
+        doors[damaged]()  # large, but a number
+        return
+    with pytest.raises(InputError, match=rf"{damaged}\.yaml is damaged"):
+        doors.pop(damaged)()
+    for door in doors.values():
+        door()
 
 
 def test_logits_of_other_candidates_are_not_taken(tmp_path):

@@ -20,6 +20,7 @@ from nas.graph.integers import IntegerPath
 from nas.graph.network import CodecNetwork, plain_edge
 from nas.metrics.objective import Objective
 from nas.spaces.architecture import Architecture
+from nas.spaces.codec_facts import check_facts
 from nas.spaces.layout import FIELDS, Layout, read_layouts
 from nas.spaces.space import SearchSpace
 from nas.support import resources
@@ -113,7 +114,7 @@ def describe(path: Path) -> dict[str, Any]:
         path: folder of the codec.
 
     Raises:
-        InputError: the folder is not a codec, or one of an unknown format.
+        InputError: the folder is not a codec, one of an unknown format, or its codec.yaml is damaged.
     """
     description = path / DESCRIPTION
     if not description.is_file() and str(path).startswith(resources.ZOO):
@@ -130,6 +131,7 @@ def describe(path: Path) -> dict[str, Any]:
             f"{description} has the format '{content.get('format')}', but this version reads "
             f"'{CODEC_FORMAT}': export the codec again."
         )
+    check_facts(content, description)
     return content
 
 

@@ -102,7 +102,9 @@ class Nic:
             path: path of the .nic file.
         """
         try:
-            return cls.parse(path.read_bytes(), source=str(path))
+            with open(path, "rb") as file:
+                start = file.read(len(MAGIC))  # a device may have no end
+                return cls.parse(start + (file.read() if start == MAGIC else b""), source=str(path))
         except OSError as error:
             raise InputError(f"Cannot read {path}: {error.strerror}.") from error
 

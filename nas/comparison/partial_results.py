@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from nas.comparison.evaluate import PhotoResult
 from nas.comparison.formats import FormatResult
@@ -31,7 +31,7 @@ class PartialResults:
             for line in path.read_bytes().splitlines():
                 try:
                     entry = json.loads(line)
-                    self._known[entry["key"]] = entry["result"]
+                    self._known[entry["key"]] = dict(entry["result"])
                 except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # the line that was being written when the power went
 
@@ -47,8 +47,8 @@ class PartialResults:
             InputError: the new result cannot be kept.
         """
         key = digest(kind.__name__, *map(str, identity), size=12)
-        if key in self._known:
-            return kind(**self._known[key])
+        if (known := _result(kind, self._known.get(key))) is not None:
+            return known
         result = measure()
         if self.path is not None:
             line = json.dumps({"key": key, "result": asdict(result)})
@@ -66,3 +66,15 @@ class PartialResults:
         """Remove the file: what it kept stands elsewhere now."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def _result(kind: type[Result], values: Mapping[str, Any] | None) -> Result | None:
+    """An earlier result; None where there is none, or only a damaged one."""
+    types = get_type_hints(kind)
+    if values is None or values.keys() != types.keys():
+        return None
+    for name, value in values.items():
+        allowed = (int, float) if types[name] is float else types[name]
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            return None
+    return kind(**values)

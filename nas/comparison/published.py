@@ -48,10 +48,10 @@ def read_published(text: str) -> Curve:
         InputError: no such file or name, or a file of another form.
     """
     file, name = text, ""
-    if not Path(text).is_file():
+    if not _is_file(text):
         file, _, name = text.rpartition(":")
     path = Path(file)
-    if not file or not path.is_file():
+    if not file or not _is_file(file):
         raise InputError(
             f"There is no file {file or text}: an anchor is a format, a curve of the codecs, "
             "FILE.json in CompressAI's format, or FILE.csv:NAME."
@@ -65,6 +65,14 @@ def read_published(text: str) -> Curve:
     if name:
         raise InputError(f"{path} holds one curve: leave out ':{name}'.")
     return _from_json(path, content)
+
+
+def _is_file(text: str) -> bool:
+    """Whether a file is called so; none is by what is too long for a name or a path."""
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False
 
 
 def _from_json(path: Path, text: str) -> Curve:

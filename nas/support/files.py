@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from nas.support.errors import InputError
 
 MOST_NAME_BYTES = 255  # of a name, on nearly every file system
+MOST_PATH_BYTES = 4096 - 1 - MOST_NAME_BYTES  # of a path on Linux, and room for a file in that folder
 LOCK = ".training.lock"  # in a folder in which one process trains
 # By which file, and how it begins, a folder is known that may be replaced
 _KNOWN_BY = {

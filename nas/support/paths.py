@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from nas.support.errors import InputError
-from nas.support.files import MOST_NAME_BYTES
+from nas.support.files import MOST_NAME_BYTES, MOST_PATH_BYTES
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,4 +118,8 @@ def check_path(name: str, path: str | os.PathLike[str]) -> None:
     if longest > MOST_NAME_BYTES:
         raise InputError(
             f"`{name}` has a name of {longest} bytes, {text[:30]}...: at most {MOST_NAME_BYTES} work."
+        )
+    if len(encoded) > MOST_PATH_BYTES:
+        raise InputError(
+            f"`{name}` is a path of {len(encoded)} bytes, {text[:30]}...: at most {MOST_PATH_BYTES} work."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,6 +136,20 @@ def damage_told(path: Path, remedy: str) -> Iterator[None]:
         raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {remedy}.") from error
+
+
+def finite_number(value: Any) -> float:
+    """A number as a file holds it.
+
+    Args:
+        value: what the file holds.
+
+    Raises:
+        ValueError, OverflowError: it is no number, or not finite: see `damage_told`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
 
 
 def _held(content: Any) -> str:

@@ -238,7 +238,8 @@ class _Finetuning:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise InputError("A codec is fine-tuned by one process: start it without torchrun.")
         self.content = describe(request.codec)
-        missing = [name for name in (*_OF_THE_CODEC, "kmac_px") if name not in self.content]
+        missing = [name for name in _OF_THE_CODEC if name not in self.content]
+        missing += ["kmac_px.total"] if "total" not in self.content.get("kmac_px", {}) else []
         if missing:
             raise InputError(f"{request.codec / DESCRIPTION} has no `{missing[0]}`: export the codec again.")
         self.family = load_family(request.codec)

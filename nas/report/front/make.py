@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -197,9 +198,10 @@ def _asked(run: Run, names: Mapping[str, str]) -> tuple[dict[str, dict[float, st
     for title, keys_by_target in content.items():
         name, _, beside = str(title).partition(LIMITED)
         if name in names and isinstance(keys_by_target, dict):
-            answers[names[name]] = {
-                float(t): str(key) for t, key in keys_by_target.items() if isinstance(t, int | float)
-            }
+            found = answers[names[name]] = {}
+            for target, key in keys_by_target.items():
+                with contextlib.suppress(ValueError, OverflowError):
+                    found[resources.finite_number(target)] = str(key)
             if beside:
                 limits[names[name]] = f"with {beside}"
     return answers, limits

@@ -9,6 +9,7 @@ from typing import Any
 from nas.report.family import tables
 from nas.report.info.architectures import counted, widths_by_edge, with_graph
 from nas.report.info.info import Info
+from nas.spaces.codec_facts import EXPORT_AGAIN, check_facts
 from nas.spaces.rates import anchor_qualities, range_text
 from nas.spaces.space import SearchSpace
 from nas.support import resources
@@ -19,11 +20,17 @@ def codec_info(description: Path) -> Info:
 
     Args:
         description: path of the codec.yaml.
+
+    Raises:
+        InputError: it is damaged.
     """
     content = resources.read_yaml(description)
+    check_facts(content, description)
     space = SearchSpace.from_dict(content, name="codec", source=str(description))
     layout = next(iter(space.layouts.values()))
     weights = description.parent / "codec.safetensors"
+    with resources.damage_told(description, EXPORT_AGAIN):
+        family_fields = _family_fields(content)
     fields = {
         "path": str(description.parent),
         "family": space.family.name,
@@ -34,7 +41,7 @@ def codec_info(description: Path) -> Info:
             name: content.get(name) for name in ("stages", "kmac_px", "params", "lmbda", "metric", "measured")
         },
         **rate_fields(space),
-        **_family_fields(content),
+        **family_fields,
         "finetuned": content.get("finetuned"),
         "arithmetic": content.get("arithmetic"),
         "fingerprint": content.get("fingerprint"),
@@ -44,15 +51,15 @@ def codec_info(description: Path) -> Info:
     fields["stages"] = fields["stages"] or layout.stages()
     architecture = space.widest()  # the only one
     by_edge = content.get("kmac_px_by_edge")  # codecs of before have none
-    if not isinstance(by_edge, dict) or not _are_costs(by_edge):
+    if by_edge is None or not _are_of_a_codec(by_edge):
         by_edge = counted(space, architecture)
     return with_graph(Info("codec", fields), space, architecture, by_edge)
 
 
-def _are_costs(by_edge: Mapping[Any, Any]) -> bool:
-    """Whether these are costs of a codec's edges, as a file that somebody changed may not have them."""
-    numbers = all(isinstance(cost, int | float) for cost in by_edge.values())
-    return numbers and {"g_a", "g_s"} <= by_edge.keys()
+def _are_of_a_codec(by_edge: Mapping[str, float]) -> bool:
+    """Whether these edges make a codec, as in a file that somebody changed they may not: to z and back."""
+    edges = {edge for edge, cost in by_edge.items() if cost > 0}
+    return {"g_a", "g_s"} <= edges and len({"h_a", "h_s"} & edges) != 1
 
 
 def rate_fields(space: SearchSpace) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def read_rates(path: Path) -> dict[str, float]:
     content = resources.read_yaml(path)
     with resources.damage_told(path, resources.RENEWED):
         rates = {**content["hand_made_bpp"], **{entry["name"]: entry["bpp"] for entry in content["layouts"]}}
-        return {str(name): float(rate) for name, rate in rates.items()}
+        return {str(name): resources.finite_number(rate) for name, rate in rates.items()}
 
 
 def has_layouts(path: Path, facts: dict[str, Any]) -> bool:

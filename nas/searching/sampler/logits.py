@@ -9,7 +9,7 @@ target, where dual ascent finds the lambda_C at which E[C] = target.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,7 @@ def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[W
     if any(content.get(name) != value for name, value in facts.items()):
         return []
     with resources.damage_told(path, resources.RENEWED):
-        rungs = [WidthLogits(**rung) for rung in content["rungs"]]
+        rungs = [_of_finite_numbers(rung) for rung in content["rungs"]]
         return rungs if all(rung.fits(space) for rung in rungs) else []
 
 
@@ -205,5 +205,19 @@ def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | 
     if content.pop("scope", None) != scope:
         return None
     with resources.damage_told(path, "restore it, or delete it and the search learns widths of its own"):
-        logits = WidthLogits(**content)
+        logits = _of_finite_numbers(content)
         return logits if logits.fits(space) else None
+
+
+def _of_finite_numbers(fields: Mapping[str, Any]) -> WidthLogits:
+    """Logits as a file holds them; what a damaged file leads to is for `damage_told`."""
+    number, most = resources.finite_number, torch.finfo(torch.float32).max
+    by_slot = {slot: [number(value) for value in values] for slot, values in fields["logits"].items()}
+    if any(abs(value) > most for values in by_slot.values() for value in values):
+        raise OverflowError("a logit is beyond single precision")
+    rest: dict[str, Any] = {
+        name: None if name == "target" and value is None else number(value)
+        for name, value in fields.items()
+        if name != "logits"
+    }
+    return WidthLogits(**rest, logits=by_slot)

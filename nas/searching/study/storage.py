@@ -108,6 +108,8 @@ def open_storage(where: str | Path) -> BaseStorage:
         return _database(where)
     path = Path(where)
     try:
+        if path.exists() and not path.is_file():  # a device may have no end, and a pipe keeps nothing
+            raise InputError(f"Cannot open the journal {path}: it is not a file. Give {STORAGE_FORMS}.")
         path.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(path)
         journal.check_end()
