@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from common import arguments, heading, interleaved, ratio, say, table
 
-from experiments.flagship.train import MEMBERS, PHASE
+from experiments.flagship.train import MEMBERS, PHASE, RECIPE
 from nas.run import Run
 from nas.spaces.space import SearchSpace
 from nas.support.device import freed_memory_kept
@@ -37,7 +37,7 @@ def training(folder: Path, decoders: int) -> Training:
         key for key in MEMBERS if space.encoder(space.parse(key)) == space.encoder(space.parse(MEMBERS[-1]))
     ]
     own = {"lmbda": 0.013, "members": keys, "architectures": decoders, "elsewhere": 0.0, "moved": 0.0}
-    settings = TrainingSettings.make({**read_recipe("patch-muon"), **PHASE, **own})
+    settings = TrainingSettings.make({**read_recipe(RECIPE), **PHASE, "one_encoder": True, **own})
     run = Run.create(folder, space, settings.model_dump())
     write_yaml(run.config_path, {**run.config, "front": keys})
     return Training(Run(folder), make_fabric("cpu", "auto"))

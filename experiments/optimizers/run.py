@@ -2,10 +2,10 @@
 
     python -m experiments.optimizers.run --data PHOTOS --runs RUNS
 
-One architecture, all rates in one model, from the photos' KLT, single crops and schedule alike. The steps of
-each optimiser are as many as fit into `--seconds` of CPU time, told from a short run before. Writes
-results/optimizers.json after each, and its section of docs/training.md. Stopped, it begins anew with the
-optimiser it was at.
+One architecture, all rates in one model, from the photos' KLT, crops and schedule alike. For each of some
+amounts of CPU time (`--seconds`) an optimiser has a run of its own, whose learning rate falls to the end: the
+steps are as many as fit, told from a short run before. Writes results/optimizers.json after each run, its
+section of docs/training.md and docs/optimizers.png. Stopped, it goes on with the run it was at.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from experiments.pieces import options
 from experiments.results import ROOT, facts, read_result, renew, say, table, write_result
@@ -50,10 +51,11 @@ KEPT = {"frozen": ["g_a.0.linear", "g_s.0.linear"]}
 SIDES: dict[str, dict[str, Any]] = {
     "adam, 0.001, all layers": {"optimizer": "adam", "learning_rate": 1e-3},
     "adam, 0.003, fan_in 64": {"optimizer": "adam", "learning_rate": 3e-3, "fan_in": 64, **KEPT},
-    "soap, 0.002": {"optimizer": "soap", "learning_rate": 2e-3, **KEPT},
     "muon, 0.002": {"optimizer": "muon", "learning_rate": 2e-3, **KEPT},
-    "muon, 0.003": {"optimizer": "muon", "learning_rate": 3e-3, **KEPT},
+    "soap, 0.002": {"optimizer": "soap", "learning_rate": 2e-3, **KEPT},
+    "soap, 0.002, all layers": {"optimizer": "soap", "learning_rate": 2e-3},
 }
+Sides = dict[str, dict[str, dict[str, Any]]]  # what was found, by optimiser and by seconds
 
 
 class CPUTime:
@@ -83,52 +85,82 @@ def train(side: str, steps: int, folder: Path, data: Path, seed: int) -> tuple[R
     return start_training(request, clock), clock
 
 
-def compared(side: str, seconds: float, data: Path, runs: Path, seed: int) -> dict[str, Any]:
-    """One optimiser: its seconds a step, its rows, and its scores at the end."""
-    folder = runs / side.replace(", ", "-")
-    _, clock = train(side, TIMED, folder / "short", data, seed)
-    steps = round(seconds / clock.per_step)
-    run, clock = train(side, steps, folder / "long", data, seed)
+def seconds_a_step(side: str, data: Path, runs: Path, seed: int) -> float:
+    """CPU seconds of one optimiser's step, from a short run."""
+    _, clock = train(side, TIMED, _folder(runs, side) / "short", data, seed)
+    return clock.per_step
+
+
+def scored_after(side: str, steps: int, data: Path, runs: Path, seed: int) -> dict[str, Any]:
+    """One optimiser's run of so many steps: the CPU seconds it took, and its loss on calibration photos."""
+    run, clock = train(side, steps, _folder(runs, side) / str(steps), data, seed)
     photos = load_photos(split_folder(data)["calibration"])[:CALIBRATION_PHOTOS]
     evaluator = Evaluator(supernet_of(run), photos, Objective(settings_of(run).lmbda))
-    score = evaluator.score(run.space.widest())
-    say(f"{side}  {steps} steps of {clock.per_step:.3f} s  loss {score.rd_loss:.4f}")
+    loss = evaluator.score(run.space.widest()).rd_loss
+    say(f"{side}  {steps} steps of {clock.per_step:.3f} s  loss {loss:.4f}")
     return {
         "steps": steps,
+        "seconds": clock.seconds[steps],
         "seconds a step": clock.per_step,
-        "loss": score.rd_loss,
+        "loss": loss,
         "rates": list(scored(run.space.rates)),
     }
 
 
-def tables(found: dict[str, Any]) -> list[str]:
+def _folder(runs: Path, side: str) -> Path:
+    return runs / side.replace(", ", "-")
+
+
+def tables(sides: Sides) -> list[str]:
     """What stands between the page's marks."""
-    best = min(own["loss"] for own in found.values())
-    rows = [
-        [side, f"{own['steps']:,}", f"{own['seconds a step']:.3f}", f"{own['loss']:.4f}", _over(own, best)]
-        for side, own in found.items()
-    ]
-    columns = ["optimiser and learning rate", "steps", "CPU seconds a step", "loss", "above the best"]
-    return [table(columns, rows)]
+    columns = ["optimiser and learning rate", "CPU seconds a step"]
+    times = sorted({seconds for by_seconds in sides.values() for seconds in by_seconds}, key=int)
+    columns += [f"loss after {seconds} s" for seconds in times]
+    rows = []
+    for side, by_seconds in sides.items():
+        a_step = sum(own["seconds a step"] for own in by_seconds.values()) / len(by_seconds)
+        runs = [by_seconds.get(seconds) for seconds in times]
+        losses = [f"{own['loss']:.4f} ({own['steps']:,} steps)" if own else "" for own in runs]
+        rows.append([side, f"{a_step:.3f}", *losses])
+    return [table(columns, rows), "![Loss against CPU seconds for each optimiser](optimizers.png)"]
 
 
-def _over(own: dict[str, Any], best: float) -> str:
-    return f"{100 * (own['loss'] / best - 1):.1f} %"
+def draw(sides: Sides, path: Path) -> None:
+    """Loss against CPU seconds, a line for each optimiser; every point is the end of a run."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for side, by_seconds in sides.items():
+        points = sorted((own["seconds"], own["loss"]) for own in by_seconds.values())
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, label=side)
+    axes.set(xlabel="CPU seconds of training", ylabel="loss (geometric mean over three rates)")
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+    axes.grid(alpha=0.25, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--seconds", type=float, default=300, help="of CPU time for each")
+    parser.add_argument("--seconds", type=int, nargs="+", default=[100, 300, 900], help="of CPU time, each")
     parser.add_argument("--show", action="store_true", help="write the page from the results alone")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    if not given.show:
-        found = read_result(RESULT)["sides"] if RESULT.is_file() else {}
-        for side in [side for side in SIDES if side not in found]:
-            found[side] = compared(side, given.seconds, given.data, given.runs, given.seed)
-            content = {"facts": facts(given.seed, seconds=given.seconds, settings=SETTINGS), "sides": found}
-            write_result(RESULT, content)
-    sides = read_result(RESULT)["sides"]
+    sides: Sides = read_result(RESULT)["sides"] if RESULT.is_file() else {}
+    a_step: dict[str, float] = {}
+    for seconds in () if given.show else given.seconds:
+        for side in SIDES:
+            if str(seconds) in sides.setdefault(side, {}):
+                continue
+            if side not in a_step:
+                a_step[side] = seconds_a_step(side, given.data, given.runs, given.seed)
+            steps = round(seconds / a_step[side])
+            sides[side][str(seconds)] = scored_after(side, steps, given.data, given.runs, given.seed)
+            write_result(RESULT, {"facts": facts(given.seed, settings=SETTINGS), "sides": sides})
+    draw(sides, ROOT / "docs" / "optimizers.png")
     renew(ROOT / "docs" / "training.md", "optimisers", tables(sides))
 
 

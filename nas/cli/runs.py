@@ -63,7 +63,7 @@ def demo(
 
 @example(
     "nas train patch --data photos/ --out runs/a --init-from klt --lmbda 0.0018..0.18 "
-    "--set recipe=patch-muon",
+    "--set recipe=patch-soap",
     "nas train joint-ar --data photos/ --out runs/b --lmbda 0.013 --set steps=50000",
     "nas train --out runs/a --resume",
 )

@@ -191,7 +191,7 @@ class Front:
     (after AttentiveNAS, Wang et al., CVPR 2021).
 
     Attributes:
-        members: the front, in the order of their MACs.
+        members: the front, in the order of their MACs. One that is named twice is drawn twice as often.
         elsewhere: the share drawn as in `Level`, so that the rest is not forgotten.
         moved: the share of the others that move one step in a slot, so that a search sees the surroundings
             alike well.
