@@ -186,7 +186,7 @@ def test_what_it_gained_is_told(kind, codec_folder, photo_folder, request):
     told = describe_thing(str(result.path)).to_json()
     assert told["finetuned"] == content["finetuned"]
     ((title, columns, (row,)),) = result.tables()
-    assert title.startswith("1 held-out photos")
+    assert title.startswith("1 held-out photo,")
     assert dict(zip(columns, row, strict=True))["loss %"] == pytest.approx(100 * gained)
 
 

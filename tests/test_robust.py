@@ -286,7 +286,6 @@ def test_a_damaged_result_of_an_evaluation_is_measured_again(tmp_path, result):
         ("kmac_px", 5),
         ("kmac_px", {"decoder": "1"}),
         ("kmac_px", {"decoder": float("nan")}),
-        ("kmac_px_by_edge", [1]),
         ("measured", None),
         ("decoders", 5),
         ("decoders", [5]),

@@ -28,7 +28,7 @@ class _Facts(BaseModel):
     bpp: float = 0.0
     exact_costs: float = 0.0
     kmac_px: dict[str, float] = {}
-    kmac_px_by_edge: dict[str, float] = {}
+    kmac_px_by_edge: Any = None  # counted anew where it is not whole
     measured: dict[str, Any] = {}
 
 

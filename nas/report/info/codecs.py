@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,17 @@ def codec_info(description: Path) -> Info:
     fields["stages"] = fields["stages"] or layout.stages()
     architecture = space.widest()  # the only one
     by_edge = content.get("kmac_px_by_edge")  # codecs of before have none
-    if by_edge is None or not _are_of_a_codec(by_edge):
+    if not isinstance(by_edge, dict) or not _are_of_a_codec(by_edge):
         by_edge = counted(space, architecture)
     return with_graph(Info("codec", fields), space, architecture, by_edge)
 
 
-def _are_of_a_codec(by_edge: Mapping[str, float]) -> bool:
-    """Whether these edges make a codec, as in a file that somebody changed they may not: to z and back."""
+def _are_of_a_codec(by_edge: Mapping[Any, Any]) -> bool:
+    """Whether these are costs of a codec's edges, as in a file that somebody changed they may not be."""
+    if not all(isinstance(cost, int | float) and math.isfinite(cost) for cost in by_edge.values()):
+        return False
     edges = {edge for edge, cost in by_edge.items() if cost > 0}
-    return {"g_a", "g_s"} <= edges and len({"h_a", "h_s"} & edges) != 1
+    return {"g_a", "g_s"} <= edges and len({"h_a", "h_s"} & edges) != 1  # to z and back
 
 
 def rate_fields(space: SearchSpace) -> dict[str, Any]:
