@@ -34,9 +34,12 @@ def training(folder: Path, decoders: int) -> Training:
     """The flagship's, on members of one encoder alone."""
     space = SearchSpace.load("patch-small")
     keys = [
-        key for key in MEMBERS if space.encoder(space.parse(key)) == space.encoder(space.parse(MEMBERS[-1]))
+        key
+        for key in dict.fromkeys(MEMBERS)
+        if space.encoder(space.parse(key)) == space.encoder(space.parse(MEMBERS[-1]))
     ]
-    own = {"lmbda": 0.013, "members": keys, "architectures": decoders, "elsewhere": 0.0, "moved": 0.0}
+    muon = {"optimizer": "muon", "frozen": ["g_a.0.linear", "g_s.0.linear"]}  # as the results here have it
+    own = {**muon, "lmbda": 0.013, "members": keys, "architectures": decoders, "elsewhere": 0.0, "moved": 0.0}
     settings = TrainingSettings.make({**read_recipe(RECIPE), **PHASE, "one_encoder": True, **own})
     run = Run.create(folder, space, settings.model_dump())
     write_yaml(run.config_path, {**run.config, "front": keys})
