@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,10 +292,11 @@ def test_the_commands(run: Path, tmp_path: Path, photo_folder: Path) -> None:
     family = nas.load_family(codec)
     nic = Nic.read(tmp_path / "small.nic")
     expected = decompress_image(family.codec(small["layout"], family.default), nic)
-    # the command runs the ONNX models: g_s is of floats, which round the other way now and then on some CPUs
-    apart = np.abs(read_image(tmp_path / "best.png").astype(int) - expected)
-    assert apart.max() <= 1
-    assert (apart > 0).mean() < 1e-3
+    # the ONNX models' g_s is of floats, which round the other way now and then on some CPUs
+    assert np.abs(read_image(tmp_path / "best.png").astype(int) - expected).max() <= 1
+    shutil.move(codec / "onnx", tmp_path / "onnx")
+    command("decompress", codec, tmp_path / "small.nic", tmp_path / "torch.png")
+    assert np.array_equal(read_image(tmp_path / "torch.png"), expected)
     text = CliRunner().invoke(app, ["info", str(codec)]).stdout
     assert "decoders" in text
     assert all(entry["name"] in text for entry in content["layouts"])

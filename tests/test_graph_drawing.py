@@ -328,9 +328,10 @@ def test_codecs_know_their_macs(supernet: Supernet, tmp_path: Path) -> None:
     save_codec(codec, tmp_path / "new", {**facts, "kmac_px_by_edge": costs})
     save_codec(codec, tmp_path / "damaged", {**facts, "kmac_px_by_edge": {"g_a": "much"}})
     save_codec(codec, tmp_path / "other", {**facts, "kmac_px_by_edge": [1]})
+    save_codec(codec, tmp_path / "huge", {**facts, "kmac_px_by_edge": {**costs, "g_a": 10**400}})
     some = {edge: cost for edge, cost in costs.items() if edge != "g_s"}
     save_codec(codec, tmp_path / "cut", {**facts, "kmac_px_by_edge": some})
-    infos = [describe(str(tmp_path / name)) for name in ("old", "new", "damaged", "other", "cut")]
+    infos = [describe(str(tmp_path / name)) for name in ("old", "new", "damaged", "other", "huge", "cut")]
     for info in infos:
         assert info.fields["kmac_px_by_edge"] == costs
         assert info.text == tuple(draw_graph(codec_graph(space, architecture, costs)))

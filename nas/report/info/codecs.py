@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,9 +58,10 @@ def codec_info(description: Path) -> Info:
 
 def _are_of_a_codec(by_edge: Mapping[Any, Any]) -> bool:
     """Whether these are costs of a codec's edges, as in a file that somebody changed they may not be."""
-    if not all(isinstance(cost, int | float) and math.isfinite(cost) for cost in by_edge.values()):
+    try:
+        edges = {edge for edge, cost in by_edge.items() if resources.finite_number(cost) > 0}
+    except (ValueError, OverflowError):
         return False
-    edges = {edge for edge, cost in by_edge.items() if cost > 0}
     return {"g_a", "g_s"} <= edges and len({"h_a", "h_s"} & edges) != 1  # to z and back
 
 
