@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +99,7 @@ def parse_yaml(text: str, source: str, *, spaced: bool = False) -> Any:
         InputError: not YAML, or a name that stands twice in one mapping.
     """
     try:
-        loader = _Loader(text, source, spaced)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            loader.count(node, len(text) + _MOST_REPEATED, {})
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
+        return copy.deepcopy(_parsed(text, source, spaced))
     except InputError:
         raise
     except yaml.MarkedYAMLError as error:
@@ -117,6 +111,20 @@ def parse_yaml(text: str, source: str, *, spaced: bool = False) -> Any:
         raise InputError(f"{source} is not valid YAML ({reason}): correct it.") from error
     except (AttributeError, IndexError, KeyError, TypeError) as error:  # what constructors of tags raise
         raise InputError(f"{source} is not valid YAML (a value does not fit its tag): correct it.") from error
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str, source: str, spaced: bool) -> Any:
+    """What YAML says: one file of a run is read many times, and reading YAML is slow."""
+    loader = _Loader(text, source, spaced)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        loader.count(node, len(text) + _MOST_REPEATED, {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 @contextmanager
