@@ -25,7 +25,8 @@ from nas.weights.checkpoint import Checkpoint
 Seconds = Callable[[str, str, Architecture], float]
 # A search whose learned layouts and logits are there, though they are of little use
 QUICK = Sources(
-    layout_settings=LayoutSettings(ladders=1, steps=2), logit_settings=LogitSettings(steps=2, batch=1)
+    layout_settings=LayoutSettings(ladders=1, rivals=0, steps=2, photos=1, side=4),
+    logit_settings=LogitSettings(steps=2, batch=1),
 )
 
 

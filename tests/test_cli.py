@@ -158,6 +158,12 @@ def run_copy(way: Way, tmp_path: Path) -> Path:
     return Path(shutil.copytree(way.run, tmp_path / "run"))
 
 
+@pytest.fixture
+def little_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches learn their logits in two steps; where this is not asked for, in as many as a user's do."""
+    monkeypatch.setattr("nas.searching.searcher.Sources", lambda: QUICK)
+
+
 def test_a_run_has_the_contracts_files(way):
     assert {path.name for path in way.run.iterdir()} == RUN_FILES
     config = yaml.safe_load((way.run / "config.yaml").read_text())
@@ -289,6 +295,7 @@ def test_a_target_is_never_exceeded_and_something_just_under_it_is_scored(run_co
         assert any(0.98 * target <= cost <= target for cost in scored)
 
 
+@pytest.mark.usefixtures("little_prepared")
 def test_a_search_for_a_target_adds_its_trials_and_those_near_the_target(run_copy):
     before = len(scored_keys(run_copy))
     answer = run_nas("search", run_copy, "--target", "60%", "--trials", MORE, "--json").json
@@ -304,6 +311,7 @@ def test_a_search_of_no_trials_scores_nothing_and_answers_from_what_is_known(run
     assert [choice["total_kmac_px"] <= 0.6 * 6.4688 for choice in answer["choices"]] == [True]
 
 
+@pytest.mark.usefixtures("little_prepared")
 def test_the_answer_to_a_budget_with_limits_is_exported_as_the_search_says(run_copy, tmp_path):
     (tmp_path / "my budget.yaml").write_text("scope: decoder\ntargets: [1.2, 2.5, 90]\nlimits: stages <= 4\n")
     (tmp_path / "limits.yaml").write_text("limits: stages <= 4 and decoder <= 2\n")
@@ -353,8 +361,8 @@ def test_an_interrupted_search_keeps_its_scores_and_goes_on(run_copy, monkeypatc
     assert len(scored_keys(run_copy)) == len(set(scored_keys(run_copy))) == len(before) + 2 + MORE
 
 
-def test_searching_on_other_photos_makes_a_run_of_its_own(way, tmp_path, monkeypatch):
-    monkeypatch.setattr("nas.searching.searcher.Sources", lambda: QUICK)
+@pytest.mark.usefixtures("little_prepared")
+def test_searching_on_other_photos_makes_a_run_of_its_own(way, tmp_path):
     before = files_in(way.run)
     words = ["--data", way.photos / "more", "--out", tmp_path / "own", "--trials", 1]
     succeed("search", way.run, *words)
