@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -48,36 +47,32 @@ def test_twice_the_steps_take_twice_as_long(tiny_space: SearchSpace, monkeypatch
     assert one == pytest.approx(3 * 1000 * mean * 8 * 256**2 * 4 * 100 / 1e9, rel=1e-3)
 
 
-def _burn(seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
+def busy_process() -> subprocess.Popen[bytes]:
+    """A process that computes until it is ended, and imports nothing."""
+    return subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"])
 
 
 def test_other_work_on_every_core_is_noticed() -> None:
-    spawn = multiprocessing.get_context("spawn")
-    others = [spawn.Process(target=_burn, args=(20.0,)) for _ in range(3 * (os.cpu_count() or 1))]
-    for other in others:
-        other.start()
+    others = [busy_process() for _ in range(3 * (os.cpu_count() or 1))]
     try:
-        time.sleep(2)
+        time.sleep(0.5)
         assert timing.disturbance() > timing.MOST_DISTURBANCE
     finally:
         for other in others:
             other.kill()
-            other.join()
+            other.wait()
 
 
 def test_work_on_one_core_of_several_is_noticed() -> None:
     """A codec on all cores waits for the slowest; a single thread would move to a free one."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     threads = torch.get_num_threads()
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    other = busy_process()
     try:
         if len(allowed) > 1:
             os.sched_setaffinity(other.pid, allowed[:1])
             torch.set_num_threads(len(allowed))
-        time.sleep(1)
+        time.sleep(0.5)
         assert timing.disturbance() > timing.MOST_DISTURBANCE
     finally:
         torch.set_num_threads(threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -75,9 +76,10 @@ def warning_of(work: str, seconds: float, what: str, quicker: str) -> str | None
     )
 
 
+@cache
 @torch.no_grad()
 def _macs_a_second(device: torch.device) -> float:
-    """What convolutions reach here, measured in a moment."""
+    """What convolutions reach here, measured in a moment, once in a process."""
     x = torch.zeros(1, _CHANNELS, _SIDE, _SIDE, device=device)
     kernel = torch.zeros(_CHANNELS, _CHANNELS, _KERNEL, _KERNEL, device=device)
     F.conv2d(x, kernel)
