@@ -52,7 +52,10 @@ def quantized(codec: Codec, latents: Sequence[HyperLatents], layouts: Sequence[L
         layouts: all under which the weights will code; the codec's own by default.
     """
     on_cpu = [(y_hat.cpu(), z_hat.cpu()) for y_hat, z_hat in latents]
-    integers = quantize_path(copy.deepcopy(codec.network).cpu(), layouts or [codec.layout], on_cpu)
+    network = codec.network
+    if codec.table.device.type != "cpu":
+        network = copy.deepcopy(network).cpu()
+    integers = quantize_path(network, layouts or [codec.layout], on_cpu)
     return Codec(codec.network, codec.architecture, codec.table, integers.to(codec.table.device))
 
 
@@ -72,7 +75,8 @@ def quantize_path(
     """The entropy path of a network in whole numbers.
 
     Args:
-        network: of plain layers, trained, on the CPU; with a z, and whole numbers for latents.
+        network: of plain layers, trained, on the CPU; with a z, and whole numbers for latents. It is left as
+            it is.
         layouts: the orders of decoding; weights that none of them uses are left out.
         latents: of calibration photos.
     """
