@@ -8,6 +8,7 @@ import os
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, PngImagePlugin
 
-from nas.photos.images import Photo, bundled, fingerprint, list_images, psnr, read_image, write_image
+from nas.codec.nic import Nic
+from nas.photos.images import (
+    Photo,
+    bundled,
+    fingerprint,
+    image_of,
+    list_images,
+    psnr,
+    read_content,
+    read_image,
+    write_image,
+)
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.support.errors import InputError, InputWarning
 
@@ -395,6 +407,90 @@ def test_forged_sizes_are_refused_before_anything_is_read(tmp_path, width, heigh
     with pytest.raises(InputError, match=r"made\.png.*pixels") as caught:
         read_bytes(tmp_path, png(width, height, 8, GREY, b""))
     assert str(caught.value).count("made.png") == 1
+
+
+def claiming(tmp_path, compression: str | None, width: int, height: int, rows: int) -> bytes:
+    """A TIFF of 96x96 pixels whose directory says otherwise."""
+    photo = Image.fromarray(np.arange(96 * 96 * 3, dtype=np.uint32).astype(np.uint8).reshape(96, 96, 3))
+    photo.save(tmp_path / "honest.tif", compression=compression)
+    data = bytearray((tmp_path / "honest.tif").read_bytes())
+    (start,) = struct.unpack_from("<I", data, 4)
+    for offset in range(start + 2, start + 2 + 12 * data[start], 12):
+        (tag,) = struct.unpack_from("<H", data, offset)
+        if value := {256: width, 257: height, 278: rows}.get(tag):
+            struct.pack_into("<HHII", data, offset, tag, 4, 1, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "compression", [None, "packbits", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "lzma", "zstd"]
+)
+def test_a_tiff_that_cannot_hold_its_pixels_takes_no_memory(tmp_path, compression, monkeypatch):
+    data = claiming(tmp_path, compression, 11585, 11585, 11585)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("pixels were decoded"))
+    with pytest.raises(InputError, match=r"made\.tif .*claims 11585x11585 pixels, which \d+ bytes cannot"):
+        read_bytes(tmp_path, data, ".tif")
+
+
+def test_other_files_that_cannot_hold_their_pixels_take_no_memory(tmp_path, chelsea, monkeypatch):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("pixels were decoded"))
+    write_image(tmp_path / "honest.jpg", chelsea[:64, :64])
+    jpeg = bytearray((tmp_path / "honest.jpg").read_bytes())
+    struct.pack_into(">HH", jpeg, jpeg.index(b"\xff\xc0") + 5, 11585, 11585)
+    for suffix, data in (
+        (".jpg", bytes(jpeg)),
+        (".png", png(11585, 11585, 8, GREY, bytes(9))),
+        (".ppm", b"P6 11585 11585 255 " + bytes(99)),
+    ):
+        with pytest.raises(InputError, match="claims 11585x11585 pixels"):
+            read_bytes(tmp_path, data, suffix)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_without_all_of_its_strips_is_not_black_but_refused(tmp_path, compression):
+    data = claiming(tmp_path, compression, 96, 960, 96)
+    with pytest.raises(InputError, match=r"lists 1 of 10 strips"):
+        read_bytes(tmp_path, data, ".tif")
+
+
+def test_damaged_and_large_files_give_no_other_warning(tmp_path, monkeypatch, recwarn):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # Pillow warns beyond this
+    assert read_bytes(tmp_path, claiming(tmp_path, "tiff_lzw", 96, 96, 96), ".tif").shape == (96, 96, 3)
+    with pytest.raises(InputError):
+        read_bytes(tmp_path, claiming(tmp_path, "tiff_lzw", 96, 97, 97), ".tif")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("kind", [".png", ".tif", ".ppm", ".tga", ".gif", ".avif"])
+def test_a_stream_is_read_like_a_file(tmp_path, chelsea, kind):
+    buffer = io.BytesIO()
+    Image.fromarray(chelsea).save(buffer, Image.registered_extensions()[kind])
+    (tmp_path / f"file{kind}").write_bytes(buffer.getvalue())
+    content = read_content(io.BytesIO(buffer.getvalue()), "stream")
+    assert (image_of(content, "stream") == read_image(tmp_path / f"file{kind}")).all()
+
+
+class Endless(io.RawIOBase):
+    """A stream that never ends."""
+
+    taken = 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert 0 <= size < 1 << 20
+        self.taken += size
+        return bytes(size)
+
+
+def test_a_stream_that_is_no_picture_is_not_read_to_its_end():
+    endless = Endless()
+    with pytest.raises(InputError, match="stream is not an image"):
+        read_content(endless, "stream")
+    assert endless.taken < 1 << 20
+    if Path("/dev/zero").exists():
+        with pytest.raises(InputError, match="/dev/zero is not an image"):
+            read_image("/dev/zero")
+    with pytest.raises(InputError, match=r"standard input is not a \.nic file"):
+        Nic.read_from(endless, source="standard input")
 
 
 @pytest.mark.parametrize("side", [8192, 9600])

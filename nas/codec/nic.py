@@ -19,6 +19,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError
@@ -26,6 +27,7 @@ from nas.support.errors import InputError
 MAGIC = b"NIC"
 PLAIN, RATED = 1, 2  # versions: of codecs of one rate, and of those that hold a quality
 FIXED = 16  # bytes before the image size
+MOST_BYTES = 1 << 31  # that are read of one file; a stream may have no end
 MAX_SIDE = 65535  # pixels
 
 
@@ -103,10 +105,23 @@ class Nic:
         """
         try:
             with open(path, "rb") as file:
-                start = file.read(len(MAGIC))  # a device may have no end
-                return cls.parse(start + (file.read() if start == MAGIC else b""), source=str(path))
+                return cls.read_from(file, source=str(path))
         except OSError as error:
             raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+    @classmethod
+    def read_from(cls, file: IO[bytes], *, source: str) -> Nic:
+        """Read and check an open file. What begins as no .nic file is not read to its end: it may have none.
+
+        Args:
+            file: the file, open for reading.
+            source: what messages call it.
+
+        Raises:
+            InputError: it is not a .nic file, or it is damaged.
+        """
+        start = file.read(len(MAGIC))
+        return cls.parse(start + (file.read(MOST_BYTES) if start == MAGIC else b""), source=source)
 
 
 def write_varint(value: int) -> bytes:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from nas.support.errors import InputError
 from nas.support.files import followed, make_folder, refuse_existing, refuse_over_input, refuse_unwritable
@@ -348,9 +348,9 @@ def _raise(error: InputError) -> Any:
     raise error
 
 
-def read_standard(most: int) -> bytes:
-    """Everything from standard input, but of more than `most` bytes only one more."""
-    return sys.stdin.buffer.read(most + 1)
+def standard_input() -> BinaryIO:
+    """Standard input, as bytes."""
+    return sys.stdin.buffer
 
 
 def write_standard(data: bytes) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import io
 import math
+import os
+import stat
 import struct
 import warnings
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
+from nas.photos.claims import START, check_claim, may_be_picture, readable_formats
 from nas.photos.folders import list_files
 from nas.photos.metadata import JPEG, PNG, Bare, bare, without_exif
 from nas.support.errors import InputError, InputWarning
@@ -34,8 +37,7 @@ _PNG_LEVEL = 4
 # The longest sides of formats with the tightest limits, in pixels.
 _LONGEST = {"JPEG": 65500, "WEBP": 16383}
 
-# Pillow knows these, but they are no rasters that it decodes itself, or it ignores their scale of grey.
-_NOT_READ = {"EPS", "PDF", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FITS", "MCIDAS"}
+_NO_IMAGE = "{} is not an image that Pillow can read: convert it to PNG."
 
 # By the value of the orientation in EXIF, what rows and columns are turned into: columns, rows, swapped.
 _TURNS = {
@@ -67,7 +69,9 @@ def read_image(path: str | Path) -> Pixels:
     path = Path(path)
     try:
         with open(path, "rb") as file:
-            data = [file.read(MAX_BYTES + 1)]
+            data = [read_content(file, str(path))]
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"There is no image {path}.") from None
     except IsADirectoryError:
@@ -76,6 +80,33 @@ def read_image(path: str | Path) -> Pixels:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"Cannot read the image {path}: {reason}.") from error
     return image_of(data.pop(), str(path))
+
+
+def read_content(file: IO[bytes], source: str) -> bytes:
+    """All of an image file. What cannot be one is not read to its end: a device or a stream may have none.
+
+    Args:
+        file: the file, open for reading.
+        source: what messages call it.
+
+    Raises:
+        InputError: it begins as no picture does, or is too long.
+        OSError: it cannot be read.
+    """
+    status = os.fstat(file.fileno()) if isinstance(file, io.BufferedReader) else None
+    if status is not None and stat.S_ISREG(status.st_mode):
+        data, too_long = b"", status.st_size > MAX_BYTES
+    else:
+        data, too_long = file.read(START), False
+        if not may_be_picture(data):
+            raise InputError(_NO_IMAGE.format(source))
+    if not too_long:
+        data += file.read(MAX_BYTES + 1 - len(data))
+    if too_long or len(data) > MAX_BYTES:
+        raise InputError(
+            f"{source} has more than {MAX_BYTES} bytes, too many for one picture: scale it down."
+        )
+    return data
 
 
 def image_of(data: bytes, source: str) -> Pixels:
@@ -89,18 +120,17 @@ def image_of(data: bytes, source: str) -> Pixels:
         InputError: it is damaged, no image, or of more than `MAX_PIXELS`.
     """
     try:
-        if len(data) > MAX_BYTES:
-            raise InputError(
-                f"{source} has more than {MAX_BYTES} bytes, too many for one picture: scale it down."
-            )
         bare_file = bare(data)
         del data
-        with _opened(bare_file) as image:
+        # A large picture and odd metadata are no reason for a warning: there is a limit to sizes here
+        with _opened(bare_file) as image, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
                     f"{source} has {image.width}x{image.height} pixels, more than {MAX_PIXELS} in all: "
                     "scale it down."
                 )
+            check_claim(image, bare_file.data)
             frames = max(bare_file.frames, _frames(image))
             image.load()
             undefined = int(np.isnan(np.asarray(image)).sum()) if image.mode == "F" else 0
@@ -108,7 +138,7 @@ def image_of(data: bytes, source: str) -> Pixels:
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"{source} is not an image that Pillow can read: convert it to PNG.") from None
+        raise InputError(_NO_IMAGE.format(source)) from None
     except Exception as error:  # of any kind: decoders of damaged files
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"Cannot read the image {source}: {error.strerror}.") from error
@@ -152,9 +182,8 @@ def _identified(file: IO[bytes]) -> Image.Image:
         warnings.simplefilter("ignore")
         for load in (Image.preinit, Image.init):  # the common formats first; loading all takes longer
             load()
-            readable = [name for name in Image.ID if name not in _NOT_READ]
             with contextlib.suppress(UnidentifiedImageError):
-                return Image.open(file, formats=readable)
+                return Image.open(file, formats=readable_formats())
             file.seek(0)
     raise UnidentifiedImageError
 

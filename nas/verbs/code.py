@@ -19,8 +19,8 @@ from nas.photos.batch import (
     Job,
     Workforce,
     planned,
-    read_standard,
     run_all,
+    standard_input,
     write_standard,
 )
 from nas.photos.folders import list_files
@@ -277,10 +277,12 @@ def compress(
     plan = planned(images, out, _NIC, force=force)
 
     def read(job: Job) -> tuple[Pixels, int]:
-        from nas.photos.images import MAX_BYTES, image_of, read_image
+        from nas.photos.images import image_of, read_content, read_image
 
-        standard = job.source == STANDARD
-        pixels = image_of(read_standard(MAX_BYTES), job.source_name) if standard else read_image(job.source)
+        if job.source == STANDARD:
+            pixels = image_of(read_content(standard_input(), job.source_name), job.source_name)
+        else:
+            pixels = read_image(job.source)
         return pixels, pixels.shape[0] * pixels.shape[1]
 
     def load() -> tuple[Callable[[Job, Pixels], Compressed], torch.device]:
@@ -379,12 +381,11 @@ def decompress(
 
     def read(job: Job) -> tuple[Nic, int]:
         from nas.codec.nic import Nic
-        from nas.photos.images import MAX_BYTES
 
-        standard = job.source == STANDARD
-        nic = (
-            Nic.parse(read_standard(MAX_BYTES), source=job.source_name) if standard else Nic.read(job.source)
-        )
+        if job.source == STANDARD:
+            nic = Nic.read_from(standard_input(), source=job.source_name)
+        else:
+            nic = Nic.read(job.source)
         return nic, nic.width * nic.height
 
     def load() -> tuple[Callable[[Job, Nic], Decompressed], torch.device]:

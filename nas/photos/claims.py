@@ -1,0 +1,101 @@
+"""What an image file claims, against what it can hold: a damaged one is refused before it takes memory."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from typing import Any
+
+from PIL import Image, TiffImagePlugin
+
+START = 1 << 16  # bytes from which a file that is no picture is known
+
+# Pillow knows these, but they are no rasters that it decodes itself, or it ignores their scale of grey.
+_NOT_READ = {"EPS", "PDF", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FITS", "MCIDAS"}
+
+# The most pixels that one byte of a file can stand for, by Pillow's decoder: never fewer than are possible.
+# deflate reaches 1032 to 1, LZW 2560 to 1; a progressive JPEG has a bit for a block, of each component.
+_MOST_PIXELS = {
+    **{"raw": 8, "zip": 8 * 1032, "jpeg": 2048, "gif": 2560, "qoi": 62},
+    **{"packbits": 8 * 64, "tga_rle": 128, "sgi_rle": 128},
+}
+# The same for TIFF, by its compression. Fax has none: it repeats lines of any length.
+_MOST_PIXELS_OF_TIFF = {
+    **{"raw": 8, "packbits": 8 * 64, "tiff_lzw": 8 * 2560, "tiff_deflate": 8 * 1032},
+    **{"tiff_adobe_deflate": 8 * 1032, "jpeg": 2048, "lzma": 1 << 15, "zstd": 1 << 18},
+}
+_PLANAR, _SEPARATE = TiffImagePlugin.PLANAR_CONFIGURATION, 2
+_ARITHMETIC = (b"\xff\xc9", b"\xff\xca", b"\xff\xcb")  # JPEG's frames that may take less than a bit a block
+
+
+def readable_formats() -> list[str]:
+    """Pillow's names of the formats that are read, of those that it has loaded so far."""
+    return [name for name in Image.ID if name not in _NOT_READ]
+
+
+def may_be_picture(start: bytes) -> bool:
+    """Whether a file that begins so can be a picture. A device or a stream may have no end.
+
+    Args:
+        start: the first `START` bytes, or all of a shorter file.
+    """
+    Image.init()
+    for name in readable_formats():
+        open_format, accept = Image.OPEN[name]
+        if accept is not None:
+            if accept(start[:16]):
+                return True
+            continue
+        try:  # a format without a signature is known by its header alone
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                open_format(io.BytesIO(start), "")
+        except Exception:  # of any kind: whatever a plug-in stumbles over
+            continue
+        return True
+    return False
+
+
+def check_claim(image: Image.Image, data: bytes) -> None:
+    """Compare the size that a file claims with its length. No pixel is decoded.
+
+    Args:
+        image: the file as Pillow has opened it.
+        data: the file.
+
+    Raises:
+        ValueError: so few bytes cannot hold so many pixels, or strips of a TIFF are missing.
+    """
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and image.format == "TIFF":
+        _check_parts(tags)
+        most = _MOST_PIXELS_OF_TIFF.get(image.info.get("compression", ""), math.inf)
+    else:
+        codecs = {tile[0] for tile in getattr(image, "tile", None) or ()}
+        most = max((_MOST_PIXELS.get(codec, math.inf) for codec in codecs), default=math.inf)
+        if codecs == {"jpeg"} and any(frame in data[:START] for frame in _ARITHMETIC):
+            most = math.inf
+    if image.width * image.height > most * len(data):
+        raise ValueError(
+            f"its header claims {image.width}x{image.height} pixels, which {len(data)} bytes cannot hold"
+        )
+
+
+def _check_parts(tags: TiffImagePlugin.ImageFileDirectory_v2) -> None:
+    """ValueError where a TIFF lists too few strips or tiles for its size: Pillow leaves the rest black."""
+    sides: list[Any] = [tags.get(tag) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)]
+    if TiffImagePlugin.STRIPOFFSETS in tags:
+        listed, what = tags[TiffImagePlugin.STRIPOFFSETS], "strips"
+        part = [sides[0], tags.get(TiffImagePlugin.ROWSPERSTRIP, sides[1])]
+    elif TiffImagePlugin.TILEOFFSETS in tags:
+        listed, what = tags[TiffImagePlugin.TILEOFFSETS], "tiles"
+        part = [tags.get(tag) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
+    else:
+        return
+    if not all(isinstance(side, int) and side > 0 for side in (*sides, *part)):
+        return  # Pillow says what is wrong
+    planes = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) if tags.get(_PLANAR) == _SEPARATE else 1
+    needed = planes * math.prod(-(-whole // side) for whole, side in zip(sides, part, strict=True))
+    if len(listed) < needed:
+        raise ValueError(f"it lists {len(listed)} of {needed} {what}")
