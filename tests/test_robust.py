@@ -20,6 +20,7 @@ import yaml
 from families import TRAINED, exact_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 import nas
 from nas.codec.bitstream import compress_image, decompress_image
@@ -237,6 +238,39 @@ def test_a_device_without_an_end_is_refused(door):
             door(endless)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+# The state of a training
+
+
+def test_a_checkpoint_that_is_not_what_was_written_is_refused(tmp_path):
+    """No other check sees a bit of a weight, or a tensor that an optimiser lacks from its second step on."""
+    tensors = {"net.a": torch.arange(6.0).view(2, 3), "optimizer.0.step": torch.tensor(3.0)}
+    record = {"step": 3, "best": float("inf"), "recent": [[0.1, 2.0, 3e-7]]}
+    path = tmp_path / "last.safetensors"
+    Checkpoint(tensors, record).write(path)
+    found, data = Checkpoint.read(path), path.read_bytes()
+    assert found.record == record
+    assert all(torch.equal(found.tensors[name], value) for name, value in tensors.items())
+    other = [
+        ({"net.a": tensors["net.a"]}, record),
+        ({**tensors, "net.b": torch.zeros(1)}, record),
+        ({**tensors, "net.a": tensors["net.a"].double()}, record),
+        ({**tensors, "net.a": tensors["net.a"].reshape(3, 2)}, record),
+        (tensors, {**record, "step": 2}),
+    ]
+    contents = [bytes([*data[:-at], data[-at] ^ 1, *data[len(data) - at + 1 :]]) for at in (1, 10, 20)]
+    size = int.from_bytes(data[:8], "little")
+    written = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["record"])["digest"]
+    for mutated, told in other:
+        contents.append(save(mutated, {"record": json.dumps({**told, "digest": written})}))
+    for content in contents:
+        assert content != data
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"last\.safetensors is damaged"):
+            Checkpoint.read(path)
+    path.write_bytes(save(tensors, {"record": json.dumps(record)}))  # of an earlier version
+    assert Checkpoint.read(path).record == record
 
 
 # Tables and notes of a run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,10 @@ from torch import Tensor, nn
 from nas.graph.network import Supernet, is_constant
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
+from nas.support.files import digest
 from nas.weights.files import read_weights, require_finite, write_weights
+
+_DIGEST = "digest"  # in the record of a file
 
 
 @dataclass
@@ -29,7 +33,7 @@ class Checkpoint:
         Args:
             path: path of the file.
         """
-        write_weights(path, self.tensors, self.record)
+        write_weights(path, self.tensors, {**self.record, _DIGEST: self._digest()})
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -38,7 +42,21 @@ class Checkpoint:
         Args:
             path: path of the file.
         """
-        return cls(*read_weights(path))
+        tensors, record = read_weights(path)
+        written = record.pop(_DIGEST, None)  # files of earlier versions have none
+        read = cls(tensors, record)
+        if written is not None and written != read._digest():
+            raise InputError(f"{path} is damaged (it does not hold what was written): restore it.")
+        return read
+
+    def _digest(self) -> str:
+        """A fingerprint of the whole content."""
+        parts: list[bytes | str] = [json.dumps(self.record)]
+        for name, tensor in sorted(self.tensors.items()):
+            values = tensor.detach().cpu().contiguous()
+            parts += [f"{name} {values.dtype} {list(values.shape)}"]
+            parts += [values.reshape(-1).view(torch.uint8).numpy().tobytes()]
+        return digest(*parts)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
