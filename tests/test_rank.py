@@ -441,6 +441,21 @@ def test_wrong_input_gets_one_sentence_and_changes_nothing(
     assert (bytes_in(trained), bytes_in(tmp_path)) == before
 
 
+@pytest.mark.parametrize("start", ["scratch", "supernet"])
+def test_a_run_that_trained_its_front_or_a_part_is_checked_like_others(
+    copy, small_space, photo_folder, start
+):
+    content = yaml.safe_load((copy / "config.yaml").read_text())
+    of_run = {"strategy": "front", "members": [small_space.widest().key], "one_encoder": True}
+    content["training"] |= {**of_run, "only": "entropy", "frozen": ["h_s"]}
+    (copy / "config.yaml").write_text(yaml.safe_dump(content))
+    searcher = nas.load_run(copy, device="cpu").searcher
+    training = rank._Check(searcher, rank.RankRequest(str(photo_folder), COUNT, start=start)).training
+    assert (training.strategy, training.members, training.one_encoder) == ("uniform", [], False)
+    kept = (training.only, training.frozen)
+    assert kept == ((None, []) if start == "scratch" else ("entropy", ["h_s"]))
+
+
 def test_a_run_without_weights_and_one_of_too_few_architectures(copy, small_space, photo_folder, tmp_path):
     alone = make_run(small_space.only(small_space.widest()), photo_folder, tmp_path / "alone" / "run")
     with pytest.raises(InputError, match="holds 1 architecture: ranking needs at least 3"):

@@ -127,7 +127,10 @@ class _Check:
                 )
         if steps is not None:
             given["steps"] = steps
-        return TrainingSettings.make({**settings_of(self.source).model_dump(), **ALONE, **given})
+        of_run = {**settings_of(self.source).model_dump(), **ALONE}
+        if self.request.start == "scratch":  # nothing is worth keeping in random weights
+            of_run |= {"only": None, "frozen": []}
+        return TrainingSettings.make({**of_run, **given})
 
     def _compare(self) -> bool:
         """Whether there are results of another check, which this one replaces."""

@@ -18,6 +18,8 @@ from nas.support.limits import LEAST_LMBDA, MOST_LMBDA, MOST_SEED
 ALONE: dict[str, Any] = {
     "strategy": "uniform",
     "architectures": 1,
+    "members": [],
+    "one_encoder": False,
     "distillation": 0.0,
     "structure": "none",
     "lambda_c": 0.0,
