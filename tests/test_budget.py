@@ -209,6 +209,8 @@ def test_limits_are_joined(drawn: list[tuple[str, str, Amount]], joint: str) -> 
         ("parameters <= 50%", ["parameters is limited in parameters"]),
         ("decoder <= few", ["few", "60%"]),
         ("decoder <= 0", ["0"]),
+        ("stages <= 0", ["'0' is not an amount above 0: write a whole number of stages from 1"]),
+        ("parameters <= few", ["'few'", "a number of parameters"]),
         ("decoder >= 3", ["decoder >= 3"]),
         ("", ["'' is not a limit"]),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -38,12 +39,14 @@ from nas.profiling.memory import PeakMemory, measure_here, peak_memory, sample_p
 from nas.profiling.pieces import edge_pieces
 from nas.profiling.predict import Predictor
 from nas.profiling.profile import parse_size, profile_codec
-from nas.profiling.run_profile import profile_run
+from nas.profiling.quantities import no_such_device
+from nas.profiling.run_profile import known_architectures, profile_run
 from nas.profiling.timing import measure_latency
 from nas.report.profile import save_profile
 from nas.run import Run
 from nas.searching.searcher import Searcher
-from nas.spaces.budget import Amount, Budget, Limit, Span
+from nas.spaces.architecture import Architecture
+from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget, Limit, Span
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, InputWarning, UnreachableBudgetError
 from nas.training.settings import TrainingSettings
@@ -133,7 +136,10 @@ def test_a_codec(codec: Codec, folder: Path) -> None:
     assert found.stages == 2
     assert all(len(row) == len(found.columns) for row in found.rows())
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert content["latency"]["decode"]["whole"]["median"] > 0
+    seconds = content["latency"]["decode"]["whole"]["median"]
+    assert seconds > 0
+    (row,) = (row for row in found.rows() if row[:2] == ["decode, ms", "whole"])
+    assert float(row[2]) == pytest.approx(1000 * seconds, abs=0.01)
 
 
 @pytest.mark.slow
@@ -204,18 +210,36 @@ def trained(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Pat
     return start_training(replace(request, device="cpu")).path
 
 
+@pytest.fixture(scope="module")
+def codec_of() -> Callable[[Supernet, Architecture], Codec]:
+    """`measure.codec_of` for the copies of one run, whose weights are the same: each codec is made once."""
+    made: dict[Architecture, Codec] = {}
+    make = measuring.codec_of
+
+    def kept(supernet: Supernet, architecture: Architecture) -> Codec:
+        if architecture not in made:
+            made[architecture] = make(supernet, architecture)
+        return made[architecture]
+
+    return kept
+
+
 @pytest.fixture
-def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(
+    trained: Path, codec_of: Callable[..., Codec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     """A copy that is not measured yet."""
     monkeypatch.setattr("nas.profiling.measure.peak_memory", measured_by_size)
+    monkeypatch.setattr("nas.profiling.measure.codec_of", codec_of)
     return Run.open(shutil.copytree(trained, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")
-def known(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def known(trained: Path, codec_of: Callable[..., Codec], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, measured with three architectures to check."""
     place = Path(shutil.copytree(trained, tmp_path_factory.mktemp("known") / "run"))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.profiling.measure.codec_of", codec_of)
         patch.setattr("nas.profiling.measure.peak_memory", measured_by_size)
         measure(Run.open(place), MEASURED)
     return place
@@ -395,7 +419,8 @@ def test_what_is_measured_later_is_told_in_the_seconds_of_before(
         return {"g_a": 2.0 * speed[0], "coder": speed[0]}, {"g_s": 4.0 * speed[0]}
 
     monkeypatch.setattr(measuring, "time_once", of_one_speed)
-    monkeypatch.setattr(measuring, "peak_memory", lambda *_: {})
+    monkeypatch.setattr(measuring, "peaks_once", lambda *_: ({}, {}))
+    monkeypatch.setattr(measuring, "_process", lambda *_: {})
     first = measure(profiled, replace(MEASURED, force=True, check=0))
     speed[0] = slower
     later = measure(profiled, replace(MEASURED, check=3, repeats=2))
@@ -531,3 +556,26 @@ def test_a_run_with_its_real_memory(trained: Path, tmp_path: Path) -> None:
     assert len(found.accuracies) == 4
     for shape in found.shapes:
         assert all(1 < sum(parts.values()) < 2000 for parts in shape.mb.values())
+
+
+def test_a_device_that_was_timed_at_another_size_is_not_called_unknown(tmp_path: Path) -> None:
+    for folder in ("phone-64x64", "cpu-768x512"):
+        (tmp_path / "profile" / folder).mkdir(parents=True)
+        (tmp_path / "profile" / folder / "measured.yaml").touch()
+    told = no_such_device(Run(tmp_path), "phone", REFERENCE_SIZE)
+    assert (
+        "has no profile of phone at 768x512, only of cpu and phone at 64x64: name the size, such as" in told
+    )
+    assert "'30ms@phone at 64x64'" in told
+    assert "has no profile of camera, only of" in no_such_device(Run(tmp_path), "camera", REFERENCE_SIZE)
+
+
+def test_ranks_are_told_of_a_sample_where_the_front_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = nas.SearchSpace.load("joint-ar-tiny")
+    keys = [space.narrowest().key, space.widest().key, space.sample(random.Random(1)).key]
+    for count, kind in ((1, "sample"), (3, "front")):
+        (tmp_path / "front.csv").touch()
+        monkeypatch.setattr(Run, "front", lambda run, count=count: {"arch": keys[:count]})
+        assert known_architectures(Run(tmp_path), space)[0] == kind

@@ -49,6 +49,24 @@ def test_both_doors_have_the_same_defaults(verb):
             assert str(option.default or None) == str(default or None), option.name
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("compress c p.png o.nic --quality x", "'--quality': 'x' is not a number: give one such as 4.5."),
+        ("compress c p.png o.nic --size 1e4", "'--size': '1e4' is not a whole number: give one such as 4."),
+        ("compress c p.png o.nic --effort 11", "'--effort': 11 is too much: give 10 or less."),
+        ("search run --trials -1", "'--trials': -1 is too little: give 0 or more."),
+        ("probe run --arch x --tolerance nan", "'--tolerance': nan is too little: give 0 or more."),
+        ("train --seed half", "'--seed': 'half' is not a whole number: give one such as 4."),
+        ("train patch --steps 1.5", "'--steps': '1.5' is not a whole number: give one such as 4."),
+    ],
+)
+def test_a_wrong_number_is_refused_in_our_words(words, sentence):
+    result = CliRunner().invoke(app, words.split())
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == f"Error: Invalid value for {sentence}"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_function_takes_whatever_comes(verb):
     kinds = {parameter.kind for parameter in inspect.signature(function(verb)).parameters.values()}

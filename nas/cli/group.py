@@ -41,6 +41,23 @@ def _warnings_in_words(most: int = 3) -> Iterator[None]:
                     print(f"Note: there are {len(sentences) - most} more like the last.", file=sys.stderr)
 
 
+def _in_words(error: typer.BadParameter) -> str:
+    """What is wrong with an option's value: the parser's own words are those of a library."""
+    reasons: list[Any] = getattr(error.__cause__, "errors", list)()
+    if not reasons:
+        return error.message
+    given, kind, facts = reasons[0]["input"], reasons[0]["type"], reasons[0].get("ctx", {})
+    if kind.startswith("int"):
+        return f"'{given}' is not a whole number: give one such as 4."
+    if kind.startswith(("float", "decimal", "finite")):
+        return f"'{given}' is not a number: give one such as 4.5."
+    if kind == "greater_than_equal":
+        return f"{given} is too little: give {facts['ge']:g} or more."
+    if kind == "less_than_equal":
+        return f"{given} is too much: give {facts['le']:g} or less."
+    return error.message
+
+
 class _Verbs(TyperGroup):
     """Exit statuses: 0; 2 for wrong input, in one sentence; 130 when interrupted; 1 for a failure of ours."""
 
@@ -62,6 +79,9 @@ class _Verbs(TyperGroup):
         except InputError as error:
             print(f"Error: {error}", file=sys.stderr)
             sys.exit(2)
+        except typer.BadParameter as error:
+            error.message = _in_words(error)
+            raise
         except OSError as error:
             if error.filename is None or isinstance(error, BrokenPipeError):
                 raise

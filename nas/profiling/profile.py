@@ -77,7 +77,7 @@ class CodecProfile:
         rows += [["kMAC/px", f"= {scope}", f"{value:.3f}", ""] for scope, value in self.kmac_px.items()]
         rows.append(["stages", f"at {self.width}x{self.height}", str(self.stages), ""])
         rows += latency_rows(self.latency)
-        rows += [_timed("decode, s", f"with {name}", spread) for name, spread in self.decoders.items()]
+        rows += [_timed("decode, ms", f"with {name}", spread) for name, spread in self.decoders.items()]
         return rows + memory_rows(self.memory)
 
     def to_json(self) -> dict[str, Any]:
@@ -86,19 +86,20 @@ class CodecProfile:
 
 
 def latency_rows(latency: Latency) -> list[TableRow]:
-    """Seconds as lines of a table: what, part, median, least to most.
+    """Milliseconds as lines of a table: what, part, median, least to most.
 
     Args:
         latency: measured seconds.
     """
     rows: list[TableRow] = []
     for action, parts in (("encode", latency.encode), ("decode", latency.decode)):
-        rows += [_timed(f"{action}, s", part, spread) for part, spread in parts.items()]
+        rows += [_timed(f"{action}, ms", part, spread) for part, spread in parts.items()]
     return rows
 
 
 def _timed(what: str, part: str, spread: Spread) -> TableRow:
-    return [what, part, f"{spread.median:.3f}", f"{spread.least:.3f} - {spread.most:.3f}"]
+    least, median, most = (f"{1000 * each:.2f}" for each in (spread.least, spread.median, spread.most))
+    return [what, part, median, f"{least} - {most}"]
 
 
 def memory_rows(memory: dict[str, PeakMemory]) -> list[TableRow]:

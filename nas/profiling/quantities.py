@@ -218,16 +218,15 @@ def no_such_device(run: Run, device: str, size: Size) -> str:
         device: name of the device.
         size: width and height of the picture, in pixels.
     """
-    profiled = [
-        f"{name} at {shape}" if shape != "{}x{}".format(*REFERENCE_SIZE) else name
-        for name, _, shape in (
-            file.parent.name.rpartition("-") for file in sorted(run.profile_path.glob("*/measured.yaml"))
-        )
-    ]
+    usual = "{}x{}".format(*REFERENCE_SIZE)
+    parts = [file.parent.name.rpartition("-") for file in sorted(run.profile_path.glob("*/measured.yaml"))]
+    profiled = [f"{name} at {shape}" if shape != usual else name for name, _, shape in parts]
     told = f"only of {' and '.join(profiled)}" if profiled else "and none of any other"
-    wanted = device if size == REFERENCE_SIZE else f"{device} at {size[0]}x{size[1]}"
+    sizes = [shape for name, _, shape in parts if name == device]
+    wanted = device if size == REFERENCE_SIZE and not sizes else f"{device} at {size[0]}x{size[1]}"
+    known = f"name the size, such as '30ms@{device} at {sizes[0]}'; or " if sizes else ""
     return (
-        f"{run.typed} has no profile of {wanted}, {told}: to read one, "
+        f"{run.typed} has no profile of {wanted}, {told}: {known}to read one, "
         f"{run.how_to_run('profile', f' --from FILE.csv --device-name {device}')}."
     )
 

@@ -27,6 +27,7 @@ from nas.support.tables import TableRow
 
 SCOPE_OF_ACTION = {"encode": "encoder", "decode": "decoder"}  # whose MACs each runs
 FRONT_SAMPLE = 300  # random architectures stand in for a front that there is not yet
+_LEAST_RANKED = 3  # architectures: of fewer, a rank correlation says nothing
 ALIKE = 0.02  # architectures whose MACs differ by no more than this have equal ones
 
 
@@ -259,14 +260,16 @@ def told(run: Run, measured: Measurements) -> RunProfile:
 
 
 def known_architectures(run: Run, space: SearchSpace) -> tuple[str, list[Architecture]]:
-    """The front where the run has one, else a random sample; and which of them it is.
+    """The front where the run has one that ranks can be told of, else a random sample; and which it is.
 
     Args:
         run: the run.
         space: the search space.
     """
     if run.front_path.is_file():
-        return "front", [space.parse(key) for key in run.front()["arch"]]
+        keys = run.front()["arch"]
+        if len(keys) >= _LEAST_RANKED:
+            return "front", [space.parse(key) for key in keys]
     rng = random.Random(0)
     return "sample", list(dict.fromkeys(space.sample(rng) for _ in range(FRONT_SAMPLE)))
 

@@ -44,8 +44,9 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
     """What an exported codec costs and reaches, in words: the content of its codec.yaml."""
     costs, measured = content["kmac_px"], content["measured"]
     by_scope = " / ".join(f"{costs[scope]:.3f}" for scope in ("encoder", "decoder", "total"))
+    stages = f"{content['stages']} stage{'s' * (content['stages'] != 1)}"
     told = [
-        f"{by_scope} kMAC/px (encoder / decoder / total), {content['stages']} stages",
+        f"{by_scope} kMAC/px (encoder / decoder / total), {stages}",
         f"{measured['photos']} held-out photo{'s' * (measured['photos'] != 1)}, as files: "
         f"{measured['bpp']:.4f} bpp, {measured['psnr']:.2f} dB",
     ]

@@ -37,6 +37,11 @@ _UNITS: dict[str, tuple[str, float, frozenset[str]]] = {
     "M parameters": ("parameters", 1e6, frozenset({"parameters"})),
 }
 _BARE = {**dict.fromkeys(SCOPES, "kMAC/px"), "stages": "stages", "parameters": "parameters"}
+_FORMS = {  # that a message shows, by the unit of a number without one
+    "kMAC/px": "20 (kMAC per pixel), 60% (of the widest), 30ms, 4 GMAC at 1920x1080, 200MB or 5M parameters",
+    "stages": "a whole number of stages from 1, such as 4",
+    "parameters": "a number of parameters, such as 5M parameters",
+}
 _AMOUNT = re.compile(
     r"(?P<number>(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)"
     r"\s*(?P<unit>%|[a-zA-Z][a-zA-Z/ ]*?)?"
@@ -88,10 +93,8 @@ class Amount:
             match = None
         if match is None or unit is None or not 0 < number < _MOST:
             commas = "; leave commas out, and write decimals with a point" if "," in str(text) else ""
-            raise InputError(
-                f"'{text}' is not an amount above 0: write 20 (kMAC per pixel), 60% (of the widest), 30ms, "
-                f"4 GMAC at 1920x1080, 200MB or 5M parameters{commas}."
-            )
+            forms = _FORMS.get(bare, _FORMS["kMAC/px"])
+            raise InputError(f"'{text}' is not an amount above 0: write {forms}{commas}.")
         name, times, _ = _UNITS[unit]
         if name == "%" and number > 100:
             raise InputError(f"'{text}' is more than the widest architecture costs: ask for at most 100%.")
