@@ -61,6 +61,14 @@ SMALL: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def disk_is_not_waited_for() -> Iterator[None]:
+    """No test cuts the power, so none waits until the disk has what was written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_space() -> SearchSpace:
     return SearchSpace.from_dict(SMALL, name="small")
