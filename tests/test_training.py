@@ -155,14 +155,15 @@ def test_resumed_is_uninterrupted(trained, request_for, tmp_path):
 
 OPTIMIZERS = {
     "adam": {"structure": "joint", "lambda_c": 0.1, "layout_stages": 2, "fan_in": 16},
-    "soap": {"steps": 24, "checkpoint_every": 20},
+    "soap": {"steps": 8, "checkpoint_every": 4},
     "muon": {"steps": 8, "checkpoint_every": 8, "final_crop": 128, "final_share": 0.5, "hold": 0.3},
 }
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimiser_resumes_to_the_bit(request_for, tmp_path, name):
+def test_every_optimiser_resumes_to_the_bit(request_for, tmp_path, name, monkeypatch):
     """Interrupted twice, before and after SOAP's bases are renewed; its state is tensors and JSON."""
+    monkeypatch.setattr("nas.training.optimizers.SOAP_EVERY", 4)
     settings = {**SETTINGS, "architectures": 1, **OPTIMIZERS[name], "optimizer": name, "ema": 0.9}
     whole = start_training(request_for(tmp_path / "whole", settings=settings))
     out, middle = tmp_path / "parts", settings["steps"] - 2
