@@ -353,7 +353,9 @@ def test_damaged_pieces_are_told(pieces: Pieces, tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["factorized", "scale-hyperprior", "patch", "tables"])
+@pytest.mark.parametrize(
+    "name", ["factorized", "scale-hyperprior", pytest.param("patch", marks=pytest.mark.slow), "tables"]
+)
 def test_spaces_of_other_parts_go_there_and_back(name: str, photo_folder: Path, tmp_path: Path) -> None:
     """Without z, without a context, with branches, with a table that reads the context."""
     run = small_run(tmp_path / "run", SPACES[f"{name}-integer"], photo_folder)

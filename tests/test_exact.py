@@ -36,6 +36,8 @@ from nas.support.errors import InputError
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 WITH_Z = [name for name in INTEGER_NAMES if INTEGER[name].family.has_z]
+# One of each kind of entropy path, for what takes seconds with a family
+KINDS = ("mean-scale-hyperprior-integer", "joint-ar-integer", "tables-integer")
 FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 2, "params": 1, "measured": {}}
 TINY = SearchSpace.load("joint-ar-tiny")
 
@@ -293,7 +295,10 @@ def test_it_costs_next_to_nothing_in_rate():
 # MACs
 
 
-@pytest.mark.parametrize("name", WITH_Z)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in WITH_Z],
+)
 def test_it_runs_as_many_macs(name):
     floating, integer = both(name)
     assert traced_edges(integer, 70, 50) == traced_edges(floating, 70, 50)

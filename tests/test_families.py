@@ -73,6 +73,11 @@ FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 1
 SCOPE_NAMES = sorted(SCOPES)
 
 every_space = pytest.mark.parametrize("name", NAMES)
+# Each family with one quantiser, alternately, and with both in the slow tests
+ONE_QUANTIZER = [*NAMES[::4], *NAMES[3::4]]
+every_family_once = pytest.mark.parametrize(
+    "name", [name if name in ONE_QUANTIZER else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 every_integer_space = pytest.mark.parametrize("name", INTEGER_NAMES)
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 
@@ -215,7 +220,7 @@ def test_the_gradient_lies_within_what_is_extracted(name, data):
         assert bool(gradient[used].any()) == (bool(used.any()) and not unseen), parameter
 
 
-@every_space
+@every_family_once
 def test_soft_gates_are_differentiable_in_every_slot(name):
     net, space = net_of(name), SPACES[name]
     logits = [torch.zeros(len(slot.candidates), requires_grad=True) for slot in space.slots]
@@ -231,7 +236,7 @@ def test_soft_gates_are_differentiable_in_every_slot(name):
         assert gradient.any(), slot.name
 
 
-@every_space
+@every_family_once
 def test_measuring_changes_nothing(name):
     net, space = net_of(name), SPACES[name]
     before = state_of(net)
@@ -492,7 +497,7 @@ def test_a_saved_codec_makes_the_same_bytes(name, tmp_path):
 # Search and training
 
 
-@every_space
+@every_family_once
 @given(data=st.data())
 @settings(max_examples=2)
 def test_a_score_is_the_extracted_codecs(name, data):
@@ -512,7 +517,7 @@ def test_a_score_is_the_extracted_codecs(name, data):
         assert found == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", [*NAMES[::4], *NAMES[3::4]])  # each family with one quantiser
+@pytest.mark.parametrize("name", ONE_QUANTIZER)
 def test_two_steps_of_training(name, tmp_path, photo_folder):
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(CONTENTS[name]))
     values = {"steps": 2, "crop": 64, "batch": 1, "architectures": 2, "warmup": 0, "integer_phase": 0.5}
