@@ -80,7 +80,10 @@ def test_it_answers_from_what_it_knows(name: str, here: Path) -> None:
     assert digests(SUPERNETS) == before
 
 
-@names
+@pytest.mark.parametrize(
+    "name",
+    [name if name.endswith("-tiny") else pytest.param(name, marks=pytest.mark.slow) for name in zoo_names()],
+)
 def test_it_beats_jpeg(name: str, tmp_path: Path) -> None:
     """On the bundled photo that no supernet was trained on, at the same size."""
     run = copied(zoo_run(f"zoo:{name}"), tmp_path / "run")
