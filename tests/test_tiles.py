@@ -33,6 +33,14 @@ from nas.support.limits import MAX_PIXELS
 TILED = Tiling(limit=0, side=64)
 WHOLE = Tiling(limit=1 << 40)
 every_space = pytest.mark.parametrize("name", INTEGER_NAMES)
+# Those of slimmed latents and of tables have the layers of the other spaces.
+every_kind_of_layers = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith(("slim", "tables")) else name
+        for name in INTEGER_NAMES
+    ],
+)
 both_edges = pytest.mark.parametrize("edge", ["g_a", "g_s"])
 
 
@@ -58,7 +66,7 @@ def apart(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-@every_space
+@every_kind_of_layers
 @both_edges
 @given(data=st.data(), seed=SEEDS)
 @settings(max_examples=6)
