@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import drawn
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -213,6 +213,7 @@ def test_named_layouts_alone(name: str) -> None:
 
 
 @given(drawn.layouts(7))
+@settings(max_examples=10)
 def test_any_layout_can_be_drawn(layout: Layout) -> None:
     check_page(draw_picture(layout))
 
