@@ -213,6 +213,26 @@ def test_what_is_no_path_is_refused_at_every_door(verb: str, name: str, what: st
         getattr(nas, verb)(**{**given, **more, name: NO_PATH[what]})
 
 
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [("compress", "images"), ("decompress", "files"), ("evaluate", "codecs"), ("pareto", "runs")],
+)
+@pytest.mark.parametrize(
+    "what", [lambda: iter(()), lambda: {3}, lambda: np.array(1), lambda: torch.tensor(3)]
+)
+def test_what_an_iterator_gives_is_checked_like_a_list(verb: str, name: str, what: Any) -> None:
+    given = dict.fromkeys(DOORS[verb], "nothing-there")
+    with pytest.raises(InputError, match=f"`{name}` "):
+        getattr(nas, verb)(**{**given, name: what()})
+
+
+def test_an_iterator_is_as_good_as_a_list() -> None:
+    with pytest.raises(InputError, match=r"^nothing-there is not a run"):
+        nas.pareto(iter(["nothing-there"]))
+    with pytest.raises(InputError, match=r"^nothing-there is not a codec"):
+        nas.evaluate(iter(["nothing-there"]), "nothing-there")
+
+
 def needed(verb: str) -> dict[str, str]:
     """What a function cannot be called without."""
     known = inspect.signature(getattr(nas, verb)).parameters.items()
@@ -235,6 +255,25 @@ def parameters_of(kinds: set[str]) -> list[tuple[str, str]]:
 def test_an_array_is_refused_where_a_single_value_belongs(verb: str, name: str, array: Any) -> None:
     with pytest.raises(InputError, match=f"`{name}` cannot be an array"):
         getattr(nas, verb)(**{**needed(verb), name: array})
+
+
+NUMBERS = [
+    pair for pair in parameters_of({"int", "float", "None"}) if pair not in parameters_of({"int", "None"})
+]
+
+
+@pytest.mark.parametrize(("verb", "name"), NUMBERS)
+@pytest.mark.parametrize("what", ["x", "5", b"5", [], [1], {}, object(), iter(()), Path("5")])
+def test_what_is_no_number_is_refused(verb: str, name: str, what: Any) -> None:
+    assert {("compress", "quality"), ("compress", "bpp"), ("probe", "tolerance")} <= set(NUMBERS)
+    with pytest.raises(InputError, match=f"`{name}` cannot be .*: give a number"):
+        getattr(nas, verb)(**{**needed(verb), name: what})
+
+
+@pytest.mark.parametrize("size", [-1, 0, 2.5, "5", [1]])
+def test_what_is_no_number_of_bytes_is_refused(size: Any) -> None:
+    with pytest.raises(InputError, match=r"size cannot be .*: give a whole number from 1"):
+        nas.compress("nothing-there", "nothing-there", "out.nic", size=size)
 
 
 @pytest.mark.parametrize(("verb", "name"), parameters_of({"bool"}))

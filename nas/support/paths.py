@@ -7,6 +7,7 @@ import inspect
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
 from nas.support.errors import InputError
@@ -21,9 +22,10 @@ def with_paths(function: Callable[P, R]) -> Callable[P, R]:
     """Check the arguments of a function before it begins.
 
     Where the annotation names `Path`, an argument has to be a path. Objects that it names beside it, such as
-    a `Run`, are left to the function, and so is what an iterator gives. Where it names `bool` alone, an
-    argument has to be True or False: the text "no" would count as yes. Where it names only plain kinds, an
-    argument has to be a single value, and no array.
+    a `Run`, are left to the function. Where it names a sequence, an iterator is read to its end, and all that
+    it gives is checked. Where it names `bool` alone, an argument has to be True or False: the text "no" would
+    count as yes. Where it names only plain kinds, an argument has to be a single value, and no array. Where
+    these are `float` without `str`, it has to be a number.
 
     Args:
         function: the function.
@@ -46,12 +48,14 @@ def with_paths(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        bound = signature.bind(*args, **kwargs)
+        for name, value in list(bound.arguments.items()):
             if name in taken:
+                bound.arguments[name] = value = _listed(name, value, taken[name])
                 _check(name, value, taken[name])
             elif name in plain:
                 _check_plain(name, value, plain[name])
-        return function(*args, **kwargs)
+        return function(*bound.args, **bound.kwargs)
 
     return checked
 
@@ -67,26 +71,34 @@ def _check(name: str, value: Any, kinds: list[str]) -> None:
             raise InputError(f"`{name}` names nothing: give at least one.")
         for each in value:
             _check(name, each, [kind for kind in kinds if kind not in ("Sequence", "None")])
-    elif _is_taken_as_it_is(value, kinds):
+    elif isinstance(value, Mapping) and any(kind.startswith("Mapping[") for kind in kinds):
         return
     elif not (is_kind or (value is None and "None" in kinds) or isinstance(value, numbers)):
         raise InputError(f"`{name}` cannot be {value!r}: give a path, as text or a Path.")
 
 
 def _check_plain(name: str, value: Any, kinds: set[str]) -> None:
-    """InputError where an argument is an array, or no switch although its annotation names one."""
+    """InputError where an argument is an array, or no switch or number although its annotation names one."""
     if getattr(value, "shape", ()) != ():
         raise InputError(f"`{name}` cannot be an array or a table: give a single value.")
     # NumPy's bool is no subclass of Python's
     if kinds == {"bool"} and not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
         raise InputError(f"`{name}` cannot be {value!r}: give True or False.")
+    # Functions themselves say how large a whole number may be
+    is_missing = value is None and "None" in kinds
+    if "float" in kinds and "str" not in kinds and not (is_missing or isinstance(value, Real)):
+        raise InputError(f"`{name}` cannot be {value!r}: give a number.")
 
 
-def _is_taken_as_it_is(value: Any, kinds: list[str]) -> bool:
-    """Whether it is an iterator or a mapping where the annotation allows one."""
-    if isinstance(value, Mapping) and any(kind.startswith("Mapping[") for kind in kinds):
-        return True
-    return "Sequence" in kinds and isinstance(value, Iterable) and not isinstance(value, bytes | Mapping)
+def _listed(name: str, value: Any, kinds: list[str]) -> Any:
+    """A list of what an iterator or an array gives, where the annotation allows several."""
+    of_one = isinstance(value, str | bytes | os.PathLike | Sequence | Mapping)
+    if "Sequence" not in kinds or of_one or not isinstance(value, Iterable):
+        return value
+    try:
+        return list(value)
+    except TypeError as error:  # an array of no dimension
+        raise InputError(f"`{name}` cannot be {value!r}: give a path, as text or a Path.") from error
 
 
 def as_typed(path: str | os.PathLike[str]) -> str:

@@ -274,6 +274,8 @@ def compress(
     """
     if sum(value is not None for value in (quality, bpp, size)) > 1:
         raise InputError("Give one of --quality, --bpp and --size: each of them decides the rate.")
+    if size is not None:
+        check_count(size, "size", 1)
     plan = planned(images, out, _NIC, force=force)
 
     def read(job: Job) -> tuple[Pixels, int]:
