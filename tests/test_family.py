@@ -152,6 +152,19 @@ def test_the_dearest_decoder_within_a_target(family: CodecFamily, target: float,
     assert family.decoder_within("100%", layout) == len(costs) - 1
 
 
+def test_a_target_of_a_codec_with_one_decoder(family: CodecFamily) -> None:
+    """Its cost is that of the codec under the file's layout, which codec.yaml has."""
+    costs = {"raster": 2.5, "none": 2.0}
+    facts = {name: {"kmac_px": {"decoder": cost}} for name, cost in costs.items()}
+    layouts = {name: family.layouts[name] for name in costs}
+    one = CodecFamily(family.base, layouts, (), facts)
+    for name, cost in costs.items():
+        assert one.decoder_kmac_px(0, name) == cost
+        assert one.decoder_within(str(cost), name) == one.decoder_within("100%", name) == 0
+        with pytest.raises(UnreachableBudgetError, match=f"they cost {cost:g}"):
+            one.decoder_within(str(cost - 0.1), name)
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [

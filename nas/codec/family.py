@@ -167,6 +167,8 @@ class CodecFamily:
         first = self.layout_facts[self.base.architecture.layout].get("kmac_px", {}).get("decoder")
         with_layout = self.layout_facts[layout].get("kmac_px", {}).get("decoder", first)
         with_decoder = self.decoders[decoder].decoder_kmac_px
+        if with_decoder is None and len(self.decoders) == 1:  # that of the codec itself
+            with_decoder = first
         if with_decoder is None or (with_layout is None) != (first is None):
             raise InputError("This codec's folder does not say what its decoders cost: export it again.")
         return with_decoder if first is None else with_decoder + (with_layout - first)
