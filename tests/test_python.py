@@ -270,6 +270,21 @@ def test_what_is_no_number_is_refused(verb: str, name: str, what: Any) -> None:
         getattr(nas, verb)(**{**needed(verb), name: what})
 
 
+@pytest.mark.parametrize("name", ["against", "anchor", "curve"])
+@pytest.mark.parametrize(
+    "what", [-1, 2.5, b"x", [1], np.array(1), np.array([1, 2]), torch.zeros(2), Path("x")]
+)
+def test_what_is_no_list_of_texts_is_refused(name: str, what: Any) -> None:
+    with pytest.raises(InputError, match=f"`{name}` cannot be .*: give texts"):
+        nas.evaluate("nothing-there", "nothing-there", **{name: what})
+
+
+@pytest.mark.parametrize("size", [None, -1, 2.5, b"x", [], Path("x"), "768"])
+def test_what_is_no_size_is_refused(loaded: LoadedRun, size: Any) -> None:
+    with pytest.raises(InputError, match=r"is not a size: write WIDTHxHEIGHT"):
+        nas.profile(loaded.run, size=size)
+
+
 @pytest.mark.parametrize("size", [-1, 0, 2.5, "5", [1]])
 def test_what_is_no_number_of_bytes_is_refused(size: Any) -> None:
     with pytest.raises(InputError, match=r"size cannot be .*: give a whole number from 1"):

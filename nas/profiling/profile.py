@@ -224,7 +224,7 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         InputError: it is not a size, or no picture has it.
     """
-    width, cross, height = text.lower().partition("x")
+    width, cross, height = str(text).lower().partition("x")
     sides = [side.strip() for side in (width, height)]
     if not cross or not all(side.isascii() and side.isdigit() and len(side) < 10 for side in sides):
         raise InputError(f"'{text}' is not a size: write WIDTHxHEIGHT in pixels, such as 768x512.")

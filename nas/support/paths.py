@@ -101,6 +101,25 @@ def _listed(name: str, value: Any, kinds: list[str]) -> Any:
         raise InputError(f"`{name}` cannot be {value!r}: give a path, as text or a Path.") from error
 
 
+def texts_of(name: str, given: Iterable[str] | None) -> list[str]:
+    """Several texts as a list: one where a text is given, none where None is.
+
+    Args:
+        name: what messages call them.
+        given: the texts.
+
+    Raises:
+        InputError: they are not several, or one of them is not a text.
+    """
+    several = (
+        isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "shape", None) != ()
+    )
+    texts = list(given) if several and given is not None else [given]
+    if given is not None and not all(isinstance(text, str) for text in texts):
+        raise InputError(f"`{name}` cannot be {given!r}: give texts.")
+    return [] if given is None else [str(text) for text in texts]
+
+
 def as_typed(path: str | os.PathLike[str]) -> str:
     """A path as it is typed in a shell: in quotes where it has spaces or other special characters.
 

@@ -11,7 +11,7 @@ from nas.comparison.comparison import Comparison
 from nas.comparison.plan import Outputs, Plan
 from nas.report.rates import save_rates
 from nas.support.device import choose
-from nas.support.paths import with_paths
+from nas.support.paths import texts_of, with_paths
 from nas.support.progress import StageReport, silent
 
 
@@ -59,12 +59,12 @@ def evaluate(
     """
     where = choose(device)
     folders = [codecs] if isinstance(codecs, str | Path) else list(codecs)
-    words = against.split(",") if isinstance(against, str) else list(against or [])
+    words = against.split(",") if isinstance(against, str) else texts_of("against", against)
     plan = Plan.of(
         [Path(folder) for folder in folders],
         against=[word.strip() for word in words if word.strip()],
-        anchors=list(anchor),
-        curves=list(curve),
+        anchors=texts_of("anchor", anchor),
+        curves=texts_of("curve", curve),
         out=None if out is None else Path(out),
         effort=effort,
         force=force,
