@@ -240,6 +240,23 @@ def test_a_device_without_an_end_is_refused(door):
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+@pytest.mark.parametrize("content", [b"notes", b'{"a": 1}', b"\x89PNG", b'{"op_code":4}\nnotes'])
+def test_a_file_that_is_no_journal_keeps_its_last_line(tmp_path, content):
+    """A torn record is cut off; whatever else ends without a line end is a user's."""
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"notes\.txt is damaged, or is not a journal"):
+        open_storage(str(path))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"op_co', b'{"op_code":4,"study', b"\0\0\0"])
+def test_a_torn_record_is_no_damage(tmp_path, torn):
+    path = tmp_path / "study.log"
+    path.write_bytes(torn)
+    open_storage(str(path))
+
+
 # The state of a training
 
 

@@ -27,6 +27,7 @@ EXTRAS = {"pg8000": ".[postgres]"}
 ANSWER = 60.0  # seconds to wait for a database's answer, which in SQLite includes other workers' turns
 CONNECTION_ATTEMPTS = 5
 LOCK_PAUSE = 0.005  # seconds between a writer's looks at the journal's lock
+_BEGINNING = b'{"op_code":'  # of every record of a journal
 JOURNAL = "study.log"  # in a run's search folder
 
 
@@ -58,7 +59,9 @@ class Journal(JournalFileBackend):
     def check_end(self) -> None:
         """InputError where the last whole line is no record: the storage takes it for one in the making."""
         with open(self._path, "rb") as file:
-            whole = file.read().rpartition(b"\n")[0]
+            whole, _, torn = file.read().rpartition(b"\n")
+        if not _BEGINNING.startswith(torn.rstrip(b"\0")[: len(_BEGINNING)]):
+            raise damaged(self._path)  # it would be cut off as a record that was torn
         if whole:
             try:
                 json.loads(whole.rpartition(b"\n")[2])
