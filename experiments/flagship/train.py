@@ -18,7 +18,7 @@ from nas.photos.images import list_images
 from nas.support.files import digest
 from nas.training.loop import Progress
 from nas.training.settings import read_recipe
-from nas.training.start import TrainingRequest, resume_training, start_training
+from nas.training.start import TrainingRequest, train_or_resume
 
 SPACE, RECIPE = "patch-small", "patch-soap"
 # What is trained: one strong encoder under decoders of 1 to 9 kMAC/px, so that every step of every decoder
@@ -84,19 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=9600, help="of this phase")
     parser.add_argument("--init-from", default="zoo:patch", help="a searched run to go on from")
     chosen = parser.parse_args(arguments)
-    if (chosen.run / "checkpoint" / "last.safetensors").is_file():
-        resume_training(chosen.run, report=tell)
-        return
     request = TrainingRequest(
         SPACE,
         str(chosen.data),
         chosen.run,
         settings={**read_recipe(RECIPE), **PHASE, "steps": chosen.steps},
         init_from=chosen.init_from,
-        force=chosen.run.exists(),  # it stopped before its first checkpoint
         split=split_by_picture(chosen.data),
     )
-    start_training(request, tell)
+    train_or_resume(request, tell)
 
 
 if __name__ == "__main__":
