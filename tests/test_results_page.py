@@ -16,11 +16,15 @@ from experiments.flagship import show as flagship_show
 from experiments.optimizers import run as optimizers
 from experiments.quantizer import run as quantizer
 from experiments.results import JOURNAL, ROOT, SUMMARY, read_result, renewed
+from experiments.sources import run as sources
 from experiments.starts import run as starts
 from experiments.strategies import run as strategies
 from experiments.structure import common as structure_common
 from experiments.structure import front
 from experiments.structure import show as structure_show
+from experiments.widths import common as widths_common
+from experiments.widths import run as widths
+from nas.cost.counting.tabulate import measured_costs
 from nas.graph.network import Supernet
 from nas.weights.checkpoint import load_weights
 
@@ -55,6 +59,7 @@ def test_the_tables_are_those_of_the_results(name, tables):
         ("families", families_show.summary),
         ("structure", structure_show.summary),
         ("flagship", flagship_show.tables),
+        ("widths", widths.tables),
     ],
 )
 def test_the_tables_for_readers_are_those_of_the_results(name, tables):
@@ -73,6 +78,11 @@ def test_the_table_of_contexts_is_that_of_the_results():
     assert renewed(page, "context", context.tables()) == page
 
 
+def test_the_table_of_sources_is_that_of_the_results():
+    page = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    assert renewed(page, "sources", sources.tables()) == page
+
+
 @pytest.mark.parametrize("kind", ["shared", "per-edge", "backbone", "context"])
 def test_kinds_of_structure_run_on_the_same_weights(kind):
     """The widest architecture is the same network in each of the spaces."""
@@ -85,3 +95,17 @@ def test_kinds_of_structure_run_on_the_same_weights(kind):
         with torch.no_grad():
             pictures.append(net(x, space.layout(space.widest()))["x_hat"])
     torch.testing.assert_close(*pictures, rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def whole_costs():
+    return measured_costs(widths_common.space_of(widths_common.WHOLE))
+
+
+@pytest.mark.parametrize("kind", ["one-width", "per-edge", "per-layer"])
+def test_kinds_of_widths_are_parts_of_one_space(kind, whole_costs):
+    space = widths_common.space_of(kind)
+    costs = measured_costs(space)
+    for own in (space.narrowest(), space.widest()):
+        same = widths_common.in_space(space, own, whole_costs.space)
+        assert whole_costs.scopes(same) == costs.scopes(own)

@@ -1,0 +1,237 @@
+"""What a width per edge, a width per layer, and depths gain over one width, at equal MACs and over all rates.
+
+    python -m experiments.widths.train --data PHOTOS --run RUN
+    python -m experiments.widths.run RUN --data PHOTOS --test KODAK
+
+All kinds of structure are parts of one space and use the same weights, which `train` trained for each kind
+equally often. Every kind is searched for the same targets on calibration photos, and begins with the answers
+of the kind that it holds. Its answers are then measured at several rates on KODAK and on photos that were
+held out of the training. Writes results/widths.json, its section of docs/results.md and docs/widths.png.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+
+from experiments.flagship.train import split_by_picture
+from experiments.results import (
+    ROOT,
+    SUMMARY,
+    facts,
+    options,
+    progress,
+    read_result,
+    renew,
+    table,
+    write_result,
+)
+from experiments.widths.common import HERE, KINDS, WHOLE, in_space, space_of
+from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.quantity import macs
+from nas.cost.exact.within import Within
+from nas.metrics.curves import Curve, CurvePoint, bd_rate
+from nas.photos.images import Photo, list_images, middle, read_image
+from nas.photos.split import load_photos
+from nas.profiling.quantities import Question
+from nas.report.style import COLOURS, GRID, INK, MARKERS, STYLE, write_figure
+from nas.run import Run
+from nas.searching.sampler.rows import proposer
+from nas.searching.scoring.evaluator import Evaluator, Score
+from nas.spaces.architecture import Architecture
+from nas.training.settings import settings_of
+from nas.weights.checkpoint import supernet_of
+
+RESULT = HERE / "results" / "widths.json"
+TARGETS = (2.6, 3.2, 4.0, 5.1, 6.5, 8.8, 11.0, 13.8)  # kMAC/px in all: four of them are those of one width
+LAMBDAS = (0.0018, 0.0057, 0.018, 0.057, 0.18)  # of the curves
+SCORES = 300  # of each search
+DARK = 0.6  # place among the candidates from which text is white
+CALIBRATION, HELD_OUT = (6, 256), (24, 384)  # photos, and the side of the square in the middle of each
+
+
+def crops(paths: Sequence[Path], number: int, side: int, seed: int) -> list[Photo]:
+    """The middles of some photos.
+
+    Args:
+        paths: the photos to draw from.
+        number: how many are drawn.
+        side: of the square, in pixels.
+        seed: of the drawing.
+    """
+    drawn = np.random.default_rng(seed).permutation(np.array(sorted(paths), dtype=object))[:number]
+    return [Photo(path.name, middle(read_image(path), side)) for path in sorted(drawn)]
+
+
+def searched(
+    kind: str, smaller: Sequence[Architecture], evaluator: Evaluator, scores: int, seed: int
+) -> list[Architecture]:
+    """The best of one kind within each target, as architectures of the whole space.
+
+    Args:
+        kind: one of `KINDS`.
+        smaller: the answers of the kind before it, which are scored first.
+        evaluator: scores architectures of the whole space.
+        scores: the most architectures that are scored.
+        seed: of the search.
+    """
+    space, whole = space_of(kind), evaluator.space
+    quantity, within = macs(measured_costs(space), "total"), Within(space)
+    targets = tuple(round(target * quantity.per_unit) for target in TARGETS)
+    question = Question(quantity, within, targets, within.span(quantity))
+    first = [*(in_space(whole, answer, space) for answer in smaller), *space.starts()]
+    proposals = proposer(space, question, {}, first=first, also=space.baselines(), seed=seed)
+    if space.size <= scores:
+        rows = list(itertools.product(*map(range, space.shape)))
+        losses = [evaluator.score(in_space(space, space.at(row), whole)).rd_loss for row in rows]
+    else:
+        rows, losses, report = [], [], progress(kind)
+        for number in range(1, scores + 1):
+            rows.append(proposals.propose(proposals.rows(rows), np.array(losses)))
+            losses.append(evaluator.score(in_space(space, space.at(rows[-1]), whole)).rd_loss)
+            report("scoring", number, scores, f"least loss {min(losses):.4f}")
+    costs = quantity.of_rows(proposals.rows(rows))
+    best = [min(np.flatnonzero(costs <= target), key=losses.__getitem__) for target in targets]
+    return [in_space(space, space.at(rows[place]), whole) for place in best]
+
+
+def curve_of(score: Score) -> list[dict[str, float]]:
+    """bpp, PSNR and loss at every rate, as means over photos."""
+    return [{name: round(value, 6) for name, value in asdict(point).items()} for point in score.curve]
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("run", type=Path, help="the run that `train` made")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
+    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    run, parts = Run.open(given.run), split_by_picture(given.data)
+    net, settings = supernet_of(run), settings_of(run)
+    chosen = Evaluator(net, crops(parts["calibration"], *CALIBRATION, given.seed), settings.objective)
+    answers: dict[str, list[Architecture]] = {}
+    for kind in KINDS:
+        smaller = next(reversed(answers.values()), [])
+        answers[kind] = searched(kind, smaller, chosen, SCORES, given.seed)
+    costs, unlike = measured_costs(run.space), {own.key: own for many in answers.values() for own in many}
+    measured: dict[str, dict[str, Any]] = {
+        key: {"kmac_px": costs.scopes(own), "stages": run.space.layout(own).stages()}
+        for key, own in unlike.items()
+    }
+    photos = {
+        "held-out": crops(parts["held-out"], *HELD_OUT, given.seed),
+        "Kodak": load_photos(list_images(given.test)),
+    }
+    for name, own_photos in photos.items():
+        evaluator = Evaluator(net, own_photos, settings.objective, lmbdas=LAMBDAS)
+        report = functools.partial(progress(name), "measuring")
+        scores = evaluator.score_all(list(unlike.values()), report=report)
+        for key, score in zip(unlike, scores, strict=True):
+            measured[key][name] = curve_of(score)
+    about = facts(
+        given.seed,
+        trained=f"{settings.steps} steps from zoo:patch",
+        lambdas=LAMBDAS,
+        scores=SCORES,
+        targets=TARGETS,
+        photos={name: len(own) for name, own in photos.items()},
+    )
+    keys = {kind: [own.key for own in many] for kind, many in answers.items()}
+    write_result(RESULT, {"facts": about, "answers": keys, "architectures": measured})
+    draw()
+    renew(SUMMARY, "widths", tables())
+
+
+# The page
+
+
+def compared(kind: str, anchor: str, photos: str) -> list[float]:
+    """BD-rate of a kind's answer to each target against another's to the same, in %.
+
+    Args:
+        kind, anchor: two of `KINDS`.
+        photos: `Kodak` or `held-out`.
+    """
+    found = read_result(RESULT)
+    rates = []
+    for own, other in zip(found["answers"][kind], found["answers"][anchor], strict=True):
+        sides = [curve(found["architectures"][key][photos], key) for key in (own, other)]
+        percent = 0.0 if own == other else bd_rate(*sides).percent
+        assert percent is not None
+        rates.append(percent)
+    return rates
+
+
+def curve(points: Sequence[dict[str, float]], name: str) -> Curve:
+    """The curve of points as results keep them."""
+    of_rates = sorted((CurvePoint(point["bpp"], point["psnr"]) for point in points), key=lambda own: own.bpp)
+    return Curve(name, tuple(of_rates))
+
+
+def tables() -> list[str]:
+    """What stands between the page's marks: BD-rates within each target, on both sets of photos."""
+    others = [kind for kind in KINDS if kind != "one-width"]
+    pairs = [*((kind, "one-width") for kind in others), ("per-layer", "per-edge")]
+    rates = [[compared(*pair, photos) for photos in ("Kodak", "held-out")] for pair in pairs]
+    heads = ["total kMAC/px at most", *(KINDS[kind] for kind in others), "per layer against per edge"]
+    rows = [
+        [f"{target:g}", *(f"{kodak[place]:+.1f} ({held_out[place]:+.1f})" for kodak, held_out in rates)]
+        for place, target in enumerate(TARGETS)
+    ]
+    return [table(heads, rows)]
+
+
+def draw() -> None:
+    """docs/widths.png: BD-rates against one width, and how wide the answers of the whole space are."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        draw_rates(left)
+        figure.colorbar(draw_answers(right), label="place among the candidates", shrink=0.8)
+        write_figure(figure, [ROOT / "docs" / "widths.png"])
+
+
+def draw_rates(axes: Axes) -> None:
+    """BD-rate against one width within every target, a line for each kind."""
+    for kind, colour, marker in zip(KINDS, COLOURS, MARKERS, strict=False):
+        rates = compared(kind, "one-width", "Kodak")
+        axes.plot(TARGETS, rates, color=colour, marker=marker, label=KINDS[kind])
+    axes.set(xscale="log", xlabel="total kMAC/px at most", ylabel="BD-rate against one width, % (Kodak)")
+    axes.set_xticks(TARGETS, [f"{target:g}" for target in TARGETS])
+    axes.minorticks_off()
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.legend(frameon=False)
+
+
+def draw_answers(axes: Axes) -> ScalarMappable:
+    """The whole space's answer to every target: the candidate of each slot, darker the wider it is."""
+    whole = space_of(WHOLE)
+    slots = [(place, slot) for place, slot in enumerate(whole.slots) if len(slot.candidates) > 1]
+    answers = [whole.indexes(whole.parse(key)) for key in read_result(RESULT)["answers"][WHOLE]]
+    shares = [[own[place] / (len(slot.candidates) - 1) for own in answers] for place, slot in slots]
+    picture = axes.imshow(shares, aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    for row, (place, slot) in enumerate(slots):
+        for column, own in enumerate(answers):
+            colour = "white" if shares[row][column] > DARK else INK
+            text = str(slot.candidates[own[place]])
+            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+    axes.set_yticks(range(len(slots)), [slot.name for _, slot in slots], fontsize=7.5)
+    axes.set_xticks(range(len(TARGETS)), [f"{target:g}" for target in TARGETS])
+    axes.set(xlabel="total kMAC/px at most", title="answers with a width per layer and a depth per stage")
+    return picture
+
+
+if __name__ == "__main__":
+    main()

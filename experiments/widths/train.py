@@ -1,0 +1,82 @@
+"""Train `zoo:patch` on for kinds of structure: the members of each kind are drawn equally often.
+
+    python -m experiments.widths.train --data PHOTOS --run RUN
+
+Interrupted (Ctrl-C, SIGTERM), it keeps its state and goes on from there when the same command is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.flagship.train import RECIPE, split_by_picture, tell
+from experiments.widths.common import KINDS, WHOLE, in_space, space_of
+from nas.analysis.rank_spread import spread
+from nas.cost.counting.tabulate import measured_costs
+from nas.spaces.architecture import Architecture
+from nas.training.settings import read_recipe
+from nas.training.start import TrainingRequest, train_or_resume
+
+MEMBERS = 16  # of each kind, evenly over its range of MACs; one width has no more
+
+
+def members(seed: int) -> list[str]:
+    """Keys of as many architectures of each kind, in the order of their MACs.
+
+    Args:
+        seed: seed of the random numbers.
+    """
+    whole = space_of(WHOLE)
+    costs, rng = measured_costs(whole), random.Random(seed)
+    chosen: list[Architecture] = []
+    for kind in KINDS:
+        space = space_of(kind)
+        if space.size <= MEMBERS:
+            own = [space.at(places) for places in itertools.product(*map(range, space.shape))]
+        else:
+            drawn = spread(measured_costs(space), MEMBERS, seed)
+            own = [space.under(rng.choice(space.layout_names), architecture) for architecture in drawn]
+        chosen += [in_space(space, architecture, whole) for architecture in own]
+    return [architecture.key for architecture in sorted(chosen, key=costs.kmac_px)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
+    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    settings = {
+        **read_recipe(RECIPE),
+        "lmbda": "0.0018..0.18",
+        "strategy": "front",
+        "members": members(chosen.seed),
+        "elsewhere": 0.0,
+        "moved": 0.3,
+        "random_layouts": 0.0,
+        "preview_every": 0,
+        "steps": chosen.steps,
+        "seed": chosen.seed,
+    }
+    request = TrainingRequest(
+        space_of(WHOLE),
+        str(chosen.data),
+        chosen.run,
+        settings=settings,
+        init_from="zoo:patch",
+        split=split_by_picture(chosen.data),
+    )
+    train_or_resume(request, tell)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
