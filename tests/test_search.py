@@ -13,6 +13,7 @@ from families import TRAINED
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data
+from small_run import QUICK
 
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
@@ -25,7 +26,6 @@ from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import FRONT_COLUMNS, Run
 from nas.searching.answers import NEAR
-from nas.searching.layouts.candidates import LayoutSettings
 from nas.searching.layouts.grouping import greedy_layouts
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.sampler.logits import LogitSettings, learn_logits
@@ -194,8 +194,7 @@ def test_greedy_layouts_beat_the_one_stage_they_all_contain(evaluator, tiny_spac
 
 def test_a_search_from_beginning_to_end(run):
     searcher = Searcher(run, device="cpu")
-    layout_settings = LayoutSettings(ladders=1, rivals=0, steps=2, photos=1, side=4)
-    sources = Sources(layout_settings=layout_settings, logit_settings=SMALL_LOGITS)
+    sources = Sources(layout_settings=QUICK.layout_settings, logit_settings=SMALL_LOGITS)
     budget = Budget("x", "decoder", (Amount.parse("1.5"), Amount.parse("60%")))
     result = searcher.search(budget, trials=8, sources=sources, seed=0)
     rows = read_scores(run.scores_path)

@@ -38,12 +38,17 @@ COUNTS = (1, 2, 3, 5, 8, 12)
 SPLITS = 500
 
 
-def crops(data: Path, seed: int) -> list[Photo]:
-    """Some of the photos that the flagship was not trained on, each cut to the square in its middle."""
-    split = split_by_picture(data)
-    untrained = sorted([*split["calibration"], *split["held-out"]])
-    paths = np.random.default_rng(seed).permutation(np.array(untrained, dtype=object))[:PHOTOS]
-    return [Photo(path.name, middle(read_image(path), SIDE)) for path in sorted(paths)]
+def crops(paths: Sequence[Path], number: int, side: int, seed: int) -> list[Photo]:
+    """Some photos, each cut to the square in its middle.
+
+    Args:
+        paths: the photos to draw from.
+        number: how many are drawn.
+        side: of the square, in pixels.
+        seed: of the drawing.
+    """
+    drawn = np.random.default_rng(seed).permutation(np.array(sorted(paths), dtype=object))[:number]
+    return [Photo(path.name, middle(read_image(path), side)) for path in sorted(drawn)]
 
 
 def losses(run: Run, photos: Sequence[Photo], architectures: Sequence[Architecture]) -> Array:
@@ -88,7 +93,9 @@ def main() -> None:
     architectures = [run.space.parse(row["key"]) for row in read_rows(run.scores_path)]
     table_of_costs = kept_costs(run.space, run.costs_path)
     costs = np.array([table_of_costs.kmac_px(found, "decoder") for found in architectures])
-    lost = losses(run, crops(given.data, given.seed), architectures)
+    split = split_by_picture(given.data)
+    untrained = [*split["calibration"], *split["held-out"]]
+    lost = losses(run, crops(untrained, PHOTOS, SIDE, given.seed), architectures)
     rows = [
         {
             "photos": count,

@@ -13,8 +13,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nas.photos.images import list_images
+from nas.spaces.space import SearchSpace
 from nas.support.files import digest
 from nas.training.loop import Progress
 from nas.training.settings import read_recipe
@@ -77,6 +79,24 @@ def tell(progress: Progress) -> None:
         print(f"step {progress.step}: loss {progress.loss:.4f}, {photos:.2f} crops/s", flush=True)
 
 
+def train(
+    space: str | SearchSpace, data: Path, run: Path, settings: dict[str, Any], init_from: str = "zoo:patch"
+) -> None:
+    """Train a space on a folder of photos, or go on where that was stopped.
+
+    Args:
+        space: the space, or its name.
+        data: folder of the photos, of which tiles of one picture stay together.
+        run: the run's folder.
+        settings: of the training.
+        init_from: the run whose weights it begins with.
+    """
+    request = TrainingRequest(
+        space, str(data), run, settings=settings, init_from=init_from, split=split_by_picture(data)
+    )
+    train_or_resume(request, tell)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
@@ -84,15 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=9600, help="of this phase")
     parser.add_argument("--init-from", default="zoo:patch", help="a searched run to go on from")
     chosen = parser.parse_args(arguments)
-    request = TrainingRequest(
-        SPACE,
-        str(chosen.data),
-        chosen.run,
-        settings={**read_recipe(RECIPE), **PHASE, "steps": chosen.steps},
-        init_from=chosen.init_from,
-        split=split_by_picture(chosen.data),
-    )
-    train_or_resume(request, tell)
+    settings = {**read_recipe(RECIPE), **PHASE, "steps": chosen.steps}
+    train(SPACE, chosen.data, chosen.run, settings, chosen.init_from)
 
 
 if __name__ == "__main__":

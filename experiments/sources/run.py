@@ -104,6 +104,7 @@ def searched(name: str, seed: int, runs: Path, known: dict[str, Score]) -> dict[
         known,
     )
     searcher.scores = Scores(run.scores_path, searcher.evaluator, run.fingerprint)
+    report = progress(name)
     budget = Budget("decoders", "decoder", tuple(Amount(target, "kMAC/px") for target in TARGETS))
     if name == RANDOM:
         question, rng = searcher.question(budget), np.random.default_rng(seed)
@@ -112,9 +113,9 @@ def searched(name: str, seed: int, runs: Path, known: dict[str, Score]) -> dict[
         )
         for number, architecture in enumerate([*searcher.space.starts(), *drawn][: COUNTS[-1]], 1):
             searcher.scores.of(architecture)
-            progress(name)("scoring", number, COUNTS[-1], "")
+            report("scoring", number, COUNTS[-1], "")
     else:
-        searcher.search(budget, trials=COUNTS[-1], sources=sources, seed=seed, report=progress(name))
+        searcher.search(budget, trials=COUNTS[-1], sources=sources, seed=seed, report=report)
         if sources.logits and not logits.is_file():
             shutil.copyfile(run.search_path / logits.name, logits)
     rows = read_scores(run.scores_path)[: COUNTS[-1]]
@@ -135,13 +136,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="a folder for the searches")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    run = zoo_run(ZOO)
     known: dict[str, Score] = {}
     found: dict[str, list[Any]] = {name: [] for name in SIDES}
     for seed in SEEDS:
         for name in SIDES:
             found[name].append(searched(name, seed, given.runs, known))
             say(f"seed {seed}, {name}: {len(known)} architectures are scored")
-        run = zoo_run(ZOO)
         about = facts(
             given.seed,
             weights=run.fingerprint,

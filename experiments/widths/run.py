@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
+from experiments.calibration.run import crops
 from experiments.flagship.train import split_by_picture
 from experiments.results import (
     ROOT,
@@ -42,7 +43,7 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
 from nas.cost.exact.within import Within
 from nas.metrics.curves import Curve, CurvePoint, bd_rate
-from nas.photos.images import Photo, list_images, middle, read_image
+from nas.photos.images import list_images
 from nas.photos.split import load_photos
 from nas.profiling.quantities import Question
 from nas.report.style import COLOURS, GRID, INK, MARKERS, STYLE, write_figure
@@ -59,19 +60,6 @@ LAMBDAS = (0.0018, 0.0057, 0.018, 0.057, 0.18)  # of the curves
 SCORES = 300  # of each search
 DARK = 0.6  # place among the candidates from which text is white
 CALIBRATION, HELD_OUT = (6, 256), (24, 384)  # photos, and the side of the square in the middle of each
-
-
-def crops(paths: Sequence[Path], number: int, side: int, seed: int) -> list[Photo]:
-    """The middles of some photos.
-
-    Args:
-        paths: the photos to draw from.
-        number: how many are drawn.
-        side: of the square, in pixels.
-        seed: of the drawing.
-    """
-    drawn = np.random.default_rng(seed).permutation(np.array(sorted(paths), dtype=object))[:number]
-    return [Photo(path.name, middle(read_image(path), side)) for path in sorted(drawn)]
 
 
 def searched(
@@ -167,17 +155,14 @@ def compared(kind: str, anchor: str, photos: str) -> list[float]:
     found = read_result(RESULT)
     rates = []
     for own, other in zip(found["answers"][kind], found["answers"][anchor], strict=True):
-        sides = [curve(found["architectures"][key][photos], key) for key in (own, other)]
+        sides = [
+            Curve.of(key, (CurvePoint(p["bpp"], p["psnr"]) for p in found["architectures"][key][photos]))
+            for key in (own, other)
+        ]
         percent = 0.0 if own == other else bd_rate(*sides).percent
         assert percent is not None
         rates.append(percent)
     return rates
-
-
-def curve(points: Sequence[dict[str, float]], name: str) -> Curve:
-    """The curve of points as results keep them."""
-    of_rates = sorted((CurvePoint(point["bpp"], point["psnr"]) for point in points), key=lambda own: own.bpp)
-    return Curve(name, tuple(of_rates))
 
 
 def tables() -> list[str]:

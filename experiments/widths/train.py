@@ -14,13 +14,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.flagship.train import RECIPE, split_by_picture, tell
+from experiments.flagship.train import RECIPE, train
 from experiments.widths.common import KINDS, WHOLE, in_space, space_of
 from nas.analysis.rank_spread import spread
 from nas.cost.counting.tabulate import measured_costs
 from nas.spaces.architecture import Architecture
 from nas.training.settings import read_recipe
-from nas.training.start import TrainingRequest, train_or_resume
 
 MEMBERS = 16  # of each kind, evenly over its range of MACs; one width has no more
 
@@ -64,15 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "steps": chosen.steps,
         "seed": chosen.seed,
     }
-    request = TrainingRequest(
-        space_of(WHOLE),
-        str(chosen.data),
-        chosen.run,
-        settings=settings,
-        init_from="zoo:patch",
-        split=split_by_picture(chosen.data),
-    )
-    train_or_resume(request, tell)
+    train(space_of(WHOLE), chosen.data, chosen.run, settings)
 
 
 if __name__ == "__main__":
