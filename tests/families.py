@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -120,6 +122,14 @@ CONTENTS = _contents()
 SPACES = {name: SearchSpace.from_dict(content, name=name) for name, content in CONTENTS.items()}
 INTEGER = {name: space for name, space in SPACES.items() if space.quantizer == "integer"}
 NAMES, INTEGER_NAMES = list(SPACES), list(INTEGER)
+ONE_QUANTIZER = [*NAMES[::4], *NAMES[3::4]]  # each family with one quantiser, alternately
+
+
+def others_slow(names: Iterable[str], fast: Collection[str]) -> list[Any]:
+    """Parameters of a test: `fast` among the fast tests, all other names among the slow ones."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 RATED_FROM = ("factorized-integer", "mean-scale-hyperprior-centred", "joint-ar-integer", "patch-integer")
 TABLES = SearchSpace.from_dict(_with_tables(0), name="tables-alone")
 RATED = {

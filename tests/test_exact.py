@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import SMALL
 from drawn import SEEDS, layouts, samples
-from families import INTEGER, INTEGER_NAMES, TRAINED, exact_codec, image, net_of
+from families import INTEGER, INTEGER_NAMES, TRAINED, exact_codec, image, net_of, others_slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -295,10 +295,7 @@ def test_it_costs_next_to_nothing_in_rate():
 # MACs
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in WITH_Z],
-)
+@pytest.mark.parametrize("name", others_slow(WITH_Z, KINDS))
 def test_it_runs_as_many_macs(name):
     floating, integer = both(name)
     assert traced_edges(integer, 70, 50) == traced_edges(floating, 70, 50)

@@ -23,6 +23,7 @@ from families import (
     INTEGER,
     INTEGER_NAMES,
     NAMES,
+    ONE_QUANTIZER,
     SPACES,
     Y,
     Z,
@@ -33,6 +34,7 @@ from families import (
     last_weights,
     net_of,
     one_hot,
+    others_slow,
     state_of,
     table_of,
 )
@@ -73,11 +75,8 @@ FACTS = {"lmbda": 0.013, "metric": "mse", "kmac_px": {"total": 1.0}, "stages": 1
 SCOPE_NAMES = sorted(SCOPES)
 
 every_space = pytest.mark.parametrize("name", NAMES)
-# Each family with one quantiser, alternately, and with both in the slow tests
-ONE_QUANTIZER = [*NAMES[::4], *NAMES[3::4]]
-every_family_once = pytest.mark.parametrize(
-    "name", [name if name in ONE_QUANTIZER else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-)
+# Each family with one quantiser, and with both in the slow tests
+every_family_once = pytest.mark.parametrize("name", others_slow(NAMES, ONE_QUANTIZER))
 every_integer_space = pytest.mark.parametrize("name", INTEGER_NAMES)
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import drawn
 import pytest
 import yaml
+from families import others_slow
 from hypothesis import given, settings
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -38,7 +39,7 @@ from nas.verbs.info import describe
 SPACES = resources.shipped("search_spaces")
 # Pictures differ by family: of each family one space in the fast tests, the others in the slow ones.
 FIRST = {SearchSpace.load(name).family.name: name for name in reversed(SPACES)}
-DRAWN = [name if name in FIRST.values() else pytest.param(name, marks=pytest.mark.slow) for name in SPACES]
+DRAWN = others_slow(SPACES, FIRST.values())
 NAMED = [name.replace("K", "10").replace("S", "12") for name in layout_names()]
 TINY = SearchSpace.load("joint-ar-tiny")
 

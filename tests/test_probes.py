@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import NAMES, RATED, SPACES, image, net_of
+from families import NAMES, ONE_QUANTIZER, RATED, SPACES, image, net_of, others_slow
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -40,9 +40,8 @@ from nas.weights.checkpoint import supernet_of
 
 LMBDA = 0.01
 HEIGHT, WIDTH = 40, 56  # no multiples of what networks need
-# Each family with one quantiser, alternately, and with both in the slow tests
-ONE_QUANTIZER = {*NAMES[::4], *NAMES[3::4]}
-ALTERNATE = [name if name in ONE_QUANTIZER else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+# Each family with one quantiser, and with both in the slow tests
+ALTERNATE = others_slow(NAMES, ONE_QUANTIZER)
 
 
 def network(name: str, share: float = 1.0) -> tuple[CodecNetwork, Passage]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import SEEDS, layouts, samples
-from families import INTEGER, INTEGER_NAMES, image, net_of
+from families import INTEGER, INTEGER_NAMES, image, net_of, others_slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -36,10 +36,7 @@ every_space = pytest.mark.parametrize("name", INTEGER_NAMES)
 # Those of slimmed latents and of tables have the layers of the other spaces.
 every_kind_of_layers = pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name.startswith(("slim", "tables")) else name
-        for name in INTEGER_NAMES
-    ],
+    others_slow(INTEGER_NAMES, [name for name in INTEGER_NAMES if not name.startswith(("slim", "tables"))]),
 )
 both_edges = pytest.mark.parametrize("edge", ["g_a", "g_s"])
 

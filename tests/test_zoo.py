@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from families import others_slow
 from typer.testing import CliRunner
 
 import nas
@@ -80,10 +81,7 @@ def test_it_answers_from_what_it_knows(name: str, here: Path) -> None:
     assert digests(SUPERNETS) == before
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name.endswith("-tiny") else pytest.param(name, marks=pytest.mark.slow) for name in zoo_names()],
-)
+@pytest.mark.parametrize("name", others_slow(zoo_names(), ["joint-ar-tiny"]))
 def test_it_beats_jpeg(name: str, tmp_path: Path) -> None:
     """On the bundled photo that no supernet was trained on, at the same size."""
     run = copied(zoo_run(f"zoo:{name}"), tmp_path / "run")
