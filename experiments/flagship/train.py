@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.photos.images import list_images
+from nas.run import Run
 from nas.spaces.space import SearchSpace
 from nas.support.files import digest
 from nas.training.loop import Progress
@@ -25,10 +26,10 @@ from nas.training.start import TrainingRequest, train_or_resume
 SPACE, RECIPE = "patch-small", "patch-soap"
 # What is trained: one strong encoder under decoders of 1 to 9 kMAC/px, so that every step of every decoder
 # trains it, and two codecs whose encoders are cheap as well.
-_STRONG = "linear=64+g_a=128-64+g_a_depth=4-1+g_a_inner=256-512+h_a=96-96+"
+STRONG = "linear=64+g_a=128-64+g_a_depth=4-1+g_a_inner=256-512+h_a=96-96+"
 _MIDDLE = "linear=64+g_a=64-64+g_a_depth=2-0+g_a_inner=128-128+h_a=96-64+"
 _LINEAR = "linear=64+g_a=32-64+g_a_depth=0-0+g_a_inner=64-128+h_a=96-32+"
-_DECODERS = {
+DECODERS = {
     1.0: "h_s=32-32+g_s=64-24+g_s_depth=0-2+g_s_inner=128-64+g_s_renderer=0+entropy_parameters=64-32"
     "+layout=none",
     1.5: "h_s=32-32+g_s=64-24+g_s_depth=1-2+g_s_inner=128-64+g_s_renderer=0+entropy_parameters=96-96"
@@ -42,10 +43,10 @@ _DECODERS = {
 }
 # The four whose codecs are compared with others are trained twice as often.
 MEMBERS = [
-    _LINEAR + _DECODERS[1.5],
-    _MIDDLE + _DECODERS[3.0],
-    _STRONG + _DECODERS[1.0],
-    *2 * [_STRONG + _DECODERS[size] for size in (1.5, 3.0, 4.8, 9.3)],
+    _LINEAR + DECODERS[1.5],
+    _MIDDLE + DECODERS[3.0],
+    STRONG + DECODERS[1.0],
+    *2 * [STRONG + DECODERS[size] for size in (1.5, 3.0, 4.8, 9.3)],
 ]
 # What differs from the recipe.
 PHASE = {
@@ -81,7 +82,7 @@ def tell(progress: Progress) -> None:
 
 def train(
     space: str | SearchSpace, data: Path, run: Path, settings: dict[str, Any], init_from: str = "zoo:patch"
-) -> None:
+) -> Run:
     """Train a space on a folder of photos, or go on where that was stopped.
 
     Args:
@@ -89,12 +90,15 @@ def train(
         data: folder of the photos, of which tiles of one picture stay together.
         run: the run's folder.
         settings: of the training.
-        init_from: the run whose weights it begins with.
+        init_from: the weights it begins with: a run's, or the photos' `klt`.
+
+    Returns:
+        The trained run.
     """
     request = TrainingRequest(
         space, str(data), run, settings=settings, init_from=init_from, split=split_by_picture(data)
     )
-    train_or_resume(request, tell)
+    return train_or_resume(request, tell)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

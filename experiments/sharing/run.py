@@ -1,0 +1,131 @@
+"""What sharing weights costs in `patch`: codecs of the supernet against the same codecs trained alone.
+
+    python -m experiments.sharing.run --data PHOTOS --test KODAK --runs RUNS --start klt
+    python -m experiments.sharing.run --data PHOTOS --test KODAK --runs RUNS --start zoo:patch
+
+The supernet is trained as a phase of the flagship is. Three of its architectures are trained alone, each for
+as many steps of as many crops, from the same weights: those of `zoo:patch`, cut to the architecture, or the
+photos' KLT. Writes results/sharing.json and its section of docs/results.md. Stopped, it goes on with the run
+it was at.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.calibration.run import crops
+from experiments.flagship.train import DECODERS, PHASE, RECIPE, SPACE, STRONG, split_by_picture, train
+from experiments.results import SUMMARY, facts, options, progress, read_result, renew, table, write_result
+from experiments.widths.run import HELD_OUT, LAMBDAS, curve_of
+from nas.cost.counting.tabulate import measured_costs
+from nas.metrics.curves import Curve, CurvePoint, bd_rate
+from nas.photos.images import Photo, list_images
+from nas.photos.split import load_photos
+from nas.run import Run
+from nas.searching.scoring.evaluator import Evaluator
+from nas.spaces.architecture import Architecture
+from nas.spaces.space import SearchSpace
+from nas.training.settings import ALONE, read_recipe, settings_of
+from nas.training.start import KLT
+from nas.weights.checkpoint import supernet_of
+
+RESULT = Path(__file__).parent / "results" / "sharing.json"
+STARTS = {KLT: "the photos' KLT", "zoo:patch": "`zoo:patch`"}
+SIZES = (1.5, 3.0, 4.8)  # of the decoders that are trained alone as well, kMAC/px
+CALIBRATION = (16, 256)  # photos, and the side of the square in the middle of each
+Curves = dict[str, list[dict[str, float]]]  # by the name of the photos
+
+
+def trained(size: float | None, start: str, steps: int, data: Path, runs: Path, seed: int) -> Run:
+    """The supernet, or one of its architectures alone, after so many steps.
+
+    Args:
+        size: of the architecture's decoder, one of `SIZES`; None for the supernet.
+        start: the weights to begin with, one of `STARTS`.
+        steps: of one architecture and four crops each.
+        data: the folder of training photos.
+        runs: the folder of the runs.
+        seed: of the training.
+    """
+    whole = SearchSpace.load(SPACE)
+    space = whole if size is None else whole.only(whole.parse(STRONG + DECODERS[size]))
+    own = {} if size is None else {**ALONE, "random_layouts": 0.0}
+    settings = {**read_recipe(RECIPE), **PHASE, **own, "steps": steps, "seed": seed}
+    folder = runs / start.replace(":", "-") / ("shared" if size is None else f"alone-{size:g}")
+    return train(space, data, folder, settings, start)
+
+
+def measured(run: Run, architecture: Architecture, photos: dict[str, list[Photo]]) -> Curves:
+    """bpp, PSNR and loss of an architecture with a run's weights at every rate, on each set of photos."""
+    net, objective = supernet_of(run), settings_of(run).objective
+    curves = {}
+    for name, own in photos.items():
+        evaluator = Evaluator(net, own, objective, lmbdas=LAMBDAS)
+        report = functools.partial(progress(f"{run.path.name}, {name}"), "measuring")
+        curves[name] = curve_of(evaluator.score_all([architecture], report=report)[0])
+    return curves
+
+
+def more_bits(shared: Curves, alone: Curves, photos: str) -> float:
+    """BD-rate of the supernet's codec against the one trained alone, in %."""
+    ours, theirs = (
+        Curve.of(name, (CurvePoint(point["bpp"], point["psnr"]) for point in curves[photos]))
+        for name, curves in (("shared", shared), ("alone", alone))
+    )
+    percent = bd_rate(ours, theirs).percent
+    assert percent is not None
+    return percent
+
+
+def tables(starts: dict[str, dict[str, Any]]) -> list[str]:
+    """What stands between the page's marks: how many more bits each codec needs for sharing its weights."""
+    heads = ["both begin with", "steps", *(f"decoder of {size:g} kMAC/px" for size in SIZES)]
+    rows = []
+    for start, own in starts.items():
+        pairs = [(codec["shared"], codec["alone"]) for codec in own["codecs"].values()]
+        rates = [(more_bits(*pair, "Kodak"), more_bits(*pair, "held-out")) for pair in pairs]
+        cells = [f"{kodak:+.1f} % ({held_out:+.1f})" for kodak, held_out in rates]
+        rows.append([STARTS[start], f"{own['steps']:,}", *cells])
+    return [table(heads, rows)]
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
+    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
+    parser.add_argument("--runs", type=Path, required=True, help="the folder of the runs")
+    parser.add_argument("--start", choices=STARTS, default=KLT, help="the weights to begin with")
+    parser.add_argument("--steps", type=int, default=1500, help="of each training")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    shared, *alone = (
+        trained(size, given.start, given.steps, given.data, given.runs, given.seed) for size in (None, *SIZES)
+    )
+    parts = split_by_picture(given.data)
+    photos = {
+        "calibration": crops(parts["calibration"], *CALIBRATION, given.seed),
+        "held-out": crops(parts["held-out"], *HELD_OUT, given.seed),
+        "Kodak": load_photos(list_images(given.test)),
+    }
+    costs, codecs = measured_costs(shared.space), {}
+    for size, run in zip(SIZES, alone, strict=True):
+        architecture = shared.space.parse(STRONG + DECODERS[size])
+        codecs[f"{size:g}"] = {
+            "arch": architecture.key,
+            "kmac_px": costs.scopes(architecture),
+            "shared": measured(shared, architecture, photos),
+            "alone": measured(run, architecture, photos),
+        }
+    starts = read_result(RESULT)["starts"] if RESULT.is_file() else {}
+    starts[given.start] = {"steps": given.steps, "codecs": codecs}
+    about = facts(given.seed, lambdas=LAMBDAS, photos={name: len(own) for name, own in photos.items()})
+    write_result(RESULT, {"facts": about, "starts": starts})
+    renew(SUMMARY, "sharing", tables(starts))
+
+
+if __name__ == "__main__":
+    main()
