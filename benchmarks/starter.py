@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nas.graph.network import Supernet
 from nas.metrics.objective import Objective
-from nas.photos.images import Photo, bundled, middle
+from nas.photos.images import Photo, bundled, central_square
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.scoring.evaluator import Evaluator
 from nas.shipped import zoo_run
@@ -33,7 +33,7 @@ class Starter:
         supernet = Supernet(space)
         load_weights(supernet, Checkpoint.read(STARTER).tensors, source=str(STARTER))
         whole = [photo for part in bundled().values() for photo in part][:photos]
-        crops = [Photo(photo.name, middle(photo.pixels, CROP)) for photo in whole]
+        crops = [Photo(photo.name, central_square(photo.pixels, CROP)) for photo in whole]
         evaluator = Evaluator(supernet, crops, Objective(LAMBDA))
         rate = LayoutRate.of(evaluator, space.widest(), photos=photos)
         return cls(space, evaluator, {name: rate(layout) for name, layout in space.layouts.items()})

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.coder import Decoder, Encoder
-from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, save_codec
+from nas.codec.folder import DESCRIPTION, WEIGHTS, load_codec, read_description, save_codec
 from nas.codec.nic import FIXED, Nic, read_varint, write_varint
 from nas.codec.standalone import MODEL
 from nas.graph.entropy import Y_LIMIT, bits, from_grid, snap
@@ -352,7 +352,7 @@ def test_a_saved_codec_is_the_same_codec(codecs, chelsea, tmp_path, layout):
     content = save_codec(codec, tmp_path / "codec", FACTS)
     again = load_codec(tmp_path / "codec")
     assert {path.name for path in (tmp_path / "codec").iterdir()} == {WEIGHTS, DESCRIPTION, MODEL}
-    assert describe(tmp_path / "codec") == content
+    assert read_description(tmp_path / "codec") == content
     assert content["arch"] == codec.architecture.key == again.architecture.key
     assert (again.fingerprint, again.path_identity) == (codec.fingerprint, codec.path_identity)
     assert content["fingerprint"] == codec.fingerprint

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.comparison.comparison import to_compressai
+from nas.comparison.comparison import compressai_results
 from nas.comparison.published import is_published, read_published
 from nas.metrics.curves import Curve, CurvePoint, bd_rate
 from nas.support.errors import InputError
@@ -82,7 +82,7 @@ def test_why_there_is_no_bd_rate() -> None:
 @given(curves())
 def test_compressais_format_comes_back(tmp_path_factory: pytest.TempPathFactory, curve: Curve) -> None:
     path = tmp_path_factory.mktemp("curve") / "curve.json"
-    path.write_text(json.dumps(to_compressai("drawn", "words", reversed(curve.points))))
+    path.write_text(json.dumps(compressai_results("drawn", "words", reversed(curve.points))))
     found = read_published(str(path))
     values = [(point.bpp, point.psnr, point.ms_ssim) for point in curve.points]
     assert [(point.bpp, point.psnr, point.ms_ssim) for point in found.points] == values
@@ -90,7 +90,7 @@ def test_compressais_format_comes_back(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_compressais_format_leaves_out_what_is_not_known() -> None:
-    content = to_compressai("mine", "words", [CurvePoint(0.5, 33, 0.9), CurvePoint(0.2, 30)])
+    content = compressai_results("mine", "words", [CurvePoint(0.5, 33, 0.9), CurvePoint(0.2, 30)])
     assert (content["name"], content["description"]) == ("mine", "words")
     assert content["results"] == {"psnr-rgb": [30, 33], "bpp": [0.2, 0.5]}
 

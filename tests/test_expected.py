@@ -19,8 +19,8 @@ from nas.training.settings import TrainingSettings
 
 def test_a_training_of_days_says_so_and_one_of_minutes_does_not(tiny_space: SearchSpace) -> None:
     short = TrainingSettings(steps=20, batch=1, crop=64)
-    assert expected.warning(tiny_space, short, "cpu") is None
-    long = expected.warning(tiny_space, TrainingSettings(steps=10**8, batch=16), "cpu")
+    assert expected.long_training_warning(tiny_space, short, "cpu") is None
+    long = expected.long_training_warning(tiny_space, TrainingSettings(steps=10**8, batch=16), "cpu")
     assert long is not None
     assert "days" in long
     assert "--set recipe=laptop" in long
@@ -28,7 +28,7 @@ def test_a_training_of_days_says_so_and_one_of_minutes_does_not(tiny_space: Sear
 
 def test_one_day_is_no_days(tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expected, "expected_seconds", lambda *_: 1.1 * expected.DAY)
-    assert "about 1 day on" in str(expected.warning(tiny_space, TrainingSettings()))
+    assert "about 1 day on" in str(expected.long_training_warning(tiny_space, TrainingSettings()))
 
 
 @pytest.mark.parametrize("name", ["workers", "architectures"])
@@ -82,5 +82,5 @@ def test_work_on_one_core_of_several_is_noticed() -> None:
 
 def test_what_is_said_of_other_work_names_a_command_that_measures_again() -> None:
     again = "nas profile codecs/a --size 768x512"
-    assert f"run `{again}`" in timing.warning(0.2, again)
-    assert again not in timing.warning(0.1, again)
+    assert f"run `{again}`" in timing.disturbance_warning(0.2, again)
+    assert again not in timing.disturbance_warning(0.1, again)

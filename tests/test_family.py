@@ -24,7 +24,7 @@ from nas.cli import app
 from nas.codec.bitstream import compress_image, decompress_image, latents_of
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily, Member
-from nas.codec.folder import DESCRIPTION, WEIGHTS, describe, load_codec, load_family, save_family
+from nas.codec.folder import DESCRIPTION, WEIGHTS, load_codec, load_family, read_description, save_family
 from nas.codec.nic import Nic
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest, transcode
@@ -103,7 +103,7 @@ def test_every_decoder_reads_every_file(
     """As the architecture's own codec would, in float64 or not; also once saved and loaded."""
     family, net = made(name), net_of(name)
     content = save_family(family, tmp_path / "codec", {"lmbda": 0.01, "metric": "mse"})
-    assert describe(tmp_path / "codec") == content
+    assert read_description(tmp_path / "codec") == content
     loaded = load_family(tmp_path / "codec")
     assert load_codec(tmp_path / "codec").fingerprint == family.base.fingerprint == content["fingerprint"]
     assert loaded.layouts == family.layouts
@@ -195,7 +195,7 @@ def test_layouts_within_a_limit(family: CodecFamily) -> None:
 @pytest.mark.parametrize("change", ["decoder", "missing", "swapped", "layout", "stream", "widths"])
 def test_altered_folders_are_refused(family: CodecFamily, tmp_path: Path, change: str) -> None:
     save_family(family, tmp_path, {})
-    tensors, content = load_file(tmp_path / WEIGHTS), describe(tmp_path)
+    tensors, content = load_file(tmp_path / WEIGHTS), read_description(tmp_path)
     ours = [name for name in tensors if name.startswith("decoders.0.")]
     match change:
         case "decoder":
@@ -274,7 +274,7 @@ def command(*words: object) -> dict[str, Any]:
 def test_the_commands(run: Path, tmp_path: Path, photo_folder: Path) -> None:
     codec, photo = tmp_path / "family", next(iter(sorted(photo_folder.glob("*.png"))))
     content = command("export", run, "--family", "--out", codec, "--onnx")
-    assert content == describe(codec)
+    assert content == read_description(codec)
     onnx = json.loads((codec / "onnx" / "codec.json").read_text())
     assert [entry["arch"] for entry in onnx["decoders"]] == [entry["arch"] for entry in content["decoders"]]
     assert [entry["name"] for entry in onnx["layouts"]] == [entry["name"] for entry in content["layouts"]]

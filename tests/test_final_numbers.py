@@ -197,13 +197,13 @@ def test_an_export_for_a_time_is_timed(
 
 
 def test_losses_of_several_lambdas_are_told_relative_to_the_least(run: Run) -> None:
-    from nas.report.front.fronts import comparable, loss_title
+    from nas.report.front.fronts import loss_title, on_one_axis
     from nas.report.front.make import front_of
 
     one = front_of(run, {})
     other = replace(one, name="other", lmbda=2 * one.lmbda)
     assert "bpp" in loss_title([one, one])
-    first, second = comparable([one, other])
+    first, second = on_one_axis([one, other])
     assert first.scored["rd_loss"].min() == 0 == second.scored["rd_loss"].min()
     assert "%" in loss_title([one, other])
 

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import nas
 from nas.cli import app
 from nas.codec.bitstream import compress_image, decompress_image
-from nas.codec.folder import describe, load_codec
+from nas.codec.folder import load_codec, read_description
 from nas.codec.nic import Nic
 from nas.comparison.compare import compare
 from nas.comparison.evaluate import evaluate_codec
@@ -33,7 +33,7 @@ from nas.photos.images import Photo
 from nas.report.front.costs import COSTS
 from nas.report.front.make import front_of
 from nas.searching.scoring.evaluator import Point, Score
-from nas.searching.scoring.front import bd_rate
+from nas.searching.scoring.front import bd_rate_of
 from nas.spaces.rates import anchor_qualities, anchors_between, scored
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
@@ -199,17 +199,17 @@ POINTS = st.builds(Point, st.just(0.01), st.floats(0.01, 9), st.floats(10, 50), 
 @given(*(st.lists(POINTS, min_size=2, max_size=3) for _ in range(2)))
 def test_bd_rates_are_of_what_rises(own: list[Point], other: list[Point]) -> None:
     score, anchor = (Score(1, 1, 1, tuple(points)) for points in (own, other))
-    assert isinstance(bd_rate(score, anchor), float)
-    assert bd_rate(anchor, None) != bd_rate(anchor, None)
+    assert isinstance(bd_rate_of(score, anchor), float)
+    assert bd_rate_of(anchor, None) != bd_rate_of(anchor, None)
     odd = replace(score, curve=(*own, Point(0.01, math.nan, 20.0, 1.0), Point(0.01, 1.0, math.inf, 1.0)))
-    assert bd_rate(odd, anchor) == pytest.approx(bd_rate(score, anchor), nan_ok=True)
+    assert bd_rate_of(odd, anchor) == pytest.approx(bd_rate_of(score, anchor), nan_ok=True)
 
 
 def test_equal_psnr_at_two_rates_gives_no_error() -> None:
     flat = Score(
         1, 1, 1, (Point(0.01, 1.0, 30.0, 1.0), Point(0.02, 2.0, 30.0, 1.0), Point(0.03, 3.0, 35.0, 1.0))
     )
-    assert bd_rate(flat, flat) == pytest.approx(0)
+    assert bd_rate_of(flat, flat) == pytest.approx(0)
 
 
 # Other commands
@@ -226,7 +226,7 @@ def test_info_tells_the_range_and_its_anchors(run: Path, family: Path) -> None:
 
 
 def test_quality_travels_through_layouts_and_decoders(family: Path, one_photo: Path, tmp_path: Path) -> None:
-    content = describe(family)
+    content = read_description(family)
     names = [entry["name"] for entry in content["layouts"]]
     for quality in (0, 33.3, 100):
         for name in names:

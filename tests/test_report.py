@@ -30,7 +30,7 @@ from nas.report.front.fronts import RunFront, split_key
 from nas.report.front.page import MOST_PAGE_BYTES, write_page
 from nas.report.front.pictures import Picture, Pictures, along_the_front
 from nas.report.front.plots import draw_front, save_front
-from nas.report.front.scale import Scale, spread, tick_labels
+from nas.report.front.scale import Scale, lines_of_labels, tick_labels
 from nas.run import FRONT_COLUMNS
 from nas.spaces.budget import SCOPES
 from nas.spaces.space import SearchSpace
@@ -420,7 +420,7 @@ def test_ticks_are_few_and_told_apart(low: float, high: float, log: bool) -> Non
 
 def test_labels_never_touch() -> None:
     places = sorted(random.Random(0).random() for _ in range(20))
-    lines = spread(places, 0.1)
+    lines = lines_of_labels(places, 0.1)
     for line in set(lines):
         on_it = [place for place, other in zip(places, lines, strict=True) if other == line]
         assert all(gap >= 0.1 for gap in np.diff(on_it))

@@ -19,7 +19,7 @@ import torch
 from experiments.flagship.train import split_by_picture
 from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
 from nas.cost.counting.cache import kept_costs
-from nas.photos.images import Photo, middle, read_image
+from nas.photos.images import Photo, central_square, read_image
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
 from nas.shipped import zoo_run
@@ -48,7 +48,7 @@ def crops(paths: Sequence[Path], number: int, side: int, seed: int) -> list[Phot
         seed: of the drawing.
     """
     drawn = np.random.default_rng(seed).permutation(np.array(sorted(paths), dtype=object))[:number]
-    return [Photo(path.name, middle(read_image(path), side)) for path in sorted(drawn)]
+    return [Photo(path.name, central_square(read_image(path), side)) for path in sorted(drawn)]
 
 
 def losses(run: Run, photos: Sequence[Photo], architectures: Sequence[Architecture]) -> Array:

@@ -19,7 +19,7 @@ import torch
 from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
 from nas.codec.codec import Codec
 from nas.codec.effort import STEPS_OF_EFFORT
-from nas.codec.folder import describe, load_codec
+from nas.codec.folder import load_codec, read_description
 from nas.comparison.evaluate import evaluate_codec
 from nas.metrics.curves import Curve, bd_rate
 from nas.metrics.objective import Objective
@@ -78,7 +78,7 @@ def main() -> None:
     if not given.show:
         paths = list_images(given.data)
         photos = load_photos(paths[:: max(1, len(paths) // given.photos)][: given.photos])
-        codec, cost = load_codec(given.codec), describe(given.codec)["kmac_px"]["decoder"]
+        codec, cost = load_codec(given.codec), read_description(given.codec)["kmac_px"]["decoder"]
         efforts: dict[str, Any] = {}
         for effort in (0, *given.efforts):
             efforts[str(effort)] = measured(codec, photos, effort)

@@ -22,7 +22,7 @@ import torch
 from experiments.results import ROOT, facts, options, progress, read_result, renew, say, table, write_result
 from nas.graph.network import Supernet
 from nas.metrics.objective import Objective
-from nas.photos.images import Photo, middle
+from nas.photos.images import Photo, central_square
 from nas.photos.split import photos_of
 from nas.run import CALIBRATION_PHOTOS, Run
 from nas.searching.scoring.evaluator import Evaluator, Score
@@ -99,7 +99,7 @@ def searched(name: str, seed: int, runs: Path, known: dict[str, Score]) -> dict[
     photos = photos_of(run, "calibration", CALIBRATION_PHOTOS)
     searcher.evaluator = Remembering(
         supernet_of(run),
-        [Photo(photo.name, middle(photo.pixels, SIDE)) for photo in photos],
+        [Photo(photo.name, central_square(photo.pixels, SIDE)) for photo in photos],
         searcher.settings.objective,
         known,
     )

@@ -26,7 +26,7 @@ from nas.photos.split import load_photos
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.architecture import Architecture
-from nas.training.strategies import front_of
+from nas.training.strategies import architectures_on_fronts
 
 RESULT = RESULTS / "front.json"
 SEEN = 24  # architectures of each set
@@ -44,7 +44,7 @@ def main() -> None:
         "level": weights_of(SPACE, lmbda),
         "front": weights_of(FRONT, lmbda),
     }
-    front, costs = front_of(searched, space), measured_costs(space)
+    front, costs = architectures_on_fronts(searched, space), measured_costs(space)
     sets = {
         "the front": front[:: -(-len(front) // SEEN)],
         "others": spread(costs, SEEN, given.seed),

@@ -28,7 +28,7 @@ from nas.support.errors import InputError, InputWarning
 from nas.support.files import clear, digest, write_atomically
 from nas.support.progress import StageReport, silent
 from nas.support.tables import write_rows
-from nas.training.expected import seconds_of, warning_of
+from nas.training.expected import seconds_at_cost, warning_of
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
@@ -173,7 +173,7 @@ class _Check:
     def _warn(self, left: Sequence[Architecture]) -> None:
         """Warn where what is left to train takes more than a day."""
         kmac_px = sum(self.searcher.costs.kmac_px(architecture, "total") for architecture in left)
-        seconds = seconds_of(kmac_px, self.training, self.searcher.evaluator.device.type)
+        seconds = seconds_at_cost(kmac_px, self.training, self.searcher.evaluator.device.type)
         what = f"{len(left)} trainings of {self.training.steps:,} steps"
         quicker = "fewer --steps; a smaller --count; or --start supernet with few steps"
         if long := warning_of("check", seconds, what, quicker):

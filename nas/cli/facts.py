@@ -65,7 +65,7 @@ def profile(
     with work(STOPPED_MEASURING) as report:
         from nas.profiling.devices.write import Pieces
         from nas.profiling.profile import CodecProfile
-        from nas.profiling.timing import warning
+        from nas.profiling.timing import disturbance_warning
         from nas.verbs.profile import profile as go
 
         result = go(
@@ -92,7 +92,9 @@ def profile(
             console.emit(result.to_json())
         else:
             console.table(f"{path}", result.columns, result.rows())
-            console.say(warning(result.disturbance, f"nas profile {as_typed(path)} --size {size}"))
+            console.say(
+                disturbance_warning(result.disturbance, f"nas profile {as_typed(path)} --size {size}")
+            )
         return
     if json:
         console.emit({**result.to_json(), "files": [str(file) for file in result.files]})

@@ -44,7 +44,7 @@ _RARELY = 1e-4
 
 _queue, _models = constriction.stream.queue, constriction.stream.model
 Int32s = NDArray[np.int32]
-Rows = NDArray[np.float32]
+BinWeights = NDArray[np.float32]
 Runs = list[tuple[int, int]]  # from and up to
 
 
@@ -64,7 +64,7 @@ _BINS = _models.Categorical(perfect=False)
 
 
 @lru_cache(maxsize=8)
-def rows_of(reach: int, limit: int) -> Rows:
+def rows_of(reach: int, limit: int) -> BinWeights:
     """Weights of the bins of every Gaussian on the grid: [64 scales * 64 fractions, 2 * reach + 1].
 
     The bins are those of a mean within half a step of 0: the rows of another mean, next to c, have c more in
@@ -232,7 +232,7 @@ class Decoder:
         return symbols
 
     def _under_rows(
-        self, weights: Rows, centres: Array, wide: Runs, model: object, means: Floats, scales: Floats
+        self, weights: BinWeights, centres: Array, wide: Runs, model: object, means: Floats, scales: Floats
     ) -> Int32s | None:
         """Read a piece under rows, wide Gaussians apart; None where a symbol lies beyond its row.
 

@@ -107,7 +107,7 @@ def _name(member: Member) -> str:
     return digest(*(state[name].detach().cpu().contiguous().numpy().tobytes() for name in sorted(state)))
 
 
-def describe(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
     """The content of a codec's codec.yaml.
 
     Args:
@@ -160,7 +160,7 @@ def load_family(path: str | Path) -> CodecFamily:
             `CodecFamily.codec`, this machine does not compute what the exporting one did.
     """
     path = Path(path)
-    content = describe(path)
+    content = read_description(path)
     space = SearchSpace.from_dict(content, name="codec", source=str(path / DESCRIPTION))
     architecture = space.parse(str(content.get("arch")))
     if content.get("coder") != CODER:

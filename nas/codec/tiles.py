@@ -82,7 +82,7 @@ def _per_element(edge: spec.Edge) -> tuple[int, int]:
     """Inputs and outputs of an edge, across, for one element of y."""
     last = edge.reduction
     for layer in edge.layers:
-        last = spec.through(layer, last)
+        last = spec.reduction_after(layer, last)
     return Y_REDUCTION // edge.reduction, Y_REDUCTION // last
 
 

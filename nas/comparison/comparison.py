@@ -301,11 +301,11 @@ class Comparison:
         ordered = sorted(self.codecs, key=lambda codec: codec.bpp)
         names = ", ".join(codec.name for codec in ordered)
         whole = self.groups[0].name if outputs.whole_curve else "nas-codec"
-        content = to_compressai(whole, f"{described}; codecs: {names}", self.codecs)
+        content = compressai_results(whole, f"{described}; codecs: {names}", self.codecs)
         _write_json(outputs.json, {**content, "evaluation": self.to_json()})
         by_name = {curve.name: curve for curve in self.curves}
         for name in outputs.names:
-            _write_json(outputs.curve(name), to_compressai(name, described, by_name[name].points))
+            _write_json(outputs.curve(name), compressai_results(name, described, by_name[name].points))
         write_atomically(outputs.table, _csv(self.photo_rows()))
         self.kept.clear()
         return outputs.all()
@@ -328,7 +328,7 @@ class Comparison:
         ]
 
 
-def to_compressai(name: str, description: str, points: Iterable[Measured]) -> dict[str, Any]:
+def compressai_results(name: str, description: str, points: Iterable[Measured]) -> dict[str, Any]:
     """Results in CompressAI's JSON format, which its plot tool reads: one entry per point, by rising bpp.
 
     MS-SSIM is left out where a point has none (all photos small): the tool then says that there is none.

@@ -155,7 +155,7 @@ def sweep(
     for row, photo in enumerate(photos):  # a photo is read once for all its qualities
         for column, (quality, results) in enumerate(by_quality.items()):
             report(row * len(qualities) + column, total, f"{format} {quality}: {photo.name}")
-            results.append(once(photo, quality, lambda p=photo, q=quality: measure(format, p, q)))  # type: ignore[misc]
+            results.append(once(photo, quality, lambda p=photo, q=quality: measure_format(format, p, q)))  # type: ignore[misc]
     report(total, total, "")
     return tuple(FormatPoint(format, quality, tuple(results)) for quality, results in by_quality.items())
 
@@ -188,7 +188,7 @@ def nearest_size(format: str, photo: Photo, target_bytes: float) -> FormatResult
             high = middle
     size(low)
     best = min(sizes, key=lambda quality: (abs(sizes[quality] - target_bytes), quality))
-    return measure(format, photo, best)
+    return measure_format(format, photo, best)
 
 
 def encode(format: str, photo: Photo, quality: int) -> bytes:
@@ -212,7 +212,7 @@ def encode(format: str, photo: Photo, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def measure(format: str, photo: Photo, quality: int) -> FormatResult:
+def measure_format(format: str, photo: Photo, quality: int) -> FormatResult:
     """A photo through a file of a format.
 
     Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nas.codec.codec import Codec
 from nas.codec.effort import check_effort
-from nas.codec.folder import describe, load_codec
+from nas.codec.folder import load_codec, read_description
 from nas.comparison.evaluate import METRICS
 from nas.comparison.formats import formats, require_format
 from nas.comparison.published import is_published, read_published
@@ -56,7 +56,7 @@ class Subject:
         Raises:
             InputError: codec.yaml lacks something, or has a metric that is unknown.
         """
-        content = describe(folder)
+        content = read_description(folder)
         try:
             facts = (
                 float(content["lmbda"]),

@@ -35,7 +35,7 @@ def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
     return costs[places], losses[places]
 
 
-def pareto(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
+def unbeaten(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
     """Which points no other point beats: none is at most as dear and better, or cheaper and as good.
 
     Of equal points the first stays.
@@ -60,7 +60,7 @@ def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tupl
     """
     keep = [
         (cost, loss)
-        for cost, loss, on in zip(costs, losses, pareto(costs, losses), strict=True)
+        for cost, loss, on in zip(costs, losses, unbeaten(costs, losses), strict=True)
         if on and cost < reference[0] and loss < reference[1]
     ]
     keep.sort()

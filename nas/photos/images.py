@@ -349,7 +349,7 @@ def _is_image(path: Path) -> bool:
     return True
 
 
-def middle(pixels: Pixels, side: int) -> Pixels:
+def central_square(pixels: Pixels, side: int) -> Pixels:
     """The square in the middle of a picture, or what there is of it in a smaller one.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from nas.profiling.timing import warning
+from nas.profiling.timing import disturbance_warning
 from nas.spaces.budget import THIS_MACHINE
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
@@ -102,8 +102,10 @@ class Measurements:
     def warning(self) -> str:
         """What is said of the other work that slowed the device down meanwhile."""
         if self.is_elsewhere:
-            return warning(self.disturbance, "python time_pieces.py --out FILE.csv", self.facts["device"])
-        return warning(self.disturbance, how_to_measure_again(self.path))
+            return disturbance_warning(
+                self.disturbance, "python time_pieces.py --out FILE.csv", self.facts["device"]
+            )
+        return disturbance_warning(self.disturbance, how_to_measure_again(self.path))
 
     @classmethod
     def read(cls, path: Path) -> Measurements:

@@ -22,9 +22,9 @@ from nas.profiling.timing import (
     Latency,
     Spread,
     disturbance,
+    disturbance_warning,
     measure_decoding,
     measure_latency,
-    warning,
 )
 from nas.spaces.architecture import differences
 from nas.spaces.budget import REFERENCE_SIZE, SCOPES
@@ -158,12 +158,12 @@ def profile_codec(
     report(total - 1, total, "memory")
     memory = peak_memory(folder, *size)
     report(total, total, "")
-    facts = (folder.name, codec.architecture.key, parameters(codec), by_edge, by_scope)
+    facts = (folder.name, codec.architecture.key, count_parameters(codec), by_edge, by_scope)
     where = str(next(codec.parameters()).device)
     return CodecProfile(*facts, _stages(codec, *size), *size, where, latency, memory, decoders, busy)
 
 
-def seconds_of(folder: Path, action: str, size: tuple[int, int] | None, device: str) -> float:
+def measured_seconds(folder: Path, action: str, size: tuple[int, int] | None, device: str) -> float:
     """The median seconds that an exported codec takes to `encode` or `decode`, whole, on this machine.
 
     Warns where other work slowed the machine down meanwhile.
@@ -180,11 +180,11 @@ def seconds_of(folder: Path, action: str, size: tuple[int, int] | None, device: 
     busy = max(before, disturbance())
     if busy > MOST_DISTURBANCE:
         again = f"nas profile {as_typed(folder)} --size {size[0]}x{size[1]}"
-        warnings.warn(warning(busy, again), InputWarning, stacklevel=2)
+        warnings.warn(disturbance_warning(busy, again), InputWarning, stacklevel=2)
     return float(getattr(latency, action)["whole"].median)
 
 
-def parameters(codec: Codec) -> int:
+def count_parameters(codec: Codec) -> int:
     """Learned numbers of a codec: all its weights, without the factorised prior's unused quantiles."""
     named = codec.network.named_parameters()
     return sum(value.numel() for name, value in named if not name.endswith("quantiles"))

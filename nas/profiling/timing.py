@@ -344,7 +344,7 @@ def _disturbance_of_a_thread(together: threading.Barrier) -> float:
     return float(warm.mean() / np.quantile(warm, 0.05) - 1)
 
 
-def warning(share: float, again: str, device: str = "this machine") -> str:
+def disturbance_warning(share: float, again: str, device: str = "this machine") -> str:
     """What is said of times and of the other work that slowed them down.
 
     Args:

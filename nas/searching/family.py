@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.metrics.pareto import pareto
+from nas.metrics.pareto import unbeaten
 from nas.searching.scoring.front import on_any_front
 from nas.searching.searcher import Searcher
 from nas.spaces.architecture import Architecture
@@ -82,7 +82,7 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
     report("scoring the family", len(todo), len(todo), "")
     decoders, layouts = ([scored for scored in each if scored in scores] for each in (decoders, layouts))
     costs = [float(searcher.costs.macs(decoder, "decoder")) for decoder in decoders]
-    keep = pareto(costs, [scores.of(decoder).rd_loss for decoder in decoders])
+    keep = unbeaten(costs, [scores.of(decoder).rd_loss for decoder in decoders])
     chosen = [
         (cost, decoder)
         for cost, decoder, kept in zip(costs, decoders, keep, strict=True)

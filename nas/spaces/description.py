@@ -340,7 +340,7 @@ def _place_all(
     """The single layers of some named ones in a row."""
     for name, layer in layers:
         yield from _place(name, layer, reduction, switches, depth)
-        reduction = through(layer, reduction)
+        reduction = reduction_after(layer, reduction)
 
 
 def _place(
@@ -375,7 +375,7 @@ def _blocks(name: str, layer: Repeat) -> list[tuple[str, Layer]]:
     return [(f"{name}.{number}", residual) for number, residual in enumerate(layer.block)]
 
 
-def through(layer: Layer, reduction: int) -> int:
+def reduction_after(layer: Layer, reduction: int) -> int:
     """The reduction after a layer or a block.
 
     Args:
@@ -395,5 +395,5 @@ def through(layer: Layer, reduction: int) -> int:
 
 def _after_all(layers: Iterable[Layer], reduction: int) -> int:
     for layer in layers:
-        reduction = through(layer, reduction)
+        reduction = reduction_after(layer, reduction)
     return reduction

@@ -28,10 +28,10 @@ def expected_seconds(space: SearchSpace, settings: TrainingSettings, device: str
     """
     ends = {space.narrowest(), space.widest()}
     kmac_px = sum(measured_costs(space.only(end)).kmac_px(end, "total") for end in ends) / len(ends)
-    return seconds_of(kmac_px, settings, device)
+    return seconds_at_cost(kmac_px, settings, device)
 
 
-def seconds_of(kmac_px: float, settings: TrainingSettings, device: str = "auto") -> float:
+def seconds_at_cost(kmac_px: float, settings: TrainingSettings, device: str = "auto") -> float:
     """Seconds that trainings take here, within a factor of two or three.
 
     Args:
@@ -44,7 +44,7 @@ def seconds_of(kmac_px: float, settings: TrainingSettings, device: str = "auto")
     return macs / _macs_a_second(choose(device))
 
 
-def warning(space: SearchSpace, settings: TrainingSettings, device: str = "auto") -> str | None:
+def long_training_warning(space: SearchSpace, settings: TrainingSettings, device: str = "auto") -> str | None:
     """A sentence where a training is expected to take more than a day.
 
     Args:

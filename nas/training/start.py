@@ -36,7 +36,7 @@ from nas.training.devices import make_fabric, refuse_what_does_not_fit
 from nas.training.klt import with_klt
 from nas.training.loop import NonFiniteLossError, Progress, is_trained, lies_in, train
 from nas.training.settings import TrainingSettings, settings_of
-from nas.training.strategies import NO_FRONT, front_of
+from nas.training.strategies import NO_FRONT, architectures_on_fronts
 from nas.weights import checkpoint
 from nas.weights.checkpoint import supernet_of
 from nas.weights.rates import at_one_rate, over_range
@@ -112,7 +112,7 @@ def advice(request: TrainingRequest) -> str | None:
     settings, space = request.training_settings(), request.search_space()
     if request.arch is not None:
         space = space.only(space.parse(request.arch))
-    sentences = [long] if (long := expected.warning(space, settings, request.device)) else []
+    sentences = [long] if (long := expected.long_training_warning(space, settings, request.device)) else []
     side = settings.crop // 64
     small = (
         f"Crops of {settings.crop} pixels make z {side}x{side}, so the hyperprior never sees the middle of a "
@@ -232,7 +232,7 @@ def _front(request: TrainingRequest, space: SearchSpace, settings: TrainingSetti
     """What strategy=front trains: the named architectures, or what a search found."""
     if settings.members:
         return [space.parse(key) for key in settings.members]
-    return front_of(_searched(request), space)
+    return architectures_on_fronts(_searched(request), space)
 
 
 def _searched(request: TrainingRequest) -> Run:

@@ -324,7 +324,7 @@ def strategy(settings: TrainingSettings, members: Sequence[Architecture] = ()) -
     return STRATEGIES[name](count, random_layouts)
 
 
-def front_of(run: Run, space: SearchSpace) -> list[Architecture]:
+def architectures_on_fronts(run: Run, space: SearchSpace) -> list[Architecture]:
     """The fronts of a searched run, of every scope, as architectures of a space; in the order of their MACs.
 
     Where the space has not the layout of one (the search found it, say), the layout with the nearest number

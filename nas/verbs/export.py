@@ -261,13 +261,13 @@ def export_from(
         report=report,
     )
     if clock is not None and architecture is not None:
-        from nas.profiling.profile import seconds_of
+        from nas.profiling.profile import measured_seconds
 
         _, _, size, device = asked.measure
         if device not in (None, *THIS_MACHINE):
             content["expected"] = {clock.title: clock.value(architecture)}
             return content
-        seconds = seconds_of(out, clock.name, size, searcher.quantities.device)
+        seconds = measured_seconds(out, clock.name, size, searcher.quantities.device)
         content["timed"] = {clock.name: (seconds, clock.value(architecture))}
     return content
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
-from nas.codec.folder import DESCRIPTION, KEPT_FACTS, WEIGHTS, describe, load_family, save_family
+from nas.codec.folder import DESCRIPTION, KEPT_FACTS, WEIGHTS, load_family, read_description, save_family
 from nas.codec.standalone import MODEL
 from nas.comparison.evaluate_family import FamilyResult, measure_family
 from nas.graph.network import CodecNetwork
@@ -39,7 +39,7 @@ from nas.support.limits import check_settings
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.support.tables import TitledTable
-from nas.training.expected import seconds_of, warning_of
+from nas.training.expected import seconds_at_cost, warning_of
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, train_or_resume
@@ -237,7 +237,7 @@ class _Finetuning:
             )
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise InputError("A codec is fine-tuned by one process: start it without torchrun.")
-        self.content = describe(request.codec)
+        self.content = read_description(request.codec)
         missing = [name for name in _OF_THE_CODEC if name not in self.content]
         missing += ["kmac_px.total"] if "total" not in self.content.get("kmac_px", {}) else []
         if missing:
@@ -365,7 +365,7 @@ class _Finetuning:
         """Warn where all trainings together take more than a day."""
         places, settings = len(self._places), self.of_base
         kmac_px = places * float(self.content["kmac_px"]["total"])
-        seconds = seconds_of(kmac_px, settings, self.request.device)
+        seconds = seconds_at_cost(kmac_px, settings, self.request.device)
         what = f"{places} training{'s' * (places != 1)} of {settings.steps:,} steps"
         if long := warning_of("fine-tuning", seconds, what, "or fewer --steps"):
             warnings.warn(long, InputWarning, stacklevel=4)

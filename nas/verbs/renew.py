@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
-from nas.codec.folder import KEPT_FACTS, describe, load_family, save_family
+from nas.codec.folder import KEPT_FACTS, load_family, read_description, save_family
 from nas.comparison.evaluate_family import measure_family
 from nas.metrics.objective import Objective
 from nas.photos.split import part_of, split_of
@@ -62,7 +62,7 @@ def renew_codec(
         True
     """
     source, out, data = Path(source), Path(out), str(data)
-    content, family = describe(source), load_family(source)
+    content, family = read_description(source), load_family(source)
     if "lmbda" not in content:
         raise InputError(f"{source} does not say its lmbda: export the codec again.")
     refuse_existing(out, force=force, what="codec")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas.report.front.costs import COSTS, Cost, view_of
-from nas.report.front.fronts import RunFront, comparable, loss_formula, loss_title
+from nas.report.front.fronts import RunFront, loss_formula, loss_title, on_one_axis
 from nas.report.front.scale import Scale, cost_scale, measure_scale
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def page_data(fronts: Sequence[RunFront], scope: str, rows: Mapping[Place, PageR
         scope: the scope shown first.
         rows: their rows, as `collect` gives them.
     """
-    drawn = comparable(fronts)
+    drawn = on_one_axis(fronts)
     measures = _measures(fronts)
     shown = [_values(drawn[run_index].front, measures, index) for run_index, index in rows]
     return {

@@ -199,12 +199,12 @@ class RunFront:
         Args:
             cost: at equal cost of this kind losses are compared, and at equal loss costs.
         """
-        from nas.metrics.pareto import pareto
+        from nas.metrics.pareto import unbeaten
 
         candidates = self.scored if not self.scored.empty else self.front
         if self.uniform.empty or candidates[cost.column].isna().any():
             return None
-        best = self.uniform[pareto(self.uniform[cost.column].tolist(), self.uniform["rd_loss"].tolist())]
+        best = self.uniform[unbeaten(self.uniform[cost.column].tolist(), self.uniform["rd_loss"].tolist())]
         less_loss, less_cost = [], []
         for dear, loss in zip(best[cost.column], best["rd_loss"], strict=True):
             at_cost = candidates.loc[candidates[cost.column] <= dear, "rd_loss"].min()
@@ -317,7 +317,7 @@ def loss_formula(fronts: Sequence[RunFront]) -> str:
     return f"{formula}, geometric mean over three λ" if rated else formula
 
 
-def comparable(fronts: Sequence[RunFront]) -> Sequence[RunFront]:
+def on_one_axis(fronts: Sequence[RunFront]) -> Sequence[RunFront]:
     """Runs whose losses can stand on one axis: those of several lambdas in % above the least of each.
 
     Args:
@@ -345,7 +345,7 @@ def loss_title(fronts: Sequence[RunFront]) -> str:
     Args:
         fronts: the runs that are drawn.
     """
-    if comparable(fronts) is fronts:
+    if on_one_axis(fronts) is fronts:
         return f"rate-distortion loss, {loss_formula(fronts)}"
     return "rate-distortion loss, % above the least of its run"
 

@@ -171,14 +171,14 @@ def _with_times(
     table: pd.DataFrame, scored: Sequence[Architecture], clocks: Mapping[str, Quantity]
 ) -> pd.DataFrame:
     """The table with the time of every architecture, and which are on the front in it."""
-    from nas.metrics.pareto import pareto
+    from nas.metrics.pareto import unbeaten
 
     architectures = {architecture.key: architecture for architecture in scored}
     for cost in _TIMES:
         table[cost.column], table[cost.flag] = np.nan, False
         if cost.name in clocks:
             values = [clocks[cost.name].value(architectures[key]) for key in table["arch"]]
-            table[cost.column], table[cost.flag] = values, pareto(values, table["rd_loss"].tolist())
+            table[cost.column], table[cost.flag] = values, unbeaten(values, table["rd_loss"].tolist())
     return table
 
 

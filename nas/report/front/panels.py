@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nas.report.front.costs import View, view_of
-from nas.report.front.fronts import RunFront, comparable, loss_title
-from nas.report.front.scale import cost_scale, measure_scale, spread, tick_labels
+from nas.report.front.fronts import RunFront, loss_title, on_one_axis
+from nas.report.front.scale import cost_scale, lines_of_labels, measure_scale, tick_labels
 from nas.report.style import (
     COLOURS,
     GRID,
@@ -45,7 +45,7 @@ class Panels:
 
     def __init__(self, fronts: Sequence[RunFront], view: View, plots: float) -> None:
         self.fronts, self.view, self.plots = fronts, view, plots
-        self._drawn = comparable(fronts)
+        self._drawn = on_one_axis(fronts)
         self.sentences = self._sentences()
         self.header = 0.3 + _LINE * len(self.sentences) + 0.18 * (max(self._target_lines(), default=0) + 1)
 
@@ -170,7 +170,9 @@ class Panels:
     def _target_lines(self) -> list[int]:
         """On which line above the main panel each budget's label stands."""
         across = cost_scale(self.fronts, self.view)
-        return spread([_within(across.fraction_of(target)) for target in self._targets()], LABEL_GAP / _MAIN)
+        return lines_of_labels(
+            [_within(across.fraction_of(target)) for target in self._targets()], LABEL_GAP / _MAIN
+        )
 
     def _label_targets(self, axes: Axes) -> None:
         across, cost = cost_scale(self.fronts, self.view), self.view.across

@@ -118,7 +118,7 @@ def number(value: float) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}" if value else "0"
 
 
-def spread(places: Sequence[float], gap: float) -> list[int]:
+def lines_of_labels(places: Sequence[float], gap: float) -> list[int]:
     """The line (0, 1, ...) that each label takes so that labels on one line stay `gap` apart.
 
     Args:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from nas.report.front.costs import View
 from nas.report.front.fronts import RunFront, split_key
-from nas.report.front.scale import number, spread
+from nas.report.front.scale import lines_of_labels, number
 from nas.report.style import (
     FAINT,
     GRID,
@@ -264,7 +264,7 @@ class Strip:
         axes.plot(plain, [first + 0.05] * len(plain), "v", markersize=4, color="#444444", clip_on=False)
         texts = [", ".join(budgets[column]) for column in places]
         widest = _LETTER * max(map(len, texts), default=0)
-        lines = spread([column * self.cell for column in places], max(LABEL_GAP, widest))
+        lines = lines_of_labels([column * self.cell for column in places], max(LABEL_GAP, widest))
         for column, text, line in zip(places, texts, lines, strict=True):
             axes.annotate(
                 text,

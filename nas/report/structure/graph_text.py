@@ -13,7 +13,7 @@ from bisect import bisect_right
 
 from nas.report.front.scale import number
 from nas.report.structure.codec_graph import Arrow, CodecGraph
-from nas.report.structure.layout_text import TERMINAL_WIDTH, beside, draw_tile, slope_text
+from nas.report.structure.layout_text import TERMINAL_WIDTH, draw_tile, side_by_side, slope_text
 from nas.spaces.description import ENTROPY_PARAMETERS
 
 STROKES = "─━═▄█"  # thin to thick
@@ -35,7 +35,7 @@ def draw_graph(graph: CodecGraph) -> list[str]:
     if len(tile) > _TALLEST or max(map(len, tile)) > room:
         lines = [*drawn, "", *_tile(graph, TERMINAL_WIDTH)]
     else:
-        lines = beside([drawn, tile])
+        lines = side_by_side([drawn, tile])
     return [title, "", *lines, "", *_notes(graph)]
 
 

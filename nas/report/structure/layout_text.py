@@ -44,7 +44,7 @@ def draw_tile(layout: Layout, columns: int = TERMINAL_WIDTH) -> list[str]:
     for tile, groups in kinds_of_tiles(layout):
         rows = [" ".join(f"{stage:>{wide}}" for stage in row) for row in tile]
         pieces.append([*textwrap.wrap(channels_text(layout, groups), _HEADING), *rows])
-    return beside(pieces, columns)
+    return side_by_side(pieces, columns)
 
 
 def kinds_of_tiles(layout: Layout) -> list[tuple[tuple[tuple[int, ...], ...], list[int]]]:
@@ -98,7 +98,7 @@ def channels_text(layout: Layout, groups: Sequence[int]) -> str:
     return f"channels {', '.join(named)}"
 
 
-def beside(pieces: Sequence[Sequence[str]], columns: int = TERMINAL_WIDTH) -> list[str]:
+def side_by_side(pieces: Sequence[Sequence[str]], columns: int = TERMINAL_WIDTH) -> list[str]:
     """Blocks of lines side by side, as many in a row as fit the columns.
 
     Args:
@@ -173,7 +173,7 @@ def _draw_view(layout: Layout, block: Block, window: int) -> list[str]:
         lines.append(f"  everything of {channels_text(layout, sorted(whole))}")
     if nothing:
         lines.append(f"  nothing of {channels_text(layout, sorted(nothing))}")
-    return lines + [f"  {line}".rstrip() for line in beside(pieces, TERMINAL_WIDTH - 2)]
+    return lines + [f"  {line}".rstrip() for line in side_by_side(pieces, TERMINAL_WIDTH - 2)]
 
 
 def _draw_window(visible: Any, window: int, own: bool) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nas.metrics.pareto import on_staircase
 from nas.searching.sampler.gain import Aim
 from nas.searching.sampler.moves import Row, Rows, crosses, exchanges, neighbours
-from nas.searching.sampler.surrogate import LossModel, comparable, scaled
+from nas.searching.sampler.surrogate import LossModel, comparable_losses, scaled
 from nas.support.arrays import Floats
 from nas.support.errors import NasError
 from nas.support.limits import check_seed
@@ -156,7 +156,7 @@ class Proposer:
         for row in [*self._first, *(self._also if len(taken) % ALSO == 0 else [])]:
             if row not in taken and all(row[number] == choice for number, choice in fixed.items()):
                 return row
-        rows, losses = comparable(rows, losses)
+        rows, losses = comparable_losses(rows, losses)
         rng = np.random.default_rng([self._seed, len(taken)])
         if len(rows) < min(len(self.shape) + DESIGN, max(2, math.prod(self.shape) // 4)):
             return self._blindly(fresh, rng)
@@ -200,7 +200,7 @@ class Proposer:
         taken = self._taken(rows if aside is None else np.concatenate([rows, aside]))
         fresh = functools.partial(self._fresh, taken=taken, fixed={})
         rng = np.random.default_rng([self._seed, len(rows)])
-        rows, losses = comparable(rows, losses)
+        rows, losses = comparable_losses(rows, losses)
         if len(rows) < DESIGN:
             candidates = fresh([start])
             return _row(rng.choice(candidates)) if len(candidates) else None

@@ -137,7 +137,7 @@ class Surrogate:
         return float(loss), np.array(slopes) + away / spread
 
 
-def comparable(rows: Rows, losses: Floats) -> tuple[Rows, Floats]:
+def comparable_losses(rows: Rows, losses: Floats) -> tuple[Rows, Floats]:
     """Rows with losses that can be compared: infinity is as bad as the worst; what is no loss is left out.
 
     Args:

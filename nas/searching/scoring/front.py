@@ -12,7 +12,7 @@ import numpy as np
 from nas.cost.counting.table import CostTable
 from nas.metrics.curves import Curve, CurvePoint
 from nas.metrics.objective import Objective
-from nas.metrics.pareto import pareto
+from nas.metrics.pareto import unbeaten
 from nas.run import FRONT_COLUMNS, Run
 from nas.searching.scoring.evaluator import Score
 from nas.searching.scoring.final import with_tested
@@ -51,20 +51,20 @@ def score_table(
                 "bpp": score.bpp,
                 "psnr": score.psnr,
                 "rd_loss": score.rd_loss,
-                "bd_rate": bd_rate(score, widest),
+                "bd_rate": bd_rate_of(score, widest),
                 "lmbda": objective.lmbda,
                 "metric": objective.metric,
             }
         )
     table = pd.DataFrame(rows, columns=[c for c in FRONT_COLUMNS if not c.startswith(("on_front", "test"))])
     for scope in SCOPES:
-        table[f"on_front_{scope}"] = pareto(table[f"{scope}_kmac_px"].tolist(), table["rd_loss"].tolist())
+        table[f"on_front_{scope}"] = unbeaten(table[f"{scope}_kmac_px"].tolist(), table["rd_loss"].tolist())
     for column in ("test_bpp", "test_psnr", "test_rd_loss"):
         table[column] = np.nan
     return table.sort_values(["total_kmac_px", "rd_loss"], kind="stable", ignore_index=True)
 
 
-def bd_rate(score: Score, anchor: Score | None) -> float:
+def bd_rate_of(score: Score, anchor: Score | None) -> float:
     """How much more rate a score's curve takes than another's for the same PSNR, in per cent (Bjøntegaard).
 
     NaN where there are no curves, or they share no range of PSNR.

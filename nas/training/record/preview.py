@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
-from nas.photos.images import Photo, Pixels, middle, psnr
+from nas.photos.images import Photo, Pixels, central_square, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.support.files import write_atomically
 
@@ -27,7 +27,7 @@ def preview(net: Supernet, photo: Photo) -> Pixels:
         net: the supernet.
         photo: the photo, of which the middle is shown.
     """
-    pixels = middle(photo.pixels, SHOWN_SIDE)
+    pixels = central_square(photo.pixels, SHOWN_SIDE)
     shown = [(pixels, photo.name)]
     space, training = net.space, net.training
     x = to_tensor(pixels).to(next(net.parameters()).device)
