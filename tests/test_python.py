@@ -345,7 +345,7 @@ def test_work_of_days_says_so_before_it_begins(
     with pytest.warns(InputWarning, match=told), pytest.raises(KeyboardInterrupt):
         getattr(nas, verb)(*given[verb], steps=5_000_000, device="cpu")
     for module in ("nas.analysis.rank", "nas.verbs.finetune"):
-        monkeypatch.setattr(f"{module}.seconds_of", lambda *_: 60.0)
+        monkeypatch.setattr(f"{module}.seconds_at_cost", lambda *_: 60.0)
     with pytest.raises(KeyboardInterrupt):
         getattr(nas, verb)(*given[verb], steps=5_000_000, device="cpu")
 
