@@ -19,6 +19,7 @@ from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
 from nas.codec.nic import Nic
 from nas.codec.recode import compress_smallest, transcode
+from nas.cost.counting.tabulate import measured_costs
 from nas.graph.entropy import Y_LIMIT, bits, quantize
 from nas.graph.network import Supernet
 from nas.metrics.losses import batch_losses
@@ -50,6 +51,7 @@ from nas.weights.rates import at_one_rate, over_range
 LOW, HIGH = 0.0018, 0.18
 RATES = anchors_between(LOW, HIGH)
 NAMES = ("factorized-integer", "mean-scale-hyperprior-centred", "joint-ar-integer", "patch-integer")
+RATED_PER_CHANNEL = 2 * len(RATES)  # gains before and after rounding y; factors and shifts of z
 every_kind = pytest.mark.parametrize("name", NAMES)
 
 
@@ -64,6 +66,21 @@ def supernet(name: str) -> Supernet:
         for parameter in (*net.gains.parameters(), *(net.hyper_gains.parameters() if net.with_z else ())):
             parameter.add_(0.1 * torch.randn_like(parameter))
     return net
+
+
+# Costs
+
+
+@every_kind
+def test_the_table_counts_gains(name):
+    space = rated(name)
+    net, table, without = supernet(name), measured_costs(space), measured_costs(SPACES[name])
+    for architecture in (space.narrowest(), space.widest()):
+        learned = net.extract(architecture).named_parameters()
+        assert table.params(architecture) == sum(v.numel() for k, v in learned if not k.endswith("quantiles"))
+        assert table.macs(architecture) == without.macs(architecture)
+        gains = RATED_PER_CHANNEL * (space.y_channels + (net.with_z and net.widths["z"].full))
+        assert table.params(architecture) - without.params(architecture) == gains
 
 
 # Weights of one rate

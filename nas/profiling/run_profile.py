@@ -41,7 +41,8 @@ class Shape:
         params: learned numbers in all.
         stages: serial decoding steps at the reference size.
         kmac_px_by_edge, kmac_px: kMAC per pixel, by edge and by scope.
-        params_by_edge: learned numbers; those of priors have an edge of their own, `prior`.
+        params_by_edge: learned numbers; those of priors and gains have edges of their own, `prior` and
+            `gains`.
         ms: by action, milliseconds by edge, context and coder.
         mb: by action, what a process takes beyond its libraries at its peak, in MB, by what takes it (the
             process itself, weights, the tensors of the part that runs then); empty without a CPU's profile.

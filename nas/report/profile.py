@@ -14,7 +14,7 @@ from nas.profiling.run_profile import SCOPE_OF_ACTION, Relation, RunProfile, Sha
 from nas.report.style import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
 # One colour for every part, in the order of the graph; the names are written beside the bars as well.
-_PARTS = ("g_a", "h_a", "h_s", "context", "entropy_parameters", "coder", "g_s", "prior")
+_PARTS = ("g_a", "h_a", "h_s", "context", "entropy_parameters", "coder", "g_s", "prior", "gains")
 _TINTS = dict(zip(_PARTS, (*COLOURS[:6], "#8C8C8C", "#444444"), strict=True))
 _HELD = {"process": "#444444", "weights": "#6B8FA3"}
 _SHOWN = 0.07  # of a bar: narrower pieces have no room for their name

@@ -16,6 +16,7 @@ from nas.support.errors import InputError
 from nas.support.files import digest, write_atomically
 
 MEASURED_BY = ("nas-codec", "fvcore", "torch")  # another version of one may count otherwise
+COUNTED = 2  # goes up when something else is counted: since 2, gains among the parameters
 
 
 def kept_costs(space: SearchSpace, path: Path) -> CostTable:
@@ -40,7 +41,7 @@ def kept_costs(space: SearchSpace, path: Path) -> CostTable:
 def _facts(space: SearchSpace) -> str:
     layouts = {name: space.layouts[name].to_dict() for name in space.layout_names}
     versions = {part: importlib.metadata.version(part) for part in MEASURED_BY}
-    return digest(json.dumps([space.to_dict(), layouts, versions], sort_keys=True, default=str))
+    return digest(json.dumps([space.to_dict(), layouts, versions, COUNTED], sort_keys=True, default=str))
 
 
 def _packed(table: CostTable, facts: str) -> bytes:

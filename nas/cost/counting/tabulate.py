@@ -22,6 +22,8 @@ from nas.spaces.space import SearchSpace
 
 # A factorised prior (Ballé et al., 2018): 3 filters of 3 in 4 hidden layers, 58 values a channel
 PRIOR_PARAMS_PER_CHANNEL = 58
+# Gains of a range of rates, for each channel and anchor: before and after rounding y; factor and shift of z.
+GAINS_PER_ANCHOR = 2
 
 
 def measured_costs(space: SearchSpace, size: tuple[int, int] = REFERENCE_SIZE) -> CostTable:
@@ -38,7 +40,7 @@ def measured_costs(space: SearchSpace, size: tuple[int, int] = REFERENCE_SIZE) -
     """
     pixels = math.prod(aligned(size, space.family.alignment))
     context = _context(space, size) if space.family.context else []
-    return CostTable(space, [*_transforms(space, pixels), *context, *_priors(space)], size)
+    return CostTable(space, [*_transforms(space, pixels), *context, *_priors(space), *_gains(space)], size)
 
 
 def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
@@ -85,6 +87,25 @@ def _priors(space: SearchSpace) -> list[LayerCost]:
     for node, measure in (("z", of_z), ("y", of_y)):
         axes, (macs, params) = _tabulate(space, (node, HYPERPRIOR), measure)
         layer_costs.append(LayerCost(f"prior of {node}", "prior", axes, macs, params))
+    return layer_costs
+
+
+def _gains(space: SearchSpace) -> list[LayerCost]:
+    """Gains of the latents where all rates are in one model: parameters, and no MACs, as fvcore counts no products of elements."""
+    if not space.rates:
+        return []
+    each = GAINS_PER_ANCHOR * len(space.rates)
+
+    def of_y(values: Mapping[str, int]) -> tuple[int, int]:
+        return 0, each * values["y"]
+
+    def of_z(values: Mapping[str, int]) -> tuple[int, int]:
+        return 0, each * values["z"] * values[HYPERPRIOR]
+
+    layer_costs = []
+    for node, names, measure in (("y", ("y",), of_y), ("z", ("z", HYPERPRIOR), of_z)):
+        axes, (macs, params) = _tabulate(space, names, measure)
+        layer_costs.append(LayerCost(f"gains of {node}", "gains", axes, macs, params))
     return layer_costs
 
 
