@@ -91,7 +91,7 @@ def _priors(space: SearchSpace) -> list[LayerCost]:
 
 
 def _gains(space: SearchSpace) -> list[LayerCost]:
-    """Gains of the latents where all rates are in one model: parameters, and no MACs, as fvcore counts no products of elements."""
+    """Gains of the latents where all rates are in one model: parameters, but no MACs that fvcore counts."""
     if not space.rates:
         return []
     each = GAINS_PER_ANCHOR * len(space.rates)
