@@ -15,7 +15,7 @@ from nas.report.style import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
 # One colour for every part, in the order of the graph; the names are written beside the bars as well.
 _PARTS = ("g_a", "h_a", "h_s", "context", "entropy_parameters", "coder", "g_s", "prior", "gains")
-_TINTS = dict(zip(_PARTS, (*COLOURS[:6], "#8C8C8C", "#444444"), strict=True))
+_TINTS = dict(zip(_PARTS, (*COLOURS[:6], "#8C8C8C", "#444444", "#C8C8C8"), strict=True))
 _HELD = {"process": "#444444", "weights": "#6B8FA3"}
 _SHOWN = 0.07  # of a bar: narrower pieces have no room for their name
 _KINDS = ("kMAC/px", "parameters", "encode, ms", "decode, ms", "encode, MB", "decode, MB")
