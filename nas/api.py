@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.run import Run
 from nas.spaces.budget import Budget
+from nas.spaces.space import SearchSpace
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 
@@ -49,6 +50,11 @@ class LoadedRun:
 
     def __repr__(self) -> str:
         return f"LoadedRun({str(self.run.path)!r})"
+
+    @property
+    def space(self) -> SearchSpace:
+        """The run's `SearchSpace`, with the layouts that were found for it."""
+        return self.run.space
 
     @cached_property
     def searcher(self) -> Searcher:

@@ -183,6 +183,15 @@ def test_everything_is_beside_each_other(found: Comparison, folders: list[Path])
     assert found.bd_rates == (bd_rate(tiny, jpeg), bd_rate(tiny, jpeg, "ms_ssim_db"))
 
 
+def test_the_data_frame_has_a_row_for_each_codec(found: Comparison, folders: list[Path]) -> None:
+    table = found.to_dataframe()
+    assert table["codec"].tolist() == [folder.name for folder in folders]
+    assert table["bpp"].tolist() == [codec.bpp for codec in found.codecs]
+    assert table["decoder_kmac_px"].iloc[0] == 2.0
+    assert all(folder.name in repr(found) for folder in folders)
+    assert len(repr(found)) < 300
+
+
 def test_tables_are_whole(found: Comparison) -> None:
     titles = []
     for title, columns, rows in found.tables():

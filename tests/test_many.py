@@ -107,6 +107,10 @@ def test_the_same_command_goes_on(codec, photos, tmp_path):
     packed = contents(out)
     (out / "photo-1.nic").unlink()
     (out / "photo-2.nic").write_bytes(b"mine")
+    table = whole.to_dataframe()
+    assert len(table) == len(whole.done)
+    assert table["bytes"].sum() == sum(done.bytes for done in whole.done)
+    assert repr(whole) == f"Batch({len(whole.done)} done, 0 skipped, 0 failed)"
     again = nas.compress(codec, photos, out)
     assert [each.file.name for each in again.done] == ["photo-1.nic"]
     assert len(again.skipped) == 4

@@ -93,6 +93,11 @@ def test_the_best_deals_stand_first(run: Run, seed: int) -> None:
     here = run.space.sample(random.Random(seed))
     prices = nas.load_run(run.path, device="cpu").explain(here.key)
     assert len(prices.down) + len(prices.up) > 3
+    table = prices.to_dataframe()
+    assert table["arch"].tolist() == [step.architecture.key for step in steps_of(prices)]
+    assert table["group"].value_counts().get("down", 0) == len(prices.down)
+    assert here.key in repr(prices)
+    assert len(repr(prices)) < 400
     assert all(step.kmac_px < 0 for step in prices.down)
     assert all(step.kmac_px > 0 for step in prices.up)
     lost = [step.loss / -step.kmac_px for step in prices.down]

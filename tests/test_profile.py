@@ -135,6 +135,8 @@ def test_a_codec(codec: Codec, folder: Path) -> None:
     assert found.kmac_px_by_edge == pytest.approx(costs.by_edge(codec.architecture), rel=1e-12)
     assert found.stages == 2
     assert all(len(row) == len(found.columns) for row in found.rows())
+    assert found.to_dataframe().values.tolist() == found.rows()
+    assert repr(found).startswith(f"CodecProfile({folder.name!r}: encoder ")
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
     seconds = content["latency"]["decode"]["whole"]["median"]
     assert seconds > 0
@@ -283,6 +285,8 @@ def nas_said(*words: object) -> tuple[int, str, str]:
 
 def test_a_run_is_profiled_by_edge(profiled: Run, counted: dict[str, int]) -> None:
     found = profile_run(profiled, MEASURED)
+    assert found.to_dataframe().values.tolist() == found.rows()
+    assert repr(found).startswith(f"RunProfile({profiled.space.name} at 64x64 on ")
     space, costs = profiled.space, kept_costs(profiled.space, profiled.costs_path)
     assert not any(counted.values())
     assert found.possible.size == space.size

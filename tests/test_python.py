@@ -377,3 +377,22 @@ def test_a_space_without_blocks_is_drawn(tmp_path: Path, photo_folder: Path) -> 
     written = draw_runs([run], tmp_path / "drawn")
     assert all(path.is_file() for path in written)
     found.explain(found.front()["arch"][0])
+
+
+# What objects say of themselves
+
+
+def test_the_objects_of_a_search_are_shown_in_a_line() -> None:
+    space = nas.SearchSpace.load("patch-small")
+    shown = repr(space)
+    assert shown == (
+        f"SearchSpace('patch-small': family patch, {len(space.slots)} slots, {len(space.layouts)} layouts, "
+        f"{space.size:,} architectures)"
+    )
+    assert repr(space.family) == "Family('patch': g_a, h_a, h_s, g_s)"
+    widest = space.widest()
+    assert repr(widest) == f"Architecture({widest.key!r})"
+    assert repr(nas.Budget.of("20", "decoder")) == "Budget('target 20': decoder at 20 kMAC/px)"
+    assert repr(nas.Budget.load("laptop")).startswith(
+        "Budget('laptop': decoder at 30.8 kMAC/px, 58.5 kMAC/px, "
+    )

@@ -387,6 +387,8 @@ def test_latents_that_shrink_and_a_hyperprior_that_is_left_out(tmp_path, photo_f
     run = make_run(space, photo_folder, tmp_path / "run")
     found = nas.load_run(run, device="cpu").rank_check(photo_folder, count=4, steps=1)
     assert found.finished
+    assert found.to_dataframe()["arch"].tolist() == [row.arch for row in found.rows]
+    assert repr(found).startswith("RankResult(4 architectures, ")
     assert len({row.arch for row in found.rows}) == 4
     assert any("hyperprior=0" in row.arch for row in found.rows)
     assert any("hyperprior=1" in row.arch for row in found.rows)

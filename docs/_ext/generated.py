@@ -67,9 +67,15 @@ RETURNED = {
     "nas.codec.family.CodecFamily": (
         "codec, decoder_within, decoder_kmac_px, choose_layouts, layout_of, default"
     ),
-    "nas.searching.searcher.SearchResult": "front",
+    "nas.searching.searcher.SearchResult": "front, to_dataframe",
     "nas.searching.answers.Choice": "best",
     "nas.analysis.probes.probe.ProbeResult": "to_dataframe, most_redundant, most_headroom",
+    "nas.analysis.prices.PriceList": "to_dataframe, groups",
+    "nas.analysis.rank_result.RankResult": "to_dataframe, agreement, penalty",
+    "nas.comparison.comparison.Comparison": "to_dataframe",
+    "nas.profiling.profile.CodecProfile": "to_dataframe",
+    "nas.profiling.run_profile.RunProfile": "to_dataframe",
+    "nas.photos.batch.Batch": "to_dataframe",
     "nas.verbs.finetune.Finetuned": "path",
 }  # objects that public functions return, and their members that are for users
 

@@ -14,6 +14,8 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from nas.cost.exact.quantity import Quantity
     from nas.searching.searcher import Searcher
     from nas.support.progress import StageReport
@@ -124,6 +126,33 @@ class PriceList:
         times = [f"{value:,.1f} ms to {action}" for action, value in self.ms.items()]
         score = f"{self.score.bpp:.4f} bpp", f"{self.score.psnr:.2f} dB", f"loss {self.score.rd_loss:.4f}"
         return ", ".join([f"{self.kmac_px:.3f} kMAC/px ({self.scope})", *times, *score])
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.down)} steps down, {len(self.up)} up, {len(self.level)} level"
+        return f"PriceList({self.architecture.key}: {self.heading()}; {counts})"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each step: its group, slot, what is chosen before and after, and what that changes."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "group": group,
+                "slot": step.slot,
+                "before": step.before,
+                "after": step.after,
+                "kmac_px": step.kmac_px,
+                **{f"{action}_ms": value for action, value in step.ms.items()},
+                "stages": step.stages,
+                "bpp": step.bpp,
+                "psnr": step.psnr,
+                "loss": step.loss,
+                "price": step.price,
+                "arch": step.architecture.key,
+            }
+            for group in ("down", "up", "level")
+            for step in getattr(self, group)
+        )
 
     def sentences(self) -> list[str]:
         """The best deals, whether a step is cheaper and no worse, and where the time is from."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nas.analysis.kendall import LEVEL, Agreement, agreement
 from nas.searching.scoring.evaluator import Score
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RANK_COLUMNS = (
     "arch",
@@ -93,6 +96,19 @@ class RankResult:
         """The mean, the least and the most."""
         penalties = [row.penalty for row in self.rows]
         return {"mean": float(np.mean(penalties)), "least": min(penalties), "most": max(penalties)}
+
+    def __repr__(self) -> str:
+        if not self.finished:
+            return f"RankResult({len(self.rows)} of {self.settings['count']} architectures)"
+        tau, mean = self.agreement.tau, self.penalty["mean"]
+        said = "no tau" if tau is None else f"tau {tau:.3f}"
+        return f"RankResult({len(self.rows)} architectures, {said}, penalty {mean:+.1%})"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each architecture, as in rank.csv: both scores, the penalty and the total MACs."""
+        import pandas as pd
+
+        return pd.DataFrame([row.to_dict() for row in self.rows], columns=list(RANK_COLUMNS))
 
     def to_json(self) -> dict[str, Any]:
         """The content of rank.json; what needs all architectures is null until they are there."""

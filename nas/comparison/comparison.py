@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.comparison.evaluate import Evaluation, PhotoResult
 from nas.comparison.formats import FormatPoint, FormatResult
@@ -19,6 +19,9 @@ from nas.spaces.budget import SCOPES
 from nas.spaces.rates import range_text
 from nas.support.files import write_atomically
 from nas.support.tables import TitledTable, csv_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PHOTO_COLUMNS = (
     "name",
@@ -151,6 +154,28 @@ class Comparison:
     exact: dict[str, list[str]]
     kept: PartialResults
     files: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        codecs = ", ".join(codec.name for codec in self.codecs)
+        rates = f", {len(self.bd_rates)} BD-rates" if self.bd_rates else ""
+        return f"Comparison({codecs} on {self.conditions}{rates})"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each codec and rate: its means over the photos, and what it costs."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "codec": subject.codec,
+                "quality": subject.quality,
+                "lmbda": subject.lmbda,
+                **evaluation.means(),
+                **{f"{scope}_kmac_px": subject.kmac_px[scope] for scope in SCOPES},
+                "stages": subject.stages,
+                "params": subject.params,
+            }
+            for subject, evaluation in zip(self.subjects, self.codecs, strict=True)
+        )
 
     # For people
 

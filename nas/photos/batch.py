@@ -12,11 +12,14 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar
 
 from nas.support.errors import InputError
 from nas.support.files import followed, make_folder, refuse_existing, refuse_over_input, refuse_unwritable
 from nas.support.progress import StageReport, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STANDARD = Path("-")  # standard input or output
 MOST_TOGETHER = 1 << 22  # pixels of all pictures that are worked on at a time, unless one alone has more
@@ -122,6 +125,15 @@ class Batch(Generic[Done]):
     skipped: tuple[Path, ...]
     failed: tuple[Failure, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        return f"Batch({len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed)"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for each file that was written, with the columns of `table`."""
+        import pandas as pd
+
+        return pd.DataFrame([result.row() for result in self.done])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as `--json` prints them."""

@@ -6,7 +6,7 @@ import math
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,6 +35,9 @@ from nas.support.limits import check_size
 from nas.support.paths import as_typed
 from nas.support.progress import Report, silent
 from nas.support.tables import TableRow
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,16 @@ class CodecProfile:
     disturbance: float = 0.0
 
     columns = ("what", "part", "value", "range")
+
+    def __repr__(self) -> str:
+        costs = ", ".join(f"{scope} {value:.3f}" for scope, value in self.kmac_px.items())
+        return f"CodecProfile({self.name!r}: {costs} kMAC/px at {self.width}x{self.height} on {self.device})"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The lines of `rows`: what is measured, of which part, the value as text, and its range."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows(), columns=list(self.columns))
 
     def rows(self) -> list[TableRow]:
         """Lines of a table: what is measured, of which part, the value with its unit, and its range."""

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from nas.spaces.budget import Budget
 from nas.spaces.space import SearchSpace
 from nas.support.progress import Report, silent
 from nas.support.tables import TableRow
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCOPE_OF_ACTION = {"encode": "encoder", "decode": "decoder"}  # whose MACs each runs
 FRONT_SAMPLE = 300  # random architectures stand in for a front that there is not yet
@@ -168,6 +171,15 @@ class RunProfile:
     def size(self) -> str:
         """Width and height of the picture that was timed, in pixels."""
         return "{width}x{height}".format(**self.measured)
+
+    def __repr__(self) -> str:
+        return f"RunProfile({self.possible.space} at {self.size} on {self.machine})"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The lines of `rows`: what, of which part, and the value of each shape as text."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows(), columns=self.columns)
 
     @property
     def columns(self) -> list[str]:

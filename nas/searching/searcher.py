@@ -103,6 +103,9 @@ class Searcher:
         self._device = choose(device)
         self._open(quantities)
 
+    def __repr__(self) -> str:
+        return f"Searcher({str(self.run.path)!r}: {self.space!r})"
+
     def _open(self, quantities: Quantities | None = None) -> None:
         """The space as it stands (layouts may have been found for it), its costs, and what is known."""
         run = self.run

@@ -60,6 +60,9 @@ class Architecture:
     def __str__(self) -> str:
         return self.key
 
+    def __repr__(self) -> str:
+        return f"Architecture({self.key!r})"
+
 
 def differences(keys: Sequence[str]) -> list[str]:
     """The parts of architectures' keys in which they differ."""

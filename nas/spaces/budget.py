@@ -247,6 +247,13 @@ class Budget:
                 f"All targets of a budget are in one unit, not {' and '.join(kinds)}: make the others limits."
             )
 
+    def __repr__(self) -> str:
+        targets = ", ".join(map(str, self.targets)) or "the whole range"
+        if self.span:
+            targets = f"{self.span.levels} levels"
+        limits = "".join(f", {limit}" for limit in self.limits)
+        return f"Budget({self.name!r}: {self.scope} at {targets}{limits})"
+
     @property
     def _amounts(self) -> list[Amount]:
         ends = (self.span.start, self.span.end) if self.span else ()

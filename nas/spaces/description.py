@@ -227,6 +227,9 @@ class Family:
     compressai: str | None = None
     source: str = ""
 
+    def __repr__(self) -> str:
+        return f"Family({self.name!r}: {', '.join(self.edges)})"
+
     @property
     def has_z(self) -> bool:
         """Whether there is a hyperprior."""

@@ -71,6 +71,12 @@ class SearchSpace:
     phi_channels: int | None = None
     rates: tuple[float, ...] = ()
 
+    def __repr__(self) -> str:
+        return (
+            f"SearchSpace({self.name!r}: family {self.family.name}, {len(self.slots)} slots, "
+            f"{len(self.layouts)} layouts, {self.size:,} architectures)"
+        )
+
     # Making and writing
 
     @classmethod
