@@ -61,8 +61,8 @@ class PhotoResult:
 OncePerPhoto = Callable[[Photo, Callable[[], PhotoResult]], PhotoResult]
 
 
-def measured(photo: Photo, measure: Callable[[], PhotoResult]) -> PhotoResult:
-    """Measures every photo.
+def photo_anew(photo: Photo, measure: Callable[[], PhotoResult]) -> PhotoResult:
+    """Measure a photo in any case, where no earlier results are kept.
 
     Args:
         photo: the photo.
@@ -158,7 +158,7 @@ def evaluate_codec(
     quality: float | None = None,
     effort: int = 0,
     name: str = "",
-    once: OncePerPhoto = measured,
+    once: OncePerPhoto = photo_anew,
     report: Report = silent,
 ) -> Evaluation:
     """Really compress and decompress photos.

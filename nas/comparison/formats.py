@@ -96,8 +96,8 @@ class FormatPoint:
 OncePerFile = Callable[[Photo, int, Callable[[], FormatResult]], FormatResult]
 
 
-def measured(photo: Photo, number: int, measure: Callable[[], FormatResult]) -> FormatResult:
-    """Measures every photo.
+def file_anew(photo: Photo, number: int, measure: Callable[[], FormatResult]) -> FormatResult:
+    """Measure a photo in a format in any case, where no earlier results are kept.
 
     Args:
         photo: the photo.
@@ -131,7 +131,7 @@ def sweep(
     photos: Sequence[Photo],
     qualities: Sequence[int] = QUALITIES,
     *,
-    once: OncePerFile = measured,
+    once: OncePerFile = file_anew,
     report: Report = silent,
 ) -> tuple[FormatPoint, ...]:
     """A format over a range of qualities, one point each.
