@@ -81,11 +81,11 @@ def more_bits(shared: Curves, alone: Curves, photos: str) -> float:
     return percent
 
 
-def tables(starts: dict[str, dict[str, Any]]) -> list[str]:
+def tables() -> list[str]:
     """What stands between the page's marks: how many more bits each codec needs for sharing its weights."""
     heads = ["both begin with", "steps", *(f"decoder of {size:g} kMAC/px" for size in SIZES)]
     rows = []
-    for start, own in starts.items():
+    for start, own in read_result(RESULT)["starts"].items():
         pairs = [(codec["shared"], codec["alone"]) for codec in own["codecs"].values()]
         rates = [(more_bits(*pair, "Kodak"), more_bits(*pair, "held-out")) for pair in pairs]
         cells = [f"{kodak:+.1f} % ({held_out:+.1f})" for kodak, held_out in rates]
@@ -124,7 +124,7 @@ def main() -> None:
     starts[given.start] = {"steps": given.steps, "codecs": codecs}
     about = facts(given.seed, lambdas=LAMBDAS, photos={name: len(own) for name, own in photos.items()})
     write_result(RESULT, {"facts": about, "starts": starts})
-    renew(SUMMARY, "sharing", tables(starts))
+    renew(SUMMARY, "sharing", tables())
 
 
 if __name__ == "__main__":
