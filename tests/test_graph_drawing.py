@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from nas.cli import app
 from nas.cost.counting.scopes import SCOPE_EDGES
+from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
 from nas.graph.network import Supernet
 from nas.report.structure.codec_graph import CodecGraph, codec_graph
@@ -48,7 +49,12 @@ TINY = SearchSpace.load("joint-ar-tiny")
 def graph_of(name: str, layout: str, wide: bool = True) -> CodecGraph:
     space = SearchSpace.load(name)
     architecture = space.under(layout, space.widest() if wide else space.narrowest())
-    return codec_graph(space, architecture, by_edge(space, architecture))
+    return codec_graph(space, architecture, costs_of(name, architecture).by_edge(architecture))
+
+
+@cache
+def costs_of(name: str, architecture: Architecture) -> CostTable:
+    return measured_costs(SearchSpace.load(name).only(architecture))
 
 
 def by_edge(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
@@ -69,14 +75,14 @@ def test_every_edge_with_macs_is_one_arrow(name: str) -> None:
     space = SearchSpace.load(name)
     for graph in graphs(name):
         architecture = space.parse(graph.key)
-        costs = by_edge(space, architecture)
+        table = costs_of(name, architecture)
+        costs = table.by_edge(architecture)
         arrows = [arrow for arrow in graph.arrows if arrow.edge]
         assert {arrow.edge: arrow.kmac_px for arrow in arrows} == {
             edge: cost for edge, cost in costs.items() if cost
         }
         assert {arrow.edge for arrow in arrows} <= set(SCOPE_EDGES["total"])
-        total = measured_costs(space.only(architecture)).kmac_px(architecture)
-        assert graph.total == pytest.approx(total)
+        assert graph.total == pytest.approx(table.kmac_px(architecture))
         assert ("context" in costs and costs["context"] > 0) == graph.layout.has_context
         for arrow in arrows:
             sides = {side for side in ("encoder", "decoder") if arrow.edge in SCOPE_EDGES[side]}
