@@ -33,7 +33,7 @@ from nas.spaces.layout import tiled_layout
 from nas.spaces.space import SearchSpace
 
 LMBDA = 0.01
-PHOTOS = [Photo("odd", pictures.chelsea()[:71, :130]), Photo("small", pictures.chelsea()[150:201, 200:264])]
+PHOTOS = [Photo("odd", pictures.chelsea()[:67, :71]), Photo("small", pictures.chelsea()[150:201, 200:264])]
 CONTEXTS = [name for name in INTEGER_NAMES if SPACES[name].family.context]
 
 
