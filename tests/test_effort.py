@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import NAMES, RATED, SPACES, net_of
+from families import NAMES, ONE_QUANTIZER, RATED, SPACES, net_of, others_slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -77,7 +77,7 @@ def loss_of(codec: Codec, latents: Any, pixels: np.ndarray, objective: Objective
     return float(objective.loss(8 * len(nic.stream) / pixels[..., 0].size, error))
 
 
-@pytest.mark.parametrize("name", [*NAMES, *RATED])
+@pytest.mark.parametrize("name", [*others_slow(NAMES, ONE_QUANTIZER), *RATED])
 def test_effort_is_never_worse_and_its_latents_come_back(name: str, chelsea: np.ndarray) -> None:
     codec = codec_of(name)
     objective = objective_of(codec)
