@@ -77,6 +77,12 @@ def found(plan: Plan, photos: Path) -> Comparison:
     return compare(plan, photos, qualities=QUALITIES)
 
 
+@pytest.fixture
+def without_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results are written without their figure, which takes most of the time."""
+    monkeypatch.setattr("nas.verbs.evaluate.save_rates", lambda *_, **__: None)
+
+
 @pytest.fixture(scope="module")
 def written(plan: Plan, found: Comparison) -> list[Path]:
     assert plan.outputs is not None
@@ -208,6 +214,7 @@ def test_a_missing_bd_rate_is_explained(folders: list[Path], photos: Path) -> No
     assert any("are needed" in note for note in result.notes())
 
 
+@pytest.mark.usefixtures("without_a_figure")
 def test_a_photo_that_comes_back_exactly_is_named_and_in_no_mean_of_psnr(
     folders: list[Path], photos: Path, found: Comparison, tmp_path: Path
 ) -> None:
@@ -282,6 +289,7 @@ def test_a_row_per_photo(written: list[Path], found: Comparison) -> None:
     assert {row["quality"] for row in rows if row["name"] == "jpeg"} == set(map(str, QUALITIES))
 
 
+@pytest.mark.usefixtures("without_a_figure")
 def test_several_curves_have_files_of_their_own(
     folders: list[Path], photos: Path, tmp_path: Path, found: Comparison
 ) -> None:
@@ -308,6 +316,7 @@ def test_compressais_plot_tool_reads_the_files(metric: str, written: list[Path],
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("without_a_figure")
 def test_compressais_plot_tool_without_ms_ssim(
     folders: list[Path], photo_folder: Path, tmp_path: Path
 ) -> None:
@@ -369,6 +378,7 @@ def test_the_picture_is_the_same_each_time_and_can_do_without_ms_ssim(tmp_path: 
 # Interrupted
 
 
+@pytest.mark.usefixtures("without_a_figure")
 def test_an_interrupted_evaluation_goes_on(folders: list[Path], photos: Path, tmp_path: Path) -> None:
     plan = Plan.of(folders[:2], against=["jpeg"], out=tmp_path / "new" / "rd.json")
     assert plan.outputs is not None
