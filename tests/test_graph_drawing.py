@@ -67,6 +67,12 @@ def graphs(name: str) -> Iterator[CodecGraph]:
         yield graph_of(name, layout, wide)
 
 
+@pytest.fixture(scope="module", params=DRAWN)
+def pictures(request: pytest.FixtureRequest) -> list[tuple[CodecGraph, Figure]]:
+    """The graphs of a space, each with its picture."""
+    return [(graph, draw_picture(graph)) for graph in graphs(request.param)]
+
+
 # What is drawn
 
 
@@ -133,13 +139,12 @@ def test_text_has_every_number_once_in_100_columns(name: str) -> None:
         assert all(row.strip() in flat for row in draw_tile(graph.layout, 20)), "the tile stands there"
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_arrows_are_as_thick_as_their_macs(name: str) -> None:
-    for graph in graphs(name):
+def test_arrows_are_as_thick_as_their_macs(pictures: list[tuple[CodecGraph, Figure]]) -> None:
+    for graph, figure in pictures:
         arrows = sorted((a for a in graph.arrows if a.edge), key=lambda arrow: arrow.kmac_px)
         strokes = [STROKES.index(stroke(arrow)) for arrow in arrows]
         assert strokes == sorted(strokes)
-        widths = {line.get_label(): line.get_linewidth() for line in draw_picture(graph).axes[0].lines}
+        widths = {line.get_label(): line.get_linewidth() for line in figure.axes[0].lines}
         drawn_widths = [widths[arrow.edge] for arrow in arrows]
         assert drawn_widths == sorted(drawn_widths)
         assert drawn_widths == pytest.approx([max(HAIRLINE, 3 * a.kmac_px ** (1 / 3)) for a in arrows])
@@ -173,10 +178,8 @@ def check_page(figure: Figure) -> None:
         assert not first.shrunk(0.9, 0.9).overlaps(second.shrunk(0.9, 0.9)), (one, other)
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_labels_stand_apart_on_the_page(name: str) -> None:
-    for graph in graphs(name):
-        figure = draw_picture(graph)
+def test_labels_stand_apart_on_the_page(pictures: list[tuple[CodecGraph, Figure]]) -> None:
+    for graph, figure in pictures:
         check_page(figure)
         words = [text.get_text() for text in texts(figure)]
         for arrow in graph.arrows:
