@@ -416,7 +416,7 @@ ODD_YAML = [
     "a: &a [*a]",
     "a: &a {b: *a}",
     "\n".join(["a0: &a0 [x, x]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 9))]),
-    "a: " + "[" * 5000,
+    "a: " + "[" * 1000,
     "a: !!bool maybe",
     "a: !!int ''",
     "a: !!timestamp x",
