@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets are slower on several threads
 
+import functools
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from typer.main import get_command
 
 from nas.spaces.space import SearchSpace
 from nas.support.interrupts import STOPS
@@ -66,6 +68,14 @@ def disk_is_not_waited_for() -> Iterator[None]:
     """No test cuts the power, so none waits until the disk has what was written."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parser_is_built_once() -> Iterator[None]:
+    """Commands in this process share one parser: no test changes it, and it takes 50 ms to build."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", functools.cache(get_command))
         yield
 
 

@@ -29,9 +29,12 @@ import nas
 from nas.cli import app
 from nas.photos.images import psnr, read_image
 from nas.searching.answers import FILL_SCORES
+from nas.searching.sampler.logits import LogitSettings
 from nas.searching.scoring.evaluator import Evaluator
+from nas.searching.sources import Sources
 
 SPACE = "joint-ar-tiny"
+FEW_LAYOUTS = {"groups": 2, "tile": [1, 2], "stages": [2]}
 SMALL = ("--set", "crop=64", "--set", "batch=2")
 FIRST, MORE = 3, 5
 CODEC_FIELDS = {
@@ -131,6 +134,11 @@ class Way:
     def photo(self) -> Path:
         return self.place / "photo.png"
 
+    @property
+    def space(self) -> Path:
+        """The description of SPACE, in which a search finds few layouts."""
+        return self.place / "space.yaml"
+
 
 @pytest.fixture(scope="session")
 def way(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path, chelsea: np.ndarray) -> Way:
@@ -138,7 +146,9 @@ def way(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path, chelsea: n
     way = Way(tmp_path_factory.mktemp("way"))
     shutil.copytree(photo_folder, way.photos)
     Image.fromarray(chelsea[:100, :150]).save(way.photo)
-    done = succeed("train", SPACE, "--data", way.photos, "--out", way.run, "--steps", 4, *SMALL)
+    few_layouts = nas.SearchSpace.load(SPACE).to_dict() | {"grouping": FEW_LAYOUTS}
+    way.space.write_text(yaml.safe_dump(few_layouts, sort_keys=False))
+    done = succeed("train", way.space, "--data", way.photos, "--out", way.run, "--steps", 4, *SMALL)
     assert "--set crop=192" in done.err  # SMALL has small crops
     assert "The training will take about" in done.err
     # the first search through Python, where grouping and logits can be made short; later ones find them made
@@ -169,7 +179,7 @@ def test_a_run_has_the_contracts_files(way):
     config = yaml.safe_load((way.run / "config.yaml").read_text())
     assert {"space", "training", "seed", "versions"} <= set(config)
     assert config["training"]["steps"] == 4
-    assert nas.SearchSpace.from_dict(config["space"], name=config["name"]) == nas.SearchSpace.load(SPACE)
+    assert nas.SearchSpace.from_dict(config["space"], name=config["name"]) == nas.SearchSpace.load(way.space)
 
 
 def test_the_split_names_every_photo_once(way):
@@ -230,9 +240,12 @@ def test_the_decoded_picture_is_the_codecs_reconstruction(way):
     assert psnr(decoded, original) > 3  # four steps teach nothing, but it is a picture
 
 
-def test_json_of_every_verb_on_the_way(way, tmp_path, run_copy):
+def test_json_of_every_verb_on_the_way(way, tmp_path, run_copy, monkeypatch):
+    # what a user's search prepares, in fewer steps
+    few_steps = Sources(logit_settings=LogitSettings(steps=10))
+    monkeypatch.setattr("nas.searching.searcher.Sources", lambda: few_steps)
     trained = run_nas(
-        "train", SPACE, "--data", way.photos, "--out", tmp_path / "again", "--steps", 4, *SMALL, "--json"
+        "train", way.space, "--data", way.photos, "--out", tmp_path / "again", "--steps", 4, *SMALL, "--json"
     ).json
     assert trained["run"] == str(tmp_path / "again")
     assert trained["fingerprint"] == nas.load_run(way.run, device="cpu").run.fingerprint  # the same seed
@@ -269,7 +282,7 @@ def test_a_codec_trains_alone_from_its_description(way, tmp_path):
 def test_one_architecture_of_a_space_trains_from_the_runs_weights(way, tmp_path):
     key = nas.SearchSpace.load(SPACE).uniform(0.5, "checkerboard").key
     words = ["--data", way.photos, "--out", tmp_path / "one", "--arch", key, "--steps", 1, *SMALL]
-    succeed("train", SPACE, *words, "--init-from", way.run)
+    succeed("train", way.space, *words, "--init-from", way.run)
     assert nas.load_run(tmp_path / "one", device="cpu").searcher.space.widest().key == key
 
 

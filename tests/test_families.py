@@ -474,7 +474,7 @@ def test_what_is_decoded_is_what_was_encoded(name, data, seed, height, width):
     assert len(nic.stream) == pytest.approx(estimate, rel=0.05, abs=24)
 
 
-@every_space
+@every_family_once
 def test_a_saved_codec_makes_the_same_bytes(name, tmp_path):
     first, other = (SPACES[name].sample(random.Random(seed)) for seed in (1, 2))
     codec = codec_of(name, first)

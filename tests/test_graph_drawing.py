@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from nas.cli import app
 from nas.cost.counting.scopes import SCOPE_EDGES
+from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
 from nas.graph.network import Supernet
 from nas.report.structure.codec_graph import CodecGraph, codec_graph
@@ -48,7 +49,12 @@ TINY = SearchSpace.load("joint-ar-tiny")
 def graph_of(name: str, layout: str, wide: bool = True) -> CodecGraph:
     space = SearchSpace.load(name)
     architecture = space.under(layout, space.widest() if wide else space.narrowest())
-    return codec_graph(space, architecture, by_edge(space, architecture))
+    return codec_graph(space, architecture, costs_of(name, architecture).by_edge(architecture))
+
+
+@cache
+def costs_of(name: str, architecture: Architecture) -> CostTable:
+    return measured_costs(SearchSpace.load(name).only(architecture))
 
 
 def by_edge(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
@@ -61,6 +67,12 @@ def graphs(name: str) -> Iterator[CodecGraph]:
         yield graph_of(name, layout, wide)
 
 
+@pytest.fixture(scope="module", params=DRAWN)
+def pictures(request: pytest.FixtureRequest) -> list[tuple[CodecGraph, Figure]]:
+    """The graphs of a space, each with its picture."""
+    return [(graph, draw_picture(graph)) for graph in graphs(request.param)]
+
+
 # What is drawn
 
 
@@ -69,14 +81,14 @@ def test_every_edge_with_macs_is_one_arrow(name: str) -> None:
     space = SearchSpace.load(name)
     for graph in graphs(name):
         architecture = space.parse(graph.key)
-        costs = by_edge(space, architecture)
+        table = costs_of(name, architecture)
+        costs = table.by_edge(architecture)
         arrows = [arrow for arrow in graph.arrows if arrow.edge]
         assert {arrow.edge: arrow.kmac_px for arrow in arrows} == {
             edge: cost for edge, cost in costs.items() if cost
         }
         assert {arrow.edge for arrow in arrows} <= set(SCOPE_EDGES["total"])
-        total = measured_costs(space.only(architecture)).kmac_px(architecture)
-        assert graph.total == pytest.approx(total)
+        assert graph.total == pytest.approx(table.kmac_px(architecture))
         assert ("context" in costs and costs["context"] > 0) == graph.layout.has_context
         for arrow in arrows:
             sides = {side for side in ("encoder", "decoder") if arrow.edge in SCOPE_EDGES[side]}
@@ -127,13 +139,12 @@ def test_text_has_every_number_once_in_100_columns(name: str) -> None:
         assert all(row.strip() in flat for row in draw_tile(graph.layout, 20)), "the tile stands there"
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_arrows_are_as_thick_as_their_macs(name: str) -> None:
-    for graph in graphs(name):
+def test_arrows_are_as_thick_as_their_macs(pictures: list[tuple[CodecGraph, Figure]]) -> None:
+    for graph, figure in pictures:
         arrows = sorted((a for a in graph.arrows if a.edge), key=lambda arrow: arrow.kmac_px)
         strokes = [STROKES.index(stroke(arrow)) for arrow in arrows]
         assert strokes == sorted(strokes)
-        widths = {line.get_label(): line.get_linewidth() for line in draw_picture(graph).axes[0].lines}
+        widths = {line.get_label(): line.get_linewidth() for line in figure.axes[0].lines}
         drawn_widths = [widths[arrow.edge] for arrow in arrows]
         assert drawn_widths == sorted(drawn_widths)
         assert drawn_widths == pytest.approx([max(HAIRLINE, 3 * a.kmac_px ** (1 / 3)) for a in arrows])
@@ -167,10 +178,8 @@ def check_page(figure: Figure) -> None:
         assert not first.shrunk(0.9, 0.9).overlaps(second.shrunk(0.9, 0.9)), (one, other)
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_labels_stand_apart_on_the_page(name: str) -> None:
-    for graph in graphs(name):
-        figure = draw_picture(graph)
+def test_labels_stand_apart_on_the_page(pictures: list[tuple[CodecGraph, Figure]]) -> None:
+    for graph, figure in pictures:
         check_page(figure)
         words = [text.get_text() for text in texts(figure)]
         for arrow in graph.arrows:

@@ -42,6 +42,8 @@ LMBDA = 0.01
 HEIGHT, WIDTH = 40, 56  # no multiples of what networks need
 # Each family with one quantiser, and with both in the slow tests
 ALTERNATE = others_slow(NAMES, ONE_QUANTIZER)
+# What a rate changes does not depend on the family: without z and with z and a context, all in the slow tests
+SOME_RATED = others_slow(RATED, ["factorized-integer-rates", "joint-ar-integer-rates"])
 
 
 def network(name: str, share: float = 1.0) -> tuple[CodecNetwork, Passage]:
@@ -75,7 +77,7 @@ def test_a_passage_loses_what_the_network_does(name: str, share: float) -> None:
     assert float(passage.losses) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", [*ALTERNATE, *RATED])
+@pytest.mark.parametrize("name", [*ALTERNATE, *SOME_RATED])
 def test_every_interface_is_read_and_all_its_components_reproduce_the_loss(name: str) -> None:
     net, passage = network(name)
     found = interfaces(net)
@@ -216,7 +218,7 @@ def test_channels_that_repeat_others_need_no_components(
 def test_a_looser_tolerance_needs_no_more_components(
     trained: tuple[CodecNetwork, Run], chelsea: Pixels
 ) -> None:
-    passage = passage_of(trained, [chelsea])
+    passage = passage_of(trained, [chelsea[:96, :96]])
     for interface in interfaces(trained[0]):
         components = Components.of([passage.activation(interface)])
         needed = [components_needed([passage], interface, components, t) for t in (0.0, 0.01, 0.1)]
@@ -226,13 +228,13 @@ def test_a_looser_tolerance_needs_no_more_components(
 # Headroom
 
 
-@pytest.mark.parametrize("name", [*ALTERNATE, *RATED])
+@pytest.mark.parametrize("name", [*ALTERNATE, *SOME_RATED])
 def test_gains_are_never_negative(name: str) -> None:
     net, passage = network(name)
     generator = torch.Generator().manual_seed(0)
     for interface in interfaces(net):
         spread = Components.of([passage.activation(interface)]).spread
-        best = lowest_losses(passage, interface, steps_of(interface, spread), 2, generator)
+        best = lowest_losses(passage, interface, steps_of(interface, spread), 1, generator)
         assert best.shape == passage.losses.shape
         assert bool((best <= passage.losses).all()), interface
     assert all(value.grad is None for value in net.parameters())
@@ -285,7 +287,7 @@ def probe(*words: object) -> tuple[int, str, str]:
 
 def test_the_command(run: Run, tmp_path: Path) -> None:
     architecture = run.space.uniform(0.5)
-    words = (run.path, "--arch", architecture.key, "--steps", 2)
+    words = (run.path, "--arch", architecture.key, "--steps", 1)
     status, out, err = probe(*words, "--json", "--out", tmp_path / "found.json")
     assert status == 0, err
     assert "probing" in err
@@ -304,7 +306,7 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
 
     status, out, err = probe(*words)
     assert status == 0, err
-    found = nas.load_run(run.path, device="cpu").probe(architecture.key, steps=2)
+    found = nas.load_run(run.path, device="cpu").probe(architecture.key, steps=1)
     assert found.to_json() == kept
     for sentence in found.sentences():
         assert sentence in out
@@ -350,7 +352,7 @@ def test_a_request_without_sense_is_refused(wrong: dict[str, float]) -> None:
 
 def test_ms_ssim_takes_photos_that_are_large_enough() -> None:
     space = SPACES["factorized-integer"]
-    architecture, request = space.widest(), ProbeRequest(steps=1)
+    architecture, request = space.narrowest(), ProbeRequest(steps=1)
     net, objective = net_of("factorized-integer").extract(architecture), Objective(10.0, "ms-ssim")
     small, large = (Photo("p", to_pixels(image(2, side, side, batch=1))) for side in (160, 176))
     found = probe_network(net, architecture, [large], objective, request)
@@ -363,7 +365,7 @@ def test_ms_ssim_takes_photos_that_are_large_enough() -> None:
 def test_photos_of_ones_own_and_a_quality(tmp_path: Path, photo_folder: Path) -> None:
     rated = RATED["mean-scale-hyperprior-centred-rates"]
     run = small_run(tmp_path / "run", rated, photo_folder)
-    key = rated.widest().key
+    key = rated.narrowest().key
     low, usual, high = (
         nas.probe(run, key, data=photo_folder, photos=2, quality=quality, steps=1, device="cpu")
         for quality in (0, None, 100)

@@ -199,7 +199,7 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    draw_front([make_run()])
+    draw_front([bare(make_run())])
     assert dict(matplotlib.rcParams) == before
 
 
@@ -264,7 +264,7 @@ def test_pictures_are_of_what_was_asked_for_and_spread_over_the_front(count: int
 
 def test_a_page_stays_small(tmp_path: Path) -> None:
     space = SearchSpace.load("joint-ar")
-    table = pd.concat([scored_table(space, 1000, seed) for seed in range(5)], ignore_index=True)
+    table = pd.concat([scored_table(space, 500, seed) for seed in range(5)], ignore_index=True)
     front = table.drop_duplicates("arch").head(800)
     run = make_run(front=front, scored=table, space=space, targets={})
     picture = Picture("data:image/webp;base64," + "A" * 40_000, 100, 30.0)

@@ -123,7 +123,7 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int], phi: int) -> tupl
     features, outputs = feature_channel(phi, channels), np.tile(np.arange(channels), 2)
     units_1, units_2 = (unit_channel(size, channels) for size in hidden)
     plans = []
-    for block in blocks:
+    for block, seen in zip(blocks, _seen(layout, window), strict=True):
         mine, known_channels = np.isin(groups, block.groups), block.known[groups]
         live = np.zeros(len(layout.groups), dtype=bool)
         for other in blocks:
@@ -132,7 +132,7 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int], phi: int) -> tupl
         plans.append(
             BlockPlan(
                 channels=np.flatnonzero(mine),
-                seen=_near(block.visible, groups),
+                seen=seen,
                 outputs=np.flatnonzero(mine[outputs]),
                 features=np.flatnonzero(mine[features]),
                 phi=np.flatnonzero((known_channels & live[groups])[features]),
@@ -143,6 +143,13 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int], phi: int) -> tupl
             )
         )
     return tuple(plans)
+
+
+@lru_cache(maxsize=256)
+def _seen(layout: Layout, window: int) -> tuple[tuple[Near, ...], ...]:
+    """What every block of a layout sees: the same whatever its widths, of which a table counts many."""
+    groups = layout.group_of_channel
+    return tuple(_near(block.visible, groups) for block in layout.blocks(window))
 
 
 def _near(visible: Array, groups: Array) -> tuple[Near, ...]:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,13 @@ def kept_costs(space: SearchSpace, path: Path) -> CostTable:
 
 def _facts(space: SearchSpace) -> str:
     layouts = {name: space.layouts[name].to_dict() for name in space.layout_names}
-    versions = {part: importlib.metadata.version(part) for part in MEASURED_BY}
-    return digest(json.dumps([space.to_dict(), layouts, versions, COUNTED], sort_keys=True, default=str))
+    return digest(json.dumps([space.to_dict(), layouts, _versions(), COUNTED], sort_keys=True, default=str))
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """The versions of what measures; to look them up takes longer than to read a table."""
+    return {part: importlib.metadata.version(part) for part in MEASURED_BY}
 
 
 def _packed(table: CostTable, facts: str) -> bytes:

@@ -156,7 +156,18 @@ def context_cost(
     Raises:
         InputError: a side below one pixel.
     """
-    layout = layout.of_network
+    counted = _context_cost(layout.of_network, window, hidden, features, size)
+    return dict(zip(CONTEXT_PARTS, counted, strict=True))
+
+
+@lru_cache(maxsize=10_000)
+def _context_cost(
+    layout: Layout,
+    window: int,
+    hidden: tuple[int, int],
+    features: tuple[int, int],
+    size: tuple[int, int],
+) -> tuple[int, ...]:
     width, height = (side // Y_REDUCTION for side in aligned(size, Z_REDUCTION))
     counts = {number: len(places) for number, places in whole(layout, window, height, width)}
     parts = dict.fromkeys(CONTEXT_PARTS, 0)
@@ -166,7 +177,7 @@ def context_cost(
             continue
         for part, (inputs, outputs) in block.products(psi).items():
             parts[part] += counts[number] * _product_cost(inputs, outputs)
-    return parts
+    return tuple(parts.values())
 
 
 @lru_cache(maxsize=100_000)

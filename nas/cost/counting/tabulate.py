@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -116,9 +116,9 @@ def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
     layouts = [space.layouts[name] for name in space.layout_names]
 
     @cache
-    def measure(hidden: tuple[int, int]) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    def measure(hidden: tuple[int, int]) -> tuple[list[dict[str, int]], list[Mapping[str, int]]]:
         params = {
-            context: _context_params(space, hidden, context)
+            context: _context_params(space.y_channels, space.window, hidden, space.features, context)
             for context in {layout.context for layout in layouts}
         }
         costs = [context_cost(layout, space.window, hidden, space.features, size) for layout in layouts]
@@ -138,12 +138,19 @@ def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
     return layer_costs
 
 
-def _context_params(space: SearchSpace, hidden: tuple[int, int], context: ContextKind) -> dict[str, int]:
+@lru_cache(maxsize=10_000)
+def _context_params(
+    channels: int,
+    window: int,
+    hidden: tuple[int, int],
+    features: tuple[int, int],
+    context: ContextKind,
+) -> Mapping[str, int]:
     """Parameters of an exported context model, by part."""
-    psi, phi = space.features
+    psi, phi = features
     table = context == "table"
     with torch.device("meta"):  # only its sizes matter
-        model = ContextModel(space.y_channels, space.window, hidden, psi, 0 if table else phi, tables=table)
+        model = ContextModel(channels, window, hidden, psi, 0 if table else phi, tables=table)
     reading = [model.get_submodule(name) for name in ("context_prediction", "table") if hasattr(model, name)]
     parts = [reading, *([model.entropy_parameters[k]] for k in (0, 2, 4))]
     sizes = [sum(p.numel() for module in part for p in module.parameters()) for part in parts]

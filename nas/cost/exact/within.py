@@ -128,13 +128,14 @@ class Within:
         # of a maximum, one phase is drawn by: the others are seen to afterwards
         reach = self._reach(quantity)
         tries = number if single and not self._others else 16 * number
-        drawn = [
+        fit = (
             architecture
             for architecture in reach.draw(low if single else 0, high, tries, rng)
             if low <= quantity.of(architecture) <= high and meets(architecture, self._others)
-        ]
+        )
+        drawn = list(itertools.islice(fit, number))
         if drawn or (single and not self._others):
-            return drawn[:number]
+            return drawn
         solved = self._solved(quantity, low, high, min(number, SOLVED), rng)
         return list(dict.fromkeys(solved))
 

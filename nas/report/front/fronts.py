@@ -147,7 +147,12 @@ class RunFront:
 
     def on_front(self, cost: Cost) -> pd.DataFrame:
         """The rows on the front of one cost, cheapest first."""
-        return self._sorted(self.front[cost.flag].eq(True), cost)
+        return self._fronts[cost.name]
+
+    @cached_property
+    def _fronts(self) -> dict[str, pd.DataFrame]:
+        """What `on_front` gives for each cost: a figure asks for it dozens of times."""
+        return {cost.name: self._sorted(self.front[cost.flag].eq(True), cost) for cost in COSTS.values()}
 
     def curves_on(self, cost: Cost) -> dict[object, Sequence[Point]]:
         """The curves of a few architectures on the front of one cost, spread over it, cheapest first.
@@ -172,7 +177,8 @@ class RunFront:
         )
 
     def _sorted(self, rows: pd.Series, cost: Cost) -> pd.DataFrame:
-        return self.front[rows].sort_values([cost.column, "rd_loss"], kind="stable")
+        found = self.front[rows]
+        return found.iloc[np.lexsort((found["rd_loss"], found[cost.column]))]
 
     def chosen(self, cost: Cost) -> dict[float, object]:
         """For every target that something satisfies, the index of the row that answers it.
