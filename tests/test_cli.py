@@ -309,12 +309,17 @@ def test_a_target_is_never_exceeded_and_something_just_under_it_is_scored(run_co
 
 
 @pytest.mark.usefixtures("little_prepared")
-def test_a_search_for_a_target_adds_its_trials_and_those_near_the_target(run_copy):
+def test_a_search_for_a_target_adds_its_trials_and_those_near_the_target(run_copy, tmp_path):
     before = len(scored_keys(run_copy))
     answer = run_nas("search", run_copy, "--target", "60%", "--trials", MORE, "--json").json
     keys = scored_keys(run_copy)
     assert len(keys) == len(set(keys)) == answer["scored"]
     assert before + MORE <= len(keys) <= before + MORE + FILL_SCORES
+    # the same question again has the same answer, and nothing is scored for it
+    content = run_nas("export", run_copy, "--target", "60%", "--out", tmp_path / "codec", "--json").json
+    assert scored_keys(run_copy) == keys
+    (choice,) = answer["choices"]
+    assert content["arch"] == (choice["cheaper"] or choice)["arch"]
 
 
 def test_a_search_of_no_trials_scores_nothing_and_answers_from_what_is_known(run_copy):

@@ -25,17 +25,18 @@ from nas.metrics.pareto import hypervolume, unbeaten
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import FRONT_COLUMNS, Run
-from nas.searching.answers import NEAR
+from nas.searching.answers import FILL_SCORES, NEAR, Answers
 from nas.searching.layouts.grouping import greedy_layouts
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.sampler.logits import LogitSettings, learn_logits
-from nas.searching.scoring.evaluator import Evaluator
-from nas.searching.scoring.scores import known_scores, read_scores
+from nas.searching.scoring.evaluator import Evaluator, Score
+from nas.searching.scoring.scores import Scores, known_scores, read_scores
 from nas.searching.searcher import Searcher
 from nas.searching.sources import Sources
 from nas.spaces.architecture import Grouping
 from nas.spaces.budget import Amount, Budget
 from nas.support.errors import UnreachableBudgetError
+from nas.support.progress import silent
 from nas.training.start import TrainingRequest, start_training
 from nas.weights.checkpoint import Checkpoint, load_weights
 
@@ -214,6 +215,27 @@ def test_a_search_from_beginning_to_end(run):
     assert known_scores(run.scores_path, run.space, run.fingerprint).keys() >= {
         c.architecture for c in again.choices
     }
+
+
+class DearerIsWorse(Evaluator):
+    """A loss that grows with the cost, so that the best architecture is never close to a target."""
+
+    def score(self, architecture):
+        return Score(1.0, 30.0, measured_costs(self.space).kmac_px(architecture, "decoder"))
+
+
+def test_a_question_asked_again_has_the_same_answer_and_scores_nothing(run, supernet, photos, tmp_path):
+    searcher = Searcher(run, device="cpu")
+    question = searcher.question(Budget.of("60%", "decoder"))
+    evaluator = DearerIsWorse(supernet, photos, Objective(LMBDA))
+    scores = Scores(tmp_path / "scores.csv", evaluator, run.fingerprint)
+    answers = Answers(searcher.costs, scores, {})
+    scores.of(searcher.space.narrowest())
+    first = answers.choose(question, question.targets[0], silent)
+    assert first.cheaper is not None
+    assert len(scores) == 1 + FILL_SCORES
+    assert answers.choose(question, question.targets[0], silent) == first
+    assert len(scores) == 1 + FILL_SCORES
 
 
 def test_unreachable_budgets_name_the_range_and_score_nothing(run):

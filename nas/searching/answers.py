@@ -16,6 +16,7 @@ from nas.cost.exact.quantity import Quantity
 from nas.profiling.quantities import Question
 from nas.searching.sampler.rows import as_rows, distances, history, proposer
 from nas.searching.sampler.surrogate import LossModel
+from nas.searching.scoring.evaluator import Score
 from nas.searching.scoring.scores import Scores
 from nas.spaces.architecture import Architecture
 from nas.spaces.budget import SCOPES
@@ -150,7 +151,8 @@ class Answers:
         """The best scored architectures at or under a target: hardly below it, and wherever they lie.
 
         Where the best lies further below and the space has architectures hardly below the target, some there
-        are scored first, those that promise most.
+        are scored first, those that promise most. Once a few there are known, no more are: the same question
+        has the same answer, whether a search or an export asks it.
 
         Args:
             question: what the target limits, and what must be met beside it.
@@ -163,12 +165,13 @@ class Answers:
         if question.span[0] > target:
             raise UnreachableBudgetError(f"No architecture costs at most {question.quantity.tell(target)}.")
         near, rng = self._near(question, target), np.random.default_rng(target)
+        known = sum(1 for _ in self._scored(question, target, least=near))
         began, failed = time.monotonic(), list[Architecture]()
         for tried, candidate in enumerate(self._promising(question, near, target, rng, failed)):
             best = self.best(question, target)
             if best is not None and question.quantity.of(best) >= near:
                 break
-            if time.monotonic() - began > FILL_SECONDS or tried == FILL_SCORES:
+            if time.monotonic() - began > FILL_SECONDS or known + tried >= FILL_SCORES:
                 break
             if not self._score(candidate):
                 failed.append(candidate)
@@ -194,10 +197,17 @@ class Answers:
         """
         fit = [
             (score.rd_loss, architecture.key, architecture)
-            for architecture, score in self.scores.items()
-            if least <= question.quantity.of(architecture) <= most and question.within.allows(architecture)
+            for architecture, score in self._scored(question, most, least=least)
         ]
         return min(fit)[2] if fit else None
+
+    def _scored(
+        self, question: Question, most: int, *, least: int = 0
+    ) -> Iterator[tuple[Architecture, Score]]:
+        """What was scored and costs from `least` to `most` within the question's bounds."""
+        for architecture, score in self.scores.items():
+            if least <= question.quantity.of(architecture) <= most and question.within.allows(architecture):
+                yield architecture, score
 
     def _choice(self, question: Question, target: int, architecture: Architecture) -> Choice:
         quantity, score = question.quantity, self.scores.of(architecture)
