@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,22 @@ def test_arguments_of_a_wrong_kind_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("told", "instead"),
+    [(rb'"bpp":[^,}]+', b'"bpp":-1'), (rb'"arch":"[^"]*', b'"arch":"another')],
+)
+def test_trials_that_no_search_told_are_refused_before_anything_is_written(
+    loaded: LoadedRun, tmp_path: Path, told: bytes, instead: bytes
+) -> None:
+    run = nas.load_run(shutil.copytree(loaded.run.path, tmp_path / "run"), device="cpu")
+    journal = run.run.search_path / "study.log"
+    journal.write_bytes(re.sub(told, instead, journal.read_bytes()))
+    before = journal.read_bytes()
+    with pytest.raises(InputError, match=r"study\.log is damaged, or is not a journal: move it away"):
+        run.search(trials=0, sources=QUICK)
+    assert journal.read_bytes() == before
+
+
 def test_what_cannot_be_scored_loses_nothing_else(
     loaded: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +205,7 @@ DOORS: dict[str, tuple[str, ...]] = {  # parameters that are paths
     "profile": ("path", "pieces", "csv"),
     "rank_check": ("run", "data"),
     "renew_codec": ("source", "data", "out", "weights"),
-    "search": ("run", "data", "out"),
+    "search": ("run", "data", "out", "storage"),
     "train": ("data", "out", "init_from"),
     "transcode": ("codec", "file", "out"),
 }
