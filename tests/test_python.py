@@ -106,6 +106,14 @@ def test_what_is_no_number_of_trials_is_refused(loaded: LoadedRun, trials: Any) 
     assert loaded.run.scores_path.read_bytes() == before
 
 
+def test_an_arithmetic_that_does_not_exist_is_refused_before_anything_is_scored(
+    loaded: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Evaluator, "score", lambda *_: pytest.fail("it was scored"))
+    with pytest.raises(InputError, match="There is no arithmetic 'fast'"):
+        loaded.export(tmp_path / "codec", target="70%", arithmetic="fast")
+
+
 @pytest.mark.parametrize("number", [True, np.bool_(True), np.float64(3), float("nan"), None, "3", [3], {}])
 @pytest.mark.parametrize("what", ["trials", "seed", "steps", "decoder", "height"])
 def test_what_is_no_whole_number_is_refused_wherever_one_belongs(
