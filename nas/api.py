@@ -71,7 +71,7 @@ class LoadedRun:
         target: str | float | None = None,
         trials: int | None = 100,
         scope: str | None = None,
-        storage: str | None = None,
+        storage: str | Path | None = None,
         sources: Sources | None = None,
         seed: int = 0,
         report: StageReport = silent,
@@ -100,7 +100,7 @@ class LoadedRun:
         return self.searcher.search(
             Budget.asked(budget, target, scope),
             trials=trials,
-            storage=storage,
+            storage=None if storage is None else str(storage),
             sources=sources,
             seed=seed,
             report=report,

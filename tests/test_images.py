@@ -453,6 +453,23 @@ def test_a_tiff_without_all_of_its_strips_is_not_black_but_refused(tmp_path, com
         read_bytes(tmp_path, data, ".tif")
 
 
+@pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "tiff_deflate", "jpeg"])
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_a_tiff_with_a_part_that_ends_too_early_is_not_black_but_refused(
+    tmp_path, chelsea, compression, share
+):
+    photo = Image.fromarray(chelsea[:64, :96])
+    photo.save(tmp_path / "whole.tif", compression=compression)
+    with Image.open(tmp_path / "whole.tif") as image:
+        (begin,), (length,) = (image.tag_v2[tag] for tag in (273, 279))
+    data = (tmp_path / "whole.tif").read_bytes()
+    assert read_bytes(tmp_path, data, ".tif").shape == (64, 96, 3)
+    kept = int(length * share)  # what a download that was broken off leaves, where room was made for all
+    cut = data[: begin + kept] + bytes(length - kept) + data[begin + length :]
+    with pytest.raises(InputError, match=r"made\.tif \(its strip 1 of 1 is cut short or damaged\): get it"):
+        read_bytes(tmp_path, cut, ".tif")
+
+
 def test_damaged_and_large_files_give_no_other_warning(tmp_path, monkeypatch, recwarn):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # Pillow warns beyond this
     assert read_bytes(tmp_path, claiming(tmp_path, "tiff_lzw", 96, 96, 96), ".tif").shape == (96, 96, 3)

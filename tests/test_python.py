@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,10 @@ from families import SPACES, content_of
 from small_run import small_run
 
 import nas
+from nas.analysis.probes.probe import ProbeRequest
 from nas.api import LoadedRun
+from nas.codec.family import CodecFamily
+from nas.graph.gains import between
 from nas.report.front.make import draw_runs
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator, Score
@@ -36,6 +41,14 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, photo_folder: Path) -> Load
     found = nas.load_run(run.path, device="cpu")
     found.search(trials=3, sources=QUICK)
     return found
+
+
+def load_family_of(loaded: LoadedRun) -> CodecFamily:
+    """The family of a codec that is exported once."""
+    folder = loaded.run.path.with_name("codec")
+    if not folder.exists():
+        loaded.export(folder, arch=loaded.front()["arch"][0])
+    return nas.load_family(folder)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +106,80 @@ def test_what_is_no_number_of_trials_is_refused(loaded: LoadedRun, trials: Any) 
     assert loaded.run.scores_path.read_bytes() == before
 
 
+def test_an_arithmetic_that_does_not_exist_is_refused_before_anything_is_scored(
+    loaded: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Evaluator, "score", lambda *_: pytest.fail("it was scored"))
+    with pytest.raises(InputError, match="There is no arithmetic 'fast'"):
+        loaded.export(tmp_path / "codec", target="70%", arithmetic="fast")
+
+
+@pytest.mark.parametrize("number", [True, np.bool_(True), np.float64(3), float("nan"), None, "3", [3], {}])
+@pytest.mark.parametrize("what", ["trials", "seed", "steps", "decoder", "height"])
+def test_what_is_no_whole_number_is_refused_wherever_one_belongs(
+    loaded: LoadedRun, number: Any, what: str
+) -> None:
+    family = load_family_of(loaded)
+    doors: dict[str, Callable[[Any], Any]] = {
+        "trials": lambda value: loaded.search(trials=value, sources=QUICK),
+        "seed": lambda value: loaded.search(trials=0, seed=value, sources=QUICK),
+        "steps": lambda value: ProbeRequest(steps=value),
+        "decoder": lambda value: family.codec(decoder=value),
+        "height": lambda value: family.base.shape(value, 64),
+    }
+    if number is None and what in ("trials", "decoder"):
+        pytest.skip("None is the default")
+    with pytest.raises(InputError):
+        doors[what](number)
+
+
+def test_numbers_of_numpy_are_numbers_and_other_paths_are_paths(loaded: LoadedRun) -> None:
+    """Of every kind of path, also where it is one of several."""
+
+    class Elsewhere:
+        def __fspath__(self) -> str:
+            return str(loaded.run.path)
+
+    family = load_family_of(loaded)
+    assert family.codec(decoder=cast("int", np.int64(0))) is family.codec(decoder=0)
+    assert family.base.shape(cast("int", np.int64(60)), 64) == family.base.shape(64, 64)
+    assert Budget.asked(cast("float", np.float64(20)), None, None) == Budget.asked(20.0, None, None)
+    assert nas.info(Elsewhere()).fields == nas.info(loaded.run.path).fields  # type: ignore[arg-type]
+    assert nas.load_run(Elsewhere()).run.path == loaded.run.path  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^There is no (file or )?folder|nowhere"):
+        nas.pareto([Elsewhere(), Path("nowhere")])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("layout", [3, 2.5, [], {}, np.arange(3), object(), Path("a"), "another"])
+def test_what_is_no_layout_of_a_family_is_refused(loaded: LoadedRun, layout: Any) -> None:
+    with pytest.raises(InputError, match="This codec has no layout"):
+        load_family_of(loaded).codec(layout)
+
+
+@pytest.mark.parametrize("decoder", [1, -1, 10**30])
+def test_what_is_no_decoder_of_a_family_is_refused(loaded: LoadedRun, decoder: int) -> None:
+    with pytest.raises(InputError, match=r"no decoder|decoder cannot be"):
+        load_family_of(loaded).codec(decoder=decoder)
+
+
+@pytest.mark.parametrize("y_hat", [None, 3, torch.arange(3), np.zeros((1, 2, 3, 4))])
+def test_what_is_no_latent_is_refused(loaded: LoadedRun, y_hat: Any) -> None:
+    with pytest.raises(InputError, match="g_s needs rounded y"):
+        load_family_of(loaded).base.synthesize(y_hat)
+
+
+@pytest.mark.parametrize("lmbda", [0, -1, float("nan"), float("inf"), "0.01", [0.01], True])
+def test_what_is_no_lambda_is_refused(lmbda: Any) -> None:
+    with pytest.raises(InputError, match=r"lmbda cannot be .*: give a number above 0, such as 0\.01\."):
+        between(torch.zeros(3, 2), (0.001, 0.01, 0.1), lmbda)
+
+
+@pytest.mark.parametrize("given", [{"scope": np.arange(3)}, {"scope": []}, {"limits": 3}, {"limits": [3]}])
+def test_a_budget_of_wrong_kinds_is_refused(given: Any) -> None:
+    with pytest.raises(InputError, match=r"no scope|list of limits"):
+        Budget.of("60%", **given)
+
+
 @pytest.mark.parametrize("changes", [{"repeats": 0}, {"repeats": 1.5}, {"check": -1}])
 def test_what_is_no_number_of_repeats_is_refused(loaded: LoadedRun, changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"(repeats|check) cannot be"):
@@ -137,6 +224,22 @@ def test_arguments_of_a_wrong_kind_are_refused(
     with pytest.raises(InputError, match=message):
         nas.train("factorized-tiny", photo_folder, tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "instead"),
+    [(rb'"bpp":[^,}]+', b'"bpp":-1'), (rb'"arch":"[^"]*', b'"arch":"another')],
+)
+def test_trials_that_no_search_told_are_refused_before_anything_is_written(
+    loaded: LoadedRun, tmp_path: Path, told: bytes, instead: bytes
+) -> None:
+    run = nas.load_run(shutil.copytree(loaded.run.path, tmp_path / "run"), device="cpu")
+    journal = run.run.search_path / "study.log"
+    journal.write_bytes(re.sub(told, instead, journal.read_bytes()))
+    before = journal.read_bytes()
+    with pytest.raises(InputError, match=r"study\.log is damaged, or is not a journal: move it away"):
+        run.search(trials=0, sources=QUICK)
+    assert journal.read_bytes() == before
 
 
 def test_what_cannot_be_scored_loses_nothing_else(
@@ -188,7 +291,7 @@ DOORS: dict[str, tuple[str, ...]] = {  # parameters that are paths
     "profile": ("path", "pieces", "csv"),
     "rank_check": ("run", "data"),
     "renew_codec": ("source", "data", "out", "weights"),
-    "search": ("run", "data", "out"),
+    "search": ("run", "data", "out", "storage"),
     "train": ("data", "out", "init_from"),
     "transcode": ("codec", "file", "out"),
 }

@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from study_workers import FACTS, NAME, SLOTS, Numbers, open_study, values
+from test_read_only import as_anybody
 
 from nas.searching.sampler.attempts import ATTEMPTS
 from nas.searching.sampler.proposer import ExhaustedError
@@ -361,7 +362,17 @@ def test_a_study_of_other_facts_is_refused(tmp_path):
         ("postgresql://u:secret@127.0.0.1:1/base", r"u:\*\*\*@127.0.0.1:1/base cannot be used: .*refused"),
         ("postgresql+psycopg://u:secret@127.0.0.1:1/base", "needs the driver psycopg"),
         ("sqlite:////proc/study.db", "cannot be used: unable to open database file"),
-        ("/proc/nowhere/study.log", "Cannot open the journal"),
+        ("sqlite:////proc/nowhere/study.db", "there is no folder /proc/nowhere. Make it first"),
+        ("sqlite:////dev/null", "is not a file: give sqlite:///FILE"),
+        ("sqlite:///a\0b", "no file can be called so"),
+        ("sqlite:///" + "x" * 300, "has a name of 300 bytes"),
+        ("sqlite:///x.db?timeout=long", r"has a wrong option \(could not .*\): leave it out"),
+        ("sqlite:///x.db?mode=ro", r"has a wrong option \(.*\): leave it out"),
+        ("sqlite://x.db", r"cannot be used: Invalid SQLite URL.*\. Check the database, or give another"),
+        ("sqlite:/x.db", "is not a database URL, which has ://: give postgresql://"),
+        ("postgresql:u:secret@host/base", "is not a database URL, which has ://"),
+        (f"sqlite:///{SCRIPT}", "is not an SQLite database: .*journal, give its path without"),
+        ("/proc/nowhere/study.log", "Cannot open the journal.*or give another --storage"),
         (str(SCRIPT), "is damaged, or is not a journal: move it away"),
     ],
 )
@@ -454,6 +465,117 @@ def test_a_damaged_database_is_told_in_a_sentence(tmp_path, change):
     with contextlib.suppress(InputError), open_study(tmp_path, url) as study:
         study.finished()
         study.ask()
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A database in which a trial ended, and another one did not."""
+    folder = tmp_path_factory.mktemp("database")
+    with open_study(folder, f"sqlite:///{folder}/study.db") as study:
+        trial = study.ask()
+        study.tell(trial, values(trial.params), {"bpp": 0.5})
+        study.ask()
+    return (folder / "study.db").read_bytes()
+
+
+@pytest.fixture
+def kept(tmp_path: Path, database: bytes) -> tuple[str, Path]:
+    """Its URL and its file."""
+    (tmp_path / "study.db").write_bytes(database)
+    return f"sqlite:///{tmp_path}/study.db", tmp_path / "study.db"
+
+
+def refused(folder: Path, url: str, says: str) -> None:
+    """Refused in a sentence, and no byte of the files is changed."""
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match=says):
+        open_study(folder, url)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_database_with_any_page_lost_is_refused_before_anything_is_written(tmp_path, kept):
+    url, path = kept
+    whole = path.read_bytes()
+    for begin in range(0, len(whole), 3 * 4096):
+        says = "is damaged .*: move it away and search again" if begin else "not an SQLite database"
+        path.write_bytes(whole[:begin] + bytes(4096) + whole[begin + 4096 :])
+        refused(tmp_path, url, says)
+        if begin:
+            path.write_bytes(whole[:begin])
+            refused(tmp_path, url, "is damaged")
+    path.write_bytes(whole[:50])
+    refused(tmp_path, url, "is damaged|not an SQLite")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update trial_params set distribution_json = replace(distribution_json, 'low\": 0', 'low\": 1')",
+        "delete from trial_params where param_name = (select min(param_name) from trial_params)",
+        "delete from study_user_attributes",
+        "update trials set state = 'x'",
+    ],
+)
+def test_a_database_with_rows_of_no_search_is_refused_before_anything_is_written(tmp_path, kept, change):
+    url, path = kept
+    connection = sqlite3.connect(path)
+    connection.executescript(change)
+    connection.close()
+    refused(tmp_path, url, "is damaged, or holds something else than a search")
+
+
+@pytest.mark.parametrize("tables", ["places (a, b)", "studies (a, b)"])
+def test_a_database_of_another_program_is_refused(tmp_path, tables):
+    connection = sqlite3.connect(tmp_path / "places.db")
+    connection.executescript(f"create table {tables}")
+    connection.close()
+    refused(tmp_path, f"sqlite:///{tmp_path}/places.db", "is a database of another program")
+
+
+@pytest.mark.parametrize("how", ["exclusive", "immediate"])
+def test_a_locked_database_is_refused(tmp_path, kept, how, monkeypatch):
+    url, path = kept
+    monkeypatch.setattr("nas.searching.study.storage.ANSWER", 0.05)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"begin {how}")
+        with pytest.raises(InputError, match="is locked by another process: wait until"):
+            open_study(tmp_path, url)
+
+
+@pytest.mark.parametrize("what", ["study.db", "."])
+def test_a_read_only_database_is_refused(tmp_path, kept, what):
+    url, _ = kept
+    mode = (tmp_path / what).stat().st_mode
+    (tmp_path / what).chmod(mode & ~0o222)
+    try:
+        with as_anybody():
+            refused(tmp_path, url, "it or its folder is read-only: change its permissions, or copy it")
+    finally:
+        (tmp_path / what).chmod(mode)
+
+
+def test_a_database_whose_writer_was_killed_while_it_wrote_is_as_before(tmp_path, kept):
+    url, path = kept
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript("pragma cache_size = 1; begin; update trials set state = 'FAIL'")
+        row = "insert into study_user_attributes (study_id, key, value_json) values (1, ?, '{}')"
+        connection.executemany(row, [(f"{number}" + "x" * 400,) for number in range(500)])
+        left = {name: (tmp_path / name).read_bytes() for name in ("study.db", "study.db-journal")}
+    for name, content in left.items():
+        (tmp_path / name).write_bytes(content)
+    assert [trial.state for trial in trials(tmp_path, url)] == [TrialState.COMPLETE, TrialState.RUNNING]
+
+
+def test_a_journal_of_a_search_is_not_written_where_it_is_refused(tmp_path):
+    with open_study(tmp_path, None) as study:
+        trial = study.ask()
+        study.tell(trial, values(trial.params), {"bpp": 0.5})
+    journal = tmp_path / "study.log"
+    journal.write_bytes(journal.read_bytes().replace(b'"low\\": 0', b'"low\\": 1'))
+    before = journal.read_bytes()
+    with pytest.raises(InputError, match="is damaged, or is not a journal"):
+        open_study(tmp_path, None)
+    assert journal.read_bytes() == before
 
 
 def test_a_wrong_password_is_told_in_a_sentence(tmp_path, postgres):

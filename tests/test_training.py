@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import random
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from PIL import Image
+from safetensors.torch import save
 from torch.optim.swa_utils import AveragedModel
 from typer.testing import CliRunner
 
@@ -351,6 +353,27 @@ def test_there_must_be_something_to_resume(trained, tmp_path):
     (tmp_path / "config.yaml").write_bytes(trained.config_path.read_bytes())
     with pytest.raises(InputError, match="no checkpoint"):
         resume_training(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["cut", "flipped", "another's", "no longer finite", "without its optimiser"])
+def test_a_checkpoint_that_cannot_be_resumed_from_says_what_to_do(trained, tmp_path, kind):
+    run = Run.open(shutil.copytree(trained.path, tmp_path / "run"))
+    path, whole = run.checkpoint_path, run.checkpoint_path.read_bytes()
+    saved = Checkpoint.read(path)
+    if kind == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "flipped":
+        path.write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
+    elif kind == "another's":
+        Checkpoint({**saved.tensors, "net.a": torch.zeros(1)}, saved.record).write(path)
+    elif kind == "no longer finite":
+        name = next(iter(saved.tensors))
+        path.write_bytes(save({**saved.tensors, name: saved.tensors[name] * math.inf}))
+    else:
+        Checkpoint({k: v for k, v in saved.tensors.items() if k.startswith("net.")}, {}).write(path)
+    anew = r"restore it, or train anew with --force or with another --out\.$"
+    with pytest.raises(InputError, match=rf"last\.safetensors.*: {anew}|To train on, {anew}"):
+        resume_training(run.path, device="cpu")
 
 
 def test_a_damaged_checkpoint_is_refused(trained, tmp_path):

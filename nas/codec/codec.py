@@ -48,6 +48,7 @@ from nas.spaces.layout import Layout
 from nas.support.arrays import Array
 from nas.support.errors import InputError
 from nas.support.files import digest
+from nas.support.limits import check_count
 
 PIXEL_OVERSHOOT = 0.25  # how far the values of images may lie outside [0, 1]
 
@@ -149,7 +150,11 @@ class Codec(nn.Module):
         Args:
             height: height of the picture, in pixels.
             width: width of the picture, in pixels.
+
+        Raises:
+            InputError: they are no whole numbers above 0.
         """
+        height, width = check_count(height, "height", 1), check_count(width, "width", 1)
         coarsest = Z_REDUCTION if self.network.with_z else Y_REDUCTION
         rows, columns = (-(-side // self.alignment) * self.alignment // coarsest for side in (height, width))
         return rows, columns
@@ -391,7 +396,13 @@ class Codec(nn.Module):
             y_hat: rounded y, [B, M, H/16, W/16].
             tiling: when to split large pictures into tiles.
             lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
+
+        Raises:
+            InputError: y_hat is not such a batch.
         """
+        if not isinstance(y_hat, Tensor) or y_hat.ndim != 4:
+            given = tuple(y_hat.shape) if isinstance(y_hat, Tensor) else type(y_hat).__name__
+            raise InputError(f"g_s needs rounded y, a tensor [B, M, H/16, W/16], and not {given}.")
         y_hat = self.network.unscaled_y(y_hat, lmbda)
         return through(self.network, "g_s", self.layout, y_hat, tiling).clamp(0, 1)
 

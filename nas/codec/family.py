@@ -118,12 +118,15 @@ class CodecFamily:
             decoder: index in `decoders`. By default that of the base codec.
 
         Raises:
-            InputError: the family has no such layout.
+            InputError: the family has no such layout, or no such decoder.
         """
         name = self.base.architecture.layout if layout is None else layout
-        if name not in self.layouts:
+        if not isinstance(name, str) or name not in self.layouts:
             raise InputError(f"This codec has no layout '{name}': {nearest(name, list(self.layouts))}")
-        index = self.default if decoder is None else decoder
+        index = self.default if decoder is None else check_count(decoder, "decoder")
+        if index >= len(self.decoders):
+            last = len(self.decoders) - 1
+            raise InputError(f"This codec has no decoder {index}: give a whole number from 0 to {last}.")
         if (assembled := self._codecs.get((name, index))) is not None:
             return assembled
         if name == self.base.architecture.layout and index == self.default:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
 from nas.graph.width import Width
 from nas.spaces.rates import middle
+from nas.support.errors import InputError
 
 
 class _AtAnchors(nn.Module):
@@ -103,7 +105,12 @@ def between(rows: Tensor, anchors: Sequence[float], lmbda: float) -> Tensor:
         rows: one row per anchor, [anchors, channels].
         anchors: lambdas of the rows, rising, at least two. Beyond them the nearest one counts.
         lmbda: lambda of the rate.
+
+    Raises:
+        InputError: it is no number above 0.
     """
+    if not isinstance(lmbda, Real) or isinstance(lmbda, bool) or not 0 < lmbda < math.inf:
+        raise InputError(f"lmbda cannot be {lmbda!r}: give a number above 0, such as {middle(anchors):g}.")
     for low, (first, last) in enumerate(pairwise(anchors)):
         if lmbda <= last or low == len(anchors) - 2:
             share = math.log(lmbda / first) / math.log(last / first)

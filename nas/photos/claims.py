@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
+import zlib
 from typing import Any
 
 from PIL import Image, TiffImagePlugin
@@ -26,6 +27,10 @@ _MOST_PIXELS_OF_TIFF = {
     **{"tiff_adobe_deflate": 8 * 1032, "jpeg": 2048, "lzma": 1 << 15, "zstd": 1 << 18},
 }
 _PLANAR, _SEPARATE = TiffImagePlugin.PLANAR_CONFIGURATION, 2
+_DEFLATE, _JPEG = {"tiff_deflate", "tiff_adobe_deflate"}, "jpeg"
+_JPEG_END = b"\xff\xd9"
+_FILL_ORDER, _REVERSED = TiffImagePlugin.FILLORDER, 2
+_CHUNK = 1 << 20  # bytes of a deflated part that are in memory at a time
 _ARITHMETIC = (b"\xff\xc9", b"\xff\xca", b"\xff\xcb")  # JPEG's frames that may take less than a bit a block
 
 
@@ -58,18 +63,23 @@ def may_be_picture(start: bytes) -> bool:
 
 
 def check_claim(image: Image.Image, data: bytes) -> None:
-    """Compare the size that a file claims with its length. No pixel is decoded.
+    """Compare the size that a file claims with its length, and a TIFF's parts with how they have to end.
+
+    libtiff fills what a part lacks without a word. In TIFF it cannot be known of raw samples and of fax,
+    whose parts need not say where they end, whether zeros or white lines at their ends are the picture's.
+
 
     Args:
         image: the file as Pillow has opened it.
         data: the file.
 
     Raises:
-        ValueError: so few bytes cannot hold so many pixels, or strips of a TIFF are missing.
+        ValueError: so few bytes cannot hold so many pixels, or strips of a TIFF are missing or cut short.
     """
     tags = getattr(image, "tag_v2", None)
     if tags is not None and image.format == "TIFF":
         _check_parts(tags)
+        _check_ends(tags, image.info.get("compression", ""), data)
         most = _MOST_PIXELS_OF_TIFF.get(image.info.get("compression", ""), math.inf)
     else:
         codecs = {tile[0] for tile in getattr(image, "tile", None) or ()}
@@ -99,3 +109,32 @@ def _check_parts(tags: TiffImagePlugin.ImageFileDirectory_v2) -> None:
     needed = planes * math.prod(-(-whole // side) for whole, side in zip(sides, part, strict=True))
     if len(listed) < needed:
         raise ValueError(f"it lists {len(listed)} of {needed} {what}")
+
+
+def _check_ends(tags: TiffImagePlugin.ImageFileDirectory_v2, compression: str, data: bytes) -> None:
+    """ValueError where a strip or tile of a TIFF has no end, or not the checksum of what it holds."""
+    if compression not in {*_DEFLATE, _JPEG} or tags.get(_FILL_ORDER) == _REVERSED:
+        return
+    for kind, (offsets, counts) in {
+        "strip": (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS),
+        "tile": (TiffImagePlugin.TILEOFFSETS, TiffImagePlugin.TILEBYTECOUNTS),
+    }.items():
+        begins = tags.get(offsets, ())
+        lengths = tags.get(counts, (len(data),) * len(begins))
+        for number, (begin, length) in enumerate(zip(begins, lengths, strict=False), 1):
+            part = memoryview(data)[begin : begin + length]
+            whole = _JPEG_END in bytes(part) if compression == _JPEG else _is_whole(part)
+            if length and not whole:  # one of no bytes is left out on purpose
+                raise ValueError(f"its {kind} {number} of {len(begins)} is cut short or damaged")
+
+
+def _is_whole(deflated: memoryview) -> bool:
+    """Whether deflated bytes reach their end, and the checksum there is right."""
+    stream, rest = zlib.decompressobj(), bytes(deflated)
+    try:
+        while rest and not stream.eof:
+            stream.decompress(rest, _CHUNK)
+            rest = stream.unconsumed_tail
+    except zlib.error:
+        return False
+    return stream.eof

@@ -73,7 +73,7 @@ def read_image(path: str | Path) -> Pixels:
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"There is no image {path}.") from None
+        raise InputError(f"There is no image {path}: check the path.") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder: give one image file.") from None
     except (OSError, ValueError) as error:

@@ -96,7 +96,9 @@ def read_split(path: Path) -> dict[str, list[Path]]:
         rows = read_rows(path)
         return {name: [Path(row["photo"]) for row in rows if row["split"] == name] for name in SPLITS}
     except (InputError, KeyError) as error:
-        raise InputError(f"Cannot read {path}, which lists the run's photos: restore it.") from error
+        raise InputError(
+            f"Cannot read {path}, which lists the run's photos: restore it, or train a new run."
+        ) from error
 
 
 def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:

@@ -166,7 +166,7 @@ class Searcher:
         sources, budget = sources or Sources(), budget or Budget("whole range")
         question = self.question(budget)
         check_seed(seed)
-        number = check_count(trials or 0, "trials")
+        number = check_count(0 if trials is None else trials, "trials")
         self.run.refuse_read_only()
         journal = self.run.search_path / JOURNAL
         if storage is not None or journal.is_file():

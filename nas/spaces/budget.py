@@ -239,7 +239,7 @@ class Budget:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        if self.scope not in SCOPES:
+        if not isinstance(self.scope, str) or self.scope not in SCOPES:
             raise InputError(f"There is no scope '{self.scope}': choose one of {', '.join(SCOPES)}.")
         kinds = sorted({_kind_name(self._kind(amount)) for amount in self._amounts})
         if len(kinds) > 1:
@@ -346,7 +346,10 @@ class Budget:
         Raises:
             InputError: it is not a target, or there is no such scope.
         """
-        return cls(f"target {target}", scope, (Amount.parse(target),), limits=tuple(limits), typed=True)
+        parsed = Amount.parse(target)
+        if not isinstance(limits, Sequence) or not all(isinstance(limit, Limit) for limit in limits):
+            raise InputError("`limits` has to be a list of limits: write them into a budget's YAML file.")
+        return cls(f"target {target}", scope, (parsed,), limits=tuple(limits), typed=True)
 
 
 class _Strict(BaseModel):

@@ -50,7 +50,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
         name: the name that was given.
         names: the names that there are.
     """
-    names = list(dict.fromkeys(names))  # a budget and a recipe may share a name
+    name, names = str(name), list(dict.fromkeys(names))  # a budget and a recipe may share a name
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"

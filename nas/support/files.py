@@ -191,8 +191,16 @@ def refuse_over_input(path: Path, *inputs: str | Path) -> None:
 
 def is_writable(folder: Path) -> bool:
     """Whether files can be made in a folder, or replaced."""
-    effective = os.access in os.supports_effective_ids
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
+    return _may(folder, os.W_OK | os.X_OK)
+
+
+def may_write(file: Path) -> bool:
+    """Whether a file that is there can be written into."""
+    return _may(file, os.W_OK)
+
+
+def _may(path: Path, what: int) -> bool:
+    return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
 
 
 def refuse_unwritable(path: Path) -> None:

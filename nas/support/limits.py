@@ -29,7 +29,7 @@ def check_seed(seed: int) -> int:
     Raises:
         InputError: it is no whole number, below 0 or too large.
     """
-    if not isinstance(seed, Integral) or not 0 <= seed <= MOST_SEED:
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= MOST_SEED:
         raise InputError(f"{seed} is not a seed: give a whole number from 0 to {MOST_SEED}.")
     return int(seed)
 
@@ -45,7 +45,7 @@ def check_count(number: int, what: str, least: int = 0) -> int:
     Raises:
         InputError: it is no whole number, or below `least`.
     """
-    if not isinstance(number, Integral) or number < least:
+    if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
         raise InputError(f"{what} cannot be {number}: give a whole number from {least}.")
     return int(number)
 

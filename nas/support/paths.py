@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from nas.support.errors import InputError
@@ -53,6 +54,7 @@ def with_paths(function: Callable[P, R]) -> Callable[P, R]:
             if name in taken:
                 bound.arguments[name] = value = _listed(name, value, taken[name])
                 _check(name, value, taken[name])
+                bound.arguments[name] = _as_path(value)
             elif name in plain:
                 _check_plain(name, value, plain[name])
         return function(*bound.args, **bound.kwargs)
@@ -75,6 +77,13 @@ def _check(name: str, value: Any, kinds: list[str]) -> None:
         return
     elif not (is_kind or (value is None and "None" in kinds) or isinstance(value, numbers)):
         raise InputError(f"`{name}` cannot be {value!r}: give a path, as text or a Path.")
+
+
+def _as_path(value: Any) -> Any:
+    """A `Path` of any other object that stands for a path, also in a list: `str` of it would not be one."""
+    if isinstance(value, list | tuple):
+        return [_as_path(each) for each in value]
+    return Path(value) if isinstance(value, os.PathLike) else value
 
 
 def _check_plain(name: str, value: Any, kinds: set[str]) -> None:

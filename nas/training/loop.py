@@ -47,6 +47,7 @@ from nas.weights.files import BrokenWeightsError
 
 SETTLE_EVERY = 100  # steps between the medians that centred latents are rounded about
 MOST_WORKERS = 12
+ANEW = "restore it, or train anew with --force or with another --out"  # instead of a damaged checkpoint
 RECENT = 50  # steps over which progress is averaged
 TRIM_EVERY = 50  # steps after which memory that is free again is given back
 
@@ -439,9 +440,13 @@ class Training:
             InputError: the checkpoint is damaged, or of a version that wrote another one.
         """
         path = self.run.checkpoint_path
-        saved = checkpoint.Checkpoint.read(path)
-        with damage_told(path, "restore it, or begin anew with another --out"):
-            return self._restore(saved)
+        with damage_told(path, ANEW):
+            try:
+                return self._restore(checkpoint.Checkpoint.read(path, ANEW))
+            except checkpoint.OtherWeightsError as error:
+                raise InputError(f"{path} is not a checkpoint of this run: {ANEW}.") from error
+            except BrokenWeightsError as error:
+                raise BrokenWeightsError(f"{error} To train on, {ANEW}.") from error
 
     def _restore(self, saved: checkpoint.Checkpoint) -> int:
         tensors, source = saved.tensors, str(self.run.checkpoint_path)

@@ -247,7 +247,7 @@ def settings_of(run: Run) -> TrainingSettings:
     """What a run is trained with; InputError where its config.yaml lacks that."""
     values = run.config.get("training")
     if not isinstance(values, dict):
-        raise InputError(f"{run.config_path} has no `training`: restore it.")
+        raise InputError(f"{run.config_path} has no `training`: restore it, or train a new run.")
     return TrainingSettings.make(values)
 
 

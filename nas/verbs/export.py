@@ -97,8 +97,7 @@ def with_arithmetic(
     Raises:
         InputError: see `make_codec`.
     """
-    if arithmetic not in (None, *ARITHMETICS):
-        raise InputError(f"There is no arithmetic '{arithmetic}': use exact or float64.")
+    _check_arithmetic(arithmetic)
     if floating.network.centred and arithmetic == "exact":
         raise InputError(
             "The exact entropy path reads whole numbers, and this space's quantiser is centred: export with "
@@ -113,6 +112,11 @@ def with_arithmetic(
     cost = ours / theirs - 1
     kept = arithmetic == "exact" or cost <= MOST_COST
     return Made(exact if kept else floating, cost)
+
+
+def _check_arithmetic(arithmetic: str | None) -> None:
+    if arithmetic not in (None, *ARITHMETICS):
+        raise InputError(f"There is no arithmetic '{arithmetic}': use exact or float64.")
 
 
 def _latents(floating: Codec, photo: Photo, lmbda: float | None) -> tuple[Tensor, Tensor]:
@@ -234,6 +238,9 @@ def export_from(
         asked = Budget.asked(budget, None, scope).narrowed(str(target))
     refuse_existing(out, force=force, what="codec")
     refuse_over_input(out, searcher.run.path)
+    _check_arithmetic(arithmetic)  # or refused, before anything is scored
+    if onnx:
+        require_package()
     if family:
         places_of_g_s(searcher.space)  # or refused, before anything is scored
     architecture, clock = None, None

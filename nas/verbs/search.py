@@ -35,7 +35,7 @@ def search(
     trials: int | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
-    storage: str | None = None,
+    storage: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
@@ -85,6 +85,11 @@ def search(
     quantities = Quantities(searched, kept_costs(searched.space, searched.costs_path), device)
     question = quantities.question(asked)  # or refused, before what takes long to import
     possible = Possible.of(quantities, question)
+    where = None if storage is None else str(storage)
+    if where is not None:
+        from nas.searching.study.storage import close_storage, open_storage
+
+        close_storage(open_storage(where))  # or refused, before a copy is made
     own = searched_at(run, out)
     if out is not None or from_zoo:
         searched = (
@@ -97,7 +102,7 @@ def search(
     from nas.searching.searcher import Searcher
 
     searcher = Searcher(searched, device=device, quantities=quantities)
-    return searcher.search(asked, trials=trials, storage=storage, seed=seed, report=report)
+    return searcher.search(asked, trials=trials, storage=where, seed=seed, report=report)
 
 
 def searched_at(run: Run | str | Path, out: str | Path | None) -> Path:

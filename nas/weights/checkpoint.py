@@ -20,6 +20,10 @@ from nas.weights.files import read_weights, require_finite, write_weights
 _DIGEST = "digest"  # in the record of a file
 
 
+class OtherWeightsError(InputError):
+    """Weights of another search space; the message names a tensor in which they differ."""
+
+
 @dataclass
 class Checkpoint:
     """A file's content: named tensors and a JSON-able record."""
@@ -36,17 +40,18 @@ class Checkpoint:
         write_weights(path, self.tensors, {**self.record, _DIGEST: self._digest()})
 
     @classmethod
-    def read(cls, path: Path) -> Checkpoint:
+    def read(cls, path: Path, remedy: str = "restore it") -> Checkpoint:
         """A checkpoint from a file; InputError where it is missing, damaged, something else or not finite.
 
         Args:
             path: path of the file.
+            remedy: what messages say to do about a damaged file.
         """
-        tensors, record = read_weights(path)
+        tensors, record = read_weights(path, remedy)
         written = record.pop(_DIGEST, None)  # files of earlier versions have none
         read = cls(tensors, record)
         if written is not None and written != read._digest():
-            raise InputError(f"{path} is damaged (it does not hold what was written): restore it.")
+            raise InputError(f"{path} is damaged (it does not hold what was written): {remedy}.")
         return read
 
     def _digest(self) -> str:
@@ -199,7 +204,8 @@ def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> 
         source: what error messages call the origin of the tensors.
 
     Raises:
-        InputError: the tensors have other names or shapes than the module's state, or are not finite.
+        OtherWeightsError: the tensors have other names or shapes than the module's state.
+        InputError: they are not finite.
     """
     require_finite(tensors, source=source)
     expected = module.state_dict()
@@ -207,7 +213,7 @@ def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> 
         wrong = sorted(set(expected) ^ set(tensors)) or [
             name for name, value in tensors.items() if expected[name].shape != value.shape
         ]
-        raise InputError(
+        raise OtherWeightsError(
             f"The weights in {source} belong to another search space (they differ in {wrong[0]}): use the "
             "space that they were trained in."
         )

@@ -20,11 +20,12 @@ class BrokenWeightsError(InputError):
     """Weights of which some are not finite; the message names the tensor."""
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_weights(path: Path, remedy: str = "restore it") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file, and the record that was written with them (empty where there is none).
 
     Args:
         path: path of the .safetensors file.
+        remedy: what messages say to do about a damaged file.
 
     Returns:
         Tensors by name, in the shapes that were written, and the record.
@@ -39,12 +40,12 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         size = int.from_bytes(data[:8], "little")
         record = json.loads((json.loads(data[8 : 8 + size]).get("__metadata__") or {}).get("record", "{}"))
     except FileNotFoundError:
-        raise InputError(f"{path} is missing, so there are no weights to read: restore it.") from None
+        raise InputError(f"{path} is missing, so there are no weights to read: {remedy}.") from None
     except (OSError, SafetensorError, ValueError, RecursionError, KeyError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} is damaged or not a safetensors file ({reason}): restore it.") from error
+        raise InputError(f"{path} is damaged or not a safetensors file ({reason}): {remedy}.") from error
     if not isinstance(record, dict):
-        raise InputError(f"{path} is damaged, because its record is not a mapping: restore it.")
+        raise InputError(f"{path} is damaged, because its record is not a mapping: {remedy}.")
     require_finite(tensors, source=str(path))
     return tensors, record
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,11 @@ class ProbeRequest:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance < float("inf"):
-            raise InputError(f"The tolerance is in per cent and at least 0, not {self.tolerance:g}.")
-        if self.steps < 1:
-            raise InputError(f"A probe takes at least 1 step, not {self.steps}.")
+        if not isinstance(self.tolerance, Real) or not 0 <= self.tolerance < float("inf"):
+            raise InputError(f"The tolerance is in per cent and at least 0, not {self.tolerance}.")
+        is_whole = isinstance(self.steps, Integral) and not isinstance(self.steps, bool)
+        if not is_whole or self.steps < 1:
+            raise InputError(f"A probe takes at least 1 step, and a whole number of them, not {self.steps}.")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -86,6 +87,15 @@ class Score:
         losses = [point.rd_loss for point in points]
         finite = all(0 < loss < math.inf for loss in losses)
         return cls(middle.bpp, middle.psnr, geometric_mean(losses) if finite else math.nan, tuple(points))
+
+    def is_of(self, points: Sequence[Point]) -> bool:
+        """Whether these points have this score, up to rounding.
+
+        Args:
+            points: points of an architecture, one for each rate.
+        """
+        ours, theirs = (astuple(score)[:3] for score in (self, Score.of(points)))
+        return all(map(partial(math.isclose, rel_tol=1e-6), ours, theirs))
 
     @property
     def is_a_number(self) -> bool:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,6 +90,7 @@ class SharedStudy:
         folder: Path,
         facts: Mapping[str, str],
         metrics: Sequence[str] = ("cost", "loss"),
+        check: Callable[[FrozenTrial], object] = lambda trial: None,
     ) -> SharedStudy:
         """Begin the study of this name, or join it. Waits until it is known which other workers live.
 
@@ -103,24 +104,28 @@ class SharedStudy:
             folder: where the journal is by default.
             facts: what has to be the same for all workers, by what a person calls it.
             metrics: names of the two objectives.
+            check: called with each complete trial that is there; a ValueError or LookupError says that no
+                search wrote it.
 
         Raises:
-            InputError: the storage cannot be opened, or the study there is of other facts.
+            InputError: the storage cannot be opened, the study there is of other facts, or what it holds is
+                damaged. Nothing is written into that study then.
         """
         where: str | Path = folder / JOURNAL if url is None else url
         storage = open_storage(where)
         try:
             with readable(where):
-                study = optuna.create_study(
-                    study_name=name,
-                    storage=storage,
-                    sampler=sampler,
-                    directions=["minimize", "minimize"],
-                    load_if_exists=True,
-                )
-                if study.directions != [StudyDirection.MINIMIZE] * 2:
+                study = _joined_or_begun(name, storage, sampler)
+                trials = study.get_trials(deepcopy=False)
+                begun = FACTS_KEY in study.user_attrs
+                if study.directions != [StudyDirection.MINIMIZE] * 2 or (trials and not begun):
                     raise damaged(where)
                 _agree(study, facts, metrics, where)
+                if any(trial.distributions != distributions for trial in trials if trial.params):
+                    raise damaged(where)
+                for trial in trials:
+                    if trial.state == TrialState.COMPLETE:
+                        check(trial)
                 return cls(study, storage, distributions, where)
         except BaseException:
             close_storage(storage)
@@ -305,6 +310,19 @@ class SharedStudy:
 
     def _key(self, params: Mapping[str, Any]) -> ParameterValues:
         return tuple(params[name] for name in self._distributions)
+
+
+def _joined_or_begun(name: str, storage: BaseStorage, sampler: BaseSampler) -> optuna.Study:
+    """The study of this name; a journal that holds it already is not written."""
+    if name in optuna.get_all_study_names(storage):
+        return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+    return optuna.create_study(
+        study_name=name,
+        storage=storage,
+        sampler=sampler,
+        directions=["minimize", "minimize"],
+        load_if_exists=True,  # another worker may begin it right now
+    )
 
 
 def _agree(study: optuna.Study, facts: Mapping[str, str], metrics: Sequence[str], where: str | Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,18 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InterfaceError, SAWarning, SQLAlchemyError
 
+from nas.searching.study.sqlite import check_sqlite
 from nas.support.errors import InputError
+from nas.support.paths import check_path
 
 STORAGE_FORMS = "postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE, or the path of a journal"
 EXTRAS = {"pg8000": ".[postgres]"}
 ANSWER = 60.0  # seconds to wait for a database's answer, which in SQLite includes other workers' turns
 CONNECTION_ATTEMPTS = 5
 LOCK_PAUSE = 0.005  # seconds between a writer's looks at the journal's lock
+_SCHEME = re.compile(r"(sqlite|postgres(ql)?|mysql|mariadb|oracle|mssql|redis)(\+\w+)?:(?!//)")
 _BEGINNING = b'{"op_code":'  # of every record of a journal
 JOURNAL = "study.log"  # in a run's search folder
 
@@ -86,7 +90,10 @@ class Journal(JournalFileBackend):
                 if any(log.get("values") for log in logs):  # with it, all before it is on the disk
                     os.fsync(file.fileno())
         except OSError as error:
-            raise InputError(f"Cannot write the journal {self._path}: {error.strerror or error}.") from error
+            raise InputError(
+                f"Cannot write the journal {self._path}: {error.strerror or error}. Make it writable, or "
+                "give another --storage, and search again: all scores are kept."
+            ) from error
 
     def _cut_torn_line(self) -> None:
         with open(self._path, "rb") as file:
@@ -109,6 +116,9 @@ def open_storage(where: str | Path) -> BaseStorage:
     """
     if isinstance(where, str) and "://" in where:
         return _database(where)
+    if _SCHEME.match(str(where)):
+        raise InputError(f"--storage is not a database URL, which has ://: give {STORAGE_FORMS}.")
+    check_path("storage", where)
     path = Path(where)
     try:
         if path.exists() and not path.is_file():  # a device may have no end, and a pipe keeps nothing
@@ -120,7 +130,10 @@ def open_storage(where: str | Path) -> BaseStorage:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"Cannot open the journal {path}: {error.strerror or error}.") from error
+        raise InputError(
+            f"Cannot open the journal {path}: {error.strerror or error}. Change its permissions, or give "
+            "another --storage."
+        ) from error
     except Exception as error:  # whatever lines that are no records lead to
         raise damaged(path) from error
 
@@ -129,7 +142,8 @@ def damaged(where: str | Path) -> InputError:
     """What to raise where a storage does not hold what a search wrote."""
     if isinstance(where, str) and "://" in where:
         return InputError(
-            f"{name_of(where)} holds something else than a search of this toolkit: give another --storage."
+            f"{name_of(where)} is damaged, or holds something else than a search of this toolkit: give "
+            "another --storage. The search then begins a new study with the scores that the run keeps."
         )
     return InputError(
         f"The journal {where} is damaged, or is not a journal: move it away and search again. The search "
@@ -172,7 +186,10 @@ def plainly(where: str | Path) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError, UnicodeDecodeError) as error:
-        raise InputError(f"{name_of(where)} cannot be used: {_reason(error)}.") from error
+        what = "the database" if isinstance(where, str) and "://" in where else "the journal"
+        raise InputError(
+            f"{name_of(where)} cannot be used: {_reason(error)}. Check {what}, or give another --storage."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -203,6 +220,10 @@ def _database(address: str) -> RDBStorage:
         url.get_dialect()
     except (ArgumentError, ValueError) as error:
         raise InputError(f"{where} is not a database URL: give {STORAGE_FORMS}.") from error
+    database = url.database or ""
+    if url.get_backend_name() == "sqlite" and database not in ("", ":memory:") and "uri" not in url.query:
+        check_path("storage", database)
+        check_sqlite(Path(database), where, ANSWER)
     with plainly(address):
         for attempt in range(1, CONNECTION_ATTEMPTS + 1):
             try:
@@ -210,6 +231,10 @@ def _database(address: str) -> RDBStorage:
                 return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_options(url))
             except ImportError as error:
                 raise InputError(f"{where} needs {_driver(url)}.") from error
+            except (InputError, UnicodeDecodeError):
+                raise
+            except (TypeError, ValueError, SAWarning) as error:  # of what follows a question mark
+                raise InputError(f"{where} has a wrong option ({_reason(error)}): leave it out.") from error
             except SQLAlchemyError as error:
                 # workers that make the tables at the same time are in each other's way: the next time they
                 # are there
@@ -221,7 +246,9 @@ def _database(address: str) -> RDBStorage:
 
 def _refuse_other_version(url: URL, where: str) -> None:
     """InputError where another version of Optuna made the tables; nothing is written, not even new tables."""
-    engine = create_engine(url, **_options(url))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SAWarning)  # or it would be passed over
+        engine = create_engine(url, **_options(url))
     try:
         tables = set(inspect(engine).get_table_names())
         if "studies" not in tables:

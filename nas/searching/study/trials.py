@@ -62,6 +62,7 @@ class Trials:
             folder=run.search_path,
             facts={"layouts (copy search/layouts.yaml too)": layouts},
             metrics=(f"{quantity.title} ({quantity.unit})", "rd_loss"),
+            check=self._scored,
         )
 
     def __enter__(self) -> Trials:
@@ -165,17 +166,29 @@ class Trials:
         """Take what other workers scored."""
         self._scores.refresh()
         for trial in self._study.finished():
-            facts = trial.user_attrs
             try:
-                architecture = self._architecture(trial)
-                curve = tuple(Point(*point) for point in facts.get("curve", ()))
-                score = Score(float(facts["bpp"]), float(facts["psnr"]), trial.values[1], curve)
+                architecture, score = self._scored(trial)
             except (KeyError, TypeError, ValueError, IndexError):
                 raise self._study.damaged() from None
             if score.is_a_number:
                 self._scores.learn(architecture, score)
             else:  # told by an earlier version: a trial cannot be taken back
                 self._refused.add(architecture)
+
+    def _scored(self, trial: FrozenTrial) -> tuple[Architecture, Score]:
+        """What a complete trial tells.
+
+        Raises:
+            KeyError, TypeError, ValueError, IndexError: no search wrote it.
+        """
+        facts, architecture = trial.user_attrs, self._architecture(trial)
+        if facts["arch"] != architecture.key:
+            raise ValueError("its parameters and its key are of two architectures")
+        curve = tuple(Point(*point) for point in facts.get("curve", ()))
+        score = Score(float(facts["bpp"]), float(facts["psnr"]), trial.values[1], curve)
+        if min(score.bpp, score.rd_loss) < 0 or (curve and score.is_a_number and not score.is_of(curve)):
+            raise ValueError("there are no such rates and losses")
+        return architecture, score
 
     def _architecture(self, trial: optuna.Trial | FrozenTrial) -> Architecture:
         return self._space.at(self._sampler.row(trial))
