@@ -67,7 +67,7 @@ def check_claim(image: Image.Image, data: bytes) -> None:
 
     libtiff fills what a part lacks without a word. In TIFF it cannot be known of raw samples and of fax,
     whose parts need not say where they end, whether zeros or white lines at their ends are the picture's.
-
+    Parts that zstd or LZMA packed are left to libtiff.
 
     Args:
         image: the file as Pillow has opened it.
