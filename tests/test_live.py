@@ -125,7 +125,7 @@ def test_a_checkpoint_of_another_form_is_refused_and_stays(
     before = path.read_bytes()
     status, said = nas("train", "--out", out, "--resume")
     assert status == 2
-    assert "last.safetensors is damaged: restore it, or begin anew" in said
+    assert "last.safetensors is damaged: restore it, or train anew with --force" in said
     assert said.count("\n") == 1
     assert path.read_bytes() == before
 
