@@ -14,6 +14,7 @@ from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
 from experiments.flagship import show as flagship_show
 from experiments.optimizers import run as optimizers
+from experiments.probes import run as probes
 from experiments.quantizer import run as quantizer
 from experiments.results import JOURNAL, ROOT, SUMMARY, read_result, renewed
 from experiments.sources import run as sources
@@ -71,6 +72,11 @@ def test_the_table_of_optimisers_is_that_of_the_results():
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     tables = optimizers.tables(read_result(optimizers.RESULT)["sides"])
     assert renewed(page, "optimisers", tables) == page
+
+
+def test_the_table_of_probes_is_that_of_the_results():
+    page = probes.PAGE.read_text(encoding="utf-8")
+    assert renewed(page, "agreement", probes.tables()) == page
 
 
 def test_the_table_of_contexts_is_that_of_the_results():

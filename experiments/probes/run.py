@@ -9,6 +9,7 @@ set the width of an activation. Writes results/probes.json and its section of do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ RESULT = Path(__file__).parent / "results" / "probes.json"
 PAGE = ROOT / "docs" / "probes.md"
 RUN = "zoo:patch"
 PHOTOS, STEPS = 4, 20  # of the probes
+LEAST_COMPARED = 4  # slots: of fewer, a rank correlation says nothing
 Slots = dict[str, dict[str, float]]  # what is known of each slot, by its name
 
 
@@ -65,18 +67,17 @@ def slots_of(space: SearchSpace, architecture: Architecture, seed: int) -> Slots
     return found
 
 
-def agreement(slots: Slots, hint: str, step: str) -> tuple[float, float, int]:
-    """Kendall's tau between a hint and what a step does to the loss, its p-value, and the number of slots.
+def agreement(slots: Sequence[dict[str, float]], hint: str, step: str) -> tuple[float, float]:
+    """Kendall's tau between a hint and what a step does to the loss, and its p-value.
 
     Args:
-        slots: as `slots_of` returns them.
+        slots: what is known of those slots that have such a step.
         hint: `components` or `headroom`.
         step: `narrower`, whose rise counts, or `wider`, whose fall counts.
     """
     sign = {"narrower": 1, "wider": -1}[step]
-    pairs = [(own[hint], sign * own[step]) for own in slots.values() if step in own]
-    hints, losses = ([pair[place] for pair in pairs] for place in (0, 1))
-    return float(kendalltau(hints, losses).statistic), tau_p_value(hints, losses), len(pairs)
+    hints, losses = [own[hint] for own in slots], [sign * own[step] for own in slots]
+    return float(kendalltau(hints, losses).statistic), tau_p_value(hints, losses)
 
 
 def tables() -> list[str]:
@@ -85,8 +86,12 @@ def tables() -> list[str]:
     for size, found in read_result(RESULT)["decoders"].items():
         cells = []
         for hint, step in (("components", "narrower"), ("headroom", "wider")):
-            tau, p_value, count = agreement(found["slots"], hint, step)
-            cells.append(f"{tau:+.2f} ({count} slots, p = {p_value:.3f})")
+            slots = [own for own in found["slots"].values() if step in own]
+            if len(slots) < LEAST_COMPARED:
+                cells.append("")
+                continue
+            tau, p_value = agreement(slots, hint, step)
+            cells.append(f"{tau:+.2f} ({len(slots)} slots, p = {p_value:.2f})")
         rows.append([size, *cells])
     heads = [
         "decoder, kMAC/px",
