@@ -22,6 +22,7 @@ from nas.cli import app
 from nas.codec.bitstream import compress_image
 from nas.comparison.formats import nearest_size
 from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.reach import most_kmac_px
 from nas.photos.images import bundled, psnr
 from nas.run import Run
@@ -108,6 +109,28 @@ def _occupied(place: Path) -> Path:
     place.mkdir()
     (place / "mine.txt").write_text("mine")
     return place
+
+
+def test_costs_are_counted_again_but_not_kept_in_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with another version of torch than that of the package's tables."""
+    run = zoo_run("zoo:joint-ar-tiny")
+    before = run.costs_path.read_bytes()
+    known = most_kmac_px(kept_costs(run.space, run.costs_path, keep=False))
+    monkeypatch.setattr("nas.cost.counting.cache.COUNTED", -1)
+    searcher = nas.load_run("zoo:joint-ar-tiny", device="cpu").searcher
+    assert most_kmac_px(searcher.costs) == known
+    assert run.costs_path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["joint-ar-small", "joint-ar-tiny", "patch"])
+def test_the_package_has_tables_of_what_is_counted_now(name: str) -> None:
+    run = zoo_run(name)
+    layers = measured_costs(run.space).layers
+    with np.load(run.costs_path) as held:
+        assert held["names"].tolist() == [[layer.name, layer.edge] for layer in layers]
+        for number, layer in enumerate(layers):
+            assert np.array_equal(held[f"{number}.macs"], layer.macs)
+            assert np.array_equal(held[f"{number}.params"], layer.params)
 
 
 def test_what_is_not_there(here: Path) -> None:

@@ -91,7 +91,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     run = zoo_run("zoo:patch")
     architectures = [run.space.parse(row["key"]) for row in read_rows(run.scores_path)]
-    table_of_costs = kept_costs(run.space, run.costs_path)
+    table_of_costs = kept_costs(run.space, run.costs_path, keep=run.is_writable)
     costs = np.array([table_of_costs.kmac_px(found, "decoder") for found in architectures])
     split = split_by_picture(given.data)
     untrained = [*split["calibration"], *split["held-out"]]

@@ -254,7 +254,7 @@ def told(run: Run, measured: Measurements) -> RunProfile:
         run: a trained run.
         measured: all of its space.
     """
-    costs, space = kept_costs(run.space, run.costs_path), run.space
+    costs, space = kept_costs(run.space, run.costs_path, keep=run.is_writable), run.space
     predictor, quantities = Predictor(costs, measured), Quantities(run, costs)
     named = {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
     if space.size == 1:

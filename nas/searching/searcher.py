@@ -110,7 +110,9 @@ class Searcher:
         """The space as it stands (layouts may have been found for it), its costs, and what is known."""
         run = self.run
         self.space = run.space
-        self.costs = quantities.costs if quantities else kept_costs(run.space, run.costs_path)
+        self.costs = (
+            quantities.costs if quantities else kept_costs(run.space, run.costs_path, keep=run.is_writable)
+        )
         self.quantities = quantities or Quantities(run, self.costs, self._device.type)
         photos = photos_of(run, "calibration", CALIBRATION_PHOTOS)
         self.evaluator = Evaluator(

@@ -348,7 +348,7 @@ def export_codec(
 
 def _family(run: Run, kin: Kin, codec: Codec, supernet: Supernet) -> CodecFamily:
     """The codecs of a run's architectures, with what they cost."""
-    costs, space = kept_costs(run.space, run.costs_path), run.space
+    costs, space = kept_costs(run.space, run.costs_path, keep=run.is_writable), run.space
     members = []
     for architecture in kin.decoders:
         g_s: nn.Module = codec.network.g_s

@@ -82,7 +82,8 @@ def search(
     asked = Budget.asked(budget, target, scope)
     searched = opened(run)
     _ = searched.trained_weights  # or refused
-    quantities = Quantities(searched, kept_costs(searched.space, searched.costs_path), device)
+    costs = kept_costs(searched.space, searched.costs_path, keep=searched.is_writable)
+    quantities = Quantities(searched, costs, device)
     question = quantities.question(asked)  # or refused, before what takes long to import
     possible = Possible.of(quantities, question)
     where = None if storage is None else str(storage)

@@ -20,12 +20,13 @@ MEASURED_BY = ("nas-codec", "fvcore", "torch")  # another version of one may cou
 COUNTED = 2  # goes up when something else is counted: since 2, gains among the parameters
 
 
-def kept_costs(space: SearchSpace, path: Path) -> CostTable:
+def kept_costs(space: SearchSpace, path: Path, *, keep: bool = True) -> CostTable:
     """The costs of a space at 768x512, from a file where it holds them, else measured and written there.
 
     Args:
         space: the search space.
         path: the file.
+        keep: whether what is measured may be written there: not into a run that belongs to the package.
     """
     facts = _facts(space)
     kept_table = _read(space, path, facts)
@@ -34,8 +35,9 @@ def kept_costs(space: SearchSpace, path: Path) -> CostTable:
     from nas.cost.counting.tabulate import measured_costs
 
     table = measured_costs(space)
-    with contextlib.suppress(InputError):  # a folder that cannot be written serves as well, more slowly
-        write_atomically(path, _packed(table, facts))
+    if keep:
+        with contextlib.suppress(InputError):  # a folder that cannot be written serves as well, more slowly
+            write_atomically(path, _packed(table, facts))
     return table
 
 

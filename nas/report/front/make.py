@@ -92,7 +92,7 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
     scores = known_scores(run.scores_path, space, run.fingerprint)
     if not scores:
         raise InputError(f"{run.typed} has no scores yet: {run.how_to_run('search')} first.")
-    costs = kept_costs(run.space, run.costs_path)
+    costs = kept_costs(run.space, run.costs_path, keep=run.is_writable)
     table = score_table(scores.items(), costs, settings.objective)
     table = with_tested(table, run)
     if run.is_writable:
