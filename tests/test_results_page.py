@@ -17,6 +17,7 @@ from experiments.optimizers import run as optimizers
 from experiments.probes import run as probes
 from experiments.quantizer import run as quantizer
 from experiments.results import JOURNAL, ROOT, SUMMARY, read_result, renewed
+from experiments.sharing import run as sharing
 from experiments.sources import run as sources
 from experiments.starts import run as starts
 from experiments.strategies import run as strategies
@@ -61,6 +62,7 @@ def test_the_tables_are_those_of_the_results(name, tables):
         ("structure", structure_show.summary),
         ("flagship", flagship_show.tables),
         ("widths", widths.tables),
+        ("sharing", sharing.tables),
     ],
 )
 def test_the_tables_for_readers_are_those_of_the_results(name, tables):

@@ -3,7 +3,7 @@
     python -m experiments.sharing.run --data PHOTOS --test KODAK --runs RUNS --start klt
     python -m experiments.sharing.run --data PHOTOS --test KODAK --runs RUNS --start zoo:patch
 
-The supernet is trained as a phase of the flagship is. Three of its architectures are trained alone, each for
+The supernet is trained as a phase of the flagship is. Two of its architectures are trained alone, each for
 as many steps of as many crops, from the same weights: those of `zoo:patch`, cut to the architecture, or the
 photos' KLT. Writes results/sharing.json and its section of docs/results.md. Stopped, it goes on with the run
 it was at.
@@ -34,7 +34,7 @@ from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "sharing.json"
 STARTS = {KLT: "the photos' KLT", "zoo:patch": "`zoo:patch`"}
-SIZES = (1.5, 3.0, 4.8)  # of the decoders that are trained alone as well, kMAC/px
+SIZES = (1.5, 3.0)  # of the decoders that are trained alone as well, kMAC/px
 CALIBRATION = (16, 256)  # photos, and the side of the square in the middle of each
 Curves = dict[str, list[dict[str, float]]]  # by the name of the photos
 
