@@ -12,14 +12,19 @@ import time
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from nas.api import load_run
 from nas.run import Run
 from nas.searching.layouts.candidates import LayoutSettings
 from nas.searching.sampler.logits import LogitSettings
+from nas.searching.sampler.rows import proposer
 from nas.searching.scoring.scores import read_scores
+from nas.searching.searcher import Searcher
 from nas.searching.sources import Sources
+from nas.searching.study.trials import Trials
 from nas.spaces.budget import Budget
+from nas.support.progress import silent
 from nas.training.start import TrainingRequest, start_training
 
 pytestmark = pytest.mark.slow
@@ -103,6 +108,44 @@ def test_workers_share_a_study_and_one_of_them_is_killed(prepared, run, tmp_path
     for folder in folders:
         assert set(keys(folder)) <= set(found)
         assert len(set(keys(folder))) == len(keys(folder))
+
+
+def test_what_a_killed_worker_wrote_but_did_not_tell_is_not_scored_again(run):
+    def entered() -> tuple[Searcher, Trials]:
+        searcher = load_run(run, device="cpu").searcher
+        question = searcher.question(None)
+        proposals = proposer(searcher.space, question, {})
+        return searcher, Trials(searcher.run, searcher.scores, question, proposals, storage=None)
+
+    _, living = entered()
+    searcher, killed = entered()
+
+    def another_is_killed(stage: str, done: int, total: int, note: str) -> None:
+        if done == 1 and len(keys(run)) == 1:
+            trial = killed._study.ask()
+            searcher.scores.of(killed._architecture(trial))
+            killed._study._fail(trial.number)  # as others do where a worker is gone
+
+    with living, killed:
+        living.run(2, another_is_killed)
+    found = keys(run)
+    assert len(set(found)) == len(found) == 3
+
+
+def test_a_trial_of_which_only_a_part_was_written_leaves_the_study_whole(run):
+    """As Optuna writes one into a database, parameter by parameter, until a worker is killed."""
+    searcher = load_run(run, device="cpu").searcher
+    question = searcher.question(None)
+    proposals = proposer(searcher.space, question, {})
+    with Trials(searcher.run, searcher.scores, question, proposals, storage=None) as worker:
+        study = worker._study._study
+        name, distribution = next(iter(worker._study._distributions.items()))
+        study.add_trial(
+            create_trial(state=TrialState.RUNNING, params={name: 0}, distributions={name: distribution})
+        )
+    with Trials(searcher.run, searcher.scores, question, proposals, storage=None) as again:
+        again.run(1, silent)
+    assert len(keys(run)) == 1
 
 
 def test_a_study_of_other_layouts_is_refused(run, tmp_path):

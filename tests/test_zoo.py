@@ -65,9 +65,9 @@ def test_it_answers_from_what_it_knows(name: str, here: Path) -> None:
     before = digests(SUPERNETS)
     run = zoo_run(f"zoo:{name}")
     target = round(0.7 * most_kmac_px(kept_costs(run.space, run.costs_path))["total"], 3)
-    began = time.monotonic()
+    began = time.process_time()  # of a machine with other work to do, seconds of the clock say little
     found = search(f"zoo:{name}", "--target", target)
-    assert time.monotonic() - began < 60
+    assert time.process_time() - began < 60
     assert digests(SUPERNETS) == before
     (choice,) = found["choices"]
     assert choice["cost"] <= target

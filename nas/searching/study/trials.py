@@ -142,6 +142,7 @@ class Trials:
         """Score a trial. An error ends the trial, and the search after `IN_A_ROW` without a score between."""
         try:
             with self._study.attempt(trial):
+                self._scores.refresh()  # a worker may have been killed between writing a score and telling it
                 score = self._scores.of(architecture)
         except Exception as error:
             self._failures += 1
