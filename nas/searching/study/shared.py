@@ -121,11 +121,13 @@ class SharedStudy:
                 if study.directions != [StudyDirection.MINIMIZE] * 2 or (trials and not begun):
                     raise damaged(where)
                 _agree(study, facts, metrics, where)
-                # a worker that was killed leaves a trial with some of its parameters
-                if any(not trial.distributions.items() <= distributions.items() for trial in trials):
-                    raise damaged(where)
                 for trial in trials:
+                    # a worker that was killed leaves a trial with some of its parameters
+                    if not trial.distributions.items() <= distributions.items():
+                        raise damaged(where)
                     if trial.state == TrialState.COMPLETE:
+                        if len(trial.distributions) < len(distributions):
+                            raise damaged(where)
                         check(trial)
                 return cls(study, storage, distributions, where)
         except BaseException:
