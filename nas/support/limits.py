@@ -23,13 +23,22 @@ MOST_EFFORT = 10  # with which a picture is compressed
 LEAST_LMBDA, MOST_LMBDA = 1e-9, 1e9  # beyond them a loss is all rate or all distortion
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, of any integer type; a switch is none.
+
+    Args:
+        value: what was given.
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_seed(seed: int) -> int:
     """A seed that every generator takes.
 
     Raises:
         InputError: it is no whole number, below 0 or too large.
     """
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= MOST_SEED:
+    if not is_whole(seed) or not 0 <= seed <= MOST_SEED:
         raise InputError(f"{seed} is not a seed: give a whole number from 0 to {MOST_SEED}.")
     return int(seed)
 
@@ -45,7 +54,7 @@ def check_count(number: int, what: str, least: int = 0) -> int:
     Raises:
         InputError: it is no whole number, or below `least`.
     """
-    if not isinstance(number, Integral) or isinstance(number, bool) or number < least:
+    if not is_whole(number) or number < least:
         raise InputError(f"{what} cannot be {number}: give a whole number from {least}.")
     return int(number)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from nas.photos.images import Photo, Pixels
 from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
+from nas.support.limits import is_whole
 from nas.support.progress import StageReport, silent
 from nas.support.tables import write_rows
 
@@ -65,8 +66,7 @@ class ProbeRequest:
     def __post_init__(self) -> None:
         if not isinstance(self.tolerance, Real) or not 0 <= self.tolerance < float("inf"):
             raise InputError(f"The tolerance is in per cent and at least 0, not {self.tolerance}.")
-        is_whole = isinstance(self.steps, Integral) and not isinstance(self.steps, bool)
-        if not is_whole or self.steps < 1:
+        if not is_whole(self.steps) or self.steps < 1:
             raise InputError(f"A probe takes at least 1 step, and a whole number of them, not {self.steps}.")
 
 
