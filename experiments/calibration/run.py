@@ -18,8 +18,8 @@ import torch
 
 from experiments.flagship.train import split_by_picture
 from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
-from nas.cost.counting.cache import kept_costs
 from nas.photos.images import Photo, central_square, read_image
+from nas.profiling.quantities import costs_of
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
 from nas.shipped import zoo_run
@@ -91,7 +91,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     run = zoo_run("zoo:patch")
     architectures = [run.space.parse(row["key"]) for row in read_rows(run.scores_path)]
-    table_of_costs = kept_costs(run.space, run.costs_path, keep=run.is_writable)
+    table_of_costs = costs_of(run)
     costs = np.array([table_of_costs.kmac_px(found, "decoder") for found in architectures])
     split = split_by_picture(given.data)
     untrained = [*split["calibration"], *split["held-out"]]

@@ -19,9 +19,8 @@ import torch
 from experiments.calibration.run import crops
 from experiments.flagship.train import DECODERS, PHASE, RECIPE, SPACE, STRONG, split_by_picture, train
 from experiments.results import SUMMARY, facts, options, progress, read_result, renew, table, write_result
-from experiments.widths.run import HELD_OUT, LAMBDAS, curve_of
+from experiments.widths.run import HELD_OUT, LAMBDAS, curve_of, more_bits
 from nas.cost.counting.tabulate import measured_costs
-from nas.metrics.curves import Curve, CurvePoint, bd_rate
 from nas.photos.images import Photo, list_images
 from nas.photos.split import load_photos
 from nas.run import Run
@@ -69,24 +68,15 @@ def measured(run: Run, architecture: Architecture, photos: dict[str, list[Photo]
     return curves
 
 
-def more_bits(shared: Curves, alone: Curves, photos: str) -> float:
-    """BD-rate of the supernet's codec against the one trained alone, in %."""
-    ours, theirs = (
-        Curve.of(name, (CurvePoint(point["bpp"], point["psnr"]) for point in curves[photos]))
-        for name, curves in (("shared", shared), ("alone", alone))
-    )
-    percent = bd_rate(ours, theirs).percent
-    assert percent is not None
-    return percent
-
-
 def tables() -> list[str]:
     """What stands between the page's marks: how many more bits each codec needs for sharing its weights."""
     heads = ["both begin with", "steps", *(f"decoder of {size:g} kMAC/px" for size in SIZES)]
     rows = []
     for start, own in read_result(RESULT)["starts"].items():
-        pairs = [(codec["shared"], codec["alone"]) for codec in own["codecs"].values()]
-        rates = [(more_bits(*pair, "Kodak"), more_bits(*pair, "held-out")) for pair in pairs]
+        rates = [
+            [more_bits(codec["shared"][photos], codec["alone"][photos]) for photos in ("Kodak", "held-out")]
+            for codec in own["codecs"].values()
+        ]
         cells = [f"{kodak:+.1f} % ({held_out:+.1f})" for kodak, held_out in rates]
         rows.append([STARTS[start], f"{own['steps']:,}", *cells])
     return [table(heads, rows)]

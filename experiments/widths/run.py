@@ -145,6 +145,17 @@ def main() -> None:
 # The page
 
 
+def more_bits(curve: list[dict[str, float]], anchor: list[dict[str, float]]) -> float:
+    """BD-rate of one curve against another in %, both as `curve_of` gives them."""
+    ours, theirs = (
+        Curve.of(name, (CurvePoint(point["bpp"], point["psnr"]) for point in points))
+        for name, points in (("curve", curve), ("anchor", anchor))
+    )
+    percent = bd_rate(ours, theirs).percent
+    assert percent is not None
+    return percent
+
+
 def compared(kind: str, anchor: str, photos: str) -> list[float]:
     """BD-rate of a kind's answer to each target against another's to the same, in %.
 
@@ -155,13 +166,8 @@ def compared(kind: str, anchor: str, photos: str) -> list[float]:
     found = read_result(RESULT)
     rates = []
     for own, other in zip(found["answers"][kind], found["answers"][anchor], strict=True):
-        sides = [
-            Curve.of(key, (CurvePoint(p["bpp"], p["psnr"]) for p in found["architectures"][key][photos]))
-            for key in (own, other)
-        ]
-        percent = 0.0 if own == other else bd_rate(*sides).percent
-        assert percent is not None
-        rates.append(percent)
+        sides = (found["architectures"][key][photos] for key in (own, other))
+        rates.append(0.0 if own == other else more_bits(*sides))
     return rates
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nas.cost.counting.cache import kept_costs
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Bound, Quantity, edges, giga_macs, parameters, scopes, stages
 from nas.cost.exact.reach import most_kmac_px
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from nas.profiling.predict import Predictor
 
 Size = tuple[int, int]
+
+
+def costs_of(run: Run) -> CostTable:
+    """The costs of a run's space at 768x512: measured once, and kept where something can be kept there.
+
+    Args:
+        run: the run.
+    """
+    return kept_costs(run.space, run.costs_path, keep=run.is_writable)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.cost.counting.cache import kept_costs
 from nas.cost.counting.table import CostTable
 from nas.profiling.accuracy import Accuracy, accuracies
 from nas.profiling.measure import Request, measure
 from nas.profiling.measurements import Measurements
 from nas.profiling.possible import Possible
 from nas.profiling.predict import Predictor
-from nas.profiling.quantities import Quantities
+from nas.profiling.quantities import Quantities, costs_of
 from nas.run import Run
 from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget
@@ -254,7 +253,7 @@ def told(run: Run, measured: Measurements) -> RunProfile:
         run: a trained run.
         measured: all of its space.
     """
-    costs, space = kept_costs(run.space, run.costs_path, keep=run.is_writable), run.space
+    costs, space = costs_of(run), run.space
     predictor, quantities = Predictor(costs, measured), Quantities(run, costs)
     named = {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
     if space.size == 1:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nas.cost.counting.cache import kept_costs
 from nas.photos.split import photos_of
 from nas.profiling.possible import Range, scope_ranges
-from nas.profiling.quantities import Quantities, Question
+from nas.profiling.quantities import Quantities, Question, costs_of
 from nas.run import CALIBRATION_PHOTOS, LIMITED, Run
 from nas.searching.answers import Answers, Choice
 from nas.searching.layouts.candidates import read_rates, wants_layouts
@@ -110,9 +109,7 @@ class Searcher:
         """The space as it stands (layouts may have been found for it), its costs, and what is known."""
         run = self.run
         self.space = run.space
-        self.costs = (
-            quantities.costs if quantities else kept_costs(run.space, run.costs_path, keep=run.is_writable)
-        )
+        self.costs = quantities.costs if quantities else costs_of(run)
         self.quantities = quantities or Quantities(run, self.costs, self._device.type)
         photos = photos_of(run, "calibration", CALIBRATION_PHOTOS)
         self.evaluator = Evaluator(

@@ -15,12 +15,12 @@ from nas.codec.folder import save_family
 from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import bits_of_latents
 from nas.comparison.evaluate_family import measure_family
-from nas.cost.counting.cache import kept_costs
 from nas.graph.network import Supernet
 from nas.onnx.write import require_package, require_whole_numbers, write_onnx
 from nas.photos.images import Photo
 from nas.photos.split import photos_of
 from nas.photos.tensors import Padded
+from nas.profiling.quantities import costs_of
 from nas.run import HELD_OUT_PHOTOS, Run
 from nas.searching.family import Kin, find_kin, places_of_g_s
 from nas.searching.scoring.final import note_tested
@@ -348,7 +348,7 @@ def export_codec(
 
 def _family(run: Run, kin: Kin, codec: Codec, supernet: Supernet) -> CodecFamily:
     """The codecs of a run's architectures, with what they cost."""
-    costs, space = kept_costs(run.space, run.costs_path, keep=run.is_writable), run.space
+    costs, space = costs_of(run), run.space
     members = []
     for architecture in kin.decoders:
         g_s: nn.Module = codec.network.g_s

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.cost.counting.cache import kept_costs
 from nas.profiling.possible import Possible
-from nas.profiling.quantities import Quantities
+from nas.profiling.quantities import Quantities, costs_of
 from nas.run import Run
 from nas.shipped import copied, in_zoo
 from nas.spaces.budget import Budget
@@ -82,8 +81,7 @@ def search(
     asked = Budget.asked(budget, target, scope)
     searched = opened(run)
     _ = searched.trained_weights  # or refused
-    costs = kept_costs(searched.space, searched.costs_path, keep=searched.is_writable)
-    quantities = Quantities(searched, costs, device)
+    quantities = Quantities(searched, costs_of(searched), device)
     question = quantities.question(asked)  # or refused, before what takes long to import
     possible = Possible.of(quantities, question)
     where = None if storage is None else str(storage)

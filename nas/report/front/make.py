@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.cost.counting.cache import kept_costs
+from nas.profiling.quantities import costs_of
 from nas.report.front.costs import COSTS
 from nas.report.front.fronts import RunFront, check_scope
 from nas.report.front.page import write_page
@@ -92,7 +92,7 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
     scores = known_scores(run.scores_path, space, run.fingerprint)
     if not scores:
         raise InputError(f"{run.typed} has no scores yet: {run.how_to_run('search')} first.")
-    costs = kept_costs(run.space, run.costs_path, keep=run.is_writable)
+    costs = costs_of(run)
     table = score_table(scores.items(), costs, settings.objective)
     table = with_tested(table, run)
     if run.is_writable:
