@@ -24,7 +24,7 @@ LOCAL, ALSO = 5, 10  # of so many rows one is a step from the front, one is ther
 PARENTS, CLIMBS, TOP = 64, 3, 8  # members of the front that are varied; rounds of climbing, from how many
 CROSSED, EXCHANGED, DRAWN = 200, 300, 100  # candidates of each kind
 DRAWING_ROUNDS = 20  # rounds of drawing in which nothing new is met
-BELIEF = 8.0  # after how many scores a prior counts no more than once
+BELIEF = 2.0  # after how many scores a prior counts no more than once
 
 
 Fresh = Callable[[Sequence[Rows]], Rows]  # what may be proposed of some rows, each once
