@@ -1,12 +1,13 @@
 """Photos decoded from their files, part by part, beside JPEG, WebP and AVIF, in CPU time.
 
-    OMP_NUM_THREADS=1 python benchmarks/decode_photos.py CODEC... --data PHOTOS
+    OMP_NUM_THREADS=1 python benchmarks/decode_photos.py CODEC... --data PHOTOS [--size 1920x1080]
 
-The codecs are loaded already, and every picture ends as 8-bit pixels in memory. Pillow's files have the
-quality that gives the size nearest to the codec's. `Gaussians alone` is the toolkit with its tables for
-reading symbols switched off. Every figure is the least of the repeats, so other programs disturb it little.
-A photo's figure is divided by AVIF's of the same photo. Given are the median of the photos, the least and the
-most.
+With --size, every photo is repeated until it fills a picture of that size. The codecs are loaded already, and
+every picture ends as 8-bit pixels in memory. Pillow's files have the quality that gives the size nearest to
+the codec's. `Gaussians alone` is the toolkit with its tables for reading symbols switched off. Every figure is
+the least of the repeats, so other programs disturb it little. A photo's figure is divided by AVIF's of the
+same photo. Given are the median of the photos, the least and the most. Memory is what a first decode takes
+beyond what the process held before.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from common import arguments, heading, say, table
+from common import MIB, arguments, extra_memory, heading, say, table
 from onnx_folder import load
 from PIL import Image
 
@@ -34,6 +35,7 @@ from nas.codec.folder import DESCRIPTION, load_codec
 from nas.codec.nic import Nic
 from nas.comparison.formats import encode, nearest_size
 from nas.photos.images import Photo, Pixels, list_images, read_image
+from nas.profiling.profile import parse_size
 
 OTHERS = {"JPEG": "jpeg", "WEBP": "webp", "AVIF": "avif"}  # formats by their titles
 ALONE, ONNX = "Gaussians alone", "ONNX folder"
@@ -80,6 +82,13 @@ def without_tables() -> Iterator[None]:
         coder.REACHES = kept
 
 
+def filling(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """A picture of this width and height that repeats a photo."""
+    width, height = size
+    across, down = -(-width // pixels.shape[1]), -(-height // pixels.shape[0])
+    return np.tile(pixels, (down, across, 1))[:height, :width]
+
+
 def near_in_size(pixels: Pixels, kind: str, size: int) -> bytes:
     """The file of another format whose size is nearest to this one."""
     photo = Photo("photo", pixels)
@@ -94,9 +103,8 @@ def by_us(codec: Codec, data: bytes) -> Pixels:
     return decompress_image(codec, Nic.parse(data))
 
 
-def times(codec: Codec, decoder: Any, pixels: Pixels, quality: float, repeats: int) -> dict[str, float]:
-    """The least CPU seconds of every side, and of every part of ours, for one photo."""
-    data = compress_image(codec, pixels, quality=quality).to_bytes()
+def times(codec: Codec, decoder: Any, pixels: Pixels, data: bytes, repeats: int) -> dict[str, float]:
+    """The least CPU seconds of every side, and of every part of ours, for one photo and its file."""
     sides = {kind: partial(by_pillow, near_in_size(pixels, OTHERS[kind], len(data))) for kind in OTHERS}
     if decoder is not None:
         sides[ONNX] = partial(decoder.decode, data)
@@ -153,6 +161,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--photos", type=int, default=4, help="how many of them")
     parser.add_argument("--quality", type=float, default=45.0)
+    parser.add_argument(
+        "--size", type=parse_size, help="width x height of pictures; by default the photos' own"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     paths = list_images(given.data)
@@ -166,7 +177,14 @@ def main() -> None:
         if decoder is not None:
             decoder.THREADS = given.threads
         photos = [read_image(photo) for photo in paths]
-        found = [times(codec, decoder, photo, given.quality, given.repeats) for photo in photos]
+        if given.size:
+            photos = [filling(photo, given.size) for photo in photos]
+        files = [compress_image(codec, photo, quality=given.quality).to_bytes() for photo in photos]
+        memory = [extra_memory(partial(by_us, codec, data)) / MIB for data in files]
+        found = [
+            times(codec, decoder, photo, data, given.repeats)
+            for photo, data in zip(photos, files, strict=True)
+        ]
         rows = [["", "ms", "over AVIF's"]]
         rows += [
             [
@@ -178,6 +196,7 @@ def main() -> None:
         ]
         say(f"\n{path.name}: {codec.architecture.key}")
         say(table(rows))
+        say(f"memory of a first decode: {spread(memory, 0)} MiB")
         say("Gaussians alone over all: " + spread([each[ALONE] / each["all"] for each in found], 2))
         kmacs = yaml.safe_load((path / DESCRIPTION).read_text())["kmac_px_by_edge"]["g_s"]
         rates = [
