@@ -4,8 +4,8 @@
 
 With --size, every photo is repeated until it fills a picture of that size. The codecs are loaded already, and
 every picture ends as 8-bit pixels in memory. Pillow's files have the quality that gives the size nearest to
-the codec's. `Gaussians alone` is the toolkit with its tables for reading symbols switched off. Every figure is
-the least of the repeats, so other programs disturb it little. A photo's figure is divided by AVIF's of the
+the codec's. `Gaussians alone` is the toolkit with its tables for reading symbols switched off. Every figure
+is the least of the repeats, so other programs disturb it little. A photo's figure is divided by AVIF's of the
 same photo. Given are the median of the photos, the least and the most. Memory is what a first decode takes
 beyond what the process held before.
 """
