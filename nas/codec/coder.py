@@ -32,9 +32,9 @@ CODER = "constriction-" + ".".join(metadata.version("constriction").split(".")[:
 _SLACK = 2
 
 WHOLE = 1 << 24  # the coder's unit: probabilities are parts of it
-REACHES = (3, 7, 15)  # h: the numbers around a mean that a table can hold
+REACHES = (3, 7)  # h: the numbers around a mean that a table can hold; with 15 a row costs more than it saves
 # Symbols that are read at a time under rows of a table: all of them anew where one lies beyond its row.
-_PIECE = 1024
+_PIECE = 4096
 # Wide Gaussians no further apart than this are read with all between them, as every call takes its time.
 _GAP = 64
 # Fewer symbols than this are read sooner than a table is made.
