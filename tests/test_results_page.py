@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from experiments.ablation import run as ablation
 from experiments.clock import run as clock
 from experiments.content import run as content
 from experiments.context import run as context
@@ -62,6 +63,7 @@ def test_the_tables_are_those_of_the_results(name, tables):
         ("structure", structure_show.summary),
         ("flagship", flagship_show.tables),
         ("widths", widths.tables),
+        ("ablation", ablation.tables),
         ("sharing", sharing.tables),
     ],
 )
