@@ -20,7 +20,12 @@ import nas
 from nas.cli import app
 from nas.codec.bitstream import analyzed, decompress_image, latents_of, lmbda_of, read_latents, write_latents
 from nas.codec.codec import Codec
-from nas.codec.effort import (
+from nas.codec.family import CodecFamily
+from nas.codec.folder import save_codec
+from nas.codec.nic import Nic
+from nas.codec.quantize import can_be_exact, quantized
+from nas.codec.recode import compress_smallest
+from nas.codec.refining.effort import (
     BIT,
     COLD,
     HOT,
@@ -33,11 +38,6 @@ from nas.codec.effort import (
     refined,
     weighed,
 )
-from nas.codec.family import CodecFamily
-from nas.codec.folder import save_codec
-from nas.codec.nic import Nic
-from nas.codec.quantize import can_be_exact, quantized
-from nas.codec.recode import compress_smallest
 from nas.codec.tiles import Tiling
 from nas.graph.entropy import SCALES
 from nas.metrics.objective import Objective
@@ -108,7 +108,7 @@ def test_more_effort_gains(name: str, chelsea: np.ndarray) -> None:
 
 def test_a_value_is_rounded_to_what_costs_least_with_its_bits(chelsea: np.ndarray, monkeypatch) -> None:
     """In one pass: the cost of every candidate by hand, from the bits that the coder would take."""
-    monkeypatch.setattr("nas.codec.effort.PASSES", 1)
+    monkeypatch.setattr("nas.codec.refining.effort.PASSES", 1)
     codec = codec_of("joint-ar-integer")
     y = analyzed(codec, chelsea[:64, :96])
     plain = codec.rounded(y)

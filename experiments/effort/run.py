@@ -18,8 +18,8 @@ import torch
 
 from experiments.results import ROOT, facts, options, read_result, renew, say, table, write_result
 from nas.codec.codec import Codec
-from nas.codec.effort import STEPS_OF_EFFORT
 from nas.codec.folder import load_codec, read_description
+from nas.codec.refining.effort import STEPS_OF_EFFORT
 from nas.comparison.evaluate import evaluate_codec
 from nas.metrics.curves import Curve, bd_rate
 from nas.metrics.objective import Objective

@@ -13,7 +13,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nas.support.errors import InputError, InputWarning
+from nas.support.errors import InputError, InputWarning, in_one_line
+
+# Of the library below typer: an option, argument or command that there is not, or its value
+_UsageError: Any = typer.BadParameter.__base__
 
 
 @contextmanager
@@ -58,6 +61,18 @@ def _in_words(error: typer.BadParameter) -> str:
     return error.message
 
 
+@contextmanager
+def _short_usage_errors() -> Iterator[None]:
+    """What is wrong with the words of a command, in our words, and without all of a long word."""
+    try:
+        yield
+    except _UsageError as error:
+        if isinstance(error, typer.BadParameter):
+            error.message = _in_words(error)
+        error.message = in_one_line(error.message)
+        raise
+
+
 class _Verbs(TyperGroup):
     """Exit statuses: 0; 2 for wrong input, in one sentence; 130 when interrupted; 1 for a failure of ours."""
 
@@ -65,7 +80,8 @@ class _Verbs(TyperGroup):
         if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in args):
             print("Error: An argument is empty: a variable of the shell may be unset.", file=sys.stderr)
             ctx.exit(2)
-        return super().parse_args(ctx, args)
+        with _short_usage_errors():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         from nas.support.interrupts import as_ctrl_c
@@ -74,18 +90,16 @@ class _Verbs(TyperGroup):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # names need not be UTF-8
         try:
-            with as_ctrl_c(), _warnings_in_words():
+            with as_ctrl_c(), _warnings_in_words(), _short_usage_errors():
                 return super().invoke(ctx)
         except InputError as error:
             print(f"Error: {error}", file=sys.stderr)
             sys.exit(2)
-        except typer.BadParameter as error:
-            error.message = _in_words(error)
-            raise
         except OSError as error:
             if error.filename is None or isinstance(error, BrokenPipeError):
                 raise
-            print(f"Error: Cannot use {error.filename}: {error.strerror or error}.", file=sys.stderr)
+            message = f"Cannot use {error.filename}: {error.strerror or error}."
+            print(f"Error: {in_one_line(message)}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt as stop:
             from nas.cli.work import ToldInterruptError

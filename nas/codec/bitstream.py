@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from nas.codec.codec import Codec
+from nas.codec.inputs import check_pixels, check_y
 from nas.codec.nic import MAX_SIDE, Nic
 from nas.codec.tiles import TILING, Tiling, tiles
 from nas.photos.images import Pixels
 from nas.photos.tensors import Padded, to_pixels
+from nas.spaces.description import Y_REDUCTION
 from nas.spaces.rates import STEPS_OF_QUALITY, lmbda_at, middle, quality_at
 from nas.support.errors import InputError
-from nas.support.limits import MAX_PIXELS
+from nas.support.limits import MAX_PIXELS, check_count, is_whole
 
 Latents = tuple[Tensor, Tensor | None]  # y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4], where there is one
 
@@ -35,6 +37,7 @@ def compress_image(
     Raises:
         InputError: a side of no pixels, or of more than a file may have; a quality that there is not.
     """
+    check_pixels(pixels)
     height, width = pixels.shape[:2]
     step = step_of(codec, quality)
     latents = latents_of(codec, pixels, tiling, lmbda_of(codec, step))
@@ -96,8 +99,9 @@ def analyzed(codec: Codec, pixels: Pixels, tiling: Tiling = TILING) -> Tensor:
         tiling: when to split large pictures into tiles.
 
     Raises:
-        InputError: a side has no pixels, or more than a file may have.
+        InputError: it is no picture in 8 bits, or a side has no pixels, or more than a file may have.
     """
+    check_pixels(pixels)
     height, width = pixels.shape[:2]
     if not 0 < min(height, width) <= max(height, width) <= MAX_SIDE:
         raise InputError(
@@ -115,8 +119,16 @@ def write_latents(codec: Codec, latents: Latents, width: int, height: int, step:
         width: width of the picture, in pixels.
         height: height of the picture, in pixels.
         step: the quality, as `step_of` gives it.
+
+    Raises:
+        InputError: they are no latents of one picture of this size, or there is no such quality.
     """
-    (stream,) = codec.encode(*latents)
+    if not isinstance(latents, tuple | list) or len(latents) != 2:
+        raise InputError(f"Latents are a pair, y_hat and z_hat, not {type(latents).__name__}.")
+    _check_step(codec, step)
+    strings = codec.encode(*latents)
+    _check_fit(codec, latents[0], width, height)
+    (stream,) = strings
     return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0, step)
 
 
@@ -180,13 +192,38 @@ def picture_of(
         height: height of the picture, in pixels.
         tiling: when to split large pictures into tiles.
         lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
+
+    Raises:
+        InputError: y_hat is not rounded y of one picture of this size.
     """
+    check_y(codec.network, y_hat, rounded=True)
+    _check_fit(codec, y_hat, width, height)
     pixels = np.empty((height, width, 3), np.uint8)
     y_hat = codec.network.unscaled_y(y_hat, lmbda)
     for rows, columns, x_hat in tiles(codec.network, "g_s", codec.layout, y_hat, tiling):
         target = pixels[rows, columns]
         target[:] = to_pixels(x_hat[..., : target.shape[0], : target.shape[1]])
     return pixels
+
+
+def _check_step(codec: Codec, step: int | None) -> None:
+    """InputError where a file of a codec cannot hold a quality in these steps."""
+    allowed = f"a whole number from 0 to {STEPS_OF_QUALITY}" if codec.rates else "None"
+    fits = step is None if not codec.rates else is_whole(step) and 0 <= (step or 0) <= STEPS_OF_QUALITY
+    if not fits:
+        raise InputError(f"The step of a quality of this codec is {allowed}, not {step}: see step_of.")
+
+
+def _check_fit(codec: Codec, y_hat: Tensor, width: int, height: int) -> None:
+    """InputError where y_hat is not of one picture of so many pixels."""
+    height, width = check_count(height, "height", 1), check_count(width, "width", 1)
+    sides = (-(-side // codec.alignment) * codec.alignment // Y_REDUCTION for side in (height, width))
+    expected = (1, y_hat.shape[1], *sides)
+    if max(width, height) > MAX_SIDE or tuple(y_hat.shape) != expected:
+        raise InputError(
+            f"A picture of {width}x{height} pixels has y_hat of the shape {expected} and at most {MAX_SIDE} "
+            f"pixels a side, but the shape is {tuple(y_hat.shape)}."
+        )
 
 
 def _check_size(nic: Nic, max_pixels: int) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.codec.coder import CODER, Decoder, Encoder, Int32s
+from nas.codec.inputs import check_y, check_z
 from nas.codec.nic import read_varint, write_varint
 from nas.codec.tiles import TILING, Tiling, through
 from nas.graph.affine import exactly
@@ -316,9 +317,10 @@ class Codec(nn.Module):
             lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
 
         Raises:
-            InputError: z is not finite.
+            InputError: y is not such a tensor, or z is not finite.
         """
         net = self.network
+        check_y(net, y, rounded=False)
         y = net.scaled_y(y, lmbda)
         z = net.z_of(y, lmbda) if net.with_z else None
         if z is not None and not z.isfinite().all():
@@ -353,7 +355,12 @@ class Codec(nn.Module):
 
         Args:
             z_hat: rounded z, [B, N, H/64, W/64].
+
+        Raises:
+            InputError: z_hat is not such a tensor, or there is no z.
         """
+        self._check_with_z()
+        check_z(self.network, z_hat)
         psi: Tensor = self.coding_h_s(z_hat.to(self.coding_dtype))
         return psi
 
@@ -365,7 +372,13 @@ class Codec(nn.Module):
         Args:
             y_hat: rounded y, [B, M, H/16, W/16].
             z_hat: rounded z, [B, N, H/64, W/64].
+
+        Raises:
+            InputError: they are not such tensors, or there is no z.
         """
+        self._check_with_z()
+        check_y(self.network, y_hat, rounded=True)
+        check_z(self.network, z_hat, y_hat)
         context = self.coding_context
         return context.grid(*context.one_pass(self.psi(z_hat), y_hat.to(self.coding_dtype)))
 
@@ -377,8 +390,13 @@ class Codec(nn.Module):
         Args:
             y_hat: rounded y, [B, M, H/16, W/16].
             z_hat: rounded z, [B, N, H/64, W/64], or None where there is no z.
+
+        Raises:
+            InputError: they are not such tensors.
         """
         net = self.network
+        check_y(net, y_hat, rounded=True)
+        check_z(net, z_hat, y_hat)
         if z_hat is None:
             return {"y": net.y_prior.coded_likelihood(y_hat, net.centre(net.y_prior))}
         scales, means = (part.float() for part in from_grid(*self.parameters_of_y(y_hat, z_hat)))
@@ -400,9 +418,7 @@ class Codec(nn.Module):
         Raises:
             InputError: y_hat is not such a batch.
         """
-        if not isinstance(y_hat, Tensor) or y_hat.ndim != 4:
-            given = tuple(y_hat.shape) if isinstance(y_hat, Tensor) else type(y_hat).__name__
-            raise InputError(f"g_s needs rounded y, a tensor [B, M, H/16, W/16], and not {given}.")
+        check_y(self.network, y_hat, rounded=True)
         y_hat = self.network.unscaled_y(y_hat, lmbda)
         return through(self.network, "g_s", self.layout, y_hat, tiling).clamp(0, 1)
 
@@ -414,7 +430,12 @@ class Codec(nn.Module):
         Args:
             y_hat: rounded y, [B, M, H/16, W/16].
             z_hat: rounded z, [B, N, H/64, W/64], or None where there is no z.
+
+        Raises:
+            InputError: they are not such tensors.
         """
+        check_y(self.network, y_hat, rounded=True)
+        check_z(self.network, z_hat, y_hat)
         table = self.table.cpu().numpy()
         strings = []
         if z_hat is None:
@@ -436,6 +457,10 @@ class Codec(nn.Module):
                 coder.gaussian(symbols[places], SCALES[level[places]], mean[places] / MEAN_STEPS, y_limit)
             strings.append(write_varint(z_limit) + write_varint(y_limit) + coder.finish())
         return strings
+
+    def _check_with_z(self) -> None:
+        if not self.network.with_z:
+            raise InputError("This codec has no z, so y has a prior of its own and no parameters.")
 
     def _order(self, height: int, width: int) -> Iterator[tuple[Array, Array]]:
         """Positions and channels, [n, 1] and [channels], in the order of coding, a slice at a time."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from nas.codec.bitstream import Latents, analyzed, lmbda_of, read_latents, step_of, write_latents
-from nas.codec.effort import check_effort, refined
 from nas.codec.family import CodecFamily
 from nas.codec.nic import Nic
+from nas.codec.refining.effort import check_effort, is_too_small, loss_of_file, refined
+from nas.codec.refining.saturated import beyond
 from nas.codec.tiles import TILING, Tiling
 from nas.metrics.objective import Objective
 from nas.photos.images import Pixels
@@ -45,9 +47,9 @@ def compress_smallest(
         layouts: the names of some.
         quality: see `compress_image`.
         most_bytes: take the best quality whose file is no larger, the header included.
-        effort: how long the latents are refined for this picture, see `codec.effort`.
+        effort: how long the latents are refined for this picture, see `codec.refining.effort`.
         tiling: see `compress_image`.
-        report: called as the latents are refined, see `codec.effort`.
+        report: called as the latents are refined, see `codec.refining.effort`.
 
     Raises:
         InputError: no such layout or quality, a picture that cannot be coded, or one of which even the file
@@ -58,18 +60,53 @@ def compress_smallest(
     step = step_of(family.base, quality if most_bytes is None else 0)  # there must be a quality to choose
     y = analyzed(family.base, pixels, tiling)
 
-    def coded(step: int | None, effort: int = 0) -> Nic:
-        if not effort:
-            latents = family.base.rounded(y, lmbda_of(family.base, step))
-        else:
-            objective = _objective(family, step)
-            latents = refined(family.base, pixels, y, objective, effort, tiling=tiling, report=report)
+    def written(latents: Latents, step: int | None) -> Nic:
         return _smallest(family, latents, width, height, layouts, step)
+
+    def plain(step: int | None) -> Nic:
+        return written(family.base.rounded(y, lmbda_of(family.base, step)), step)
+
+    def coded(step: int | None, effort: int) -> Nic:
+        if not effort:
+            return _settled(family, pixels, y, step, written, tiling)
+        objective = _objective(family, step)
+        latents = refined(family.base, pixels, y, objective, effort, tiling=tiling, report=report)
+        return written(latents, step)
 
     if most_bytes is None:
         return coded(step, effort)
-    best = _best_within(coded, most_bytes)
-    return best if not effort else _refined_within(coded, best, most_bytes, effort)
+    best = _best_within(plain, most_bytes)
+    return _refined_within(plain, coded, best, most_bytes, effort)
+
+
+def _settled(
+    family: CodecFamily,
+    pixels: Pixels,
+    y: Tensor,
+    step: int | None,
+    written: Callable[[Latents, int | None], Nic],
+    tiling: Tiling,
+) -> Nic:
+    """The file without effort: of y as it is, or with its saturated areas moved where that is better.
+
+    Args:
+        family: what codes it.
+        pixels: the picture, [H, W, 3] in 8 bits.
+        y: what g_a makes of it, [1, M, h, w].
+        step: the quality, as `step_of` gives it.
+        written: the file of latents at a quality.
+        tiling: see `compress_image`.
+    """
+    codec, rate = family.base, lmbda_of(family.base, step)
+    plain = codec.rounded(y, rate)
+    moved = None if family.objective is None else beyond(codec, pixels, y, rate)
+    if moved is None or is_too_small(pixels, objective := _objective(family, step)):
+        return written(plain, step)
+    candidates = [(latents, written(latents, step)) for latents in (plain, codec.rounded(moved, rate))]
+    losses = [
+        loss_of_file(codec, latents, nic.stream, pixels, objective, tiling) for latents, nic in candidates
+    ]
+    return candidates[losses[1] < losses[0]][1]
 
 
 def _objective(family: CodecFamily, step: int | None) -> Objective:
@@ -83,24 +120,33 @@ def _objective(family: CodecFamily, step: int | None) -> Objective:
     return family.objective if rate is None else Objective(rate, family.objective.metric)
 
 
-def _refined_within(coded: Callable[[int, int], Nic], plain: Nic, most_bytes: float, effort: int) -> Nic:
+def _refined_within(
+    plainly: Callable[[int], Nic],
+    coded: Callable[[int, int], Nic],
+    plain: Nic,
+    most_bytes: float,
+    effort: int,
+) -> Nic:
     """The file of the highest quality that is not too large when it is refined.
 
     A refined file is smaller than a plain one of its quality by a share that changes slowly with the quality,
     so the first attempt says how large a plain file may be.
 
     Args:
+        plainly: the file of a quality, by plain rounding.
         coded: the file of a quality and an effort.
-        plain: the best file without effort.
+        plain: the best file by plain rounding.
         most_bytes: how large a file may be.
-        effort: more than 0.
+        effort: see `codec.refining.effort`.
     """
     assert plain.step is not None
     best, size = plain, len(plain.to_bytes())
     first = coded(plain.step, effort)
     if len(first.to_bytes()) <= most_bytes:
         best = first
-    larger = _best_within(lambda step: coded(step, 0), most_bytes * size / len(first.to_bytes()))
+    if not effort:
+        return best
+    larger = _best_within(plainly, most_bytes * size / len(first.to_bytes()))
     assert larger.step is not None
     if larger.step > plain.step:
         second = coded(larger.step, effort)

@@ -25,6 +25,7 @@ from nas.spaces import description as spec
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.layout import Layout
 from nas.support.errors import InputError
+from nas.support.limits import check_count
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,17 @@ class Tiling:
     Attributes:
         limit: pixels up to which a picture is one tile.
         side: the most pixels across the core of a tile, as far as `step` allows.
+
+    Raises:
+        InputError: the limit is no whole number from 0, or the side none from 1.
     """
 
     limit: int = 1 << 22
     side: int = 1024
+
+    def __post_init__(self) -> None:
+        check_count(self.limit, "The limit of a tiling")
+        check_count(self.side, "The side of a tiling", 1)
 
 
 TILING = Tiling()
@@ -156,8 +164,10 @@ def tiles(
         tiling: when to split, and how.
 
     Raises:
-        InputError: a number of the output is not finite.
+        InputError: `tiling` is no `Tiling`, or a number of the output is not finite.
     """
+    if not isinstance(tiling, Tiling):
+        raise InputError(f"`tiling` is a Tiling, such as Tiling(side=512), not {type(tiling).__name__}.")
     edge, module = network.space.family.edges[name], network.get_submodule(name)
     inputs, outputs = _per_element(edge)
     lengths = [side // inputs for side in source.shape[-2:]]

@@ -168,7 +168,7 @@ def evaluate_codec(
         photos: of any size.
         objective: what `rd_loss` is: the weight of the distortion, and how it is measured.
         quality: from 0 to 100, where the codec codes at a range of rates; by default the middle anchor's.
-        effort: how long latents are refined for each photo, see `codec.effort`.
+        effort: how long latents are refined for each photo, see `codec.refining.effort`.
         name: what to call the codec; its architecture's key by default.
         once: called with each photo and the function that measures it; may give an earlier result instead.
         report: called with the photos done, of how many, and a name.

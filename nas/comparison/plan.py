@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.codec.codec import Codec
-from nas.codec.effort import check_effort
 from nas.codec.folder import load_codec, read_description
+from nas.codec.refining.effort import check_effort
 from nas.comparison.evaluate import METRICS
 from nas.comparison.formats import formats, require_format
 from nas.comparison.published import is_published, read_published

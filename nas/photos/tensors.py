@@ -58,6 +58,16 @@ class Padded:
         """Shape of the padded picture as a batch of one, [1, 3, H, W]."""
         return 1, 3, len(self._places[0]), len(self._places[1])
 
+    def levels(self, rows: slice = slice(None), step: int = 1) -> Pixels:
+        """Rows of the padded picture, every `step`-th pixel both ways, [rows, columns, 3] in 8 bits.
+
+        Args:
+            rows: which rows.
+            step: how far the pixels lie apart.
+        """
+        levels: Pixels = self._pixels[self._places[0][rows][::step, None], self._places[1][::step]]
+        return levels
+
     def __getitem__(self, window: tuple[EllipsisType, slice, slice]) -> Tensor:
         """A crop in [0, 1]: [1, 3, rows, columns]."""
         _, rows, columns = window

@@ -6,6 +6,34 @@ import difflib
 import re
 from collections.abc import Iterable
 
+MOST_WORD = 300  # characters in a row without a space; the longest keys of architectures have fewer
+MOST_MESSAGE = 700  # characters of a message: all names of search spaces that are hinted at take 500
+_WORD = re.compile(rf"\S{{{MOST_WORD + 1},}}")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def in_one_line(message: str) -> str:
+    """A message as a terminal may show it, whatever text of somebody else it quotes.
+
+    What was given may have thousands of characters, line ends, or what a terminal takes for a command.
+
+    Args:
+        message: the message.
+
+    Returns:
+        The message without control characters; long words, and then the whole, lack their middle.
+    """
+    message = _CONTROLS.sub(lambda match: repr(match[0])[1:-1], message)
+    message = _WORD.sub(lambda match: _without_middle(match[0], 160), message)
+    return message if len(message) <= MOST_MESSAGE else _without_middle(message, MOST_MESSAGE)
+
+
+def _without_middle(text: str, most: int) -> str:
+    """The beginning and the end of a text, so many characters in all."""
+    dots = " ... " if " " in text else "..."
+    begin = 3 * most // 5
+    return text[:begin] + dots + text[len(text) - (most - begin - len(dots)) :]
+
 
 class NasError(Exception):
     """Base class of every error that this package raises on purpose."""
@@ -23,10 +51,7 @@ class InputError(NasError, ValueError):
     """
 
     def __str__(self) -> str:
-        # What was given may hold line ends, or what a terminal takes for a command
-        return re.sub(
-            r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: repr(match[0])[1:-1], super().__str__()
-        )
+        return in_one_line(super().__str__())
 
 
 class UnreachableBudgetError(InputError):
@@ -35,6 +60,9 @@ class UnreachableBudgetError(InputError):
 
 class InputWarning(UserWarning):
     """Something about the input that is worth knowing, in one plain sentence; the work goes on."""
+
+    def __str__(self) -> str:
+        return in_one_line(super().__str__())
 
 
 def is_outside(error: BaseException) -> bool:

@@ -289,9 +289,9 @@ def compress(
 
     def load() -> tuple[Callable[[Job, Pixels], Compressed], torch.device]:
         from nas.codec.bitstream import decompress_image, step_of
-        from nas.codec.effort import check_effort
         from nas.codec.folder import load_family
         from nas.codec.recode import compress_smallest
+        from nas.codec.refining.effort import check_effort
         from nas.photos.images import psnr as psnr_of
         from nas.spaces.rates import STEPS_OF_QUALITY
         from nas.support.device import choose

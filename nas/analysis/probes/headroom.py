@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nas.analysis.probes.interfaces import Interface
 from nas.analysis.probes.passage import Annealing, Passage
-from nas.codec.effort import COLD, HOT, RATE
+from nas.codec.refining.effort import COLD, HOT, RATE
 
 ROUNDED_NODES = ("y", "z")
 # Adam's first step moves every number by its rate. The rates that are tried, in units of `steps_of`, and how
@@ -61,8 +61,8 @@ def lowest_losses(
 ) -> Tensor:
     """The loss of each picture after its activation at an interface has followed its gradient, [B].
 
-    Rounding behind the interface is annealed as `codec.effort` does it. What is returned is the loss of
-    rounded latents, and that of the codec's own activation where no better one was found.
+    Rounding behind the interface is annealed as `codec.refining.effort` does it. What is returned is the
+    loss of rounded latents, and that of the codec's own activation where no better one was found.
 
     Args:
         passage: the pictures.

@@ -11,7 +11,8 @@ quantisation). The nearest whole number is the best one for the picture, not for
 model expects another, the second nearest may save more bits than its error is worth, most of all a zero.
 Video encoders decide alike for the coefficients of transforms (Karczewicz, Ye, Chong, VCEG-AH21, 2008).
 
-A large picture is refined tile by tile, with what lies around a tile held fixed.
+A large picture is refined tile by tile, with what lies around a tile held fixed. Flat areas of white, black
+and the like begin where `codec.refining.saturated` moves them to, if that is better.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from nas.codec.bitstream import Latents, picture_of
 from nas.codec.codec import Codec
+from nas.codec.refining.saturated import beyond
 from nas.codec.tiles import TILING, TileSide, Tiling, step, tile_sides
 from nas.graph.affine import exactly
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, from_grid
@@ -65,6 +67,16 @@ def check_effort(effort: int) -> None:
         raise InputError(f"Effort is a whole number from 0 to {MOST_EFFORT}, not {effort}.")
 
 
+def is_too_small(pixels: Pixels, objective: Objective) -> bool:
+    """Whether a picture is too small for the distortion to be measured.
+
+    Args:
+        pixels: the picture, [H, W, 3] in 8 bits.
+        objective: the loss.
+    """
+    return objective.metric == "ms-ssim" and min(pixels.shape[:2]) <= MS_SSIM_SIDE
+
+
 @torch.inference_mode(False)
 @torch.no_grad()
 def refined(
@@ -100,18 +112,27 @@ def refined(
     check_effort(effort)
     rate = _rate(codec, objective)
     plain = codec.rounded(y, rate)
-    too_small = objective.metric == "ms-ssim" and min(pixels.shape[:2]) <= MS_SSIM_SIDE
-    if not effort or too_small:
+    if not effort or is_too_small(pixels, objective):
         return plain
+
+    def loss_of(latents: Latents) -> float:
+        return loss_of_file(codec, latents, codec.encode(*latents)[0], pixels, objective, tiling)
+
+    best = loss_of(plain), plain
+    if (moved := beyond(codec, pixels, y, rate)) is not None:
+        moved_latents = codec.rounded(moved, rate)
+        if (loss := loss_of(moved_latents)) < best[0]:
+            y, best = moved, (loss, moved_latents)
     with exactly():
         y = codec.network.scaled_y(y, rate)
-    candidates = [plain, weighed(codec, y, plain)]
+    candidates = [weighed(codec, y, best[1])]
     if steps := STEPS_OF_EFFORT[effort]:
-        y, z = _refine(codec, pixels, y, objective, steps, pieces, seed, report)
+        y, z = _refine(codec, pixels, y, objective, steps, pieces, seed, report, moved is not None)
         annealed_latents = codec.to_integers(y, z)
         candidates += [annealed_latents, weighed(codec, y, annealed_latents)]
-    distinct = {id(latents): latents for latents in candidates}.values()  # some codecs weigh nothing
-    return min(distinct, key=lambda latents: _loss(codec, latents, pixels, objective, tiling))
+    distinct = {id(latents): latents for latents in candidates if latents is not best[1]}.values()
+    found = [best, *((loss_of(latents), latents) for latents in distinct)]  # some codecs weigh nothing
+    return min(found, key=lambda each: each[0])[1]
 
 
 @torch.no_grad()
@@ -148,12 +169,21 @@ def _rate(codec: Codec, objective: Objective) -> float | None:
     return objective.lmbda if codec.rates else None
 
 
-def _loss(codec: Codec, latents: Latents, pixels: Pixels, objective: Objective, tiling: Tiling) -> float:
-    """The loss of the file and the picture that latents make."""
+def loss_of_file(
+    codec: Codec, latents: Latents, stream: bytes, pixels: Pixels, objective: Objective, tiling: Tiling
+) -> float:
+    """The loss of a file and the picture that it makes.
+
+    Args:
+        codec: what codes them.
+        latents: y_hat and z_hat.
+        stream: what they are coded as, without the file's header.
+        pixels: the picture that was coded, [H, W, 3] in 8 bits.
+        objective: the loss. For a codec over a range of rates its lambda is the rate, too.
+        tiling: when the picture passes g_s in tiles.
+    """
     height, width = pixels.shape[:2]
-    (stream,) = codec.encode(*latents)
-    rate = _rate(codec, objective)
-    decoded = picture_of(codec, latents[0], width, height, tiling, rate)
+    decoded = picture_of(codec, latents[0], width, height, tiling, _rate(codec, objective))
     error = error_of(pixels, decoded, objective.metric)
     return float(objective.loss(8 * len(stream) / (height * width), error))
 
@@ -205,6 +235,7 @@ def _refine(
     pieces: Tiling,
     seed: int,
     report: Report,
+    saturated: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """y and z after so many steps in each tile, before they are rounded; from y at the rate."""
     net, y = codec.network, y.clone()
@@ -217,7 +248,12 @@ def _refine(
         rows, columns = piece.slices(1)
         part = x[..., rows, columns][..., : pixels.shape[0] - rows.start, : pixels.shape[1] - columns.start]
         search = _Search(
-            codec, part, _cut(y, piece), None if z is None else _cut(z, piece, Z_REDUCTION), objective
+            codec,
+            part,
+            _cut(y, piece),
+            None if z is None else _cut(z, piece, Z_REDUCTION),
+            objective,
+            saturated,
         )
         search.hold(piece)
         for done in range(steps):
@@ -252,9 +288,18 @@ class _Search:
         y: y of the tile at a rate, before it is rounded, [1, M, h, w].
         z: z likewise, [1, N, h / 4, w / 4], or None where there is no z.
         objective: the loss.
+        saturated: the picture has saturated areas, where what leads out of the range of pixels is no error.
     """
 
-    def __init__(self, codec: Codec, x: Tensor, y: Tensor, z: Tensor | None, objective: Objective) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        x: Tensor,
+        y: Tensor,
+        z: Tensor | None,
+        objective: Objective,
+        saturated: bool = False,
+    ) -> None:
         self.codec, self.net, self.x, self.objective = codec, codec.network, x, objective
         self.y, self.z = y.requires_grad_(), None if z is None else z.requires_grad_()
         self.optimizer = torch.optim.Adam([self.y] if self.z is None else [self.y, self.z], lr=RATE)
@@ -263,6 +308,7 @@ class _Search:
         if self.net.centred and self.z is None:
             self.centre = cast(Tensor, self.net.centre(self.net.y_prior))
         self._masks: list[tuple[Tensor, Tensor]] = []
+        self.saturated = (x == 0) | (x == 1) if saturated else None
 
     def hold(self, piece: _Piece) -> None:
         """Let only what lies in the tile's core move."""
@@ -300,6 +346,8 @@ class _Search:
         height, width = self.x.shape[-2:]
         read = net.unscaled_y(y, _rate(self.codec, self.objective))
         x_hat = net.g_s(read.contiguous(memory_format=torch.channels_last))[..., :height, :width]
+        if self.saturated is not None:  # beyond the range of pixels there is no error
+            x_hat = torch.where(self.saturated, x_hat.clamp(0, 1), x_hat)
         error = distortion(self.x, x_hat, self.objective.metric)
         loss: Tensor = self.objective.loss(rate / (height * width), error).mean()
         return loss
