@@ -51,6 +51,7 @@ NAMED = (
     "random-7",
 )
 UNEVEN = Layout((1, 3, 2), (0, 0), (((0, 1),), ((2, 0),), ((1, 2),)), "uneven")
+QUALITIES = (None, 0, 17.3, 50, 83, 100)
 SIZES = ((64, 64), (50, 131), (1, 1), (130, 50))
 JOINT = "joint-ar-integer"
 
@@ -140,16 +141,17 @@ def test_every_family_decodes_alike(written, name, with_z):
 def test_files_of_every_quality_decode_alike(written, name, with_z):
     family, folder, decoder = written(name, with_z)
     pictures = []
-    for quality in (None, 0, 17.3, 50, 83, 100):
-        nic = compress_image(family.base, picture(50, 99), quality=quality)
-        assert parsed_step(decoder, nic) == nic.step is not None
+    files = {each: compress_image(family.base, picture(50, 99), quality=each) for each in QUALITIES}
+    assert all(parsed_step(decoder, nic) == nic.step is not None for nic in files.values())
+    for nic in (replace(files[None], step=None), *files.values()):  # the first says nothing of its quality
         for place in range(len(family.decoders)):
             ours = decompress_image(family.codec(decoder=place), nic).astype(int)
             theirs = decoder.decode(nic.to_bytes(), place).astype(int)
             assert np.abs(theirs - ours).max() <= 1
             assert (theirs != ours).mean() < 0.001
         pictures.append(ours)
-    assert len({each.tobytes() for each in pictures[1:]}) == 5
+    assert np.array_equal(pictures[0], pictures[1])
+    assert len({each.tobytes() for each in pictures[2:]}) == 5
     assert "does not exist, so it is damaged" in refusal(decoder, replace(nic, step=1001).to_bytes())
     rates, network = json.loads((folder / "codec.json").read_text())["rates"], family.base.network
     x = image(5, batch=1)

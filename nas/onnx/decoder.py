@@ -118,16 +118,19 @@ def gains(codec: dict[str, Any], step: int | None) -> Floats:
     """What y_hat is multiplied by before g_s at a quality, [M, 1, 1]; ones where the codec has one rate.
 
     Over a range of rates the logarithms of the gains stand at anchors, whose logarithms they are linear in.
+    A file without a quality is decoded at the anchor in the middle, of an even number at the lower one.
 
     Args:
         codec: description of the codec.
         step: the quality as the file holds it, from 0 to `STEPS_OF_QUALITY`, or None.
     """
-    if "rates" not in codec or step is None:
+    if "rates" not in codec:
         return np.ones((1, 1, 1), np.float32)
     rates = codec["rates"]
     anchors, rows = np.log(rates["lambdas"]), np.array(rates["before_g_s"])
-    here = anchors[0] + step / STEPS_OF_QUALITY * (anchors[-1] - anchors[0])
+    here = anchors[(len(anchors) - 1) // 2]
+    if step is not None:
+        here = anchors[0] + step / STEPS_OF_QUALITY * (anchors[-1] - anchors[0])
     log_gains = [np.interp(here, anchors, channel) for channel in rows.T]
     factors: Floats = np.exp(log_gains).astype(np.float32)
     return factors[:, None, None]
