@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from nas.support.errors import InputError, InputWarning
+from nas.support.errors import InputError, InputWarning, on_one_line
 
 
 @contextmanager
@@ -80,7 +80,7 @@ class _Verbs(TyperGroup):
             print(f"Error: {error}", file=sys.stderr)
             sys.exit(2)
         except typer.BadParameter as error:
-            error.message = _in_words(error)
+            error.message = on_one_line(_in_words(error))
             raise
         except OSError as error:
             if error.filename is None or isinstance(error, BrokenPipeError):

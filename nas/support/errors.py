@@ -23,10 +23,19 @@ class InputError(NasError, ValueError):
     """
 
     def __str__(self) -> str:
-        # What was given may hold line ends, or what a terminal takes for a command
-        return re.sub(
-            r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: repr(match[0])[1:-1], super().__str__()
-        )
+        return on_one_line(super().__str__())
+
+
+def on_one_line(text: str) -> str:
+    """A message that repeats what was given: that may hold line ends, or what a terminal takes for a command.
+
+    A word that is longer than a name of a file can be is cut.
+
+    Args:
+        text: the message.
+    """
+    shown = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: repr(match[0])[1:-1], text)
+    return re.sub(r"([^\s/]{60})[^\s/]{240,}", r"\1...", shown)
 
 
 class UnreachableBudgetError(InputError):
