@@ -340,7 +340,7 @@ class Run:
         except (OSError, ValueError, KeyError, OverflowError) as error:
             raise InputError(f"{self.front_path} is damaged: {renew}") from error
         if "bd_rate" not in table:  # written before there were ranges of rates
-            table.insert(FRONT_COLUMNS.index("bd_rate"), "bd_rate", float("nan"))
+            table.insert(min(FRONT_COLUMNS.index("bd_rate"), table.shape[1]), "bd_rate", float("nan"))
         for column in FRONT_COLUMNS:
             if column not in table or not _is_of_a_front(table[column]):
                 raise InputError(f"{self.front_path} lacks or has damaged values of `{column}`: {renew}")

@@ -387,6 +387,8 @@ def test_a_damaged_folder_is_refused_in_a_sentence(written, tmp_path, monkeypatc
         ("h_s.onnx", b"no model"),
         ("g_s.1.onnx", None),
         ("codec.json", b"{"),
+        ("codec.json", b"[]"),
+        ("codec.json", b"[" * 100_000),
         ("codec.json", b'{"format": "nas-onnx 2"}'),
     ):
         copy = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}"
@@ -394,6 +396,26 @@ def test_a_damaged_folder_is_refused_in_a_sentence(written, tmp_path, monkeypatc
         (copy / name).write_bytes(content) if content else (copy / name).unlink()
         assert ask(module_at(copy / "decoder.py"), monkeypatch, tmp_path / "a.nic", tmp_path / "a.png") == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_flipped_bit_in_a_folder_is_told(written, tmp_path):
+    """Not taken for another picture: also where a value of codec.json, or a weight, is as good as before."""
+    family, folder, _ = written(JOINT)
+    data = compress_image(family.base, picture(64, 64)).to_bytes()
+    description = (folder / "codec.json").read_text()
+    table = json.dumps(json.loads(description)["table"])
+    other = re.sub(r"\d+", lambda match: str(int(match[0]) + 1), table, count=1)
+    weights = bytearray((folder / "h_s.onnx").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    for name, content in (("codec.json", description.replace(table, other).encode()), ("h_s.onnx", weights)):
+        shutil.copytree(folder, tmp_path / name)
+        (tmp_path / name / name).write_bytes(content)
+        decoder = module_at(tmp_path / name / "decoder.py")
+        assert re.search(rf"{name} was altered or is damaged", refusal(decoder, data))
+    for name in ("g_a.onnx", "h_a.onnx"):  # a decoder does without
+        (tmp_path / "h_s.onnx" / name).unlink()
+    shutil.copy(folder / "h_s.onnx", tmp_path / "h_s.onnx")
+    assert module_at(tmp_path / "h_s.onnx" / "decoder.py").decode(data).shape == (64, 64, 3)
 
 
 # Larger ones

@@ -306,6 +306,13 @@ def test_a_front_of_other_kinds_of_values_is_refused(tmp_path, column):
         Run(tmp_path).front()
 
 
+@pytest.mark.parametrize("text", ["rd_loss\n1\n", "arch,rd_loss\na,1\n", "rd_loss,bd_rate\n1,2\n"])
+def test_a_front_of_few_columns_is_refused(tmp_path, text):
+    Run(tmp_path).front_path.write_text(text)
+    with pytest.raises(InputError, match=r"front\.csv lacks or has damaged values of"):
+        Run(tmp_path).front()
+
+
 @pytest.mark.parametrize("target", [".nan", ".inf", "1" + "0" * 400, "true", "x"])
 def test_what_is_no_target_is_passed_over(tmp_path, target):
     run = Run(tmp_path)

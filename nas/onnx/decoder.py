@@ -14,6 +14,7 @@ the same y_hat. Run it on a processor, or where float32 is not shortened (no TF3
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import zlib
@@ -442,7 +443,7 @@ def varint(data: bytes) -> tuple[int, bytes]:
 
 @cache
 def description(folder: Path) -> dict[str, Any]:
-    """Read codec.json once.
+    """Read codec.json once, and compare it and the models that are there with their digests.
 
     Args:
         folder: folder of the ONNX models.
@@ -451,11 +452,14 @@ def description(folder: Path) -> dict[str, Any]:
         Its content: the codec's layouts, gains, scales and sizes.
 
     Raises:
-        InputError: the file cannot be read, or another version of this decoder or of constriction is needed.
+        InputError: a file cannot be read or was altered, or another version of this decoder or of
+            constriction is needed.
     """
     try:
         content: dict[str, Any] = json.loads((folder / "codec.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        if not isinstance(content, dict):
+            raise ValueError
+    except (OSError, ValueError, RecursionError):
         raise InputError(f"{folder} has no codec.json that can be read: export the codec again.") from None
     coder = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])
     needed = (content.get("format"), content.get("coder"))
@@ -464,7 +468,23 @@ def description(folder: Path) -> dict[str, Any]:
             f"The codec needs {needed[0]} with {needed[1]}, but this decoder is {ONNX_FORMAT} with {coder}: "
             "use the decoder.py of the codec's folder, and that version of constriction."
         )
+    written = content.pop("digest", None)
+    if written is not None:  # the first exports have none
+        if digest(json.dumps(content).encode()) != written:
+            raise InputError(f"{folder / 'codec.json'} was altered or is damaged: export the codec again.")
+        for name, expected in content["files"].items():
+            if (folder / name).is_file() and digest((folder / name).read_bytes()) != expected:
+                raise InputError(f"The model {folder / name} was altered or is damaged: export it again.")
     return content
+
+
+def digest(data: bytes) -> str:
+    """A short hexadecimal fingerprint of a file or a text, as codec.json has it.
+
+    Args:
+        data: its bytes.
+    """
+    return hashlib.blake2b(len(data).to_bytes(8, "little") + data, digest_size=8).hexdigest()
 
 
 def layout_of(codec: dict[str, Any], path: str) -> dict[str, Any]:
