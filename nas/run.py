@@ -327,20 +327,25 @@ class Run:
         make_folder(self.search_path)
         write_yaml(self.first_path, {"arch": list(keys[:: max(1, -(-len(keys) // FIRST_SCORED))])})
 
+    @property
+    def how_to_renew_front(self) -> str:
+        """What to do about a damaged front.csv."""
+        return f"to renew it, {self.how_to_run('pareto')}"
+
     def front(self) -> pd.DataFrame:
         """front.csv as a table; InputError where it is missing or damaged."""
         import pandas as pd
 
         if not self.front_path.is_file():
             raise InputError(f"{self.path} has no front yet: {self.how_to_run('search')} first.")
-        renew = f"to renew it, {self.how_to_run('pareto')}."
+        renew = f"{self.how_to_renew_front}."
         try:
             table = pd.read_csv(self.front_path)
             finite = table["rd_loss"].astype(float).abs() < float("inf")
         except (OSError, ValueError, KeyError, OverflowError) as error:
             raise InputError(f"{self.front_path} is damaged: {renew}") from error
         if "bd_rate" not in table:  # written before there were ranges of rates
-            table.insert(FRONT_COLUMNS.index("bd_rate"), "bd_rate", float("nan"))
+            table.insert(min(FRONT_COLUMNS.index("bd_rate"), table.shape[1]), "bd_rate", float("nan"))
         for column in FRONT_COLUMNS:
             if column not in table or not _is_of_a_front(table[column]):
                 raise InputError(f"{self.front_path} lacks or has damaged values of `{column}`: {renew}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -441,6 +442,7 @@ def test_altered_weights_are_refused(saved, tmp_path):
         {"format": None},
         {"arch": "layout=none"},
         {"arch": None},
+        {"decoders": [{"arch": "x", "widths": {"g_a": 5}}]},
         {"family": "joint-at"},
         {"latents": {"y": 33, "z": 16}},
         {"window": 3},
@@ -457,7 +459,7 @@ def test_an_altered_description_is_refused(saved, tmp_path, change):
     content = {key: value for key, value in content.items() if value is not None}
     (tmp_path / DESCRIPTION).write_text(yaml.safe_dump(content))
     (tmp_path / WEIGHTS).write_bytes((saved / WEIGHTS).read_bytes())
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=re.escape(str(tmp_path))):
         load_codec(tmp_path)
 
 

@@ -394,6 +394,7 @@ def test_spaces_of_other_parts_go_there_and_back(name: str, photo_folder: Path, 
             lambda text: resealed(re.sub(r",0\.\d+", ",nan", text, count=1).splitlines()[:-1]),
             "a time that is not a number",
         ),
+        (lambda text: resealed([*text.splitlines()[:-1], '"a"b,0,0']), "is damaged"),
         (
             lambda text: resealed(text.replace("threads: 1", "threads: 0").splitlines()[:-1]),
             "a number in its heading",

@@ -140,8 +140,26 @@ def test_codecs_and_their_files(supernet: Supernet, chelsea: np.ndarray, tmp_pat
     assert nic.fields["bpp"] == 8 * file.stat().st_size / (chelsea.shape[0] * chelsea.shape[1])
     assert nic.fields["header_bytes"] == 20
     assert nic.fields["largest_y"] > 0
+    assert nic.fields["largest_z"] > 0
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(InputError, match="cut short or damaged"):
+        describe(str(file))
+
+
+@pytest.mark.parametrize("limit", [1, 127, 128, 1023])
+def test_files_of_codecs_without_z(limit: int, tmp_path: Path) -> None:
+    """What is coded is not taken for a number."""
+    from nas.codec.nic import Nic, write_varint
+
+    file = tmp_path / "photo.nic"
+    for coded in (b"", b"\xff" * 8, bytes(4)):
+        nic = Nic("12345678", "12345678", 64, 64, write_varint(limit) + coded, 0)
+        file.write_bytes(nic.to_bytes())
+        fields = describe(str(file)).fields
+        assert fields["largest_y"] == limit
+        assert "largest_z" not in fields
+    file.write_bytes(replace(nic, stream=b"\xff" * 5).to_bytes())
+    with pytest.raises(InputError, match=r"photo\.nic is cut short or damaged, because a number"):
         describe(str(file))
 
 

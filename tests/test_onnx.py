@@ -51,6 +51,7 @@ NAMED = (
     "random-7",
 )
 UNEVEN = Layout((1, 3, 2), (0, 0), (((0, 1),), ((2, 0),), ((1, 2),)), "uneven")
+QUALITIES = (None, 0, 17.3, 50, 83, 100)
 SIZES = ((64, 64), (50, 131), (1, 1), (130, 50))
 JOINT = "joint-ar-integer"
 
@@ -140,16 +141,17 @@ def test_every_family_decodes_alike(written, name, with_z):
 def test_files_of_every_quality_decode_alike(written, name, with_z):
     family, folder, decoder = written(name, with_z)
     pictures = []
-    for quality in (None, 0, 17.3, 50, 83, 100):
-        nic = compress_image(family.base, picture(50, 99), quality=quality)
-        assert parsed_step(decoder, nic) == nic.step is not None
+    files = {each: compress_image(family.base, picture(50, 99), quality=each) for each in QUALITIES}
+    assert all(parsed_step(decoder, nic) == nic.step is not None for nic in files.values())
+    for nic in (replace(files[None], step=None), *files.values()):  # the first says nothing of its quality
         for place in range(len(family.decoders)):
             ours = decompress_image(family.codec(decoder=place), nic).astype(int)
             theirs = decoder.decode(nic.to_bytes(), place).astype(int)
             assert np.abs(theirs - ours).max() <= 1
             assert (theirs != ours).mean() < 0.001
         pictures.append(ours)
-    assert len({each.tobytes() for each in pictures[1:]}) == 5
+    assert np.array_equal(pictures[0], pictures[1])
+    assert len({each.tobytes() for each in pictures[2:]}) == 5
     assert "does not exist, so it is damaged" in refusal(decoder, replace(nic, step=1001).to_bytes())
     rates, network = json.loads((folder / "codec.json").read_text())["rates"], family.base.network
     x = image(5, batch=1)
@@ -385,6 +387,8 @@ def test_a_damaged_folder_is_refused_in_a_sentence(written, tmp_path, monkeypatc
         ("h_s.onnx", b"no model"),
         ("g_s.1.onnx", None),
         ("codec.json", b"{"),
+        ("codec.json", b"[]"),
+        ("codec.json", b"[" * 100_000),
         ("codec.json", b'{"format": "nas-onnx 2"}'),
     ):
         copy = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}"
@@ -392,6 +396,26 @@ def test_a_damaged_folder_is_refused_in_a_sentence(written, tmp_path, monkeypatc
         (copy / name).write_bytes(content) if content else (copy / name).unlink()
         assert ask(module_at(copy / "decoder.py"), monkeypatch, tmp_path / "a.nic", tmp_path / "a.png") == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_flipped_bit_in_a_folder_is_told(written, tmp_path):
+    """Not taken for another picture: also where a value of codec.json, or a weight, is as good as before."""
+    family, folder, _ = written(JOINT)
+    data = compress_image(family.base, picture(64, 64)).to_bytes()
+    description = (folder / "codec.json").read_text()
+    table = json.dumps(json.loads(description)["table"])
+    other = re.sub(r"\d+", lambda match: str(int(match[0]) + 1), table, count=1)
+    weights = bytearray((folder / "h_s.onnx").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    for name, content in (("codec.json", description.replace(table, other).encode()), ("h_s.onnx", weights)):
+        shutil.copytree(folder, tmp_path / name)
+        (tmp_path / name / name).write_bytes(content)
+        decoder = module_at(tmp_path / name / "decoder.py")
+        assert re.search(rf"{name} was altered or is damaged", refusal(decoder, data))
+    for name in ("g_a.onnx", "h_a.onnx"):  # a decoder does without
+        (tmp_path / "h_s.onnx" / name).unlink()
+    shutil.copy(folder / "h_s.onnx", tmp_path / "h_s.onnx")
+    assert module_at(tmp_path / "h_s.onnx" / "decoder.py").decode(data).shape == (64, 64, 3)
 
 
 # Larger ones

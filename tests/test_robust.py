@@ -34,6 +34,8 @@ from nas.graph.network import Supernet
 from nas.photos.images import bundled
 from nas.photos.tensors import pad, to_tensor
 from nas.profiling.devices.read import read_times
+from nas.profiling.measurements import Measurements, Timed
+from nas.profiling.run_profile import known_architectures
 from nas.report.front.make import _asked
 from nas.run import Run
 from nas.searching.layouts.candidates import read_rates
@@ -306,6 +308,13 @@ def test_a_front_of_other_kinds_of_values_is_refused(tmp_path, column):
         Run(tmp_path).front()
 
 
+@pytest.mark.parametrize("text", ["rd_loss\n1\n", "arch,rd_loss\na,1\n", "rd_loss,bd_rate\n1,2\n"])
+def test_a_front_of_few_columns_is_refused(tmp_path, text):
+    Run(tmp_path).front_path.write_text(text)
+    with pytest.raises(InputError, match=r"front\.csv lacks or has damaged values of"):
+        Run(tmp_path).front()
+
+
 @pytest.mark.parametrize("target", [".nan", ".inf", "1" + "0" * 400, "true", "x"])
 def test_what_is_no_target_is_passed_over(tmp_path, target):
     run = Run(tmp_path)
@@ -410,6 +419,19 @@ def test_damaged_tables_of_a_run_are_refused_or_empty(tmp_path, data):
     (tmp_path / "config.yaml").write_text("{format: nas-run 1, name: x, space: [], training: []}")
     for action in (lambda: Run(tmp_path).space, lambda: settings_of(Run(tmp_path))):
         assert "config.yaml" in str(read(action))
+
+
+@pytest.mark.parametrize("key", ["no-key", TINY.widest().key.replace("g_a=", "g_b=")])
+def test_a_key_of_another_space_is_told_with_the_file_that_holds_it(tmp_path, key):
+    measured = Measurements(tmp_path / "cpu-64x64" / "measured.yaml", {}, {key: Timed([{"encode g_a": 1.0}])})
+    front = Run(tmp_path)
+    front.front_path.write_text(TRAINED.with_name("front.csv").read_text().replace("g_a=", "g_b="))
+    for name, read in {
+        "measured.yaml": lambda: measured.by_architecture(TINY),
+        "front.csv": lambda: known_architectures(front, TINY),
+    }.items():
+        with pytest.raises(InputError, match=rf"{name} is damaged \(.*key"):
+            read()
 
 
 ODD_YAML = [

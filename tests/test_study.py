@@ -448,6 +448,8 @@ def test_a_database_of_another_optuna_is_refused_before_anything_is_written(tmp_
         "update study_directions set direction = 'MAXIMIZE'",
         "delete from study_directions where objective = 1",
         "update trials set state = 'x'",
+        "delete from trials where number = 0",
+        "update trials set number = 1",
         "update trial_params set distribution_json = 'x'",
         "update study_user_attributes set value_json = '{'",
         "update trial_user_attributes set value_json = cast(x'ff' as text)",
@@ -514,6 +516,8 @@ def test_a_database_with_any_page_lost_is_refused_before_anything_is_written(tmp
         "delete from trial_params where param_name = (select min(param_name) from trial_params)",
         "delete from study_user_attributes",
         "update trials set state = 'x'",
+        "delete from trials where number = 0",
+        "update trials set number = 1",
     ],
 )
 def test_a_database_with_rows_of_no_search_is_refused_before_anything_is_written(tmp_path, kept, change):

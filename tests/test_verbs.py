@@ -67,6 +67,27 @@ def test_a_wrong_number_is_refused_in_our_words(words, sentence):
     assert result.stderr.splitlines()[-1] == f"Error: Invalid value for {sentence}"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --seed {}",
+        "search run --trials {}",
+        "decompress c a.nic a.png --max-pixels {}",
+        "train factorized-tiny --data bundled --set warmup={}",
+        "train factorized-tiny --data bundled --lmbda {}",
+        "search zoo:joint-ar-tiny --target {} --out copy",
+        "info {}",
+    ],
+)
+@pytest.mark.parametrize("given", ["9" * 5000, "x" * 5000])
+def test_a_long_word_is_not_repeated_in_full(words, given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, words.format(given).split())
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()[-1]) < 500
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_function_takes_whatever_comes(verb):
     kinds = {parameter.kind for parameter in inspect.signature(function(verb)).parameters.values()}

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,6 +236,7 @@ def test_files_of_every_layout_decode_to_the_same_latents_and_pictures(
             quality = (30 * number) % 101 if rated else None
             pixels = np.ascontiguousarray(chelsea[:rows, :columns])
             nic = compress_image(family.codec(layout), pixels, quality=quality)
+            nic = replace(nic, step=None) if number == 2 else nic  # a file may say nothing of its quality
             file = tmp_path / f"{layout}-{number}.nic"
             file.write_bytes(nic.to_bytes())
             files[file] = layout, nic

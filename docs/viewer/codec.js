@@ -72,13 +72,17 @@ export class Codec {
     return pixels;
   }
 
-  /** y_hat as g_s reads it: over a range of rates every channel has a gain, between anchors interpolated. */
+  /**
+   * y_hat as g_s reads it: over a range of rates every channel has a gain, between anchors interpolated.
+   * A file without a quality is decoded at the anchor in the middle, of an even number at the lower one.
+   */
   scaled({ y, height, width }, quality) {
     const { rates } = this.description;
-    if (!rates || quality === null) return y;
+    if (!rates) return y;
     const anchors = rates.lambdas.map(Math.log);
     const last = anchors.length - 1;
-    const here = anchors[0] + quality * (anchors[last] - anchors[0]);
+    const middle = anchors[Math.floor(last / 2)];
+    const here = quality === null ? middle : anchors[0] + quality * (anchors[last] - anchors[0]);
     const next = Math.max(1, anchors.findIndex((anchor, place) => here <= anchor || place === last));
     const share = Math.min(1, (here - anchors[next - 1]) / (anchors[next] - anchors[next - 1]));
     const [low, high] = [rates.before_g_s[next - 1], rates.before_g_s[next]];

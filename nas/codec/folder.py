@@ -20,7 +20,7 @@ from nas.graph.integers import IntegerPath
 from nas.graph.network import CodecNetwork, plain_edge
 from nas.metrics.objective import Objective
 from nas.spaces.architecture import Architecture
-from nas.spaces.codec_facts import check_facts
+from nas.spaces.codec_facts import EXPORT_AGAIN, check_facts
 from nas.spaces.layout import FIELDS, Layout, read_layouts
 from nas.spaces.space import SearchSpace
 from nas.support import resources
@@ -161,6 +161,12 @@ def load_family(path: str | Path) -> CodecFamily:
     """
     path = Path(path)
     content = read_description(path)
+    with resources.damage_told(path, EXPORT_AGAIN):
+        return _family_of(content, path)
+
+
+def _family_of(content: dict[str, Any], path: Path) -> CodecFamily:
+    """What is in a folder, whose codec.yaml holds this."""
     space = SearchSpace.from_dict(content, name="codec", source=str(path / DESCRIPTION))
     architecture = space.parse(str(content.get("arch")))
     if content.get("coder") != CODER:
@@ -175,7 +181,7 @@ def load_family(path: str | Path) -> CodecFamily:
         )
         layouts, layout_facts = _read_layouts(content, codec, source=path / DESCRIPTION)
         decoders = [
-            _read_decoder(content, entry, codec, _part(tensors, f"{DECODERS}{index}."))
+            _read_decoder(content, entry, codec, _part(tensors, f"{DECODERS}{index}."), path / DESCRIPTION)
             for index, entry in enumerate(content.get("decoders", []))
         ]
     except (OSError, KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -225,10 +231,11 @@ def _read_layouts(
 
 
 def _read_decoder(
-    content: dict[str, Any], entry: dict[str, Any], codec: Codec, state: Mapping[str, Tensor]
+    content: dict[str, Any], entry: dict[str, Any], codec: Codec, state: Mapping[str, Tensor], source: Path
 ) -> Member:
     """One decoder; the base codec's has no weights of its own."""
-    space = SearchSpace.from_dict({**content, "widths": entry["widths"]}, name="codec", source="its decoders")
+    fields = {**content, "widths": entry["widths"]}
+    space = SearchSpace.from_dict(fields, name="codec", source=f"{source}, its decoders")
     facts = {key: value for key, value in entry.items() if key not in ("arch", "widths", "weights")}
     if entry["arch"] == codec.architecture.key:
         return Member(space, codec.network.g_s, facts)

@@ -82,13 +82,13 @@ class Nic:
             raise InputError(
                 f"{source} is cut short or damaged, because its checksum does not fit: get it again."
             )
-        width, rest = read_varint(tail)
-        height, stream = read_varint(rest)
+        width, rest = read_varint(tail, source)
+        height, stream = read_varint(rest, source)
         if width == 0 or height == 0:
             raise InputError(f"{source} says that its picture is empty, so it is damaged: get it again.")
         step = None
         if data[3] == RATED:
-            step, stream = read_varint(stream)
+            step, stream = read_varint(stream, source)
             if step > STEPS_OF_QUALITY:
                 raise InputError(
                     f"{source} has a quality that does not exist, so it is damaged: get it again."
@@ -137,11 +137,12 @@ def write_varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def read_varint(data: bytes) -> tuple[int, bytes]:
+def read_varint(data: bytes, source: str = "The file") -> tuple[int, bytes]:
     """A number as `write_varint` writes it, and what follows it.
 
     Args:
         data: bytes that begin with the number.
+        source: what error messages call the file.
 
     Raises:
         InputError: the number does not end within five bytes.
@@ -151,4 +152,4 @@ def read_varint(data: bytes) -> tuple[int, bytes]:
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, data[index + 1 :]
-    raise InputError("The file is cut short or damaged, because a number in it does not end: get it again.")
+    raise InputError(f"{source} is cut short or damaged, because a number in it does not end: get it again.")

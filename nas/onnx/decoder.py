@@ -14,6 +14,7 @@ the same y_hat. Run it on a processor, or where float32 is not shortened (no TF3
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import zlib
@@ -118,16 +119,19 @@ def gains(codec: dict[str, Any], step: int | None) -> Floats:
     """What y_hat is multiplied by before g_s at a quality, [M, 1, 1]; ones where the codec has one rate.
 
     Over a range of rates the logarithms of the gains stand at anchors, whose logarithms they are linear in.
+    A file without a quality is decoded at the anchor in the middle, of an even number at the lower one.
 
     Args:
         codec: description of the codec.
         step: the quality as the file holds it, from 0 to `STEPS_OF_QUALITY`, or None.
     """
-    if "rates" not in codec or step is None:
+    if "rates" not in codec:
         return np.ones((1, 1, 1), np.float32)
     rates = codec["rates"]
     anchors, rows = np.log(rates["lambdas"]), np.array(rates["before_g_s"])
-    here = anchors[0] + step / STEPS_OF_QUALITY * (anchors[-1] - anchors[0])
+    here = anchors[(len(anchors) - 1) // 2]
+    if step is not None:
+        here = anchors[0] + step / STEPS_OF_QUALITY * (anchors[-1] - anchors[0])
     log_gains = [np.interp(here, anchors, channel) for channel in rows.T]
     factors: Floats = np.exp(log_gains).astype(np.float32)
     return factors[:, None, None]
@@ -439,7 +443,7 @@ def varint(data: bytes) -> tuple[int, bytes]:
 
 @cache
 def description(folder: Path) -> dict[str, Any]:
-    """Read codec.json once.
+    """Read codec.json once, and compare it and the models that are there with their digests.
 
     Args:
         folder: folder of the ONNX models.
@@ -448,11 +452,14 @@ def description(folder: Path) -> dict[str, Any]:
         Its content: the codec's layouts, gains, scales and sizes.
 
     Raises:
-        InputError: the file cannot be read, or another version of this decoder or of constriction is needed.
+        InputError: a file cannot be read or was altered, or another version of this decoder or of
+            constriction is needed.
     """
     try:
         content: dict[str, Any] = json.loads((folder / "codec.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        if not isinstance(content, dict):
+            raise ValueError
+    except (OSError, ValueError, RecursionError):
         raise InputError(f"{folder} has no codec.json that can be read: export the codec again.") from None
     coder = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])
     needed = (content.get("format"), content.get("coder"))
@@ -461,7 +468,23 @@ def description(folder: Path) -> dict[str, Any]:
             f"The codec needs {needed[0]} with {needed[1]}, but this decoder is {ONNX_FORMAT} with {coder}: "
             "use the decoder.py of the codec's folder, and that version of constriction."
         )
+    written = content.pop("digest", None)
+    if written is not None:  # the first exports have none
+        if digest(json.dumps(content).encode()) != written:
+            raise InputError(f"{folder / 'codec.json'} was altered or is damaged: export the codec again.")
+        for name, expected in content["files"].items():
+            if (folder / name).is_file() and digest((folder / name).read_bytes()) != expected:
+                raise InputError(f"The model {folder / name} was altered or is damaged: export it again.")
     return content
+
+
+def digest(data: bytes) -> str:
+    """A short hexadecimal fingerprint of a file or a text, as codec.json has it.
+
+    Args:
+        data: its bytes.
+    """
+    return hashlib.blake2b(len(data).to_bytes(8, "little") + data, digest_size=8).hexdigest()
 
 
 def layout_of(codec: dict[str, Any], path: str) -> dict[str, Any]:

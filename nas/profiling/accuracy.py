@@ -60,8 +60,10 @@ def accuracies(predictor: Predictor) -> list[Accuracy]:
     Args:
         predictor: predictor of the run's times, with what was measured.
     """
-    compared, space = [], predictor.space
-    measured = {space.parse(key): predictor.measured.codecs[key] for key in predictor.measured.checked}
+    compared = []
+    checked = set(predictor.measured.checked)
+    records = predictor.measured.by_architecture(predictor.space)
+    measured = {each: record for each, record in records.items() if each.key in checked}
     for action in ACTIONS:
         timed = {key: record for key, record in measured.items() if record.rounds}
         if len(timed) >= FEWEST_RANKED:

@@ -13,10 +13,13 @@ from typing import Any
 import yaml
 
 from nas.profiling.timing import disturbance_warning
+from nas.spaces.architecture import Architecture
 from nas.spaces.budget import THIS_MACHINE
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
 from nas.support.paths import as_typed
+from nas.support.resources import damage_told
 
 PROFILE_FORMAT = "nas-profile 2"
 KEPT_EVERY = 10.0  # seconds
@@ -99,6 +102,11 @@ class Measurements:
         """Whether another device than this machine's was measured."""
         return self.facts["device"] not in THIS_MACHINE
 
+    @property
+    def how_to_renew(self) -> str:
+        """What to do about a damaged profile."""
+        return f"measure again with `{how_to_measure_again(self.path)}`"
+
     def warning(self) -> str:
         """What is said of the other work that slowed the device down meanwhile."""
         if self.is_elsewhere:
@@ -150,6 +158,18 @@ class Measurements:
             key: key of the architecture.
         """
         return self.codecs.setdefault(key, Timed())
+
+    def by_architecture(self, space: SearchSpace) -> dict[Architecture, Timed]:
+        """The records by architecture.
+
+        Args:
+            space: the space of the run that was measured.
+
+        Raises:
+            InputError: a key is none of the space.
+        """
+        with damage_told(self.path, self.how_to_renew):
+            return {space.parse(key): timed for key, timed in self.codecs.items()}
 
     def add(self, key: str, parts: Mapping[str, float]) -> None:
         """One more round of one architecture.

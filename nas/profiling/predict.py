@@ -86,9 +86,9 @@ class Predictor:
         self._switch = space.setter(HYPERPRIOR)
         checked = set(measured.checked)
         self._known = [
-            (space.parse(key), timed)
-            for key, timed in measured.codecs.items()
-            if key not in checked and timed.rounds
+            (architecture, timed)
+            for architecture, timed in measured.by_architecture(space).items()
+            if architecture.key not in checked and timed.rounds
         ]
         self._seconds = {action: self._tables(action, _seconds) for action in PARTS_OF_ACTION}
 

@@ -22,6 +22,7 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget
 from nas.spaces.space import SearchSpace
 from nas.support.progress import Report, silent
+from nas.support.resources import damage_told
 from nas.support.tables import TableRow
 
 if TYPE_CHECKING:
@@ -281,7 +282,8 @@ def known_architectures(run: Run, space: SearchSpace) -> tuple[str, list[Archite
     if run.front_path.is_file():
         keys = run.front()["arch"]
         if len(keys) >= _LEAST_RANKED:
-            return "front", [space.parse(key) for key in keys]
+            with damage_told(run.front_path, run.how_to_renew_front):
+                return "front", [space.parse(key) for key in keys]
     rng = random.Random(0)
     return "sample", list(dict.fromkeys(space.sample(rng) for _ in range(FRONT_SAMPLE)))
 

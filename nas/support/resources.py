@@ -136,12 +136,15 @@ def damage_told(path: Path, remedy: str) -> Iterator[None]:
         remedy: what to do about it.
 
     Raises:
-        InputError: in place of what taking a content of another form apart raises.
+        InputError: in place of what taking a content of another form apart raises, and of an InputError that
+            does not name the file.
     """
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path} is damaged ({str(error).rstrip('.')}): {remedy}.") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {remedy}.") from error
 

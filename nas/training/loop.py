@@ -252,7 +252,8 @@ class Training:
             self.layouts = LayoutLogits(
                 space.y_channels, space.grouping, settings.layout_stages, learning_rate=rate
             )
-        members = [space.parse(key) for key in run.config.get("front") or []]
+        with damage_told(run.config_path, "restore it, or train a new run"):
+            members = [space.parse(key) for key in run.config.get("front") or []]
         self.strategy = strategy(settings, members)
         self.plateaus = Plateaus(settings.patience)
         self.recent = _Mean(RECENT)

@@ -60,7 +60,7 @@ def read_times(run: Run, path: Path, device: str, *, force: bool = False) -> Mea
     rows = [line for line in lines if not line.startswith("#")]
     try:
         _add_rows(measured, run, rows)
-    except (InputError, LookupError, ValueError) as error:
+    except (InputError, LookupError, ValueError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}): copy it again from the device.") from error
     whole = {key for key, timed in measured.codecs.items() if len(timed.rounds) == settings["repeats"]}
     if whole != measured.codecs.keys():

@@ -95,8 +95,10 @@ def nic_info(path: Path) -> Info:
     from nas.spaces.rates import STEPS_OF_QUALITY
 
     nic, size = Nic.read(path), path.stat().st_size
-    z_limit, rest = read_varint(nic.stream)
-    y_limit, _ = read_varint(rest)
+    limit, rest = read_varint(nic.stream, str(path))
+    limits = {"largest_y": limit}
+    if len(rest) % 4:  # what is coded has whole words, so another number is before it: there is a z
+        limits = {"largest_z": limit, "largest_y": read_varint(rest, str(path))[0]}
     fields = {
         "path": str(path),
         "version": PLAIN if nic.step is None else RATED,
@@ -108,7 +110,6 @@ def nic_info(path: Path) -> Info:
         "entropy_path": nic.path_identity,
         "fingerprint": nic.fingerprint,
         **({} if nic.step is None else {"quality": 100 * nic.step / STEPS_OF_QUALITY}),
-        "largest_z": z_limit,
-        "largest_y": y_limit,
+        **limits,
     }
     return Info("nic", fields)

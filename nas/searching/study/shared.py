@@ -121,7 +121,9 @@ class SharedStudy:
                 if study.directions != [StudyDirection.MINIMIZE] * 2 or (trials and not begun):
                     raise damaged(where)
                 _agree(study, facts, metrics, where)
-                for trial in trials:
+                for number, trial in enumerate(trials):
+                    if trial.number != number:  # one is lost, so the next would get a number that is taken
+                        raise damaged(where)
                     # a worker that was killed leaves a trial with some of its parameters
                     if not trial.distributions.items() <= distributions.items():
                         raise damaged(where)
