@@ -11,7 +11,7 @@ from nas.support.arrays import Floats
 
 
 def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
-    """The places of the points that no other beats, the cheapest first; none that is not finite.
+    """The indexes of the finite points on the Pareto front, the cheapest first.
 
     Args:
         costs: costs of the points, [n].
@@ -25,7 +25,7 @@ def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
 
 
 def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
-    """The front of some points: its costs, ascending, and its losses, descending.
+    """The Pareto front of some points: its costs, rising, and its losses, falling.
 
     Args:
         costs: costs of the points, [n].
@@ -36,9 +36,9 @@ def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
 
 
 def unbeaten(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
-    """Which points no other point beats: none is at most as dear and better, or cheaper and as good.
+    """Which points are non-dominated: no other point is better at no higher cost, or as good at a lower cost.
 
-    Of equal points the first stays.
+    Of equal points, the first one counts.
 
     Args:
         costs: costs of the points.
