@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nas.support.arrays import Floats
 
 
-def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
+def front_indexes(costs: Floats, losses: Floats) -> NDArray[np.int64]:
     """The indexes of the finite points on the Pareto front, the cheapest first.
 
     Args:
@@ -24,18 +24,18 @@ def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
     return order[better]
 
 
-def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
+def front_curve(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
     """The Pareto front of some points: its costs, rising, and its losses, falling.
 
     Args:
         costs: costs of the points, [n].
         losses: losses of the points, [n].
     """
-    places = on_staircase(costs, losses)
+    places = front_indexes(costs, losses)
     return costs[places], losses[places]
 
 
-def unbeaten(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
+def non_dominated(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
     """Which points are non-dominated: no other point is better at no higher cost, or as good at a lower cost.
 
     Of equal points, the first one counts.
@@ -45,7 +45,7 @@ def unbeaten(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
         losses: losses of the points, in the same order.
     """
     keep = np.zeros(len(costs), dtype=bool)
-    keep[on_staircase(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
+    keep[front_indexes(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
     kept: list[bool] = keep.tolist()
     return kept
 
@@ -60,7 +60,7 @@ def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tupl
     """
     keep = [
         (cost, loss)
-        for cost, loss, on in zip(costs, losses, unbeaten(costs, losses), strict=True)
+        for cost, loss, on in zip(costs, losses, non_dominated(costs, losses), strict=True)
         if on and cost < reference[0] and loss < reference[1]
     ]
     keep.sort()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.metrics.pareto import unbeaten
+from nas.metrics.pareto import non_dominated
 from nas.searching.scoring.front import on_any_front
 from nas.searching.searcher import Searcher
 from nas.spaces.architecture import Architecture
@@ -18,7 +18,7 @@ FAR = 0.02  # share of the rate; single pictures prefer another layout by less t
 
 
 @dataclass(frozen=True)
-class Kin:
+class FamilyMembers:
     """The architectures of a family. All share the encoder and the entropy path of `base`.
 
     Attributes:
@@ -32,7 +32,7 @@ class Kin:
     layouts: tuple[str, ...]
 
     @classmethod
-    def alone(cls, architecture: Architecture) -> Kin:
+    def alone(cls, architecture: Architecture) -> FamilyMembers:
         """A family with a single member.
 
         Args:
@@ -49,7 +49,7 @@ class Kin:
         return [space.layout(space.under(name, self.base)) for name in self.layouts]
 
 
-def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport) -> Kin:
+def find_family_members(searcher: Searcher, base: Architecture | None, report: StageReport) -> FamilyMembers:
     """Find the family around an architecture: the decoders and layouts that are worth their cost.
 
     Each g_s of the run's front and each layout is scored together with the encoder and the entropy path of
@@ -84,7 +84,7 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
     report("scoring the family", len(todo), len(todo), "")
     decoders, layouts = ([scored for scored in each if scored in scores] for each in (decoders, layouts))
     costs = [float(searcher.costs.macs(decoder, "decoder")) for decoder in decoders]
-    keep = unbeaten(costs, [scores.of(decoder).rd_loss for decoder in decoders])
+    keep = non_dominated(costs, [scores.of(decoder).rd_loss for decoder in decoders])
     chosen = [
         (cost, decoder)
         for cost, decoder, kept in zip(costs, decoders, keep, strict=True)
@@ -97,7 +97,7 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
         for name, rate in rates.items()
         if rate <= (1 + FAR) * min(rates[other] for other in rates if stages[other] <= stages[name])
     ]
-    return Kin(
+    return FamilyMembers(
         base,
         tuple(decoder for _, decoder in sorted(chosen, key=lambda pair: pair[0])),
         tuple(dict.fromkeys([base.layout, *names])),

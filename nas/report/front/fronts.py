@@ -207,12 +207,14 @@ class RunFront:
         Args:
             cost: the cost that the comparison uses.
         """
-        from nas.metrics.pareto import unbeaten
+        from nas.metrics.pareto import non_dominated
 
         candidates = self.scored if not self.scored.empty else self.front
         if self.uniform.empty or candidates[cost.column].isna().any():
             return None
-        best = self.uniform[unbeaten(self.uniform[cost.column].tolist(), self.uniform["rd_loss"].tolist())]
+        best = self.uniform[
+            non_dominated(self.uniform[cost.column].tolist(), self.uniform["rd_loss"].tolist())
+        ]
         less_loss, less_cost = [], []
         for dear, loss in zip(best[cost.column], best["rd_loss"], strict=True):
             at_cost = candidates.loc[candidates[cost.column] <= dear, "rd_loss"].min()

@@ -171,14 +171,14 @@ def _with_times(
     table: pd.DataFrame, scored: Sequence[Architecture], clocks: Mapping[str, Quantity]
 ) -> pd.DataFrame:
     """Add the time of every architecture, and whether it is on the front in time."""
-    from nas.metrics.pareto import unbeaten
+    from nas.metrics.pareto import non_dominated
 
     architectures = {architecture.key: architecture for architecture in scored}
     for cost in _TIMES:
         table[cost.column], table[cost.flag] = np.nan, False
         if cost.name in clocks:
             values = [clocks[cost.name].value(architectures[key]) for key in table["arch"]]
-            table[cost.column], table[cost.flag] = values, unbeaten(values, table["rd_loss"].tolist())
+            table[cost.column], table[cost.flag] = values, non_dominated(values, table["rd_loss"].tolist())
     return table
 
 

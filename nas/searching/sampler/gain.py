@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import ndtr
 
-from nas.metrics.pareto import staircase
+from nas.metrics.pareto import front_curve
 from nas.support.arrays import Floats
 
 
@@ -49,7 +49,7 @@ class WholeRange:
         Returns:
             Expected gains, [n].
         """
-        steps, best = staircase(*scored)
+        steps, best = front_curve(*scored)
         starts = np.concatenate([[-np.inf], steps])
         ends = np.concatenate([steps, [self.most]])
         levels = np.concatenate([[scored[1].max()], best])  # left of the front: the worst loss
@@ -77,7 +77,7 @@ class Targets:
             Expected gains, [n].
         """
         targets = np.asarray(self.costs, dtype=float)
-        steps, best = staircase(*scored)
+        steps, best = front_curve(*scored)
         steps_below = np.searchsorted(steps, targets, side="right")
         levels = np.concatenate([[scored[1].max()], best])[steps_below]
         affordable = costs[:, None] <= targets

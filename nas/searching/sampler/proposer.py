@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.metrics.pareto import on_staircase
+from nas.metrics.pareto import front_indexes
 from nas.searching.sampler.gain import Aim
 from nas.searching.sampler.moves import Row, Rows, crosses, exchanges, neighbours
 from nas.searching.sampler.surrogate import LossModel, comparable_losses, scaled
@@ -162,7 +162,7 @@ class Proposer:
             return self._blindly(fresh, rng)
         self.model.update(rows, losses, pending)
         scored = (self._cost(rows), scaled(losses))
-        front = rows[on_staircase(*scored)]
+        front = rows[front_indexes(*scored)]
         if self._local and len(taken) % LOCAL == 1:
             near = fresh([*self._beside(front), exchanges(front, self.shape, EXCHANGED, rng)])
             gains = self._gains(near, scored, sure=True)

@@ -12,7 +12,7 @@ import numpy as np
 from nas.cost.counting.table import CostTable
 from nas.metrics.curves import Curve, CurvePoint
 from nas.metrics.objective import Objective
-from nas.metrics.pareto import unbeaten
+from nas.metrics.pareto import non_dominated
 from nas.run import FRONT_COLUMNS, Run
 from nas.searching.scoring.evaluator import Score
 from nas.searching.scoring.final import with_tested
@@ -58,7 +58,9 @@ def score_table(
         )
     table = pd.DataFrame(rows, columns=[c for c in FRONT_COLUMNS if not c.startswith(("on_front", "test"))])
     for scope in SCOPES:
-        table[f"on_front_{scope}"] = unbeaten(table[f"{scope}_kmac_px"].tolist(), table["rd_loss"].tolist())
+        table[f"on_front_{scope}"] = non_dominated(
+            table[f"{scope}_kmac_px"].tolist(), table["rd_loss"].tolist()
+        )
     for column in ("test_bpp", "test_psnr", "test_rd_loss"):
         table[column] = np.nan
     return table.sort_values(["total_kmac_px", "rd_loss"], kind="stable", ignore_index=True)
