@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.metrics.pareto import staircase
+from nas.metrics.pareto import front_curve
 from nas.searching.sampler.moves import Rows
 from nas.support.arrays import Floats
 
@@ -41,10 +41,10 @@ def losses(rows: Rows) -> Floats:
 def front() -> tuple[Floats, Floats]:
     """The exact front: costs, ascending, and losses."""
     half = np.stack(np.unravel_index(np.arange(len(WIDTHS) ** HALF), SHAPE[:HALF]), 1)
-    picture = staircase(picture_costs(half), picture_losses(half))
-    rate = staircase(rate_costs(half), rate_losses(half))
+    picture = front_curve(picture_costs(half), picture_losses(half))
+    rate = front_curve(rate_costs(half), rate_losses(half))
     both = [np.add.outer(*pair).ravel() for pair in zip(picture, rate, strict=True)]
-    return staircase(*both)
+    return front_curve(*both)
 
 
 def picture_costs(rows: Rows) -> Floats:

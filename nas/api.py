@@ -1,4 +1,4 @@
-"""The library's front door: runs and codecs as people use them from Python."""
+"""The Python interface: runs and codecs as objects."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LoadedRun:
     """
 
     def __init__(self, run: Run, *, device: str = "auto", quantities: Quantities | None = None) -> None:
-        _ = run.trained_weights  # or refused
+        _ = run.trained_weights  # refuses a run without weights
         self.run, self.device = run, device
         self._quantities = quantities
 
@@ -88,7 +88,7 @@ class LoadedRun:
             storage: Optuna storage that several machines share. By default it is a journal in the run.
             sources: switches that turn sources of candidates off, for ablations.
             seed: seed for all random choices.
-            report: called with a stage's name, how much of it is done, of how much, and a note.
+            report: called with a stage's name, the work done, the total work and a note.
 
         Returns:
             A `SearchResult`. `choices` are the answers to the targets, `scored` and `front` are tables, and
@@ -133,14 +133,14 @@ class LoadedRun:
 
         Args:
             out: folder of the codec.
-            target: the most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or
+            target: largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture) or
                 30ms (on a profiled machine, or 30ms@phone on a profiled device).
             budget: a Budget, the name of a shipped one or a YAML file's path. The codec meets its limits. If
                 it has several targets, the largest counts, unless `target` names another.
             arch: key of the architecture, instead of a target or budget.
-            family: export every decoder and layout that is worth its cost beside one encoder. The encoder is
-                that of the chosen architecture. Without `target`, `budget` and `arch` it is that of the least
-                loss on the front.
+            family: export every decoder and layout that is worth its cost together with one encoder. The
+                encoder is that of the chosen architecture. Without `target`, `budget` and `arch`, it is that
+                of the architecture with the least loss on the front.
             scope: scope of a target without a budget: `encoder`, `decoder` or `total` (the default).
             arithmetic: arithmetic of the entropy path: `exact` or `float64`. By default it is exact, unless
                 that costs more than 0.5 % in rate.
@@ -210,7 +210,7 @@ class LoadedRun:
             loss that sharing weights costs: its mean, least and most.
 
         Raises:
-            InputError: a setting is wrong, or results with other settings are there.
+            InputError: a setting is wrong, or results with other settings exist.
         """
         from nas.verbs.analyse import rank_check
 
@@ -264,7 +264,7 @@ class LoadedRun:
             arch: key of the architecture.
             data: folder of photos to probe on, or `bundled`. By default it is the run's calibration photos.
             photos: number of photos, at most.
-            quality: 0 to 100, for a run of a range of rates. By default it is the middle anchor's.
+            quality: 0 to 100, for a run over a range of rates. By default it is that of the middle anchor.
             tolerance: how much the loss may rise when components are left out, in %.
             steps: steps along the gradient for the headroom.
             seed: seed for all random choices.
@@ -341,7 +341,7 @@ def load_codec(path: str | Path) -> Codec:
 
     Raises:
         InputError: the folder is not a codec, its files are damaged or do not belong together, or this
-            machine computes something else than the codec needs.
+            machine computes other numbers than the codec needs.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Exported codecs among CompressAI's models: importing this registers them.
+"""Registers exported codecs among CompressAI's models when it is imported.
 
 ::
 
@@ -7,7 +7,7 @@
 
     codec = MODELS["nas-codec"](path="codecs/a10")
 
-A module of its own, since CompressAI's registry takes seconds to import.
+This is a separate module, because CompressAI's registry takes seconds to import.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "nas-codec"
 
 
 def exported(path: str | Path) -> Codec:
-    """The codec in a folder, as `nas.load_codec` gives it.
+    """Load the codec in a folder, as `nas.load_codec` does.
 
     Args:
         path: folder of the codec.

@@ -1,4 +1,4 @@
-"""How commands speak: progress and messages on stderr, results on stdout."""
+"""Output of the commands: progress and messages on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ out = Console(highlight=False, soft_wrap=True)
 
 
 def first_of_all() -> bool:
-    """Whether this process speaks for all that torchrun started."""
+    """Whether this process prints for all processes that torchrun has started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def progress() -> Iterator[StageReport]:
-    """Progress on stderr: a bar per stage with the time left, or now and then a line where no one watches."""
+    """Progress on stderr: a bar with the remaining time for each stage, or a few lines without a terminal."""
     if not first_of_all():
         yield silent
         return
@@ -67,14 +67,14 @@ def progress() -> Iterator[StageReport]:
 
 
 class _Moving(SpinnerColumn):
-    """Moves beside the stage that is under way, also at its end: what follows may take long to begin."""
+    """A spinner beside the present stage, also at its end, because the next one may take long to begin."""
 
     def render(self, task: Task) -> RenderableType:
         return self.spinner.render(task.get_time()) if task.fields["now"] else " "
 
 
 class _LineProgress:
-    """Progress for logs: a line when a stage begins, at every tenth, and at least twice a minute."""
+    """Progress for logs: a line at the start of a stage, at every tenth, and at least twice a minute."""
 
     def __init__(self) -> None:
         self._last: tuple[str, int] | None = None
@@ -91,7 +91,7 @@ class _LineProgress:
 
 
 def say(message: str) -> None:
-    """A message to the person at the terminal.
+    """Print a message for the user on stderr.
 
     Args:
         message: the sentence, without markup.
@@ -101,7 +101,7 @@ def say(message: str) -> None:
 
 
 def show(lines: Sequence[str]) -> None:
-    """Lines as they are on stdout; characters that its encoding lacks become question marks.
+    """Print lines unchanged on stdout. Characters that its encoding lacks become question marks.
 
     Args:
         lines: the lines.
@@ -118,9 +118,9 @@ def table(
     aside: bool = False,
     narrow: bool = False,
 ) -> None:
-    """A table on stdout, or aside on stderr where it is not the result; numbers to the right.
+    """Print a table on stdout, or on stderr if it is not the result. Numbers are aligned to the right.
 
-    A narrow one has no lines between its columns, of which all hold numbers.
+    A narrow table has no lines between its columns. All of its values are numbers.
 
     Args:
         title: title of the table.
@@ -142,7 +142,7 @@ def table(
 
 
 def emit(content: Mapping[str, Any]) -> None:
-    """The result of a command as JSON on stdout.
+    """Print the result of a command as JSON on stdout.
 
     Args:
         content: names and plain values.

@@ -1,4 +1,4 @@
-"""A RUN: the folder in which one supernet is trained, searched and shown."""
+"""A run: the folder in which one supernet is trained and searched."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from nas.support.paths import with_paths
 if TYPE_CHECKING:
     import pandas as pd
 
-FIRST_SCORED = 30  # architectures of another front that a search scores first
-CALIBRATION_PHOTOS, HELD_OUT_PHOTOS = 24, 24  # at most so many are scored, and measured as files
-LIMITED = " with "  # in search/targets.yaml, between what targets limit and the limits beside them
+FIRST_SCORED = 30  # number of architectures of another front that a search scores first
+CALIBRATION_PHOTOS, HELD_OUT_PHOTOS = 24, 24  # largest numbers of photos for scores and for real files
+LIMITED = " with "  # in search/targets.yaml, separates the quantity of the targets from further limits
 FRONT_COLUMNS = (
     "arch",
     "encoder_kmac_px",
@@ -49,11 +49,11 @@ PACKAGES = ("torch", "compressai", "numpy", "optuna", "constriction", "fvcore", 
 
 @dataclass(frozen=True)
 class Run:
-    """Paths and contents of a RUN folder.
+    """The paths and contents of a run's folder.
 
     Attributes:
         path: the folder.
-        read_only: whether nothing may be kept in it, though the system would allow it.
+        read_only: whether nothing may be stored in the folder, even if the system allows it.
 
     Raises:
         InputError: the folder is not a run, or something in it is missing or damaged.
@@ -64,7 +64,7 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, space: SearchSpace, training: Mapping[str, Any]) -> Run:
-        """A new run: its folder and config.yaml, with the settings of its training.
+        """Make a new run: its folder, and config.yaml with the training settings.
 
         Args:
             path: folder of the run.
@@ -88,14 +88,14 @@ class Run:
     @classmethod
     @with_paths
     def open(cls, path: str | Path, *, read_only: bool = False) -> Run:
-        """An existing run.
+        """Open an existing run.
 
         Args:
             path: folder of the run.
             read_only: whether nothing may be written into the folder.
 
         Raises:
-            InputError: the folder is not a run, or one of an unknown format.
+            InputError: the folder is not a run, or its format is unknown.
         """
         run = cls(Path(path), read_only)
         if not run.config_path.is_file():
@@ -114,92 +114,92 @@ class Run:
 
     @property
     def config_path(self) -> Path:
-        """The resolved space and settings, the seed and the versions."""
+        """The file with the resolved space, the settings, the seed and the versions."""
         return self.path / "config.yaml"
 
     @property
     def weights_path(self) -> Path:
-        """The trained supernet's weights."""
+        """The file with the trained supernet's weights."""
         return self.path / "supernet.safetensors"
 
     @property
     def checkpoint_path(self) -> Path:
-        """The state of an unfinished training, for `--resume`."""
+        """The file with the state of an unfinished training, for `--resume`."""
         return self.path / "checkpoint" / "last.safetensors"
 
     @property
     def metrics_path(self) -> Path:
-        """The metrics of training, a row for each checkpoint."""
+        """The file with the metrics of training, one row for each checkpoint."""
         return self.path / "metrics.csv"
 
     @property
     def learning_path(self) -> Path:
-        """The drawing of how training went."""
+        """The picture of the training's progress."""
         return self.path / "learning.png"
 
     @property
     def preview_path(self) -> Path:
-        """A photo as the supernet decodes it."""
+        """The picture of a photo that the supernet has decoded."""
         return self.path / "preview.png"
 
     @property
     def structure_path(self) -> Path:
-        """What training learned of widths."""
+        """The file with the width logits that were learned with the weights."""
         return self.path / "structure.yaml"
 
     @property
     def split_path(self) -> Path:
-        """Which photo is in which part of the split."""
+        """The file with each photo's part of the split."""
         return self.path / "split.csv"
 
     @property
     def learned_layout_path(self) -> Path:
-        """The layout that training learned."""
+        """The file with the layout that was learned with the weights."""
         return self.path / "layout.yaml"
 
     @property
     def search_path(self) -> Path:
-        """The folder of all that a search keeps."""
+        """The folder of everything that searches store."""
         return self.path / "search"
 
     @property
     def layouts_path(self) -> Path:
-        """The layouts that were found, with their rates."""
+        """The file with the layouts that were found, and their rates."""
         return self.search_path / "layouts.yaml"
 
     @property
     def costs_path(self) -> Path:
-        """The measured costs of the space."""
+        """The file with the measured costs of the space."""
         return self.search_path / "costs.npz"
 
     @property
     def profile_path(self) -> Path:
-        """The folder of profiles, one in it for each machine and picture size."""
+        """The folder of profiles, one for each machine and picture size."""
         return self.path / "profile"
 
     @property
     def scores_path(self) -> Path:
-        """The scores of all architectures that were scored."""
+        """The file with all scores."""
         return self.search_path / "scores.csv"
 
     @property
     def tested_path(self) -> Path:
-        """What exported codecs reached on held-out photos."""
+        """The file with results of exported codecs on held-out photos."""
         return self.search_path / "tested.csv"
 
     @property
     def targets_path(self) -> Path:
-        """What was asked for last, by quantity."""
+        """The file with the targets of the last search, by quantity."""
         return self.search_path / "targets.yaml"
 
     @property
     def first_path(self) -> Path:
-        """What a search is to score first, because it was best elsewhere."""
+        """The file with architectures to score first, because they were best elsewhere."""
         return self.search_path / "first.yaml"
 
     @property
     def front_path(self) -> Path:
-        """The architectures on a front."""
+        """The file with the architectures on a front."""
         return self.path / "front.csv"
 
     @property
@@ -214,7 +214,7 @@ class Run:
 
     @cached_property
     def trained_space(self) -> SearchSpace:
-        """The space as it was trained.
+        """The space in which the supernet was trained.
 
         Raises:
             InputError: config.yaml is damaged, or its space is not valid.
@@ -229,7 +229,7 @@ class Run:
 
     @property
     def space(self) -> SearchSpace:
-        """The space with the layouts that were found in this run, those it did not have yet."""
+        """The space, with the layouts that were found for this run and that it did not have."""
         if not self.layouts_path.is_file():
             return self.trained_space
         layouts = dict(self.trained_space.layouts)
@@ -247,19 +247,19 @@ class Run:
         return read_layouts(path, resources.read_yaml(path).get("layouts")) if path.is_file() else []
 
     def noted(self, name: str) -> dict[str, Any]:
-        """What config.yaml notes under a name, for people; empty where that is no mapping."""
+        """A mapping of notes in config.yaml. Empty if there is none."""
         facts = self.config.get(name)
         return facts if isinstance(facts, dict) else {}
 
     @property
     def is_writable(self) -> bool:
-        """Whether what is found can be kept here; else it can be told, and exported to another place."""
+        """Whether results can be stored here. If not, they can still be printed, or exported elsewhere."""
         if self.read_only:
             return False
         return all(is_writable(folder) for folder in (self.path, self.search_path) if folder.is_dir())
 
     def refuse_read_only(self) -> None:
-        """InputError where nothing can be kept here."""
+        """Raise InputError if nothing can be stored here."""
         if self.read_only:
             raise InputError(
                 f"{self.of_zoo} belongs to the package, so it stays as it is: {self.how_to_copy}, and use "
@@ -270,24 +270,24 @@ class Run:
 
     @property
     def of_zoo(self) -> str:
-        """What the verbs call it where it belongs to the package."""
+        """The name `zoo:NAME` of a run that belongs to the package."""
         return f"{resources.ZOO}{self.path.name}"
 
     @property
     def how_to_copy(self) -> str:
-        """How a copy of one that belongs to the package is made."""
+        """How to make a copy of a run that belongs to the package."""
         return f"make a copy of it with `nas search {self.of_zoo} --out RUN`"
 
     @property
     def typed(self) -> str:
-        """What commands that only read it are given."""
+        """The run's name in commands that only read it."""
         return self.of_zoo if self.read_only else shlex.quote(str(self.path))
 
     def how_to_run(self, verb: str, options: str = "") -> str:
-        """What to do for a command that keeps something in the run; of the package's, in a copy.
+        """How to run a command that stores something in the run. For a run of the package, in a copy of it.
 
         Args:
-            verb: the command's verb.
+            verb: the command.
             options: its options, with a space before them.
         """
         if self.read_only:
@@ -296,7 +296,7 @@ class Run:
 
     @property
     def trained_weights(self) -> Path:
-        """The supernet's weights; InputError where there are none yet."""
+        """The file with the trained weights. InputError if it does not exist yet."""
         if not self.weights_path.is_file():
             raise InputError(
                 f"{self.path} has no trained supernet yet: finish its training with `nas train --out "
@@ -306,12 +306,12 @@ class Run:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short name of the trained weights."""
+        """A short hash of the trained weights."""
         return digest(self.trained_weights.read_bytes())
 
     @property
     def data(self) -> str:
-        """The `--data` it is trained on."""
+        """The `--data` of the training."""
         return str(self.config.get("data", ""))
 
     def split(self) -> dict[str, list[Path]]:
@@ -319,7 +319,7 @@ class Run:
         return read_split(self.split_path)
 
     def begin_with(self, keys: Sequence[str]) -> None:
-        """Have a search score first what was best elsewhere: these, or some spread evenly over them.
+        """Make searches score these architectures first, or some of them at even distances.
 
         Args:
             keys: keys of architectures.
@@ -333,7 +333,7 @@ class Run:
         return f"to renew it, {self.how_to_run('pareto')}"
 
     def front(self) -> pd.DataFrame:
-        """front.csv as a table; InputError where it is missing or damaged."""
+        """front.csv as a table. InputError if it is missing or damaged."""
         import pandas as pd
 
         if not self.front_path.is_file():
@@ -344,7 +344,7 @@ class Run:
             finite = table["rd_loss"].astype(float).abs() < float("inf")
         except (OSError, ValueError, KeyError, OverflowError) as error:
             raise InputError(f"{self.front_path} is damaged: {renew}") from error
-        if "bd_rate" not in table:  # written before there were ranges of rates
+        if "bd_rate" not in table:  # an earlier version wrote it, without ranges of rates
             table.insert(min(FRONT_COLUMNS.index("bd_rate"), table.shape[1]), "bd_rate", float("nan"))
         for column in FRONT_COLUMNS:
             if column not in table or not _is_of_a_front(table[column]):
@@ -353,7 +353,7 @@ class Run:
 
 
 def _is_of_a_front(column: pd.Series) -> bool:
-    """Whether a column of front.csv holds what it should: names, switches, or numbers and gaps."""
+    """Whether a column of front.csv has valid content: names, switches, or numbers and gaps."""
     if str(column.name).startswith("on_front"):
         return not set(column) - {True, False}
     if column.name in ("arch", "metric"):

@@ -1,4 +1,4 @@
-"""Supernets that the package carries, trained and searched: `nas search zoo:NAME` answers from them."""
+"""The zoo: trained and searched supernets that the package carries. `nas search zoo:NAME` uses them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nas.support.files import clear, followed, make_folder, refuse_existing, tem
 from nas.support.resources import ZOO
 
 SUPERNETS = Path(__file__).parent / "supernets"
-EXPLAINED = "README.md"  # how one was trained; not part of its run
+EXPLAINED = "README.md"  # explains the training; not part of the run
 
 
 def zoo_names() -> list[str]:
-    """The supernets that there are."""
+    """The names of the supernets in the package."""
     return sorted(path.parent.name for path in SUPERNETS.glob("*/config.yaml"))
 
 
 def in_zoo(source: str | Path) -> bool:
-    """Whether a run is named as one of the zoo's.
+    """Whether a run is given as `zoo:NAME`.
 
     Args:
         source: what was given as a run.
@@ -29,7 +29,7 @@ def in_zoo(source: str | Path) -> bool:
 
 
 def zoo_run(source: str | Path) -> Run:
-    """The run of `zoo:NAME`, in the package: to read, not to search in.
+    """The run of `zoo:NAME` inside the package, which is read-only.
 
     Args:
         source: `zoo:NAME`.
@@ -44,7 +44,7 @@ def zoo_run(source: str | Path) -> Run:
 
 
 def readme(source: str) -> str:
-    """How the supernet of `zoo:NAME` was trained.
+    """The README on the training of `zoo:NAME`.
 
     Args:
         source: `zoo:NAME`.
@@ -53,15 +53,15 @@ def readme(source: str) -> str:
 
 
 def copied(source: Run, out: Path, *, force: bool = False) -> Run:
-    """A run of one's own with all that a run of the zoo has; where it was copied before, that one.
+    """Copy a run of the zoo into a folder of the user. If the folder is such a copy already, return it.
 
     Args:
         source: the run to copy.
         out: folder of the copy.
-        force: replace what is there.
+        force: replace existing content.
 
     Raises:
-        InputError: something else is there, or the copy cannot be written.
+        InputError: the folder has other content, or the copy cannot be written.
     """
     own = Run(out)
     if own.config_path.is_file() and own.weights_path.is_file() and not force:
@@ -82,6 +82,6 @@ def copied(source: Run, out: Path, *, force: bool = False) -> Run:
         half_done.rename(target)
     except OSError as error:
         raise InputError(f"Cannot copy the run to {out}: {error.strerror or error}.") from error
-    finally:  # an interruption or a full disk leaves nothing behind
+    finally:  # leave nothing behind after an interruption or a full disk
         shutil.rmtree(half_done, ignore_errors=True)
     return Run.open(out)

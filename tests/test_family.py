@@ -30,7 +30,7 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest, transcode
 from nas.photos.images import read_image
 from nas.profiling.profile import profile_codec
-from nas.searching.family import FAR, find_kin, places_of_g_s
+from nas.searching.family import FAR, find_family_members, places_of_g_s
 from nas.spaces.architecture import differences
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError
@@ -244,22 +244,24 @@ def run(tmp_path_factory: pytest.TempPathFactory, small_space: SearchSpace, phot
 def test_what_is_worth_its_cost_comes_along(run: Path) -> None:
     searcher = nas.load_run(run, device="cpu").searcher
     space, scores = searcher.space, searcher.scores
-    kin = find_kin(searcher, None, lambda *told: None)
+    members = find_family_members(searcher, None, lambda *told: None)
     front = searcher.run.front()
-    assert kin.base.key == front.loc[front["rd_loss"].idxmin(), "arch"]
-    assert {found.layout for found in kin.decoders} == {kin.base.layout}
+    assert members.base.key == front.loc[front["rd_loss"].idxmin(), "arch"]
+    assert {found.layout for found in members.decoders} == {members.base.layout}
     shared = [slot.name for slot in space.slots if slot.name != "decoder"]
-    assert all(dict(f.widths)[name] == dict(kin.base.widths)[name] for f in kin.decoders for name in shared)
-    costs = [searcher.costs.macs(found, "decoder") for found in kin.decoders]
-    losses = [scores.of(found).rd_loss for found in kin.decoders if found != kin.base]
+    assert all(
+        dict(f.widths)[name] == dict(members.base.widths)[name] for f in members.decoders for name in shared
+    )
+    costs = [searcher.costs.macs(found, "decoder") for found in members.decoders]
+    losses = [scores.of(found).rd_loss for found in members.decoders if found != members.base]
     assert costs == sorted(costs)
     assert losses == sorted(losses, reverse=True)
-    rates = {name: scores.of(space.under(name, kin.base)).bpp for name in space.layout_names}
+    rates = {name: scores.of(space.under(name, members.base)).bpp for name in space.layout_names}
     stages = {name: space.layouts[name].stages() for name in space.layout_names}
-    for name in set(space.layouts) - {kin.base.layout}:
+    for name in set(space.layouts) - {members.base.layout}:
         better = min(rate for other, rate in rates.items() if stages[other] <= stages[name])
-        assert (name in kin.layouts) == (rates[name] <= (1 + FAR) * better)
-    given = find_kin(searcher, space.narrowest(), lambda *told: None)
+        assert (name in members.layouts) == (rates[name] <= (1 + FAR) * better)
+    given = find_family_members(searcher, space.narrowest(), lambda *told: None)
     assert given.base == space.narrowest()
     assert given.base in given.decoders
     assert given.layouts[0] == given.base.layout
@@ -335,7 +337,7 @@ def test_spaces_without_families(
     searcher = nas.load_run(small_run(tmp_path / "run", space, photo_folder).path, device="cpu").searcher
     searcher.scores.of(space.narrowest())
     with pytest.raises(InputError, match=message):
-        find_kin(searcher, None, lambda *told: None)
+        find_family_members(searcher, None, lambda *told: None)
 
 
 @pytest.mark.parametrize("name", ["patch", "patch-small", "patch-tiny", "patch-per-edge"])
@@ -352,7 +354,7 @@ def test_a_centred_family_has_one_layout(tmp_path: Path, photo_folder: Path) -> 
     space = SPACES["joint-ar-centred"]
     searcher = nas.load_run(small_run(tmp_path / "run", space, photo_folder).path, device="cpu").searcher
     searcher.scores.of(space.uniform(1))
-    assert len(find_kin(searcher, None, lambda *told: None).layouts) == 1
+    assert len(find_family_members(searcher, None, lambda *told: None).layouts) == 1
     base = space.uniform(1)
     codec = Codec(net_of("joint-ar-centred").extract(base), base)
     with pytest.raises(InputError, match="whole numbers"):

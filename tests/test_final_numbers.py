@@ -18,7 +18,7 @@ import nas
 from nas.photos.split import shared_photos, split_folder, write_split
 from nas.report.front.make import draw_runs
 from nas.run import Run
-from nas.searching.family import Kin
+from nas.searching.family import FamilyMembers
 from nas.searching.scoring.final import with_tested
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, InputWarning
@@ -61,7 +61,7 @@ def test_numbers_of_real_files_outlast_being_beaten(run: Run, tmp_path: Path) ->
     beaten = table[~table[[f"on_front_{s}" for s in ("encoder", "decoder", "total")]].any(axis=1)]
     first, other = beaten["arch"].iloc[0], run.front()["arch"].iloc[0]
     measured = {
-        key: export_codec(run, Kin.alone(run.space.parse(key)), tmp_path / name)["measured"]
+        key: export_codec(run, FamilyMembers.alone(run.space.parse(key)), tmp_path / name)["measured"]
         for name, key in (("first", first), ("other", other))
     }
     searcher.write_front()
@@ -80,7 +80,7 @@ def test_numbers_of_real_files_outlast_being_beaten(run: Run, tmp_path: Path) ->
 
 def test_numbers_of_other_weights_are_not_shown(run: Run, tmp_path: Path) -> None:
     architecture = run.space.narrowest()
-    export_codec(run, Kin.alone(architecture), tmp_path / "codec")
+    export_codec(run, FamilyMembers.alone(architecture), tmp_path / "codec")
     table = pd.DataFrame({"arch": [architecture.key, run.space.widest().key]})
     assert with_tested(table.copy(), run)["test_psnr"].notna().tolist() == [True, False]
     (run.path / "supernet.safetensors").write_bytes(run.weights_path.read_bytes()[:-1] + b"\1")

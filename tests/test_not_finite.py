@@ -17,7 +17,7 @@ from small_run import small_run
 import nas
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec, save_codec
-from nas.metrics.pareto import unbeaten
+from nas.metrics.pareto import non_dominated
 from nas.report.front.make import draw_runs
 from nas.run import Run
 from nas.searching.sampler.rows import as_rows
@@ -119,9 +119,11 @@ points = st.lists(
 def test_a_front_is_that_of_the_finite_points(found: list[tuple[int, float]]) -> None:
     finite = [math.isfinite(loss) for _, loss in found]
     expected = iter(
-        unbeaten([c for c, loss in found if math.isfinite(loss)], [v for _, v in found if math.isfinite(v)])
+        non_dominated(
+            [c for c, loss in found if math.isfinite(loss)], [v for _, v in found if math.isfinite(v)]
+        )
     )
-    assert unbeaten([c for c, _ in found], [v for _, v in found]) == [
+    assert non_dominated([c for c, _ in found], [v for _, v in found]) == [
         next(expected) if ok else False for ok in finite
     ]
 

@@ -21,7 +21,7 @@ from nas.cost.exact.reach import Reach
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
 from nas.metrics.objective import Objective
-from nas.metrics.pareto import hypervolume, unbeaten
+from nas.metrics.pareto import hypervolume, non_dominated
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import FRONT_COLUMNS, Run
@@ -113,7 +113,7 @@ def test_scoring_leaves_the_supernet_as_it_was(evaluator, tiny_space):
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=30))
 def test_the_front_is_what_nothing_beats(points):
     costs, losses = zip(*points, strict=True)
-    keep = unbeaten(costs, losses)
+    keep = non_dominated(costs, losses)
     kept = {point for point, on in zip(points, keep, strict=True) if on}
     for cost, loss in points:
         beaten = any((c <= cost and x < loss) or (c < cost and x <= loss) for c, x in points)

@@ -16,7 +16,7 @@ from experiments.families.common import CODECS, LMBDAS, space_of, weights_of
 from experiments.results import say
 from nas.photos.split import split_folder, write_split
 from nas.run import Run
-from nas.searching.family import Kin
+from nas.searching.family import FamilyMembers
 from nas.training.settings import TrainingSettings
 from nas.verbs.export import export_codec
 
@@ -28,7 +28,7 @@ def export(name: str, lmbda: float, data: Path, out: Path) -> None:
         run = Run.create(Path(place) / "run", space, TrainingSettings(lmbda=lmbda).model_dump())
         run.weights_path.write_bytes(weights_of(name, lmbda).read_bytes())
         write_split(run.split_path, split_folder(data))
-        content = export_codec(run, Kin.alone(space.widest()), out)
+        content = export_codec(run, FamilyMembers.alone(space.widest()), out)
     found = content["measured"]
     say(f"{out}: {found['bpp']:.4f} bpp, {found['psnr']:.2f} dB on {found['photos']} held-out photos")
 

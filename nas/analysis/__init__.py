@@ -1,1 +1,1 @@
-"""What a run can be asked: how well it ranks, what one step in each slot costs, where capacity lies."""
+"""Analyses of a run: the rank check, the cost table of an architecture, and the probes."""

@@ -1,4 +1,4 @@
-"""Kendall's tau of a handful of pairs, with an interval and a p that hold for so few."""
+"""Kendall's tau for a handful of pairs, with an interval and a p-value that are valid for so few."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 LEVEL = 0.95
-_MOST_ORDERS = 8  # of so many pairs every order is tried, of more some are drawn
+_MOST_ORDERS = 8  # up to this many pairs, every order is tried; of more pairs, some orders are drawn
 _DRAWN_ORDERS = 9999
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Kendall's tau-b of two lists, its 95 % interval, and p against no correlation; None where all tie."""
+    """Kendall's tau-b of two lists, its 95 % interval, and its p-value. None if all values of a list tie."""
 
     tau: float | None
     interval: tuple[float, float] | None
@@ -27,7 +27,7 @@ class Agreement:
 
 
 def agreement(one: Sequence[float], other: Sequence[float]) -> Agreement:
-    """Kendall's tau-b of two lists of scores (scipy), with an interval and p that hold for a handful.
+    """Kendall's tau-b of two lists of scores (scipy), with an interval and a p-value for few pairs.
 
     Args:
         one: scores.
@@ -57,9 +57,9 @@ def tau_interval(tau: float, count: int, level: float = LEVEL) -> tuple[float, f
     is the model: it knows no distances, as if any two neighbours could as easily change places.
 
     Args:
-        tau: as measured.
-        count: of architectures.
-        level: how often such intervals hold the true value, at least.
+        tau: the measured tau.
+        count: number of pairs.
+        level: least probability that the interval contains the true value.
     """
     from scipy.optimize import brentq
 
@@ -87,10 +87,10 @@ def _discordances(count: int, theta: float) -> Values:
 
 
 def tau_p_value(one: Sequence[float], other: Sequence[float]) -> float:
-    """Two-sided p against no correlation: exact where nothing ties, and of up to eight pairs in any case.
+    """Two-sided p-value against no correlation: exact without ties, and for up to eight pairs in any case.
 
-    With ties in more pairs it is of 9999 orders drawn from a seed (Phipson and Smyth, Permutation p-values
-    should never be zero, 2010).
+    With ties in more pairs, it comes from 9999 random orders with a fixed seed (Phipson and Smyth,
+    Permutation p-values should never be zero, 2010).
 
     Args:
         one: scores.

@@ -1,4 +1,4 @@
-"""The price list of an architecture: one step in each slot, what it costs and what it loses."""
+"""The cost table of an architecture: what one step in each slot costs and what it does to the loss."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One step in one slot, and what it changes.
+    """One step in one slot, and its effects.
 
     Attributes:
-        slot: its name, or `layout`.
-        before, after: what is chosen there: a width, a number of blocks, a layout's name.
-        architecture: where the step leads.
-        kmac_px: more kMAC per image pixel, in the list's scope.
-        ms: more milliseconds to `encode` and to `decode`; empty where the run is not profiled here.
-        stages: more serial steps of decoding.
-        bpp, psnr, loss: more of each on the calibration photos; the loss in % of what it was.
+        slot: name of the slot, or `layout`.
+        before, after: choice before and after the step: a width, a number of blocks, or a layout's name.
+        architecture: the architecture after the step.
+        kmac_px: change in kMAC per image pixel, in the scope of the table.
+        ms: changes in milliseconds to `encode` and to `decode`. Empty if the run is not profiled here.
+        stages: change in the number of stages.
+        bpp, psnr, loss: changes on the calibration photos. That of the loss is in %.
     """
 
     slot: str
@@ -48,19 +48,19 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The step alone: `g_s.3 96 -> 72`."""
+        """The step as text: `g_s.3 96 -> 72`."""
         return f"{self.slot} {self.before} -> {self.after}"
 
     @property
     def price(self) -> float:
-        """The less, the better a deal: % more loss for a kMAC per pixel saved, or minus % less for one spent.
+        """Loss per cost: % more loss for each kMAC per pixel saved, or minus the % less for each one spent.
 
-        Where the cost stays, % more loss.
+        A lower price is a better deal. If the cost does not change, it is the % more loss.
         """
         return self.loss / (abs(self.kmac_px) or 1.0)
 
     def sentence(self, action: str) -> str:
-        """`g_s.3 96 -> 72: -4.1 kMAC/px, -1.9 ms, +0.6 % loss`, the time being an action's."""
+        """The step in words: `g_s.3 96 -> 72: -4.1 kMAC/px, -1.9 ms, +0.6 % loss`, with an action's time."""
         parts = [f"{_signed(self.kmac_px)} kMAC/px"]
         if action in self.ms:
             parts.append(f"{_signed(self.ms[action])} ms")
@@ -69,7 +69,7 @@ class Step:
         return f"{self.name}: {', '.join(parts)}, {self.loss:+.2f} % loss"
 
     def row(self) -> dict[str, str]:
-        """A line of a table: what changes, with its sign."""
+        """A row of the printed table: all changes with their signs."""
         return {
             "step": self.name,
             "kMAC/px": _signed(self.kmac_px),
@@ -84,16 +84,16 @@ class Step:
 
 @dataclass(frozen=True)
 class PriceList:
-    """An architecture and the steps around it.
+    """The cost table of an architecture: the steps around it.
 
     Attributes:
-        architecture: where the steps begin.
-        scope: whose MACs count.
-        kmac_px: what it costs, in kMAC per image pixel at 768x512.
-        ms: milliseconds to `encode` and to `decode`; empty where the run is not profiled on this machine.
-        where: what the time holds for, or how to get it.
-        score: on the calibration photos.
-        down, up, level: the steps that lower the cost, raise it and leave it, each with the best deal first.
+        architecture: the architecture.
+        scope: scope of the MACs.
+        kmac_px: cost of the architecture in kMAC per image pixel at 768x512.
+        ms: milliseconds to `encode` and to `decode`. Empty if the run is not profiled on this machine.
+        where: conditions of the time, or how to measure it.
+        score: score of the architecture on the calibration photos.
+        down, up, level: the steps that lower the cost, raise it, and keep it, each with the best deal first.
     """
 
     architecture: Architecture
@@ -108,7 +108,7 @@ class PriceList:
 
     @property
     def groups(self) -> dict[str, tuple[Step, ...]]:
-        """The steps by what they do, those groups that there are, with a title each."""
+        """The non-empty groups of steps, by title."""
         steps_by_title = {
             f"steps down in {self.scope} MACs, the least loss for a kMAC/px saved first": self.down,
             f"steps up in {self.scope} MACs, the most loss gained for a kMAC/px spent first": self.up,
@@ -118,11 +118,11 @@ class PriceList:
 
     @property
     def action(self) -> str:
-        """Whose time sentences name: of encoding in the scope `encoder`, else of decoding, as budgets do."""
+        """The action whose time sentences give: encoding for the scope `encoder`, otherwise decoding."""
         return "encode" if self.scope == "encoder" else "decode"
 
     def heading(self) -> str:
-        """What the architecture itself costs and loses."""
+        """The cost and the loss of the architecture itself."""
         times = [f"{value:,.1f} ms to {action}" for action, value in self.ms.items()]
         score = f"{self.score.bpp:.4f} bpp", f"{self.score.psnr:.2f} dB", f"loss {self.score.rd_loss:.4f}"
         return ", ".join([f"{self.kmac_px:.3f} kMAC/px ({self.scope})", *times, *score])
@@ -132,7 +132,7 @@ class PriceList:
         return f"PriceList({self.architecture.key}: {self.heading()}; {counts})"
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A row for each step: its group, slot, what is chosen before and after, and what that changes."""
+        """A row for each step: its group, slot, choices before and after, and all changes."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -155,7 +155,7 @@ class PriceList:
         )
 
     def sentences(self) -> list[str]:
-        """The best deals, whether a step is cheaper and no worse, and where the time is from."""
+        """Sentences on the best deals, on steps that are cheaper and no worse, and on the time's source."""
         sentences = []
         if not self.groups:
             sentences.append("There is no other step: nothing else of this space can be scored.")
@@ -172,7 +172,7 @@ class PriceList:
         return [*sentences, self.where]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; of the steps, differences."""
+        """Plain values. Those of steps are differences."""
         return {
             "arch": self.architecture.key,
             "scope": self.scope,
@@ -188,18 +188,19 @@ class PriceList:
 
 
 def price_list(searcher: Searcher, architecture: Architecture, scope: str, report: StageReport) -> PriceList:
-    """What one step in each slot costs and loses: one narrower, one wider, and every other layout.
+    """Make the cost table of an architecture: a step narrower and wider in each slot, and all other layouts.
 
-    Slots that have no effect there have no step. Scores are kept as they come, and none is computed twice.
+    Slots without effect in this architecture have no steps. Scores are stored as they come, and none is
+    computed twice.
 
     Args:
-        searcher: of the run.
-        architecture: one of its space.
+        searcher: searcher of the run.
+        architecture: an architecture of its space.
         scope: `encoder`, `decoder` or `total`.
-        report: called with what is being scored.
+        report: called for each step that is scored.
 
     Raises:
-        InputError: an unknown scope.
+        InputError: the scope does not exist.
     """
     if scope not in SCOPES:
         raise InputError(f"There is no scope '{scope}': choose one of {', '.join(SCOPES)}.")
@@ -242,7 +243,7 @@ def price_list(searcher: Searcher, architecture: Architecture, scope: str, repor
 
 
 def table_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
-    """Rows whose numbers are padded to stand right.
+    """Rows of the table, with numbers padded so that they are aligned to the right.
 
     Args:
         steps: steps of the cost table, in the order of the rows.
@@ -259,7 +260,7 @@ def table_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
 
 
 def _moves(space: SearchSpace, architecture: Architecture) -> Iterator[tuple[str, str, str, Architecture]]:
-    """Slot, choice before and after, and where it leads: every slot's neighbours, then every layout."""
+    """Yield slot, choice before, choice after and architecture: neighbours in each slot, then layouts."""
     here = space.indexes(architecture)
     for position, slot in enumerate(space.slots):
         for index in (here[position] - 1, here[position] + 1):
@@ -274,7 +275,7 @@ def _moves(space: SearchSpace, architecture: Architecture) -> Iterator[tuple[str
 
 
 def _clocks(searcher: Searcher) -> tuple[dict[str, Quantity], str]:
-    """The time to decode and to encode, and where it was measured; or nothing, and how to get it."""
+    """The time to decode and to encode with its source. Without a profile, nothing and how to get one."""
     try:
         predictor = searcher.quantities.predictor(REFERENCE_SIZE)
     except InputError as error:
@@ -291,7 +292,7 @@ def _stages(space: SearchSpace, architecture: Architecture) -> int:
 
 
 def _signed(value: float) -> str:
-    """Three significant digits and the sign."""
+    """A number with three significant digits and its sign."""
     if round(value, 6) == 0:
         return "0"
     return f"{value:+,.{max(0, min(6, 2 - math.floor(math.log10(abs(value)))))}f}"

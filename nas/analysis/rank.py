@@ -1,9 +1,9 @@
-"""How far a supernet's scores can be trusted: a few of its architectures, each trained alone.
+"""The rank check: how far a supernet's scores can be trusted, from a few architectures trained alone.
 
-A search ranks architectures by what they score with weights they share. Whether that is the order in which
-they would come when trained alone, and how much the sharing costs each of them, is measured here. What was
-trained lies in RUN/rank-check/, a run for each architecture, under a name that stands for all it depends on:
-a check that was interrupted goes on, and nothing is trained twice.
+A search ranks architectures by their scores with shared weights. The check measures whether this order agrees
+with the order after training alone, and how much loss the sharing costs each architecture. The trained
+architectures are kept in RUN/rank-check/, one run for each, under a name that stands for everything that the
+weights depend on. An interrupted check therefore continues where it stopped, and nothing is trained twice.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _OF_THE_RUN = ("lmbda", "metric")
 
 @dataclass(frozen=True)
 class RankRequest:
-    """What `nas rank-check` was asked for.
+    """The settings of `nas rank-check`.
 
     Attributes:
-        data: the folder of photos that the run was trained on, or `bundled`.
-        count: how many architectures to train.
-        steps: for each; None for as many as the run had.
-        start: `scratch`, random weights: against the classical yardstick. `supernet`, the weights the
-            architecture has in the supernet: what they lack of being its own, which takes fewer steps to see.
-        settings: of the training, by name, where they differ from the run's.
-        seed: of the architectures that are drawn; training has the run's.
+        data: folder of photos that the run was trained on, or `bundled`.
+        count: number of architectures to train.
+        steps: training steps for each one. None means as many as the run had.
+        start: `scratch` starts from random weights, which is the classical check. `supernet` starts from the
+            architecture's weights in the supernet, which shows the cost of sharing in fewer steps.
+        settings: training settings that differ from the run's, by name.
+        seed: seed for choosing the architectures. Training uses the run's seed.
         force: replace the results of a check with other settings.
     """
 
@@ -63,19 +63,19 @@ class RankRequest:
 
 
 def rank_check(searcher: Searcher, request: RankRequest, *, report: StageReport = silent) -> RankResult:
-    """Train some architectures of a run alone, and compare them with what the supernet says of them.
+    """Train some architectures of a run alone, and compare them with the supernet's scores.
 
     Args:
-        searcher: of the trained run; scores both sides, on its calibration photos.
-        request: what to train.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        searcher: searcher of the trained run. It scores both sides on its calibration photos.
+        request: the settings.
+        report: called with a stage's name, the work done, the total work and a note.
 
     Returns:
-        What was found, also written to RUN/rank-check as it came.
+        The result, which is also written to RUN/rank-check as it comes.
 
     Raises:
-        InputError: before anything is written, where the request cannot be met.
-        KeyboardInterrupt: what was trained is kept; the same call goes on.
+        InputError: the request cannot be met. Raised before anything is written.
+        KeyboardInterrupt: finished trainings are kept, and the same call continues.
     """
     searcher.run.refuse_read_only()
     return _Check(searcher, request).run(report)
@@ -85,7 +85,7 @@ def rank_check(searcher: Searcher, request: RankRequest, *, report: StageReport 
 
 
 class _Check:
-    """Everything that can be wrong with a request is found here, before anything is written."""
+    """One rank check. The constructor refuses a wrong request before anything is written."""
 
     def __init__(self, searcher: Searcher, request: RankRequest) -> None:
         self.searcher, self.request, self.source = searcher, request, searcher.run
@@ -113,7 +113,7 @@ class _Check:
         self._replaces = self._compare()
 
     def _training(self) -> TrainingSettings:
-        """The run's own settings, for one architecture alone."""
+        """The run's own settings, for a single architecture."""
         given, steps = dict(self.request.settings), self.request.steps
         for name in given:
             if name in _OF_THE_RUN or name == "recipe":
@@ -128,7 +128,7 @@ class _Check:
         if steps is not None:
             given["steps"] = steps
         of_run = {**settings_of(self.source).model_dump(), **ALONE}
-        if self.request.start == "scratch":  # nothing is worth keeping in random weights
+        if self.request.start == "scratch":  # random weights need no protection
             of_run |= {"only": None, "frozen": []}
         return TrainingSettings.make({**of_run, **given})
 
@@ -153,7 +153,7 @@ class _Check:
         return bool(different)
 
     def run(self, report: StageReport) -> RankResult:
-        """Look at what is trained, train the rest, and write what is known after each."""
+        """Find finished trainings, run the missing ones, and write the results after each one."""
         rows: dict[Architecture, RankRow] = {}
         trained = [architecture for architecture in self.architectures if self._trained(architecture)]
         for done, architecture in enumerate(trained, 1):
@@ -171,7 +171,7 @@ class _Check:
         return self._result(rows, self._files)
 
     def _warn(self, left: Sequence[Architecture]) -> None:
-        """Warn where what is left to train takes more than a day."""
+        """Warn if the remaining trainings take more than a day."""
         kmac_px = sum(self.searcher.costs.kmac_px(architecture, "total") for architecture in left)
         seconds = seconds_at_cost(kmac_px, self.training, self.searcher.evaluator.device.type)
         what = f"{len(left)} trainings of {self.training.steps:,} steps"
@@ -182,7 +182,7 @@ class _Check:
     # What was trained
 
     def _place(self, architecture: Architecture) -> Path:
-        """The folder of an architecture's own run: its name stands for all that the weights depend on."""
+        """The folder of an architecture's own run. Its name identifies all that the weights depend on."""
         facts = {"training": self.settings["training"], "photos": self.photos, "start": self.request.start}
         if self.request.start == "supernet":
             facts["weights"] = self.source.fingerprint
@@ -190,7 +190,7 @@ class _Check:
         return self.folder / f"{architecture.key[:24].strip('.+-=_')}-{name}"
 
     def _trained(self, architecture: Architecture) -> Run | None:
-        """An architecture's own run, where it was trained to the end."""
+        """An architecture's own run, or None if it is not trained to the end."""
         folder = self._place(architecture)
         if not (folder / "supernet.safetensors").is_file():
             return None
@@ -264,10 +264,10 @@ class _Check:
 
 
 def _photos(run: Run, data: str) -> tuple[str, list[str]]:
-    """A short name for the training photos of a folder, and what is to be said of them.
+    """A short name for the training photos of a folder, and notes on them.
 
     Raises:
-        InputError: too few, or some of those that the run is scored on are among them.
+        InputError: there are too few photos, or some of the run's calibration photos are among them.
     """
     of_the_run = run.config.get("data") == BUNDLED
     where = "the bundled photos" if data == BUNDLED else data
@@ -293,7 +293,7 @@ def _photos(run: Run, data: str) -> tuple[str, list[str]]:
 
 
 def _among(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
-    """Those of some photos that are among others: the same file, or the same bytes."""
+    """The photos that are among other photos: the same file, or the same bytes."""
     by_size: dict[int, list[Path]] = {}
     for path in others:
         if path.is_file():

@@ -1,4 +1,4 @@
-"""What a rank check finds: a row for each architecture, and whether both orders agree."""
+"""The result of a rank check: a row for each architecture, and whether the two orders agree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RANK_COLUMNS = (
 
 @dataclass(frozen=True)
 class RankRow:
-    """One architecture with the supernet's weights and with its own; both on the same photos.
+    """One architecture with the supernet's weights and with its own, on the same photos.
 
     Attributes:
         arch: key of the architecture.
@@ -47,7 +47,7 @@ class RankRow:
 
     @property
     def penalty(self) -> float:
-        """How much more the architecture loses with inherited weights, relative to its own."""
+        """The relative rise of the loss with the supernet's weights, compared with the architecture's own."""
         return self.supernet.rd_loss / self.standalone.rd_loss - 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,12 +64,12 @@ class RankRow:
 
 @dataclass(frozen=True)
 class RankResult:
-    """What a check found, in the order of total cost.
+    """The result of a rank check, ordered by total cost.
 
     Attributes:
         rows: a row for each architecture.
         metric: `mse` or `ms-ssim`.
-        settings: settings of the trainings alone.
+        settings: settings of the separate trainings.
         notes: sentences for people.
         files: files that were written.
     """
@@ -82,18 +82,18 @@ class RankResult:
 
     @property
     def finished(self) -> bool:
-        """Whether all that were asked for are there."""
+        """Whether all requested architectures have a row."""
         return bool(len(self.rows) == self.settings["count"])
 
     @cached_property
     def agreement(self) -> Agreement:
-        """How well the supernet's losses and those of training alone agree on the order."""
+        """The rank correlation between the supernet's losses and those after training alone."""
         losses = [(row.supernet.rd_loss, row.standalone.rd_loss) for row in self.rows]
         return agreement([one for one, _ in losses], [other for _, other in losses])
 
     @property
     def penalty(self) -> dict[str, float]:
-        """The mean, the least and the most."""
+        """The mean, the least and the largest penalty."""
         penalties = [row.penalty for row in self.rows]
         return {"mean": float(np.mean(penalties)), "least": min(penalties), "most": max(penalties)}
 
@@ -111,7 +111,7 @@ class RankResult:
         return pd.DataFrame([row.to_dict() for row in self.rows], columns=list(RANK_COLUMNS))
 
     def to_json(self) -> dict[str, Any]:
-        """The content of rank.json; what needs all architectures is null until they are there."""
+        """The content of rank.json. Values that need all architectures are null until these are finished."""
         agreement = self.agreement if self.finished else Agreement(None, None, None)
         return {
             "finished": self.finished,
@@ -126,7 +126,7 @@ class RankResult:
         }
 
     def table(self) -> list[dict[str, Any]]:
-        """A row for each architecture, for people."""
+        """The rows of the printed table."""
         return [
             {
                 "kMAC/px": row.total_kmac_px,
@@ -139,7 +139,7 @@ class RankResult:
         ]
 
     def sentences(self) -> list[str]:
-        """The answer in words."""
+        """The result in sentences."""
         agreement, share = self.agreement, self.penalty
         if agreement.tau is None or agreement.interval is None or agreement.p is None:
             first = "Kendall's tau has no value: all scores of one side are equal."

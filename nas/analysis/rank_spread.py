@@ -1,4 +1,4 @@
-"""The architectures of a rank check: different ones, evenly over the range of costs."""
+"""Chooses the architectures of a rank check: different ones, evenly spread over the range of costs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from nas.support.limits import check_seed
 
 
 def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
-    """Different architectures of a space, evenly over its range of total MACs, in their order.
+    """Different architectures of a space, evenly spread over its range of total MACs, in rising order.
 
-    The narrowest and the widest are the ends; between them, the one nearest to each even step among some that
-    are drawn about it.
+    The narrowest and the widest are the ends. Between them, some architectures are drawn around each even
+    step, and the one nearest to the step is taken.
 
     Args:
-        costs: costs of the space.
+        costs: cost table of the space.
         count: number of architectures.
         seed: seed of the random numbers.
 
     Raises:
-        InputError: too few for a rank correlation, or more than there are.
+        InputError: the number is too small for a rank correlation, or larger than the space.
     """
     check_seed(seed)
     space, reach = costs.space, Reach(macs(costs, "total"))
@@ -58,7 +58,7 @@ def _near(
     number: int,
     rng: np.random.Generator,
 ) -> Architecture:
-    """A new architecture of about a cost; the window about it doubles until it holds one."""
+    """A new architecture with about a given cost. A window around the cost doubles until it contains one."""
     width = max(1.0, (reach.most - reach.least) / 200)
     while True:
         low, high = math.floor(goal - width), math.ceil(goal + width)
@@ -66,6 +66,6 @@ def _near(
         fresh = [architecture for architecture in drawn if architecture not in taken]
         if fresh:
             return min(fresh, key=lambda a: (abs(costs.macs(a, "total") - goal), a.key))
-        if low <= reach.least and high >= reach.most:  # more are drawn of all than can be taken
+        if low <= reach.least and high >= reach.most:  # so many are drawn that one of them must be new
             raise InputError(f"{reach.space.name} has no more architectures to choose from: rank fewer.")
         width *= 2

@@ -24,7 +24,7 @@ def export(
     target: Annotated[
         str | None,
         typer.Option(
-            help="Most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or, "
+            help="Largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture) or, "
             "after `nas profile`, 30ms, or 30ms@phone on another device.",
         ),
     ] = None,

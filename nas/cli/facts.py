@@ -32,22 +32,21 @@ def profile(
     ] = 0,
     pieces: Annotated[
         Path | None,
-        typer.Option(
-            help="For a run: write what another device is to time into this folder, as ONNX models."
-        ),
+        typer.Option(help="For a run: write a folder with ONNX models for another device to time."),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option("--from", help="For a run: read the CSV that time_pieces.py printed there.")
+        Path | None,
+        typer.Option("--from", help="For a run: read the CSV that time_pieces.py wrote on that device."),
     ] = None,
     device_name: Annotated[
-        str | None, typer.Option(help="Name of that device, for targets such as 30ms@phone.")
+        str | None, typer.Option(help="Name of the other device, for targets such as 30ms@phone.")
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed for choosing the architectures of --check.", callback=check_seed)
     ] = 0,
     device: Device = "auto",
     force: Annotated[
-        bool, typer.Option("--force", help="For a run: measure everything again, or replace what is there.")
+        bool, typer.Option("--force", help="For a run: measure everything again, or replace existing output.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -124,7 +123,10 @@ def info(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Show what something is. A codec is drawn as a graph whose arrows are as thick as their MACs."""
+    """Describe a run, codec, file, space, budget, recipe, layout or key.
+
+    A codec is drawn as a graph whose arrows are as thick as their MACs.
+    """
     from nas import console
     from nas.verbs.info import info as go
 

@@ -29,7 +29,7 @@ def demo(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Go the whole way on photos from the package: train, search, export, compress.
+    """Run all steps on photos from the package: train, search, export, compress.
 
     It takes two to three minutes on two cores.
     """
@@ -151,7 +151,7 @@ def search(
     target: Annotated[
         str | None,
         typer.Option(
-            help="Most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or, "
+            help="Largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture) or, "
             "after `nas profile`, 30ms, or 30ms@phone on another device.",
         ),
     ] = None,

@@ -1,1 +1,1 @@
-"""Exported codecs: plain layers, their own weights, real bitstreams; no supernet."""
+"""Exported codecs: plain layers with their own weights, real bitstreams, and no supernet."""

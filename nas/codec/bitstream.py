@@ -1,4 +1,4 @@
-"""Pictures to .nic files and back: see `nas.codec.nic` for the file."""
+"""Converts pictures to .nic files and back. `nas.codec.nic` describes the file."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from nas.spaces.rates import STEPS_OF_QUALITY, lmbda_at, middle, quality_at
 from nas.support.errors import InputError
 from nas.support.limits import MAX_PIXELS, check_count, is_whole
 
-Latents = tuple[Tensor, Tensor | None]  # y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4], where there is one
+Latents = tuple[Tensor, Tensor | None]  # y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] or None
 
 
 @torch.no_grad()
 def compress_image(
     codec: Codec, pixels: Pixels, *, quality: float | None = None, tiling: Tiling = TILING
 ) -> Nic:
-    """Code one picture, [H, W, 3] in 8 bits: mirrored up to aligned sides, and cropped back when decoded.
+    """Code one picture, [H, W, 3] in 8 bits. It is mirrored up to aligned sides; decoding crops it again.
 
-    Large ones pass g_a in tiles, and are never held as numbers wider than 8 bits.
+    Large pictures pass g_a in tiles and are never stored as numbers wider than 8 bits.
 
     Args:
-        codec: what codes it.
+        codec: the codec.
         pixels: the picture.
-        quality: from 0 to 100, where the codec codes at a range of rates; by default the middle anchor's.
-        tiling: when a picture passes g_a in tiles, and in which.
+        quality: 0 to 100, for a codec over a range of rates. By default it is that of the middle anchor.
+        tiling: when and how to split large pictures into tiles.
 
     Raises:
-        InputError: a side of no pixels, or of more than a file may have; a quality that there is not.
+        InputError: a side has no pixels or more than a file may have, or the quality does not exist.
     """
     check_pixels(pixels)
     height, width = pixels.shape[:2]
@@ -45,7 +45,7 @@ def compress_image(
 
 
 def step_of(codec: Codec, quality: float | None) -> int | None:
-    """A quality as files hold it; None for a codec of one rate.
+    """Convert a quality to the form that files store, or None for a codec of one rate.
 
     Args:
         codec: the codec that writes the file.
@@ -67,11 +67,11 @@ def step_of(codec: Codec, quality: float | None) -> int | None:
 
 
 def lmbda_of(codec: Codec, step: int | None) -> float | None:
-    """The lambda of a quality as files hold it; None for a codec of one rate.
+    """The lambda of a stored quality, or None for a codec of one rate.
 
     Args:
         codec: the codec of the file.
-        step: the quality as the file holds it, from 0 to `STEPS_OF_QUALITY`, or None.
+        step: the stored quality, from 0 to `STEPS_OF_QUALITY`, or None.
     """
     if not codec.rates or step is None:
         return None
@@ -79,7 +79,7 @@ def lmbda_of(codec: Codec, step: int | None) -> float | None:
 
 
 def latents_of(codec: Codec, pixels: Pixels, tiling: Tiling = TILING, lmbda: float | None = None) -> Latents:
-    """y_hat and z_hat of one picture, as `compress_image` codes them; InputError as there.
+    """y_hat and z_hat of one picture, as `compress_image` codes them. It raises the same errors.
 
     Args:
         codec: the codec.
@@ -91,7 +91,7 @@ def latents_of(codec: Codec, pixels: Pixels, tiling: Tiling = TILING, lmbda: flo
 
 
 def analyzed(codec: Codec, pixels: Pixels, tiling: Tiling = TILING) -> Tensor:
-    """What g_a makes of one picture, [1, M, h, w], the same at every rate; InputError as there.
+    """The output of g_a for one picture, [1, M, h, w]. It does not depend on the rate.
 
     Args:
         codec: the codec.
@@ -111,17 +111,17 @@ def analyzed(codec: Codec, pixels: Pixels, tiling: Tiling = TILING) -> Tensor:
 
 
 def write_latents(codec: Codec, latents: Latents, width: int, height: int, step: int | None = None) -> Nic:
-    """The file of a picture of so many pixels, from its latents at a quality.
+    """Make the file of a picture of this size from its latents at a quality.
 
     Args:
         codec: the codec.
-        latents: y_hat and z_hat, as `latents_of` gives them.
+        latents: y_hat and z_hat, from `latents_of`.
         width: width of the picture, in pixels.
         height: height of the picture, in pixels.
-        step: the quality, as `step_of` gives it.
+        step: the stored quality, from `step_of`.
 
     Raises:
-        InputError: they are no latents of one picture of this size, or there is no such quality.
+        InputError: these are not latents of one picture of this size, or the quality does not exist.
     """
     if not isinstance(latents, tuple | list) or len(latents) != 2:
         raise InputError(f"Latents are a pair, y_hat and z_hat, not {type(latents).__name__}.")
@@ -136,28 +136,28 @@ def write_latents(codec: Codec, latents: Latents, width: int, height: int, step:
 def decompress_image(
     codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS, tiling: Tiling = TILING
 ) -> Pixels:
-    """The picture of a .nic file, [H, W, 3] in 8 bits, written tile by tile.
+    """Decode the picture of a .nic file, [H, W, 3] in 8 bits, tile by tile.
 
     Args:
-        codec: one with the entropy path that made the file.
+        codec: a codec with the entropy path that made the file.
         nic: the file.
-        max_pixels: the most that are decoded, as a forged size costs its sender nothing.
-        tiling: when a picture passes g_s in tiles, and in which.
+        max_pixels: refuse larger pictures, because a forged size costs an attacker nothing.
+        tiling: when and how to split large pictures into tiles.
 
     Raises:
-        InputError: the file was made by another entropy path, or names too large a picture.
+        InputError: another entropy path made the file, or its picture is too large.
     """
     y_hat, _ = read_latents(codec, nic, max_pixels=max_pixels)
     return picture_of(codec, y_hat, nic.width, nic.height, tiling, lmbda_of(codec, nic.step))
 
 
 def read_latents(codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS) -> Latents:
-    """y_hat and z_hat of a .nic file; arguments and errors as in `decompress_image`.
+    """Decode y_hat and z_hat of a .nic file.
 
     Args:
         codec: a codec with the entropy path that made the file.
         nic: the file.
-        max_pixels: the most pixels that the picture may have.
+        max_pixels: largest number of pixels of the picture.
 
     Raises:
         InputError: another entropy path made the file, or its picture is too large.
@@ -183,7 +183,7 @@ def picture_of(
     tiling: Tiling = TILING,
     lmbda: float | None = None,
 ) -> Pixels:
-    """What g_s makes of y_hat at a rate, [H, W, 3] in 8 bits, without the padding.
+    """The output of g_s for y_hat at a rate, [H, W, 3] in 8 bits, without the padding.
 
     Args:
         codec: the codec.
@@ -227,7 +227,7 @@ def _check_fit(codec: Codec, y_hat: Tensor, width: int, height: int) -> None:
 
 
 def _check_size(nic: Nic, max_pixels: int) -> None:
-    """Refuse what a file claims before anything is made of it."""
+    """Refuse an impossible or too large size before any memory is allocated for it."""
     if max(nic.width, nic.height) > MAX_SIDE:
         raise InputError(
             f"The file says that its picture has {nic.width}x{nic.height} pixels, but no side can have more "

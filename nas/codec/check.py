@@ -1,7 +1,7 @@
-"""The check vector: a few latents and their stream, which every load of a codec codes again.
+"""The check vector: a few latents and their stream, which are coded again whenever a codec is loaded.
 
-Whatever would make two machines code differently (another arithmetic, another version of the coder, altered
-weights) shows here, before a file is written or misread.
+Everything that would make two machines code differently (another arithmetic, another version of the coder,
+altered weights) shows here, before a file is written or misread.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from nas.graph.entropy import MEAN_STEPS, Y_LIMIT
 from nas.graph.staged import Parameters, Work
 from nas.support.errors import InputError
 
-CHECK_SHAPE = (2, 2)  # of the coarser latent: 128x128 pixels
+CHECK_SHAPE = (2, 2)  # rows and columns of the coarser latent, for 128x128 pixels
 CHECK_PREFIX = "check."
 
 
 @torch.no_grad()
 def check_vector(family: CodecFamily) -> dict[str, Tensor]:
-    """Latents near what the codecs expect, some far beyond, and their stream under every layout.
+    """Make latents near the expected values, some far beyond, and their streams in every layout.
 
     Args:
         family: an exported family of codecs.
 
     Returns:
-        By name: `y` [1, M, h, w] and `z` [1, N, h/4, w/4], as far as the codec has them, and for each layout
-        its stream as bytes, [length].
+        By name: `y` [1, M, h, w] and `z` [1, N, h/4, w/4], if the codec has them, and the stream in each
+        layout as bytes, [length].
     """
     y_hat, z_hat = _latents(family.base, torch.Generator().manual_seed(0))
     tensors = {f"{CHECK_PREFIX}y": y_hat.cpu()} | ({} if z_hat is None else {f"{CHECK_PREFIX}z": z_hat.cpu()})
@@ -47,7 +47,7 @@ def _stream(layout: str) -> str:
 
 def _latents(codec: Codec, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
     space, device = codec.network.space, codec.table.device
-    if codec.network.centred:  # no whole numbers: those of a picture
+    if codec.network.centred:  # the latents are not whole numbers, so those of a picture are used
         sides = (codec.alignment * CHECK_SHAPE[0], codec.alignment * CHECK_SHAPE[1])
         return codec.latents(torch.rand(1, 3, *sides, generator=rng).to(device))
     channels = space.z_channels if codec.network.with_z else space.y_channels
@@ -72,15 +72,15 @@ def _drawn(codec: Codec, z_hat: Tensor, rng: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def verify(codec: Codec, stored: Mapping[str, Tensor], *, source: str) -> None:
-    """Code the check vector again.
+    """Code the check vector again and compare.
 
     Args:
-        codec: as loaded.
-        stored: what `check_vector` found when the codec was exported.
-        source: the codec's folder, for messages.
+        codec: the loaded codec.
+        stored: the check vector from the export.
+        source: folder of the codec, for messages.
 
     Raises:
-        InputError: what comes out is not what was stored, or there is none.
+        InputError: the result differs from the stored one, or nothing is stored.
     """
     try:
         y_hat = stored[f"{CHECK_PREFIX}y"]

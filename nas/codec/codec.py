@@ -1,4 +1,4 @@
-"""An exported architecture as a codec of its own."""
+"""The exported codec: one architecture with real bitstreams."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ PIXEL_OVERSHOOT = 0.25  # how far the values of images may lie outside [0, 1]
 class Codec(nn.Module):
     """A learned image codec with real bitstreams, in CompressAI's protocol.
 
-    `forward` estimates the rate. `compress` and `decompress` are exact inverses on the latents. The parts
-    that both sides must compute alike (h_s, context, entropy parameters) run in whole numbers where the codec
-    has them, with the same result on every machine. Otherwise they run in float64 on a grid.
+    `forward` estimates the rate. `compress` and `decompress` are exact inverses on the latents. Encoder and
+    decoder must both compute the entropy path (h_s, context, entropy parameters). If the codec has it in
+    whole numbers, the result is the same on every machine. Otherwise it runs in float64 on a grid.
 
     Args:
         network: plain layers of one architecture.
-        architecture: the architecture in the space it came from.
-        table: frequencies of the latents under the factorised prior (z, or y where there is no z), one row
+        architecture: the architecture, in the space that it comes from.
+        table: frequencies of the latents under the factorised prior (z, or y if there is no z), with one row
             of odd length per channel. By default they are computed from the network's prior.
         integers: the entropy path in whole numbers (see `codec.quantize`), or None for float64.
     """
@@ -89,10 +89,10 @@ class Codec(nn.Module):
     @torch.inference_mode(False)
     @exactly()
     def update(self, force: bool = False) -> bool:
-        """Make the coding path from the weights. Call it again after the weights change.
+        """Build the coding path from the weights. Call this again after the weights change.
 
         Args:
-            force: also make the prior's tables of frequencies again, from its weights.
+            force: also compute the prior's tables of frequencies again.
 
         Returns:
             True, as CompressAI's models return it.
@@ -117,7 +117,7 @@ class Codec(nn.Module):
                 "call half(), double() or the like. Pictures may have any floating-point type."
             )
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch gives it no types
-        self.update()  # the coding path follows to another device
+        self.update()  # the coding path moves to the other device, too
         return self
 
     @property
@@ -127,33 +127,33 @@ class Codec(nn.Module):
 
     @property
     def coding_dtype(self) -> torch.dtype:
-        """What the entropy path computes in: whole numbers are held in float32."""
+        """The type in which the entropy path computes. Whole numbers are held in float32."""
         return torch.float64 if self.integers is None else torch.float32
 
     @property
     def coding_h_s(self) -> nn.Module:
-        """h_s as it runs when coding; there is none without z."""
+        """h_s in the form that runs in coding. Only for codecs with a z."""
         return self._h_s  # type: ignore[return-value]
 
     @property
     def coding_context(self) -> Staged:
-        """The entropy parameters of y as they run when coding; there are none without z."""
+        """The entropy parameters of y in the form that run in coding. Only for codecs with a z."""
         return self._staged  # type: ignore[return-value]
 
     @property
     def alignment(self) -> int:
-        """Image sides are multiples of this."""
+        """Sides of images must be multiples of this number."""
         return self.network.space.family.alignment
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
-        """What `decompress` is told of a picture: rows and columns of z, or of y where there is no z.
+        """The shape that `decompress` needs for a picture: rows and columns of z, or of y if there is no z.
 
         Args:
             height: height of the picture, in pixels.
             width: width of the picture, in pixels.
 
         Raises:
-            InputError: they are no whole numbers above 0.
+            InputError: height or width is not a whole number above 0.
         """
         height, width = check_count(height, "height", 1), check_count(width, "width", 1)
         coarsest = Z_REDUCTION if self.network.with_z else Y_REDUCTION
@@ -162,10 +162,10 @@ class Codec(nn.Module):
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """The lambdas of the anchors, where the codec codes at a range of rates; else none."""
+        """The lambdas of the anchors of a codec over a range of rates. Empty for a codec of one rate."""
         return self.network.space.rates
 
-    # CompressAI's protocol. Over a range of rates `lmbda` says at which: by default at the middle anchor.
+    # CompressAI's protocol. Over a range of rates, `lmbda` sets the rate. By default it is the middle anchor.
 
     def forward(self, x: Tensor, lmbda: float | None = None) -> dict[str, Any]:
         """Code images without a stream, and estimate the rate.
@@ -176,11 +176,11 @@ class Codec(nn.Module):
 
         Args:
             x: images in [0, 1], [B, 3, H, W], with sides that are multiples of `alignment`.
-            lmbda: the rate, for a codec over a range of rates. By default that of the middle anchor.
+            lmbda: the rate, for a codec over a range of rates. By default it is the middle anchor.
 
         Returns:
-            A dict with `x_hat`, [B, 3, H, W] in [0, 1], and `likelihoods`: for `y` and `z`, the probability
-            of each element with which `compress` codes it.
+            A dict with `x_hat`, [B, 3, H, W] in [0, 1], and `likelihoods`: the probabilities with which
+            `compress` codes the elements of `y` and of `z`.
 
         Raises:
             InputError: x is not such a batch.
@@ -248,29 +248,30 @@ class Codec(nn.Module):
         """Return CompressAI's own model with these weights.
 
         Raises:
-            InputError: CompressAI has no such model, or the codec has not the full width or another order.
+            InputError: CompressAI has no such model, or the codec has narrower layers or another decoding
+                order.
         """
         from nas.weights.interchange import to_compressai
 
         return to_compressai(self.network)
 
-    # The parts of it
+    # The steps of coding
 
     @torch.no_grad()
     @exactly()
     def latents(
         self, x: Tensor | Padded, tiling: Tiling = TILING, lmbda: float | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the rounded latents as they are coded.
+        """Return the rounded latents of images.
 
         Args:
             x: images in [0, 1], [B, 3, H, W], with sides that are multiples of `alignment`. Any
-                floating-point type is allowed, and computed in single precision.
+                floating-point type is allowed. The computation uses single precision.
             tiling: when to split large pictures into tiles.
             lmbda: the rate, for a codec over a range of rates.
 
         Returns:
-            y_hat, [B, M, H/16, W/16], and z_hat, [B, N, H/64, W/64], or None where there is no z.
+            y_hat, [B, M, H/16, W/16], and z_hat, [B, N, H/64, W/64], or None if there is no z.
 
         Raises:
             InputError: x is not such a batch, or the weights are not finite.
@@ -280,7 +281,7 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def analyze(self, x: Tensor | Padded, tiling: Tiling = TILING) -> Tensor:
-        """What g_a makes of images, the same at every rate, [B, M, H/16, W/16]: see `latents`.
+        """The output of g_a for images, [B, M, H/16, W/16]. It does not depend on the rate. See `latents`.
 
         Args:
             x: images in [0, 1], [B, 3, H, W], with sides that are multiples of `alignment`.
@@ -310,10 +311,10 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def rounded(self, y: Tensor, lmbda: float | None = None) -> tuple[Tensor, Tensor | None]:
-        """y_hat and z_hat of what g_a made, at a rate: see `latents`.
+        """Round an output of g_a at a rate to y_hat and z_hat. See `latents`.
 
         Args:
-            y: what `analyze` gives, [B, M, H/16, W/16].
+            y: output of `analyze`, [B, M, H/16, W/16].
             lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
 
         Raises:
@@ -333,11 +334,11 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def to_integers(self, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """y_hat and z_hat of latents at a rate, before they are rounded.
+        """Round latents that are already scaled for a rate to y_hat and z_hat.
 
         Args:
-            y: y as it is rounded, [B, M, H/16, W/16].
-            z: z likewise, [B, N, H/64, W/64], or None where there is no z.
+            y: y at the rate, [B, M, H/16, W/16].
+            z: z at the rate, [B, N, H/64, W/64], or None if there is no z.
         """
         net = self.network
         if z is None:
@@ -351,7 +352,7 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def psi(self, z_hat: Tensor) -> Tensor:
-        """Hyper features, [B, channels, H/16, W/16], as they are computed when coding.
+        """Hyper features, [B, channels, H/16, W/16], computed as in coding.
 
         Args:
             z_hat: rounded z, [B, N, H/64, W/64].
@@ -385,14 +386,14 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def likelihoods(self, y_hat: Tensor, z_hat: Tensor | None) -> dict[str, Tensor]:
-        """The probability with which every element is coded, `{"y", "z"}`, each in the latent's shape.
+        """The probabilities with which the elements are coded, `{"y", "z"}`, each in the shape of the latent.
 
         Args:
             y_hat: rounded y, [B, M, H/16, W/16].
-            z_hat: rounded z, [B, N, H/64, W/64], or None where there is no z.
+            z_hat: rounded z, [B, N, H/64, W/64], or None if there is no z.
 
         Raises:
-            InputError: they are not such tensors.
+            InputError: the tensors do not have these shapes.
         """
         net = self.network
         check_y(net, y_hat, rounded=True)
@@ -408,7 +409,7 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def synthesize(self, y_hat: Tensor, tiling: Tiling = TILING, lmbda: float | None = None) -> Tensor:
-        """x_hat in [0, 1] from rounded y at a rate.
+        """Decode rounded y at a rate to x_hat in [0, 1].
 
         Args:
             y_hat: rounded y, [B, M, H/16, W/16].
@@ -425,14 +426,14 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def encode(self, y_hat: Tensor, z_hat: Tensor | None) -> list[bytes]:
-        """One byte string per image: the largest steps of z and y, then z and y in one stream.
+        """Code latents as one byte string per image: the largest steps of z and y, then z and y.
 
         Args:
             y_hat: rounded y, [B, M, H/16, W/16].
-            z_hat: rounded z, [B, N, H/64, W/64], or None where there is no z.
+            z_hat: rounded z, [B, N, H/64, W/64], or None if there is no z.
 
         Raises:
-            InputError: they are not such tensors.
+            InputError: the tensors do not have these shapes.
         """
         check_y(self.network, y_hat, rounded=True)
         check_z(self.network, z_hat, y_hat)
@@ -463,7 +464,7 @@ class Codec(nn.Module):
             raise InputError("This codec has no z, so y has a prior of its own and no parameters.")
 
     def _order(self, height: int, width: int) -> Iterator[tuple[Array, Array]]:
-        """Positions and channels, [n, 1] and [channels], in the order of coding, a slice at a time."""
+        """Yield positions, [n, 1], and channels, [channels], in coding order, a slice at a time."""
         for work in steps(self.layout, self.coding_context.window, height, width):
             for number, positions in work:
                 yield positions.numpy()[:, None], self.coding_context.block_channels(number).cpu().numpy()
@@ -471,11 +472,11 @@ class Codec(nn.Module):
     @torch.no_grad()
     @exactly()
     def decode(self, strings: Sequence[bytes], shape: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-        """y_hat and z_hat (None where there is none) from byte strings; `shape` is of the coarser of them.
+        """Decode byte strings to y_hat and z_hat (None if there is no z).
 
         Args:
-            strings: one byte string per image, as `encode` gives them.
-            shape: rows and columns of z, or of y where there is no z. See `Codec.shape`.
+            strings: one byte string per image, from `encode`.
+            shape: rows and columns of z, or of y if there is no z. See `Codec.shape`.
 
         Raises:
             InputError: the data is damaged.
@@ -526,7 +527,7 @@ class Codec(nn.Module):
         return self.network.prior if self.network.with_z else self.network.y_prior
 
     def _steps(self, values: Tensor) -> Int32s:
-        """Values under the factorised prior as whole steps from their centre, [B, channels, positions]."""
+        """Values under the factorised prior as whole steps from their centres, [B, channels, positions]."""
         steps = (values - self.network.centre(self._prior)).round()
         return steps.flatten(2).cpu().numpy().astype(np.int32)
 
@@ -534,11 +535,11 @@ class Codec(nn.Module):
 
     @cached_property
     def path_identity(self) -> str:
-        """What a stream depends on: the entropy path's weights, layout, grid, quantiser and coder."""
+        """Identity of everything that a stream depends on: weights, layout, grid, quantiser and coder."""
         return self.identity_under(self.layout)
 
     def identity_under(self, layout: Layout) -> str:
-        """What `path_identity` is with the same weights and another order of decoding.
+        """The path identity with the same weights and another order of decoding.
 
         Args:
             layout: the other order of decoding.
@@ -557,20 +558,20 @@ class Codec(nn.Module):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short name of the whole codec."""
+        """A short hash of the whole codec."""
         state = self.state_dict()
         return digest(self.path_identity, *(_bytes(state[name]) for name in sorted(state)), size=4)
 
 
 def _with_gradient(value: Tensor, soft: Tensor) -> Tensor:
-    """A value with the gradient of another."""
+    """A value with the gradient of another value."""
     return value + (soft - soft.detach())
 
 
 def _in_range(x: Tensor) -> Tensor:
-    """Images in single precision; InputError where they cannot be in [0, 1].
+    """Convert images to single precision. Raises InputError if their values cannot be in [0, 1].
 
-    What resampling puts beyond the ends is let through.
+    Values slightly outside, as resampling produces them, are allowed.
     """
     if not x.is_floating_point():
         raise InputError(f"Codecs need images in [0, 1], not {x.dtype}: convert them with x / 255.")
@@ -596,7 +597,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _frequencies(network: CodecNetwork) -> Tensor:
-    """The factorised prior as integers, see `FactorizedPrior.frequencies`."""
+    """The factorised prior as integer frequencies. See `FactorizedPrior.frequencies`."""
     prior, limit = (network.prior, Z_LIMIT) if network.with_z else (network.y_prior, Y_LIMIT)
     assert isinstance(prior, FactorizedPrior)
     return prior.frequencies(limit, network.centre(prior))
@@ -611,10 +612,10 @@ def _staged_integers(path: IntegerPath, layout: Layout) -> Staged:
 
 
 def _rows(values: Tensor, kind: str) -> Array:
-    """[B, M, h, w] as [B, positions, M] of whole numbers."""
+    """Reorder whole numbers from [B, M, h, w] to [B, positions, M]."""
     return values.flatten(2).transpose(1, 2).round().cpu().numpy().astype(kind)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Each [B, positions, channels], after one another: [B, n]."""
+    """Concatenate tensors [B, positions, channels] to [B, n]."""
     return parts[0].flatten(1) if len(parts) == 1 else torch.cat([part.flatten(1) for part in parts], 1)

@@ -1,13 +1,14 @@
-"""The entropy coder: constriction's range coder, one stream for the latents of one image.
+"""The entropy coder: constriction's range coder, with one stream for the latents of one image.
 
-The coder finds a symbol under a Gaussian by evaluating error functions, for every symbol anew. On the coding
-grid there are few Gaussians: a scale of 64, and a mean whose fraction is one of 64. So the probabilities of
-the numbers around a mean are computed once, and the coder reads from rows of them::
+constriction finds a symbol under a Gaussian by evaluating error functions for every symbol anew. On the
+coding grid there are few different Gaussians: 64 scales, and means with 64 different fractions. The
+probabilities of the numbers around a mean are therefore computed once, and the coder reads from rows of
+them::
 
     beyond | c - h + 1 | ... | c | ... | c + h - 1 | beyond        c is the whole number next to the mean
 
-Where a number turns out to lie beyond, and where the scale is large, the coder reads under the Gaussian
-itself. The rows hold the coder's own probabilities to the last unit.
+If a number lies beyond its row, or if the scale is large, the coder reads under the Gaussian itself. The rows
+hold the coder's own probabilities, exact to the last unit.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ from nas.support.arrays import Array, Floats
 from nas.support.error_function import erf
 from nas.support.errors import InputError
 
-# Streams of one minor version decode alike: its arithmetic is part of a codec's identity.
+# Versions with the same minor number decode the same streams. This arithmetic is part of a codec's identity.
 CODER = "constriction-" + ".".join(metadata.version("constriction").split(".")[:2])
 
-# Words that the coder may save on all symbols together by rounding.
+# Number of words that rounding may save the coder over all symbols together.
 _SLACK = 2
 
-WHOLE = 1 << 24  # the coder's unit: probabilities are parts of it
-REACHES = (3, 7)  # h: the numbers around a mean that a table can hold; with 15 a row costs more than it saves
-# Symbols that are read at a time under rows of a table: all of them anew where one lies beyond its row.
+WHOLE = 1 << 24  # probabilities are multiples of 1 / WHOLE
+REACHES = (3, 7)  # possible values of h; with 15, a row costs more than it saves
+# Number of symbols that are read at a time under rows. All of them are read again if one lies beyond its row.
 _PIECE = 4096
-# Wide Gaussians no further apart than this are read with all between them, as every call takes its time.
+# Wide Gaussians with at most this distance are read together with everything between them, to save calls.
 _GAP = 64
-# Fewer symbols than this are read sooner than a table is made.
+# Fewer symbols than this are read faster than a table is made.
 _FEW = 4096
-# How often a symbol may lie beyond its row.
+# Largest share of symbols that may lie beyond their rows.
 _RARELY = 1e-4
 
 _queue, _models = constriction.stream.queue, constriction.stream.model
 Int32s = NDArray[np.int32]
 BinWeights = NDArray[np.float32]
-Runs = list[tuple[int, int]]  # from and up to
+Runs = list[tuple[int, int]]  # starts and ends
 
 
 def _gaussian(limit: int) -> object:
@@ -53,7 +54,7 @@ def _gaussian(limit: int) -> object:
 
 
 def _categorical(table: NDArray[np.integer[Any]], limit: int) -> object:
-    """One channel's model within +-limit, from its integer frequencies; beyond the table they are 1."""
+    """One channel's model within +-limit from its integer frequencies. Beyond the table they are 1."""
     centre, reach = len(table) // 2, max(1, limit)
     if reach > centre:
         table, centre = np.pad(table, reach - centre, constant_values=1), reach
@@ -67,12 +68,12 @@ _BINS = _models.Categorical(perfect=False)
 def rows_of(reach: int, limit: int) -> BinWeights:
     """Weights of the bins of every Gaussian on the grid: [64 scales * 64 fractions, 2 * reach + 1].
 
-    The bins are those of a mean within half a step of 0: the rows of another mean, next to c, have c more in
-    the first bin and c less in the last. Every bin has one unit more than its weight says.
+    The bins are for means within half a step of 0. For a mean next to c, the first bin has c more and the
+    last bin c less. Every bin has one unit more than its weight says.
 
     Args:
-        reach: numbers at least so far from c are beyond.
-        limit: the largest absolute value that is coded, at least `reach`.
+        reach: numbers at this distance or more from c are beyond the row.
+        limit: largest absolute value that is coded, at least `reach`.
     """
     free = float(WHOLE - 1 - 2 * limit)  # every number has one unit of its own
     edges = np.floor(free * _below(reach))
@@ -83,7 +84,7 @@ def rows_of(reach: int, limit: int) -> BinWeights:
 
 
 def split(steps: Array) -> tuple[Array, Array]:
-    """Means in steps as the whole numbers next to them, and the place of their fraction among 64.
+    """Split means in steps into the whole numbers next to them, and the places of their fractions among 64.
 
     Args:
         steps: means in steps of 1 / MEAN_STEPS.
@@ -94,13 +95,13 @@ def split(steps: Array) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=len(REACHES))
 def beyond(reach: int) -> Floats:
-    """About how often a number lies beyond a reach, by scale: it decides what is quick, not what is read.
+    """Approximate share of numbers beyond a reach, by scale. It affects only speed, not the result.
 
     Args:
         reach: how far from its mean a number may lie, in whole steps.
 
     Returns:
-        A share for each of `SCALES`.
+        A share for each scale of `SCALES`.
     """
     share: Floats = 1 - erf((reach - 0.5) / (SCALES * np.sqrt(2)))
     return share
@@ -108,10 +109,10 @@ def beyond(reach: int) -> Floats:
 
 @lru_cache(maxsize=len(REACHES))
 def _below(reach: int) -> Floats:
-    """The probability of all below each edge between two bins, [scales, fractions, 2 * reach]."""
+    """The probability of everything below each edge between two bins, [scales, fractions, 2 * reach]."""
     half = MEAN_STEPS // 2
     numbers, fractions = np.arange(1 - reach, reach + 1), np.arange(MEAN_STEPS) - half
-    distances = MEAN_STEPS * numbers - half - fractions[:, None]  # in steps: whole numbers, so few
+    distances = MEAN_STEPS * numbers - half - fractions[:, None]  # whole steps, so few values differ
     most = int(np.abs(distances).max())
     away = np.arange(most + 1) / MEAN_STEPS
     upper = erf(away / (SCALES[:, None] * np.sqrt(2)))
@@ -120,36 +121,36 @@ def _below(reach: int) -> Floats:
 
 
 class Encoder:
-    """Writes symbols in order; `finish` gives the bytes."""
+    """Writes symbols in order. `finish` returns the bytes."""
 
     def __init__(self) -> None:
         self._coder = _queue.RangeEncoder()
 
     def under_table(self, values: Int32s, tables: NDArray[np.integer[Any]], limit: int) -> None:
-        """A whole latent, [channels, positions], under one table of frequencies per channel.
+        """Write a whole latent, [channels, positions], under one table of frequencies per channel.
 
         Args:
             values: whole steps from the centre, [channels, positions].
             tables: frequencies of the steps around 0, [channels, 2 * reach + 1].
-            limit: the largest absolute value among `values`.
+            limit: largest absolute value among `values`.
         """
         for channel, table in zip(values, tables, strict=True):
             symbols = np.ascontiguousarray(channel + max(1, limit), dtype=np.int32)
             self._coder.encode(symbols, _categorical(table, limit))
 
     def gaussian(self, values: Int32s, scales: Floats, means: Floats, limit: int) -> None:
-        """Elements in coding order, each under its own Gaussian; arrays of one shape.
+        """Write elements in coding order, each under its own Gaussian. All arrays have one shape.
 
         Args:
             values: whole numbers to code, of any shape.
             scales: standard deviations of the Gaussians, in the shape of `values`.
             means: means of the Gaussians, in the shape of `values`.
-            limit: the largest absolute value among all values that are coded with it.
+            limit: largest absolute value among all values that are coded with this limit.
         """
         self._coder.encode(values.ravel(), _gaussian(limit), means.ravel(), scales.ravel())
 
     def finish(self) -> bytes:
-        """The stream of all that was coded, as whole 32-bit words in little-endian order."""
+        """Return the stream of everything that was coded, as whole 32-bit words in little-endian order."""
         return bytes(self._coder.get_compressed().astype("<u4").tobytes())
 
 
@@ -157,10 +158,10 @@ class Decoder:
     """Reads symbols in the order in which they were written.
 
     Args:
-        data: what `finish` of the encoder gave, in bytes.
+        data: the bytes that `Encoder.finish` returned.
 
     Raises:
-        InputError: from any call, what is read cannot have been written.
+        InputError: raised by any call if no encoder can have written the data.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -173,12 +174,12 @@ class Decoder:
         self._coder = _queue.RangeDecoder(np.frombuffer(data, dtype="<u4").astype(np.uint32))
 
     def under_table(self, tables: NDArray[np.integer[Any]], positions: int, limit: int) -> Int32s:
-        """A whole latent, [channels, positions].
+        """Read a whole latent, [channels, positions].
 
         Args:
             tables: frequencies of the steps around 0, [channels, 2 * reach + 1].
             positions: number of positions in the latent.
-            limit: the largest absolute value, as the encoder was given it.
+            limit: the limit that the encoder was given.
 
         Raises:
             InputError: the data is too short for so many positions.
@@ -191,22 +192,22 @@ class Decoder:
         return np.stack(rows) - max(1, limit)
 
     def gaussian(self, scales: Floats, means: Floats, limit: int) -> Int32s:
-        """The next elements under their Gaussians.
+        """Read the next elements under their Gaussians.
 
         Args:
             scales: standard deviations of the Gaussians.
             means: means of the Gaussians, in the shape of `scales`.
-            limit: the largest absolute value, as the encoder was given it.
+            limit: the limit that the encoder was given.
         """
         return self._read(_gaussian(limit), means, scales)
 
     def on_grid(self, levels: Array, steps: Array, limit: int) -> Int32s:
-        """The next elements under Gaussians on the coding grid: `gaussian`, several times as fast.
+        """Read the next elements under Gaussians on the coding grid. Several times as fast as `gaussian`.
 
         Args:
-            levels: places of their scales in `SCALES`, [n].
-            steps: their means in steps of 1 / MEAN_STEPS, whole numbers, [n].
-            limit: the largest absolute value, as the encoder was given it.
+            levels: places of the scales in `SCALES`, [n].
+            steps: means in steps of 1 / MEAN_STEPS, whole numbers, [n].
+            limit: the limit that the encoder was given.
         """
         limit, piece = max(1, limit), max(_PIECE, self._words // 8)  # a piece costs a copy of all words
         scales, means = SCALES.take(levels), steps / MEAN_STEPS
@@ -234,9 +235,9 @@ class Decoder:
     def _under_rows(
         self, weights: BinWeights, centres: Array, wide: Runs, model: object, means: Floats, scales: Floats
     ) -> Int32s | None:
-        """Read a piece under rows, wide Gaussians apart; None where a symbol lies beyond its row.
+        """Read a piece under rows, and wide Gaussians separately. None if a symbol lies beyond its row.
 
-        Such a symbol is taken for another one, so what follows it may look like no data at all.
+        Such a symbol is taken for another one, so the data after it may look invalid.
         """
         last, place, read = weights.shape[1] - 1, 0, self._coder.decode
         bins, others = np.full(len(weights), last // 2, np.int32), []
@@ -258,7 +259,7 @@ class Decoder:
         return values
 
     def finish(self) -> None:
-        """Say that all has been read.
+        """Check that everything has been read.
 
         Raises:
             InputError: data is left, so the file is damaged.
@@ -269,14 +270,14 @@ class Decoder:
     def _read(self, model: object, *arguments: Any) -> Int32s:
         try:
             return np.asarray(self._coder.decode(model, *arguments))
-        except AssertionError:  # how the coder refuses what no encoder writes
+        except AssertionError:  # the coder's reaction to data that no encoder writes
             raise InputError(
                 "The coded data is damaged, because no encoder writes it like this: get the file again."
             ) from None
 
 
 def _runs(marked: Array, piece: int) -> list[Runs]:
-    """Where marked elements stand in each piece, with what lies in small gaps between them."""
+    """The runs of marked elements in each piece. Runs with small gaps between them are joined."""
     places = np.flatnonzero(marked)
     numbers, places = np.divmod(places, piece)
     by_piece: list[Runs] = [[] for _ in range(0, len(marked), piece)]
@@ -288,7 +289,7 @@ def _runs(marked: Array, piece: int) -> list[Runs]:
 
 
 def _least_bits(tables: NDArray[np.integer[Any]], limit: int) -> float:
-    """The fewest bits that one position of a latent can take: all channels at their likeliest values."""
+    """The fewest bits that one position of a latent can take, with all channels at their likeliest values."""
     centre, reach = tables.shape[1] // 2, min(max(1, limit), tables.shape[1] // 2)
     inside = tables[:, centre - reach : centre + reach + 1].astype(np.float64)
     return float(-np.log2(inside.max(1) / inside.sum(1)).sum())

@@ -3,11 +3,11 @@
 ::
 
     x --g_a--> y --h_a--> z            one encoder
-    z --h_s--> psi --context--> y      one set of weights, and layouts: each gives files of its own kind
-    y --g_s--> x_hat                   decoders, any of them for any file of the family
+    z --h_s--> psi --context--> y      one set of weights for all layouts; each layout gives its own kind of
+    file y --g_s--> x_hat                   decoders; any of them decodes any file of the family
 
-The latents of a picture are the same under every layout, so a file can be coded again from one to another
-without loss. An ordinary codec is a family of one layout and one decoder.
+The latents of a picture are the same under every layout, so a file can be re-coded from one layout to another
+without loss. An ordinary codec is a family with one layout and one decoder.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Member:
     """One decoder of a family.
 
     Attributes:
-        space: of the one architecture that it makes with the encoder and the first layout.
-        g_s: its layers.
-        facts: what codec.yaml says of it (`kmac_px`, `kmac_px_by_edge`, `params`, `measured`), where known.
+        space: space of the one architecture that consists of the encoder, the first layout and this decoder.
+        g_s: layers of the decoder's g_s.
+        facts: its entries in codec.yaml, if known: `kmac_px`, `kmac_px_by_edge`, `params`, `measured`.
     """
 
     space: SearchSpace
@@ -47,12 +47,12 @@ class Member:
 
     @property
     def architecture(self) -> Architecture:
-        """The architecture of which this member has the g_s."""
-        return self.space.widest()  # the only one
+        """The architecture with this decoder's g_s."""
+        return self.space.widest()  # the only architecture of the space
 
     @property
     def decoder_kmac_px(self) -> float | None:
-        """What decoding with it costs under the first layout, kMAC per pixel."""
+        """Cost of decoding with it under the first layout in kMAC per pixel, if known."""
         cost = self.facts.get("kmac_px", {}).get("decoder")
         return None if cost is None else float(cost)
 
@@ -66,10 +66,11 @@ class CodecFamily:
         base: the codec with the first layout and one of the decoders.
         layouts: the layouts by name, with that of `base` first.
         decoders: all decoders, with the cheapest first. That of `base` is among them.
-        layout_facts: what codec.yaml says about each layout (`stages`, `kmac_px` with the decoder of `base`,
-            `bpp`), where known.
-        check: function that is called with every codec before it is returned (see `codec.check`).
-        objective: what the codec was trained for, where known; over a range of rates at its middle.
+        layout_facts: entries of codec.yaml for each layout, if known: `stages`, `kmac_px` with the decoder of
+            `base`, `bpp`.
+        check: called with every codec before it is returned (see `codec.check`).
+        objective: objective that the codec was trained for, if known. Over a range of rates, at the middle
+            rate.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class CodecFamily:
         self.decoders = tuple(decoders) or (Member(network.space, network.g_s),)
         self.layout_facts = {name: dict((layout_facts or {}).get(name, {})) for name in self.layouts}
         self._check = check
-        self._codecs: dict[tuple[str, int], Codec] = {}  # those that were checked
+        self._codecs: dict[tuple[str, int], Codec] = {}  # codecs that have passed the check
         if len(self.layouts) > 1 and not (network.with_z and not network.centred):
             raise InputError(
                 "Several layouts need latents that are whole numbers, and a hyper-latent z: give this codec "
@@ -101,7 +102,7 @@ class CodecFamily:
 
     def to(self, device: torch.device) -> CodecFamily:
         """Move all layers to a device."""
-        self._codecs.clear()  # their coding paths are where they were made
+        self._codecs.clear()  # their coding paths stay on the previous device
         self.base.to(device)
         for member in self.decoders:
             member.g_s.to(device)
@@ -111,7 +112,7 @@ class CodecFamily:
     def codec(self, layout: str | None = None, decoder: int | None = None) -> Codec:
         """Return the codec with a layout and a decoder. Its layers are the family's own, not copies.
 
-        It is made and checked once, and kept.
+        The codec is made and checked once, and then kept.
 
         Args:
             layout: name of the layout. By default the first.
@@ -145,7 +146,7 @@ class CodecFamily:
         return Codec(base.network.with_g_s(member.g_s, space), architecture, base.table, base.integers)
 
     def layout_of(self, path_identity: str) -> str | None:
-        """Return the name of the layout whose entropy path has an identity, or None.
+        """Return the name of the layout whose entropy path has the given identity, or None.
 
         Args:
             path_identity: the identity in the header of a .nic file.
@@ -170,7 +171,7 @@ class CodecFamily:
         first = self.layout_facts[self.base.architecture.layout].get("kmac_px", {}).get("decoder")
         with_layout = self.layout_facts[layout].get("kmac_px", {}).get("decoder", first)
         with_decoder = self.decoders[decoder].decoder_kmac_px
-        if with_decoder is None and len(self.decoders) == 1:  # that of the codec itself
+        if with_decoder is None and len(self.decoders) == 1:  # the decoder of the codec itself
             with_decoder = first
         if with_decoder is None or (with_layout is None) != (first is None):
             raise InputError("This codec's folder does not say what its decoders cost: export it again.")
@@ -181,10 +182,10 @@ class CodecFamily:
 
         Args:
             target: kMAC per pixel, or a share of the most expensive decoder's cost, such as `60%`.
-            layout: layout of the file that is decoded.
+            layout: layout of the file to decode.
 
         Raises:
-            InputError: it is not such a target.
+            InputError: `target` is not such a target.
             UnreachableBudgetError: every decoder costs more.
         """
         amount = Amount.parse(target)
@@ -208,11 +209,11 @@ class CodecFamily:
         return fit[-1]
 
     def choose_layouts(self, name: str | None = None, stages: int | None = None) -> list[str]:
-        """Return the layouts to try: a named one, those with few enough stages, or else the first.
+        """Return the layouts to try: a named one, those with few enough stages, or by default the first.
 
         Args:
             name: name of a layout.
-            stages: the most stages, as counted at 768x512.
+            stages: largest number of stages, counted at 768x512.
 
         Raises:
             InputError: both are given, or no layout fits.

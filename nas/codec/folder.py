@@ -1,4 +1,4 @@
-"""A codec on disk: codec.safetensors and codec.yaml, data only; model.py beside them is never run here."""
+"""A codec on disk: codec.safetensors and codec.yaml, which are pure data. model.py is never run here."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ from nas.weights.files import read_weights, write_weights
 
 CODEC_FORMAT = "nas-codec 4"
 WEIGHTS, DESCRIPTION = "codec.safetensors", "codec.yaml"
-KEPT_FACTS = ("lmbda", "metric", "kmac_px", "kmac_px_by_edge", "stages", "params")  # true of any weights
-DECODERS = "decoders."  # weights of decoders beside the base codec's, by place
+KEPT_FACTS = ("lmbda", "metric", "kmac_px", "kmac_px_by_edge", "stages", "params")  # for any weights
+DECODERS = "decoders."  # prefix of the weights of further decoders, by place
 
 
 def save_codec(codec: Codec, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write the folder of a codec that is alone: see `save_family`.
+    """Write the folder of a single codec: see `save_family`.
 
     Args:
         codec: the codec.
         path: the folder.
-        facts: what codec.yaml says of the codec beyond its network. See `save_family`.
+        facts: facts for codec.yaml beyond the network: see `save_family`.
     """
     return save_family(CodecFamily(codec), path, facts)
 
 
 def save_family(family: CodecFamily, path: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write a codec's folder.
+    """Write the folder of a codec family.
 
     Args:
-        family: what to write.
+        family: the family.
         path: the folder.
-        facts: lmbda, metric, kmac_px, kmac_px_by_edge, stages, params, measured of the base codec, as
-            codec.yaml has them.
+        facts: facts about the base codec for codec.yaml: lmbda, metric, kmac_px, kmac_px_by_edge, stages,
+            params, measured.
 
     Returns:
-        The content of codec.yaml; `layouts` and `decoders` are in it where there are several.
+        The content of codec.yaml. It has `layouts` and `decoders` if there are several.
     """
     codec = family.base
     fields = codec.network.space.to_dict()
@@ -102,19 +102,19 @@ def _decoder_entry(member: Member) -> dict[str, Any]:
 
 
 def _name(member: Member) -> str:
-    """A short name of a decoder's weights."""
+    """A short name for a decoder's weights."""
     state = member.g_s.state_dict()
     return digest(*(state[name].detach().cpu().contiguous().numpy().tobytes() for name in sorted(state)))
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """The content of a codec's codec.yaml.
+    """Read the codec.yaml of a codec.
 
     Args:
         path: folder of the codec.
 
     Raises:
-        InputError: the folder is not a codec, one of an unknown format, or its codec.yaml is damaged.
+        InputError: the folder is not a codec, its format is unknown, or its codec.yaml is damaged.
     """
     description = path / DESCRIPTION
     if not description.is_file() and str(path).startswith(resources.ZOO):
@@ -136,7 +136,7 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def load_codec(path: str | Path) -> Codec:
-    """The codec in a folder; of a family, that of the first layout and of the best decoder.
+    """Load the codec in a folder. Of a family, it is the one with the first layout and the best decoder.
 
     Args:
         path: folder of the codec.
@@ -150,14 +150,14 @@ def load_codec(path: str | Path) -> Codec:
 @torch.inference_mode(False)
 @exactly()
 def load_family(path: str | Path) -> CodecFamily:
-    """All that a codec's folder holds.
+    """Load everything in a codec's folder.
 
     Args:
         path: folder of the codec.
 
     Raises:
-        InputError: not a codec's folder, its files are damaged or do not belong together; and from
-            `CodecFamily.codec`, this machine does not compute what the exporting one did.
+        InputError: the folder is not a codec, or its files are damaged or do not belong together.
+            `CodecFamily.codec` raises it if this machine computes other numbers than the exporting one.
     """
     path = Path(path)
     content = read_description(path)
@@ -197,14 +197,14 @@ def _family_of(content: dict[str, Any], path: Path) -> CodecFamily:
 
 
 def _objective(content: dict[str, Any]) -> Objective | None:
-    """What codec.yaml says that the codec was trained for; None where it does not say it."""
+    """The objective that the codec was trained for, or None if codec.yaml does not name it."""
     lmbda, metric = content.get("lmbda"), content.get("metric")
     readable = isinstance(lmbda, int | float) and metric in ("mse", "ms-ssim")
     return Objective(float(cast(float, lmbda)), str(metric)) if readable else None
 
 
 def _belongs_together(family: CodecFamily, content: dict[str, Any]) -> bool:
-    """Whether codec.yaml names the weights that are there."""
+    """Whether codec.yaml describes the weights in the folder."""
     same = [family.base.fingerprint == content.get("fingerprint")]
     if "decoders" in content:
         named = [entry.get("weights") for entry in content["decoders"]]
@@ -220,7 +220,7 @@ def _belongs_together(family: CodecFamily, content: dict[str, Any]) -> bool:
 def _read_layouts(
     content: dict[str, Any], codec: Codec, *, source: Path
 ) -> tuple[dict[str, Layout], dict[str, dict[str, Any]]]:
-    """The layouts by name, and what is said of each."""
+    """The layouts and their facts, by name."""
     if "layouts" not in content:
         entry: dict[str, Any] = {name: content[name] for name in ("stages", "kmac_px") if name in content}
         return {codec.layout.name: codec.layout}, {codec.layout.name: entry}
@@ -233,7 +233,7 @@ def _read_layouts(
 def _read_decoder(
     content: dict[str, Any], entry: dict[str, Any], codec: Codec, state: Mapping[str, Tensor], source: Path
 ) -> Member:
-    """One decoder; the base codec's has no weights of its own."""
+    """Read one decoder. The base codec's decoder has no weights of its own."""
     fields = {**content, "widths": entry["widths"]}
     space = SearchSpace.from_dict(fields, name="codec", source=f"{source}, its decoders")
     facts = {key: value for key, value in entry.items() if key not in ("arch", "widths", "weights")}
@@ -251,7 +251,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _assemble(
     network: CodecNetwork, architecture: Architecture, tensors: Mapping[str, Tensor], *, exact: bool
 ) -> Codec:
-    """A codec from its parts.
+    """Assemble a codec from its parts.
 
     Raises:
         KeyError, RuntimeError: something is missing, or has another shape.

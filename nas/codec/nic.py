@@ -1,4 +1,4 @@
-"""The .nic file, without torch: a header that says what made it, and one stream of coded latents.
+"""The .nic file: a header that names the codec, and one stream of coded latents. No torch is needed.
 
 ====== =======================================================================
 bytes  content
@@ -7,9 +7,9 @@ bytes  content
 4      the identity of the entropy path that made the file
 4      the fingerprint of the codec
 4      CRC-32 of everything else in the file
-1 - 5  width in pixels, a variable-length number
-1 - 5  height in pixels, likewise
-1 - 2  version 2 alone: the quality from 0 to 100, in tenths, likewise
+1 - 3  width in pixels, at most 65535, as a variable-length number
+1 - 3  height in pixels, in the same form
+1 - 2  only in version 2: the quality from 0 to 100, in tenths, in the same form
 rest   the stream: the largest steps of z and y, then z and y (see `Codec.encode`)
 ====== =======================================================================
 """
@@ -25,9 +25,9 @@ from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError
 
 MAGIC = b"NIC"
-PLAIN, RATED = 1, 2  # versions: of codecs of one rate, and of those that hold a quality
-FIXED = 16  # bytes before the image size
-MOST_BYTES = 1 << 31  # that are read of one file; a stream may have no end
+PLAIN, RATED = 1, 2  # versions of the format: without and with a quality
+FIXED = 16  # number of bytes before the image size
+MOST_BYTES = 1 << 31  # largest file that is read, because a stream may be endless
 MAX_SIDE = 65535  # pixels
 
 
@@ -36,11 +36,12 @@ class Nic:
     """A parsed .nic file.
 
     Attributes:
-        path_identity, fingerprint: of the codec that made it.
-        width, height: of the picture, in pixels.
-        stream: what `Codec.encode` wrote.
-        header_bytes: before the stream.
-        step: the quality, in steps of `rates.STEPS_OF_QUALITY`; None in files of codecs of one rate.
+        path_identity: identity of the entropy path that made the file.
+        fingerprint: fingerprint of the codec that made the file.
+        width, height: size of the picture in pixels.
+        stream: output of `Codec.encode`.
+        header_bytes: number of bytes before the stream.
+        step: the quality in steps of `rates.STEPS_OF_QUALITY`, or None for a codec of one rate.
     """
 
     path_identity: str
@@ -52,7 +53,7 @@ class Nic:
     step: int | None = None
 
     def to_bytes(self) -> bytes:
-        """The whole file, its checksum included."""
+        """The bytes of the whole file, with its checksum."""
         version = PLAIN if self.step is None else RATED
         head = MAGIC + bytes([version]) + bytes.fromhex(self.path_identity + self.fingerprint)
         rate = b"" if self.step is None else write_varint(self.step)
@@ -68,7 +69,7 @@ class Nic:
             source: what error messages call the file.
 
         Raises:
-            InputError: not a .nic file, of a newer version, truncated or altered.
+            InputError: the bytes are not a .nic file, or the file is newer, truncated or altered.
         """
         if data[:3] != MAGIC:
             raise InputError(f"{source} is not a .nic file: `nas compress` makes them.")
@@ -111,7 +112,7 @@ class Nic:
 
     @classmethod
     def read_from(cls, file: IO[bytes], *, source: str) -> Nic:
-        """Read and check an open file. What begins as no .nic file is not read to its end: it may have none.
+        """Read and check an open file. If its beginning is not that of a .nic file, the rest is not read.
 
         Args:
             file: the file, open for reading.
@@ -125,7 +126,7 @@ class Nic:
 
 
 def write_varint(value: int) -> bytes:
-    """A non-negative number, seven bits a byte, the lowest first.
+    """Encode a non-negative number with seven bits per byte, the lowest bits first.
 
     Args:
         value: the number, at least 0.
@@ -138,7 +139,7 @@ def write_varint(value: int) -> bytes:
 
 
 def read_varint(data: bytes, source: str = "The file") -> tuple[int, bytes]:
-    """A number as `write_varint` writes it, and what follows it.
+    """Decode a number from `write_varint`. Returns the number and the remaining bytes.
 
     Args:
         data: bytes that begin with the number.

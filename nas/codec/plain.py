@@ -1,4 +1,4 @@
-"""The parts of a learned image codec, in PyTorch alone: `codec.standalone` copies them beside its weights."""
+"""The parts of a learned image codec in PyTorch alone. `codec.standalone` copies them next to its weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Y_LIMIT, Z_LIMIT = 1023, 127
 
 
 class _Round(torch.autograd.Function):
-    """Rounds within a limit; the gradient passes straight through."""
+    """Rounding within a limit. Gradients pass straight through."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, limit: int) -> Tensor:
@@ -29,7 +29,7 @@ class _Round(torch.autograd.Function):
 
 
 class _AtLeast(torch.autograd.Function):
-    """max(x, bound); the gradient passes wherever it leads back up."""
+    """max(x, bound). Where x is below the bound, only gradients that raise x pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
@@ -43,23 +43,23 @@ class _AtLeast(torch.autograd.Function):
 
 
 def rounded(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor:
-    """Whole steps from the centre, at most `limit` of them.
+    """Round to whole steps from a centre, at most `limit` of them.
 
     Args:
-        values: what to round, of any shape.
-        limit: the most steps on either side of the centre.
-        centre: what steps are counted from, a number or a tensor that broadcasts to `values`.
+        values: values to round, of any shape.
+        limit: largest number of steps on either side of the centre.
+        centre: origin of the steps, a number or a tensor that broadcasts to `values`.
     """
     steps: Tensor = _Round.apply(values - centre, limit)
     return steps + centre
 
 
 def at_least(x: Tensor, bound: float) -> Tensor:
-    """max(x, bound), through which the gradient passes wherever it leads back up.
+    """max(x, bound). Where x is below the bound, only gradients that raise x pass.
 
     Args:
         x: values of any shape.
-        bound: the least value of the result.
+        bound: least value of the result.
     """
     bounded: Tensor = _AtLeast.apply(x, bound)
     return bounded
@@ -88,11 +88,11 @@ class GDN(nn.Module):
 
 
 class Residual(nn.Module):
-    """`body(x) + x`, or `body(x) + shortcut(x)`; layers have the names that the weights are stored under.
+    """A residual block: `body(x) + x`, or `body(x) + shortcut(x)`. Layers are named as their stored weights.
 
     Args:
         body: layers of the body by name, in order.
-        shortcut: layers of the shortcut by name, in order. By default the input is added as it is.
+        shortcut: layers of the shortcut by name, in order. By default the input itself is added.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Residual(nn.Module):
             self.add_module(name, module)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the change of x, [B, C, H, W], to x or to its shortcut."""
+        """Add the change of x, [B, C, H, W], to x or to the output of the shortcut."""
         out = beside = x
         for name in self._body:
             out = self.get_submodule(name)(out)
@@ -114,10 +114,10 @@ class Residual(nn.Module):
 
 
 class SideBySide(nn.ModuleDict):
-    """The sum of what its branches make of one input."""
+    """Parallel branches whose outputs are added."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sum of what all branches make of x, [B, C, H, W]."""
+        """The sum of all branches' outputs for x, [B, C, H, W]."""
         return torch.stack([branch(x) for branch in self.values()]).sum(0)
 
 
@@ -125,7 +125,7 @@ class OnMagnitudes(nn.Sequential):
     """Layers that read |x|."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layers' output for the magnitudes of x, [B, C, H, W]."""
+        """The output of the layers for |x|, [B, C, H, W]."""
         out: Tensor = super().forward(x.abs())  # type: ignore[no-untyped-call] # torch gives it no types
         return out
 
@@ -152,7 +152,7 @@ class FactorizedPrior(nn.Module):
         return self.get_buffer("quantiles")[:, :, 1:2]
 
     def cumulative(self, values: Tensor) -> Tensor:
-        """Logits of the cumulative of values [C, 1, n]."""
+        """Logits of the cumulative distribution at values, [C, 1, n]."""
         for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             values = F.softplus(matrix) @ values + bias
             if index < len(self.factors):
@@ -187,15 +187,15 @@ def gaussian(values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
 class Context(nn.Module):
     """Context prediction and entropy parameters (Minnen et al., 2018) under one order of decoding.
 
-    Element (i, j) of channel group g is decoded in stage slope . (i, j) + tile[g][i mod R][j mod C], and sees
-    what lies in its window and was decoded in an earlier one.
+    Element (i, j) of channel group g is decoded in stage slope . (i, j) + tile[g][i mod R][j mod C]. It sees
+    the elements in its window that were decoded in earlier stages.
 
     Args:
-        groups: channels of each group of y.
-        slope, tile: the order.
+        groups: number of channels of each group of y.
+        slope, tile: the order of decoding.
         window: width of the context window.
         hidden: widths of the two hidden layers.
-        psi, phi: hyper features, and features of context prediction; 0 for none.
+        psi, phi: numbers of hyper features and of features of context prediction. 0 means none.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class Context(nn.Module):
             step += 1
 
         def spread(units: int) -> torch.Tensor:
-            """The groups of units that belong to channels in turn."""
+            """The groups of units that belong to the channels in turn."""
             return group[step * torch.arange(units) % m]
 
         features = group.repeat(phi // m) if phi % m == 0 else spread(phi)
@@ -234,7 +234,7 @@ class Context(nn.Module):
         self.group = group
 
     def seen(self, row: int, column: int) -> Tensor:
-        """Who sees whom from one cell of the tile: [groups, groups, window, window], the reader first.
+        """Which groups (first axis) see which from one cell of the tile: [groups, groups, window, window].
 
         Args:
             row: row of the cell in the tile.
@@ -251,7 +251,7 @@ class Context(nn.Module):
 
         Args:
             psi: hyper features, [B, P, h, w].
-            y_hat: rounded y, [B, M, h, w]. An element reads only those that were decoded in earlier stages.
+            y_hat: rounded y, [B, M, h, w]. An element reads only elements of earlier stages.
         """
         _, rows, columns = self.tile.shape
         out = psi.new_zeros(len(psi), 2 * y_hat.shape[1], *psi.shape[-2:])
@@ -263,11 +263,11 @@ class Context(nn.Module):
         return scales, means
 
     def _at(self, row: int, column: int, psi: Tensor, y_hat: Tensor) -> Tensor:
-        """All parameters at the positions of one cell."""
+        """All entropy parameters at the positions of one cell."""
         (_, rows, columns), reach, device = self.tile.shape, self.window // 2, psi.device
         features, units_1, units_2, outputs = self.owners
         seen, now = self.seen(row, column), self.tile[:, row, column]
-        is_visible = (now[None] <= now[:, None]).to(device)  # in its stage or before, at the same position
+        is_visible = (now[None] <= now[:, None]).to(device)  # at the same position
         first, _, second, _, third = self.entropy_parameters
         phi = psi[:, :0]
         if self.phi:
@@ -279,7 +279,7 @@ class Context(nn.Module):
             phi = phi[..., : psi.shape[-2], : psi.shape[-1]]
 
         def layer(conv: Any, x: Tensor, writes: Tensor, reads: Tensor, free: int = 0) -> Tensor:
-            """Every unit reads those of groups that are known; the first `free` inputs are for all."""
+            """A pointwise layer whose units read the first `free` inputs and units of known groups."""
             allowed = F.pad(is_visible[writes][:, reads], (free, 0), value=True)
             return F.conv2d(x, conv.weight * allowed[..., None, None], conv.bias)
 
@@ -289,16 +289,17 @@ class Context(nn.Module):
 
 
 class TableContext(nn.Module):
-    """Scales and means of y by psi alone, and a table that corrects the scales by what was decoded before.
+    """Scales and means of y from psi alone, with a table that corrects the scales by decoded elements.
 
-    After finite-state autoregressive coding (Zhang et al., ICLR 2024). The surprise of an element says how
-    far it lies from its mean, 0 to 3. The state of an element is the mean surprise of those around it of its
-    own channel that are decoded before it; straight neighbours count twice, and few have their own states.
+    After finite-state autoregressive coding (Zhang et al., ICLR 2024). The surprise of an element, 0 to 3, is
+    its distance from its mean in units of its scale. The state of an element is the mean surprise of the
+    elements of its channel around it that were decoded before. Straight neighbours count twice, and small
+    numbers of known neighbours have states of their own.
 
     Args:
         groups, slope, tile: as for `Context`.
         hidden: widths of the two hidden layers.
-        psi: hyper features.
+        psi: number of hyper features.
     """
 
     around = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -331,7 +332,7 @@ class TableContext(nn.Module):
 
         Args:
             psi: hyper features, [B, P, h, w].
-            y_hat: rounded y, [B, M, h, w]. An element reads only those that were decoded in earlier stages.
+            y_hat: rounded y, [B, M, h, w]. An element reads only elements of earlier stages.
         """
         scales, means = self.entropy_parameters(psi).chunk(2, 1)
         with torch.no_grad():
@@ -340,7 +341,7 @@ class TableContext(nn.Module):
         return at_least(scales, SCALE_MIN) * logs.transpose(0, 1).exp(), means
 
     def surprises(self, scales: Tensor, means: Tensor, y_hat: Tensor) -> Tensor:
-        """How many bounds each element exceeds, parts of its scale, on the grids that are coded with.
+        """The surprise of each element: how many bounds its distance exceeds, on the grids of the coder.
 
         Args:
             scales: scales of y before correction, [B, M, h, w].
@@ -381,10 +382,10 @@ class TableContext(nn.Module):
 
 
 class HyperOnly(nn.Module):
-    """No context model: psi holds the scales of y, or its scales and means.
+    """The entropy parameters without a context model: psi holds the scales of y, or its scales and means.
 
     Args:
-        parts: 1 where psi holds the scales alone, and 2 where it holds the means as well.
+        parts: 1 if psi holds only scales, 2 if it also holds means.
     """
 
     def __init__(self, parts: int) -> None:
@@ -392,11 +393,11 @@ class HyperOnly(nn.Module):
         self.parts = parts
 
     def forward(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and means of y as psi alone predicts them, [B, M, h, w] each.
+        """Scales and means of y from psi alone, [B, M, h, w] each.
 
         Args:
-            psi: what h_s made, [B, parts * M, h, w].
-            y_hat: not read. It is there so that all contexts are called alike.
+            psi: output of h_s, [B, parts * M, h, w].
+            y_hat: not used. All contexts have the same arguments.
         """
         if self.parts == 1:
             return psi, torch.zeros_like(psi)
@@ -405,12 +406,12 @@ class HyperOnly(nn.Module):
 
 
 class AtRates(nn.Module):
-    """Values per channel at some lambdas; between two of them they are linear in the logarithm of lambda.
+    """Values per channel at some lambdas, interpolated linearly in the logarithm of lambda.
 
     Args:
         anchors: the lambdas, rising.
-        channels: of the latent.
-        names: what the values are called by.
+        channels: number of channels of the latent.
+        names: names of the values.
     """
 
     def __init__(self, anchors: tuple[float, ...], channels: int, *names: str) -> None:
@@ -420,11 +421,12 @@ class AtRates(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(len(anchors), channels)))
 
     def at(self, name: str, lmbda: float | None = None) -> Tensor:
-        """The values of one name, [channels, 1, 1]; at the middle anchor where no lambda is given.
+        """The values of one name at a rate, [channels, 1, 1].
 
         Args:
             name: one of the names that the module was made with.
-            lmbda: lambda of the rate. By default it is the middle anchor; beyond the range, the nearest one.
+            lmbda: lambda of the rate. By default it is the middle anchor. Beyond the range, the nearest end
+                counts.
         """
         rows, lmbda = (
             self.get_parameter(name),
@@ -436,11 +438,11 @@ class AtRates(nn.Module):
 
 
 class Codec(nn.Module):
-    """x --g_a--> y --h_a--> z, z --h_s--> psi --context--> parameters of y, y --g_s--> x_hat.
+    """The codec: x --g_a--> y --h_a--> z, z --h_s--> psi --context--> parameters of y, y --g_s--> x_hat.
 
     Args:
-        parts: g_a and g_s; h_a, h_s, context and prior (of z), or y_prior where there is no z; gains (of y)
-            and hyper_gains (of z) where the codec codes at a range of rates.
+        parts: g_a and g_s; h_a, h_s, context and prior (of z), or y_prior if there is no z; gains (of y) and
+            hyper_gains (of z) if the codec codes at a range of rates.
         centred: round latents about their means and medians instead of to whole numbers.
     """
 
@@ -461,15 +463,15 @@ class Codec(nn.Module):
             self.add_module(name, module)
 
     def forward(self, x: Tensor, noise: bool = False, lmbda: float | None = None) -> dict[str, Any]:
-        """Estimate; differentiable.
+        """Decode the rounded latents of images and estimate their bits. Differentiable.
 
         Args:
-            x: images in [0, 1], [B, 3, H, W], sides multiples of 64 (of 16 where there is no z).
-            noise: rate latents with uniform noise instead of rounded ones, as in training.
-            lmbda: the rate, where the codec codes at a range of them; by default its middle anchor.
+            x: images in [0, 1], [B, 3, H, W], with sides that are multiples of 64 (of 16 if there is no z).
+            noise: estimate the bits of latents with uniform noise instead of rounded ones, as in training.
+            lmbda: the rate, for a codec over a range of rates. By default it is the middle anchor.
 
         Returns:
-            x_hat [B, 3, H, W], not clamped, and likelihoods {y, z}; the bits are the sum of -log2 of them.
+            x_hat [B, 3, H, W], not clamped, and likelihoods {y, z}. The bits are the sum of their -log2.
         """
 
         def rated(values: Tensor, rounded_values: Tensor) -> Tensor:
@@ -500,7 +502,7 @@ class Codec(nn.Module):
 
 
 def load(path: str | Path | None = None) -> Codec:
-    """The codec with its weights, from codec.safetensors beside this file or at a path."""
+    """Load the codec with its weights, from codec.safetensors next to this file or from a path."""
     from safetensors.torch import load_file
 
     tensors = load_file(path or Path(__file__).with_name("codec.safetensors"))
@@ -510,5 +512,5 @@ def load(path: str | Path | None = None) -> Codec:
 
 
 def build() -> Codec:
-    """The codec with fresh weights."""
+    """Build the codec with random weights."""
     raise NotImplementedError

@@ -1,9 +1,9 @@
-"""From a trained network to whole numbers: post-training quantisation of the entropy path.
+"""Post-training quantisation of the entropy path: converts a trained network to whole numbers.
 
-Rectifiers scale with their inputs, so every channel between two layers may have a scale of its own, folded
-into the weights on both sides. It is chosen so that the largest value seen on calibration latents, with
-some headroom, comes to the largest whole number allowed there. Then every output's weights take the
-largest power of two at which no sum can leave what float32 holds exactly.
+Rectifiers scale with their inputs. Every channel between two layers may therefore have a scale of its own,
+which is folded into the weights on both sides. The scale maps the largest value on calibration latents, with
+some headroom, to the largest whole number that is allowed there. The weights of every output then get the
+largest power of two at which no sum can leave the range that float32 holds exactly.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from nas.spaces import description as spec
 from nas.spaces.layout import Layout
 from nas.support.errors import InputError
 
-# The largest whole number between layers, ten bits and a sign: more for activations is less for weights.
+# The largest whole number between layers: ten bits and a sign. More bits here leave fewer bits for weights.
 LIMIT = 2**10 - 1
-# How far beyond what calibration saw a value may go before it is cut.
+# By which factor a value may exceed the values seen in calibration before it is clamped.
 HEADROOM = 1.25
-# A channel that hardly ever speaks is scaled as if its peak were this share of the loudest one's.
+# The least peak of a channel for its scale, as a share of the largest channel's peak.
 FAINT_SHARE = 1e-3
 MOST_SHIFT = 22
 TOO_LARGE = (
@@ -44,12 +44,12 @@ HyperLatents = tuple[Tensor, Tensor]  # y_hat [B, M, h, w] and z_hat [B, N, h/4,
 
 
 def quantized(codec: Codec, latents: Sequence[HyperLatents], layouts: Sequence[Layout] = ()) -> Codec:
-    """The same codec with its entropy path in whole numbers, on the same device.
+    """Convert the entropy path of a codec to whole numbers, on the same device.
 
     Args:
-        codec: with a z, and whole numbers for latents; it is left as it is.
-        latents: of calibration photos, as `codec.latents` gives them.
-        layouts: all under which the weights will code; the codec's own by default.
+        codec: a codec with a z and with whole latents. It is not changed.
+        latents: latents of calibration photos, from `codec.latents`.
+        layouts: all layouts that will use the weights. By default only the codec's own.
     """
     on_cpu = [(y_hat.cpu(), z_hat.cpu()) for y_hat, z_hat in latents]
     network = codec.network
@@ -60,7 +60,7 @@ def quantized(codec: Codec, latents: Sequence[HyperLatents], layouts: Sequence[L
 
 
 def can_be_exact(codec: Codec) -> bool:
-    """Whether there is an entropy path to bring to whole numbers: with a z, and latents that are whole.
+    """Whether the entropy path can be converted to whole numbers: the codec has a z, and whole latents.
 
     Args:
         codec: codec in float64.
@@ -72,13 +72,12 @@ def can_be_exact(codec: Codec) -> bool:
 def quantize_path(
     network: CodecNetwork, layouts: Sequence[Layout], latents: Sequence[HyperLatents]
 ) -> IntegerPath:
-    """The entropy path of a network in whole numbers.
+    """Convert the entropy path of a network to whole numbers.
 
     Args:
-        network: of plain layers, trained, on the CPU; with a z, and whole numbers for latents. It is left as
-            it is.
-        layouts: the orders of decoding; weights that none of them uses are left out.
-        latents: of calibration photos.
+        network: a trained network of plain layers on the CPU, with a z and whole latents. It is not changed.
+        layouts: the orders of decoding. Weights that none of them uses are left out.
+        latents: latents of calibration photos.
     """
     path = IntegerPath(network)
     values = [z_hat.float() for _, z_hat in latents]
@@ -107,7 +106,7 @@ def _quantize_context(
     calibration: Sequence[tuple[Tensor, Tensor]],
     psi: _ChannelScales,
 ) -> None:
-    """Context prediction and entropy parameters, given psi and y_hat of calibration photos."""
+    """Convert context prediction and entropy parameters, from psi and y_hat of calibration photos."""
     products = Products.of(context)
     predict = None if products.context_prediction is None else _Watched.of(products.context_prediction)
     first, second, third = map(_Watched.of, products.entropy_parameters)
@@ -141,28 +140,28 @@ def _quantize_context(
 
 @dataclass(frozen=True)
 class _ChannelScales:
-    """How real values between two layers become whole numbers: times `scales`, at most `limit`."""
+    """The conversion of real values between two layers: multiply by `scales`, and clamp to `limit`."""
 
     scales: Tensor
     limit: int | Tensor
 
     @classmethod
     def of(cls, peaks: Tensor) -> _ChannelScales:
-        """For channels whose largest sizes are known."""
+        """The scales for channels with known peaks."""
         least = max(float(peaks.max()) * FAINT_SHARE, 1e-6)
         return cls(LIMIT / (HEADROOM * peaks.clamp_min(least)), LIMIT)
 
     def repeated(self, each: int) -> _ChannelScales:
-        """The same for the outputs of a sub-pixel convolution, `each` to a channel."""
+        """The scales for the outputs of a sub-pixel convolution, with `each` outputs per channel."""
         return _ChannelScales(self.scales.repeat_interleave(each), self.limit)
 
     def joined(self, other: _ChannelScales) -> _ChannelScales:
-        """Channels of one limit, after one another."""
+        """Concatenate the channels of two conversions with the same limit."""
         return _ChannelScales(torch.cat([self.scales, other.scales]), self.limit)
 
 
 def _last(outputs: int, parts: int) -> _ChannelScales:
-    """What the last layer gives: scales, and means where there are any, in the units of the coding grid."""
+    """The outputs of the last layer: scales, and means if there are any, in units of the coding grid."""
     units = torch.tensor([1 / SCALE_UNIT, MEAN_STEPS][:parts])
     return _ChannelScales(units.repeat_interleave(outputs // parts), LAST_LIMIT)
 
@@ -175,16 +174,16 @@ def _fill(
     outputs: _ChannelScales,
     slope: int,
 ) -> None:
-    """Store a layer: for every output the largest power of two at which its sums stay exact.
+    """Store a layer. Every output gets the largest power of two at which its sums stay exact.
 
     Raises:
-        InputError: there is none, as with values that are not finite.
+        InputError: there is none, for example because values are not finite.
 
     Args:
-        layer: where to.
-        weight, bias: real, [outputs, inputs, *kernel] and [outputs].
-        inputs, outputs: what it reads and gives.
-        slope: of the activation that follows, in `SLOPE_PARTS`.
+        layer: the layer to fill.
+        weight, bias: real numbers, [outputs, inputs, *kernel] and [outputs].
+        inputs, outputs: conversions of its inputs and outputs.
+        slope: slope of the activation that follows, in units of 1 / `SLOPE_PARTS`.
     """
     shape = (-1, *[1] * (weight.ndim - 1))
     real = weight.double() / inputs.scales.double().view(1, *shape[:-1]) * outputs.scales.double().view(shape)
@@ -192,7 +191,7 @@ def _fill(
     sums = real.abs().flatten(1).sum(1) * float(inputs.limit) + offset.abs() + 0.5
     room = torch.minimum(EXACT / sums, MOST_WEIGHT / real.abs().flatten(1).amax(1).clamp_min(1e-30))
     shift = room.log2().floor().clamp_max(MOST_SHIFT)
-    if not (shift >= -MOST_SHIFT).all():  # nor where it is NaN
+    if not (shift >= -MOST_SHIFT).all():  # also catches NaN
         raise InputError(TOO_LARGE)
     layer.slope.fill_(slope)
     layer.limit.fill_(int(outputs.limit))
@@ -211,12 +210,12 @@ def _fill(
 
 @dataclass(frozen=True)
 class _HyperLayer:
-    """One convolution of h_s, with the activation after it."""
+    """One convolution of h_s, with the activation that follows."""
 
     name: str
     weight: Tensor  # [outputs, inputs, kernel, kernel]
     bias: Tensor
-    each: int  # outputs per channel that the next layer reads
+    each: int  # number of outputs per channel that the next layer reads
     slope: int
     run: nn.Module
 
@@ -246,13 +245,13 @@ def _slope(real: float) -> int:
 
 
 def _peaks(values: Sequence[Tensor]) -> Tensor:
-    """The largest size of every channel, of several [B, C, h, w]."""
+    """The largest absolute value of every channel over several tensors, [B, C, h, w] each."""
     return torch.stack([value.abs().amax((0, 2, 3)) for value in values]).amax(0)
 
 
 @dataclass(frozen=True)
 class _Watched(Affine):
-    """A product that notes the largest size of each of its outputs."""
+    """An affine map that records the largest absolute value of each of its outputs."""
 
     peaks: Tensor = field(kw_only=True)
     rows: Tensor = field(kw_only=True)
@@ -274,7 +273,7 @@ class _Watched(Affine):
 
 
 def _used(layouts: Sequence[Layout], products: Products) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Which weights of context prediction and the three pointwise layers any block uses, 0 or 1."""
+    """Masks, 0 or 1, of the weights of context prediction and the pointwise layers that any block uses."""
     first, second, third = (torch.zeros_like(layer.weight) for layer in products.entropy_parameters)
     predict = products.context_prediction
     context = torch.zeros(0) if predict is None else torch.zeros_like(predict.weight)

@@ -1,7 +1,7 @@
-"""Choosing among the files of one picture: the layout of a family, and the quality.
+"""Chooses among the possible files of one picture: the layout of a family, and the quality.
 
-Under another layout the latents are the same: no picture changes, only what its file weighs. The quality
-decides what is kept of the picture.
+Another layout changes only the size of the file, because the latents and the picture stay the same. The
+quality changes the picture.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ def compress_smallest(
     tiling: Tiling = TILING,
     report: Report = silent,
 ) -> Nic:
-    """The smallest file of one picture, [H, W, 3] in 8 bits, over some layouts.
+    """Code one picture, [H, W, 3] in 8 bits, in several layouts, and return the smallest file.
 
-    Only the entropy path runs for each of them; the file's header says which it was.
+    Only the entropy path runs for each layout. The header of the file names the chosen one.
 
     Args:
-        family: what codes it.
+        family: the codec family.
         pixels: the picture.
-        layouts: the names of some.
+        layouts: names of the layouts to try.
         quality: see `compress_image`.
-        most_bytes: take the best quality whose file is no larger, the header included.
-        effort: how long the latents are refined for this picture, see `codec.refining.effort`.
+        most_bytes: take the best quality whose file, header included, has at most this size.
+        effort: how long the latents are refined for this picture: see `codec.refining.effort`.
         tiling: see `compress_image`.
-        report: called as the latents are refined, see `codec.refining.effort`.
+        report: called while the latents are refined: see `codec.refining.effort`.
 
     Raises:
-        InputError: no such layout or quality, a picture that cannot be coded, or one of which even the file
-            of the lowest quality is too large.
+        InputError: a layout or the quality does not exist, the picture cannot be coded, or even the file of
+            the lowest quality is too large.
     """
     check_effort(effort)
     height, width = pixels.shape[:2]
-    step = step_of(family.base, quality if most_bytes is None else 0)  # there must be a quality to choose
+    step = step_of(family.base, quality if most_bytes is None else 0)  # refuses a fixed quality
     y = analyzed(family.base, pixels, tiling)
 
     def written(latents: Latents, step: int | None) -> Nic:
@@ -110,7 +110,7 @@ def _settled(
 
 
 def _objective(family: CodecFamily, step: int | None) -> Objective:
-    """What the latents of a file are refined for."""
+    """The objective for which the latents of a file are refined."""
     rate = lmbda_of(family.base, step)
     if family.objective is None:
         raise InputError(
@@ -127,17 +127,17 @@ def _refined_within(
     most_bytes: float,
     effort: int,
 ) -> Nic:
-    """The file of the highest quality that is not too large when it is refined.
+    """The file of the highest quality that fits after refinement.
 
-    A refined file is smaller than a plain one of its quality by a share that changes slowly with the quality,
-    so the first attempt says how large a plain file may be.
+    Refinement makes a file smaller by a share that changes slowly with the quality. The first attempt
+    therefore tells how large a plain file may be.
 
     Args:
-        plainly: the file of a quality, by plain rounding.
-        coded: the file of a quality and an effort.
+        plainly: makes the file of a quality by plain rounding.
+        coded: makes the file of a quality and an effort.
         plain: the best file by plain rounding.
-        most_bytes: how large a file may be.
-        effort: see `codec.refining.effort`.
+        most_bytes: largest size of a file.
+        effort: the effort.
     """
     assert plain.step is not None
     best, size = plain, len(plain.to_bytes())
@@ -156,14 +156,14 @@ def _refined_within(
 
 
 def _best_within(coded: Callable[[int], Nic], most_bytes: float) -> Nic:
-    """The file of the highest quality that is not too large, found by halving the range.
+    """The file of the highest quality that fits, found by bisection.
 
-    Sizes grow with the quality but for a few bytes, so the one found is the best or next to it; it is never
-    too large.
+    Sizes grow with the quality except for a few bytes. The result is therefore the best one or next to it,
+    and it is never too large.
     """
     low, high = 0, STEPS_OF_QUALITY
     best = coded(low)
-    if not len(best.to_bytes()) <= most_bytes:  # of NaN neither is true
+    if not len(best.to_bytes()) <= most_bytes:  # written so that NaN is refused, too
         raise InputError(
             f"The lowest quality takes {len(best.to_bytes())} bytes, and at most {most_bytes:g} were asked "
             "for: allow more, or make the picture smaller."
@@ -180,18 +180,18 @@ def _best_within(coded: Callable[[int], Nic], most_bytes: float) -> Nic:
 
 @torch.no_grad()
 def transcode(family: CodecFamily, nic: Nic, layouts: Sequence[str], *, max_pixels: int = MAX_PIXELS) -> Nic:
-    """The smallest file, over some layouts, of the latents that a file holds.
+    """Code the latents of a file again in several layouts, and return the smallest file.
 
-    It is what compressing the same picture under that layout gives, to the last bit.
+    The result is bit-exact with the file that compressing the picture in that layout gives.
 
     Args:
-        family: its own.
+        family: the codec family of the file.
         nic: the file.
-        layouts: the names of some.
+        layouts: names of the layouts to try.
         max_pixels: see `decompress_image`.
 
     Raises:
-        InputError: no such layout, or a file of no layout of this family.
+        InputError: a layout does not exist, or the file belongs to no layout of this family.
     """
     codec = family.codec(family.layout_of(nic.path_identity))
     latents = read_latents(codec, nic, max_pixels=max_pixels)
@@ -201,6 +201,6 @@ def transcode(family: CodecFamily, nic: Nic, layouts: Sequence[str], *, max_pixe
 def _smallest(
     family: CodecFamily, latents: Latents, width: int, height: int, layouts: Sequence[str], step: int | None
 ) -> Nic:
-    """Of equal sizes the first."""
+    """The smallest file. Of equal sizes it is the first one."""
     files = (write_latents(family.codec(name), latents, width, height, step) for name in layouts)
     return min(files, key=lambda nic: len(nic.stream))

@@ -1,6 +1,6 @@
-"""CODEC/model.py: an exported codec as one file of plain PyTorch, for other people's training code.
+"""Writes CODEC/model.py: an exported codec as one file of plain PyTorch, for other people's training code.
 
-The file is the text of `nas.codec.plain` with the codec's own layers written out at its end.
+The file consists of the text of `nas.codec.plain`, with the codec's own layers written out at its end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Needs torch, and safetensors to read the weights. It is differentiable throughou
 
 
 def write_model(codec: Codec, folder: Path) -> Path:
-    """Write a codec's model.py beside its weights; returns its path.
+    """Write a codec's model.py next to its weights. Returns its path.
 
     Args:
         codec: the codec.
@@ -62,7 +62,7 @@ def model_text(codec: Codec) -> str:
 
 
 def _cost(codec: Codec) -> str:
-    """What the context costs here, where it is computed in another way than in the codec."""
+    """A sentence on the cost of the context in model.py, if it is computed differently than in the codec."""
     network = codec.network
     if not network.space.family.context or codec.layout.context == "table":
         return ""
@@ -87,7 +87,7 @@ def _build(codec: Codec) -> Iterator[str]:
 
 
 def _parts(codec: Codec) -> dict[str, Lines]:
-    """The parts of a codec as they are written, by name."""
+    """The parts of a codec as source text, by name."""
     network = codec.network
     space, family = network.space, network.space.family
     used = {name for name, _ in network.named_children()}
@@ -162,7 +162,7 @@ def _layer(layer: spec.Layer, network: CodecNetwork) -> Lines:
 
 
 def _named(parts: Sequence[tuple[str, spec.Leaf]], network: CodecNetwork) -> Lines:
-    """A mapping from names to layers."""
+    """Source text of a mapping from names to layers."""
     return _mapping([(name, _layer(part, network)) for name, part in parts])
 
 
@@ -174,12 +174,12 @@ def _mapping(parts: Sequence[tuple[str, Lines]]) -> Lines:
 
 
 def _call(name: str, arguments: Sequence[Lines]) -> Lines:
-    """A call with one argument to a line."""
+    """Source text of a call, with one argument per line."""
     if not arguments:
         return [f"{name}()"]
     return [f"{name}(", *(line for lines in arguments for line in _indented(lines, 4)), ")"]
 
 
 def _indented(lines: Lines, by: int) -> Lines:
-    """Lines of one element of a list, further in, with the comma after it."""
+    """Indent the lines of one element of a list, and add the comma after it."""
     return [" " * by + line for line in [*lines[:-1], f"{lines[-1]},"]]

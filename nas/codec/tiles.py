@@ -1,12 +1,13 @@
-"""g_a and g_s of a large picture, tile by tile: the same numbers in bounded memory.
+"""Runs g_a and g_s on a large picture tile by tile: the same numbers with bounded memory.
 
 ::
 
-    crop of the input      core and what the edge reads around it (`overlap`), cut off at the picture's border
-      --edge-->            as the whole picture would go through it
-    core of the output     kept; the rest, which the crop's own borders reach, is dropped
+    crop of the input      the core, and everything around it that the edge reads (`overlap`), cut at the
+    border
+      --edge-->            the same computation as for the whole picture
+    core of the output     kept; the rest, which the borders of the crop affect, is dropped
 
-The entropy path is not split: y is whole, a hundredth of what lies between the layers of g_a.
+The entropy path is not split: y takes only a hundredth of the memory of activations inside g_a.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from nas.support.limits import check_count
 
 @dataclass(frozen=True)
 class Tiling:
-    """When pictures are split, and how.
+    """When and how pictures are split into tiles.
 
     Attributes:
-        limit: pixels up to which a picture is one tile.
-        side: the most pixels across the core of a tile, as far as `step` allows.
+        limit: number of pixels up to which a picture is one tile.
+        side: largest side of a tile's core in pixels, if `step` allows it.
 
     Raises:
-        InputError: the limit is no whole number from 0, or the side none from 1.
+        InputError: the limit is not a whole number of at least 0, or the side not one of at least 1.
     """
 
     limit: int = 1 << 22
@@ -53,7 +54,7 @@ TILING = Tiling()
 
 @dataclass(frozen=True)
 class TileSide:
-    """One side of a tile, in elements of y: its core, and the crop around it that the edge reads.
+    """One side of a tile, in elements of y: its core, and the crop around the core that the edge reads.
 
     Attributes:
         start: first element of the core.
@@ -69,17 +70,17 @@ class TileSide:
 
 
 def step(layout: Layout) -> tuple[int, int]:
-    """Rows and columns of pixels of which the cores of tiles are multiples: of z and of the layout's tile."""
+    """Rows and columns in pixels that the cores of tiles are multiples of, from z and the layout's tile."""
     rows, columns = (math.lcm(Z_REDUCTION, Y_REDUCTION * count) for count in layout.table.shape[1:])
     return rows, columns
 
 
 def overlap(edge: spec.Edge, switches: Mapping[str, int]) -> tuple[int, int]:
-    """Elements of y before and after a core that its outputs depend on, per side of g_a or g_s.
+    """Elements of y before and after a core that the core's outputs depend on, per side, for g_a or g_s.
 
     Args:
-        edge: between pixels and y, either way.
-        switches: how often each repeated block runs, and which branches do: the value of every switch.
+        edge: an edge from pixels to y or from y to pixels.
+        switches: the value of every switch: how often repeated blocks run, and which branches run.
     """
     inputs, outputs = _per_element(edge)
     start, stop = _reads_all(edge.layers, switches, 0, outputs)
@@ -87,7 +88,7 @@ def overlap(edge: spec.Edge, switches: Mapping[str, int]) -> tuple[int, int]:
 
 
 def _per_element(edge: spec.Edge) -> tuple[int, int]:
-    """Inputs and outputs of an edge, across, for one element of y."""
+    """Number of inputs and of outputs of an edge for one element of y, per side."""
     last = edge.reduction
     for layer in edge.layers:
         last = spec.reduction_after(layer, last)
@@ -95,7 +96,7 @@ def _per_element(edge: spec.Edge) -> tuple[int, int]:
 
 
 def _reads(layer: spec.Layer, switches: Mapping[str, int], start: int, stop: int) -> tuple[int, int]:
-    """The inputs, from and up to, that a layer's outputs from `start` up to `stop` depend on."""
+    """The range of inputs that a layer's outputs from `start` to `stop` depend on."""
     match layer:
         case spec.Conv(kernel=kernel, stride=stride):
             return stride * start - layer.padding, stride * (stop - 1) - layer.padding + kernel
@@ -123,20 +124,20 @@ def _reads(layer: spec.Layer, switches: Mapping[str, int], start: int, stop: int
 def _reads_all(
     layers: Sequence[spec.Layer], switches: Mapping[str, int], start: int, stop: int
 ) -> tuple[int, int]:
-    """The same for layers in a row."""
+    """The same range for consecutive layers."""
     for layer in reversed(layers):
         start, stop = _reads(layer, switches, start, stop)
     return start, stop
 
 
 def tile_sides(length: int, core: int, multiple: int, around: tuple[int, int]) -> list[TileSide]:
-    """One side of a picture in spans as even as can be, all in elements of y.
+    """Divide one side of a picture into spans that are as equal as possible, in elements of y.
 
     Args:
-        length: of the side.
-        core: the most that a span's core covers, but no less than `multiple`.
-        multiple: what cores are multiples of, the last one apart.
-        around: how much further a crop goes before and after its core, see `overlap`.
+        length: length of the side.
+        core: largest length of a span's core, but at least `multiple`.
+        multiple: cores are multiples of this, except the last one.
+        around: how far a crop extends before and after its core, see `overlap`.
     """
     if core >= length:
         return [TileSide(0, length, 0, length)]
@@ -152,16 +153,16 @@ def tile_sides(length: int, core: int, multiple: int, around: tuple[int, int]) -
 def tiles(
     network: CodecNetwork, name: str, layout: Layout, source: Tensor | Padded, tiling: Tiling = TILING
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Run an edge and hand out its output in cores, each with the rows and columns of the output it covers.
+    """Run an edge and yield its output in cores, each with the rows and columns of the output that it covers.
 
-    Calls the edge's module once for each tile: once for a picture up to the limit.
+    The edge's module is called once for each tile, and once for a picture up to the limit.
 
     Args:
-        network: one architecture.
+        network: network of one architecture.
         name: `g_a` or `g_s`.
         layout: see `step`.
-        source: what the edge reads, [B, C, H, W]: pixels in [0, 1] with aligned sides, or rounded y.
-        tiling: when to split, and how.
+        source: input of the edge, [B, C, H, W]: pixels in [0, 1] with aligned sides, or rounded y.
+        tiling: when and how to split.
 
     Raises:
         InputError: `tiling` is no `Tiling`, or a number of the output is not finite.
@@ -182,7 +183,7 @@ def tiles(
         rows, columns = (slice(span.low * inputs, span.high * inputs) for span in tile)
         with exactly():
             out = module(source[..., rows, columns])
-        if not all(math.isfinite(end) for end in out.detach().aminmax()):  # reads once, and keeps nothing
+        if not all(math.isfinite(end) for end in out.detach().aminmax()):  # a single pass without a copy
             raise InputError(
                 f"{name} gives numbers that are not finite: the weights of this codec are broken, so export "
                 "it again."
@@ -195,14 +196,14 @@ def tiles(
 def through(
     network: CodecNetwork, name: str, layout: Layout, source: Tensor | Padded, tiling: Tiling = TILING
 ) -> Tensor:
-    """The whole output of an edge, [B, C, H, W], joined from its tiles: see `tiles`.
+    """The whole output of an edge, [B, C, H, W], joined from its tiles. See `tiles`.
 
     Args:
         network: network of one architecture.
         name: `g_a` or `g_s`.
         layout: the layout. The cores of tiles are multiples of its tile.
-        source: what the edge reads, [B, C, H, W]: pixels in [0, 1] with aligned sides, or y as g_s reads it.
-        tiling: when to split, and how.
+        source: input of the edge, [B, C, H, W]: pixels in [0, 1] with aligned sides, or y as g_s reads it.
+        tiling: when and how to split.
     """
     inputs, outputs = _per_element(network.space.family.edges[name])
     height, width = (side // inputs * outputs for side in source.shape[-2:])
@@ -213,5 +214,5 @@ def through(
         if whole is None:
             whole = part.new_empty(*part.shape[:2], height, width)
         whole[..., rows, columns] = part
-    assert whole is not None  # a picture has a tile
+    assert whole is not None  # every picture has at least one tile
     return whole

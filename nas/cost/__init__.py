@@ -1,1 +1,1 @@
-"""What an architecture costs in multiply-adds."""
+"""The cost of an architecture in multiply-adds (MACs), and the costs that a space can reach."""

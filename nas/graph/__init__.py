@@ -1,1 +1,1 @@
-"""The network: layers, transforms, the context model, the supernet."""
+"""The networks in torch: layers, transforms, context model, entropy models and the supernet."""

@@ -1,9 +1,10 @@
 """CompressAI's layers and entropy models, without importing all of CompressAI.
 
-`import compressai` also imports its point-cloud models and with them torch_geometric, which takes longer than
-torch itself, at every command. So its top level is put off here until something asks for more than the
-submodules below; from then on it is the ordinary package. Its entropy models import scipy.stats, a third of
-torch's own time, for one quantile of the normal distribution; that is put off until it is used.
+`import compressai` also imports its point-cloud models and torch_geometric, which takes longer than torch
+itself and would slow down every command. Its top level is therefore deferred until something asks for more
+than the submodules below. From then on it is the ordinary package. Its entropy models import scipy.stats for
+one quantile of the normal distribution, which takes a third of torch's own time. That import is deferred
+until it is used.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any
 
 
 class _PutOff(types.ModuleType):
-    """A module whose code runs when an attribute of its own is first wanted, a submodule included.
+    """A module whose code runs when one of its own attributes, or a submodule, is first wanted.
 
-    `importlib.util.LazyLoader` does not help here: an `import` of what is already in `sys.modules` reads the
-    module's `__spec__`, and that alone would make it load.
+    `importlib.util.LazyLoader` does not help here. An `import` of a module in `sys.modules` reads its
+    `__spec__`, and that alone would make it load.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -33,9 +34,9 @@ class _PutOff(types.ModuleType):
 
 
 class _PackageOfParts(_PutOff):
-    """CompressAI, of which submodules can be imported without its top level.
+    """CompressAI as a package whose submodules can be imported without its top level.
 
-    Its entropy models ask the top level for the entropy coders; the answers are those without `range_coder`.
+    Its entropy models ask the top level for the entropy coders. The answers here leave out `range_coder`.
     """
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""Matrix products over gathered columns, with what follows them, in two kinds of arithmetic.
+"""Affine maps over gathered columns, with the activation that follows, in two kinds of arithmetic.
 
 `Affine` computes in the precision of its weights. `IntegerAffine` computes with whole numbers that are held
-in float32, for the exact entropy path: as long as every sum stays below 2^24, each result is exact, whatever
-the order of summation, and so the same on every machine.
+in float32, for the exact entropy path. As long as every sum stays below 2^24, each result is exact whatever
+the order of summation, and therefore the same on every machine.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Whole numbers up to this are exact in float32, and so are all sums of terms that stay within it together.
+# Whole numbers up to this are exact in float32, and so are sums if all partial sums stay within it.
 EXACT = 2**24
-# The negative slope of an activation is so many of these parts.
+# The negative slope of an activation is a multiple of 1 / this number.
 SLOPE_PARTS = 2**12
-# Values below this are cut before a slope is applied, so that their product with it stays exact.
+# Values below this are clamped before a slope is applied, so that their product with it stays exact.
 LOWEST = -(2.0**18)
 
 
 @dataclass(frozen=True)
 class Affine:
-    """`activation(weight @ columns + bias)`.
+    """The affine map `activation(weight @ columns + bias)`.
 
     Attributes:
-        weight: [outputs, *inputs]; `inputs` are the channels, or channels and places in a window.
+        weight: [outputs, *inputs]. The inputs are channels, or channels and places in a window.
         bias: [outputs].
-        slope: of the leaky rectifier that follows; None for none.
+        slope: negative slope of the leaky rectifier that follows, or None if there is none.
     """
 
     weight: Tensor
@@ -40,7 +40,7 @@ class Affine:
     slope: float | None = None
 
     def select(self, outputs: Tensor, *inputs: Tensor) -> Affine:
-        """Some of the outputs, computed from some of the inputs (one index for each dimension of them).
+        """The map for some of the outputs and some of the inputs.
 
         Args:
             outputs: indexes of the outputs, [chosen].
@@ -49,20 +49,21 @@ class Affine:
         return Affine(_part(self.weight, outputs, inputs), self.bias[outputs], self.slope)
 
     def __call__(self, columns: Tensor) -> Tensor:
-        """[..., outputs] from [..., inputs]."""
+        """Map columns, [..., inputs], to [..., outputs]."""
         out = F.linear(columns, self.weight, self.bias)
         return out if self.slope is None else F.leaky_relu(out, self.slope)
 
 
 @dataclass(frozen=True)
 class IntegerAffine:
-    """The same in whole numbers: sums are brought to the scale of the outputs by powers of two.
+    """An affine map in whole numbers. Powers of two bring the sums to the scale of the outputs.
 
     Attributes:
-        weight, bias: whole numbers in float32, shaped as in `Affine`; half of 1 / step is part of the bias,
-            so that rounding down rounds to the nearest.
+        weight, bias: whole numbers in float32, shaped as in `Affine`. The bias includes half of 1 / step, so
+            that rounding down rounds to the nearest number.
         step: 2^-shift of every output, [outputs].
-        slope: of the leaky rectifier that follows, in `SLOPE_PARTS`: all of them for none, 0 for a rectifier.
+        slope: negative slope of the leaky rectifier that follows, in units of 1 / `SLOPE_PARTS`.
+            `SLOPE_PARTS` means that there is no rectifier, and 0 means an ordinary one.
         limit: outputs are clamped to +-limit.
     """
 
@@ -73,7 +74,7 @@ class IntegerAffine:
     limit: int
 
     def select(self, outputs: Tensor, *inputs: Tensor) -> IntegerAffine:
-        """Some of the outputs, computed from some of the inputs.
+        """The map for some of the outputs and some of the inputs.
 
         Args:
             outputs: indexes of the outputs, [chosen].
@@ -83,11 +84,11 @@ class IntegerAffine:
         return IntegerAffine(weight, self.bias[outputs], self.step[outputs], self.slope, self.limit)
 
     def __call__(self, columns: Tensor) -> Tensor:
-        """[..., outputs] from [..., inputs], all of them whole numbers."""
+        """Map whole numbers, [..., inputs], to whole numbers, [..., outputs]."""
         return self.finish(F.linear(columns, self.weight, self.bias))
 
     def finish(self, sums: Tensor) -> Tensor:
-        """Outputs from their sums, [..., outputs], in place."""
+        """Turn sums, [..., outputs], into outputs, in place."""
         steps = sums.mul_(self.step).floor_()
         if self.slope == SLOPE_PARTS:
             return steps.clamp_(-self.limit, self.limit)
@@ -102,21 +103,21 @@ AnyAffine = Affine | IntegerAffine
 
 
 _backends = cast(Any, torch.backends)
-_REDUCED = (  # where single precision may be computed in less: what users set, TF32 on a GPU by default
+_REDUCED = (  # settings that allow reduced precision, such as TF32 on a GPU
     *(_backends.mkldnn.matmul, _backends.mkldnn.conv),
     *(_backends.cuda.matmul, _backends.cudnn.conv),
 )
 
 
 class _Settings:
-    """The settings of the process that computing exactly needs, and what they were before."""
+    """The process-wide settings that exact computing needs, and their previous values."""
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0
         self._dtype, self._precisions = torch.float32, list[str]()
 
     def enter(self) -> None:
-        """The first that comes in sets them."""
+        """Apply the settings when the first user enters."""
         with self._lock:
             if not self._inside:
                 self._dtype = torch.get_default_dtype()
@@ -125,7 +126,7 @@ class _Settings:
             self._inside += 1
 
     def leave(self) -> None:
-        """The last that goes out puts them back."""
+        """Restore the previous settings when the last user leaves."""
         with self._lock:
             self._inside -= 1
             if not self._inside:
@@ -142,9 +143,10 @@ _settings = _Settings()
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """Compute in the precision that tensors have, whatever mixed, reduced or default one is set around this.
+    """Compute in the precision of the tensors, whatever mixed, reduced or default precision is set outside.
 
-    Some of that is set for the whole process: as long as any thread is in here, all others compute so, too.
+    Some of these settings are process-wide. While any thread is in this context, all other threads use them
+    too.
     """
     _settings.enter()
     try:

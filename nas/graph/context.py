@@ -1,19 +1,19 @@
-"""Entropy parameters of y: a scale and a mean for every element, over the whole latent at once.
+"""Entropy parameters of y, a scale and a mean for every element, over the whole latent at once.
 
-Without a context model they are psi itself (`HyperOnly`). With one, a masked convolution reads what was
-decoded earlier, and three pointwise layers turn its features and the hyper features psi into a scale and a
-mean for every element::
+Without a context model, they are psi itself (`HyperOnly`). With one, a masked convolution reads the elements
+that were decoded earlier. Three pointwise layers turn its features and the hyper features psi into a scale
+and a mean for every element::
 
     y_hat --context_prediction--> phi --+
                                         +--entropy_parameters--> scales, means
     z_hat --h_s--> psi -----------------+
 
-Every feature, hidden unit and output belongs to one channel of y and so to one channel group; at each
-position it sees the units of groups whose stage is not later than its own, so that decoding stage by stage
-(`graph.staged`) computes each of them once. The weights are shared by all layouts.
+Every feature, hidden unit and output belongs to one channel of y, and thereby to one channel group. At each
+position it sees only units of groups whose stage is not later than its own. Decoding stage by stage
+(`graph.staged`) therefore computes each of them once. All layouts share the weights.
 
-Under a layout whose context is a table there are no features phi: psi alone gives scales and means, and the
-table corrects the scales (`graph.scale_table`).
+A layout whose context is a table has no features phi. There psi alone gives scales and means, and the table
+corrects the scales (`graph.scale_table`).
 """
 
 from __future__ import annotations
@@ -39,20 +39,22 @@ from nas.spaces.layout import ContextKind, Layout, feature_channel, unit_channel
 from nas.support.arrays import Array
 
 Weights = tuple[Tensor, Tensor]
-LARGE_KERNEL = 1 << 18  # values in a kernel, from which copies of it cost more than the calls they save
+LARGE_KERNEL = 1 << 18  # number of values from which copying a kernel costs more than the calls that it saves
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Who sees whom at one cell of the tile, by channel group.
+    """What the channel groups see at one cell of the tile.
 
-    Masks are boolean; where a layout is relaxed they are weights, through which its gradient passes.
+    Masks are boolean. In a relaxed layout they are weights, and gradients pass through them.
 
     Attributes:
-        row, column: the cell's place in the tile.
-        visible: [groups, groups, window, window], reader first; None where nothing is visible.
-        live: [groups], whether a group sees anything.
-        known: [groups, groups], reader first: at the same position, in its stage or earlier.
+        row, column: place of the cell in the tile.
+        visible: whether a group (first axis) sees another one, [groups, groups, window, window]. None if
+            nothing is visible.
+        live: whether a group sees anything, [groups].
+        known: whether a group (first axis) may use another one at the same position, because that one has the
+            same stage or an earlier one, [groups, groups].
     """
 
     row: int
@@ -64,7 +66,7 @@ class Cell:
 
 @lru_cache(maxsize=512)
 def layout_cells(layout: Layout, window: int) -> tuple[Cell, ...]:
-    """The cells of a layout's tile, row by row, for a window of this width.
+    """The cells of a layout's tile, row by row.
 
     Args:
         layout: the layout.
@@ -90,7 +92,7 @@ def layout_cells(layout: Layout, window: int) -> tuple[Cell, ...]:
 class _Tap:
     """One offset of the window at one cell of the tile.
 
-    products: the ranges of outputs (sorted by channel group) and of channels that it joins.
+    products: pairs of ranges: outputs (sorted by channel group), and the channels that these outputs see.
     """
 
     row: int
@@ -100,13 +102,13 @@ class _Tap:
 
 @lru_cache(maxsize=512)
 def _taps(layout: Layout, window: int, features: int) -> tuple[tuple[_Tap, ...], ...]:
-    """The taps of every cell at which anything is visible, for so many features."""
+    """The taps of every cell at which anything is visible, for the given number of features."""
     owners = layout.group_of_channel[feature_channel(features, layout.channels)]
     channels = np.cumsum([0, *layout.groups]).tolist()
     outputs = np.cumsum([0, *np.bincount(owners, minlength=len(layout.groups))]).tolist()
 
     def runs(keys: list[Any], bounds: list[int]) -> Iterator[tuple[Any, slice]]:
-        """Neighbouring groups of one key: the key, and their part of what `bounds` cuts up by groups."""
+        """Runs of neighbouring groups with equal keys: the key, and the range between their `bounds`."""
         for key, run in groupby(range(len(keys)), key=keys.__getitem__):
             members = list(run)
             yield key, slice(bounds[members[0]], bounds[members[-1] + 1])
@@ -129,18 +131,18 @@ def _taps(layout: Layout, window: int, features: int) -> tuple[tuple[_Tap, ...],
 class _ByTaps(torch.autograd.Function):
     """Context prediction as matrix products, one for each tap and the channels that are visible there.
 
-    Nothing is masked or gathered, and nothing is kept for backward but the input and the kernel.
+    Nothing is masked or gathered, and only the input and the kernel are kept for the backward pass.
     """
 
     @staticmethod
     def forward(ctx: Any, padded: Tensor, weight: Tensor, layout: Layout, numbers: tuple[int, ...]) -> Tensor:
-        """phi before its bias, [cells, B, down, across, outputs].
+        """Compute phi without its bias, [cells, B, down, across, outputs].
 
         Args:
             padded: y in whole tiles with a border of half a window, [B, height, width, channels].
             weight: the kernel, [outputs, channels, window, window].
-            layout: who sees whom.
-            numbers: the cells of the tile, counted row by row.
+            layout: the order of decoding.
+            numbers: cells of the tile, counted row by row.
         """
         ctx.save_for_backward(padded, weight)
         ctx.layout, ctx.numbers = layout, numbers
@@ -183,13 +185,13 @@ class _ByTaps(torch.autograd.Function):
 
 
 def _by_group(layout: Layout, features: int) -> Tensor:
-    """The features of context prediction, sorted by the channel group that they belong to."""
+    """Indexes of the features of context prediction, sorted by their channel group."""
     owners = layout.group_of_channel[feature_channel(features, layout.channels)]
     return torch.from_numpy(np.argsort(owners, kind="stable"))
 
 
 def _near(padded: Tensor, layout: Layout, window: int, number: int, row: int, column: int) -> Tensor:
-    """What lies at one offset of the window from all positions of one cell, [B, down, across, channels]."""
+    """Values at one offset of the window from all positions of one cell, [B, down, across, channels]."""
     _, rows, columns = layout.table.shape
     top, left = number // columns + row, number % columns + column
     bottom, right = (size - window + 1 for size in padded.shape[1:3])
@@ -197,13 +199,13 @@ def _near(padded: Tensor, layout: Layout, window: int, number: int, row: int, co
 
 
 def _to_tiles(layout: Layout, height: int, width: int) -> tuple[int, int, int, int]:
-    """How much to pad a latent by to whole tiles: left, right, top and bottom."""
+    """The padding of a latent to whole tiles: left, right, top and bottom."""
     _, rows, columns = layout.table.shape
     return (0, -width % columns, 0, -height % rows)
 
 
 def _to_places(parts: Sequence[Tensor], rows: int, columns: int) -> Tensor:
-    """The cells of a tile, each [B, C, down, across], back to their places; channels lie last, as in y."""
+    """Interleave the cells of a tile, each [B, C, down, across], with channels last in memory, as in y."""
     cells = [part.permute(0, 2, 3, 1) for part in parts]
     of_rows = [
         torch.stack(cells[row * columns : (row + 1) * columns], 3).flatten(2, 3) for row in range(rows)
@@ -212,10 +214,10 @@ def _to_places(parts: Sequence[Tensor], rows: int, columns: int) -> Tensor:
 
 
 class HyperOnly(nn.Module):
-    """No context model: psi holds the scales of y, or its scales and means, each with y's channels.
+    """The entropy parameters without a context model: psi holds the scales of y, or its scales and means.
 
     Args:
-        parts: values of psi per channel of y, 1 or 2.
+        parts: number of values of psi per channel of y, 1 or 2.
     """
 
     window = 1
@@ -225,7 +227,7 @@ class HyperOnly(nn.Module):
         self.parts = parts
 
     def forward(self, psi: Tensor, y_hat: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Scales and means, as `ContextModel` gives them; y and the layout play no part.
+        """Scales and means, in the same form as from `ContextModel`. y and the layout are not used.
 
         Args:
             psi: hyper features, [B, P, h, w].
@@ -245,9 +247,10 @@ class ContextModel(nn.Module):
         channels: channels of y.
         window: width of the context window.
         hidden: widths of the two hidden pointwise layers.
-        psi: hyper features; by default two for each channel of y.
-        phi: features of context prediction; by default as many, and none without a context convolution.
-        tables: whether there is a table, for layouts whose context it is.
+        psi: number of hyper features. By default two for each channel of y.
+        phi: number of features of context prediction. By default two for each channel of y. 0 means that
+            there is no context convolution.
+        tables: whether there is a table, for layouts that read their context from it.
     """
 
     def __init__(
@@ -290,7 +293,7 @@ class ContextModel(nn.Module):
         return first, second, third
 
     def gate(self, hidden: Tensor, layer: int) -> Tensor:
-        """What a slimmable model masks after hidden layer 0 or 1; nothing here.
+        """Apply the mask of a slimmable model after hidden layer 0 or 1. A plain model has no mask.
 
         Args:
             hidden: values of the hidden layer, [B, units, h, w].
@@ -303,11 +306,11 @@ class ContextModel(nn.Module):
 
         Args:
             psi: hyper features, [B, P, h, w].
-            y_hat: integers, [B, M, h, w]; an element reads only those of smaller stages.
+            y_hat: integers, [B, M, h, w]. An element reads only elements of earlier stages.
             layout: the order of decoding.
 
         Returns:
-            scales, means: each [B, M, h, w].
+            Scales and means, each [B, M, h, w].
         """
         if layout.context == "table":
             scales, means = self(psi, y_hat, layout.of_network)
@@ -320,16 +323,17 @@ class ContextModel(nn.Module):
         return scales, means
 
     def at_cells(self, psi: Tensor, y_hat: Tensor, layout: Layout, cells: Sequence[Cell]) -> list[Tensor]:
-        """Scales and means at the positions of some cells of the tile alone.
+        """Scales and means at the positions of some cells of the tile only.
 
         Args:
             psi: hyper features, [B, P, h, w].
             y_hat: integers, [B, M, h, w].
-            layout: its groups and the size of its tile.
-            cells: who sees whom there: of the layout, or relaxed.
+            layout: gives the groups and the size of the tile.
+            cells: what the groups see there, of the layout or relaxed.
 
         Returns:
-            For each cell [B, 2M, down, across], scales first: over whole tiles, so beyond the latent's end.
+            For each cell [B, 2M, down, across], scales first. It covers whole tiles, also beyond the latent's
+            border.
         """
         _, rows, columns = layout.table.shape
         groups = torch.from_numpy(layout.group_of_channel).to(y_hat.device)
@@ -341,12 +345,12 @@ class ContextModel(nn.Module):
         ]
 
     def predict(self, y_hat: Tensor, layout: Layout, cells: Sequence[Cell]) -> list[Tensor | None]:
-        """phi at some cells of the tile, [B, F, down, across]; None where nothing was decoded before.
+        """phi at some cells of the tile, [B, F, down, across], or None where nothing was decoded before.
 
         Args:
             y_hat: integers, [B, M, h, w].
-            layout: its groups and the size of its tile.
-            cells: who sees whom there.
+            layout: gives the groups and the size of the tile.
+            cells: what the groups see there.
         """
         if not self.phi:
             return [None] * len(cells)
@@ -365,7 +369,7 @@ class ContextModel(nn.Module):
         return self._predict_by_cells(padded, layout, cells)
 
     def _bias(self, cell: Cell, layout: Layout) -> Tensor:
-        """That of the features that see anything at a cell."""
+        """The bias of the features that see anything at a cell."""
         bias = cast(Tensor, self.context_prediction.bias)
         if len(cell.live) == 1:
             return bias
@@ -383,7 +387,7 @@ class ContextModel(nn.Module):
         ]
 
     def _predict_by_cells(self, padded: Tensor, layout: Layout, cells: Sequence[Cell]) -> list[Tensor | None]:
-        """One strided convolution a cell with the mask folded into its kernel, made again in backward."""
+        """One strided convolution per cell, with the mask folded into its kernel; backward rebuilds it."""
         stride = layout.table.shape[1:]
         tall, wide = (size - step + 1 for size, step in zip(padded.shape[-2:], stride, strict=True))
         large = self.context_prediction.weight.numel() >= LARGE_KERNEL and torch.is_grad_enabled()
@@ -417,7 +421,7 @@ class ContextModel(nn.Module):
         groups: Tensor,
         weights: tuple[Weights, Weights, Weights],
     ) -> Tensor:
-        """The pointwise layers at one cell; where nothing was decoded before, phi has no part in them."""
+        """The pointwise layers at one cell. Where nothing was decoded before, they do not read phi."""
         (w1, b1), (w2, b2), (w3, b3) = weights
         hyper = psi.shape[1]
         if len(cell.known) > 1:
@@ -440,7 +444,7 @@ class ContextModel(nn.Module):
 
 
 class SlimmableContextModel(ContextModel):
-    """The supernet's context model: the two hidden widths are chosen at run time.
+    """The supernet's context model. Its two hidden widths are chosen at run time.
 
     Args:
         channels: channels of y.
@@ -449,10 +453,10 @@ class SlimmableContextModel(ContextModel):
         psi: number of hyper features. None stands for two per channel of y.
         phi: number of features of context prediction. None stands for two per channel of y, and 0 for no
             context convolution.
-        tables: whether there is a table, for layouts whose context it is.
+        tables: whether there is a table, for layouts that read their context from it.
 
     Attributes:
-        kind: how the active layout reads its context, which says what a plain model of it has.
+        kind: how the active layout reads its context. It determines the parts of an extracted model.
     """
 
     def __init__(
@@ -476,7 +480,7 @@ class SlimmableContextModel(ContextModel):
         return (w1[:u1], b1[:u1]), (w2[:u2, :u1], b2[:u2]), (w3[:, :u2], b3)
 
     def gate(self, hidden: Tensor, layer: int) -> Tensor:
-        """Mask hidden units of a layer by its sampled width, where there is one.
+        """Mask the hidden units of a layer by its sampled width, if there is one.
 
         Args:
             hidden: activations of the hidden layer, [B, full width, h, w].
@@ -489,7 +493,7 @@ class SlimmableContextModel(ContextModel):
         return hidden if mask is None else hidden * mask.to(hidden.dtype)[:, None, None]
 
     def sliced(self) -> dict[str, Tensor]:
-        """The plain model's state at the active widths.
+        """The state of the plain model at the active widths.
 
         Returns:
             Tensors by name, in the shapes of the plain model.
@@ -500,7 +504,7 @@ class SlimmableContextModel(ContextModel):
         for index, (weight, bias) in zip((0, 2, 4), self.pointwise(), strict=True):
             state[f"entropy_parameters.{index}.weight"] = weight[:, :, None, None]
             state[f"entropy_parameters.{index}.bias"] = bias
-        if self.kind == "table":  # which reads psi alone
+        if self.kind == "table":  # a model with a table reads psi alone
             first = state["entropy_parameters.0.weight"]
             state["entropy_parameters.0.weight"] = first[:, : first.shape[1] - self.phi]
         return state

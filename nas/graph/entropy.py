@@ -1,11 +1,11 @@
-"""Rounded latents and the Gaussian that y is coded with.
+"""Rounding of latents, and the Gaussian that y is coded with.
 
-y_hat = round(y) and z_hat = round(z): the integers themselves are coded, y under a Gaussian of fractional
-mean integrated over each integer's bin, z under a factorised prior (`graph.priors`). So the entropy path
-never changes the picture, and distortion and rate can be scored apart.
+y_hat = round(y) and z_hat = round(z). The integers themselves are coded: y under a Gaussian with a fractional
+mean, integrated over each integer's bin, and z under a factorised prior (`graph.priors`). The entropy path
+therefore never changes the picture, and distortion and rate can be scored separately.
 
-The centred alternative, round(y - mean) + mean, is CompressAI's: there every value is rounded about a
-`centre`, the Gaussian's mean for y and the prior's median for z.
+The alternative for comparisons is CompressAI's centred rounding, round(y - mean) + mean. There every value is
+rounded about a `centre`: the Gaussian's mean for y, and the prior's median for z.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from torch import Tensor
 
 from nas.graph._compressai import GaussianConditional
 
-# Latents are clamped as part of quantising, so that every coder's alphabet is bounded.
+# Latents are clamped when they are quantised, so that every coder's alphabet is bounded.
 Y_LIMIT = 1023
 Z_LIMIT = 127
 
-# The grid on which entropy parameters lie when coding: CompressAI's range and number of scales.
+# The grid of the entropy parameters in coding: CompressAI's range and number of scales.
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
 MEAN_STEPS = 64
-# Scales are compared in whole units of this, so that integer arithmetic finds the same level.
+# Scales are compared in whole multiples of this unit, so that integer arithmetic finds the same level.
 SCALE_UNIT = 2.0**-10
 
 # The coder works with 24 bits and gives every symbol of its alphabet at least one unit.
 CODER_UNIT = 2.0**-24
 
-# A normal distribution has nothing beyond so many standard deviations, in single precision.
+# In single precision a normal distribution has no mass beyond this many standard deviations.
 _CERTAIN = 6.0
-# Values in a piece for each thread: what is computed of it stays in a core's second cache.
+# Number of values in a piece for each thread, so that intermediate results stay in a core's L2 cache.
 _PIECE_OF_LATENTS = 1 << 15
 
 
 def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The scale of every level, and the most units of scale that levels but the last hold.
+    """The scale of every level, and for all levels but the last one the most units of scale in it.
 
-    Log-spaced, then rounded far coarser than any logarithm's last digit, so that they are the same
-    everywhere.
+    Scales are log-spaced and then rounded far more coarsely than the last digit of any logarithm, so that
+    they are the same on every machine.
     """
     first, last = math.log(SCALE_MIN), math.log(SCALE_MAX)
     places = np.linspace(first, last, 2 * SCALE_LEVELS - 1)  # levels, and their geometric means between
@@ -67,12 +67,12 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def quantize(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor:
-    """Round to whole steps from the centre, at most `limit` of them; the gradient passes straight through.
+    """Round to whole steps from a centre, at most `limit` of them. Gradients pass straight through.
 
     Args:
-        values: what to round, of any shape.
-        limit: the most steps on either side of the centre.
-        centre: what steps are counted from, a number or a tensor that broadcasts to `values`.
+        values: values to round, of any shape.
+        limit: largest number of steps on either side of the centre.
+        centre: origin of the steps, a number or a tensor that broadcasts to `values`.
     """
     if isinstance(centre, float) and centre == 0:
         return cast(Tensor, _StraightThrough.apply(values, limit))
@@ -80,25 +80,25 @@ def quantize(values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor
 
 
 def widened(values: Tensor) -> Tensor:
-    """Single precision for what mixed precision made: half precision cannot hold integers beyond 256.
+    """Convert half precision to single, because half precision cannot hold integers beyond 256.
 
     Args:
         values: a tensor of any shape and precision.
 
     Returns:
-        In the shape of `values`. Single and double precision stay as they are.
+        A tensor in the shape of `values`. Single and double precision stay as they are.
     """
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 class ConditionalGaussian(GaussianConditional):
-    """CompressAI's conditional Gaussian, asked for the likelihood of given values."""
+    """CompressAI's conditional Gaussian, used for the likelihood of given values."""
 
     def __init__(self) -> None:
         super().__init__(None, scale_bound=SCALE_MIN)
 
     def quantize(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
-        """The values as they are given, which are rounded or noisy already; symbols as CompressAI makes them.
+        """Return values that are rounded or noisy already as they are. Symbols are made as in CompressAI.
 
         Args:
             inputs: the values.
@@ -108,7 +108,7 @@ class ConditionalGaussian(GaussianConditional):
         return super().quantize(inputs, mode, means) if mode == "symbols" else inputs
 
     def likelihood(self, values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-        """The probability of the unit bin around each value; all of one shape.
+        """The probability of the unit bin around each value. All arguments have one shape.
 
         Args:
             values: the values.
@@ -125,12 +125,12 @@ class ConditionalGaussian(GaussianConditional):
         centre: Tensor | float = 0.0,
         limit: Tensor | None = None,
     ) -> Tensor:
-        """The probability with which rounded values are really coded: within each image's own range.
+        """The probability with which rounded values are really coded, within each image's own range.
 
         Args:
-            values, scales, means: all of one shape [B, ...].
-            centre: about what values are rounded.
-            limit: the range of each image, shape [B], where `values` are only a part of it.
+            values, scales, means: tensors of one shape, [B, ...].
+            centre: origin of the rounding.
+            limit: the range of each image, [B], if `values` are only a part of it.
         """
         limit = coded_range(values - centre) if limit is None else limit
         reach = limit[:, None, None, None] + 0.5
@@ -145,7 +145,7 @@ class ConditionalGaussian(GaussianConditional):
         """`-coded_likelihood(...).log2()` of integers of one image, in a third of the time.
 
         Args:
-            values, scales, means: all of one shape, in single precision.
+            values, scales, means: tensors of one shape, in single precision.
             limit: the largest step from the mean that the coder can write for this image.
 
         Returns:
@@ -161,7 +161,7 @@ class ConditionalGaussian(GaussianConditional):
     def _bits_of_few(
         self, values: Tensor, scales: Tensor, means: Tensor, reach: float, likelihood: Tensor
     ) -> None:
-        """The same of a few, [n], in place; the share within reach is computed only where it is not 1."""
+        """The bits of a few values, [n], in place. The share within reach is computed only if it is not 1."""
         scales = torch.maximum(scales, self.lower_bound_scale.bound)
         beyond = (means.abs().add_(scales, alpha=_CERTAIN) > reach).nonzero()[:, 0]
         step = scales.reciprocal_().mul_(0.5**0.5)
@@ -178,7 +178,7 @@ class ConditionalGaussian(GaussianConditional):
 
 
 def coded_range(values: Tensor) -> Tensor:
-    """The largest step from the centre in each image, at least 1, shape [B]: the coder's alphabet.
+    """The largest step from the centre in each image, at least 1, [B]. It sets the coder's alphabet.
 
     Args:
         values: steps from the centre, [B, C, h, w].
@@ -187,22 +187,22 @@ def coded_range(values: Tensor) -> Tensor:
 
 
 def to_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """Entropy parameters as whole numbers on the coding grid: 64 log-spaced scales, means in 1/64.
+    """Convert entropy parameters to whole numbers on the coding grid: 64 log-spaced scales, means in 1/64.
 
-    Encoder and decoder that compute them in float64 with different shapes of arrays agree to about 1e-13;
-    on the grid they agree exactly.
+    An encoder and a decoder that compute the parameters in float64 with arrays of different shapes agree to
+    about 1e-13. On the grid they agree exactly.
 
     Args:
-        scales, means: of one shape.
+        scales, means: tensors of one shape.
 
     Returns:
-        levels (places in `SCALES`) and steps (of 1 / MEAN_STEPS), of that shape.
+        Levels (places in `SCALES`) and steps (of 1 / MEAN_STEPS), in the same shape.
     """
     return levels_of(scales / SCALE_UNIT), (means * MEAN_STEPS).round()
 
 
 def levels_of(units: Tensor) -> Tensor:
-    """The level of every scale, given in `SCALE_UNIT`.
+    """The level of every scale, for scales in units of `SCALE_UNIT`.
 
     Args:
         units: scales divided by `SCALE_UNIT`, of any shape.
@@ -214,7 +214,7 @@ def levels_of(units: Tensor) -> Tensor:
 
 
 def levels_of_whole(units: Tensor) -> Tensor:
-    """`levels_of` of scales in whole units, several times as fast on a CPU: by a table of all of them."""
+    """The same as `levels_of` for whole units, several times as fast on a CPU by a table of all of them."""
     if units.device.type != "cpu":
         return levels_of(units)
     table = _table_of_levels()
@@ -224,12 +224,12 @@ def levels_of_whole(units: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 @torch.inference_mode(False)
 def _table_of_levels() -> Tensor:
-    """The level of every scale in whole units, up to the first of the last level."""
+    """The level of every scale in whole units, up to the first unit of the last level."""
     return levels_of(torch.arange(int(SCALE_BOUNDS[-1]) + 2, dtype=torch.float32))
 
 
 def from_grid(levels: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Scales and means in float64, as the coder is told.
+    """Scales and means in float64, in the form that the coder needs.
 
     Args:
         levels: places in `SCALES`.
@@ -239,7 +239,7 @@ def from_grid(levels: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def snap(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """Entropy parameters moved to the coding grid, in their precision.
+    """Round entropy parameters to the coding grid, in their own precision.
 
     Args:
         scales: standard deviations, of any shape.
@@ -250,5 +250,5 @@ def snap(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bits(likelihood: Tensor) -> Tensor:
-    """Estimated bits of each image, shape [B], from likelihoods of shape [B, ...]."""
+    """Estimated bits of each image, [B], from likelihoods, [B, ...]."""
     return -likelihood.log2().flatten(1).sum(1)

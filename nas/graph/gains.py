@@ -1,9 +1,9 @@
-"""Gains per channel and rate: one network codes at every rate of a range.
+"""Gains per channel and rate, with which one network codes at every rate of a range.
 
-y is multiplied by a gain before it is rounded, and divided by another before g_s, so that a low rate has
-coarse steps and a high one fine ones (after Cui et al., CVPR 2021). Integers stay integers, and what decodes
-them need not know the rate: z, which h_a makes of the scaled y, has gains and shifts of its own to tell it.
-Gains are learned at a few anchors; between two anchors they are interpolated geometrically.
+y is multiplied by a gain before it is rounded, and by another one before g_s, so that low rates have coarse
+steps and high rates fine ones (after Cui et al., CVPR 2021). Integers stay integers. The entropy decoder need
+not know the rate, because z is made from the scaled y, with gains and shifts of its own, and carries this
+information. Gains are learned at a few anchors and interpolated geometrically between them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from nas.support.errors import InputError
 
 
 class _AtAnchors(nn.Module):
-    """Rows of learned values, one for each anchor and one value for each channel.
+    """Rows of learned values: one row for each anchor, with one value for each channel.
 
     Args:
         anchors: lambdas in rising order, at least two.
-        width: the channels.
+        width: the channels, whose number is chosen at run time.
     """
 
     def __init__(self, anchors: Sequence[float], width: Width) -> None:
@@ -34,7 +34,7 @@ class _AtAnchors(nn.Module):
         self.anchors, self.width = tuple(anchors), width
 
     def _at(self, rows: Tensor, lmbda: float) -> Tensor:
-        """The row of a rate, of the active channels, [channels, 1, 1]."""
+        """The interpolated row of a rate for the active channels, [channels, 1, 1]."""
         return between(self.width.take(rows, 1), self.anchors, lmbda)[:, None, None]
 
     def sliced(self) -> dict[str, Tensor]:
@@ -43,9 +43,9 @@ class _AtAnchors(nn.Module):
 
 
 class Gains(_AtAnchors):
-    """What y is multiplied by before it is rounded, and after.
+    """The gains of y before rounding, and those before g_s.
 
-    They begin as the steps that high-rate theory asks for: sqrt(lambda / lambda of the middle anchor).
+    They start from the step sizes of high-rate theory: sqrt(lambda / lambda of the middle anchor).
 
     Args:
         anchors: lambdas that have gains of their own, rising.
@@ -76,7 +76,7 @@ class Gains(_AtAnchors):
 
 
 class HyperGains(_AtAnchors):
-    """What z is multiplied by and shifted by before it is rounded: the encoder's alone.
+    """The gains and shifts of z before rounding. Only the encoder needs them.
 
     Args:
         anchors: lambdas that have gains of their own, rising.
@@ -89,7 +89,7 @@ class HyperGains(_AtAnchors):
         self.shift = nn.Parameter(torch.zeros(len(anchors), width.active))
 
     def forward(self, z: Tensor, lmbda: float) -> Tensor:
-        """z at a rate, [B, N, h, w].
+        """Scale and shift z for a rate, [B, N, h, w].
 
         Args:
             z: z before it is rounded, [B, N, h, w].
@@ -99,7 +99,7 @@ class HyperGains(_AtAnchors):
 
 
 def between(rows: Tensor, anchors: Sequence[float], lmbda: float) -> Tensor:
-    """Rows that stand at anchors, [anchors, channels], at a lambda: linear in its logarithm, [channels].
+    """Interpolate between rows, linearly in the logarithm of lambda: [anchors, channels] to [channels].
 
     Args:
         rows: one row per anchor, [anchors, channels].
@@ -107,13 +107,13 @@ def between(rows: Tensor, anchors: Sequence[float], lmbda: float) -> Tensor:
         lmbda: lambda of the rate.
 
     Raises:
-        InputError: it is no number above 0.
+        InputError: lambda is not a number above 0.
     """
     if not isinstance(lmbda, Real) or isinstance(lmbda, bool) or not 0 < lmbda < math.inf:
         raise InputError(f"lmbda cannot be {lmbda!r}: give a number above 0, such as {middle(anchors):g}.")
     for low, (first, last) in enumerate(pairwise(anchors)):
         if lmbda <= last or low == len(anchors) - 2:
             share = math.log(lmbda / first) / math.log(last / first)
-            share = min(1.0, max(0.0, share))  # beyond the range, as at its end
+            share = min(1.0, max(0.0, share))  # beyond the range, use its end
             return torch.lerp(rows[low], rows[low + 1], share)
     raise ValueError("gains need at least two anchors")

@@ -1,14 +1,14 @@
-"""Generalised divisive normalisation, computed in pieces that stay in the cache.
+"""Generalised divisive normalisation (GDN), computed in pieces that stay in the cache.
 
 ::
 
     n = beta + gamma @ x^2        at every position, over the channels
     out = x / sqrt(n)             or x * sqrt(n), its inverse
 
-Over a whole image each step reads and writes a tensor far larger than any cache, so that GDN takes several
-times what its MACs would. Here a few hundred positions at a time go through all steps, forward and, from x
-alone, backward again: the numbers are CompressAI's up to rounding, the MACs are exactly gamma's entries per
-position, and training keeps nothing but x.
+Over a whole image, each step reads and writes a tensor far larger than any cache, so that GDN takes several
+times as long as its MACs would suggest. Here, a few hundred positions at a time go through all steps, forward
+and also backward. Backward starts from x alone, so training keeps nothing but x. The numbers are CompressAI's
+up to rounding, and the MACs per position are exactly the entries of gamma.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from torch.autograd.function import once_differentiable
 from nas.graph import _compressai
 from nas.graph.width import Width
 
-# Values in a piece for each thread: with its squares and sums it fits in a core's second cache.
+# Number of values in a piece for each thread: with its squares and sums, it fits into a core's L2 cache.
 PIECE_OF_INPUT = 1 << 16
-# Values in an image from which pieces pay; smaller ones fit in a cache as they are.
+# Number of values in an image from which pieces are faster. Smaller images fit into a cache as they are.
 LARGE_INPUT = 1 << 18
 
 
@@ -37,7 +37,7 @@ def normalize(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool, *, in_place
         x: [B, C, H, W].
         beta, gamma: effective parameters, [C] and [C, C] (output channel first), not negative.
         inverse: multiply by the square root instead of dividing by it.
-        in_place: x is nobody else's: the result may be written over it where no gradient is wanted.
+        in_place: the caller does not need x any more. If no gradient is wanted, the result may overwrite it.
     """
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, beta, gamma))
     if not _in_pieces(x, beta, wanted):
@@ -49,7 +49,7 @@ def normalize(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool, *, in_place
 
 
 def _in_pieces(x: Tensor, beta: Tensor, wanted: bool) -> bool:
-    """Whether pieces pay and are possible: on a CPU, in one precision, and not for a compiler or tracer."""
+    """Whether pieces help and are possible: on a CPU, in one precision, and not for a compiler or tracer."""
     if x.device.type != "cpu" or x.dtype != beta.dtype or torch.is_autocast_enabled("cpu"):
         return False
     if x[0].numel() < LARGE_INPUT:
@@ -58,7 +58,7 @@ def _in_pieces(x: Tensor, beta: Tensor, wanted: bool) -> bool:
 
 
 def _pieces(last: bool, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Matching pieces of [B, C, H, W]: [positions, C] where channels are last, else [C, positions]."""
+    """Matching pieces of tensors [B, C, H, W]: [positions, C] if channels are last, else [C, positions]."""
     size = max(1, PIECE_OF_INPUT * torch.get_num_threads() // tensors[0].shape[1])
     if last:
         rows = [t.permute(0, 2, 3, 1).flatten(0, 2) for t in tensors]
@@ -69,7 +69,7 @@ def _pieces(last: bool, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _dense(x: Tensor) -> tuple[Tensor, bool]:
-    """x in one of the two memory formats, and whether its channels are last."""
+    """x in one of the two memory formats, and whether channels are last in it."""
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return (x, True) if last else (x.contiguous(), False)
 
@@ -88,7 +88,7 @@ def _forward(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool, in_place: bo
 
 
 class _Normalize(torch.autograd.Function):
-    """Keeps x and computes the rest again, piece by piece."""
+    """Keeps x, and computes everything else again in backward, piece by piece."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
@@ -107,7 +107,7 @@ class _Normalize(torch.autograd.Function):
             squares = values.square()
             norm = _norm(squares, beta, gamma, last)
             factor = norm.sqrt_() if ctx.inverse else norm.rsqrt_()
-            twice = upper * values  # in the end twice the gradient of the norm
+            twice = upper * values  # becomes twice the gradient of the norm
             twice = twice.div_(factor) if ctx.inverse else twice.mul_(factor.pow(3)).neg_()
             torch.mul(upper, factor, out=result)
             if last:
@@ -122,25 +122,25 @@ class _Normalize(torch.autograd.Function):
 
 
 class GDN(_compressai.GDN):
-    """CompressAI's GDN: its parameters, its state dict, its numbers.
+    """CompressAI's GDN, with the same parameters, state dict and results.
 
     Attributes:
-        in_place: whether what it is given is its own to overwrite, see `normalize`.
+        in_place: whether its input may be overwritten, see `normalize`.
     """
 
     in_place = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """x, [B, C, H, W], normalised."""
+        """Normalise x, [B, C, H, W]."""
         beta, gamma = self.beta_reparam(self.beta), self.gamma_reparam(self.gamma)
         return normalize(x, beta, gamma, self.inverse, in_place=self.in_place)
 
 
 class SlimmableGDN(GDN):
-    """GDN that runs `gamma[:c, :c]`, `beta[:c]`, adjusted by four learned scalars per width.
+    """GDN with `gamma[:c, :c]` and `beta[:c]`, adjusted by four learned scalars per width.
 
-    The scalars (scale and shift of beta and of gamma) are SlimCAE's (Yang et al., CVPR 2021); the widest
-    width's are fixed at scale 1 and shift 0. Export folds them into beta and gamma.
+    The scalars are a scale and a shift of beta and of gamma, as in SlimCAE (Yang et al., CVPR 2021). Those of
+    the widest width are fixed at scale 1 and shift 0. Export folds them into beta and gamma.
 
     Args:
         width: the channels, whose number is chosen at run time.
@@ -184,7 +184,7 @@ class SlimmableGDN(GDN):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """x, [B, c, H, W], normalised at the active width; without gradients, to the last bit as exported."""
+        """Normalise x, [B, c, H, W], at the active width; without gradients, bit-exact with the export."""
         if torch.is_grad_enabled():
             return normalize(x, *self.parameters_in_use(), self.inverse)
         stored = self.sliced()

@@ -1,14 +1,13 @@
-"""The entropy path in whole numbers: the same result on every machine.
+"""The entropy path in whole numbers, with the same result on every machine.
 
-h_s, context prediction and entropy parameters hold 16-bit weights, read and give whole numbers, and compute
-in float32, where sums below 2^24 are exact (`graph.affine`). Everything is a matrix product over gathered
-columns, so that no other algorithm for convolutions can change a sum::
+h_s, context prediction and entropy parameters have 16-bit weights and whole numbers as inputs and outputs.
+They compute in float32, where sums below 2^24 are exact (`graph.affine`). Everything is a matrix product over
+gathered columns, so that no other convolution algorithm can change a sum::
 
     z_hat --h_s--> psi --+--> entropy parameters --> scales in 1/1024, means in 1/64 --> the coding grid
     y_hat, within +-127, --context prediction--> phi
 
-Every output's weights are scaled by a power of two of their own. How the numbers are chosen is
-`codec.quantize`'s part.
+The weights of every output have a power of two as a scale of their own. `codec.quantize` chooses the numbers.
 """
 
 from __future__ import annotations
@@ -27,25 +26,26 @@ from nas.graph.staged import SLICE, Products
 from nas.spaces import description as spec
 from nas.support.errors import InputError
 
-# The context reads y within these limits: larger values are rare, and a bound on sums needs one on inputs.
+# The context reads y clamped to these limits: larger values are rare, and bounded sums need bounded inputs.
 CONTEXT_LIMIT = 127
-# Of the last layer, whose outputs no product reads: scales up to 256 in 1/1024.
+# Limit of the last layer, whose outputs no product reads: scales up to 256 in units of 1/1024.
 LAST_LIMIT = 2**18
 MOST_WEIGHT = 2**15 - 1
 
 
 class IntegerLayer(nn.Module):
-    """One layer as it is stored.
+    """One layer of the integer path, as it is stored.
 
     Args:
         outputs: number of outputs.
-        *inputs: number of inputs, then the sides of the kernel where there is one.
+        *inputs: number of inputs, then the sides of the kernel if there is one.
 
     Attributes:
-        weight: [outputs, inputs, *kernel], 16 bits; of a transposed convolution, too.
+        weight: 16-bit weights, [outputs, inputs, *kernel], also for a transposed convolution.
         bias: [outputs].
         shift: sums are divided by 2^shift, [outputs].
-        slope: of the activation that follows, in `SLOPE_PARTS`: all of them where there is none.
+        slope: negative slope of the activation that follows, in units of 1 / `SLOPE_PARTS`. `SLOPE_PARTS`
+            means that there is no activation.
         limit: outputs are clamped to +-limit.
     """
 
@@ -69,10 +69,10 @@ class IntegerLayer(nn.Module):
         return IntegerAffine(self.weight.float(), self.bias.float(), step, int(self.slope), int(self.limit))
 
     def largest_sums(self, limits: Tensor) -> Tensor:
-        """The most that any sum on the way to each output can be, [outputs].
+        """Upper bound on the sums behind each output, partial sums included, [outputs].
 
         Args:
-            limits: of every input channel, [inputs].
+            limits: largest absolute value of every input channel, [inputs].
         """
         sizes = (
             self.weight.long().abs().flatten(2).sum(-1) if self.weight.ndim > 2 else self.weight.long().abs()
@@ -81,13 +81,13 @@ class IntegerLayer(nn.Module):
 
 
 class IntegerPath(nn.Module):
-    """All layers of one network's entropy path, with zeros for weights.
+    """All layers of one network's entropy path. The weights are zero at first.
 
     Args:
-        network: of plain layers, with a z.
+        network: a network of plain layers with a z.
 
     Attributes:
-        table: the network's own, where it has one: see `ScaleTable.levels`.
+        table: table of the network's context, if it has one: see `ScaleTable.levels`.
     """
 
     table: Tensor
@@ -127,26 +127,26 @@ class IntegerPath(nn.Module):
         return [module for module in self.modules() if isinstance(module, IntegerLayer)]
 
     def hyper(self) -> nn.Sequential:
-        """h_s as it computes: psi, [B, channels, 4h, 4w], of z_hat, [B, N, h, w]."""
+        """h_s in whole numbers: z_hat, [B, N, h, w], to psi, [B, channels, 4h, 4w]."""
         return IntegerTransform(self.edge, {name: layer.affine() for name, layer in self.h_s.items()})  # type: ignore[operator]
 
     def products(self) -> Products:
-        """Context prediction and entropy parameters as they compute."""
+        """Context prediction and entropy parameters in whole numbers."""
         first, second, third = (layer.affine() for layer in self.entropy_parameters)  # type: ignore[operator]
         predict = self.context_prediction.affine() if hasattr(self, "context_prediction") else None
         return Products(predict, (first, second, third), integer_grid, CONTEXT_LIMIT)
 
     def require_exact(self) -> None:
-        """Refuse weights with which some sum might not be exact.
+        """Refuse weights with which a sum might not be exact.
 
         Raises:
-            InputError: they were not made by this toolkit, or were altered.
+            InputError: the weights were altered, or were not made by this toolkit.
         """
         if max(self.largest_sums()) >= EXACT:
             raise InputError("The codec's whole numbers are too large to be exact: export the codec again.")
 
     def largest_sums(self) -> list[int]:
-        """The most that sums can be, layer by layer."""
+        """Upper bounds on the sums, layer by layer."""
         largest, limit = [], torch.tensor(Z_LIMIT)
 
         def add(layer: nn.Module, limits: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class IntegerPath(nn.Module):
 
 
 def integer_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """The coding grid of what the last layer gives, as `to_grid` does of real numbers.
+    """Convert outputs of the last layer to the coding grid, as `to_grid` does for real numbers.
 
     Args:
         scales: scales in units of `SCALE_UNIT`.
@@ -179,7 +179,7 @@ def integer_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class IntegerTransform(nn.Sequential):
-    """An edge in whole numbers; its layers stand where they stand in the edge, activations within them.
+    """An edge in whole numbers. Its layers have the same places as in the edge, and include the activations.
 
     Args:
         edge: description of the edge.
@@ -201,7 +201,7 @@ class IntegerTransform(nn.Sequential):
         super().__init__(*modules)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] of whole numbers in float32; channels lie last between the layers, and after them.
+        """Run the edge on whole numbers, [B, C, H, W]. From the first layer on, channels are last in memory.
 
         Args:
             x: whole numbers in float32, [B, C, H, W].
@@ -212,10 +212,10 @@ class IntegerTransform(nn.Sequential):
 
 
 class IntegerConv(nn.Module):
-    """A convolution of stride 1, [B, H, W, C] to [B, H, W, outputs]; with an `upsampling`, sub-pixels.
+    """A convolution of stride 1, [B, H, W, C] to [B, H, W, outputs], or with `upsampling` a sub-pixel one.
 
     Args:
-        affine: integer weights, [outputs, inputs, kernel, kernel], and what belongs to them.
+        affine: integer weights, [outputs, inputs, kernel, kernel], with bias, scale and activation.
         upsampling: how many times larger the output is than the input, per side.
     """
 
@@ -227,7 +227,7 @@ class IntegerConv(nn.Module):
         self.affine = _at(affine, self.places)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve whole numbers x, [B, H, W, C], to [B, u * H, u * W, outputs / u^2], u the upsampling."""
+        """Convolve whole numbers x, [B, H, W, C], to [B, u * H, u * W, outputs / u^2] with upsampling u."""
         out = _windows(x, self.reach, self.places, self.affine)
         if self.upsampling == 1:
             return out
@@ -238,10 +238,10 @@ class IntegerConv(nn.Module):
 class IntegerDeconv(nn.Module):
     """A transposed convolution, [B, H, W, C] to [B, stride * H, stride * W, outputs].
 
-    The outputs at every phase of the stride read the input through a part of the kernel.
+    The outputs at each phase of the stride read the input through a part of the kernel.
 
     Args:
-        affine: integer weights, [outputs, inputs, kernel, kernel], and what belongs to them.
+        affine: integer weights, [outputs, inputs, kernel, kernel], with bias, scale and activation.
         stride: how many times larger the output is than the input, per side.
     """
 
@@ -249,7 +249,7 @@ class IntegerDeconv(nn.Module):
         super().__init__()
         kernel = affine.weight.shape[-1]
         edge, self.stride = kernel // 2, stride
-        # output stride * q + phase reads input q + (phase + edge - tap) / stride, where that is whole
+        # output stride * q + phase reads input q + (phase + edge - tap) / stride, if that is a whole number
         taps = [
             [tap for tap in range(kernel) if (phase + edge - tap) % stride == 0] for phase in range(stride)
         ]
@@ -272,14 +272,14 @@ class IntegerDeconv(nn.Module):
 
 
 def _at(affine: IntegerAffine, places: Sequence[tuple[int, int]]) -> IntegerAffine:
-    """A layer over the columns of some places of its window: place by place, all channels of each."""
+    """A layer that reads the columns of some places of its window: place by place, all channels of each."""
     outputs, inputs = affine.weight.shape[:2]
     rows, columns = torch.tensor(places).T.repeat_interleave(inputs, 1)
     return affine.select(torch.arange(outputs), torch.arange(inputs).repeat(len(places)), rows, columns)
 
 
 def _windows(x: Tensor, reach: int, places: Sequence[tuple[int, int]], affine: IntegerAffine) -> Tensor:
-    """A layer's outputs at all positions of [B, H, W, C], some rows at a time."""
+    """A layer's outputs at all positions of [B, H, W, C], computed some rows at a time."""
     batch, height, width, _ = x.shape
     padded = F.pad(x, (0, 0, reach, reach, reach, reach))
     out = x.new_empty(batch, height, width, len(affine.bias))

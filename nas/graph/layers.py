@@ -1,8 +1,8 @@
-"""The two sets of layers that a family's description can be built from.
+"""Plain and slimmable layers, the two sets from which a family's description can be built.
 
-Plain layers make an exported codec; slimmable layers make the supernet. A slimmable layer holds one full
-weight and runs a slice of it, chosen by the `Width` objects it shares with its neighbours. With gates set
-on a `Width` (learning widths), the full layer runs and its output is masked instead: the same numbers.
+Plain layers make an exported codec. Slimmable layers make the supernet: each one holds one full weight and
+runs a slice of it, chosen by the `Width` objects that it shares with its neighbours. While widths are
+learned, gates are set on a `Width`. The full layer then runs and its output is masked, with the same results.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from nas.graph.width import Width
 from nas.spaces import description as spec
 
 LEAKY_SLOPE = 0.01
-# Widths whose values keep all their digits in mixed precision: latents, what their rates are computed from,
-# and a linear block transform, whose first component is large
+# Widths whose values must keep full precision: latents, the inputs of their rates, and a linear block
+# transform, whose first component is large
 PRECISE, LINEAR = ("y", "z", "psi"), "linear."
-_ROWS = 32  # taken at a time by `_scattered`
+_ROWS = 32  # number of rows that `_scattered` handles at a time
 Widths = Mapping[str, Width]
 
 
 @contextmanager
 def precise(x: Tensor, *, wanted: bool = True) -> Iterator[None]:
-    """No half precision on x's device, where it is not wanted: mixed precision must not reach latents.
+    """Keep mixed precision away from x's device, because it must not reach latents.
 
-    bfloat16 has eight digits, so that a latent of 300 would move in steps of 2.
+    bfloat16 has eight significant bits, so a latent of 300 would move in steps of 2.
 
     Args:
         x: a tensor of any shape on the device in question.
-        wanted: whether to keep half precision out. Without it nothing changes.
+        wanted: whether to keep half precision out. If False, nothing changes.
     """
     if not wanted or not torch.is_autocast_enabled(x.device.type):
         yield
@@ -46,15 +46,15 @@ def precise(x: Tensor, *, wanted: bool = True) -> Iterator[None]:
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    """A convolution in the form that the device is quickest at; on a CPU its channels lie last.
+    """A convolution in the form that is fastest on the device. On a CPU, channels are last in memory.
 
-    Patches that do not overlap are one matrix product there, and so are single positions in single precision:
-    for these oneDNN is two to four times as slow, and with one thread torch does not ask it.
+    On a CPU, patches that do not overlap are computed as one matrix product, and so are 1x1 kernels in single
+    precision. oneDNN takes two to four times as long for these, and with one thread torch does not use it.
 
     Args:
         x: [B, C, H, W].
         weight, bias: [outputs, C, kernel, kernel] and [outputs].
-        stride, padding: of the convolution.
+        stride, padding: stride and padding of the convolution.
     """
     if x.device.type != "cpu":
         return F.conv2d(x, weight, bias, stride, padding)
@@ -72,16 +72,16 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int)
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """[B, H, W, C] times [outputs, C], as [B, outputs, H, W]."""
+    """Multiply [B, H, W, C] by [outputs, C], and return [B, outputs, H, W]."""
     return F.linear(x, weight, bias).permute(0, 3, 1, 2)
 
 
 def patches(x: Tensor, side: int) -> Tensor:
-    """Squares of pixels as vectors: [B, C, H, W] as [B, H / side, W / side, side * side * C].
+    """Split images into squares as vectors: [B, C, H, W] to [B, H / side, W / side, side * side * C].
 
     Args:
-        x: images or features, sides multiples of `side`.
-        side: of a square.
+        x: images or features, with sides that are multiples of `side`.
+        side: side of a square.
     """
     batch, channels, height, width = x.shape
     down, across = height // side, width // side
@@ -90,11 +90,11 @@ def patches(x: Tensor, side: int) -> Tensor:
 
 
 def from_patches(x: Tensor, side: int) -> Tensor:
-    """The inverse of `patches`: [B, side * side * C, h, w] as [B, C, h * side, w * side], channels last.
+    """The inverse of `patches`: [B, side * side * C, h, w] to [B, C, h * side, w * side], channels last.
 
     Args:
-        x: of each position side * side vectors of C numbers, row by row.
-        side: of a square.
+        x: at each position side * side vectors of C numbers, row by row.
+        side: side of a square.
     """
     batch, channels, height, width = x.shape
     cut = x.permute(0, 2, 3, 1).reshape(batch, height, width, side, side, channels // side**2)
@@ -103,12 +103,12 @@ def from_patches(x: Tensor, side: int) -> Tensor:
 
 
 class SlimmableConv2d(nn.Conv2d):
-    """A convolution that runs `weight[:out, :in]`; masked after the bias under gates.
+    """A convolution that runs `weight[:out, :in]`. Under gates, its output is masked after the bias.
 
     Args:
-        inputs, outputs: the widths it runs between.
-        kernel, stride, padding: of the convolution.
-        each: outputs per channel of `outputs`: the square of a sub-pixel convolution's stride.
+        inputs, outputs: the widths before and after the layer.
+        kernel, stride, padding: as in `Conv2d`.
+        each: number of outputs per channel of `outputs`: the square of the stride in a sub-pixel convolution.
     """
 
     def __init__(
@@ -141,13 +141,13 @@ class SlimmableConv2d(nn.Conv2d):
 
 
 class SlimmableSubPixel(nn.Sequential):
-    """A sub-pixel convolution; its layers keep the names and shapes of a convolution before a PixelShuffle.
+    """A sub-pixel convolution. Its state has the names and shapes of a convolution before a PixelShuffle.
 
-    Outputs are computed in the order of `from_patches`, which can be moved to their places in runs; after
-    PixelShuffle's own order every number would be moved alone.
+    Outputs are computed in the order of `from_patches`, so that they can be moved in runs. In PixelShuffle's
+    order, every number would have to be moved alone.
 
     Args:
-        inputs, outputs: the widths it runs between.
+        inputs, outputs: the widths before and after the layer.
         kernel: side of the kernel.
         stride: how many times larger the output is than the input, per side.
     """
@@ -164,7 +164,7 @@ class SlimmableSubPixel(nn.Sequential):
         return self.outputs.masked(from_patches(conv._convolved(x, **part), self.stride))
 
     def _by_places(self, value: Tensor) -> Tensor:
-        """What belongs to outputs, place by place in a square instead of channel by channel."""
+        """Reorder values of outputs: place by place in a square instead of channel by channel."""
         if self.stride == 1:
             return value
         places: Tensor = value.unflatten(0, (-1, self.stride**2))
@@ -172,7 +172,7 @@ class SlimmableSubPixel(nn.Sequential):
 
 
 class SlimmableDepthwise(nn.Conv2d):
-    """A depthwise convolution that runs the active channels' kernels; masked after the bias under gates.
+    """A depthwise convolution that runs the active channels' kernels. Under gates, its output is masked.
 
     Args:
         width: the channels, whose number is chosen at run time.
@@ -192,7 +192,7 @@ class SlimmableDepthwise(nn.Conv2d):
         return {"weight": self.width.take(self.weight), "bias": self.width.take(cast(Tensor, self.bias))}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve each channel of x, [B, C, H, W], by itself."""
+        """Convolve each channel of x, [B, C, H, W], separately."""
         part = self.sliced()
         if x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
@@ -201,7 +201,7 @@ class SlimmableDepthwise(nn.Conv2d):
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """torch's transposed convolution, `stride` times as large as its input: see `deconvolve`.
+    """torch's transposed convolution whose output is `stride` times as large as its input: see `deconvolve`.
 
     Args:
         inputs: number of input channels.
@@ -214,7 +214,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, output_padding=stride - 1)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Deconvolve x, [B, C, H, W]; `output_size` is not used."""
+        """Deconvolve x, [B, C, H, W]. `output_size` is not used."""
         return deconvolve(x, self.weight, cast(Tensor, self.bias), self.kernel_size[0], self.stride[0])
 
 
@@ -224,7 +224,7 @@ def deconvolve(x: Tensor, weight: Tensor, bias: Tensor, kernel: int, stride: int
     Args:
         x: [B, C, H, W].
         weight, bias: [C, outputs, kernel, kernel] and [outputs].
-        kernel, stride: of the convolution.
+        kernel, stride: kernel and stride of the convolution.
     """
     inputs, outputs = weight.shape[:2]
     few = outputs < 8 and inputs >= 64 and stride <= kernel // 2 + 1
@@ -234,9 +234,10 @@ def deconvolve(x: Tensor, weight: Tensor, bias: Tensor, kernel: int, stride: int
 
 
 def _scattered(x: Tensor, weight: Tensor, bias: Tensor, kernel: int, stride: int) -> Tensor:
-    """Every position's outputs by one matrix product, then added to their places, some rows at a time.
+    """Compute all outputs by matrix products and add them to their places, some rows at a time.
 
-    The same MACs. Where many channels become three, as in a picture, oneDNN takes three times as long.
+    The MACs are the same. Where many channels become three, as for a picture, oneDNN takes three times as
+    long.
     """
     batch, _, height, width = x.shape
     spread = weight.flatten(1).t().expand(batch, -1, -1)
@@ -253,7 +254,7 @@ def _scattered(x: Tensor, weight: Tensor, bias: Tensor, kernel: int, stride: int
 
 
 class SlimmableConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution that runs `weight[:in, :out]`; masked after the bias under gates.
+    """A transposed convolution that runs `weight[:in, :out]`. Under gates, its output is masked.
 
     Args:
         inputs: input channels, whose number is chosen at run time.
@@ -286,14 +287,14 @@ class SlimmableConvTranspose2d(nn.ConvTranspose2d):
         }
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Deconvolve x, [B, C, H, W], at the active widths; `output_size` is not used."""
+        """Deconvolve x, [B, C, H, W], at the active widths. `output_size` is not used."""
         part = self.sliced()
         stride, kernel = self.stride[0], self.kernel_size[0]
         return self.outputs.masked(deconvolve(x, part["weight"], part["bias"], kernel, stride))
 
 
 class ResidualBlock(nn.Module):
-    """`body(x) + shortcut(x)`; without a shortcut, `body(x) + x`. Its layers keep their described names.
+    """A residual block: `body(x) + shortcut(x)`, or `body(x) + x`. Its layers keep their described names.
 
     Args:
         body: layers of the body by name, in order.
@@ -307,7 +308,7 @@ class ResidualBlock(nn.Module):
             self.add_module(name, module)
 
     def change(self, x: Tensor) -> Tensor:
-        """What the body adds.
+        """The output of the body, which the block adds to its input.
 
         Args:
             x: input of the block, [B, C, H, W].
@@ -320,16 +321,16 @@ class ResidualBlock(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the change of x, [B, C, H, W], to x or to its shortcut."""
+        """Add the change of x, [B, C, H, W], to x or to the output of the shortcut."""
         return self.change(x) + (x if self._shortcut is None else self.get_submodule(self._shortcut)(x))
 
 
 class SlimmableRepeat(nn.ModuleList):
-    """The first of some blocks, as many as the depth says; under gates all run, each at its share.
+    """The first blocks of a stack, as many as the depth says. Under gates all run, weighted by their shares.
 
     Args:
         blocks: all blocks, in order. Each adds something to its input.
-        depth: how many of them run, chosen at run time.
+        depth: number of blocks that run, chosen at run time.
     """
 
     def __init__(self, blocks: list[nn.Module], depth: Width) -> None:
@@ -337,7 +338,7 @@ class SlimmableRepeat(nn.ModuleList):
         self.depth = depth
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run as many of the blocks as the active depth says on x, [B, C, H, W]."""
+        """Run the active blocks on x, [B, C, H, W]."""
         shares = self.depth.mask()
         for number, block in enumerate(list(self)[: self.depth.active]):
             for residual in [block] if isinstance(block, ResidualBlock) else block.children():
@@ -348,10 +349,10 @@ class SlimmableRepeat(nn.ModuleList):
 
 
 class SideBySide(nn.ModuleDict):
-    """The sum of what its branches make of one input."""
+    """Parallel branches whose outputs are added."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sum of what all branches make of x, [B, C, H, W]."""
+        """The sum of all branches' outputs for x, [B, C, H, W]."""
         first, *others = self.values()
         out: Tensor = first(x)
         for branch in others:
@@ -360,11 +361,11 @@ class SideBySide(nn.ModuleDict):
 
 
 class SlimmableSideBySide(nn.ModuleDict):
-    """Branches of which some have a switch; under gates all run, each at its share.
+    """Parallel branches, some of which have a switch. Under gates all run, each weighted by its share.
 
     Args:
-        branches: by name; the first always runs.
-        switches: the width or depth whose 0 leaves a branch out, for those that have one.
+        branches: the branches by name. The first one always runs.
+        switches: for branches that have a switch, the width or depth whose 0 leaves the branch out.
     """
 
     def __init__(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> None:
@@ -372,7 +373,7 @@ class SlimmableSideBySide(nn.ModuleDict):
         self.switches = switches
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sum of what the active branches make of x, [B, C, H, W]."""
+        """The sum of the active branches' outputs for x, [B, C, H, W]."""
         out: Tensor | None = None
         for name, branch in self.items():
             switch = self.switches.get(name)
@@ -387,7 +388,7 @@ class SlimmableSideBySide(nn.ModuleDict):
 
 
 class Transform(nn.Sequential):
-    """The layers of one edge; without gradients on a CPU, channels lie last between them: faster there."""
+    """The layers of one edge. On a CPU without gradients, channels are last in memory, which is faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Run all layers on x, [B, C, H, W]."""
@@ -398,19 +399,19 @@ class Transform(nn.Sequential):
 
 
 class OnMagnitudes(Transform):
-    """Layers that read |x|: the scale hyperprior's h_a."""
+    """Layers that read |x|, as h_a of the scale hyperprior does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layers' output for the magnitudes of x, [B, C, H, W]."""
+        """The output of the layers for |x|, [B, C, H, W]."""
         return super().forward(x.abs())
 
 
 class PlainLayers:
-    """Layers with the parameters of torch's and CompressAI's own, at the widths' active values.
+    """Makes plain layers at the active widths, with the same parameters as torch's and CompressAI's layers.
 
-    Every method makes the module of one kind of layer. `layer` is the layer's description, and `widths` holds
-    the network's widths by name. `repeat` and `parallel` are given modules that are made already, and the
-    widths that say how many blocks run or whether a branch does.
+    Every method makes the module of one kind of layer. `layer` is the description of the layer, and `widths`
+    has the network's widths by name. `repeat` and `parallel` take finished modules, and the widths that say
+    how many blocks run or whether a branch runs.
     """
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
@@ -464,7 +465,7 @@ class PlainLayers:
         return GDN(widths[layer.width].active, inverse=layer.inverse)
 
     def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
-        """The blocks, one after another.
+        """A sequence of blocks.
 
         Args:
             blocks: the blocks of the widest network, in order.
@@ -473,7 +474,7 @@ class PlainLayers:
         return nn.Sequential(*blocks)
 
     def parallel(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> nn.Module:
-        """The branches, side by side.
+        """Parallel branches.
 
         Args:
             branches: the branches by name.
@@ -483,7 +484,7 @@ class PlainLayers:
 
 
 class SlimmableLayers:
-    """Layers that hold the widest weights and run any narrower slice. See `PlainLayers` for the methods."""
+    """Makes layers that hold the widest weights and run slices. See `PlainLayers` for the methods."""
 
     def conv(self, layer: spec.Conv, widths: Widths) -> nn.Module:
         """A convolution of any widths.
@@ -534,7 +535,7 @@ class SlimmableLayers:
         return SlimmableGDN(widths[layer.width], layer.inverse)
 
     def repeat(self, blocks: list[nn.Module], depth: Width) -> nn.Module:
-        """The blocks, of which the first few run.
+        """A stack of blocks, of which the first ones run.
 
         Args:
             blocks: all blocks, in order.
@@ -543,7 +544,7 @@ class SlimmableLayers:
         return SlimmableRepeat(blocks, depth)
 
     def parallel(self, branches: Mapping[str, nn.Module], switches: Mapping[str, Width]) -> nn.Module:
-        """The branches, of which those that are switched on run.
+        """Parallel branches, of which those that are switched on run.
 
         Args:
             branches: the branches by name.
@@ -556,11 +557,11 @@ Layers = PlainLayers | SlimmableLayers
 
 
 def build_leaf(layer: spec.Leaf, layers: Layers, widths: Widths) -> nn.Module:
-    """The module of one single layer.
+    """Build the module of one single layer.
 
     Args:
         layer: description of the layer.
-        layers: what makes the modules, plain or slimmable ones.
+        layers: makes the modules, plain or slimmable.
         widths: widths of the network by name.
     """
     match layer:
@@ -581,7 +582,7 @@ def build_leaf(layer: spec.Leaf, layers: Layers, widths: Widths) -> nn.Module:
 
 
 def _begun(conv: nn.Module, layer: spec.Conv | spec.Subpel) -> nn.Module:
-    """A convolution, or a sub-pixel one, with its first weights."""
+    """A convolution, sub-pixel or not, with its initial weights."""
     if layer.zero:
         for parameter in conv.parameters():
             nn.init.zeros_(parameter)
@@ -589,11 +590,11 @@ def _begun(conv: nn.Module, layer: spec.Conv | spec.Subpel) -> nn.Module:
 
 
 def build_layer(layer: spec.Layer, layers: Layers, widths: Widths) -> nn.Module:
-    """The module of one described layer or block.
+    """Build the module of one described layer or block.
 
     Args:
         layer: description of the layer or block.
-        layers: what makes the modules, plain or slimmable ones.
+        layers: makes the modules, plain or slimmable.
         widths: widths of the network by name.
     """
     match layer:
@@ -623,7 +624,7 @@ def _build_block(residuals: Sequence[spec.Residual], layers: Layers, widths: Wid
 
 
 def _chain(parts: Sequence[spec.Layer], layers: Layers, widths: Widths) -> list[nn.Module]:
-    """The modules of layers in a row; GDN overwrites what a convolution before it has made for it alone."""
+    """The modules of consecutive layers. A GDN may overwrite the output of the convolution before it."""
     modules = [build_layer(part, layers, widths) for part in parts]
     for before, module in zip(parts, modules[1:], strict=False):
         if isinstance(module, GDN):
@@ -632,11 +633,11 @@ def _chain(parts: Sequence[spec.Layer], layers: Layers, widths: Widths) -> list[
 
 
 def build_edge(edge: spec.Edge, layers: Layers, widths: Widths) -> nn.Sequential:
-    """The transform of one edge.
+    """Build the transform of one edge.
 
     Args:
         edge: description of the edge.
-        layers: what makes the modules, plain or slimmable ones.
+        layers: makes the modules, plain or slimmable.
         widths: widths of the network by name.
     """
     kind = OnMagnitudes if edge.magnitude else Transform

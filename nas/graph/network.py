@@ -1,4 +1,4 @@
-"""The codec as a network: one class, whatever family, and whatever set of layers it is built from."""
+"""The codec as a network: one class for every family, built from plain or from slimmable layers."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ class CodecNetwork(nn.Module):
                    v              |
                    z --round--> z_hat --h_s--> psi
 
-    Without a context model psi itself holds the entropy parameters; without z, y has a factorised prior.
-    `h_a`, `h_s`, `context` and `prior` (of z) exist where the space has a z, `y_prior` where it may go
-    without; `gains` of y and `hyper_gains` of z where the space has a range of rates (see `graph.gains`).
+    Without a context model, psi itself holds the entropy parameters. Without z, y has a factorised prior.
+    `h_a`, `h_s`, `context` and `prior` (of z) exist if the space has a z. `y_prior` exists if y may have no
+    hyperprior. `gains` of y and `hyper_gains` of z exist if the space has a range of rates (see
+    `graph.gains`).
 
     Args:
-        space: a space of one architecture for plain layers; any space for slimmable ones.
+        space: a space with one architecture for plain layers, or any space for slimmable ones.
         slimmable: hold the weights of the whole space (see `Supernet`) instead of plain layers.
     """
 
@@ -88,11 +89,11 @@ class CodecNetwork(nn.Module):
         return ContextModel(*sizes, widths, *space.features, tables=tables)
 
     def with_g_s(self, g_s: nn.Module, space: SearchSpace) -> CodecNetwork:
-        """The network with another g_s; every other layer is this one's own, not a copy.
+        """The network with another g_s. All other layers are shared, not copied.
 
         Args:
-            g_s: its layers.
-            space: of the one architecture that this makes.
+            g_s: the other g_s.
+            space: space of the one architecture that results.
         """
         network = copy.copy(self)
         network._modules = {**self._modules, "g_s": g_s}
@@ -111,41 +112,41 @@ class CodecNetwork(nn.Module):
 
     @property
     def priors(self) -> list[Prior]:
-        """The factorised priors there are."""
+        """The factorised priors of the network."""
         return [getattr(self, name) for name in ("prior", "y_prior") if hasattr(self, name)]
 
     def centre(self, prior: Prior) -> Tensor | float:
-        """About what the values under a factorised prior are rounded.
+        """The centre of the rounding of values under a factorised prior.
 
         Args:
             prior: the prior of z, or of y where there is no z.
 
         Returns:
-            The medians, [C, 1, 1], or 0 where latents are rounded to whole numbers.
+            The medians, [C, 1, 1], or 0 if latents are rounded to whole numbers.
         """
         return prior.medians() if self.centred else 0.0
 
     def lmbda(self, lmbda: float | None) -> float:
-        """The rate to code at: the middle of the range where none is given; of no effect without a range.
+        """The lambda to code at. By default it is the middle of the range. It has no effect without a range.
 
         Args:
-            lmbda: the rate that is asked for, or None.
+            lmbda: the requested lambda, or None.
         """
         if lmbda is not None or not self.space.rates:
             return lmbda or 0.0
         return middle(self.space.rates)
 
     def scaled_y(self, y: Tensor, lmbda: float | None = None) -> Tensor:
-        """What g_a made, at a rate, before it is rounded.
+        """Scale the output of g_a for a rate, before rounding.
 
         Args:
-            y: what g_a made, [B, M, h, w].
+            y: output of g_a, [B, M, h, w].
             lmbda: lambda of the rate, for a space with a range of rates. By default it is the middle anchor.
         """
         return y * self.gains.up(self.lmbda(lmbda)) if self.space.rates else y
 
     def unscaled_y(self, y_hat: Tensor, lmbda: float | None = None) -> Tensor:
-        """Rounded y at a rate, as g_s reads it.
+        """Scale rounded y back, into the form that g_s reads.
 
         Args:
             y_hat: rounded y, [B, M, h, w].
@@ -154,7 +155,7 @@ class CodecNetwork(nn.Module):
         return y_hat * self.gains.down(self.lmbda(lmbda)) if self.space.rates else y_hat
 
     def z_of(self, y: Tensor, lmbda: float | None = None) -> Tensor:
-        """z before it is rounded, from y at a rate.
+        """Compute z before rounding from y at a rate.
 
         Args:
             y: y before it is rounded, as `scaled_y` gives it, [B, M, h, w].
@@ -164,10 +165,10 @@ class CodecNetwork(nn.Module):
         return self.hyper_gains(z, self.lmbda(lmbda)) if self.space.rates else z
 
     def round_z(self, z: Tensor) -> Tensor:
-        """z rounded to z_hat.
+        """Round z to z_hat.
 
         Args:
-            z: z before it is rounded, [B, N, H/64, W/64].
+            z: z before rounding, [B, N, H/64, W/64].
 
         Returns:
             In the shape of `z`.
@@ -190,15 +191,15 @@ class CodecNetwork(nn.Module):
         Args:
             x: images in [0, 1], [B, 3, H, W], sides multiples of `space.family.alignment`.
             layout: the order in which y is decoded.
-            noise: what to add to y and z for the rate (uniform, in training); None rates rounded values.
-            lmbda: the rate, where the space has a range of them; by default its middle anchor.
+            noise: noise to add to y and z for the rate (uniform, in training). None rates rounded values.
+            lmbda: the rate, if the space has a range of rates. By default it is the middle anchor.
             coded: rate rounded values as the coder does, within each image's own range of values.
-            picture: False leaves g_s out, where the rate is all that is wanted.
-            y: what g_a makes of x, where it is known, [B, M, H/16, W/16].
+            picture: False leaves g_s out, if only the rate is wanted.
+            y: output of g_a for x, [B, M, H/16, W/16], if it is known.
 
         Returns:
-            x_hat [B, 3, H, W], not clamped, where there is a picture; likelihoods {y: [B, M, H/16, W/16],
-            z: [B, N, H/64, W/64]}, z where there is one; y and z before rounding, and psi.
+            x_hat [B, 3, H, W], not clamped, unless `picture` is False; likelihoods {y: [B, M, H/16, W/16],
+            z: [B, N, H/64, W/64]}, z only if there is one; y and z before rounding, and psi.
 
         Raises:
             InputError: a side of the picture is not a multiple of the family's alignment.
@@ -209,7 +210,7 @@ class CodecNetwork(nn.Module):
                 f"Image sides must be multiples of {alignment}, not {tuple(x.shape[-2:])}: pad first."
             )
         y = self.scaled_y(widened(self.g_a(x)) if y is None else y, lmbda)
-        share = self.widths[HYPERPRIOR].mask()  # of the hyperprior, under gates
+        share = self.widths[HYPERPRIOR].mask()  # weight of the hyperprior, under gates
         if share is None or len(self.widths[HYPERPRIOR].candidates) == 1:
             way = self._given_z if self.with_z else self._alone
             y_hat, likelihoods, more = way(y, layout, noise, coded, lmbda)
@@ -223,34 +224,34 @@ class CodecNetwork(nn.Module):
     def _given_z(
         self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool, lmbda: float | None
     ) -> Way:
-        """y under a Gaussian whose parameters come from z, and from what was decoded before."""
+        """Code y under a Gaussian whose parameters come from z and from previously decoded elements."""
         z = self.z_of(y, lmbda)
         psi = self.h_s(self.round_z(z))
         y_hat, likelihood_y = self.y_given_psi(y, psi, layout, noise, coded=coded)
         return y_hat, {"y": likelihood_y, "z": self.likelihood_z(z, noise, coded=coded)}, {"z": z, "psi": psi}
 
     def _alone(self, y: Tensor, layout: Layout, noise: Noise | None, coded: bool, lmbda: float | None) -> Way:
-        """y under a factorised prior."""
+        """Code y under a factorised prior."""
         y_hat, likelihood = self.y_alone(y, noise, coded=coded)
         return y_hat, {"y": likelihood}, {}
 
     def y_given_psi(
         self, y: Tensor, psi: Tensor, layout: Layout, noise: Noise | None = None, *, coded: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """y_hat and the likelihoods of y, both [B, M, h, w], where there is a hyperprior.
+        """y_hat and the likelihoods of y, both [B, M, h, w], with a hyperprior.
 
         Args:
-            y: y at a rate, before it is rounded, [B, M, h, w].
-            psi: what h_s makes of z_hat, [B, P, h, w].
+            y: y at a rate, before rounding, [B, M, h, w].
+            psi: output of h_s for z_hat, [B, P, h, w].
             layout: the order in which y is decoded.
-            noise, coded: as `forward` has them.
+            noise, coded: as in `forward`.
         """
         y_hat = quantize(y, Y_LIMIT)
         if coded and self.centred and self.space.family.context:
             y_hat = self._code_centred(y, psi, layout)
         scales, means = (widened(part) for part in self.context(psi, y_hat, layout))
         if coded and self.centred:
-            scales, means = snap(scales, means)  # the coder rounds about means on its grid
+            scales, means = snap(scales, means)  # the coder rounds about the means on its grid
         centre = means if self.centred else 0.0
         rounded = quantize(y, Y_LIMIT, centre)
         if not self.space.family.context:
@@ -263,19 +264,19 @@ class CodecNetwork(nn.Module):
         """The likelihoods of z, [B, N, h, w].
 
         Args:
-            z: z at a rate, before it is rounded, [B, N, h, w].
-            noise, coded: as `forward` has them.
+            z: z at a rate, before rounding, [B, N, h, w].
+            noise, coded: as in `forward`.
         """
         if coded:
             return self.prior.coded_likelihood(self.round_z(z), self.centre(self.prior))
         return self.prior.likelihood(self.round_z(z) if noise is None else z + noise(z))
 
     def y_alone(self, y: Tensor, noise: Noise | None = None, *, coded: bool = False) -> tuple[Tensor, Tensor]:
-        """y_hat and the likelihoods of y, both [B, M, h, w], where there is no hyperprior.
+        """y_hat and the likelihoods of y, both [B, M, h, w], without a hyperprior.
 
         Args:
-            y: y at a rate, before it is rounded, [B, M, h, w].
-            noise, coded: as `forward` has them.
+            y: y at a rate, before rounding, [B, M, h, w].
+            noise, coded: as in `forward`.
         """
         centre = self.centre(self.y_prior)
         y_hat = quantize(y, Y_LIMIT, centre)
@@ -284,7 +285,7 @@ class CodecNetwork(nn.Module):
         return y_hat, self.y_prior.likelihood(y_hat if noise is None else y + noise(y))
 
     def _code_centred(self, y: Tensor, psi: Tensor, layout: Layout) -> Tensor:
-        """y_hat stage by stage: each stage is rounded about means that come from those before it."""
+        """y_hat stage by stage: each stage is rounded about means that earlier stages give."""
         context = staged(self.context, layout)
         return context.by_stages(psi, rounding(context, y))
 
@@ -296,10 +297,10 @@ def _widths(space: SearchSpace) -> dict[str, Width]:
 
 
 def plain_edge(space: SearchSpace, name: str) -> nn.Sequential:
-    """One edge of a space of one architecture, in plain layers with random weights.
+    """One edge of a space with one architecture, in plain layers with random weights.
 
     Args:
-        space: a space of one architecture.
+        space: a space with one architecture.
         name: name of the edge, such as `g_a`.
     """
     return build_edge(space.family.edges[name], PlainLayers(), _widths(space))
@@ -309,30 +310,30 @@ Way = tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
 
 
 def _mixed(on: Tensor, given: Way, alone: Way) -> Way:
-    """Two ways to code y, weighted by their gates: the rates add up, so the likelihoods multiply."""
+    """Two ways to code y, weighted by their gates. Rates add up, so likelihoods multiply."""
     y_hat = on * given[0] + (1 - on) * alone[0]
     likelihood = given[1]["y"] ** on * alone[1]["y"] ** (1 - on)
     return y_hat, {"y": likelihood, "z": given[1]["z"] ** on}, given[2]
 
 
 def is_constant(name: str) -> bool:
-    """Whether what a state dict has under a name is the same in every network, and not learned."""
+    """Whether an entry of a state dict is a constant that is the same in every network, and not learned."""
     return any(word in name for word in ("pedestal", "bound", "gaussian.", "target"))
 
 
 class Supernet(CodecNetwork):
-    """The shared weights of a whole search space: runs any architecture, extracts one."""
+    """The shared weights of a whole search space. It runs any architecture and can extract one."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(space, slimmable=True)
 
     def _set_by(self, slot: str) -> list[Width]:
-        """The widths that a slot sets; psi follows y."""
+        """The widths that a slot sets. The width of psi follows y."""
         layers = dict(next(each for each in self.space.slots if each.name == slot).layers)
         return [self.widths[name] for name in (*layers, *(["psi"] if "y" in layers else []))]
 
     def activate(self, architecture: Architecture) -> Layout:
-        """Choose the widths that run from now on; returns the architecture's layout."""
+        """Choose the widths that run from now on. Returns the architecture's layout."""
         indexes = self.space.indexes(architecture)
         for slot, index in zip(self.space.slots, indexes[:-1], strict=True):
             for width in self._set_by(slot.name):
@@ -355,7 +356,7 @@ class Supernet(CodecNetwork):
 
     @torch.no_grad()
     def extract(self, architecture: Architecture) -> CodecNetwork:
-        """The plain network of one architecture: its own weights, none of the supernet's code."""
+        """Extract the plain network of one architecture: its own weights, and no code of the supernet."""
         self.activate(architecture)
         plain = CodecNetwork(self.space.only(architecture))
         missing, unexpected = plain.load_state_dict(dict(_sliced(self, plain)), strict=False)
@@ -366,7 +367,7 @@ class Supernet(CodecNetwork):
 
 
 def _sliced(ours: nn.Module, plain: nn.Module, path: str = "") -> list[tuple[str, Tensor]]:
-    """The state of a plain module from the slimmable one in the same place."""
+    """The state of a plain module, sliced from the slimmable module in the same place."""
     sliced: Callable[[], dict[str, Tensor]] | None = getattr(ours, "sliced", None)
     if sliced is not None:
         return [(path + name, value.clone()) for name, value in sliced().items()]

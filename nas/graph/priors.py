@@ -1,4 +1,4 @@
-"""Factorised priors: of z, and of y where there is no z."""
+"""Factorised priors of z, or of y if there is no z."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nas.graph._compressai import EntropyBottleneck
 from nas.graph.entropy import CODER_UNIT, coded_range
 from nas.graph.width import Width
 
-# Frequencies are integers that add up to about this for every channel, each at least 1.
+# Frequencies are integers, at least 1, that add up to about this number for every channel.
 PRECISION = 1 << 22
 
 
 class FactorizedPrior(EntropyBottleneck):
-    """CompressAI's entropy bottleneck, asked for the likelihood of given values instead of rounding them.
+    """CompressAI's entropy bottleneck, used for the likelihood of given values. It does not round them.
 
-    Its quantiles are not trained: integer latents have no medians, and centred ones find them by bisection
-    (`settle`). Each photo's own range is coded.
+    Its quantiles are not trained. Integer latents have no medians, and those of centred latents are found by
+    bisection (`settle`). Each photo is coded within its own range.
 
     Args:
         channels: number of channels of the latent.
@@ -32,7 +32,7 @@ class FactorizedPrior(EntropyBottleneck):
         self.quantiles.requires_grad_(False)
 
     def quantize(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
-        """The values as they are given, which are rounded or noisy already; symbols as CompressAI makes them.
+        """Return values that are rounded or noisy already as they are. Symbols are made as in CompressAI.
 
         Args:
             inputs: the values.
@@ -46,12 +46,12 @@ class FactorizedPrior(EntropyBottleneck):
         return self.quantiles[:, :, 1:2].detach()
 
     def settle(self) -> None:
-        """Renew the quantiles, medians among them, from the weights."""
+        """Update the quantiles, with the medians among them, from the weights."""
         # `update` would also fill the tables of CompressAI's coder, which are in the state dict
         self._update_quantiles()  # type: ignore[no-untyped-call] # CompressAI gives it no types
 
     def sliced(self) -> dict[str, Tensor]:
-        """The whole state, because the channels of this prior are no choice.
+        """The whole state. It is not sliced, because the number of this prior's channels is not a choice.
 
         Returns:
             Tensors by name, in the shapes of the plain prior.
@@ -59,21 +59,21 @@ class FactorizedPrior(EntropyBottleneck):
         return self.state_dict()
 
     def likelihood(self, values: Tensor) -> Tensor:
-        """The probability of the unit bin around each value, shape [B, C, h, w] like `values`."""
+        """The probability of the unit bin around each value, [B, C, h, w] like `values`."""
         with torch.autocast(values.device.type, enabled=False):  # differences of nearly equal numbers
             return super().forward(values)[1]
 
     def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
-        """The probability with which rounded values are really coded: within each image's own range.
+        """The probability with which rounded values are really coded, within each image's own range.
 
         Args:
             values: rounded values, [B, C, h, w].
-            centre: what whole steps are counted from, a number or one per channel, [C, 1, 1].
+            centre: origin of the whole steps, a number or one per channel, [C, 1, 1].
         """
         reach = coded_range(values - centre) + 0.5
         around = torch.as_tensor(centre, device=values.device).expand(self.channels, 1, 1)
         limits = torch.stack([-reach, reach], -1).flatten()
-        # CompressAI has no public door to the cumulative
+        # CompressAI has no public access to the cumulative
         ends = self._logits_cumulative(limits + around, stop_gradient=False).sigmoid()
         pairs: Tensor = ends.unflatten(-1, (-1, 2))
         low, high = pairs.unbind(-1)
@@ -82,13 +82,13 @@ class FactorizedPrior(EntropyBottleneck):
 
     @torch.no_grad()
     def frequencies(self, limit: int, centre: Tensor | float = 0.0) -> Tensor:
-        """The prior as integers, at least 1: [C, 2 * reach + 1], for the steps -reach .. reach.
+        """The prior as integer frequencies, at least 1, for the steps -reach .. reach: [C, 2 * reach + 1].
 
-        Beyond the reach, at most `limit`, every frequency is 1.
+        Beyond the reach, which is at most `limit`, every frequency is 1.
 
         Args:
-            limit: the largest step that is asked for, in either direction.
-            centre: what whole steps are counted from, a number or one per channel, [C, 1, 1].
+            limit: largest step in either direction.
+            centre: origin of the whole steps, a number or one per channel, [C, 1, 1].
         """
         prior = copy.deepcopy(self).double()
         values = torch.arange(-limit, limit + 1, dtype=torch.float64, device=self.quantiles.device)
@@ -101,10 +101,10 @@ class FactorizedPrior(EntropyBottleneck):
 
 
 class SlimmablePrior(nn.ModuleList):
-    """One prior for each candidate width of a latent whose channels are a choice (SlimCAE's way).
+    """One prior for each candidate width of a latent whose number of channels is a choice (as in SlimCAE).
 
     Args:
-        width: the latent's.
+        width: width of the latent.
     """
 
     def __init__(self, width: Width) -> None:
@@ -127,12 +127,12 @@ class SlimmablePrior(nn.ModuleList):
         return self._gated([prior.medians()[None] for prior in self._priors()])[0]
 
     def settle(self) -> None:
-        """Settle the prior of every width, see `FactorizedPrior.settle`."""
+        """Settle the prior of every width: see `FactorizedPrior.settle`."""
         for prior in self._priors():
             prior.settle()
 
     def likelihood(self, values: Tensor) -> Tensor:
-        """The likelihood under the active prior. Under gates, every width's prior counts at its share.
+        """The likelihood under the active prior. Under gates, all widths' priors count by their gates.
 
         Masked channels have likelihood 1, because they carry no rate.
 
@@ -148,11 +148,11 @@ class SlimmablePrior(nn.ModuleList):
         return self._gated(logs).exp()
 
     def coded_likelihood(self, values: Tensor, centre: Tensor | float = 0.0) -> Tensor:
-        """The likelihood of coded values, as the active width's prior has it.
+        """The likelihood of coded values under the active width's prior.
 
         Args:
             values: rounded values of the latent, [B, C, h, w].
-            centre: what they were rounded about: 0, or the medians, [C, 1, 1].
+            centre: origin of the rounding: 0, or the medians, [C, 1, 1].
 
         Returns:
             In the shape of `values`.
@@ -171,7 +171,7 @@ class SlimmablePrior(nn.ModuleList):
         return [cast(FactorizedPrior, prior) for prior in self]
 
     def _gated(self, parts: list[Tensor]) -> Tensor:
-        """The sum over widths of their gate times their part, [B, channels, h, w], widened with zeros."""
+        """The sum of parts weighted by the gates of their widths, [B, channels, h, w], padded with zeros."""
         gates = cast(Tensor, self.width.gates)
         total = parts[-1].new_zeros(parts[-1].shape)
         for gate, part in zip(gates.to(total.dtype), parts, strict=True):
@@ -184,7 +184,7 @@ Prior = FactorizedPrior | SlimmablePrior
 
 
 def build_prior(width: Width, slimmable: bool) -> Prior:
-    """The prior of a latent: one for each width in a supernet where its channels are a choice.
+    """Make the prior of a latent. A supernet whose latent is a choice gets one prior for each width.
 
     Args:
         width: width of the latent.

@@ -1,13 +1,13 @@
-"""The context model as it runs when coding: block by block, only what a stage can see and needs.
+"""The context model as it runs in coding: block by block, only what a stage can see and needs.
 
-A stage gathers the columns (window offsets and channels) that were decoded before it and multiplies once;
-where a table reads the context, it only looks things up.
-The encoder knows y and runs each block over all its positions in one pass; the decoder runs the same
-blocks over the positions of one stage at a time. Both call `StagedContext.block`, so a layout costs what
-fvcore counts on this code: its visible share of a dense pass.
+A *column* is one window offset of one channel. A stage gathers the columns that were decoded before it and
+multiplies once. If a table reads the context, the stage only looks things up. The encoder knows y and runs
+each block over all its positions in one pass. The decoder runs the same blocks over the positions of one
+stage at a time. Both call `StagedContext.block`. A layout therefore costs what fvcore counts on this code:
+its visible share of a dense pass.
 
-The arithmetic is that of the products it is given: floating point on a grid, or the whole numbers of the
-exact entropy path (`graph.integers`).
+The arithmetic is that of the given products: floating point on a grid, or the whole numbers of the exact
+entropy path (`graph.integers`).
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from nas.graph.scale_table import WEIGHTS, shifted, state, states, surprises
 from nas.spaces.layout import AROUND, Layout, feature_channel, unit_channel
 from nas.support.arrays import Array
 
-# Positions that are computed together at most: it bounds the memory that gathered columns take.
+# Largest number of positions that are computed together. It bounds the memory of gathered columns.
 SLICE = 1 << 13
 
 Work = tuple[int, Tensor]  # a block's number and flat positions in the latent
 Parameters = tuple[Tensor, Tensor]  # scales and means, each [B, positions, channels]
 Read = Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]
-Grid = Callable[[Tensor, Tensor], Parameters]  # from scales and means to whole numbers, see `to_grid`
+Grid = Callable[[Tensor, Tensor], Parameters]  # converts scales and means to whole numbers, see `to_grid`
 
 
 class Gathered(nn.Module):
-    """One matrix product over gathered columns; a module, so that fvcore can name what it counts."""
+    """One matrix product over gathered columns. It is a module, so that fvcore can name what it counts."""
 
     def forward(self, columns: Tensor, affine: AnyAffine) -> Tensor:
-        """The affine map of gathered columns.
+        """Apply an affine map to gathered columns.
 
         Args:
             columns: gathered inputs, [..., inputs].
@@ -60,28 +60,30 @@ class Near:
     """Places of the window at which the same channels are visible.
 
     Attributes:
-        places: rows and columns, [2, places].
-        channels: of y.
+        places: rows and columns in the window, [2, places].
+        channels: the visible channels of y.
     """
 
     places: Array
     channels: Array
 
     def columns(self) -> Array:
-        """Channel, row and column of every visible column, place by place: [3, columns]."""
+        """Channel, row and column of every visible column, place by place, [3, columns]."""
         rows, columns = np.repeat(self.places, len(self.channels), 1)
         return np.stack([np.tile(self.channels, self.places.shape[1]), rows, columns])
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """What one block reads and writes, as indexes into channels, features and hidden units (no weights).
+    """What one block reads and writes, as indexes of channels, features and hidden units. It has no weights.
 
-    seen: the visible columns of y.
-    outputs: scales and means, the outputs of the last layer.
-    features: the outputs of context prediction that are computed in this block.
-    phi: the features that exist at this position by now; nothing for groups that see nothing here.
-    known_1, known_2: hidden units computed by now; units_1, units_2: those computed in this block.
+    Attributes:
+        seen: the visible columns of y.
+        outputs: scales and means, the outputs of the last layer.
+        features: outputs of context prediction that this block computes.
+        phi: features that exist at this position by now, except those of groups that see nothing here.
+        known_1, known_2: hidden units of both layers that are computed by now.
+        units_1, units_2: hidden units of both layers that this block computes.
     """
 
     channels: Array
@@ -96,11 +98,11 @@ class BlockPlan:
 
     @property
     def columns(self) -> int:
-        """How many columns of y are visible."""
+        """Number of visible columns of y."""
         return sum(near.places.shape[1] * len(near.channels) for near in self.seen)
 
     def products(self, psi: int) -> dict[str, tuple[int, int]]:
-        """The (inputs, outputs) of the block's matrix products, for `psi` hyper features."""
+        """Inputs and outputs of the block's matrix products by name, for `psi` hyper features."""
         products = {
             "entropy_parameters.1": (psi + len(self.phi), len(self.units_1)),
             "entropy_parameters.2": (len(self.known_1), len(self.units_2)),
@@ -110,13 +112,13 @@ class BlockPlan:
 
 
 def plan(layout: Layout, window: int, hidden: tuple[int, int], phi: int) -> tuple[BlockPlan, ...]:
-    """The plan of every block of a layout.
+    """Make the plan of every block of a layout.
 
     Args:
         layout: the order of decoding.
         window: width of the context window.
         hidden: widths of the two hidden layers.
-        phi: how many features context prediction has.
+        phi: number of features of context prediction.
     """
     groups, blocks = layout.group_of_channel, layout.blocks(window)
     channels = layout.channels
@@ -147,13 +149,13 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int], phi: int) -> tupl
 
 @lru_cache(maxsize=256)
 def _seen(layout: Layout, window: int) -> tuple[tuple[Near, ...], ...]:
-    """What every block of a layout sees: the same whatever its widths, of which a table counts many."""
+    """The visible columns of every block of a layout. Cached, because they do not depend on widths."""
     groups = layout.group_of_channel
     return tuple(_near(block.visible, groups) for block in layout.blocks(window))
 
 
 def _near(visible: Array, groups: Array) -> tuple[Near, ...]:
-    """Visible groups at every place of the window, [groups, window, window], gathered by what is visible."""
+    """Group the places of the window by their visible groups, from [groups, window, window]."""
     places: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
     for row, column in np.ndindex(visible.shape[1:]):
         places.setdefault(tuple(visible[:, row, column].tolist()), []).append((row, column))
@@ -166,13 +168,13 @@ def _near(visible: Array, groups: Array) -> tuple[Near, ...]:
 
 @dataclass(frozen=True)
 class Products:
-    """The weights of the entropy parameters of y.
+    """The affine maps that compute the entropy parameters of y.
 
     Attributes:
-        context_prediction: from a window of y, [F, M, window, window]; None where a table reads the context.
+        context_prediction: from a window of y, [F, M, window, window]. None if a table reads the context.
         entropy_parameters: the three pointwise layers.
-        grid: from what the last of them gives to whole numbers on the coding grid.
-        y_limit: the context reads y clamped to this.
+        grid: converts the output of the last layer to whole numbers on the coding grid.
+        y_limit: the context reads y clamped to +- this limit.
     """
 
     context_prediction: AnyAffine | None
@@ -182,7 +184,7 @@ class Products:
 
     @classmethod
     def of(cls, context: ContextModel) -> Products:
-        """A plain model's own, in its precision.
+        """The maps of a plain model, in its precision.
 
         Args:
             context: context model of plain layers.
@@ -199,7 +201,7 @@ class Products:
 
     @property
     def window(self) -> int:
-        """Width of the context window, in elements of y; 1 without a context prediction."""
+        """Width of the context window, in elements of y, or 1 without a context prediction."""
         return 1 if self.context_prediction is None else self.context_prediction.weight.shape[-1]
 
     @property
@@ -210,7 +212,7 @@ class Products:
 
     @property
     def phi(self) -> int:
-        """Features of context prediction."""
+        """Number of features of context prediction."""
         return 0 if self.context_prediction is None else len(self.context_prediction.bias)
 
     @property
@@ -220,11 +222,11 @@ class Products:
 
 
 class _Some:
-    """Some of the values that a store, [B, positions, values], holds for every position.
+    """Selects some of the values that a store, [B, positions, values], holds for every position.
 
     Args:
-        index: which, in rising order.
-        device: where the store is.
+        index: indexes of the values, rising.
+        device: device of the store.
     """
 
     def __init__(self, index: Array, device: torch.device) -> None:
@@ -234,8 +236,8 @@ class _Some:
         self._span = slice(first, first + size) if whole else None
 
     def take(self, store: Tensor, positions: Tensor) -> Tensor:
-        """[B, chosen positions, chosen values]."""
-        if self._span is not None:  # many times faster than by index
+        """Read the chosen values at the chosen positions, [B, positions, values]."""
+        if self._span is not None:  # a slice is many times faster than indexes
             return store[..., self._span].index_select(1, positions)
         return store.index_select(1, positions)[..., self.index]
 
@@ -248,16 +250,16 @@ class _Some:
 
 @dataclass(frozen=True)
 class BlockWeights:
-    """One block's weights: the rows it computes and the columns it sees.
+    """The weights of one block: the rows that it computes, cut to the columns that it sees.
 
     Attributes:
-        channels: the channels of y whose parameters it computes.
-        seen: which numbers of the window it sees: their places in it, [2, places], and their channels.
-        context: the masked convolution's rows, cut to what is seen; None where nothing is.
-        layers: the three layers of entropy parameters, cut likewise.
-        reads, writes: units of phi and of the two hidden layers that it takes as they are, and that it
-            computes.
-        alone: whether it computes all that is ever computed at its positions, so that nothing is kept.
+        channels: channels of y whose parameters the block computes.
+        seen: pairs of places in the window, [2, places], and the channels that are visible there.
+        context: rows of the masked convolution, cut to what is seen. None if nothing is seen.
+        layers: the three pointwise layers, cut likewise.
+        reads: units of phi and of the two hidden layers that earlier blocks have computed.
+        writes: units of phi and of the two hidden layers that this block computes.
+        alone: whether no other block computes anything at the same positions, so that nothing is stored.
     """
 
     channels: _Some
@@ -270,10 +272,10 @@ class BlockWeights:
 
 
 class StagedContext(nn.Module):
-    """Entropy parameters of y, a block at a time.
+    """Computes the entropy parameters of y block by block.
 
     Args:
-        products: the weights; they are cut up and copied.
+        products: the weights, which are cut up and copied.
         layout: the order of decoding.
     """
 
@@ -290,7 +292,7 @@ class StagedContext(nn.Module):
         self._keeps = not all(block.alone for block in self.blocks)
 
     def start(self, psi: Tensor) -> State:
-        """What blocks read and write while one batch is coded.
+        """Make the arrays that blocks read and write while one batch is coded.
 
         Args:
             psi: hyper features, [B, P, h, w].
@@ -313,9 +315,9 @@ class StagedContext(nn.Module):
         Everything the block sees must have been written to `state` (see `write`).
 
         Args:
-            number: place of the block among those of the layout.
+            number: number of the block in the layout.
             positions: positions of the latent, counted row by row, [positions].
-            state: what has been decoded so far.
+            state: the elements decoded so far.
         """
         block, positions = self.blocks[number], positions.to(state.psi.device)
         phi = None
@@ -325,7 +327,7 @@ class StagedContext(nn.Module):
         stores = (state.phi, state.hidden_1, state.hidden_2)
 
         def known_values(layer: int, values: Tensor | None) -> Tensor | None:
-            """What one layer reads: all that is known at these positions, the block's own values included."""
+            """The inputs of one layer: everything known at these positions, with the block's own values."""
             if block.alone:
                 return values
             if values is not None:
@@ -343,28 +345,28 @@ class StagedContext(nn.Module):
         """Make decoded values, [B, positions, channels], visible to later blocks.
 
         Args:
-            number: place of the block among those of the layout.
+            number: number of the block in the layout.
             positions: positions of the latent, counted row by row, [positions].
             values: decoded values of the block's channels there.
-            state: what has been decoded so far; it is changed.
+            state: the elements decoded so far. It is changed.
         """
         here, reach = state.corners(positions.to(state.psi.device)), self.window // 2
         here = here + (reach * state.padded.shape[2] + reach)
         self.blocks[number].channels.put(state.padded.flatten(1, 2), here, values.to(state.padded))
 
     def block_channels(self, number: int) -> Tensor:
-        """The channels of y that a block sets.
+        """The channels of y that a block decodes.
 
         Args:
-            number: place of the block in the layout.
+            number: number of the block in the layout.
 
         Returns:
-            Their indexes, [channels].
+            Indexes of the channels, [channels].
         """
         return self.blocks[number].channels.index
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales and means of every element, each [B, M, h, w], when all of y is known (encoding).
+        """Scales and means of every element, each [B, M, h, w], from the whole y. The encoder uses this.
 
         Args:
             psi: hyper features, [B, P, h, w].
@@ -387,8 +389,8 @@ class StagedContext(nn.Module):
 
         Args:
             psi: hyper features, [B, P, h, w].
-            read: given the work of one stage (or a slice of it) and its scales and means, block by block,
-                returns the values of each block, [B, positions, channels].
+            read: takes the work of one stage (or of a slice of it) with its scales and means, block by block.
+                Returns the values of each block, [B, positions, channels].
 
         Returns:
             y_hat, [B, M, h, w].
@@ -402,12 +404,12 @@ class StagedContext(nn.Module):
 
 
 class StagedHyper(nn.Module):
-    """The same calls where there is no context model: one stage, and psi says it all.
+    """The counterpart of `StagedContext` without a context model: one stage, which reads psi alone.
 
     Args:
-        context: how psi is read.
-        layout: of one stage.
-        grid: from what psi holds to whole numbers on the coding grid.
+        context: says how psi is read.
+        layout: a layout with one stage.
+        grid: converts the content of psi to whole numbers on the coding grid.
     """
 
     def __init__(self, context: HyperOnly, layout: Layout, grid: Grid = to_grid) -> None:
@@ -415,13 +417,13 @@ class StagedHyper(nn.Module):
         self.context, self.layout, self.window, self.grid = context, layout, context.window, grid
 
     def block_channels(self, number: int) -> Tensor:
-        """The channels of y that a block sets: without a context model, all of them.
+        """The channels of y that a block decodes. Without a context model it decodes all of them.
 
         Args:
-            number: place of the block. There is only one.
+            number: number of the block. There is only one.
 
         Returns:
-            Their indexes, [M].
+            Indexes of the channels, [M].
         """
         return torch.arange(self.layout.channels)
 
@@ -430,7 +432,7 @@ class StagedHyper(nn.Module):
 
         Args:
             psi: hyper features, [B, P, h, w].
-            y_hat: rounded y, [B, M, h, w], which does not matter here.
+            y_hat: rounded y, [B, M, h, w]. It is not used.
         """
         scales, means = self.context(psi, y_hat, self.layout)
         return scales, means
@@ -454,13 +456,13 @@ class StagedHyper(nn.Module):
 
 
 class StagedTable(StagedContext):
-    """The same calls where a table reads the context: what they give lies on the coding grid already.
+    """The counterpart of `StagedContext` for a context table. Its results are on the coding grid already.
 
-    The network runs once over all positions, as if nothing waited for anything; stage by stage the table
-    then shifts the levels of the scales.
+    The network runs once over all positions, as under the layout `none`. Stage by stage, the table then
+    shifts the levels of the scales.
 
     Args:
-        products: the weights of the network, of which only those that read psi are used.
+        products: weights of the network, of which only those that read psi are used.
         table: see `ScaleTable.levels`.
         layout: the order of decoding.
     """
@@ -470,7 +472,7 @@ class StagedTable(StagedContext):
         self.order, self.table = layout, table
         self.to_grid, self.grid = self.grid, _on_grid
         groups = layout.group_of_channel
-        self.members: list[tuple[_Some, Tensor]] = []  # of each block: channels, and what counts around them
+        self.members: list[tuple[_Some, Tensor]] = []  # for each block: channels, and weights around them
         for block in layout.blocks(self.window):
             mine = np.flatnonzero(np.isin(groups, block.groups))
             around = layout.around[:, groups[mine], block.row, block.column]
@@ -478,20 +480,20 @@ class StagedTable(StagedContext):
             self.members.append((_Some(mine, table.device), weights.to(table.device)))
 
     def block_channels(self, number: int) -> Tensor:
-        """The channels of y that a block computes, given by its number.
+        """The channels of y that a block decodes, given by its number.
 
         Returns:
-            Their indexes, [channels].
+            Indexes of the channels, [channels].
         """
         return self.members[number][0].index
 
     def alone(self, psi: Tensor) -> Parameters:
-        """Levels and steps of every element by psi alone, each [B, M, h, w]."""
+        """Levels and steps of every element from psi alone, each [B, M, h, w]."""
         unread = psi.new_zeros(len(psi), self.channels, *psi.shape[-2:])
         return self.to_grid(*super().one_pass(psi, unread))
 
     def one_pass(self, psi: Tensor, y_hat: Tensor) -> Parameters:
-        """Levels and steps of every element, each [B, M, h, w], when all of y is known (encoding).
+        """Levels and steps of every element, each [B, M, h, w], from the whole y. The encoder uses this.
 
         Args:
             psi: hyper features, [B, P, h, w].
@@ -511,7 +513,7 @@ class StagedTable(StagedContext):
         """
         height, width = psi.shape[-2:]
         levels, means = (part.flatten(2).transpose(1, 2).contiguous() for part in self.alone(psi))
-        wide = width + 2  # with a border, which counts for nothing
+        wide = width + 2  # with a border, whose weight is 0
         noted = levels.new_zeros(len(psi), (height + 2) * wide, self.channels, dtype=torch.int8)
         inside = F.pad(noted.new_ones(height, width), (1, 1, 1, 1)).flatten()[:, None]
         y_hat = psi.new_zeros(len(psi), height * width, self.channels)
@@ -547,7 +549,7 @@ Staged = StagedContext | StagedHyper
 
 
 def staged(context: ContextModel | HyperOnly, layout: Layout) -> Staged:
-    """The entropy parameters of y as they run when coding under one layout, in a model's own precision.
+    """The entropy parameters of y as they run in coding under one layout, in the model's own precision.
 
     Args:
         context: the trained model.
@@ -561,11 +563,11 @@ def staged(context: ContextModel | HyperOnly, layout: Layout) -> Staged:
 
 
 def rounding(context: Staged, y: Tensor) -> Read:
-    """A `read` for `by_stages` that rounds y, [B, M, h, w], about the means of each stage on their grid.
+    """Make a `read` for `by_stages` that rounds y, [B, M, h, w], about the means of each stage on the grid.
 
     Args:
-        context: the staged form of the model that gives the means.
-        y: y before it is rounded, [B, M, h, w].
+        context: staged form of the model that gives the means.
+        y: y before rounding, [B, M, h, w].
     """
     columns = y.flatten(2).transpose(1, 2)
 
@@ -583,14 +585,14 @@ def rounding(context: Staged, y: Tensor) -> Read:
 
 @dataclass
 class State:
-    """The arrays of one batch while it is coded; positions run row by row, channels lie last.
+    """The arrays of one batch while it is coded. Positions run row by row, and channels are last.
 
     Attributes:
-        height, width: of y, in positions.
-        psi: what h_s made, [B, positions, psi channels].
-        padded: the integers known so far, zeros around them, [B, h + 2 * reach, w + 2 * reach, M].
-        phi, hidden_1, hidden_2: what the context and the hidden layers made, [B, positions, units]; no
-            positions are kept where no two blocks share one.
+        height, width: sides of y, in positions.
+        psi: output of h_s, [B, positions, psi channels].
+        padded: the integers known so far with a border of zeros, [B, h + 2 * reach, w + 2 * reach, M].
+        phi, hidden_1, hidden_2: features of the context and values of the hidden layers, [B, positions,
+            units]. They have no positions if no two blocks share one.
     """
 
     height: int
@@ -602,18 +604,18 @@ class State:
     hidden_2: Tensor
 
     def corners(self, positions: Tensor) -> Tensor:
-        """Where the windows around some positions begin, flat in `padded`.
+        """Flat indexes in `padded` of the upper left corners of the windows around some positions.
 
         Args:
             positions: flat positions of y, [n].
 
         Returns:
-            [n].
+            Indexes, [n].
         """
         return (positions // self.width) * self.padded.shape[2] + positions % self.width
 
     def inside(self, reach: int) -> Tensor:
-        """y alone, [B, h, w, M], a view.
+        """y without the border, [B, h, w, M], as a view.
 
         Args:
             reach: rows and columns of the border that is cut off on each side.
@@ -626,7 +628,7 @@ class State:
         Args:
             positions: positions of the latent, counted row by row, [positions].
             places: rows and columns in the window, [2, places].
-            channels: which channels of y to take.
+            channels: the channels of y to take.
         """
         near = self.corners(positions)[:, None] + (places[0] * self.padded.shape[2] + places[1])
         taken = channels.take(self.padded.flatten(1, 2), near.flatten())
@@ -635,9 +637,9 @@ class State:
 
 
 def steps(layout: Layout, window: int, height: int, width: int) -> tuple[tuple[Work, ...], ...]:
-    """The decoder's work on a latent of this size: one tuple of (block, positions) per stage.
+    """The decoder's work on a latent of this size: a tuple of (block, positions) for each stage.
 
-    A stage of more than `SLICE` positions is cut: its parts do not see each other.
+    A stage with more than `SLICE` positions is cut into parts, which do not see each other.
 
     Args:
         layout: the order of decoding.
@@ -668,7 +670,7 @@ def _cut_up(work: tuple[Work, ...]) -> Iterator[tuple[Work, ...]]:
         yield from (((number, part),) for number, positions in work for part in positions.split(SLICE))
 
 
-# Kept as arrays, for sizes that are numbers: a tracer's tensors are of no use to those who ask after it.
+# Cached as arrays and for sizes that are plain numbers, because tensors of a tracer are useless later.
 _StoredWork = tuple[tuple[int, Array], ...]
 
 
@@ -702,7 +704,7 @@ def _whole(layout: Layout, window: int, height: int, width: int) -> _StoredWork:
 
 
 def _cut_weights(products: Products, plan: BlockPlan) -> BlockWeights:
-    """One block's weights: the rows it computes and the columns it sees."""
+    """The weights of one block: the rows that it computes, cut to the columns that it sees."""
     predict, (first, second, third) = products.context_prediction, products.entropy_parameters
     device = first.weight.device
     index = {name: torch.from_numpy(value).to(device) for name, value in vars(plan).items() if name != "seen"}

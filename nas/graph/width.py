@@ -1,4 +1,4 @@
-"""One choice of the network at run time: shared by the layers between which it lies."""
+"""A choice of the network at run time, which the layers around it share."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from torch import Tensor
 
 
 class Width:
-    """How many channels lie between two layers, or how many blocks follow one another.
+    """The number of channels between two layers, or the number of blocks in a stack, chosen at run time.
 
-    One of `candidates`, chosen by index, or gated.
+    The choice is one of `candidates` by index, or a mixture of them by gates.
 
     Args:
-        name: of the choice.
-        candidates: from narrow to wide.
-        parts: into how many equal parts the channels fall, each cut to its first ones (psi: scales, means).
+        name: name of the choice.
+        candidates: the candidates, from narrow to wide.
+        parts: number of equal parts of the channels. Each part is cut to its first channels (psi has two
+            parts: scales and means).
 
     Attributes:
-        index: the active candidate.
-        gates: None, or weights over the candidates that sum to 1 (a Gumbel sample), shape [candidates];
-            the layers then run at full width and are masked by sum_n gates[n] * [channel < candidates[n]].
+        index: index of the active candidate.
+        gates: None, or weights over the candidates that sum to 1 (a Gumbel sample), [candidates]. With gates,
+            the layers run at full width and are masked by sum_n gates[n] * [channel < candidates[n]].
     """
 
     def __init__(self, name: str, candidates: Sequence[int], parts: int = 1) -> None:
@@ -38,11 +39,11 @@ class Width:
 
     @property
     def active(self) -> int:
-        """The channels in use: all of them under gates."""
+        """The active channels. Under gates all of them are active."""
         return self.full if self.gates is not None else self.candidates[self.index]
 
     def mask(self) -> Tensor | None:
-        """What multiplies the channels (or the blocks) under gates, shape [full]; None without gates."""
+        """The factors of the channels (or of the blocks) under gates, [full], or None without gates."""
         if self.gates is None:
             return None
         sizes = torch.tensor(self.candidates, device=self.gates.device) // self.parts
@@ -50,14 +51,14 @@ class Width:
         return (self.gates @ below.to(self.gates.dtype)).repeat(self.parts)
 
     def share(self) -> Tensor | None:
-        """The weight of all candidates but 0 under gates, a scalar; None without gates."""
+        """The total weight of all candidates except 0 under gates, a scalar, or None without gates."""
         if self.gates is None:
             return None
         above = torch.tensor(self.candidates, device=self.gates.device) > 0
         return (self.gates * above).sum()
 
     def take(self, tensor: Tensor, dim: int = 0, each: int = 1) -> Tensor:
-        """The active channels of a weight along one dimension, `each` entries a channel; a view if it can.
+        """The active channels of a weight along one dimension, `each` entries each; a view if possible.
 
         Args:
             tensor: the full weight, of any shape.
@@ -70,12 +71,12 @@ class Width:
         return split.narrow(dim + 1, 0, self.active * each // self.parts).flatten(dim, dim + 1)
 
     def masked(self, x: Tensor) -> Tensor:
-        """x, [B, full, h, w], with the channels left out set to zero, where gates are set."""
+        """Mask x, [B, full, h, w], under gates: channels that are left out become zero."""
         mask = self.mask()
         return x if mask is None else x * mask.to(x.dtype)[:, None, None]
 
     def rated(self, likelihood: Tensor) -> Tensor:
-        """Likelihoods, [B, full, h, w]: masked channels carry no rate.
+        """Mask likelihoods, [B, full, h, w], under gates: masked channels carry no rate.
 
         Args:
             likelihood: likelihoods of the full width, [B, full, h, w].

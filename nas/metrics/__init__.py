@@ -1,1 +1,1 @@
-"""What is measured of a picture and a file: losses, quality, curves."""
+"""Losses, quality of pictures, rate-distortion curves, and Pareto fronts."""

@@ -1,4 +1,4 @@
-"""Rate-distortion curves, and how many more bits one takes than another."""
+"""Rate-distortion curves and BD-rates."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Literal, Protocol
 
 from nas.metrics.quality import decibels
 
-BD_POINTS = 4  # the fewest points a BD-rate is computed from
+BD_POINTS = 4  # least number of points for a BD-rate
 CurveKind = Literal["codecs", "format", "published"]
 Measure = Literal["psnr", "ms_ssim_db"]
 MEASURES: dict[Measure, str] = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM"}
 
 
 class Measured(Protocol):
-    """What an operating point is made from: means over photos of each photo's value."""
+    """The measurements behind an operating point, as means over photos."""
 
     @property
     def bpp(self) -> float:
@@ -41,7 +41,7 @@ class Measured(Protocol):
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One operating point; NaN is what is not known. PSNR in dB, MS-SSIM as a fraction.
+    """One operating point. Unknown values are NaN.
 
     Attributes:
         bpp: bits per pixel.
@@ -64,7 +64,7 @@ class CurvePoint:
 
     @classmethod
     def of(cls, one: Measured) -> CurvePoint:
-        """The point of something that was measured.
+        """Make the point of a measurement.
 
         Args:
             one: means of a codec or a format at one rate.
@@ -74,12 +74,12 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Curve:
-    """Operating points of one thing, from few bits to many.
+    """A curve of operating points, by rising rate.
 
     Attributes:
         name: name of the curve.
         points: its points, by rising bpp.
-        kind: what the points are of.
+        kind: the kind of the points, such as codecs or formats.
     """
 
     name: str
@@ -88,17 +88,17 @@ class Curve:
 
     @classmethod
     def of(cls, name: str, points: Iterable[Measured], kind: CurveKind = "codecs") -> Curve:
-        """Points in any order.
+        """Make a curve from points in any order.
 
         Args:
             name: name of the curve.
             points: measured points, in any order.
-            kind: what the points are of.
+            kind: the kind of the points.
         """
         return cls(name, tuple(sorted(map(CurvePoint.of, points), key=lambda point: point.bpp)), kind)
 
     def rising(self, measure: Measure) -> tuple[list[float], list[float]]:
-        """Rates and qualities (dB) of the points that are better than every cheaper one.
+        """Rates and qualities (dB) of the points that are better than every cheaper point.
 
         Args:
             measure: PSNR or MS-SSIM.
@@ -115,12 +115,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class BdRate:
-    """How many per cent more bits `curve` takes than `anchor` for the same quality; negative is better.
+    """The BD-rate of `curve` against `anchor`: % more bits at equal quality. Negative is better.
 
     Attributes:
-        measure: of quality: `psnr`, or `ms_ssim_db`.
-        percent: None where there is none, and `why` says why.
-        low, high: the qualities in dB between which it is the mean; NaN where there is none.
+        measure: measure of quality: `psnr` or `ms_ssim_db`.
+        percent: the BD-rate, or None if there is none. `why` then gives the reason.
+        low, high: range of qualities in dB that the mean covers, or NaN if there is none.
     """
 
     curve: str
@@ -133,14 +133,14 @@ class BdRate:
 
 
 def bd_rate(curve: Curve, anchor: Curve, measure: Measure = "psnr") -> BdRate:
-    """Bjontegaard's mean difference in rate, piecewise cubic (PCHIP), over the quality that both reach.
+    """Bjontegaard's mean difference in rate, piecewise cubic (PCHIP), over the common range of quality.
 
-    There is none where a side has fewer than four points of rising quality, or no quality is in common.
+    There is none if a curve has fewer than four points of rising quality, or if there is no common range.
 
     Args:
         curve: the curve to judge.
         anchor: the curve to compare with.
-        measure: what quality is measured by.
+        measure: measure of quality.
     """
     from bjontegaard import bd_rate as compare
 

@@ -15,10 +15,10 @@ from nas.metrics.objective import Objective
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over a batch: the loss itself, bits per pixel, and the distortion (MSE, or 1 - MS-SSIM).
+    """Means over a batch.
 
     Attributes:
-        total: the loss itself, a scalar.
+        total: the rate-distortion loss, a scalar.
         bpp: bits per pixel, a scalar.
         distortion: MSE, or 1 - MS-SSIM, a scalar.
     """
@@ -49,8 +49,8 @@ def batch_losses(x: Tensor, output: dict[str, Any], objective: Objective) -> Los
 
     Args:
         x: the images, [B, 3, H, W].
-        output: what `CodecNetwork.forward` returned; without a picture there is no distortion.
-        objective: the weight of the distortion, and how it is measured.
+        output: output of `CodecNetwork.forward`. Without a picture there is no distortion.
+        objective: weight and metric of the distortion.
     """
     pixels = x.shape[-2] * x.shape[-1]
     likelihoods = output["likelihoods"].values()

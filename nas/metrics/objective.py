@@ -1,4 +1,4 @@
-"""The rate-distortion loss, everywhere: CompressAI's convention and lambdas (no torch here)."""
+"""The rate-distortion loss in CompressAI's convention, used everywhere. No torch here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def rd_loss(bpp: Any, distortion: Any, lmbda: float, metric: str = "mse") -> Any:
-    """`bpp + lambda * 255^2 * MSE` with images in [0, 1], or `bpp + lambda * (1 - MS-SSIM)`.
+    """The rate-distortion loss: `bpp + lambda * 255^2 * MSE`, or `bpp + lambda * (1 - MS-SSIM)`.
 
     Args:
         bpp: rate in bits per pixel.
@@ -20,7 +20,7 @@ def rd_loss(bpp: Any, distortion: Any, lmbda: float, metric: str = "mse") -> Any
 
 @dataclass(frozen=True)
 class Objective:
-    """What a codec is good at: the weight of the distortion, and how distortion is measured.
+    """The objective of a codec: the weight of the distortion, and its metric.
 
     Attributes:
         lmbda: weight of the distortion.
@@ -40,9 +40,9 @@ class Objective:
         return rd_loss(bpp, distortion, self.lmbda, self.metric)
 
     def at(self, lmbda: float | None) -> Objective:
-        """The same distortion with another weight; None stands for this one's.
+        """The same metric with another lambda.
 
         Args:
-            lmbda: the other weight.
+            lmbda: the other lambda, or None to keep the present one.
         """
         return self if lmbda is None else replace(self, lmbda=lmbda)

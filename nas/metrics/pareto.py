@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from nas.support.arrays import Floats
 
 
-def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
-    """The places of the points that no other beats, the cheapest first; none that is not finite.
+def front_indexes(costs: Floats, losses: Floats) -> NDArray[np.int64]:
+    """The indexes of the finite points on the Pareto front, the cheapest first.
 
     Args:
         costs: costs of the points, [n].
@@ -24,28 +24,28 @@ def on_staircase(costs: Floats, losses: Floats) -> NDArray[np.int64]:
     return order[better]
 
 
-def staircase(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
-    """The front of some points: its costs, ascending, and its losses, descending.
+def front_curve(costs: Floats, losses: Floats) -> tuple[Floats, Floats]:
+    """The Pareto front of some points: its costs, rising, and its losses, falling.
 
     Args:
         costs: costs of the points, [n].
         losses: losses of the points, [n].
     """
-    places = on_staircase(costs, losses)
+    places = front_indexes(costs, losses)
     return costs[places], losses[places]
 
 
-def unbeaten(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
-    """Which points no other point beats: none is at most as dear and better, or cheaper and as good.
+def non_dominated(costs: Sequence[float], losses: Sequence[float]) -> list[bool]:
+    """Which points are non-dominated: no other point is better at no higher cost, or as good at a lower cost.
 
-    Of equal points the first stays.
+    Of equal points, the first one counts.
 
     Args:
         costs: costs of the points.
         losses: losses of the points, in the same order.
     """
     keep = np.zeros(len(costs), dtype=bool)
-    keep[on_staircase(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
+    keep[front_indexes(np.asarray(costs, dtype=float), np.asarray(losses, dtype=float))] = True
     kept: list[bool] = keep.tolist()
     return kept
 
@@ -60,7 +60,7 @@ def hypervolume(costs: Sequence[float], losses: Sequence[float], reference: tupl
     """
     keep = [
         (cost, loss)
-        for cost, loss, on in zip(costs, losses, unbeaten(costs, losses), strict=True)
+        for cost, loss, on in zip(costs, losses, non_dominated(costs, losses), strict=True)
         if on and cost < reference[0] and loss < reference[1]
     ]
     keep.sort()

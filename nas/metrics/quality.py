@@ -1,4 +1,4 @@
-"""How like two 8-bit pictures are, and means over photos. PSNR stands in `nas.photos.images`."""
+"""Measures of the similarity of two 8-bit pictures, and means over photos. PSNR is in `nas.photos.images`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.photos.tensors import to_tensor
 
 
 class HasPsnr(Protocol):
-    """A photo's result."""
+    """A result for one photo."""
 
     @property
     def name(self) -> str:
@@ -28,7 +28,7 @@ MS_SSIM_SIDE = 160  # both sides must be longer than this: five scales of an 11x
 
 
 def ms_ssim(a: Pixels, b: Pixels) -> float:
-    """MS-SSIM of two 8-bit pictures [H, W, 3]; NaN where a side is 160 pixels or less.
+    """MS-SSIM of two 8-bit pictures, [H, W, 3]. NaN if a side has 160 pixels or less.
 
     Args:
         a: one picture.
@@ -42,7 +42,7 @@ def ms_ssim(a: Pixels, b: Pixels) -> float:
 
 
 def decibels(similarity: float) -> float:
-    """MS-SSIM in dB, `-10 log10(1 - MS-SSIM)`, as CompressAI plots it; infinite for equal pictures.
+    """Convert MS-SSIM to dB, `-10 log10(1 - MS-SSIM)`, as CompressAI does. Infinite for equal pictures.
 
     Args:
         similarity: MS-SSIM, at most 1.
@@ -61,7 +61,7 @@ def mse(a: Pixels, b: Pixels) -> float:
 
 
 def error_of(a: Pixels, b: Pixels, metric: str) -> float:
-    """The distortion between two 8-bit pictures, as the loss weighs it.
+    """The distortion between two 8-bit pictures, as in the loss.
 
     Args:
         a: one picture, [H, W, 3].
@@ -72,15 +72,15 @@ def error_of(a: Pixels, b: Pixels, metric: str) -> float:
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean of the values that are numbers; NaN where there is none."""
+    """The mean of the values that are not NaN. NaN if there are none."""
     present = [value for value in values if not math.isnan(value)]
     return sum(present) / len(present) if present else math.nan
 
 
 def mean_psnr(values: Iterable[float]) -> float:
-    """The mean of what is finite: one photo that comes back exactly says nothing of the others.
+    """The mean of the finite values: a photo that comes back exactly says nothing about the others.
 
-    Infinite where every photo comes back exactly, NaN where there is none.
+    Infinite if every photo comes back exactly, NaN if there are no values.
 
     Args:
         values: PSNR of each photo, in dB.
@@ -90,10 +90,10 @@ def mean_psnr(values: Iterable[float]) -> float:
 
 
 def psnr_without(photos: Sequence[HasPsnr], exact: Collection[str]) -> float:
-    """`mean_psnr` of the photos whose names are not in `exact`; of all, where those are all.
+    """`mean_psnr` without the photos in `exact`. If those are all photos, none is left out.
 
     Args:
-        photos: results by photo, PSNR in dB.
+        photos: results by photo, with PSNR in dB.
         exact: names of the photos to leave out.
     """
     others = [photo.psnr for photo in photos if photo.name not in exact]

@@ -1,4 +1,4 @@
-"""Many files with one command: what each one becomes, and work on several at a time."""
+"""Handles many files with one command, several at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_TOGETHER = 1 << 22  # pixels of all pictures that are worked on at a time, 
 
 
 class Result(Protocol):
-    """What became of one file."""
+    """The result for one file."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as `--json` prints them."""
@@ -43,7 +43,7 @@ Done = TypeVar("Done", bound=Result)
 
 @dataclass(frozen=True)
 class Job:
-    """One file and what it becomes; either may be `STANDARD`.
+    """One input file and its output file. Either may be `STANDARD`.
 
     Attributes:
         source: file that is read.
@@ -55,20 +55,20 @@ class Job:
 
     @property
     def source_name(self) -> str:
-        """What messages call the source."""
+        """The name of the source in messages."""
         return "standard input" if self.source == STANDARD else str(self.source)
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """What a command reads and writes.
+    """The kinds of files that a command reads and writes.
 
     Attributes:
-        many: what messages call several of the files that it reads.
-        one: what messages call one file that it writes.
-        suffix: of the files that it writes into a folder.
-        suffixes: endings by which a name is that of a file that it writes, not of a folder.
-        listed: lists the files to read below a folder.
+        many: word for several input files in messages.
+        one: word for one output file in messages.
+        suffix: suffix of output files in a folder.
+        suffixes: suffixes by which an output name means a file, not a folder.
+        listed: lists the input files below a folder.
     """
 
     many: str
@@ -80,12 +80,12 @@ class FileKind:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What is to be done.
+    """The plan of a command.
 
     Attributes:
-        jobs: every file that is read, in the order of the inputs.
-        folder: where the results go; None for a single file.
-        skipped: results that are there already, in the folder.
+        jobs: all input files with their outputs, in the order of the inputs.
+        folder: folder of the results, or None for a single file.
+        skipped: results that exist already in the folder.
     """
 
     jobs: tuple[Job, ...]
@@ -95,11 +95,11 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be used, and why in one sentence.
+    """A file that could not be used, with the reason.
 
     Attributes:
         source: the file.
-        reason: the sentence.
+        reason: the reason, in one sentence.
     """
 
     source: str
@@ -112,13 +112,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Batch(Generic[Done]):
-    """What became of many files.
+    """The results for many files.
 
     Attributes:
-        done: a result for each file that was written, in the order of the inputs.
-        skipped: files that were there already, and were left as they are.
-        failed: what could not be done; the rest was.
-        seconds: how long it took, without loading the codec.
+        done: a result for each written file, in the order of the inputs.
+        skipped: files that existed already and were left unchanged.
+        failed: files that failed. The others are done.
+        seconds: time without loading the codec.
     """
 
     done: tuple[Done, ...]
@@ -130,7 +130,7 @@ class Batch(Generic[Done]):
         return f"Batch({len(self.done)} done, {len(self.skipped)} skipped, {len(self.failed)} failed)"
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A row for each file that was written, with the columns of `table`."""
+        """A row for each written file, with the columns of `table`."""
         import pandas as pd
 
         return pd.DataFrame([result.row() for result in self.done])
@@ -145,7 +145,7 @@ class Batch(Generic[Done]):
         }
 
     def sentence(self) -> str:
-        """How many files were written, how fast, and how many were there already."""
+        """A sentence with the numbers of written and of skipped files, and the speed."""
         speed = f" in {self.seconds:.1f} s, {len(self.done) / max(self.seconds, 1e-9):.2f} pictures/s"
         sentence = f"{_count(len(self.done), 'picture')}{speed if self.done else ''}."
         if self.skipped:
@@ -153,10 +153,10 @@ class Batch(Generic[Done]):
         return sentence
 
     def table(self, most: int = 20) -> tuple[list[str], list[list[Any]]]:
-        """Columns and rows: each file and the mean, or of many files only the mean, the least and the most.
+        """Columns and rows: each file and the mean, or for many files only mean, least and most.
 
         Args:
-            most: the most files that have a row each.
+            most: largest number of files that have a row each.
         """
         each = [result.row() for result in self.done]
         columns = list(each[0])
@@ -169,7 +169,7 @@ class Batch(Generic[Done]):
         return columns, rows
 
     def failures(self) -> list[str]:
-        """What failed, each with its sentence, after a line that says how many."""
+        """The failed files, each with its reason, after a line with their number."""
         if not self.failed:
             return []
         tried = len(self.done) + len(self.failed)
@@ -184,12 +184,12 @@ class Batch(Generic[Done]):
 
 @dataclass(frozen=True)
 class Workforce(Generic[Content, Done]):
-    """Who does the jobs.
+    """The workers that do the jobs.
 
     Attributes:
-        work: turns a content into a written file.
-        threads: how many do so at a time.
-        begin: called first by each of them.
+        work: turns an input into a written file.
+        threads: number of workers.
+        begin: called first by each worker.
     """
 
     work: Callable[[Job, Content], Done]
@@ -200,19 +200,19 @@ class Workforce(Generic[Content, Done]):
 def planned(
     inputs: str | Path | Sequence[str | Path], out: str | Path, kind: FileKind, *, force: bool = False
 ) -> BatchPlan:
-    """What a command reads and writes.
+    """Find the inputs and outputs of a command.
 
-    Results go into a folder where there are several inputs, where an input is a folder, and where `out` is a
-    folder or is named like one: it ends with a slash, or is new and has no suffix. Subfolders are kept.
+    Results go into a folder if there are several inputs, if an input is a folder, or if `out` is a folder or
+    is named like one: it ends with a slash, or is new and has no suffix. Subfolders are kept.
 
     Args:
         inputs: files, folders, patterns such as `photos/*.png`, or `-` for standard input.
         out: a file, a folder, or `-` for standard output.
-        kind: what is read and written.
-        force: write also what exists.
+        kind: the kinds of files.
+        force: also replace existing files.
 
     Raises:
-        InputError: nothing can be read or written so, or two inputs would be written to one file.
+        InputError: an input or the output cannot be used, or two inputs have the same output.
     """
     given: list[Any] = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     wrong = [type(each).__name__ for each in given if not isinstance(each, str | Path)]
@@ -249,7 +249,7 @@ def planned(
 
 
 def _found(text: str | Path, kind: FileKind) -> list[tuple[Path, Path | None]]:
-    """The files that an input means, each with its name below the input where that is a folder."""
+    """The files of one input, each with its path below the input if that is a folder."""
     path = Path(text)
     if path == STANDARD:
         return [(path, None)]
@@ -272,7 +272,7 @@ def _is_folder(out: str | Path, path: Path) -> bool:
 
 
 def _named(sources: Sequence[tuple[Path, Path | None]], folder: Path, kind: FileKind) -> list[Job]:
-    """A job for each source; one that is given twice is done once."""
+    """A job for each source. A source that is given twice is done once."""
     jobs: dict[Path, Job] = {}
     read = {followed(source): source for source, _ in sources}
     for source, name in sources:
@@ -296,21 +296,21 @@ def run_all(
     stage: str,
     report: StageReport = silent,
 ) -> Batch[Done]:
-    """Do the jobs of a folder, several at a time; what fails with an `InputError` is noted, the rest is done.
+    """Do the jobs of a folder, several at a time. Files that fail with an `InputError` are noted.
 
-    Files are read here, one after another, and worked on in threads. Together they have at most
-    `MOST_TOGETHER` pixels, so that many workers need no more memory than one large picture. When it is
-    interrupted, the files that are being worked on are finished first.
+    This thread reads the files one after another, and other threads work on them. Together these files have
+    at most `MOST_TOGETHER` pixels, so that many workers need no more memory than one large picture. After an
+    interruption, files that are being worked on are finished first.
 
     Args:
         plan: the jobs.
-        read: reads a job's source: its content, and its number of pixels.
-        load: called once, before the first file is worked on. Its context lasts until the last is done.
+        read: reads a job's source. Returns its content and its number of pixels.
+        load: called once before the first file. Its context lasts until the last file is done.
         stage: name of the work, for `report`.
         report: called after each file.
 
     Raises:
-        InputError: `load` refuses, or the folder cannot be made.
+        InputError: `load` fails, or the folder cannot be made.
     """
     done: dict[int, Done] = {}
     failed: dict[int, Failure] = {}
@@ -330,7 +330,7 @@ def run_all(
         report(stage, finished, len(jobs), f"{speed:.2f} pictures/s")
 
     def collect(at_most: int, pixels: int) -> None:
-        """Wait until so few are running, of so few pixels."""
+        """Wait until at most this many jobs with at most this many pixels are running."""
         while running and (len(running) > at_most or sum(size for _, size in running.values()) > pixels):
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 note(running.pop(future)[0], future.result)
@@ -376,7 +376,7 @@ def write_standard(data: bytes) -> None:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Of whole numbers a whole one."""
+    """The mean. It is rounded for whole numbers."""
     mean = sum(values) / len(values)
     return round(mean) if all(isinstance(value, int) for value in values) else mean
 

@@ -1,4 +1,4 @@
-"""What an image file claims, against what it can hold: a damaged one is refused before it takes memory."""
+"""Checks the size that an image file claims against its content, before memory is allocated for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, TiffImagePlugin
 
-START = 1 << 16  # bytes from which a file that is no picture is known
+START = 1 << 16  # number of bytes that show whether a file can be a picture
 
 # Pillow knows these, but they are no rasters that it decodes itself, or it ignores their scale of grey.
 _NOT_READ = {"EPS", "PDF", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FITS", "MCIDAS"}
@@ -35,15 +35,15 @@ _ARITHMETIC = (b"\xff\xc9", b"\xff\xca", b"\xff\xcb")  # JPEG's frames that may 
 
 
 def readable_formats() -> list[str]:
-    """Pillow's names of the formats that are read, of those that it has loaded so far."""
+    """Pillow's names of the readable formats that it has loaded so far."""
     return [name for name in Image.ID if name not in _NOT_READ]
 
 
 def may_be_picture(start: bytes) -> bool:
-    """Whether a file that begins so can be a picture. A device or a stream may have no end.
+    """Whether a file with this beginning can be a picture. A device or a stream may be endless.
 
     Args:
-        start: the first `START` bytes, or all of a shorter file.
+        start: the first `START` bytes, or the whole file if it is shorter.
     """
     Image.init()
     for name in readable_formats():
@@ -63,7 +63,7 @@ def may_be_picture(start: bytes) -> bool:
 
 
 def check_claim(image: Image.Image, data: bytes) -> None:
-    """Compare the size that a file claims with its length, and a TIFF's parts with how they have to end.
+    """Compare the size that a file claims with its length, and check that the parts of a TIFF are complete.
 
     libtiff fills what a part lacks without a word. In TIFF it cannot be known of raw samples and of fax,
     whose parts need not say where they end, whether zeros or white lines at their ends are the picture's.

@@ -15,20 +15,20 @@ _TWICE = "listed under another name"
 def list_files(
     directory: str | Path, wanted: Callable[[Path], bool], *, what: str, other: str, hint: str
 ) -> list[Path]:
-    """Every wanted file below a folder, sorted; warns of how many other files there are.
+    """List the wanted files below a folder, sorted. Warns with the number of other files.
 
-    Files and folders that begin with a dot and `__MACOSX` are left out: copies and thumbnails lie there.
-    Links are followed, but nothing is listed twice.
+    Files and folders that begin with a dot are left out, and so is `__MACOSX`, because they hold copies and
+    thumbnails. Links are followed, but nothing is listed twice.
 
     Args:
         directory: the folder.
-        wanted: whether a file is of the kind.
-        what: what messages call such files, such as `images`.
-        other: what messages call any other file, such as `no image`.
-        hint: what such a folder needs, for the message that nothing is there.
+        wanted: returns whether a file is of the wanted kind.
+        what: word for such files in messages, such as `images`.
+        other: word for other files in messages, such as `no image`.
+        hint: what the folder needs, for the message that it has no such file.
 
     Raises:
-        InputError: no such folder, one that cannot be read, or no such file in it.
+        InputError: the folder does not exist, cannot be read, or has no such file.
     """
     root = Path(directory)
     if not root.is_dir():
@@ -52,9 +52,9 @@ def list_files(
 
 
 def _entries(root: Path) -> Iterator[tuple[Path, str]]:
-    """Everything below a folder but plain folders, each with the reason why it is left out, or an empty text.
+    """Yield everything below a folder except plain folders, each with the reason to leave it out, or ''.
 
-    Links come after what they may point to: so a photo has its own name, not a link's.
+    Links come after the files that they may point to, so that a photo has its own name and not a link's.
     """
     own = Path(os.path.realpath(root))
     folders, linked_folders, linked_files, visited = [root], list[Path](), list[Path](), set[Path]()

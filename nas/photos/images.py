@@ -1,4 +1,4 @@
-"""Photos in and out: reading any image file, tensors, padding, PSNR."""
+"""Reading and writing of image files, and PSNR."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ _TURNS = {
 def read_image(path: str | Path) -> Pixels:
     """An image file as RGB, [H, W, 3], 8 bits: its orientation applied, grey, palette and CMYK expanded.
 
-    Pixels and orientation are all that is taken: other metadata may say what it likes. Transparency is
-    flattened onto white. Of several frames or pages the first is read, with a warning. Colours are taken as
-    sRGB: an embedded profile is ignored. Grey of more than 8 bits is rounded to 8, by the depth and the sign
-    that the file states; of 16-bit colour Pillow hands out the upper 8 bits, which are taken, and a
-    transparent colour among them is not.
+    Only pixels and orientation are used, and other metadata is ignored. Transparency is flattened onto white.
+    Of several frames or pages the first one is read, with a warning. Colours are taken as sRGB, and embedded
+    profiles are ignored. Grey of more than 8 bits is rounded to 8, by the depth and the sign that the file
+    states. Of 16-bit colour, Pillow gives the upper 8 bits, which are used; a transparent colour in such a
+    file is ignored.
 
     Args:
         path: path of the image file.
 
     Raises:
-        InputError: the file is missing, unreadable, damaged, no image, or of more than `MAX_PIXELS`.
+        InputError: the file is missing, unreadable, damaged, not an image, or has more than `MAX_PIXELS`.
     """
     path = Path(path)
     try:
@@ -83,15 +83,15 @@ def read_image(path: str | Path) -> Pixels:
 
 
 def read_content(file: IO[bytes], source: str) -> bytes:
-    """All of an image file. What cannot be one is not read to its end: a device or a stream may have none.
+    """Read a whole image file. If it cannot be one, reading stops: a device or a stream may be endless.
 
     Args:
         file: the file, open for reading.
-        source: what messages call it.
+        source: name of the file in messages.
 
     Raises:
-        InputError: it begins as no picture does, or is too long.
-        OSError: it cannot be read.
+        InputError: the beginning is not that of a picture, or the file is too long.
+        OSError: the file cannot be read.
     """
     status = os.fstat(file.fileno()) if isinstance(file, io.BufferedReader) else None
     if status is not None and stat.S_ISREG(status.st_mode):
@@ -110,14 +110,14 @@ def read_content(file: IO[bytes], source: str) -> bytes:
 
 
 def image_of(data: bytes, source: str) -> Pixels:
-    """The pixels of an image file that is in memory, [H, W, 3]: see `read_image`.
+    """Decode an image file in memory, [H, W, 3]. See `read_image`.
 
     Args:
         data: the file's bytes.
         source: what messages call the file.
 
     Raises:
-        InputError: it is damaged, no image, or of more than `MAX_PIXELS`.
+        InputError: it is damaged, not an image, or has more than `MAX_PIXELS`.
     """
     try:
         bare_file = bare(data)
@@ -162,7 +162,7 @@ class FramesWarning(InputWarning):
 
 
 def _opened(bare_file: Bare) -> Image.Image:
-    """Pillow's image, with what the file says of its orientation."""
+    """Pillow's image, with the orientation that the file states."""
     try:
         image = _identified(io.BytesIO(bare_file.data))
     except Exception:
@@ -189,7 +189,7 @@ def _identified(file: IO[bytes]) -> Image.Image:
 
 
 def _frames(image: Image.Image) -> int:
-    """Frames or pages; the layers of a Photoshop file are all in its picture."""
+    """Number of frames or pages. The layers of a Photoshop file count as one picture."""
     try:
         return 1 if image.format == "PSD" else getattr(image, "n_frames", 1)
     except Exception:  # a damaged second one is not needed
@@ -197,9 +197,9 @@ def _frames(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF numbers it; 1 where the file states none, or it cannot be read.
+    """The orientation, 1 to 8 as in EXIF. 1 if the file states none, or if it cannot be read.
 
-    Pillow turns TIFF files itself, and forgets their orientation.
+    Pillow applies and drops the orientation of TIFF files itself.
     """
     try:
         with warnings.catch_warnings():
@@ -263,13 +263,14 @@ def write_image(path: Path, pixels: Pixels) -> None:
         pixels: the picture, [H, W, 3].
 
     Raises:
-        InputError: no such format, one that cannot hold so many pixels a side, or the file cannot be written.
+        InputError: the format does not exist or cannot hold so many pixels a side, or the file cannot be
+            written.
     """
     write_atomically(path, encoded(pixels, check_format(path), str(path)))
 
 
 def encoded(pixels: Pixels, format: str, name: str) -> bytes:
-    """8-bit RGB pixels, [H, W, 3], as the bytes of an image file.
+    """Encode 8-bit RGB pixels, [H, W, 3], as the bytes of an image file.
 
     Args:
         pixels: the picture.
@@ -295,7 +296,7 @@ def encoded(pixels: Pixels, format: str, name: str) -> bytes:
 
 
 def check_format(path: Path) -> str:
-    """Pillow's name for the format a picture's file name asks for; InputError where there is none.
+    """Pillow's name for the format of a file name. InputError if there is none.
 
     Args:
         path: path of the file to write.
@@ -311,17 +312,17 @@ def check_format(path: Path) -> str:
 
 
 def list_images(directory: str | Path) -> list[Path]:
-    """Every image file below a folder, sorted; warns of how many other files there are.
+    """List the image files below a folder, sorted. Warns with the number of other files.
 
-    What a file holds decides; one that only its name says to be a picture is listed, and reading it fails.
-    Files and folders that begin with a dot and `__MACOSX` are left out: copies and thumbnails lie there.
-    Links are followed, but nothing is listed twice.
+    The content of a file decides. A file that is a picture only by its name is listed too, and reading it
+    then fails. Files and folders that begin with a dot are left out, and so is `__MACOSX`, because they hold
+    copies and thumbnails. Links are followed, but nothing is listed twice.
 
     Args:
         directory: the folder. Its subfolders are searched as well.
 
     Raises:
-        InputError: no such folder, one that cannot be read, or no image in it.
+        InputError: the folder does not exist, cannot be read, or has no image.
     """
     return list_files(
         directory,
@@ -350,7 +351,7 @@ def _is_image(path: Path) -> bool:
 
 
 def central_square(pixels: Pixels, side: int) -> Pixels:
-    """The square in the middle of a picture, or what there is of it in a smaller one.
+    """The central square of a picture. Of a smaller picture it is the whole or a strip.
 
     Args:
         pixels: 8-bit RGB, [H, W, 3].
@@ -376,7 +377,7 @@ def psnr(a: Pixels, b: Pixels) -> float:
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo held in memory.
+    """One decoded photo in memory.
 
     Attributes:
         name: name of the photo.
@@ -393,20 +394,20 @@ class Photo:
 
 
 def fingerprint(photos: list[Photo]) -> str:
-    """A short name for a set of photos, from their contents."""
+    """A short hash of the contents of some photos."""
     hasher = hashlib.blake2b(digest_size=6)
     for photo in photos:
         hasher.update(repr(photo.pixels.shape).encode() + photo.pixels.tobytes())
     return hasher.hexdigest()
 
 
-BUNDLED = "bundled"  # as --data
+BUNDLED = "bundled"  # value of --data
 
 
 def bundled() -> dict[str, list[Photo]]:
-    """The photos that scikit-image and matplotlib carry, by what the demo uses them for.
+    """The photos that scikit-image and matplotlib carry, by their part in the demo.
 
-    motorcycle_right is left out: it is motorcycle_left's twin.
+    motorcycle_right is left out, because it shows the same scene as motorcycle_left.
     """
     from matplotlib.cbook import get_sample_data
     from skimage import data

@@ -1,7 +1,7 @@
-"""Image files without their metadata: only what pixels and orientation need reaches the decoders.
+"""Removes metadata from image files: only what pixels and orientation need reaches the decoders.
 
-A photo's text, profiles, thumbnails and maker notes come from thousands of programs, and an odd entry among
-them is no reason to refuse it. PNG, JPEG and TIFF files are taken apart only as far as that needs.
+The texts, profiles, thumbnails and maker notes of photos come from thousands of programs, and an odd entry is
+no reason to refuse a photo. PNG, JPEG and TIFF files are parsed only as far as this needs.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ _TIFF_KEPT = {
 
 @dataclass
 class Bare:
-    """A file without metadata.
+    """An image file without metadata.
 
     Attributes:
         data: the file.
-        exif, xmp: blocks that may say how the picture is to be turned; empty where there are none, or where
-            the decoder hands them out itself.
-        frames: how many pictures a PNG or JPEG says it holds.
+        exif, xmp: blocks that may contain the orientation. Empty if there are none, or if the decoder returns
+            them.
+        frames: number of pictures that a PNG or JPEG claims to have.
     """
 
     data: bytes
@@ -67,13 +67,13 @@ class Bare:
 
 
 def bare(data: bytes) -> Bare:
-    """A file's content as above; whatever is no PNG, JPEG or TIFF as it is.
+    """Remove metadata from a file's content. Files other than PNG, JPEG and TIFF stay as they are.
 
     Args:
         data: content of an image file.
 
     Raises:
-        ValueError: a PNG is cut off, or a checksum of its pixels is wrong.
+        ValueError: a PNG is cut short, or a checksum of its pixels is wrong.
     """
     if data.startswith(PNG):
         return _bare_png(data)
@@ -87,7 +87,7 @@ def bare(data: bytes) -> Bare:
 
 
 def without_exif(data: bytes) -> bytes:
-    """A file of the same length whose EXIF blocks are empty.
+    """Empty the EXIF blocks of a file. Its length stays the same.
 
     Args:
         data: content of an image file.
@@ -129,7 +129,7 @@ def _bare_png(data: bytes) -> Bare:
 
 
 def _inflate(inflater: zlib._Decompress, content: bytes, most: int = 1 << 20) -> None:
-    """Have zlib compare compressed pixels with the checksum behind them, which Pillow may not read."""
+    """Let zlib compare the compressed pixels with their checksum, which Pillow may not read."""
     try:
         while content:
             inflater.decompress(content, most)
@@ -139,7 +139,7 @@ def _inflate(inflater: zlib._Decompress, content: bytes, most: int = 1 << 20) ->
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Each chunk of a PNG: kind, content, and the chunk itself, which is empty where the file ends in it."""
+    """Yield kind, content and bytes of each chunk of a PNG. The bytes are empty if the file is cut there."""
     offset = len(PNG)
     while offset + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, offset)

@@ -1,1 +1,1 @@
-"""Figures, tables and pages."""
+"""Figures, printed tables and the report page."""

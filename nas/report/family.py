@@ -1,4 +1,4 @@
-"""What a codec.yaml says of its family, as tables and sentences for people."""
+"""Tables and sentences about an exported codec or family, from its codec.yaml."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nas.support.tables import TitledTable
 
 
 def tables(content: Mapping[str, Any]) -> list[TitledTable]:
-    """Its decoders and its layouts, where there are several.
+    """Tables of the decoders and of the layouts, if there are several.
 
     Args:
-        content: of codec.yaml.
+        content: content of codec.yaml.
     """
     titled_tables: list[TitledTable] = []
     if "decoders" in content:
@@ -41,7 +41,7 @@ def tables(content: Mapping[str, Any]) -> list[TitledTable]:
 
 
 def sentences(content: Mapping[str, Any]) -> list[str]:
-    """What an exported codec costs and reaches, in words: the content of its codec.yaml."""
+    """Sentences on what an exported codec costs and reaches, from the content of its codec.yaml."""
     costs, measured = content["kmac_px"], content["measured"]
     by_scope = " / ".join(f"{costs[scope]:.3f}" for scope in ("encoder", "decoder", "total"))
     stages = f"{content['stages']} stage{'s' * (content['stages'] != 1)}"

@@ -1,4 +1,4 @@
-"""An architecture's price list as a picture: a row for each step, its cost beside its loss."""
+"""The cost table of an architecture as a picture: a row for each step, with its cost and its loss."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from nas.analysis.prices import PriceList
 from nas.report.style import COLOURS, FAINT, INK, STYLE, write_figure
 
-_LESS, _MORE = COLOURS[2], COLOURS[1]  # less of a cost or a loss is what one wants
+_LESS, _MORE = COLOURS[2], COLOURS[1]  # colours of less and of more cost or loss
 
 # In inches; the rows of a group follow its title
 _WIDTH, _MARGIN, _ABOVE, _TITLE, _ROW = 11.0, 0.2, 0.75, 0.42, 0.19
-_LETTER = 0.062  # of a step's name, rather too much than too little
-_NUMBER = 0.55  # beside the longest bar
+_LETTER = 0.062  # width of a letter in a step's name, estimated generously
+_NUMBER = 0.55  # room for a number beside the longest bar
 _KEY_LINE, _KEY_LETTERS = 0.14, 160
 
 
@@ -27,7 +27,7 @@ def save_prices(prices: PriceList, path: Path) -> None:
     """Write the picture in the format of the path's name: .png, .svg or .pdf.
 
     Args:
-        prices: the price list.
+        prices: the cost table.
         path: file of the picture.
     """
     with matplotlib.style.context(["default", STYLE]):
@@ -79,7 +79,7 @@ def _draw(prices: PriceList) -> Figure:
 
 
 def _reach(values: list[float], wide: float) -> tuple[float, float]:
-    """The ends of an axis so many inches wide: every bar, and room for a number at either end."""
+    """The ends of an axis with the given width in inches: all bars, and room for numbers at both ends."""
     low, high = min([0.0, *values]), max([0.0, *values])
     room = ((high - low) or 1.0) * _NUMBER / (wide - 2 * _NUMBER)
     return low - room, high + room

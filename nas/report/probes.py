@@ -1,4 +1,4 @@
-"""The probes of an architecture as a picture: its silhouette, what of it is needed, and what it lacks."""
+"""The probes of an architecture as a picture: its activations, the needed share of each, and the headroom."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _BANDS = ("#F5F5F5", "#FFFFFF")
 _WIDTH, _MARGIN, _ABOVE, _ROW, _BELOW = 11.0, 0.2, 1.0, 0.21, 0.25
 _EDGE, _LETTER, _SHAPE, _KEY_LINE = 0.55, 0.066, 4.6, 0.14
 _KEY_LETTERS = 160
-_NUMBER = 1.0  # beside the longest bar
+_NUMBER = 1.0  # room for a number beside the longest bar
 
 
 def pictures_of(path: Path) -> list[Path]:
-    """The pictures that go beside FILE.json: FILE.png and FILE.svg.
+    """The paths of the pictures for FILE.json: FILE.png and FILE.svg.
 
     Args:
         path: path of the FILE.json.
@@ -36,10 +36,10 @@ def pictures_of(path: Path) -> list[Path]:
 
 
 def save_probes(result: ProbeResult, paths: Sequence[Path]) -> None:
-    """Write the picture, each file in the format of its name; equal results give equal files.
+    """Write the picture, each file in the format of its name. Equal results give equal files.
 
     Args:
-        result: what the probes found.
+        result: result of the probes.
         paths: the files.
     """
     with matplotlib.style.context(["default", STYLE]):
@@ -103,7 +103,7 @@ def _draw(result: ProbeResult) -> Figure:
 
 
 def _bands(axes: Axes, probes: Sequence[Probe]) -> None:
-    """A band for every edge, with its name."""
+    """Draw a band for every edge, with its name."""
     axes.set_xlim(0, 1)
     edges = groupby(range(len(probes)), key=lambda index: probes[index].interface.edge)
     for number, (edge, places) in enumerate(edges):
@@ -123,7 +123,7 @@ def _labels(axes: Axes, probes: Sequence[Probe]) -> None:
 
 
 def _silhouette(axes: Axes, probes: Sequence[Probe]) -> None:
-    """Bars about a middle line, as long as there are channels, filled as far as components are needed."""
+    """Draw centred bars, as long as the number of channels, filled as far as components are needed."""
     channels, needed = ([getattr(p, name) for p in probes] for name in ("channels", "components"))
     reach = max(channels) / 2 * _SHAPE / (_SHAPE - _NUMBER)
     axes.set_xlim(-reach, reach)

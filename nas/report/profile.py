@@ -1,4 +1,4 @@
-"""Where a codec's cost goes as a figure, and how time and MACs relate."""
+"""The profile of a run as a figure: the costs of the parts, and time against MACs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from nas.profiling.run_profile import SCOPE_OF_ACTION, Relation, RunProfile, Shape
 from nas.report.style import COLOURS, FAINT, GRID, INK, STYLE, write_figure
 
-# One colour for every part, in the order of the graph; the names are written beside the bars as well.
+# One colour for every part, in the order of the graph. The names are also written beside the bars.
 _PARTS = ("g_a", "h_a", "h_s", "context", "entropy_parameters", "coder", "g_s", "prior", "gains")
 _TINTS = dict(zip(_PARTS, (*COLOURS[:6], "#8C8C8C", "#444444", "#C8C8C8"), strict=True))
 _HELD = {"process": "#444444", "weights": "#6B8FA3"}
-_SHOWN = 0.07  # of a bar: narrower pieces have no room for their name
+_SHOWN = 0.07  # share of a bar; narrower pieces have no room for their name
 _KINDS = ("kMAC/px", "parameters", "encode, ms", "decode, ms", "encode, MB", "decode, MB")
 
 
@@ -68,7 +68,7 @@ def _values(shape: Shape, kind: str) -> dict[str, float]:
 
 
 def _bars(axes: Axes, shapes: tuple[Shape, ...], kind: str) -> None:
-    """Shares of one cost by edge, a bar for each shape, its sum above."""
+    """Draw shares of one cost by edge: a bar for each shape, with its sum above."""
     for bar, shape in enumerate(shapes):
         values = {part: value for part, value in _values(shape, kind).items() if value > 0}
         whole, base = sum(values.values()), 0.0

@@ -1,4 +1,4 @@
-"""The rank check as a figure: the supernet's scores against those of architectures trained alone."""
+"""The rank check as a figure: scores of the supernet against losses of architectures trained alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from nas.analysis.rank_result import RankResult
 
 _FORMULAS = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
-_ROOM = 0.12  # beside the outermost points, for their labels
+_ROOM = 0.12  # room for labels beside the outermost points
 
 
 def save_rank(result: RankResult, folder: Path) -> tuple[Path, Path]:
-    """Write `rank.png` (150 dpi) and `rank.svg` (text stays text); the same result gives the same bytes.
+    """Write `rank.png` (150 dpi) and `rank.svg` (text stays text). Equal results give equal bytes.
 
     Args:
         result: result of a rank check.
@@ -96,7 +96,7 @@ def _penalties(axes: Axes, result: RankResult) -> None:
 
 
 def _frame(axes: Axes, across: Floats, up: Floats) -> None:
-    """Limits with room around the points, also where all of them coincide."""
+    """Set limits with room around the points, also if all points coincide."""
     for values, limit in ((across, axes.set_xlim), (up, axes.set_ylim)):
         low, high = float(values.min()), float(values.max())
         room = (high - low) * _ROOM or max(abs(high) * _ROOM, 1e-3)

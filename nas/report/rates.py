@@ -18,18 +18,18 @@ from nas.metrics.curves import Curve, CurveKind, Measure
 from nas.report.style import COLOURS, FAINT, GRID, MARKERS, STYLE, write_figure
 
 _LABELS: dict[Measure, str] = {"psnr": "PSNR (dB)", "ms_ssim_db": "MS-SSIM (dB)"}
-_WIDTH, _PANEL, _SIDE = 9.0, 4.0, 0.68  # inches: of the sheet, a panel's height, the room for an axis
-_BELOW, _ABOVE = 0.6, 1.4  # in view, relative to the codecs' rates: formats go on for several bits per pixel
+_WIDTH, _PANEL, _SIDE = 9.0, 4.0, 0.68  # in inches: width of the figure, height of a panel, room for an axis
+_BELOW, _ABOVE = 0.6, 1.4  # visible range relative to the codecs' rates; formats reach further
 _ROOM = 0.05
 _LINE_STYLES: dict[CurveKind, Any] = {"codecs": "-", "format": (0, (5, 2)), "published": (0, (1.5, 1.5))}
 _GREYS = ("#444444", "#777777", "#A0A0A0")
 
 
 def save_rates(curves: Sequence[Curve], paths: Sequence[Path], *, subtitle: str = "") -> None:
-    """Write the figure, each file in the format of its name; the same curves give the same bytes.
+    """Write the figure, each file in the format of its name. Equal curves give equal bytes.
 
     Args:
-        curves: of codecs (one point is drawn as a point), formats and files.
+        curves: curves of codecs (a single point is drawn as a point), formats and files.
         paths: .png (150 dpi), .svg (text stays text) or .pdf.
         subtitle: a line below the title.
     """
@@ -38,14 +38,14 @@ def save_rates(curves: Sequence[Curve], paths: Sequence[Path], *, subtitle: str 
 
 
 def draw_rates(curves: Sequence[Curve], *, subtitle: str = "") -> Figure:
-    """The curves, solid for codecs, dashed for formats, dotted for published ones, in view of the codecs'.
+    """Draw curves: solid for codecs, dashed for formats, dotted for published ones. The view fits the codecs.
 
     Args:
         curves: the curves.
         subtitle: a line under the title.
 
     Returns:
-        A figure that pyplot does not know; a second panel where something has MS-SSIM.
+        A figure that pyplot does not manage. It has a second panel if any curve has MS-SSIM.
     """
     styles = dict(zip((id(curve) for curve in curves), _styles(curves), strict=True))
     both = any(math.isfinite(p.ms_ssim_db) for c in curves if c.kind == "codecs" for p in c.points)
@@ -100,7 +100,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], measure: Measure, styles: dict[in
 
 
 def _frame(axes: Axes, curves: Sequence[Curve], measure: Measure) -> None:
-    """Limits around the codecs' rates, and around whatever lies within them."""
+    """Set limits around the codecs' rates, and around all curves within them."""
     rates = [point.bpp for curve in curves if curve.kind == "codecs" for point in curve.points]
     low, high = min(rates) * _BELOW, max(rates) * _ABOVE
     seen = []
@@ -108,7 +108,7 @@ def _frame(axes: Axes, curves: Sequence[Curve], measure: Measure) -> None:
         finite = [(p.bpp, getattr(p, measure)) for p in curve.points if math.isfinite(getattr(p, measure))]
         seen += [quality for rate, quality in finite if low <= rate <= high]
         for (rate, quality), (next_rate, next_quality) in itertools.pairwise(finite):
-            for edge in (low, high):  # where a line leaves the view
+            for edge in (low, high):  # where a line leaves the visible range
                 if rate < edge < next_rate:
                     seen.append(quality + (next_quality - quality) * (edge - rate) / (next_rate - rate))
     axes.set_xlim(low, high)
@@ -118,7 +118,7 @@ def _frame(axes: Axes, curves: Sequence[Curve], measure: Measure) -> None:
 
 
 def _styles(curves: Sequence[Curve]) -> list[dict[str, Any]]:
-    """Colours for codecs and published curves, greys for formats; markers and dashes repeat them."""
+    """Colours for codecs and published curves, greys for formats. Markers and dashes differ, too."""
     styles: list[dict[str, Any]] = []
     coloured = greys = 0
     for curve in curves:

@@ -1,4 +1,4 @@
-"""How figures look: colours, text, markers, and a sheet on which things are placed in inches."""
+"""The style of figures: colours, text, markers, and figures whose parts are placed in inches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from nas.support.files import write_atomically
 
-# Okabe and Ito's colours, told apart by every kind of colour vision; the marker repeats the distinction.
+# Okabe and Ito's colours, which people with any kind of colour vision can distinguish. Markers repeat the
+# distinction.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#56B4E9", "#E69F00", "#444444")
 MARKERS = ("o", "s", "^", "v", "P", "X", "h")
 INK, FAINT, GRID = "#222222", "#777777", "#E6E6E6"
@@ -33,21 +34,21 @@ STYLE = {
     "svg.hashsalt": "nas",
 }
 
-# Of the sheet of a front, in inches
+# For the figure of a front, in inches
 WIDTH, LEFT, RIGHT = 12.0, 0.75, 0.3
-LABEL_GAP = 0.62  # between the centres of two labels of budgets on one line
+LABEL_GAP = 0.62  # distance of the centres of two labels on one line
 
 
 def write_figure(figure: Figure, paths: Sequence[Path]) -> None:
-    """Write a figure, each file in the format of its name; equal figures are equal files.
+    """Write a figure, each file in the format of its name. Equal figures give equal files.
 
     Args:
         figure: the figure.
-        paths: the files; their endings say the formats.
+        paths: the files. Their endings give the formats.
     """
     for path in paths:
         kind = path.suffix[1:].lower()
-        dates = {"svg": "Date", "pdf": "CreationDate"}  # they would say when it was made
+        dates = {"svg": "Date", "pdf": "CreationDate"}  # left out, because they contain the date
         metadata = {dates[kind]: None} if kind in dates else {}
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
@@ -59,7 +60,7 @@ class PanelFigure:
     """A figure whose axes are placed in inches from its top left corner.
 
     Attributes:
-        figure: the figure of matplotlib.
+        figure: the matplotlib figure.
         height: its height, in inches.
     """
 
@@ -67,7 +68,7 @@ class PanelFigure:
     height: float
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes whose corner and size are given in inches.
+        """Axes with a corner and a size in inches.
 
         Args:
             left: distance from the left edge of the figure, in inches.
@@ -80,15 +81,15 @@ class PanelFigure:
         return self.figure.add_axes(box)
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
-        """A line of text, never read as mathematics.
+        """Write a line of text, which is never read as mathematics.
 
         Args:
             left: distance from the left edge of the figure, in inches.
             top: distance from the upper edge of the figure to that of the text, in inches.
             text: the text.
-            **style: settings of the text, as matplotlib has them.
+            **style: settings of the text for matplotlib.
         """
-        # `parse_math` off: names of runs come from folders, and a folder may be called $x$.
+        # `parse_math` is off, because names of runs come from folders, and a folder may be called $x$.
         self.figure.text(left / WIDTH, 1 - top / self.height, text, va="top", parse_math=False, **style)
 
 
@@ -96,7 +97,7 @@ class PanelFigure:
 
 
 def front_style(colour: str, marker: str, size: float) -> dict[str, Any]:
-    """On the front in MACs.
+    """The style of architectures on the front in MACs.
 
     Args:
         colour: colour of the run.
@@ -113,7 +114,7 @@ def front_style(colour: str, marker: str, size: float) -> dict[str, Any]:
 
 
 def chosen_style(colour: str, marker: str, size: float) -> dict[str, Any]:
-    """Hollow: the answer to a budget.
+    """The style of an answer to a budget: hollow.
 
     Args:
         colour: colour of the run.
@@ -125,7 +126,7 @@ def chosen_style(colour: str, marker: str, size: float) -> dict[str, Any]:
 
 
 def quick_style(size: float) -> dict[str, Any]:
-    """A ring that marks what is on the front in time, as keywords for matplotlib.
+    """The style of architectures on the front in time: a ring.
 
     Args:
         size: size of the marker, in points.
@@ -156,7 +157,7 @@ def uniform_style(colour: str, size: float) -> dict[str, Any]:
 
 
 def tapered_style(colour: str, size: float) -> dict[str, Any]:
-    """Tapered by hand.
+    """The style of architectures that taper by hand.
 
     Args:
         colour: colour of the run.
@@ -166,11 +167,11 @@ def tapered_style(colour: str, size: float) -> dict[str, Any]:
 
 
 def exported_style(colour: str, size: float) -> dict[str, Any]:
-    """Exported, and measured on real files.
+    """The style of exported architectures, which were measured on real files: a star.
 
     Args:
         colour: colour of the run.
-        size: size in points of the markers that the star goes with; the star is 1.25 times as large.
+        size: size in points of the markers that the star goes with. The star is 1.25 times as large.
     """
     return {
         "marker": "*",

@@ -1,1 +1,1 @@
-"""From a trained supernet to the Pareto front."""
+"""The search: from a trained supernet to the Pareto front and the answers to targets."""

@@ -1,4 +1,4 @@
-"""The answer to a target: the best architectures at or under it, close to it and wherever they lie."""
+"""Answers to targets: the best scored architecture close below each one, and a cheaper one if better."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from nas.spaces.budget import SCOPES
 from nas.support.errors import NasError, UnreachableBudgetError
 from nas.support.progress import StageReport
 
-# An answer costs no less than these shares of its target: the first that the space can meet
+# An answer costs at least this share of its target: the largest of these shares that the space can meet
 NEAR = (0.997, 0.995, 0.99, 0.98)
 FILL_SECONDS, FILL_SCORES = 40.0, 6
-DRAWN = 256  # architectures near a target from which the most promising one is looked for
+DRAWN = 256  # architectures near a target that are drawn to look for the most promising one
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Choice:
 
     @property
     def best(self) -> Choice:
-        """The choice with the least loss at or under the target, which export takes."""
+        """The choice with the least loss at or under the target. Export takes this one."""
         return self.cheaper or self
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; `cheaper` is nested, or null. `cost` is what `of` names, in `unit`."""
+        """Return plain values. `cost` is the cost that `of` names, in `unit`; `cheaper` is nested or None."""
         costs = {f"{name}_kmac_px": value for name, value in {**self.kmac_px, **self.split}.items()}
         quantity = self.quantity
         macs = {"target_kmac_px": self.target} if quantity.unit == "kMAC/px" else {}
@@ -84,23 +84,23 @@ class Choice:
         }
 
     def answers(self) -> dict[str, Choice]:
-        """What is told of: one architecture, or two where a cheaper one is better."""
+        """The architectures to print, by label: one, or two if a cheaper one is better."""
         if self.cheaper is None:
             return {"best": self}
         return {"nearest below": self, "cheaper, better": self.cheaper}
 
     def lines(self, number: int, what: str) -> list[str]:
-        """What stands below the table, the key on a line of its own so that it can be copied.
+        """Lines to print below the table. The key has a line of its own, so that it can be copied.
 
         Args:
-            number: of its row.
-            what: which answer it is.
+            number: number of the answer's row in the table.
+            what: label of the answer, such as `best`.
         """
         macs = ", ".join(f"{name} {value:.4g}" for name, value in self.split.items())
         return [f"{number}  {what}: {macs} kMAC/px", f"   {self.architecture.key}"]
 
     def row(self) -> dict[str, Any]:
-        """A line of a table: numbers alone, so that it fits a terminal."""
+        """A row of the printed table. It has only numbers, so that it fits a terminal."""
         quantity = self.quantity
         cost = {quantity.name: quantity.number(quantity.of(self.architecture))}
         return {
@@ -115,13 +115,14 @@ class Choice:
 
 
 class Answers:
-    """Answers to targets, from what was scored; what is missing near a target is scored.
+    """Chooses the answers to targets, and scores more architectures where too few are near a target.
 
     Args:
-        costs: of the space.
-        scores: known and new.
-        rates: of its layouts, see `rows.distances`.
-        score: makes the score of an architecture known, and tells whether it could; computes it by default.
+        costs: cost table of the space.
+        scores: the known scores, to which new ones are added.
+        rates: rate of y under each layout: see `rows.distances`.
+        score: computes and stores the score of an architecture, and returns whether that worked. By default
+            the score is computed in this process.
     """
 
     def __init__(
@@ -138,29 +139,29 @@ class Answers:
         self._model = LossModel(list(distances(self.space, rates).values()))
 
     def best_known(self, question: Question, target: int) -> Choice | None:
-        """The best architecture at or under a target that was scored; None where none was.
+        """The best scored architecture at or under a target, or None if there is none.
 
         Args:
-            question: what is asked, and within which bounds.
+            question: the limits and the quantity of the target.
             target: the most that the architecture may cost, in whole numbers of the question's quantity.
         """
         best = self.best(question, target)
         return None if best is None else self._choice(question, target, best)
 
     def choose(self, question: Question, target: int, report: StageReport) -> Choice:
-        """The best scored architectures at or under a target: hardly below it, and wherever they lie.
+        """Choose the best scored architecture close below a target, and a cheaper one if that is better.
 
-        Where the best lies further below and the space has architectures hardly below the target, some there
-        are scored first, those that promise most. Once a few there are known, no more are: the same question
-        has the same answer, whether a search or an export asks it.
+        If the best one lies further below, although the space has architectures close to the target, the most
+        promising of those are scored first. Once a few of them have scores, no more are scored. The same
+        question therefore has the same answer, whether a search or an export asks it.
 
         Args:
-            question: what the target limits, and what must be met beside it.
-            target: in whole numbers of its quantity.
-            report: told of what is scored.
+            question: the limits and the quantity of the target.
+            target: the target, in whole numbers of the question's quantity.
+            report: called for each architecture that is scored.
 
         Raises:
-            UnreachableBudgetError: nothing costs so little.
+            UnreachableBudgetError: no architecture meets the limits at this target.
         """
         if question.span[0] > target:
             raise UnreachableBudgetError(f"No architecture costs at most {question.quantity.tell(target)}.")
@@ -188,10 +189,10 @@ class Answers:
         return replace(self._choice(question, target, close), cheaper=self._choice(question, target, best))
 
     def best(self, question: Question, most: int, *, least: int = 0) -> Architecture | None:
-        """The scored architecture of least loss that costs from `least` to `most`.
+        """The scored architecture with the least loss that costs from `least` to `most`, or None.
 
         Args:
-            question: what is asked, and within which bounds.
+            question: the limits and the quantity of the target.
             most: the most that the architecture may cost, in whole numbers of the question's quantity.
             least: the least that it may cost, in the same unit.
         """
@@ -204,7 +205,7 @@ class Answers:
     def _scored(
         self, question: Question, most: int, *, least: int = 0
     ) -> Iterator[tuple[Architecture, Score]]:
-        """What was scored and costs from `least` to `most` within the question's bounds."""
+        """The scored architectures within the question's limits that cost from `least` to `most`."""
         for architecture, score in self.scores.items():
             if least <= question.quantity.of(architecture) <= most and question.within.allows(architecture):
                 yield architecture, score
@@ -227,7 +228,7 @@ class Answers:
         )
 
     def _near(self, question: Question, target: int) -> int:
-        """From what cost on an answer is close to a target: as close as the space has any."""
+        """The least cost that counts as close to a target: as close as the space allows (see `NEAR`)."""
         for share in NEAR:
             near = math.ceil(share * target)
             if question.within.draw(question.quantity, near, target, 1, np.random.default_rng(0)):
@@ -242,9 +243,9 @@ class Answers:
         rng: np.random.Generator,
         failed: Sequence[Architecture],
     ) -> Iterator[Architecture]:
-        """Architectures close to a target that are not scored, the next always the most promising one.
+        """Yield unscored architectures close to a target, always the most promising one next.
 
-        Those in `failed`, which may grow, are left out.
+        Those in `failed` are left out. The caller may extend that list between two steps.
         """
         asked = replace(question, targets=(target,))
         close = proposer(self.space, asked, self._rates, model=self._model, least=near, seed=target)

@@ -1,11 +1,11 @@
-"""What a family carries: the decoders and layouts of a run that are worth their cost beside one encoder."""
+"""The decoders and layouts of a codec family: those of a run that are worth their cost beside one encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.metrics.pareto import unbeaten
+from nas.metrics.pareto import non_dominated
 from nas.searching.scoring.front import on_any_front
 from nas.searching.searcher import Searcher
 from nas.spaces.architecture import Architecture
@@ -14,17 +14,17 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.progress import StageReport
 
-FAR = 0.02  # in rate: single pictures prefer another layout by less
+FAR = 0.02  # share of the rate; single pictures prefer another layout by less than this
 
 
 @dataclass(frozen=True)
-class Kin:
-    """The architectures of a family; all share the encoder and the entropy path of the first.
+class FamilyMembers:
+    """The architectures of a family. All share the encoder and the entropy path of `base`.
 
     Attributes:
-        base: what is encoded, and by default decoded, with.
-        decoders: one for each g_s, the cheapest first, `base` among them.
-        layouts: the orders of decoding, that of `base` first.
+        base: the architecture that encodes, and that decodes by default.
+        decoders: one architecture for each g_s, the cheapest first. `base` is one of them.
+        layouts: one architecture for each layout, that of `base` first.
     """
 
     base: Architecture
@@ -32,8 +32,8 @@ class Kin:
     layouts: tuple[str, ...]
 
     @classmethod
-    def alone(cls, architecture: Architecture) -> Kin:
-        """A family of one.
+    def alone(cls, architecture: Architecture) -> FamilyMembers:
+        """A family with a single member.
 
         Args:
             architecture: the only one.
@@ -41,7 +41,7 @@ class Kin:
         return cls(architecture, (architecture,), (architecture.layout,))
 
     def orders(self, space: SearchSpace) -> list[Layout]:
-        """The layouts of the family, as values.
+        """The layouts of the family as `Layout` objects.
 
         Args:
             space: the space that knows the layouts by name.
@@ -49,20 +49,22 @@ class Kin:
         return [space.layout(space.under(name, self.base)) for name in self.layouts]
 
 
-def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport) -> Kin:
-    """The family around an architecture: every g_s of the run's front, and every layout, that is worth it.
+def find_family_members(searcher: Searcher, base: Architecture | None, report: StageReport) -> FamilyMembers:
+    """Find the family around an architecture: the decoders and layouts that are worth their cost.
 
-    Each g_s and each layout is scored beside the encoder and the entropy path of `base`, on the calibration
-    photos. A g_s is left out where another beats it in both MACs and loss, a layout where another of no more
-    stages takes fewer bits by more than `FAR`: closer ones trade places from picture to picture.
+    Each g_s of the run's front and each layout is scored together with the encoder and the entropy path of
+    `base`, on the calibration photos. A g_s is left out if another one has both fewer MACs and less loss. A
+    layout is left out if another one with no more stages takes fewer bits by more than `FAR`. Layouts that
+    are closer than this change places from picture to picture.
 
     Args:
-        searcher: of a searched run.
-        base: whose encoder and entropy path are shared; by default the front's of least loss.
-        report: told of what is scored.
+        searcher: searcher of a searched run.
+        base: architecture whose encoder and entropy path are shared. By default it is the one with the least
+            loss on the front.
+        report: called for each architecture that is scored.
 
     Raises:
-        InputError: the run's space does not allow it.
+        InputError: the run's space does not allow families.
     """
     space, scores = searcher.space, searcher.scores
     places = places_of_g_s(space)
@@ -82,7 +84,7 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
     report("scoring the family", len(todo), len(todo), "")
     decoders, layouts = ([scored for scored in each if scored in scores] for each in (decoders, layouts))
     costs = [float(searcher.costs.macs(decoder, "decoder")) for decoder in decoders]
-    keep = unbeaten(costs, [scores.of(decoder).rd_loss for decoder in decoders])
+    keep = non_dominated(costs, [scores.of(decoder).rd_loss for decoder in decoders])
     chosen = [
         (cost, decoder)
         for cost, decoder, kept in zip(costs, decoders, keep, strict=True)
@@ -95,7 +97,7 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
         for name, rate in rates.items()
         if rate <= (1 + FAR) * min(rates[other] for other in rates if stages[other] <= stages[name])
     ]
-    return Kin(
+    return FamilyMembers(
         base,
         tuple(decoder for _, decoder in sorted(chosen, key=lambda pair: pair[0])),
         tuple(dict.fromkeys([base.layout, *names])),
@@ -103,10 +105,10 @@ def find_kin(searcher: Searcher, base: Architecture | None, report: StageReport)
 
 
 def places_of_g_s(space: SearchSpace) -> list[int]:
-    """The slots that set g_s, and nothing else, as places in the space's slots.
+    """Places of the slots that set g_s and no other edge.
 
     Raises:
-        InputError: the space does not allow a choice of g_s alone, so it has no families.
+        InputError: one slot sets g_s together with another edge, so the space has no families.
     """
     if not space.fixed_latents:
         raise InputError(
@@ -116,7 +118,7 @@ def places_of_g_s(space: SearchSpace) -> list[int]:
     numbers = []
     for number, slot in enumerate(space.slots):
         edges = {space.family.edge_of(layer) for layer, _ in slot.layers}
-        if "g_s" in edges and len(slot.candidates) > 1:  # what is no choice is the same in every decoder
+        if "g_s" in edges and len(slot.candidates) > 1:  # one candidate is no choice
             if edges != {"g_s"}:
                 raise InputError(
                     f"Slot {slot.name} of {space.name} sets {' and '.join(sorted(edges))} together, so no "
@@ -136,9 +138,9 @@ def _with_g_s_of(
 
 
 def _layouts(space: SearchSpace, base: Architecture) -> list[Architecture]:
-    """The architecture under every layout that the same weights read, its own first.
+    """The architecture under every layout that the same weights can read, its own layout first.
 
-    Alone where files of several would differ.
+    If the latents depend on the layout, only its own is returned.
     """
     if space.quantizer == "centred":  # latents are rounded about means, which depend on the order
         return [base]

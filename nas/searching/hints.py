@@ -1,4 +1,4 @@
-"""What to do after a search: the commands that export what was asked for."""
+"""The export commands that a search prints for its answers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def export_commands(
     target: str | None,
     scope: str | None,
 ) -> list[str]:
-    """The commands that export a search's answers, as they are typed.
+    """Return the commands that export a search's answers, ready to be typed.
 
     Args:
-        run: the run's folder.
-        question: what was asked.
-        choices: its answers.
-        budget, target, scope: the options of the search.
+        run: folder of the run.
+        question: the question that the search answered.
+        choices: the answers.
+        budget, target, scope: options of the search.
     """
     start = f"nas export {shlex.quote(str(run))}"
     if budget is None:
@@ -43,7 +43,7 @@ def export_commands(
         return [f"{start}{words} --out codec"]
     commands: dict[str, str] = {}
     for number, choice in enumerate(choices, 1):
-        # a target that limits nothing cannot be typed: without one, the largest counts
+        # `--target` refuses a target that limits nothing; without one, export takes the largest
         limits = choice.target * choice.quantity.per_unit <= question.span[2]
         named = f" --target {shlex.quote(_typed(choice))}" if limits else ""
         commands.setdefault(named, f"{start}{words}{named} --out codec-{number}")
@@ -51,7 +51,7 @@ def export_commands(
 
 
 def _typed(choice: Choice) -> str:
-    """A target as it is typed."""
+    """A target as one types it on the command line."""
     quantity = choice.quantity
     unit = "" if quantity.unit == "kMAC/px" else quantity.unit
     match = re.match(r"at ([0-9]+x[0-9]+)(?: on ([A-Za-z0-9-]+))?", quantity.where)

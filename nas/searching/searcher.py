@@ -1,4 +1,4 @@
-"""The search: what is possible, layouts and logits, Optuna trials, the front, the answers to targets."""
+"""The search as a whole: reachable costs, layouts and logits, Optuna trials, the front, and the answers."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class SearchResult:
 
     @property
     def front(self) -> pd.DataFrame:
-        """The scored architectures that no other one beats in cost (in any scope) and loss."""
+        """The scored architectures that no other one beats in cost (in at least one scope) and loss."""
         return on_any_front(self.scored)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """All scored architectures with their costs, and which fronts they are on."""
+        """All scored architectures with their costs and the fronts that they are on."""
         return self.scored
 
     def to_json(self) -> dict[str, Any]:
@@ -89,12 +89,12 @@ class SearchResult:
 
 
 class Searcher:
-    """One search over a run: opened once, asked several times.
+    """Searches a run. It is opened once and can answer several budgets.
 
     Args:
         run: a trained run.
         device: where to score.
-        quantities: the costs of the run's space, where they were looked at already.
+        quantities: costs of the run's space, if they are already loaded.
     """
 
     def __init__(self, run: Run, *, device: str = "auto", quantities: Quantities | None = None) -> None:
@@ -106,7 +106,7 @@ class Searcher:
         return f"Searcher({str(self.run.path)!r}: {self.space!r})"
 
     def _open(self, quantities: Quantities | None = None) -> None:
-        """The space as it stands (layouts may have been found for it), its costs, and what is known."""
+        """Load the space (with the layouts found for it), its costs, and the known scores."""
         run = self.run
         self.space = run.space
         self.costs = quantities.costs if quantities else costs_of(run)
@@ -120,18 +120,18 @@ class Searcher:
         )
         self.scores = Scores(run.scores_path, self.evaluator, run.fingerprint, keep=run.is_writable)
 
-    # What is possible
+    # Reachable costs
 
     def question(self, budget: Budget | None) -> Question:
-        """What a budget asks of this space: needs no photo and no score.
+        """Resolve a budget for this space. This needs no photo and no score.
 
         Raises:
-            UnreachableBudgetError: the space cannot meet it; says what it could.
+            UnreachableBudgetError: no architecture meets the budget. The message says what is possible.
         """
         return self.quantities.question(budget or Budget("whole range"))
 
     def ranges(self, budget: Budget | None = None) -> dict[str, Range]:
-        """The reachable costs by scope, within a budget's limits; needs no photo and no score."""
+        """The reachable costs by scope within a budget's limits. This needs no photo and no score."""
         return scope_ranges(self.quantities, self.question(budget))
 
     def search(
@@ -144,19 +144,19 @@ class Searcher:
         seed: int = 0,
         report: StageReport = silent,
     ) -> SearchResult:
-        """Score `trials` architectures more, write the front, and answer the budget's targets.
+        """Score `trials` more architectures, write the front, and answer the budget's targets.
 
         Args:
-            budget: limits on the cost; None covers the whole range.
-            trials: how many architectures to score, before a few more near a target where none lies; 0 scores
-                nothing at all, None only the few.
-            sources: for ablations, switch sources of candidates off.
-            storage: an Optuna storage URL; a journal in the run by default.
-            seed: of everything that is drawn.
-            report: called with a stage's name, how much of it is done, of how much, and a note.
+            budget: limits on the cost. None covers the whole range.
+            trials: number of architectures to score. A few more may be scored near a target that has none. 0
+                scores nothing at all, and None scores only those few.
+            sources: switches that turn sources of candidates off, for ablations.
+            storage: an Optuna storage URL. By default a journal in the run is used.
+            seed: seed for all random choices.
+            report: called with a stage's name, the work done, the total work and a note.
 
         Raises:
-            UnreachableBudgetError: before anything is scored.
+            UnreachableBudgetError: no architecture meets the budget. Raised before anything is scored.
         """
         from nas.searching.sampler.attempts import ATTEMPTS
         from nas.searching.study.storage import JOURNAL, close_storage, open_storage
@@ -169,14 +169,14 @@ class Searcher:
         self.run.refuse_read_only()
         journal = self.run.search_path / JOURNAL
         if storage is not None or journal.is_file():
-            close_storage(open_storage(storage or journal))  # or refused, before what takes long
-        # what another device has no times of, no target of it can reach
+            close_storage(open_storage(storage or journal))  # refuse a bad storage early
+        # a target of another device cannot use layouts that the device has no times of
         if sources.layouts and wants_layouts(self.run.trained_space) and not budget.is_elsewhere:
             settings = sources.layout_settings
             if prepare_layouts(self.run, self.evaluator, settings, seed=seed, report=report):
                 self._open()
             self._complete_profiles(budget, report)
-            question = self.question(budget)  # of a space that has more layouts now
+            question = self.question(budget)  # resolved again, because the space now has more layouts
         rungs = self._learn(question, sources, seed, report) if number else []
         proposals = proposer(
             self.space,
@@ -224,7 +224,7 @@ class Searcher:
     def _answer(
         answers: Answers, question: Question, target: int, may_score: bool, report: StageReport
     ) -> Choice | None:
-        """The answer to a target: of what is scored already where nothing more may be, or none was named."""
+        """Answer a target. With no trials or without a target, only existing scores are used."""
         choice = answers.best_known(question, target)
         if may_score and (question.targets or choice is None):
             return answers.choose(question, target, report)
@@ -236,13 +236,13 @@ class Searcher:
         return score_table(self.scores.items(), self.costs, settings.objective)
 
     def write_front(self) -> pd.DataFrame:
-        """Renew the run's front.csv; returns all scored architectures."""
+        """Write the run's front.csv again, and return all scored architectures."""
         table = self.table()
         write_front(self.run, table)
         return table
 
     def choose(self, question: Question, *, report: StageReport = silent) -> Choice:
-        """The answer to the largest target, or to limits alone; what is missing near a target is scored.
+        """Answer the largest target, or the limits alone. Missing architectures near a target are scored.
 
         Args:
             question: what is asked.
@@ -253,15 +253,15 @@ class Searcher:
         assert choice is not None
         return choice
 
-    # Before anything is scored
+    # Preparation
 
     @property
     def _rates(self) -> dict[str, float]:
-        """The rates of layouts that were measured."""
+        """The measured rates of the layouts."""
         return read_rates(self.run.layouts_path)
 
     def _complete_profiles(self, budget: Budget, report: StageReport) -> None:
-        """Measure the layouts that were found since the run was profiled, where the budget needs it."""
+        """Measure the layouts that were found after the run was profiled, if the budget needs their times."""
         from nas.profiling.measure import Request, measure
 
         asked = dict.fromkeys(size for _, unit, size, _ in budget.measures if unit in ("ms", "MB"))
@@ -287,7 +287,7 @@ class Searcher:
         )
 
     def _first(self, rungs: Sequence[WidthLogits]) -> list[Architecture]:
-        """Where trials begin: the space's starts, what was best elsewhere and what logits like."""
+        """The first architectures to try: the space's starts, the best elsewhere, and modes of the logits."""
         space, path = self.space, self.run.first_path
         greedy = [name for name in space.layout_names if name.startswith(MADE_IN_RUNS)]
         liked = modes(space, rungs, (greedy or space.layout_names)[-1])
@@ -296,10 +296,10 @@ class Searcher:
             elsewhere = [space.parse(str(key)) for key in content["arch"]]
         return [*space.starts(), *elsewhere, *liked]
 
-    # Writing
+    # Output
 
     def _note_targets(self, question: Question, choices: Sequence[Choice]) -> None:
-        """Keep what was asked for last, so that figures mark it: by scope for MACs, else by the quantity."""
+        """Store the last targets, so that figures can mark them: by scope for MACs, otherwise by quantity."""
         quantity = question.quantity
         name = quantity.name if quantity.unit == "kMAC/px" else quantity.identity
         if question.within.bounds:

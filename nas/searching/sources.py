@@ -1,4 +1,4 @@
-"""What a search prepares before it scores: layouts found for the run, and logits learned for the budget."""
+"""What a search prepares before scoring: layouts for the run, and width logits for the budget."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from nas.training.settings import settings_of
 
 @dataclass(frozen=True)
 class Sources:
-    """Which sources of architectures a search uses, and how much of each; for ablations.
+    """The sources of architectures that a search uses, for ablations.
 
     Attributes:
-        logits: width logits, as what the sampler believes at first.
-        layouts: greedy and learned layouts, as candidates beside those of the space.
-        trials: Optuna's trials.
-        moves: single steps from the front among the trials.
-        layout_settings, logit_settings: how they are found and learned.
+        logits: use width logits as the sampler's prior.
+        layouts: use greedy and learned layouts as candidates beside those of the space.
+        trials: use Optuna's trials.
+        moves: use single steps from the front among the trials.
+        layout_settings, logit_settings: how layouts are found and how logits are learned.
     """
 
     logits: bool = True
@@ -52,7 +52,7 @@ class Sources:
 def prepare_layouts(
     run: Run, evaluator: Evaluator, settings: LayoutSettings, *, seed: int, report: StageReport
 ) -> bool:
-    """Find layouts for a run that has none yet for its weights; one worker does, the others wait.
+    """Find layouts for a run that has none yet for its weights. One worker does this while the others wait.
 
     Args:
         run: the run.
@@ -62,7 +62,7 @@ def prepare_layouts(
         report: called as the work goes on.
 
     Returns:
-        Whether there are new ones: the run's space has grown.
+        Whether new layouts were found, so that the run's space has grown.
     """
     facts = {"weights": run.fingerprint}
     if has_layouts(run.layouts_path, facts):
@@ -97,10 +97,11 @@ def prepare_logits(
     seed: int,
     report: StageReport,
 ) -> list[WidthLogits]:
-    """The width logits for a question: those learned with the weights, else learned here and kept.
+    """The width logits for a question: those learned with the weights, or else newly learned and stored.
 
-    Where MACs have a few targets, one set for each (dual ascent); else one for each price of a ladder, of the
-    scope's MACs or, where something else is limited, of all.
+    If the budget has a few targets in MACs, one set is learned for each (dual ascent). Otherwise one set is
+    learned for each price of a ladder. The price is on the MACs of the scope, or on all MACs if something
+    else is limited.
 
     Args:
         run: the run.
@@ -144,7 +145,7 @@ def prepare_logits(
 
 @contextmanager
 def _alone(run: Run, what: str, report: StageReport) -> Iterator[None]:
-    """One process at a time; the lock of one that is killed is given back by the system."""
+    """Let only one process in at a time. If the process is killed, the system releases its lock."""
     make_folder(run.search_path)
     lock = FileLock(run.search_path / f"{what}.lock")
     try:

@@ -1,1 +1,1 @@
-"""What may be built: search spaces, network descriptions, layouts, budgets. Nothing here needs torch."""
+"""Search spaces, network descriptions, layouts and budgets. Nothing here needs torch."""

@@ -1,4 +1,4 @@
-"""Slots and architectures: what can be chosen, and one choice (no torch here)."""
+"""Slots (searchable choices) and architectures (one choice for every slot). No torch here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Slot:
-    """One searchable choice: its candidates, narrow to wide, and the layers it sets (layer, factor).
+    """One searchable choice, such as a width.
 
     Attributes:
-        name: name of the slot, as it stands in keys.
+        name: name of the slot, as in keys.
         candidates: widths or numbers of blocks, rising.
-        layers: the choices of the family that it sets, each with the factor of its width.
+        layers: the choices of the family that the slot sets, each with the factor of its width.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Slot:
     layers: tuple[tuple[str, float], ...]
 
     def widths(self, choice: int) -> dict[str, int]:
-        """The width (or number of blocks) of every layer this slot sets, for one candidate.
+        """The widths (or numbers of blocks) of all layers that this slot sets, for one candidate.
 
         Args:
             choice: value of the candidate.
@@ -51,7 +51,7 @@ class Architecture:
 
     @cached_property
     def key(self) -> str:
-        """Short readable name: safe in shells, CSV and file names, and read back by `SearchSpace.parse`."""
+        """A short readable name, safe in shells, CSV and file names. `SearchSpace.parse` reads it."""
         edges: dict[str, list[str]] = {}
         for slot, width in self.widths:
             edges.setdefault(slot.split(".")[0], []).append(str(width))
@@ -70,7 +70,7 @@ def differences(keys: Sequence[str]) -> list[str]:
     return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]
 
 
-DEFAULT_STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of the layouts that are found, where a space does not say
+DEFAULT_STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of layouts that are found, if the space has no `grouping`
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Grouping:
     """Settings of the layout search.
 
     Args:
-        groups: number of even channel groups.
+        groups: number of channel groups of equal size.
         tile: rows and columns of the tile.
         stages: for each of these numbers of stages, the best layout is kept.
     """

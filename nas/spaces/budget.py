@@ -1,4 +1,4 @@
-"""Budgets: limits on what a codec may cost (no torch here)."""
+"""Budgets: limits on the cost of a codec. No torch here."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from nas.support.limits import check_size
 
 SCOPES = ("encoder", "decoder", "total")
 ACTIONS = ("encode", "decode")
-REFERENCE_SIZE = (768, 512)  # width and height that costs hold for where no size is named
+REFERENCE_SIZE = (768, 512)  # width and height that costs refer to if no size is given
 REFERENCE_PIXELS = REFERENCE_SIZE[0] * REFERENCE_SIZE[1]
 
-# What a number may be given in: the unit it becomes, how many of those it is, and what can be limited in it.
+# The units in which a number may be given: the unit it is converted to, the factor, and what it can limit.
 _MACS, _ACTS = frozenset(SCOPES), frozenset(ACTIONS)
 _UNITS: dict[str, tuple[str, float, frozenset[str]]] = {
     "kMAC/px": ("kMAC/px", 1, _MACS),
@@ -37,7 +37,7 @@ _UNITS: dict[str, tuple[str, float, frozenset[str]]] = {
     "M parameters": ("parameters", 1e6, frozenset({"parameters"})),
 }
 _BARE = {**dict.fromkeys(SCOPES, "kMAC/px"), "stages": "stages", "parameters": "parameters"}
-_FORMS = {  # that a message shows, by the unit of a number without one
+_FORMS = {  # examples for messages, by the unit of a bare number
     "kMAC/px": "20 (kMAC per pixel), 60% (of the widest), 30ms, 4 GMAC at 1920x1080, 200MB or 5M parameters",
     "stages": "a whole number of stages from 1, such as 4",
     "parameters": "a number of parameters, such as 5M parameters",
@@ -49,24 +49,24 @@ _AMOUNT = re.compile(
     r"(?:\s+at\s+(?P<width>[0-9]{1,9})\s*x\s*(?P<height>[0-9]{1,9}))?",
     re.IGNORECASE,
 )
-_EITHER = re.compile(r"[0-9]{1,3},[0-9]{3}(?:e.*)?", re.IGNORECASE)  # its comma may group, or begin decimals
+_EITHER = re.compile(r"[0-9]{1,3},[0-9]{3}(?:e.*)?", re.IGNORECASE)  # the comma is ambiguous
 _WHOLE = ("stages", "parameters")  # units without decimals, so that a comma can only group
-_SIZED = ("GMAC", "ms", "MB")  # units of one picture's cost
-_TIMED = ("ms", "MB")  # units of what is measured on a device
-THIS_MACHINE = ("auto", "cpu", "cuda")  # what this machine's devices are called
+_SIZED = ("GMAC", "ms", "MB")  # units that depend on the size of the picture
+_TIMED = ("ms", "MB")  # units that are measured on a device
+THIS_MACHINE = ("auto", "cpu", "cuda")  # names of this machine's devices
 _DEVICE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,30}")
-_MOST = 1e18  # in any unit: what is more is a slip
+_MOST = 1e18  # largest value in any unit; more is probably a mistake
 
 
 @dataclass(frozen=True)
 class Amount:
-    """A cost as people write it.
+    """A cost as a user writes it.
 
     Attributes:
-        value: how many.
+        value: the number.
         unit: kMAC/px, % (of the widest architecture's MACs), GMAC, ms, MB (10^6 bytes), stages, parameters.
         size: width and height of the picture, for GMAC, ms and MB.
-        device: the device whose profile counts, for ms and MB; None for this machine.
+        device: the device whose profile is used, for ms and MB. None means this machine.
     """
 
     value: float
@@ -79,11 +79,11 @@ class Amount:
         """Read `20`, `60%`, `30 ms`, `30ms@phone`, `4 GMAC at 1920x1080`, `200 MB`, `5M parameters`.
 
         Args:
-            text: what was written.
-            bare: the unit of a number without one.
+            text: the text.
+            bare: unit of a number without one.
 
         Raises:
-            InputError: not such an amount.
+            InputError: the text is not an amount.
         """
         match = _AMOUNT.fullmatch(str(text).strip())
         word = "" if match is None else " ".join((match["unit"] or bare).split())
@@ -114,7 +114,7 @@ class Amount:
         return cls(number * times, name, (size or REFERENCE_SIZE) if name in _SIZED else None, device)
 
     def on(self, device: str | None) -> Amount:
-        """Return the same on a device, where it names none and is measured on one."""
+        """Return the amount on a device, if it depends on a device and names none."""
         return replace(self, device=device) if self.unit in _TIMED and self.device is None else self
 
     def __str__(self) -> str:
@@ -127,16 +127,16 @@ class Amount:
 
 
 AmountKind = tuple[str, tuple[int, int] | None, str | None]  # unit, size of the picture, device
-BudgetMeasure = tuple[str, str, tuple[int, int] | None, str | None]  # the quantity, and the same
+BudgetMeasure = tuple[str, str, tuple[int, int] | None, str | None]  # quantity, then as in `AmountKind`
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that something may cost: `decoder <= 20 kMAC/px`, `decode <= 150 ms at 1920x1080`.
+    """A limit on a cost: `decoder <= 20 kMAC/px`, `decode <= 150 ms at 1920x1080`.
 
     Attributes:
         what: `encoder`, `decoder`, `total` (MACs); `encode`, `decode` (time, memory); `stages`, `parameters`.
-        most: how much.
+        most: the largest allowed amount.
     """
 
     what: str
@@ -144,7 +144,7 @@ class Limit:
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """Read one limit; InputError says what one looks like.
+        """Read one limit. An InputError shows the form of a limit.
 
         Args:
             text: what was written, such as `stages <= 4`.
@@ -167,7 +167,7 @@ class Limit:
 
     @classmethod
     def parse_all(cls, text: str) -> tuple[Limit, ...]:
-        """Several limits joined by `and`.
+        """Read several limits joined by `and`.
 
         Args:
             text: what was written, such as `stages <= 4 and decode <= 30 ms`.
@@ -184,8 +184,8 @@ class Span:
     """Evenly spaced targets.
 
     Attributes:
-        levels: how many; the last is the end, the first a step above the beginning.
-        start, end: between which; None stands for the least or the most that the space can reach.
+        levels: number of targets. The last one is `end`, and the first one is a step above `start`.
+        start, end: the range. None means the least or the largest cost that the space can reach.
     """
 
     levels: int
@@ -193,7 +193,7 @@ class Span:
     end: Amount | None = None
 
     def values(self, least: float, most: float) -> list[float]:
-        """The targets, given what is reachable; a beginning that is named is a target itself.
+        """The targets for a reachable range. A given `start` is a target itself.
 
         Args:
             least: the least that the space can reach, in the unit of the targets.
@@ -208,7 +208,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a codec may cost: targets to search for, and limits that every answer meets.
+    """Limits on the cost of a codec: targets to search for, and limits that every answer meets.
 
     Load one with `Budget.load`, or make one for a single target with `Budget.of`.
 
@@ -219,8 +219,8 @@ class Budget:
         targets: amounts to search for, all in one unit. Empty means the whole range.
         span: more targets, evenly spaced.
         limits: limits that every architecture must meet, whatever the target.
-        device: the device that a target in ms means where it names none; None for this machine.
-        typed: whether a target above the widest architecture is refused, because a person typed it. In a
+        device: the device for times that name none. None means this machine.
+        typed: whether to refuse a target above the widest architecture, because a person has typed it. In a
             file, which may describe a device, such a target limits nothing.
 
     Example:
@@ -265,7 +265,7 @@ class Budget:
 
     @property
     def measure(self) -> BudgetMeasure:
-        """What the targets limit: the quantity, its unit, the size of the picture or None, the device."""
+        """The quantity that the targets limit, its unit, the size of the picture or None, and the device."""
         amounts = self._amounts
         unit, size, device = self._kind(amounts[0]) if amounts else ("kMAC/px", None, None)
         if unit in _TIMED:
@@ -274,12 +274,12 @@ class Budget:
 
     @property
     def measures(self) -> list[BudgetMeasure]:
-        """The quantities that the targets and every limit refer to, each as in `measure`."""
+        """The quantities of the targets and of every limit, each as in `measure`."""
         return [self.measure, *((x.what, x.most.unit, x.most.size, x.most.device) for x in self.limits)]
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether some of it is measured on another device than this machine's."""
+        """Whether anything is measured on another device than this machine."""
         return any(device not in (None, *THIS_MACHINE) for *_, device in self.measures)
 
     @classmethod
@@ -306,7 +306,7 @@ class Budget:
         target: str | float | None = None,
         scope: str | None = None,
     ) -> Budget:
-        """Make a budget from what a caller asks for. Without arguments it covers the whole range.
+        """Make a budget from the arguments of a caller. Without arguments it covers the whole range.
 
         Args:
             budget: a Budget, the name of a shipped one, a YAML file's path, or a target such as "60%".
@@ -314,10 +314,10 @@ class Budget:
             scope: scope of the target: `encoder`, `decoder` or `total` (the default).
 
         Raises:
-            InputError: a target or a scope is given beside a budget, or a value is wrong.
+            InputError: a target or a scope is given together with a budget, or a value is wrong.
         """
         is_target = not isinstance(budget, Budget | Path | None) and re.match(r"\s*[-.\d]", str(budget))
-        if is_target and target is None:  # no budget's name begins like a number
+        if is_target and target is None:  # names of budgets do not begin like numbers
             budget, target = None, str(budget)
         if budget is not None:
             if target is not None or scope is not None:
@@ -419,14 +419,15 @@ class _BudgetFields(_Strict):
 
 
 def check_device(name: str, *, new: bool = False) -> str:
-    """The name of a device whose times were read from a CSV.
+    """Check the name of another device.
 
     Args:
-        name: as it is written after @.
-        new: whether it is to be given to another device than this machine's.
+        name: name after the @.
+        new: whether the name is for a new device.
 
     Raises:
-        InputError: it has other characters than letters, digits and '-', or is the name of one here.
+        InputError: it has characters other than letters, digits and '-', or is the name of a device of this
+            machine.
     """
     if not _DEVICE.fullmatch(name):
         raise InputError(f"'{name}' cannot name a device: use letters, digits and '-', such as phone.")
@@ -436,7 +437,7 @@ def check_device(name: str, *, new: bool = False) -> str:
 
 
 def _same_unit(unit: str, word: str) -> bool:
-    """Units as people write them: the case of letters matters only in M (mega) and k."""
+    """Whether two units are equal. Case matters only for M (mega) and k."""
     plain = re.sub(r"\b(param|parameter|stage)s?$", _in_full, word)
     return plain == unit or (plain.lower() == unit.lower() and unit not in ("MB", "GB"))
 

@@ -1,4 +1,4 @@
-"""What codec.yaml, a space of one, says of a codec beside its space: as an export writes it, or refused."""
+"""Checks the facts about a codec in codec.yaml, which is also a space with one architecture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXPORT_AGAIN = "export the codec again"  # what to do about a damaged codec.yaml
 
 
 class _Facts(BaseModel):
-    """Of a codec, of one of its decoders or of one of its layouts; each may be missing."""
+    """Facts about a codec, one of its decoders or one of its layouts. Each may be missing."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -28,19 +28,19 @@ class _Facts(BaseModel):
     bpp: float = 0.0
     exact_costs: float = 0.0
     kmac_px: dict[str, float] = {}
-    kmac_px_by_edge: Any = None  # counted anew where it is not whole
+    kmac_px_by_edge: Any = None  # counted again if it is incomplete
     measured: dict[str, Any] = {}
 
 
 def check_facts(content: Mapping[str, Any], source: Path) -> None:
-    """Refuse facts that an export does not write, before anything computes with them.
+    """Refuse facts that an export does not write, before anything uses them.
 
     Args:
-        content: of codec.yaml.
+        content: content of codec.yaml.
         source: path of the codec.yaml.
 
     Raises:
-        InputError: names the first one that is wrong.
+        InputError: a fact is wrong. The message names the first one.
     """
     _check(content, f"{source}:")
     for place in ("decoders", "layouts"):

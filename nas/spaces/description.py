@@ -1,8 +1,9 @@
-"""The words in which a codec family is described (no torch here).
+"""The vocabulary for describing a family of networks. No torch here.
 
-Layers name the widths between which they run. `x`, `y`, `z` and `psi` are nodes of the graph; every other
-name is a *choice* that a search space fills in: the channels between two layers, or how many blocks follow
-one another. `graph.layers` turns descriptions into modules, `cost.macs` into tables of MACs.
+Layers name the widths before and after them. `x`, `y`, `z` and `psi` are nodes of the graph. Every other name
+is a *choice* that a search space fills in: the number of channels between two layers, or the number of blocks
+in a stack. `graph.layers` builds modules from descriptions, and `cost.counting` makes tables of MACs from
+them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 NODES = ("x", "y", "z", "psi")
-Y_REDUCTION, Z_REDUCTION = 16, 64  # image pixels that one element of y or z covers, across
-HYPERPRIOR = "hyperprior"  # the choice that says whether there is a z: 1, or 0 for a factorised prior of y
+Y_REDUCTION, Z_REDUCTION = 16, 64  # image pixels per element of y or z, per side
+HYPERPRIOR = "hyperprior"  # the choice of whether there is a z: 1, or 0 for a factorised prior of y
 HYPER_EDGES = ("h_a", "h_s")
 ENTROPY_PARAMETERS = "entropy_parameters"
 ENTROPY_WIDTHS = (f"{ENTROPY_PARAMETERS}.1", f"{ENTROPY_PARAMETERS}.2")
@@ -21,17 +22,17 @@ ENTROPY_WIDTHS = (f"{ENTROPY_PARAMETERS}.1", f"{ENTROPY_PARAMETERS}.2")
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution; `stride` divides the resolution.
+    """A convolution. `stride` divides the resolution.
 
-    A kernel as wide as the stride reads patches that do not overlap: space-to-depth and a pointwise layer in
-    one. Any other reads its surroundings ('same' padding).
+    A kernel as wide as the stride reads patches that do not overlap. This equals space-to-depth and a
+    pointwise layer. Other kernels also read the surroundings ('same' padding).
 
     Attributes:
-        zero: whether its weights begin at zero, so that what it ends changes nothing at first.
-        inputs: node or choice that it reads.
-        outputs: node or choice that it makes.
+        zero: whether its weights begin at zero, so that its branch changes nothing at first.
+        inputs: node or choice of its input channels.
+        outputs: node or choice of its output channels.
         kernel: rows and columns of the kernel.
-        stride: by how much the resolution falls.
+        stride: factor by which the resolution falls.
     """
 
     inputs: str
@@ -48,13 +49,13 @@ class Conv:
 
 @dataclass(frozen=True)
 class Deconv:
-    """A transposed convolution; `stride` multiplies the resolution.
+    """A transposed convolution. `stride` multiplies the resolution.
 
     Attributes:
-        inputs: node or choice that it reads.
-        outputs: node or choice that it makes.
+        inputs: node or choice of its input channels.
+        outputs: node or choice of its output channels.
         kernel: rows and columns of the kernel.
-        stride: by how much the resolution grows.
+        stride: factor by which the resolution grows.
     """
 
     inputs: str
@@ -65,14 +66,14 @@ class Deconv:
 
 @dataclass(frozen=True)
 class Subpel:
-    """A sub-pixel convolution (Shi et al., CVPR 2016); `stride` multiplies the resolution.
+    """A sub-pixel convolution (Shi et al., CVPR 2016). `stride` multiplies the resolution.
 
     Attributes:
         zero: whether its weights begin at zero.
-        inputs: node or choice that it reads.
-        outputs: node or choice that it makes.
+        inputs: node or choice of its input channels.
+        outputs: node or choice of its output channels.
         kernel: rows and columns of the kernel.
-        stride: by how much the resolution grows.
+        stride: factor by which the resolution grows.
     """
 
     inputs: str
@@ -84,10 +85,10 @@ class Subpel:
 
 @dataclass(frozen=True)
 class Depthwise:
-    """A convolution of every channel with a kernel of its own, with 'same' padding.
+    """A depthwise convolution: every channel has a kernel of its own, with 'same' padding.
 
     Attributes:
-        width: choice that it keeps the channels of.
+        width: choice of its channels.
         kernel: rows and columns of the kernel.
     """
 
@@ -97,11 +98,11 @@ class Depthwise:
 
 @dataclass(frozen=True)
 class GDN:
-    """Generalised divisive normalisation over one width (Ballé et al., 2016).
+    """Generalised divisive normalisation (Ballé et al., 2016).
 
     Attributes:
-        width: choice that it keeps the channels of.
-        inverse: multiply instead of divide.
+        width: choice of its channels.
+        inverse: multiply instead of dividing.
     """
 
     width: str
@@ -120,7 +121,7 @@ class LeakyReLU:
 
 @dataclass(frozen=True)
 class Residual:
-    """`body(x) + shortcut(x)`, each layer with a name; without a shortcut, `body(x) + x`."""
+    """A residual block: `body(x) + shortcut(x)`, or `body(x) + x` without a shortcut. Layers have names."""
 
     body: tuple[tuple[str, Leaf], ...]
     shortcut: tuple[str, Leaf] | None = None
@@ -128,9 +129,9 @@ class Residual:
 
 @dataclass(frozen=True)
 class Repeat:
-    """As many blocks, one after the other, as the choice `depth` says: 0 skips them all.
+    """A stack of blocks, whose number is the choice `depth`. 0 leaves them all out.
 
-    A block is one or more residuals. It must keep its width and its resolution, so that it can be left out.
+    A block is one or several residual blocks. It must keep width and resolution, so that it can be left out.
     """
 
     block: tuple[Residual, ...]
@@ -143,12 +144,12 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Branch:
-    """One of several ways that run beside each other.
+    """One of several parallel branches.
 
     Attributes:
-        name: what its layers are called by.
-        layers: what it runs, in order.
-        switch: the choice (a width or a depth) whose 0 leaves the branch out; None for one that always runs.
+        name: name of the branch, which prefixes the names of its layers.
+        layers: its layers, in order.
+        switch: the choice (a width or a depth) whose 0 leaves the branch out. None means that it always runs.
     """
 
     name: str
@@ -158,7 +159,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Parallel:
-    """The sum of what its branches make of one input. The first always runs."""
+    """Parallel branches whose outputs are added. The first one always runs."""
 
     branches: tuple[Branch, ...]
 
@@ -173,11 +174,11 @@ Layer = Leaf | Residual | Repeat | Parallel
 
 @dataclass(frozen=True)
 class Edge:
-    """One arrow of the graph.
+    """One edge of the graph: a network from one node to another.
 
     Attributes:
-        layers: what it runs, in order.
-        reduction: how many image pixels per side one input element covers.
+        layers: its layers, in order.
+        reduction: image pixels per side that one input element covers.
         magnitude: whether it reads magnitudes.
     """
 
@@ -188,14 +189,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class Placed:
-    """A single layer where it stands.
+    """A single layer, with its place in an edge.
 
     Attributes:
-        place: its place in the edge: the names of what it lies in, and its own.
+        place: its place: the names of everything around it, and its own name.
         layer: the layer.
-        reduction: how many image pixels per side one of its inputs covers.
+        reduction: image pixels per side that one of its input elements covers.
         switches: the choices that must not be 0 for it to run, from the outermost to the innermost.
-        depth: the switch that says how often it runs; None for a layer that runs once.
+        depth: the switch that sets how often it runs. None for a layer that runs once.
     """
 
     place: str
@@ -207,16 +208,16 @@ class Placed:
 
 @dataclass(frozen=True)
 class Family:
-    """One codec family.
+    """One family of networks.
 
     Attributes:
-        name: what search spaces call it.
-        edges: the transforms by name: g_a and g_s, and h_a and h_s where there is a hyperprior.
-        context: whether a context model and entropy parameters stand between psi and y; else psi itself
-            holds the parameters of y.
-        means: whether psi holds two values per channel of y (a scale and a mean), or a scale alone.
-        compressai: what CompressAI calls the model that it is at full width (in raster order, where there
-            is a context).
+        name: name of the family in search spaces.
+        edges: the networks by name: g_a and g_s, and h_a and h_s if there is a hyperprior.
+        context: whether there are a context model and entropy parameters between psi and y. Otherwise psi
+            itself holds the parameters of y.
+        means: whether psi has two values per channel of y (a scale and a mean), or only a scale.
+        compressai: name of the CompressAI model that equals it at full width (in raster order, if there is a
+            context).
         source: the paper.
     """
 
@@ -237,17 +238,17 @@ class Family:
 
     @property
     def alignment(self) -> int:
-        """Image sides are multiples of this."""
+        """Sides of images must be multiples of this number."""
         return Z_REDUCTION if self.has_z else Y_REDUCTION
 
     @property
     def psi_parts(self) -> int:
-        """Values of psi per channel of y."""
+        """Number of values of psi per channel of y."""
         return 2 if self.means or self.context else 1
 
     @cached_property
     def choices(self) -> tuple[str, ...]:
-        """What a search space must fill in, in the order of the graph; HYPERPRIOR may be left out."""
+        """The choices that a space must fill in, in the order of the graph. HYPERPRIOR may be left out."""
         names: dict[str, None] = {}
         for edge in self.edges.values():
             for placed in placements(edge):
@@ -282,7 +283,7 @@ class Family:
 
     @cached_property
     def needs(self) -> dict[str, tuple[str, ...]]:
-        """The choices that must not be 0 for a choice to matter; `z` and `layout` are among the keys."""
+        """For each choice (also `z` and `layout`), the choices that must not be 0 for it to matter."""
         by_choice: dict[str, tuple[str, ...]] = {}
         for name in self.choices:
             edge = self.edge_of(name)
@@ -294,7 +295,7 @@ class Family:
 
 
 def _needed(choice: str, edge: Edge) -> tuple[str, ...]:
-    """The switches that every layer which depends on a choice of an edge lies behind, itself apart."""
+    """The other switches that all layers which depend on a choice of an edge lie behind."""
     behind = []
     for placed in placements(edge):
         if choice in placed.switches:
@@ -305,7 +306,7 @@ def _needed(choice: str, edge: Edge) -> tuple[str, ...]:
 
 
 def ends(layer: Leaf) -> tuple[str, ...]:
-    """The widths a layer runs between: input and output, or its one width."""
+    """The widths of a layer: input and output, or its one width."""
     match layer:
         case Conv() | Deconv() | Subpel():
             return (layer.inputs, layer.outputs)
@@ -332,7 +333,7 @@ def after(layer: Leaf, reduction: int) -> int:
 
 
 def placements(edge: Edge) -> Iterator[Placed]:
-    """Every single layer of an edge, with where it stands."""
+    """Yield every single layer of an edge with its place."""
     numbered = ((str(number), layer) for number, layer in enumerate(edge.layers))
     yield from _place_all(numbered, edge.reduction, (), None)
 
@@ -340,7 +341,7 @@ def placements(edge: Edge) -> Iterator[Placed]:
 def _place_all(
     layers: Iterable[tuple[str, Layer]], reduction: int, switches: tuple[str, ...], depth: str | None
 ) -> Iterator[Placed]:
-    """The single layers of some named ones in a row."""
+    """Yield the single layers of some consecutive named layers."""
     for name, layer in layers:
         yield from _place(name, layer, reduction, switches, depth)
         reduction = reduction_after(layer, reduction)
@@ -372,7 +373,7 @@ def _under(name: str, parts: Iterable[tuple[str, Layer]]) -> Iterator[tuple[str,
 
 
 def _blocks(name: str, layer: Repeat) -> list[tuple[str, Layer]]:
-    """The residuals of one block of a repetition by name; one alone has the name of the repetition."""
+    """The residual blocks of one block of a stack, by name. A single one has the name of the stack."""
     if len(layer.block) == 1:
         return [(name, layer.block[0])]
     return [(f"{name}.{number}", residual) for number, residual in enumerate(layer.block)]

@@ -1,7 +1,7 @@
-"""The codec families: each is a function that lists its edges (no torch here).
+"""The families of networks. Each one is a function that lists its edges. No torch here.
 
-To add a family, write one more, in the words of `graph.description`, and add it to `FAMILIES`; the tests
-over all families then hold it to the same promises. docs/supernet.md goes through an example.
+To add a family, write such a function with the vocabulary of `spaces.description`, and add its family to
+`FAMILIES`. The tests over all families then check it. docs/supernet.md has an example.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _gdn_analysis() -> Edge:
 
 
 def _gdn_synthesis() -> Edge:
-    """Its mirror: transposed convolutions with inverse GDN between."""
+    """The mirror: four transposed convolutions with inverse GDN between them."""
     return Edge(
         (
             Deconv("y", "g_s.1", 5),
@@ -86,7 +86,7 @@ def _hyper_synthesis(activation: Leaf, *last: Leaf) -> Edge:
 
 
 def factorized() -> Family:
-    """No hyper-latent: y under a factorised prior."""
+    """y under a factorised prior, without a hyper-latent."""
     return Family(
         "factorized",
         {"g_a": _gdn_analysis(), "g_s": _gdn_synthesis()},
@@ -96,7 +96,7 @@ def factorized() -> Family:
 
 
 def scale_hyperprior() -> Family:
-    """z tells the scale of every element of y."""
+    """z predicts the scale of every element of y."""
     return Family(
         "scale-hyperprior",
         {
@@ -112,7 +112,7 @@ def scale_hyperprior() -> Family:
 
 
 def mean_scale_hyperprior() -> Family:
-    """z tells the scale and the mean of every element of y."""
+    """z predicts the scale and the mean of every element of y."""
     return Family(
         "mean-scale-hyperprior",
         {
@@ -127,7 +127,7 @@ def mean_scale_hyperprior() -> Family:
 
 
 def joint_ar() -> Family:
-    """z and the elements decoded before tell scale and mean: BaSIC's backbone."""
+    """z and previously decoded elements predict scale and mean: the backbone of BaSIC."""
     return Family(
         "joint-ar",
         {
@@ -143,7 +143,7 @@ def joint_ar() -> Family:
 
 
 def residual() -> Family:
-    """Strided convolutions with residual bottleneck blocks between; the number of blocks is a choice."""
+    """Strided convolutions with residual bottleneck blocks between them. The number of blocks is a choice."""
 
     def blocks(edge: str, stage: int) -> Repeat:
         width, inner = f"{edge}.{stage}", f"{edge}_inner.{stage}"
@@ -188,7 +188,7 @@ def residual() -> Family:
 
 
 def cheng() -> Family:
-    """3x3 residual blocks, sub-pixel upsampling, no attention."""
+    """3x3 residual blocks and sub-pixel upsampling, without attention."""
 
     def strided(inputs: str, outputs: str) -> Residual:
         body: tuple[tuple[str, Leaf], ...] = (
@@ -282,16 +282,16 @@ def cheng() -> Family:
 
 
 def patch() -> Family:
-    """Blocks at 1/8 and 1/16 of the picture's resolution, beside a linear block transform that always runs.
+    """A linear block transform that always runs, and parallel blocks at 1/8 and 1/16 of the resolution.
 
-    Every learned part ends in a layer that begins with zeros, so that at first every architecture is the same
-    linear codec, and what a part is worth is what it adds to it. A depth of 0 leaves a part out::
+    Every learned part ends in a layer that begins with zeros. At first, every architecture is therefore the
+    same linear codec, and each part is worth what it adds. A depth of 0 leaves a part out::
 
         x --+-- 8x8 patches ------------ 2x2 patches ------------------------------------------+--> y
             +-- 8x8 patches -- blocks --+-- 2x2 patches ---------------------------------------+
                                         +-- 2x2 patches -- blocks -- 1x1 ----------------------+
 
-    g_s is the mirror of this. Its blocks at 1/8 are followed by patches of 8x8 pixels and, beside them, by a
+    g_s is the mirror of this. After its blocks at 1/8 come patches of 8x8 pixels and, in parallel, a
     pointwise renderer on a grid of 1/4.
     """
 

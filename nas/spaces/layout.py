@@ -1,15 +1,15 @@
-"""Layouts: which element of y is decoded in which stage (no torch here).
+"""Layouts: the stage in which each element of y is decoded. No torch here.
 
 A layout is a slope and a tile::
 
     stage(g, i, j) = slope . (i, j) + tile[g, i mod R, j mod C]
 
-for channel group g, row i, column j. Elements of one stage are decoded in parallel; element j is
-context for element i exactly when its stage is smaller and it lies in i's window, in any channel
-group, the same position included. The papers call this the multipartite graph of y (BaSIC, ECCV 2024).
+for channel group g, row i and column j. All elements of one stage are decoded in parallel. An element can
+read another one as context if that one has an earlier stage and lies in its window, in any channel group,
+also at the same position. The papers call this the multipartite graph of y (BaSIC, ECCV 2024).
 
-How an element reads its context is part of a layout too: by a convolution over the window, or by a table,
-which costs no MACs and looks at the nearest elements of the same channel alone (`graph.scale_table`).
+A layout also says how elements read their context: by a convolution over the window, or by a table, which
+costs no MACs and reads only the nearest elements of the same channel (`graph.scale_table`).
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from nas.support.resources import RENEWED
 Tile = tuple[tuple[tuple[int, ...], ...], ...]
 ContextKind = Literal["convolution", "table"]
 
-# Latents per side of the image size at which stages and costs are quoted: 768x512 pixels, 16 a latent.
+# Rows and columns of y at the size for which stages and costs are given: 768x512 pixels, 16 per element.
 REFERENCE_LATENT = (32, 48)
 
-# The positions next to an element, as (row, column) offsets: straight ones first, then diagonal ones.
+# Offsets (row, column) of the positions next to an element: straight ones first, then diagonal ones.
 STRAIGHT, DIAGONAL = ((-1, 0), (0, -1), (0, 1), (1, 0)), ((-1, -1), (-1, 1), (1, -1), (1, 1))
 AROUND = (*STRAIGHT, *DIAGONAL)
 
-FIELDS = ("groups", "slope", "tile", "context")  # of a layout in a file
-TABLE = "-table"  # the end of the name of a layout whose context is a table
+FIELDS = ("groups", "slope", "tile", "context")  # fields of a layout in a file
+TABLE = "-table"  # suffix of the names of layouts whose context is a table
 
 
 @dataclass(frozen=True)
 class Block:
-    """What is computed together: the channel groups that share a stage at one cell of the tile.
+    """The channel groups that are decoded together: those that share a stage at one cell of the tile.
 
     Attributes:
         row, column: the cell of the tile.
-        stage: in which stage it is decoded, at the tile's first position.
+        stage: the stage of the block at the tile's first position.
         groups: numbers of its channel groups.
         visible: whether a group is decoded before this block at an offset of the window, [groups, window,
             window].
-        known: whether a group at the same position belongs to this stage or an earlier one, [groups].
+        known: whether a group at the same position has the same stage or an earlier one, [groups].
     """
 
     row: int
@@ -68,18 +68,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
-    """An order of decoding. Hashable; equal layouts decode alike.
+    """An order of decoding. It is hashable, and equal layouts decode alike.
 
     Args:
-        groups: channels per group; they add up to the channels of y.
+        groups: number of channels of each group. They add up to the channels of y.
         slope: steps per row and per column.
-        tile: stage offsets, shape [groups, rows, columns].
-        name: how people call it; no part of its identity.
-        context: how elements read those decoded before them.
+        tile: stage offsets, [groups, rows, columns].
+        name: name for people. It is not part of the layout's identity.
+        context: how elements read previously decoded ones.
 
     Raises:
-        InputError: negative or missing stages, group sizes that cannot be, a ragged tile, a table without
-            anything to look at.
+        InputError: stages are negative or missing, the groups are impossible, the tile is ragged, or a table
+            has nothing to read.
     """
 
     groups: tuple[int, ...]
@@ -159,11 +159,11 @@ class Layout:
 
     @cached_property
     def group_of_channel(self) -> Array:
-        """The channel group of every channel of y, shape [channels]."""
+        """The channel group of every channel of y, [channels]."""
         return np.repeat(np.arange(len(self.groups)), self.groups)
 
     def stage_map(self, height: int, width: int) -> Array:
-        """The stage of every element, shape [groups, height, width] of the latent.
+        """The stage of every element of the latent, [groups, height, width].
 
         Args:
             height: rows of the latent.
@@ -176,7 +176,7 @@ class Layout:
         return np.asarray(tiled + ramp)
 
     def stages(self, height: int = REFERENCE_LATENT[0], width: int = REFERENCE_LATENT[1]) -> int:
-        """How many serial steps decoding a latent of this size takes (default: 768x512 pixels).
+        """The number of serial decoding steps for a latent of this size, by default that of 768x512 pixels.
 
         Args:
             height: rows of the latent.
@@ -191,9 +191,9 @@ class Layout:
 
     @cached_property
     def around(self) -> Array:
-        """Which elements around each one of its own channel are decoded before it.
+        """Which neighbours of the same channel are decoded before each element.
 
-        By place in `AROUND`, [8, groups, rows, columns].
+        [8, groups, rows, columns], with the neighbours in the order of `AROUND`.
         """
         table, ramp = self.table, np.array(self.slope)
         near = [np.roll(table, (-row, -column), (1, 2)) + ramp @ (row, column) for row, column in AROUND]
@@ -202,15 +202,15 @@ class Layout:
 
     @property
     def of_network(self) -> Layout:
-        """The order in which the entropy parameters' network runs: beside a table it waits for nothing."""
+        """The order in which the entropy parameters' network runs. With a table, it has a single stage."""
         return self if self.context == "convolution" else named_layout("none", self.channels)
 
     def blocks(self, window: int) -> tuple[Block, ...]:
-        """The blocks of one tile in an order in which they can be computed, for a window of this width."""
+        """The blocks of one tile in an order in which they can be computed, for a width of the window."""
         return _blocks(self, window)
 
     def reduced(self) -> Layout:
-        """The same order of decoding in the fewest channel groups and the smallest tile."""
+        """The same order of decoding with the fewest channel groups and the smallest tile."""
         groups: list[int] = []
         kept: list[Array] = []
         for size, rows in zip(self.groups, self.table, strict=True):
@@ -228,7 +228,7 @@ class Layout:
         return Layout(tuple(groups), self.slope, _as_tile(table), self.name, self.context)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for YAML and JSON; `Layout.from_dict` reads them back."""
+        """Plain values for YAML and JSON. `Layout.from_dict` reads them."""
         return {
             "groups": list(self.groups),
             "slope": list(self.slope),
@@ -238,14 +238,14 @@ class Layout:
 
     @classmethod
     def from_dict(cls, content: Any, *, name: str = "custom") -> Layout:
-        """A layout from `{groups, slope, tile, context}` as written in YAML.
+        """Make a layout from `{groups, slope, tile, context}`, as in YAML.
 
         Args:
             content: the mapping as read from YAML.
             name: name of the layout.
 
         Raises:
-            InputError: the mapping is not such a layout.
+            InputError: the mapping is not a layout.
         """
         allowed = set(FIELDS)
         if not isinstance(content, dict) or not {"groups", "tile"} <= set(content) <= allowed:
@@ -265,14 +265,14 @@ class Layout:
 
 
 def read_layouts(source: object, entries: Any) -> list[Layout]:
-    """Named layouts from a list of `{name, groups, slope, tile, context}`; other fields are let be.
+    """Read named layouts from a list of `{name, groups, slope, tile, context}`. Other fields are ignored.
 
     Args:
-        source: where they stand, for messages.
+        source: where the list comes from, for messages.
         entries: the list.
 
     Raises:
-        InputError: something in it is no layout.
+        InputError: an entry is not a layout.
     """
     layouts = []
     for entry in entries if isinstance(entries, list) else [None]:
@@ -303,7 +303,7 @@ def _blocks(layout: Layout, window: int) -> tuple[Block, ...]:
     return tuple(sorted(blocks, key=lambda block: (block.stage, block.row, block.column)))
 
 
-# Named layouts: each takes the channels of y and the width of the context window.
+# Named layouts. Each function takes the channels of y and the width of the context window.
 
 
 def _even(channels: int, parts: int) -> tuple[int, ...]:
@@ -329,8 +329,8 @@ def _interlaced(channels: int, window: int) -> Layout:
 
 
 def _raster(channels: int, window: int) -> Layout:
-    # The least slope at which everything above in the window comes earlier: the same dependencies and
-    # bits as one element after the other, in W + slope * (H - 1) steps.
+    # The least slope at which everything above in the window comes earlier. Dependencies and bits are those
+    # of one element after the other, in W + slope * (H - 1) steps.
     return Layout((channels,), (window // 2 + 1, 1), (((0,),),), "raster")
 
 
@@ -349,7 +349,7 @@ def _multistage_4x4(channels: int, window: int) -> Layout:
 
 
 def _random(channels: int, stages: int) -> Layout:
-    # one draw for each number of stages, the same everywhere
+    # one draw for each number of stages, the same on every machine
     if not 1 <= stages <= 4 * channels:
         raise InputError(f"random-S needs S from 1 to {4 * channels} stages here, not {stages}.")
     groups, name = max(4, -(-stages // 4)), f"random-{stages}"
@@ -389,35 +389,35 @@ _PLAIN: dict[str, Callable[[int, int], Layout]] = {
     "multistage-4x4": _multistage_4x4,
 }
 
-# By a number: K groups, S stages.
+# Names with a number: K groups, S stages.
 _NUMBERED: dict[str, Callable[[int, int], Layout]] = {
     "channelwise-K": _channelwise,
     "channelwise-K-checkerboard": _channelwise_checkerboard,
     "random-S": _random,
 }
 
-# What only a run can make, in as many stages as the number says.
+# Layouts that only a run can make, with the number of stages in the name.
 MADE_IN_RUNS = ("greedy", "learned")
 
 
 def layout_names() -> list[str]:
-    """The names `named_layout` knows; K stands for a number of channel groups, S for a number of stages.
+    """The names that `named_layout` knows. K stands for a number of channel groups, S for a number of stages.
 
-    With `-table` at its end, each names the same order with a table for context.
+    With `-table` at its end, each name means the same order with a table for context.
     """
     return [*_PLAIN, *_NUMBERED]
 
 
 def named_layout(name: str, channels: int, window: int = 5) -> Layout:
-    """A layout by the name people know it under.
+    """Make a layout from its name.
 
     Args:
-        name: one of `layout_names()`, K and S numbers.
-        channels: the channels of y.
-        window: the width of the context window (raster's slope depends on it).
+        name: one of `layout_names()`, with numbers in place of K and S.
+        channels: number of channels of y.
+        window: width of the context window, on which the slope of raster depends.
 
     Raises:
-        InputError: an unknown name, or groups that the channels do not allow.
+        InputError: the name is unknown, or the channels do not allow the groups.
     """
     if name.endswith(TABLE):
         order = named_layout(name.removesuffix(TABLE), channels, window)
@@ -436,7 +436,7 @@ def named_layout(name: str, channels: int, window: int = 5) -> Layout:
 
 
 def tiled_layout(channels: int, table: Array, name: str) -> Layout:
-    """A layout over even channel groups from stages [groups, rows, columns], gaps in the numbering closed.
+    """Make a layout with groups of equal size from stages, [groups, rows, columns]. Gaps are closed.
 
     Args:
         channels: channels of y.
@@ -447,7 +447,7 @@ def tiled_layout(channels: int, table: Array, name: str) -> Layout:
 
 
 def closed(table: Array) -> Array:
-    """The same order of stages, gaps in the numbering closed.
+    """Close gaps in the numbering of stages. The order stays the same.
 
     Args:
         table: stage of every cell, [groups, rows, columns].
@@ -459,7 +459,7 @@ def closed(table: Array) -> Array:
 
 
 def random_table(shape: tuple[int, int, int], stages: int, rng: random.Random) -> Array:
-    """Stages [groups, rows, columns], every cell's at random, so that every stage has a cell.
+    """Draw a random stage for every cell, [groups, rows, columns], so that every stage has a cell.
 
     Args:
         shape: number of channel groups, rows and columns.
@@ -478,7 +478,7 @@ def _as_tile(table: Array) -> Tile:
 def random_layout(
     channels: int, groups: int, tile: tuple[int, int], stages: int, rng: random.Random
 ) -> Layout:
-    """Every cell of a tile in one of at most `stages` stages, drawn independently.
+    """Draw one of at most `stages` stages for every cell of a tile, independently.
 
     Args:
         channels: channels of y.
@@ -494,8 +494,8 @@ def random_layout(
 def feature_channel(features: int, channels: int) -> Array:
     """The channel of y that each feature of context prediction belongs to, [features].
 
-    Whole multiples of the channels repeat them, as CompressAI's two features per channel do; any other number
-    is spread over them like hidden units.
+    If the number of features is a multiple of the channels, they repeat the channels, like the two features
+    per channel in CompressAI. Any other number is spread over the channels like hidden units.
 
     Args:
         features: number of features.
@@ -507,10 +507,10 @@ def feature_channel(features: int, channels: int) -> Array:
 
 
 def unit_channel(units: int, channels: int) -> Array:
-    """The channel of y each hidden unit of the entropy-parameter net belongs to, shape [units].
+    """The channel of y that each hidden unit of the entropy parameters belongs to, [units].
 
-    A stride near the golden ratio, coprime to the channels, so that every prefix of the units covers
-    all channel groups evenly, whatever the layout and the width.
+    The stride is near the golden ratio and coprime to the channels. Every prefix of the units therefore
+    covers all channel groups evenly, whatever the layout and the width.
 
     Args:
         units: number of hidden units.

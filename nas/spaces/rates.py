@@ -1,4 +1,4 @@
-"""All rates in one model: a range of lambdas, its anchors, and quality as people turn it (no torch here)."""
+"""All rates in one model: a range of lambdas, its anchors, and the quality from 0 to 100. No torch here."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from nas.support.errors import InputError
 from nas.support.limits import LEAST_LMBDA, MOST_LMBDA
 
-ANCHORS = 8  # CompressAI's lambdas, 0.0018 to 0.18, are eight
-STEPS_OF_QUALITY = 1000  # a file holds quality in so many steps
+ANCHORS = 8  # number of anchors; CompressAI has eight lambdas from 0.0018 to 0.18
+STEPS_OF_QUALITY = 1000  # number of steps of the quality in files
 RANGE = ".."
-NARROWEST = 1.01  # of a range, the high end over the low one: its anchors differ
+NARROWEST = 1.01  # least ratio of the ends of a range, so that its anchors differ
 
 
 def parse_lmbda(text: str | float) -> float | tuple[float, float]:
-    """`0.013`, or a range `0.0018..0.18` as its two ends.
+    """Read a lambda such as `0.013`, or a range such as `0.0018..0.18` as its two ends.
 
     Args:
         text: what was written, or a number.
 
     Raises:
-        InputError: it is neither, or too small or large, or the low end is not well below the high one.
+        InputError: it is neither, a number is too small or large, or the ends are too close or swapped.
     """
     words = str(text).split(RANGE)
     try:
@@ -44,7 +44,7 @@ def parse_lmbda(text: str | float) -> float | tuple[float, float]:
 
 
 def anchors_between(low: float, high: float, count: int = ANCHORS) -> tuple[float, ...]:
-    """Lambdas from low to high, each as many times larger than the last.
+    """Lambdas from low to high, with a constant ratio.
 
     Args:
         low: the lowest lambda.
@@ -56,7 +56,7 @@ def anchors_between(low: float, high: float, count: int = ANCHORS) -> tuple[floa
 
 
 def range_text(anchors: Sequence[float]) -> str:
-    """`0.0018..0.18`, as `parse_lmbda` reads it; one lambda alone as `0.013`.
+    """Format a range as `parse_lmbda` reads it, such as `0.0018..0.18`, or a single lambda as `0.013`.
 
     Args:
         anchors: lambdas of the anchors, rising.
@@ -65,7 +65,7 @@ def range_text(anchors: Sequence[float]) -> str:
 
 
 def scored(anchors: Sequence[float]) -> tuple[float, float, float]:
-    """The low, the middle and the high anchor: a search scores these.
+    """The lowest, the middle and the highest anchor, which a search scores.
 
     Args:
         anchors: lambdas of the anchors, rising.
@@ -74,7 +74,7 @@ def scored(anchors: Sequence[float]) -> tuple[float, float, float]:
 
 
 def middle(anchors: Sequence[float]) -> float:
-    """The anchor in the middle; of an even number the lower one.
+    """The middle anchor. Of an even number it is the lower one.
 
     Args:
         anchors: lambdas of the anchors, rising.
@@ -108,7 +108,7 @@ def quality_at(anchors: Sequence[float], lmbda: float) -> float:
 
 
 def anchor_qualities(anchors: Sequence[float]) -> dict[float, float]:
-    """The quality of every anchor as files hold it, from 0 to 100, with the anchor's lambda.
+    """The quality of every anchor as files store it, from 0 to 100, with the anchor's lambda.
 
     Args:
         anchors: lambdas of the anchors, rising.
@@ -120,7 +120,7 @@ def anchor_qualities(anchors: Sequence[float]) -> dict[float, float]:
 
 
 def geometric_mean(losses: Sequence[float]) -> float:
-    """The mean in which a per cent counts alike at every rate.
+    """The geometric mean, in which one per cent counts the same at every rate.
 
     Args:
         losses: losses above 0.

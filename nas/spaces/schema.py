@@ -1,4 +1,4 @@
-"""The YAML file of a search space: its fields, and what they must be to fit together (no torch here)."""
+"""The fields of a search space's YAML file, and the checks that they fit together. No torch here."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ class SpaceFields(_Strict):
         return self
 
     def parts(self) -> dict[str, Any]:
-        """What `SearchSpace` is made of, by argument, its name apart.
+        """The arguments of `SearchSpace`, except its name.
 
         Raises:
-            InputError: what the fields say does not fit together, or does not fit the family.
+            InputError: the fields do not fit together, or do not fit the family.
         """
         family = FAMILIES[self.family]
         slots = tuple(_build_slot(family, key, value) for key, value in self.widths.items())
@@ -117,7 +117,7 @@ class SpaceFields(_Strict):
         }
 
     def _channels(self, node: Literal["y", "z"], slots: Sequence[Slot]) -> int:
-        """The channels of a latent: as `latents` says, or the most that a slot gives it."""
+        """The channels of a latent: those of `latents`, or the most that a slot gives it."""
         fixed = getattr(self.latents, node)
         tied = [slot for slot in slots if node in dict(slot.layers)]
         if tied and fixed:
@@ -131,7 +131,7 @@ class SpaceFields(_Strict):
         return int(fixed)
 
     def _check(self, family: Family, slots: Sequence[Slot], layouts: Mapping[str, Layout]) -> None:
-        """What the family has no room for."""
+        """Refuse fields that the family does not have."""
         if not family.has_z and self.latents.z:
             raise InputError(f"The family {family.name} has no z: take `z` out of `latents`.")
         if family.context:
@@ -153,7 +153,7 @@ class SpaceFields(_Strict):
             )
 
     def _check_contexts(self, layouts: Mapping[str, Layout]) -> None:
-        """A convolution needs features."""
+        """Check that layouts with a convolution have features."""
         convolved = [
             name for name, each in layouts.items() if each.has_context and each.context == "convolution"
         ]
@@ -191,7 +191,7 @@ def _build_slot(family: Family, name: str, value: int | list[int] | _TiedSlot) -
 
 
 def _check_zero(family: Family, name: str, candidates: Sequence[int], layers: Mapping[str, float]) -> None:
-    """0 stands for a block or a hyperprior that is left out; no layer has 0 channels."""
+    """Check zeros: 0 may leave out a block or a hyperprior, but no layer has 0 channels."""
     solid = [layer for layer in layers if layer not in (*family.switches, HYPERPRIOR)]
     if candidates[0] == 0 and solid:
         hint = ", ".join([*sorted(family.switches), *([HYPERPRIOR] if family.has_z else [])])
@@ -215,7 +215,7 @@ def _build_layout(entry: str | dict[str, Any], channels: int, window: int) -> La
 
 
 def slot_field(slot: Slot) -> Any:
-    """What the YAML file says of a slot, under its name in `widths`."""
+    """The slot's entry in `widths` of the YAML file."""
     if slot.layers == ((slot.name, 1.0),):
         return list(slot.candidates)
     return {"candidates": list(slot.candidates), "layers": dict(slot.layers)}

@@ -1,4 +1,4 @@
-"""Search spaces: all that can be chosen (no torch here)."""
+"""Search spaces: families with slots and layouts. No torch here."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class SearchSpace:
         name: name for messages.
         family: family of networks, which says how layers are joined.
         y_channels: channels of the latent y. They are the same for every architecture, unless a slot sets
-            them (see `fixed_latents`); then this is the largest number.
-        z_channels: channels of the hyper-latent z, likewise. 0 where the family has no z.
+            them (see `fixed_latents`). In that case it is the largest number.
+        z_channels: channels of the hyper-latent z, in the same way. 0 if the family has no z.
         window: width of the context window, in elements of y.
         slots: the searchable choices. Together they set every layer of the family.
-        layouts: the candidate layouts by name. Only `none` where the family has no context model.
+        layouts: the candidate layouts by name. Only `none` if the family has no context model.
         grouping: settings of the search for greedy and learned layouts.
         quantizer: `integer` codes round(y) itself. `centred` codes round(y - mean), as CompressAI does.
-        psi_channels: hyper features, where the family has a context model. By default two for each channel of
-            y, as in Minnen et al. (2018).
-        phi_channels: features of context prediction, likewise. With 0 there is no context convolution, and
-            layouts read their context by a table.
-        rates: the anchors' lambdas of a supernet over a range of rates, in rising order. Empty for a supernet
+        psi_channels: number of hyper features, if the family has a context model. By default two for each
+            channel of y, as in Minnen et al. (2018).
+        phi_channels: number of features of context prediction, with the same default. With 0 there is no
+            context convolution, and layouts read their context by a table.
+        rates: lambdas of the anchors, rising, for a supernet over a range of rates. Empty for a supernet
             of one rate.
 
     Example:
@@ -77,7 +77,7 @@ class SearchSpace:
             f"{len(self.layouts)} layouts, {self.size:,} architectures)"
         )
 
-    # Making and writing
+    # Loading and writing
 
     @classmethod
     def load(cls, name: str | Path) -> SearchSpace:
@@ -147,7 +147,7 @@ class SearchSpace:
         }
 
     def with_layouts(self, more: Mapping[str, Layout]) -> SearchSpace:
-        """Return the same space with further candidate layouts, such as greedy ones, by name.
+        """Return the same space with further candidate layouts, such as greedy ones.
 
         Args:
             more: the further layouts by name.
@@ -155,7 +155,7 @@ class SearchSpace:
         return replace(self, layouts={**self.layouts, **more})
 
     def only(self, architecture: Architecture) -> SearchSpace:
-        """Return the space that holds only this architecture."""
+        """Return the space with only this architecture."""
         widths = dict(architecture.widths)
         slots = tuple(replace(slot, candidates=(widths[slot.name],)) for slot in self.slots)
         layout = self.layout(architecture)
@@ -166,15 +166,15 @@ class SearchSpace:
         (y,), (z,) = narrowed.candidates("y"), narrowed.candidates("z")
         return replace(narrowed, y_channels=y, z_channels=z)
 
-    # What there is to choose
+    # Choices
 
     @cached_property
     def _setters(self) -> dict[str, int]:
-        """The place of the slot that sets each choice."""
+        """The index of the slot that sets each choice."""
         return {layer: number for number, slot in enumerate(self.slots) for layer, _ in slot.layers}
 
     def setter(self, choice: str) -> int | None:
-        """Return the index of the slot that sets a choice or a node, or None where it is fixed."""
+        """Return the index of the slot that sets a choice or a node, or None if it is fixed."""
         return self._setters.get("y" if choice == "psi" else choice)
 
     def candidates(self, choice: str) -> tuple[int, ...]:
@@ -201,12 +201,12 @@ class SearchSpace:
 
     @property
     def with_convolution(self) -> bool:
-        """Whether a context convolution exists: any layout can be read by it."""
+        """Whether there is a context convolution."""
         return self.family.context and self.phi_channels != 0
 
     @property
     def with_tables(self) -> bool:
-        """Whether some layout reads its context by a table."""
+        """Whether any layout reads its context by a table."""
         return any(layout.context == "table" for layout in self.layouts.values())
 
     @property
@@ -218,12 +218,12 @@ class SearchSpace:
 
     @cached_property
     def layout_names(self) -> tuple[str, ...]:
-        """Candidate layouts from few stages to many, so that neighbours in the list are alike."""
+        """Names of the candidate layouts, from few stages to many, so that neighbours are similar."""
         return tuple(sorted(self.layouts, key=lambda name: (self.layouts[name].stages(), name)))
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """The number of choices per slot, the layout last."""
+        """The number of choices of each slot, the layout last."""
         return (*(len(slot.candidates) for slot in self.slots), len(self.layouts))
 
     @property
@@ -233,13 +233,13 @@ class SearchSpace:
 
     @cached_property
     def _needs(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
-        """For every slot, the layout last: for each layer it sets, the choices that must not be 0."""
+        """For every slot, the layout last: for each layer that it sets, the choices that must not be 0."""
         needs = self.family.needs
         of_slots = [tuple(needs.get(layer, ()) for layer, _ in slot.layers) for slot in self.slots]
         return (*of_slots, (needs["layout"],))
 
     def _idle(self, indexes: Sequence[int]) -> list[int]:
-        """The places of slots that have no effect there: all they set belongs to what is left out."""
+        """The places of slots without effect, because everything that they set is left out."""
 
         def on(choice: str) -> bool:
             setter = self._setters.get(choice)
@@ -252,7 +252,7 @@ class SearchSpace:
         ]
 
     def _settle(self, indexes: Sequence[int]) -> tuple[int, ...]:
-        """The same place with slots that have no effect at their first candidate."""
+        """The same indexes, with slots without effect at their first candidate."""
         settled = tuple(map(int, indexes))
         if not self._switches:
             return settled
@@ -269,11 +269,11 @@ class SearchSpace:
         return np.where(idle[kinds.ravel()], 0, rows)
 
     def _idle_under_switches(self, indexes: Sequence[int]) -> tuple[bool, ...]:
-        """Whether each slot is without effect, which follows from the switches alone."""
+        """Whether each slot is without effect. Only the switches decide this."""
         off = tuple(indexes[number] == 0 for number in self._switches)
         if off not in self._idle_by_state:
             settled, idle = list(indexes), [False] * len(indexes)
-            for _ in range(2):  # what is left out may have held a switch itself
+            for _ in range(2):  # a part that is left out may contain a switch
                 for number in self._idle(settled):
                     settled[number], idle[number] = 0, True
             self._idle_by_state[off] = tuple(idle)
@@ -281,12 +281,12 @@ class SearchSpace:
 
     @cached_property
     def _idle_by_state(self) -> dict[tuple[bool, ...], tuple[bool, ...]]:
-        """The answers of `_idle_under_switches`, by which switches are off."""
+        """Cached results of `_idle_under_switches`, by the switches that are off."""
         return {}
 
     @cached_property
     def _switches(self) -> tuple[int, ...]:
-        """The places of slots whose 0 leaves other slots without effect."""
+        """The places of slots whose 0 makes other slots ineffective."""
         choices = {choice for of_slot in self._needs for of_layer in of_slot for choice in of_layer}
         setters = {self._setters[choice] for choice in choices if choice in self._setters}
         return tuple(sorted(number for number in setters if self._turns_off(number)))
@@ -302,9 +302,9 @@ class SearchSpace:
 
     @cached_property
     def regimes(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        """The space as a few products: the indexes each slot may have, once for every setting of switches.
+        """The space as a few products: the allowed indexes of each slot for every setting of the switches.
 
-        Together they hold every architecture once. A space without switches is one product.
+        Together they contain every architecture once. A space without switches is one product.
         """
         whole = [tuple(range(count)) for count in self.shape]
         regimes = []
@@ -323,7 +323,7 @@ class SearchSpace:
             regimes.append(tuple(allowed))
         return tuple(regimes)
 
-    # Points
+    # Architectures
 
     def at(self, indexes: Sequence[int]) -> Architecture:
         """Return the architecture at one index per slot, the layout last.

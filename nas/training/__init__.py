@@ -1,1 +1,1 @@
-"""Training a supernet: data, strategies, structure, the loop."""
+"""Training of a supernet: data, strategies, learned structure, and the loop."""

@@ -1,4 +1,4 @@
-"""Random crops of training photos, and processes that cut them ahead of the loop."""
+"""Random crops of training photos, and worker processes that cut them ahead of time."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from nas.photos.images import Photo
 from nas.support.errors import InputError
 from nas.support.interrupts import STOPS
 
-# Reducing by up to this factor hides the artefacts of JPEG sources and varies the content's scale.
+# Photos are reduced by up to this factor, which hides the artefacts of JPEG sources and varies the scale.
 LARGEST_REDUCTION = 2.0
 
 
 class CropSource:
-    """Random crops by number: crop k of a run is the same whoever makes it, and whenever.
+    """Random crops by number. Crop k of a run is always the same, whichever process makes it and whenever.
 
-    Each is a square from a randomly reduced version of a photo, flipped at random; photos are drawn in
-    proportion to their sizes, and smaller ones than the crop are enlarged.
+    Each crop is a square from a randomly reduced version of a photo, flipped at random. Photos are drawn in
+    proportion to their sizes, and photos smaller than the crop are enlarged.
 
     Args:
-        photos: decoded photos. Worker processes that are forked (Linux) share them with this one; those that
-            are spawned (macOS, Windows) get a copy each.
-        crop: side in pixels, a multiple of 64.
-        seed: of the run.
+        photos: decoded photos. Forked worker processes (Linux) share them with this process. Spawned ones
+            (macOS, Windows) get a copy each.
+        crop: side of the crops in pixels, a multiple of 64.
+        seed: seed of the run.
     """
 
     def __init__(self, photos: Sequence[Photo], *, crop: int, seed: int) -> None:
@@ -48,7 +48,7 @@ class CropSource:
         self._ends = np.cumsum([photo.size for photo in photos])
 
     def crop(self, number: int) -> Tensor:
-        """Crop `number`, 8-bit, [3, crop, crop]."""
+        """Make crop `number`, 8-bit, [3, crop, crop]."""
         rng = np.random.default_rng((self._seed, number))
         pick = np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right")
         part, flipped = _cut(self._images[pick], self._size, rng)
@@ -67,24 +67,24 @@ def batches(
     workers: int = 0,
     pin: bool = False,
 ) -> Generator[Tensor, None, None]:
-    """Batches of steps `first` .. `last` - 1 in [0, 1], [batch / world, 3, crop, crop].
+    """Yield the batches of steps `first` .. `last` - 1 in [0, 1], [batch / world, 3, crop, crop].
 
-    Step s holds crops s * batch .. (s + 1) * batch - 1 of the source, and each process an equal share of
-    them, so a run that goes on at `first` sees what it would have seen. The workers end with the generator:
-    close it where an exception may outlive the loop.
+    Step s has crops s * batch .. (s + 1) * batch - 1 of the source, and each process gets an equal share of
+    them. A run that continues at `first` therefore sees the same crops as without interruption. The workers
+    end with the generator: close it if an exception may outlive the loop.
 
     Args:
-        source: where the crops are from.
-        batch: crops a step, over all processes.
+        source: makes the crops.
+        batch: number of crops in a step, over all processes.
         first: the first step.
         last: the step after the last one.
-        rank: which of the `world` processes this is.
+        rank: number of this process.
         world: number of processes.
-        workers: processes that make batches ahead of time; with 0 they are made in this one.
+        workers: number of worker processes that make batches ahead of time. With 0, this process makes them.
         pin: put batches into page-locked memory, from which a GPU can copy them while it computes.
 
     Raises:
-        InputError: the batch cannot be shared equally.
+        InputError: the batch cannot be divided equally among the processes.
     """
     if batch % world:
         raise InputError(
@@ -113,9 +113,9 @@ def _serve(shares: _Shares, steps: range, workers: int, pin: bool) -> Generator[
             batch_size=None,
             sampler=steps,
             num_workers=workers,
-            pin_memory=pin,  # so that a thread of its own fetches what the workers made
+            pin_memory=pin,  # a separate thread then fetches the workers' batches
             worker_init_fn=_ignore_interrupts,
-            generator=torch.Generator(),  # else it draws from the global one
+            generator=torch.Generator(),  # otherwise it draws from the global generator
         )
         served = iter(loader)
     try:
@@ -123,15 +123,15 @@ def _serve(shares: _Shares, steps: range, workers: int, pin: bool) -> Generator[
             x = torch.empty(block.shape, pin_memory=pin)
             yield x.copy_(block).div_(255)
     finally:
-        if workers:  # now, even where a traceback keeps the iterator alive
+        if workers:  # end them now, even if a traceback keeps the iterator alive
             served._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """What stops a training may reach all its processes at once: the first one sees to its workers' end."""
+    """Ignore interrupts in a worker: they may reach all processes, and the main one ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in STOPS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored already, as under nohup
             signal.signal(number, _end_when_asked_again)
     if hasattr(signal, "pthread_sigmask"):  # they were blocked while this worker was started
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
@@ -143,14 +143,15 @@ def _end_when_asked_again(number: int, frame: object) -> None:
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """What starts workers: Ctrl-C and its like wait until they are there; no warnings of theirs.
+    """Start workers without interrupts in between, and without their warnings.
 
-    More workers than cores are the user's choice, and what a worker does after a fork needs no threads.
+    Ctrl-C and similar signals wait until the workers exist. Using more workers than cores is the user's
+    choice, and forked workers need no threads.
     """
-    masks = hasattr(signal, "pthread_sigmask")  # Windows has none: a worker that is starting may complain
+    masks = hasattr(signal, "pthread_sigmask")  # Windows has none: an interrupted worker may print there
     if masks:
         if multiprocessing.get_start_method() != "fork":
-            resource_tracker.ensure_running()  # starting it would lift the mask
+            resource_tracker.ensure_running()  # started now, because starting it lifts the mask
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, *STOPS])
     try:
         with warnings.catch_warnings():
@@ -163,13 +164,13 @@ def _quiet_start() -> Iterator[None]:
 
 
 def _cut(image: Image.Image, crop: int, rng: np.random.Generator) -> tuple[Image.Image, bool]:
-    """A random crop of an image's random reduction, and whether it is to be flipped."""
+    """Cut a random crop from a random reduction of an image. Also returns whether to flip it."""
     most = min(LARGEST_REDUCTION, min(image.size) / crop)
     factor = most if most < 1 else rng.uniform(1, most)
-    side = min(crop * factor, *image.size)  # the product may be rounded up
+    side = min(crop * factor, *image.size)  # the product may have been rounded up
     left = rng.uniform(0, image.width - side)
     top = rng.uniform(0, image.height - side)
-    if factor < 1.05 and most >= 1:  # too little to be worth resampling
+    if factor < 1.05 and most >= 1:  # the reduction is too small to be worth resampling
         x, y = int(left), int(top)
         part = image.crop((x, y, x + crop, y + crop))
     else:

@@ -1,4 +1,4 @@
-"""On what a run trains: one process or several, on CPU or GPU, in which precision, and whether it fits."""
+"""The devices of a training: processes, CPU or GPU, the precision, and whether the memory suffices."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from nas.support.errors import InputError
 from nas.training.loop import is_trained
 from nas.training.settings import TrainingSettings
 
-PLENTY = 8000  # bytes per pixel of a batch, more than the largest shipped space keeps: no need to look
-PROBES = 64, 128  # sides in pixels of the crops that are looked at
+PLENTY = 8000  # free bytes per pixel of a batch from which nothing is measured; no shipped space keeps more
+PROBES = 64, 128  # sides in pixels of the crops that are measured
 
 
 def make_fabric(device: str, precision: str = "auto") -> Fabric:
-    """Lightning Fabric on the chosen device; under torchrun, this process's part of all of them.
+    """Make a Lightning Fabric on the chosen device. Under torchrun it is this process's part.
 
     Args:
         device: `auto`, `cpu` or `cuda`.
-        precision: `32`, `bf16` (mixed), or `auto`: bfloat16 on a GPU or a CPU that multiplies it.
+        precision: `32`, `bf16` (mixed), or `auto`: bfloat16 if the GPU or CPU has instructions for it.
     """
     on_gpu = choose(device).type == "cuda"
     if precision == "auto":
         precision = "bf16" if multiplies_bfloat16(on_gpu) else "32"
     chosen: Any = {"32": "32-true", "bf16": "bf16-mixed"}[precision]
     accelerator = "cuda" if on_gpu else "cpu"
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what was asked for
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what was asked for
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if world == 1:
         return Fabric(accelerator=accelerator, devices=1, precision=chosen)
@@ -52,15 +52,15 @@ def make_fabric(device: str, precision: str = "auto") -> Fabric:
 def refuse_what_does_not_fit(
     space: SearchSpace, settings: TrainingSettings, device: torch.device, world: int = 1
 ) -> None:
-    """InputError where what a step keeps for its gradients alone is more than the memory that is free.
+    """Raise InputError if the activations that a step keeps for backward need more memory than is free.
 
-    What is kept grows with the pixels of a batch: it is measured on small crops in the widest architecture.
+    They grow with the pixels of a batch. They are measured on small crops with the widest architecture.
 
     Args:
-        space: what is trained.
-        settings: of the training.
-        device: where.
-        world: processes that share a batch.
+        space: the space to train.
+        settings: settings of the training.
+        device: device of the training.
+        world: number of processes that share a batch.
     """
     crop = max(crop for crop, _ in settings.phases)
     pixels = crop**2 * -(-settings.batch // world)
@@ -69,7 +69,7 @@ def refuse_what_does_not_fit(
         return
     needed = bytes_per_pixel(space, settings) * pixels
     if device.type == "cuda" and settings.precision != "32":
-        needed /= 2  # half of it at least, in bfloat16
+        needed /= 2  # in bfloat16 at least half of it
     if needed > free:
         raise InputError(
             f"A step on batches of {settings.batch} crops of {crop} pixels keeps at least "
@@ -79,22 +79,22 @@ def refuse_what_does_not_fit(
 
 
 def bytes_per_pixel(space: SearchSpace, settings: TrainingSettings) -> float:
-    """What the widest architecture keeps for its gradients, in bytes per pixel of a batch.
+    """Memory that the widest architecture keeps for backward, in bytes per pixel of a batch.
 
     Args:
         space: the search space.
-        settings: settings of the training, which say what of the network is trained.
+        settings: settings of the training, which say which part of the network is trained.
     """
     net = Supernet(space)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(is_trained(name, settings))
     net.activate(space.widest())
     small, large = (_kept(net, side, picture=settings.only != "entropy") for side in PROBES)
-    return (large - small) / (PROBES[1] ** 2 - PROBES[0] ** 2)  # the difference is free of weights
+    return (large - small) / (PROBES[1] ** 2 - PROBES[0] ** 2)  # weights cancel in the difference
 
 
 def _kept(net: Supernet, side: int, *, picture: bool) -> int:
-    """What is kept of one crop of a size, and of the weights, in bytes."""
+    """Memory kept for backward for one crop of a size, weights included, in bytes."""
     sizes: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def _kept(net: Supernet, side: int, *, picture: bool) -> int:
     x = torch.zeros(1, 3, side, side)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         output = net(x, net.space.layout(net.space.widest()), picture=picture)
-    del output  # until here what was kept is alive, so that no two of them lie in one place
+    del output  # everything kept is alive until here, so that no two tensors share an address
     return sum(sizes.values())
 
 

@@ -1,4 +1,4 @@
-"""How long a training will take, before it begins: its MACs against what this machine computes a second."""
+"""The expected time of a training before it begins: its MACs divided by this machine's MACs per second."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _CHANNELS, _SIDE, _KERNEL, _SECONDS = 64, 64, 5, 0.2
 
 
 def expected_seconds(space: SearchSpace, settings: TrainingSettings, device: str = "auto") -> float:
-    """Seconds that a training takes here, within a factor of two or three.
+    """Expected seconds of a training on this machine, within a factor of two or three.
 
     Args:
-        space: what is trained; its architectures cost half of the widest and the narrowest together.
-        settings: steps, crops, architectures a step.
+        space: the space to train. Its architectures cost the mean of the widest and the narrowest one.
+        settings: settings of the training: steps, crops, architectures per step.
         device: `auto`, `cpu` or `cuda`.
     """
     ends = {space.narrowest(), space.widest()}
@@ -32,11 +32,11 @@ def expected_seconds(space: SearchSpace, settings: TrainingSettings, device: str
 
 
 def seconds_at_cost(kmac_px: float, settings: TrainingSettings, device: str = "auto") -> float:
-    """Seconds that trainings take here, within a factor of two or three.
+    """Expected seconds of trainings on this machine, within a factor of two or three.
 
     Args:
-        kmac_px: what they train costs in total, in kMAC per pixel; of several trainings, the sum.
-        settings: those of each.
+        kmac_px: total cost of the trained architecture in kMAC per pixel, or the sum over several trainings.
+        settings: settings of each training.
         device: `auto`, `cpu` or `cuda`.
     """
     pixels = settings.batch * settings.crop**2
@@ -45,7 +45,7 @@ def seconds_at_cost(kmac_px: float, settings: TrainingSettings, device: str = "a
 
 
 def long_training_warning(space: SearchSpace, settings: TrainingSettings, device: str = "auto") -> str | None:
-    """A sentence where a training is expected to take more than a day.
+    """Return a warning if a training is expected to take more than a day, otherwise None.
 
     Args:
         space: the search space.
@@ -59,13 +59,13 @@ def long_training_warning(space: SearchSpace, settings: TrainingSettings, device
 
 
 def warning_of(work: str, seconds: float, what: str, quicker: str) -> str | None:
-    """A sentence where work is expected to take more than a day.
+    """Return a warning if work is expected to take more than a day, otherwise None.
 
     Args:
-        work: the work, in a word.
-        seconds: how long it is expected to take.
-        what: what it consists of.
-        quicker: what takes less time, beside a GPU.
+        work: the work, in one word.
+        seconds: its expected time.
+        what: description of what it consists of.
+        quicker: what takes less time, apart from a GPU.
     """
     if seconds <= DAY:
         return None
@@ -79,7 +79,7 @@ def warning_of(work: str, seconds: float, what: str, quicker: str) -> str | None
 @cache
 @torch.no_grad()
 def _macs_a_second(device: torch.device) -> float:
-    """What convolutions reach here, measured in a moment, once in a process."""
+    """The MACs per second of convolutions on this machine, measured briefly, once per process."""
     x = torch.zeros(1, _CHANNELS, _SIDE, _SIDE, device=device)
     kernel = torch.zeros(_CHANNELS, _CHANNELS, _KERNEL, _KERNEL, device=device)
     F.conv2d(x, kernel)

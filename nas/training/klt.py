@@ -1,12 +1,15 @@
-"""A start for training: g_a and g_s as the best linear codec of their shape, h_a with an even view of its y.
+"""Starting weights from Karhunen-Loeve transforms (KLT): g_a and g_s as the best linear codec of their shape.
 
-From random weights thousands of steps go by before a codec is as good as a block transform. A cascade of
-Karhunen-Loeve transforms is one: each stage turns blocks of its input into their principal components, so
-that the stages together turn 16x16 pixels into one position of y. Components come in the order of their
-variance, which is the order in which a supernet takes channels. All are learned from photos in seconds.
+Random weights need thousands of steps until the codec is as good as a block transform. A cascade of KLTs is a
+block
+transform: each stage turns blocks of its input into their principal components, so that all stages together
+    turn
+16x16 pixels into one position of y. Components are ordered by variance, which is the order in which a
+supernet uses channels. Everything is learned from photos in seconds.
 
-In transforms of strided convolutions every convolution is a stage of 2x2 blocks. Where a linear path stands
-beside learned ones, its layers are the stages; what stands beside it begins at zero (`graph.families.patch`).
+If the transforms consist of strided convolutions, every convolution is a stage with 2x2 blocks. If a linear
+path runs beside learned layers, the layers of this path are the stages, and the other layers begin at zero
+(`spaces.families.patch`). h_a is fitted so that it sees all channels of y alike.
 """
 
 from __future__ import annotations
@@ -26,11 +29,11 @@ from nas.spaces.description import GDN, Branch, Conv, Deconv, Edge, Parallel, Su
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 
-PHOTOS = 60  # that the components are learned from
-MIDDLE = 0.5  # of the range of pixels
-BEND = 1e-3  # gamma of the GDNs: hidden values stay below 10 or so, which they hardly bend
-ROUNDING_VARIANCE = 1 / 12  # the variance of what rounding adds
-SEEN, FAINT = 0.5, 0.05  # how large h_a sees a channel of y; z begins with few bits
+PHOTOS = 60  # number of photos that the components are learned from
+MIDDLE = 0.5  # middle of the range of pixels
+BEND = 1e-3  # gamma of the GDNs, so small that they hardly change hidden values below about 10
+ROUNDING_VARIANCE = 1 / 12  # variance of the noise that rounding adds
+SEEN, FAINT = 0.5, 0.05  # scales of the inputs of h_a; z begins with few bits
 MS_SSIM = 1280  # lambdas of MS-SSIM over those of MSE for about the same rate, in CompressAI's tables
 
 
@@ -39,10 +42,11 @@ class Stage:
     """A stage of g_a and its mirror in g_s.
 
     Attributes:
-        into, back: where their layers stand.
-        size: of a block, across.
-        tap: the upper left tap of a block in the kernels.
-        subpel: whether the mirror is a pointwise sub-pixel convolution; else it is a transposed one.
+        into: place of the stage's layer in g_a.
+        back: place of the mirror's layer in g_s.
+        size: side of the blocks.
+        tap: place of a block's upper left element in the kernels.
+        subpel: whether the mirror is a pointwise sub-pixel convolution. Otherwise it is a transposed one.
     """
 
     into: str
@@ -52,7 +56,7 @@ class Stage:
     subpel: bool = False
 
     def weights(self, kernels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Views of both kernels, [outputs, inputs, k, k] of the stage of g_a.
+        """Views of both kernels in the shape of the g_a stage, [outputs, inputs, k, k].
 
         Args:
             kernels: weights of the network by name.
@@ -64,11 +68,11 @@ class Stage:
 
 
 def best_step(lmbda: float) -> float:
-    """The step of quantisation of an orthonormal transform of 16x16 RGB blocks of values in [0, 1].
+    """The quantisation step of an orthonormal transform of 16x16 RGB blocks with values in [0, 1].
 
-    Where the slopes of rate and of lambda times the distortion meet at high rates (Sullivan and Wiegand,
-    IEEE Signal Processing Magazine, 1998): a coefficient costs -log2(step) bits of 256 pixels, and errs by
-    step^2 / 12 of 768 values.
+    It is the step at which the slopes of rate and of lambda times the distortion are equal at high rates
+    (Sullivan and Wiegand, IEEE Signal Processing Magazine, 1998). A coefficient costs -log2(step) bits for
+    256 pixels, and its error is step^2 / 12 for 768 values.
 
     Args:
         lmbda: weight of the distortion in the loss.
@@ -77,16 +81,16 @@ def best_step(lmbda: float) -> float:
 
 
 def with_klt(space: SearchSpace, photos: Sequence[Photo], objective: Objective) -> dict[str, Tensor]:
-    """The weights of a space: g_a and g_s a cascade of KLTs, h_a fitted to their y, all else at random.
+    """Make weights of a space: g_a and g_s as cascades of KLTs, h_a fitted to their y, the rest random.
 
-    Where a layer has more channels than its input has components, the others begin at random, and no channel
-    in use sees them yet: they disturb nothing until they are of use.
+    If a layer has more channels than its input has components, the other channels begin at random. No channel
+    in use reads them at first, so they do no harm until they are useful.
 
     Args:
-        space: whose g_a and g_s halve and double the sides by single convolutions with GDNs between, or have
-            a linear path beside all else.
-        photos: that the components are learned from; the first 60.
-        objective: for which y is scaled.
+        space: a space whose g_a and g_s halve and double the sides by single convolutions with GDNs between
+            them, or whose g_a and g_s have a linear path.
+        photos: photos that the components are learned from. The first 60 are used.
+        objective: objective for which y is scaled.
 
     Returns:
         Tensors by name, in the shapes of the space's supernet.
@@ -124,28 +128,28 @@ def with_klt(space: SearchSpace, photos: Sequence[Photo], objective: Objective) 
     y = gain * torch.cat([part.flatten(1) for part in features], 1)
     if "h_a" in space.family.edges:
         _fit_h_a(weights, space.family.edges["h_a"], y)
-    if space.family.context:  # the scales of y begin as they are on average
+    if space.family.context:  # the scales of y begin at their average values
         weights["context.entropy_parameters.4.bias"][: len(y)] = (y.var(1) + ROUNDING_VARIANCE).sqrt()
     first = stages[0]
     weights[f"{first.into}.bias"] -= MIDDLE * weights[f"{first.into}.weight"].sum((1, 2, 3))
     weights[f"{first.back}.bias"] += MIDDLE
     for name, tensor in weights.items():
         if name.endswith(".gamma"):
-            tensor *= math.sqrt(BEND / 0.1)  # it begins with 0.1, and is kept as its root
+            tensor *= math.sqrt(BEND / 0.1)  # gamma begins at 0.1 and is stored as its square root
     return weights
 
 
 def _fit_h_a(weights: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
-    """Have h_a see the channels of y alike large, and magnitudes where it does not read them.
+    """Make h_a see all channels of y with equal size, and magnitudes if it does not read magnitudes already.
 
-    Scales follow from magnitudes. Units in pairs of opposite sign that look at one channel each have them
-    from the start, for as many channels as there are pairs. Anything else is seen faintly; the first channel
-    of y, tens of times as large as most, would drown it.
+    Scales follow from magnitudes. Pairs of units with opposite signs that look at one channel each give its
+    magnitude from the start, for as many channels as there are pairs. Everything else is seen faintly.
+    Otherwise the first channel of y, tens of times as large as most, would hide the rest.
 
     Args:
-        weights: all weights; those of h_a are changed.
-        edge: h_a.
-        y: [channels, n], before rounding; h_a sees what lies beyond those channels as it did.
+        weights: all weights. Those of h_a are changed.
+        edge: description of h_a.
+        y: y before rounding, [channels, n]. Weights of further channels of h_a stay as they are.
     """
     first, second = [f"h_a.{index}" for index, layer in enumerate(edge.layers) if isinstance(layer, Conv)][:2]
     weight, bias, after = (weights[name] for name in (f"{first}.weight", f"{first}.bias", f"{second}.weight"))
@@ -166,14 +170,14 @@ def _fit_h_a(weights: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
 
 
 def stages_of(space: SearchSpace) -> list[Stage]:
-    """The stages of g_a, from the picture on, with their mirrors in g_s.
+    """The stages of g_a, beginning at the picture, with their mirrors in g_s.
 
     Args:
         space: the search space.
 
     Raises:
-        InputError: there is more in g_a or g_s than convolutions of stride 2 with GDNs between, and no linear
-            path beside it.
+        InputError: g_a or g_s has more than convolutions of stride 2 with GDNs between them, and no linear
+            path.
     """
     if linear := _linear_path(space):
         return linear
@@ -188,7 +192,7 @@ def stages_of(space: SearchSpace) -> list[Stage]:
 
 
 def _linear_path(space: SearchSpace) -> list[Stage]:
-    """The stages of a linear path beside learned ones; none where the family has no such path."""
+    """The stages of a linear path beside learned layers. Empty if the family has no such path."""
     paths = []
     for name, kind in (("g_a", Conv), ("g_s", Subpel)):
         match space.family.edges[name].layers:
@@ -208,7 +212,7 @@ def _linear_path(space: SearchSpace) -> list[Stage]:
 
 
 def _chain(edge: Edge, kind: type[Conv] | type[Deconv]) -> list[tuple[int, int]]:
-    """Place and kernel of each convolution of an edge; none where it is of another kind."""
+    """Place and kernel of each convolution of an edge. Empty if the edge is of another kind."""
     convolutions = []
     for index, layer in enumerate(edge.layers):
         if isinstance(layer, kind) and layer.stride == 2 and layer.kernel >= 3:
@@ -219,12 +223,12 @@ def _chain(edge: Edge, kind: type[Conv] | type[Deconv]) -> list[tuple[int, int]]
 
 
 def _whole(x: Tensor, size: int) -> Tensor:
-    """[C, H, W] without the last rows and columns that make no whole block."""
+    """Cut the last rows and columns of [C, H, W] that do not fill a block."""
     return x[:, : x.shape[1] // size * size, : x.shape[2] // size * size]
 
 
 def _components(blocks: Sequence[Tensor]) -> Tensor:
-    """The principal components of the columns of [channels, H, W], as rows in the order of their variance."""
+    """The principal components of the columns of [channels, H, W] as rows, ordered by variance."""
     flat = torch.cat([block.flatten(1) for block in blocks], 1).double()
     vectors: Tensor = torch.linalg.eigh(flat @ flat.T / flat.shape[1]).eigenvectors
     return vectors.flip(1).T.float()

@@ -1,8 +1,8 @@
-"""Learning a layout: categorical logits for the stage of every cell of the tile, by VIMCO.
+"""Learning of a layout with VIMCO: categorical logits for the stage of every cell of the tile.
 
-As in BaSIC (ECCV 2024); what is sampled are the stages of one periodic tile. The estimator is VIMCO's (Mnih
-and Rezende, ICML 2016): of K samples, each is credited with what it adds to L = log mean_k w_k, beyond what
-the geometric mean of the others in its place would; log w is minus the bits of the whole batch.
+As in BaSIC (ECCV 2024), but with the stages of one periodic tile as samples. VIMCO (Mnih and Rezende, ICML
+2016) credits each of K samples with its contribution to L = log mean_k w_k. The baseline of a sample is the
+geometric mean of the other weights in its place. log w is minus the bits of the whole batch.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from nas.spaces.architecture import Grouping
 from nas.spaces.layout import Layout, closed, tiled_layout
 from nas.support.arrays import Array
 
-VIMCO_SAMPLES = 8  # K: with 2 most starts miss the best of few layouts
-CONFIDENCE = 2.0  # the logit of a stage that a start names, over the others'
-BETAS = (0.9, 0.95)  # the signal shrinks by orders of magnitude as samples become alike
+VIMCO_SAMPLES = 8  # K; with 2 most starts miss the best layout even among few
+CONFIDENCE = 2.0  # logit of the stage that a start names, above the others
+BETAS = (0.9, 0.95)  # of Adam; the signal shrinks by orders of magnitude as samples become equal
 
 
 class LayoutLogits:
-    """What is learned of a layout of at most so many stages.
+    """The logits of a layout with at most the given number of stages.
 
     Args:
-        channels: of y, in even groups.
+        channels: number of channels of y, in groups of equal size.
         grouping: the groups and the tile.
-        stages: how many each cell chooses from.
-        samples: K.
-        learning_rate: of the logits' own Adam.
-        start: a table to begin near, [groups, rows, columns]; every stage alike where None.
+        stages: number of stages that each cell chooses from.
+        samples: number of samples K.
+        learning_rate: learning rate of the logits' own Adam.
+        start: a table to begin near, [groups, rows, columns]. None begins with equal logits.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class LayoutLogits:
 
     @torch.no_grad()
     def draw(self, rng: torch.Generator) -> Tensor:
-        """K tables of stages, [K, groups, rows, columns].
+        """Draw K tables of stages, [K, groups, rows, columns].
 
         Args:
             rng: generator of the random numbers.
@@ -67,7 +67,7 @@ class LayoutLogits:
         return drawn.t().reshape(self.samples, *self.logits.shape[:-1])
 
     def layout(self, table: Tensor | Array, name: str = "learned") -> Layout:
-        """A table as a layout; stages that no cell chose are closed up.
+        """Convert a table to a layout. Stages that no cell has chosen are removed.
 
         Args:
             table: stage of every cell, [groups, rows, columns].
@@ -79,8 +79,8 @@ class LayoutLogits:
         """Take one step of learning.
 
         Args:
-            tables: as `draw` gave them, [K, groups, rows, columns].
-            bits: of the whole batch under each.
+            tables: tables from `draw`, [K, groups, rows, columns].
+            bits: bits of the whole batch under each table.
         """
         signal = vimco_signal(-math.log(2) * torch.tensor(bits, dtype=torch.float64))
         chosen = self.logits.log_softmax(-1).expand(len(tables), *self.logits.shape)
@@ -90,28 +90,28 @@ class LayoutLogits:
         self.optimizer.step()
 
     def mode(self) -> Array:
-        """The likeliest table, gaps in its numbering closed, [groups, rows, columns]."""
+        """The most probable table without gaps in its numbering, [groups, rows, columns]."""
         return closed(self.logits.detach().argmax(-1).numpy())
 
     def certainty(self) -> float:
-        """The probability of the likeliest stage, the mean over the cells."""
+        """The probability of the most probable stage, as a mean over cells."""
         return float(self.logits.detach().softmax(-1).amax(-1).mean())
 
     @torch.no_grad()
     def restore(self, logits: Tensor) -> None:
-        """Back to these logits, [groups, rows, columns, stages]."""
+        """Set the logits, [groups, rows, columns, stages]."""
         self.logits.copy_(logits)
 
     def to_dict(self) -> dict[str, Any]:
-        """The layout as it is written to a file."""
+        """The layout in the form that is written to a file."""
         layout = self.layout(self.mode(), f"learned-{self.stages}").reduced()
         return {"name": layout.name, "certainty": self.certainty(), **layout.to_dict()}
 
 
 def vimco_signal(log_w: Tensor) -> Tensor:
-    """What each of K samples adds to L = log mean_k w_k (VIMCO, Mnih and Rezende, ICML 2016).
+    """The credit of each of K samples for L = log mean_k w_k (VIMCO, Mnih and Rezende, ICML 2016).
 
-    Each is compared with the geometric mean of the others in its place.
+    The baseline of each sample is the geometric mean of the others in its place.
 
     Args:
         log_w: log weights of the samples, [K], at least two.

@@ -1,4 +1,4 @@
-"""The training loop: one supernet, from photos to weights."""
+"""The training loop: trains one supernet, from photos to weights."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ from nas.training.structure import Structure
 from nas.weights import checkpoint
 from nas.weights.files import BrokenWeightsError
 
-SETTLE_EVERY = 100  # steps between the medians that centred latents are rounded about
+SETTLE_EVERY = 100  # steps between updates of the medians that centred latents are rounded about
 MOST_WORKERS = 12
-ANEW = "restore it, or train anew with --force or with another --out"  # instead of a damaged checkpoint
-RECENT = 50  # steps over which progress is averaged
-TRIM_EVERY = 50  # steps after which memory that is free again is given back
+ANEW = "restore it, or train anew with --force or with another --out"  # remedy for a damaged checkpoint
+RECENT = 50  # number of steps over which progress is averaged
+TRIM_EVERY = 50  # steps after which freed memory is returned to the system
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports after a step: means over recent steps.
+    """The report after a step, with means over recent steps.
 
     Attributes:
-        seconds_left: until the end.
-        expected: seconds of the whole training, told once, when its first steps have been timed.
-        loss: the loss that is trained.
+        seconds_left: seconds until the end.
+        expected: seconds of the whole training, given once, when the first steps have been timed.
+        loss: the training loss.
         bpp: bits per pixel.
         distortion: MSE, or 1 - MS-SSIM.
-        photos_per_second: crops a second.
+        photos_per_second: number of crops per second.
     """
 
     step: int
@@ -76,14 +76,14 @@ class Progress:
 
 
 class NonFiniteLossError(InputError):
-    """A training that diverged: a loss, gradient or weight is not finite. The last checkpoint is kept.
+    """The training diverged: a loss, gradient or weight is not finite. The last checkpoint is kept.
 
     Args:
-        where: at which step, with what, in a sentence.
-        advice: what to do about it, in a sentence.
+        where: the step and the value that is not finite, in a sentence.
+        advice: what the user can do, in a sentence.
 
     Attributes:
-        where: at which step, with what, in a sentence.
+        where: the step and the value that is not finite, in a sentence.
     """
 
     def __init__(self, where: str, advice: str) -> None:
@@ -104,16 +104,16 @@ def train(
     """Train a run's supernet to the end and write its weights.
 
     Args:
-        run: an existing run; its config says how to train.
+        run: an existing run. Its config says how to train.
         photos: decoded training photos.
-        fabric: on what to train; see `make_fabric`.
-        resume: go on from the run's checkpoint.
-        initial: weights to start from.
+        fabric: devices and precision: see `make_fabric`.
+        resume: continue from the run's checkpoint.
+        initial: weights to start from. By default they are random.
         report: called after every step.
 
     Raises:
-        NonFiniteLossError: names the step and the architectures.
-        KeyboardInterrupt: after a checkpoint has been written.
+        NonFiniteLossError: the training diverged. The message names the step and the architectures.
+        KeyboardInterrupt: raised again after a checkpoint has been written.
     """
     settings = settings_of(run)
     training = Training(run, fabric, initial)
@@ -153,7 +153,7 @@ def train(
                     row, last = _row(training, step, before + clock.seconds, means), whole == settings.steps
                     pixel = clock.per_pixel / settings.architectures
                     row |= (seen := learning.look(training.kept, clock.seconds, pixel, last=last))
-                    metrics.add(whole, row)  # a row too many is dropped when the run goes on
+                    metrics.add(whole, row)  # a surplus row is dropped when the run continues
                     training.write(whole)
                     if seen:
                         learning.draw(metrics.rows)
@@ -164,7 +164,7 @@ def train(
             if interrupts.wanted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        if metrics and whole > first and not inside:  # in the middle of a step the last checkpoint stands
+        if metrics and whole > first and not inside:  # in the middle of a step, keep the last checkpoint
             training.write(whole)
         raise
     finally:
@@ -179,14 +179,14 @@ def train(
 
 
 class Pass(nn.Module):
-    """One forward pass as Fabric wraps it: images are its only argument, since Fabric looks into all of them.
+    """One forward pass in the form that Fabric wraps: its only argument are the images.
 
     Args:
         net: the supernet.
-        picture: whether x_hat is computed. See `CodecNetwork.forward`.
+        picture: whether x_hat is computed: see `CodecNetwork.forward`.
 
     Attributes:
-        layout, noise, lmbda, picture, y: the others, see `CodecNetwork.forward`.
+        layout, noise, lmbda, picture, y: the other arguments of `CodecNetwork.forward`.
     """
 
     layout: Layout
@@ -207,14 +207,14 @@ class Pass(nn.Module):
 
 
 class Training:
-    """All that changes while a run trains: weights, their average, logits, optimisers.
+    """The whole state of a training: weights, their average, logits and optimisers.
 
-    Quantiles of factorised priors are in no optimiser: integer latents do not use them, and centred ones
-    solve for their medians (`FactorizedPrior.settle`).
+    Quantiles of factorised priors are in no optimiser. Integer latents do not use them, and for centred
+    latents the medians are solved for (`FactorizedPrior.settle`).
 
     Args:
-        run: the run, with its settings.
-        fabric: the devices and the precision.
+        run: the run with its settings.
+        fabric: devices and precision.
         initial: weights to start from, by name. By default they are random.
     """
 
@@ -259,7 +259,7 @@ class Training:
         self.recent = _Mean(RECENT)
 
     def step(self, step: int, x: Tensor) -> tuple[float, float, float]:
-        """One step of the optimiser on a batch [B, 3, H, W]; returns the mean loss, bpp and distortion.
+        """Take one step on a batch, [B, 3, H, W]. Returns the mean loss, bpp and distortion.
 
         Args:
             step: number of the step, from 0.
@@ -270,11 +270,11 @@ class Training:
         """
         settings, net = self.settings, self.net
         if x.device.type == "cpu":
-            x = x.contiguous(memory_format=torch.channels_last)  # as the layers have theirs there
+            x = x.contiguous(memory_format=torch.channels_last)  # the layers' memory format on a CPU
         set_learning_rate(self.optimizer, settings.rate_at(step, self.plateaus.count))
         drawn = list(self.strategy.draw(net.space, step, settings.seed))
         samples = at_rates(drawn, net.space, step, settings.seed)
-        # g_s reads rounded latents: where it is trained alone, the rate is only told
+        # g_s reads rounded latents: if it is trained alone, the rate is only reported
         rounded = settings.only == "g_s" or step >= settings.steps * (1 - settings.integer_phase)
         noise = None if rounded else self._noise(step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -303,7 +303,7 @@ class Training:
                 loss = loss + settings.distillation * self._distance(teacher, output["x_hat"], objective)
             if (
                 sample.lmbda is not None
-            ):  # the gradient of its logarithm: a per cent counts alike at every rate
+            ):  # gradient of the logarithm: one per cent counts the same at every rate
                 loss = loss / losses.total.detach()
             if structure is not None:
                 loss = loss + structure.price * structure.expected_cost().to(x.device)
@@ -331,13 +331,13 @@ class Training:
         return means[0], means[1], means[2]
 
     def _shared_encoder(self, x: Tensor, samples: Sequence[Sample]) -> SharedEncoder:
-        """What samples of a step have in common; nothing among processes, whose gradients Fabric gathers."""
+        """The shared encoder of a step's samples. Not for several processes: Fabric gathers gradients."""
         alone = self.fabric.world_size == 1 and self.structure is None
         return SharedEncoder(self.net, x, [sample.architecture for sample in samples] if alone else [])
 
     @torch.no_grad()
     def _layout_bits(self, tables: Tensor, output: dict[str, Any]) -> list[float]:
-        """The bits of y in this batch, over all processes, under each of some tables of stages."""
+        """The bits of y in this batch under each of some tables of stages, over all processes."""
         assert self.layouts is not None
         bits_by_table, y_hat = [], quantize(output["y"], Y_LIMIT)
         for table in tables:
@@ -351,7 +351,7 @@ class Training:
         self.layouts.learn(tables, self._layout_bits(tables, output))
 
     def _distance(self, teacher: Tensor, x_hat: Tensor, objective: Objective) -> Tensor:
-        """How far a picture is from the widest architecture's, in the units of the loss."""
+        """The distance of a picture from the widest architecture's, in the units of the loss."""
         error = distortion(teacher.clamp(0, 1), x_hat, objective.metric).mean()
         distance: Tensor = objective.loss(0.0, error)
         return distance
@@ -370,7 +370,7 @@ class Training:
             raise self._diverged(f"The {what} is not finite at step {step} with {names}.")
 
     def _diverged(self, where: str) -> NonFiniteLossError:
-        """What to say of a training that went wrong: from the same checkpoint it would do so again."""
+        """The error for a training that diverged. From the same checkpoint it would diverge again."""
         kept = self.run.checkpoint_path
         begin = f", from the last checkpoint with --init-from {kept}" if kept.is_file() else ""
         return NonFiniteLossError(
@@ -378,13 +378,13 @@ class Training:
         )
 
     def _generator(self, step: int, what: str, device: torch.device | str = "cpu") -> torch.Generator:
-        """A generator for one purpose of one step, the same however the run came there."""
+        """A generator for one purpose of one step. It does not depend on how the run reached this step."""
         words = [self.settings.seed, step, *what.encode()]
         seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1
         return torch.Generator(device).manual_seed(seed)
 
     def _noise(self, step: int) -> Noise:
-        """Uniform noise for a whole batch over all processes, of which each takes its own part."""
+        """Uniform noise for a whole batch over all processes. Each process takes its own part."""
         rng = self._generator(step, "noise", self.fabric.device)
         rank, world = self.fabric.global_rank, self.fabric.world_size
 
@@ -395,18 +395,18 @@ class Training:
 
         return noise
 
-    # Its state
+    # State
 
     @property
     def kept(self) -> Supernet:
-        """The weights that the run keeps: the average, where there is one."""
+        """The weights that the run keeps: the moving average if there is one."""
         if self.average is None:
             return self.net
         assert isinstance(self.average.module, Supernet)
         return self.average.module
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """All optimisers there are, by the names that the checkpoint has for them."""
+        """All optimisers, by their names in the checkpoint."""
         optimizers = {"optimizer": self.optimizer}
         if self.structure is not None:
             optimizers["structure"] = self.structure.optimizer
@@ -415,7 +415,7 @@ class Training:
         return optimizers
 
     def write(self, step: int) -> None:
-        """Keep the state after `step` steps."""
+        """Write a checkpoint after `step` steps."""
         tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         record: dict[str, Any] = {"step": step, "plateaus": asdict(self.plateaus)}
         record |= {"recent": self.recent.values, "optimizers": {}}
@@ -435,10 +435,10 @@ class Training:
             raise self._diverged(f"The weights are not finite after step {step - 1}.") from error
 
     def restore(self) -> int:
-        """Back to the checkpoint; returns the steps it had done.
+        """Load the checkpoint. Returns the number of its steps.
 
         Raises:
-            InputError: the checkpoint is damaged, or of a version that wrote another one.
+            InputError: the checkpoint is damaged, or an incompatible version wrote it.
         """
         path = self.run.checkpoint_path
         with damage_told(path, ANEW):
@@ -469,7 +469,7 @@ class Training:
         return step
 
     def finish(self) -> None:
-        """Write what was learned: the averaged weights where there is an average, structure, a layout."""
+        """Write the results: weights (averaged if there is an average), learned structure, learned layout."""
         net = self.kept
         if net.centred and self.settings.only != "g_s":
             settle(net)
@@ -485,16 +485,16 @@ class Training:
             write_yaml(self.run.structure_path, content)
         if self.layouts is not None:
             write_yaml(self.run.learned_layout_path, {"layouts": [self.layouts.to_dict()]})
-        # written now, so that a first search tells at once what is possible
+        # written now, so that the first search can show the reachable costs at once
         kept_costs(self.run.space, self.run.costs_path)
 
 
 def is_trained(name: str, settings: TrainingSettings) -> bool:
-    """Whether a parameter of this name is trained, where only a part is.
+    """Whether a parameter is trained, if only a part of the network is.
 
     Args:
         name: name of the parameter.
-        settings: settings of the training, which say what is trained.
+        settings: settings of the training, which name the part that is trained.
     """
     if any(lies_in(name, layer) for layer in settings.frozen):
         return False
@@ -508,7 +508,7 @@ def is_trained(name: str, settings: TrainingSettings) -> bool:
 
 
 def lies_in(name: str, part: str) -> bool:
-    """Whether a parameter belongs to a part of the network: an edge (`h_a`), a layer (`h_a.0`), or itself.
+    """Whether a parameter belongs to a part: an edge (`h_a`), a layer (`h_a.0`) or a parameter.
 
     Args:
         name: name of the parameter.
@@ -518,7 +518,7 @@ def lies_in(name: str, part: str) -> bool:
 
 
 def _workers(settings: TrainingSettings, fabric: Fabric) -> int:
-    """How many processes cut crops: on a CPU the training itself does, between its steps."""
+    """The number of processes that cut crops. On a CPU, the training process does this between its steps."""
     if settings.workers is not None:
         return settings.workers
     cores = (os.cpu_count() or 1) // fabric.world_size
@@ -526,7 +526,7 @@ def _workers(settings: TrainingSettings, fabric: Fabric) -> int:
 
 
 def settle(net: Supernet) -> None:
-    """Renew the medians of the factorised priors.
+    """Update the medians of the factorised priors.
 
     Args:
         net: the supernet.
@@ -570,11 +570,11 @@ def _metrics_file(run: Run, step: int, learning: Learning) -> MetricsFile:
 def _row(
     training: Training, step: int, seconds: float, means: tuple[float, float, float]
 ) -> dict[str, float]:
-    """What metrics.csv says of a checkpoint."""
+    """The row of metrics.csv for a checkpoint."""
     loss, bpp, error = means
     settings = training.settings
     if settings.only == "entropy":
-        error = math.nan  # no picture was made
+        error = math.nan  # no picture was computed
     row = {"seconds": seconds, "loss": loss, "bpp": bpp, "distortion": error}
     has_psnr = settings.metric == "mse" and not math.isnan(error)
     row["psnr"] = -10 * math.log10(max(error, 1e-12)) if has_psnr else math.nan

@@ -1,8 +1,8 @@
-"""What moves the weights: Adam, or one of two optimisers that treat a matrix as a matrix.
+"""The optimisers of the weights: Adam, and two that treat a kernel as a matrix.
 
-SOAP (Vyas et al., ICLR 2025) runs Adam in the eigenbasis of Shampoo's preconditioner; Muon (Jordan et al.,
-2024) makes the step of a matrix orthogonal. Both are for kernels that join many channels with many. Whatever
-else is learned (biases, depthwise kernels, GDN, factorised priors, gains) moves as Adam would move it.
+SOAP (Vyas et al., ICLR 2025) runs Adam in the eigenbasis of Shampoo's preconditioner. Muon (Jordan et al.,
+2024) orthogonalises the step of a matrix. Both are for kernels that join many channels with many. All other
+parameters (biases, depthwise kernels, GDN, factorised priors, gains) move as under Adam.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from torch import Tensor, nn
 from nas.support.device import multiplies_bfloat16
 
 ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
-# How often SOAP renews its eigenbases, in steps, and the largest side of a kernel that gets one: beyond it
-# the basis costs more than it gains.
+# Steps between updates of the eigenbases in SOAP, and the longest side of a kernel that gets a basis: for
+# longer sides a basis costs more than it gains.
 SOAP_EVERY, SOAP_LARGEST = 20, 256
 
 
-RATE_SHARE = "share"  # of the learning rate with which a group of parameters moves
+RATE_SHARE = "share"  # key of a group's share of the learning rate
 
 
 def build_optimizer(
     net: nn.Module, name: str, learning_rate: float, fan_in: int | None = None
 ) -> torch.optim.Optimizer:
-    """An optimiser of all parameters of a network that are to be trained.
+    """Make an optimiser of all parameters of a network that are trained.
 
     Args:
-        net: parameters that want no gradient, and empty ones, are left out.
+        net: the network. Empty parameters and parameters without gradient are left out.
         name: `adam`, `soap` or `muon`.
-        learning_rate: one for all parameters: Muon's steps are scaled to the size of Adam's.
-        fan_in: for `adam`, kernels with more inputs than this move more slowly, in proportion: each step of
-            Adam changes every weight alike, and what a unit makes of its inputs changes by the sum over them
-            (Yang et al., Tensor Programs V, 2022). None: all move alike.
+        learning_rate: learning rate of all parameters. Muon's steps are scaled to the size of Adam's.
+        fan_in: for `adam`: kernels with more inputs than this have a learning rate that is lower in
+            proportion. A step of Adam changes every weight by the same amount, so the output of a unit
+            changes with the number of its inputs (Yang et al., Tensor Programs V, 2022). None gives all the
+            same rate.
     """
     named = [(n, p) for n, p in net.named_parameters() if p.requires_grad and p.numel()]
     if name == "adam":
@@ -51,29 +52,29 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Give every group its share of a learning rate.
+    """Set the learning rate of every group, according to its share.
 
     Args:
-        optimizer: as `build_optimizer` made it.
-        learning_rate: the rate of the groups that move at the full one.
+        optimizer: an optimiser from `build_optimizer`.
+        learning_rate: learning rate of the groups with the full share.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get(RATE_SHARE, 1.0)
 
 
 def _share(name: str, parameter: Tensor, fan_in: int | None) -> float:
-    """Of the learning rate, by how many inputs a kernel has."""
+    """The share of the learning rate by the number of a kernel's inputs."""
     if fan_in is None or not is_matrix(name, parameter):
         return 1.0
     return min(1.0, fan_in / parameter[0].numel())
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is a kernel, or a matrix, that joins several channels with several.
+    """Whether a parameter is a kernel or matrix that joins several channels with several.
 
     Args:
-        name: as the network has it; layers call their kernels `weight`, all else is called otherwise.
-        parameter: [outputs, inputs, ...]; a depthwise kernel has one input.
+        name: name in the network. Layers call their kernels `weight`, and other parameters have other names.
+        parameter: [outputs, inputs, ...]. A depthwise kernel has one input.
     """
     return name.rpartition(".")[2] == "weight" and parameter.ndim >= 2 and min(parameter.shape[:2]) > 1
 
@@ -85,7 +86,7 @@ def _groups(matrices: dict[str, Any], others: dict[str, Any]) -> list[dict[str, 
 def _soap(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
     from pytorch_optimizer import SOAP
 
-    # without a side that may have a basis, SOAP is Adam
+    # without bases, SOAP equals Adam
     groups = _groups({"params": matrices}, {"params": others, "max_precondition_dim": 0, **ADAM})
     return SOAP(
         groups,
@@ -101,7 +102,7 @@ def _muon(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float)
     from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
 
     class ExactMuon(Muon):
-        """Muon in single precision where products of bfloat16 would be emulated: they are slow there."""
+        """Muon in single precision on processors that only emulate bfloat16 products, which is slow."""
 
         @staticmethod
         def _orthogonalize(group: dict[str, Any], updates: list[Tensor]) -> list[Tensor]:
@@ -125,13 +126,13 @@ def _muon(matrices: list[nn.Parameter], others: list[nn.Parameter], rate: float)
 
 
 def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """How torch's `AveragedModel` is to follow the weights: exponentially, with a warm-up of its own.
+    """The update rule of torch's `AveragedModel`: an exponential moving average with a warm-up.
 
-    After n steps the average keeps min(decay, (1 + n) / (10 + n)) of itself, so that it forgets the first
+    After n steps, the average keeps min(decay, (1 + n) / (10 + n)) of itself. It therefore forgets the first
     weights long before 1 / (1 - decay) steps have passed.
 
     Args:
-        decay: what the average keeps of itself in a step, once it has warmed up.
+        decay: share of itself that the average keeps in a step after the warm-up.
     """
 
     @torch.no_grad()
@@ -144,13 +145,13 @@ def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
 @dataclass
 class Plateaus:
-    """Counts the times that the loss stopped falling.
+    """Counts how often the loss has stopped falling.
 
     Attributes:
-        patience: how many values without a better one make a plateau.
-        count: plateaus so far.
+        patience: number of values without a better one that make a plateau.
+        count: number of plateaus so far.
         best: the least loss so far.
-        waited: checkpoints since then.
+        waited: number of values since the best one.
     """
 
     patience: int
@@ -161,10 +162,10 @@ class Plateaus:
     threshold = 1e-4  # a value is better by at least this share
 
     def see(self, loss: float) -> None:
-        """Note the next mean loss.
+        """Add the next mean loss.
 
         Args:
-            loss: the loss, as a mean since the last call.
+            loss: mean loss since the last call.
         """
         if loss < self.best * (1 - self.threshold):
             self.best, self.waited = loss, 0

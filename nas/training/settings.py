@@ -1,4 +1,4 @@
-"""What a training run can be told, as it stands in RUN/config.yaml and after `--set`."""
+"""The settings of a training, from `--set` and recipes, as RUN/config.yaml stores them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas.support.errors import InputError, nearest
 from nas.support.fields import validated
 from nas.support.limits import LEAST_LMBDA, MOST_LMBDA, MOST_SEED
 
-# A space of one architecture: each step trains it once, and no structure is learned.
+# For a space with one architecture: each step trains it once, and no structure is learned.
 ALONE: dict[str, Any] = {
     "strategy": "uniform",
     "architectures": 1,
@@ -33,13 +33,13 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    # the loss
+    # loss
     lmbda: float = Field(default=0.013, ge=LEAST_LMBDA, le=MOST_LMBDA, description="weight of the distortion")
     metric: Literal["mse", "ms-ssim"] = "mse"
     integer_phase: float = Field(
         default=0.2, ge=0, le=1, description="last share of the steps, with the rate on integers"
     )
-    # how much
+    # amount of training
     steps: int = Field(default=100_000, ge=1, description="optimiser steps")
     batch: int = Field(default=8, ge=1, description="crops a step, over all processes")
     crop: int = Field(default=256, ge=64, multiple_of=64, description="side of a crop, pixels")
@@ -52,7 +52,7 @@ class TrainingSettings(BaseModel):
     final_share: float = Field(
         default=0.1, gt=0, lt=1, description="last share of the steps, with crops of `final_crop` pixels"
     )
-    # what is trained in a step
+    # architectures and parts that are trained in a step
     only: Literal["g_s", "entropy"] | None = Field(
         default=None,
         description="train g_s alone, or all but g_a and g_s; the rest stays as it is, to the bit",
@@ -85,7 +85,7 @@ class TrainingSettings(BaseModel):
     distillation: float = Field(
         default=0.0, ge=0, description="weight with which the others match the widest one's picture"
     )
-    # structure learned with the weights
+    # structure that is learned with the weights
     structure: Literal["none", "joint"] = "none"
     structure_scope: Literal["encoder", "decoder", "total"] = "total"
     lambda_c: float = Field(default=0.0, ge=0, description="price of a kMAC per pixel")
@@ -124,7 +124,7 @@ class TrainingSettings(BaseModel):
         description="decay of the weights' moving average, from its start on; 0: none",
     )
     precision: Literal["auto", "32", "bf16"] = "auto"
-    # the machine, and what is seen
+    # machine and logging
     workers: int | None = Field(
         default=None,
         ge=0,
@@ -138,14 +138,15 @@ class TrainingSettings(BaseModel):
 
     @property
     def objective(self) -> Objective:
-        """What the loss is: the weight of the distortion, and how it is measured."""
+        """The objective: the weight of the distortion, and its metric."""
         return Objective(self.lmbda, self.metric)
 
     @classmethod
     def make(cls, values: dict[str, Any]) -> TrainingSettings:
-        """Settings from names and values; InputError names the wrong one and what is allowed.
+        """Make settings from names and values. An InputError names a wrong one and the allowed values.
 
-        `recipe` among them names a shipped recipe or a YAML file, whose settings the others go over.
+        `recipe` among the names is a shipped recipe or a YAML file. The other settings override those of the
+        recipe.
         """
         values = dict(values)
         if "recipe" in values:
@@ -197,7 +198,7 @@ class TrainingSettings(BaseModel):
 
     @property
     def phases(self) -> list[tuple[int, range]]:
-        """The side of the crops, in pixels, and the steps with such crops, phase by phase."""
+        """The phases of the training: side of the crops in pixels, and the steps with such crops."""
         if self.final_crop is None:
             return [(self.crop, range(self.steps))]
         last = max(1, round(self.steps * self.final_share))
@@ -207,7 +208,7 @@ class TrainingSettings(BaseModel):
         ]
 
     def pixels(self, first: int, last: int) -> int:
-        """How many pixels the steps `first` .. `last` - 1 read, over all processes.
+        """Number of pixels that the steps `first` .. `last` - 1 read, over all processes.
 
         Args:
             first: the first step.
@@ -219,18 +220,18 @@ class TrainingSettings(BaseModel):
         return read
 
     def rate_at(self, step: int, plateaus: int = 0) -> float:
-        """The rate of learning at a step: a linear warm-up, then the schedule.
+        """The learning rate at a step: a linear warm-up, then the schedule.
 
         Args:
-            step: from 0.
-            plateaus: how many there have been.
+            step: number of the step, from 0.
+            plateaus: number of plateaus so far.
         """
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         match self.schedule:
             case "cosine":
                 held = max(self.warmup, round(self.hold * self.steps))
-                end = self.phases[0][1].stop  # large crops find the rate low
+                end = self.phases[0][1].stop  # the rate is low when the large crops begin
                 progress = (step - held) / max(1, end - held)
                 fall = (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2
                 return self.learning_rate * (self.final_rate + (1 - self.final_rate) * fall)
@@ -244,7 +245,7 @@ class TrainingSettings(BaseModel):
 
 
 def settings_of(run: Run) -> TrainingSettings:
-    """What a run is trained with; InputError where its config.yaml lacks that."""
+    """The training settings of a run. InputError if its config.yaml lacks them."""
     values = run.config.get("training")
     if not isinstance(values, dict):
         raise InputError(f"{run.config_path} has no `training`: restore it, or train a new run.")
@@ -252,10 +253,10 @@ def settings_of(run: Run) -> TrainingSettings:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The settings of a shipped recipe, or of a YAML file.
+    """Read the settings of a shipped recipe or of a YAML file.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: there is no recipe of this name.
     """
     path = resources.find("recipes", name)
     content = resources.read_yaml(path)
@@ -274,13 +275,13 @@ def _unknown(name: object) -> str:
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`NAME=VALUE` words as a mapping; values are read as YAML reads them.
+    """Parse words `NAME=VALUE`. Values are read as YAML.
 
     Args:
         assignments: the words.
 
     Raises:
-        InputError: a word is no assignment, or its value is not valid YAML.
+        InputError: a word is not an assignment, or its value is not valid YAML.
     """
     settings: dict[str, Any] = {}
     for word in assignments:
@@ -289,7 +290,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             raise InputError(f"'{word}' is not NAME=VALUE: write --set steps=1000, for example.")
         if name in settings:
             raise InputError(f"--set gives {name} twice: give it once.")
-        # YAML reads 1e-4 as text: numbers first
+        # YAML reads 1e-4 as text, so numbers are tried first
         is_float = "e" in value.lower() and _is_number(value)
         settings[name] = float(value) if is_float else resources.parse_yaml(value, f"--set {word}")
     return settings

@@ -1,8 +1,9 @@
-"""One pass through g_a for all samples of a step that encode alike.
+"""One pass through g_a for all samples of a step that share their encoder.
 
-Samples that differ behind y only, such as decoders of several sizes under one encoder, read the same output
-of g_a, whatever their rates: gains come behind it. So it is computed once, the gradients of all samples are
-added up where they read it, and go back through g_a once. The sums are those of separate passes.
+Samples that differ only after y, such as decoders of several sizes under one encoder, read the same output of
+g_a. Their rates may differ, because gains come after g_a. The output is therefore computed once. The
+gradients of all samples are added up there and pass back through g_a once. The sums equal those of separate
+passes.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from nas.spaces.architecture import Architecture
 
 
 class SharedEncoder:
-    """What g_a makes of one batch, for the encoders that several samples of a step have in common.
+    """The outputs of g_a for one batch, for encoders that several samples of a step share.
 
     Args:
         net: the supernet.
         x: the batch, [B, 3, H, W].
-        architectures: of the samples of the step that may share their encoder.
+        architectures: architectures of the step's samples.
     """
 
     def __init__(self, net: Supernet, x: Tensor, architectures: Sequence[Architecture]) -> None:
@@ -34,7 +35,7 @@ class SharedEncoder:
         self._passes: dict[tuple[tuple[str, int], ...], tuple[Tensor, Tensor]] = {}
 
     def y(self, architecture: Architecture) -> Tensor | None:
-        """What g_a makes of the batch, [B, M, h, w]; None where no other sample encodes as this one does.
+        """The output of g_a for the batch, [B, M, h, w], or None if no other sample has the same encoder.
 
         Args:
             architecture: the active architecture of the supernet.
@@ -48,7 +49,7 @@ class SharedEncoder:
         return self._passes[encoder][1]
 
     def backward(self) -> None:
-        """Hand the gradients that the samples left at y back through g_a. Widths may have changed since."""
+        """Pass the gradients that the samples left at y back through g_a. Widths may have changed since."""
         for y, read in self._passes.values():
             if read.grad is not None:
                 torch.autograd.backward(y, read.grad)

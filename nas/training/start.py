@@ -1,4 +1,4 @@
-"""From the words of `nas train` to a trained run."""
+"""Starts and continues trainings: from the arguments of `nas train` to a trained run."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ from nas.weights import checkpoint
 from nas.weights.checkpoint import supernet_of
 from nas.weights.rates import at_one_rate, over_range
 
-LEAST_SIDE = 64  # pixels, of a crop; smaller photos are enlarged
-LEAST_CROP = 192  # pixels: from there on z has a middle
-KLT = "klt"  # as --init-from: see `with_klt`
+LEAST_SIDE = 64  # least side of a crop in pixels; smaller photos are enlarged
+LEAST_CROP = 192  # least advised side of a crop in pixels: from there on z has a middle
+KLT = "klt"  # value of --init-from: see `with_klt`
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What `nas train` was asked for.
+    """The arguments of `nas train`.
 
     Attributes:
-        space: a shipped space, a YAML file, a codec.yaml, or the space itself.
+        space: a shipped space, a YAML file, a codec.yaml, or a `SearchSpace`.
         data: a folder of photos, or `bundled`.
-        out: the run's folder.
-        arch: train this architecture alone.
-        settings: values by name.
-        init_from: what to start from: `klt` (of the photos), a run's folder, a supernet.safetensors,
-            `zoo:NAME`, a checkpoint of CompressAI's or a name of its zoo, or plain layers of the one
+        out: folder of the run.
+        arch: train only this architecture.
+        settings: training settings by name.
+        init_from: starting weights: `klt` (computed from the photos), a run's folder, a supernet.safetensors,
+            `zoo:NAME`, a CompressAI checkpoint or a name of CompressAI's zoo, or plain layers of the one
             architecture that is trained.
-        front: a searched run, whose front `strategy=front` trains; by default that of init_from.
-        notes: what else config.yaml is to say.
-        split: the photos of data by part, where they are not to be split by a hash of their names.
-        force: replace a run that is there.
+        front: a searched run whose front `strategy=front` trains. By default it is the run of `init_from`.
+        notes: further entries of config.yaml.
+        split: the photos of `data` by part. By default they are split by a hash of their names.
+        force: replace an existing run.
         device: where to compute: `auto`, `cpu` or `cuda`.
     """
 
@@ -79,9 +79,10 @@ class TrainingRequest:
     split: Mapping[str, list[Path]] | None = None
 
     def search_space(self) -> SearchSpace:
-        """What is trained, with the range of rates that `lmbda` names.
+        """The space to train, with the range of rates that `lmbda` gives.
 
-        The lambda of the middle anchor stands for a range that the space has already, as in a run's settings.
+        If the space has a range already, `lmbda` may be the lambda of its middle anchor, as in a run's
+        settings.
         """
         space = self.space if isinstance(self.space, SearchSpace) else SearchSpace.load(self.space)
         match self._lmbda:
@@ -93,7 +94,7 @@ class TrainingRequest:
                 return space if space.rates and single == middle(space.rates) else replace(space, rates=())
 
     def training_settings(self) -> TrainingSettings:
-        """The settings; over a range of rates their lambda is that of the middle anchor."""
+        """The settings. Over a range of rates, their lambda is that of the middle anchor."""
         rates = self.search_space().rates
         return TrainingSettings.make({**self.settings, **({"lmbda": middle(rates)} if rates else {})})
 
@@ -104,10 +105,10 @@ class TrainingRequest:
 
 
 def advice(request: TrainingRequest) -> str | None:
-    """What a request will make one regret, in a sentence or two; None where nothing will.
+    """Advice against settings that the user may regret, in a sentence or two, or None.
 
     Raises:
-        InputError: its space or a setting cannot be read.
+        InputError: the space or a setting cannot be read.
     """
     settings, space = request.training_settings(), request.search_space()
     if request.arch is not None:
@@ -138,10 +139,10 @@ def start_training(
     Args:
         request: what to train, on which photos, and where to write.
         report: called as the work goes on.
-        say: called with what the request will make one regret, before the work begins.
+        say: called with advice (see `advice`) before the work begins.
 
     Raises:
-        InputError: before anything is written, where the request cannot be met.
+        InputError: the request cannot be met. Raised before anything is written.
     """
     space, settings = request.search_space(), request.training_settings()
     if request.arch is not None:
@@ -159,23 +160,23 @@ def start_training(
     front = _front(request, space, settings) if settings.strategy == "front" else []
     if settings.only is not None and request.init_from is None:
         raise InputError(f"only={settings.only} trains a part of trained weights: add --init-from RUN.")
-    if word := advice(request):  # once nothing cheap to check is wrong
+    if word := advice(request):  # after all quick checks
         say(word)
     initial = None
     if request.init_from is not None:
-        torch.manual_seed(settings.seed)  # for what the starting point does not have
+        torch.manual_seed(settings.seed)  # for weights that the starting point does not have
         if request.init_from == KLT:
             initial = with_klt(space, photos, settings.objective)
         else:
             initial = initial_weights(request.init_from, space, settings.objective)
         checkpoint.check_fit(Supernet(space), initial, source=_named(request.init_from))
     fabric = make_fabric(request.device, settings.precision)
-    fabric.barrier()  # every process has looked before one writes
+    fabric.barrier()  # all processes have checked before one writes
     if fabric.is_global_zero and request.force and not request.out.is_dir():
         clear(request.out)
     with held(request.out / LOCK) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
-            _refuse_run(request.out, force=request.force)  # it may have been made meanwhile
+            _refuse_run(request.out, force=request.force)  # another process may have made it meanwhile
             for path in request.out.iterdir():
                 if path.name != LOCK:
                     clear(path)
@@ -197,15 +198,15 @@ def start_training(
 def train_or_resume(
     request: TrainingRequest, report: Callable[[Progress], None] = lambda progress: None
 ) -> Run:
-    """Train a run to the end; where an earlier attempt of the same request stopped, go on from there.
+    """Train a run to the end. If an earlier attempt of the same request stopped, continue it.
 
     Args:
         request: what to train, on which photos, and where to write.
         report: called as the work goes on.
 
     Raises:
-        InputError: what lies there was trained with other settings.
-        NonFiniteLossError: at which step.
+        InputError: an existing run was trained with other settings.
+        NonFiniteLossError: the training diverged.
     """
     run = Run(request.out)
     done = run.weights_path.is_file()
@@ -224,19 +225,19 @@ def train_or_resume(
 
 
 def _named(source: str | Path | CodecNetwork) -> str:
-    """What config.yaml and messages call a starting point."""
+    """The name of a starting point in config.yaml and messages."""
     return "the codec" if isinstance(source, CodecNetwork) else str(source)
 
 
 def _front(request: TrainingRequest, space: SearchSpace, settings: TrainingSettings) -> list[Architecture]:
-    """What strategy=front trains: the named architectures, or what a search found."""
+    """The architectures that strategy=front trains: those of `members`, or those that a search found."""
     if settings.members:
         return [space.parse(key) for key in settings.members]
     return architectures_on_fronts(_searched(request), space)
 
 
 def _searched(request: TrainingRequest) -> Run:
-    """The run whose front is to be trained."""
+    """The searched run whose front is trained."""
     source = request.front or request.init_from
     if isinstance(source, str | Path) and in_zoo(source):
         return zoo_run(source)
@@ -246,7 +247,7 @@ def _searched(request: TrainingRequest) -> Run:
 
 
 def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:
-    """InputError where the space has not what is to be learned, or not at that cost."""
+    """Raise InputError if the space lacks the structure to learn, or cannot reach its target cost."""
     if settings.layout_stages and not space.with_convolution:
         what = "context convolution" if space.family.context else "context model"
         raise InputError(f"{space.name} has no {what}, so no layout can be learned: leave layout_stages out.")
@@ -262,7 +263,7 @@ def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:
 
 
 def _check_frozen(space: SearchSpace, settings: TrainingSettings) -> None:
-    """InputError where what is to stay as it is does not exist, or nothing else is left to train."""
+    """Raise InputError if a frozen part does not exist, or if nothing is left to train."""
     if not settings.frozen:
         return
     names = [name for name, _ in Supernet(space).named_parameters()]
@@ -277,7 +278,7 @@ def _check_frozen(space: SearchSpace, settings: TrainingSettings) -> None:
 def resume_training(
     out: Path, *, device: str = "auto", report: Callable[[Progress], None] = lambda progress: None
 ) -> Run:
-    """Go on with an interrupted run, as if it had not been interrupted.
+    """Continue an interrupted run, with the same result as without the interruption.
 
     Args:
         out: folder of the run.
@@ -285,7 +286,7 @@ def resume_training(
         report: called as the work goes on.
 
     Raises:
-        InputError: no run, one without a checkpoint, or one in which another process trains.
+        InputError: there is no run or no checkpoint, or another process trains in the folder.
     """
     run = Run.open(out)
     if not run.checkpoint_path.is_file():
@@ -299,7 +300,7 @@ def resume_training(
 
 
 def how_to_train_longer(out: Path) -> str:
-    """What to do with a run that is trained to its end, in a sentence.
+    """A sentence on how to train a finished run longer.
 
     Args:
         out: folder of the run.
@@ -311,7 +312,7 @@ def how_to_train_longer(out: Path) -> str:
 
 
 def _read_from(request: TrainingRequest) -> list[str | Path]:
-    """The files and folders that a request names to read."""
+    """The files and folders that a request reads."""
     read: list[str | Path] = [request.data] if request.data != BUNDLED else []
     if isinstance(request.space, str):
         read.append(resources.find("search_spaces", request.space))
@@ -321,7 +322,7 @@ def _read_from(request: TrainingRequest) -> list[str | Path]:
 
 
 def _refuse_run(out: Path, *, force: bool) -> None:
-    """InputError where something lies in `out` that a new training would replace, with what to do instead."""
+    """Raise InputError if a new training would replace something in `out`. The message says what to do."""
     run = Run(out)
     begun = not force and run.config_path.is_file()
     if begun and run.weights_path.is_file():
@@ -339,12 +340,12 @@ def _refuse_run(out: Path, *, force: bool) -> None:
 
 
 def _holds_a_lock_alone(out: Path) -> bool:
-    """Whether a folder is empty but for the lock."""
+    """Whether a folder is empty except for the lock."""
     return out.is_dir() and all(path.name == LOCK for path in out.iterdir())
 
 
 def _check_crop(photos: Sequence[Photo], crop: int) -> None:
-    """InputError where every photo is smaller than a crop, by more than sides of multiples of 64 need."""
+    """Raise InputError if no photo, enlarged to sides that are multiples of 64, is as large as a crop."""
     sides = [min(photo.pixels.shape[:2]) for photo in photos]
     most = max(LEAST_SIDE, -(-max(sides) // LEAST_SIDE) * LEAST_SIDE)
     if crop > most:
@@ -358,21 +359,21 @@ def _check_crop(photos: Sequence[Photo], crop: int) -> None:
 def initial_weights(
     source: str | Path | CodecNetwork, space: SearchSpace, objective: Objective | None = None
 ) -> dict[str, Tensor]:
-    """Weights for a space, as `nas train --init-from` takes them.
+    """Make weights for a space from a starting point of `nas train --init-from`.
 
     Args:
-        source: a run's folder or `zoo:NAME` (sliced where the space is one point of the run's), a
-            supernet.safetensors, a file that CompressAI saved, or a name of its zoo such as mbt2018-4;
-            or, for a space of one, plain layers.
-        space: what is trained.
-        objective: what it is trained for. It says which of CompressAI's weights are read, and at which rate
-            those of a range of rates are taken; by default MSE and the middle rate.
+        source: a run's folder or `zoo:NAME` (sliced if the space is one architecture of that run), a
+            supernet.safetensors, a file that CompressAI saved, a name of CompressAI's zoo such as mbt2018-4,
+            or, for a space with one architecture, plain layers.
+        space: the space to train.
+        objective: objective of the training. It selects CompressAI's weights, and the rate at which weights
+            of a range of rates are taken. By default it is MSE at the middle rate.
 
     Returns:
         Tensors by name, in the shapes of the space's supernet.
 
     Raises:
-        InputError: nothing of the kind, or it does not fit the space.
+        InputError: the source does not exist or does not fit the space.
     """
     if isinstance(source, CodecNetwork):
         return _rated(_of_plain(source, space), source.space.rates, space, objective)
@@ -397,9 +398,9 @@ def initial_weights(
 
 
 def _read_as_in(space: SearchSpace, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a context model as a space reads its context.
+    """Convert weights of a context model to the way in which a space reads its context.
 
-    Tables begin by changing nothing where there are none yet; without a convolution psi alone is read.
+    Missing tables start without any effect. Without a convolution, only psi is read.
     """
     first = "context.entropy_parameters.0.weight"
     state = dict(tensors)
@@ -427,14 +428,14 @@ def _rated(
     objective: Objective | None,
     trained_for: float | None = None,
 ) -> dict[str, Tensor]:
-    """Weights at the rate, or over the range of rates, of a space.
+    """Convert weights to the rate, or to the range of rates, of a space.
 
     Args:
         tensors: the weights, with their gains if they have any.
-        rates: the anchors of their range; none where they are of one rate.
-        space: what they are for.
-        objective: at which rate those of a range are taken; by default at the middle one.
-        trained_for: lambda of weights of one rate; by default the middle of the range they are to be of.
+        rates: anchors of their range of rates. Empty for weights of one rate.
+        space: the space that they are for.
+        objective: rate at which weights of a range are taken. By default it is the middle one.
+        trained_for: lambda of weights of one rate. By default it is the middle of the new range.
     """
     if rates and not space.rates:
         return at_one_rate(tensors, space.family, rates, objective.lmbda if objective else middle(rates))
@@ -457,6 +458,6 @@ def _sliced_weights(run: Run, space: SearchSpace) -> dict[str, Tensor]:
 
 
 def _of_plain(network: CodecNetwork, space: SearchSpace) -> dict[str, Tensor]:
-    """Plain layers as the weights of a space of one, with their gains; what they do not have is constant."""
+    """Plain layers and their gains as weights of a space with one architecture; the rest are constants."""
     supernet, plain = Supernet(replace(space, rates=network.space.rates)), network.state_dict()
     return {name: plain.get(name, value) for name, value in supernet.state_dict().items()}

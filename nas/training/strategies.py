@@ -1,7 +1,7 @@
-"""Which architectures a supernet trains in one step: small objects that the loop asks.
+"""Strategies: which architectures a supernet trains in one step.
 
-What a step draws depends on the seed and the step's number alone, so that a resumed run, and every process
-of a joint one, draws the same.
+The draw of a step depends only on the seed and on the step's number. A resumed run, and every process of a
+joint training, therefore draws the same.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.training.settings import TrainingSettings
 
-RATE_OVERSHOOT = 0.04  # of the range of rates, on either side
+RATE_OVERSHOOT = 0.04  # share of the range of rates, on either side
 NO_FRONT = "strategy=front trains what a search found: add --init-from RUN, a run that was searched."
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What runs: an architecture's widths, under its own layout or one drawn at random, at a rate.
+    """One sample of a step: an architecture's widths, under its own or a random layout, at a rate.
 
     Attributes:
-        lmbda: the rate, where the space has a range of them.
+        lmbda: lambda of the rate, if the space has a range of rates.
     """
 
     architecture: Architecture
@@ -39,13 +39,14 @@ class Strategy(Protocol):
     """Draws the architectures of one step.
 
     Attributes:
-        widest_first: whether the first of every step is the widest, which the others may then learn from.
+        widest_first: whether the first sample of every step is the widest architecture, so that the others
+            can learn from it.
     """
 
     widest_first: bool
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """The samples of one step, the same whenever it is drawn.
+        """Draw the samples of one step. The same arguments give the same samples.
 
         Args:
             space: the search space.
@@ -57,10 +58,10 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """`count` architectures, uniform in every slot.
+    """Draws `count` architectures, uniformly in every slot.
 
     Attributes:
-        count: architectures in a step.
+        count: number of architectures in a step.
         random_layouts: share of the layouts that are drawn at random.
     """
 
@@ -69,7 +70,7 @@ class Uniform:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """Architectures and layouts, each uniformly.
+        """Draw architectures and layouts uniformly.
 
         Args:
             space: the search space.
@@ -84,10 +85,10 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Sandwich:
-    """The widest, the narrowest and random ones (Yu and Huang, ICCV 2019).
+    """Draws the widest, the narrowest and random architectures (Yu and Huang, ICCV 2019).
 
     Attributes:
-        count: architectures in a step.
+        count: number of architectures in a step.
         random_layouts: share of the layouts that are drawn at random.
     """
 
@@ -96,7 +97,7 @@ class Sandwich:
     widest_first = True
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """The widest, the narrowest, and some at random.
+        """Draw the widest, the narrowest, and some random architectures.
 
         Args:
             space: the search space.
@@ -113,13 +114,13 @@ class Sandwich:
 
 @dataclass(frozen=True)
 class Fair:
-    """Strict fairness: every candidate of every slot equally often (FairNAS, Chu et al., ICCV 2021).
+    """Strict fairness: draws every candidate of every slot equally often (FairNAS, Chu et al., ICCV 2021).
 
-    Each slot deals its candidates from a shuffled deck and begins a new one when it is empty, so their counts
-    never differ by more than one.
+    Each slot deals its candidates from a shuffled deck, and begins a new one when it is empty. The counts of
+    its candidates therefore never differ by more than one.
 
     Attributes:
-        count: architectures in a step.
+        count: number of architectures in a step.
         random_layouts: share of the layouts that are drawn at random.
     """
 
@@ -128,7 +129,7 @@ class Fair:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """Architectures of which each candidate of a slot comes equally often.
+        """Draw architectures so that each candidate of a slot comes equally often.
 
         Args:
             space: the search space.
@@ -150,24 +151,24 @@ class Fair:
 
 @dataclass(frozen=True)
 class Level:
-    """One relative width for all slots, with a spread about it in each; layouts are uniform.
+    """Draws one relative width for all slots, with a spread around it in each slot. Layouts are uniform.
 
-    Slots that are drawn each for itself nearly always have a narrow layer among them, so that architectures
-    near either end are hardly ever trained. Here the levels of a step are spread evenly from the narrowest to
-    the widest (stratified), and reach half a spread beyond, so that the ends themselves are met.
+    If each slot is drawn separately, there is nearly always a narrow layer among them, and architectures near
+    either end are hardly ever trained. Here the levels of a step are spread evenly from the narrowest to the
+    widest (stratified). They reach half a spread beyond both ends, so that the ends themselves occur.
 
     Attributes:
-        count: architectures in a step.
+        count: number of architectures in a step.
         random_layouts: share of the layouts that are drawn at random.
     """
 
     count: int = 4
     random_layouts: float = 0.5
-    spread: float = 0.3  # standard deviation of a slot's relative width about the level
+    spread: float = 0.3  # standard deviation of a slot's relative width around the level
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """Architectures whose slots are about equally wide, at every level.
+        """Draw architectures whose slots are about equally wide, at every level.
 
         Args:
             space: the search space.
@@ -185,18 +186,19 @@ class Level:
 
 @dataclass(frozen=True)
 class Front:
-    """What a search found best, spread evenly over its front, and others like it.
+    """Draws the architectures that a search found best, evenly along its front, and similar ones.
 
-    A supernet trains all of its architectures, of which few are ever chosen; trained on, these become better
-    (after AttentiveNAS, Wang et al., CVPR 2021).
+    A supernet trains all of its architectures, but only a few are ever chosen. Further training makes these
+    better (after AttentiveNAS, Wang et al., CVPR 2021).
 
     Attributes:
-        members: the front, in the order of their MACs. One that is named twice is drawn twice as often.
-        elsewhere: the share drawn as in `Level`, so that the rest is not forgotten.
-        moved: the share of the others that move one step in a slot, so that a search sees the surroundings
-            alike well.
-        one_encoder: whether the members of a step are those with one encoder, the more often the more it has.
-        count: architectures in a step.
+        members: the front, ordered by MACs. An architecture that is named twice is drawn twice as often.
+        elsewhere: share drawn as in `Level`, so that the rest is not forgotten.
+        moved: share of the others that are moved by one step in a slot, so that a later search finds their
+            neighbours trained equally well.
+        one_encoder: draw the members of a step among those that share one encoder. An encoder is drawn in
+            proportion to its number of members.
+        count: number of architectures in a step.
         random_layouts: share of the layouts that are drawn at random.
     """
 
@@ -209,7 +211,7 @@ class Front:
     widest_first = False
 
     def draw(self, space: SearchSpace, step: int, seed: int) -> Iterator[Sample]:
-        """Architectures of the front so far, and some from elsewhere.
+        """Draw architectures of the front, and some from elsewhere.
 
         Args:
             space: the search space.
@@ -230,7 +232,7 @@ class Front:
             yield Sample(architecture, any_layout(space, architecture, rng, self.random_layouts))
 
     def _of_one_encoder(self, space: SearchSpace, rng: random.Random) -> list[Architecture]:
-        """The members that encode as one of them does, drawn among all."""
+        """The members that share the encoder of a randomly drawn member."""
         wanted = space.encoder(rng.choice(self.members))
         return [member for member in self.members if space.encoder(member) == wanted]
 
@@ -238,10 +240,10 @@ class Front:
 def any_layout(
     space: SearchSpace, architecture: Architecture, rng: random.Random, share: float = 0.5
 ) -> Layout:
-    """The architecture's own layout, or a share of the time a random one, so that any can be scored later.
+    """The architecture's own layout, or with probability `share` a random one, so that any can be scored.
 
-    A random one has from one to all of grouping's channel groups: coarse ones become as familiar as fine.
-    Only orders that a convolution reads are searched, so a table stays with its own.
+    A random layout has from one to all channel groups of `grouping`, so that coarse layouts become as
+    familiar as fine ones. Only orders that a convolution reads are searched, so a table keeps its own order.
 
     Args:
         space: the search space.
@@ -261,14 +263,14 @@ def any_layout(
 
 
 def at_rates(samples: Sequence[Sample], space: SearchSpace, step: int, seed: int) -> list[Sample]:
-    """The samples of a step, each at a rate of its own, where the space has a range of rates.
+    """Give each sample of a step a rate of its own, if the space has a range of rates.
 
-    The range is cut into as many parts as there are samples, and each has a lambda from one of them, uniform
-    in its logarithm: so every step sees low rates and high ones, and the gains between anchors are trained
-    too. A little of what is drawn lies beyond the ends and is moved to them, so that they are met.
+    The range is divided into as many parts as there are samples. Each sample gets a lambda from one of them,
+    uniform in its logarithm. So every step sees low and high rates, and the gains between anchors are trained
+    too. Draws reach a little beyond the ends and are clamped to them, so that the ends themselves occur.
 
     Args:
-        samples: what the step trains.
+        samples: the samples of the step.
         space: the search space.
         step: number of the step.
         seed: seed of the training.
@@ -287,7 +289,7 @@ def at_rates(samples: Sequence[Sample], space: SearchSpace, step: int, seed: int
 
 
 def generator(seed: int, step: int) -> random.Random:
-    """What a step draws its architectures with.
+    """The generator that draws the architectures of a step.
 
     Args:
         seed: seed of the training.
@@ -306,11 +308,11 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 
 
 def strategy(settings: TrainingSettings, members: Sequence[Architecture] = ()) -> Strategy:
-    """The strategy that settings ask for, one of `STRATEGIES`.
+    """Make the strategy that the settings name, one of `STRATEGIES`.
 
     Args:
         settings: settings of the training.
-        members: the front, where it is to be trained.
+        members: the front to train, for the strategy `front`.
 
     Raises:
         InputError: the strategy is `front`, and `members` is empty.
@@ -325,17 +327,17 @@ def strategy(settings: TrainingSettings, members: Sequence[Architecture] = ()) -
 
 
 def architectures_on_fronts(run: Run, space: SearchSpace) -> list[Architecture]:
-    """The fronts of a searched run, of every scope, as architectures of a space; in the order of their MACs.
+    """The fronts of a searched run in every scope, as architectures of a space, ordered by MACs.
 
-    Where the space has not the layout of one (the search found it, say), the layout with the nearest number
-    of stages takes its place.
+    If the space does not have an architecture's layout (for example, because the search found it), the layout
+    with the nearest number of stages replaces it.
 
     Args:
         run: a searched run.
-        space: the space that the architectures are to be of.
+        space: the space of the resulting architectures.
 
     Raises:
-        InputError: the run has no front, or one of other widths.
+        InputError: the run has no front, or its widths do not fit the space.
     """
     best = run.front().sort_values("total_kmac_px")
     stages = {name: layout.stages() for name, layout in space.layouts.items()}

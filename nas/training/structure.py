@@ -1,9 +1,9 @@
-"""Learning the structure: Gumbel samples of every slot, priced by their exact expected cost.
+"""Learning of the structure: Gumbel samples of every slot, priced by the exact expected cost.
 
-As in BaSIC (ECCV 2024): the loss is `rate-distortion + lambda_C * E[C]`, and a hard straight-through
-Gumbel-softmax sample (Jang et al., ICLR 2017) gates every slot, its temperature falling over the run.
-lambda_C is fixed, or driven by the constraint E[C] = target (dual ascent). The weights are learned along (the
-training loop), or stay as they are (`search.logits`).
+As in BaSIC (ECCV 2024), the loss is `rate-distortion + lambda_C * E[C]`. A hard straight-through
+Gumbel-softmax sample (Jang et al., ICLR 2017) gates every slot, and its temperature falls over the run.
+lambda_C is fixed, or follows the constraint E[C] = target by dual ascent. The weights are trained at the same
+time (in the training loop) or stay frozen (in `searching.sampler.logits`).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor
 from nas.cost.counting.table import CostTable
 from nas.spaces.space import SearchSpace
 
-# How the price follows the constraint, in units of the loss per target and of the relative excess: what each
-# step adds to the multiplier, and what the excess of the moment adds on top (an augmented Lagrangian: without
-# it, logits that saturate make the cost swing about the target for ever)
+# How the price follows the constraint, in units of the loss per target and of the relative excess: how much
+# each step adds to the multiplier, and how much the present excess adds on top (an augmented Lagrangian).
+# Without the second term, saturated logits make the cost oscillate around the target for ever.
 ASCENT, PENALTY = 0.02, 10.0
 
 
 def gumbel_sample(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
-    """A hard one-hot sample whose gradient is the soft one's, from a generator of its own.
+    """A hard one-hot sample with the gradient of the soft sample, drawn with the given generator.
 
     Args:
         logits: one logit per choice, [choices].
-        temperature: how soft the sample's gradient is; above 0.
+        temperature: temperature of the soft sample, above 0.
         rng: generator of the random numbers.
     """
     uniform = torch.rand(logits.shape, generator=rng).clamp_min(1e-9)
@@ -36,16 +36,16 @@ def gumbel_sample(logits: Tensor, temperature: float, rng: torch.Generator) -> T
 
 
 class Structure:
-    """Logits over the candidates of every slot, and the price of what they cost.
+    """Logits over the candidates of every slot, and the price of their expected cost.
 
     Args:
-        space: whose slots are learned.
-        costs: of its architectures.
-        scope: the cost that is priced.
-        price: lambda_C, loss per kMAC per pixel; where there is a target, what it starts from.
+        space: the space whose slots are learned.
+        costs: cost table of the space.
+        scope: scope of the priced cost.
+        price: lambda_C, loss per kMAC per pixel. With a target, it is the initial price.
         target: E[C] in kMAC per pixel, or None for a fixed price.
-        learning_rate: of the logits' own Adam.
-        hot, cold: the temperature at the beginning and at the end.
+        learning_rate: learning rate of the logits' own Adam.
+        hot, cold: temperature at the beginning and at the end.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Structure:
         cold: float = 0.5,
     ) -> None:
         self.space, self.costs, self.scope = space, costs, scope
-        self._unit = 0.0  # loss per target, of the last step
+        self._unit = 0.0  # loss of the last step, divided by the target
         self.hot, self.cold = hot, cold
         self.logits = [torch.zeros(len(slot.candidates), requires_grad=True) for slot in space.slots]
         self._learning_rate = learning_rate
@@ -69,22 +69,22 @@ class Structure:
         self._layouts = torch.full((len(space.layouts),), 1 / len(space.layouts))
 
     def restart(self, price: float, target: float | None) -> None:
-        """Go on from the logits as they are, at another price or towards another target.
+        """Continue from the current logits with another price or another target.
 
         Args:
-            price: loss per kMAC per pixel. With a target, it is where the price starts.
-            target: expected cost to reach, in kMAC per pixel; None keeps the price as it is.
+            price: loss per kMAC per pixel. With a target, it is the initial price.
+            target: expected cost to reach in kMAC per pixel, or None for a fixed price.
         """
         self.multiplier, self.target = price, target
         self.optimizer = torch.optim.Adam(self.logits, lr=self._learning_rate)
 
     def sample(self, progress: float, rng: torch.Generator, device: torch.device) -> dict[str, Tensor]:
-        """Gates for every slot.
+        """Draw gates for every slot.
 
         Args:
-            progress: how much of the run is done, 0 to 1: the temperature falls with it.
-            rng: what draws.
-            device: where the network is.
+            progress: share of the run that is done, 0 to 1. The temperature falls with it.
+            rng: generator of the sample.
+            device: device of the network.
 
         Returns:
             For each slot by name, a weight for every candidate, [candidates].
@@ -103,15 +103,15 @@ class Structure:
         return max(0.0, self.multiplier + PENALTY * self._unit * excess)
 
     def expected_cost(self) -> Tensor:
-        """E[C] in kMAC per pixel, every layout equally likely; differentiable."""
+        """E[C] in kMAC per pixel if every layout is equally likely. It is differentiable."""
         shares = [values.softmax(0) for values in self.logits]
         return self.costs.expected([*shares, self._layouts], self.scope)
 
     def step(self, loss: float) -> float:
-        """Move the logits by their gradients, and the price towards the constraint; returns E[C].
+        """Update the logits by their gradients, and the price by the constraint. Returns E[C].
 
         Args:
-            loss: of this step, whose size says what a step of the price is worth.
+            loss: loss of this step. It sets the scale of a step of the price.
         """
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -127,17 +127,17 @@ class Structure:
         return {slot.name: v.tolist() for slot, v in zip(self.space.slots, self.logits, strict=True)}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The logits by slot and the price's numbers, for a checkpoint.
+        """The logits by slot and the state of the price, for a checkpoint.
 
         Returns:
-            For each slot by name its logits, [candidates], and the numbers of the price by name.
+            The logits by slot, [candidates] each, and numbers of the price by name.
         """
         names = (slot.name for slot in self.space.slots)
         return dict(zip(names, self.logits, strict=True)), {"multiplier": self.multiplier, "unit": self._unit}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, float]) -> None:
-        """Back to what `state` gave.
+        """Restore the result of `state`.
 
         Args:
             tensors: logits by slot.

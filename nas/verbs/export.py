@@ -22,7 +22,7 @@ from nas.photos.split import photos_of
 from nas.photos.tensors import Padded
 from nas.profiling.quantities import costs_of
 from nas.run import HELD_OUT_PHOTOS, Run
-from nas.searching.family import Kin, find_kin, places_of_g_s
+from nas.searching.family import FamilyMembers, find_family_members, places_of_g_s
 from nas.searching.scoring.final import note_tested
 from nas.searching.scoring.front import write_front
 from nas.searching.searcher import Searcher
@@ -252,14 +252,14 @@ def export_from(
         architecture = searcher.choose(question, report=report).best.architecture
         clock = question.quantity if question.quantity.unit == "ms" else None
     if family or architecture is None:
-        kin = find_kin(searcher, architecture, report)
+        members = find_family_members(searcher, architecture, report)
     else:
-        kin = Kin.alone(architecture)
+        members = FamilyMembers.alone(architecture)
     if searcher.run.is_writable:
         searcher.write_front()
     content = export_codec(
         searcher.run,
-        kin,
+        members,
         out,
         supernet=searcher.evaluator.supernet,
         arithmetic=arithmetic,
@@ -281,7 +281,7 @@ def export_from(
 
 def export_codec(
     run: Run,
-    kin: Kin,
+    members: FamilyMembers,
     out: Path,
     *,
     supernet: Supernet | None = None,
@@ -294,7 +294,7 @@ def export_codec(
 
     Args:
         run: a trained run.
-        kin: what to export: one architecture, or a family.
+        members: the architectures to export: a single one, or a family.
         out: the codec's folder.
         supernet: that of the run, where it was read already.
         arithmetic: of the entropy path: see `make_codec`.
@@ -313,9 +313,9 @@ def export_codec(
         require_package()
     settings = settings_of(run)
     supernet = supernet or supernet_of(run)
-    made = make_codec(run, kin.base, arithmetic, kin.orders(run.space), supernet=supernet)
+    made = make_codec(run, members.base, arithmetic, members.orders(run.space), supernet=supernet)
     photos = photos_of(run, "held-out", HELD_OUT_PHOTOS)
-    family = _family(run, kin, made.codec, supernet)
+    family = _family(run, members, made.codec, supernet)
     if onnx:
         require_whole_numbers(family)
     measurement = measure_family(
@@ -339,20 +339,20 @@ def export_codec(
         write_onnx(measurement.noted_in(family), out / ONNX, report=report)
     if not run.is_writable:  # the codec says what it measured, too
         return content
-    for architecture, measured in zip(kin.decoders, measurement.decoders, strict=True):
+    for architecture, measured in zip(members.decoders, measurement.decoders, strict=True):
         note_tested(run, architecture, measured)
     if run.front_path.is_file():
         write_front(run, run.front())
     return content
 
 
-def _family(run: Run, kin: Kin, codec: Codec, supernet: Supernet) -> CodecFamily:
+def _family(run: Run, members: FamilyMembers, codec: Codec, supernet: Supernet) -> CodecFamily:
     """The codecs of a run's architectures, with what they cost."""
     costs, space = costs_of(run), run.space
-    members = []
-    for architecture in kin.decoders:
+    decoders = []
+    for architecture in members.decoders:
         g_s: nn.Module = codec.network.g_s
-        if architecture != kin.base:
+        if architecture != members.base:
             g_s = supernet.extract(architecture).cpu().g_s
         by_edge = {edge: round(cost, 6) for edge, cost in costs.by_edge(architecture).items()}
         facts = {
@@ -360,13 +360,13 @@ def _family(run: Run, kin: Kin, codec: Codec, supernet: Supernet) -> CodecFamily
             "kmac_px_by_edge": by_edge,
             "params": costs.params(architecture),
         }
-        members.append(Member(space.only(architecture), g_s.eval().requires_grad_(False), facts))
-    layouts = dict(zip(kin.layouts, kin.orders(space), strict=True))
+        decoders.append(Member(space.only(architecture), g_s.eval().requires_grad_(False), facts))
+    layouts = dict(zip(members.layouts, members.orders(space), strict=True))
     layout_facts = {
-        name: {"stages": layout.stages(), "kmac_px": _rounded(costs.scopes(space.under(name, kin.base)))}
+        name: {"stages": layout.stages(), "kmac_px": _rounded(costs.scopes(space.under(name, members.base)))}
         for name, layout in layouts.items()
     }
-    return CodecFamily(codec, layouts, members, layout_facts)
+    return CodecFamily(codec, layouts, decoders, layout_facts)
 
 
 def _rounded(costs: dict[str, float]) -> dict[str, float]:

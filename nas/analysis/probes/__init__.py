@@ -1,1 +1,1 @@
-"""Probes of a trained codec: where its activations are redundant, and where better ones would help."""
+"""Probes of a trained codec: where activations are redundant, and where better ones would help."""

@@ -1,4 +1,4 @@
-"""Headroom: how much a better activation of each picture would lower its loss, with all behind it frozen."""
+"""Headroom: how much a better activation would lower a picture's loss, with everything behind it frozen."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nas.analysis.probes.passage import Annealing, Passage
 from nas.codec.refining.effort import COLD, HOT, RATE
 
 ROUNDED_NODES = ("y", "z")
-# Adam's first step moves every number by its rate. The rates that are tried, in units of `steps_of`, and how
-# much a move by as much at random may raise the loss: a larger one would not follow a gradient
+# Adam's first step moves every number by its rate. The rates to try, in units of `steps_of`, and how much a
+# random move of this size may raise the loss: a larger move would not follow a gradient
 RATES = tuple(0.4 / 4.0**number for number in range(8))
 MOST_RISE = 0.01
 
 
 def steps_of(interface: Interface, spread: Tensor) -> Tensor:
-    """What a channel is moved in: whole steps of latents that are rounded, else its standard deviation, [C].
+    """The unit in which a channel moves: whole steps for rounded latents, else its standard deviation, [C].
 
-    A channel that never changes has no scale of its own, and is not moved.
+    A channel that never changes has no scale of its own and is not moved.
 
     Args:
         interface: the interface.
@@ -32,16 +32,16 @@ def steps_of(interface: Interface, spread: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rate_of(passage: Passage, interface: Interface, unit: Tensor, generator: torch.Generator) -> float:
-    """The rate at which an activation follows its gradient: effort's for y and z, else a fitting one.
+    """The rate of Adam for an activation: that of effort for y and z, otherwise the largest suitable one.
 
-    It is the largest of `RATES` by which all numbers may move up or down at random without raising the mean
-    loss by more than `MOST_RISE`. In a linear path a tenth of a standard deviation may be many steps of y,
-    where a learned block does not feel it.
+    It is the largest of `RATES` with which random moves of all numbers, up or down, raise the mean loss by at
+    most `MOST_RISE`. In a linear path, a tenth of a standard deviation may be many steps of y, while a
+    learned block hardly reacts to it.
 
     Args:
         passage: the pictures.
         interface: the interface.
-        unit: what a channel is moved in, [C, 1, 1].
+        unit: unit in which each channel moves, [C, 1, 1].
         generator: generator of the random numbers.
     """
     if interface.name in ROUNDED_NODES:
@@ -61,13 +61,13 @@ def lowest_losses(
 ) -> Tensor:
     """The loss of each picture after its activation at an interface has followed its gradient, [B].
 
-    Rounding behind the interface is annealed as `codec.refining.effort` does it. What is returned is the
-    loss of rounded latents, and that of the codec's own activation where no better one was found.
+    Rounding behind the interface is annealed as in `codec.refining.effort`. The result is the loss of rounded
+    latents, or that of the codec's own activation if no better one is found.
 
     Args:
         passage: the pictures.
         interface: the interface.
-        unit: what a channel is moved in, [C].
+        unit: unit in which each channel moves, [C].
         steps: number of steps of Adam.
         generator: generator of the random numbers of the annealing.
     """

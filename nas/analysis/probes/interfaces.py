@@ -1,9 +1,9 @@
-"""The interfaces of a codec: the activations that one layer hands to the next, and its latents.
+"""The interfaces of a codec: the activations between its layers, and its latents.
 
 An interface is an activation as the next layer that mixes channels reads it: after the activation function,
-the GDN or the depthwise layer between the two. In a residual block it is what the block's layers hand on, and
-the sum behind it. y, z and psi are interfaces between edges. What a context model computes has none: to mix
-its channels would let an element read what is decoded after it.
+the GDN or the depthwise layer between the two. A residual block has interfaces between its layers and one
+after its sum. y, z and psi are interfaces between edges. The context model has none, because mixing its
+channels would let an element read what is decoded after it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nas.spaces import description as spec
 from nas.spaces.description import HYPER_EDGES, ends
 
 Change = Callable[[Tensor], Tensor]
-NODE_BEHIND = {"g_a": "y", "h_a": "z", "h_s": "psi"}  # the node an edge leads to; g_s leads to the picture
-# Layers that treat channels one by one, or normalise them: they belong to the layer before
+NODE_BEHIND = {"g_a": "y", "h_a": "z", "h_s": "psi"}  # the output node of an edge; g_s gives the picture
+# Layers that treat channels separately, or normalise them. They belong to the layer before them
 _BELONG = (spec.GDN, spec.ReLU, spec.LeakyReLU, spec.Depthwise)
 
 
@@ -30,11 +30,11 @@ class Interface:
     """One activation between two layers of a codec.
 
     Attributes:
-        name: what people call it: its width as search spaces name it, the block that it lies in, and in a
-            block the layer that ends it. y, z and psi have their own names.
+        name: name for people: the width as in search spaces, the block around it, and inside a block the
+            layer that makes it. y, z and psi have their own names.
         edge: the edge that makes it.
-        width: its width as search spaces name it.
-        module: the name in the network of the module whose output it is; empty for y, z and psi.
+        width: its width, as in search spaces.
+        module: name in the network of the module whose output it is. Empty for y, z and psi.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Interface:
 
 
 def interfaces(network: CodecNetwork) -> list[Interface]:
-    """Every interface of a network in plain layers, in the order of the graph: from x to y, z, psi and x_hat.
+    """All interfaces of a network of plain layers, in the order of the graph: from x to y, z, psi and x_hat.
 
     Args:
-        network: of one architecture.
+        network: network of one architecture.
     """
     listed: list[Interface] = []
     count: Counter[str] = Counter()
@@ -80,12 +80,12 @@ def interfaces(network: CodecNetwork) -> list[Interface]:
 
 @contextmanager
 def changed(network: nn.Module, interface: Interface, change: Change) -> Iterator[None]:
-    """While this lasts, the network runs with another activation at an interface that is not y, z or psi.
+    """Context in which the network runs with another activation at an interface that is not y, z or psi.
 
     Args:
-        network: the network that the interface is of.
-        interface: the interface.
-        change: makes the other activation, [B, C, h, w], of the one that the network makes.
+        network: the network.
+        interface: one of its interfaces.
+        change: returns the other activation for the network's own one, both [B, C, h, w].
     """
     if interface.is_node:
         yield
@@ -100,7 +100,7 @@ def changed(network: nn.Module, interface: Interface, change: Change) -> Iterato
 
 @dataclass(frozen=True)
 class _Link:
-    """A described layer and its module: its name in the network, and what tells it apart for people."""
+    """A described layer with its module, the module's name in the network, and its name for people."""
 
     path: str
     note: str
@@ -109,7 +109,7 @@ class _Link:
 
 
 def _chain(links: Sequence[_Link], width: str) -> Iterator[tuple[str, str, str]]:
-    """Name, width and module of every interface of layers in a row; `width` is of what they read."""
+    """Name, width and module of all interfaces of consecutive layers. `width` is the width of their input."""
     flat = [inner for link in links for inner in _flat(link)]
     for index, link in enumerate(flat):
         yield from _inside(link, width)
@@ -120,7 +120,7 @@ def _chain(links: Sequence[_Link], width: str) -> Iterator[tuple[str, str, str]]
 
 
 def _flat(link: _Link) -> Iterator[_Link]:
-    """The residuals of a repetition, one after the other; every other layer as it is."""
+    """The residual blocks of a stack, one after the other. Every other layer stays as it is."""
     if not isinstance(link.layer, spec.Repeat):
         yield link
         return
@@ -136,7 +136,7 @@ def _flat(link: _Link) -> Iterator[_Link]:
 
 
 def _inside(link: _Link, width: str) -> Iterator[tuple[str, str, str]]:
-    """The interfaces within a block."""
+    """The interfaces inside a block."""
     match link.layer:
         case spec.Residual():
             body = [
@@ -158,7 +158,7 @@ def _inside(link: _Link, width: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _output(layer: spec.Layer, width: str) -> str:
-    """The name of the width that a layer's output has."""
+    """The name of the width of a layer's output."""
     match layer:
         case spec.Residual():
             for _, leaf in layer.body:

@@ -1,4 +1,4 @@
-"""Pictures on their way through a codec, which runs again from any interface on: what lies before is kept."""
+"""Runs pictures through a codec again from any interface on. Everything before it is cached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nas.photos.images import Pixels
 from nas.photos.tensors import pad, to_tensor
 from nas.spaces.layout import Layout
 
-# What is computed in turn; g_s reads y and nothing of what comes after it here
+# The stages of computation. Here g_s reads y, and nothing that is computed after y
 _STAGES = ("g_a", "y", "h_a", "z", "h_s", "psi")
 
 
@@ -28,7 +28,7 @@ class Annealing:
     """Rounding with a gradient, by stochastic Gumbel annealing (see `codec.refining.effort`).
 
     Attributes:
-        temperature: at 0 it would be rounding.
+        temperature: temperature, above 0. Towards 0 the draw becomes rounding.
         generator: generator of the random numbers.
     """
 
@@ -36,12 +36,12 @@ class Annealing:
     generator: torch.Generator
 
     def __call__(self, values: Tensor, limit: int, centre: Tensor | float = 0.0) -> Tensor:
-        """Values between the whole steps around each, at most `limit` of them.
+        """Draw values between the whole steps around each value, at most `limit` steps from the centre.
 
         Args:
-            values: what to round, of any shape.
-            limit: the most steps on either side of the centre.
-            centre: about what whole steps are counted.
+            values: values to round, of any shape.
+            limit: largest number of steps on either side of the centre.
+            centre: origin of the whole steps.
         """
         return centre + (annealed(values, self.temperature, self.generator, centre) - centre).clamp(
             -limit, limit
@@ -49,17 +49,17 @@ class Annealing:
 
 
 class Passage:
-    """Pictures on their way through a codec: their losses, whatever is changed at one interface.
+    """Pictures in a codec, and their losses if the activation at one interface is changed.
 
     Args:
         network: the codec in plain layers. Its weights get no gradients.
         layout: the order in which y is decoded.
         pictures: pictures of one size, [H, W, 3] in 8 bits each.
-        objective: the loss. In a space with a range of rates its lambda is the rate, too.
+        objective: the loss. In a space with a range of rates, its lambda also sets the rate.
 
     Attributes:
-        losses: the rate-distortion loss of each picture, [B], as a search scores it: of rounded latents, and
-            of the clamped picture.
+        losses: the rate-distortion loss of each picture, [B], as a search scores it: with rounded latents and
+            clamped pictures.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class Passage:
         return taken[0]
 
     def losses_with(self, interface: Interface, change: Change, annealing: Annealing | None = None) -> Tensor:
-        """The losses, [B], with another activation at an interface, and all that follows from it.
+        """The losses, [B], with another activation at an interface and everything that follows from it.
 
         Args:
-            interface: one of this network's.
-            change: makes the other activation of the one that is there, [B, C, h, w].
-            annealing: for losses that have gradients, how latents behind the interface are rounded. Without
-                it the losses are those of files.
+            interface: an interface of this network.
+            change: returns the other activation for the present one, [B, C, h, w].
+            annealing: rounding of latents behind the interface, for losses with gradients. Without it, the
+                losses are those of files.
         """
         with changed(self.network, interface, change), exactly():
             return self._losses_with(interface, change, annealing)
@@ -117,13 +117,13 @@ class Passage:
         return self._total(rate, error)
 
     def _analysed(self) -> Tensor:
-        """y at the rate, before it is rounded."""
+        """y at the rate, before rounding."""
         return self.network.scaled_y(widened(self.network.g_a(self._padded)), self._lmbda)
 
     def _rate(
         self, stage: str, y: Tensor, annealing: Annealing | None, change: Change | None = None
     ) -> tuple[Tensor, Tensor]:
-        """y_hat and the bits of each file, what comes from a stage on computed anew."""
+        """y_hat and the bits of each file, computed again from a stage on."""
         net, number = self.network, _STAGES.index(stage)
         if not net.with_z:
             if annealing is None:
@@ -163,7 +163,7 @@ class Passage:
         return y_hat, net.gaussian.likelihood(y_hat, scales, means)
 
     def _distortion(self, y_hat: Tensor, *, clamped: bool) -> Tensor:
-        """The distortion of the pictures that y_hat makes, [B]."""
+        """The distortion of the pictures for y_hat, [B]."""
         height, width = self._x.shape[-2:]
         x_hat = widened(self.network.g_s(self.network.unscaled_y(y_hat, self._lmbda)))[..., :height, :width]
         return distortion(self._x, x_hat.clamp(0, 1) if clamped else x_hat, self.objective.metric)

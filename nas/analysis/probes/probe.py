@@ -1,15 +1,16 @@
-"""`nas probe`: for every interface of an architecture, what is redundant there and what better would gain.
+"""`nas probe`: how redundant each activation of an architecture is, and what a better one would gain.
 
 Two questions are asked of each activation, without training:
 
-- redundancy: with how few of its principal components, over calibration photos, does the rate-distortion
-  loss stay within a tolerance, all else unchanged?
-- headroom: how much lower is the loss of a picture once this activation has followed its gradient for that
-  picture, with all behind it frozen? What comes before did not make this better one, so capacity is missing.
+- redundancy: with how few of its principal components, over calibration photos, does the rate-distortion loss
+  stay within a tolerance if everything else is unchanged?
+- headroom: how much lower is the loss of a picture after this activation has followed its gradient for that
+  picture, with everything behind it frozen? The layers before it did not find this activation, so they lack
+  capacity.
 
 The authors of PULSE ("PULSE: Unlocking Practical Image Compression on Single-Thread CPU", arXiv 2609.18602,
-2026) let two such heuristic probes guide the search for its architecture. For y the headroom is what Yang,
-Bamler and Mandt (NeurIPS 2020) gain by refining latents; here z follows y through h_a.
+2026) let two such heuristic probes guide the search for their architecture. The headroom of y is what Yang,
+Bamler and Mandt (NeurIPS 2020) gain by refining latents. Here z follows y through h_a.
 """
 
 from __future__ import annotations
@@ -41,22 +42,22 @@ from nas.support.tables import write_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-PROBED_SIDE = 512  # of the middle of each photo that redundancy is measured on, at most
-CROPS = 4  # that headroom is measured on
-CROP = {"mse": 128, "ms-ssim": 192}  # their sides in pixels, by metric: MS-SSIM needs five scales
+PROBED_SIDE = 512  # largest side of the middle part of each photo for redundancy
+CROPS = 4  # number of crops for headroom
+CROP = {"mse": 128, "ms-ssim": 192}  # sides of the crops in pixels, by metric; MS-SSIM needs five scales
 
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """What `nas probe` was asked for.
+    """The settings of `nas probe`.
 
     Attributes:
-        tolerance: how much the loss may rise when components are left out, in %.
+        tolerance: largest rise of the loss when components are left out, in %.
         steps: steps of Adam for the headroom.
         seed: seed for the places of the crops and for annealed rounding.
 
     Raises:
-        InputError: a negative tolerance, or less than one step.
+        InputError: the tolerance is negative, or there is less than one step.
     """
 
     tolerance: float = 1.0
@@ -72,12 +73,12 @@ class ProbeRequest:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found at one interface.
+    """The result at one interface.
 
     Attributes:
-        interface: the activation.
-        channels: how many it has.
-        components: the fewest principal components that keep the loss; with 0 a constant does.
+        interface: the interface.
+        channels: number of its channels.
+        components: the fewest principal components that keep the loss. 0 means that a constant is enough.
         headroom: how much lower the loss is with the best activation that was found, in %.
     """
 
@@ -88,7 +89,7 @@ class Probe:
 
     @property
     def share(self) -> float:
-        """The components that are needed, as a share of the channels."""
+        """The needed components as a share of the channels."""
         return self.components / self.channels
 
     def row(self) -> dict[str, Any]:
@@ -106,17 +107,17 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What `nas probe` found, interface by interface in the order of the graph.
+    """The result of `nas probe`, interface by interface in the order of the graph.
 
     Attributes:
         architecture: the architecture.
         objective: lambda and metric of the loss.
-        quality: the quality where the run has a range of rates, else None.
+        quality: the quality, if the run has a range of rates, otherwise None.
         photos: names of the photos.
-        loss: mean loss of the photos, as they are probed.
+        loss: mean loss of the photos.
         request: the settings.
-        probes: one for each interface.
-        files: what was written.
+        probes: one result for each interface.
+        files: the written files.
     """
 
     architecture: Architecture
@@ -138,7 +139,7 @@ class ProbeResult:
 
     @property
     def most_redundant(self) -> Probe:
-        """The interface that needs the smallest share of its components; of several the widest one."""
+        """The interface that needs the smallest share of its components. If several do, the widest one."""
         return min(self.probes, key=lambda probe: (probe.share, -probe.channels))
 
     @property
@@ -166,7 +167,7 @@ class ProbeResult:
         }
 
     def table(self) -> tuple[list[str], list[list[str | int]]]:
-        """Columns and rows, for people."""
+        """Columns and rows of the printed table."""
         rows: list[list[str | int]] = [
             [
                 probe.interface.edge,
@@ -181,7 +182,7 @@ class ProbeResult:
         return ["edge", "interface", "channels", "components", "share", "headroom"], rows
 
     def sentences(self) -> list[str]:
-        """What stands out, and what it was measured on."""
+        """Sentences on the most remarkable interfaces, and on the measurement."""
         spare = self.most_redundant
         told = [
             f"Most redundant: {spare.interface.name}, which keeps the loss within "
@@ -198,7 +199,7 @@ class ProbeResult:
         return [*told, f"Most headroom by edge: {most}.", self.where()]
 
     def where(self) -> str:
-        """What it was measured on."""
+        """A sentence on the photos and settings of the measurement."""
         rate = f"lambda {self.objective.lmbda:.4g}"
         rate += "" if self.quality is None else f", quality {self.quality:.0f}"
         photos = f"{len(self.photos)} photo{'s' * (len(self.photos) != 1)}"
@@ -206,7 +207,7 @@ class ProbeResult:
         return f"At {rate}: components on {photos}, headroom after {steps} on {CROPS} crops of them."
 
     def write(self, path: Path) -> list[Path]:
-        """Write FILE.json and FILE.csv; returns their paths.
+        """Write FILE.json and FILE.csv. Returns their paths.
 
         Args:
             path: FILE.json.
@@ -230,13 +231,13 @@ def probe_network(
     """Probe every interface of a codec.
 
     Args:
-        network: the codec in plain layers, as `Supernet.extract` gives it; its weights are frozen.
+        network: the codec in plain layers, from `Supernet.extract`. Its weights are frozen.
         architecture: its architecture.
-        photos: photos, of which at most the middle 512x512 pixels count.
-        objective: the loss. In a space with a range of rates its lambda is the rate, too.
+        photos: the photos. At most the middle 512x512 pixels are used.
+        objective: the loss. In a space with a range of rates, its lambda also sets the rate.
         request: the settings.
-        quality: the quality that the lambda stands for, where the space has a range of rates.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        quality: the quality of the lambda, if the space has a range of rates.
+        report: called with a stage's name, the work done, the total work and a note.
 
     Raises:
         InputError: a photo is too small for MS-SSIM.
@@ -279,7 +280,7 @@ def _middle(pixels: Pixels) -> Pixels:
 
 
 def _crops(photos: Sequence[Pixels], most: int, generator: torch.Generator) -> list[Pixels]:
-    """Crops of one size, of at most so many pixels a side, at random places of one photo after the other."""
+    """Crops of one size, with at most `most` pixels a side, at random places of the photos in turn."""
     height, width = (min(most, *(photo.shape[axis] for photo in photos)) for axis in (0, 1))
     crops = []
     for number in range(CROPS):

@@ -18,7 +18,7 @@ class Components:
 
     Attributes:
         mean: mean of each channel, [C].
-        basis: the components as columns, the one of the most variance first, [C, C], orthonormal.
+        basis: the components as orthonormal columns, [C, C], in the order of falling variance.
         spread: standard deviation of each channel, [C].
     """
 
@@ -28,10 +28,10 @@ class Components:
 
     @classmethod
     def of(cls, activations: Sequence[Tensor]) -> Components:
-        """The components of activations.
+        """Compute the components of activations.
 
         Args:
-            activations: those of some pictures, [B, C, h, w] each; sizes may differ.
+            activations: activations of some pictures, [B, C, h, w] each. Their sizes may differ.
         """
         columns = [a.double().transpose(0, 1).flatten(1) for a in activations]
         count = sum(c.shape[1] for c in columns)
@@ -44,11 +44,11 @@ class Components:
         return cls(mean, vectors.flip(1), covariance.diagonal().clamp_min(0).sqrt())
 
     def projected(self, activation: Tensor, count: int) -> Tensor:
-        """An activation with nothing but its first components, in its own precision, [B, C, h, w].
+        """Project an activation onto its first components, in its own precision, [B, C, h, w].
 
         Args:
             activation: the activation, [B, C, h, w].
-            count: how many components; with 0 every position has the mean.
+            count: number of components. With 0, every position gets the mean.
         """
         away = activation.permute(0, 2, 3, 1).double() - self.mean
         basis = self.basis[:, :count]
@@ -57,13 +57,13 @@ class Components:
 
 
 def fewest(most: int, keeps: Callable[[int], bool]) -> int:
-    """The smallest number that keeps what is wanted, by bisection; `most` is known to.
+    """Find the smallest number that is enough, by bisection. `most` must be enough.
 
-    Where more are not always better, it is one that keeps it though one fewer does not.
+    If enough is not monotone, the result is a number that is enough although one less is not.
 
     Args:
         most: the largest number.
-        keeps: whether a number is enough.
+        keeps: returns whether a number is enough.
     """
     low, high = 0, most
     while low < high:
@@ -77,13 +77,13 @@ def fewest(most: int, keeps: Callable[[int], bool]) -> int:
 
 @torch.no_grad()
 def mean_loss(passages: Sequence[Passage], interface: Interface, components: Components, count: int) -> float:
-    """The mean loss of pictures whose activation at an interface has so many components.
+    """The mean loss of pictures with only some components of their activation at an interface.
 
     Args:
         passages: the pictures.
         interface: the interface.
         components: its components.
-        count: how many are kept.
+        count: number of components to keep.
     """
     losses = [
         passage.losses_with(interface, lambda values: components.projected(values, count))
@@ -95,7 +95,7 @@ def mean_loss(passages: Sequence[Passage], interface: Interface, components: Com
 def components_needed(
     passages: Sequence[Passage], interface: Interface, components: Components, tolerance: float
 ) -> int:
-    """The fewest components with which the mean loss rises by no more than a share.
+    """The fewest components with which the mean loss rises by at most a share.
 
     Args:
         passages: the pictures.

@@ -1,18 +1,18 @@
-"""Effort: the latents of one picture, refined on that picture's own loss before they are coded.
+"""Effort: refines the latents of one picture for that picture's own loss before they are coded.
 
-g_a serves all pictures. For a single one, better latents than those that it gives can be found: y and z move
-along the gradient of the loss through g_s and the entropy path, which stay as they are, so the file decodes
-like any other at the same cost. Rounding has no gradient. Its stand-in is stochastic Gumbel annealing (SGA;
-Yang, Bamler and Mandt, NeurIPS 2020): a value is drawn between the two whole numbers around it, and the draw
-becomes a choice as the temperature falls.
+g_a serves all pictures. For a single picture there are better latents. y and z move along the gradient of the
+loss through g_s and the entropy path, whose weights stay as they are. The file therefore decodes like any
+other at the same cost. Rounding has no gradient. Stochastic Gumbel annealing replaces it (SGA; Yang, Bamler
+and Mandt, NeurIPS 2020): a value is drawn from the two whole numbers around it, and the draw becomes a choice
+as a temperature falls.
 
-At the end, and alone with the least effort, rounding weighs bits against error (rate-distortion optimised
-quantisation). The nearest whole number is the best one for the picture, not for the file: where the entropy
-model expects another, the second nearest may save more bits than its error is worth, most of all a zero.
-Video encoders decide alike for the coefficients of transforms (Karczewicz, Ye, Chong, VCEG-AH21, 2008).
+At the end, and as the only step of effort 1, rounding weighs bits against error (rate-distortion optimised
+quantisation). The nearest whole number is best for the picture, but not for the file. If the entropy model
+expects another number, the second nearest one, and above all a zero, may save more bits than its error costs.
+Video encoders decide the same way for transform coefficients (Karczewicz, Ye, Chong, VCEG-AH21, 2008).
 
-A large picture is refined tile by tile, with what lies around a tile held fixed. Flat areas of white, black
-and the like begin where `codec.refining.saturated` moves them to, if that is better.
+A large picture is refined tile by tile, while everything around a tile is held fixed. Flat areas of pure
+white or black start where `codec.refining.saturated` moves them to, if that is better.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ from nas.support.errors import InputError
 from nas.support.limits import MOST_EFFORT
 from nas.support.progress import Report, silent
 
-# Steps of refinement by effort, from 2 on; each more costs about 1.6 times the time of the one before.
+# Steps of refinement by effort, from effort 2 on. Each effort takes about 1.6 times as long as the last one.
 STEPS_OF_EFFORT = (0, 0, 12, 20, 32, 50, 80, 130, 200, 320, 500)
-# What 20 to 300 steps did best with on calibration photos of the `patch` supernet: Adam's rate of learning in
-# steps of y, and the temperature at the start and at the end.
+# The best settings for 20 to 300 steps on calibration photos of the `patch` supernet: the learning rate of
+# Adam in steps of y, and the temperature at the start and at the end.
 RATE, HOT, COLD = 0.03, 0.7, 0.05
-# When rounding weighs bits: the squared steps of y that a bit is worth, of 0.03 to 0.2 what gained most on
-# calibration photos of the `patch` supernet, alike at all rates; and how often, since what is decided changes
-# what later stages expect.
+# Settings of rounding that weighs bits: how many squared steps of y a bit is worth, and the number of passes,
+# because each decision changes what later stages expect. Of values from 0.03 to 0.2, this one gained most on
+# calibration photos of the `patch` supernet, at all rates alike.
 BIT, PASSES = 0.04, 2
-# With what lies around it such a tile has 1024x1024 pixels, for which the gradients of a decoder of 3 kMAC/px
-# take 0.6 GB.
+# With its surroundings such a tile has 1024x1024 pixels. The gradients of a decoder of 3 kMAC/px then take
+# 0.6 GB.
 PIECES = Tiling(limit=1 << 20, side=768)
-_EDGE = 1e-4  # how near values come to whole numbers, where the logits would be infinite
+_EDGE = 1e-4  # least distance to a whole number, at which the logits would be infinite
 
 
 def check_effort(effort: int) -> None:
-    """InputError where there is no such effort.
+    """Raise InputError if the effort is out of range.
 
     Args:
-        effort: from 0, as g_a gives the latents, to `MOST_EFFORT`.
+        effort: 0 (the latents of g_a) to `MOST_EFFORT`.
     """
     if not isinstance(effort, Integral) or not 0 <= effort <= MOST_EFFORT:
         raise InputError(f"Effort is a whole number from 0 to {MOST_EFFORT}, not {effort}.")
@@ -91,23 +91,23 @@ def refined(
     seed: int = 0,
     report: Report = silent,
 ) -> Latents:
-    """y_hat and z_hat of one picture at a rate, refined; as they are rounded where that is no better.
+    """Refine y_hat and z_hat of one picture at a rate. Returns plain rounding if refinement is not better.
 
-    What decides is the file and the picture that both make: bytes, and the distortion in 8 bits.
+    The decision uses the real file and picture: bytes, and the distortion in 8 bits.
 
     Args:
-        codec: what codes them.
+        codec: the codec.
         pixels: the picture, [H, W, 3] in 8 bits.
-        y: what g_a makes of it, as `bitstream.analyzed` gives it, [1, M, h, w].
-        objective: the loss. For a codec over a range of rates its lambda is the rate, too.
-        effort: from 0 to `MOST_EFFORT`.
-        tiling: when the picture passes g_s in tiles as it is decoded.
-        pieces: when it is refined in tiles, and in which.
-        seed: of the random numbers of the annealing.
-        report: called with the steps done, of how many, and a note.
+        y: output of g_a for the picture, from `bitstream.analyzed`, [1, M, h, w].
+        objective: the loss. For a codec over a range of rates, its lambda also sets the rate.
+        effort: 0 to `MOST_EFFORT`.
+        tiling: when the picture passes g_s in tiles during decoding.
+        pieces: when and how the picture is refined in tiles.
+        seed: seed of the annealing.
+        report: called with the steps done, the total number of steps and a note.
 
     Raises:
-        InputError: there is no such effort.
+        InputError: the effort is out of range.
     """
     check_effort(effort)
     rate = _rate(codec, objective)
@@ -131,24 +131,25 @@ def refined(
         annealed_latents = codec.to_integers(y, z)
         candidates += [annealed_latents, weighed(codec, y, annealed_latents)]
     distinct = {id(latents): latents for latents in candidates if latents is not best[1]}.values()
-    found = [best, *((loss_of(latents), latents) for latents in distinct)]  # some codecs weigh nothing
+    found = [best, *((loss_of(latents), latents) for latents in distinct)]  # `weighed` may change nothing
     return min(found, key=lambda each: each[0])[1]
 
 
 @torch.no_grad()
 @exactly()
 def weighed(codec: Codec, y: Tensor, latents: Latents) -> Latents:
-    """Latents whose y_hat has, for every value, the whole number with the least error and bits together.
+    """Round y so that every value has the whole number with the least error and bits together.
 
-    Each decision takes the others as they are; what it changes for later stages is seen in the next pass.
+    Each decision treats the other values as fixed. Its effect on later stages is seen in the next pass.
 
     Args:
-        codec: what codes them.
-        y: y at a rate, before it is rounded, [1, M, h, w].
+        codec: the codec.
+        y: y at a rate, before rounding, [1, M, h, w].
         latents: y_hat and z_hat by plain rounding.
 
     Returns:
-        The latents as given where y is rounded about its mean or has no hyperprior: no zero is cheap there.
+        The new latents. They are the given ones if y is rounded about its mean or has no hyperprior, because
+        a zero is not cheap there.
     """
     y_hat, z_hat = latents
     if z_hat is None or codec.network.centred:
@@ -165,19 +166,19 @@ def weighed(codec: Codec, y: Tensor, latents: Latents) -> Latents:
 
 
 def _rate(codec: Codec, objective: Objective) -> float | None:
-    """The lambda of the rate; None for a codec of one rate."""
+    """The lambda of the rate, or None for a codec of one rate."""
     return objective.lmbda if codec.rates else None
 
 
 def loss_of_file(
     codec: Codec, latents: Latents, stream: bytes, pixels: Pixels, objective: Objective, tiling: Tiling
 ) -> float:
-    """The loss of a file and the picture that it makes.
+    """The loss of a file and of the picture that it decodes to.
 
     Args:
-        codec: what codes them.
+        codec: the codec.
         latents: y_hat and z_hat.
-        stream: what they are coded as, without the file's header.
+        stream: the coded latents, without the file's header.
         pixels: the picture that was coded, [H, W, 3] in 8 bits.
         objective: the loss. For a codec over a range of rates its lambda is the rate, too.
         tiling: when the picture passes g_s in tiles.
@@ -196,12 +197,12 @@ class _Piece:
     columns: TileSide
 
     def slices(self, unit: int) -> tuple[slice, slice]:
-        """Its place in what has one element for so many pixels across: the picture 1, y 16, z 64."""
+        """The tile's place in a tensor with one element per `unit` pixels: the picture 1, y 16, z 64."""
         rows, columns = (_scaled(side.low, side.high, unit) for side in (self.rows, self.columns))
         return rows, columns
 
     def core(self, unit: int) -> tuple[slice, slice]:
-        """The place of its core within it, likewise."""
+        """The place of the tile's core within the tile, in the same way."""
         rows, columns = (
             _scaled(side.start - side.low, side.stop - side.low, unit) for side in (self.rows, self.columns)
         )
@@ -209,12 +210,12 @@ class _Piece:
 
 
 def _scaled(start: int, stop: int, unit: int) -> slice:
-    """Elements of y as elements of so many pixels across."""
+    """Convert a range of elements of y to elements of `unit` pixels."""
     return slice(start * Y_REDUCTION // unit, -(-stop * Y_REDUCTION // unit))
 
 
 def _pieces(codec: Codec, height: int, width: int, pieces: Tiling) -> Iterator[_Piece]:
-    """The tiles in which a latent of so many rows and columns is refined."""
+    """The tiles in which a latent with this number of rows and columns is refined."""
     multiples = [side // Y_REDUCTION for side in step(codec.layout)]
     whole = height * width * Y_REDUCTION**2 <= pieces.limit
     side = pieces.side // Y_REDUCTION
@@ -237,7 +238,7 @@ def _refine(
     report: Report,
     saturated: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """y and z after so many steps in each tile, before they are rounded; from y at the rate."""
+    """y and z after the steps in each tile, before rounding, from y at the rate."""
     net, y = codec.network, y.clone()
     with exactly():
         z = net.z_of(y, _rate(codec, objective)) if net.with_z else None
@@ -267,26 +268,26 @@ def _refine(
 
 
 def _cut(values: Tensor, piece: _Piece, unit: int = Y_REDUCTION) -> Tensor:
-    """A copy of what a latent holds in a tile."""
+    """A copy of a latent's values in a tile."""
     rows, columns = piece.slices(unit)
     return values[..., rows, columns].clone()
 
 
 def _paste(values: Tensor, part: Tensor, piece: _Piece, unit: int = Y_REDUCTION) -> None:
-    """Put the core of a tile back to its place."""
+    """Write the core of a tile back to its place."""
     (rows, columns), (top, left) = piece.core(unit), piece.slices(unit)
     target = values[..., top, left]
     target[..., rows, columns] = part.detach()[..., rows, columns]
 
 
 class _Search:
-    """The latents of one tile, on their way.
+    """The search for better latents of one tile.
 
     Args:
-        codec: what they are for.
-        x: the tile's pixels that are there, [1, 3, H, W] in [0, 1]: without the padding.
-        y: y of the tile at a rate, before it is rounded, [1, M, h, w].
-        z: z likewise, [1, N, h / 4, w / 4], or None where there is no z.
+        codec: the codec.
+        x: the pixels of the tile without padding, [1, 3, H, W] in [0, 1].
+        y: y of the tile at a rate, before rounding, [1, M, h, w].
+        z: z in the same way, [1, N, h / 4, w / 4], or None if there is no z.
         objective: the loss.
         saturated: the picture has saturated areas, where what leads out of the range of pixels is no error.
     """
@@ -303,7 +304,7 @@ class _Search:
         self.codec, self.net, self.x, self.objective = codec, codec.network, x, objective
         self.y, self.z = y.requires_grad_(), None if z is None else z.requires_grad_()
         self.optimizer = torch.optim.Adam([self.y] if self.z is None else [self.y, self.z], lr=RATE)
-        # about what y is rounded, as the last step found it
+        # the centre of y's rounding, from the last step
         self.centre: Tensor | float = 0.0
         if self.net.centred and self.z is None:
             self.centre = cast(Tensor, self.net.centre(self.net.y_prior))
@@ -311,7 +312,7 @@ class _Search:
         self.saturated = (x == 0) | (x == 1) if saturated else None
 
     def hold(self, piece: _Piece) -> None:
-        """Let only what lies in the tile's core move."""
+        """Let only values in the tile's core move."""
         for values, unit in ((self.y, Y_REDUCTION), (self.z, Z_REDUCTION)):
             if values is not None:
                 mask = torch.zeros(values.shape[-2:], device=values.device)
@@ -319,7 +320,7 @@ class _Search:
                 self._masks.append((values, mask))
 
     def step(self, progress: float, generator: torch.Generator) -> None:
-        """One step along the gradient; `progress` is the share of steps that are done."""
+        """Take one step along the gradient. `progress` is the share of the steps that are done."""
         temperature = max(HOT * (1 - progress), COLD)
         for group in self.optimizer.param_groups:
             group["lr"] = RATE * (1 - 0.9 * progress)
@@ -356,16 +357,16 @@ class _Search:
 def annealed(
     values: Tensor, temperature: float, generator: torch.Generator, centre: Tensor | float = 0.0
 ) -> Tensor:
-    """Values drawn between the two whole steps around each, the nearer one more often (SGA).
+    """Draw values between the two whole steps around each value, the nearer one more often (SGA).
 
-    The logits of the steps below and above are -atanh(distance) / temperature; a Gumbel-softmax of them at
-    the same temperature says how far up the drawn value lies.
+    The logits of the steps below and above are -atanh(distance) / temperature. A Gumbel-softmax of them at
+    the same temperature gives the share of the upper step in the drawn value.
 
     Args:
-        values: what to draw about, of any shape.
-        temperature: at 0 it would be rounding.
-        generator: of the random numbers.
-        centre: about what whole steps are counted.
+        values: values to draw around, of any shape.
+        temperature: temperature, above 0. Towards 0 the draw becomes rounding.
+        generator: generator of the random numbers.
+        centre: origin of the whole steps.
     """
     away = values - centre
     below = away.detach().floor()

@@ -1,1 +1,1 @@
-"""Multiply-adds measured by fvcore, once for each layer, and tables of them."""
+"""Tables of MACs: fvcore measures each layer once at each combination of its widths."""

@@ -1,4 +1,4 @@
-"""Cost tables kept beside a run: measuring one takes seconds, reading it none that anybody notices."""
+"""Cost tables on disk: measuring a space takes seconds, and reading its table takes no noticeable time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import digest, write_atomically
 
-MEASURED_BY = ("nas-codec", "fvcore", "torch")  # another version of one may count otherwise
-COUNTED = 2  # goes up when something else is counted: since 2, gains among the parameters
+MEASURED_BY = ("nas-codec", "fvcore", "torch")  # another version of one of these may count differently
+COUNTED = 2  # version of what is counted; since 2, parameters include gains
 
 
 def kept_costs(space: SearchSpace, path: Path, *, keep: bool = True) -> CostTable:
-    """The costs of a space at 768x512, from a file where it holds them, else measured and written there.
+    """The costs of a space at 768x512: read from a file if it has them, otherwise measured and stored.
 
     Args:
         space: the search space.
         path: the file.
-        keep: whether what is measured may be written there: not into a run that belongs to the package.
+        keep: whether to write measured costs to the file. False for runs inside the package.
     """
     facts = _facts(space)
     kept_table = _read(space, path, facts)
@@ -36,7 +36,7 @@ def kept_costs(space: SearchSpace, path: Path, *, keep: bool = True) -> CostTabl
 
     table = measured_costs(space)
     if keep:
-        with contextlib.suppress(InputError):  # a folder that cannot be written serves as well, more slowly
+        with contextlib.suppress(InputError):  # an unwritable folder only costs time: measured again
             write_atomically(path, _packed(table, facts))
     return table
 
@@ -48,7 +48,7 @@ def _facts(space: SearchSpace) -> str:
 
 @cache
 def _versions() -> dict[str, str]:
-    """The versions of what measures; to look them up takes longer than to read a table."""
+    """The versions of the packages that measure. Looking them up takes longer than reading a table."""
     return {part: importlib.metadata.version(part) for part in MEASURED_BY}
 
 
@@ -80,6 +80,6 @@ def _read(space: SearchSpace, path: Path, facts: str) -> CostTable | None:
                 )
                 for index, (name, edge) in enumerate(held["names"])
             ]
-    except Exception:  # what damage raises is of many kinds (EOFError of an empty file): it is measured again
+    except Exception:  # damaged files raise errors of many kinds; the space is measured again
         return None
     return CostTable(space, layers)

@@ -1,8 +1,8 @@
-"""MACs, counted by fvcore on the code that runs. One MAC is one multiply-add, what fvcore calls a flop.
+"""MACs, counted by fvcore on the code that runs. One MAC is one multiply-add, which fvcore calls a flop.
 
-Only products of matrices and convolutions have MACs: see `PRODUCTS`, and `audit.NO_MACS` for all else that
-runs. A convolution multiplies the zeros beyond a picture's border too, and they are counted: that is what
-runs, and so a layer costs the same at every position.
+Only matrix products and convolutions have MACs: see `PRODUCTS`, and `audit.NO_MACS` for all other operators
+that run. A convolution also multiplies the zeros beyond a picture's border, and these multiplications are
+counted. A layer therefore costs the same at every position.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from nas.support.errors import InputError
 
 CONTEXT_PARTS = ("context", "entropy_parameters.1", "entropy_parameters.2", "entropy_parameters.3")
 
-# The operators that have MACs, as fvcore names them. It has counters for a few more (normalisation, resizing,
-# pooling) that count additions and divisions: a network that runs one fails the audit.
+# The operators that have MACs, as fvcore names them. fvcore also counts a few other operators (normalisation,
+# resizing, pooling) by their additions and divisions: a network that runs one of these fails the audit.
 PRODUCTS = frozenset({"conv", "linear", "matmul", "mm", "addmm", "bmm", "einsum"})
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What fvcore found in one call of a module.
+    """fvcore's count for one call of a module.
 
     Attributes:
-        by_module: MACs by submodule; the key '' is the whole.
-        by_operator: MACs of the whole by operator.
-        uncounted: how often each operator ran that has no counter.
+        by_module: MACs by submodule. The key '' is the whole module.
+        by_operator: MACs of the whole module by operator.
+        uncounted: calls of each operator that has no counter.
     """
 
     by_module: Counter[str]
@@ -48,21 +48,21 @@ class Counted:
 
 
 def follow(module: nn.Module, *inputs: Any) -> Counted:
-    """Count one call of a module, and list what was not counted.
+    """Count the MACs of one call of a module, and list the operators that were not counted.
 
     Args:
         module: the module.
         *inputs: arguments of the call.
     """
     with warnings.catch_warnings(), torch.no_grad():
-        # torch deprecates the tracer that fvcore uses, and traced shapes become constants: both intended
+        # torch deprecates the tracer that fvcore uses, and traced shapes become constants; both are intended
         warnings.filterwarnings("ignore", message=r".*torch\.jit", category=Warning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         from fvcore.nn import FlopCountAnalysis
 
         analysis = FlopCountAnalysis(module, inputs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        analysis._ignored_ops = set()  # some sixty operators that it would not even list
+        analysis._ignored_ops = set()  # otherwise fvcore hides some sixty operators
         return Counted(
             Counter(analysis.by_module()),
             Counter(analysis.by_operator()),
@@ -71,7 +71,7 @@ def follow(module: nn.Module, *inputs: Any) -> Counted:
 
 
 def count_macs(module: nn.Module, *inputs: Any) -> Counter[str]:
-    """fvcore's count for one call of a module, by submodule; the key '' is the whole.
+    """MACs of one call of a module, by submodule. The key '' is the whole module.
 
     Args:
         module: the module.
@@ -81,14 +81,14 @@ def count_macs(module: nn.Module, *inputs: Any) -> Counter[str]:
 
 
 def layer_cost(layer: spec.Leaf, sizes: tuple[int, ...]) -> tuple[int, int]:
-    """MACs of one described layer per position of its coarser side, and its parameters.
+    """MACs of one described layer per position of its coarser side, and the number of its parameters.
 
     Args:
-        layer: what to count.
+        layer: description of the layer.
         sizes: its input and output channels, or its one width.
     """
     match layer:
-        case _ if 0 in sizes:  # of a branch that is left out
+        case _ if 0 in sizes:  # the layer belongs to a branch that is left out
             return 0, 0
         case spec.Conv() | spec.Deconv() | spec.Subpel():
             return _measure(replace(layer, inputs="in", outputs="out"), sizes)
@@ -112,10 +112,10 @@ def aligned(size: tuple[int, int], multiple: int) -> tuple[int, int]:
 
     Args:
         size: width and height of the image, in pixels.
-        multiple: the number that both sides become multiples of.
+        multiple: number that both sides become a multiple of.
 
     Raises:
-        InputError: a side below one pixel.
+        InputError: a side is shorter than one pixel.
     """
     width, height = size
     if min(height, width) < 1:
@@ -124,12 +124,12 @@ def aligned(size: tuple[int, int], multiple: int) -> tuple[int, int]:
 
 
 def positions(layer: spec.Leaf, reduction: int, pixels: int) -> int:
-    """How many positions of its coarser side a layer has in an image of so many pixels, padding included.
+    """Number of positions of a layer's coarser side in an image with this many pixels, padding included.
 
     Args:
         layer: a single layer.
         reduction: how many times smaller than the picture the layer's input is, per side.
-        pixels: number of pixels of the image, with its padding.
+        pixels: number of pixels of the padded image.
     """
     return int(pixels // max(reduction, after(layer, reduction)) ** 2)
 
@@ -141,20 +141,20 @@ def context_cost(
     features: tuple[int, int],
     size: tuple[int, int] = REFERENCE_SIZE,
 ) -> dict[str, int]:
-    """MACs of the context model under one layout, by part, as it runs when coding; a table has none.
+    """MACs of the context model under one layout, by part, as it runs in coding. A table has none.
 
-    Every block's matrix products, measured for one position, times the block's positions in this latent:
-    at its end a tile may be cut off.
+    The matrix products of each block are measured for one position and multiplied by the number of the
+    block's positions in the latent. At the border of the latent a tile may be incomplete.
 
     Args:
         layout: the order of decoding.
         window: width of the context window.
         hidden: widths of the two hidden pointwise layers.
-        features: how many psi has, and phi.
-        size: width and height of the image in pixels; padded as the codec pads it.
+        features: numbers of features of psi and of phi.
+        size: width and height of the image in pixels. The image is padded as the codec pads it.
 
     Raises:
-        InputError: a side below one pixel.
+        InputError: a side is shorter than one pixel.
     """
     counted = _context_cost(layout.of_network, window, hidden, features, size)
     return dict(zip(CONTEXT_PARTS, counted, strict=True))
@@ -173,7 +173,7 @@ def _context_cost(
     parts = dict.fromkeys(CONTEXT_PARTS, 0)
     psi, phi = features
     for number, block in enumerate(plan(layout, window, hidden, phi)):
-        if number not in counts:  # its cell of the tile lies beyond a small latent
+        if number not in counts:  # the latent is so small that it lacks this cell of the tile
             continue
         for part, (inputs, outputs) in block.products(psi).items():
             parts[part] += counts[number] * _product_cost(inputs, outputs)
@@ -182,6 +182,6 @@ def _context_cost(
 
 @lru_cache(maxsize=100_000)
 def _product_cost(inputs: int, outputs: int) -> int:
-    if not inputs * outputs:  # a group without hidden units
+    if not inputs * outputs:  # the group has no hidden units
         return 0
     return int(count_macs(nn.Linear(inputs, outputs), torch.zeros(1, inputs))[""])

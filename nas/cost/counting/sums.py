@@ -1,4 +1,4 @@
-"""Sums over tables: each term depends on a few slots, so a whole sum is a few look-ups."""
+"""Sums of tables. Each term depends on a few slots, so that the whole sum takes a few look-ups."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
-LARGEST = 20_000  # entries of a table that several terms are added up in
+LARGEST = 20_000  # largest number of entries of a table that merges several terms
 
 
 @dataclass(frozen=True)
 class Part:
-    """One term of a sum: a table with one dimension for each of `axes`, places in `space.shape`.
+    """One term of a sum: a table with one dimension for each of `axes`.
 
     Attributes:
-        axes: places of the slots that the term depends on.
+        axes: places in `space.shape` of the slots that the term depends on.
         values: value for every combination of their choices, [choices of each axis].
     """
 
@@ -29,7 +29,7 @@ class Part:
     values: IntArray
 
     def at(self, indexes: Sequence[int]) -> int:
-        """The value for an architecture, given by its choice in each slot.
+        """The value for one architecture.
 
         Args:
             indexes: one index per slot, the layout last.
@@ -44,11 +44,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Sum:
-    """Terms added up wherever they share slots, for look-ups in microseconds.
+    """A sum of terms. Terms that share slots are merged, so that a look-up takes microseconds.
 
     Attributes:
-        constant: what depends on no slot.
-        tables: what picks a table's choices out of an architecture's indexes, and the table by choice.
+        constant: sum of the terms that depend on no slot.
+        tables: pairs of a getter, which takes a table's choices from the indexes, and the table by choices.
     """
 
     constant: int
@@ -56,7 +56,7 @@ class Sum:
 
     @classmethod
     def of(cls, terms: Sequence[Part], shape: Sequence[int]) -> Sum:
-        """The sum of some terms over slots with so many choices each.
+        """Add up terms over slots with the given numbers of choices.
 
         Args:
             terms: the terms, each a table over the choices of some slots.
@@ -89,17 +89,17 @@ def _by_choice(
     axes: tuple[int, ...], table: IntArray
 ) -> tuple[Callable[[Sequence[int]], Any], dict[Any, int]]:
     flat = dict(zip(np.ndindex(*table.shape), table.ravel().tolist(), strict=True))
-    if len(axes) == 1:  # a getter of one index gives it bare
+    if len(axes) == 1:  # a getter of one index returns it without a tuple
         return itemgetter(*axes), {indexes[0]: value for indexes, value in flat.items()}
     return itemgetter(*axes), flat
 
 
 def independent(phases: Iterable[Sequence[Part]], free: Iterable[int]) -> list[tuple[int, ...]]:
-    """The free axes, joined wherever a term depends on several; those of no term stand alone.
+    """Group the free axes: axes that one term depends on together share a group. Others stand alone.
 
     Args:
-        phases: sums, each as its terms.
-        free: axes that have a choice left.
+        phases: sums, each given as its terms.
+        free: axes with more than one choice.
     """
     leader = {axis: axis for axis in sorted(free)}
 
@@ -121,12 +121,12 @@ def independent(phases: Iterable[Sequence[Part]], free: Iterable[int]) -> list[t
 def spread_over(
     phase: Sequence[Part], groups: Sequence[tuple[int, ...]], allowed: Sequence[IntArray]
 ) -> tuple[list[IntArray], int]:
-    """A sum of terms as one table for each group of axes, and what depends on none of them.
+    """A sum of terms as one table for each group of axes, and the constant that depends on none of them.
 
     Args:
-        phase: the terms; each depends on axes of one group, and on axes of one choice.
-        groups: see `independent`.
-        allowed: the choices of every axis.
+        phase: the terms. Each depends on axes of one group, and on axes with a single choice.
+        groups: groups of axes, see `independent`.
+        allowed: the allowed choices of every axis.
     """
     sums = [np.zeros([len(allowed[axis]) for axis in axes], dtype=np.int64) for axes in groups]
     owner = {axis: group for group, axes in enumerate(groups) for axis in axes}

@@ -1,4 +1,4 @@
-"""The cost of every architecture of a space, by look-up (no torch here; see `tabulate` for the measuring)."""
+"""The cost of every architecture of a space, by look-up. No torch here: `tabulate` measures the tables."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """MACs for one image and parameters of one layer, as a table over the few slots it touches.
+    """MACs and parameters of one layer for one image, as tables over the few slots that the layer depends on.
 
-    `axes` are places in `space.shape` (the last is the layout); the tables have one dimension for each. A
-    layer that some choice leaves out, or repeats, has that choice among its axes.
+    The tables have one dimension for each of `axes`, which are places in `space.shape` (the layout is last).
+    If a choice leaves the layer out or repeats it, that choice is one of the axes.
 
     Attributes:
+        axes: places of the slots that the layer depends on.
         name: name of the layer.
-        edge: edge that it belongs to.
+        edge: edge that the layer belongs to.
         macs: MACs for one image, [choices of each axis].
-        params: learned numbers, [choices of each axis].
+        params: number of parameters, [choices of each axis].
     """
 
     name: str
@@ -40,9 +41,9 @@ class LayerCost:
 
 
 class CostTable:
-    """Costs of a whole space, by look-up, for images of one size.
+    """Costs of all architectures of a space by look-up, for images of one size.
 
-    Sums of entries equal fvcore's count of the extracted encoder or decoder, to the last MAC.
+    The sum of table entries equals fvcore's count of the extracted encoder or decoder, to the last MAC.
 
     Args:
         space: the search space.
@@ -50,9 +51,9 @@ class CostTable:
         size: width and height of the image, in pixels.
 
     Attributes:
-        space: whose costs.
+        space: the search space.
         layers: one table for each layer.
-        size: width and height of the image in pixels.
+        size: width and height of the image, in pixels.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class CostTable:
         return Sum.of(terms, self.space.shape)
 
     def macs_by_edge(self, architecture: Architecture) -> dict[str, int]:
-        """MACs of every edge for one image; their sum is the total.
+        """MACs of every edge for one image. Their sum is the total.
 
         Args:
             architecture: an architecture of the table's space.
@@ -95,7 +96,7 @@ class CostTable:
         return macs
 
     def kmac_px(self, architecture: Architecture, scope: str = "total") -> float:
-        """kMAC per image pixel.
+        """kMAC per image pixel of one architecture.
 
         Args:
             architecture: an architecture of the space.
@@ -104,7 +105,7 @@ class CostTable:
         return self.macs(architecture, scope) / self.pixels / 1000
 
     def scopes(self, architecture: Architecture) -> dict[str, float]:
-        """kMAC per pixel in every scope.
+        """kMAC per pixel of one architecture in every scope.
 
         Args:
             architecture: an architecture of the table's space.
@@ -112,7 +113,7 @@ class CostTable:
         return {scope: self.kmac_px(architecture, scope) for scope in SCOPES}
 
     def by_edge(self, architecture: Architecture) -> dict[str, float]:
-        """kMAC per pixel of every edge; their sum is the total.
+        """kMAC per pixel of every edge. Their sum is the total.
 
         Args:
             architecture: an architecture of the table's space.
@@ -120,7 +121,7 @@ class CostTable:
         return {edge: macs / self.pixels / 1000 for edge, macs in self.macs_by_edge(architecture).items()}
 
     def params(self, architecture: Architecture) -> int:
-        """Learned numbers of the exported codec.
+        """Number of parameters of the exported codec.
 
         Args:
             architecture: an architecture of the table's space.
@@ -132,14 +133,14 @@ class CostTable:
         return Sum.of([Part(layer.axes, layer.params) for layer in self.layers], self.space.shape)
 
     def expected(self, probabilities: Sequence[Tensor], scope: str = "total") -> Tensor:
-        """The expected kMAC per pixel when every slot is drawn independently; differentiable.
+        """The expected kMAC per pixel if every slot is drawn independently. It is differentiable.
 
         Args:
             probabilities: one vector [choices] for each slot, the layout last.
             scope: `encoder`, `decoder` or `total`.
 
         Returns:
-            A scalar.
+            A scalar tensor.
         """
         total = probabilities[0].new_zeros(())
         for layer in self.in_scope(scope):
@@ -150,7 +151,7 @@ class CostTable:
         return total
 
     def in_scope(self, scope: str) -> list[LayerCost]:
-        """The layers that a scope pays for.
+        """The layers that a scope counts.
 
         Args:
             scope: `encoder`, `decoder` or `total`.

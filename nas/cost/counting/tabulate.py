@@ -1,4 +1,4 @@
-"""Tables of costs, measured: fvcore counts each layer once at each combination of its widths."""
+"""Measures the tables of costs: fvcore counts each layer once at each combination of its widths."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ GAINS_PER_ANCHOR = 2
 
 
 def measured_costs(space: SearchSpace, size: tuple[int, int] = REFERENCE_SIZE) -> CostTable:
-    """Measure a space with fvcore; identical layers are measured once.
+    """Measure the costs of a space with fvcore. Identical layers are measured once.
 
     Args:
-        space: what to measure.
-        size: width and height of the image in pixels, any. MACs are those of the padded image that a
-            codec really codes, kMAC per pixel those MACs over the pixels that the image had before: so
-            a small or odd image costs more per pixel. At 768x512 no codec pads.
+        space: the search space.
+        size: width and height of the image in pixels. Any size is allowed. MACs are those of the padded image
+            that a codec really codes, and kMAC per pixel divides them by the pixels without padding. A small
+            or odd image therefore costs more per pixel. At 768x512 no codec pads.
 
     Raises:
-        InputError: a side below one pixel.
+        InputError: a side is shorter than one pixel.
     """
     pixels = math.prod(aligned(size, space.family.alignment))
     context = _context(space, size) if space.family.context else []
@@ -44,7 +44,7 @@ def measured_costs(space: SearchSpace, size: tuple[int, int] = REFERENCE_SIZE) -
 
 
 def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
-    """Every convolution and normalisation of every edge, in a padded image of so many pixels."""
+    """Costs of every convolution and normalisation of every edge, in a padded image with this many pixels."""
     layer_costs = []
     for edge_name, edge in space.family.edges.items():
         for placed in placements(edge):
@@ -52,7 +52,7 @@ def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
             if not names:
                 continue
             count = positions(placed.layer, placed.reduction, pixels)
-            # how often it runs: as often as the block that it is part of, if what it lies in runs at all
+            # how often the layer runs: as often as its block, if the branch around it runs at all
             switches = [*placed.switches, *([HYPERPRIOR] if edge_name in HYPER_EDGES else [])]
             times = [placed.depth] if placed.depth else []
 
@@ -75,7 +75,7 @@ def _transforms(space: SearchSpace, pixels: int) -> list[LayerCost]:
 
 
 def _priors(space: SearchSpace) -> list[LayerCost]:
-    """Factorised priors: parameters, and no MACs."""
+    """Costs of the factorised priors: they have parameters but no MACs."""
 
     def of_z(values: Mapping[str, int]) -> tuple[int, int]:
         return 0, PRIOR_PARAMS_PER_CHANNEL * values["z"] * values[HYPERPRIOR]
@@ -91,7 +91,7 @@ def _priors(space: SearchSpace) -> list[LayerCost]:
 
 
 def _gains(space: SearchSpace) -> list[LayerCost]:
-    """Gains of the latents where all rates are in one model: parameters, but no MACs that fvcore counts."""
+    """Costs of the gains of a range of rates: they have parameters but no MACs that fvcore counts."""
     if not space.rates:
         return []
     each = GAINS_PER_ANCHOR * len(space.rates)
@@ -110,7 +110,7 @@ def _gains(space: SearchSpace) -> list[LayerCost]:
 
 
 def _context(space: SearchSpace, size: tuple[int, int]) -> list[LayerCost]:
-    """Context prediction and the three pointwise layers, under every layout, in an image of this size."""
+    """Costs of context prediction and the three pointwise layers under every layout, for this image size."""
     layout_axis = len(space.slots)
 
     layouts = [space.layouts[name] for name in space.layout_names]
@@ -146,10 +146,10 @@ def _context_params(
     features: tuple[int, int],
     context: ContextKind,
 ) -> Mapping[str, int]:
-    """Parameters of an exported context model, by part."""
+    """Numbers of parameters of an exported context model, by part."""
     psi, phi = features
     table = context == "table"
-    with torch.device("meta"):  # only its sizes matter
+    with torch.device("meta"):  # only the sizes matter
         model = ContextModel(channels, window, hidden, psi, 0 if table else phi, tables=table)
     reading = [model.get_submodule(name) for name in ("context_prediction", "table") if hasattr(model, name)]
     parts = [reading, *([model.entropy_parameters[k]] for k in (0, 2, 4))]
@@ -162,7 +162,7 @@ def _tabulate(
     names: Sequence[str],
     measure: Callable[[Mapping[str, int]], tuple[Any, Any]],
 ) -> tuple[tuple[int, ...], tuple[IntArray, IntArray]]:
-    """`measure` at every value of some choices and nodes: the slots that set them, and a table per result."""
+    """Call `measure` for all values of some choices and nodes; return the slots and a table per result."""
     setters = [space.setter(name) for name in names]
     slots = list(dict.fromkeys(setter for setter in setters if setter is not None))
     shape = [space.shape[axis] for axis in slots]

@@ -1,1 +1,1 @@
-"""What follows from the tables: sums, and what a space can reach under limits."""
+"""Costs as exact quantities: limits on them, and what a space can reach within limits."""

@@ -1,7 +1,7 @@
-"""What an architecture costs, in any unit: tables over the few slots that each part of it depends on.
+"""The cost of an architecture in any unit, as tables over the few slots that each part of it depends on.
 
-MACs, parameters, stages, seconds and bytes are all known for every architecture before anything runs, as
-sums of table entries. So limits on any of them are filters, and what is possible can be told beforehand.
+MACs, parameters, stages, seconds and bytes are sums of table entries. They are known for every architecture
+before anything runs, so limits on them are filters, and the toolkit can say beforehand what is possible.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.budget import REFERENCE_PIXELS, SCOPES
 from nas.spaces.space import SearchSpace
 
-GRAIN = 1e-9  # of a limit: less is float error
+GRAIN = 1e-9  # share of a limit; smaller differences are rounding errors
 
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
-    """One cost of every architecture of a space: the largest of some sums, in whole numbers.
+    """One cost of every architecture of a space, in whole numbers: the largest of one or several sums.
 
     Attributes:
-        space: whose architectures.
-        name: what messages call it, such as `decoder` or `decode`.
-        unit: of the numbers people read: kMAC/px, GMAC, ms, MB, stages, parameters.
+        space: the search space.
+        name: name in messages, such as `decoder` or `decode`.
+        unit: unit that people read: kMAC/px, GMAC, ms, MB, stages or parameters.
         per_unit: how many of the whole numbers make one unit.
-        phases: the sums; one for what adds up, several for what peaks (memory).
-        where: what it holds for, such as `at 768x512 on cpu`; empty where it holds anywhere.
+        phases: the sums. A cost that adds up has one. A cost that is a peak (memory) has several.
+        where: conditions of the cost, such as `at 768x512 on cpu`. Empty if there are none.
     """
 
     space: SearchSpace
@@ -44,11 +44,11 @@ class Quantity:
     where: str = ""
 
     def of(self, architecture: Architecture) -> int:
-        """What an architecture costs, in whole numbers."""
+        """The cost of an architecture, in whole numbers."""
         return self.at(self.space.indexes(architecture))
 
     def at(self, indexes: Sequence[int]) -> int:
-        """The same for one index per slot, the layout last.
+        """The cost for given indexes, in whole numbers.
 
         Args:
             indexes: one index per slot, the layout last.
@@ -56,7 +56,7 @@ class Quantity:
         return max(phase.at(indexes) for phase in self._sums)
 
     def of_rows(self, rows: IntArray) -> IntArray:
-        """The same for many: rows of indexes, [n, slots + 1], give [n]."""
+        """The costs of many rows of indexes, [n, slots + 1], in whole numbers: [n]."""
         sums = [
             sum((part.at_rows(rows) for part in phase), np.zeros(len(rows), dtype=np.int64))
             for phase in self.phases
@@ -69,15 +69,15 @@ class Quantity:
         return tuple(Sum.of(phase, self.space.shape) for phase in self.phases)
 
     def value(self, architecture: Architecture) -> float:
-        """What an architecture costs, in units."""
+        """The cost of an architecture, in units."""
         return self.of(architecture) / self.per_unit
 
     def whole(self, limit: float) -> int:
-        """The most whole numbers that a limit in units allows."""
+        """The largest whole number that a limit in units allows."""
         return math.floor(limit * self.per_unit * (1 + GRAIN) + 1e-3)
 
     def tell(self, whole: int, *, least: bool = False) -> str:
-        """A cost for people, with its unit.
+        """Format a cost with its unit.
 
         Args:
             whole: the cost in whole numbers, `per_unit` of which make one unit.
@@ -87,7 +87,7 @@ class Quantity:
         return f"{self.number(whole, least=least)} {self.unit.removesuffix('s') if one else self.unit}"
 
     def number(self, whole: int, *, least: bool = False) -> str:
-        """A cost for people, in units; a least one is rounded up, so that asking for it works.
+        """Format a cost without its unit. A least cost is rounded up, so that one can ask for it.
 
         Args:
             whole: the cost in whole numbers, `per_unit` of which make one unit.
@@ -103,30 +103,30 @@ class Quantity:
 
     @property
     def title(self) -> str:
-        """What it is, and where it holds."""
+        """The name, and the conditions if there are any."""
         return " ".join(filter(None, (self.name, self.where)))
 
     @property
     def identity(self) -> str:
-        """A name for files and studies: letters, digits and '-'."""
+        """A name for files and studies that consists of letters, digits and '-'."""
         words = f"{self.name} {self.unit} {self.where}".replace("/", "-").split()
         return "-".join(word for word in words if word not in ("at", "on"))
 
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """A limit on a quantity, in whole numbers.
+    """A limit on a quantity.
 
     Attributes:
-        quantity: what is limited.
-        most: the largest value that is allowed, in the quantity's own unit.
+        quantity: the limited quantity.
+        most: the largest allowed value, in whole numbers of the quantity.
     """
 
     quantity: Quantity
     most: int
 
     def met(self, architecture: Architecture) -> bool:
-        """Whether an architecture costs no more than the bound."""
+        """Whether an architecture costs no more than the limit."""
         return self.quantity.of(architecture) <= self.most
 
     def __str__(self) -> str:
@@ -135,7 +135,7 @@ class Bound:
 
 
 def meets(architecture: Architecture, bounds: Iterable[Bound]) -> bool:
-    """Whether an architecture meets all of them.
+    """Whether an architecture meets all bounds.
 
     Args:
         architecture: the architecture.
@@ -145,7 +145,7 @@ def meets(architecture: Architecture, bounds: Iterable[Bound]) -> bool:
 
 
 def macs(costs: CostTable, scope: str) -> Quantity:
-    """kMAC per pixel at 768x512, in MACs.
+    """The MACs of a scope as a quantity in kMAC per pixel at 768x512.
 
     Args:
         costs: costs of the space, at 768x512.
@@ -156,10 +156,10 @@ def macs(costs: CostTable, scope: str) -> Quantity:
 
 
 def giga_macs(costs: CostTable, scope: str, width: int, height: int) -> Quantity:
-    """GMAC for one picture of this size; `costs` are of the same size.
+    """The MACs of a scope as a quantity in GMAC for one picture of this size.
 
     Args:
-        costs: costs of the space, for pictures of that size.
+        costs: costs of the space for pictures of this size.
         scope: `encoder`, `decoder` or `total`.
         width: width of the picture, in pixels.
         height: height of the picture, in pixels.
@@ -169,17 +169,17 @@ def giga_macs(costs: CostTable, scope: str, width: int, height: int) -> Quantity
 
 
 def parameters(costs: CostTable) -> Quantity:
-    """Learned numbers of the exported codec.
+    """The number of parameters of the exported codec as a quantity.
 
     Args:
-        costs: table of the space's costs.
+        costs: cost table of the space.
     """
     parts = tuple(Part(layer.axes, layer.params) for layer in costs.layers)
     return Quantity(costs.space, "parameters", "parameters", 1, (parts,))
 
 
 def stages(space: SearchSpace) -> Quantity:
-    """Serial decoding steps at 768x512.
+    """The number of stages (serial decoding steps) at 768x512 as a quantity.
 
     Args:
         space: the search space.
@@ -189,19 +189,19 @@ def stages(space: SearchSpace) -> Quantity:
 
 
 def scopes(costs: CostTable) -> dict[str, Quantity]:
-    """MACs in every scope.
+    """The MACs of every scope as quantities, by scope.
 
     Args:
-        costs: table of the space's costs.
+        costs: cost table of the space.
     """
     return {scope: macs(costs, scope) for scope in SCOPES}
 
 
 def edges(costs: CostTable) -> dict[str, Quantity]:
-    """MACs of every edge that the space has.
+    """The MACs of every edge of the space as quantities, by edge.
 
     Args:
-        costs: table of the space's costs.
+        costs: cost table of the space.
     """
     parts: dict[str, tuple[Part, ...]] = {}
     for layer in costs.in_scope("total"):

@@ -1,8 +1,9 @@
-"""What a space can reach: exact counts of the architectures within a range of costs.
+"""The costs that a space can reach: exact counts of the architectures within a range of costs.
 
-The cost is a sum over layers, and layers that share no slot do not interact. So the slots fall into
-independent parts (g_a's, h_a's, ...), each small enough to enumerate, and the parts meet in the middle:
-two sorted lists of sums stand for billions of architectures.
+A cost is a sum over layers, and layers that share no slot do not interact. The slots therefore fall into
+independent parts (those of g_a, of h_a, ...), each small enough to enumerate. The parts are joined by meeting
+in the
+middle: two sorted lists of sums stand for billions of architectures.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from nas.spaces.budget import SCOPES
 from nas.support.errors import InputError
 
 MAX_LIST = 20_000_000
-MOST_PARTS = 14  # all ways to halve so many are tried
+MOST_PARTS = 14  # up to this many parts, all ways to halve them are tried
 
 
 class _Sums:
-    """All sums of some independent parts: costs in ascending order, and which choices make each."""
+    """All sums of some independent parts: costs in ascending order, and the choices behind each of them."""
 
     def __init__(self, axes: tuple[int, ...], shape: tuple[int, ...], costs: IntArray) -> None:
         self.axes, self.shape = axes, shape
@@ -34,17 +35,17 @@ class _Sums:
         self.costs = costs[self.order]
 
     def choices(self, places: IntArray) -> dict[int, IntArray]:
-        """The index in every slot for places in the sorted list."""
+        """The index in every slot, for places in the sorted list."""
         flat = self.order[places]
         return dict(zip(self.axes, np.unravel_index(flat, self.shape), strict=True)) if self.axes else {}
 
 
 class Reach:
-    """The costs a space can reach, in whole numbers of a quantity that adds up (MACs, nanoseconds).
+    """The costs that a space can reach, in whole numbers of a quantity that adds up (MACs, nanoseconds).
 
     Args:
-        quantity: what is counted; of one phase.
-        layouts: restrict to these layouts (a limit on stages); all by default.
+        quantity: the cost. It must have a single phase.
+        layouts: names of the allowed layouts (for a limit on stages). By default all are allowed.
     """
 
     def __init__(self, quantity: Quantity, layouts: Iterable[str] | None = None) -> None:
@@ -61,26 +62,26 @@ class Reach:
 
     @property
     def least(self) -> int:
-        """The least that an architecture of the space costs."""
+        """The least cost of an architecture of the space."""
         return min(regime.end(1)[0] for regime in self._regimes)
 
     @property
     def most(self) -> int:
-        """The most that an architecture of the space costs."""
+        """The largest cost of an architecture of the space."""
         return max(regime.end(-1)[0] for regime in self._regimes)
 
     def end(self, sign: int) -> Architecture:
-        """An architecture of the least cost (sign 1) or the most (-1), narrow where that costs the same."""
+        """An architecture of the least (sign 1) or largest (-1) cost; of several, the narrowest."""
         _, indexes = min((regime.end(sign) for regime in self._regimes), key=lambda end: sign * end[0])
         return self.space.at(indexes)
 
     @property
     def size(self) -> int:
-        """Number of architectures."""
+        """Number of architectures of the space."""
         return sum(regime.size for regime in self._regimes)
 
     def count(self, low: int, high: int) -> int:
-        """How many architectures cost at least `low` and at most `high`.
+        """Number of architectures that cost at least `low` and at most `high`.
 
         Args:
             low: the least cost, in whole numbers of the quantity.
@@ -95,7 +96,7 @@ class Reach:
             share: from 0 to 1.
 
         Returns:
-            In the unit of the quantity, such as MACs of one picture.
+            In whole numbers of the quantity, such as MACs of one picture.
         """
         low, high, wanted = self.least, self.most, share * self.size
         while low < high:
@@ -107,11 +108,11 @@ class Reach:
         return low
 
     def span(self) -> tuple[int, int, int]:
-        """The least, the median and the most cost."""
+        """The least, the median and the largest cost."""
         return self.least, self.quantile(0.5), self.most
 
     def draw(self, low: int, high: int, number: int, rng: np.random.Generator) -> list[Architecture]:
-        """Up to `number` different architectures with costs in [low, high], uniformly.
+        """Draw up to `number` different architectures with costs in [low, high], uniformly.
 
         Args:
             low: the least cost, in whole numbers of the quantity.
@@ -141,19 +142,19 @@ class Reach:
 
 
 def most_kmac_px(costs: CostTable) -> dict[str, float]:
-    """The dearest architecture's kMAC per pixel in every scope: what percentages refer to.
+    """The largest kMAC per pixel of the space in every scope. Percentages refer to these costs.
 
     Args:
-        costs: table of the space's costs.
+        costs: cost table of the space.
     """
     return {scope: Reach(macs(costs, scope)).most / costs.pixels / 1000 for scope in SCOPES}
 
 
 class _Regime:
-    """One product of choices (see `SearchSpace.regimes`): two sorted lists of sums, of the slots that matter.
+    """One product of choices (see `SearchSpace.regimes`): two sorted lists of sums over slots that matter.
 
     Attributes:
-        alike: how many architectures share every choice that matters.
+        alike: number of architectures that share all choices that matter.
     """
 
     def __init__(self, name: str, terms: Sequence[Part], allowed: list[IntArray]) -> None:
@@ -179,7 +180,7 @@ class _Regime:
         return self.alike * math.prod(costs.size for _, costs in self._matter)
 
     def end(self, sign: int) -> tuple[int, list[int]]:
-        """The least cost (sign 1) or the most (-1), and the first indexes that have it."""
+        """The least cost (sign 1) or the largest (-1), and the first indexes with this cost."""
         places, total = [0] * len(self._allowed), self._constant
         for axes, costs in self._matter:
             flat = int(np.argmin(sign * costs))
@@ -193,7 +194,7 @@ class _Regime:
         return self._halves(self._matter, self._constant)
 
     def _halves(self, parts: list[tuple[tuple[int, ...], IntArray]], constant: int) -> tuple[_Sums, _Sums]:
-        """The parts in two lists of sums, neither longer than it must be."""
+        """Split the parts into two lists of sums, as short as possible."""
         parts = [*parts, ((), np.array(constant))]
         while len(parts) > MOST_PARTS:
             parts.sort(key=lambda part: -part[1].size)
@@ -218,19 +219,19 @@ class _Regime:
             raise InputError(f"{self._name} has too many combinations to count: tie some of its slots.")
 
     def up_to(self, high: int) -> int:
-        """How many architectures cost at most `high`."""
+        """Number of architectures that cost at most `high`."""
         left, right = self._lists
         return self.alike * int(np.searchsorted(right.costs, high - left.costs, side="right").sum())
 
     def counts(self, low: int, high: int) -> tuple[IntArray, IntArray]:
-        """For every sum on the left, the first on the right that fits, and how many do."""
+        """For every sum on the left: the first sum on the right that fits, and how many of them fit."""
         left, right = self._lists
         first = np.searchsorted(right.costs, low - left.costs, side="left")
         last = np.searchsorted(right.costs, high - left.costs, side="right")
         return first, np.maximum(last - first, 0)
 
     def at(self, ranks: IntArray, first: IntArray, counts: IntArray) -> list[list[int]]:
-        """The index in every slot for ranks among `alike` times what `counts` counted."""
+        """The index in every slot for given ranks, which count the results of `counts` `alike` times each."""
         pairs, idle = np.divmod(ranks, self.alike)
         ends = np.cumsum(counts)
         left = np.searchsorted(ends, pairs, side="right")

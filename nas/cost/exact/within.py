@@ -1,7 +1,7 @@
-"""The architectures that meet several bounds at once: the least and the most that is possible, and draws.
+"""The architectures that meet several bounds at once: their least and largest costs, and random draws.
 
-One architecture is one choice in each independent group of slots, and every bound a limit on a sum over the
-groups: a multiple-choice knapsack, which scipy's HiGHS solves, to a millionth.
+An architecture is one choice in each independent group of slots, and every bound limits a sum over the
+groups. This is a multiple-choice knapsack, which HiGHS in scipy solves to a millionth.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 from nas.support.errors import InputError, UnreachableBudgetError
 
-SLACK = 1e-6  # what the solver may exceed a bound by
-RETRIES = 12  # without what it found, where that does
-MOST_CHOICES = 200_000  # of all groups together, in one programme
-SOLVED = 6  # architectures found one by one where drawing finds none
-MEDIAN_SAMPLE = 200  # architectures that stand for all within several bounds, in medians
+SLACK = 1e-6  # by how much the solver may exceed a bound, relatively
+RETRIES = 12  # further attempts, without solutions that exceed a bound
+MOST_CHOICES = 200_000  # of all groups together, in one programme; beyond it a space is refused
+SOLVED = 6  # architectures to find by solving if random draws find none
+MEDIAN_SAMPLE = 200  # size of the sample behind medians within bounds
 
 
 class Within:
@@ -57,25 +57,25 @@ class Within:
         return architecture.layout in self.layouts and meets(architecture, self._others)
 
     def allows_rows(self, rows: IntArray) -> NDArray[np.bool_]:
-        """The same for rows of indexes, [n, slots + 1]."""
+        """Whether each row of indexes, [n, slots + 1], meets every bound, booleans [n]."""
         allowed = np.array([name in self.layouts for name in self.space.layout_names])
         met = [bound.quantity.of_rows(rows) <= bound.most for bound in self._others]
         in_all: NDArray[np.bool_] = np.logical_and.reduce([allowed[rows[:, -1]], *met])
         return in_all
 
     def least(self, quantity: Quantity) -> int | None:
-        """The least of a quantity within the bounds; None where nothing meets them."""
+        """The least value of a quantity within the bounds, or None if no architecture meets them."""
         return self._extreme(quantity, 1)
 
     def most(self, quantity: Quantity) -> int | None:
-        """The most of a quantity within the bounds; None where nothing meets them."""
+        """The largest value of a quantity within the bounds, or None if no architecture meets them."""
         return self._extreme(quantity, -1)
 
     def ends(self, quantity: Quantity) -> tuple[int, int]:
-        """The least and the most of a quantity.
+        """The least and the largest value of a quantity within the bounds.
 
         Raises:
-            UnreachableBudgetError: nothing meets the bounds; says what could be reached.
+            UnreachableBudgetError: no architecture meets the bounds. The message says what is possible.
         """
         least = self.least(quantity)
         if least is None:
@@ -85,20 +85,20 @@ class Within:
         return least, most
 
     def median(self, quantity: Quantity) -> int:
-        """The median of a quantity, of a sample where bounds keep from counting; something meets them."""
+        """Median of a quantity within the bounds: exact where it can be counted, else of a sample."""
         if not self._others and len(quantity.phases) == 1:
             return self._reach(quantity).quantile(0.5)
         return int(np.median([quantity.of(architecture) for architecture in self._sample]))
 
     def span(self, quantity: Quantity) -> tuple[int, int, int]:
-        """The least, the median and the most of a quantity; see `ends`."""
+        """The least, the median and the largest value of a quantity. See `ends`."""
         least, most = self.ends(quantity)
         return least, self.median(quantity), most
 
     @cached_property
     def _sample(self) -> list[Architecture]:
-        """What medians are of where bounds keep from counting: the same for every quantity."""
-        depth = stages(self.space)  # any quantity would do: none of it is left out
+        """The sample behind medians that cannot be counted exactly. All quantities share it."""
+        depth = stages(self.space)  # any quantity would do, because its whole range is allowed
         drawn = self.draw(depth, 0, Reach(depth).most, MEDIAN_SAMPLE, np.random.default_rng(0))
         return drawn or list(self._optima(depth, 1))
 
@@ -110,13 +110,13 @@ class Within:
         number: int,
         rng: np.random.Generator,
     ) -> list[Architecture]:
-        """Up to `number` different architectures within the bounds whose quantity lies in [low, high].
+        """Draw up to `number` different architectures within the bounds whose quantity lies in [low, high].
 
-        Uniformly where bounds leave a fair share of the space, else a few that a solver finds; none where
-        there is none.
+        The draw is uniform if a fair share of the space meets the bounds. Otherwise a solver finds a few
+        architectures. The list is empty if there are none.
 
         Args:
-            quantity: the cost that is limited.
+            quantity: the quantity to limit.
             low: the least cost, in whole numbers of the quantity.
             high: the highest cost, in whole numbers of the quantity.
             number: the most architectures to draw.
@@ -125,7 +125,7 @@ class Within:
         if not self.layouts:
             return []
         single = len(quantity.phases) == 1
-        # of a maximum, one phase is drawn by: the others are seen to afterwards
+        # a peak is drawn by one of its phases; the others are checked afterwards
         reach = self._reach(quantity)
         tries = number if single and not self._others else 16 * number
         fit = (
@@ -140,13 +140,13 @@ class Within:
         return list(dict.fromkeys(solved))
 
     def _reach(self, quantity: Quantity) -> Reach:
-        """What the first phase of a quantity reaches; counted once."""
+        """The reach of a quantity's first phase. It is computed once."""
         if quantity not in self._reaches:
             self._reaches[quantity] = Reach(_phases(quantity)[0], self.layouts)
         return self._reaches[quantity]
 
     def explain(self) -> str:
-        """Why nothing meets the bounds: what each could be, alone or beside the others."""
+        """Explain why no architecture meets the bounds: what each could be, alone or beside the others."""
         for bound in self.bounds:
             alone = Within(self.space).least(bound.quantity)
             if alone is not None and alone > bound.most:
@@ -166,24 +166,24 @@ class Within:
         could = ", or ".join(looser) if looser else "loosen several of them"
         return f"No architecture meets {asked} at once. Keeping the others, {could}."
 
-    # The programme
+    # The integer programme
 
     def _extreme(self, quantity: Quantity, sign: int) -> int | None:
         if not self.layouts:
             return None
         phases = _phases(quantity)
-        if sign < 0 and len(phases) > 1:  # the most of a maximum: of the phase that has it
+        if sign < 0 and len(phases) > 1:  # the largest peak is the largest value of any phase
             extremes = [self._extreme(phase, sign) for phase in phases]
             return None if None in extremes else max(value for value in extremes if value is not None)
         ends = [self._reach(phase).end(sign) for phase in phases]
         limit = max(phase.of(end) for phase, end in zip(phases, ends, strict=True))
         if any(quantity.of(end) == limit and meets(end, self._others) for end in ends):
-            return limit  # what no bound keeps from
+            return limit  # no bound prevents this
         values = [quantity.of(solved) for solved in self._optima(quantity, sign)]
         return (min(values) if sign > 0 else max(values)) if values else None
 
     def _optima(self, quantity: Quantity, sign: int) -> Iterator[Architecture]:
-        """The best of every regime that has one."""
+        """The best architecture of every regime that has one."""
         for regime in self._regimes():
             best = _Programme(self.space, regime, [*self._others], [quantity]).best(quantity, sign)
             if best is not None:
@@ -197,9 +197,9 @@ class Within:
         number: int,
         rng: np.random.Generator,
     ) -> Iterator[Architecture]:
-        """Ends of what is possible, in random directions."""
+        """Solve for architectures at the ends of what is possible, in random directions."""
         bounds = [*self._others, Bound(quantity, high)]
-        # one at or above `low` has a phase that is
+        # an architecture at or above `low` has a phase at or above it
         ways = [
             (_Programme(self.space, regime, bounds, [quantity]), phase)
             for regime in self._regimes()
@@ -212,7 +212,7 @@ class Within:
                 if end is not None:
                     yield end
                     break
-                ways.remove(way)  # nothing is there, in any direction
+                ways.remove(way)  # no architecture lies there in any direction
 
     def _regimes(self) -> Iterator[list[IntArray]]:
         kept = [k for k, name in enumerate(self.space.layout_names) if name in self.layouts]
@@ -223,14 +223,14 @@ class Within:
 
 
 def _phases(quantity: Quantity) -> list[Quantity]:
-    """Each of its sums alone."""
+    """Each sum of a quantity as a quantity of its own."""
     if len(quantity.phases) == 1:
         return [quantity]
     return [replace(quantity, phases=(phase,)) for phase in quantity.phases]
 
 
 class _Programme:
-    """One regime as a mixed-integer programme: one choice in every group, each bound a row."""
+    """One regime as a mixed-integer programme: one choice in every group, and one row for each bound."""
 
     def __init__(
         self,
@@ -251,7 +251,7 @@ class _Programme:
             raise InputError(
                 f"{space.name} has too many combinations for several limits at once: tie some of its slots."
             )
-        # a row of the matrix, and what it must not exceed, for each phase of each bound
+        # for each phase of each bound, a row of the matrix and its upper limit
         self._rows, self._most = [], []
         for bound in bounds:
             for phase in bound.quantity.phases:
@@ -266,7 +266,7 @@ class _Programme:
         return np.concatenate([*flat, np.zeros(0)]), constant
 
     def _scaled(self, row: Floats, most: float) -> tuple[Floats, float]:
-        """The same limit in numbers near 1: every group from 0, and what exceeds it alone cut short."""
+        """The same limit with numbers near 1: every group starts at 0, and values above the limit are cut."""
         row = row.copy()
         for span in self._spans:
             least = row[span].min()
@@ -276,18 +276,18 @@ class _Programme:
         return np.minimum(row / scale, 2.0), most / scale
 
     def best(self, quantity: Quantity, sign: int) -> Architecture | None:
-        """The architecture of the least quantity (sign 1) or the most (-1; of one phase)."""
+        """The architecture with the least quantity (sign 1), or the largest (-1, for a single phase)."""
         rows = [self._row(phase) for phase in quantity.phases]
         scale = max(1.0, *(float(np.abs(row).max(initial=0)) for row, _ in rows))
         if len(rows) == 1:
             return self._solve(sign * rows[0][0] / scale, [], [])
-        # the largest of several sums is one more variable, at least as large as each of them
+        # the peak of several sums is one more variable that is at least as large as each of them
         peaks = [np.append(row / scale, -1.0) for row, _ in rows]
         cost = np.append(np.zeros(sum(self._sizes)), 1.0)
         return self._solve(cost, peaks, [-constant / scale for _, constant in rows], peak=True)
 
     def random(self, quantity: Quantity, low: int, rng: np.random.Generator) -> Architecture | None:
-        """An architecture within the bounds, at or above `low` (of one phase), in a random direction."""
+        """An architecture within the bounds at or above `low` (for a single phase), in a random direction."""
         direction = np.concatenate([rng.random(size) for size in self._sizes] or [np.zeros(0)])
         row, constant = self._row(quantity.phases[0])
         row, most = self._scaled(-row, constant - low)
@@ -305,7 +305,7 @@ class _Programme:
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import csr_matrix
 
-        def fits(architecture: Architecture) -> bool:  # in whole numbers, exactly
+        def fits(architecture: Architecture) -> bool:  # exact, in whole numbers
             enough = floor is None or floor[0].of(architecture) >= floor[1]
             return enough and meets(architecture, self._bounds)
 
@@ -338,7 +338,7 @@ class _Programme:
             architecture = self._architecture(solution.x[:count])
             if fits(architecture):
                 return architecture
-            # it exceeds a bound by less than SLACK
+            # the solution exceeds a bound by less than SLACK
             constraints.append((solution.x > 0.5) & (np.arange(wide) < count))
             limits = np.append(limits, len(self._sizes) - 0.5)
         return None

@@ -1,1 +1,1 @@
-"""The Pareto front as people look at it: a figure and a page."""
+"""The Pareto front as a figure and as a page."""

@@ -1,4 +1,4 @@
-"""What fronts are drawn against: the MACs of a scope, or the time that encoding or decoding takes."""
+"""The costs that fronts are drawn against: MACs of a scope, or time to encode or decode."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from nas.spaces.budget import ACTIONS, SCOPES
 
 @dataclass(frozen=True)
 class Cost:
-    """One cost of every architecture, and the columns of tables that tell it.
+    """One cost of every architecture, and its columns in tables.
 
     Attributes:
-        name: a scope or an action; the limits of a budget are called the same.
+        name: a scope (`encoder`, `decoder`, `total`) or an action (`encode`, `decode`), as in limits of
+            budgets.
         unit: kMAC/px or ms.
     """
 
@@ -21,12 +22,12 @@ class Cost:
 
     @property
     def column(self) -> str:
-        """Where tables hold it."""
+        """The column of the cost in tables."""
         return f"{self.name}_{'ms' if self.is_time else 'kmac_px'}"
 
     @property
     def flag(self) -> str:
-        """Where tables say whether no other architecture beats a row in this cost and the loss."""
+        """The column that says whether a row is on the front of this cost."""
         return f"on_front_{self.name}"
 
     @property
@@ -36,21 +37,21 @@ class Cost:
 
     @property
     def label(self) -> str:
-        """What it is called in a table or on a button."""
+        """The name of the cost in a table or on a button."""
         return f"time to {self.name}" if self.is_time else self.name
 
     @property
     def title(self) -> str:
-        """What an axis says."""
+        """The title of an axis."""
         if self.is_time:
             return f"time to {self.name} (ms at 768x512)"
         return f"{self.name} cost (kMAC per pixel at 768x512)"
 
     def limit(self, target: float) -> str:
-        """A budget in it: `≤ 20`, `≤ 30 ms`.
+        """Format a limit on this cost: `≤ 20`, `≤ 30 ms`.
 
         Args:
-            target: the budget, in the cost's unit.
+            target: the limit, in the cost's unit.
         """
         return f"≤ {target:.4g}{' ms' if self.is_time else ''}"
 
@@ -63,11 +64,12 @@ COSTS = {
 
 @dataclass(frozen=True)
 class View:
-    """One horizontal axis, and the two fronts that are told apart on it.
+    """One horizontal axis, and the two fronts that are distinguished on it.
 
     Attributes:
-        across: what the axis is.
-        macs, clock: the front in MACs and the front in time; `across` is one of them.
+        across: the cost on the axis.
+        macs: the front in MACs.
+        clock: the front in time. `across` is one of the two.
     """
 
     across: Cost
@@ -76,12 +78,12 @@ class View:
 
 
 def clock_of(scope: str) -> Cost:
-    """Whose time goes with a scope's MACs: as in budgets, that of encoding in `encoder`, else of decoding."""
+    """The time that belongs to a scope's MACs: to encode for `encoder`, else to decode, as in budgets."""
     return COSTS["encode" if scope == "encoder" else "decode"]
 
 
 def view_of(name: str, scope: str = "total") -> View:
-    """The view against one cost; beside a time stand the MACs of a scope, those of `scope` if it fits.
+    """The view against one cost. A time is shown beside the MACs of a scope, which is `scope` if that fits.
 
     Args:
         name: name of the cost: a scope, or `encode` or `decode`.

@@ -12,11 +12,11 @@ from nas.report.front.scale import number
 from nas.report.style import COLOURS, GRID, LEFT, MARKERS, PanelFigure
 
 _WIDE, _ABOVE, _BELOW = 6.9, 0.62, 0.65  # inches
-_LIGHTEST = 0.35  # the share of a run's colour in its cheapest architecture's curve
+_LIGHTEST = 0.35  # share of the run's colour in the curve of its cheapest architecture
 
 
 def has_curves(fronts: Sequence[RunFront], cost: Cost) -> bool:
-    """Whether some run has curves of architectures on its front.
+    """Whether any run has rate-distortion curves of architectures on its front.
 
     Args:
         fronts: fronts of the runs.
@@ -26,7 +26,7 @@ def has_curves(fronts: Sequence[RunFront], cost: Cost) -> bool:
 
 
 class CurvePanel:
-    """PSNR over bits per pixel, a line for some architectures on the front of one cost.
+    """A panel of PSNR over bits per pixel, with a line for some architectures on the front of one cost.
 
     Args:
         fronts: fronts of the runs.
@@ -43,10 +43,10 @@ class CurvePanel:
         return _ABOVE + self.plot + _BELOW
 
     def draw(self, page: PanelFigure, top: float) -> None:
-        """Draw it with its upper edge `top` inches below the figure's.
+        """Draw the panel with its upper edge `top` inches below the figure's upper edge.
 
         Args:
-            page: the page.
+            page: the figure.
             top: distance from the upper edge of the figure, in inches.
         """
         title = "Rate and distortion of some architectures on the front"
@@ -84,7 +84,7 @@ class CurvePanel:
 
 
 def _explained(cost: Cost) -> str:
-    """What the curves are, in a sentence."""
+    """A sentence that explains the curves."""
     what = f"time to {cost.name}" if cost.is_time else f"{cost.name} MACs"
     return (
         f"Estimates at the lowest, the middle and the highest anchor of the range, of the front in {what}: "
@@ -93,7 +93,7 @@ def _explained(cost: Cost) -> str:
 
 
 def _share(order: int, count: int) -> float:
-    """The share of its run's colour that a curve has: the dearest, which is the last, has all of it."""
+    """The share of the run's colour in a curve. The last and most expensive one has all of it."""
     return 1.0 if count < 2 else _LIGHTEST + (1 - _LIGHTEST) * order / (count - 1)
 
 

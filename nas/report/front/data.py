@@ -1,4 +1,4 @@
-"""What the report page draws, as plain values: the rows of its table, its axes and its runs."""
+"""The data of the report page as plain values: rows of its table, axes and runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_DOTS = (
-    2000  # scored architectures around the fronts; more would make the page heavy and show nothing new
+    2000  # largest number of other scored architectures; more make the page heavy and show nothing new
 )
-_COLOUR_COUNT = 7  # different run colours; the style sheet has as many
-Place = tuple[int, object]  # of a run among the fronts, and the index of a row in its front
+_COLOUR_COUNT = 7  # number of colours of runs in the style sheet
+Place = tuple[int, object]  # place of a run among the fronts, and index of a row in its front
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class PageRow:
     """One architecture of one run's front, as the page shows it.
 
     Attributes:
-        name: its anchor in the page.
-        number: what people call it on the page, from 1.
+        name: anchor of the row in the page.
+        number: number of the row on the page, from 1.
         run_index: place of its run among the fronts.
         run: its run.
         values: its row of the front.
-        budgets: the targets that chose it, each with the cost that it limits.
+        budgets: the targets whose answer it is, each with the cost that it limits.
         exported: whether it was exported and measured on real files.
     """
 
@@ -46,50 +46,50 @@ class PageRow:
 
     @property
     def colour(self) -> str:
-        """The CSS class that gives its run its colour."""
+        """The CSS class with the colour of its run."""
         return run_class(self.run_index)
 
     @property
     def badges(self) -> list[str]:
-        """What is special about it, in short words."""
+        """Short labels, such as answers to budgets."""
         limits = [f"{cost.label} {cost.limit(target)}" for cost, target in self.budgets]
         return [*limits, *["exported"] * self.exported]
 
 
 def run_class(run_index: int) -> str:
-    """The CSS class that gives a run its colour.
+    """The CSS class with the colour of a run.
 
     Args:
-        run_index: place of the run among those that are drawn.
+        run_index: place of the run among the drawn ones.
     """
     return f"run-{run_index % _COLOUR_COUNT}"
 
 
 def known_costs(fronts: Sequence[RunFront]) -> list[Cost]:
-    """The costs that some run knows: MACs always, time where it was measured.
+    """The costs that at least one run knows: MACs always, time if it was measured.
 
     Args:
-        fronts: the runs that are drawn.
+        fronts: fronts of the runs.
     """
     timed = any(run.timed for run in fronts)
     return [cost for cost in COSTS.values() if timed or not cost.is_time]
 
 
 def is_rated(fronts: Sequence[RunFront]) -> bool:
-    """Whether some architecture has a BD-rate.
+    """Whether any architecture has a BD-rate.
 
     Args:
-        fronts: the runs that are drawn.
+        fronts: fronts of the runs.
     """
     return any("bd_rate" in run.front.columns and run.front["bd_rate"].notna().any() for run in fronts)
 
 
 def collect(fronts: Sequence[RunFront], scope: str) -> dict[Place, PageRow]:
-    """Every row of every front, run by run, cheapest first.
+    """The rows of all fronts, run by run, the cheapest first.
 
     Args:
-        fronts: the runs.
-        scope: whose MACs order the rows of a run: `encoder`, `decoder` or `total`.
+        fronts: fronts of the runs.
+        scope: scope whose MACs order the rows of a run: `encoder`, `decoder` or `total`.
     """
     rows: dict[Place, PageRow] = {}
     for run_index, run in enumerate(fronts):
@@ -105,14 +105,14 @@ def collect(fronts: Sequence[RunFront], scope: str) -> dict[Place, PageRow]:
 
 
 def page_data(fronts: Sequence[RunFront], scope: str, rows: Mapping[Place, PageRow]) -> dict[str, Any]:
-    """All that the script of the page reads, ready for JSON.
+    """All data for the page's script, ready for JSON.
 
-    The key, the layout and the widths of a row are read from its key in the table.
+    The script reads the layout and the widths of a row from its key in the table.
 
     Args:
-        fronts: the runs.
+        fronts: fronts of the runs.
         scope: the scope shown first.
-        rows: their rows, as `collect` gives them.
+        rows: their rows, from `collect`.
     """
     drawn = on_one_axis(fronts)
     measures = _measures(fronts)
@@ -127,7 +127,7 @@ def page_data(fronts: Sequence[RunFront], scope: str, rows: Mapping[Place, PageR
 
 
 def _measures(fronts: Sequence[RunFront]) -> dict[str, dict[str, str]]:
-    """What the vertical axis can show, by column."""
+    """The choices for the vertical axis, by column."""
     loss = loss_title(fronts).partition(",")[2].strip()
     measures = {
         "rd_loss": {
@@ -151,7 +151,7 @@ def _axis(
     scope: str,
     measures: Mapping[str, object],
 ) -> dict[str, Any]:
-    """One cost: how it is called, what is in view, and what is said about the fronts in it."""
+    """One cost: its names, its visible range, and the sentences about the fronts in it."""
     view = view_of(cost.name, scope)
     gains = []
     for run in fronts:
@@ -218,15 +218,15 @@ def _row(row: PageRow) -> dict[str, Any]:
 
 
 def _values(front: pd.DataFrame, measures: Mapping[str, object], index: object) -> dict[str, float | None]:
-    """What the charts show of a row, which differs from its values where runs of several lambdas meet."""
+    """The values that the charts show for a row. They are relative if runs of several lambdas are drawn."""
     return {name: _exact(front.loc[index, name]) if name in front.columns else None for name in measures}
 
 
 def _exact(value: Any) -> float | None:
-    """A number as JSON has it, of seven digits; nothing for what is not finite."""
+    """A number for JSON with seven digits, or None if it is not finite."""
     return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
 def _short(value: Any) -> float | None:
-    """A number of five digits, for dots that nobody reads off."""
+    """A number with five digits, for dots whose value nobody reads."""
     return float(f"{value:.5g}") if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What the figure and the page draw: one run's front, with all that was scored around it."""
+"""The data behind the figure and the page: one run's front, and everything that was scored around it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 _LOSS_COLUMNS = ("rd_loss", "bpp", "psnr")
 _POINT_COLUMNS = ("arch", *(cost.column for cost in COSTS.values()), *_LOSS_COLUMNS)
 _PAGE_FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(cost.flag for cost in COSTS.values()))
-_MOST_CURVES = 5  # at most, of one run
+_MOST_CURVES = 5  # largest number of curves of one run
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]*=[0-9]+(-[0-9]+)*\+)+layout=[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class WidthRange:
-    """One searched width: its slot, the edge it belongs to, and the widest it can be in channels."""
+    """One searched width: its slot, its edge, and its widest candidate in channels."""
 
     slot: str
     edge: str
@@ -39,15 +39,16 @@ class WidthRange:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much a front is better than uniform widths, where they are at their best.
+    """By how much a front is better than uniform widths.
 
-    For each uniform architecture that no other uniform one beats: the least loss that was scored at or under
-    its cost, and the least cost of what was scored at or under its loss. Nothing is interpolated.
+    Only uniform architectures that no other uniform one beats are compared. For each of them, the best scored
+    loss at or under its cost is found, and the least cost of scored architectures with at most its loss.
+    Nothing is interpolated.
 
     Attributes:
-        count: how many uniform architectures that is.
-        loss, most: % less loss at the same cost, the mean and the most.
-        cost: % less cost at the same loss, the mean.
+        count: number of these uniform architectures.
+        loss, most: % less loss at the same cost, as mean and maximum.
+        cost: % less cost at the same loss, as mean.
     """
 
     count: int
@@ -67,31 +68,32 @@ class Gain:
 
 @dataclass(frozen=True, eq=False)
 class RunFront:
-    """The front of one run (one lambda) and what surrounds it.
+    """The front of one run (one lambda), and everything that was scored around it.
 
-    Tables have a column for every cost; those of time are NaN, and their fronts empty, where the run was not
-    profiled on this machine.
+    Tables have a column for every cost. If the run was not profiled on this machine, the columns of time are
+    NaN and the fronts in time are empty.
 
     Args:
-        name: what legends call the run.
+        name: name of the run in legends.
         lmbda: weight of the distortion in the loss.
         metric: `mse` or `ms-ssim`.
-        front: what is on the front of some cost or was exported, each row with an index of its own; the
-            columns of front.csv and the time's. `test_bpp`, `test_psnr`, `test_rd_loss` are NaN or absent
-            where nothing was exported.
-        scored: every scored architecture, same columns; may be empty.
-        uniform: those of uniform width under hand-made layouts; may be empty.
-        tapered: those that taper by hand; may be empty.
-        targets: chosen budgets by the name of the cost that they limit.
-        machine: where the time was measured.
-        space: knows the widest candidate of every slot; without it, the widest that was scored counts.
-        answers: what a search answered to them, by cost and target: an architecture's key. Where it says
-            nothing, the least loss on the front at or under a target counts.
+        front: architectures that are on the front of some cost or were exported, with unique indexes. It has
+            the columns of front.csv and of the time. `test_bpp`, `test_psnr` and `test_rd_loss` are NaN or
+            absent for architectures that were not exported.
+        scored: all scored architectures with the same columns. May be empty.
+        uniform: architectures with uniform widths under hand-made layouts. May be empty.
+        tapered: architectures that taper by hand. May be empty.
+        targets: targets of the last search, by the name of the cost that they limit.
+        machine: the machine on which the time was measured.
+        space: the space, which gives the widest candidate of every slot. Without it, the widest scored width
+            counts.
+        answers: the search's answers by cost and target, as keys. Without an answer, the architecture on the
+            front with the least loss at or under the target counts.
         curves: over a range of rates, the points of scored architectures by key.
-        folder: the run's folder, as commands name it; by default its name.
+        folder: the run's folder as it appears in commands. By default it is the run's name.
 
     Raises:
-        InputError: the front is empty, a column is missing, or a key is not an architecture's.
+        InputError: the front is empty, a column is missing, or a key does not belong to an architecture.
     """
 
     name: str
@@ -130,12 +132,12 @@ class RunFront:
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """The lambdas of the anchors over a range of rates; else none."""
+        """The lambdas of the anchors over a range of rates. Empty for a single rate."""
         return self.space.rates if self.space is not None else ()
 
     @cached_property
     def timed(self) -> bool:
-        """Whether the time of its architectures is known."""
+        """Whether the times of its architectures are known."""
         return bool(self.front["decode_ms"].notna().any())
 
     @cached_property
@@ -151,13 +153,13 @@ class RunFront:
 
     @cached_property
     def _fronts(self) -> dict[str, pd.DataFrame]:
-        """What `on_front` gives for each cost: a figure asks for it dozens of times."""
+        """The result of `on_front` for each cost, cached because a figure asks for it dozens of times."""
         return {cost.name: self._sorted(self.front[cost.flag].eq(True), cost) for cost in COSTS.values()}
 
     def curves_on(self, cost: Cost) -> dict[object, Sequence[Point]]:
-        """The curves of a few architectures on the front of one cost, spread over it, cheapest first.
+        """The curves of a few architectures on the front of one cost, spread over it, the cheapest first.
 
-        By the index of their rows; none where there is one rate.
+        They are indexed by row. Empty for a single rate.
         """
         front = self.on_front(cost)
         with_curves = front[[len(self.curves.get(key, ())) > 1 for key in front["arch"]]]
@@ -169,7 +171,7 @@ class RunFront:
         return {index: self.curves[with_curves.loc[index, "arch"]] for index in chosen}
 
     def members(self, view: View) -> pd.DataFrame:
-        """What a view shows as points, cheapest first: its fronts, and what was exported or asked for."""
+        """The points of a view, the cheapest first: its fronts, exported architectures, and answers."""
         on = self.front[view.macs.flag].eq(True) | self.front[view.clock.flag].eq(True)
         chosen = self.front.index.isin([*self.chosen(view.macs).values(), *self.chosen(view.clock).values()])
         return self._sorted(
@@ -181,10 +183,10 @@ class RunFront:
         return found.iloc[np.lexsort((found["rd_loss"], found[cost.column]))]
 
     def chosen(self, cost: Cost) -> dict[float, object]:
-        """For every target that something satisfies, the index of the row that answers it.
+        """For every target that an architecture meets, the index of the row that answers it.
 
         Args:
-            cost: what the targets limit, in the unit of its column (kMAC per pixel, milliseconds, ...).
+            cost: the limited cost.
         """
         front = self.on_front(cost)
         chosen: dict[float, object] = {}
@@ -200,17 +202,19 @@ class RunFront:
         return chosen
 
     def gain(self, cost: Cost) -> Gain | None:
-        """How much better it is than uniform widths, in %; None where that is not known.
+        """The gain over uniform widths, or None if it is not known.
 
         Args:
-            cost: at equal cost of this kind losses are compared, and at equal loss costs.
+            cost: the cost that the comparison uses.
         """
-        from nas.metrics.pareto import unbeaten
+        from nas.metrics.pareto import non_dominated
 
         candidates = self.scored if not self.scored.empty else self.front
         if self.uniform.empty or candidates[cost.column].isna().any():
             return None
-        best = self.uniform[unbeaten(self.uniform[cost.column].tolist(), self.uniform["rd_loss"].tolist())]
+        best = self.uniform[
+            non_dominated(self.uniform[cost.column].tolist(), self.uniform["rd_loss"].tolist())
+        ]
         less_loss, less_cost = [], []
         for dear, loss in zip(best[cost.column], best["rd_loss"], strict=True):
             at_cost = candidates.loc[candidates[cost.column] <= dear, "rd_loss"].min()
@@ -221,7 +225,7 @@ class RunFront:
         return Gain(count, sum(less_loss) / count, max(less_loss), sum(less_cost) / count)
 
     def widths(self, key: str) -> tuple[int, ...]:
-        """The widths that a key names, in channels, in the order of `ranges`.
+        """The widths of a key in channels, in the order of `ranges`.
 
         Raises:
             InputError: it is not a key of this space.
@@ -235,7 +239,7 @@ class RunFront:
     def shares(self, key: str) -> tuple[float, ...]:
         """Every width of a key relative to the widest of its slot, in [0, 1], in the order of `ranges`.
 
-        A depth that is 0 in every architecture is 0.
+        A depth that is 0 in every architecture has the value 0.
         """
         return tuple(
             width / max(1, slot_range.widest)
@@ -262,7 +266,7 @@ class RunFront:
 
     @cached_property
     def _counts(self) -> dict[str, int]:
-        """How many widths a key lists for every edge."""
+        """The number of widths that a key lists for every edge."""
         if self.space is not None:
             slots = _by_edge([slot.name for slot in self.space.slots])
             return {edge: len(names) for edge, names in slots.items()}
@@ -271,7 +275,7 @@ class RunFront:
 
 
 def split_key(key: str) -> tuple[dict[str, tuple[int, ...]], str]:
-    """The widths by edge and the layout's name that a key spells; no space is needed.
+    """The widths by edge and the name of the layout in a key. No space is needed.
 
     Raises:
         InputError: the string is not an architecture's key.
@@ -286,7 +290,7 @@ def split_key(key: str) -> tuple[dict[str, tuple[int, ...]], str]:
 
 
 def check_scope(scope: str) -> None:
-    """Refuse what is not a scope.
+    """Check that a scope exists.
 
     Raises:
         InputError: it is not `encoder`, `decoder` or `total`.
@@ -296,14 +300,14 @@ def check_scope(scope: str) -> None:
 
 
 def check(fronts: Sequence[RunFront], scope: str) -> None:
-    """Refuse what cannot be drawn: no run at all, or an unknown scope.
+    """Check that there is something to draw, and that the scope exists.
 
     Args:
         fronts: fronts of the runs.
         scope: name of the scope.
 
     Raises:
-        InputError: there is no run, or no such scope.
+        InputError: there is no run, or the scope does not exist.
     """
     check_scope(scope)
     if not fronts:
@@ -311,10 +315,10 @@ def check(fronts: Sequence[RunFront], scope: str) -> None:
 
 
 def loss_formula(fronts: Sequence[RunFront]) -> str:
-    """The loss written out, where all runs share one.
+    """The formula of the loss, if all runs share one.
 
     Args:
-        fronts: the runs that are drawn.
+        fronts: fronts of the runs.
     """
     formulas = {"mse": "bpp + λ·255²·MSE", "ms-ssim": "bpp + λ·(1 - MS-SSIM)"}
     used = {formulas.get(run.metric, run.metric) for run in fronts}
@@ -324,10 +328,10 @@ def loss_formula(fronts: Sequence[RunFront]) -> str:
 
 
 def on_one_axis(fronts: Sequence[RunFront]) -> Sequence[RunFront]:
-    """Runs whose losses can stand on one axis: those of several lambdas in % above the least of each.
+    """Make the losses of runs comparable: with several lambdas, in % above each run's least loss.
 
     Args:
-        fronts: the runs that are drawn.
+        fronts: fronts of the runs.
     """
     if len({(run.rates, run.lmbda, run.metric) for run in fronts}) < 2:
         return fronts
@@ -346,10 +350,10 @@ def _relative(run: RunFront) -> RunFront:
 
 
 def loss_title(fronts: Sequence[RunFront]) -> str:
-    """What an axis of losses shows.
+    """The title of an axis of losses.
 
     Args:
-        fronts: the runs that are drawn.
+        fronts: fronts of the runs.
     """
     if on_one_axis(fronts) is fronts:
         return f"rate-distortion loss, {loss_formula(fronts)}"

@@ -1,4 +1,4 @@
-"""From runs on disk to their figure and page: front.csv, pareto.png, pareto.svg, report.html."""
+"""Draws runs on disk: front.csv, pareto.png, pareto.svg and report.html."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def draw_runs(
     pictures: int = MOST_PICTURES,
     report: StageReport = silent,
 ) -> list[Path]:
-    """Draw the fronts of some runs (one per lambda, say) into a folder.
+    """Draw the fronts of some runs (for example one per lambda) into a folder.
 
-    The front.csv of each run is renewed, where it can be written.
+    The front.csv of each run is written again, if the run can be written.
 
     Args:
         runs: the runs.
-        folder: the folder, which is made where there is none.
-        scope: whose MACs to show: `encoder`, `decoder` or `total`.
-        pictures: at most so many architectures, of all runs together, show a decoded picture on the page.
+        folder: the folder, which is created if necessary.
+        scope: scope of the MACs to show: `encoder`, `decoder` or `total`.
+        pictures: largest number of architectures, over all runs, that have a decoded picture on the page.
         report: called as the work goes on.
 
     Returns:
-        The files written.
+        The paths of the written files.
 
     Raises:
-        InputError: a run without scores, an unknown scope, a negative number of pictures, or a folder that
-            cannot be written.
+        InputError: a run has no scores, the scope does not exist, the number of pictures is negative, or the
+            folder cannot be written.
     """
     check_scope(scope)
     check_count(pictures, "pictures")
@@ -75,11 +75,11 @@ def draw_runs(
 
 
 def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
-    """A run's scores as tables, its front.csv renewed; notes say where its time is from.
+    """Read a run's scores as tables, and write its front.csv again.
 
     Args:
         run: a searched run.
-        notes: facts for the page, by name. What is to be said of this run is added.
+        notes: facts for the page, by name. Facts about this run are added.
 
     Raises:
         InputError: the run has no scores yet.
@@ -137,7 +137,7 @@ def _decoded(
     notes: dict[str, list[str]],
     report: StageReport,
 ) -> list[Pictures | None]:
-    """Pictures of each run; without its photos or weights a run has none, and a note says so."""
+    """Decode pictures for each run. A run without photos or weights has none, and a note says so."""
     pictures: list[Pictures | None] = []
     for run, front in zip(runs, fronts, strict=True):
         keys = along_the_front(front, COSTS[scope], count // len(runs))
@@ -150,7 +150,7 @@ def _decoded(
 
 
 def _clocks(run: Run, costs: CostTable) -> tuple[dict[str, Quantity], str, str]:
-    """The time of every action, the machine, and where the time is from; none where nothing was measured."""
+    """The time of every action, the machine, and the source of the times. Empty if nothing was measured."""
     if not run.profile_path.is_dir():
         return {}, "", f"not measured: to know it for every architecture, {run.how_to_run('profile')}"
     from nas.profiling.quantities import Quantities
@@ -170,27 +170,27 @@ def _clocks(run: Run, costs: CostTable) -> tuple[dict[str, Quantity], str, str]:
 def _with_times(
     table: pd.DataFrame, scored: Sequence[Architecture], clocks: Mapping[str, Quantity]
 ) -> pd.DataFrame:
-    """The table with the time of every architecture, and which are on the front in it."""
-    from nas.metrics.pareto import unbeaten
+    """Add the time of every architecture, and whether it is on the front in time."""
+    from nas.metrics.pareto import non_dominated
 
     architectures = {architecture.key: architecture for architecture in scored}
     for cost in _TIMES:
         table[cost.column], table[cost.flag] = np.nan, False
         if cost.name in clocks:
             values = [clocks[cost.name].value(architectures[key]) for key in table["arch"]]
-            table[cost.column], table[cost.flag] = values, unbeaten(values, table["rd_loss"].tolist())
+            table[cost.column], table[cost.flag] = values, non_dominated(values, table["rd_loss"].tolist())
     return table
 
 
 def _asked(run: Run, names: Mapping[str, str]) -> tuple[dict[str, dict[float, str]], dict[str, str]]:
-    """What the last search was asked for; what is no number is passed over.
+    """The targets of the last search. Entries that are not numbers are ignored.
 
     Args:
-        run: whose targets.yaml is read.
-        names: the cost that each of its names stands for.
+        run: the run whose targets.yaml is read.
+        names: the cost of each name in the file.
 
     Returns:
-        The key of every answer, by cost and target; and the limits beside the targets in words, by cost.
+        The key of every answer, by cost and target; and the further limits in words, by cost.
     """
     content = resources.read_yaml(run.targets_path) if run.targets_path.is_file() else {}
     answers: dict[str, dict[float, str]] = {}
@@ -208,7 +208,7 @@ def _asked(run: Run, names: Mapping[str, str]) -> tuple[dict[str, dict[float, st
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, str]:
-    """Where the numbers come from, for the foot of the page."""
+    """The sources of all numbers, for the foot of the page."""
     from nas.photos.split import shared_photos
 
     facts: dict[str, list[str]] = {}
@@ -235,7 +235,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _trained(run: Run, photos: int) -> str:
-    """How the weights were made; a run that was put together from several says so in config.yaml."""
+    """How the weights were trained. A run that combines several trainings says so in config.yaml."""
     if "trained" in run.config:
         return str(run.config["trained"])
     settings = settings_of(run)

@@ -1,4 +1,4 @@
-"""The front as one self-contained page: a chart to explore, a table to sort, the origin of every number."""
+"""The front as one self-contained page: a chart, a sortable table, and the sources of all numbers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nas.support.files import write_atomically
 
 _FOLDER = Path(__file__).parent
 _PAGE_FILES = _FOLDER / "page"
-_SCRIPTS = ("core", "theme", "chart", "details", "table")  # in the order in which they run
-MOST_PAGE_BYTES = 2_000_000  # of the page: pictures are left out where it would be larger
+_SCRIPTS = ("core", "theme", "chart", "details", "table")  # in the order of execution
+MOST_PAGE_BYTES = 2_000_000  # size limit; pictures that would exceed it are left out
 
 _THEMES = ("system", "light", "dark")
 
@@ -38,20 +38,20 @@ def write_page(
     facts: Mapping[str, str] | None = None,
     pictures: Sequence[Pictures | None] = (),
 ) -> Path:
-    """Write `report.html`: no network and no other file. Without scripts it still shows the tables.
+    """Write `report.html`, which needs no network and no other file. Without scripts it shows the tables.
 
     Args:
-        fronts: at least one run.
-        folder: where the page is written.
+        fronts: fronts of the runs, at least one.
+        folder: folder of the page.
         scope: the scope shown first: `encoder`, `decoder` or `total`.
-        facts: what the page ends with, by name: space, photos, seed, versions and the like.
-        pictures: decoded pictures of each run, where there are any.
+        facts: facts for the foot of the page, by name: space, photos, seed, versions and the like.
+        pictures: decoded pictures of each run, if there are any.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: an unknown scope, or no run.
+        InputError: there is no run, or the scope does not exist.
     """
     check(fronts, scope)
     path = folder / "report.html"
@@ -85,7 +85,7 @@ def _page(
         rows="\n".join(body_row(row, fronts) for row in rows.values()),
         final=final_table(fronts, rows, scope),
         facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(str(v))}</dd>" for name, v in facts.items()),
-        # no `<` in it can end the element
+        # escape `<`, so that the data cannot end the element
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         library=(_FOLDER / "library" / "charts.js").read_text(encoding="utf-8"),
         script="\n".join(_read(f"{name}.js") for name in _SCRIPTS),
@@ -124,13 +124,13 @@ def _measure(name: str, label: str) -> str:
 
 
 def _radio(group: str, value: str, *, checked: bool) -> str:
-    # Browsers would bring the choice before a reload back, after the script has read it.
+    # Otherwise browsers restore the choice from before a reload, after the script has read it.
     attributes = f'type="radio" name="{group}" value="{value}" autocomplete="off"'
     return f"<input {attributes}{' checked' if checked else ''}>"
 
 
 def _pictures(pictures: Sequence[Pictures | None], rows: Mapping[Place, PageRow]) -> list[object]:
-    """The pictures of each run, those of architectures by the names of their rows."""
+    """The pictures of each run, by the names of the rows of their architectures."""
     described: list[object] = []
     for run_index, each in enumerate(pictures):
         if each is None:

@@ -1,4 +1,4 @@
-"""Loss, rate and PSNR against one cost: three panels of a front's figure, and the legend of them all."""
+"""Panels of loss, rate and PSNR against one cost, and the legend of the front's figure."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from nas.report.style import (
 
 # In inches
 _MAIN, _GUTTER, _BELOW = 6.9, 0.8, 0.65
-_LINE = 0.19  # of a sentence above the panels
-_MANY_POINTS = 500  # drawn as pixels inside the SVG, which would weigh megabytes otherwise
+_LINE = 0.19  # height of a sentence above the panels
+_MANY_POINTS = 500  # more points are drawn as pixels, because the SVG would take megabytes
 
 
 class Panels:
-    """Loss, rate and PSNR against one cost, under what is to be said of it.
+    """Three panels, loss, rate and PSNR against one cost, under sentences about the fronts.
 
     Args:
         fronts: fronts of the runs.
-        view: the cost to draw against, and the fronts to tell apart.
+        view: the cost to draw against, and the fronts to distinguish.
         plots: height of the plots, in inches.
     """
 
@@ -55,7 +55,7 @@ class Panels:
         return self.header + self.plots + _BELOW
 
     def _sentences(self) -> list[str]:
-        """How much better each run's front is than uniform widths, and where its time was measured."""
+        """Sentences on each run's gain over uniform widths, and on where its time was measured."""
         sentences = []
         for run in self.fronts:
             gain = run.gain(self.view.across)
@@ -66,10 +66,10 @@ class Panels:
         return sentences
 
     def draw(self, page: PanelFigure, top: float) -> None:
-        """Draw it with its upper edge `top` inches below the figure's.
+        """Draw the panels with their upper edge `top` inches below the figure's upper edge.
 
         Args:
-            page: the page.
+            page: the figure.
             top: distance from the upper edge of the figure, in inches.
         """
         page.text(LEFT - 0.45, top + 0.06, f"Against {_in_words(self.view)}", fontsize=11, fontweight="bold")
@@ -112,7 +112,7 @@ class Panels:
                 axes.axvline(target, color="#555555", linewidth=1, linestyle=(0, (4, 3)), zorder=3)
 
     def _run(self, axes: Axes, run: RunFront, measure: str, colour: str, marker: str) -> None:
-        """One run's points: all that was scored, the baselines, both fronts, the exported."""
+        """Draw one run's points: all scored architectures, baselines, both fronts, and exported ones."""
         big, column, view = measure == "rd_loss", self.view.across.column, self.view
         if not run.scored.empty:
             axes.plot(
@@ -163,12 +163,12 @@ class Panels:
         )
 
     def _targets(self) -> list[float]:
-        """The budgets in this cost, ascending."""
+        """The targets in this cost, rising."""
         name = self.view.across.name
         return sorted({target for run in self.fronts for target in run.targets.get(name, ())})
 
     def _target_lines(self) -> list[int]:
-        """On which line above the main panel each budget's label stands."""
+        """The line above the main panel on which each target's label is placed."""
         across = cost_scale(self.fronts, self.view)
         return lines_of_labels(
             [_within(across.fraction_of(target)) for target in self._targets()], LABEL_GAP / _MAIN
@@ -191,17 +191,17 @@ class Panels:
 
 
 def _within(fraction: float) -> float:
-    """A place on the panel, or at its nearer end."""
+    """Clamp a place to the panel."""
     return min(max(fraction, 0.0), 1.0)
 
 
 def _in_words(view: View) -> str:
-    """`total MACs`, `time to decode`."""
+    """The name of the view's cost: `total MACs`, `time to decode`."""
     return f"time to {view.across.name}" if view.across.is_time else f"{view.across.name} MACs"
 
 
 def legend_handles(fronts: Sequence[RunFront], scope: str) -> list[Line2D]:
-    """A handle for each run, then grey ones for what is drawn alike in every colour.
+    """Handles for each run, then grey ones for markers that all runs share.
 
     Args:
         fronts: fronts of the runs.

@@ -1,4 +1,4 @@
-"""Decoded pictures for the report page: one detail of a held-out photo, by architectures along the front."""
+"""Decoded pictures for the report page: one detail of a held-out photo, coded along the front."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from nas.photos.images import Photo, Pixels
     from nas.run import Run
 
-PICTURE_SIDE = 256  # pixels of the detail
-MOST_PICTURES = 12  # pictures on a page
-PICTURE_QUALITY = 15  # of the file whose size no other exceeds: low enough for differences to be seen
-_WEBP = 92  # what browsers are shown; the files that are compared are .nic files
+PICTURE_SIDE = 256  # side of the detail in pixels
+MOST_PICTURES = 12  # default number of pictures on a page
+PICTURE_QUALITY = 15  # quality of the file that sets the size limit; low enough to show differences
+_WEBP = 92  # quality for browsers; the compared files are .nic files
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What one architecture makes of the detail.
+    """The detail as one architecture codes it.
 
     Attributes:
-        image: a data URL.
+        image: the decoded detail as a data URL.
         bytes: size of its .nic file.
         psnr: of the decoded detail, in dB.
     """
@@ -43,15 +43,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The detail of one run's photo, and what its architectures make of it.
+    """The detail of one run's photo, and its decoded versions.
 
     Attributes:
         photo: name of the photo.
-        original: the detail, a data URL.
-        width, height: of the detail, in pixels.
-        most_bytes: no file is larger; None where the codecs have one rate, and no quality to choose.
+        original: the detail as a data URL.
+        width, height: size of the detail in pixels.
+        most_bytes: size limit of all files, or None if the codecs have one rate and no quality to choose.
         jpeg: a JPEG file of about that size, for comparison.
-        decoded: by key.
+        decoded: decoded versions by key.
     """
 
     photo: str
@@ -64,12 +64,12 @@ class Pictures:
 
 
 def along_the_front(run: RunFront, cost: Cost, count: int) -> list[str]:
-    """Keys of architectures to show, cheapest first: exported and chosen ones, others spread over the front.
+    """Keys of architectures to show, the cheapest first: exported ones, answers, and others along the front.
 
     Args:
         run: a run's front.
-        cost: the cost whose front is meant.
-        count: at most so many.
+        cost: the cost of the front.
+        count: largest number of keys.
     """
     front = run.on_front(cost)
     chosen = [run.front.loc[index, "arch"] for index in run.chosen(cost).values()]
@@ -86,12 +86,12 @@ def along_the_front(run: RunFront, cost: Cost, count: int) -> list[str]:
 def decode_pictures(run: Run, keys: Sequence[str], report: StageReport = silent) -> Pictures:
     """Compress and decode the detail with some architectures of a run.
 
-    Codecs of a range of rates are compared at equal bytes: no file is larger than the first one's at a low
-    quality. Codecs of one rate have no choice.
+    Codecs over a range of rates are compared at equal bytes: no file exceeds the size of the first codec's
+    file at a low quality. Codecs of one rate have a single size.
 
     Args:
         run: a trained run.
-        keys: the architectures.
+        keys: keys of the architectures.
         report: called as the work goes on.
 
     Raises:
@@ -121,7 +121,7 @@ def decode_pictures(run: Run, keys: Sequence[str], report: StageReport = silent)
 
 
 def _decoded(codec: Any, detail: Pixels, most_bytes: int | None) -> tuple[Picture, int]:
-    """What a codec makes of the detail, and the size of its file."""
+    """Code and decode the detail. Returns the picture and the size of its file."""
     from nas.codec.bitstream import compress_image, decompress_image
     from nas.codec.family import CodecFamily
     from nas.codec.recode import compress_smallest
@@ -133,7 +133,7 @@ def _decoded(codec: Any, detail: Pixels, most_bytes: int | None) -> tuple[Pictur
         family = CodecFamily(codec)
         try:
             nic = compress_smallest(family, detail, list(family.layouts), most_bytes=most_bytes)
-        except InputError:  # even its lowest quality is larger
+        except InputError:  # even the lowest quality is too large
             nic = compress_image(codec, detail, quality=0)
     pixels = decompress_image(codec, nic)
     size = len(nic.to_bytes())
@@ -141,7 +141,7 @@ def _decoded(codec: Any, detail: Pixels, most_bytes: int | None) -> tuple[Pictur
 
 
 def _jpeg(photo: Photo, size: int) -> Picture:
-    """What JPEG makes of the detail in a file of about a size."""
+    """The detail as a JPEG file of about the given size."""
     import numpy as np
     from PIL import Image
 
@@ -153,7 +153,7 @@ def _jpeg(photo: Photo, size: int) -> Picture:
 
 
 def _detail(pixels: Pixels) -> Pixels:
-    """A square from the middle of a photo, or a little above it, where faces usually are."""
+    """A square from the middle of a photo, or slightly above it, where faces usually are."""
     import numpy as np
 
     height, width = (min(PICTURE_SIDE, side) for side in pixels.shape[:2])

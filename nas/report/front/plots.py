@@ -1,4 +1,4 @@
-"""The front as a figure: loss, rate and PSNR against cost, and what every architecture on it is made of."""
+"""The front as a figure: loss, rate and PSNR against cost, and the structure of every architecture on it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from nas.report.front.panels import Panels, legend_handles
 from nas.report.front.strip import Strip
 from nas.report.style import COLOURS, FAINT, LEFT, STYLE, WIDTH, PanelFigure, write_figure
 
-_PLOTS, _TIME_PLOTS, _CURVES = 4.6, 3.7, 3.7  # how high the panels are, in inches
+_PLOTS, _TIME_PLOTS, _CURVES = 4.6, 3.7, 3.7  # heights of the panels, in inches
 
 
 def draw_front(fronts: Sequence[RunFront], *, scope: str = "total") -> Figure:
-    """The fronts of one run or several in one figure.
+    """Draw the fronts of one run or several in one figure.
 
-    Above: loss, rate and PSNR against cost in kMAC per pixel at 768x512, a colour for each run; and again
-    against time, where a run is profiled on this machine. For runs over a range of rates, the curves of some
-    architectures on the front. Below: a strip for each run, one column for each
-    architecture of its fronts, with its widths and its layout.
+    At the top are loss, rate and PSNR against kMAC per pixel at 768x512, with a colour for each run. If a run
+    is profiled on this machine, the same follows against time. For runs over a range of rates,
+    rate-distortion curves of some architectures follow. At the bottom, a strip for each run has one column
+    for each architecture of its fronts, with its widths and its layout.
 
     Args:
-        fronts: at least one run.
-        scope: whose cost counts: `encoder`, `decoder` or `total`; time is of encoding for `encoder`, else of
-            decoding.
+        fronts: fronts of the runs, at least one.
+        scope: scope of the cost: `encoder`, `decoder` or `total`. Time is that of encoding for `encoder`,
+            otherwise that of decoding.
 
     Returns:
-        A figure of its own, which pyplot does not know; `figure.savefig` writes it.
+        A figure that pyplot does not manage. `figure.savefig` writes it.
 
     Raises:
-        InputError: an unknown scope, or no run.
+        InputError: there is no run, or the scope does not exist.
     """
     check(fronts, scope)
     with matplotlib.style.context(["default", STYLE]):
@@ -44,18 +44,18 @@ def draw_front(fronts: Sequence[RunFront], *, scope: str = "total") -> Figure:
 
 
 def save_front(fronts: Sequence[RunFront], folder: Path, scope: str = "total") -> tuple[Path, Path]:
-    """Write `pareto.png` (150 dpi) and `pareto.svg` (text stays text); the same fronts give the same bytes.
+    """Write `pareto.png` (150 dpi) and `pareto.svg` (text stays text). Equal fronts give equal bytes.
 
     Args:
         fronts: fronts of the runs.
         folder: the folder of the files.
-        scope: whose MACs to show: `encoder`, `decoder` or `total`.
+        scope: scope of the MACs to show: `encoder`, `decoder` or `total`.
 
     Returns:
         The paths of the two files.
 
     Raises:
-        InputError: an unknown scope, or no run.
+        InputError: there is no run, or the scope does not exist.
     """
     check(fronts, scope)
     paths = (folder / "pareto.png", folder / "pareto.svg")

@@ -1,4 +1,4 @@
-"""Axes: which part of the numbers is in view, and where the ticks stand."""
+"""Axes: their visible range and their ticks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nas.support.arrays import Floats
 if TYPE_CHECKING:
     import pandas as pd
 
-# Losses of different lambdas lie far apart; beyond this ratio only a logarithm shows the shape of each.
+# Losses of different lambdas lie far apart. Beyond this ratio only a logarithmic axis shows each shape.
 _LOG_FROM = 4.0
-# A few hopeless architectures would squeeze the front into a line at the edge of the panel.
+# A few very bad architectures would squeeze the front into a line at the edge of the panel.
 _IN_VIEW = (0.05, 0.95)
 _PAD = 0.05
 
@@ -29,9 +29,9 @@ class Scale:
     """A scale that maps values to places in [0, 1].
 
     Attributes:
-        low: the value that stands at 0.
-        high: the value that stands at 1.
-        log: whether values are spread by their logarithms.
+        low: the value at 0.
+        high: the value at 1.
+        log: whether the scale is logarithmic.
     """
 
     low: float
@@ -39,13 +39,13 @@ class Scale:
     log: bool = False
 
     def fraction_of(self, value: float) -> float:
-        """0 at the low end, 1 at the high end; beyond them where the value lies outside."""
+        """The place of a value: 0 at the low end, 1 at the high end, and outside [0, 1] beyond them."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, about: int = 6) -> list[float]:
-        """Round numbers inside the range, roughly this many.
+        """Round numbers inside the range.
 
         Args:
             about: number of ticks to aim at.
@@ -65,7 +65,7 @@ class Scale:
 
 
 def cost_scale(fronts: Sequence[RunFront], view: View) -> Scale:
-    """The horizontal axis: the cost of everything that was scored.
+    """The horizontal axis: the costs of all scored architectures.
 
     Args:
         fronts: fronts of the runs.
@@ -76,7 +76,7 @@ def cost_scale(fronts: Sequence[RunFront], view: View) -> Scale:
 
 
 def measure_scale(fronts: Sequence[RunFront], measure: str, view: View) -> Scale:
-    """A vertical axis: both fronts and the baselines, most of what else was scored.
+    """A vertical axis. It shows both fronts, the baselines, and most other scored architectures.
 
     Args:
         fronts: fronts of the runs.
@@ -95,7 +95,7 @@ def measure_scale(fronts: Sequence[RunFront], measure: str, view: View) -> Scale
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Ticks as text: evenly spaced ones with equal decimals, others as short as they go.
+    """Format ticks: evenly spaced ones with equal decimals, others as short as possible.
 
     Args:
         ticks: values of the ticks, rising.
@@ -108,7 +108,7 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """A cost as short text of three significant digits.
+    """Format a cost with three significant digits.
 
     Args:
         value: the cost, in any unit.
@@ -119,10 +119,10 @@ def number(value: float) -> str:
 
 
 def lines_of_labels(places: Sequence[float], gap: float) -> list[int]:
-    """The line (0, 1, ...) that each label takes so that labels on one line stay `gap` apart.
+    """The line (0, 1, ...) of each label, so that labels on one line are at least `gap` apart.
 
     Args:
-        places: where the labels are centred, in ascending order.
+        places: centres of the labels, rising.
         gap: the least distance of two centres on one line, in the unit of `places`.
     """
     ends: list[float] = []
@@ -135,12 +135,12 @@ def lines_of_labels(places: Sequence[float], gap: float) -> list[int]:
 
 
 def _prominent(run: RunFront, view: View) -> tuple[pd.DataFrame, ...]:
-    """What must be in view."""
+    """The tables that must be visible completely."""
     return run.members(view), run.uniform, run.tapered
 
 
 def _column(table: pd.DataFrame, name: str, finite_in: str = "") -> Floats:
-    """The finite values of a column where another one is finite; none where an empty table has no columns."""
+    """The finite values of a column in rows where another column is finite. Empty for an empty table."""
     values = np.asarray(table.get(name, ()), dtype=float)
     beside = np.asarray(table.get(finite_in or name, ()), dtype=float)
     finite: Floats = values[np.isfinite(values) & np.isfinite(beside)]
@@ -151,7 +151,7 @@ def padded(values: Sequence[float] | Floats, *, log: bool = False) -> Scale:
     """An axis around some finite values, with room at both ends.
 
     Args:
-        values: the values; with `log` they are above 0.
+        values: the values. With `log` they are above 0.
         log: whether the axis is logarithmic.
     """
     values = np.asarray(values)
@@ -161,6 +161,6 @@ def padded(values: Sequence[float] | Floats, *, log: bool = False) -> Scale:
     if log:
         room = (high / low) ** _PAD
         return Scale(low / room, high * room, log=True)
-    # One architecture alone still needs an axis around it.
+    # A single architecture needs an axis around it, too.
     room = (high - low) * _PAD or max(abs(high) * _PAD, 1e-3)
     return Scale(low - room, high + room)

@@ -1,4 +1,4 @@
-"""What the architectures of a front are made of: which edge got how much, and which layout."""
+"""A strip that shows the structure of a front's architectures: their widths and layouts."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from nas.report.style import (
 
 _SHARES = "YlGnBu"  # light to dark in steps that survive grey printing
 
-# In inches, so that a strip of any number of rows keeps its proportions
+# In inches, so that a strip with any number of rows keeps its proportions
 _STRIP_LEFT, _STRIP_RIGHT, _ROW, _WIDEST_CELL = 1.75, 1.35, 0.185, 0.62
 _STRIP_ABOVE, _STRIP_BELOW, _BETWEEN = 0.75, 0.15, 0.15
-_COST_LINE, _COST_UPRIGHT = 0.19, 0.42  # a row of costs under it, written flat or upright
-_COST_GAP = 0.15  # between two upright costs
-_LETTER = 0.066  # of a row's name, rather too much than too little
-_DIGIT = 0.09  # of a width's number, written where cells can hold it
+_COST_LINE, _COST_UPRIGHT = 0.19, 0.42  # height of a row of costs, written horizontally or vertically
+_COST_GAP = 0.15  # between two vertical costs
+_LETTER = 0.066  # width of a letter in a row's name, estimated generously
+_DIGIT = 0.09  # width of a digit of a width, which is written if the cell is large enough
 
 
 class Strip:
     """A run's fronts as a heat map: a column for each architecture, a row for each slot and each layout.
 
-    Above, where time is known: a mark for each front that an architecture is on. Below: what it costs.
+    Above the map, if time is known, marks show which front an architecture is on. Its costs are below the
+    map.
 
     Args:
         run: a run's front.
@@ -65,7 +66,7 @@ class Strip:
         self.cell = min(_WIDEST_CELL, room / max(1, len(self.front)))
 
     def _tops(self) -> list[float]:
-        """Where each row begins, in rows, slots first; edges stand a little apart."""
+        """The top of each row, in rows, slots first. There is a small gap between edges."""
         tops, row_top, last = [], 0.0, ""
         for k in self.slots:
             edge = self.run.ranges[k].edge
@@ -82,17 +83,17 @@ class Strip:
 
     @property
     def above(self) -> float:
-        """Height of what stands above the rows, in inches."""
+        """Height of everything above the rows, in inches."""
         return _STRIP_ABOVE + (_ROW if self.run.timed else 0)
 
     @property
     def cost_line(self) -> float:
-        """How high a row of costs is, which stand upright where columns are narrow."""
+        """Height of a row of costs, which are vertical if columns are narrow."""
         return _COST_UPRIGHT if self.cell * self.step < 0.4 else _COST_LINE
 
     @property
     def step(self) -> int:
-        """Under every column its costs, or under every other where they would touch."""
+        """1 if every column has its costs, 2 if only every other one has room for them, and so on."""
         return math.ceil(_COST_GAP / self.cell)
 
     @property
@@ -102,13 +103,13 @@ class Strip:
         return self.above + self.rows * _ROW + below + _BETWEEN
 
     def draw(self, page: PanelFigure, top: float, colour: str, *, with_scale: bool) -> None:
-        """Draw it with its upper edge `top` inches below the figure's.
+        """Draw the strip with its upper edge `top` inches below the figure's upper edge.
 
         Args:
-            page: the page.
+            page: the figure.
             top: distance from the upper edge of the figure, in inches.
             colour: colour of the run.
-            with_scale: whether the scale of the colours is drawn too.
+            with_scale: whether to draw the colour scale.
         """
         columns = len(self.front)
         fronts = "fronts are" if self.run.timed else "front is"
@@ -160,7 +161,7 @@ class Strip:
             self._beside(axes, -0.45, "widest")
 
     def _beside(self, axes: Axes, row: float, text: str) -> None:
-        """A remark at the right end of a row."""
+        """Write a remark at the right end of a row."""
         axes.annotate(
             text,
             (1, row),
@@ -196,7 +197,7 @@ class Strip:
             label.set_parse_math(False)
 
     def _costs(self, axes: Axes) -> None:
-        """Under the columns what they cost, a row for each cost."""
+        """Write the costs under the columns, a row for each cost."""
         axes.set_xticks([])
         upright = self.cost_line == _COST_UPRIGHT
         for line, cost in enumerate(self.costs):
@@ -227,7 +228,7 @@ class Strip:
                 )
 
     def _marks(self, axes: Axes, colour: str) -> None:
-        """Above the columns: which front each is on, which budgets chose it, a star where it was exported."""
+        """Draw marks above the columns: the front of each, the targets it answers, a star for exports."""
         view, first = self.view, -0.45
         if self.run.timed:
             marks = ((view.macs, front_style(colour, "o", 5.5)), (view.clock, quick_style(8)))

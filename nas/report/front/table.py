@@ -1,4 +1,4 @@
-"""The tables of the report page: the front, what exported codecs reached, and the same as CSV."""
+"""The tables of the report page: the front, results of exported codecs, and the front as CSV."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nas.report.front.scale import number
 
 
 def heads(fronts: Sequence[RunFront]) -> str:
-    """The header cells of the front's table; each names the value that its button sorts by.
+    """The header cells of the front's table. Each names the value that its button sorts by.
 
     Args:
-        fronts: the runs.
+        fronts: fronts of the runs.
     """
     cells = [_head("number", "architecture", left=True)]
     if len(fronts) > 1:
@@ -45,7 +45,7 @@ def body_row(row: PageRow, fronts: Sequence[RunFront]) -> str:
 
     Args:
         row: the row.
-        fronts: the runs.
+        fronts: fronts of the runs.
     """
     values = row.values
     _, layout = split_key(values["arch"])
@@ -70,11 +70,11 @@ def body_row(row: PageRow, fronts: Sequence[RunFront]) -> str:
 
 
 def csv_url(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow]) -> str:
-    """The table as a data URL, in the order of the rows: the columns of front.csv, and time's where known.
+    """The table as a CSV data URL with the columns of front.csv, and those of time if it is known.
 
     Args:
-        fronts: the runs, whose names are the first column where there are several.
-        rows: the rows of the page.
+        fronts: fronts of the runs. If there are several, the first column has their names.
+        rows: rows of the page.
     """
     costs = known_costs(fronts)
     unknown = [name for cost in COSTS.values() if cost not in costs for name in (cost.column, cost.flag)]
@@ -89,12 +89,12 @@ def csv_url(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow]) -> str:
 
 
 def final_table(fronts: Sequence[RunFront], rows: Mapping[Place, PageRow], scope: str) -> str:
-    """What exported codecs reached on held-out photos, as real files.
+    """The results of exported codecs on held-out photos, from real files.
 
     Args:
-        fronts: the runs.
-        rows: the rows of the page.
-        scope: whose cost is shown.
+        fronts: fronts of the runs.
+        rows: rows of the page.
+        scope: scope of the cost.
     """
     exported = [row for row in rows.values() if row.exported]
     if not exported:

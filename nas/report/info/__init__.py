@@ -1,1 +1,1 @@
-"""What a thing is, as fields, text and a drawing: runs, codecs, files, spaces, budgets, keys, layouts."""
+"""`nas info`: a thing as fields, text and a drawing. Runs, codecs, files, spaces, budgets, keys, layouts."""

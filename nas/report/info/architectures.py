@@ -1,4 +1,4 @@
-"""What an architecture is, given by its key: its widths, its costs, and its graph."""
+"""Information on an architecture's key: its widths, its costs, and its graph."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.]*=[^+=]*(\+[A-Za-z][A-Za-z0-9_.]*=[^+=]
 
 
 def key_info(key: str) -> Info:
-    """What an architecture's key says; where a shipped space has it, the width of every layer, too.
+    """Describe an architecture's key. If a shipped space has it, the widths of all layers are included.
 
     Raises:
-        InputError: not shaped like a key.
+        InputError: the text does not have the form of a key.
     """
     spaces = [SearchSpace.load(name) for name in resources.shipped("search_spaces")]
     matches = []
@@ -44,7 +44,7 @@ def key_info(key: str) -> Info:
 
 
 def _architecture_infos(matches: Sequence[tuple[SearchSpace, Architecture]]) -> Info:
-    """One key in every space that has it: spaces in which it is the same network are told of together."""
+    """Describe one key in every space that has it. Spaces in which it is the same network share an entry."""
     networks: dict[str, list[tuple[SearchSpace, Architecture]]] = {}
     for space, architecture in matches:
         alone = space.only(architecture).to_dict()
@@ -55,7 +55,7 @@ def _architecture_infos(matches: Sequence[tuple[SearchSpace, Architecture]]) -> 
 
 
 def _architecture_info(space: SearchSpace, architecture: Architecture, names: Sequence[str]) -> Info:
-    """One architecture, and the spaces that have it."""
+    """Describe one architecture, with the spaces that have it."""
     fields = {
         "arch": architecture.key,
         "space": ", ".join(names),
@@ -68,7 +68,7 @@ def _architecture_info(space: SearchSpace, architecture: Architecture, names: Se
 
 
 def counted(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
-    """kMAC per pixel of every edge, counted here.
+    """kMAC per pixel of every edge, counted now.
 
     Args:
         space: space of the architecture.
@@ -82,10 +82,10 @@ def counted(space: SearchSpace, architecture: Architecture) -> dict[str, float]:
 def with_graph(
     info: Info, space: SearchSpace, architecture: Architecture, by_edge: Mapping[str, float]
 ) -> Info:
-    """The same with the drawing of its graph.
+    """Add the drawing of an architecture's graph.
 
     Args:
-        info: what is known of the architecture.
+        info: the information so far.
         space: space of the architecture.
         architecture: the architecture.
         by_edge: kMAC per pixel of every edge.
@@ -103,7 +103,7 @@ def _numbers(edge: str, text: str) -> list[int]:
 
 
 def widths_by_edge(widths: dict[str, int]) -> dict[str, list[int]]:
-    """The choices of every edge in the order of their numbers; depths apart from widths."""
+    """The choices of every edge in the order of their numbers. Depths and widths are separate."""
     numbered_widths: dict[str, dict[int, int]] = {}
     for choice, width in widths.items():
         edge, _, number = choice.partition(".")

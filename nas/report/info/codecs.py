@@ -1,4 +1,4 @@
-"""What an exported codec or a .nic file is."""
+"""Information on an exported codec or a .nic file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nas.support import resources
 
 
 def codec_info(description: Path) -> Info:
-    """What a codec.yaml says, and how large the weights beside it are.
+    """Describe a codec from its codec.yaml and the size of its weights.
 
     Args:
         description: path of the codec.yaml.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the file is damaged.
     """
     content = resources.read_yaml(description)
     check_facts(content, description)
@@ -49,24 +49,24 @@ def codec_info(description: Path) -> Info:
         "weights_bytes": weights.stat().st_size if weights.is_file() else None,
     }
     fields["stages"] = fields["stages"] or layout.stages()
-    architecture = space.widest()  # the only one
-    by_edge = content.get("kmac_px_by_edge")  # codecs of before have none
+    architecture = space.widest()  # the only architecture of the space
+    by_edge = content.get("kmac_px_by_edge")  # codecs of earlier versions have none
     if not isinstance(by_edge, dict) or not _are_of_a_codec(by_edge):
         by_edge = counted(space, architecture)
     return with_graph(Info("codec", fields), space, architecture, by_edge)
 
 
 def _are_of_a_codec(by_edge: Mapping[Any, Any]) -> bool:
-    """Whether these are costs of a codec's edges, as in a file that somebody changed they may not be."""
+    """Whether these are costs of a codec's edges. In a file that was edited they may not be."""
     try:
         edges = {edge for edge, cost in by_edge.items() if resources.finite_number(cost) > 0}
     except (ValueError, OverflowError):
         return False
-    return {"g_a", "g_s"} <= edges and len({"h_a", "h_s"} & edges) != 1  # to z and back
+    return {"g_a", "g_s"} <= edges and len({"h_a", "h_s"} & edges) != 1  # both or none
 
 
 def rate_fields(space: SearchSpace) -> dict[str, Any]:
-    """The range of lambdas and its anchors, with the quality of each; nothing where there is one rate.
+    """The range of lambdas and its anchors with their qualities. Empty for a single rate.
 
     Args:
         space: the search space.
@@ -78,7 +78,7 @@ def rate_fields(space: SearchSpace) -> dict[str, Any]:
 
 
 def _family_fields(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The decoders and layouts of a family; nothing of a codec that is alone."""
+    """The decoders and layouts of a family. Empty for a codec with one decoder and one layout."""
     return {
         title.partition(" ")[0]: {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
         for title, columns, rows in tables(content)
@@ -86,7 +86,7 @@ def _family_fields(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nic_info(path: Path) -> Info:
-    """What a .nic file's header says.
+    """Describe a .nic file from its header.
 
     Args:
         path: path of the .nic file.

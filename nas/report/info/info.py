@@ -1,4 +1,4 @@
-"""What is told of one thing, and how it is shown."""
+"""The information on one thing, and how it is printed and drawn."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nas.support.errors import InputError
 
 @dataclass(frozen=True)
 class Info:
-    """What a thing is.
+    """Information on one thing.
 
     Attributes:
         kind: run, codec, nic, space, budget, recipe, layout or architecture.
-        fields: what is known of it, as plain values.
-        text: lines that are more than names and values (drawings).
-        also: another thing of the same name.
-        picture: what `draw` shows; None where there is nothing to draw.
-        drawn: what was written, where it was drawn.
+        fields: facts as plain values, by name.
+        text: drawings as lines of text.
+        also: another thing with the same name.
+        picture: what `draw` shows, or None if there is nothing to draw.
+        drawn: a sentence on the written picture, if there is one.
     """
 
     kind: str
@@ -50,17 +50,17 @@ class Info:
         return {"kind": self.kind, **self.fields, **also}
 
     def draw(self, path: Path, *, force: bool = False) -> str:
-        """Write it as a picture, in the format that the file's name says.
+        """Write a picture, in the format of the file's name.
 
         Args:
-            path: file of the picture; its ending says the format.
+            path: file of the picture. Its ending gives the format.
             force: replace an existing file.
 
         Returns:
-            What was written: the path, and of which space where a key means another network in others.
+            A sentence with the path. If a key means different networks in several spaces, it names the space.
 
         Raises:
-            InputError: nothing to draw, no name of a picture, or something that would be replaced.
+            InputError: there is nothing to draw, the name is not that of a picture, or the file exists.
         """
         from nas.report.structure.graph import check_picture, save_picture
 
@@ -82,7 +82,7 @@ class Info:
 
 
 def _shown(value: Any) -> list[str]:
-    """A field's value as one or more lines."""
+    """A field's value as one or several lines."""
     if isinstance(value, dict):
         return [f"{key}: {_word(inner)}" for key, inner in value.items()] or ["none"]
     return [_word(value)]
@@ -99,7 +99,7 @@ def _word(value: Any) -> str:
 
 
 def chained(infos: Sequence[Info]) -> Info:
-    """Several things as one: each names the next.
+    """Chain several things, so that each one refers to the next.
 
     Args:
         infos: at least one, in the order in which they are shown.

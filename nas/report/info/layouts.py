@@ -1,4 +1,4 @@
-"""What a layout is."""
+"""Information on a layout."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nas.report.structure.layout_text import draw_layout
 from nas.spaces.layout import Layout, read_layouts
 from nas.support.errors import InputError
 
-WINDOW = 5  # a layout asked for by its name alone is shown as in joint-ar
+WINDOW = 5  # window of layouts that are given by name, as in joint-ar
 
 
 def layout_info(layout: Layout, window: int = WINDOW) -> Info:
-    """A layout: its tile by channel group, and what an element of each stage may see, drawn as text.
+    """Describe a layout: its tile by channel group, and a text drawing of what an element of each stage sees.
 
     Args:
         layout: the layout.
@@ -36,7 +36,7 @@ def layout_info(layout: Layout, window: int = WINDOW) -> Info:
 
 
 def layout_table_info(path: Path, entries: Any) -> Info:
-    """Every layout of a run's search/layouts.yaml, the first one's facts as its own.
+    """Describe all layouts of a run's search/layouts.yaml, beginning with the first.
 
     Args:
         path: path of the layouts.yaml.
@@ -52,7 +52,7 @@ def layout_table_info(path: Path, entries: Any) -> Info:
 
 
 def visible_share(layout: Layout, window: int) -> float:
-    """The share of a dense pass of the context model's convolution that this layout computes.
+    """The share of a dense convolution of the context model that a layout computes.
 
     Args:
         layout: the layout.

@@ -1,4 +1,4 @@
-"""What a run is, and which supernets the package carries."""
+"""Information on a run, and on the supernets that the package carries."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def run_info(run: Run) -> Info:
-    """What a run's folder holds."""
+    """Describe a run's folder."""
     training, space = run.noted("training"), run.space
     trained = run.config.get(
         "trained"
-    )  # in all, of the zoo's: settings and split are of the last phase alone
+    )  # for zoo supernets over all phases; settings and split are only those of the last phase
     steps, photos = training.get("steps"), _photos_by_part(run)
     if trained is not None:
         photos.pop("train", None)
@@ -51,7 +51,7 @@ def run_info(run: Run) -> Info:
 
 
 def zoo_info() -> Info:
-    """The supernets that the package carries."""
+    """List the supernets that the package carries."""
     runs = {f"{ZOO}{name}": zoo_run(f"{ZOO}{name}") for name in zoo_names()}
     supernets = {name: _in_the_zoo(run) for name, run in runs.items()}
     first = next((name for name, run in runs.items() if run.space.rates), next(iter(runs)))
@@ -64,7 +64,7 @@ def zoo_info() -> Info:
 
 
 def _in_the_zoo(run: Run) -> dict[str, str]:
-    """For which rates and budgets a supernet of the zoo is, and how well it does."""
+    """The rates and budgets of a zoo supernet, and the quality that it reaches."""
     rates = run.space.rates or (float(run.config["training"]["lmbda"]),)
     costs = [float(row["decoder_kmac_px"]) for row in read_rows(run.front_path)]
     told = {
@@ -86,7 +86,7 @@ def _state(run: Run) -> str:
 
 
 def _photos_by_part(run: Run) -> dict[str, int]:
-    """How many photos each part of the split has."""
+    """Number of photos in each part of the split."""
     counts: dict[str, int] = {}
     if run.split_path.is_file():
         for row in read_rows(run.split_path):
@@ -96,5 +96,5 @@ def _photos_by_part(run: Run) -> dict[str, int]:
 
 
 def _csv_rows(path: Path) -> int:
-    """Rows of a table, its heading apart."""
+    """Number of rows of a CSV file, without its heading."""
     return len(read_rows(path)) if path.is_file() else 0

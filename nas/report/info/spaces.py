@@ -1,4 +1,4 @@
-"""What a search space, a budget or a recipe is."""
+"""Information on a search space, a budget or a recipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nas.spaces.space import SearchSpace
 
 
 def space_info(space: SearchSpace) -> Info:
-    """The slots and layouts of a search space."""
+    """Describe the slots and layouts of a search space."""
     grouping = {
         "groups": space.grouping.groups,
         "tile": list(space.grouping.tile),
@@ -35,7 +35,7 @@ def space_info(space: SearchSpace) -> Info:
 
 
 def space_with_reach(space: SearchSpace) -> Info:
-    """A space of one's own, with the MACs that its architectures reach, counted here."""
+    """Describe a space of the user's own, with the MACs that its architectures reach, counted now."""
     from nas.cost.counting.tabulate import measured_costs
     from nas.cost.exact.quantity import scopes
     from nas.cost.exact.reach import Reach
@@ -50,14 +50,14 @@ def space_with_reach(space: SearchSpace) -> Info:
 
 
 def _latents(space: SearchSpace) -> dict[str, Any]:
-    """The channels of y and z; what they can be, where a slot sets them."""
+    """The numbers of channels of y and z, or their candidates if a slot sets them."""
     nodes = ("y", "z") if space.family.has_z else ("y",)
     choices = {node: list(space.candidates(node)) for node in nodes}
     return {node: sizes[0] if len(sizes) == 1 else sizes for node, sizes in choices.items()}
 
 
 def budget_info(budget: Budget) -> Info:
-    """The limits of a budget."""
+    """Describe the limits of a budget."""
     fields = {
         "budget": budget.name,
         "scope": budget.scope,
@@ -76,14 +76,14 @@ def _span(span: Span | None) -> str | None:
 
 
 def setting_names() -> list[str]:
-    """What a recipe may set."""
+    """The settings that a recipe may set."""
     from nas.training.settings import TrainingSettings
 
     return list(TrainingSettings.model_fields)
 
 
 def recipe_info(name: str) -> Info:
-    """What a shipped recipe sets, and what every other setting of `nas train` is then.
+    """Describe a shipped recipe: the settings that it sets, and the defaults of all others.
 
     Args:
         name: name of the recipe.

@@ -1,1 +1,1 @@
-"""Networks and layouts, drawn and written out."""
+"""Drawings of networks and layouts, as pictures and as text."""

@@ -1,6 +1,6 @@
-"""A codec as a Bayesian network: its nodes, and its arrows with what each computes (no torch here).
+"""A codec as a Bayesian network: its nodes, and its arrows with the MACs of each. No torch here.
 
-The text drawing (`graph_text`) and the picture (`graph`) both show what is listed here.
+The text drawing (`graph_text`) and the picture (`graph`) both show this graph.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from nas.spaces.description import ENTROPY_PARAMETERS, Layer, Parallel
 from nas.spaces.layout import Layout
 from nas.spaces.space import SearchSpace
 
-# Every edge from its tail to its head. The context model reads y itself, those elements that were decoded
-# earlier; it and psi make the parameters of the next ones, so that y -> psi -> y is the loop on y.
+# Every edge from its tail to its head. The context model reads previously decoded elements of y. Together
+# with psi it gives the parameters of the next elements, so that y -> psi -> y is the loop on y.
 EDGE_ENDS = {
     "g_a": ("x", "y"),
     "h_a": ("y", "z"),
@@ -25,13 +25,13 @@ EDGE_ENDS = {
     ENTROPY_PARAMETERS: ("psi", "y"),
     "g_s": ("y", "x_hat"),
 }
-# Which side runs an edge; what is not here, both run.
+# The side that runs an edge. Both sides run all other edges.
 ONE_SIDE = {"g_a": "encoder", "h_a": "encoder", "g_s": "decoder"}
 
 
 @dataclass(frozen=True)
 class Arrow:
-    """One arrow: the edge's name ('' where nothing is computed), where it goes, kMAC per image pixel.
+    """One arrow: an edge's name ('' if nothing is computed), its ends, and kMAC per image pixel.
 
     Attributes:
         edge: name of the edge.
@@ -47,30 +47,30 @@ class Arrow:
 
     @property
     def thickness(self) -> float:
-        """How thick it is drawn: that of 1 kMAC per pixel is 1, and eight times the MACs are twice as thick.
+        """Relative thickness of the arrow: 1 for 1 kMAC per pixel. Eight times the MACs are twice as thick.
 
-        The cube root leaves both edges of 0.02 and of 200 kMAC per pixel to be seen, on one scale for all
-        codecs, so that two pictures can be compared.
+        With the cube root, edges of 0.02 and of 200 kMAC per pixel are both visible. All codecs share the
+        scale, so that pictures can be compared.
         """
         return float(np.cbrt(self.kmac_px))
 
     @property
     def side(self) -> str:
-        """Who runs it: `encoder`, `decoder` or `both`."""
+        """The side that runs it: `encoder`, `decoder` or `both`."""
         return ONE_SIDE.get(self.edge, "both")
 
 
 @dataclass(frozen=True)
 class CodecGraph:
-    """What there is to draw of one codec.
+    """The drawn content of one codec.
 
     Attributes:
-        family: the codec family's name.
+        family: name of the codec's family of networks.
         key: the architecture's key.
-        channels: channels of x, y and z, those that there are.
+        channels: channels of x, y and z, if they exist.
         arrows: in the order of `EDGE_ENDS`.
         layout: the order in which y is decoded.
-        branches: what runs beside each other, in words, of the edges that have parallel branches.
+        branches: for edges with parallel branches, a text on which of them run.
     """
 
     family: str
@@ -82,25 +82,25 @@ class CodecGraph:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The nodes that an arrow touches, in the order of the graph."""
+        """The nodes with at least one arrow, in the order of the graph."""
         touched = {end for arrow in self.arrows for end in (arrow.tail, arrow.head)}
         return tuple(node for node in ("x", "y", "z", "psi", "x_hat") if node in touched)
 
     @property
     def total(self) -> float:
-        """kMAC per image pixel of all arrows, each once."""
+        """kMAC per image pixel of all arrows, each counted once."""
         return sum(arrow.kmac_px for arrow in self.arrows)
 
 
 def codec_graph(space: SearchSpace, architecture: Architecture, kmac_px: Mapping[str, float]) -> CodecGraph:
-    """The graph of one architecture.
+    """Make the graph of one architecture.
 
-    Edges without MACs are not there: a layout without context has no context model to run, and a codec
-    without a hyperprior no z.
+    Edges without MACs are left out: a layout without context has no context model, and a codec without a
+    hyperprior has no z.
 
     Args:
-        space: a space that has it.
-        architecture: which one.
+        space: a space with this architecture.
+        architecture: the architecture.
         kmac_px: kMAC per image pixel at 768x512 of every edge.
     """
     arrows = [
@@ -108,7 +108,7 @@ def codec_graph(space: SearchSpace, architecture: Architecture, kmac_px: Mapping
     ]
     edges = {arrow.edge for arrow in arrows}
     if "h_s" in edges and ENTROPY_PARAMETERS not in edges:
-        arrows.append(Arrow("", *EDGE_ENDS[ENTROPY_PARAMETERS], 0.0))  # psi itself holds the parameters of y
+        arrows.append(Arrow("", *EDGE_ENDS[ENTROPY_PARAMETERS], 0.0))  # psi itself has the parameters of y
     one = space.only(architecture)
     channels = {"x": 3, "y": one.y_channels, "z": one.z_channels}
     return CodecGraph(
@@ -126,7 +126,7 @@ def codec_graph(space: SearchSpace, architecture: Architecture, kmac_px: Mapping
 
 
 def _branches(layers: Sequence[Layer], widths: Mapping[str, int]) -> str:
-    """The branches among some layers that run: `linear beside learned (direct beside deep)`."""
+    """The branches that run among some layers, in words: `linear beside learned (direct beside deep)`."""
     described = []
     for layer in layers:
         if isinstance(layer, Parallel):

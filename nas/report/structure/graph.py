@@ -1,4 +1,4 @@
-"""A codec's graph as a picture: circles for nodes, arrows as thick as their MACs, the layout beside."""
+"""A codec's graph as a picture: circles for nodes, arrows as thick as their MACs, and the layout."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from nas.support.errors import InputError
 from nas.support.files import refuse_existing
 
 SUFFIXES = (".png", ".svg", ".pdf")
-POINTS, HAIRLINE = 3.0, 0.5  # of an arrow of 1 kMAC per pixel, and the least
+POINTS, HAIRLINE = 3.0, 0.5  # line widths of an arrow of 1 kMAC per pixel, and of the thinnest one
 SIDES = {"encoder": COLOURS[0], "both": COLOURS[6], "decoder": COLOURS[1]}
 
 # In inches
 _HEADER, _GRAPH, _LEGEND = 0.72, 3.55, 1.0
 _RADIUS = 0.33
 _SAMPLES = (0.1, 1, 10, 100)  # kMAC per pixel, in the legend
-_DASHES = (0, (4, 3))  # where nothing is computed
+_DASHES = (0, (4, 3))  # for arrows without computation
 
 Points = NDArray[np.float64]
 
 
 def check_picture(path: Path, *, force: bool) -> None:
-    """Whether a picture may be written there.
+    """Check that a picture may be written to a path.
 
     Args:
         path: file of the picture.
         force: whether an existing file may be replaced.
 
     Raises:
-        InputError: no .png, .svg or .pdf, or something that would be replaced.
+        InputError: the name does not end in .png, .svg or .pdf, or the file exists.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(
@@ -53,19 +53,19 @@ def check_picture(path: Path, *, force: bool) -> None:
 
 
 def save_picture(drawn: CodecGraph | Layout, path: Path) -> None:
-    """Write the picture of a codec's graph, or of a layout alone; equal things give equal bytes.
+    """Write the picture of a codec's graph or of a layout. Equal content gives equal bytes.
 
     Args:
         drawn: the graph or the layout.
-        path: file of the picture, whose ending says the format.
+        path: file of the picture. Its ending gives the format.
     """
     figure = draw_picture(drawn)
-    with matplotlib.style.context(["default", STYLE]):  # writing asks it too: text in an SVG stays text
+    with matplotlib.style.context(["default", STYLE]):  # for writing, too: text in an SVG stays text
         write_figure(figure, [path])
 
 
 def draw_picture(drawn: CodecGraph | Layout) -> Figure:
-    """Draw a codec or a layout as a figure of its own, which pyplot does not know.
+    """Draw a codec or a layout as a figure that pyplot does not manage.
 
     Args:
         drawn: the codec's graph, or the layout.
@@ -103,17 +103,17 @@ def _graph_figure(graph: CodecGraph) -> Figure:
 
 
 def _wrap_key(key: str, columns: int) -> list[str]:
-    """A key in lines that end after a '+'."""
+    """Split a key into lines that end after a '+'."""
     return [line.replace("+ ", "+") for line in textwrap.wrap(key.replace("+", "+ "), columns)]
 
 
 class _Network:
-    """Nodes, and the arrows between them."""
+    """Nodes, and arrows between them."""
 
     def __init__(self, page: Sheet, graph: CodecGraph, right: float, top: float) -> None:
         self.page, self.graph = page, graph
         high, middle, low = top + 0.6, top + _GRAPH / 2, top + _GRAPH - 0.6
-        left = MARGIN + _RADIUS + 0.1  # what is written below is wider
+        left = MARGIN + _RADIUS + 0.1  # the text below is wider
         y = 3.1 if "z" in graph.nodes else right
         self.places = {
             "x": np.array([left, high]),
@@ -150,11 +150,11 @@ class _Network:
         self.page.text(x, y + down * (_RADIUS + 0.14), notes[node], ha="center", fontsize=8, color=FAINT)
 
     def _arrow(self, arrow: Arrow, bend: float) -> None:
-        """A curve from rim to rim, bent so far to its outside, and the label along it."""
+        """Draw a curve from rim to rim, with its label along it. `bend` moves its middle outwards."""
         tail, head = self.places[arrow.tail], self.places[arrow.head]
         along = (head - tail) / np.linalg.norm(head - tail)
-        left = np.array([along[1], -along[0]])  # of who walks along it; y grows downwards
-        # the outside of the picture; for the loop on y the outside of the loop
+        left = np.array([along[1], -along[0]])  # left side in the direction of the arrow; y grows downwards
+        # the outside of the picture; for the loop on y, the outside of the loop
         out = -left if {arrow.tail, arrow.head} == {"y", "psi"} else left
         control = (tail + head) / 2 + 2 * bend * out
         middle = self._stroke(arrow, _rim(tail, control), control, _rim(head, control))
@@ -162,13 +162,13 @@ class _Network:
             return
         at = middle + (line_width(arrow) / 2 / 72 + 0.12) * out
         style: dict[str, Any] = {"ha": "center", "rotation": _angle(along)}
-        if abs(along[1]) > abs(along[0]):  # steep: level text beside it is easier to read
+        if abs(along[1]) > abs(along[0]):  # for steep arrows, horizontal text beside them is easier to read
             style = {"ha": "left"}
         words = f"{arrow.edge}  {number(arrow.kmac_px)}"
         self.page.text(at[0], at[1], words, rotation_mode="anchor", fontsize=10, **style)
 
     def _stroke(self, arrow: Arrow, start: Points, control: Points, tip: Points) -> Points:
-        """Draw the shaft, as wide as the scale says, and the head; the middle of the shaft."""
+        """Draw the shaft, as wide as the scale says, and the head. Returns the middle of the shaft."""
         width, colour = line_width(arrow), SIDES[arrow.side]
         length, half = 0.1 + 0.9 * width / 72, 0.05 + 0.85 * width / 72
         into = (tip - control) / np.linalg.norm(tip - control)
@@ -189,7 +189,7 @@ class _Network:
 
 
 def _legend(page: Sheet, graph: CodecGraph, top: float) -> None:
-    """Whose edges have which colour and what they cost together, and the scale of the widths."""
+    """Draw the legend: the colours of the sides with their total costs, and the scale of the widths."""
     words = {"encoder": "encoder alone", "both": "both sides", "decoder": "decoder alone"}
     x = MARGIN
     for side, colour in SIDES.items():

@@ -17,16 +17,16 @@ from nas.report.structure.layout_text import TERMINAL_WIDTH, draw_tile, side_by_
 from nas.spaces.description import ENTROPY_PARAMETERS
 
 STROKES = "─━═▄█"  # thin to thick
-_FROM = (0.1, 1, 10, 100)  # kMAC per pixel from which on the next one is drawn
-_NOTHING = "╌"  # nothing is computed along it
+_FROM = (0.1, 1, 10, 100)  # kMAC per pixel from which the next thicker stroke is used
+_NOTHING = "╌"  # stroke of arrows without computation
 _ROWS = 10
-_TALLEST = 20  # a tile of more lines stands below, where it has the whole width
+_TALLEST = 20  # a taller tile is drawn below, where it has the whole width
 
 
 def draw_graph(graph: CodecGraph) -> list[str]:
-    """A codec's graph as lines of at most 100 characters: nodes, arrows with kMAC per pixel, the tile.
+    """A codec's graph as lines of at most 100 characters: nodes, arrows with kMAC per pixel, and the tile.
 
-    The lines are wider where a layout's own tile is.
+    Lines are longer if a layout's tile is wider.
     """
     drawn = _boxes_and_arrows(graph)
     title = f"the codec as a graph: kMAC per image pixel at 768x512, {graph.total:.4g} in total"
@@ -40,7 +40,7 @@ def draw_graph(graph: CodecGraph) -> list[str]:
 
 
 def stroke(arrow: Arrow) -> str:
-    """The character that an arrow is drawn with: thicker for more MACs."""
+    """The character of an arrow: thicker for more MACs."""
     return STROKES[bisect_right(_FROM, arrow.kmac_px)] if arrow.edge else _NOTHING
 
 
@@ -50,9 +50,9 @@ def label(arrow: Arrow) -> str:
 
 
 def _boxes_and_arrows(graph: CodecGraph) -> list[str]:
-    """Three columns of boxes, y and z so tall that every arrow is level."""
+    """Three columns of boxes. y and z are so tall that every arrow is horizontal."""
     arrows = {arrow.edge: arrow for arrow in graph.arrows}
-    # the arrow back from psi, whether something is computed along it or not
+    # the arrow back from psi, with or without computation
     inward = arrows.get(ENTROPY_PARAMETERS) or arrows.get("")
 
     def gap(*edges: str) -> int:
@@ -82,12 +82,12 @@ def _boxes_and_arrows(graph: CodecGraph) -> list[str]:
 def _tile(graph: CodecGraph, columns: int) -> list[str]:
     name, slope = graph.layout.name, slope_text(graph.layout)
     heading = f"layout {name}, the stage of each position:"
-    room = max(24, columns)  # a narrower column would break words; then the tile stands below
+    room = max(24, columns)  # a narrower column would break words, so the tile is drawn below
     return [*textwrap.wrap(heading, room), *draw_tile(graph.layout, room), *textwrap.wrap(slope, room)]
 
 
 def _notes(graph: CodecGraph) -> list[str]:
-    """What the strokes and the names mean, of those that are drawn."""
+    """The meaning of the strokes and names in the drawing."""
     names = {*graph.nodes, *(arrow.edge for arrow in graph.arrows)}
     strokes = ", ".join(f"{mark} from {bound}" for mark, bound in zip(STROKES[1:], _FROM, strict=True))
     lines = [f"thickness by kMAC per pixel: {STROKES[0]} below {_FROM[0]}, {strokes}"]
@@ -102,7 +102,7 @@ def _notes(graph: CodecGraph) -> list[str]:
 
 
 class _TextCanvas:
-    """Lines of characters that grow as something is put on them."""
+    """Lines of characters that grow when something is written on them."""
 
     def __init__(self) -> None:
         self._rows: list[list[str]] = [[] for _ in range(_ROWS)]
@@ -120,7 +120,7 @@ class _TextCanvas:
         self.put(top + height - 1, left, f"╰{'─' * inside}╯")
 
     def arrow(self, arrow: Arrow, row: int, left: int, right: int, *, back: bool = False) -> None:
-        """A level arrow between two boxes, its label above."""
+        """Draw a horizontal arrow between two boxes, with its label above."""
         shaft = stroke(arrow) * (right - left - 1)
         self.put(row, left, f"◄{shaft}" if back else f"{shaft}►")
         self.put(row - 1, left + 1, label(arrow))

@@ -17,15 +17,15 @@ from nas.spaces.layout import Layout
 
 # Everything is placed in inches from the top left corner.
 PANEL, MARGIN, LINE = 3.3, 0.35, 0.17
-LETTER = 0.064  # of small text, rather too much than too little
+LETTER = 0.064  # width of a letter of small text, estimated generously
 _CELL, _PIECE_GAP = 0.27, 0.2
 _NUMBERED = 0.17  # narrower cells cannot hold their stage as a number
-_CORNER = (5, 8)  # rows and columns of y that are drawn where stages rise over the picture
+_CORNER = (5, 8)  # rows and columns of y that are drawn if stages rise over the picture
 _SHADES = "YlGnBu"  # light to dark in steps that survive grey printing
 
 
 class Sheet:
-    """An empty figure, which pyplot does not know; its axes are in inches from the top left corner.
+    """An empty figure that pyplot does not manage. Its axes are in inches from the top left corner.
 
     Args:
         width: width of the figure, in inches.
@@ -41,20 +41,20 @@ class Sheet:
         self.axes.set_axis_off()
 
     def text(self, x: float, y: float, text: str, *, formula: bool = False, **style: Any) -> None:
-        """A line of text, centred on y; only formulas are read as mathematics, names of layouts are not.
+        """Write a line of text, centred on y. Only formulas are read as mathematics, not names of layouts.
 
         Args:
             x: horizontal place, in inches from the left.
             y: vertical place, in inches from the top.
             text: the text.
             formula: whether the text is a formula.
-            **style: settings of the text, as matplotlib has them.
+            **style: settings of the text for matplotlib.
         """
         self.axes.text(x, y, text, parse_math=formula, **{"va": "center", **style})
 
 
 def layout_figure(layout: Layout) -> Figure:
-    """A layout alone."""
+    """The figure of a single layout."""
     panel = Panel(layout)
     page = Sheet(PANEL + MARGIN, panel.height + 0.45)
     panel.draw(page, MARGIN, 0.25)
@@ -62,7 +62,7 @@ def layout_figure(layout: Layout) -> Figure:
 
 
 class Panel:
-    """The layout: one small grid for every kind of channel group, cells coloured by stage."""
+    """A layout as small grids, one for every kind of channel group, with cells coloured by stage."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -77,12 +77,12 @@ class Panel:
         stages = layout.stage_map(rows, columns)
         self.most = max(1, int(stages.max()))
         self.cell = min(_CELL, (PANEL - MARGIN) / columns)
-        # each: its heading, its stages [rows, columns], where it stands in the panel
+        # for each grid: its heading, its stages [rows, columns], its place in the panel
         self.pieces: list[tuple[list[str], Any, float, float]] = []
         self.height = self._flow([(groups, stages[groups[0]]) for _, groups in kinds_of_tiles(layout)])
 
     def _flow(self, kinds: Sequence[tuple[list[int], Any]]) -> float:
-        """Place the grids in rows, as on a table; the height of the panel."""
+        """Place the grids in rows. Returns the height of the panel."""
         columns = max(17, kinds[0][1].shape[1] * 4)  # letters over a grid, at least three ranges of channels
         named = [channels_text(self.layout, groups).removeprefix("channels ") for groups, _ in kinds]
         headings = [textwrap.wrap(name, columns) for name in named]
@@ -98,10 +98,10 @@ class Panel:
         return y + tallest
 
     def draw(self, page: Sheet, left: float, top: float) -> None:
-        """Draw it with its top left corner there.
+        """Draw the panel with its top left corner at a place.
 
         Args:
-            page: the page.
+            page: the figure.
             left: horizontal place of the corner, in inches.
             top: vertical place of the corner, in inches from the top.
         """

@@ -1,4 +1,4 @@
-"""A layout as text: its tile, its slope, and what an element of each stage may see (no torch here)."""
+"""A layout as text: its tile, its slope, and what an element of each stage sees. No torch here."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from nas.spaces.layout import AROUND, Block, Layout
 
-TERMINAL_WIDTH = 100  # a terminal's width that drawings keep to
-MOST_WINDOWS = 32  # so many are drawn
-_HEADING = 26  # a tile's channels are named in lines of so many characters
+TERMINAL_WIDTH = 100  # largest width of drawings
+MOST_WINDOWS = 32  # largest number of drawn windows
+_HEADING = 26  # width of the lines with the channels of a tile
 
 
 def draw_layout(layout: Layout, window: int) -> list[str]:
-    """A layout as lines of text: its tile by channel group, its slope, the windows of its stages.
+    """A layout as lines of text: its tile by channel group, its slope, and the windows of its stages.
 
     Args:
         layout: the layout.
@@ -33,7 +33,7 @@ def draw_layout(layout: Layout, window: int) -> list[str]:
 
 
 def draw_tile(layout: Layout, columns: int = TERMINAL_WIDTH) -> list[str]:
-    """The stage numbers of one tile, side by side for channel groups that differ.
+    """The stage numbers of one tile, side by side for different channel groups.
 
     Args:
         layout: the layout.
@@ -48,7 +48,7 @@ def draw_tile(layout: Layout, columns: int = TERMINAL_WIDTH) -> list[str]:
 
 
 def kinds_of_tiles(layout: Layout) -> list[tuple[tuple[tuple[int, ...], ...], list[int]]]:
-    """The different tiles, each [rows][columns] with the channel groups that have it.
+    """The different tiles, as [rows][columns], with the channel groups that have each of them.
 
     Args:
         layout: the layout.
@@ -60,7 +60,7 @@ def kinds_of_tiles(layout: Layout) -> list[tuple[tuple[tuple[int, ...], ...], li
 
 
 def slope_text(layout: Layout) -> str:
-    """What the slope means, and how many stages the layout has, in a line."""
+    """A line on the meaning of the slope and the number of stages."""
     down, across = layout.slope
     stages = f"{stages_text(layout)} at 768x512"
     if (down, across) == (0, 0):
@@ -69,7 +69,7 @@ def slope_text(layout: Layout) -> str:
 
 
 def stages_text(layout: Layout) -> str:
-    """How many stages decoding takes, with the word.
+    """The number of stages, with the word.
 
     Args:
         layout: the layout.
@@ -79,7 +79,7 @@ def stages_text(layout: Layout) -> str:
 
 
 def channels_text(layout: Layout, groups: Sequence[int]) -> str:
-    """The channels of some groups, as ranges.
+    """The channels of some groups as ranges.
 
     Args:
         layout: the layout.
@@ -99,7 +99,7 @@ def channels_text(layout: Layout, groups: Sequence[int]) -> str:
 
 
 def side_by_side(pieces: Sequence[Sequence[str]], columns: int = TERMINAL_WIDTH) -> list[str]:
-    """Blocks of lines side by side, as many in a row as fit the columns.
+    """Blocks of lines side by side, as many in a row as fit.
 
     Args:
         pieces: blocks, each as its lines.
@@ -139,7 +139,7 @@ def _draw_around(layout: Layout) -> list[str]:
 
 
 def _draw_windows(layout: Layout, window: int) -> list[str]:
-    """For every stage, the window around an element, by channels that are seen alike."""
+    """For every stage, the window around an element, by channels with the same visibility."""
     lines = [f"what an element sees of its {window}x{window} window:  # decoded before, . not yet, o itself"]
     drawn: set[tuple[Any, ...]] = set()
     for block in layout.blocks(window):

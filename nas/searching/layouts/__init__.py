@@ -1,1 +1,1 @@
-"""Layouts found for trained weights: merged greedily, or learned."""
+"""Search for layouts that suit trained weights: greedy grouping, and learning with VIMCO."""

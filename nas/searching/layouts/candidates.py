@@ -1,6 +1,7 @@
-"""The layouts that a search adds to its space: greedy ones, and learned ones where they are better.
+"""The layouts that a search adds to its space: greedy ones, and learned ones where these are better.
 
-They are kept in a run's search/layouts.yaml, each with its measured rate, beside those of the hand-made ones.
+They are stored in search/layouts.yaml of the run with their measured rates, beside the rates of the hand-made
+layouts.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from nas.support.progress import Report, silent
 
 @dataclass(frozen=True)
 class LayoutSettings:
-    """How much is done to find layouts.
+    """How much work goes into finding layouts.
 
     Attributes:
-        ladders, rivals: of greedy grouping.
-        steps: of VIMCO, at most, for each number of stages, from the greedy layout on; 0 for none of it.
-        photos, side: on so many calibration photos, and so many positions of y across and down of each.
+        ladders: number of ladders of greedy grouping.
+        rivals: number of random tables that greedy grouping improves for each number of stages.
+        steps: largest number of VIMCO steps for each number of stages, starting from the greedy layout. 0
+            turns VIMCO off.
+        photos: number of calibration photos that are used.
+        side: positions of y across and down that are used of each photo.
     """
 
     ladders: int = LADDERS
@@ -46,15 +50,15 @@ def find_layouts(
     seed: int = 0,
     report: Report = silent,
 ) -> list[Found]:
-    """A greedy layout for every wanted number of stages, and learned ones that are better.
+    """Find a greedy layout for every wanted number of stages, and learned layouts where they are better.
 
     Args:
-        rate: on calibration photos.
-        space: whose grouping says what is wanted.
-        settings: how much is done.
-        trained: layouts learned with the weights, which are taken as they are.
-        seed: of everything that is drawn.
-        report: called with how much is done, of how much, and a note.
+        rate: rate of y under a layout, on calibration photos.
+        space: the search space, whose `grouping` says which layouts are wanted.
+        settings: how much work to spend.
+        trained: layouts that were learned together with the weights. They are used as they are.
+        seed: seed for all random choices.
+        report: called with the work done, the total work and a note.
     """
     ladder = greedy_layouts(
         rate,
@@ -91,13 +95,13 @@ def find_layouts(
 def write_layouts(
     path: Path, layouts: Sequence[Found], hand_made: Mapping[str, float], facts: Mapping[str, Any]
 ) -> None:
-    """The table of found layouts with their rates, those of the space's own, and what all was found on.
+    """Write the layouts that were found, with their rates and those of the space's own layouts.
 
     Args:
-        path: the file.
+        path: file to write.
         layouts: the layouts that were found.
-        hand_made: rate of each of the space's own layouts, in bpp, by name.
-        facts: what they were found on: weights, calibration photos and architecture.
+        hand_made: rates of the space's own layouts by name, in bpp.
+        facts: the data that they were found with: weights, calibration photos and architecture.
     """
     entries = [
         {"name": f.layout.name, "bpp": f.bpp, "stages": f.layout.stages(), **f.layout.to_dict()}
@@ -107,10 +111,10 @@ def write_layouts(
 
 
 def read_rates(path: Path) -> dict[str, float]:
-    """The rate of y under every layout of a table, in bpp; none where there is no table.
+    """Read the rate of y under every layout of a file, in bpp. The result is empty if there is no file.
 
     Args:
-        path: path of the table.
+        path: the file that `write_layouts` wrote.
     """
     if not path.is_file():
         return {}
@@ -121,11 +125,11 @@ def read_rates(path: Path) -> dict[str, float]:
 
 
 def has_layouts(path: Path, facts: dict[str, Any]) -> bool:
-    """Whether a table of layouts for these facts exists.
+    """Whether a file has layouts that were found with these weights, photos and architecture.
 
     Args:
         path: the file.
-        facts: what it has to say, by name.
+        facts: the values that the file must contain, by name.
     """
     if not path.is_file():
         return False
@@ -134,5 +138,5 @@ def has_layouts(path: Path, facts: dict[str, Any]) -> bool:
 
 
 def wants_layouts(space: SearchSpace) -> bool:
-    """Whether a space leaves open in which order a convolution reads: one layout leaves nothing to find."""
+    """Whether there are layouts to find: the space has several, and a convolution reads their context."""
     return space.with_convolution and len(space.layouts) > 1

@@ -1,10 +1,13 @@
-"""Greedy grouping: ladders of layouts from many stages to one, of little rate on calibration latents.
+"""Greedy grouping: finds layouts with a low rate on calibration latents, for every number of stages.
 
-From a fine order (every cell of the tile a stage of its own) two adjacent stages are merged, always those
-that cost least rate; or from one stage on, a cell is given a stage of its own, always the one that gains
-most. After each merge or split single cells are moved between stages while that helps. Several ladders are
-made. In the end pairs of cells are exchanged in the best of every number of stages, and random tables of as
-many stages are improved as rivals: ladders alone can all end beside the best.
+A *ladder* goes through the numbers of stages one by one. Downwards, it starts from a fine order, in which
+every cell of the tile is a stage of its own, and always merges the two adjacent stages that cost least rate.
+Upwards, it starts from one stage, and always gives that cell a stage of its own which gains most. After each
+merge or split, single cells move between stages while that helps.
+
+Several ladders are made. At the end, pairs of cells are exchanged in the best layout of each number of
+stages, and random tables with as many stages are improved as rivals, because all ladders may end in the same
+local optimum.
 """
 
 from __future__ import annotations
@@ -23,17 +26,17 @@ from nas.support.progress import Report, silent
 
 RateOf = Callable[[Layout], float]
 
-LADDERS, RIVALS = 4, 1  # by default
+LADDERS, RIVALS = 4, 1  # defaults of `greedy_layouts`
 GAIN = 1e-6  # the least relative gain for which a cell is moved
 
 
 @dataclass(frozen=True)
 class Found:
-    """A layout that was found, and the rate of y under it on the calibration latents, in bpp.
+    """A layout that a search found, and the rate of y under it on the calibration latents.
 
     Attributes:
-        layout: in the fewest channel groups and the smallest tile that say the same.
-        bpp: its rate.
+        layout: the layout, simplified to the fewest channel groups and the smallest tile.
+        bpp: its rate in bits per pixel.
         table: the stages of the full tile, [groups, rows, columns].
     """
 
@@ -52,17 +55,17 @@ def greedy_layouts(
     seed: int = 0,
     report: Report = silent,
 ) -> list[Found]:
-    """The best layout found for each wanted number of stages, from many stages to few.
+    """Find the best layout for each wanted number of stages, from many stages to few.
 
     Args:
-        rate: what is minimised.
-        channels: channels of y.
-        grouping: the tile, its groups, and the numbers of stages to keep.
-        ladders: how many are made: first by splitting, then by merging from fine orders, first by position,
-            by channel group and in checkerboards, then from random ones.
-        rivals: random tables that are improved for each wanted number of stages.
-        seed: of the random orders and tables.
-        report: called with how much is done, of how much, and a note.
+        rate: rate of a layout, which is minimised.
+        channels: number of channels of y.
+        grouping: the tile, its channel groups, and the numbers of stages to keep.
+        ladders: number of ladders. The first one splits. The others merge fine orders: by position, by
+            channel group, in checkerboards, and then random ones.
+        rivals: number of random tables that are improved for each wanted number of stages.
+        seed: seed of the random orders and tables.
+        report: called with the work done, the total work and a note.
     """
     cells = cells_of(grouping)
     wanted = sorted({stages for stages in grouping.stages if 1 <= stages <= cells}, reverse=True)
@@ -100,7 +103,7 @@ def greedy_layouts(
 
 
 def cells_of(grouping: Grouping) -> int:
-    """The cells of a tile: the most stages it can have.
+    """Number of cells of the tile, which is also the largest number of stages that it can have.
 
     Args:
         grouping: channel groups and tile.
@@ -109,11 +112,11 @@ def cells_of(grouping: Grouping) -> int:
 
 
 class Tables:
-    """Tables of stages, [groups, rows, columns], with their rates; and what is done to them.
+    """Operations on tables of stages, [groups, rows, columns], with a cache of their rates.
 
     Args:
-        rate: of a layout.
-        channels: of y, in even groups.
+        rate: returns the rate of a layout.
+        channels: number of channels of y, which the groups divide evenly.
     """
 
     def __init__(self, rate: RateOf, channels: int) -> None:
@@ -121,7 +124,7 @@ class Tables:
         self._known: dict[bytes, float] = {}
 
     def layout(self, table: Array, name: str = "table") -> Layout:
-        """A table as a layout.
+        """Convert a table to a layout.
 
         Args:
             table: stage of every cell, [groups, rows, columns].
@@ -130,7 +133,7 @@ class Tables:
         return tiled_layout(self._channels, table, name)
 
     def as_found(self, table: Array, name: str) -> Found:
-        """A table as a layout that was found, with its rate.
+        """Convert a table to a layout with its rate.
 
         Args:
             table: stage of every cell, [groups, rows, columns].
@@ -139,13 +142,13 @@ class Tables:
         return Found(self.layout(table, name).reduced(), self.rate(table), table)
 
     def rate(self, table: Array) -> float:
-        """The rate of y under a table, measured once for each table.
+        """The rate of y under a table. Each table is measured once.
 
         Args:
             table: stage of every cell, [groups, rows, columns].
 
         Returns:
-            In bpp.
+            Bits per pixel.
         """
         key = table.tobytes()
         if key not in self._known:
@@ -153,25 +156,25 @@ class Tables:
         return self._known[key]
 
     def merge(self, table: Array) -> Array:
-        """One stage fewer: of all merges of two adjacent stages, the one of least rate.
+        """Merge two adjacent stages: of all such merges, return the one with the least rate.
 
         Args:
             table: stage of every cell, [groups, rows, columns].
 
         Returns:
-            In the shape of `table`.
+            A table with one stage fewer, in the shape of `table`.
         """
         options = [table - (table > stage) for stage in range(int(table.max()))]
         return min(options, key=self.rate)
 
     def split(self, table: Array) -> Array:
-        """One stage more: of all cells that can leave a stage for one of their own, the one of least rate.
+        """Give one cell a stage of its own: of all such splits, return the one with the least rate.
 
         Args:
             table: stage of every cell, [groups, rows, columns].
 
         Returns:
-            In the shape of `table`.
+            A table with one stage more, in the shape of `table`.
         """
         options = []
         for cell in np.ndindex(table.shape):
@@ -183,9 +186,9 @@ class Tables:
         return min(options, key=self.rate)
 
     def improve(self, table: Array, *, pairs: bool = False) -> Array:
-        """Move single cells while that helps; with `pairs` exchange cells too, until nothing does.
+        """Move single cells to other stages while that lowers the rate; with `pairs`, also exchange cells.
 
-        A cell that is alone in its stage takes it along to another place in the order.
+        A cell that is alone in its stage takes the stage along to another place in the order.
 
         Args:
             table: stage of every cell, [groups, rows, columns].
@@ -200,7 +203,7 @@ class Tables:
             table = better
 
     def _sweep(self, table: Array, change: Callable[[Array, tuple[int, ...]], list[Array]]) -> Array | None:
-        """Every cell once, each changed for the better where it can be; None where none could."""
+        """Visit every cell once and apply its best change. Returns None if no change lowers the rate."""
         improved = None
         for cell in np.ndindex(table.shape):
             best = min(change(table, cell), key=self.rate, default=table)
@@ -210,7 +213,7 @@ class Tables:
 
 
 def _moved(table: Array, cell: tuple[int, ...]) -> list[Array]:
-    """The tables with one cell at every other place; all have as many stages."""
+    """All tables in which one cell has moved to another stage. The number of stages stays the same."""
     own, last = table[cell], int(table.max())
     alone = (table == own).sum() == 1
     options = []
@@ -224,7 +227,7 @@ def _moved(table: Array, cell: tuple[int, ...]) -> list[Array]:
 
 
 def _exchanged(table: Array, cell: tuple[int, ...]) -> list[Array]:
-    """The tables in which one cell and a later one of another stage have changed places."""
+    """All tables in which one cell and a later cell of another stage have exchanged their stages."""
     options = []
     for other in np.ndindex(table.shape):
         if other > cell and table[other] != table[cell]:
@@ -235,7 +238,7 @@ def _exchanged(table: Array, cell: tuple[int, ...]) -> list[Array]:
 
 
 def shape_of(grouping: Grouping) -> tuple[int, int, int]:
-    """Groups, rows and columns of the tile.
+    """Number of channel groups, rows and columns of the tile.
 
     Args:
         grouping: channel groups and tile.
@@ -244,16 +247,17 @@ def shape_of(grouping: Grouping) -> tuple[int, int, int]:
 
 
 def fine_orders(grouping: Grouping, rng: random.Random) -> Iterator[Array]:
-    """Orders in which every cell is a stage of its own, without end.
+    """Yield fine orders, in which every cell is a stage of its own, without end.
 
-    By position with all groups of one in a row; by channel group, and then by position; in checkerboards,
-    half of the positions group by group before the other half; then random ones.
+    The first is by position, with all groups of one position in a row. Then come an order by channel group
+    and then position, and a checkerboard: half of the positions group by group before the other half. All
+    later ones are random.
 
     Args:
         grouping: channel groups and tile.
         rng: generator of the random numbers.
 
-    Returns:
+    Yields:
         Tables of stages, [groups, rows, columns].
     """
     groups, rows, columns = shape_of(grouping)

@@ -1,7 +1,8 @@
-"""The rate of y under any layout, on fixed latents: what layouts are compared by.
+"""The rate of y under any layout, for fixed latents. Layouts are compared by this rate.
 
-The bits of a channel group at one cell of the tile depend only on what it may see, and on what the groups may
-that are known at the same position. Each is computed once: tables that differ in a few cells share the rest.
+The bits of a channel group at one cell of the tile depend only on what the group can see there, and on what
+the other groups of the same stage can see. Each such case is computed once, so tables that differ in a few
+cells share the rest.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from nas.spaces.layout import Layout
 from nas.support.arrays import Array
 from nas.support.errors import InputError
 
-Y_PIXELS = 256  # image pixels of one position of y
+Y_PIXELS = 256  # image pixels per position of y
 
 
 @dataclass(frozen=True)
 class CalibrationLatents:
-    """What a context model is given, for some photos of one size, and how far each photo's y reaches.
+    """The inputs of the context model for photos of one size, with the coder's range for each photo.
 
     Attributes:
         psi: hyper features, [B, 2M, h, w].
@@ -41,7 +42,7 @@ class CalibrationLatents:
 
     @classmethod
     def stack(cls, parts: Sequence[CalibrationLatents]) -> list[CalibrationLatents]:
-        """Neighbours of one size as one batch.
+        """Join latents of the same size into batches.
 
         Args:
             parts: latents of single photos.
@@ -55,19 +56,19 @@ class CalibrationLatents:
         ]
 
     def middle(self, side: int | None) -> CalibrationLatents:
-        """At most `side` positions across and down, from the middle; all where None."""
+        """At most `side` positions across and down, from the middle. None keeps all."""
         if side is None:
             return self
         top, left = (max(0, size - side) // 2 for size in self.y_hat.shape[-2:])
         return self.window(top, left, side)
 
     def window(self, top: int, left: int, side: int) -> CalibrationLatents:
-        """At most `side` positions across and down, from a corner.
+        """At most `side` positions across and down, from a given corner.
 
         Args:
             top: first row.
             left: first column.
-            side: the most rows and columns.
+            side: largest number of rows and of columns.
         """
         psi, y_hat = (part[..., top : top + side, left : left + side] for part in (self.psi, self.y_hat))
         return CalibrationLatents(psi, y_hat, self.limit)
@@ -76,13 +77,14 @@ class CalibrationLatents:
 def calibration_latents(
     evaluator: Evaluator, architecture: Architecture, *, side: int | None = None, photos: int | None = None
 ) -> list[CalibrationLatents]:
-    """The latents of an evaluator's photos under one architecture.
+    """Compute the latents of an evaluator's photos under one architecture.
 
     Args:
         evaluator: evaluator of the supernet.
         architecture: the architecture.
-        side: at most so many positions across and down are used, from the middle; all where None.
-        photos: at most so many are used.
+        side: largest number of positions across and down, taken from the middle of each photo. None takes
+            all.
+        photos: largest number of photos.
     """
     latents = []
     for index in range(len(evaluator.photos))[:photos]:
@@ -92,11 +94,11 @@ def calibration_latents(
 
 
 class LayoutRate:
-    """Called with a layout: the bits of y per image pixel, the mean over photos of each photo's value.
+    """Returns the rate of y under a layout, in bits per image pixel, as a mean over photos.
 
     Args:
-        context: at the widths that are to be used; its weights must stay as they are.
-        latents: of the photos.
+        context: the context model at the widths to use. Its weights must not change.
+        latents: latents of the photos.
     """
 
     def __init__(self, context: ContextModel | HyperOnly, latents: Sequence[CalibrationLatents]) -> None:
@@ -106,14 +108,14 @@ class LayoutRate:
             raise InputError("A layout's rate needs the latents of at least one photo.")
         self.context, self.latents = context, list(latents)
         self.gaussian = ConditionalGaussian().to(latents[0].psi.device)
-        self.scored = 0  # layouts that were asked for
+        self.scored = 0  # number of layouts that were scored
         self._known: dict[Any, Array] = {}
 
     @classmethod
     def of(
         cls, evaluator: Evaluator, architecture: Architecture, *, side: int | None = 24, photos: int = 4
     ) -> LayoutRate:
-        """On calibration photos, under one architecture of the evaluator's supernet, which stays active.
+        """Use calibration photos under one architecture, which stays active in the evaluator's supernet.
 
         Args:
             evaluator: evaluator of the supernet.
@@ -127,11 +129,11 @@ class LayoutRate:
 
     @property
     def pixels(self) -> int:
-        """Image pixels of all photos together."""
+        """Number of image pixels of all photos together."""
         return sum(Y_PIXELS * part.y_hat[:, 0].numel() for part in self.latents)
 
     def __call__(self, layout: Layout) -> float:
-        """The rate under a layout, in bits per pixel, the mean over all photos."""
+        """The rate under a layout in bits per pixel, as a mean over photos."""
         self.scored += 1
         return float(self.per_photo(layout).mean())
 
@@ -142,7 +144,7 @@ class LayoutRate:
             layout: the order of decoding.
 
         Returns:
-            [photos].
+            Bits per pixel, [photos].
         """
         if layout.context == "table":
             total = self._bits_by_table(layout)
@@ -180,7 +182,7 @@ class LayoutRate:
         return torch.cat(by_part, 1).cpu().numpy()
 
     def likelihood(self, part: CalibrationLatents, layout: Layout, cell: Cell) -> Tensor:
-        """What the coder gives the elements at one cell's positions, [B, M, down, across].
+        """Probability of each element at the positions of one cell, [B, M, down, across].
 
         Args:
             part: latents of one photo, or a window of them.
@@ -195,7 +197,7 @@ class LayoutRate:
 
 
 def _signatures(layout: Layout, cell: Cell) -> list[Any]:
-    """All that the bits of each channel group at a cell depend on: who is known there, and what each sees."""
+    """What the bits of each channel group at a cell depend on: the known groups, and what each group sees."""
     count = len(layout.groups)
     if cell.visible is None:
         views = [b""] * count

@@ -1,4 +1,4 @@
-"""Layouts learned on frozen weights: VIMCO over the table that greedy grouping searches."""
+"""Layouts learned with VIMCO on frozen weights, over the same tables that greedy grouping searches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nas.support.progress import Report, silent
 from nas.training.layout_logits import VIMCO_SAMPLES, LayoutLogits
 
 VIMCO_STEPS = 150
-SURE = 0.995  # mean certainty at which a start is done
+SURE = 0.995  # mean certainty at which a start stops
 
 
 def learn_layout(
@@ -33,21 +33,21 @@ def learn_layout(
     seed: int = 0,
     report: Report = silent,
 ) -> Found:
-    """The best layout of at most so many stages that any start met.
+    """Learn layouts from several starts, and return the best one that any start met.
 
-    All photos are one batch, so a sample's weight is exact; a table that was met before costs nothing.
+    All photos form one batch, so the weight of a sample is exact. A table that was met before costs nothing.
 
     Args:
-        rate: the rate of y; its photos' bits together are minus log w, in bits.
-        channels: channels of y.
+        rate: the rate of y. The bits of all its photos together are minus log w, in bits.
+        channels: number of channels of y.
         grouping: the tile and its groups.
-        stages: how many each cell chooses from.
-        starts: tables to begin near, None for no idea: see `random_starts`.
-        steps: at most so many for each start.
-        samples: K.
-        learning_rate: of the logits.
-        seed: of all samples.
-        report: called with how much is done, of how much, and a note.
+        stages: number of stages that each cell chooses from.
+        starts: tables to begin near, or None to begin with equal logits: see `random_starts`.
+        steps: largest number of steps for each start.
+        samples: number of samples K per step.
+        learning_rate: learning rate of the logits.
+        seed: seed of all samples.
+        report: called with the work done, the total work and a note.
     """
     tables, best = Tables(rate, channels), None
     stages = min(stages, cells_of(grouping))
@@ -76,7 +76,7 @@ def learn_layout(
 
 
 def random_starts(grouping: Grouping, stages: int, count: int, seed: int) -> list[Array]:
-    """Tables of random stages to begin near.
+    """Draw random tables as starts.
 
     Args:
         grouping: channel groups and tile.
@@ -92,5 +92,5 @@ def random_starts(grouping: Grouping, stages: int, count: int, seed: int) -> lis
 
 
 def hash_of(*numbers: int) -> int:
-    """One seed of several numbers."""
+    """Combine several numbers into one seed."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

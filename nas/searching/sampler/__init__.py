@@ -1,1 +1,1 @@
-"""Which architectures to score next: logits, the surrogate of the loss, the Optuna sampler."""
+"""Which architecture to score next: width logits, a surrogate of the loss, and the Optuna sampler."""

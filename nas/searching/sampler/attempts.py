@@ -1,4 +1,4 @@
-"""Which architectures are set aside, because scoring them failed again and again."""
+"""Which architectures are set aside because scoring them failed several times."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
-ATTEMPTS = 3  # failed ones, after which an architecture is set aside
+ATTEMPTS = 3  # number of failures after which an architecture is set aside
 WORKER, BEGUN = "worker", "begun"  # user attributes of a shared study's trials
 
 AnyKey = TypeVar("AnyKey", bound=Hashable)
 
 
 def is_attempt(trial: FrozenTrial) -> bool:
-    """Whether a failed trial tells something about its architecture.
+    """Whether a failed trial counts as a failure of its architecture.
 
-    A shared study also fails trials that were never begun: where two workers wanted the same architecture,
-    or one was stopped.
+    A shared study also fails trials that were never begun, because two workers wanted the same architecture
+    or because a worker was stopped.
     """
     return WORKER not in trial.user_attrs or trial.user_attrs.get(BEGUN) is True
 
@@ -26,11 +26,11 @@ def is_attempt(trial: FrozenTrial) -> bool:
 def failed_too_often(
     trials: Iterable[FrozenTrial], key: Callable[[FrozenTrial], AnyKey | None]
 ) -> list[AnyKey]:
-    """The keys of the trials whose architectures are set aside; trials of no key are passed over.
+    """The keys of the trials whose architectures are set aside. Trials without a key are ignored.
 
     Args:
         trials: trials of a study.
-        key: gives the key of a trial's architecture, or None where there is none.
+        key: returns the key of a trial's architecture, or None if it has none.
     """
     failed: Counter[AnyKey] = Counter()
     done: set[AnyKey] = set()

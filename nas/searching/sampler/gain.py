@@ -1,4 +1,4 @@
-"""What a candidate is expected to add to the front, its cost being known and its loss guessed."""
+"""The expected gain of a candidate for the front: its cost is known, and its loss is predicted."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Protocol
 import numpy as np
 from scipy.special import ndtr
 
-from nas.metrics.pareto import staircase
+from nas.metrics.pareto import front_curve
 from nas.support.arrays import Floats
 
 
 class Aim(Protocol):
-    """What counts as better."""
+    """Measures how much a candidate would improve the result."""
 
     def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
         """The expected gain of each candidate, [n].
 
         Args:
-            scored: costs and losses of what was observed, each [observed].
-            costs: of the candidates, [n].
-            mean, deviation: of their losses, normally distributed, each [n].
+            scored: costs and losses of the observations, each [observed].
+            costs: costs of the candidates, [n].
+            mean, deviation: means and standard deviations of their normally distributed losses, each [n].
         """
         ...
 
 
 @dataclass(frozen=True)
 class WholeRange:
-    """Every cost up to `most` counts alike: the gain is the expected growth of the hypervolume.
+    """All costs up to `most` count equally: the gain is the expected growth of the hypervolume.
 
-    With the cost known, that is the expected improvement (Jones et al., 1998) on the front's step function,
-    integrated over all costs from the candidate's own on.
+    Because the cost is known, this is the expected improvement (Jones et al., 1998) on the front's step
+    function, integrated over all costs from the candidate's own cost upwards.
     """
 
     most: float
@@ -41,18 +41,18 @@ class WholeRange:
         """The expected growth of the hypervolume.
 
         Args:
-            scored: costs and losses of what was observed, each [observed].
+            scored: costs and losses of the observations, each [observed].
             costs: of the candidates, [n].
             mean: expected losses of the candidates, [n].
             deviation: standard deviations of these losses, [n].
 
         Returns:
-            [n].
+            Expected gains, [n].
         """
-        steps, best = staircase(*scored)
+        steps, best = front_curve(*scored)
         starts = np.concatenate([[-np.inf], steps])
         ends = np.concatenate([steps, [self.most]])
-        levels = np.concatenate([[scored[1].max()], best])  # below the cheapest, the worst is all there is
+        levels = np.concatenate([[scored[1].max()], best])  # left of the front: the worst loss
         length = np.clip(ends - np.maximum(starts, costs[:, None]), 0, None)
         gains: Floats = np.einsum("ij,ij->i", length, improvement(levels, mean, deviation))
         return gains
@@ -60,24 +60,24 @@ class WholeRange:
 
 @dataclass(frozen=True)
 class Targets:
-    """Only the least loss at or under each of some costs counts."""
+    """Only the least loss at or under each target cost counts."""
 
     costs: Sequence[float]
 
     def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
-        """The expected improvement at the targets, added up.
+        """The sum of the expected improvements at the targets.
 
         Args:
-            scored: costs and losses of what was observed, each [observed].
+            scored: costs and losses of the observations, each [observed].
             costs: of the candidates, [n].
             mean: expected losses of the candidates, [n].
             deviation: standard deviations of these losses, [n].
 
         Returns:
-            [n].
+            Expected gains, [n].
         """
         targets = np.asarray(self.costs, dtype=float)
-        steps, best = staircase(*scored)
+        steps, best = front_curve(*scored)
         steps_below = np.searchsorted(steps, targets, side="right")
         levels = np.concatenate([[scored[1].max()], best])[steps_below]
         affordable = costs[:, None] <= targets
@@ -86,7 +86,7 @@ class Targets:
 
 
 def improvement(levels: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """By how much each candidate is expected to fall below each level, [candidates, levels].
+    """The expected improvement of each candidate below each level, [candidates, levels].
 
     Args:
         levels: losses to fall below, [levels].

@@ -1,9 +1,9 @@
-"""Width logits: which width each slot wants at each price of a MAC, or at each target.
+"""Width logits: how promising each width of each slot is, at a price per MAC or for a target.
 
-A hard straight-through Gumbel-softmax sample gates every slot (Jang et al., ICLR 2017); the loss is
-`rate-distortion + lambda_C * C` with C the exact expected cost of the current distribution, as in BaSIC
-(ECCV 2024). The weights stay frozen. One set of logits is learned for each lambda_C of a ladder, or for each
-target, where dual ascent finds the lambda_C at which E[C] = target.
+A hard straight-through Gumbel-softmax sample gates every slot (Jang et al., ICLR 2017). The loss is
+`rate-distortion + lambda_C * C`, where C is the exact expected cost of the current distribution, as in BaSIC
+(ECCV 2024). The weights stay frozen. One set of logits is learned for each lambda_C of a ladder of prices, or
+for each target, where dual ascent finds the lambda_C at which E[C] = target.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from nas.support.progress import Report, silent
 from nas.training.data import CropSource, batches
 from nas.training.structure import Structure
 
-LEAST_SAVED = 1e-3  # of the loss: a supernet that is hardly trained may save nothing
+LEAST_SAVED = 1e-3  # share of the loss; a supernet that is hardly trained may save nothing
 
 
 @dataclass(frozen=True)
 class WidthLogits:
-    """Logits of every slot at one price.
+    """The logits of every slot, learned at one price.
 
     Attributes:
         lambda_c: the price of one kMAC per pixel, in units of the loss.
         expected_cost: kMAC per pixel under the learned distribution.
         logits: one list per slot, in the order of its candidates.
-        target: the kMAC per pixel that the price was found for; None where the price was given.
+        target: the target in kMAC per pixel that the price was found for, or None if the price was given.
     """
 
     lambda_c: float
@@ -49,26 +49,25 @@ class WidthLogits:
     target: float | None = None
 
     def fits(self, space: SearchSpace) -> bool:
-        """Whether these are logits of a space's slots and candidates."""
+        """Whether these logits match the slots and candidates of a space."""
         counts = {slot.name: len(slot.candidates) for slot in space.slots}
         return {name: len(values) for name, values in self.logits.items()} == counts
 
     def probabilities(self) -> dict[str, list[float]]:
-        """The probability of every candidate, by slot."""
+        """The probabilities of the candidates, by slot."""
         return {slot: torch.tensor(values).softmax(0).tolist() for slot, values in self.logits.items()}
 
 
 @dataclass(frozen=True)
 class LogitSettings:
-    """How width logits are learned: steps for each set, crops a step, annealing of the temperature.
+    """Settings of the learning of width logits.
 
     Attributes:
-        ladder: the prices where there are no targets, in multiples of the loss that one kMAC/px saves between
+        ladder: prices that are used without targets, as multiples of the loss that one kMAC/px saves between
             the narrowest and the widest architecture.
-        ladder: prices of the sets that are learned without targets, in loss per kMAC per pixel.
-        steps: steps for each set.
+        steps: number of steps for each set of logits.
         crop: side of the crops, in pixels.
-        batch: crops in a step.
+        batch: number of crops in a step.
         learning_rate: learning rate of the logits.
         hot: temperature of the first step.
         cold: temperature of the last step.
@@ -95,19 +94,20 @@ def learn_logits(
     settings: LogitSettings | None = None,
     report: Report = silent,
 ) -> list[WidthLogits]:
-    """Learn one set of logits for each target, from the dearest on, or for each rung of the ladder.
+    """Learn one set of logits for each target, the largest first, or for each price of the ladder.
 
-    Each set starts from the one before. None is learned where all architectures cost the scope the same.
+    Each set starts from the previous one. The result is empty if all architectures cost the same in this
+    scope.
 
     Args:
-        supernet: trained; its weights are not changed.
+        supernet: the trained supernet. Its weights are not changed.
         photos: training photos.
-        costs: of its space.
-        objective: what the supernet was trained for.
-        scope: the cost that is priced.
-        targets: kMAC per pixel; none for the ladder.
-        seed: of crops, layouts and samples.
-        settings: how logits are learned.
+        costs: cost table of the space.
+        objective: the objective that the supernet was trained for.
+        scope: the scope whose cost is priced.
+        targets: targets in kMAC per pixel. Without any, the ladder is used.
+        seed: seed of crops, layouts and samples.
+        settings: settings of the learning.
         report: called as the work goes on.
     """
     settings = settings or LogitSettings()
@@ -156,7 +156,7 @@ def learn_logits(
 
 @torch.no_grad()
 def _saved(supernet: Supernet, x: Tensor, objective: Objective) -> float:
-    """What the widest architecture's loss on a batch is less than the narrowest one's."""
+    """The difference between the losses of the narrowest and the widest architecture on a batch."""
     losses = []
     for architecture in (supernet.space.narrowest(), supernet.space.widest()):
         layout = supernet.activate(architecture)
@@ -165,23 +165,23 @@ def _saved(supernet: Supernet, x: Tensor, objective: Objective) -> float:
 
 
 def write_logits(path: Path, rungs: Sequence[WidthLogits], facts: dict[str, Any]) -> None:
-    """Sets of logits as YAML, with what they were learned for.
+    """Write sets of logits as YAML, with the facts that they were learned for.
 
     Args:
         path: the file.
-        rungs: the sets of logits.
-        facts: what they were learned for.
+        rungs: the sets of logits, one per price or target.
+        facts: the weights and settings that they were learned for.
     """
     write_yaml(path, {**facts, "rungs": [vars(rung) for rung in rungs]})
 
 
 def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[WidthLogits]:
-    """The sets of logits in a file; none where it is not of these facts and slots.
+    """Read the sets of logits in a file. The result is empty if they are for other facts or other slots.
 
     Args:
         path: the file.
         space: the search space.
-        facts: what the logits must have been learned for.
+        facts: the weights and settings that the logits must have been learned for.
     """
     content = resources.read_yaml(path) if path.is_file() else {}
     if any(content.get(name) != value for name, value in facts.items()):
@@ -192,7 +192,7 @@ def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[W
 
 
 def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | None:
-    """What was learned together with the weights, where it was priced in this scope and has these slots.
+    """Read the logits that were learned together with the weights, or None if scope or slots differ.
 
     Args:
         path: the file.
@@ -210,7 +210,7 @@ def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | 
 
 
 def _of_finite_numbers(fields: Mapping[str, Any]) -> WidthLogits:
-    """Logits as a file holds them; what a damaged file leads to is for `damage_told`."""
+    """Logits from the fields of a file. Errors caused by a damaged file are translated by `damage_told`."""
     number, most = resources.finite_number, torch.finfo(torch.float32).max
     by_slot = {slot: [number(value) for value in values] for slot, values in fields["logits"].items()}
     if any(abs(value) > most for values in by_slot.values() for value in values):

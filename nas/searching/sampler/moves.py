@@ -1,4 +1,4 @@
-"""Steps from one architecture to others like it, on rows of indexes: one index per slot."""
+"""Steps from one architecture to similar ones, as rows of indexes: one index per slot."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Row = tuple[int, ...]  # of indexes, one of each slot
+Row = tuple[int, ...]  # one index per slot
 Rows = NDArray[np.int64]
 
 
 def neighbours(rows: Rows, shape: Sequence[int], unordered: Sequence[int] = ()) -> Rows:
-    """Everything one step away in one slot; in an unordered slot, every other choice.
+    """All rows that are one step away in one slot. In an unordered slot, every other choice is one step away.
 
     Args:
-        rows: where from, [n, slots].
-        shape: the number of choices in each slot.
-        unordered: places of slots whose choices have no order.
+        rows: rows to start from, [n, slots].
+        shape: number of choices of each slot.
+        unordered: places of the slots whose choices have no order.
     """
     around = []
     for slot, count in enumerate(shape):
@@ -32,7 +32,7 @@ def neighbours(rows: Rows, shape: Sequence[int], unordered: Sequence[int] = ()) 
 
 
 def exchanges(rows: Rows, shape: Sequence[int], number: int, rng: np.random.Generator) -> Rows:
-    """Random steps in two slots at once: one gives what another takes, or both go the same way.
+    """Random steps in two slots at once: in opposite directions, or both in the same one.
 
     Args:
         rows: rows to start from, [n, slots].
@@ -49,7 +49,7 @@ def exchanges(rows: Rows, shape: Sequence[int], number: int, rng: np.random.Gene
 
 
 def crosses(rows: Rows, number: int, rng: np.random.Generator, reach: int = 3) -> Rows:
-    """Children of two rows that lie at most `reach` apart in the order given.
+    """Children of two rows that lie at most `reach` places apart in `rows`.
 
     Args:
         rows: rows to combine, [n, slots].

@@ -1,4 +1,4 @@
-"""An Optuna sampler for two objectives of which one, the cost, is known before anything is tried."""
+"""An Optuna sampler for two objectives, one of which (the cost) is known before a trial runs."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from nas.searching.sampler.proposer import ExhaustedError, Proposer
 from nas.support.arrays import Floats
 from nas.support.errors import InputError
 
-PROPOSED, ENQUEUED = "pareto:proposed", "fixed_params"  # system attributes of trials: ours, and Optuna's
+PROPOSED, ENQUEUED = "pareto:proposed", "fixed_params"  # system attributes of trials: our own, and Optuna's
 
 
 class ParetoSampler(BaseSampler):
-    """Asks a `Proposer` for every trial.
+    """An Optuna sampler that asks a `Proposer` for every trial.
 
-    Trials have one integer parameter for each of its slots, an index into the slot's choices, and two values
-    to minimise: the cost and the loss, which may be any number. A trial that failed is tried again, and its
-    row is set aside after `ATTEMPTS` failures; rows of running trials are taken into account. Where nothing
-    new is left, `Study.optimize` stops, and a trial that was asked for raises `ExhaustedError`. The same
-    study gives the same next trial, in whichever process.
+    A trial has one integer parameter for each slot, the index of a choice, and two values to minimise: cost
+    and loss, which may be any numbers. A failed trial is tried again, and its row is set aside after
+    `ATTEMPTS` failures. Rows of running trials are taken into account. If nothing new is left,
+    `Study.optimize` stops, and a trial created by `Study.ask` raises `ExhaustedError`. The same study gives
+    the same next trial in every process.
 
     Args:
-        proposer: what decides.
-        known: the rows that were scored, with their losses, in the order they were scored in, also those
-            scored outside the study; by default the study's own.
+        proposer: decides which row comes next.
+        known: returns the scored rows with their losses, in the order of scoring, including rows scored
+            outside the study. By default these are the rows of the study.
 
     Raises:
-        InputError: by any trial of a study with other objectives, or with parameters of another range.
+        InputError: a trial belongs to a study with other objectives, or has parameters with another range.
 
     Example:
         >>> import numpy as np
@@ -62,20 +62,20 @@ class ParetoSampler(BaseSampler):
         vars(self).update(state, _alone=threading.Lock())
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """The parameters as Optuna sees them: flat, whole numbers."""
+        """The parameters as Optuna distributions: one integer for each slot."""
         slots = zip(self.proposer.names, self.proposer.shape, strict=True)
         return {name: IntDistribution(0, count - 1) for name, count in slots}
 
     def row(self, trial: optuna.Trial | FrozenTrial) -> Row:
-        """The index in each slot that a trial stands for."""
+        """The row of a trial: one index for each slot."""
         return tuple(int(trial.params[name]) for name in self.proposer.names)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All parameters, which are drawn together.
+        """Return all parameters, because they are drawn together.
 
         Args:
             study: the study.
-            trial: the trial that begins.
+            trial: the new trial.
 
         Raises:
             InputError: the study does not minimise two objectives.
@@ -90,22 +90,22 @@ class ParetoSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The parameters of the next trial.
+        """Draw the parameters of the next trial.
 
         Args:
             study: the study.
-            trial: the trial that begins.
-            search_space: the parameters to draw; others are fixed by a sampler around this one.
+            trial: the new trial.
+            search_space: the parameters to draw. A sampler around this one fixes the others.
 
         Raises:
-            TrialPruned: nothing new is left to draw, and the study stops.
+            TrialPruned: nothing new is left to draw. The study stops.
         """
         with self._alone:
             try:
                 row = self._propose(study, trial, search_space)
             except ExhaustedError:
                 if _stop(study):
-                    raise TrialPruned from None  # which ends this trial, and not the others
+                    raise TrialPruned from None  # ends this trial only
                 raise
             _reserve(study, trial, row)
         named = dict(zip(self.proposer.names, row, strict=True))
@@ -114,16 +114,16 @@ class ParetoSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
     ) -> Any:
-        """Refuse a parameter that is not drawn together with the others.
+        """Refuse a parameter that is not among those drawn together.
 
         Args:
             study: the study.
-            trial: the trial that runs.
+            trial: the running trial.
             name: name of the parameter.
-            distribution: what it may be.
+            distribution: distribution of the parameter.
 
         Raises:
-            InputError: always; it says why this parameter cannot be drawn.
+            InputError: always. The message says why this parameter cannot be drawn.
         """
         if name in self.proposer.names:
             raise self._out_of_range(name)
@@ -132,16 +132,16 @@ class ParetoSampler(BaseSampler):
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Stop `Study.optimize` where nothing new is left; say that a row is set aside.
+        """Stop `Study.optimize` if nothing new is left, and warn if a row is set aside.
 
         Args:
             study: the study.
             trial: the trial that has ended.
-            state: how it ended.
-            values: its cost and its loss, where it has them.
+            state: its final state.
+            values: its cost and loss, if it has any.
         """
         row = self._row_of(trial)
-        if self._known is not None or row is None:  # a study that asks and tells sees to it itself
+        if self._known is not None or row is None:  # code that uses ask and tell does this itself
             return
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         if state == TrialState.FAIL:
@@ -172,7 +172,7 @@ class ParetoSampler(BaseSampler):
     def _fixed(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[int, int]:
-        """By place, the parameters that a sampler around this one, such as PartialFixedSampler, decides."""
+        """The parameters that an outer sampler fixes, such as PartialFixedSampler, by place of the slot."""
         missing = {name: d for name, d in self.distributions().items() if name not in space}
         if study.sampler is self or not missing:
             return {}
@@ -184,7 +184,7 @@ class ParetoSampler(BaseSampler):
         return fixed
 
     def _inside(self, params: Mapping[str, Any]) -> dict[int, int]:
-        """By place, the parameters that are indexes into their slot's choices."""
+        """The parameters that are valid indexes of their slot's choices, by place of the slot."""
         slots = enumerate(zip(self.proposer.names, self.proposer.shape, strict=True))
         values = {number: (params.get(name), count) for number, (name, count) in slots}
         return {p: v for p, (v, count) in values.items() if isinstance(v, int) and 0 <= v < count}
@@ -194,7 +194,7 @@ class ParetoSampler(BaseSampler):
         return InputError(f"'{name}' has {count} choices: ask with suggest_int('{name}', 0, {count - 1}).")
 
     def _row_of(self, trial: FrozenTrial) -> Row | None:
-        """What a trial stands for, also before the objective has asked for every parameter."""
+        """The row of a trial, even if the objective has not asked for every parameter yet."""
         proposed = zip(self.proposer.names, trial.system_attrs.get(PROPOSED, ()), strict=False)
         row = self._inside({**dict(proposed), **trial.system_attrs.get(ENQUEUED, {}), **trial.params})
         return tuple(row.values()) if len(row) == len(self.proposer.names) else None
@@ -204,7 +204,7 @@ class ParetoSampler(BaseSampler):
         return [row for row in rows if row is not None]
 
     def _aside(self, trials: Sequence[FrozenTrial]) -> list[Row]:
-        """The rows that are not to be tried again, though they have no loss."""
+        """The rows that are not tried again although they have no loss."""
         pruned = [self._row_of(trial) for trial in trials if trial.state == TrialState.PRUNED]
         return [*failed_too_often(trials, self._row_of), *(row for row in pruned if row is not None)]
 
@@ -218,13 +218,13 @@ class ParetoSampler(BaseSampler):
 
 
 def _reserve(study: Study, trial: FrozenTrial, row: Row) -> None:
-    """Let those who propose next see a row that the objective has yet to ask for."""
-    if trial._trial_id >= 0:  # else it is in no storage yet
+    """Make a row visible to other workers before the objective asks for its parameters."""
+    if trial._trial_id >= 0:  # otherwise the trial is in no storage yet
         study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, list(row))
 
 
 def _stop(study: Study) -> bool:
-    """End `Study.optimize`, if this is in it."""
+    """Stop `Study.optimize` if it is running. Returns whether it is."""
     try:
         study.stop()
     except RuntimeError:
@@ -233,5 +233,5 @@ def _stop(study: Study) -> bool:
 
 
 def quiet_optuna() -> None:
-    """Optuna logs every trial unless told not to."""
+    """Turn off Optuna's log line for every trial."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,4 +1,4 @@
-"""Width logits as what a sampler believes before anything was scored."""
+"""Width logits as the sampler's prior over architectures."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 
-OPEN = 0.1  # of the probability is spread over all candidates of a slot: logits may be sure of what is wrong
+OPEN = 0.1  # share of the probability that is spread over all candidates, because logits may be wrong
 
 
 class LogitPrior:
-    """A mixture of what logits say at each price or target, each as likely as the others; any layout.
+    """A mixture of the distributions that the sets of logits give, equally weighted. Layouts are uniform.
 
     Args:
-        space: whose slots they are.
-        rungs: at least one.
+        space: the space of the slots.
+        rungs: the sets of logits, at least one.
     """
 
     def __init__(self, space: SearchSpace, rungs: Sequence[WidthLogits]) -> None:
         self._space = space
-        self._tables = [  # of every slot, [rungs, candidates]
+        self._tables = [  # for each slot, [rungs, candidates]
             np.array([self._opened(rung.probabilities()[slot.name]) for rung in rungs])
             for slot in space.slots
         ]
 
     def draw(self, number: int, rng: np.random.Generator) -> Rows:
-        """Rows, [number, slots + 1].
+        """Draw rows, [number, slots + 1].
 
         Args:
             number: number of rows.
@@ -45,7 +45,7 @@ class LogitPrior:
         return np.stack([*columns, rng.integers(0, self._space.shape[-1], number)], 1)
 
     def log_density(self, rows: Rows) -> Floats:
-        """The logarithm of each row's probability, but for that of its layout, [n].
+        """The logarithm of each row's probability without the factor of its layout, [n].
 
         Args:
             rows: one index per slot, the layout last, [n, slots + 1].
@@ -59,7 +59,7 @@ class LogitPrior:
 
 
 def modes(space: SearchSpace, rungs: Sequence[WidthLogits], layout: str) -> list[Architecture]:
-    """The widths that each rung likes best, under one layout.
+    """The most probable widths of each set of logits, under one layout.
 
     Args:
         space: the search space.

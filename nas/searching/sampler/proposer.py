@@ -1,4 +1,4 @@
-"""What to score next: the row of indexes, one per slot, that is expected to add most to the front."""
+"""What to score next: the row of indexes, one per slot, with the largest expected gain for the front."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.metrics.pareto import on_staircase
+from nas.metrics.pareto import front_indexes
 from nas.searching.sampler.gain import Aim
 from nas.searching.sampler.moves import Row, Rows, crosses, exchanges, neighbours
 from nas.searching.sampler.surrogate import LossModel, comparable_losses, scaled
@@ -18,30 +18,30 @@ from nas.support.arrays import Floats
 from nas.support.errors import NasError
 from nas.support.limits import check_seed
 
-SMALL = 20_000  # spaces of no more rows are looked through, row by row
-DESIGN = 4  # rows to score, beyond one for each slot, before the model is asked
-LOCAL, ALSO = 5, 10  # of so many rows one is a step from the front, one is there to compare with
-PARENTS, CLIMBS, TOP = 64, 3, 8  # members of the front that are varied; rounds of climbing, from how many
+SMALL = 20_000  # spaces with at most this many rows are examined completely
+DESIGN = 4  # rows to score before the model is used, in addition to one per slot
+LOCAL, ALSO = 5, 10  # one row in LOCAL is a step from the front, one in ALSO is a baseline
+PARENTS, CLIMBS, TOP = 64, 3, 8  # front members to vary; rounds of climbing; rows per round
 CROSSED, EXCHANGED, DRAWN = 200, 300, 100  # candidates of each kind
-DRAWING_ROUNDS = 20  # rounds of drawing in which nothing new is met
-BELIEF = 2.0  # after how many scores a prior counts no more than once
+DRAWING_ROUNDS = 20  # rounds of drawing before the sampler gives up
+BELIEF = 2.0  # number of scores at which the prior has weight 1; its weight then falls as 1 / scores
 
 
-Fresh = Callable[[Sequence[Rows]], Rows]  # what may be proposed of some rows, each once
+Fresh = Callable[[Sequence[Rows]], Rows]  # keeps the rows that may be proposed, without duplicates
 
 
 class ExhaustedError(NasError):
-    """Nothing new to try: what is allowed is (nearly) all known."""
+    """Nothing new is left to propose: (nearly) all allowed rows are known."""
 
     def __init__(self) -> None:
         super().__init__("Nothing new is left to try: everything that is allowed was proposed.")
 
 
 class RowPrior(Protocol):
-    """Where good rows are believed to lie before anything was scored."""
+    """A prior over rows: where good ones are expected before anything is scored."""
 
     def draw(self, number: int, rng: np.random.Generator) -> Rows:
-        """Rows, [number, slots].
+        """Draw rows, [number, slots].
 
         Args:
             number: number of rows.
@@ -50,7 +50,7 @@ class RowPrior(Protocol):
         ...
 
     def log_density(self, rows: Rows) -> Floats:
-        """How likely each row is, but for a constant, [n].
+        """The logarithm of each row's probability up to a constant, [n].
 
         Args:
             rows: one index per slot, [n, slots].
@@ -59,28 +59,28 @@ class RowPrior(Protocol):
 
 
 class Proposer:
-    """Looks for the rows that no other beats in cost and loss, the cost being known.
+    """Proposes rows that should extend the front of cost and loss, where the cost is known.
 
-    The loss is guessed by a Gaussian process (`LossModel`); what is proposed is the row whose gain (`Aim`) is
-    expected to be largest, found by climbing from the front, and every fifth time a step from the front at
-    its most probable loss. A prior weighs the gains, less the more is known (pi-BO, Hvarfner et al., ICLR
-    2022). Nothing is proposed twice. A proposal depends on the seed and on what was scored before, and on
-    nothing else: there is no state to keep.
+    A Gaussian process (`LossModel`) predicts the loss. The proposed row is the one with the largest expected
+    gain (`Aim`), found by climbing from the front. Every fifth proposal is a step from the front, judged by
+    its most probable loss. A prior weighs the gains, and its weight falls with the number of scores (pi-BO,
+    Hvarfner et al., ICLR 2022). No row is proposed twice. A proposal depends only on the seed and on the
+    previous scores, so there is no state to store.
 
     Args:
-        slots: for each slot's name the distances of its choices from each other, [choices, choices].
-        cost: what rows [n, slots] cost, [n].
-        aim: what counts as better.
-        unordered: the slots whose choices have no order.
-        allowed: which rows may be tried, [n] of booleans; all by default.
-        settle: rows with slots that have no effect put to 0; as they are by default.
-        draw: random rows, which need not be allowed; uniform by default.
-        first: rows that come first, those that are allowed.
-        also: rows that are wanted besides, to compare with: one proposal in ten.
-        prior: where good rows are believed to lie.
+        slots: for each slot by name, the distances between its choices, [choices, choices].
+        cost: returns the cost of rows, [n, slots] to [n].
+        aim: measures the gain of a candidate.
+        unordered: names of the slots whose choices have no order.
+        allowed: returns which rows may be tried, booleans [n]. By default all may.
+        settle: sets slots that have no effect in a row to 0. By default rows stay unchanged.
+        draw: draws random rows, which need not be allowed. By default they are uniform.
+        first: rows to propose first, if they are allowed.
+        also: baseline rows for comparison: one proposal in ten.
+        prior: prior over rows.
         local: whether steps from the front are among the proposals.
-        model: of losses; one of its own by default.
-        seed: of all that is drawn.
+        model: model of the losses. By default a new one is made.
+        seed: seed for all random choices.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Proposer:
         self._first, self._also = self._wanted(first), self._wanted(also)
 
     def rows(self, rows: Iterable[Sequence[int]]) -> Rows:
-        """Rows as one array, [n, slots], also where there are none.
+        """Convert rows to one array, [n, slots], also if there are none.
 
         Args:
             rows: one index per slot, for each row.
@@ -137,17 +137,17 @@ class Proposer:
         aside: Rows | None = None,
         fixed: Mapping[int, int] | None = None,
     ) -> Row:
-        """What to score next.
+        """Choose the row to score next.
 
         Args:
-            rows: what was scored, in that order, [n, slots].
-            losses: theirs, [n]. Infinite ones count as the worst of the others.
-            pending: what is being scored elsewhere, [m, slots].
-            aside: what is not to be proposed either, [k, slots].
-            fixed: the choices that a proposal must have, by the places of their slots.
+            rows: the scored rows, in the order of scoring, [n, slots].
+            losses: their losses, [n]. Infinite ones count as the worst of the others.
+            pending: rows that other workers are scoring, [m, slots].
+            aside: other rows that must not be proposed, [k, slots].
+            fixed: choices that the proposal must have, by place of the slot.
 
         Raises:
-            ExhaustedError: nothing is left that may be tried.
+            ExhaustedError: no allowed row is left.
         """
         nothing = self.rows([])
         pending, aside = (nothing if more is None else more for more in (pending, aside))
@@ -162,7 +162,7 @@ class Proposer:
             return self._blindly(fresh, rng)
         self.model.update(rows, losses, pending)
         scored = (self._cost(rows), scaled(losses))
-        front = rows[on_staircase(*scored)]
+        front = rows[front_indexes(*scored)]
         if self._local and len(taken) % LOCAL == 1:
             near = fresh([*self._beside(front), exchanges(front, self.shape, EXCHANGED, rng)])
             gains = self._gains(near, scored, sure=True)
@@ -180,22 +180,22 @@ class Proposer:
         return _row(candidates[np.argmax(self._gains(candidates, scored))])
 
     def is_exhausted(self, taken: Rows, fixed: Mapping[int, int] | None = None) -> bool:
-        """Whether nothing is left to propose, as far as that can be looked through.
+        """Whether nothing is left to propose. Large spaces are not examined and never count as exhausted.
 
         Args:
-            taken: what was proposed, [n, slots].
-            fixed: as `propose` has.
+            taken: rows that were proposed before, [n, slots].
+            fixed: as in `propose`.
         """
         if not self._small:
             return False
         return not len(self._fresh(self._everything(), taken=self._taken(taken), fixed=fixed or {}))
 
     def likeliest(self, rows: Rows, losses: Floats, start: Rows, *, aside: Rows | None = None) -> Row | None:
-        """Of what was not scored, the row of least loss as far as it can be guessed; None where all was.
+        """The unscored row with the least predicted loss among those found, or None if there is none.
 
         Args:
-            rows, losses, aside: as `propose` has.
-            start: where to look from, [m, slots].
+            rows, losses, aside: as in `propose`.
+            start: rows to start from, [m, slots].
         """
         taken = self._taken(rows if aside is None else np.concatenate([rows, aside]))
         fresh = functools.partial(self._fresh, taken=taken, fixed={})
@@ -215,7 +215,7 @@ class Proposer:
         fresh: Fresh,
         rng: np.random.Generator,
     ) -> Rows:
-        """Candidates, and around those of most worth ever more."""
+        """Extend candidates by neighbours of the best ones, for some rounds."""
         candidates = fresh(start)
         for _ in range(CLIMBS if len(candidates) else 0):
             best = candidates[np.argsort(-worth(candidates), kind="stable")[:TOP]]
@@ -224,7 +224,7 @@ class Proposer:
         return candidates
 
     def _gains(self, rows: Rows, scored: tuple[Floats, Floats], *, sure: bool = False) -> Floats:
-        """What each row is expected to add; where `sure`, if its loss is the most probable one."""
+        """The expected gain of each row. With `sure`, its loss is taken to be the most probable one."""
         if not len(rows):
             return np.zeros(0)
         mean, deviation = self.model.predict(rows)
@@ -237,18 +237,18 @@ class Proposer:
         believed: Floats = gains * np.exp((belief - belief.max()) * BELIEF / len(scored[0]))
         return believed
 
-    # Where candidates come from
+    # Candidates
 
     def _beside(self, rows: Rows) -> list[Rows]:
         return [neighbours(rows, self.shape, self._unordered)]
 
     def _random(self, number: int, rng: np.random.Generator) -> list[Rows]:
-        """Rows from anywhere, and as many from the prior."""
+        """Random rows, and as many drawn from the prior."""
         believed = [] if self._prior is None else [self._prior.draw(number, rng)]
         return [self._draw(number, rng), *believed]
 
     def _blindly(self, fresh: Fresh, rng: np.random.Generator) -> Row:
-        """A new row from anywhere."""
+        """A new row without the help of the model: random, or drawn from the prior."""
         for _ in range(DRAWING_ROUNDS):
             drawn = self._random(DRAWN, rng)
             candidates = fresh([drawn[rng.integers(len(drawn))]])
@@ -271,7 +271,7 @@ class Proposer:
         return set(map(tuple, self._settle(rows).tolist()))
 
     def _fresh(self, parts: Sequence[Rows], *, taken: set[Row], fixed: Mapping[int, int]) -> Rows:
-        """Each allowed row once, with the choices that are fixed, those that are taken left out."""
+        """The allowed rows that are not taken, with the fixed choices, each once."""
         rows = np.concatenate(parts)
         for number, choice in fixed.items():
             rows[:, number] = choice

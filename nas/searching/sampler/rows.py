@@ -1,4 +1,4 @@
-"""A search space as a sampler sees it: rows of indexes, one per slot and the layout last."""
+"""A search space in the form that the sampler uses: rows of indexes, one per slot and the layout last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 
 LAYOUT = "layout"
-APART = 0.1  # how far two layouts are apart at least, of the distance between the best and the worst
+APART = 0.1  # least distance of two layouts, as a share of the distance between the best and the worst
 
 
 def proposer(
@@ -34,16 +34,17 @@ def proposer(
     least: int = 0,
     seed: int = 0,
 ) -> Proposer:
-    """A `Proposer` of the architectures that answer a question.
+    """Make a `Proposer` of architectures that answer a question.
 
     Args:
-        space: what is proposed from.
-        question: what the budget limits; the cost is the quantity of its targets.
-        rates: the rate of y under each layout, in bpp, where that was measured: see `distances`.
-        first, also: architectures that come first, and now and then.
-        prior: what width logits say.
+        space: the search space.
+        question: what the budget limits. The cost is the quantity of its targets.
+        rates: measured rates of y under the layouts, in bpp: see `distances`.
+        first: architectures to propose first.
+        also: baseline architectures that are proposed now and then.
+        prior: the sets of width logits that form the prior.
         local, model, seed: see `Proposer`.
-        least: what an architecture must cost at least, in whole numbers.
+        least: least cost of a proposed architecture, in whole numbers.
     """
     quantity, within = question.quantity, question.within
     most = question.targets[-1] if question.targets else question.span[2]
@@ -74,10 +75,10 @@ def proposer(
 
 
 def distances(space: SearchSpace, rates: Mapping[str, float]) -> dict[str, Floats]:
-    """For each slot how far apart its choices are, [choices, choices], from 0 to about 1.
+    """For each slot the distances between its choices, [choices, choices], from 0 to about 1.
 
-    Widths are as far apart as their logarithms; layouts as their measured rates, or as the logarithms of
-    their stages where not all were measured.
+    Widths are as far apart as their logarithms. Layouts are as far apart as their measured rates, or as the
+    logarithms of their numbers of stages if not all rates are known.
 
     Args:
         space: the search space.
@@ -102,7 +103,7 @@ def _apart(values: Floats) -> Floats:
 
 
 def as_rows(space: SearchSpace, architectures: Sequence[Architecture]) -> Rows:
-    """Architectures as rows, [n, slots + 1].
+    """Convert architectures to rows, [n, slots + 1].
 
     Args:
         space: the search space.
@@ -113,7 +114,7 @@ def as_rows(space: SearchSpace, architectures: Sequence[Architecture]) -> Rows:
 
 
 def history(space: SearchSpace, scores: Iterable[tuple[Architecture, Score]]) -> tuple[Rows, Floats]:
-    """What was scored, in that order: rows and losses.
+    """Convert scores to rows and losses, in the same order.
 
     Args:
         space: the search space.

@@ -1,9 +1,10 @@
-"""What is not scored yet, guessed from what is: a Gaussian process over a product of finite sets.
+"""The surrogate of the loss: a Gaussian process over a product of finite sets.
 
-A slot has a handful of candidates, so its part of the kernel is a small table, and the kernel of two
-architectures is the exponential of a sum of table entries: one matrix product for thousands of them. Each
-slot contributes 1 + s k(a, b), an effect of its own and an interaction with the others (the ANOVA kernel of
-Durrande et al., J. Multivariate Analysis 2013), with k a Matern 5/2 correlation of the slot's distances.
+A slot has a handful of candidates, so its part of the kernel is a small table. The kernel of two
+architectures is the exponential of a sum of table entries, which is one matrix product for thousands of
+architectures. Each slot contributes 1 + s k(a, b): an effect of its own, and an interaction with the others
+(the ANOVA kernel of Durrande et al., J. Multivariate Analysis 2013). Here k is a Matern 5/2 correlation of
+the slot's distances.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from scipy.optimize import minimize
 from nas.searching.sampler.moves import Rows
 from nas.support.arrays import Floats
 
-NUGGET = 1e-6  # of the variance; scores themselves are exact
-# What is believed of a slot before anything is seen: log s and log length as normal distributions
+NUGGET = 1e-6  # noise as a share of the variance; the scores themselves are exact
+# Priors of a slot: log s and log length are normally distributed
 STRENGTH, LENGTH = (-2.0, 2.0), (0.5, 1.0)
 LOG_BOUNDS = ((-8.0, 4.0), (-2.0, 3.0))
 ITERATIONS = 30
-TINY = 1e-300  # of a variance
-FIRST, MORE, GROWTH = 4, 5, 1.15  # when its parameters are learned again
+TINY = 1e-300  # smallest variance
+FIRST, MORE, GROWTH = 4, 5, 1.15  # when the parameters are learned again: see `_lesson`
 
 
 class Surrogate:
     """A Gaussian process over rows of indexes, one index per slot.
 
     Args:
-        distances: for each slot a symmetric table, [candidates, candidates], of Euclidean distances.
+        distances: for each slot, a symmetric table of Euclidean distances, [candidates, candidates].
     """
 
     def __init__(self, distances: Sequence[Floats]) -> None:
@@ -44,11 +45,11 @@ class Surrogate:
         self._believed = self._parameters = np.repeat([STRENGTH[0], LENGTH[0]], count)
 
     def fit(self, rows: Rows, values: Floats) -> None:
-        """Learn each slot's strength and length from observations: the most probable ones, found anew.
+        """Learn each slot's strength and length from observations by maximum a posteriori.
 
         Args:
-            rows: what was observed, [n, slots].
-            values: there, [n].
+            rows: observed rows, [n, slots].
+            values: their values, [n].
         """
         hot, count = self._hot(rows), len(self._distances)
         optimum = minimize(
@@ -62,11 +63,11 @@ class Surrogate:
         self._parameters = optimum.x
 
     def observe(self, rows: Rows, values: Floats) -> None:
-        """Take observations, all of them, as what predictions are made from; arguments as `fit` has.
+        """Set the observations that predictions use. The parameters stay as they are.
 
         Args:
-            rows: what was observed, [n, slots].
-            values: losses of the rows, [n].
+            rows: all observed rows, [n, slots].
+            values: their losses, [n].
         """
         hot = self._hot(rows)
         self._known = self._tables(self._parameters)[0] @ hot.T
@@ -80,7 +81,7 @@ class Surrogate:
         self._weights = solve_triangular(self._factor, rest, lower=True, trans="T")
 
     def predict(self, rows: Rows) -> tuple[Floats, Floats]:
-        """The mean and the standard deviation at rows, each [n]."""
+        """The means and the standard deviations at rows, each [n]."""
         kernel = np.exp(self._hot(rows) @ self._known)
         mean = self._mean + kernel @ self._weights
         white = solve_triangular(self._factor, kernel.T, lower=True)
@@ -88,7 +89,7 @@ class Surrogate:
         return mean, np.sqrt(self._variance * rest + TINY)
 
     def _hot(self, rows: Rows) -> Floats:
-        """Rows as indicators of every slot's candidates, side by side."""
+        """One-hot indicators of every slot's candidates, side by side."""
         rows = np.asarray(rows)
         hot = np.zeros((len(rows), self._width))
         hot[np.arange(len(rows))[:, None], rows + self._starts] = 1
@@ -110,7 +111,7 @@ class Surrogate:
         return tables, by_strength, by_length
 
     def _evidence(self, parameters: Floats, hot: Floats, values: Floats) -> tuple[float, Floats]:
-        """Minus the log of the posterior of the parameters, and its gradient; mean and variance profiled."""
+        """The negative log posterior of the parameters and its gradient; mean and variance profiled out."""
         tables, *derivatives = self._tables(parameters)
         kernel = np.exp(hot @ tables @ hot.T)
         noisy = kernel.copy()
@@ -138,10 +139,10 @@ class Surrogate:
 
 
 def comparable_losses(rows: Rows, losses: Floats) -> tuple[Rows, Floats]:
-    """Rows with losses that can be compared: infinity is as bad as the worst; what is no loss is left out.
+    """Make losses comparable: infinite ones count as the worst finite one; others are left out.
 
     Args:
-        rows: what was observed, [n, slots].
+        rows: observed rows, [n, slots].
         losses: losses of the rows, [n].
     """
     finite = np.isfinite(losses)
@@ -154,10 +155,10 @@ def comparable_losses(rows: Rows, losses: Floats) -> tuple[Rows, Floats]:
 
 
 def scaled(losses: Floats) -> Floats:
-    """Losses as they are modelled: their logarithms; where some are not above 0, as shares of the largest.
+    """Losses on the scale of the model: logarithms, or shares of the largest if some are not positive.
 
     Args:
-        losses: losses as they were scored, [n].
+        losses: measured losses, [n].
     """
     if (losses > 0).all():
         return np.asarray(np.log(losses))
@@ -166,10 +167,10 @@ def scaled(losses: Floats) -> Floats:
 
 
 class LossModel:
-    """The loss of any row of indexes, from the rows that were scored.
+    """Predicts the loss of any row of indexes from the scored rows.
 
-    The same rows in the same order give the same model, however many calls they came in: so a search that
-    was interrupted goes on as if it had not been.
+    The same rows in the same order give the same model, however many calls they came in. An interrupted
+    search can therefore continue exactly where it stopped.
 
     Args:
         distances: see `Surrogate`.
@@ -181,12 +182,12 @@ class LossModel:
         self._learned_from = (0, True)
 
     def update(self, rows: Rows, losses: Floats, pending: Rows | None = None) -> None:
-        """Take what was scored, in the order it was scored in.
+        """Update the model with all scores, in the order of scoring.
 
         Args:
-            rows: all that was scored, [n, slots].
-            losses: theirs, [n], finite.
-            pending: rows being scored elsewhere, [m, slots]: taken at what is guessed of them.
+            rows: all scored rows, [n, slots].
+            losses: their losses, [n], finite.
+            pending: rows that other workers are scoring, [m, slots]. They count with their predicted losses.
         """
         values, lesson = scaled(losses), (_lesson(len(rows)), bool((losses > 0).all()))
         if lesson != self._learned_from:
@@ -198,7 +199,7 @@ class LossModel:
             self._surrogate.observe(np.concatenate([rows, pending]), np.concatenate([values, guessed]))
 
     def predict(self, rows: Rows) -> tuple[Floats, Floats]:
-        """The mean and the standard deviation of the loss as `scaled` has it, each [n].
+        """The means and the standard deviations of the losses on the scale of `scaled`, each [n].
 
         Args:
             rows: one index per slot, [n, slots].
@@ -207,7 +208,7 @@ class LossModel:
 
 
 def _lesson(count: int) -> int:
-    """From how many of so many scores parameters are learned: they stay until there are a share more."""
+    """The number of scores that the parameters are learned from. It grows in steps of `GROWTH`."""
     enough = FIRST
     while (after := max(enough + MORE, int(GROWTH * enough))) <= count:
         enough = after

@@ -1,1 +1,1 @@
-"""The loss of architectures on calibration photos, exactly, and the files that keep it."""
+"""Exact scores of architectures on calibration photos, and the files that store them."""

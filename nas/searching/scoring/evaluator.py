@@ -1,10 +1,12 @@
-"""Scores of architectures on calibration photos: of integers, exact, cached by the graph.
+"""Exact scores of architectures on calibration photos, with caches that follow the codec's graph.
 
-Distortion depends on (g_a, g_s) alone, the hyper rate on (g_a, h_a) alone, and the rate of y on
-(g_a, h_a, h_s, entropy parameters, layout); over a range of rates all of them, but what g_a makes, depend on
-the rate as well. So each part is computed once per choice of what it depends on:
-the numbers are kept for good, the tensors on the way to them for as long as there is room.
-Where that does not hold (centred latents, latents whose channels are a choice) the whole network runs.
+Distortion depends on (g_a, g_s) alone, the rate of z on (g_a, h_a) alone, and the rate of y on
+(g_a, h_a, h_s, entropy parameters, layout). Over a range of rates, everything except the output of g_a also
+depends on the rate. Each part is therefore computed once for each combination of its inputs. The resulting
+numbers are kept for good. Intermediate tensors are kept as long as there is room.
+
+If latents are centred, or if their channels are a choice, these rules do not hold, and the whole network
+runs.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from nas.support.arrays import Array
 from nas.support.errors import InputError
 from nas.support.progress import Report, silent
 
-# What a result depends on, by name (see `_Parts`).
+# What each result depends on, as names of `_Parts.choices`.
 Y = ("g_a",)
 Y_HAT = (*Y, "lmbda")
 Z = (*Y_HAT, "h_a")
@@ -47,7 +49,7 @@ Y_RATE_PARTS = (ENTROPY_PARAMETERS, "layout")
 
 @dataclass(frozen=True)
 class Point:
-    """An architecture at one rate: the lambda, and means over photos of each photo's value.
+    """The results of an architecture at one rate, as means over photos.
 
     Attributes:
         lmbda: lambda of the rate.
@@ -64,13 +66,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Score:
-    """Means over photos of each photo's value: estimated bits, 8-bit PSNR in dB, and the loss.
+    """The score of an architecture: estimated bits, 8-bit PSNR in dB and the loss, as means over photos.
 
-    Over a range of rates `bpp` and `psnr` are those of the middle anchor, and `rd_loss` is the geometric mean
-    of the losses at the low, the middle and the high one.
+    Over a range of rates, `bpp` and `psnr` are those of the middle anchor, and `rd_loss` is the geometric
+    mean of the losses at the lowest, the middle and the highest anchor.
 
     Attributes:
-        curve: these three; nothing where there is one rate.
+        curve: the points at these three anchors. Empty for a single rate.
     """
 
     bpp: float
@@ -89,7 +91,7 @@ class Score:
         return cls(middle.bpp, middle.psnr, geometric_mean(losses) if finite else math.nan, tuple(points))
 
     def is_of(self, points: Sequence[Point]) -> bool:
-        """Whether these points have this score, up to rounding.
+        """Whether these points give this score, up to rounding.
 
         Args:
             points: points of an architecture, one for each rate.
@@ -105,13 +107,13 @@ class Score:
 
 @dataclass(frozen=True)
 class _Parts:
-    """An architecture taken apart.
+    """An architecture, split into the choices that intermediate results depend on.
 
     Attributes:
-        architecture: the whole.
+        architecture: the architecture.
         with_z: whether the hyperprior runs.
-        choices: what results depend on: each edge's widths, that of the first hidden layer of the entropy
-            parameters, the layout, the rate, and the key of the whole.
+        choices: by name, what results depend on: the widths of each edge, the width of the first hidden layer
+            of the entropy parameters, the layout, the rate, and the key of the architecture.
     """
 
     architecture: Architecture
@@ -119,7 +121,7 @@ class _Parts:
     choices: Mapping[str, Any]
 
     def of(self, names: Sequence[str]) -> tuple[Any, ...]:
-        """The choices of some names; None where the family has no such edge."""
+        """The choices of these names, or None if the family has no such edge."""
         return tuple(self.choices.get(name) for name in names)
 
 
@@ -128,7 +130,7 @@ Method = Callable[["Evaluator", int, _Parts], T]
 
 
 def _for_good(*names: str) -> Callable[[Method[Numbers]], Method[Numbers]]:
-    """Compute the numbers of a photo once for each choice of what they depend on."""
+    """Cache the numbers of a photo for good, by the choices that they depend on."""
 
     def wrap(make: Method[Numbers]) -> Method[Numbers]:
         def kept(self: Evaluator, index: int, parts: _Parts) -> Numbers:
@@ -148,7 +150,7 @@ def _for_good(*names: str) -> Callable[[Method[Numbers]], Method[Numbers]]:
 
 
 def _while_room(*names: str) -> Callable[[Method[T]], Method[T]]:
-    """Keep the tensors of a photo, by the choices that they depend on, while there is room."""
+    """Cache the tensors of a photo while there is room, by the choices that they depend on."""
 
     def wrap(make: Method[T]) -> Method[T]:
         def kept(self: Evaluator, index: int, parts: _Parts) -> T:
@@ -167,12 +169,12 @@ class Evaluator:
     """Scores architectures of a supernet on some photos.
 
     Args:
-        supernet: trained; its active architecture is changed, its weights must stay as they are.
-        photos: calibration photos, scored whole.
-        objective: what is scored; over a range of rates three of its anchors count instead of its lambda.
+        supernet: the trained supernet. Its active architecture changes. Its weights must not change.
+        photos: calibration photos, which are scored whole.
+        objective: the objective to score. Over a range of rates, three anchors replace its lambda.
         device: where to compute.
-        cache_bytes: of tensors that are kept; the scores are the same with few.
-        lmbdas: other rates to score at, over a range of rates.
+        cache_bytes: size of the tensor cache. It does not affect the scores.
+        lmbdas: over a range of rates, other rates to score at.
     """
 
     def __init__(
@@ -214,13 +216,14 @@ class Evaluator:
 
     @torch.no_grad()
     def score_all(self, architectures: Sequence[Architecture], *, report: Report = silent) -> list[Score]:
-        """The scores of many architectures: as one by one, in an order that computes and keeps little.
+        """The scores of many architectures, in an order that computes and stores little.
 
-        Photo after photo, neighbours in the graph after each other.
+        One photo follows another, and neighbours in the graph follow each other. The scores equal those of
+        `score`.
 
         Args:
-            architectures: in any order, which is that of the scores too.
-            report: called with how much is done, of how much, and a note.
+            architectures: the architectures, in any order. The scores have the same order.
+            report: called with the work done, the total work and a note.
         """
         every = [[self._parts(a, lmbda) for lmbda in self.lmbdas] for a in architectures]
         order = (*PSI, ENTROPY_PARAMETERS)
@@ -236,7 +239,7 @@ class Evaluator:
 
     @torch.no_grad()
     def latents(self, index: int, architecture: Architecture) -> tuple[Tensor, Tensor]:
-        """psi and y_hat of one photo, at the middle rate: what the context model is given.
+        """psi and y_hat of one photo at the middle rate, which are the inputs of the context model.
 
         Args:
             index: place of the photo among the calibration photos.
@@ -285,7 +288,7 @@ class Evaluator:
 
     @_for_good("key", "lmbda")
     def _whole(self, index: int, parts: _Parts) -> Numbers:
-        """All three, without taking anything apart."""
+        """All three numbers by one pass of the whole network."""
         x = self._x(index)
         padded, lmbda = pad(x, self.space.family.alignment), parts.choices["lmbda"]
         output = self.supernet(padded, parts.choices["layout"], lmbda=lmbda, coded=True)
@@ -326,7 +329,7 @@ class Evaluator:
         error = float(distortion(x, x_hat, self.objective.metric)[0])
         return error, psnr(self.photos[index].pixels, to_pixels(x_hat))
 
-    # Tensors of a photo, as the graph has them
+    # Tensors of a photo, in the order of the graph
 
     def _x(self, index: int) -> Tensor:
         return to_tensor(self.photos[index].pixels).to(self.device)
@@ -366,7 +369,7 @@ class Evaluator:
         return bits_alone(self._context, gaussian, self._y_hat(index, parts), hyper)
 
     def _layout_plan(self, parts: _Parts) -> LayoutPlan:
-        """The same for every photo."""
+        """The layout plan, which is the same for every photo."""
 
         def make() -> LayoutPlan:
             self.supernet.activate(parts.architecture)

@@ -1,6 +1,6 @@
-"""RUN/search/tested.csv: what exported codecs reached on held-out photos, as real files.
+"""RUN/search/tested.csv: results of exported codecs on held-out photos, from real files.
 
-It stays when a later search beats an architecture, and front.csv no longer has it.
+The results stay in this file even if a later search beats an architecture and front.csv drops it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 TEST_COLUMNS = ("test_bpp", "test_psnr", "test_rd_loss")
 FINAL_COLUMNS = ("arch", "weights", *TEST_COLUMNS)
-KeyAndWeights = tuple[str, str]  # an architecture's, and the fingerprint of its weights
+KeyAndWeights = tuple[str, str]  # key of an architecture, and fingerprint of its weights
 
 
 def note_tested(run: Run, architecture: Architecture, measured: Mapping[str, float]) -> None:
-    """Keep the results of one codec: `bpp`, `psnr` and `rd_loss`.
+    """Store the results of one codec: `bpp`, `psnr` and `rd_loss`.
 
     Args:
         run: the run.
@@ -36,10 +36,10 @@ def note_tested(run: Run, architecture: Architecture, measured: Mapping[str, flo
 
 
 def with_tested(table: pd.DataFrame, run: Run) -> pd.DataFrame:
-    """A table of architectures with the results of those that were exported, NaN for the others.
+    """Add the held-out results of exported architectures to a table. Other rows get NaN.
 
     Args:
-        table: one row per architecture, whose keys are in the column `arch`. It gets the new columns.
+        table: one row per architecture, with the keys in the column `arch`. It gets the new columns.
         run: the run.
     """
     rows = {arch: row for (arch, weights), row in _read(run).items() if weights == run.fingerprint}

@@ -12,7 +12,7 @@ import numpy as np
 from nas.cost.counting.table import CostTable
 from nas.metrics.curves import Curve, CurvePoint
 from nas.metrics.objective import Objective
-from nas.metrics.pareto import unbeaten
+from nas.metrics.pareto import non_dominated
 from nas.run import FRONT_COLUMNS, Run
 from nas.searching.scoring.evaluator import Score
 from nas.searching.scoring.final import with_tested
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def score_table(
     scores: Iterable[tuple[Architecture, Score]], costs: CostTable, objective: Objective
 ) -> pd.DataFrame:
-    """Every scored architecture with its costs, in the order of total cost, and which fronts it is on.
+    """Make a table of all scored architectures by total cost, with costs and the fronts that they are on.
 
-    `bd_rate` is against the widest architecture, where there is a range of rates and that was scored.
+    Over a range of rates, `bd_rate` compares with the widest architecture, if that one has a score.
 
     Args:
         scores: architectures with their scores.
@@ -58,16 +58,18 @@ def score_table(
         )
     table = pd.DataFrame(rows, columns=[c for c in FRONT_COLUMNS if not c.startswith(("on_front", "test"))])
     for scope in SCOPES:
-        table[f"on_front_{scope}"] = unbeaten(table[f"{scope}_kmac_px"].tolist(), table["rd_loss"].tolist())
+        table[f"on_front_{scope}"] = non_dominated(
+            table[f"{scope}_kmac_px"].tolist(), table["rd_loss"].tolist()
+        )
     for column in ("test_bpp", "test_psnr", "test_rd_loss"):
         table[column] = np.nan
     return table.sort_values(["total_kmac_px", "rd_loss"], kind="stable", ignore_index=True)
 
 
 def bd_rate_of(score: Score, anchor: Score | None) -> float:
-    """How much more rate a score's curve takes than another's for the same PSNR, in per cent (Bjøntegaard).
+    """The Bjøntegaard difference in rate between two scores' curves at equal PSNR, in per cent.
 
-    NaN where there are no curves, or they share no range of PSNR.
+    NaN if a score has no curve, or if the curves have no common range of PSNR.
 
     Args:
         score: the score.
@@ -93,17 +95,17 @@ def _rising(score: Score) -> tuple[list[float], list[float]]:
 
 
 def on_any_front(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are on a front of one of the scopes.
+    """The rows that are on the front of at least one scope.
 
     Args:
-        table: scored architectures, a row each.
+        table: scored architectures, one row each.
     """
     flags = table[[f"on_front_{scope}" for scope in SCOPES]]
     return table[flags.any(axis=1)].reset_index(drop=True)
 
 
 def write_front(run: Run, table: pd.DataFrame) -> None:
-    """Renew a run's front.csv, whole or not at all: what is on a front, with what was exported of it.
+    """Replace a run's front.csv atomically: the rows on a front, with the results of exported codecs.
 
     Args:
         run: the run.

@@ -1,6 +1,6 @@
-"""RUN/search/scores.csv: every score ever computed, so that none is computed twice.
+"""RUN/search/scores.csv: every score that was ever computed, so that none is computed twice.
 
-Over a range of rates `curves.csv` beside it holds what each score is made of: three points.
+Over a range of rates, `curves.csv` in the same folder has the three points behind each score.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ POINTS = (*SCORE_COLUMNS[:3], "lmbda", *SCORE_COLUMNS[3:])
 
 
 class Scores:
-    """The scores of one supernet on one set of calibration photos, kept on disk as they come.
+    """The scores of one supernet on one set of calibration photos, stored on disk as they come.
 
     Args:
-        path: the CSV file; rows of other weights or photos are left alone.
-        evaluator: computes what is not known yet.
+        path: the CSV file. Rows of other weights or photos are ignored.
+        evaluator: computes scores that are not known yet.
         weights: fingerprint of the supernet.
-        keep: whether new scores are written down.
+        keep: whether to write new scores to the file.
     """
 
     def __init__(self, path: Path, evaluator: Evaluator, weights: str, *, keep: bool = True) -> None:
         self.path, self.evaluator, self.weights = path, evaluator, weights
         self._keep = keep
-        self.computed = 0  # by this object
+        self.computed = 0  # number of scores that this object computed
         self._known: dict[Architecture, Score] = {}
-        self._seen = 0  # bytes of the file whose rows are known
+        self._seen = 0  # number of bytes of the file that were read
         self.refresh()
 
     def __contains__(self, architecture: Architecture) -> bool:
@@ -46,14 +46,14 @@ class Scores:
         return len(self._known)
 
     def items(self) -> Iterator[tuple[Architecture, Score]]:
-        """All architectures that were scored, with their scores."""
+        """All scored architectures, with their scores."""
         yield from self._known.items()
 
     def of(self, architecture: Architecture) -> Score:
-        """An architecture's score: looked up, or computed and written down.
+        """The score of an architecture: looked up, or computed and stored.
 
         Raises:
-            InputError: it is not finite, and is not kept.
+            InputError: the score is not finite. It is not stored.
         """
         if architecture not in self._known:
             self.learn(architecture, self.evaluator.score(architecture))
@@ -61,9 +61,9 @@ class Scores:
         return self._known[architecture]
 
     def attempt(self, architecture: Architecture) -> Score | None:
-        """An architecture's score; None where it cannot be computed, and a warning says why.
+        """The score of an architecture, or None with a warning if it cannot be computed.
 
-        For one of many that are compared: the others need not be lost with it.
+        Use this to compare many architectures, so that one failure does not lose the others.
         """
         try:
             return self.of(architecture)
@@ -79,14 +79,14 @@ class Scores:
             return None
 
     def learn(self, architecture: Architecture, score: Score) -> None:
-        """Take a score, and write it down where it is new: every score comes in here, or from the file.
+        """Add a score, and write it to the file if it is new.
 
         Args:
             architecture: the architecture.
             score: its score.
 
         Raises:
-            InputError: it is not finite.
+            InputError: the score is not finite.
         """
         if not score.is_a_number:
             raise InputError(
@@ -99,13 +99,13 @@ class Scores:
         if self._keep:
             whose = (architecture.key, self.evaluator.calibration, self.weights)
             points = [(p.lmbda, p.bpp, p.psnr, p.rd_loss) for p in score.curve]
-            if points:  # first: a score without its points would not be computed again
+            if points:  # written first, because a score without points would never be computed again
                 rows = [(*whose, *map(repr, point)) for point in points]
                 append_rows(self.path.with_name(CURVES_FILE), POINTS, rows)
             self._append((*whose, *map(repr, (score.bpp, score.psnr, score.rd_loss))))
 
     def refresh(self) -> None:
-        """Take what other processes have written since."""
+        """Read the rows that other processes have written since."""
         size = self._size()
         if size != self._seen:
             on_disk = known_scores(self.path, self.evaluator.space, self.weights, self.evaluator.calibration)
@@ -118,14 +118,14 @@ class Scores:
     def _append(self, row: tuple[str, ...]) -> None:
         before = self._size()
         added = append_rows(self.path, SCORE_COLUMNS, [row])
-        if before == self._seen and self._size() == before + added:  # nobody else wrote meanwhile
+        if before == self._seen and self._size() == before + added:  # no other process has written meanwhile
             self._seen += added
 
 
 def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[Point, ...]]:
-    """The points of every architecture by key, for one supernet on one set of photos.
+    """Read the points of every architecture, by key, for one supernet on one set of photos.
 
-    Points that are not finite are passed over.
+    Points that are not finite are ignored.
 
     Args:
         path: the file, which need not exist.
@@ -148,7 +148,7 @@ def read_curves(path: Path, weights: str, calibration: str) -> dict[str, tuple[P
 
 
 def read_scores(path: Path) -> list[dict[str, str]]:
-    """The complete rows of a scores.csv; a last row cut short by a crash is passed over.
+    """Read the complete rows of a scores.csv. A last row that a crash has cut short is ignored.
 
     Args:
         path: path of the scores.csv.
@@ -160,12 +160,12 @@ def read_scores(path: Path) -> list[dict[str, str]]:
 def known_scores(
     path: Path, space: SearchSpace, weights: str, calibration: str | None = None
 ) -> dict[Architecture, Score]:
-    """The scores in a file of one supernet on one set of photos; by default the set scored last.
+    """Read the scores of one supernet on one set of photos. By default it is the set that was scored last.
 
-    Rows that are not finite, which earlier versions wrote, are passed over.
+    Rows that are not finite, which earlier versions wrote, are ignored.
 
     Args:
-        path: file of the scores.
+        path: path of the scores.csv.
         space: the search space.
         weights: fingerprint of the supernet.
         calibration: fingerprint of the calibration photos.
@@ -182,7 +182,7 @@ def known_scores(
                 bpp, psnr, loss = (float(row[column]) for column in ("bpp", "psnr", "rd_loss"))
                 score = Score(bpp, psnr, loss, curves.get(row["key"], ()))
             except ValueError:
-                continue  # of a layout that this run no longer has, or no numbers
+                continue  # the run no longer has this layout, or the row has no numbers
             if score.is_a_number:
                 scores[architecture] = score
     return scores

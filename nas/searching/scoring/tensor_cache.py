@@ -1,4 +1,4 @@
-"""A store of tensors that holds only so many bytes."""
+"""A cache of tensors with a limit on its size in bytes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class TensorCache:
-    """The most recently used tensors, up to a number of bytes; the last one whatever its size.
+    """Keeps the most recently used tensors, up to a number of bytes. The last one is kept whatever its size.
 
     Args:
-        most_bytes: how much to hold.
+        most_bytes: size of the cache.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -23,11 +23,11 @@ class TensorCache:
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What is kept under a key; made where it is not there: tensors, or tuples of them.
+        """Return the tensors (or tuple of tensors) of a key, and make them if they are not cached.
 
         Args:
             key: the key.
-            make: called without arguments where nothing is kept under the key.
+            make: called without arguments if the key is not cached.
         """
         if key in self._values:
             self._values.move_to_end(key)

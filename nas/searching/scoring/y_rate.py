@@ -1,15 +1,15 @@
-"""The rate of y from parts that are computed apart, so that architectures can share them.
+"""The rate of y from separately computed parts, which several architectures can share.
 
-The first of the three pointwise layers is a sum over what it reads: a part of psi, and a part of phi. Only
-what follows that sum has to run for every pair of them::
+The first of the three pointwise layers is a sum of two parts: one reads psi, the other reads phi. Only what
+follows this sum has to run for every pair of parts::
 
     psi --> hyper part ----+
                            +--> activation, second and third layer --> scales, means --> bits of y
     phi --> context part --+
 
-psi depends on (g_a, h_a, h_s), phi on (g_a, layout). Stage by stage, as when coding (`graph.staged`), hidden
-units read only those known by then, so nothing is multiplied by zero. Where nothing at all was decoded before
-(half of a checkerboard), the bits are those that the layout `none` has there.
+psi depends on (g_a, h_a, h_s), phi on (g_a, layout). As in coding (`graph.staged`), hidden units of a stage
+read only units that are known by then, so nothing is multiplied by zero. Where nothing was decoded before
+(half of a checkerboard), the bits equal those of the layout `none`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ EVERYWHERE = ((slice(None), slice(None)),)
 
 
 class StageWeights(NamedTuple):
-    """The weights of one stage's channel groups at some positions; inputs known sooner come first.
+    """The weights of one stage's channel groups at some positions. Inputs that are known earlier come first.
 
     Attributes:
-        channels: those of y, n of them.
-        first: from the features of phi known by then to the stage's units, [units, features].
-        second: from the units known by then, [units, known], and its bias [units, 1].
+        channels: the n channels of y that are decoded.
+        first: from the known features of phi to the units of the stage, [units, features].
+        second: from the known units, [units, known], and the bias, [units, 1].
         third: likewise to scales and then means, [2n, known] and [2n, 1].
     """
 
@@ -53,13 +53,13 @@ class StageWeights(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """The positions at which the channel groups follow one another in one way, and what runs there.
+    """Positions at which the channel groups are decoded in the same order, and what runs there.
 
     Attributes:
         places: see `take`.
-        units: those of the first layer, in the order in which they are known.
-        features: of phi, likewise.
-        steps: stage by stage.
+        units: units of the first layer, in the order in which they become known.
+        features: features of phi, in the same way.
+        steps: the weights, stage by stage.
     """
 
     places: Places
@@ -69,11 +69,11 @@ class Phase(NamedTuple):
 
 
 class LayoutPlan(NamedTuple):
-    """What a context model runs under a layout, at its active widths.
+    """What a context model at its active widths runs under a layout.
 
     Attributes:
-        alone: where no element sees another; see `take`.
-        phases: everywhere else.
+        alone: positions at which no element sees another one: see `take`.
+        phases: all other positions.
     """
 
     alone: Places
@@ -81,12 +81,12 @@ class LayoutPlan(NamedTuple):
 
 
 def take(values: Tensor, channels: RowIndex, places: Places) -> Tensor:
-    """Some channels of values, [C, h, w], at some positions, [channels, positions]; a view if it can.
+    """Take some channels of values, [C, h, w], at some positions: [channels, positions]. A view if possible.
 
     Args:
-        values: of the whole latent.
-        channels: their numbers, or a slice of them.
-        places: rows and columns as slices, a pair for each cell of the tile.
+        values: values of the whole latent.
+        channels: indexes of the channels, or a slice of them.
+        places: rows and columns as slices, one pair for each cell of the tile.
     """
     taken = values[channels] if isinstance(channels, slice) else values.index_select(0, channels)
     parts = [taken[:, down, across].flatten(1) for down, across in places]
@@ -94,7 +94,7 @@ def take(values: Tensor, channels: RowIndex, places: Places) -> Tensor:
 
 
 def layout_plan(context: ContextModel, layout: Layout) -> LayoutPlan:
-    """Cells of the tile that are alike taken together.
+    """Make the plan of a layout. Cells of the tile with the same order of groups share a phase.
 
     Args:
         context: context model of the supernet, with its active widths.
@@ -152,7 +152,7 @@ def _phase(context: ContextModel, places: Places, stages: Sequence[BlockPlan]) -
 
 
 def _rows(index: Array, device: torch.device) -> RowIndex:
-    """Rows by number: as a slice where they follow one another, so that taking them copies nothing."""
+    """Indexes as a slice if they are consecutive, so that taking these rows copies nothing."""
     first = int(index[0]) if len(index) else 0
     if (index == np.arange(first, first + len(index))).all():
         return slice(first, first + len(index))
@@ -161,7 +161,7 @@ def _rows(index: Array, device: torch.device) -> RowIndex:
 
 @torch.no_grad()
 def hyper_part(context: ContextModel, psi: Tensor) -> Tensor:
-    """What psi, [1, P, h, w], gives the first layer's units, their bias with it: [u1, h, w].
+    """The contribution of psi, [1, P, h, w], to the units of the first layer, with their bias: [u1, h, w].
 
     Args:
         context: context model of the supernet, with its active widths.
@@ -177,13 +177,13 @@ def hyper_part(context: ContextModel, psi: Tensor) -> Tensor:
 def context_part(
     context: ContextModel, y_hat: Tensor, layout: Layout, phases: tuple[Phase, ...]
 ) -> tuple[Tensor, ...]:
-    """What the elements decoded before give them: [u1, positions] for each phase, in its order.
+    """The contribution of previously decoded elements: [u1, positions] for each phase, in order.
 
     Args:
-        context: the model that the phases are of.
+        context: the model that the phases belong to.
         y_hat: integers, [1, M, h, w].
         layout: the order of decoding.
-        phases: of its plan.
+        phases: phases of the layout's plan.
     """
     if not phases:
         return ()
@@ -203,10 +203,11 @@ def context_part(
 
 @torch.no_grad()
 def bits_alone(context: ContextModel, gaussian: ConditionalGaussian, y_hat: Tensor, hyper: Tensor) -> Tensor:
-    """Bits of every position of y_hat, [1, M, h, w], were no element to see another: [1, h, w].
+    """Bits of every position of y_hat, [1, M, h, w], if no element saw another one: [1, h, w].
 
     Args:
-        context, gaussian: of the network, at the active widths.
+        context: context model of the network, at the active widths.
+        gaussian: conditional Gaussian of the network.
         y_hat: integers.
         hyper: the hyper part.
     """
@@ -228,11 +229,11 @@ def y_bits(
     """Bits of y_hat, [1, M, h, w], under a layout.
 
     Args:
-        gaussian: of the network.
-        plan: of the layout.
+        gaussian: conditional Gaussian of the network.
+        plan: plan of the layout.
         y_hat: integers.
         hyper, seen: the hyper part and the context part.
-        alone: what `bits_alone` says, where the plan needs it.
+        alone: the result of `bits_alone`, if the plan needs it.
     """
     total = 0.0 if alone is None else float(take(alone, slice(None), plan.alone).sum())
     for phase, part in zip(plan.phases, seen, strict=True):

@@ -1,1 +1,1 @@
-"""Scoring one architecture after another, by one worker or by several that share a storage."""
+"""Scoring architectures one by one, with one worker or with several that share a storage."""

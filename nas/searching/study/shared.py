@@ -1,22 +1,24 @@
-"""One Optuna study that any number of workers share, each of which may be killed at any time.
+"""One Optuna study that any number of workers share. Each worker may be killed at any time.
 
-What a worker writes at once, the storage makes whole: a trial appears together with its parameters and its
-worker. The architecture of a trial is *held* unless the trial failed, and of several trials with the same one
-the lowest number holds it. From this the rest follows:
+Every single write to the storage is atomic: a trial appears together with its parameters and its worker. A
+trial *holds* its architecture unless the trial has failed. If several trials have the same architecture, the
+one with the lowest number holds it. Four rules follow:
 
-1. Who wants an architecture writes a running trial, then looks: if a lower number holds it, the own trial is
-   told to have failed. So everyone holds something else.
-2. A running trial whose worker is gone (see `worker`) is told to have failed, by whoever sees it first; the
-   storage takes only one end of a trial, so a worker that was thought to be gone is refused if it comes back.
-3. An architecture that is held by none of its trials, all failed, is owed. It goes before anything new, to
-   one worker, by 1. It makes no difference when the one that told the failure is killed right then.
+1. A worker that wants an architecture writes a running trial and then looks at the study. If a trial with a
+   lower number holds the architecture, the worker marks its own trial as failed. So no two workers hold the
+   same one.
+2. If the worker of a running trial is gone (see `worker`), the first worker that notices marks the trial as
+   failed. The storage accepts only one end of a trial. A worker that was wrongly taken for gone is therefore
+   refused.
+3. An architecture whose trials have all failed is *owed*. One worker receives it, by rule 1, before anything
+   new. This also works if the worker that marked the failure is killed right then.
+4. A worker marks a trial before it scores it. An architecture with `ATTEMPTS` marked and failed trials is set
+   aside: it counts as held, and no worker receives it. A worker that is stopped removes its mark.
 
-4. Who begins to score marks the trial. An architecture of which `ATTEMPTS` marked trials failed is set
-   aside: it counts as held, and nobody gets it any more. A worker that is stopped takes its mark back.
-
-So none is lost and none is done twice. New ones are drawn in turn, each knowing of those before, but only to
-save trouble: nothing depends on it. A single worker that is killed and started again first takes up what
-it left, so that the order of architectures is that of a worker that was not.
+So no architecture is lost and none is scored twice. New architectures are drawn in turn, each with knowledge
+of the previous ones. This only saves work, and correctness does not depend on it. A single worker that is
+killed and restarted first takes up what it left, so the order of architectures is the same as without
+interruption.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ ParameterValues = tuple[Any, ...]
 
 
 class SharedStudy:
-    """A study of two objectives, cost and loss, both to be small. See `open`.
+    """A study with two objectives, cost and loss, which are both minimised. Use `open` to get one.
 
     Args:
         study: the study in Optuna.
@@ -92,24 +94,24 @@ class SharedStudy:
         metrics: Sequence[str] = ("cost", "loss"),
         check: Callable[[FrozenTrial], object] = lambda trial: None,
     ) -> SharedStudy:
-        """Begin the study of this name, or join it. Waits until it is known which other workers live.
+        """Create the study of this name or join it. Waits until it is known which other workers are alive.
 
         Args:
-            name: of the study; a storage may hold several.
-            sampler: draws what is new, for a trial that is not in the study yet. It has to ignore failed
-                trials, and to do without a state of its own if an interrupted search is to go on as it would
-                have.
+            name: name of the study. A storage may hold several studies.
+            sampler: draws new architectures, each for a trial that is not in the study yet. It must ignore
+                failed trials. An interrupted search continues identically only if the sampler has no state of
+                its own.
             distributions: all parameters of a trial.
-            url: of a database, or a path of a journal; None for `folder`/study.log.
-            folder: where the journal is by default.
-            facts: what has to be the same for all workers, by what a person calls it.
+            url: URL of a database or path of a journal. None means `folder`/study.log.
+            folder: folder of the default journal.
+            facts: values that must be the same for all workers, by the name that messages use.
             metrics: names of the two objectives.
-            check: called with each complete trial that is there; a ValueError or LookupError says that no
-                search wrote it.
+            check: called with each complete trial of the study. A ValueError or LookupError means that the
+                trial does not come from a search.
 
         Raises:
-            InputError: the storage cannot be opened, the study there is of other facts, or what it holds is
-                damaged. Nothing is written into that study then.
+            InputError: the storage cannot be opened, the study has other facts, or its content is damaged.
+                Nothing is written to that study then.
         """
         where: str | Path = folder / JOURNAL if url is None else url
         storage = open_storage(where)
@@ -137,7 +139,7 @@ class SharedStudy:
             raise
 
     def ask(self) -> Trial:
-        """An architecture for this worker: one that others left behind, or a new one from the sampler.
+        """Return a trial for this worker: one that others left behind, or a new one from the sampler.
 
         Raises:
             ExhaustedError: the sampler has nothing new.
@@ -153,7 +155,7 @@ class SharedStudy:
         raise ExhaustedError
 
     def take(self, params: Mapping[str, Any]) -> Trial | None:
-        """A trial of these parameters, unless one has ended or another worker is at it.
+        """Return a trial with these parameters, or None if another trial has ended with them or holds them.
 
         Args:
             params: value of every parameter, by name.
@@ -164,9 +166,9 @@ class SharedStudy:
 
     @contextlib.contextmanager
     def attempt(self, trial: Trial) -> Iterator[None]:
-        """Score a trial in here: an error, or the end of this process, is a failed attempt.
+        """Context in which a trial is scored. An error or the end of the process counts as a failed attempt.
 
-        What comes from outside, such as Ctrl-C or a full disk, is none.
+        An interruption from outside, such as Ctrl-C or a full disk, does not count.
         """
         self._mark(trial, begun=True)
         try:
@@ -179,22 +181,23 @@ class SharedStudy:
             raise
 
     def set_aside(self) -> list[dict[str, Any]]:
-        """The parameters that nobody gets any more, since scoring them failed again and again."""
+        """The parameters of architectures that are not tried again after several failures."""
         with plainly(self._where):
             return [dict(zip(self._distributions, key, strict=True)) for key in self._aside(self._trials())]
 
     def tell(
         self, trial: Trial, values: Sequence[float], attributes: Mapping[str, Any] | None = None
     ) -> bool:
-        """End a trial with its values, and attributes that are there before it counts as complete.
+        """End a trial with its values and attributes. The attributes are stored before the trial is complete.
 
         Args:
             trial: a trial that this worker holds.
             values: cost and loss.
-            attributes: further facts to keep with the trial, by name.
+            attributes: further facts to store with the trial, by name.
 
         Returns:
-            Whether it counts: not if this worker was taken for gone, and another one was given the trial.
+            Whether the values count. They do not if this worker was taken for gone and another one has the
+            trial.
         """
         with plainly(self._where), contextlib.suppress(UpdateFinishedTrialError):
             for name, value in (attributes or {}).items():
@@ -204,7 +207,7 @@ class SharedStudy:
         return False
 
     def finished(self) -> list[FrozenTrial]:
-        """The complete trials, of any worker, that were not returned before."""
+        """The complete trials of all workers that previous calls have not returned."""
         with readable(self._where):
             complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         new = [trial for trial in complete if trial.number not in self._returned]
@@ -212,11 +215,11 @@ class SharedStudy:
         return new
 
     def damaged(self) -> InputError:
-        """What to raise where a trial is none that a search wrote."""
+        """The error to raise if a trial does not come from a search."""
         return damaged(self._where)
 
     def close(self) -> None:
-        """Leave: what this worker has not told is for others."""
+        """Leave the study. Other workers take over the trials that this worker has not ended."""
         self._crew.close()
         close_storage(self._storage)
 
@@ -233,7 +236,7 @@ class SharedStudy:
             trial.set_user_attr(BEGUN, begun)
 
     def _claim(self, params: Mapping[str, Any]) -> Trial | None:
-        """Write a running trial, unless another one turns out to hold the same."""
+        """Write a running trial, or return None if another trial holds the same parameters."""
         template = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
@@ -247,10 +250,10 @@ class SharedStudy:
         return trial
 
     def _without_left(self) -> list[FrozenTrial]:
-        """The trials, after those whose workers are gone have failed."""
+        """The trials, after those of workers that are gone have been marked as failed."""
         trials = self._trials()
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-        others = self._crew.others() if running else {}  # read after the trials: their workers are in it
+        others = self._crew.others() if running else {}  # read last: includes all workers of the trials
         left = [trial for trial in running if self._is_left(trial, others)]
         for trial in left:
             self._fail(trial.number)
@@ -259,14 +262,14 @@ class SharedStudy:
     def _owed(
         self, trials: Sequence[FrozenTrial], held: Mapping[ParameterValues, int]
     ) -> dict[str, Any] | None:
-        """The first architecture that no trial holds any more."""
+        """The first owed architecture: all of its trials have failed."""
         for trial in trials:
             if trial.state == TrialState.FAIL and self._is_whole(trial) and self._key_of(trial) not in held:
                 return trial.params
         return None
 
     def _draw(self, number: int, held: Mapping[ParameterValues, int]) -> dict[str, Any]:
-        """What the sampler proposes for the trial of this number, and nobody holds."""
+        """The sampler's proposal for the trial of this number, which no other trial holds."""
         sampler, study = self._study.sampler, self._study
         for _ in range(ASKING_ROUNDS):
             trial = create_trial(state=TrialState.RUNNING)
@@ -286,7 +289,7 @@ class SharedStudy:
         return worker != self._crew.me and others.get(worker, False) is False
 
     def _fail(self, number: int) -> None:
-        """End a trial without values, unless it has ended by now."""
+        """Mark a trial as failed, unless it has ended."""
         with contextlib.suppress(UpdateFinishedTrialError):
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
@@ -295,7 +298,7 @@ class SharedStudy:
             return self._study.get_trials(deepcopy=False)
 
     def _held(self, trials: Sequence[FrozenTrial]) -> dict[ParameterValues, int]:
-        """The lowest number that holds each architecture; 0 for what is set aside."""
+        """The lowest number of a trial that holds each architecture. 0 stands for one that is set aside."""
         held: dict[ParameterValues, int] = dict.fromkeys(self._aside(trials), 0)
         for trial in trials:
             if trial.state != TrialState.FAIL and self._is_whole(trial):
@@ -318,7 +321,7 @@ class SharedStudy:
 
 
 def _joined_or_begun(name: str, storage: BaseStorage, sampler: BaseSampler) -> optuna.Study:
-    """The study of this name; a journal that holds it already is not written."""
+    """Join the study of this name, or create it. Joining does not write to an existing journal."""
     if name in optuna.get_all_study_names(storage):
         return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
     return optuna.create_study(
@@ -326,12 +329,12 @@ def _joined_or_begun(name: str, storage: BaseStorage, sampler: BaseSampler) -> o
         storage=storage,
         sampler=sampler,
         directions=["minimize", "minimize"],
-        load_if_exists=True,  # another worker may begin it right now
+        load_if_exists=True,  # another worker may create it right now
     )
 
 
 def _agree(study: optuna.Study, facts: Mapping[str, str], metrics: Sequence[str], where: str | Path) -> None:
-    """Write down what a study is of, or refuse one that is of something else."""
+    """Write the facts of a new study, or refuse a study with other facts."""
     if FACTS_KEY not in study.user_attrs:
         study.set_user_attr(FACTS_KEY, dict(facts))
         with warnings.catch_warnings():  # the names are only shown

@@ -1,4 +1,4 @@
-"""An SQLite file that is to hold a study, looked at before Optuna writes anything into it."""
+"""Checks an SQLite file before Optuna writes a study into it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from nas.support.errors import InputError
 from nas.support.files import is_writable, may_write
 
 _BEGINNING = b"SQLite format 3\0"
-_STUDIES = {"study_id", "study_name"}  # columns of Optuna's table `studies`, the first one that it makes
-_OUTSIDE = ("locked", "readonly", "unable to open")  # what SQLite says where the file may well be whole
+_STUDIES = {"study_id", "study_name"}  # columns of the first table that Optuna creates
+_OUTSIDE = ("locked", "readonly", "unable to open")  # parts of SQLite's messages that do not mean damage
 
 
 def check_sqlite(path: Path, where: str, wait: float) -> None:
-    """Refuse a file that SQLite cannot use whole, or that is of another program. The file stays as it is.
+    """Refuse a file that SQLite cannot use, or that belongs to another program. The file is not changed.
 
-    A file that is not there, or is empty, is a new database.
+    A file that does not exist or is empty counts as a new database.
 
     Args:
         path: the file.
-        where: what messages call it.
+        where: name of the file in messages.
         wait: seconds to wait for other workers, which lock the file while they write.
 
     Raises:
-        InputError: it is no database, damaged, locked, read-only, or holds something else than studies.
+        InputError: the file is not a database, or is damaged, locked or read-only, or does not hold studies.
     """
     try:
         status = path.stat()
@@ -64,7 +64,7 @@ def check_sqlite(path: Path, where: str, wait: float) -> None:
 
 
 def _look(path: Path, wait: float) -> tuple[dict[str, set[str]], str]:
-    """The columns of each table, and what is damaged, after looking at every page; nothing is written."""
+    """Read every page: return the columns of each table, and what is damaged. Nothing is written."""
     with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", timeout=wait, uri=True)) as database:
         try:
             names = [
@@ -80,7 +80,7 @@ def _look(path: Path, wait: float) -> tuple[dict[str, set[str]], str]:
                 raise
             return {}, str(error)
         if said == "ok":
-            database.execute("BEGIN IMMEDIATE")  # or it is locked or read-only
+            database.execute("BEGIN IMMEDIATE")  # fails if the file is locked or read-only
             database.rollback()
             return columns, ""
     return columns, " ".join(said.removeprefix("*** in database main ***").split())

@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal file, or a database by its URL."""
+"""The storage of a study: a journal file, or a database given by its URL."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from nas.support.paths import check_path
 
 STORAGE_FORMS = "postgresql://USER:PASSWORD@HOST/DATABASE, sqlite:///FILE, or the path of a journal"
 EXTRAS = {"pg8000": ".[postgres]"}
-ANSWER = 60.0  # seconds to wait for a database's answer, which in SQLite includes other workers' turns
+ANSWER = 60.0  # seconds to wait for a database's answer; in SQLite this includes other workers' turns
 CONNECTION_ATTEMPTS = 5
-LOCK_PAUSE = 0.005  # seconds between a writer's looks at the journal's lock
+LOCK_PAUSE = 0.005  # seconds between attempts to take the journal's lock
 _SCHEME = re.compile(r"(sqlite|postgres(ql)?|mysql|mariadb|oracle|mssql|redis)(\+\w+)?:(?!//)")
-_BEGINNING = b'{"op_code":'  # of every record of a journal
-JOURNAL = "study.log"  # in a run's search folder
+_BEGINNING = b'{"op_code":'  # every record of a journal begins like this
+JOURNAL = "study.log"  # name of the journal in a run's search folder
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal, a line for each change, which stays usable whenever its writers are killed.
+    """Optuna's journal with one line per change. It stays usable if its writers are killed.
 
-    Its writers take turns by a lock beside it, which the system gives back where one is killed. A line that
-    was cut off is taken away before the next is written.
+    Writers take turns with a lock file beside the journal. If a writer is killed, the system releases the
+    lock. A line that was cut off is removed before the next line is written.
 
     Args:
-        path: path of the file. Its folder is made where there is none.
+        path: path of the file. Its folder is created if necessary.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,10 +50,10 @@ class Journal(JournalFileBackend):
         self._path, self._alone = path, FileLock(path.with_name(f".{path.name}.lock"))
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """The records from one on; what is no record is refused, also where it is the last.
+        """Yield the records from a given one on. A line that is not a record is refused, even the last one.
 
         Args:
-            log_number_from: number of the first record that is wanted.
+            log_number_from: number of the first record.
         """
         try:
             yield from super().read_logs(log_number_from)
@@ -61,11 +61,11 @@ class Journal(JournalFileBackend):
             raise damaged(self._path) from error
 
     def check_end(self) -> None:
-        """InputError where the last whole line is no record: the storage takes it for one in the making."""
+        """Raise InputError if the last whole line is not a record; Optuna would wait for its end."""
         with open(self._path, "rb") as file:
             whole, _, torn = file.read().rpartition(b"\n")
         if not _BEGINNING.startswith(torn.rstrip(b"\0")[: len(_BEGINNING)]):
-            raise damaged(self._path)  # it would be cut off as a record that was torn
+            raise damaged(self._path)  # otherwise it would be removed like a line that was cut off
         if whole:
             try:
                 json.loads(whole.rpartition(b"\n")[2])
@@ -73,7 +73,7 @@ class Journal(JournalFileBackend):
                 raise damaged(self._path) from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add records, each as a whole line or not at all.
+        """Append records, each as a whole line or not at all.
 
         Args:
             logs: the records.
@@ -87,7 +87,7 @@ class Journal(JournalFileBackend):
                 self._cut_torn_line()
                 file.write(lines.encode())
                 file.flush()
-                if any(log.get("values") for log in logs):  # with it, all before it is on the disk
+                if any(log.get("values") for log in logs):  # sync this and all earlier records
                     os.fsync(file.fileno())
         except OSError as error:
             raise InputError(
@@ -106,13 +106,13 @@ class Journal(JournalFileBackend):
 
 
 def open_storage(where: str | Path) -> BaseStorage:
-    """The storage of a URL, or of a journal's path.
+    """Open the storage of a URL or of a journal's path.
 
     Args:
         where: a URL, or the path of a journal.
 
     Raises:
-        InputError: it cannot be opened.
+        InputError: the storage cannot be opened.
     """
     if isinstance(where, str) and "://" in where:
         return _database(where)
@@ -121,7 +121,7 @@ def open_storage(where: str | Path) -> BaseStorage:
     check_path("storage", where)
     path = Path(where)
     try:
-        if path.exists() and not path.is_file():  # a device may have no end, and a pipe keeps nothing
+        if path.exists() and not path.is_file():  # a device may be endless, and a pipe stores nothing
             raise InputError(f"Cannot open the journal {path}: it is not a file. Give {STORAGE_FORMS}.")
         path.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(path)
@@ -134,12 +134,12 @@ def open_storage(where: str | Path) -> BaseStorage:
             f"Cannot open the journal {path}: {error.strerror or error}. Change its permissions, or give "
             "another --storage."
         ) from error
-    except Exception as error:  # whatever lines that are no records lead to
+    except Exception as error:  # lines that are not records cause errors of many kinds
         raise damaged(path) from error
 
 
 def damaged(where: str | Path) -> InputError:
-    """What to raise where a storage does not hold what a search wrote."""
+    """The error to raise if a storage does not hold what a search wrote."""
     if isinstance(where, str) and "://" in where:
         return InputError(
             f"{name_of(where)} is damaged, or holds something else than a search of this toolkit: give "
@@ -152,7 +152,7 @@ def damaged(where: str | Path) -> InputError:
 
 
 def close_storage(storage: BaseStorage) -> None:
-    """Give its connections back.
+    """Close the storage's connections.
 
     Args:
         storage: the storage.
@@ -163,7 +163,7 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 def name_of(where: str | Path) -> str:
-    """What messages call a storage, without its password.
+    """The name of a storage in messages, without its password.
 
     Args:
         where: a URL, or the path of a journal.
@@ -175,13 +175,13 @@ def name_of(where: str | Path) -> str:
 
 @contextlib.contextmanager
 def plainly(where: str | Path) -> Iterator[None]:
-    """What a database raises, as one plain sentence.
+    """Turn errors of a database into one plain sentence.
 
     Args:
-        where: a URL, or the path of a journal, which the message names.
+        where: a URL or the path of a journal, for the message.
 
     Raises:
-        InputError: a database or a journal cannot be used.
+        InputError: the database or journal cannot be used.
     """
     try:
         yield
@@ -194,13 +194,13 @@ def plainly(where: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def readable(where: str | Path) -> Iterator[None]:
-    """What reading records or rows that no search wrote leads to, as one plain sentence.
+    """Turn errors from reading foreign or damaged records into one plain sentence.
 
     Args:
-        where: a URL, or the path of a journal, which the message names.
+        where: a URL or the path of a journal, for the message.
 
     Raises:
-        InputError: what is stored there is not a search's.
+        InputError: the stored data does not come from a search.
     """
     try:
         with plainly(where):
@@ -233,11 +233,11 @@ def _database(address: str) -> RDBStorage:
                 raise InputError(f"{where} needs {_driver(url)}.") from error
             except (InputError, UnicodeDecodeError):
                 raise
-            except (TypeError, ValueError, SAWarning) as error:  # of what follows a question mark
+            except (TypeError, ValueError, SAWarning) as error:  # caused by options after a question mark
                 raise InputError(f"{where} has a wrong option ({_reason(error)}): leave it out.") from error
             except SQLAlchemyError as error:
-                # workers that make the tables at the same time are in each other's way: the next time they
-                # are there
+                # workers that create the tables at the same time disturb each other; on the next attempt the
+                # tables exist
                 if attempt == CONNECTION_ATTEMPTS or isinstance(error, InterfaceError):
                     raise
                 time.sleep(0.1 * attempt)
@@ -245,9 +245,9 @@ def _database(address: str) -> RDBStorage:
 
 
 def _refuse_other_version(url: URL, where: str) -> None:
-    """InputError where another version of Optuna made the tables; nothing is written, not even new tables."""
+    """Raise InputError if another version of Optuna made the tables. Nothing is written, no table created."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", SAWarning)  # or it would be passed over
+        warnings.simplefilter("error", SAWarning)  # turn the warning into an error, so that it is not missed
         engine = create_engine(url, **_options(url))
     try:
         tables = set(inspect(engine).get_table_names())
@@ -259,7 +259,7 @@ def _refuse_other_version(url: URL, where: str) -> None:
         )
     finally:
         engine.dispose()
-    if revision is None and made_by in (None, optuna.__version__):  # it is being made right now
+    if revision is None and made_by in (None, optuna.__version__):  # another worker is creating it right now
         return
     if revision != RDBStorage("sqlite://").get_head_version():
         raise InputError(
@@ -285,12 +285,12 @@ def _driver(url: URL) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What the driver itself said, on one line."""
+    """The driver's own message, on one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     said = error.args[0] if error.args else type(error).__name__
-    if isinstance(said, dict):  # pg8000 hands on the server's fields; M is the message
+    if isinstance(said, dict):  # pg8000 returns the server's fields; M is the message
         said = said.get("M", said)
     return " ".join(str(said).split()).rstrip(".")

@@ -1,4 +1,4 @@
-"""Scoring architectures as the trials of a study, beside any number of other workers."""
+"""Scores architectures as the trials of a study, next to any number of other workers."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from nas.support.errors import is_outside
 from nas.support.files import digest
 from nas.support.progress import StageReport, duration, silent
 
-SCORING_PAUSE = 0.1  # seconds between looks at what another worker is scoring
-IN_A_ROW = 3 * ATTEMPTS  # failed attempts without a score between them: it is not the architectures
+SCORING_PAUSE = 0.1  # seconds between checks of what another worker is scoring
+IN_A_ROW = 3 * ATTEMPTS  # so many failures in a row mean that the architectures are not the cause
 
 
 class Trials:
-    """A worker at a study.
+    """A worker of a study.
 
-    Every score is known to all workers when its trial ends, and to this run's scores.csv.
+    When a trial ends, all workers know its score, and this run's scores.csv has it.
 
     Args:
-        run: whose architectures are scored.
-        scores: its scores.
-        question: what the budget asks; its quantity is the first objective.
-        proposer: says what to score.
+        run: run whose architectures are scored.
+        scores: scores of the run.
+        question: the resolved budget. Its quantity is the first objective.
+        proposer: proposes architectures.
         storage: see `SharedStudy.open`.
     """
 
@@ -51,7 +51,7 @@ class Trials:
         self._space, self._scores, self._question = run.space, scores, question
         self._refused: set[Architecture] = set()
         self._sampler = ParetoSampler(proposer, known=self._known)
-        self._failures = 0  # since the last score
+        self._failures = 0  # number of failures since the last score
         quantity, layouts = question.quantity, _layouts(run.space)
         name = f"{quantity.identity}-{run.fingerprint}-{scores.evaluator.calibration}"
         self._study = SharedStudy.open(
@@ -72,13 +72,14 @@ class Trials:
         self._study.close()
 
     def run(self, number: int, report: StageReport) -> None:
-        """Score so many architectures more, or all that are allowed if there are fewer.
+        """Score this many more architectures, or all allowed ones if there are fewer.
 
-        An architecture that cannot be scored is tried again, and set aside after `ATTEMPTS` failures.
+        If an architecture cannot be scored, it is tried again, and set aside after `ATTEMPTS` failures.
 
         Args:
-            number: how many this worker is to score.
-            report: told of each with the front's hypervolume, the least losses at the targets, and the pace.
+            number: number of architectures for this worker to score.
+            report: called after each one with the front's hypervolume, the least losses at the targets, and
+                the pace.
         """
         self._absorb()
         began, before = time.monotonic(), self._scores.computed
@@ -95,10 +96,10 @@ class Trials:
             report("scoring", done, number, note)
 
     def score(self, architecture: Architecture) -> bool:
-        """Make one architecture's score known, here or by another worker that is at it.
+        """Score one architecture here, or wait for another worker that is scoring it.
 
         Returns:
-            Whether it is known now: not if it is set aside.
+            Whether its score is known now. It is not if the architecture is set aside.
         """
         indexes = self._space.indexes(architecture)
         params = dict(zip(self._sampler.proposer.names, indexes, strict=True))
@@ -112,18 +113,18 @@ class Trials:
                 return False
             if architecture not in self._scores:
                 time.sleep(SCORING_PAUSE)
-        self._scores.of(architecture)  # again, where what the study has is not finite
+        self._scores.of(architecture)  # scored again if the study's value is not finite
         return True
 
     def set_aside(self) -> list[Architecture]:
-        """The architectures that could not be scored in `ATTEMPTS` attempts, and are not tried any more."""
+        """The architectures that are not tried again, because `ATTEMPTS` attempts to score them failed."""
         names = self._sampler.proposer.names
         rows = (tuple(int(params[name]) for name in names) for params in self._study.set_aside())
         architectures = [self._space.at(row) for row in rows]
         return [architecture for architecture in architectures if architecture not in self._scores]
 
     def standing(self) -> str:
-        """How far the search is, in a few words."""
+        """A short text on the state of the search."""
         quantity, within = self._question.quantity, self._question.within
         points = [(quantity.of(a), s.rd_loss) for a, s in self._scores.items() if within.allows(a)]
         if not points:
@@ -139,7 +140,7 @@ class Trials:
         return f"hypervolume {share:.4f}" + (f"  least loss {told}" if told else "")
 
     def _attempt(self, trial: optuna.Trial, architecture: Architecture, report: StageReport) -> None:
-        """Score a trial. An error ends the trial, and the search after `IN_A_ROW` without a score between."""
+        """Score a trial. An error ends the trial, and `IN_A_ROW` errors without a score end the search."""
         try:
             with self._study.attempt(trial):
                 self._scores.refresh()  # a worker may have been killed between writing a score and telling it
@@ -164,7 +165,7 @@ class Trials:
         return history(self._space, self._scores.items())
 
     def _absorb(self) -> None:
-        """Take what other workers scored."""
+        """Add the scores of other workers."""
         self._scores.refresh()
         for trial in self._study.finished():
             try:
@@ -177,10 +178,10 @@ class Trials:
                 self._refused.add(architecture)
 
     def _scored(self, trial: FrozenTrial) -> tuple[Architecture, Score]:
-        """What a complete trial tells.
+        """The architecture and the score of a complete trial.
 
         Raises:
-            KeyError, TypeError, ValueError, IndexError: no search wrote it.
+            KeyError, TypeError, ValueError, IndexError: the trial does not come from a search.
         """
         facts, architecture = trial.user_attrs, self._architecture(trial)
         if facts["arch"] != architecture.key:
@@ -196,5 +197,5 @@ class Trials:
 
 
 def _layouts(space: SearchSpace) -> str:
-    """A digest of the layouts and the order they are numbered in."""
+    """A digest of the layouts and their order."""
     return digest(repr([(name, space.layouts[name].to_dict()) for name in space.layout_names]), size=4)

@@ -1,4 +1,4 @@
-"""Who works on a study: the processes' identities, their heartbeats, and which of them are gone."""
+"""The workers of a study: the identities of their processes, their heartbeats, and which of them are gone."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from nas.support.files import digest
 
 BEAT, GRACE, PAUSE = 5.0, 30.0, 0.03  # seconds
 WORKER_KEY = "worker:"
-GONE = -1  # what a worker shows in the end, in place of its heartbeats
+GONE = -1  # replaces the count of heartbeats when a worker signs off
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that works on a study, or did.
+    """A process that works or has worked on a study.
 
     Attributes:
-        host: the machine's name, for people.
-        place: where its number means something: one boot of one machine, one container.
-        pid: its number there.
-        started: when it was started, in the kernel's ticks: a later process may have the same number.
-        token: random; one process may open a study several times.
+        host: name of the machine, for messages.
+        place: scope in which the process number is unique: one boot of one machine, or one container.
+        pid: number of the process.
+        started: start time of the process in kernel ticks, because numbers of processes are used again.
+        token: a random number, because one process may open a study several times.
     """
 
     host: str
@@ -42,9 +42,9 @@ class Worker:
 
     @classmethod
     def here(cls) -> Worker:
-        """The worker that this process is."""
+        """The worker of this process."""
         host, boot, space = socket.gethostname(), "", ""
-        with contextlib.suppress(OSError):  # only Linux tells
+        with contextlib.suppress(OSError):  # only available on Linux
             boot = Path("/proc/sys/kernel/random/boot_id").read_text()
             space = os.readlink("/proc/self/ns/pid")
         pid = os.getpid()
@@ -52,10 +52,10 @@ class Worker:
 
     @classmethod
     def parse(cls, text: str) -> Worker | None:
-        """What `str` wrote, or None.
+        """Parse the text that `str` gives for a worker. Returns None for other text.
 
         Args:
-            text: the text.
+            text: text to parse.
         """
         try:
             host, place, pid, started, token = text.split("/")
@@ -67,30 +67,30 @@ class Worker:
         return f"{self.host}/{self.place}/{self.pid}/{self.started}/{self.token}"
 
     def ended(self) -> bool:
-        """Whether the process is no more; asked in its own place only."""
+        """Whether the process has ended. Only known in the same place."""
         return _started(self.pid) not in (self.started, 0)
 
 
 def _started(pid: int) -> int | None:
-    """When a process was started, in ticks since the boot; 0 where that is not told, None if it ended."""
+    """Start time of a process in ticks since boot: 0 if it is unknown, None if the process has ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return None
-    except OSError:  # it is another user's
+    except OSError:  # the process belongs to another user
         pass
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0
-    return None if state in "ZX" else int(fields[18])  # killed, though its parent has not noticed
+    return None if state in "ZX" else int(fields[18])  # a zombie or dead process has ended
 
 
 def wait_for(done: Callable[[], bool]) -> None:
-    """Ask again and again, ever less often, until it is done.
+    """Call a function again and again, with growing pauses, until it returns True.
 
     Args:
-        done: called again and again; True ends the wait.
+        done: the function.
     """
     pause = 0.001
     while not done():
@@ -99,7 +99,7 @@ def wait_for(done: Callable[[], bool]) -> None:
 
 
 class Patience:
-    """Tells what has not changed for too long, by this process's own clock: no two clocks are compared.
+    """Tells whether something still changes, by this process's own clock. No two clocks are compared.
 
     Args:
         grace: seconds without a change after which something counts as dead.
@@ -110,11 +110,11 @@ class Patience:
         self._seen: dict[str, tuple[object, float, bool]] = {}
 
     def alive(self, name: str, sign: object) -> bool | None:
-        """Whether `name` still changes its sign; None while that is not known.
+        """Whether `name` still changes its sign, or None while that is not known.
 
         Args:
-            name: name of what is watched, such as a worker.
-            sign: what it showed last. A change is a sign of life.
+            name: name of the watched thing, such as a worker.
+            sign: the latest value that it showed. A change is a sign of life.
         """
         last, since, changed = self._seen.get(name, (sign, time.monotonic(), False))
         if sign != last:
@@ -126,19 +126,19 @@ class Patience:
 
 
 class Crew:
-    """The workers of a study, this one among them: its heart beats until `close`.
+    """The workers of a study. This process joins them and sends heartbeats until `close`.
 
-    It begins when it is known of all others whether they live: at once for those of this place, after a
-    heartbeat or `grace` for others.
+    The constructor waits until it knows which other workers are alive: at once for workers in the same place,
+    and after a heartbeat or after `grace` seconds for others.
 
-    What a worker shows is one system attribute of the study, a count of heartbeats. It is gone when it said
-    so, when its process ended (seen in the same place only), or when its heart stood still for `grace`
-    seconds.
+    Each worker writes a count of heartbeats into a system attribute of the study. It counts as gone when it
+    has signed off, when its process has ended (seen in the same place only), or when it has sent no heartbeat
+    for `grace` seconds.
 
     Args:
-        storage: where the study is.
-        study_id: its number there.
-        beat, grace: in seconds.
+        storage: storage of the study.
+        study_id: number of the study in the storage.
+        beat, grace: seconds between heartbeats, and seconds without one after which a worker is gone.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Crew:
             raise
 
     def others(self) -> dict[str, bool | None]:
-        """Whether each other worker that ever was is alive; None while that is not known."""
+        """Whether each other worker that ever joined is alive, or None while that is not known."""
         shown = self._storage.get_study_system_attrs(self._study_id)
         signs = {
             key.removeprefix(WORKER_KEY): sign for key, sign in shown.items() if key.startswith(WORKER_KEY)
@@ -168,14 +168,14 @@ class Crew:
             if name != self.me:
                 others[name] = self._alive(name, sign)
                 if others[name] is False and sign != GONE:
-                    self._mark(name, GONE)  # nobody needs to find that out again
+                    self._mark(name, GONE)  # so that no other worker has to find out again
         return others
 
     def close(self) -> None:
-        """Say that this worker is gone."""
+        """Sign off."""
         self._stop.set()
         self._heart.join(self._beat)
-        with contextlib.suppress(Exception):  # a server that is away: the others find out
+        with contextlib.suppress(Exception):  # if the server is away, the others notice by themselves
             self._mark(self.me, GONE)
 
     def _alive(self, name: str, sign: int) -> bool | None:
@@ -193,5 +193,5 @@ class Crew:
         for beats in itertools.count(1):
             if self._stop.wait(self._beat):
                 return
-            with contextlib.suppress(Exception):  # a server may be away for a while: the next one tells
+            with contextlib.suppress(Exception):  # a server may be away for a while
                 self._mark(self.me, beats)

@@ -1,1 +1,1 @@
-"""What a training tells of itself: metrics, curves, pictures, the time that is left."""
+"""The record of a training: metrics, curves, preview pictures, and the remaining time."""

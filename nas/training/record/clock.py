@@ -1,4 +1,4 @@
-"""How long a training will take, told from its steps so far."""
+"""The time that a training takes, estimated from its steps so far."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import time
 
 from nas.training.settings import TrainingSettings
 
-TIMED_STEPS = 5  # steps after the first, which starts slowly, until the time is told
+TIMED_STEPS = 5  # steps after the slow first one until the time is estimated
 DAY = 24 * 3600  # seconds
 
 
 class TrainingClock:
-    """Counts from when it is made.
+    """Measures the time of a training from the moment it is made.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         first: the step at which this attempt begins.
     """
 
@@ -24,19 +24,19 @@ class TrainingClock:
         self._step = self._timed_from = first
 
     def tick(self, step: int) -> None:
-        """So many steps are done."""
+        """Note that this many steps are done."""
         self._now, self._step = time.monotonic(), step
         if step == self._first + 1 < self._settings.steps:
             self._timed, self._timed_from = self._now, step
 
     @property
     def seconds(self) -> float:
-        """Seconds until the last tick."""
+        """Seconds up to the last tick."""
         return self._now - self._began
 
     @property
     def per_pixel(self) -> float:
-        """Seconds of a step for each pixel that it reads; the first step counts where it is the only one."""
+        """Seconds of a step per pixel that it reads. The first step counts only if there is no other one."""
         since = (
             (self._timed, self._timed_from) if self._step > self._timed_from else (self._began, self._first)
         )
@@ -44,22 +44,22 @@ class TrainingClock:
 
     @property
     def left(self) -> float:
-        """Seconds until the end."""
+        """Seconds until the end of the training."""
         return self.per_pixel * self._settings.pixels(self._step, self._settings.steps)
 
     @property
     def expected(self) -> float | None:
-        """Seconds from the beginning to the end, right after the steps that are timed; else None."""
+        """Seconds of the whole training, right after the timed steps, otherwise None."""
         timed = self._step == min(self._first + 1 + TIMED_STEPS, self._settings.steps)
         return self.seconds + self.left if timed else None
 
 
 def expectation(seconds: float, words: str) -> str:
-    """What to tell of the time a training will take.
+    """A sentence about the time that a training will take.
 
     Args:
-        seconds: from the beginning to the end.
-        words: the same as people say it.
+        seconds: time of the whole training.
+        words: the same time in words.
     """
     told = f"The training will take about {words} on this machine."
     if seconds <= DAY:

@@ -1,4 +1,4 @@
-"""Showing that a run learns, in a small share of its time: losses on calibration photos, RUN/learning.png."""
+"""Losses on calibration photos during training and RUN/learning.png, within a small share of the time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from nas.graph.network import Supernet
 from nas.support.files import write_atomically
 from nas.training.record.watch import Watch
 
-TIME_SHARE = 0.02  # of the training's time, at most
-DRAWING = 1.0  # seconds that a first look takes beside the network: the picture, and what draws it
+TIME_SHARE = 0.02  # largest share of the training's time
+DRAWING = 1.0  # seconds that the first picture takes, import of the drawing library included
 
 TRAINING = "loss"
 CURVE_COLOURS = ("#c2571a", "#7a7a7a", "#1f5fa8")
 
 
 class Learning:
-    """Looks at calibration photos as often as it may.
+    """Measures losses on calibration photos as often as the time allows.
 
     Args:
-        watch: what is looked at.
-        path: of the picture.
+        watch: measures the losses.
+        path: path of the picture.
     """
 
     def __init__(self, watch: Watch, path: Path) -> None:
@@ -31,13 +31,13 @@ class Learning:
         self._spent, self._cost, self._began = 0.0, 0.0, 0.0
 
     def look(self, net: Supernet, elapsed: float, pixel: float, *, last: bool) -> dict[str, float]:
-        """The losses, or none where they would take too much of the time.
+        """Return the losses, or nothing if they would take too much of the time.
 
         Args:
-            net: its active architecture is changed.
+            net: the supernet. Its active architecture changes.
             elapsed: seconds of training so far.
             pixel: seconds that the training takes for a pixel of one architecture.
-            last: there is no later look, for which room must be left.
+            last: whether this is the last look. Otherwise time is left for a later one.
         """
         self._began, cost = time.monotonic(), self._cost or DRAWING + pixel * self.watch.pixels
         if not self.watch.pixels or self._spent + cost * (1 if last else 2) > TIME_SHARE * elapsed:
@@ -45,7 +45,7 @@ class Learning:
         return self.watch.losses(net)
 
     def draw(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Renew the picture from the rows of metrics.csv, and note how long the look took."""
+        """Draw the picture from the rows of metrics.csv, and note how long the look took."""
         write_learning(self._path, rows, self.watch.columns)
         self._cost = time.monotonic() - self._began
         self._spent += self._cost
@@ -55,9 +55,9 @@ def write_learning(path: Path, rows: Sequence[Mapping[str, str]], columns: Seque
     """Draw the training loss and the losses on calibration photos over the steps.
 
     Args:
-        path: the PNG file, written whole or not at all.
-        rows: of metrics.csv, as text.
-        columns: the losses on calibration photos, empty where a row has none.
+        path: the PNG file, which is written atomically.
+        rows: rows of metrics.csv, as text.
+        columns: columns of the losses on calibration photos. Rows may leave them empty.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

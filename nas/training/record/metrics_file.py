@@ -1,4 +1,4 @@
-"""What a training run tells of itself: metrics.csv, and TensorBoard where it is asked for."""
+"""The metrics of a training: metrics.csv, and TensorBoard events on request."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ METRICS_COLUMNS = ("step", "seconds", "loss", "bpp", "distortion", "psnr", "lear
 
 
 class MetricsFile:
-    """One row of metrics per checkpoint.
+    """Writes one row of metrics per checkpoint.
 
     Args:
-        path: metrics.csv.
-        more: columns beyond those of every run.
+        path: path of metrics.csv.
+        more: columns in addition to those of every run.
         tensorboard: a folder for TensorBoard's events, or None.
-        step: rows after this step are of an interrupted attempt and are dropped.
+        step: rows after this step come from an interrupted attempt and are dropped.
 
     Raises:
-        InputError: TensorBoard is asked for and not installed.
+        InputError: TensorBoard is wanted but not installed.
     """
 
     def __init__(
@@ -36,19 +36,19 @@ class MetricsFile:
 
     @property
     def seconds(self) -> float:
-        """How long the run took until the last row, over all its attempts."""
+        """Seconds of training until the last row, over all attempts."""
         return float(self._rows[-1]["seconds"]) if self._rows else 0.0
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """What metrics.csv says, row by row."""
+        """The rows of metrics.csv."""
         return self._rows
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Note a checkpoint; `values` by column. Further columns may have none: they stay empty.
+        """Write the row of a checkpoint. The additional columns may have no value and stay empty.
 
         Args:
-            step: number of steps that are done.
+            step: number of completed steps.
             values: values by column.
         """
         row = {"step": str(step)}
@@ -64,14 +64,14 @@ class MetricsFile:
         """Show a preview, [H, W, 3], in TensorBoard.
 
         Args:
-            step: number of steps that are done.
+            step: number of completed steps.
             pixels: the preview, in 8 bits.
         """
         if self._events is not None:
             self._events.add_image("preview", pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close the file and the TensorBoard writer."""
         if self._events is not None:
             self._events.close()
 
@@ -86,7 +86,7 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _is_whole(row: dict[str, str]) -> bool:
-    """Whether a row says when it was written; a damaged one does not."""
+    """Whether a row has a valid time. A damaged row has none."""
     try:
         return int(row["step"]) >= 0 <= float(row["seconds"])
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""A picture of how far training is: one held-out photo at three widths."""
+"""A preview of the training: one held-out photo, coded at three widths."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nas.photos.images import Photo, Pixels, central_square, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.support.files import write_atomically
 
-SHOWN_SIDE = 512  # pixels of the photo that are shown, from its middle
-BAND = 16  # pixels for the words below
+SHOWN_SIDE = 512  # side of the shown part of the photo in pixels, from its middle
+BAND = 16  # height of the caption in pixels
 
 
 @torch.no_grad()
 def preview(net: Supernet, photo: Photo) -> Pixels:
-    """The photo itself, then as the narrowest, a median and the widest architecture code it, side by side.
+    """The photo, and its versions from the narrowest, a median and the widest architecture, side by side.
 
     Args:
         net: the supernet.
-        photo: the photo, of which the middle is shown.
+        photo: the photo, of which the middle part is shown.
     """
     pixels = central_square(photo.pixels, SHOWN_SIDE)
     shown = [(pixels, photo.name)]
@@ -44,7 +44,7 @@ def preview(net: Supernet, photo: Photo) -> Pixels:
 
 
 def write_preview(path: Path, pixels: Pixels) -> None:
-    """The picture as a PNG file, whole or not at all.
+    """Write the preview as a PNG file, atomically.
 
     Args:
         path: the file.

@@ -1,8 +1,8 @@
-"""Seeing a supernet learn: losses on calibration photos of its narrowest, a median and its widest member.
+"""Losses on calibration photos during training: of the narrowest, a median and the widest architecture.
 
-The training loss is of other architectures in every step, on noisy latents and random crops, so it hardly
-shows whether anything is learned. These losses are of the same architectures on the same photos, with the
-rate of integers, as a search scores them.
+The training loss is a poor measure of progress, because every step has other architectures, noisy latents and
+random crops. The losses here always measure the same architectures on the same photos, with the rate of
+integers, as a search scores them.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from nas.photos.tensors import pad, to_tensor
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 
-PHOTOS, WATCHED_SIDE = 8, 256  # how many photos, and how many pixels a side from the middle of each
+PHOTOS, WATCHED_SIDE = 8, 256  # number of photos, and side of the middle part of each in pixels
 
 
 @dataclass(frozen=True)
 class WatchedRate:
-    """One rate at which a supernet is watched.
+    """One rate at which the losses are measured.
 
     Attributes:
-        name: what follows `loss_widest` in the columns; empty where a run has one rate.
+        name: suffix of the columns after `loss_widest`. Empty for a run with one rate.
         lmbda: weight of the distortion.
     """
 
@@ -41,13 +41,13 @@ class WatchedRate:
 
 
 class Watch:
-    """Some photos, architectures and rates, looked at again and again.
+    """Measures the same photos, architectures and rates again and again.
 
     Args:
-        space: the supernet's.
-        photos: calibration photos; the middle of the first few is used.
-        rates: at least one.
-        metric: `mse` or `ms-ssim`; for the latter, photos of 160 pixels and less are left out.
+        space: space of the supernet.
+        photos: calibration photos. The middle of the first few is used.
+        rates: the rates, at least one.
+        metric: `mse` or `ms-ssim`. For the latter, photos with a side of 160 pixels or less are left out.
     """
 
     def __init__(
@@ -61,18 +61,18 @@ class Watch:
 
     @property
     def columns(self) -> list[str]:
-        """The names of the losses: `loss_narrowest`, `loss_median`, `loss_widest`, for each rate."""
+        """The columns of the losses: `loss_narrowest`, `loss_median`, `loss_widest`, for each rate."""
         return [column(name, rate) for rate in self.rates for name in self.architectures]
 
     @property
     def pixels(self) -> int:
-        """How many pixels go through the network at each look."""
+        """Number of pixels that pass the network at each look."""
         once = sum(picture.shape[0] * picture.shape[1] for picture in self.pictures)
         return once * len(self.architectures) * len(self.rates)
 
     @torch.no_grad()
     def losses(self, net: Supernet) -> dict[str, float]:
-        """The mean loss over the photos, by column; the network's active architecture is changed."""
+        """The mean losses over the photos, by column. The active architecture changes."""
         training, device = net.training, next(net.parameters()).device
         losses: dict[str, float] = {}
         net.eval()
@@ -98,14 +98,14 @@ class Watch:
 
 
 def watched(space: SearchSpace) -> dict[str, Architecture]:
-    """The architectures that are watched, by name; a space of one has only its widest."""
+    """The measured architectures by name. A space with one architecture has only its widest."""
     if space.size == 1:
         return {"widest": space.widest()}
     return {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
 
 
 def column(name: str, rate: WatchedRate) -> str:
-    """What metrics.csv calls the loss of an architecture at a rate.
+    """The column of metrics.csv for an architecture at a rate.
 
     Args:
         name: name of the architecture, such as `widest`.
