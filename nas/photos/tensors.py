@@ -22,7 +22,8 @@ def to_pixels(x: Tensor) -> Pixels:
         x: the image in single precision.
     """
     levels = x[0].clamp(0, 1).mul_(255).round_()
-    return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    planes = levels.to(torch.uint8).unbind()
+    return torch.stack(planes, -1).cpu().numpy()  # takes half the time of a copy in another order
 
 
 def pad(x: Tensor, multiple: int) -> Tensor:
