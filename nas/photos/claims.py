@@ -68,8 +68,8 @@ def check_claim(image: Image.Image, data: bytes) -> None:
 
     libtiff fills what a part lacks without a word. In TIFF it cannot be known of raw samples and of fax,
     whose parts need not say where they end, whether zeros or white lines at their ends are the picture's.
-    Parts that zstd packed are left to libtiff, which misses their ends. Blocks that zstd found no shorter form
-    of are raw samples, too.
+    Parts that zstd packed are left to libtiff, which misses their ends. Blocks that zstd could not shorten
+    are raw samples, too.
 
     Args:
         image: the file as Pillow has opened it.
