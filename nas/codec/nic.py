@@ -23,11 +23,11 @@ from typing import IO
 
 from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError
+from nas.support.limits import MAX_BYTES
 
 MAGIC = b"NIC"
 PLAIN, RATED = 1, 2  # versions: of codecs of one rate, and of those that hold a quality
 FIXED = 16  # bytes before the image size
-MOST_BYTES = 1 << 31  # that are read of one file; a stream may have no end
 MAX_SIDE = 65535  # pixels
 
 
@@ -121,7 +121,7 @@ class Nic:
             InputError: it is not a .nic file, or it is damaged.
         """
         start = file.read(len(MAGIC))
-        return cls.parse(start + (file.read(MOST_BYTES) if start == MAGIC else b""), source=source)
+        return cls.parse(start + (file.read(MAX_BYTES) if start == MAGIC else b""), source=source)
 
 
 def write_varint(value: int) -> bytes:

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nas.report.front.costs import View
-from nas.report.front.fronts import RunFront, split_key
+from nas.report.front.fronts import RunFront
 from nas.report.front.scale import lines_of_labels, number
+from nas.report.keys import split_key
 from nas.report.style import (
     FAINT,
     GRID,
