@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.report.front.costs import COSTS, Cost, View
-from nas.report.keys import split_key
+from nas.spaces.architecture import split_key
 from nas.spaces.budget import SCOPES
 from nas.spaces.rates import range_text
 from nas.support.errors import InputError

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nas.report.info.info import Info, chained
-from nas.report.keys import EXAMPLE, split_key
 from nas.report.structure.codec_graph import codec_graph
 from nas.report.structure.graph_text import draw_graph
-from nas.spaces.architecture import Architecture
+from nas.spaces.architecture import EXAMPLE_KEY, Architecture, split_key
 from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
@@ -30,7 +29,7 @@ def key_info(key: str) -> Info:
             matches.append((space, space.parse(key)))
     if matches:
         return _architecture_infos(matches)
-    groups, layout = split_key(key, spaces[0].narrowest().key if spaces else EXAMPLE)
+    groups, layout = split_key(key, spaces[0].narrowest().key if spaces else EXAMPLE_KEY)
     widths = {edge: list(values) for edge, values in groups.items()}
     return Info(
         "architecture", {"arch": key, "space": "none of the shipped ones", "widths": widths, "layout": layout}
