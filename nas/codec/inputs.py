@@ -89,8 +89,8 @@ def _check(network: CodecNetwork, name: str, value: Tensor | None, limit: int | 
         or not value.is_floating_point()
     ):
         raise InputError(
-            f"{reader} needs {'' if limit is None else 'rounded '}{name}, a tensor of floating-point numbers, "
-            f"[B, {channels}, rows, columns], not {_described(value)}."
+            f"{reader} needs {'' if limit is None else 'rounded '}{name}, a tensor of floating-point "
+            f"numbers, [B, {channels}, rows, columns], not {_described(value)}."
         )
     if not value.isfinite().all():
         raise InputError(f"{what} contains NaN or infinity: correct it, or take what Codec.latents gives.")
