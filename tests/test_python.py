@@ -70,6 +70,17 @@ def test_a_search_takes_a_budget_its_name_or_a_target(
     assert len(loaded.search(**asked, trials=0, sources=QUICK).choices) == targets
 
 
+@pytest.mark.parametrize("folder", ["nowhere", "empty"])
+def test_a_wrong_folder_of_photos_is_refused_before_anything_is_computed(
+    folder: str, loaded: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("nas.verbs.search.costs_of", lambda run: pytest.fail("costs were looked up"))
+    with pytest.raises(InputError, match=folder):
+        nas.search(loaded.run.path, data=tmp_path / folder, out=tmp_path / "own", target="80%")
+    assert not (tmp_path / "own").exists()
+
+
 def test_a_budget_is_a_file_too(loaded: LoadedRun, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("targets: [80%, 90%]")

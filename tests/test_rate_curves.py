@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +36,10 @@ from nas.report.front.costs import COSTS
 from nas.report.front.make import front_of
 from nas.searching.scoring.evaluator import Point, Score
 from nas.searching.scoring.front import bd_rate_of
+from nas.searching.sources import Sources
 from nas.spaces.rates import anchor_qualities, anchors_between, scored
 from nas.spaces.space import SearchSpace
-from nas.support.errors import InputError
+from nas.support.errors import InputError, InputWarning
 from nas.verbs.evaluate import write_comparison
 
 RANGE = "0.0018..0.18"
@@ -191,6 +194,60 @@ def test_a_point_that_is_not_finite_is_passed_over(broken: str, run: Path, tmp_p
     front = front_of(nas.load_run(tmp_path / "run").run, {})
     assert len(front.curves[words[0]]) == 2
     assert "nan" not in (tmp_path / "run" / "pareto.svg").read_text()
+
+
+def changed(words: list[str], column: int, factor: float) -> list[str]:
+    return [*words[:column], repr(float(words[column]) * factor), *words[column + 1 :]]
+
+
+@pytest.mark.parametrize(("column", "factor"), [(4, 1e4), (5, -1), (6, 0.5), (6, 1.01)])
+def test_a_changed_number_of_a_curve_is_told_and_computed_again(
+    column: int, factor: float, run: Path, tmp_path: Path
+) -> None:
+    """The rate, the PSNR or the loss of an architecture at its lowest rate."""
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "search" / "curves.csv"
+    rows = path.read_text().splitlines()
+    path.write_text(
+        "\n".join([rows[0], ",".join(changed(rows[1].split(","), column, factor)), *rows[2:]]) + "\n"
+    )
+    with pytest.warns(InputWarning, match=r"Passed over 1 scores in .*scores\.csv, whose numbers cannot"):
+        scores = nas.load_run(tmp_path / "run", device="cpu").searcher.scores
+    architecture = scores.evaluator.space.parse(rows[1].split(",")[0])
+    assert architecture not in scores
+    again = scores.of(architecture)
+    assert repr(again.curve[0].rd_loss) == rows[1].split(",")[6]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert architecture in nas.load_run(tmp_path / "run", device="cpu").searcher.scores
+
+
+def test_a_study_with_a_changed_curve_is_refused(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    quick = Sources(logits=False, layouts=False)
+    nas.load_run(tmp_path / "run", device="cpu").search(trials=1, sources=quick)
+    journal = tmp_path / "run" / "search" / "study.log"
+    lines = journal.read_text().splitlines()
+    place = next(n for n, line in enumerate(lines) if '"curve"' in line)
+    before = re.search(r'"curve": ?\[\[[0-9.e-]+, ?', lines[place])
+    assert before is not None
+    lines[place] = lines[place].replace(before[0], f"{before[0]}9", 1)  # a digit before the first rate
+    journal.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match="is damaged"):
+        nas.load_run(tmp_path / "run", device="cpu").search(trials=1, sources=quick)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 5)), min_size=1, max_size=8), st.floats(1e-4, 1))
+def test_what_was_measured_is_possible(photos: list[tuple[float, float]], lmbda: float) -> None:
+    """Errors of pictures before they are rounded to 8 bits, which may move them by half a level."""
+    errors = [error for error, _ in photos]
+    rounded = [(math.sqrt(error) + 0.5 / 255) ** 2 for error in errors]
+    psnr = sum(-10 * math.log10(error) for error in rounded) / len(rounded)
+    bpp = sum(rate for _, rate in photos) / len(photos)
+    loss = Objective(lmbda).loss(bpp, sum(errors) / len(errors))
+    assert Point(lmbda, bpp, psnr, loss).is_possible("mse")
+    assert Score(bpp, psnr, loss).is_possible(Objective(lmbda))
+    assert not Point(lmbda, loss + 0.1, psnr, loss).is_possible("ms-ssim")
 
 
 POINTS = st.builds(Point, st.just(0.01), st.floats(0.01, 9), st.floats(10, 50), st.just(1.0))

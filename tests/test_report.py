@@ -26,12 +26,13 @@ from matplotlib.text import Text
 
 from nas.report.front.costs import COSTS, clock_of, view_of
 from nas.report.front.data import MOST_DOTS
-from nas.report.front.fronts import RunFront, split_key
+from nas.report.front.fronts import RunFront
 from nas.report.front.page import MOST_PAGE_BYTES, write_page
 from nas.report.front.pictures import Picture, Pictures, along_the_front
 from nas.report.front.plots import draw_front, save_front
 from nas.report.front.scale import Scale, lines_of_labels, tick_labels
 from nas.run import FRONT_COLUMNS
+from nas.spaces.architecture import split_key
 from nas.spaces.budget import SCOPES
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError

@@ -196,7 +196,7 @@ def picture_of(
     Raises:
         InputError: y_hat is not rounded y of one picture of this size.
     """
-    check_y(codec.network, y_hat, rounded=True)
+    check_y(codec.network, y_hat, rounded=True, reader="g_s")
     _check_fit(codec, y_hat, width, height)
     pixels = np.empty((height, width, 3), np.uint8)
     y_hat = codec.network.unscaled_y(y_hat, lmbda)

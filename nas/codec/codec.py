@@ -419,7 +419,7 @@ class Codec(nn.Module):
         Raises:
             InputError: y_hat is not such a batch.
         """
-        check_y(self.network, y_hat, rounded=True)
+        check_y(self.network, y_hat, rounded=True, reader="g_s")
         y_hat = self.network.unscaled_y(y_hat, lmbda)
         return through(self.network, "g_s", self.layout, y_hat, tiling).clamp(0, 1)
 

@@ -29,15 +29,16 @@ def check_pixels(pixels: Pixels) -> None:
         )
 
 
-def check_y(network: CodecNetwork, y: Tensor, *, rounded: bool) -> None:
+def check_y(network: CodecNetwork, y: Tensor, *, rounded: bool, reader: str = "The entropy path") -> None:
     """InputError where a tensor cannot be y of a network.
 
     Args:
         network: one architecture.
         y: what was given for y, [B, M, H/16, W/16].
         rounded: it has to be rounded, which means whole numbers where the network does not round about means.
+        reader: what messages say that needs it.
     """
-    _check(network, "y", y, Y_LIMIT if rounded else None)
+    _check(network, "y", y, Y_LIMIT if rounded else None, reader)
 
 
 def check_z(network: CodecNetwork, z_hat: Tensor | None, y: Tensor | None = None) -> None:
@@ -52,7 +53,7 @@ def check_z(network: CodecNetwork, z_hat: Tensor | None, y: Tensor | None = None
         if z_hat is not None:
             raise InputError("This codec has no z: give None for z_hat.")
         return
-    _check(network, "z", z_hat, Z_LIMIT)
+    _check(network, "z", z_hat, Z_LIMIT, "The entropy path")
     assert z_hat is not None
     if y is None:
         return
@@ -69,7 +70,7 @@ def check_z(network: CodecNetwork, z_hat: Tensor | None, y: Tensor | None = None
         )
 
 
-def _check(network: CodecNetwork, name: str, value: Tensor | None, limit: int | None) -> None:
+def _check(network: CodecNetwork, name: str, value: Tensor | None, limit: int | None, reader: str) -> None:
     """InputError where a value cannot be a latent of a network.
 
     Args:
@@ -77,6 +78,7 @@ def _check(network: CodecNetwork, name: str, value: Tensor | None, limit: int | 
         name: `y` or `z`.
         value: what was given for it.
         limit: its largest value where it has to be rounded.
+        reader: what messages say that needs it.
     """
     channels, what = network.widths[name].active, f"{name}_hat" if limit is not None else name
     if (
@@ -87,8 +89,8 @@ def _check(network: CodecNetwork, name: str, value: Tensor | None, limit: int | 
         or not value.is_floating_point()
     ):
         raise InputError(
-            f"{what} of this codec is a tensor of floating-point numbers, [B, {channels}, rows, columns], "
-            f"not {_described(value)}."
+            f"{reader} needs {'' if limit is None else 'rounded '}{name}, a tensor of floating-point "
+            f"numbers, [B, {channels}, rows, columns], not {_described(value)}."
         )
     if not value.isfinite().all():
         raise InputError(f"{what} contains NaN or infinity: correct it, or take what Codec.latents gives.")

@@ -23,11 +23,11 @@ from typing import IO
 
 from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError
+from nas.support.limits import MAX_BYTES
 
 MAGIC = b"NIC"
 PLAIN, RATED = 1, 2  # versions of the format: without and with a quality
 FIXED = 16  # number of bytes before the image size
-MOST_BYTES = 1 << 31  # largest file that is read, because a stream may be endless
 MAX_SIDE = 65535  # pixels
 
 
@@ -122,7 +122,7 @@ class Nic:
             InputError: it is not a .nic file, or it is damaged.
         """
         start = file.read(len(MAGIC))
-        return cls.parse(start + (file.read(MOST_BYTES) if start == MAGIC else b""), source=source)
+        return cls.parse(start + (file.read(MAX_BYTES) if start == MAGIC else b""), source=source)
 
 
 def write_varint(value: int) -> bytes:

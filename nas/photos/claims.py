@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import warnings
 import zlib
@@ -27,10 +28,10 @@ _MOST_PIXELS_OF_TIFF = {
     **{"tiff_adobe_deflate": 8 * 1032, "jpeg": 2048, "lzma": 1 << 15, "zstd": 1 << 18},
 }
 _PLANAR, _SEPARATE = TiffImagePlugin.PLANAR_CONFIGURATION, 2
-_DEFLATE, _JPEG = {"tiff_deflate", "tiff_adobe_deflate"}, "jpeg"
+_DEFLATE, _JPEG, _LZMA = {"tiff_deflate", "tiff_adobe_deflate"}, "jpeg", "lzma"
 _JPEG_END = b"\xff\xd9"
 _FILL_ORDER, _REVERSED = TiffImagePlugin.FILLORDER, 2
-_CHUNK = 1 << 20  # bytes of a deflated part that are in memory at a time
+_CHUNK = 1 << 20  # bytes of an unpacked part that are in memory at a time
 _ARITHMETIC = (b"\xff\xc9", b"\xff\xca", b"\xff\xcb")  # JPEG's frames that may take less than a bit a block
 
 
@@ -67,7 +68,8 @@ def check_claim(image: Image.Image, data: bytes) -> None:
 
     libtiff fills what a part lacks without a word. In TIFF it cannot be known of raw samples and of fax,
     whose parts need not say where they end, whether zeros or white lines at their ends are the picture's.
-    Parts that zstd or LZMA packed are left to libtiff.
+    Parts that zstd packed are left to libtiff, which misses their ends. Blocks that zstd could not shorten
+    are raw samples, too.
 
     Args:
         image: the file as Pillow has opened it.
@@ -113,7 +115,7 @@ def _check_parts(tags: TiffImagePlugin.ImageFileDirectory_v2) -> None:
 
 def _check_ends(tags: TiffImagePlugin.ImageFileDirectory_v2, compression: str, data: bytes) -> None:
     """ValueError where a strip or tile of a TIFF has no end, or not the checksum of what it holds."""
-    if compression not in {*_DEFLATE, _JPEG} or tags.get(_FILL_ORDER) == _REVERSED:
+    if compression not in {*_DEFLATE, _JPEG, _LZMA} or tags.get(_FILL_ORDER) == _REVERSED:
         return
     for kind, (offsets, counts) in {
         "strip": (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS),
@@ -123,7 +125,10 @@ def _check_ends(tags: TiffImagePlugin.ImageFileDirectory_v2, compression: str, d
         lengths = tags.get(counts, (len(data),) * len(begins))
         for number, (begin, length) in enumerate(zip(begins, lengths, strict=False), 1):
             part = memoryview(data)[begin : begin + length]
-            whole = _JPEG_END in bytes(part) if compression == _JPEG else _is_whole(part)
+            if compression == _JPEG:
+                whole = _JPEG_END in bytes(part)
+            else:
+                whole = _is_xz(part) if compression == _LZMA else _is_whole(part)
             if length and not whole:  # one of no bytes is left out on purpose
                 raise ValueError(f"its {kind} {number} of {len(begins)} is cut short or damaged")
 
@@ -136,5 +141,17 @@ def _is_whole(deflated: memoryview) -> bool:
             stream.decompress(rest, _CHUNK)
             rest = stream.unconsumed_tail
     except zlib.error:
+        return False
+    return stream.eof
+
+
+def _is_xz(packed: memoryview) -> bool:
+    """Whether bytes that LZMA packed reach the end of their stream, and what it says of itself is right."""
+    stream, rest = lzma.LZMADecompressor(lzma.FORMAT_XZ), bytes(packed)
+    try:
+        while not stream.eof and (rest or not stream.needs_input):
+            stream.decompress(rest, _CHUNK)
+            rest = b""
+    except lzma.LZMAError:
         return False
     return stream.eof

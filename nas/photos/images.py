@@ -24,12 +24,11 @@ from nas.photos.folders import list_files
 from nas.photos.metadata import JPEG, PNG, Bare, bare, without_exif
 from nas.support.errors import InputError, InputWarning
 from nas.support.files import write_atomically
+from nas.support.limits import MAX_BYTES, PICTURE_SUFFIXES
 from nas.support.limits import MAX_PIXELS as MAX_PIXELS
-from nas.support.limits import PICTURE_SUFFIXES
 
 Pixels = NDArray[np.uint8]
 
-MAX_BYTES = 1 << 31  # of one file: more than so many pixels take uncompressed, 16 bits each
 
 # Of zlib: photos take 1 % more bytes than at the usual 6, in half the time
 _PNG_LEVEL = 4

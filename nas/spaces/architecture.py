@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+from nas.support.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,33 @@ def differences(keys: Sequence[str]) -> list[str]:
     """The parts of architectures' keys in which they differ."""
     parts = [key.split("+") for key in keys]
     return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]
+
+
+_KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]*=[^+=]*\+)+layout=[A-Za-z0-9._-]+")
+_WIDTHS = re.compile(r"[0-9]+(-[0-9]+)*")
+EXAMPLE_KEY = "g_a=32-32+layout=raster"
+
+
+def split_key(key: str, example: str = EXAMPLE_KEY) -> tuple[dict[str, tuple[int, ...]], str]:
+    """The widths by edge and the name of the layout in a key. No space is needed.
+
+    Args:
+        key: key of an architecture.
+        example: a key for the error message.
+
+    Raises:
+        InputError: the string is not an architecture's key.
+    """
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise InputError(f"'{str(key)[:60]}' is not an architecture's key: keys look like {example}")
+    parts = dict(part.split("=", 1) for part in key.split("+"))
+    layout = parts.pop("layout")
+    for edge, widths in parts.items():
+        if not _WIDTHS.fullmatch(widths):
+            raise InputError(
+                f"'{edge}={widths}' is not a part of a key: after '=' come widths joined by '-'."
+            )
+    return {edge: tuple(map(int, widths.split("-"))) for edge, widths in parts.items()}, layout
 
 
 DEFAULT_STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of layouts that are found, if the space has no `grouping`

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
 from nas.support import resources
 from nas.support.errors import InputError, nearest
-from nas.support.fields import validated
+from nas.support.fields import Strict, validated
 from nas.support.limits import check_size
 
 SCOPES = ("encoder", "decoder", "total")
@@ -352,11 +352,7 @@ class Budget:
         return cls(f"target {target}", scope, (parsed,), limits=tuple(limits), typed=True)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-
-class _SpanFields(_Strict):
+class _SpanFields(Strict):
     start: str | float | None = Field(default=None, alias="from")
     end: str | float | None = Field(default=None, alias="to")
     levels: int = Field(ge=1, le=1000)
@@ -378,7 +374,7 @@ def _kind_of_targets(value: Any) -> str:
     return "_range" if isinstance(value, dict | _SpanFields) else "_list"
 
 
-class _BudgetFields(_Strict):
+class _BudgetFields(Strict):
     scope: Literal["encoder", "decoder", "total"] = "total"
     targets: Annotated[
         Annotated[list[str | float], Tag("_list")] | Annotated[_SpanFields, Tag("_range")],

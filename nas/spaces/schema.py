@@ -6,22 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from nas.spaces.architecture import DEFAULT_STAGES, Grouping, Slot
 from nas.spaces.description import HYPERPRIOR, Family
 from nas.spaces.families import FAMILIES
 from nas.spaces.layout import TABLE, Layout, named_layout
 from nas.support.errors import InputError, nearest
+from nas.support.fields import Strict
 from nas.support.limits import LEAST_LMBDA, MOST_BLOCKS, MOST_CHANNELS, MOST_LMBDA, MOST_TILE
 
 Quantizer = Literal["integer", "centred"]
 _SLOT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[0-9]+)?")
 _LAYOUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
 
 
 _Channels = Annotated[int, Field(gt=0, le=MOST_CHANNELS)]
@@ -30,28 +27,28 @@ _Candidate = Annotated[int, Field(ge=0, le=MOST_CHANNELS)]
 _Lmbda = Annotated[float, Field(ge=LEAST_LMBDA, le=MOST_LMBDA)]
 
 
-class _LatentFields(_Strict):
+class _LatentFields(Strict):
     y: _Channels | None = None
     z: _Channels | None = None
 
 
-class _Features(_Strict):
+class _Features(Strict):
     psi: _Channels | None = None
     phi: _Candidate | None = None
 
 
-class _TiedSlot(_Strict):
+class _TiedSlot(Strict):
     candidates: list[_Candidate] = Field(min_length=1)
     layers: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
 
 
-class _GroupingFields(_Strict):
+class _GroupingFields(Strict):
     groups: _Channels = 4
     tile: tuple[_Side, _Side] = (2, 2)
     stages: list[PositiveInt] = Field(default=list(DEFAULT_STAGES), min_length=1)
 
 
-class SpaceFields(_Strict):
+class SpaceFields(Strict):
     """The fields of a space's YAML file."""
 
     family: str

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nas.support.errors import InputError, nearest
 
@@ -26,6 +26,12 @@ _KIND_NAMES = {
     "dict": "'name: value' lines",
     "model": "'name: value' lines",
 }
+
+
+class Strict(BaseModel):
+    """Fields of a YAML file that has no others; its numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
 def validated(model: type[Model], content: Mapping[str, Any], source: str) -> Model:

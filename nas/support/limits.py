@@ -9,6 +9,7 @@ from typing import Any
 
 from nas.support.errors import InputError
 
+MAX_BYTES = 1 << 31  # of one file that is read: a stream may have no end
 MAX_PIXELS = 1 << 27  # of one picture, unless more are asked for: two of 8192x8192
 ONE_THREAD = 1 << 20  # pixels of one picture up to which a single thread is as quick as several
 PADDED = 64  # both sides are padded to multiples of this before a picture is coded

@@ -175,7 +175,6 @@ def export(
         >>> content["kmac_px"]["total"] <= 0.5 * 6.469
         True
     """
-    refuse_existing(Path(out), force=force, what="codec")
     return export_from(
         Searcher(opened(run), device=device),
         Path(out),
@@ -236,11 +235,9 @@ def export_from(
         asked = Budget.asked(budget, target, scope)
     else:
         asked = Budget.asked(budget, None, scope).narrowed(str(target))
-    refuse_existing(out, force=force, what="codec")
+    _check_output(out, force=force, onnx=onnx)  # or refused, before anything is scored
     refuse_over_input(out, searcher.run.path)
-    _check_arithmetic(arithmetic)  # or refused, before anything is scored
-    if onnx:
-        require_package()
+    _check_arithmetic(arithmetic)
     if family:
         places_of_g_s(searcher.space)  # or refused, before anything is scored
     architecture, clock = None, None
@@ -257,7 +254,7 @@ def export_from(
         members = FamilyMembers.alone(architecture)
     if searcher.run.is_writable:
         searcher.write_front()
-    content = export_codec(
+    content = _written(
         searcher.run,
         members,
         out,
@@ -308,9 +305,31 @@ def export_codec(
     Raises:
         InputError: something is there already, or what was asked for is impossible; nothing is written then.
     """
+    _check_output(out, force=force, onnx=onnx)
+    return _written(
+        run, members, out, supernet=supernet, arithmetic=arithmetic, onnx=onnx, force=force, report=report
+    )
+
+
+def _check_output(out: Path, *, force: bool, onnx: bool) -> None:
+    """InputError where a codec's folder, or the ONNX models in it, cannot be written."""
     refuse_existing(out, force=force, what="codec")
     if onnx:
         require_package()
+
+
+def _written(
+    run: Run,
+    members: FamilyMembers,
+    out: Path,
+    *,
+    supernet: Supernet | None,
+    arithmetic: str | None,
+    onnx: bool,
+    force: bool,
+    report: StageReport,
+) -> dict[str, Any]:
+    """`export_codec` into a folder that may be written."""
     settings = settings_of(run)
     supernet = supernet or supernet_of(run)
     made = make_codec(run, members.base, arithmetic, members.orders(run.space), supernet=supernet)

@@ -78,6 +78,10 @@ def search(
     from_zoo = not isinstance(run, Run) and in_zoo(run)
     if not from_zoo and (data is None) != (out is None):
         raise InputError("--data and --out go together: a search on other photos gets a run of its own.")
+    if data is not None:
+        from nas.photos.images import list_images
+
+        list_images(data)  # or refused, before anything is computed
     asked = Budget.asked(budget, target, scope)
     searched = opened(run)
     _ = searched.trained_weights  # or refused

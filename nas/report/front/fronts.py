@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.report.front.costs import COSTS, Cost, View
+from nas.spaces.architecture import split_key
 from nas.spaces.budget import SCOPES
 from nas.spaces.rates import range_text
 from nas.support.errors import InputError
@@ -25,7 +25,6 @@ _LOSS_COLUMNS = ("rd_loss", "bpp", "psnr")
 _POINT_COLUMNS = ("arch", *(cost.column for cost in COSTS.values()), *_LOSS_COLUMNS)
 _PAGE_FRONT_COLUMNS = (*_POINT_COLUMNS, "stages", "params", *(cost.flag for cost in COSTS.values()))
 _MOST_CURVES = 5  # largest number of curves of one run
-_KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]*=[0-9]+(-[0-9]+)*\+)+layout=[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -272,21 +271,6 @@ class RunFront:
             return {edge: len(names) for edge, names in slots.items()}
         groups, _ = split_key(self.front["arch"].iloc[0])
         return {edge: len(values) for edge, values in groups.items()}
-
-
-def split_key(key: str) -> tuple[dict[str, tuple[int, ...]], str]:
-    """The widths by edge and the name of the layout in a key. No space is needed.
-
-    Raises:
-        InputError: the string is not an architecture's key.
-    """
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise InputError(
-            f"'{str(key)[:60]}' is not an architecture's key: keys look like g_a=32-32+layout=raster"
-        )
-    parts = dict(part.split("=", 1) for part in key.split("+"))
-    layout = parts.pop("layout")
-    return {edge: tuple(map(int, widths.split("-"))) for edge, widths in parts.items()}, layout
 
 
 def check_scope(scope: str) -> None:

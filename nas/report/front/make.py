@@ -89,7 +89,7 @@ def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
     from nas.searching.scoring.scores import known_scores
 
     space, settings = run.space, settings_of(run)
-    scores = known_scores(run.scores_path, space, run.fingerprint)
+    scores = known_scores(run.scores_path, space, run.fingerprint, objective=settings.objective)
     if not scores:
         raise InputError(f"{run.typed} has no scores yet: {run.how_to_run('search')} first.")
     costs = costs_of(run)

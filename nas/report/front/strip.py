@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from nas.report.front.costs import View
-from nas.report.front.fronts import RunFront, split_key
+from nas.report.front.fronts import RunFront
 from nas.report.front.scale import lines_of_labels, number
 from nas.report.style import (
     FAINT,
@@ -22,6 +22,7 @@ from nas.report.style import (
     front_style,
     quick_style,
 )
+from nas.spaces.architecture import split_key
 
 _SHARES = "YlGnBu"  # light to dark in steps that survive grey printing
 

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from nas.report.front.costs import COSTS, Cost, clock_of
 from nas.report.front.data import PageRow, Place, is_rated, known_costs
-from nas.report.front.fronts import RunFront, split_key
+from nas.report.front.fronts import RunFront
 from nas.report.front.scale import number
+from nas.spaces.architecture import split_key
 
 
 def heads(fronts: Sequence[RunFront]) -> str:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nas.report.info.info import Info, chained
 from nas.report.structure.codec_graph import codec_graph
 from nas.report.structure.graph_text import draw_graph
-from nas.spaces.architecture import Architecture
+from nas.spaces.architecture import EXAMPLE_KEY, Architecture, split_key
 from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
-
-_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.]*=[^+=]*(\+[A-Za-z][A-Za-z0-9_.]*=[^+=]*)*")
 
 
 def key_info(key: str) -> Info:
@@ -32,12 +29,8 @@ def key_info(key: str) -> Info:
             matches.append((space, space.parse(key)))
     if matches:
         return _architecture_infos(matches)
-    if not _KEY.fullmatch(key):
-        example = spaces[0].narrowest().key if spaces else "g_a=8-8-8+layout=none"
-        raise InputError(f"'{key[:60]}' is not an architecture's key: keys look like {example}")
-    parts = dict(part.split("=") for part in key.split("+"))
-    layout = parts.pop("layout", None)
-    widths = {edge: _numbers(edge, values) for edge, values in parts.items()}
+    groups, layout = split_key(key, spaces[0].narrowest().key if spaces else EXAMPLE_KEY)
+    widths = {edge: list(values) for edge, values in groups.items()}
     return Info(
         "architecture", {"arch": key, "space": "none of the shipped ones", "widths": widths, "layout": layout}
     )
@@ -93,13 +86,6 @@ def with_graph(
     graph = codec_graph(space, architecture, by_edge)
     fields = {**info.fields, "kmac_px_by_edge": dict(by_edge)}
     return replace(info, fields=fields, text=tuple(draw_graph(graph)), picture=graph)
-
-
-def _numbers(edge: str, text: str) -> list[int]:
-    values = text.split("-")
-    if not all(value.isdecimal() for value in values):
-        raise InputError(f"'{edge}={text}' is not a part of a key: after '=' come widths joined by '-'.")
-    return [int(value) for value in values]
 
 
 def widths_by_edge(widths: dict[str, int]) -> dict[str, list[int]]:

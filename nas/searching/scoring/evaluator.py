@@ -46,6 +46,8 @@ PSI = (*Z, "h_s")
 X_HAT = (*Y_HAT, "g_s")
 Y_RATE_PARTS = (ENTROPY_PARAMETERS, "layout")
 
+NOT_EXACT = 1 / 8  # of calibration photos, at least: those that do not come back exactly
+
 
 @dataclass(frozen=True)
 class Point:
@@ -62,6 +64,19 @@ class Point:
     bpp: float
     psnr: float
     rd_loss: float
+
+    def is_possible(self, metric: str) -> bool:
+        """Whether the loss can be that of the rate and the PSNR.
+
+        The loss has the mean of the photos' errors and PSNR is the mean of their logarithms, so the one says
+        only how large the other is at least. PSNR is of pictures in 8 bits, which differ by half a level, and
+        leaves out photos that come back exactly.
+
+        Args:
+            metric: `mse` or `ms-ssim`. Of MS-SSIM nothing is known from PSNR.
+        """
+        level = max(0.0, 255 * 10 ** (-self.psnr / 20) - 0.51) if metric == "mse" else 0.0
+        return not self.rd_loss < (self.bpp + self.lmbda * NOT_EXACT * level**2) * (1 - 1e-6)
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,20 @@ class Score:
         """
         ours, theirs = (astuple(score)[:3] for score in (self, Score.of(points)))
         return all(map(partial(math.isclose, rel_tol=1e-6), ours, theirs))
+
+    def is_possible(self, objective: Objective, rates: Sequence[float] = ()) -> bool:
+        """Whether the numbers can belong together, as far as they follow from each other.
+
+        Args:
+            objective: the loss.
+            rates: the anchors of a range of rates. A score without all of its points is not judged there.
+        """
+        if not rates:
+            point = Point(objective.lmbda, self.bpp, self.psnr, self.rd_loss)
+            return point.is_possible(objective.metric)
+        if len(self.curve) < len(scored(rates)):
+            return True
+        return self.is_of(self.curve) and all(point.is_possible(objective.metric) for point in self.curve)
 
     @property
     def is_a_number(self) -> bool:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from nas.metrics.objective import Objective
 from nas.searching.scoring.evaluator import Evaluator, Point, Score
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
@@ -108,7 +109,8 @@ class Scores:
         """Read the rows that other processes have written since."""
         size = self._size()
         if size != self._seen:
-            on_disk = known_scores(self.path, self.evaluator.space, self.weights, self.evaluator.calibration)
+            which = self.weights, self.evaluator.calibration, self.evaluator.objective
+            on_disk = known_scores(self.path, self.evaluator.space, *which)
             self._known = {**self._known, **on_disk}
             self._seen = size
 
@@ -158,23 +160,30 @@ def read_scores(path: Path) -> list[dict[str, str]]:
 
 
 def known_scores(
-    path: Path, space: SearchSpace, weights: str, calibration: str | None = None
+    path: Path,
+    space: SearchSpace,
+    weights: str,
+    calibration: str | None = None,
+    objective: Objective | None = None,
 ) -> dict[Architecture, Score]:
     """Read the scores of one supernet on one set of photos. By default it is the set that was scored last.
 
-    Rows that are not finite, which earlier versions wrote, are ignored.
+    Rows that are not finite, which earlier versions wrote, are ignored. So are rows whose numbers contradict
+    each other, with a warning.
 
     Args:
         path: path of the scores.csv.
         space: the search space.
         weights: fingerprint of the supernet.
         calibration: fingerprint of the calibration photos.
+        objective: the loss. Without it, numbers are not compared.
     """
     rows = [row for row in read_scores(path) if row["weights"] == weights]
     if calibration is None and rows:
         calibration = rows[-1]["calibration"]
     scores: dict[Architecture, Score] = {}
     curves = read_curves(path.with_name(CURVES_FILE), weights, calibration or "") if space.rates else {}
+    damaged = 0
     for row in rows:
         if row["calibration"] == calibration:
             try:
@@ -183,6 +192,17 @@ def known_scores(
                 score = Score(bpp, psnr, loss, curves.get(row["key"], ()))
             except ValueError:
                 continue  # the run no longer has this layout, or the row has no numbers
-            if score.is_a_number:
+            if not score.is_a_number:
+                continue
+            if objective is None or score.is_possible(objective, space.rates):
                 scores[architecture] = score
+            else:
+                damaged += 1
+    if damaged:
+        warnings.warn(
+            f"Passed over {damaged} scores in {path}, whose numbers cannot belong together: the file was "
+            "changed or damaged. A search computes them again.",
+            InputWarning,
+            stacklevel=2,
+        )
     return scores

@@ -188,7 +188,8 @@ class Trials:
             raise ValueError("its parameters and its key are of two architectures")
         curve = tuple(Point(*point) for point in facts.get("curve", ()))
         score = Score(float(facts["bpp"]), float(facts["psnr"]), trial.values[1], curve)
-        if min(score.bpp, score.rd_loss) < 0 or (curve and score.is_a_number and not score.is_of(curve)):
+        possible = score.is_possible(self._scores.evaluator.objective, self._space.rates)
+        if min(score.bpp, score.rd_loss) < 0 or (score.is_a_number and not possible):
             raise ValueError("there are no such rates and losses")
         return architecture, score
 
