@@ -1,4 +1,4 @@
-"""The command line: verbs only, no logic. Heavy parts are imported by the verbs that use them."""
+"""The command line: commands without logic of their own. Commands import heavy parts when they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs that make and measure codecs: export, finetune, evaluate."""
+"""Commands that make and measure codecs: export, finetune, evaluate."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def export(
     from nas import console
     from nas.support.files import refuse_existing
 
-    refuse_existing(out, force=force, what="codec")  # before what takes long to import
+    refuse_existing(out, force=force, what="codec")  # before slow imports
     from nas.report.family import sentences, tables
 
     again = "Run the same command with --force to make it again; every score is kept."

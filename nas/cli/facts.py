@@ -1,4 +1,4 @@
-"""Verbs that say what something is or costs: profile, info."""
+"""Commands that describe or profile something: profile, info."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def info(
     from nas.verbs.info import info as go
 
     stopped = "Stopped; nothing was changed. Run the same command again."
-    with work(stopped):  # an architecture of a space of one's own is counted first
+    with work(stopped):  # for the user's own spaces, costs are counted first
         described = go(thing, out=out, force=force)
     if json:
         console.emit({**described.to_json(), **({"files": [str(out)]} if out is not None else {})})

@@ -1,4 +1,4 @@
-"""Verbs that make and read .nic files: compress, decompress, transcode."""
+"""Commands that make and read .nic files: compress, decompress, transcode."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def compress(
 ) -> None:
     """Compress pictures into .nic files.
 
-    Several pictures, or those of a folder, go into a folder, and files that exist there are skipped: if it is
-    interrupted, run the same command again to continue. With --force everything is made anew.
+    Several pictures, or those of a folder, go into a folder, and files that exist there are skipped. If the
+    command is interrupted, run it again to continue. With --force all files are written again.
     """
     from nas.verbs.code import compress as go
 
@@ -128,8 +128,8 @@ def decompress(
     """Decompress .nic files into pictures.
 
     Several files, or those of a folder, become PNG files in a folder, and pictures that exist there are
-    skipped: if it is interrupted, run the same command again to continue. With --force everything is made
-    anew.
+    skipped. If the command is interrupted, run it again to continue. With --force all pictures are written
+    again.
     """
     from nas.verbs.code import decompress as go
 

@@ -1,4 +1,4 @@
-"""The command line as a whole: its exit statuses, warnings in words, and the version."""
+"""The command group: exit statuses, warnings as sentences, and the version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UsageError: Any = typer.BadParameter.__base__
 
 @contextmanager
 def _warnings_in_words(most: int = 3) -> Iterator[None]:
-    """Warnings about the input as sentences, each once, and of each kind only the first few."""
+    """Print warnings about the input as sentences, each once, and only the first few of each kind."""
     said: dict[type[Warning], set[str]] = defaultdict(set)
     with warnings.catch_warnings():
         usual = warnings.showwarning
@@ -45,7 +45,7 @@ def _warnings_in_words(most: int = 3) -> Iterator[None]:
 
 
 def _in_words(error: typer.BadParameter) -> str:
-    """What is wrong with an option's value: the parser's own words are those of a library."""
+    """A sentence about a wrong value of an option. The parser's own message is too technical."""
     reasons: list[Any] = getattr(error.__cause__, "errors", list)()
     if not reasons:
         return error.message
@@ -74,7 +74,7 @@ def _short_usage_errors() -> Iterator[None]:
 
 
 class _Verbs(TyperGroup):
-    """Exit statuses: 0; 2 for wrong input, in one sentence; 130 when interrupted; 1 for a failure of ours."""
+    """Sets exit statuses: 0; 2 for wrong input, in one sentence; 130 when interrupted; 1 for our errors."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in args):

@@ -1,4 +1,4 @@
-"""Options that many verbs take, and the examples that their help ends with."""
+"""Options that several commands share, and the examples at the end of their help."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Effort = Annotated[
 ]
 
 
-EXAMPLES: dict[Callable[..., None], str] = {}  # by verb, as the end of its help
+EXAMPLES: dict[Callable[..., None], str] = {}  # by command, for the end of its help
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 def example(*lines: str) -> Callable[[Verb], Verb]:
-    """Give a verb's help an example.
+    """Add an example to the help of a command.
 
     Args:
         lines: commands.

@@ -1,4 +1,4 @@
-"""Verbs that make, search and judge runs: demo, train, search, pareto, explain, probe, rank-check."""
+"""Commands that make, search and check runs: demo, train, search, pareto, explain, probe, rank-check."""
 
 from __future__ import annotations
 
@@ -259,8 +259,8 @@ def pareto(
     """Draw the Pareto front, and write front.csv, pareto.png, pareto.svg and report.html.
 
     The drawings show loss, rate and PSNR against MACs and, after `nas profile RUN`, against time. They also
-    show the budgets that were asked for, what each architecture consists of, and how much better the front
-    is than uniform widths.
+    show the targets of the last search, the structure of each architecture, and how much better the front is
+    than uniform widths.
     """
     from nas import console
     from nas.verbs.pareto import pareto as go
@@ -347,9 +347,9 @@ def probe(
 ) -> None:
     """Find where an architecture is redundant and where it lacks capacity, without training.
 
-    For every activation between two layers, and for y, z and psi, it shows how few principal components keep
-    the loss (redundancy), and how much a better activation of each picture would gain (headroom: capacity is
-    missing before it).
+    For every activation between two layers, and for y, z and psi, it shows two numbers. Redundancy: how few
+    principal components keep the loss. Headroom: how much a better activation of each picture would gain,
+    because the layers before it lack capacity.
     """
     from nas import console
     from nas.verbs.analyse import probe as go

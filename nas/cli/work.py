@@ -1,4 +1,4 @@
-"""What verbs have in common while they run and when they end: progress, interruptions, results of files."""
+"""What commands share while they run: progress, interruptions, and results for files."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 TRAINED = "Stopped; what was trained is kept. Run the same command again to continue."
 STOPPED_MEASURING = "Stopped; what was measured is kept. Run the same command again to continue."
 DRAWN = "Stopped; every score is kept. Run the same command again to draw the front."
-PATIENCE = 1.0  # seconds without a report after which a terminal shows that something is going on
+PATIENCE = 1.0  # seconds without a report after which a terminal shows a sign of life
 
 
 class ToldInterruptError(KeyboardInterrupt):
-    """Work was interrupted, and how to continue was said."""
+    """The work was interrupted, and the user was told how to continue."""
 
 
 @contextmanager
 def work(stopped: str | Callable[[], str]) -> Iterator[StageReport]:
-    """Long work with its progress; when it is interrupted, what was kept and how to continue.
+    """Context for long work: shows progress, and after an interruption says what is kept and how to go on.
 
-    Progress is shown from the first report on: what is refused before it needs nothing that takes long to
-    import. Where imports and weights keep a person at a terminal waiting, the progress begins with that.
+    Progress is shown from the first report on, so that early refusals need no slow imports. If imports and
+    loading keep a user at a terminal waiting, the progress begins with them.
 
     Args:
-        stopped: what is said when the work is interrupted, or a function that gives it.
+        stopped: message after an interruption, or a function that returns it.
 
     Returns:
-        A context, which gives the function to report progress with.
+        A context that gives the function to report progress with.
     """
     shown: list[StageReport] = []
     lock = threading.Lock()
@@ -63,13 +63,13 @@ def work(stopped: str | Callable[[], str]) -> Iterator[StageReport]:
                     shown[0](LOADING, 0, 0, "")
 
         def end() -> None:
-            with lock:  # what has begun to be shown is shown, so that it can be taken away
+            with lock:  # wait until the display is shown, so that it can be removed
                 ended.set()
             timer.cancel()
 
         ended, timer = threading.Event(), threading.Timer(PATIENCE, still_loading)
         timer.daemon = True
-        if sys.stderr.isatty():  # a log needs no sign of life
+        if sys.stderr.isatty():  # not for logs
             timer.start()
         try:
             yield report
@@ -87,7 +87,7 @@ def work(stopped: str | Callable[[], str]) -> Iterator[StageReport]:
 
 
 def written(force: bool) -> str:
-    """What is said where the writing of many files is interrupted: how to continue.
+    """The message after interrupted writing of many files: how to continue.
 
     Args:
         force: whether files that exist are replaced.
@@ -97,12 +97,12 @@ def written(force: bool) -> str:
 
 
 def begun(out: Path, what: str, command: str) -> str:
-    """What is said where making one folder is interrupted: whether there is one, and how to continue.
+    """The message after interrupted making of a folder: whether it exists, and how to continue.
 
     Args:
         out: the folder.
-        what: what was being made, such as `codec`.
-        command: how the user begins again where the folder is there already.
+        what: its kind, such as `codec`.
+        command: how the user starts again if the folder exists already.
     """
     if not out.exists():
         return f"Stopped; no {what} was written. Run the same command again to continue."
@@ -110,7 +110,7 @@ def begun(out: Path, what: str, command: str) -> str:
 
 
 def refuse_both(json: bool, out: str) -> None:
-    """InputError where a result in JSON and a file would both go to standard output.
+    """Raise InputError if a result in JSON and a file would both go to standard output.
 
     Args:
         json: whether the result is printed as JSON.
@@ -121,12 +121,12 @@ def refuse_both(json: bool, out: str) -> None:
 
 
 def tell(result: Compressed | Decompressed | Batch[Any], *, json: bool, quiet: bool) -> None:
-    """Print what became of one file or of many; exit status 2 where some failed.
+    """Print the result for one file or for many. Sets exit status 2 if some failed.
 
     Args:
-        result: what became of them.
+        result: the result.
         json: print it as JSON.
-        quiet: print nothing of a single file.
+        quiet: print nothing for a single file.
     """
     from nas import console
     from nas.photos.batch import Batch

@@ -1,1 +1,1 @@
-"""What the commands do."""
+"""One function for every command: the public functions of `nas`."""

@@ -1,4 +1,4 @@
-"""`nas explain`, `nas probe` and `nas rank-check`: questions to a trained run."""
+"""`nas explain`, `nas probe` and `nas rank-check`: analyses of a trained run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def explain(
     force: bool = False,
     report: StageReport = silent,
 ) -> PriceList:
-    """Tell what one step in each slot of an architecture costs and gains.
+    """Make the cost table of an architecture: what one step in each slot costs and gains.
 
     Args:
         run: a trained run, its folder, or `zoo:NAME`.
@@ -45,7 +45,7 @@ def explain(
         out: also draw the table into this file: .png, .svg or .pdf.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace an existing file.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
 
     Returns:
         A `PriceList`. `groups` has the steps by kind, each with its change in kMAC per pixel and in loss.
@@ -93,21 +93,23 @@ def probe(
 
     For every interface (an activation between two layers, y, z and psi) it finds the fewest principal
     components that keep the loss (redundancy), and how much a better activation of each picture would gain
-    (headroom). The authors of PULSE (arXiv 2609.18602) found their architecture with such probes.
+    (headroom). The authors of PULSE (arXiv 2609.18602) let such probes guide the search for their
+    architecture.
 
     Args:
         run: a trained run, its folder, or `zoo:NAME`.
         arch: key of the architecture, as in front.csv.
         data: folder of photos to probe on, or `bundled`. By default it is the run's calibration photos.
         photos: number of photos, at most.
-        quality: 0 (lowest rate) to 100, for a run of a range of rates. By default it is the middle anchor's.
+        quality: 0 (lowest rate) to 100, for a run over a range of rates. By default it is that of the middle
+            anchor.
         tolerance: how much the loss may rise when components are left out, in %.
         steps: steps along the gradient for the headroom.
         out: FILE.json for the results. Beside it are FILE.csv and a picture, FILE.png and FILE.svg.
         seed: seed for all random choices.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace existing files.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
 
     Returns:
         A `ProbeResult`. `to_dataframe` has a row for each interface.
@@ -130,7 +132,7 @@ def probe(
 
     request = ProbeRequest(tolerance, steps, check_seed(seed))
     where, opened_run = choose(device), opened(run)
-    _ = opened_run.trained_weights  # or refused
+    _ = opened_run.trained_weights  # refuses a run without weights
     architecture, settings = opened_run.space.parse(arch), settings_of(opened_run)
     lmbda, quality = _rate(opened_run, settings.lmbda, quality)
     written = [] if out is None else _outputs(Path(out), force)
@@ -147,7 +149,7 @@ def probe(
 
 
 def _rate(run: Run, lmbda: float, quality: float | None) -> tuple[float, float | None]:
-    """The lambda to probe at and its quality, which is None where the run has one rate."""
+    """The lambda to probe at, and its quality, which is None for a run of one rate."""
     anchors = run.space.rates
     if not anchors:
         if quality is not None:
@@ -158,7 +160,7 @@ def _rate(run: Run, lmbda: float, quality: float | None) -> tuple[float, float |
 
 
 def _outputs(out: Path, force: bool) -> list[Path]:
-    """What is written for FILE.json; InputError where it cannot be."""
+    """The files for FILE.json. InputError if they cannot be written."""
     from nas.report.probes import pictures_of
 
     if out.suffix.lower() != ".json":
@@ -204,7 +206,7 @@ def rank_check(
         seed: seed for choosing the architectures. Training uses the run's seed.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace results that were made with other settings.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
 
     Returns:
         A `RankResult`. `agreement` has Kendall's tau with its interval, and `penalty` is the relative loss

@@ -70,7 +70,7 @@ class Compressed:
         return {"file": str(self.file), "bytes": self.bytes, "bpp": self.bpp, **psnr}
 
     def sentence(self) -> str:
-        """What was written."""
+        """A sentence on the written file."""
         at = "" if self.quality is None else f", quality {self.quality:g}"
         psnr = "" if self.psnr is None else f", {self.psnr:.2f} dB"
         return f"{self.file}: {self.bytes} bytes, {self.bpp:.4f} bpp, layout {self.layout}{at}{psnr}"
@@ -78,14 +78,14 @@ class Compressed:
 
 @dataclass(frozen=True)
 class Decompressed:
-    """A picture that was written.
+    """A decoded picture.
 
     Attributes:
-        image: where.
-        width, height: in pixels.
-        arch: the key of the codec that decoded it.
+        image: the written file.
+        width, height: size in pixels.
+        arch: key of the codec that decoded it.
         bytes: size of the .nic file.
-        kmac_px: what decoding costs, where the codec's family has several decoders.
+        kmac_px: cost of decoding, if the codec's family has several decoders.
     """
 
     image: Path
@@ -100,13 +100,13 @@ class Decompressed:
         return {"image": str(self.image), "width": self.width, "height": self.height, "arch": self.arch}
 
     def row(self) -> dict[str, Any]:
-        """A row of a table, by column; bytes and bpp are of the .nic file."""
+        """A row of the printed table. bytes and bpp are those of the .nic file."""
         bpp = 8 * self.bytes / (self.width * self.height)
         size = {"width": self.width, "height": self.height}
         return {"image": str(self.image), **size, "bytes": self.bytes, "bpp": bpp}
 
     def sentence(self) -> str:
-        """What was written."""
+        """A sentence on the written picture."""
         cost = "" if self.kmac_px is None else f", decoded at {self.kmac_px:.3f} kMAC/px"
         return f"{self.image}: {self.width}x{self.height}{cost}"
 
@@ -116,9 +116,9 @@ class Transcoded:
     """A .nic file in another layout.
 
     Attributes:
-        file: where.
-        bytes, bytes_before: its size, and that of the file it was made from.
-        layout, layout_before: what both are coded in.
+        file: the written file.
+        bytes, bytes_before: sizes of the new and of the old file.
+        layout, layout_before: layouts of the new and of the old file.
     """
 
     file: Path
@@ -140,7 +140,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _is_nic(path: Path) -> bool:
-    """Whether a file is a .nic file, or only its name says so."""
+    """Whether a file is a .nic file by its content or by its name."""
     if path.suffix.lower() == ".nic":
         return True
     try:
@@ -168,15 +168,15 @@ def _each(
     report: StageReport,
     quick: bool = True,
 ) -> Done | Batch[Done]:
-    """Do a plan: its one file here, or all of a folder side by side.
+    """Do the jobs of a plan: a single file in this thread, or the files of a folder in parallel.
 
     Args:
-        plan: what to do.
-        read: reads a source: its content and its number of pixels.
-        load: gives what turns a content into a written file, and the device of the codec.
+        plan: the plan.
+        read: reads a source. Returns its content and its number of pixels.
+        load: returns the function that turns a content into a written file, and the codec's device.
         stage: name of the work, for `report`.
         report: called after each file of a folder.
-        quick: a small picture is little work, for which one thread is enough.
+        quick: use one thread for a small picture.
     """
     if plan.folder is None:
         (job,) = plan.jobs
@@ -201,13 +201,13 @@ def _alone(
     *,
     one: bool,
 ) -> Done:
-    """Do one file here.
+    """Do the job of a single file.
 
     Args:
         job: the file.
-        content: what was read.
+        content: its content.
         load: see `_each`.
-        one: with one thread inside each operation.
+        one: use one thread inside each operation.
     """
     from nas.support.device import one_thread
 
@@ -244,12 +244,13 @@ def compress(
         out: the .nic file, a folder, or `-` for standard output.
         layout: name of the layout to code in, for a codec that has several.
         stages: try every layout with at most this many stages, and keep the smallest file.
-        quality: 0 (smallest file) to 100 (best picture), for a codec of a range of rates.
+        quality: 0 (smallest file) to 100 (best picture), for a codec over a range of rates.
         bpp: instead, the best quality with at most this many bits per pixel.
         size: instead, the best quality with at most this many bytes.
-        effort: from 0 to 10, how long to search for better latents of each picture. Files become smaller for
-            the same quality, and decode everywhere and as fast as before. Each more takes 1.6 times as long.
-        psnr: decode each file again, and tell the PSNR of its picture in dB.
+        effort: 0 to 10: how long to search for better latents of each picture. Files become smaller for the
+            same quality, and decode everywhere and as fast as before. Each level takes 1.6 times as long as
+            the one before.
+        psnr: decode each file again, and give the PSNR of its picture in dB.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace files.
         report: called after each picture of a folder. For a single picture it is called as its latents are
@@ -301,9 +302,9 @@ def compress(
         family = load_family(codec).to(compute)
         alone = plan.folder is None
         layouts = family.choose_layouts(layout, stages)
-        step_of(family.base, quality if bpp is None and size is None else 0)  # there must be such a quality
+        step_of(family.base, quality if bpp is None and size is None else 0)  # refuses a wrong quality
         for name in layouts:
-            family.codec(name)  # checked once, before the work
+            family.codec(name)  # checks the codec once, before the work
 
         def work(job: Job, pixels: Pixels) -> Compressed:
             area = pixels.shape[0] * pixels.shape[1]
@@ -423,7 +424,7 @@ def decompress(
 
 
 def _quickly(codec: str | Path, job: Job, nic: Nic, target: str | None) -> Decompressed | None:
-    """Decompress one file without torch, where the codec's folder has what that needs."""
+    """Decompress one file without torch. None if the codec's folder lacks the necessary files."""
     from nas.onnx.quick import decode_quickly
 
     quick = decode_quickly(codec, nic, target)
@@ -443,7 +444,7 @@ def _write_picture(target: Path, pixels: Pixels) -> None:
 
 
 def _size(nic: Nic) -> int:
-    """Bytes of a file that was read."""
+    """Size of a file in bytes."""
     return nic.header_bytes + len(nic.stream)
 
 

@@ -1,4 +1,4 @@
-"""`nas demo`: the whole way on bundled photos: train, learn, group, search, export, code, compare."""
+"""`nas demo`: all steps on bundled photos: train, learn, group, search, export, code, compare."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from nas.training.start import KLT, TrainingRequest, start_training
 from nas.verbs.export import export_from
 
 STARTER, SMALL_SPACE = "patch", "patch-tiny"
-TARGETS = "15%", "25%", "60%"  # of the dearest decoder: decoding is what most devices do most often
-LAMBDA = 0.0035  # of the one rate that there is time for from scratch
-DEMO_QUALITY = 20  # at which the starter's codecs, which have all rates, compress the photo
+TARGETS = "15%", "25%", "60%"  # of the widest decoder, because most devices mostly decode
+LAMBDA = 0.0035  # the one rate that there is time for from scratch
+DEMO_QUALITY = 20  # quality at which codecs for all rates compress the photo
 NAMES = ("small", "medium", "large")
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much of everything: the demo's own size, or a smaller one to try the way.
+    """The amount of work in each step of the demo, for the demo itself and for smaller tests.
 
     Attributes:
         steps: training steps.
@@ -64,26 +64,26 @@ class DemoSize:
     vimco_steps: int = 40
 
 
-# The starter has seen thousands of photos, and four more can teach it little: few steps, and small ones. From
-# scratch, many steps on small crops bring more than few on large ones.
+# `zoo:patch` has seen hundreds of photos, and four more teach it little, so there are few and small steps.
+# From scratch, many steps on small crops gain more than few steps on large ones.
 CONTINUED = DemoSize(steps=30, trials=50, learning_rate=1e-4, crop=256, batch=2, logit_steps=30)
 FROM_SCRATCH = DemoSize(steps=400, trials=60, learning_rate=5e-3, crop=128, batch=4)
 
 
 @dataclass(frozen=True)
 class DemoRow:
-    """One target: what was achieved, and JPEG at the nearest size.
+    """One target: the result of the codec, and JPEG at the nearest size.
 
     Attributes:
-        target_kmac_px: what the decoder may cost, in kMAC per pixel.
-        encoder_kmac_px: what the encoder costs, in kMAC per pixel.
-        decoder_kmac_px: what the decoder costs, in kMAC per pixel.
+        target_kmac_px: largest cost of the decoder, in kMAC per pixel.
+        encoder_kmac_px: cost of the encoder, in kMAC per pixel.
+        decoder_kmac_px: cost of the decoder, in kMAC per pixel.
         stages: serial steps of decoding.
         bytes: size of the codec's file.
-        bpp: its bits per pixel.
+        bpp: bits per pixel of that file.
         psnr: PSNR of its picture, in dB.
         jpeg_bpp: bits per pixel of the JPEG file.
-        jpeg_psnr: PSNR of its picture, in dB.
+        jpeg_psnr: PSNR of the JPEG's picture, in dB.
         codec: folder of the codec.
     """
 
@@ -100,19 +100,19 @@ class DemoRow:
 
     @property
     def better(self) -> str:
-        """Who is better at about this size."""
+        """The name of the better one at about this size."""
         return "this codec" if self.psnr > self.jpeg_psnr else "JPEG"
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made.
+    """The result of the demo.
 
     Attributes:
         run: folder of the run.
         photo: name of the photo that was compressed.
         rows: a row for each target.
-        seconds: time that all of it took.
+        seconds: time of the whole demo.
     """
 
     run: Path
@@ -121,7 +121,7 @@ class DemoResult:
     seconds: float
 
     def table(self) -> tuple[Sequence[str], list[list[Any]]]:
-        """Columns and rows, for people."""
+        """Columns and rows of the printed table."""
         names = {
             "target": "target_kmac_px",
             "encoder": "encoder_kmac_px",
@@ -160,7 +160,7 @@ def demo(
     report: StageReport = silent,
     say: Callable[[str], None] = silent,
 ) -> DemoResult:
-    """Train, search, export and compare; everything stays in `out`, which is a run.
+    """Train, search, export and compare. Everything is kept in `out`, which is a run.
 
     Args:
         out: folder of the run.
@@ -168,11 +168,11 @@ def demo(
             rate.
         steps: number of training steps.
         trials: number of architectures to score.
-        size: how much of everything else. By default it takes about two minutes on two cores.
+        size: amount of work in each step. By default it takes about two minutes on two cores.
         seed: seed for all random choices.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace an existing run.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
         say: called with sentences for people.
 
     Returns:
@@ -186,7 +186,7 @@ def demo(
         >>> result = nas.demo("my-demo")  # doctest: +SKIP
     """
     began, out = time.monotonic(), Path(out)
-    torch.set_num_threads(1)  # nets this small gain nothing from more, and lose much beside other work
+    torch.set_num_threads(1)  # small networks gain nothing from more threads
     size = size or (FROM_SCRATCH if from_scratch else CONTINUED)
     size = replace(size, steps=steps or size.steps, trials=trials or size.trials)
     start = f"the photos' KLT in {SMALL_SPACE}" if from_scratch else f"zoo:{STARTER} of this package"
@@ -273,7 +273,7 @@ def _train(
 
 
 def _decode_elsewhere(codec: Path, stream: Path, image: Path) -> None:
-    """Decode in a process of its own, which knows nothing but the file and the codec's folder."""
+    """Decode in a separate process, which has only the file and the codec's folder."""
     command = [sys.executable, "-m", "nas", "decompress", str(codec), str(stream), str(image)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

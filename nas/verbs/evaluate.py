@@ -1,4 +1,4 @@
-"""`nas evaluate`: codecs beside formats and published curves, on photos."""
+"""`nas evaluate`: measures codecs on photos, beside formats and published curves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def evaluate(
             `compress`.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace existing results.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
 
     Returns:
         A `Comparison`: the points of every codec and format (bits per pixel, PSNR in dB, MS-SSIM, seconds),
@@ -78,13 +78,14 @@ def evaluate(
 
 
 def write_comparison(comparison: Comparison, outputs: Outputs) -> list[Path]:
-    """Draw a comparison and write its results, of which each file is there whole or not at all.
+    """Draw a comparison and write its results, each file atomically.
 
-    The pictures come first: with the results, what was kept for an interrupted evaluation goes.
+    The pictures come first, because writing the results deletes the measurements of an interrupted
+    evaluation.
 
     Args:
-        comparison: what an evaluation found.
-        outputs: which files to write.
+        comparison: result of an evaluation.
+        outputs: the files to write.
     """
     save_rates(comparison.drawn(), outputs.pictures, subtitle=comparison.subtitle())
     return comparison.write(outputs)

@@ -1,4 +1,4 @@
-"""From architectures of a run to a codec's folder, measured with real files on held-out photos."""
+"""`nas export`: writes architectures of a run as a codec, measured with real files on held-out photos."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ from nas.training.settings import settings_of
 from nas.verbs.runs import opened
 from nas.weights.checkpoint import supernet_of
 
-QUANTIZING_PHOTOS = 8  # calibration photos that the whole numbers of the entropy path are chosen on
-MOST_COST = 0.005  # of the exact entropy path in rate; beyond it the path stays in float64
+QUANTIZING_PHOTOS = 8  # number of calibration photos for converting the entropy path to whole numbers
+MOST_COST = 0.005  # largest cost of the exact entropy path in rate; beyond it the path stays in float64
 ARITHMETICS = ("exact", "float64")
-ONNX = "onnx"  # the folder of ONNX models in a codec's own
+ONNX = "onnx"  # name of the folder of ONNX models in a codec's folder
 
 
 @dataclass(frozen=True)
 class Made:
-    """A codec, and what its exact entropy path costs.
+    """A codec, and the cost of its exact entropy path.
 
     Attributes:
-        codec: of one architecture.
-        cost: how much more bits whole numbers take than float64 on calibration photos, a share; None where
+        codec: codec of one architecture.
+        cost: share of additional bits on calibration photos with whole numbers instead of float64, or None if
             there is nothing to compare.
     """
 
@@ -66,18 +66,18 @@ def make_codec(
     *,
     supernet: Supernet | None = None,
 ) -> Made:
-    """The codec of one architecture of a run's supernet.
+    """Make the codec of one architecture of a run's supernet.
 
     Args:
         run: a trained run.
-        architecture: what to extract.
-        arithmetic: of the entropy path, exact or float64; by default exact, unless that is impossible or
-            costs more than `MOST_COST`.
-        layouts: all under which its entropy path will code; the architecture's own by default.
-        supernet: that of the run, where it was read already.
+        architecture: the architecture to extract.
+        arithmetic: arithmetic of the entropy path: `exact` or `float64`. By default it is exact, unless that
+            is impossible or costs more than `MOST_COST`.
+        layouts: all layouts that the entropy path will use. By default only the architecture's own.
+        supernet: the run's supernet, if it is loaded already.
 
     Raises:
-        InputError: an unknown arithmetic, or an exact one for latents that are no whole numbers.
+        InputError: the arithmetic is unknown, or exact although latents are not whole numbers.
     """
     network = (supernet or supernet_of(run)).extract(architecture).cpu()
     floating = Codec(network, architecture)
@@ -87,12 +87,12 @@ def make_codec(
 def with_arithmetic(
     floating: Codec, arithmetic: str | None, photos: Sequence[Photo], layouts: Sequence[Layout] = ()
 ) -> Made:
-    """A codec with its entropy path in float64 or in whole numbers.
+    """Convert the entropy path of a codec to whole numbers, or keep it in float64.
 
     Args:
-        floating: the codec, in float64.
+        floating: the codec in float64.
         arithmetic, layouts: see `make_codec`.
-        photos: of calibration, on the first of which whole numbers are chosen.
+        photos: calibration photos. The first ones determine the whole numbers.
 
     Raises:
         InputError: see `make_codec`.
@@ -146,20 +146,21 @@ def export(
     Args:
         run: a searched run, its folder, or `zoo:NAME`.
         out: the codec's folder.
-        target: the most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest architecture) or,
+        target: largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture) or,
             after `nas profile`, 30ms.
         budget: a Budget, the name of a shipped one or a YAML file's path. The architecture meets its
             limits. If it has several targets, the largest counts, unless `target` names another.
         arch: key of the architecture, instead of a target or budget.
-        family: export every decoder and layout that is worth its cost beside one encoder. The encoder is that
-            of the chosen architecture, or without a choice that of the least loss on the front.
+        family: export every decoder and layout that is worth its cost together with one encoder. It is the
+            encoder of the chosen architecture, or by default that of the architecture with the least loss on
+            the front.
         scope: scope of a target without a budget: `encoder`, `decoder` or `total` (the default).
         arithmetic: arithmetic of the entropy path: `exact` (files decode on every machine) or `float64`. By
             default it is exact, unless that costs more than 0.5 % in rate.
         onnx: also write ONNX models and a decoder that needs no torch.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace an existing folder.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
 
     Returns:
         The content of codec.yaml. After a target in ms it also has `timed`: by action, the seconds that the
@@ -204,16 +205,16 @@ def export_from(
     force: bool = False,
     report: StageReport = silent,
 ) -> dict[str, Any]:
-    """`export` from a run that is open already.
+    """Export from a run that is open already. See `export`.
 
     Args:
         searcher: searcher of the open run.
         out: folder of the codec.
-        target: the most that the codec may cost, such as 20 (kMAC per pixel), 60% or 30ms.
+        target: largest cost of the codec, such as 20 (kMAC per pixel), 60% or 30ms.
         budget: a Budget, the name of a shipped one or a YAML file's path. `target` may choose among its
             targets.
         arch: key of the architecture, instead of a target or budget.
-        family: export every decoder and layout that is worth its cost beside one encoder.
+        family: export every decoder and layout that is worth its cost together with one encoder.
         scope: scope of a target: `encoder`, `decoder` or `total`.
         arithmetic: arithmetic of the entropy path, `exact` or `float64`. See `make_codec` for the default.
         onnx: also write ONNX models.
@@ -237,9 +238,9 @@ def export_from(
         asked = Budget.asked(budget, None, scope).narrowed(str(target))
     _check_output(out, force=force, onnx=onnx)  # or refused, before anything is scored
     refuse_over_input(out, searcher.run.path)
-    _check_arithmetic(arithmetic)
+    _check_arithmetic(arithmetic)  # refuses an unknown arithmetic before anything is scored
     if family:
-        places_of_g_s(searcher.space)  # or refused, before anything is scored
+        places_of_g_s(searcher.space)  # refuses a space without families before anything is scored
     architecture, clock = None, None
     if arch is not None:
         architecture = searcher.space.parse(arch)
@@ -292,18 +293,18 @@ def export_codec(
     Args:
         run: a trained run.
         members: the architectures to export: a single one, or a family.
-        out: the codec's folder.
-        supernet: that of the run, where it was read already.
-        arithmetic: of the entropy path: see `make_codec`.
-        onnx: write it as ONNX models, too, into the folder `onnx` in its own.
-        force: replace what is there.
-        report: told of photos measured, and of models written.
+        out: folder of the codec.
+        supernet: the run's supernet, if it is loaded already.
+        arithmetic: arithmetic of the entropy path: see `make_codec`.
+        onnx: also write ONNX models into the subfolder `onnx`.
+        force: replace an existing folder.
+        report: called for each measured photo and each written model.
 
     Returns:
         The content of codec.yaml.
 
     Raises:
-        InputError: something is there already, or what was asked for is impossible; nothing is written then.
+        InputError: the folder exists already, or the request is impossible. Nothing is written then.
     """
     _check_output(out, force=force, onnx=onnx)
     return _written(
@@ -356,7 +357,7 @@ def _written(
     content = save_family(measurement.noted_in(family), out, facts)
     if onnx:
         write_onnx(measurement.noted_in(family), out / ONNX, report=report)
-    if not run.is_writable:  # the codec says what it measured, too
+    if not run.is_writable:  # codec.yaml has the measurements, too
         return content
     for architecture, measured in zip(members.decoders, measurement.decoders, strict=True):
         note_tested(run, architecture, measured)
@@ -366,7 +367,7 @@ def _written(
 
 
 def _family(run: Run, members: FamilyMembers, codec: Codec, supernet: Supernet) -> CodecFamily:
-    """The codecs of a run's architectures, with what they cost."""
+    """The codecs of a run's architectures with their costs."""
     costs, space = costs_of(run), run.space
     decoders = []
     for architecture in members.decoders:

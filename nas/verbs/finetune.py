@@ -1,16 +1,18 @@
-"""An exported codec trained on: from the weights it took from the supernet to weights of its own.
+"""`nas finetune`: trains an exported codec further, from the weights of the supernet to weights of its own.
 
-No run is needed: the codec's folder says what it is, and a space of one architecture is trained from its
-layers, at its own lambda and metric. Three ways:
+No run is needed. The codec's folder describes it, and a space with one architecture is trained from its
+layers, at its own lambda and metric. There are three ways:
 
-- everything, which is as good as it gets at these MACs, and gives a codec of another identity;
-- g_s alone, which leaves all that a file depends on as it is, to the bit: files made before decode with the
-  new codec, into better pictures;
-- the entropy path alone, all but g_a and g_s: the same pictures from smaller files, of another identity.
+- everything, which gives the best result at these MACs, and a codec with another identity;
+- g_s alone, which keeps everything that a file depends on bit-exact: older files decode with the new codec,
+  into better pictures;
+- the entropy path alone, which is everything except g_a and g_s: the same pictures from smaller files, with
+  another identity.
 
-Of a family, the base codec is trained under all its layouts, then every g_s, its own too, beside its new
-encoder; or either alone. Each of these trainings is a run of its own in OUT/training. Interrupted, they go
-on with the same request; when the codec is written, what only resuming needs is removed.
+Of a family, the base codec is trained under all its layouts, and then every g_s for the new encoder,
+including its own. With `only`, one of these two parts is done. Each training is a run in OUT/training. After
+an interruption, the same request continues it. When the codec is written, files that only serve to resume are
+removed.
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ from nas.verbs.export import make_codec
 from nas.weights.checkpoint import supernet_of
 
 TUNED_ALONE = ("g_s", "entropy")
-# What a recipe, made for a supernet from scratch, does not say. Its rate of learning is right as it is: on a
-# small codec a third of it gained less, and did so again after 1500 steps (docs/finetune.md).
+# Settings that a recipe for a supernet from scratch does not have. Its learning rate is suitable: on a small
+# codec, a third of it gained less, also after 1500 steps (docs/finetune.md).
 FINETUNING_STEPS, WARMUP = 2000, 50
 _FIXED_SETTINGS = {**ALONE, "random_layouts": 0.0}
 _OF_THE_CODEC = ("lmbda", "metric")
@@ -102,7 +104,7 @@ class Finetuned:
     after: FamilyResult
 
     def tables(self) -> list[TitledTable]:
-        """What it gained, by decoder, and where there are several layouts by layout: title, columns, rows."""
+        """The gains by decoder, and by layout if there are several: title, columns and rows."""
         photos = self.content["measured"]["photos"]
         counted = f"{photos} held-out photo{'s' * (photos != 1)}"
         title = f"{counted}, as files, before and after; costs in kMAC/px, as they were"
@@ -118,12 +120,12 @@ class Finetuned:
         return titled_tables
 
     def _costs(self) -> list[dict[str, float]]:
-        """What each decoder's codec costs, by scope."""
+        """The costs of each decoder's codec, by scope."""
         entries = self.content.get("decoders", [self.content])
         return [{scope: float(entry["kmac_px"][scope]) for scope in SCOPES} for entry in entries]
 
     def sentences(self) -> list[str]:
-        """What it means for the files that there are, and whether it was worth it."""
+        """Sentences on what the new codec means for existing files, and whether it was worth it."""
         identity = self.content["entropy_path"]
         if identity == self.identity:
             files = (
@@ -145,7 +147,7 @@ class Finetuned:
         return sentences
 
     def to_json(self) -> dict[str, Any]:
-        """codec.yaml, and where it is."""
+        """The content of codec.yaml, and the path."""
         return {"codec": str(self.path), **self.content}
 
 
@@ -213,20 +215,20 @@ def finetune(
 
 
 def finetune_codec(request: FinetuneRequest, report: StageReport = silent) -> Finetuned:
-    """Train an exported codec on, and write the codec that it becomes.
+    """Train an exported codec further, and write the resulting codec.
 
     Args:
         request: the codec, the photos and the settings.
         report: called as the work goes on.
 
     Raises:
-        InputError: before anything is written, where the request cannot be met.
+        InputError: the request cannot be met. Raised before anything is written.
     """
     return _Finetuning(request).run(report)
 
 
 class _Finetuning:
-    """Everything that can be wrong with a request is found here, before anything is written."""
+    """One fine-tuning. The constructor refuses a wrong request before anything is written."""
 
     def __init__(self, request: FinetuneRequest) -> None:
         self.request = request
@@ -243,7 +245,7 @@ class _Finetuning:
         if missing:
             raise InputError(f"{request.codec / DESCRIPTION} has no `{missing[0]}`: export the codec again.")
         self.family = load_family(request.codec)
-        self.family.codec()  # or this machine is refused
+        self.family.codec()  # refuses a machine that computes other numbers
         self.of_base = self._settings("entropy" if request.only == "entropy" else None)
         self.of_g_s = self._settings("g_s")
         self.split = split_of(request.data)
@@ -252,7 +254,7 @@ class _Finetuning:
         self._replaced = self._compare()
 
     def _settings(self, only: str | None) -> TrainingSettings:
-        """Of a space of one, at the codec's own lambda and metric."""
+        """Settings for a space with one architecture, at the codec's own lambda and metric."""
         request = self.request
         for name in request.settings:
             if name in _OF_THE_CODEC:
@@ -269,15 +271,15 @@ class _Finetuning:
         given |= {} if request.steps is None else {"steps": request.steps}
         return TrainingSettings.make({**given, **always})
 
-    # The trainings, in their order
+    # The trainings, in order
 
     def _place(self, decoder: int) -> Path:
-        """Where the g_s of one decoder is trained alone."""
+        """The folder in which the g_s of one decoder is trained alone."""
         return self.folder / ("g_s" if len(self.family.decoders) == 1 else f"g_s-{decoder}")
 
     @property
     def _place_of_base(self) -> Path:
-        """Where the base codec is trained, or its entropy path."""
+        """The folder in which the base codec, or its entropy path, is trained."""
         return self.folder / ("all" if self.request.only is None else self.request.only)
 
     @property
@@ -292,18 +294,16 @@ class _Finetuning:
 
     @property
     def _notes(self) -> dict[str, Any]:
-        """What a training's config.yaml says of where it comes from."""
+        """Notes in a training's config.yaml on its origin."""
         decoders = [entry["weights"] for entry in self.content.get("decoders", [])]
-        only = (
-            self.request.only
-        )  # the g_s of a family are trained beside the old encoder, or beside a new one
+        only = self.request.only  # the g_s of a family are trained for the old encoder or for a new one
         return {"finetune": {"codec": self.family.base.fingerprint, "decoders": decoders, "only": only}}
 
     def _compare(self) -> list[Path]:
-        """The trainings of other requests that lie in OUT, which this one replaces.
+        """The trainings of other requests in OUT, which this one replaces.
 
         Raises:
-            InputError: something lies there that is not to be replaced.
+            InputError: something there must not be replaced.
         """
         request = self.request
         runs = [Run.open(path.parent) for path in sorted(self.folder.glob("*/config.yaml"))]
@@ -334,13 +334,13 @@ class _Finetuning:
             run.path in self._places
             and settings_of(run) == self._places[run.path]
             and isinstance(noted, dict)
-            and {"only": wanted["only"], **noted} == wanted  # earlier versions did not note it
+            and {"only": wanted["only"], **noted} == wanted  # earlier versions do not have this note
             and run.split_path.is_file()
             and run.split() == self.split
         )
 
     def run(self, report: StageReport) -> Finetuned:
-        """Train, measure both, write."""
+        """Train, measure both codecs, and write the new one."""
         for path in self._replaced:
             clear(path)
         self._warn()
@@ -362,7 +362,7 @@ class _Finetuning:
         return Finetuned(request.out, content, request.codec, self.family.base.path_identity, before, after)
 
     def _warn(self) -> None:
-        """Warn where all trainings together take more than a day."""
+        """Warn if all trainings together take more than a day."""
         places, settings = len(self._places), self.of_base
         kmac_px = places * float(self.content["kmac_px"]["total"])
         seconds = seconds_at_cost(kmac_px, settings, self.request.device)
@@ -371,7 +371,7 @@ class _Finetuning:
             warnings.warn(long, InputWarning, stacklevel=4)
 
     def _trained(self, report: StageReport) -> tuple[CodecFamily, dict[str, Any]]:
-        """The family after all its trainings, and what its exact entropy path costs where that is known."""
+        """The family after all trainings, and the cost of its exact entropy path, if it is known."""
         before = self.family.base
         if self.request.only == "g_s":
             base = copy.deepcopy(before)
@@ -392,20 +392,20 @@ class _Finetuning:
         return family, facts
 
     def _of_base(self, report: StageReport) -> tuple[Codec, dict[str, Any]]:
-        """The base codec with all of it trained or its entropy path, under every layout of the family."""
+        """Train the base codec, or its entropy path, under every layout of the family."""
         before, layouts = self.family.base, self.family.layouts
         space = replace(before.network.space, layouts=layouts)
         run = self._train(self._place_of_base, space, before.network, report)
         arithmetic = "float64" if before.integers is None else "exact"
         made = make_codec(run, before.architecture, arithmetic, list(layouts.values()))
-        if self.request.only == "entropy":  # to the bit: GDN's way through a supernet rounds
+        if self.request.only == "entropy":  # bit-exact: a supernet's GDN rounds differently
             for name in ("g_a", "g_s"):
                 weights = getattr(before.network, name).state_dict()
                 getattr(made.codec.network, name).load_state_dict(weights)
         return made.codec, {} if made.cost is None else {"exact_costs": round(made.cost, 6)}
 
     def _train(self, folder: Path, space: SearchSpace, network: CodecNetwork, report: StageReport) -> Run:
-        """One training, from a network's layers."""
+        """Run one training that starts from a network's layers."""
         places = list(self._places)
         number = f" {places.index(folder) + 1} of {len(places)}" if len(places) > 1 else ""
 
@@ -424,7 +424,7 @@ class _Finetuning:
         )
         return train_or_resume(request, show)
 
-    # What is written
+    # Output
 
     def _write(
         self, family: CodecFamily, before: FamilyResult, after: FamilyResult, facts: dict[str, Any]
@@ -464,7 +464,7 @@ class _Finetuning:
         return written
 
     def _tidy(self) -> None:
-        """Keep what tells how the training went."""
+        """Remove everything except the record of the training."""
         for folder in self.folder.iterdir():
             run = Run(folder)
             if folder in self._places:

@@ -1,7 +1,7 @@
-"""`nas info`: what a thing is: a run, codec, .nic file, search space, budget, layout or architecture's key.
+"""`nas info`: describes a run, codec, .nic file, search space, budget, recipe, layout or architecture key.
 
-Asking is quick: nothing here needs torch, except counting the MACs of a key or of a
-space of one's own (an exported codec knows its own).
+Nothing here needs torch, except counting the MACs of a key or of the user's own space (an exported codec
+knows its own MACs).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from nas.support import resources
 from nas.support.errors import InputError, nearest
 from nas.support.paths import with_paths
 
-Y_CHANNELS = 192  # a layout asked for by its name alone is shown as in joint-ar
+Y_CHANNELS = 192  # channels for layouts that are given by name, as in joint-ar
 
 
 @with_paths
 def info(thing: str | Path, *, out: str | Path | None = None, force: bool = False) -> Info:
-    """Tell what a run, codec, .nic file, space, budget, recipe, layout, architecture or the zoo is.
+    """Describe a run, codec, .nic file, space, budget, recipe, layout, architecture or the zoo.
 
     Args:
         thing: path, name or key of the thing, `zoo:NAME`, or `zoo` for a list.
@@ -37,10 +37,10 @@ def info(thing: str | Path, *, out: str | Path | None = None, force: bool = Fals
         force: replace an existing file.
 
     Returns:
-        An `Info`: `fields` holds its properties by name, and `lines()` are those that `nas info` prints.
+        An `Info`. `fields` has its properties by name, and `lines()` are the lines that `nas info` prints.
 
     Raises:
-        InputError: there is nothing of that name or nothing to draw, or the file exists already.
+        InputError: nothing has this name, there is nothing to draw, or the file exists already.
 
     Example:
         >>> nas.info("raster-2x2").fields["stages_768x512"]
@@ -53,10 +53,10 @@ def info(thing: str | Path, *, out: str | Path | None = None, force: bool = Fals
 
 
 def describe(thing: str) -> Info:
-    """What `nas info` tells of a path, a name or a key.
+    """Describe the thing with a path, a name or a key.
 
     Raises:
-        InputError: nothing of that name; names the nearest shipped ones.
+        InputError: nothing has this name. The message gives the nearest shipped names.
     """
     if thing == "zoo":
         return zoo_info()
@@ -77,7 +77,7 @@ def describe(thing: str) -> Info:
     named = [budget_info(Budget.load(thing))] if thing in resources.shipped("budgets") else []
     named += [recipe_info(thing)] if thing in resources.shipped("recipes") else []
     if named:
-        return chained(named)  # `laptop` is one of each
+        return chained(named)  # `laptop` is both a budget and a recipe
     if "=" in thing:
         return key_info(thing)
     return _layout_or_nothing(thing)
@@ -94,7 +94,7 @@ def _folder(path: Path) -> Info:
 
 
 def _file(path: Path) -> Info:
-    """A file, by what it holds rather than by its name."""
+    """Describe a file by its content, not by its name."""
     with open(path, "rb") as file:
         start = file.read(3)
     if start == b"NIC" or path.suffix == ".nic":
@@ -128,7 +128,7 @@ def _layout_or_nothing(name: str) -> Info:
             sorted({*MADE_IN_RUNS, *(layout_name.split("-")[0] for layout_name in layout_names())})
         )
         if re.match(rf"({families})-[0-9]", name):
-            raise  # a layout, but one that cannot be
+            raise  # the name of a layout, but an impossible one
     kinds = ("search_spaces", "budgets", "recipes")
     names = [*(name for kind in kinds for name in resources.shipped(kind)), *layout_names()]
     raise InputError(f"There is no space, budget, layout or file named '{name}': {nearest(name, names)}")

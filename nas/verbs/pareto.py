@@ -1,4 +1,4 @@
-"""`nas pareto`: the front of one run or of several, drawn."""
+"""`nas pareto`: draws the front of one run or of several."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def pareto(
         scope: whose MACs to show: `encoder`, `decoder` or `total`.
         out: folder for the drawings. By default it is that of the first run.
         pictures: how many architectures show a decoded photo in report.html. 0 shows none.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
 
     Returns:
         The paths of the files.
 
     Raises:
-        InputError: a run without scores, an unknown scope, a negative number of pictures, or a folder that
-            cannot be written.
+        InputError: a run has no scores, the scope does not exist, the number of pictures is negative, or the
+            folder cannot be written.
 
     Example:
         >>> files = nas.pareto("runs/a", out="figures")

@@ -1,4 +1,4 @@
-"""`nas profile`: what a codec, or every architecture of a run, costs on this machine or another device."""
+"""`nas profile`: measures the costs of a codec or of all architectures of a run, here or on a device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nas.profiling.profile import CodecProfile
     from nas.profiling.run_profile import RunProfile
 
-SIZE, REPEATS = "768x512", 3  # where nothing is said
+SIZE, REPEATS = "768x512", 3  # defaults
 
 
 @with_paths
@@ -38,31 +38,32 @@ def profile(
 ) -> CodecProfile | RunProfile | Pieces:
     """Measure parameters, MACs by edge and scope, latency and peak memory on this machine.
 
-    Another device, such as a phone, is profiled in two steps. `pieces` writes what is to be timed there as
-    ONNX models, and a runner that needs NumPy and onnxruntime alone. `csv` reads what the runner printed, and
-    keeps it as the profile of `device_name`; `30ms@phone` is then a target like `30ms`.
+    Another device, such as a phone, is profiled in two steps. `pieces` writes a folder with ONNX models to
+    time there, and a runner that needs only NumPy and onnxruntime. `csv` reads the output of the runner and
+    stores it as the profile of `device_name`. Then `30ms@phone` is a target like `30ms`.
 
     Args:
         path: a run, or the folder of a run or a codec.
         size: width x height of the picture to time, in pixels.
         repeats: number of timed repeats, after a warm-up.
         check: for a run: also time this many random architectures as whole codecs, to check predictions.
-        pieces: for a run: write what another device is to time into this folder. Nothing is timed here.
-        csv: for a run: read the times that another device printed.
-        device_name: name of that device, in letters, digits and '-'.
+        pieces: for a run: write a folder for another device to time. Nothing is timed here.
+        csv: for a run: read the times of another device.
+        device_name: name of the other device, in letters, digits and '-'.
         seed: seed for choosing the architectures of `check`.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: for a run: measure everything again, or replace pieces or the profile of a device.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
 
     Returns:
         A `CodecProfile` for a codec (seconds, bytes, kMAC per pixel), a `RunProfile` for a run (milliseconds,
-        MB, kMAC per pixel), or a `Pieces` where `pieces` is given.
+        MB, kMAC per pixel), or a `Pieces` if `pieces` is given.
 
     Raises:
-        InputError: neither a run nor a codec, no such size, a profile of another machine in the way, pieces
-            that cannot be written, or a CSV that is damaged or of another run.
-        KeyboardInterrupt: what was measured of a run is kept. The same call continues.
+        InputError: the path is neither a run nor a codec, the size does not exist, a profile of another
+            machine is in the way, the pieces cannot be written, or the CSV is damaged or belongs to another
+            run.
+        KeyboardInterrupt: the measurements of a run are kept. The same call continues.
 
     Example:
         >>> profile = nas.profile("runs/a", check=30)  # doctest: +SKIP
@@ -112,7 +113,7 @@ def _refuse_mixtures(
     *,
     is_codec: bool,
 ) -> None:
-    """InputError for options that do not go together, or would change nothing."""
+    """Raise InputError for options that exclude each other, or that would change nothing."""
     if is_codec and (pieces is not None or csv is not None):
         raise InputError("--pieces and --from need a run, and this is a codec: give the folder of a run.")
     if pieces is not None and csv is not None:

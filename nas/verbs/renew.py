@@ -1,4 +1,4 @@
-"""A codec whose layers other code has trained, as a codec with bitstreams again."""
+"""Makes a codec with bitstreams from weights that other code has trained."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def renew_codec(
 
 
 def _load(network: torch.nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:
-    """Put weights into a network; all that is learned must be there."""
+    """Load weights into a network. All learned tensors must be present."""
     if not isinstance(weights, Mapping):
         weights, _ = read_weights(Path(weights))
     weights = bare_names(weights)

@@ -1,4 +1,4 @@
-"""A run as the verbs take it: itself, its folder, or one of those that the package carries."""
+"""Opens runs for the commands: a `Run`, its folder, or a supernet of the package."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nas.support.resources import ZOO
 
 
 def opened(run: Run | str | Path) -> Run:
-    """The run that is meant.
+    """Open the given run.
 
     Raises:
-        InputError: there is none.
+        InputError: it does not exist.
     """
     if isinstance(run, Run):
         return run
@@ -31,7 +31,7 @@ def zoo() -> list[str]:
     """Return the names of the supernets that the package carries.
 
     Returns:
-        Their names as `nas.search` and `nas.info` take them.
+        The names, in the form that `nas.search` and `nas.info` accept.
 
     Example:
         >>> nas.zoo()

@@ -1,4 +1,4 @@
-"""`nas search`: the best architectures of a run under a budget, and its front."""
+"""`nas search`: finds the best architectures of a run under a budget, and its front."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nas.verbs.runs import opened
 if TYPE_CHECKING:
     from nas.searching.searcher import SearchResult
 
-TRIALS = 100  # where nothing is said
+TRIALS = 100  # default number of trials
 
 
 @with_paths
@@ -41,13 +41,13 @@ def search(
     report: StageReport = silent,
     announce: Callable[[Possible], None] = silent,
 ) -> SearchResult:
-    """Score architectures of a run, answer a budget's targets and renew front.csv.
+    """Score architectures of a run, answer a budget's targets, and write front.csv again.
 
     Args:
         run: a trained run, its folder, or `zoo:NAME`.
         budget: a Budget, a shipped one's name, a YAML file, a target such as "60%", or None for the whole
             range.
-        target: instead of a budget, the most that the codec may cost: 20 (kMAC per pixel), 60% (of the widest
+        target: instead of a budget, the largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest
             architecture) or, after `nas profile`, 30ms.
         scope: whose cost the target limits: `encoder`, `decoder` or `total` (the default).
         trials: number of architectures to score, beyond those that are scored already. 0 scores none. By
@@ -59,7 +59,7 @@ def search(
         seed: seed for all random choices.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace an existing folder `out`.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
         announce: called before anything is scored, with the costs that the space can reach.
 
     Returns:
@@ -68,7 +68,7 @@ def search(
 
     Raises:
         InputError: the budget is wrong, or no architecture can meet it. Nothing is written then.
-        KeyboardInterrupt: every score is kept; the same call continues.
+        KeyboardInterrupt: every score is kept. The same call continues.
 
     Example:
         >>> result = nas.search("runs/a", target="60%", trials=0)
@@ -84,15 +84,15 @@ def search(
         list_images(data)  # or refused, before anything is computed
     asked = Budget.asked(budget, target, scope)
     searched = opened(run)
-    _ = searched.trained_weights  # or refused
+    _ = searched.trained_weights  # refuses a run without weights
     quantities = Quantities(searched, costs_of(searched), device)
-    question = quantities.question(asked)  # or refused, before what takes long to import
+    question = quantities.question(asked)  # refuses an impossible budget before slow imports
     possible = Possible.of(quantities, question)
     where = None if storage is None else str(storage)
     if where is not None:
         from nas.searching.study.storage import close_storage, open_storage
 
-        close_storage(open_storage(where))  # or refused, before a copy is made
+        close_storage(open_storage(where))  # refuses a bad storage before a copy is made
     own = searched_at(run, out)
     if out is not None or from_zoo:
         searched = (
@@ -113,7 +113,7 @@ def searched_at(run: Run | str | Path, out: str | Path | None) -> Path:
 
     Args:
         run: a run, its folder, or `zoo:NAME`.
-        out: folder of a copy that is searched instead; None where there is no copy.
+        out: folder of a copy that is searched instead, or None.
     """
     if out is not None:
         return Path(out)
@@ -124,10 +124,11 @@ def searched_at(run: Run | str | Path, out: str | Path | None) -> Path:
 
 @with_paths
 def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False) -> Run:
-    """A copy of a run, without its scores, whose calibration photos are a user's own.
+    """Copy a run without its scores, with the user's own photos as calibration photos.
 
-    What was found for the weights is taken along (layouts, logits, costs, profiles); what was best on the
-    run's own photos is scored first on these. Held-out photos that are among them are no longer held out.
+    Everything that was found for the weights is copied (layouts, logits, costs, profiles). The best
+    architectures on the run's own photos are scored first. Held-out photos that are among the new photos are
+    no longer held out.
 
     Args:
         run: a trained run.
@@ -136,7 +137,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
         force: replace an existing folder.
 
     Raises:
-        InputError: no photos there, an unreadable one, or no held-out photo that is not among them.
+        InputError: there are no photos, one cannot be read, or all held-out photos are among them.
     """
     from nas.photos.images import BUNDLED, list_images
     from nas.photos.split import load_photos, shared_photos, write_split
@@ -145,7 +146,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
     photos = list_images(data)
     refuse_existing(out, force=force, what="run")
     refuse_over_input(out, run.path, data)
-    load_photos(photos)  # all of them readable, before anything is written
+    load_photos(photos)  # fails before anything is written if a photo cannot be read
     _ = run.fingerprint
     is_bundled = run.config.get("data") == BUNDLED
     split = {} if is_bundled else run.split()
@@ -179,7 +180,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
 
 
 def _bundled_files(out: Path) -> dict[str, list[Path]]:
-    """The bundled photos as files of a run of its own, so that its split can name them."""
+    """Write the bundled photos as files of a run, so that its split can name them."""
     from nas.photos.images import bundled, write_image
 
     parts = bundled()

@@ -1,4 +1,4 @@
-"""`nas train`: from photos to a trained run."""
+"""`nas train`: trains a run from photos."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def train(
         seed: seed for all random choices.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace an existing run.
-        report: called with a stage's name, how much of it is done, of how much, and a note.
+        report: called with a stage's name, the work done, the total work and a note.
         say: called with sentences for people, such as how long training will take.
 
     Returns:
@@ -108,7 +108,7 @@ def train(
 
 
 def how_to_resume(out: str | Path) -> str:
-    """What an interrupted training left, and how to continue.
+    """A sentence on what an interrupted training left, and how to continue.
 
     Args:
         out: folder of the run.
