@@ -1,1 +1,1 @@
-"""Codecs measured, and set beside other codecs, formats and published curves."""
+"""Comparison of codecs with each other, with formats, and with published curves."""

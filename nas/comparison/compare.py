@@ -1,4 +1,4 @@
-"""An evaluation under way: every codec, then every format, on every photo."""
+"""Runs an evaluation: every codec, and then every format, on every photo."""
 
 from __future__ import annotations
 

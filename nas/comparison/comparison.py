@@ -1,4 +1,4 @@
-"""What an evaluation found: as tables, as JSON, and as files."""
+"""The result of an evaluation, as tables, as JSON, and as files."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ PHOTO_COLUMNS = (
 
 @dataclass(frozen=True)
 class Conditions:
-    """What was measured, on what, and where.
+    """The conditions of the measurements: photos, device, threads and machine.
 
     Attributes:
-        photos: how many.
-        device: where codecs ran, `cpu` or `cuda`.
-        machine: the processor's architecture, and how many cores it has.
-        threads: of torch.
-        load: the machine's mean load of a minute, before and after.
-        effort: with which the codecs compressed.
+        photos: number of photos.
+        device: device of the codecs, `cpu` or `cuda`.
+        machine: architecture of the processor, and number of its cores.
+        threads: number of torch's threads.
+        load: mean load of the machine over a minute, before and after.
+        effort: effort of compressing.
     """
 
     photos: int
@@ -128,7 +128,7 @@ def exact_photos(
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `nas evaluate` found.
+    """The result of `nas evaluate`.
 
     Attributes:
         conditions: on what and where it was measured.
@@ -180,7 +180,7 @@ class Comparison:
     # For people
 
     def tables(self) -> Iterator[TitledTable]:
-        """Tables to show; an empty text where there is no value."""
+        """Tables to print. An unknown value is an empty text."""
         yield self._results()
         yield self._costs()
         if self.same_size:
@@ -189,7 +189,7 @@ class Comparison:
             yield self._rates()
 
     def notes(self) -> list[str]:
-        """Sentences to show: why a BD-rate is missing, how means are taken, what is as published."""
+        """Sentences to print: why a BD-rate is missing, how means are taken, which curves are published."""
         notes = [f"No BD-rate: {rate.why}." for rate in self.bd_rates if rate.why]
         if not self.groups and (self.sweeps or self.bd_rates):
             notes.insert(
@@ -336,7 +336,7 @@ class Comparison:
         return outputs.all()
 
     def subtitle(self) -> str:
-        """What the figure's points are."""
+        """A sentence on the points of the figure."""
         photos = self.conditions.photos
         published = "; dotted: as published, for its own photos"
         dotted = published if any(curve.kind == "published" for curve in self.curves) else ""

@@ -1,4 +1,4 @@
-"""A family on photos: what every decoder makes of the same files, and what those weigh under every layout."""
+"""Measures a family on photos: every decoder's pictures of the same files, and file sizes by layout."""
 
 from __future__ import annotations
 

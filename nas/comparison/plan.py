@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, checked whole before anything is measured."""
+"""The plan of an evaluation. It is checked completely before anything is measured."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written where: results, one row per photo, pictures, and curves of their own.
+    """The output files: results, one row per photo, pictures, and curves of their own.
 
     Attributes:
         json: FILE.json.
@@ -142,7 +142,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that `nas evaluate` was asked for.
+    """The arguments of `nas evaluate`, resolved.
 
     Attributes:
         subjects: the codecs, in the order given; one over a range of rates at each of its anchors.
@@ -176,7 +176,7 @@ class Plan:
         effort: int = 0,
         force: bool = False,
     ) -> Plan:
-        """Check what is asked.
+        """Check the arguments and make the plan.
 
         Args:
             folders: exported codecs.

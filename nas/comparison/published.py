@@ -114,7 +114,7 @@ def _from_rows(path: Path, name: str, rows: Sequence[Mapping[str, str]]) -> Curv
 
 
 def _keys(table: Mapping[str, Any]) -> dict[str, str]:
-    """What each value that a table has is called there."""
+    """The column of each value that a table has."""
     key_of = {value: next((key for key in keys if key in table), None) for value, keys in _KEYS.items()}
     return {value: key for value, key in key_of.items() if key is not None}
 

@@ -1,1 +1,1 @@
-"""Time and memory on this machine, measured and predicted."""
+"""Time and memory, measured on a machine and predicted for every architecture."""

@@ -1,4 +1,4 @@
-"""How well whole codecs are predicted: their measured seconds and bytes against sums of table entries."""
+"""The accuracy of predictions: measured seconds and bytes of whole codecs against sums of table entries."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Accuracy:
 
 
 def accuracies(predictor: Predictor) -> list[Accuracy]:
-    """What can be said of the architectures that were measured whole; nothing where there are too few.
+    """The accuracies for architectures that were measured as whole codecs. Empty if there are too few.
 
     Args:
         predictor: predictor of the run's times, with what was measured.

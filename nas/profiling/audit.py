@@ -1,4 +1,4 @@
-"""The exact calls of encoder and decoder as modules: what a whole codec's MACs are counted on.
+"""The exact calls of encoder and decoder as modules, on which the MACs of a whole codec are counted.
 
 The cost tables add up layers measured one by one. Here nothing is added up: fvcore (or torch itself) follows
 everything that `Codec.compress` and `Codec.decompress` run between the pixels and the coder::
@@ -83,13 +83,13 @@ NO_MACS: dict[str, str] = {
 
 
 class EncoderPath(nn.Module):
-    """What compressing runs, the coder apart.
+    """The encoder without the entropy coder, as a module.
 
     With the centred quantiser `Codec.compress` follows h_s and the context twice, stage by stage to round y
     and in one pass to code it; here and in the scope `encoder` they count once.
 
     Args:
-        codec: whose modules to call.
+        codec: the codec whose modules are called.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -118,10 +118,10 @@ class EncoderPath(nn.Module):
 
 
 class DecoderPath(nn.Module):
-    """What decompressing runs, the coder apart: the integers are given instead of read.
+    """The decoder without the entropy coder, as a module: integers are given instead of read.
 
     Args:
-        codec: whose modules to call.
+        codec: the codec whose modules are called.
     """
 
     def __init__(self, codec: Codec) -> None:

@@ -1,4 +1,4 @@
-"""How much memory tensors take while something runs: exact, and the same on every machine."""
+"""Counts the memory of tensors while something runs: exact, and the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory coding takes: each measurement in a process of its own, which does nothing else.
+"""Measures the memory of coding. Each measurement runs in a process of its own, which does nothing else.
 
     python -m nas.profiling.memory CODEC encode IMAGE FILE.nic
     python -m nas.profiling.memory CODEC decode FILE.nic IMAGE
@@ -42,7 +42,7 @@ class PeakMemory:
 
     @property
     def added(self) -> int:
-        """What the codec added: its weights, their copies for coding, and working memory."""
+        """Memory that the codec added: its weights, their copies for coding, and working memory."""
         return self.after - self.before
 
 
@@ -138,7 +138,7 @@ def peak_bytes() -> int:
 
 
 def held_bytes_now() -> int:
-    """What this process holds now; the most it has held, where the system does not say."""
+    """Memory that this process holds now, or the most it has held if the system gives no better figure."""
     return _status("VmRSS") or _most_by_usage()
 
 

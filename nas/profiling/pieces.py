@@ -1,4 +1,4 @@
-"""What of a space is measured on a machine, so that sums over it tell the time of every architecture.
+"""The pieces of a space that are measured on a machine. Sums over them give the time of every architecture.
 
 An edge is measured at every combination of its widths; one with too many of them is cut into runs of layers,
 and parallel branches with too many are cut apart. What is no edge (context, entropy parameters, coder) is
@@ -110,7 +110,7 @@ def _axes_of_layer(space: SearchSpace, edge: str, where: str) -> tuple[int, ...]
 
 
 def coding(space: SearchSpace) -> Coding:
-    """What codecs are measured for.
+    """The part of coding that is not an edge, with the widths at which it is measured.
 
     Args:
         space: the search space.
@@ -174,7 +174,7 @@ def choices(
 
 
 def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> PieceChoice:
-    """What an architecture chooses on some axes.
+    """The choices of an architecture on some axes.
 
     Args:
         space: the search space.

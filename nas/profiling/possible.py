@@ -1,4 +1,4 @@
-"""What is possible, before anything is scored: the size of a space, and what its architectures cost."""
+"""The reachable costs of a space, known before anything is scored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.support.tables import TableRow
 
 @dataclass(frozen=True)
 class Range:
-    """What some architectures reach in one quantity.
+    """The reachable range of one quantity.
 
     Attributes:
         quantity: what they cost.
@@ -25,7 +25,7 @@ class Range:
 
     @classmethod
     def of(cls, quantity: Quantity, question: Question) -> Range:
-        """What the architectures that meet a budget's limits reach.
+        """The ranges for architectures that meet a budget's limits.
 
         Args:
             quantity: the cost.
@@ -73,7 +73,7 @@ def scope_ranges(quantities: Quantities, question: Question) -> dict[str, Range]
 
 @dataclass(frozen=True)
 class Possible:
-    """What a budget's limits leave possible in a space.
+    """The reachable costs of a space within a budget's limits.
 
     Attributes:
         space: its name.
@@ -93,7 +93,7 @@ class Possible:
 
     @classmethod
     def of(cls, quantities: Quantities, question: Question) -> Possible:
-        """What a budget leaves possible: needs no photo and no score.
+        """The reachable costs within a budget's limits. This needs no photo and no score.
 
         Args:
             quantities: the costs of a space.
@@ -112,7 +112,7 @@ class Possible:
 
     @property
     def title(self) -> str:
-        """What a table of it is headed by."""
+        """The heading of the printed table."""
         reached = f"those with {self.limits} reach" if self.limits else "what they reach"
         return f"{self.space}: {self.size:,} architectures, {reached}"
 

@@ -67,7 +67,7 @@ class PartTable:
 
 
 class Predictor:
-    """What was measured of a space, as quantities of every architecture.
+    """Measured times and memory of a space, as quantities of every architecture.
 
     Args:
         costs: of the space, for its parameters.
@@ -105,7 +105,7 @@ class Predictor:
         return Quantity(self.space, action, "ms", 10**6, (parts,), self.where)
 
     def milliseconds(self, architecture: Architecture, action: str) -> dict[str, float]:
-        """Where the time goes: milliseconds by edge, context and coder; what does not run is left out.
+        """The time by part: milliseconds of each edge, context and coder. Parts that do not run are left out.
 
         Args:
             architecture: an architecture of the space.
@@ -136,7 +136,7 @@ class Predictor:
         return Quantity(self.space, action, "MB", 10**6, phases, self.where)
 
     def megabytes(self, architecture: Architecture, action: str) -> dict[str, float]:
-        """Where the memory goes at its peak, in MB: process, weights, tensors of the part that runs.
+        """The memory at its peak by part, in MB: process, weights, and tensors of the part that runs.
 
         Args:
             architecture: an architecture of the space.

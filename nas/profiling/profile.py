@@ -1,4 +1,4 @@
-"""What an exported codec costs on this machine: parameters, MACs, seconds and memory."""
+"""The profile of an exported codec on this machine: parameters, MACs, seconds and memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CodecProfile:
-    """What one codec costs.
+    """The costs of one codec.
 
     Attributes:
         name: of its folder.

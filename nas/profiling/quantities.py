@@ -1,4 +1,4 @@
-"""From a budget's words to the quantities of one space: what is limited, and what is possible."""
+"""Resolves a budget for one space: the limited quantities, and the reachable costs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Question:
 
     @property
     def asked(self) -> tuple[int, ...]:
-        """What is answered: the targets, or, of limits alone, the most that they leave possible."""
+        """The targets to answer. With limits alone, it is the largest cost that they allow."""
         return self.targets or ((self.span[2],) if self.within.bounds else ())
 
     @property
@@ -88,7 +88,7 @@ class Quantities:
         return replace(self, run=run)
 
     def of(self, what: str, unit: str, size: Size | None, device: str | None = None) -> Quantity:
-        """What a limit's words name.
+        """The quantity that a limit names.
 
         Args:
             what: what is limited: a scope, an action, or a name such as `stages`.
@@ -119,7 +119,7 @@ class Quantities:
         return self._known[what]
 
     def predictor(self, size: Size, device: str | None = None) -> Predictor:
-        """What was measured here, or on another device, for pictures of this size.
+        """The measurements of this machine, or of another device, for pictures of this size.
 
         Args:
             size: width and height of the picture, in pixels.
@@ -151,7 +151,7 @@ class Quantities:
 
     @cached_property
     def _known(self) -> Mapping[str, Quantity]:
-        """What needs no measuring: MACs of every scope, stages, parameters."""
+        """The quantities that need no measurement: MACs of every scope, stages, parameters."""
         costs = self.costs
         return {**scopes(costs), "stages": stages(costs.space), "parameters": parameters(costs)}
 
@@ -161,7 +161,7 @@ class Quantities:
 
     @cached_property
     def everywhere(self) -> tuple[Quantity, ...]:
-        """What holds on any machine: MACs of scopes and edges, stages, parameters."""
+        """The quantities that do not depend on a machine: MACs of scopes and edges, stages, parameters."""
         return (*self._known.values(), *edges(self.costs).values())
 
     def bound(self, limit: Limit) -> Bound:
@@ -170,13 +170,13 @@ class Quantities:
         return Bound(quantity, quantity.whole(value))
 
     def _amount(self, what: str, amount: Amount) -> tuple[Quantity, float]:
-        """What is limited, and how much in its unit: percentages are of the widest architecture."""
+        """The quantity of a limit, and its amount in that unit. % refers to the widest architecture."""
         if amount.unit == "%":
             return self._known[what], amount.value / 100 * self._most[what]
         return self.of(what, amount.unit, amount.size, amount.device), amount.value
 
     def question(self, budget: Budget) -> Question:
-        """What a budget asks of this space; asked again, it is not solved again.
+        """Resolve a budget for this space. The result is cached.
 
         Raises:
             UnreachableBudgetError: no architecture meets its limits, or none a target, or all meet one that
@@ -211,7 +211,7 @@ class Quantities:
 
 
 def _span_told(quantity: Quantity, least: int, most: int) -> str:
-    """The least and the most that there is, and what to ask for."""
+    """The least and the largest possible cost, and what to ask for."""
     if least == most:
         return f"all of them cost {quantity.tell(least, least=True)}. Ask for that."
     return (
@@ -221,7 +221,7 @@ def _span_told(quantity: Quantity, least: int, most: int) -> str:
 
 
 def no_such_device(run: Run, device: str, size: Size) -> str:
-    """What is said where a run has no profile of a device at a size: the profiles that it has.
+    """The message for a run without a profile of a device at a size: it lists the existing profiles.
 
     Args:
         run: the run.

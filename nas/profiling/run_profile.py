@@ -1,4 +1,4 @@
-"""What a run's space costs on this machine: where MACs, time, memory and parameters go, edge by edge."""
+"""The profile of a run's space: the MACs, time, memory and parameters of its architectures, edge by edge."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Shape:
 
     @classmethod
     def of(cls, name: str, architecture: Architecture, costs: CostTable, predictor: Predictor) -> Shape:
-        """What one architecture costs, by edge and by action.
+        """The costs of one architecture, by edge and by action.
 
         Args:
             name: what the profile calls it.
@@ -138,7 +138,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class RunProfile:
-    """What a run's search space spans on one machine.
+    """The profile of a run's search space on one machine.
 
     Attributes:
         possible: how many architectures there are, and what they reach without any limit.
@@ -162,7 +162,7 @@ class RunProfile:
 
     @property
     def machine(self) -> str:
-        """Where it was measured, for people."""
+        """A text on the machine and the conditions of the measurement."""
         facts = self.measured
         threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}"
         return f"{facts['device']} ({facts['machine']}, {threads})"
@@ -183,7 +183,7 @@ class RunProfile:
 
     @property
     def columns(self) -> list[str]:
-        """What `rows` hold: one column for each shape."""
+        """The columns of `rows`: one for each shape."""
         return ["what", "part", *(shape.name for shape in self.shapes)]
 
     def rows(self) -> list[TableRow]:
@@ -214,7 +214,7 @@ class RunProfile:
 
 
 def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunProfile:
-    """Measure what is not known yet of a run's space, and tell what it costs.
+    """Measure what is missing in the profile of a run's space, and return its costs.
 
     Args:
         run: a trained run.
@@ -228,7 +228,7 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
 
 
 def profile_device(run: Run, csv: Path, device: str, *, force: bool = False) -> RunProfile:
-    """Keep the times that a device printed as its profile, and tell what a run's space costs there.
+    """Store the times from a device as its profile, and return the costs of a run's space there.
 
     Args:
         run: the run whose pieces were timed.
@@ -248,7 +248,7 @@ def profile_device(run: Run, csv: Path, device: str, *, force: bool = False) -> 
 
 
 def told(run: Run, measured: Measurements) -> RunProfile:
-    """What a run's space costs by what was measured, here or on another device.
+    """The costs of a run's space from measurements, of this machine or of another device.
 
     Args:
         run: a trained run.

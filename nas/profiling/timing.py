@@ -319,7 +319,7 @@ def _spreads(rounds: Sequence[dict[str, float]]) -> dict[str, Spread]:
 
 
 def disturbance() -> float:
-    """How much longer one small piece of work takes on average than at its quickest; 0 on a quiet machine.
+    """Mean time of one small piece of work relative to its fastest time, minus 1. It is 0 on a quiet machine.
 
     The piece is shorter than the turns in which a busy machine lets processes run, so that its quickest time
     is undisturbed even where the average is not. As many threads as torch uses work at once, and the slowest
@@ -345,7 +345,7 @@ def _disturbance_of_a_thread(together: threading.Barrier) -> float:
 
 
 def disturbance_warning(share: float, again: str, device: str = "this machine") -> str:
-    """What is said of times and of the other work that slowed them down.
+    """A sentence on times, and on other work that slowed them down.
 
     Args:
         share: how much it slowed the machine down, as `disturbance` returns it.

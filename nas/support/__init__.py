@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files, fields, limits, devices, progress."""
+"""Basic parts for all rooms: errors, files, fields, limits, devices, progress."""

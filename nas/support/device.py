@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Devices, threads and memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import torch
 from nas.support.errors import InputError
 
 MEMORY = Path("/proc/meminfo")
-GROUPS = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")  # of version 2 and 1
+GROUPS = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")  # mount points of cgroup versions 2 and 1
 # glibc's M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD (malloc.h): values that keep freed memory, of which
 # the last is the largest that it takes, and its own values.
 _MALLOC = {-1: (2**31 - 1, 1 << 17), -2: (1 << 28, 1 << 17), -3: (1 << 25, 1 << 17)}
 
 
 def choose(name: str) -> torch.device:
-    """The device of `auto` (a GPU where there is one), `cpu` or `cuda`.
+    """Choose the device: `auto` (a GPU if there is one), `cpu` or `cuda`.
 
     Raises:
-        InputError: another name, or no such device here.
+        InputError: the name is unknown, or this machine has no such device.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"There is no device '{name}': choose auto, cpu or cuda.")
@@ -37,7 +37,7 @@ def choose(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def one_thread(alone: bool = True) -> Iterator[None]:
-    """One thread inside each operation: little work is no slower so, and waiting threads burn no time.
+    """Context with one thread inside each operation. Small work is as fast, and no thread waits for others.
 
     Args:
         alone: False leaves the threads as they are.
@@ -52,7 +52,7 @@ def one_thread(alone: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def side_by_side(device: torch.device) -> Iterator[tuple[int, Callable[[], None]]]:
-    """Threads that each compute alone, for work in many parts: how many, and what each calls first.
+    """Context for threads that each compute alone. Gives their number, and a function that each calls first.
 
     Small networks gain little from several threads inside an operation, and lose much of it where other
     programs run; so every part gets one thread. On a GPU two suffice to read and write meanwhile.
@@ -79,7 +79,7 @@ def multiplies_bfloat16(on_gpu: bool) -> bool:
 
 
 def machine_name(device: torch.device) -> str:
-    """What the GPU, or else the processor, is called.
+    """The name of the GPU or of the processor.
 
     Args:
         device: a GPU or the CPU.
@@ -90,13 +90,13 @@ def machine_name(device: torch.device) -> str:
 
 
 def cores() -> int:
-    """How many processor cores this process may use, at least one."""
+    """Number of processor cores that this process may use, at least one."""
     allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def free_memory(device: torch.device) -> int | None:
-    """The bytes that a process may still take on a device, swap included; None where that is not told."""
+    """Free memory of a device in bytes, swap included, or None if it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     amounts = [free for free in (_free_here(), *_free_in_groups()) if free is not None]
@@ -104,7 +104,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def return_free_memory() -> None:
-    """Give memory that this process freed back to the system, where the C library keeps it (glibc).
+    """Return memory that this process has freed to the system, if the C library keeps it (glibc).
 
     Networks of many shapes leave gaps of many sizes, so that what the library keeps grows with every shape.
     """
@@ -114,7 +114,7 @@ def return_free_memory() -> None:
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Meanwhile, memory that this process frees stays its own and is used again, where there is glibc.
+    """Context in which memory that this process frees is kept and used again (glibc only).
 
     Else every step of a training gives its large tensors back to the system and takes them anew, a fault for
     each page: 16,000 for a step of four crops.
@@ -132,12 +132,12 @@ def freed_memory_kept() -> Iterator[None]:
 
 @cache
 def _of_glibc(name: str) -> Callable[..., int] | None:
-    """glibc's function of that name; None where another library allocates."""
+    """glibc's function of this name, or None if another library allocates memory."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def _free_here() -> int | None:
-    """Of the whole machine; only Linux tells."""
+    """Free memory of the whole machine. Known only on Linux."""
     lines = MEMORY.read_text().splitlines() if MEMORY.is_file() else []
     sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
     return sizes["MemAvailable"] + sizes.get("SwapFree", 0) if "MemAvailable" in sizes else None

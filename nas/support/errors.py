@@ -1,4 +1,4 @@
-"""What the toolkit raises when it is given something it cannot use."""
+"""The errors and warnings of the toolkit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _without_middle(text: str, most: int) -> str:
 
 
 class NasError(Exception):
-    """Base class of every error that this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class InputError(NasError, ValueError):
@@ -55,28 +55,28 @@ class InputError(NasError, ValueError):
 
 
 class UnreachableBudgetError(InputError):
-    """No architecture of the space satisfies the budget; the message names the reachable range."""
+    """No architecture of the space meets the budget. The message gives the reachable range."""
 
 
 class InputWarning(UserWarning):
-    """Something about the input that is worth knowing, in one plain sentence; the work goes on."""
+    """Something about the input that is worth knowing, in one sentence. The work continues."""
 
     def __str__(self) -> str:
         return in_one_line(super().__str__())
 
 
 def is_outside(error: BaseException) -> bool:
-    """Whether an error tells nothing about what was worked on: it was stopped, or a file was not written."""
+    """Whether an error comes from outside: an interruption, or a file that cannot be written."""
     written = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
     return written or not isinstance(error, Exception)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint for a misspelt name: the closest known ones, or all of them where none is close.
+    """A hint for a misspelt name: the closest known names, or all names if none is close.
 
     Args:
-        name: the name that was given.
-        names: the names that there are.
+        name: the given name.
+        names: the known names.
     """
     name, names = str(name), list(dict.fromkeys(names))  # a budget and a recipe may share a name
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Fields of YAML files and settings, checked by pydantic models: what is wrong is said in one sentence."""
+"""Checks fields of YAML files and settings with pydantic. Errors are one sentence."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Strict(BaseModel):
 
 
 def validated(model: type[Model], content: Mapping[str, Any], source: str) -> Model:
-    """The fields that `content` holds.
+    """Check and convert the fields of `content`.
 
     Args:
-        model: says which fields there are.
-        content: names and values, as a YAML file gives them.
-        source: what messages begin with.
+        model: the pydantic model of the fields.
+        content: names and values, as in a YAML file.
+        source: beginning of error messages.
 
     Raises:
-        InputError: the first field or value that is wrong, and what is allowed there.
+        InputError: a field or value is wrong. The message names the first one, and what is allowed.
     """
     for name in _names(content):
         if not isinstance(name, str):
@@ -108,7 +108,7 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _field(error: Mapping[str, Any]) -> str:
-    """What people call it: `widths.g_a`, or the item of a list there."""
+    """The field's name for people: `widths.g_a`, or an item of a list."""
     names = [part for part in error["loc"] if not isinstance(part, int)]
     items = [f"item {part + 1} of " for part in error["loc"] if isinstance(part, int)]
     name = ".".join(_path({"loc": names}))
@@ -120,7 +120,7 @@ def _path(error: Mapping[str, Any]) -> Path:
 
 
 def _demand(errors: list[Any]) -> str:
-    """What a value should be, in the words of all alternatives that it might have been."""
+    """The allowed values, in the words of all possible alternatives."""
     kinds = [_KIND_NAMES.get(error["type"].partition("_")[0]) for error in errors]
     expected = list(dict.fromkeys(kind for kind in kinds if kind))
     if len(expected) > 1 and "a number" in expected and "a whole number" in expected:

@@ -1,4 +1,4 @@
-"""Writing results: an interrupted program never leaves half a file, and nothing is replaced unasked."""
+"""Writes results: files are replaced atomically, and nothing is replaced without permission."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from nas.support.errors import InputError
 
-MOST_NAME_BYTES = 255  # of a name, on nearly every file system
-MOST_PATH_BYTES = 4096 - 1 - MOST_NAME_BYTES  # of a path on Linux, and room for a file in that folder
+MOST_NAME_BYTES = 255  # limit of a name on nearly every file system
+MOST_PATH_BYTES = 4096 - 1 - MOST_NAME_BYTES  # limit of a folder's path on Linux, with room for a file in it
 LOCK = ".training.lock"  # in a folder in which one process trains
 # By which file, and how it begins, a folder is known that may be replaced
 _KNOWN_BY = {
@@ -63,7 +63,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def followed(path: Path) -> Path:
-    """Where a path leads, links followed, whether something is there yet or not."""
+    """The target of a path after following links, whether it exists or not."""
     return Path(os.path.realpath(path))
 
 
@@ -73,7 +73,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def beside(path: Path, before: str, after: str) -> Path:
-    """`path` with its name between two texts instead of its suffix: cut where it would be too long.
+    """A path next to another one: its name with a text before it and another text instead of its suffix.
 
     Args:
         path: the path.
@@ -89,7 +89,7 @@ def beside(path: Path, before: str, after: str) -> Path:
 
 
 def _mode(path: Path) -> int | None:
-    """What is there, links followed: see `stat.S_ISDIR` and so on; None where nothing is.
+    """The type of the file at a path (see `stat.S_ISDIR` and so on), or None if there is none.
 
     Raises:
         InputError: nothing can be there: its name is too long, or its parent is a file.
@@ -136,13 +136,13 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
 
 
 def refuse_existing(path: Path, *, force: bool, what: str, folder: bool = True) -> None:
-    """Stop before an existing output would be replaced, or where none can be. Removes nothing: see `clear`.
+    """Refuse to replace an existing output. Nothing is removed here: see `clear`.
 
     Args:
-        path: where the output goes.
-        force: what is of its kind there may be replaced, and pipes and devices be written into.
-        what: the output, in a word: of folders `run` or `codec`.
-        folder: whether it is a folder, or a single file.
+        path: path of the output.
+        force: existing output of the same kind may be replaced, and pipes and devices may be written to.
+        what: kind of the output in a word: for folders `run` or `codec`.
+        folder: whether the output is a folder or a single file.
 
     Raises:
         InputError: something is there, or the path cannot be used.
@@ -173,7 +173,7 @@ def _is_a(what: str, folder: Path) -> bool:
 
 
 def refuse_over_input(path: Path, *inputs: str | Path) -> None:
-    """Stop before an output would replace what it is made from.
+    """Refuse to replace a file or folder that is an input.
 
     Args:
         path: the output: a file, or a folder that is replaced with all that is in it.
@@ -204,7 +204,7 @@ def _may(path: Path, what: int) -> bool:
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Stop before the work, where its result could not be written to `path`.
+    """Refuse an output that cannot be written, before the work begins.
 
     Raises:
         InputError: the folder it is in, or would be made in, is read-only or none.
@@ -234,7 +234,7 @@ def make_folder(path: Path) -> None:
 
 
 def clear(path: Path) -> None:
-    """Remove what a new output replaces; of a link, what is in the folder that it leads to.
+    """Remove an old output. Of a link, the content of its folder is removed.
 
     Args:
         path: file, folder or link to remove.
@@ -253,7 +253,7 @@ def clear(path: Path) -> None:
 
 @contextlib.contextmanager
 def held(lock: Path) -> Iterator[None]:
-    """Hold the lock of a folder; the system gives back that of a process that was killed.
+    """Hold the lock of a folder. The system releases the lock of a process that was killed.
 
     Raises:
         InputError: another process has it, or it cannot be written.

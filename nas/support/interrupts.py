@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signals by which schedulers and closed terminals end a program: nothing is lost."""
+"""Handles Ctrl-C and the signals of schedulers and closed terminals, so that nothing is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _stop(number: int, frame: Any) -> None:
 
 
 def asked_to_stop() -> bool:
-    """Whether a signal asked this process to stop, inside the latest `as_ctrl_c`.
+    """Whether a signal has asked this process to stop, inside the latest `as_ctrl_c`.
 
     What is raised after that comes from the interruption: some libraries catch it and raise an error of their
     own instead, such as pydantic while it builds a model.
@@ -53,7 +53,7 @@ def as_ctrl_c() -> Iterator[None]:
 
 
 class Interrupts:
-    """The first Ctrl-C is remembered until the step is whole, a second one stops at once.
+    """Delays the first Ctrl-C until the present step is complete. A second one stops at once.
 
     So are the signals of `STOPS`. One that the program ignores or handles in its own way is left alone.
     """
@@ -73,6 +73,6 @@ class Interrupts:
         self.close()
 
     def close(self) -> None:
-        """Back to how it was."""
+        """Restore the previous handlers."""
         for number, before in self._before.items():
             signal.signal(number, before)

@@ -1,4 +1,4 @@
-"""The largest numbers that are taken: beyond them a library fails, or the machine's memory ends."""
+"""Upper limits on numbers. Beyond them, libraries fail or memory runs out."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 from nas.support.errors import InputError
 
-MAX_BYTES = 1 << 31  # of one file that is read: a stream may have no end
-MAX_PIXELS = 1 << 27  # of one picture, unless more are asked for: two of 8192x8192
-ONE_THREAD = 1 << 20  # pixels of one picture up to which a single thread is as quick as several
+MAX_BYTES = 1 << 31  # largest file that is read, because a stream may be endless
+MAX_PIXELS = 1 << 27  # default limit for one picture: two of 8192x8192
+ONE_THREAD = 1 << 20  # number of pixels up to which a single thread is as fast as several
 PADDED = 64  # both sides are padded to multiples of this before a picture is coded
 MOST_SEED = (1 << 63) - 1
-MOST_CHANNELS = 4096  # of a layer: published codecs stay below 2000, and two such layers take a gigabyte
-MOST_BLOCKS = 100  # in a row
+MOST_CHANNELS = 4096  # of a layer; published codecs stay below 2000, and two such layers take a gigabyte
+MOST_BLOCKS = 100  # limit of a stack
 MOST_TILE = 64  # rows or columns of a layout's tile; a latent of 768x512 pixels has 32 and 48
-MOST_STEPS = 1_000_000  # a stage's number, and a slope
+MOST_STEPS = 1_000_000  # limit of a stage's number and of a slope
 # What pictures are written as, and what a file is called that must be a picture
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif"})
-MOST_EFFORT = 10  # with which a picture is compressed
-LEAST_LMBDA, MOST_LMBDA = 1e-9, 1e9  # beyond them a loss is all rate or all distortion
+MOST_EFFORT = 10  # largest effort of compressing
+LEAST_LMBDA, MOST_LMBDA = 1e-9, 1e9  # beyond these, only rate or only distortion counts
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number, of any integer type; a switch is none.
+    """Whether a value is a whole number of any integer type. A boolean is not.
 
     Args:
         value: what was given.
@@ -34,10 +34,10 @@ def is_whole(value: object) -> bool:
 
 
 def check_seed(seed: int) -> int:
-    """A seed that every generator takes.
+    """Check a seed.
 
     Raises:
-        InputError: it is no whole number, below 0 or too large.
+        InputError: it is not a whole number, below 0 or too large.
     """
     if not is_whole(seed) or not 0 <= seed <= MOST_SEED:
         raise InputError(f"{seed} is not a seed: give a whole number from 0 to {MOST_SEED}.")
@@ -45,12 +45,12 @@ def check_seed(seed: int) -> int:
 
 
 def check_count(number: int, what: str, least: int = 0) -> int:
-    """A number of things.
+    """Check a number of things.
 
     Args:
-        number: how many.
-        what: what messages call it.
-        least: the least that is allowed.
+        number: the number.
+        what: name of the number in messages.
+        least: the least allowed number.
 
     Raises:
         InputError: it is no whole number, or below `least`.
@@ -61,7 +61,7 @@ def check_count(number: int, what: str, least: int = 0) -> int:
 
 
 def check_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Settings by name; none where there are none.
+    """Check settings by name. None gives an empty mapping.
 
     Args:
         settings: settings by name, or None.
@@ -75,7 +75,7 @@ def check_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def check_size(width: int, height: int) -> tuple[int, int]:
-    """A picture's size in pixels.
+    """Check the size of a picture in pixels.
 
     Args:
         width: width of the picture, in pixels.

@@ -1,4 +1,4 @@
-"""Arguments of public functions: what is no path, no switch or no single value is refused at the door."""
+"""Checks arguments of public functions: values that are not paths, switches or single values are refused."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def with_paths(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _check(name: str, value: Any, kinds: list[str]) -> None:
-    """InputError where an argument is of none of the kinds that its annotation names."""
+    """Raise InputError if an argument has none of the types of its annotation."""
     numbers = (float, int) if "float" in kinds else ()
     is_kind = {each.__name__ for each in type(value).__mro__} & {*kinds} - {"Sequence"}
     if isinstance(value, str | os.PathLike):
@@ -130,7 +130,7 @@ def texts_of(name: str, given: Iterable[str] | None) -> list[str]:
 
 
 def as_typed(path: str | os.PathLike[str]) -> str:
-    """A path as it is typed in a shell: in quotes where it has spaces or other special characters.
+    """A path in the form for a shell: in quotes if it has spaces or other special characters.
 
     Args:
         path: the path.
@@ -139,10 +139,10 @@ def as_typed(path: str | os.PathLike[str]) -> str:
 
 
 def check_path(name: str, path: str | os.PathLike[str]) -> None:
-    """InputError where no file or folder can be called so, whether there is one or not.
+    """Raise InputError if no file or folder can have this name, whether it exists or not.
 
     Args:
-        name: what messages call it.
+        name: name of the argument in messages.
         path: the path.
     """
     text = os.fspath(path)

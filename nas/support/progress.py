@@ -1,4 +1,4 @@
-"""How long work tells how far it is: functions that it is given, and calls."""
+"""The functions with which long work reports its progress."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ LOADING = "loading"  # the stage before the first: imports, weights
 
 
 def silent(*_: object) -> None:
-    """Reports nothing, of either kind."""
+    """Report nothing. Fits both kinds of reports."""
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: 45 s, 12 min, 3.5 h, 4.2 days.
+    """Format a time for people: 45 s, 12 min, 3.5 h, 4.2 days.
 
     Args:
         seconds: the time, at least 0.

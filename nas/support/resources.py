@@ -1,4 +1,4 @@
-"""The YAML files shipped with the package: search spaces, budgets and recipes, found by name or by path."""
+"""The YAML files of the package (search spaces, budgets and recipes), found by name or by path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from nas.support.errors import InputError, nearest
 from nas.support.paths import with_paths
 
-ZOO = "zoo:"  # before the name of a supernet that the package carries
+ZOO = "zoo:"  # prefix of the names of supernets in the package
 RENEWED = "delete it, and the next search renews it"  # what to do about a damaged file of a search
 # Values that one file may hold by naming others again (`&a`, `*a`), beside those that are written out
 _MOST_REPEATED = 100_000
@@ -25,7 +25,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def folder(kind: str) -> Path:
-    """The folder of shipped files of one kind: inside an installed package, beside it in a checkout."""
+    """The folder of shipped files of one kind: inside an installed package, or beside it in a checkout."""
     inside = _PACKAGE / kind
     return inside if inside.is_dir() else _PACKAGE.parent / kind
 
@@ -37,7 +37,7 @@ def shipped(kind: str) -> list[str]:
 
 @with_paths
 def find(kind: str, name: str | Path) -> Path:
-    """The YAML file that `name` means: a path of the user's own, else a shipped name.
+    """The YAML file of a name: the user's own path, or otherwise a shipped name.
 
     Args:
         kind: folder of the shipped files, such as `search_spaces`.
@@ -66,7 +66,7 @@ def find(kind: str, name: str | Path) -> Path:
 
 
 def read_yaml(path: Path, *, spaced: bool = False) -> dict[str, Any]:
-    """A YAML file as a mapping.
+    """Read a YAML file as a mapping.
 
     Args:
         path: the file.
@@ -88,7 +88,7 @@ def read_yaml(path: Path, *, spaced: bool = False) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, source: str, *, spaced: bool = False) -> Any:
-    """What YAML says, in plain values.
+    """Parse YAML into plain values.
 
     Args:
         text: the YAML.
@@ -115,7 +115,7 @@ def parse_yaml(text: str, source: str, *, spaced: bool = False) -> Any:
 
 @lru_cache(maxsize=64)
 def _parsed(text: str, source: str, spaced: bool) -> Any:
-    """What YAML says: one file of a run is read many times, and reading YAML is slow."""
+    """Parse YAML, with a cache: a run's files are read many times, and reading YAML is slow."""
     loader = _Loader(text, source, spaced)
     try:
         node = loader.get_single_node()
@@ -129,7 +129,7 @@ def _parsed(text: str, source: str, spaced: bool) -> Any:
 
 @contextmanager
 def damage_told(path: Path, remedy: str) -> Iterator[None]:
-    """Say that a file is damaged where its content cannot be used.
+    """Context that turns errors from a damaged file into an `InputError`.
 
     Args:
         path: the file.
@@ -150,10 +150,10 @@ def damage_told(path: Path, remedy: str) -> Iterator[None]:
 
 
 def finite_number(value: Any) -> float:
-    """A number as a file holds it.
+    """Check a number from a file.
 
     Args:
-        value: what the file holds.
+        value: the content of the file.
 
     Raises:
         ValueError, OverflowError: it is no number, or not finite: see `damage_told`.
@@ -169,7 +169,7 @@ def _held(content: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values, without YAML's silent choices: of two equal names the last, 010 for 8, 1:30 for 90.
+    """Loads plain values and refuses ambiguous YAML: equal names, 010 (which means 8), 1:30 (which means 90).
 
     Args:
         text: the YAML.
@@ -206,7 +206,7 @@ class _Loader(yaml.SafeLoader):
         return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
 
     def count(self, node: Any, most: int, counts: dict[int, int]) -> int:
-        """How many values a node holds, each as often as it is named; refuses more than `most`."""
+        """Number of values in a node, counted as often as they are named. Refuses more than `most`."""
         if counts.setdefault(id(node), 0) or isinstance(node, yaml.ScalarNode):
             return counts[id(node)] or 1
         inside = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value

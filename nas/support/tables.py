@@ -1,4 +1,4 @@
-"""Tables: their types, and CSV files, which are read, written as a whole, and added to."""
+"""Types of tables, and CSV files: reading, writing and appending."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TitledTable = tuple[str, Sequence[str], Sequence[Sequence[Any]]]  # a title, col
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, str]]:
-    """The rows of a CSV file by the columns of its heading; what a row lacks is empty.
+    """Read the rows of a CSV file by the columns of its heading. Missing values are empty.
 
     Args:
         path: the file.
-        columns: what the heading has to be; None for any.
+        columns: the required heading, or None for any.
 
     Raises:
-        InputError: the file cannot be read, or is no such table.
+        InputError: the file cannot be read, or has another form.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -70,7 +70,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 
 def append_rows(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> int:
-    """Add rows to a CSV file, which begins with its columns; returns how many bytes that took.
+    """Append rows to a CSV file, which begins with its columns. Returns the number of written bytes.
 
     Args:
         path: the file.

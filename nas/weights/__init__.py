@@ -1,1 +1,1 @@
-"""Files of weights: tensors by name, a run's checkpoints, and what other projects saved."""
+"""Files of weights: the toolkit's tensors by name, checkpoints of runs, and weights of other projects."""

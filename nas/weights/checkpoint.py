@@ -1,4 +1,4 @@
-"""Everything a run needs to go on as if it had not stopped, in one file that is replaced atomically."""
+"""Checkpoints: everything that a run needs to continue exactly, in one file that is replaced atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DIGEST = "digest"  # in the record of a file
 
 
 class OtherWeightsError(InputError):
-    """Weights of another search space; the message names a tensor in which they differ."""
+    """The weights belong to another search space. The message names a tensor that differs."""
 
 
 @dataclass
@@ -144,7 +144,7 @@ def named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 class Trained(Protocol):
-    """What holds a supernet's trained weights, such as a run."""
+    """Anything with a supernet's trained weights, such as a run."""
 
     @property
     def space(self) -> SearchSpace:

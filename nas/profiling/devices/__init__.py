@@ -1,1 +1,1 @@
-"""Time on other devices: pieces of codecs as ONNX models, what runs them there, and its CSV read back."""
+"""Time on other devices: ONNX models of a run's pieces, a runner for them, and a reader of its CSV."""

@@ -1,4 +1,4 @@
-"""The runner as it is written: one file, with what it shares with the decoder of ONNX folders in it."""
+"""Writes the runner as one file, including the code that it shares with the decoder of ONNX folders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import resources
 
 
 def runner_text() -> str:
-    """The runner as one file: its own text, with what it shares with the reference decoder in it."""
+    """The runner as one file: its own text, and the code that it shares with the reference decoder."""
     text = resources.files("nas.profiling.devices").joinpath("runner.py").read_text(encoding="utf-8")
     shared = resources.files("nas.onnx").joinpath("decoder.py").read_text(encoding="utf-8")
     docstring, *nodes = ast.parse(text).body

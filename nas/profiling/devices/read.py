@@ -1,4 +1,4 @@
-"""The CSV that a device printed, read back as a profile of that device."""
+"""Reads the CSV of a device as a profile of that device."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _sound_lines(path: Path) -> list[str]:
 
 
 def _facts(path: Path, lines: list[str]) -> tuple[dict[str, str], float]:
-    """What the times hold for, and how much other work slowed the device down at most."""
+    """The conditions of the times, and by how much other work slowed the device down at most."""
     facts: dict[str, str] = {}
     busy = [0.0]
     try:
