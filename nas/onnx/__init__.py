@@ -1,1 +1,1 @@
-"""A codec as ONNX models, with a decoder that needs neither torch nor this toolkit."""
+"""Codecs as ONNX models, with a decoder that needs neither torch nor this toolkit."""

@@ -1,4 +1,4 @@
-"""ONNX graphs, built node by node."""
+"""Builds ONNX graphs node by node."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nas.support.arrays import Array
 
-OPSET, IR = 18, 8  # what runtimes since 2023 read
+OPSET, IR = 18, 8  # versions that runtimes since 2023 read
 
 
 class Graph:
-    """An ONNX model that grows; values are known by name."""
+    """An ONNX model under construction. Values are referred to by name."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
@@ -24,28 +24,28 @@ class Graph:
         self._constants: list[onnx.TensorProto] = []
 
     def input(self, name: str, shape: Sequence[int | str]) -> str:
-        """An input in float32; a side that is named may have any length.
+        """Add an input in float32. A side with a name may have any length.
 
         Args:
             name: name of the input.
-            shape: its sides, each a number or a name.
+            shape: its sides, each one a number or a name.
         """
         self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
         return name
 
     def output(self, name: str, value: str, shape: Sequence[int | str]) -> None:
-        """Give a value out.
+        """Add an output for a value.
 
         Args:
             name: name of the output.
             value: name of the value.
-            shape: its sides, each a number or a name.
+            shape: its sides, each one a number or a name.
         """
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def constant(self, values: Any, kind: Any = np.float32) -> str:
-        """A constant, by the name of its value.
+        """Add a constant, and return the name of its value.
 
         Args:
             values: the numbers, of any shape.
@@ -57,7 +57,7 @@ class Graph:
         return name
 
     def widened(self, values: Array) -> str:
-        """Whole numbers of 16 bits, as float32.
+        """Add whole numbers of 16 bits as a constant that is converted to float32.
 
         Args:
             values: weights, of any shape.
@@ -68,7 +68,7 @@ class Graph:
         return self.node("Cast", self.constant(values, np.int16), to=TensorProto.FLOAT)
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """An operator's one output.
+        """Add an operator with one output, and return the name of the output.
 
         Args:
             operator: name of the ONNX operator.
@@ -78,7 +78,7 @@ class Graph:
         return self.nodes(operator, 1, *inputs, **attributes)[0]
 
     def nodes(self, operator: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
-        """An operator's outputs.
+        """Add an operator with several outputs, and return their names.
 
         Args:
             operator: name of the ONNX operator.
@@ -91,7 +91,7 @@ class Graph:
         return names
 
     def model(self) -> onnx.ModelProto:
-        """The whole, checked."""
+        """The finished model, checked."""
         graph = helper.make_graph(self._nodes, "nas", self._inputs, self._outputs, self._constants)
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="nas-codec")
@@ -99,7 +99,7 @@ class Graph:
         return model
 
     def joined(self, values: Sequence[str]) -> str:
-        """Values after one another along their channels, dimension 1.
+        """Concatenate values along their channels, dimension 1.
 
         Args:
             values: names of tensors [n, channels, ...] in the graph.
@@ -107,7 +107,7 @@ class Graph:
         return values[0] if len(values) == 1 else self.node("Concat", *values, axis=1)
 
     def clipped(self, value: str, low: float | None, high: float | None) -> str:
-        """A value clipped to a range, by the name of its value.
+        """Clip a value to a range, and return the name of the result.
 
         Args:
             value: name of the value.

@@ -1,4 +1,4 @@
-"""A layout in ONNX: the models that tell scales and means under it, and what a decoder has to know."""
+"""A layout in ONNX: the models that give scales and means, and the description that a decoder needs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from nas.spaces.layout import AROUND
 if TYPE_CHECKING:
     import onnx
 
-Save = Callable[[str, "onnx.ModelProto"], str]  # a model under a name; returns the name of its file
+Save = Callable[[str, "onnx.ModelProto"], str]  # saves a model under a name; returns the name of its file
 
 
 def describe_layout(codec: Codec, name: str, save: Save) -> dict[str, Any]:
-    """What codec.json says of the order of decoding of a codec, its models saved.
+    """Save the models of a codec's layout, and return its entry in codec.json.
 
     Args:
-        codec: in whole numbers, under this layout.
-        name: what the models are called by.
-        save: keeps a model under a name and returns the name of its file.
+        codec: a codec in whole numbers, under this layout.
+        name: prefix of the models' names.
+        save: saves a model under a name. Returns the name of its file.
     """
     _, rows, columns = codec.layout.table.shape
     described: dict[str, Any] = {"slope": list(codec.layout.slope), "tile": [rows, columns]}
     if not codec.network.with_z:
-        return described | {"blocks": []}  # y is under the table
+        return described | {"blocks": []}  # y is coded under the table of frequencies
     return described | _table(codec.coding_context, name, save) | {"blocks": _blocks(codec, name, save)}
 
 
 def _table(context: Staged, name: str, save: Save) -> dict[str, Any]:
-    """Where a table reads the context: what it is made of, and the network that it corrects."""
+    """The entry of a layout whose context is a table: the table, and the network that it corrects."""
     from nas.onnx.path import block_models
 
     if not isinstance(context, StagedTable):
@@ -53,7 +53,7 @@ def _blocks(codec: Codec, name: str, save: Save) -> list[dict[str, Any]]:
     from nas.onnx.path import block_models
 
     context = codec.coding_context
-    if not isinstance(context, StagedContext):  # psi says it all
+    if not isinstance(context, StagedContext):  # psi alone gives the parameters
         channels = list(range(codec.network.space.y_channels))
         return [{"file": None, "row": 0, "column": 0, "stage": 0, "channels": channels, "seen": []}]
     if isinstance(context, StagedTable):

@@ -1,8 +1,8 @@
-"""The entropy path in whole numbers as ONNX models: h_s, and one for each block of a layout.
+"""The entropy path in whole numbers as ONNX models: h_s, and one model for each block of a layout.
 
-The same sums as `graph.integers` and `graph.staged` form, over the same gathered columns: matrix products and
-1x1 convolutions alone, so that no runtime's algorithm for larger kernels can round between them. Weights are
-stored in 16 bits and widened when a model is loaded.
+The models form the same sums as `graph.integers` and `graph.staged`, over the same gathered columns. They use
+only matrix products and 1x1 convolutions, so that no algorithm for larger kernels can round in between.
+Weights are stored in 16 bits and widened when a model is loaded.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from nas.graph.staged import BlockWeights, StagedContext
 from nas.onnx.graphs import Graph
 from nas.support.arrays import Array
 
-STORES = ("phi", "hidden_1", "hidden_2")  # what is kept at every position, see `graph.staged.State`
+STORES = ("phi", "hidden_1", "hidden_2")  # values stored at every position, see `graph.staged.State`
 _MOST_MEAN = Y_LIMIT * MEAN_STEPS
 _TO_THE_END = np.iinfo(np.int64).max
 
 
 def hyper_model(h_s: nn.Module, channels: tuple[int, int], *, with_means: bool) -> onnx.ModelProto:
-    """h_s in whole numbers: psi [1, P, 4h, 4w] of z_hat [1, N, h, w].
+    """h_s in whole numbers: z_hat [1, N, h, w] to psi [1, P, 4h, 4w].
 
     Args:
-        h_s: as `IntegerPath.hyper` gives it.
-        channels: of z and of psi.
-        with_means: psi holds scales and means themselves; the means are brought within their limits.
+        h_s: h_s from `IntegerPath.hyper`.
+        channels: channels of z and of psi.
+        with_means: whether psi itself holds scales and means. The means are then clamped to their limits.
     """
     graph = Graph()
     value = run_whole_numbers(graph, graph.input("z_hat", [1, channels[0], "h", "w"]), h_s.children())
@@ -42,23 +42,23 @@ def hyper_model(h_s: nn.Module, channels: tuple[int, int], *, with_means: bool) 
 
 
 def clipped_means(graph: Graph, psi: str) -> str:
-    """psi that holds scales and means themselves, the means brought within their limits.
+    """Clamp the means in a psi that itself holds scales and means.
 
     Args:
-        graph: where to.
-        psi: its value, [1, 2M, h, w].
+        graph: the graph.
+        psi: name of the value, [1, 2M, h, w].
     """
     scales, means = graph.nodes("Split", 2, psi, axis=1, num_outputs=2)
     return graph.joined([scales, graph.clipped(means, -_MOST_MEAN, _MOST_MEAN)])
 
 
 def run_whole_numbers(graph: Graph, value: str, layers: Iterable[nn.Module]) -> str:
-    """Some layers of h_s in whole numbers, one after the other.
+    """Add consecutive layers of h_s in whole numbers.
 
     Args:
-        graph: where to.
-        value: what the first reads, [1, C, h, w].
-        layers: of `IntegerPath.hyper`; activations are within the convolutions before them.
+        graph: the graph.
+        value: name of the first layer's input, [1, C, h, w].
+        layers: layers from `IntegerPath.hyper`. Activations are part of the convolutions before them.
     """
     for layer in layers:
         if isinstance(layer, IntegerConv):
@@ -72,7 +72,7 @@ def run_whole_numbers(graph: Graph, value: str, layers: Iterable[nn.Module]) -> 
 
 
 def block_models(context: StagedContext) -> Iterator[tuple[onnx.ModelProto, dict[str, Any]]]:
-    """One model per block of a layout, and what the block covers, reads and writes, as codec.json has it.
+    """Yield a model for each block of a layout, with the block's entry in codec.json.
 
     A model computes the scales and means, [n, channels], of the block's channels at n of its positions.
 
@@ -106,10 +106,10 @@ def block_models(context: StagedContext) -> Iterator[tuple[onnx.ModelProto, dict
 def _block_model(
     block: BlockWeights, later: Sequence[BlockWeights], context: StagedContext
 ) -> tuple[onnx.ModelProto, dict[str, list[int]]]:
-    """The model, and which places of every store it reads and writes."""
+    """The model, and the places of every store that it reads and writes."""
     graph, stores, kept = Graph(), {}, {}
     psi = graph.input("psi", ["n", context.psi])
-    own: str | None = None  # what this block itself adds to a store
+    own: str | None = None  # what this block adds to a store
     if block.context is not None:
         y = graph.input("y", ["n", block.context.weight.shape[1]])
         y = graph.clipped(y, -context.y_limit, context.y_limit)
@@ -129,13 +129,13 @@ def _block_model(
             if any(np.isin(new, other.reads[number].index.numpy()).any() for other in later):
                 stores[f"{name}_new"] = new.tolist()
                 kept[f"{name}_new"] = own
-        if not inputs:  # so few hidden units that none is known yet: psi says how many positions there are
+        if not inputs:  # so few hidden units that none is known yet: psi gives the number of positions
             inputs = [(psi, np.zeros((len(weight), context.psi)))]
         values, weights = zip(*inputs, strict=True)
         own = (
             _product(graph, graph.joined(values), affine, np.concatenate(weights, 1)) if len(weight) else None
         )
-    assert own is not None  # a block has channels
+    assert own is not None  # every block has channels
     scales, means = graph.nodes("Split", 2, own, axis=1, num_outputs=2)
     channels = len(block.channels.index)
     graph.output("scales", scales, ["n", channels])
@@ -146,7 +146,7 @@ def _block_model(
 
 
 def _finished(graph: Graph, sums: str, affine: IntegerAffine, step: Any) -> str:
-    """Outputs from their sums: see `IntegerAffine.finish`."""
+    """Compute outputs from their sums: see `IntegerAffine.finish`."""
     whole = graph.node("Floor", graph.node("Mul", sums, graph.constant(step)))
     if affine.slope in (0, SLOPE_PARTS):
         return graph.clipped(whole, 0 if affine.slope == 0 else -affine.limit, affine.limit)
@@ -157,7 +157,7 @@ def _finished(graph: Graph, sums: str, affine: IntegerAffine, step: Any) -> str:
 
 
 def _product(graph: Graph, columns: str, affine: AnyAffine, weight: Array) -> str:
-    """A layer of [n, inputs], its weights [outputs, inputs] in the order of these columns."""
+    """Add a layer of [n, inputs] with weights [outputs, inputs] in the order of these columns."""
     assert isinstance(affine, IntegerAffine)
     sums = graph.node("MatMul", columns, graph.widened(weight.T))
     return _finished(graph, graph.node("Add", sums, graph.constant(affine.bias)), affine, affine.step)
@@ -166,7 +166,7 @@ def _product(graph: Graph, columns: str, affine: AnyAffine, weight: Array) -> st
 def _windows(
     graph: Graph, x: str, reach: int, places: Sequence[tuple[int, int]], affine: IntegerAffine
 ) -> str:
-    """A layer over some places of the window, `reach` to every side, at all positions of [1, C, h, w]."""
+    """Add a layer over some places of the window, `reach` to every side, at all positions of [1, C, h, w]."""
     taps = [x]
     if reach:
         padded = graph.node("Pad", x, graph.constant([0, 0, reach, reach] * 2, np.int64))

@@ -1,4 +1,4 @@
-"""Decoding one file with the ONNX models of a codec's folder, for a quick start: torch is not imported."""
+"""Decodes one file with the ONNX models in a codec's folder. This starts quickly, without torch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MOST_PIXELS = 1 << 22  # larger pictures are decoded in tiles, by torch
 
 @dataclass(frozen=True)
 class Quick:
-    """A picture that was decoded.
+    """A decoded picture.
 
     Attributes:
         pixels: the picture, [H, W, 3] in 8 bits.
-        arch: the key of the codec that decoded it.
-        kmac_px: what decoding costs, where the codec has several decoders.
+        arch: key of the codec that decoded it.
+        kmac_px: cost of decoding, if the codec has several decoders.
     """
 
     pixels: Pixels
@@ -34,16 +34,16 @@ class Quick:
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """A codec.json with a digest of everything in it.
+    """Add a digest of the whole content to a codec.json.
 
     Args:
-        content: what it holds.
+        content: the content.
     """
     return {**content, "digest": digest(json.dumps(content))}
 
 
 def decode_quickly(codec: str | Path, nic: Nic, target: str | None = None) -> Quick | None:
-    """Decode a file with the ONNX models in a codec's folder, where that gives what torch would give.
+    """Decode a file with the ONNX models in a codec's folder, if the result equals that of torch.
 
     Args:
         codec: folder of the codec.
@@ -51,8 +51,8 @@ def decode_quickly(codec: str | Path, nic: Nic, target: str | None = None) -> Qu
         target: see `nas.decompress`.
 
     Returns:
-        The picture, at most one level of 255 away from torch's. None where torch has to decode it: there are
-        no models or no onnxruntime, the models are not those of the codec or were altered, another codec made
+        The picture, at most one level of 255 away from torch's. None if torch has to decode it: there are no
+        models or no onnxruntime, the models do not belong to the codec or were altered, another codec made
         the file, the picture is large, or the target is not a number that some decoder reaches.
 
     Raises:
@@ -69,7 +69,7 @@ def decode_quickly(codec: str | Path, nic: Nic, target: str | None = None) -> Qu
         return None
     try:
         from nas.onnx import decoder
-    except ImportError:  # an extra
+    except ImportError:  # onnxruntime is optional
         return None
     decoders, decoder_index = description["decoders"], description["default"]
     try:
@@ -91,7 +91,7 @@ def decode_quickly(codec: str | Path, nic: Nic, target: str | None = None) -> Qu
 
 
 def _description(folder: Path) -> dict[str, Any] | None:
-    """codec.json, if it and the models are unaltered and belong to the codec of the folder above."""
+    """codec.json, if it and the models are unaltered and belong to the codec of the parent folder."""
     try:
         content = json.loads((folder / DESCRIPTION).read_text("utf-8"))
         seal = content.pop("digest")
@@ -104,5 +104,5 @@ def _description(folder: Path) -> dict[str, Any] | None:
             digest((folder / name).read_bytes()) == expected for name, expected in content["files"].items()
         )
         return content if all(same) else None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # none, damaged, or of an older export
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # missing, damaged, or too old
         return None

@@ -17,12 +17,12 @@ from nas.spaces import description as spec
 def transform_model(
     edge: spec.Edge, module: nn.Module, *, inputs: tuple[str, int], outputs: tuple[str, int]
 ) -> onnx.ModelProto:
-    """One edge, for any size of picture.
+    """Make the model of one edge, for any size of picture.
 
     Args:
-        edge: what it runs.
+        edge: description of the edge.
         module: its plain layers on the CPU.
-        inputs, outputs: the names of what it reads and gives, and their channels.
+        inputs, outputs: names of its input and output, and their channels.
     """
     graph = Graph()
     value = graph.input(inputs[0], [1, inputs[1], "rows", "columns"])
@@ -34,12 +34,12 @@ def transform_model(
 
 
 def run_layers(graph: Graph, x: str, layers: Sequence[spec.Layer], modules: Iterable[nn.Module]) -> str:
-    """Some layers, one after the other.
+    """Add consecutive layers.
 
     Args:
-        graph: where to.
-        x: what the first reads.
-        layers: what they run.
+        graph: the graph.
+        x: name of the first layer's input.
+        layers: descriptions of the layers.
         modules: the same layers as plain modules.
     """
     for layer, part in zip(layers, modules, strict=True):

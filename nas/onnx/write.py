@@ -1,4 +1,4 @@
-"""A family of codecs as a folder of ONNX models: what decodes its files without this toolkit."""
+"""Writes a family of codecs as a folder of ONNX models, which decodes its files without this toolkit."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def write_onnx(family: CodecFamily, out: Path, *, report: StageReport = silent) 
     """Write g_a, h_a, h_s, every g_s and every block of every layout, and the reference decoder.
 
     Args:
-        family: on the CPU; an ordinary codec is a family of one layout and one decoder.
+        family: the family on the CPU. An ordinary codec is a family with one layout and one decoder.
         out: the folder.
-        report: told of the models written.
+        report: called for each written model.
 
     Returns:
         The content of codec.json.
 
     Raises:
-        InputError: the entropy path or the latents are no whole numbers, or the package onnx is missing.
+        InputError: the entropy path or the latents are not whole numbers, or the package onnx is missing.
     """
     require_whole_numbers(family)
     require_package()
@@ -44,10 +44,10 @@ def write_onnx(family: CodecFamily, out: Path, *, report: StageReport = silent) 
 
 
 def require_whole_numbers(family: CodecFamily) -> None:
-    """InputError where the entropy path or the latents are no whole numbers.
+    """Raise InputError if the entropy path or the latents are not whole numbers.
 
     Args:
-        family: the codecs to be written.
+        family: the codecs to write.
     """
     if not family.base.exact or family.base.network.centred:
         raise InputError(
@@ -58,7 +58,7 @@ def require_whole_numbers(family: CodecFamily) -> None:
 
 
 def require_package() -> None:
-    """InputError where the package onnx is missing."""
+    """Raise InputError if the package onnx is missing."""
     try:
         import onnx  # noqa: F401
     except ImportError as error:
@@ -66,7 +66,7 @@ def require_package() -> None:
 
 
 def rates_of(network: CodecNetwork) -> dict[str, Any]:
-    """The gains of a codec over a range of rates: one row for each anchor, logarithms but for the shift.
+    """The gains of a codec over a range of rates, one row for each anchor. All but the shift are logarithms.
 
     Args:
         network: network of the codec.
@@ -92,7 +92,7 @@ class _Writer:
         blocks = [len(layout.of_network.blocks(network.space.window)) for layout in family.layouts.values()]
         self.total = 1 + 2 * self.with_z + len(family.decoders) + self.with_context * sum(blocks)
         self.done = 0
-        self.files: dict[str, str] = {}  # by their content: cells of a tile may see the same
+        self.files: dict[str, str] = {}  # by content, because several cells of a tile may share a model
 
     def write(self) -> dict[str, Any]:
         from nas.onnx.path import hyper_model
@@ -130,11 +130,11 @@ class _Writer:
         }
         content = sealed(content | {"files": {name: file_digest for file_digest, name in self.files.items()}})
         write_atomically(self.out / DECODER, resources.files("nas.onnx").joinpath(DECODER).read_bytes())
-        write_atomically(self.out / DESCRIPTION, json.dumps(content) + "\n")  # last: then the folder is whole
+        write_atomically(self.out / DESCRIPTION, json.dumps(content) + "\n")  # last: the folder is complete
         return content
 
     def save(self, name: str, model: onnx.ModelProto) -> str:
-        """Write a model, unless another one has its content; returns the name of the file that has."""
+        """Write a model, unless another file has the same content. Returns the name of the file."""
         data = model.SerializeToString(deterministic=True)
         if (first := self.files.setdefault(digest(data), name)) == name:
             write_atomically(self.out / name, data)

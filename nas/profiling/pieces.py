@@ -1,10 +1,10 @@
 """The pieces of a space that are measured on a machine. Sums over them give the time of every architecture.
 
-An edge is measured at every combination of its widths; one with too many of them is cut into runs of layers,
-and parallel branches with too many are cut apart. What is no edge (context, entropy parameters, coder) is
-measured under every layout, at the ends of the entropy parameters' widths: between them their MACs are linear
-in each. All of it is measured inside whole codecs, a few hundred architectures that together have every
-combination (see `cover`).
+An edge is measured at every combination of its widths. If there are too many of them, the edge is cut into
+runs of layers, and parallel branches are cut apart. Everything else (context, entropy parameters, coder) is
+measured under every layout, at the ends of the entropy parameters' widths. Between the ends, their MACs are
+linear in each width. All pieces are measured inside whole codecs: a few hundred architectures that together
+have every combination (see `cover`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR, Laye
 from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
 
-MOST_COMBINATIONS = 256  # of one piece: joint-ar's g_a has 216
+MOST_COMBINATIONS = 256  # of one piece; joint-ar's g_a has 216
 PieceChoice = tuple[int, ...]  # an index for each of some axes
 
 
 @dataclass(frozen=True)
 class EdgePiece:
-    """A run of layers of one edge, or of a branch within it.
+    """A run of consecutive layers of one edge, or of a branch in it.
 
     Attributes:
-        name: the edge's, with the run where it is not all of it.
-        edge: whose layers.
-        layers: their places, as `description.place` has them, in order.
-        axes: the slots that they depend on, places in `space.shape`.
+        name: name of the edge, with the run if it is a part of the edge.
+        edge: name of the edge.
+        layers: places of the layers (see `spaces.description.Placed`), in order.
+        axes: the slots that the layers depend on, as places in `space.shape`.
     """
 
     name: str
@@ -45,11 +45,11 @@ class EdgePiece:
 
 @dataclass(frozen=True)
 class Coding:
-    """Context, entropy parameters, coder and all else that is no edge.
+    """The part of coding that is not an edge: context, entropy parameters, coder and everything else.
 
     Attributes:
-        axes: the slots it depends on, and the layout last.
-        knots: at which indexes of each axis it is measured; interpolated between.
+        axes: the slots that it depends on, the layout last.
+        knots: for each axis, the indexes at which it is measured. Values between them are interpolated.
     """
 
     axes: tuple[int, ...]
@@ -57,11 +57,11 @@ class Coding:
 
 
 def edge_pieces(space: SearchSpace, most: int = MOST_COMBINATIONS) -> tuple[EdgePiece, ...]:
-    """Every edge, cut where its combinations are more than `most`.
+    """Divide all edges into pieces with at most `most` combinations.
 
     Args:
         space: the search space.
-        most: the most combinations of choices that a piece may have, where it can be cut.
+        most: largest number of combinations of choices of a piece, if it can be cut.
     """
     pieces: list[EdgePiece] = []
     for name, edge in space.family.edges.items():
@@ -79,7 +79,7 @@ _Run = tuple[str, int, int, tuple[int, ...]]  # where its row of layers is, whic
 
 
 def _runs(space: SearchSpace, edge: str, layers: Sequence[Layer], row: str, most: int) -> Iterator[_Run]:
-    """Layers in a row, cut; what is too much by itself and has branches, branch by branch."""
+    """Cut consecutive layers into runs. A too large layer with branches is cut branch by branch."""
 
     def few(axes: Sequence[int]) -> bool:
         return math.prod(space.shape[axis] for axis in axes) <= most
@@ -128,7 +128,7 @@ def coding(space: SearchSpace) -> Coding:
 
 
 def architecture_at(space: SearchSpace, axes: Sequence[int], choice: PieceChoice) -> Architecture:
-    """The narrowest architecture with these choices, its hyperprior on.
+    """The narrowest architecture with these choices, with its hyperprior switched on.
 
     Args:
         space: the search space.
@@ -145,7 +145,7 @@ def architecture_at(space: SearchSpace, axes: Sequence[int], choice: PieceChoice
 
 
 def settled(space: SearchSpace, axes: Sequence[int], choice: PieceChoice) -> PieceChoice:
-    """A choice with what has no effect put back to 0.
+    """Set choices without effect to 0.
 
     Args:
         space: the search space.
@@ -159,7 +159,7 @@ def settled(space: SearchSpace, axes: Sequence[int], choice: PieceChoice) -> Pie
 def choices(
     space: SearchSpace, axes: Sequence[int], allowed: Sequence[Sequence[int]]
 ) -> Iterator[PieceChoice]:
-    """Every combination that differs from the others.
+    """Yield every combination of choices that gives a different network.
 
     Args:
         space: the search space.
@@ -186,14 +186,14 @@ def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> P
 
 
 def cover(space: SearchSpace, measured: Sequence[Architecture] = (), seed: int = 0) -> list[Architecture]:
-    """Architectures that together have every choice of every piece, and of the coding at its knots.
+    """Choose architectures that together have every choice of every piece, and of the coding at its knots.
 
-    About as many as the largest piece has choices; what is paired with what is random.
+    Their number is about that of the largest piece's choices. Choices are paired at random.
 
     Args:
-        space: what is to be covered.
-        measured: architectures that are measured already: more are added to those that help.
-        seed: of the pairs.
+        space: the space to cover.
+        measured: architectures that are measured already. More are added to those that help.
+        seed: seed of the pairs.
     """
     part, rng = coding(space), random.Random(seed)
     ways = {piece.axes: [range(space.shape[axis]) for axis in piece.axes] for piece in edge_pieces(space)}
@@ -204,7 +204,7 @@ def cover(space: SearchSpace, measured: Sequence[Architecture] = (), seed: int =
     switch, architectures = space.setter(HYPERPRIOR), list[Architecture]()
 
     def helps(architecture: Architecture) -> bool:
-        """Take what an architecture has from what is needed."""
+        """Remove an architecture's choices from those still needed. Returns whether there were any."""
         before = sum(map(len, needed.values()))
         for axes, missing in needed.items():
             mine = at(space, axes, architecture)
@@ -235,11 +235,11 @@ def _agrees(axes: Sequence[int], choice: PieceChoice, fixed: dict[int, int]) -> 
 
 
 def interpolated(space: SearchSpace, part: Coding, at_knots: Floats) -> Floats:
-    """A table over all choices of the axes, from one over the knots: linear in the slots' candidates.
+    """A table over all choices of the axes, interpolated linearly in the slots' candidates from the knots.
 
     Args:
-        space: whose axes.
-        part: where it was measured.
+        space: the search space.
+        part: the part of coding, which gives axes and knots.
         at_knots: one value for each combination of knots.
     """
     table = at_knots
