@@ -7,8 +7,8 @@
 
     FILE.nic --prior--> z_hat --h_s--> psi --blocks of the layout, stage by stage--> y_hat --g_s--> picture
 
-All that decides which symbol is read is in whole numbers, which float32 holds exactly, so every machine reads
-the same y_hat. Run it on a processor, or where float32 is not shortened (no TF32, no bfloat16).
+Everything that decides which symbol is read is in whole numbers, which float32 holds exactly. Every machine
+therefore reads the same y_hat. Run it on a CPU, or where float32 is not shortened (no TF32, no bfloat16).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ import onnxruntime
 from numpy.typing import NDArray
 
 ONNX_FORMAT, MAGIC = "nas-onnx 1", b"NIC"
-PLAIN, RATED = 1, 2  # versions of files: of codecs of one rate, and of those that hold a quality
+PLAIN, RATED = 1, 2  # versions of files: without and with a quality
 STEPS_OF_QUALITY = 1000
 HERE = Path(__file__).resolve().parent
-Y_REDUCTION, Z_REDUCTION = 16, 64  # pixels across one element of y and z
-MAX_PIXELS = 1 << 27  # of a picture: a forged size costs its sender nothing
-SLICE = 1 << 13  # positions that are computed together: it bounds memory
-THREADS = 0  # inside a model; 0: as many as there are cores
-STORES = ("phi", "hidden_1", "hidden_2")  # what blocks leave for later ones at the same position
+Y_REDUCTION, Z_REDUCTION = 16, 64  # pixels per element of y and z, per side
+MAX_PIXELS = 1 << 27  # of a picture, because a forged size costs an attacker nothing
+SLICE = 1 << 13  # number of positions that are computed together; it bounds memory
+THREADS = 0  # threads inside a model; 0 means as many as there are cores
+STORES = ("phi", "hidden_1", "hidden_2")  # values that blocks leave for later blocks at the same position
 models = constriction.stream.model
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -49,16 +49,16 @@ Read = Callable[[dict[str, Any], Ints, Ints, Steps], Whole]
 
 
 class InputError(Exception):
-    """What cannot be decoded, and why, in one sentence."""
+    """The input cannot be decoded. The message says why, in one sentence."""
 
 
 def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> Pixels:
-    """The picture of a .nic file, [H, W, 3] in 8 bits.
+    """Decode the picture of a .nic file, [H, W, 3] in 8 bits.
 
     Args:
         data: the file.
-        decoder: a place among the decoders of codec.json; None for the codec's own choice.
-        folder: that the codec was exported to.
+        decoder: place among the decoders of codec.json, or None for the codec's default.
+        folder: folder of the ONNX models.
     """
     codec = description(folder)
     decoder_index = codec["default"] if decoder is None else decoder
@@ -73,7 +73,7 @@ def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> Pixe
 
 
 def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | None]:
-    """y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] (None where there is none) in float32, whole numbers.
+    """Decode y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] (None without a z), whole numbers in float32.
 
     Args:
         data: the bytes of a .nic file.
@@ -106,7 +106,7 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | N
     try:
         first = under_tables(coder, codec["table"], limit, shape, len(stream))
         y_hat = gaussian_y(coder, codec, layout, first, y_limit, folder) if codec["z_channels"] else first
-    except AssertionError:  # how the coder refuses what no encoder writes
+    except AssertionError:  # the coder's reaction to data that no encoder writes
         raise InputError(
             "The coded data is damaged, because no encoder writes it like this: get the file again."
         ) from None
@@ -116,14 +116,14 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | N
 
 
 def gains(codec: dict[str, Any], step: int | None) -> Floats:
-    """What y_hat is multiplied by before g_s at a quality, [M, 1, 1]; ones where the codec has one rate.
+    """The factors of y_hat before g_s at a quality, [M, 1, 1]. Ones for a codec of one rate.
 
-    Over a range of rates the logarithms of the gains stand at anchors, whose logarithms they are linear in.
-    A file without a quality is decoded at the anchor in the middle, of an even number at the lower one.
+    Over a range of rates, the logarithms of the gains at the anchors are interpolated in the logarithm of
+    lambda. A file without a quality is decoded at the middle anchor, or the lower of two middle ones.
 
     Args:
         codec: description of the codec.
-        step: the quality as the file holds it, from 0 to `STEPS_OF_QUALITY`, or None.
+        step: the stored quality, from 0 to `STEPS_OF_QUALITY`, or None.
     """
     if "rates" not in codec:
         return np.ones((1, 1, 1), np.float32)
@@ -138,7 +138,7 @@ def gains(codec: dict[str, Any], step: int | None) -> Floats:
 
 
 def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[int], size: int) -> Floats:
-    """A whole latent, [1, channels, *shape], under frequencies about zero, one table for each channel.
+    """Read a whole latent, [1, channels, *shape], under one table of frequencies per channel.
 
     Args:
         coder: range decoder of the stream.
@@ -165,7 +165,7 @@ def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[in
 def gaussian_y(
     coder: Any, codec: dict[str, Any], layout: dict[str, Any], z_hat: Floats, limit: int, folder: Path
 ) -> Floats:
-    """y_hat, [1, M, h, w]: every element under a Gaussian, whose scale and mean come from what is known.
+    """Read y_hat, [1, M, h, w]. Each element has a Gaussian whose scale and mean come from known values.
 
     Args:
         coder: range decoder of the stream.
@@ -187,14 +187,14 @@ def gaussian_y(
 
 
 def by_stages(codec: dict[str, Any], layout: dict[str, Any], psi: Floats, read: Read, folder: Path) -> Floats:
-    """y_hat, [1, M, h, w], stage by stage.
+    """Read y_hat, [1, M, h, w], stage by stage.
 
     Args:
         codec: description of the codec.
         layout: description of the layout.
         psi: hyper features, [1, P, h, w].
-        read: gives the values of a block's channels at some positions, [positions, channels]: called with the
-            block, the positions, and the levels of their scales and the steps of their means.
+        read: reads the values of a block's channels at some positions, [positions, channels]. It is called
+            with the block, the positions, and the levels and means (in steps) of the elements.
         folder: folder of the ONNX models.
     """
     height, width = psi.shape[2:]
@@ -211,7 +211,7 @@ def by_stages(codec: dict[str, Any], layout: dict[str, Any], psi: Floats, read: 
 def context_of(
     codec: dict[str, Any], layout: dict[str, Any], psi: Floats, folder: Path
 ) -> Blocks | ContextTable:
-    """What tells the scales and means of y from psi and from what was decoded before.
+    """Make the context that gives the scales and means of y from psi and from previously decoded elements.
 
     Args:
         codec: description of the codec.
@@ -226,14 +226,14 @@ def context_of(
 
 
 class Blocks:
-    """Where networks read the context: one for each block, over the values that it sees.
+    """A context that networks read: one network for each block, over the values that the block sees.
 
     Args:
         codec: description of the codec.
         layout: description of the layout.
         psi: hyper features, [positions, P].
-        width: of y.
-        folder: with the networks.
+        width: columns of y.
+        folder: folder of the networks.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Blocks:
         self.stores = {name: np.zeros((len(psi), size), np.float32) for name, size in sizes.items()}
 
     def _corners(self, positions: Ints) -> Ints:
-        """Where the windows around positions begin."""
+        """The places at which the windows around positions begin."""
         corners: Ints = positions // self.width * self.wide + positions % self.width
         return corners
 
@@ -267,7 +267,7 @@ class Blocks:
             inputs["y"] = np.concatenate(near, 1)
         used = [name for name in STORES if block.get(name)]
         inputs |= {name: self.stores[name][np.ix_(positions, block[name])] for name in used}
-        if block["file"] is None:  # psi says it all: scales, and means where there are any
+        if block["file"] is None:  # psi itself has the scales, and the means if there are any
             units, means = inputs["psi"][:, : self.channels], inputs["psi"][:, self.channels :]
         else:
             outputs = run(self.folder, block["file"], inputs)
@@ -275,11 +275,11 @@ class Blocks:
             for name in STORES:
                 if f"{name}_new" in block:
                     self.stores[name][np.ix_(positions, block[f"{name}_new"])] = outputs[f"{name}_new"]
-        levels = np.searchsorted(self.bounds, units.ravel())  # how many bounds are smaller
+        levels = np.searchsorted(self.bounds, units.ravel())  # number of smaller bounds
         return levels.reshape(units.shape), means if means.size else np.zeros(units.shape)
 
     def note(self, block: dict[str, Any], positions: Ints, values: Values) -> None:
-        """Keep decoded values for later blocks, [positions, channels].
+        """Store decoded values, [positions, channels], for later blocks.
 
         Args:
             block: description of the block.
@@ -291,13 +291,13 @@ class Blocks:
 
 
 class ContextTable:
-    """Where a table reads the context: it shifts the levels of scales that the network finds from psi alone.
+    """A context that a table reads: it shifts the levels of scales that a network gives from psi alone.
 
     Args:
-        codec, table: of codec.json.
+        codec, table: descriptions in codec.json.
         psi: hyper features, [positions, P].
-        width: of y.
-        folder: with the network.
+        width: columns of y.
+        folder: folder of the network.
     """
 
     def __init__(
@@ -313,7 +313,7 @@ class ContextTable:
         self.around, self.shifts = table["around"], np.array(table["shifts"])
         self.weights = np.array(table["weights"])[:, None, None]
         self.mean_steps, self.width, self.wide = codec["mean_steps"], width, width + 2
-        # of every element how far it was from its mean, in a border of elements that are never known
+        # the surprise of every element, with a border of elements that are never known
         self.surprises = np.full(((len(psi) // width + 2) * self.wide, units.shape[1]), -1)
 
     def _middle(self, positions: Ints) -> Ints:
@@ -339,7 +339,7 @@ class ContextTable:
         return levels, self.steps[here, channels]
 
     def note(self, block: dict[str, Any], positions: Ints, values: Values) -> None:
-        """Keep how surprising decoded values are, [positions, channels].
+        """Store the surprises of decoded values, [positions, channels].
 
         Args:
             block: description of the block.
@@ -353,7 +353,7 @@ class ContextTable:
 
 
 def columns(y: Floats, corners: Ints, wide: int, near: dict[str, list[int]]) -> Floats:
-    """Some channels of y at some places of the windows that begin at `corners`, place by place.
+    """Take some channels of y at some places of the windows that begin at `corners`, place by place.
 
     Args:
         y: y with a border, [rows * wide, channels].
@@ -536,15 +536,15 @@ def run(folder: Path, file: str, inputs: dict[str, Floats]) -> dict[str, Floats]
 
 
 def within(codec: dict[str, Any], layout: dict[str, Any], target: float) -> int:
-    """The dearest decoder that decodes a file of a layout in at most so many kMAC per pixel.
+    """The most expensive decoder that decodes a file of a layout within a cost in kMAC per pixel.
 
     Args:
         codec: description of the codec.
         layout: description of the file's layout.
-        target: the most that decoding may cost, in kMAC per pixel.
+        target: largest cost of decoding, in kMAC per pixel.
 
     Raises:
-        InputError: the costs of the decoders are not known, or none costs so little.
+        InputError: the costs of the decoders are not known, or all are higher.
     """
     decoder_costs = costs(codec, layout)
     fit = [index for index, cost in enumerate(decoder_costs) if cost <= target]
@@ -556,7 +556,7 @@ def within(codec: dict[str, Any], layout: dict[str, Any], target: float) -> int:
 
 
 def costs(codec: dict[str, Any], layout: dict[str, Any]) -> list[float]:
-    """What decoding a file of a layout costs with each decoder, in kMAC per pixel.
+    """The cost of decoding a file of a layout with each decoder, in kMAC per pixel.
 
     Args:
         codec: description of the codec.

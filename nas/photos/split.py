@@ -1,4 +1,4 @@
-"""The photos of `--data`, split once into those that are trained on, searched with and held out."""
+"""Splits the photos of `--data` once into training, calibration and held-out photos."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SPLITS = ("train", "calibration", "held-out")
 
 
 def split_folder(directory: str | Path) -> dict[str, list[Path]]:
-    """A folder's photos in three: train, calibration, held-out (80/10/10, at least one each).
+    """Split a folder's photos into train, calibration and held-out (80/10/10, at least one each).
 
-    The order of a hash of the file names decides, so the same folder is always split alike. Copies of one
-    file are in one part, so that no photo is tested with that was trained on under another name.
+    A hash of the file names decides, so the same folder is always split in the same way. Copies of one file
+    are in the same part, so that no test photo was trained on under another name.
 
     Args:
         directory: the folder. Its subfolders are searched as well.
 
     Raises:
-        InputError: fewer than three photos that differ.
+        InputError: there are fewer than three different photos.
     """
     root = Path(directory)
     photos = list_images(root)
@@ -44,7 +44,7 @@ def split_folder(directory: str | Path) -> dict[str, list[Path]]:
 
 
 def _copies(paths: Sequence[Path]) -> list[list[Path]]:
-    """The files, those of the same bytes together, in the order in which the first of each comes."""
+    """The files in order, with those of the same content grouped at the place of the first one."""
     sizes = Counter(path.stat().st_size if path.is_file() else None for path in paths)
     by_content: dict[str, list[Path]] = {}
     for path in paths:
@@ -57,13 +57,13 @@ def _copies(paths: Sequence[Path]) -> list[list[Path]]:
 
 
 def split_of(data: str) -> dict[str, list[Path]]:
-    """The photos of `--data` in three: see `split_folder`; of the bundled ones, their names.
+    """Split the photos of `--data`: see `split_folder`. The bundled photos are given by name.
 
     Args:
         data: a folder of photos, or `bundled`.
 
     Raises:
-        InputError: too few photos, or none there.
+        InputError: there are too few photos, or none.
     """
     if data != BUNDLED:
         return split_folder(data)
@@ -73,7 +73,7 @@ def split_of(data: str) -> dict[str, list[Path]]:
 
 
 def write_split(path: Path, split: dict[str, list[Path]]) -> None:
-    """Write which photo is in which part of a split, as CSV.
+    """Write the part of each photo in a split, as CSV.
 
     Args:
         path: the file.
@@ -84,7 +84,7 @@ def write_split(path: Path, split: dict[str, list[Path]]) -> None:
 
 
 def read_split(path: Path) -> dict[str, list[Path]]:
-    """The split a run was made with.
+    """Read the split of a run.
 
     Args:
         path: path of the split.csv.
@@ -102,7 +102,7 @@ def read_split(path: Path) -> dict[str, list[Path]]:
 
 
 def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
-    """The photos that are among others too, under whatever name; a file that is gone is nowhere.
+    """The photos that are also among others, by content. Files that no longer exist are in no set.
 
     Args:
         photos: files of photos.
@@ -113,13 +113,13 @@ def shared_photos(photos: Sequence[Path], others: Sequence[Path]) -> list[Path]:
 
 
 def read_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Pixels]]:
-    """Each photo with its pixels, one at a time; at the end those that cannot be read are told, all at once.
+    """Yield each photo with its pixels, one at a time. Unreadable ones are reported together at the end.
 
     Args:
         paths: paths of the photos.
 
     Raises:
-        InputError: after the last photo, where some cannot be read.
+        InputError: raised after the last photo if some cannot be read.
     """
     bad = []
     for path in paths:
@@ -136,7 +136,7 @@ def read_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Pixels]]:
 
 
 def load_photos(paths: Sequence[Path]) -> list[Photo]:
-    """Photos decoded once, kept as 8-bit pixels; InputError names all that cannot be read.
+    """Decode photos once, as 8-bit pixels. An InputError names all that cannot be read.
 
     Args:
         paths: paths of the photos.
@@ -145,7 +145,7 @@ def load_photos(paths: Sequence[Path]) -> list[Photo]:
 
 
 def training_photos(data: str, split: Mapping[str, list[Path]]) -> list[Photo]:
-    """The photos that are trained on; those of the other parts are read too, for what is wrong with them.
+    """The training photos. Photos of the other parts are read, too, to find damaged ones.
 
     Args:
         data: folder of the photos, or `bundled`.
@@ -161,11 +161,11 @@ def training_photos(data: str, split: Mapping[str, list[Path]]) -> list[Photo]:
 
 
 class Photographed(Protocol):
-    """What knows its photos, such as a run."""
+    """Anything with photos, such as a run."""
 
     @property
     def data(self) -> str:
-        """Where the photos come from: a folder, or `bundled`."""
+        """The source of the photos: a folder, or `bundled`."""
 
     def split(self) -> dict[str, list[Path]]:
         """Files of the photos by part: `train`, `calibration`, `held-out`."""
@@ -177,19 +177,19 @@ def photos_of(run: Photographed, part: str, most: int | None = None) -> list[Pho
     Args:
         run: a run.
         part: `train`, `calibration` or `held-out`.
-        most: the most photos. By default it is all of them.
+        most: largest number of photos. By default all are used.
     """
     return part_of(run.data, run.split(), part, most)
 
 
 def part_of(data: str, split: Mapping[str, list[Path]], part: str, most: int | None = None) -> list[Photo]:
-    """The photos of one part of `--data`, of which `split` is the split: train, calibration or held-out.
+    """The photos of one part of `--data`, according to `split`: train, calibration or held-out.
 
     Args:
         data: folder of the photos, or `bundled`.
         split: files of the photos by part.
         part: `train`, `calibration` or `held-out`.
-        most: decode no more than the first so many.
+        most: largest number of photos to decode.
     """
     if data != BUNDLED:
         return load_photos(split[part][:most])

@@ -1,7 +1,8 @@
-"""Measuring a run's space on this machine: codecs that cover it, in rounds: all are disturbed alike.
+"""Times a run's space on this machine. Codecs that cover the space are timed in interleaved rounds.
 
-What is measured later, such as layouts that a search has found since, is told in the seconds of the first
-time: each round times a few of the codecs known from then again, and says by how much the machine differs.
+Later measurements, for example of layouts that a search has found since, are converted to the speed of the
+first one. Each of their rounds also times a few of the codecs known from before, which shows by how much the
+speed has changed.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ from nas.support.limits import check_count, check_seed
 from nas.support.progress import Report, silent
 from nas.weights.checkpoint import supernet_of
 
-PROCESSES = 8  # of the checked architectures, whose memory is measured as well
-REFERENCES = 4  # codecs known from before that a later measurement times again
+PROCESSES = 8  # number of checked architectures whose memory is also measured
+REFERENCES = 4  # number of known codecs that a later measurement times again
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure.
+    """The settings of a measurement.
 
     Args:
         size: width and height of the picture in pixels.
-        repeats: rounds after the warm-up.
-        device: where to time; memory is of the CPU.
-        check: how many random architectures to time for comparison with predictions.
-        seed: draws those.
-        force: measure again what is known.
+        repeats: number of rounds after the warm-up.
+        device: where to time. Memory is always that of the CPU.
+        check: number of random architectures to time, to check predictions.
+        seed: seed for choosing these architectures.
+        force: measure known figures again.
     """
 
     size: tuple[int, int] = (768, 512)
@@ -62,7 +63,7 @@ class Request:
 
 
 def path_of(run: Run, device: str, size: tuple[int, int]) -> Path:
-    """Where a run's profile on a kind of device lies.
+    """The folder of a run's profile on a kind of device.
 
     Args:
         run: the run.
@@ -73,15 +74,16 @@ def path_of(run: Run, device: str, size: tuple[int, int]) -> Path:
 
 
 def measure(run: Run, request: Request, *, report: Report = silent) -> Measurements:
-    """Measure what is not yet known of a run's space; everything is kept as it comes.
+    """Measure what is missing in the profile of a run's space. Everything is stored as it comes.
 
     Args:
         run: a trained run.
-        request: what to measure.
-        report: called with what is done, of how much, and what is being done.
+        request: the settings.
+        report: called with the work done, the total work, and a note.
 
     Raises:
-        InputError: no such size, an untrained run, or a profile of another machine in the way.
+        InputError: the size does not exist, the run is untrained, or a profile of another machine is in the
+            way.
     """
     check_seed(request.seed)
     check_count(request.check, "check")
@@ -95,7 +97,7 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     wanted = cover(space, earlier)
     in_cover = {*wanted, *memory_corners(space)}
     checked = [architecture for architecture in drawn(space, request) if architecture not in in_cover]
-    # a cover of more layouts may have what was only checked before
+    # a cover of more layouts may contain an architecture that was only checked before
     needed = {architecture.key for architecture in in_cover}
     all_checked = dict.fromkeys([*kept.checked, *(architecture.key for architecture in checked)])
     kept.checked = [key for key in all_checked if key not in needed]
@@ -127,7 +129,7 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
             kept.of(architecture.key).process = _process(supernet, architecture, request.size)
             kept.keep()
             done += 1
-    finally:  # interrupted, it goes on from here
+    finally:  # an interrupted measurement continues from here
         if news:
             kept.disturbance = max(kept.disturbance, disturbance())
         kept.keep()
@@ -138,7 +140,7 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
 def _pace(
     supernet: Supernet, references: Sequence[Architecture], kept: Measurements, pixels: Pixels
 ) -> float:
-    """How many seconds it takes now to do what took a second when the references were measured."""
+    """The present time of the reference codecs, relative to their first measurement."""
     ratios = []
     for architecture in references:
         timed = time_once(codec_of(supernet, architecture), pixels)
@@ -155,7 +157,7 @@ def _measure_once(
     turn: int,
     pace: float,
 ) -> None:
-    """The warm-up, with tensors counted, or one round; nothing where it is known."""
+    """Do the warm-up, with tensors counted, or one round, unless it is known already."""
     timed, pieces = kept.of(architecture.key), edge_pieces(supernet.space)
     if (len(timed.rounds) >= turn) if turn else bool(timed.peaks):
         return
@@ -168,11 +170,11 @@ def _measure_once(
 
 
 def codec_of(supernet: Supernet, architecture: Architecture) -> Codec:
-    """The codec of an architecture, as it is exported. Its whole numbers do not affect what it costs.
+    """The codec of an architecture as it is exported. The values of its whole numbers do not affect its cost.
 
     Args:
         supernet: the shared weights.
-        architecture: what to extract.
+        architecture: the architecture to extract.
     """
     codec = Codec(supernet.extract(architecture), architecture)
     if not can_be_exact(codec):
@@ -185,13 +187,13 @@ def codec_of(supernet: Supernet, architecture: Architecture) -> Codec:
 
 
 def _named(parts: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
-    """One table of the parts of both actions."""
+    """Join the parts of both actions in one table."""
     both = zip(("encode", "decode"), parts, strict=True)
     return {f"{action} {part}": value for action, parts in both for part, value in parts.items()}
 
 
 def memory_corners(space: SearchSpace) -> list[Architecture]:
-    """Unlike architectures, whose processes' memory tells what a process holds beside its tensors.
+    """Very different architectures, whose processes show what memory they hold besides tensors.
 
     Args:
         space: the search space.
@@ -212,11 +214,11 @@ def memory_corners(space: SearchSpace) -> list[Architecture]:
 
 
 def drawn(space: SearchSpace, request: Request) -> list[Architecture]:
-    """Different random architectures: what predictions are compared on.
+    """Different random architectures, to check predictions.
 
     Args:
         space: the search space.
-        request: what to measure, with the number of architectures and the seed.
+        request: the settings, with the number of architectures and the seed.
     """
     rng, architectures = random.Random(request.seed), dict[Architecture, None]()
     wanted = min(request.check, space.size)
@@ -227,7 +229,7 @@ def drawn(space: SearchSpace, request: Request) -> list[Architecture]:
 
 
 def _process(supernet: Supernet, architecture: Architecture, size: tuple[int, int]) -> dict[str, int]:
-    """What coding adds to a process, bytes."""
+    """Memory that coding adds to a process, in bytes."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "codec"
         save_codec(codec_of(supernet, architecture), folder, {})
@@ -235,7 +237,7 @@ def _process(supernet: Supernet, architecture: Architecture, size: tuple[int, in
 
 
 def _open(run: Run, request: Request) -> Measurements:
-    """The run's profile to go on with, or a new one."""
+    """Open the run's profile to continue it, or make a new one."""
     facts, path = facts_of(run, request), path_of(run, request.device.type, request.size)
     if request.force or not path.is_file():
         return Measurements(path, facts)
@@ -251,11 +253,11 @@ def _open(run: Run, request: Request) -> Measurements:
 
 
 def facts_of(run: Run, request: Request) -> dict[str, Any]:
-    """What figures hold for.
+    """The conditions of a measurement.
 
     Args:
         run: the run.
-        request: what is measured, and where.
+        request: the settings.
     """
     return {
         "weights": run.fingerprint,

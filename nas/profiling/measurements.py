@@ -1,4 +1,4 @@
-"""What was measured on a machine, kept beside a run: one row for every time that a codec was timed."""
+"""The file of measurements beside a run: one row for each time that a codec was timed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PartValues = dict[str, float]  # seconds by part: `encode g_a`, `decode context`
 
 
 def how_to_measure_again(path: Path) -> str:
-    """The command that replaces a profile.
+    """The command that measures a profile again.
 
     Args:
         path: the profile, `RUN/profile/DEVICE-WIDTHxHEIGHT/measured.yaml`.
@@ -40,12 +40,13 @@ def how_to_measure_again(path: Path) -> str:
 
 @dataclass
 class Timed:
-    """One architecture's codec as it was measured.
+    """The measurements of one architecture's codec.
 
     Attributes:
-        rounds: seconds by part, once for every round after the warm-up.
-        peaks: the most bytes of tensors alive at once by part, and `weights`: what the codec holds.
-        process: bytes that `encode` and `decode` added to a process of their own, where that was measured.
+        rounds: seconds by part, for every round after the warm-up.
+        peaks: largest memory of tensors by part, in bytes, and `weights`: the memory of the codec itself.
+        process: memory in bytes that `encode` and `decode` added to a process of their own, if it was
+            measured.
     """
 
     rounds: list[PartValues] = field(default_factory=list)
@@ -53,7 +54,7 @@ class Timed:
     process: dict[str, int] = field(default_factory=dict)
 
     def is_sound(self) -> bool:
-        """Whether all of it is finite numbers by name."""
+        """Whether all values are finite numbers by name."""
         tables: list[Mapping[str, float]] = [*self.rounds, self.peaks, self.process]
         return all(
             isinstance(value, int | float) and math.isfinite(value)
@@ -84,10 +85,10 @@ class Measurements:
 
     Attributes:
         path: the file.
-        facts: what the figures hold for: weights, device, size, threads, versions.
-        codecs: by an architecture's key.
-        checked: the keys of those that only predictions are compared with.
-        disturbance: how much other work slowed the machine down meanwhile at most, a share.
+        facts: conditions of the figures: weights, device, size, threads, versions.
+        codecs: measurements by key of the architecture.
+        checked: keys of architectures that only check predictions.
+        disturbance: largest share by which other work slowed the machine down.
     """
 
     path: Path
@@ -99,7 +100,7 @@ class Measurements:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether another device than this machine's was measured."""
+        """Whether the figures come from another device than this machine."""
         return self.facts["device"] not in THIS_MACHINE
 
     @property
@@ -108,7 +109,7 @@ class Measurements:
         return f"measure again with `{how_to_measure_again(self.path)}`"
 
     def warning(self) -> str:
-        """What is said of the other work that slowed the device down meanwhile."""
+        """The warning about other work that slowed the device down."""
         if self.is_elsewhere:
             return disturbance_warning(
                 self.disturbance, "python time_pieces.py --out FILE.csv", self.facts["device"]
@@ -117,17 +118,17 @@ class Measurements:
 
     @classmethod
     def read(cls, path: Path) -> Measurements:
-        """What a file holds.
+        """Read a profile from its file.
 
         Args:
             path: path of the file.
 
         Raises:
-            InputError: not a profile, or a damaged one.
+            InputError: the file is not a profile, or is damaged.
         """
         again = f"measure again with `{how_to_measure_again(path)}`."
         try:
-            # the C parser where there is one: a profile has some thousand rows
+            # the C parser if there is one, because a profile has thousands of rows
             content = yaml.load(
                 path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             )
@@ -136,7 +137,7 @@ class Measurements:
             codecs = {key: Timed(**fields) for key, fields in content["codecs"].items()}
             facts, checked = dict(content["facts"]), list(content["checked"])
             whole, words = ("width", "height", "threads"), ("device", "machine")
-            disturbance = float(content.get("disturbance", 0))  # versions before did not keep it
+            disturbance = float(content.get("disturbance", 0))  # earlier versions did not store it
             sound = all(isinstance(facts[name], int) for name in whole)
             sound &= all(isinstance(word, str) for word in (*(facts[name] for name in words), *checked))
             if not (
@@ -152,7 +153,7 @@ class Measurements:
             raise InputError(f"{path} is damaged: {again}") from error
 
     def of(self, key: str) -> Timed:
-        """The record of one architecture, to be added to.
+        """The record of one architecture, which may be extended.
 
         Args:
             key: key of the architecture.
@@ -172,7 +173,7 @@ class Measurements:
             return {space.parse(key): timed for key, timed in self.codecs.items()}
 
     def add(self, key: str, parts: Mapping[str, float]) -> None:
-        """One more round of one architecture.
+        """Add one round of one architecture.
 
         Args:
             key: key of the architecture.
@@ -183,7 +184,7 @@ class Measurements:
             self.keep()
 
     def keep(self) -> None:
-        """Write all of it."""
+        """Write the file."""
         self._kept = time.monotonic()
         content = {
             "format": PROFILE_FORMAT,

@@ -392,9 +392,9 @@ class SearchSpace:
         return self.at(self.indexes(replace(architecture, layout=layout)))
 
     def baselines(self) -> list[Architecture]:
-        """What a search has to beat: one relative width everywhere, under few, middling and many stages.
+        """Architectures that a search should beat: one relative width everywhere, under various layouts.
 
-        The layouts are hand-made, where there are such. Every width comes once before any comes again.
+        The layouts are hand-made if there are any. Every width occurs once before any occurs again.
         """
         names = self._hand_made
         picks = list(dict.fromkeys([names[0], names[len(names) // 2], names[-1]]))
@@ -406,15 +406,15 @@ class SearchSpace:
         return list(dict.fromkeys(architectures))
 
     def starts(self) -> list[Architecture]:
-        """Where a search begins: the ends, and every uniform width once."""
+        """The first architectures of a search: both ends, and every uniform width once."""
         uniform = self.baselines()[: len(self._levels)]
         return list(dict.fromkeys([self.narrowest(), self.widest(), *uniform]))
 
     def tapered(self) -> list[Architecture]:
-        """Widths as people taper them: at the picture half as wide, in relative position, as next to y.
+        """Hand-made tapers: architectures half as wide (in relative position) at the picture as next to y.
 
-        g_a widens from slot to slot, g_s narrows, all else is uniform, under middling stages. None where
-        neither edge has several slots.
+        g_a widens from slot to slot, g_s narrows, and everything else is uniform, with a medium number of
+        stages. Empty if neither edge has several slots.
         """
         edges = [slot.name.split(".")[0] for slot in self.slots]
         shares = [1.0] * len(self.slots)

@@ -223,7 +223,7 @@ def _to_supernet(theirs: nn.Module, space: SearchSpace, source: str) -> dict[str
 
 
 def _theirs(name: str) -> str:
-    """What CompressAI calls an entry of our state."""
+    """CompressAI's name for an entry of our state."""
     renamed = {"context.": "", "prior.": "entropy_bottleneck.", "y_prior.": "entropy_bottleneck."}
     for ours, other in renamed.items():
         if name.startswith(ours):

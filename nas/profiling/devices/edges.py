@@ -1,7 +1,7 @@
-"""An edge of a codec as ONNX models: one for each piece that a profile times, and how they hang together.
+"""An edge of a codec as ONNX models: one for each piece that a profile times, and how they are connected.
 
-Layers in a row are one model. Where branches side by side are pieces of their own, the last of them also adds
-up what all of them make::
+Consecutive layers are one model. If parallel branches are pieces of their own, the last one also adds up the
+outputs of all of them::
 
     x --piece--> 0 --branch--> 1 ------------+
                  +--branch--> 2 --piece------+--> 3
@@ -23,7 +23,7 @@ from nas.spaces.description import ends
 if TYPE_CHECKING:
     import onnx
 
-INPUT = "x"  # what an edge reads; what its steps give is numbered
+INPUT = "x"  # name of an edge's input; outputs of its steps are numbered
 _Modules = Sequence[nn.Module]
 
 
@@ -33,10 +33,11 @@ class EdgeStep:
 
     Attributes:
         part: name of the piece.
-        inputs: the values that it reads: the first goes through its layers, the others are added at the end.
+        inputs: the values that it reads. The first one passes its layers, and the others are added at the
+            end.
         output: the value that it gives.
-        channels: of the first input.
-        layers, modules: what it runs, as described and as plain layers.
+        channels: channels of the first input.
+        layers, modules: its layers, as descriptions and as plain modules.
     """
 
     part: str
@@ -47,7 +48,7 @@ class EdgeStep:
     modules: _Modules
 
     def described(self) -> dict[str, object]:
-        """What a runner has to know of it beside its file."""
+        """The entry of the step for the runner, apart from its file."""
         return {"part": self.part, "inputs": self.inputs, "output": self.output}
 
 

@@ -58,15 +58,15 @@ from nas.onnx.decoder import (  # noqa: F401 - the written file has their text, 
 PIECES, TIMES, VERSION = "nas-pieces 1", "nas-device-times 1", 1
 HERE = Path(__file__).resolve().parent
 Stream = NDArray[np.uint32]
-REST = "coder"  # the range coder where there is one, rounding, and pixels in 8 bits
+REST = "coder"  # the range coder if there is one, rounding, and pixels in 8 bits
 ROWS = ("arch", "checked", "round")  # the first columns; the others are parts, in seconds
 BUSY = "# disturbance: "
 END_LINE = "# end: "
-QUIET_SECONDS, QUIET_SIDE = 0.3, 96  # of the small piece of work that tells of other work
+QUIET_SECONDS, QUIET_SIDE = 0.3, 96  # of the small piece of work that detects other work
 
 
 class Clock:
-    """Seconds by part; a part within another is charged to itself alone."""
+    """Counts seconds by part. Time of a part inside another one is charged to the inner one only."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -82,7 +82,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Charge a block to a part.
+        """Charge the time of a block to a part.
 
         Args:
             name: name of the part.
@@ -97,10 +97,10 @@ class Clock:
 
 
 class TimedCodecs:
-    """What is timed: the codecs of pieces.json, on one picture and real latents of its size.
+    """Everything that is timed: the codecs of pieces.json, on one picture and real latents of its size.
 
     Args:
-        folder: with pieces.json.
+        folder: folder of pieces.json.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -111,7 +111,7 @@ class TimedCodecs:
         self.pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         try:
             import constriction
-        except ImportError:  # then times are those of everything else
+        except ImportError:  # without the coder, everything else is timed
             self.coder = None
         else:
             self.coder = constriction
@@ -119,10 +119,10 @@ class TimedCodecs:
             self.categorical = constriction.stream.model.Categorical
 
     def time_codec(self, codec: dict[str, Any]) -> dict[str, float]:
-        """Seconds of one encoding and one decoding by part, after one of each that warms up.
+        """Seconds of one encoding and one decoding by part, after a warm-up.
 
         Args:
-            codec: of pieces.json.
+            codec: a codec of pieces.json.
         """
         for _ in range(2):
             encoding, decoding = Clock(), Clock()
@@ -137,16 +137,16 @@ class TimedCodecs:
         }
 
     def through(self, codec: dict[str, Any], edge: str, x: Floats, clock: Clock) -> Floats:
-        """What an edge makes of its input, piece by piece.
+        """Run an edge piece by piece.
 
         Args:
             codec: a codec of pieces.json.
             edge: name of the edge.
             x: input of the edge, [1, C, H, W] in float32.
-            clock: what counts the seconds.
+            clock: counts the seconds.
 
         Returns:
-            [1, C, H, W] in float32, in the edge's own channels and size.
+            Output of the edge, float32, in its own channels and size.
         """
         values = {"x": x}
         for step in codec["edges"][edge]:
@@ -159,13 +159,14 @@ class TimedCodecs:
         return output
 
     def encode(self, codec: dict[str, Any], clock: Clock) -> Stream | None:
-        """Encode the picture; returns the coded latents, where there is a coder.
+        """Encode the picture. Returns the coded latents if there is a coder.
 
-        Every network reads what it would read in use, whatever the shortened weights before it made.
+        Every network reads realistic inputs, because the shortened weights before it give meaningless
+        outputs.
 
         Args:
             codec: a codec of pieces.json.
-            clock: what counts the seconds.
+            clock: counts the seconds.
         """
         x = self.pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255
         sides = [-side % self.pieces["alignment"] for side in x.shape[2:]]
@@ -187,9 +188,9 @@ class TimedCodecs:
         """Decode the picture, [H, W, 3] in 8 bits.
 
         Args:
-            codec: of pieces.json.
-            stream: as `encode` returned it.
-            clock: what is told of the parts.
+            codec: a codec of pieces.json.
+            stream: output of `encode`.
+            clock: counts the seconds.
         """
         coder = None if stream is None or self.coder is None else self.coder.stream.queue.RangeDecoder(stream)
         with_z = "h_s" in codec["edges"]
@@ -201,7 +202,7 @@ class TimedCodecs:
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
     def one_pass(self, layout: dict[str, Any], psi: Floats, y_hat: Floats) -> None:
-        """Levels and steps of all of y when all of it is known: every block once, over all its positions.
+        """Levels and steps of all elements from the whole y: every block once, over all its positions.
 
         Args:
             layout: a layout of pieces.json.
@@ -218,13 +219,13 @@ class TimedCodecs:
             levels[elements], steps[elements] = context.look_up(block, positions)
 
     def read_y(self, codec: dict[str, Any], z_hat: Floats, coder: Any, clock: Clock) -> Floats:
-        """y_hat, [1, M, h, w]: the context runs stage by stage, and the coder beside it.
+        """Decode y_hat, [1, M, h, w]: context and coder run stage by stage.
 
         Args:
             codec: a codec of pieces.json.
             z_hat: rounded z, [1, N, h/4, w/4].
-            coder: the range decoder, or None where there is no coder.
-            clock: what counts the seconds.
+            coder: the range decoder, or None without one.
+            clock: counts the seconds.
         """
         psi = self.through(codec, "h_s", z_hat, clock)
         y, levels, steps = (by_position(self.latents[name]) for name in ("y", "levels", "steps"))
@@ -248,12 +249,12 @@ class TimedCodecs:
     # The coder: real latents under the tables, scales and means of a real codec
 
     def coded(self, first: Whole, table: Whole, layout: dict[str, Any] | None = None) -> Stream:
-        """z, and y in the order of a layout; y alone where there is no z.
+        """Code z, and y in the order of a layout. Without a z, only y is coded.
 
         Args:
-            first: the latent under tables, [channels, h, w]: z, or y where there is no z.
+            first: the latent under tables, [channels, h, w]: z, or y without a z.
             table: its frequencies, [channels, values].
-            layout: a layout of pieces.json, or None where there is no z.
+            layout: a layout of pieces.json, or None without a z.
         """
         assert self.coder is not None
         coder = self.coder.stream.queue.RangeEncoder()
@@ -274,10 +275,10 @@ class TimedCodecs:
         return words
 
     def read_under_tables(self, coder: Any, name: str) -> Floats:
-        """A whole latent, [1, channels, h, w] in float32.
+        """Decode a whole latent, [1, channels, h, w] in float32.
 
         Args:
-            coder: the range decoder, or None where there is no coder.
+            coder: the range decoder, or None without one.
             name: `z` or `y`.
         """
         values = self.latents[name]
@@ -294,11 +295,11 @@ class TimedCodecs:
         return self.gaussian(-limit, limit)
 
     def under(self, tables: Whole, reach: int) -> list[Any]:
-        """One model for each channel, from its frequencies about zero.
+        """Make one model for each channel from its frequencies around zero.
 
         Args:
             tables: frequencies, [channels, values], of values around zero.
-            reach: the largest value on either side of zero.
+            reach: largest value on either side of zero.
         """
         centre = tables.shape[1] // 2
         kept = tables[:, max(0, centre - reach) : centre + reach + 1].astype(np.float64)
@@ -307,7 +308,7 @@ class TimedCodecs:
 
 
 def by_position(values: Whole) -> Whole:
-    """[channels, h, w] as [positions, channels].
+    """Reorder [channels, h, w] to [positions, channels].
 
     Args:
         values: a latent, [channels, h, w].
@@ -333,7 +334,7 @@ def everywhere(layout: dict[str, Any], height: int, width: int) -> Iterator[tupl
 
 
 def description(folder: Path) -> dict[str, Any]:
-    """pieces.json, all of its files there and unaltered.
+    """Read pieces.json, and check that all of its files are present and unaltered.
 
     Args:
         folder: folder of the pieces.
@@ -360,12 +361,12 @@ def description(folder: Path) -> dict[str, Any]:
 
 
 def facts_of(device: TimedCodecs, threads: int, repeats: int) -> dict[str, str]:
-    """What the times hold for, as the head of the CSV says it.
+    """The conditions of the times, for the head of the CSV.
 
     Args:
-        device: what is timed.
-        threads: threads of the runtime.
-        repeats: rounds.
+        device: everything that is timed.
+        threads: number of threads of the runtime.
+        repeats: number of rounds.
     """
     pieces = device.pieces
     digest = hashlib.sha256((device.folder / "pieces.json").read_bytes()).hexdigest()[:16]
@@ -390,7 +391,7 @@ def facts_of(device: TimedCodecs, threads: int, repeats: int) -> dict[str, str]:
 
 
 def machine() -> str:
-    """What the processor is called, where the system tells."""
+    """The name of the processor, if the system gives it."""
     path = Path("/proc/cpuinfo")
     told = path.read_text(errors="replace").splitlines() if path.is_file() else []
     for word in ("model name", "Hardware", "Model"):
@@ -401,13 +402,13 @@ def machine() -> str:
 
 
 def cores() -> int:
-    """How many processor cores this process may use."""
+    """Number of processor cores that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def disturbance() -> float:
-    """How much longer a small piece of work takes on average than at its quickest; 0 on a quiet device."""
+    """Mean time of a small piece of work relative to its fastest time, minus 1. It is 0 on a quiet device."""
     piece = np.random.default_rng(0).random((QUIET_SIDE, QUIET_SIDE))
     seconds, end = [], time.perf_counter() + QUIET_SECONDS
     while time.perf_counter() < end:
@@ -419,7 +420,7 @@ def disturbance() -> float:
 
 
 def parts_of(pieces: dict[str, Any]) -> list[str]:
-    """The columns of all parts that some codec has.
+    """The columns of all parts that any codec has.
 
     Args:
         pieces: content of pieces.json.
@@ -435,16 +436,16 @@ def parts_of(pieces: dict[str, Any]) -> list[str]:
 
 
 def kept_lines(path: Path, head: list[str]) -> list[str]:
-    """The rows of a file that is to be gone on with; none where there is no file.
+    """Read the rows of a file that this command continues. Empty if there is no file.
 
-    What a start tells of other work comes along where rows follow it, else it holds for none.
+    The first measurement of other work is kept if rows follow it. Otherwise it is dropped.
 
     Args:
         path: path of the CSV.
-        head: the lines that it has to begin with.
+        head: the lines that the file must begin with.
 
     Raises:
-        InputError: its times were taken otherwise.
+        InputError: the times of the file were taken under other conditions.
     """
     if not path.is_file() or not path.stat().st_size:
         return []
@@ -461,7 +462,7 @@ def kept_lines(path: Path, head: list[str]) -> list[str]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file holds all of its times.
+    """Whether a file has all of its times.
 
     Args:
         path: path of the CSV.
@@ -471,14 +472,14 @@ def is_whole(path: Path) -> bool:
 
 
 def measure(device: TimedCodecs, lines: list[str], parts: list[str], repeats: int, out: TextIO) -> None:
-    """Time what is not yet known, and write the CSV as it comes.
+    """Time everything that is missing, and write the CSV as the times come.
 
     Args:
-        device: what is timed.
-        lines: of the CSV so far, which are written already.
-        parts: the columns of seconds.
-        repeats: rounds.
-        out: where to.
+        device: everything that is timed.
+        lines: lines of the CSV so far, which are written already.
+        parts: columns of seconds.
+        repeats: number of rounds.
+        out: path of the CSV.
     """
     rows = [line.split(",") for line in lines if line.count(",") == len(ROWS) + len(parts) - 1]
     timed = {(row[0], row[2]) for row in rows[1:]}  # architecture and round, after the heading
@@ -494,7 +495,7 @@ def measure(device: TimedCodecs, lines: list[str], parts: list[str], repeats: in
         say(f"{BUSY}{disturbance():.4f}")
     for turn in range(1, repeats + 1):
         ordered = list(codecs)
-        random.Random(turn).shuffle(ordered)  # other work disturbs all codecs alike
+        random.Random(turn).shuffle(ordered)  # so that other work affects all codecs equally
         for codec in ordered:
             if (codec["arch"], str(turn)) in timed:
                 continue

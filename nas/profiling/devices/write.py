@@ -1,4 +1,4 @@
-"""Writing the pieces that a profile times, for another device: models, latents, what runs them."""
+"""Writes the pieces of a profile for another device: ONNX models, latents, and the runner."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ DESCRIPTION, LATENTS, RUNNER = "pieces.json", "latents.npz", "time_pieces.py"
 
 @dataclass(frozen=True)
 class Pieces:
-    """What was written for a device.
+    """The result of writing a folder for a device.
 
     Attributes:
         folder: the folder to copy to the device.
         space: name of the search space.
-        size: width and height in pixels of the picture that is timed.
+        size: width and height of the timed picture, in pixels.
         codecs: number of codecs that the device times.
         checked: how many of them only check predictions.
         models: number of ONNX models.
@@ -66,7 +66,7 @@ class Pieces:
     bytes: int
 
     def lines(self) -> list[str]:
-        """What to do with it, for people."""
+        """Sentences on how to use the folder."""
         width, height = self.size
         checks = f", {self.checked} of them to check predictions" if self.checked else ""
         return [
@@ -82,10 +82,10 @@ class Pieces:
 
 
 def write_pieces(run: Run, out: Path, request: Request, *, report: Report = silent) -> Pieces:
-    """Write the models whose times on a device tell those of every architecture of a run's space.
+    """Write models for a device. Their times give the times of all architectures of a run's space.
 
-    Weights are shortened: of a longer one the first numbers are kept and repeated. Times do not depend on
-    them, and a folder stays small enough to copy.
+    Long weights are shortened: their first numbers are kept and repeated. Times do not depend on the values
+    of weights, and the folder stays small enough to copy.
 
     Args:
         run: a trained run.
@@ -94,7 +94,7 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
         report: called with the codecs done, of how many, and what is being written.
 
     Raises:
-        InputError: an untrained run, a space whose pieces cannot be ONNX models, or a folder in the way.
+        InputError: the run is untrained, its pieces cannot be ONNX models, or another folder is in the way.
     """
     check_seed(request.seed)
     check_count(request.check, "check")
@@ -147,7 +147,7 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
 
 
 def file_digest(data: bytes) -> str:
-    """What pieces.json knows a file by; the runner computes the same.
+    """The digest of a file in pieces.json. The runner computes the same.
 
     Args:
         data: content of the file.
@@ -165,7 +165,7 @@ def _require_whole_numbers(space: SearchSpace) -> None:
 
 @dataclass
 class _Writer:
-    """Models as codecs need them, each written once.
+    """Models in the form that codecs need, each written once.
 
     Attributes:
         files: digest by name of a file.
@@ -181,7 +181,7 @@ class _Writer:
     _same: dict[str, str] = field(default_factory=dict)  # files by their digest
 
     def codec(self, architecture: Architecture, *, checked: bool) -> dict[str, Any]:
-        """What the runner has to know of a codec: in pieces, or whole where it is to check predictions."""
+        """The entry of a codec for the runner: in pieces, or whole if it checks predictions."""
         network = self.supernet.extract(architecture)
         exact = _Lazily(self.supernet, architecture, network)
         pieces = () if checked else edge_pieces(self.supernet.space)
@@ -221,12 +221,12 @@ class _Writer:
         return bool(keys) and all(key in self._steps for key in keys)
 
     def model(self, edge: str, step: EdgeStep, *, last: bool) -> str:
-        """Write the model of a step; returns the name of its file."""
+        """Write the model of a step. Returns the name of its file."""
         model = step_model(step, edge, self.supernet.space.family, last=last)
         return self.save(f"{edge}/{len(self._steps)}.onnx", model)
 
     def layout(self, architecture: Architecture, exact: _Lazily) -> int:
-        """The place of its layout."""
+        """The place of the codec's layout in `layouts`."""
         space = self.supernet.space
         key = at(space, coding(space).axes, architecture)
         if key not in self._contexts:
@@ -235,7 +235,7 @@ class _Writer:
         return self._contexts[key]
 
     def save(self, name: str, model: onnx.ModelProto) -> str:
-        """Write a model, its weights shortened, unless another one has its content."""
+        """Write a model with shortened weights, unless another file has the same content."""
         data = shortened(model).SerializeToString(deterministic=True)
         first = self._same.setdefault(file_digest(data), name)
         if first == name:
@@ -246,7 +246,7 @@ class _Writer:
 
 @dataclass
 class _Lazily:
-    """One architecture's codec, brought to whole numbers only where that is needed."""
+    """One architecture's codec. It is converted to whole numbers only if necessary."""
 
     supernet: Supernet
     architecture: Architecture
