@@ -23,7 +23,7 @@ def in_zoo(source: str | Path) -> bool:
     """Whether a run is given as `zoo:NAME`.
 
     Args:
-        source: what was given as a run.
+        source: the run, as the user has given it.
     """
     return str(source).startswith(ZOO)
 

@@ -66,7 +66,7 @@ class Nic:
 
         Args:
             data: the bytes of the whole file.
-            source: what error messages call the file.
+            source: name of the file in error messages.
 
         Raises:
             InputError: the bytes are not a .nic file, or the file is newer, truncated or altered.
@@ -116,7 +116,7 @@ class Nic:
 
         Args:
             file: the file, open for reading.
-            source: what messages call it.
+            source: name of the file in messages.
 
         Raises:
             InputError: it is not a .nic file, or it is damaged.

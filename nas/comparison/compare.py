@@ -39,11 +39,11 @@ def compare(
     goes on there.
 
     Args:
-        plan: what to compare.
+        plan: plan of the evaluation.
         data: a folder of photos, searched recursively, or `bundled`.
         report: called with the steps done, of how many, and what is being done.
-        device: where the codecs run.
-        qualities: of the formats' sweeps.
+        device: device of the codecs.
+        qualities: qualities at which formats are written.
 
     Raises:
         InputError: a photo cannot be read, before anything is measured; or a format cannot hold one.

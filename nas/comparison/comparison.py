@@ -132,15 +132,15 @@ class Comparison:
 
     Attributes:
         conditions: on what and where it was measured.
-        subjects, codecs: what was measured, and its results, in the order given.
+        subjects, codecs: the measured codecs and their results, in the given order.
         groups: the codecs that make a curve.
-        curves: of those, of the formats and of files.
+        curves: curves of the codecs, of the formats and of files.
         sweeps: every format over its qualities.
         same_size: every codec against every format at the codec's own sizes.
         bd_rates: every curve against every anchor, in PSNR and in MS-SSIM.
         exact: photos that came back exactly from these codecs and formats; no mean of PSNR counts them.
-        kept: what to remove when the results are written.
-        files: what was written.
+        kept: files to remove when the results are written.
+        files: the written files.
     """
 
     conditions: Conditions
@@ -320,7 +320,7 @@ class Comparison:
         itself.
 
         Args:
-            outputs: where the files go.
+            outputs: paths of the files.
         """
         described = "; ".join([f"{self.conditions}; complete files, 8-bit RGB", *self._about_exact()])
         ordered = sorted(self.codecs, key=lambda codec: codec.bpp)
@@ -360,7 +360,7 @@ def compressai_results(name: str, description: str, points: Iterable[Measured]) 
 
     Args:
         name: name of the results.
-        description: what they are, in words.
+        description: description of the points.
         points: measured points, in any order.
     """
     ordered: Sequence[Measured] = sorted(points, key=lambda point: point.bpp)

@@ -33,7 +33,7 @@ class PhotoResult:
     """One photo through one codec.
 
     Attributes:
-        bytes: of the whole file; bpp: its bits per pixel, the header included.
+        bytes: size of the whole file; bpp: its bits per pixel, with the header.
         estimated_bpp: what the network's likelihoods promise for the padded photo, per pixel of the photo.
         psnr: dB, of 8-bit pictures; infinite where they are equal.
         ms_ssim: NaN where a side is 160 pixels or less.
@@ -164,12 +164,12 @@ def evaluate_codec(
     """Really compress and decompress photos.
 
     Args:
-        codec: what to measure.
-        photos: of any size.
-        objective: what `rd_loss` is: the weight of the distortion, and how it is measured.
+        codec: the codec.
+        photos: the photos, of any size.
+        objective: weight and metric of the distortion in `rd_loss`.
         quality: from 0 to 100, where the codec codes at a range of rates; by default the middle anchor's.
         effort: how long latents are refined for each photo, see `codec.refining.effort`.
-        name: what to call the codec; its architecture's key by default.
+        name: name of the codec. By default it is its architecture's key.
         once: called with each photo and the function that measures it; may give an earlier result instead.
         report: called with the photos done, of how many, and a name.
 

@@ -138,7 +138,7 @@ def sweep(
 
     Args:
         format: jpeg, webp or avif.
-        photos: what to code.
+        photos: the photos.
         qualities: 1 to 100.
         once: called with each photo, the quality and the function that measures it; may give an earlier
             result instead.
@@ -165,7 +165,7 @@ def nearest_size(format: str, photo: Photo, target_bytes: float) -> FormatResult
 
     Args:
         format: jpeg, webp or avif.
-        photo: what to code.
+        photo: the photo.
         target_bytes: the wanted size of the file.
 
     Raises:

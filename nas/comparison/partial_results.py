@@ -39,7 +39,7 @@ class PartialResults:
         """An earlier result, or a new one.
 
         Args:
-            kind: of result.
+            kind: kind of the result.
             measure: makes a new one.
             identity: all that the result depends on.
 

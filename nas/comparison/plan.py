@@ -104,7 +104,7 @@ class Outputs:
 
     Attributes:
         json: FILE.json.
-        names: of the curves with files of their own.
+        names: names of the curves with files of their own.
         whole_curve: all codecs are one curve, and FILE.json is it.
     """
 
@@ -181,7 +181,7 @@ class Plan:
         Args:
             folders: exported codecs.
             against: formats to compare with, among `formats()`.
-            anchors: what BD-rates are against: a format (it is measured too), a curve of the codecs,
+            anchors: anchors of the BD-rates: a format (it is measured too), a curve of the codecs,
                 FILE.json in CompressAI's format or FILE.csv:NAME. By default, every format of `against`.
             curves: `NAME=CODEC,CODEC,...`: which codecs make a curve. The others of one folder make one
                 where they were trained for the same metric and each for another lambda. A codec over a

@@ -30,7 +30,7 @@ def is_published(text: str) -> bool:
     """Whether a word names a file of curves.
 
     Args:
-        text: what was given as an anchor.
+        text: the anchor, as the user has given it.
     """
     return ".json" in text.lower() or ".csv" in text.lower() or "/" in text
 

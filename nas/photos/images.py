@@ -113,7 +113,7 @@ def image_of(data: bytes, source: str) -> Pixels:
 
     Args:
         data: the file's bytes.
-        source: what messages call the file.
+        source: name of the file in messages.
 
     Raises:
         InputError: it is damaged, not an image, or has more than `MAX_PIXELS`.
@@ -274,7 +274,7 @@ def encoded(pixels: Pixels, format: str, name: str) -> bytes:
     Args:
         pixels: the picture.
         format: Pillow's name for the format.
-        name: what messages call the file.
+        name: name of the file in messages.
 
     Raises:
         InputError: the format cannot hold so many pixels a side.

@@ -46,8 +46,8 @@ class Padded:
 
     Args:
         pixels: [H, W, 3].
-        multiple: what both sides are padded to multiples of.
-        device: of the tensors.
+        multiple: number that both sides become multiples of.
+        device: device of the tensors.
     """
 
     def __init__(self, pixels: Pixels, multiple: int, device: torch.device | str = "cpu") -> None:

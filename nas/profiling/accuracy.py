@@ -19,9 +19,9 @@ class Accuracy:
 
     Attributes:
         what: `encode, s`, `decode, MB` and so on.
-        count: how many architectures were measured.
+        count: number of measured architectures.
         rank_correlation: Spearman's, between predicted and measured.
-        mean_error, worst_error: of predictions, relative to what was measured.
+        mean_error, worst_error: errors of predictions, relative to the measurements.
         spread: how far single repeats lie from their median, on average and relative to it: the machine's
             own; None for memory, which is measured once.
     """

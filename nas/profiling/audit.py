@@ -178,7 +178,7 @@ class Traced:
     Attributes:
         edges: MACs by edge; what belongs to none is named `other`.
         operators: MACs by operator.
-        uncounted: how often each operator ran that fvcore does not count.
+        uncounted: number of calls of each operator that fvcore does not count.
     """
 
     edges: dict[str, int]
@@ -195,8 +195,8 @@ def trace(codec: Codec, height: int, width: int) -> dict[str, Traced]:
     """The whole encoder and the whole decoder as fvcore sees them.
 
     Args:
-        codec: what to follow.
-        height, width: of the image in pixels, any; padded as the codec pads it.
+        codec: the codec.
+        height, width: size of the image in pixels. It is padded as the codec pads it.
 
     Returns:
         `encoder` and `decoder`, for one image.

@@ -69,7 +69,7 @@ def peak_memory(folder: Path, width: int, height: int) -> dict[str, PeakMemory]:
 
     Args:
         folder: an exported codec.
-        width, height: of the photo in pixels.
+        width, height: size of the photo in pixels.
 
     Raises:
         InputError: no such size, or a process failed; the message holds what it said.
@@ -167,7 +167,7 @@ def main(arguments: list[str]) -> str:
     """What the module prints when it is run: one line of JSON.
 
     Args:
-        arguments: what stands on the command line after the module's name.
+        arguments: arguments on the command line after the module's name.
 
     Raises:
         InputError: the arguments name nothing to measure.

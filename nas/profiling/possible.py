@@ -16,7 +16,7 @@ class Range:
     """The reachable range of one quantity.
 
     Attributes:
-        quantity: what they cost.
+        quantity: the limited or reported cost.
         whole: the least, the median and the most, in the quantity's whole numbers.
     """
 
@@ -77,7 +77,7 @@ class Possible:
 
     Attributes:
         space: its name.
-        size: how many architectures it has, whatever the limits.
+        size: number of architectures, without limits.
         limits: what all that is told of meets, for people; empty where everything may be chosen.
         scopes: MACs of the three scopes.
         others: stages, parameters, MACs of every edge, and what the targets limit where it is none of these.

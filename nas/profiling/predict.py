@@ -61,7 +61,7 @@ class PartTable:
         """The table in whole numbers.
 
         Args:
-            factor: what values are multiplied by before they are rounded.
+            factor: factor of the values before rounding.
         """
         return Part(self.axes, np.rint(self.values * factor).astype(np.int64))
 
@@ -71,7 +71,7 @@ class Predictor:
 
     Args:
         costs: of the space, for its parameters.
-        measured: of the same space; see `measure`.
+        measured: measurements of the same space: see `measure`.
 
     Raises:
         InputError: something of the space was not measured yet.

@@ -45,16 +45,16 @@ class CodecProfile:
     """The costs of one codec.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         arch: the architecture's key.
         params: learned numbers.
         kmac_px_by_edge, kmac_px: as traced on the whole encoder and decoder, kMAC per pixel.
         stages: serial decoding steps at `width` x `height` pixels.
-        device: where it was timed.
+        device: device of the times.
         latency: times of `encode` and `decode`, and of their parts.
-        memory: of `encode` and `decode`, each in a process of its own on the CPU.
-        disturbance: how much other work slowed the machine down meanwhile, a share.
-        decoders: of a family, seconds to decode one file with each of them, by what tells them apart.
+        memory: memory of `encode` and `decode`, each in a process of its own on the CPU.
+        disturbance: share by which other work slowed the machine down.
+        decoders: for a family, seconds to decode one file with each decoder, by a short name.
     """
 
     name: str
@@ -142,7 +142,7 @@ def profile_codec(
         folder: the codec's folder.
         size: width and height in pixels of the photo that is coded, at least 1 each.
         repeats: rounds of timing after the warm-up.
-        device: where to time it; memory is always measured on the CPU.
+        device: device for the times. Memory is always measured on the CPU.
         report: called with the steps done, of how many, and what is being done.
 
     Raises:
@@ -232,7 +232,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """A size as people write it, 768x512: width and height in pixels.
 
     Args:
-        text: what was written.
+        text: the text.
 
     Raises:
         InputError: it is not a size, or no picture has it.

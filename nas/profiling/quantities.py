@@ -37,7 +37,7 @@ class Question:
     """A budget, resolved for one space.
 
     Attributes:
-        quantity: what the targets limit.
+        quantity: the quantity that the targets limit.
         within: the architectures that meet the budget's other limits.
         targets: in whole numbers of the quantity, ascending; none for the whole range.
         span: the least, the median and the most of the quantity within the limits.
@@ -91,7 +91,7 @@ class Quantities:
         """The quantity that a limit names.
 
         Args:
-            what: what is limited: a scope, an action, or a name such as `stages`.
+            what: name of the quantity: a scope, an action, or a name such as `stages`.
             unit: unit of the limit.
             size: width and height of the picture in pixels, for GMAC, ms and MB; None for other units.
             device: the device that ms and MB are of; None for this machine.

@@ -39,7 +39,7 @@ class Shape:
     """One architecture of a space and what it costs, from the tables.
 
     Attributes:
-        name: what the profile calls it.
+        name: name in the profile.
         arch: the architecture's key.
         params: learned numbers in all.
         stages: serial decoding steps at the reference size.
@@ -66,7 +66,7 @@ class Shape:
         """The costs of one architecture, by edge and by action.
 
         Args:
-            name: what the profile calls it.
+            name: name in the profile.
             architecture: an architecture of the space.
             costs: costs of the space.
             predictor: predictor of time and memory.
@@ -113,10 +113,10 @@ class Relation:
     Attributes:
         action: `encode` or `decode`.
         points: kMAC per pixel of the action's scope, milliseconds and stages of each architecture.
-        of: what the points are: `front` or `sample`.
+        of: kind of the points: `front` or `sample`.
         rank_correlation: Spearman's, between MACs and time.
         least, most: milliseconds per kMAC/px, over the points.
-        alike: how many times as long one architecture takes as another of equal MACs (within 2 %), at most.
+        alike: largest ratio of the times of two architectures with equal MACs (within 2 %).
     """
 
     action: str
@@ -141,14 +141,14 @@ class RunProfile:
     """The profile of a run's search space on one machine.
 
     Attributes:
-        possible: how many architectures there are, and what they reach without any limit.
+        possible: number of architectures, and their reachable costs without any limit.
         measured: the facts that the figures hold for, and where they are kept.
         shapes: the narrowest, the middle one and the widest of equal relative widths.
         relations: time beside MACs.
-        disturbance: how much other work slowed the machine down meanwhile, a share.
-        warning: what is said of that.
+        disturbance: share by which other work slowed the machine down.
+        warning: sentence about that.
         accuracies: predictions against whole codecs, where some were measured (`--check`).
-        files: what was written.
+        files: the written files.
     """
 
     possible: Possible
@@ -232,8 +232,8 @@ def profile_device(run: Run, csv: Path, device: str, *, force: bool = False) -> 
 
     Args:
         run: the run whose pieces were timed.
-        csv: what the runner printed.
-        device: what the device is called.
+        csv: output of the runner.
+        device: name of the device.
         force: replace a profile of this device at this size.
 
     Raises:
@@ -298,7 +298,7 @@ def relation(
         costs: costs of the space.
         action: `encode` or `decode`.
         architectures: architectures of the space.
-        of: what they are: `front` or `sample`.
+        of: kind of the architectures: `front` or `sample`.
     """
     from scipy.stats import spearmanr
 

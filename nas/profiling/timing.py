@@ -75,7 +75,7 @@ class Stopwatch:
     """Time by section; a section inside another is charged to itself alone.
 
     Args:
-        device: where the work runs. On a GPU the clock waits until it has finished.
+        device: device of the work. On a GPU the clock waits until it has finished.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -129,8 +129,8 @@ class Stopwatch:
         """Charge what a module runs to sections, until the end of the block.
 
         Args:
-            name: of the section that it begins with.
-            module: what is watched.
+            name: name of the first section.
+            module: the watched module.
             begins: modules within it at which other sections begin: each lasts until the next one begins.
         """
         hooks = [
@@ -150,8 +150,8 @@ class PeakStopwatch(Stopwatch):
     """A clock that also notes the most bytes of tensors alive at once in each section.
 
     Args:
-        device: where the tensors are.
-        live: what counts them, active.
+        device: device of the tensors.
+        live: the active counter of tensors.
 
     Attributes:
         peaks: bytes by section.
@@ -233,7 +233,7 @@ def measure_decoding(
     """Time whole decodes of one file with several codecs, in turns, after a warm-up of each.
 
     Args:
-        codecs: of one family, timed where they are.
+        codecs: codecs of one family, on their devices.
         nic: a file that all of them read.
         repeats, report: as `measure_latency` has them.
 
@@ -350,7 +350,7 @@ def disturbance_warning(share: float, again: str, device: str = "this machine") 
     Args:
         share: how much it slowed the machine down, as `disturbance` returns it.
         again: the command that measures again.
-        device: what was measured.
+        device: the measured device.
     """
     told = f"Other work made {device} {share:.0%} slower while times were measured"
     if share <= MOST_DISTURBANCE:

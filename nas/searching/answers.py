@@ -35,7 +35,7 @@ class Choice:
 
     Attributes:
         target: the target, in the unit of `quantity`.
-        quantity: what was limited, such as a scope's MACs or the time to decode.
+        quantity: the limited quantity, such as a scope's MACs or the time to decode.
         architecture: the best architecture just below the target.
         kmac_px: its cost in kMAC per pixel, by scope.
         split: cost in kMAC per pixel of its backbone (g_a, h_a, h_s, g_s), and of its context model with the

@@ -245,7 +245,7 @@ class Searcher:
         """Answer the largest target, or the limits alone. Missing architectures near a target are scored.
 
         Args:
-            question: what is asked.
+            question: the resolved budget.
             report: called as the work goes on.
         """
         answers = Answers(self.costs, self.scores, self._rates, score=self.scores.attempt)

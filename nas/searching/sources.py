@@ -107,7 +107,7 @@ def prepare_logits(
         run: the run.
         evaluator: evaluator of the run's supernet.
         costs: costs of the space.
-        question: what is asked.
+        question: the resolved budget.
         settings: how logits are learned.
         seed: seed of the random numbers.
         report: called as the work goes on.

@@ -147,7 +147,7 @@ class Limit:
         """Read one limit. An InputError shows the form of a limit.
 
         Args:
-            text: what was written, such as `stages <= 4`.
+            text: the text, such as `stages <= 4`.
         """
         what, sign, amount = (word.strip() for word in re.sub("≤", "<=", text).partition("<="))
         names = (*SCOPES, *ACTIONS, *_BARE)
@@ -170,7 +170,7 @@ class Limit:
         """Read several limits joined by `and`.
 
         Args:
-            text: what was written, such as `stages <= 4 and decode <= 30 ms`.
+            text: the text, such as `stages <= 4 and decode <= 30 ms`.
         """
         return tuple(cls.parse(piece) for piece in re.split(r"\band\b|;", text.strip().removesuffix(";")))
 

@@ -18,7 +18,7 @@ def parse_lmbda(text: str | float) -> float | tuple[float, float]:
     """Read a lambda such as `0.013`, or a range such as `0.0018..0.18` as its two ends.
 
     Args:
-        text: what was written, or a number.
+        text: the text, or a number.
 
     Raises:
         InputError: it is neither, a number is too small or large, or the ends are too close or swapped.

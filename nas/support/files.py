@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
     Args:
         path: the file. Its folder is made where there is none.
-        content: what the file holds, as bytes or text.
+        content: content of the file, as bytes or text.
 
     Raises:
         InputError: it cannot be written there.
@@ -127,7 +127,7 @@ def write_yaml(path: Path, content: dict[str, Any]) -> None:
 
     Args:
         path: the file.
-        content: what the file holds.
+        content: content of the file.
     """
     text = yaml.dump(
         content, Dumper=_Written, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None

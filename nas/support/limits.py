@@ -28,7 +28,7 @@ def is_whole(value: object) -> bool:
     """Whether a value is a whole number of any integer type. A boolean is not.
 
     Args:
-        value: what was given.
+        value: the value.
     """
     return isinstance(value, Integral) and not isinstance(value, bool)
 

@@ -114,7 +114,7 @@ def texts_of(name: str, given: Iterable[str] | None) -> list[str]:
     """Several texts as a list: one where a text is given, none where None is.
 
     Args:
-        name: what messages call them.
+        name: name of the argument in messages.
         given: the texts.
 
     Raises:

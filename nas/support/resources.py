@@ -92,7 +92,7 @@ def parse_yaml(text: str, source: str, *, spaced: bool = False) -> Any:
 
     Args:
         text: the YAML.
-        source: what messages call it.
+        source: name of the text in messages.
         spaced: see `read_yaml`.
 
     Raises:
@@ -133,7 +133,7 @@ def damage_told(path: Path, remedy: str) -> Iterator[None]:
 
     Args:
         path: the file.
-        remedy: what to do about it.
+        remedy: advice for the message.
 
     Raises:
         InputError: in place of what taking a content of another form apart raises, and of an InputError that
@@ -173,7 +173,7 @@ class _Loader(yaml.SafeLoader):
 
     Args:
         text: the YAML.
-        source: what messages call it.
+        source: name of the text in messages.
         spaced: see `read_yaml`.
     """
 

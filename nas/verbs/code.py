@@ -42,12 +42,12 @@ class Compressed:
     """A .nic file that was written.
 
     Attributes:
-        file: where.
+        file: the written file.
         bytes: its size.
         bpp: the same in bits per pixel.
         layout: the layout that it is coded in; None where its codec has no name for it.
         quality: 0 to 100, of a codec of a range of rates.
-        psnr: of the picture that it decodes to, in dB, where it was asked for; infinite where that is exact.
+        psnr: PSNR of the decoded picture in dB, if requested. Infinite if it is exact.
     """
 
     file: Path

@@ -45,7 +45,7 @@ class Checkpoint:
 
         Args:
             path: path of the file.
-            remedy: what messages say to do about a damaged file.
+            remedy: advice on a damaged file, for messages.
         """
         tensors, record = read_weights(path, remedy)
         written = record.pop(_DIGEST, None)  # files of earlier versions have none
@@ -72,7 +72,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, name: str) -> tuple[dict[s
 
     Args:
         optimizer: the optimiser.
-        name: what the names of the tensors begin with.
+        name: prefix of the names of the tensors.
 
     Returns:
         Tensors, named `name.parameter.part` and, in a list, `.place`; and a record of `groups` (the count of
@@ -109,7 +109,7 @@ def restore_optimizer(
     Args:
         optimizer: the optimiser; it is changed.
         tensors: tensors by name. Those of other names are passed over.
-        name: what the names of its tensors begin with.
+        name: prefix of the names of its tensors.
         record: the record that `optimizer_state` gave.
     """
     record = record or {"groups": [], "values": {}, "strides": {}}
@@ -159,7 +159,7 @@ def supernet_of(trained: Trained) -> Supernet:
     """The trained supernet, ready to run any architecture of the space.
 
     Args:
-        trained: what holds the weights, such as a run.
+        trained: the holder of the weights, such as a run.
     """
     net = Supernet(trained.space)
     path = trained.trained_weights
@@ -175,7 +175,7 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) 
     Args:
         module: the module; it is changed.
         tensors: its state by name.
-        source: what error messages call the origin of the tensors.
+        source: origin of the tensors, for error messages.
 
     Raises:
         InputError: the tensors do not fit the module.
@@ -201,7 +201,7 @@ def check_fit(module: nn.Module, tensors: dict[str, Tensor], *, source: str) -> 
     Args:
         module: the module.
         tensors: its state by name.
-        source: what error messages call the origin of the tensors.
+        source: origin of the tensors, for error messages.
 
     Raises:
         OtherWeightsError: the tensors have other names or shapes than the module's state.

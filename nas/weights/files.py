@@ -25,7 +25,7 @@ def read_weights(path: Path, remedy: str = "restore it") -> tuple[dict[str, Tens
 
     Args:
         path: path of the .safetensors file.
-        remedy: what messages say to do about a damaged file.
+        remedy: advice on a damaged file, for messages.
 
     Returns:
         Tensors by name, in the shapes that were written, and the record.

@@ -35,7 +35,7 @@ def zoo_name(source: str) -> tuple[str, int] | None:
     """The two parts of a name of CompressAI's zoo, such as mbt2018-4; None for anything else.
 
     Args:
-        source: what was given as starting weights.
+        source: starting weights, as the user has given them.
     """
     model, _, quality = source.rpartition("-")
     models = {family.compressai for family in FAMILIES.values()}

@@ -58,7 +58,7 @@ def edge_steps(
     """The models of an edge, in the order in which they run.
 
     Args:
-        network: of plain layers.
+        network: network of plain layers.
         name: name of the edge.
         pieces: the pieces of this edge, as `edge_pieces` gives them; none for the whole edge in one model.
         h_s: h_s as it runs when coding, for that edge.

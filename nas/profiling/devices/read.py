@@ -33,7 +33,7 @@ def read_times(run: Run, path: Path, device: str, *, force: bool = False) -> Mea
     Args:
         run: the run whose pieces were timed.
         path: the CSV.
-        device: what the device is called.
+        device: name of the device.
         force: replace a profile of this device at this size.
 
     Raises:

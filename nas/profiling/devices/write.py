@@ -52,7 +52,7 @@ class Pieces:
         space: name of the search space.
         size: width and height of the timed picture, in pixels.
         codecs: number of codecs that the device times.
-        checked: how many of them only check predictions.
+        checked: number of codecs that only check predictions.
         models: number of ONNX models.
         bytes: size of the whole folder.
     """

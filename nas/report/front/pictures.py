@@ -29,7 +29,7 @@ class Picture:
     Attributes:
         image: the decoded detail as a data URL.
         bytes: size of its .nic file.
-        psnr: of the decoded detail, in dB.
+        psnr: PSNR of the decoded detail, in dB.
     """
 
     image: str

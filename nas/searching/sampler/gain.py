@@ -42,7 +42,7 @@ class WholeRange:
 
         Args:
             scored: costs and losses of the observations, each [observed].
-            costs: of the candidates, [n].
+            costs: costs of the candidates, [n].
             mean: expected losses of the candidates, [n].
             deviation: standard deviations of these losses, [n].
 
@@ -69,7 +69,7 @@ class Targets:
 
         Args:
             scored: costs and losses of the observations, each [observed].
-            costs: of the candidates, [n].
+            costs: costs of the candidates, [n].
             mean: expected losses of the candidates, [n].
             deviation: standard deviations of these losses, [n].
 

@@ -34,7 +34,7 @@ def score_table(
     Args:
         scores: architectures with their scores.
         costs: costs of the space.
-        objective: what the run was trained for.
+        objective: objective of the run's training.
     """
     import pandas as pd
 
