@@ -146,9 +146,12 @@ class Measurements:
             return cls(path, facts, codecs, checked, disturbance)
         except InputError:
             raise
-        except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
-            raise InputError(f"{path} is damaged ({type(error).__name__}): {again}") from error
-        except (ValueError, yaml.YAMLError) as error:
+        except OSError as error:
+            raise InputError(f"Cannot read {path} ({error.strerror or error}): {again}") from error
+        except (
+            *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+            yaml.YAMLError,
+        ) as error:
             raise InputError(f"{path} is damaged: {again}") from error
 
     def of(self, key: str) -> Timed:

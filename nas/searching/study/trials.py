@@ -169,7 +169,7 @@ class Trials:
         for trial in self._study.finished():
             try:
                 architecture, score = self._scored(trial)
-            except (KeyError, TypeError, ValueError, IndexError):
+            except (ArithmeticError, KeyError, TypeError, ValueError, IndexError):
                 raise self._study.damaged() from None
             if score.is_a_number:
                 self._scores.learn(architecture, score)
@@ -180,13 +180,13 @@ class Trials:
         """What a complete trial tells.
 
         Raises:
-            KeyError, TypeError, ValueError, IndexError: no search wrote it.
+            ArithmeticError, KeyError, TypeError, ValueError, IndexError: no search wrote it.
         """
         facts, architecture = trial.user_attrs, self._architecture(trial)
         if facts["arch"] != architecture.key:
             raise ValueError("its parameters and its key are of two architectures")
         curve = tuple(Point(*point) for point in facts.get("curve", ()))
-        score = Score(float(facts["bpp"]), float(facts["psnr"]), trial.values[1], curve)
+        score = Score(float(facts["bpp"]), float(facts["psnr"]), float(trial.values[1]), curve)
         if min(score.bpp, score.rd_loss) < 0 or (curve and score.is_a_number and not score.is_of(curve)):
             raise ValueError("there are no such rates and losses")
         return architecture, score
