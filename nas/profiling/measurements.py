@@ -102,11 +102,6 @@ class Measurements:
         """Whether another device than this machine's was measured."""
         return self.facts["device"] not in THIS_MACHINE
 
-    @property
-    def how_to_renew(self) -> str:
-        """What to do about a damaged profile."""
-        return f"measure again with `{how_to_measure_again(self.path)}`"
-
     def warning(self) -> str:
         """What is said of the other work that slowed the device down meanwhile."""
         if self.is_elsewhere:
@@ -171,7 +166,7 @@ class Measurements:
         Raises:
             InputError: a key is none of the space.
         """
-        with damage_told(self.path, self.how_to_renew):
+        with damage_told(self.path, "measure again with `nas profile`, and --force"):
             return {space.parse(key): timed for key, timed in self.codecs.items()}
 
     def add(self, key: str, parts: Mapping[str, float]) -> None:
