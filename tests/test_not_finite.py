@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,19 @@ def test_what_a_study_has_that_is_not_finite_is_no_score(run: Run, monkeypatch: 
     answered = nas.load_run(run.path, device="cpu").search(target="90%", trials=0, sources=QUICK)
     assert answered.choices
     assert len(searcher.scores) <= len(answered.scored)
+
+
+def test_a_number_that_no_float_holds_is_damage_of_a_study(run: Run) -> None:
+    Searcher(run, device="cpu").search(trials=1, sources=QUICK)
+    journal = run.search_path / "study.log"
+    written = journal.read_text()
+    for before in (r'"bpp":', r'"psnr":', r'"values":\[[0-9.]+,'):
+        changed = re.sub(f"({before})[0-9.]+", rf"\g<1>1{'0' * 400}", written)
+        assert changed != written
+        journal.write_text(changed)
+        with pytest.raises(InputError, match=r"study\.log is damaged"):
+            Searcher(run, device="cpu").search(trials=1, sources=QUICK)
+        assert journal.read_text() == changed
 
 
 def test_a_score_that_is_not_finite_is_not_kept(run: Run) -> None:

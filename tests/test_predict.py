@@ -378,7 +378,8 @@ def test_what_is_no_number_is_damage(tmp_path: Path, spoil: str) -> None:
 def test_a_damaged_file_is_refused(tmp_path: Path, spoil: Any) -> None:
     (tmp_path / "measured.yaml").write_text(spoil)
     with pytest.raises(
-        InputError, match=r"measured\.yaml (is|has) .*measure again with `nas profile .* --force`\.$"
+        InputError,
+        match=r"measured\.yaml (is damaged|has .*): measure again with `nas profile .* --force`\.$",
     ):
         Measurements.read(tmp_path / "measured.yaml")
 

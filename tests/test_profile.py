@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from nas.profiling.predict import Predictor
 from nas.profiling.profile import parse_size, profile_codec
 from nas.profiling.quantities import no_such_device
 from nas.profiling.run_profile import known_architectures, profile_run
+from nas.profiling.run_profile import relation as relation_of
 from nas.profiling.timing import measure_latency
 from nas.report.profile import save_profile
 from nas.run import Run
@@ -572,6 +574,18 @@ def test_a_device_that_was_timed_at_another_size_is_not_called_unknown(tmp_path:
     )
     assert "'30ms@phone at 64x64'" in told
     assert "has no profile of camera, only of" in no_such_device(Run(tmp_path), "camera", REFERENCE_SIZE)
+
+
+def test_times_that_never_differ_rank_nothing() -> None:
+    """As of a device with a coarse clock."""
+    space = SPACES["joint-ar-integer"]
+    rng = random.Random(0)
+    architectures = [space.sample(rng) for _ in range(5)]
+    quantity = SimpleNamespace(value=lambda architecture: 0.01)
+    predictor: Any = SimpleNamespace(time=lambda action: quantity)
+    found = relation_of(predictor, measured_costs(space), "decode", architectures, "sample")
+    assert found.rank_correlation == 0
+    assert "rank alike to 0.00" in found.sentence()
 
 
 def test_ranks_are_told_of_a_sample_where_the_front_is_short(

@@ -458,6 +458,25 @@ def test_odd_yaml_is_refused_in_a_sentence(tmp_path, text, door):
         door(str(path))
 
 
+@pytest.mark.parametrize("text", ["warmup: x", "schedule: null", "precision: 33", "milestones: 3"])
+def test_a_wrong_setting_is_told_with_the_file_that_holds_it(tmp_path, text):
+    (tmp_path / "recipe.yaml").write_text(text)
+    (tmp_path / "config.yaml").write_text(f"{{format: nas-run 1, training: {{{text}}}}}")
+    for name, read in {
+        "recipe.yaml": lambda: TrainingSettings.make({"recipe": str(tmp_path / "recipe.yaml")}),
+        "config.yaml": lambda: settings_of(Run(tmp_path)),
+    }.items():
+        with pytest.raises(InputError, match=rf"{name}.* `{text.partition(':')[0]}` should be"):
+            read()
+
+
+@pytest.mark.parametrize("text", ["layout: 1", "layout: {groups: [x]}", "layout: {tile: [[[0]]]}"])
+def test_a_damaged_layout_is_told_with_the_file_that_holds_it(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"mine\.yaml is damaged \(Layout 'mine' .*\): correct it\.$"):
+        nas.info(tmp_path / "mine.yaml")
+
+
 @pytest.mark.parametrize(
     "text", ["a: 1", "layouts: 1", "layouts: [{name: a, groups: [x], tile: [1]}]", "arch: [5]"]
 )

@@ -103,11 +103,6 @@ class Measurements:
         """Whether the figures come from another device than this machine."""
         return self.facts["device"] not in THIS_MACHINE
 
-    @property
-    def how_to_renew(self) -> str:
-        """What to do about a damaged profile."""
-        return f"measure again with `{how_to_measure_again(self.path)}`"
-
     def warning(self) -> str:
         """The warning about other work that slowed the device down."""
         if self.is_elsewhere:
@@ -147,9 +142,12 @@ class Measurements:
             return cls(path, facts, codecs, checked, disturbance)
         except InputError:
             raise
-        except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
-            raise InputError(f"{path} is damaged ({type(error).__name__}): {again}") from error
-        except (ValueError, yaml.YAMLError) as error:
+        except OSError as error:
+            raise InputError(f"Cannot read {path} ({error.strerror or error}): {again}") from error
+        except (
+            *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+            yaml.YAMLError,
+        ) as error:
             raise InputError(f"{path} is damaged: {again}") from error
 
     def of(self, key: str) -> Timed:
@@ -169,7 +167,7 @@ class Measurements:
         Raises:
             InputError: a key is none of the space.
         """
-        with damage_told(self.path, self.how_to_renew):
+        with damage_told(self.path, "measure again with `nas profile`, and --force"):
             return {space.parse(key): timed for key, timed in self.codecs.items()}
 
     def add(self, key: str, parts: Mapping[str, float]) -> None:

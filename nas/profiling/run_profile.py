@@ -312,7 +312,9 @@ def relation(
         for architecture in architectures
     ]
     cost, spent = np.array([p[0] for p in points]), np.array([p[1] for p in points])
-    rank = float(spearmanr(cost, spent).statistic) if len(points) > 2 else 1.0
+    rank = 1.0
+    if len(points) > 2:  # where one of them never differs, it says nothing of the other
+        rank = float(spearmanr(cost, spent).statistic) if np.ptp(cost) and np.ptp(spent) else 0.0
     close = np.abs(cost[:, None] / cost[None, :] - 1) <= ALIKE
     alike = float((spent[:, None] / spent[None, :])[close].max())
     per = spent / cost

@@ -151,8 +151,7 @@ class TrainingSettings(BaseModel):
         values = dict(values)
         if "recipe" in values:
             values = {**read_recipe(str(values.pop("recipe"))), **values}
-        if "precision" in values:
-            values["precision"] = str(values["precision"])  # YAML reads 32 as a number
+        values = _with_words(values)
         if unknown := [name for name in values if name not in cls.model_fields]:
             raise InputError(f"There is no setting {_unknown(unknown[0])}")
         settings = validated(cls, values, "Setting")
@@ -249,14 +248,15 @@ def settings_of(run: Run) -> TrainingSettings:
     values = run.config.get("training")
     if not isinstance(values, dict):
         raise InputError(f"{run.config_path} has no `training`: restore it, or train a new run.")
-    return TrainingSettings.make(values)
+    with resources.damage_told(run.config_path, "restore it, or train a new run"):
+        return TrainingSettings.make(values)
 
 
 def read_recipe(name: str) -> dict[str, Any]:
     """Read the settings of a shipped recipe or of a YAML file.
 
     Raises:
-        InputError: there is no recipe of this name.
+        InputError: there is no recipe of this name, or a value in it is wrong.
     """
     path = resources.find("recipes", name)
     content = resources.read_yaml(path)
@@ -267,7 +267,13 @@ def read_recipe(name: str) -> dict[str, Any]:
         )
     if unknown := [name for name in content if name not in TrainingSettings.model_fields]:
         raise InputError(f"{path}: there is no setting {_unknown(unknown[0])}")
+    validated(TrainingSettings, _with_words(content), f"{path}: setting")
     return content
+
+
+def _with_words(values: dict[str, Any]) -> dict[str, Any]:
+    """The same settings, where YAML reads a word as a number."""
+    return {name: str(value) if name == "precision" else value for name, value in values.items()}
 
 
 def _unknown(name: object) -> str:

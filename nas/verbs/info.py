@@ -114,7 +114,8 @@ def _file(path: Path) -> Info:
     if content and set(content) <= set(setting_names()):
         return recipe_info(str(path))
     if "layout" in content:
-        return layout_info(Layout.from_dict(content["layout"], name=path.stem))
+        with resources.damage_told(path, "correct it"):
+            return layout_info(Layout.from_dict(content["layout"], name=path.stem))
     if "layouts" in content:
         return layout_table_info(path, content["layouts"])
     return budget_info(Budget.load(path))

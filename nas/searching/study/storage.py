@@ -207,7 +207,7 @@ def readable(where: str | Path) -> Iterator[None]:
             yield
     except InputError:
         raise
-    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+    except (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise damaged(where) from error
 
 

@@ -170,7 +170,7 @@ class Trials:
         for trial in self._study.finished():
             try:
                 architecture, score = self._scored(trial)
-            except (KeyError, TypeError, ValueError, IndexError):
+            except (ArithmeticError, KeyError, TypeError, ValueError, IndexError):
                 raise self._study.damaged() from None
             if score.is_a_number:
                 self._scores.learn(architecture, score)
@@ -181,13 +181,13 @@ class Trials:
         """The architecture and the score of a complete trial.
 
         Raises:
-            KeyError, TypeError, ValueError, IndexError: the trial does not come from a search.
+            ArithmeticError, KeyError, TypeError, ValueError, IndexError: the trial does not come from a search.
         """
         facts, architecture = trial.user_attrs, self._architecture(trial)
         if facts["arch"] != architecture.key:
             raise ValueError("its parameters and its key are of two architectures")
         curve = tuple(Point(*point) for point in facts.get("curve", ()))
-        score = Score(float(facts["bpp"]), float(facts["psnr"]), trial.values[1], curve)
+        score = Score(float(facts["bpp"]), float(facts["psnr"]), float(trial.values[1]), curve)
         possible = score.is_possible(self._scores.evaluator.objective, self._space.rates)
         if min(score.bpp, score.rd_loss) < 0 or (score.is_a_number and not possible):
             raise ValueError("there are no such rates and losses")
