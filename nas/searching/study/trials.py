@@ -181,7 +181,7 @@ class Trials:
         """The architecture and the score of a complete trial.
 
         Raises:
-            ArithmeticError, KeyError, TypeError, ValueError, IndexError: the trial does not come from a search.
+            ArithmeticError, KeyError, TypeError, ValueError, IndexError: no search wrote the trial.
         """
         facts, architecture = trial.user_attrs, self._architecture(trial)
         if facts["arch"] != architecture.key:
