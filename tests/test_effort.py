@@ -25,19 +25,10 @@ from nas.codec.folder import save_codec
 from nas.codec.nic import Nic
 from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest
-from nas.codec.refining.effort import (
-    BIT,
-    COLD,
-    HOT,
-    RATE,
-    STEPS_OF_EFFORT,
-    _pieces,
-    _refine,
-    _Search,
-    annealed,
-    refined,
-    weighed,
-)
+from nas.codec.refining.annealing import COLD, HOT, RATE, Annealing, annealed, annealed_latents
+from nas.codec.refining.effort import STEPS_OF_EFFORT, refined
+from nas.codec.refining.pieces import TileLoss, pieces_of
+from nas.codec.refining.rounding import BIT, weighed
 from nas.codec.tiles import Tiling
 from nas.graph.entropy import SCALES
 from nas.metrics.objective import Objective
@@ -108,7 +99,7 @@ def test_more_effort_gains(name: str, chelsea: np.ndarray) -> None:
 
 def test_a_value_is_rounded_to_what_costs_least_with_its_bits(chelsea: np.ndarray, monkeypatch) -> None:
     """In one pass: the cost of every candidate by hand, from the bits that the coder would take."""
-    monkeypatch.setattr("nas.codec.refining.effort.PASSES", 1)
+    monkeypatch.setattr("nas.codec.refining.rounding.PASSES", 1)
     codec = codec_of("joint-ar-integer")
     y = analyzed(codec, chelsea[:64, :96])
     plain = codec.rounded(y)
@@ -180,7 +171,7 @@ def test_one_step_follows_the_gradient(chelsea: np.ndarray) -> None:
     pixels, objective = chelsea[:64, :64], Objective(0.01)
     y = analyzed(codec, pixels)
     z = codec.network.z_of(y)
-    search = _Search(codec, to_tensor(pixels), y.clone(), z.clone(), objective)
+    search = Annealing(TileLoss(codec, to_tensor(pixels), objective), y.clone(), z.clone())
     search.step(0.0, torch.Generator().manual_seed(3))
     again, hyper = y.clone().requires_grad_(), z.clone().requires_grad_()
     generator = torch.Generator().manual_seed(3)
@@ -204,7 +195,7 @@ def test_tiles_cover_a_latent_once(rows: int, columns: int, side: int) -> None:
     codec = codec_of("joint-ar-integer")
     rows, columns = 4 * rows, 4 * columns
     covered = torch.zeros(rows, columns)
-    for piece in _pieces(codec, rows, columns, Tiling(0, side)):
+    for piece in pieces_of(codec, rows, columns, Tiling(0, side)):
         place, core = piece.slices(16), piece.core(16)
         covered[place][core] += 1
         assert covered[place].shape == (
@@ -227,9 +218,11 @@ def test_a_picture_in_tiles_is_refined_everywhere(name: str, chelsea: np.ndarray
 
     with torch.no_grad():
         at_rate = codec.network.scaled_y(y, rate)
-        found = codec.to_integers(*_refine(codec, pixels, at_rate, objective, 5, SMALLEST, 0, report))
+        found = codec.to_integers(
+            *annealed_latents(codec, pixels, at_rate, objective, 5, SMALLEST, 0, report)
+        )
     plain = codec.rounded(y, rate)
-    total = 5 * len(list(_pieces(codec, *y.shape[-2:], SMALLEST)))
+    total = 5 * len(list(pieces_of(codec, *y.shape[-2:], SMALLEST)))
     assert told[0] == (0, total)
     assert told[-1] == (total, total)
     changed = (found[0] != plain[0]).any(1)[0]
@@ -249,11 +242,12 @@ def test_what_lies_around_a_tile_stays(chelsea: np.ndarray) -> None:
     pixels = chelsea[:130, :190]
     y = analyzed(codec, pixels)
     z = codec.network.z_of(y)
-    pieces = list(_pieces(codec, *y.shape[-2:], SMALLEST))
+    pieces = list(pieces_of(codec, *y.shape[-2:], SMALLEST))
     piece = pieces[len(pieces) // 2]
     (rows, columns), place, coarse = piece.slices(1), piece.slices(16), piece.slices(64)
     x = Padded(pixels, codec.alignment)[..., rows, columns]
-    search = _Search(codec, x, y[(..., *place)].clone(), z[(..., *coarse)].clone(), objective_of(codec))
+    loss = TileLoss(codec, x, objective_of(codec))
+    search = Annealing(loss, y[(..., *place)].clone(), z[(..., *coarse)].clone())
     search.hold(piece)
     search.step(0.5, torch.Generator().manual_seed(0))
     for moved, before, unit in ((search.y, y[(..., *place)], 16), (search.z, z[(..., *coarse)], 64)):

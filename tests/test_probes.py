@@ -25,7 +25,7 @@ from nas.analysis.probes.passage import Passage
 from nas.analysis.probes.probe import ProbeRequest, ProbeResult, probe_network
 from nas.analysis.probes.redundancy import Components, components_needed, fewest, mean_loss
 from nas.cli import app
-from nas.codec.refining.effort import RATE
+from nas.codec.refining.annealing import RATE
 from nas.graph.entropy import bits
 from nas.graph.network import CodecNetwork
 from nas.metrics.losses import distortion

@@ -23,7 +23,8 @@ from nas.codec.bitstream import (
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
 from nas.codec.recode import compress_smallest
-from nas.codec.refining.effort import COLD, _Search
+from nas.codec.refining.annealing import COLD, Annealing
+from nas.codec.refining.pieces import TileLoss
 from nas.codec.refining.saturated import beyond, saturated_blocks
 from nas.graph.network import Supernet
 from nas.metrics.objective import Objective
@@ -139,6 +140,6 @@ def test_refinement_takes_what_lies_beyond_white_for_no_error(trained: Codec) ->
         z = trained.network.z_of(y, objective.lmbda)
     losses = []
     for saturated in (False, True):
-        search = _Search(trained, x, y.clone(), z.clone(), objective, saturated)
-        losses.append(search._soft_loss(COLD, torch.Generator().manual_seed(0)).item())
+        search = Annealing(TileLoss(trained, x, objective, saturated), y.clone(), z.clone())
+        losses.append(search.soft_loss(COLD, torch.Generator().manual_seed(0)).item())
     assert losses[1] < losses[0] / 2

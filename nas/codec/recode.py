@@ -104,7 +104,7 @@ def _settled(
         return written(plain, step)
     candidates = [(latents, written(latents, step)) for latents in (plain, codec.rounded(moved, rate))]
     losses = [
-        loss_of_file(codec, latents, nic.stream, pixels, objective, tiling) for latents, nic in candidates
+        loss_of_file(codec, latents, pixels, objective, tiling, nic.stream) for latents, nic in candidates
     ]
     return candidates[losses[1] < losses[0]][1]
 

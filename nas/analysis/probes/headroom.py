@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nas.analysis.probes.interfaces import Interface
 from nas.analysis.probes.passage import Annealing, Passage
-from nas.codec.refining.effort import COLD, HOT, RATE
+from nas.codec.refining.annealing import COLD, HOT, RATE
 
 ROUNDED_NODES = ("y", "z")
 # Adam's first step moves every number by its rate. The rates to try, in units of `steps_of`, and how much a
@@ -61,8 +61,8 @@ def lowest_losses(
 ) -> Tensor:
     """The loss of each picture after its activation at an interface has followed its gradient, [B].
 
-    Rounding behind the interface is annealed as in `codec.refining.effort`. The result is the loss of rounded
-    latents, or that of the codec's own activation if no better one is found.
+    Rounding behind the interface is annealed as in `codec.refining.annealing`. The result is the loss of
+    rounded latents, or that of the codec's own activation if no better one is found.
 
     Args:
         passage: the pictures.

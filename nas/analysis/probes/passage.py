@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas.analysis.probes.interfaces import Change, Interface, changed
-from nas.codec.refining.effort import annealed
+from nas.codec.refining.annealing import annealed
 from nas.graph.affine import exactly
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize, widened
 from nas.graph.network import CodecNetwork
@@ -25,7 +25,7 @@ _STAGES = ("g_a", "y", "h_a", "z", "h_s", "psi")
 
 @dataclass(frozen=True)
 class Annealing:
-    """Rounding with a gradient, by stochastic Gumbel annealing (see `codec.refining.effort`).
+    """Rounding with a gradient, by stochastic Gumbel annealing (see `codec.refining.annealing`).
 
     Attributes:
         temperature: temperature, above 0. Towards 0 the draw becomes rounding.
