@@ -75,6 +75,25 @@ def test_a_gain_is_bits_less_slope_and_curvature(chelsea: np.ndarray) -> None:
     assert ((change == 0) == (gain == 0)).all()
 
 
+def test_a_steeper_slope_corrects_the_curvature(chelsea: np.ndarray) -> None:
+    """After a step, by how much each slope has risen for each unit of its change, if that is more."""
+    descent = descent_of("mean-scale-hyperprior-integer", chelsea[:64, :64])
+    before, (slope, *_) = descent._curvature.expand_as(descent.y_hat), descent._slopes
+    start, measured = descent.y_hat, []
+    measure = descent._measured
+    descent._measured = lambda y_hat: measured.append((y_hat, measure(y_hat))) or measured[-1][1]  # type: ignore
+    with torch.no_grad():
+        descent.step()
+    ((y_hat, (_, after, _, _)),) = measured
+    change = y_hat - start
+    moved = change != 0
+    assert moved.any()
+    rise = (after - slope)[moved] / change[moved]
+    assert (rise > before[moved]).any()
+    torch.testing.assert_close(descent._curvature[moved], torch.maximum(before[moved], rise))
+    assert torch.equal(descent._curvature.expand_as(start)[~moved], before[~moved])
+
+
 def test_the_curvature_of_a_linear_decoder_is_exact_in_the_mean(chelsea: np.ndarray, monkeypatch) -> None:
     """Of a loss that is a sum of c y^2 / 2, it is c."""
     descent = descent_of("mean-scale-hyperprior-integer", chelsea[:64, :64])

@@ -4,11 +4,13 @@ Any value may go one step up, one step down, or to zero. For each of these chang
 
 - the bits of the value itself, exactly;
 - the gradient of the distortion, and of the bits of all other values, which see this one as their context;
-- the curvature of the distortion, a mean for each channel: the diagonal of the Hessian, estimated with random
-  signs (Bekas, Kokiopoulou and Saad, Applied Numerical Mathematics 57, 2007).
+- the curvature of the distortion, at first a mean for each channel: the diagonal of the Hessian, estimated
+  with random signs (Bekas, Kokiopoulou and Saad, Applied Numerical Mathematics 57, 2007).
 
 The values that gain change together, each with a probability, because changes of neighbours influence each
-other. A step after which the loss is higher is taken back, and the probability is halved.
+other. A step after which the loss is higher is taken back, and the probability is halved. Where the slope has
+risen by more than the curvature says, the curvature is that rise from then on: a gain that was estimated too
+high is not tried again.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from nas.spaces.description import Y_REDUCTION
 from nas.support.progress import Report
 
 # The probability that a value which gains is changed, at first and at least.
-FIRST, LEAST = 0.4, 0.02
+FIRST, LEAST = 0.4, 0.1
 
 
 def descended(
@@ -105,6 +107,8 @@ class Descent:
         chosen = (gain > 0) & (drawn < self.probability) & (self._mask > 0)
         y_hat = torch.where(chosen, self.y_hat + change, self.y_hat)
         loss, *slopes = self._measured(y_hat)
+        rise = (slopes[0] - self._slopes[0]) / torch.where(chosen, change, 1)
+        self._curvature = torch.where(chosen, torch.maximum(self._curvature, rise), self._curvature)
         if loss < self._least:
             self.y_hat, self._least, self._slopes = y_hat, loss, slopes
         else:
