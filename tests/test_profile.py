@@ -27,6 +27,7 @@ from nas.cli import app
 from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
+from nas.codec.quantize import quantized
 from nas.cost.counting.cache import kept_costs
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.reach import most_kmac_px
@@ -47,6 +48,7 @@ from nas.profiling.timing import measure_latency
 from nas.report.profile import save_profile
 from nas.run import Run
 from nas.searching.searcher import Searcher
+from nas.shipped import zoo_run
 from nas.spaces.architecture import Architecture
 from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget, Limit, Span
 from nas.spaces.space import SearchSpace
@@ -55,6 +57,7 @@ from nas.training.settings import TrainingSettings
 from nas.training.start import TrainingRequest, start_training
 from nas.verbs.info import describe
 from nas.verbs.search import run_on_photos
+from nas.weights.checkpoint import supernet_of
 
 SIZE = (100, 70)
 
@@ -597,3 +600,19 @@ def test_ranks_are_told_of_a_sample_where_the_front_is_short(
         (tmp_path / "front.csv").touch()
         monkeypatch.setattr(Run, "front", lambda run, count=count: {"arch": keys[:count]})
         assert known_architectures(Run(tmp_path), space)[0] == kind
+
+
+def test_what_is_timed_expects_photos():
+    """Else the coder is surprised by every value, and takes twice as long as that of an exported codec."""
+    supernet = supernet_of(zoo_run("patch"))
+    architecture = supernet.space.narrowest()
+    timed, plain = (
+        measuring.codec_of(supernet, architecture),
+        Codec(supernet.extract(architecture), architecture),
+    )
+    photo = sample_photo(320, 192)
+    sizes = [len(compress_image(codec, photo).stream) for codec in (timed, plain)]
+    assert sizes[0] < 1.02 * sizes[1]
+    black = torch.zeros(1, 3, 64, 64)
+    surprised = quantized(plain, [plain.latents(black)])
+    assert len(compress_image(surprised, photo).stream) > 1.1 * sizes[1]
