@@ -313,6 +313,19 @@ def test_what_cannot_be() -> None:
     assert compress_smallest(CodecFamily(codec), pixels, layouts).stream
 
 
+@pytest.mark.parametrize("name", ["joint-ar-integer", "factorized-integer-rates"])
+def test_every_step_of_an_effort_is_told(name: str, chelsea: np.ndarray) -> None:
+    codec, pixels, effort = codec_of(name), chelsea[:64, :64], 8
+    y, told, steps = analyzed(codec, pixels), [], STEPS_OF_EFFORT[effort]
+
+    def report(done: int, total: int, _: str) -> None:
+        told.append((done, total))
+
+    refined(codec, pixels, y, objective_of(codec), effort, report=report)
+    assert sorted(set(told)) == [(done, steps) for done in range(steps + 1)]
+    assert told == sorted(told)
+
+
 def test_efforts_rise() -> None:
     assert STEPS_OF_EFFORT[:2] == (0, 0)  # the second weighs bits when it rounds, and no more
     assert len(STEPS_OF_EFFORT) == MOST_EFFORT + 1 == 11

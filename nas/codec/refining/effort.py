@@ -2,8 +2,8 @@
 
 g_a serves all pictures. For a single picture there are better latents, and their file decodes like any other
 at the same cost. Effort 1 rounds y with its bits in mind (`rounding`). From effort 2 on, whole numbers
-change where the loss falls (`descent`). The highest efforts let y and z follow the gradient of the loss
-before that (`annealing`). Codecs without z, or whose y is rounded about its mean, do nothing else.
+change where the loss falls (`descent`). The highest efforts also descend from where y and z get to along the
+gradient of the loss (`annealing`). Codecs without z, or whose y is rounded about its mean, only anneal.
 
 A large picture is refined tile by tile, while everything around a tile is held fixed. Flat areas of pure
 white or black start where `saturated` moves them to, if that is better.
@@ -34,9 +34,9 @@ from nas.support.limits import MOST_EFFORT
 from nas.support.progress import Report, silent
 
 # Steps of refinement by effort, from effort 2 on. Each effort takes about 1.6 times as long as the last one.
-STEPS_OF_EFFORT = (0, 0, 12, 20, 32, 50, 80, 130, 200, 320, 500)
-# The number of steps after which a descent gains little more, and the first effort that anneals before it.
-DESCENT, BOTH = 40, 7
+STEPS_OF_EFFORT = (0, 0, 6, 10, 16, 25, 40, 70, 120, 200, 350)
+# The first effort that anneals as well, and the steps of each descent before and after that.
+BOTH, DESCENT = 8, 40
 
 
 def check_effort(effort: int) -> None:
@@ -104,19 +104,32 @@ def refined(
     with exactly():
         y = codec.network.scaled_y(y, rate)
     best.takes(weighed(codec, y, best.latents))
-    total, saturated = STEPS_OF_EFFORT[effort], moved is not None
-    descent = 0 if not weighs_bits(codec) else total if effort < BOTH else DESCENT
-    annealing = total - descent
-    if annealing > 0:
-        told = _phase(report, 0, annealing, total)
+    first, annealing, second = plan = _plan(codec, effort)
+    saturated = moved is not None
+
+    def descend(start: Latents, steps: int, before: int) -> None:
+        told = _phase(report, before, steps, sum(plan))
+        best.takes(descended(codec, pixels, start, objective, steps, pieces, seed, told, saturated))
+
+    if first:
+        descend(best.latents, first, 0)
+    if annealing:
+        told = _phase(report, first, annealing, sum(plan))
         after, z = annealed_latents(codec, pixels, y, objective, annealing, pieces, seed, told, saturated)
-        annealed = codec.to_integers(after, z)
-        best.takes(annealed)
-        best.takes(weighed(codec, after, annealed))
-    if descent:
-        told = _phase(report, annealing, descent, total)
-        best.takes(descended(codec, pixels, best.latents, objective, descent, pieces, seed, told, saturated))
+        found = _Best(best.loss_of, codec.to_integers(after, z))
+        found.takes(weighed(codec, after, found.latents))
+        best.takes(found.latents)
+        if second:
+            descend(found.latents, second, first + annealing)
     return best.latents
+
+
+def _plan(codec: Codec, effort: int) -> tuple[int, int, int]:
+    """The steps of a descent, of annealing, and of a second descent from where annealing ends."""
+    total = STEPS_OF_EFFORT[effort]
+    if not weighs_bits(codec):
+        return 0, total, 0
+    return (total, 0, 0) if effort < BOTH else (DESCENT, total - 2 * DESCENT, DESCENT)
 
 
 class _Best:
@@ -128,11 +141,11 @@ class _Best:
     """
 
     def __init__(self, loss_of: Callable[[Latents], float], latents: Latents) -> None:
-        self._loss_of, self.latents, self._least = loss_of, latents, loss_of(latents)
+        self.loss_of, self.latents, self._least = loss_of, latents, loss_of(latents)
 
     def takes(self, latents: Latents) -> bool:
         """Whether other latents are better and were therefore taken."""
-        if latents is self.latents or (loss := self._loss_of(latents)) >= self._least:
+        if latents is self.latents or (loss := self.loss_of(latents)) >= self._least:
             return False
         self.latents, self._least = latents, loss
         return True
