@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,14 @@ from nas.codec.nic import Nic
 from nas.spaces.budget import Amount, Budget
 from nas.spaces.space import SearchSpace
 from nas.support.device import choose
-from nas.support.errors import MOST_MESSAGE, InputError, InputWarning, in_one_line, nearest
+from nas.support.errors import (
+    MOST_MESSAGE,
+    InputError,
+    InputWarning,
+    SeveralInputsError,
+    in_one_line,
+    nearest,
+)
 from nas.support.limits import check_count, check_seed, check_settings
 
 LONG = ["x" * 5000, "words and " * 500, "'" * 3000, "a=1-" * 1500, "é\n" * 2000, "[" * 4000, "-" * 4000]
@@ -100,6 +108,16 @@ def test_a_yaml_file_with_long_names_and_values(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             SearchSpace.load(path)
         assert len(str(caught.value)) <= MOST_MESSAGE
+
+
+def test_a_list_of_wrong_inputs_names_them_all() -> None:
+    error = SeveralInputsError(
+        "40 files are wrong", [f"{number}-{'x' * 9000}.png is cut." for number in range(40)]
+    )
+    for shown in (str(error), str(pickle.loads(pickle.dumps(error)))):
+        assert all(f" {number}-xxx" in shown for number in range(40))
+        assert len(shown) < 40 * 400
+        assert shown.endswith("is cut.")
 
 
 def test_warnings_do_not_grow_either() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nas.photos.images import BUNDLED, Photo, Pixels, bundled, list_images, read_image
-from nas.support.errors import InputError
+from nas.support.errors import InputError, SeveralInputsError
 from nas.support.files import digest
 from nas.support.tables import read_rows, write_rows
 
@@ -126,13 +126,13 @@ def read_all(paths: Sequence[Path]) -> Iterator[tuple[Path, Pixels]]:
         try:
             pixels = read_image(path)
         except InputError as error:
-            bad.append(str(error).rstrip("."))
+            bad.append(error)
         else:
             yield path, pixels
     if len(bad) == 1:
-        raise InputError(f"{bad[0]}.")
+        raise bad[0]
     if bad:
-        raise InputError(f"{len(bad)} photos cannot be used, so remove them: {'; '.join(bad)}.")
+        raise SeveralInputsError(f"{len(bad)} photos cannot be used, so remove them", list(map(str, bad)))
 
 
 def load_photos(paths: Sequence[Path]) -> list[Photo]:

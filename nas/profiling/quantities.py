@@ -126,7 +126,7 @@ class Quantities:
             device: name of the device; None for this machine.
 
         Raises:
-            InputError: nothing was, or not all of the space.
+            InputError: nothing of the space was measured, or not all of it.
         """
         from nas.profiling.measure import path_of
         from nas.profiling.measurements import Measurements, how_to_measure_again

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MOST_WORD = 300  # characters in a row without a space; the longest keys of architectures have fewer
-MOST_MESSAGE = 700  # characters of a message: all names of search spaces that are hinted at take 500
+MOST_MESSAGE = 1000  # characters of a message: a hint with all names of a kind takes 850
 _WORD = re.compile(rf"\S{{{MOST_WORD + 1},}}")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -52,6 +52,23 @@ class InputError(NasError, ValueError):
 
     def __str__(self) -> str:
         return in_one_line(super().__str__())
+
+
+class SeveralInputsError(InputError):
+    """Several inputs are wrong. The message names all of them, however many there are.
+
+    Args:
+        what: what is wrong with all of them.
+        messages: a message for each of them.
+    """
+
+    def __init__(self, what: str, messages: Sequence[str]) -> None:
+        super().__init__(what, messages)
+        self._what, self._messages = what, messages
+
+    def __str__(self) -> str:
+        each = (in_one_line(message).rstrip(".") for message in self._messages)
+        return f"{in_one_line(self._what)}: {'; '.join(each)}."
 
 
 class UnreachableBudgetError(InputError):
