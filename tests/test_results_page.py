@@ -11,6 +11,7 @@ from experiments.content import run as content
 from experiments.context import run as context
 from experiments.control import targets as control
 from experiments.decoding import run as decoding
+from experiments.effort import run as effort
 from experiments.families import hyper as families_hyper
 from experiments.families import show as families_show
 from experiments.flagship import show as flagship_show
@@ -70,6 +71,11 @@ def test_the_tables_are_those_of_the_results(name, tables):
 def test_the_tables_for_readers_are_those_of_the_results(name, tables):
     page = SUMMARY.read_text(encoding="utf-8")
     assert renewed(page, name, tables()) == page
+
+
+def test_the_table_of_effort_is_that_of_the_results():
+    page = (ROOT / "docs" / "codec.md").read_text(encoding="utf-8")
+    assert renewed(page, "effort", effort.tables(read_result(effort.RESULT))) == page
 
 
 def test_the_table_of_optimisers_is_that_of_the_results():
