@@ -37,8 +37,10 @@ from experiments.results import (
     table,
     write_result,
 )
+from experiments.sources.run import Remembering
 from experiments.widths.run import CALIBRATION, HELD_OUT, LAMBDAS, curve_of, more_bits
 from nas.cost.counting.scopes import CONTEXT_EDGES
+from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Quantity, macs
 from nas.cost.exact.within import Within
 from nas.photos.images import list_images
@@ -55,16 +57,8 @@ from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "ablation.json"
 ZOO = "zoo:patch"
-TARGETS = (
-    1.7,
-    2.3,
-    3.0,
-    4.5,
-    6.6,
-    9.0,
-    11.1,
-    16.0,
-)  # kMAC/px in all; five levels of one width fit four of them
+# kMAC/px in all: with one width, there are five costs
+TARGETS = (1.7, 2.3, 3.0, 4.5, 6.6, 9.0, 11.1, 16.0)
 KINDS = {"one-width": "one width", "context": "context", "transforms": "transforms", "all": "all"}
 LAYOUT = "checkerboard"  # of what does not search a layout
 SCORES = 300  # of each search
@@ -72,29 +66,6 @@ RATES = ("low", "middle", "high")
 SPLIT = {"g_a": "g_a", "g_s": "g_s", "h_a": "hyperprior", "h_s": "hyperprior"} | dict.fromkeys(
     CONTEXT_EDGES, "context"
 )  # parts of the table by edge
-
-Scores = dict[Architecture, Score]
-
-
-class Known:
-    """Scores of architectures, each computed once.
-
-    Args:
-        evaluator: scores architectures.
-    """
-
-    def __init__(self, evaluator: Evaluator) -> None:
-        self.evaluator, self.scores = evaluator, Scores()
-
-    def loss(self, architecture: Architecture) -> float:
-        """The loss of an architecture.
-
-        Args:
-            architecture: of the evaluator's space.
-        """
-        if architecture not in self.scores:
-            self.scores[architecture] = self.evaluator.score(architecture)
-        return self.scores[architecture].rd_loss
 
 
 def best_within(quantity: Quantity, losses: Mapping[Architecture, float]) -> list[Architecture]:
@@ -137,7 +108,7 @@ def with_context(space: SearchSpace) -> list[Architecture]:
 
 
 def searched(
-    known: Known,
+    evaluator: Evaluator,
     quantity: Quantity,
     name: str,
     first: Sequence[Architecture],
@@ -147,14 +118,14 @@ def searched(
     """The best architectures within each target that a search finds.
 
     Args:
-        known: scores architectures.
+        evaluator: scores architectures, each once.
         quantity: what the targets limit.
         name: of the search.
         first: what is scored first.
         fixed: the choices that every proposal has, by the places of their slots.
         seed: of the search.
     """
-    space, within = known.evaluator.space, Within(known.evaluator.space)
+    space, within = evaluator.space, Within(evaluator.space)
     targets = tuple(round(target * quantity.per_unit) for target in TARGETS)
     question = Question(quantity, within, targets, within.span(quantity))
     proposals = proposer(space, question, {}, first=first, also=space.baselines(), seed=seed)
@@ -164,24 +135,24 @@ def searched(
     for number in range(1, SCORES + 1):
         rows.append(proposals.propose(proposals.rows(rows), np.array(list(losses.values())), fixed=fixed))
         architecture = space.at(rows[-1])
-        losses[architecture] = known.loss(architecture)
+        losses[architecture] = evaluator.score(architecture).rd_loss
         report("scoring", number, SCORES, f"least loss {min(losses.values()):.4f}")
     return best_within(quantity, losses)
 
 
-def answers_of(known: Known, quantity: Quantity, seed: int) -> dict[str, list[Architecture]]:
+def answers_of(evaluator: Evaluator, quantity: Quantity, seed: int) -> dict[str, list[Architecture]]:
     """The answers of every kind of search to each target.
 
     Args:
-        known: scores architectures.
+        evaluator: scores architectures, each once.
         quantity: what the targets limit.
         seed: of the searches.
     """
-    space = known.evaluator.space
+    space = evaluator.space
     answers = {}
     for kind, candidates in (("one-width", one_width(space, [LAYOUT])), ("context", with_context(space))):
         say(f"{kind}: {len(candidates)} architectures")
-        losses = {architecture: known.loss(architecture) for architecture in candidates}
+        losses = {architecture: evaluator.score(architecture).rd_loss for architecture in candidates}
         answers[kind] = best_within(quantity, losses)
     fixed = {len(space.slots): space.layout_names.index(LAYOUT)} | {
         number: len(slot.candidates) - 1
@@ -189,9 +160,9 @@ def answers_of(known: Known, quantity: Quantity, seed: int) -> dict[str, list[Ar
         if slot.name.startswith(ENTROPY_PARAMETERS)
     }
     start = [space.at(with_choices(space, own, fixed)) for own in (*answers["one-width"], *space.starts())]
-    answers["transforms"] = searched(known, quantity, "transforms", start, fixed, seed)
+    answers["transforms"] = searched(evaluator, quantity, "transforms", start, fixed, seed)
     start = list(dict.fromkeys([*itertools.chain(*answers.values()), *space.starts()]))
-    answers["all"] = searched(known, quantity, "all", start, {}, seed)
+    answers["all"] = searched(evaluator, quantity, "all", start, {}, seed)
     return answers
 
 
@@ -209,25 +180,25 @@ def with_choices(space: SearchSpace, architecture: Architecture, fixed: Mapping[
     return row
 
 
-def splits(known: Known, quantity: Quantity, by_edge: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def splits(scores: Mapping[str, Score], costs: CostTable, space: SearchSpace) -> dict[str, Any]:
     """How each rate alone would split each budget: the answer by its loss, with shares of MACs in %.
 
     Args:
-        known: all architectures that were scored.
-        quantity: what the targets limit.
-        by_edge: kMAC/px of every edge, by the key of an architecture.
+        scores: of all architectures that were scored, by key.
+        costs: of the space.
+        space: of the architectures.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for place, rate in enumerate(RATES):
-        losses = {own: score.curve[place].rd_loss for own, score in known.scores.items()}
+        losses = {space.parse(key): score.curve[place].rd_loss for key, score in scores.items()}
         found[rate] = []
-        for own in best_within(quantity, losses):
+        for own in best_within(macs(costs, "total"), losses):
             parts = dict.fromkeys(SPLIT.values(), 0.0)
-            for edge, cost in by_edge[own.key].items():
+            for edge, cost in costs.by_edge(own).items():
                 parts[SPLIT[edge]] += cost
             whole = sum(parts.values())
             shares = {part: round(100 * cost / whole, 1) for part, cost in parts.items()}
-            layout = known.evaluator.space.layout(own)
+            layout = space.layout(own)
             found[rate].append({"key": own.key, "stages": layout.stages(), "share": shares})
     return found
 
@@ -240,10 +211,10 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     run, parts = zoo_run(ZOO), split_by_picture(given.data)
     net, objective, costs = supernet_of(run), settings_of(run).objective, costs_of(run)
-    known = Known(Evaluator(net, crops(parts["calibration"], *CALIBRATION, given.seed), objective))
-    quantity = macs(costs, "total")
-    answers = answers_of(known, quantity, given.seed)
-    split = splits(known, quantity, {own.key: costs.by_edge(own) for own in known.scores})
+    scores: dict[str, Score] = {}
+    chosen = crops(parts["calibration"], *CALIBRATION, given.seed)
+    answers = answers_of(Remembering(net, chosen, objective, scores), macs(costs, "total"), given.seed)
+    split = splits(scores, costs, run.space)
     unlike = list(dict.fromkeys(itertools.chain(*answers.values())))
     measured: dict[str, dict[str, Any]] = {
         own.key: {"kmac_px": costs.scopes(own), "stages": run.space.layout(own).stages()} for own in unlike
@@ -254,8 +225,8 @@ def main() -> None:
     }
     for name, own_photos in photos.items():
         evaluator = Evaluator(net, own_photos, objective, lmbdas=LAMBDAS)
-        scores = evaluator.score_all(unlike, report=functools.partial(progress(name), "measuring"))
-        for own, score in zip(unlike, scores, strict=True):
+        found = evaluator.score_all(unlike, report=functools.partial(progress(name), "measuring"))
+        for own, score in zip(unlike, found, strict=True):
             measured[own.key][name] = curve_of(score)
     about = facts(
         given.seed,
