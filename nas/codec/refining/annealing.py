@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nas.codec.codec import Codec
-from nas.codec.refining.pieces import Piece, TileLoss, by_pieces, pieces_of
+from nas.codec.refining.pieces import Piece, TileLoss, Told, by_pieces
 from nas.codec.tiles import Tiling
 from nas.graph.affine import exactly
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits
@@ -55,21 +55,20 @@ def annealed_latents(
     with exactly():
         z = net.z_of(y, objective.lmbda if codec.rates else None) if net.with_z else None
     generator = torch.Generator(y.device).manual_seed(seed)
-    total = steps * len(list(pieces_of(codec, y.shape[-2], y.shape[-1], pieces)))
 
     def refine(
-        loss: TileLoss, piece: Piece, y: Tensor, z: Tensor | None, number: int
+        loss: TileLoss, piece: Piece, y: Tensor, z: Tensor | None, told: Told
     ) -> tuple[Tensor, Tensor | None]:
         search = Annealing(loss, y, z)
         search.hold(piece)
         for done in range(steps):
-            report(number * steps + done, total, "")
+            told(done)
             search.step(done / steps, generator)
         return search.y, search.z
 
-    found = by_pieces(codec, pixels, (y, z), objective, refine, pieces=pieces, saturated=saturated)
-    report(total, total, "")
-    return found
+    return by_pieces(
+        codec, pixels, (y, z), objective, refine, steps, pieces=pieces, saturated=saturated, report=report
+    )
 
 
 class Annealing:

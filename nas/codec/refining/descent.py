@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nas.codec.bitstream import Latents
 from nas.codec.codec import Codec
-from nas.codec.refining.pieces import Piece, TileLoss, by_pieces, pieces_of
+from nas.codec.refining.pieces import Piece, TileLoss, Told, by_pieces
 from nas.codec.tiles import Tiling
 from nas.graph.affine import exactly
 from nas.graph.entropy import Y_LIMIT, bits
@@ -58,21 +58,20 @@ def descended(
         saturated: see `TileLoss`.
     """
     generator = torch.Generator(latents[0].device).manual_seed(seed)
-    total = steps * len(list(pieces_of(codec, latents[0].shape[-2], latents[0].shape[-1], pieces)))
 
     def refine(
-        loss: TileLoss, piece: Piece, y_hat: Tensor, z_hat: Tensor | None, number: int
+        loss: TileLoss, piece: Piece, y_hat: Tensor, z_hat: Tensor | None, told: Told
     ) -> tuple[Tensor, Tensor | None]:
         assert z_hat is not None
         descent = Descent(loss, y_hat, z_hat, piece.core_mask(y_hat, Y_REDUCTION), generator)
         for done in range(steps):
-            report(number * steps + done, total, "")
+            told(done)
             descent.step()
         return descent.y_hat, z_hat
 
-    found = by_pieces(codec, pixels, latents, objective, refine, pieces=pieces, saturated=saturated)
-    report(total, total, "")
-    return found
+    return by_pieces(
+        codec, pixels, latents, objective, refine, steps, pieces=pieces, saturated=saturated, report=report
+    )
 
 
 class Descent:

@@ -16,6 +16,7 @@ from nas.metrics.objective import Objective
 from nas.photos.images import Pixels
 from nas.photos.tensors import Padded
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
+from nas.support.progress import Report, silent
 
 # With its surroundings such a tile has 1024x1024 pixels. The gradients of a decoder of 3 kMAC/px then take
 # 0.6 GB.
@@ -136,7 +137,8 @@ class TileLoss:
         return loss
 
 
-Refine = Callable[[TileLoss, Piece, Tensor, Tensor | None, int], tuple[Tensor, Tensor | None]]
+Told = Callable[[int], None]
+Refine = Callable[[TileLoss, Piece, Tensor, Tensor | None, Told], tuple[Tensor, Tensor | None]]
 
 
 def by_pieces(
@@ -145,9 +147,11 @@ def by_pieces(
     latents: tuple[Tensor, Tensor | None],
     objective: Objective,
     refine: Refine,
+    steps: int,
     *,
     pieces: Tiling = PIECES,
     saturated: bool = False,
+    report: Report = silent,
 ) -> tuple[Tensor, Tensor | None]:
     """Refine latents tile by tile. Later tiles see what earlier ones became.
 
@@ -156,21 +160,30 @@ def by_pieces(
         pixels: the picture, [H, W, 3] in 8 bits.
         latents: y, [1, M, h, w], and z, [1, N, h/4, w/4], or None if there is no z.
         objective: the loss.
-        refine: called with the loss of a tile, the tile, its y and z, and the number of the tile; gives the
-            refined y and z, of which the core counts.
+        refine: called with the loss of a tile, the tile, its y and z, and a function that it tells the number
+            of its steps done; gives the refined y and z, of which the core counts.
+        steps: number of steps in each tile.
         pieces: when and how the picture is refined in tiles.
         saturated: see `TileLoss`.
+        report: called with the steps done, the total number of steps and a note.
     """
     y, z = (None if values is None else values.clone() for values in latents)
     assert y is not None
     x = Padded(pixels, codec.alignment, y.device)
-    for number, piece in enumerate(pieces_of(codec, y.shape[-2], y.shape[-1], pieces)):
+    tiles = list(pieces_of(codec, y.shape[-2], y.shape[-1], pieces))
+    for number, piece in enumerate(tiles):
         rows, columns = piece.slices(1)
         part = x[..., rows, columns][..., : pixels.shape[0] - rows.start, : pixels.shape[1] - columns.start]
         loss = TileLoss(codec, part, objective, saturated)
         own_z = None if z is None else piece.cut(z, Z_REDUCTION)
-        own_y, own_z = refine(loss, piece, piece.cut(y, Y_REDUCTION), own_z, number)
+        before = number * steps
+
+        def told(done: int, before: int = before) -> None:
+            report(before + done, len(tiles) * steps, "")
+
+        own_y, own_z = refine(loss, piece, piece.cut(y, Y_REDUCTION), own_z, told)
         piece.paste(y, own_y, Y_REDUCTION)
         if z is not None and own_z is not None:
             piece.paste(z, own_z, Z_REDUCTION)
+    report(len(tiles) * steps, len(tiles) * steps, "")
     return y, z
