@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nas.cost.counting.macs import count_macs
 from nas.graph import _compressai
-from nas.graph.gdn import GDN
+from nas.graph.layers.gdn import GDN
 from nas.graph.network import CodecNetwork
 from nas.spaces.space import SearchSpace
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from nas.cost.counting.tabulate import measured_costs
 from nas.graph import _compressai
-from nas.graph.gdn import GDN
+from nas.graph.layers.gdn import GDN
 from nas.graph.network import CodecNetwork
 from nas.metrics.losses import batch_losses
 from nas.metrics.objective import Objective

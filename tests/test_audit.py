@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +36,7 @@ from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.reach import most_kmac_px
 from nas.graph._compressai import GDN
+from nas.graph.layers.subpixel import SubPixel
 from nas.graph.network import CodecNetwork, Supernet
 from nas.profiling.audit import NO_MACS, DecoderPath, EncoderPath, counted_by_torch, trace, traced_edges
 from nas.spaces.architecture import Architecture
@@ -70,10 +73,31 @@ def layers_by_hand(module: nn.Module, x: Tensor) -> tuple[int, Tensor]:
         found.append(each * min(math.prod(side.shape[-2:]) for side in (inputs[0], output)))
 
     hooks = [layer.register_forward_hook(note) for layer in module.modules()]
-    output = module(x)
+    with ExitStack() as stack:
+        for layer in module.modules():
+            if isinstance(layer, SubPixel):  # its convolution is not called, only its kernel is used
+                stack.enter_context(noted(layer, note))
+        output = module(x)
     for hook in hooks:
         hook.remove()
     return sum(found), output
+
+
+@contextmanager
+def noted(layer: SubPixel, note: Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]) -> Iterator[None]:
+    """Context in which the convolution of a sub-pixel convolution is noted."""
+    squares = layer.squares
+
+    def noting(x: Tensor) -> Tensor:
+        out = squares(x)
+        note(layer[0], (x,), out)
+        return out
+
+    layer.squares = noting  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del layer.squares
 
 
 def context_by_hand(codec: Codec, height: int, width: int) -> tuple[int, int]:

@@ -87,6 +87,7 @@ def assert_round_trip(codec: Codec, x: torch.Tensor) -> torch.Tensor:
     assert torch.equal(y, y_hat)
     assert torch.equal(z, z_hat)
     x_hat = codec.decompress(coded["strings"], coded["shape"])["x_hat"]
+    assert x_hat.is_contiguous()
     assert x_hat.shape == x.shape
     assert torch.equal(x_hat, codec.synthesize(y_hat))
     return y_hat

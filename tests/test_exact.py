@@ -24,7 +24,7 @@ from nas.graph import staged
 from nas.graph.affine import EXACT, SLOPE_PARTS, IntegerAffine
 from nas.graph.entropy import SCALE_BOUNDS, Y_LIMIT, Z_LIMIT, levels_of, levels_of_whole
 from nas.graph.integers import CONTEXT_LIMIT, IntegerConv, IntegerDeconv, IntegerLayer
-from nas.graph.layers import ConvTranspose2d
+from nas.graph.layers.convolution import ConvTranspose2d
 from nas.graph.network import Supernet
 from nas.graph.staged import StagedContext
 from nas.photos.images import bundled

@@ -50,9 +50,9 @@ from nas.cost.counting.macs import count_macs, layer_cost
 from nas.cost.exact.quantity import macs as macs_in
 from nas.cost.exact.reach import Reach
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize
-from nas.graph.layers import PlainLayers, SlimmableLayers, build_layer
+from nas.graph.layers.build import PlainLayers, SlimmableLayers, build_layer
+from nas.graph.layers.width import Width
 from nas.graph.network import CodecNetwork, Supernet, _sliced
-from nas.graph.width import Width
 from nas.metrics.losses import batch_losses
 from nas.metrics.objective import Objective
 from nas.photos.images import Photo, psnr

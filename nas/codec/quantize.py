@@ -21,7 +21,7 @@ from nas.graph.affine import EXACT, SLOPE_PARTS, Affine
 from nas.graph.context import ContextModel
 from nas.graph.entropy import MEAN_STEPS, SCALE_UNIT, Z_LIMIT
 from nas.graph.integers import CONTEXT_LIMIT, LAST_LIMIT, MOST_WEIGHT, IntegerLayer, IntegerPath
-from nas.graph.layers import LEAKY_SLOPE
+from nas.graph.layers.build import LEAKY_SLOPE
 from nas.graph.network import CodecNetwork
 from nas.graph.staged import Products, StagedContext, plan
 from nas.spaces import description as spec

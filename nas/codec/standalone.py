@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from nas.codec.codec import Codec
-from nas.graph.layers import LEAKY_SLOPE
+from nas.graph.layers.build import LEAKY_SLOPE
 from nas.graph.network import CodecNetwork
 from nas.spaces import description as spec
 from nas.spaces.description import ENTROPY_WIDTHS, Y_REDUCTION

@@ -183,7 +183,9 @@ def tiles(
         rows, columns = (slice(span.low * inputs, span.high * inputs) for span in tile)
         with exactly():
             out = module(source[..., rows, columns])
-        if not all(math.isfinite(end) for end in out.detach().aminmax()):  # a single pass without a copy
+        values = out.detach()
+        values = values if values.is_contiguous() else values.permute(0, 2, 3, 1)  # channels last: no copy
+        if not all(math.isfinite(end) for end in values.aminmax()):
             raise InputError(
                 f"{name} gives numbers that are not finite: the weights of this codec are broken, so export "
                 "it again."
@@ -210,7 +212,7 @@ def through(
     whole: Tensor | None = None
     for rows, columns, part in tiles(network, name, layout, source, tiling):
         if part.shape[-2:] == (height, width):
-            return part
+            return part.contiguous()
         if whole is None:
             whole = part.new_empty(*part.shape[:2], height, width)
         whole[..., rows, columns] = part

@@ -32,9 +32,10 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from nas.graph.entropy import widened
-from nas.graph.layers import LEAKY_SLOPE, precise
+from nas.graph.layers.build import LEAKY_SLOPE
+from nas.graph.layers.convolution import precise
+from nas.graph.layers.width import Width
 from nas.graph.scale_table import ScaleTable
-from nas.graph.width import Width
 from nas.spaces.layout import ContextKind, Layout, feature_channel, unit_channel
 from nas.support.arrays import Array
 

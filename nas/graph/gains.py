@@ -16,7 +16,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from nas.graph.width import Width
+from nas.graph.layers.width import Width
 from nas.spaces.rates import middle
 from nas.support.errors import InputError
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from nas.graph.context import ContextModel, HyperOnly, SlimmableContextModel
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, ConditionalGaussian, quantize, snap, widened
 from nas.graph.gains import Gains, HyperGains
-from nas.graph.layers import PlainLayers, SlimmableLayers, build_edge
+from nas.graph.layers.build import PlainLayers, SlimmableLayers, build_edge
+from nas.graph.layers.width import Width
 from nas.graph.priors import Prior, build_prior
 from nas.graph.staged import rounding, staged
-from nas.graph.width import Width
 from nas.spaces.architecture import Architecture
 from nas.spaces.description import ENTROPY_WIDTHS, HYPER_EDGES, HYPERPRIOR
 from nas.spaces.layout import Layout

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nas.graph._compressai import EntropyBottleneck
 from nas.graph.entropy import CODER_UNIT, coded_range
-from nas.graph.width import Width
+from nas.graph.layers.width import Width
 
 # Frequencies are integers, at least 1, that add up to about this number for every channel.
 PRECISION = 1 << 22

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nas.graph.affine import Affine, AnyAffine
 from nas.graph.context import ContextModel, HyperOnly
 from nas.graph.entropy import MEAN_STEPS, Y_LIMIT, quantize, to_grid
-from nas.graph.layers import LEAKY_SLOPE
+from nas.graph.layers.build import LEAKY_SLOPE
 from nas.graph.scale_table import WEIGHTS, shifted, state, states, surprises
 from nas.spaces.layout import AROUND, Layout, feature_channel, unit_channel
 from nas.support.arrays import Array

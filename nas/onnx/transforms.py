@@ -8,8 +8,8 @@ from typing import Any, cast
 import onnx
 from torch import Tensor, nn
 
-from nas.graph.gdn import GDN
-from nas.graph.layers import LEAKY_SLOPE
+from nas.graph.layers.build import LEAKY_SLOPE
+from nas.graph.layers.gdn import GDN
 from nas.onnx.graphs import Graph
 from nas.spaces import description as spec
 

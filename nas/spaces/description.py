@@ -2,8 +2,8 @@
 
 Layers name the widths before and after them. `x`, `y`, `z` and `psi` are nodes of the graph. Every other name
 is a *choice* that a search space fills in: the number of channels between two layers, or the number of blocks
-in a stack. `graph.layers` builds modules from descriptions, and `cost.counting` makes tables of MACs from
-them.
+in a stack. `graph.layers.build` makes modules from descriptions, and `cost.counting` makes tables of MACs
+from them.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.graph.layers import PlainLayers, build_leaf
+from nas.graph.layers.build import PlainLayers, build_leaf
+from nas.graph.layers.width import Width
 from nas.graph.staged import plan, whole
-from nas.graph.width import Width
 from nas.spaces import description as spec
 from nas.spaces.budget import REFERENCE_SIZE
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION, after, ends

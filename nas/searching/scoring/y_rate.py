@@ -24,7 +24,7 @@ from torch import Tensor
 
 from nas.graph.context import ContextModel, Weights, layout_cells
 from nas.graph.entropy import ConditionalGaussian, coded_range
-from nas.graph.layers import LEAKY_SLOPE
+from nas.graph.layers.build import LEAKY_SLOPE
 from nas.graph.staged import BlockPlan
 from nas.graph.staged import plan as block_plans
 from nas.spaces.layout import Block, Layout, named_layout

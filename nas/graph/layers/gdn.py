@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nas.graph import _compressai
-from nas.graph.width import Width
+from nas.graph.layers.width import Width
 
 # Number of values in a piece for each thread: with its squares and sums, it fits into a core's L2 cache.
 PIECE_OF_INPUT = 1 << 16
