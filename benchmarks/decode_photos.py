@@ -34,11 +34,12 @@ from nas.codec.codec import Codec
 from nas.codec.folder import DESCRIPTION, load_codec
 from nas.codec.nic import Nic
 from nas.comparison.formats import encode, nearest_size
-from nas.photos.images import Photo, Pixels, list_images, read_image
+from nas.photos.images import Photo, Pixels, list_images, psnr, read_image
 from nas.profiling.profile import parse_size
 
 OTHERS = {"JPEG": "jpeg", "WEBP": "webp", "AVIF": "avif"}  # formats by their titles
 ALONE, ONNX = "Gaussians alone", "ONNX folder"
+MIXED, MIXED_G_S = "all, g_s in bfloat16", "g_s in bfloat16"
 
 
 class Clock:
@@ -99,8 +100,8 @@ def by_pillow(data: bytes) -> Pixels:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def by_us(codec: Codec, data: bytes) -> Pixels:
-    return decompress_image(codec, Nic.parse(data))
+def by_us(codec: Codec, data: bytes, precision: str = "32") -> Pixels:
+    return decompress_image(codec, Nic.parse(data), precision=precision)
 
 
 def times(codec: Codec, decoder: Any, pixels: Pixels, data: bytes, repeats: int) -> dict[str, float]:
@@ -128,6 +129,12 @@ def times(codec: Codec, decoder: Any, pixels: Pixels, data: bytes, repeats: int)
         with without_tables():
             run(ALONE, partial(by_us, codec, data))
         run("all", partial(by_us, codec, data))
+        if codec.mixed("auto"):
+            run(MIXED, partial(by_us, codec, data, "bf16"))
+            clock = Clock()
+            with watched(codec, clock):
+                by_us(codec, data, "bf16")
+            note(MIXED_G_S, clock.seconds["g_s"])
         clock, began = Clock(), time.process_time()
         with watched(codec, clock):
             by_us(codec, data)
@@ -139,10 +146,18 @@ def times(codec: Codec, decoder: Any, pixels: Pixels, data: bytes, repeats: int)
     return least
 
 
-def matrix_rate(repeats: int) -> float:
-    """Multiply-adds a second of a matrix product in single precision."""
+def in_mixed(codec: Codec, photo: Pixels, data: bytes) -> tuple[float, float]:
+    """What bfloat16 costs in dB, and the share of values that it changes."""
+    single, mixed = by_us(codec, data), by_us(codec, data, "bf16")
+    if np.abs(single.astype(int) - mixed).max() > 1:
+        raise RuntimeError("bfloat16 changes values by more than one level")
+    return psnr(photo, single) - psnr(photo, mixed), float((single != mixed).mean())
+
+
+def matrix_rate(repeats: int, dtype: torch.dtype = torch.float32) -> float:
+    """Multiply-adds a second of a matrix product."""
     side, least = 1024, float("inf")
-    a = torch.randn(side, side)
+    a = torch.randn(side, side).to(dtype)
     for _ in range(max(5, repeats)):
         began = time.process_time()
         a @ a
@@ -169,8 +184,7 @@ def main() -> None:
     paths = list_images(given.data)
     paths = paths[:: max(1, len(paths) // given.photos)][: given.photos]
     say(heading())
-    product = matrix_rate(given.repeats)
-    say(f"a matrix product: {product / 1e9:.0f} billion multiply-adds a second")
+    say(f"a matrix product: {matrix_rate(given.repeats) / 1e9:.0f} billion multiply-adds a second")
     for path in given.codecs:
         codec, onnx = load_codec(path), path / "onnx" / "decoder.py"
         decoder = load(onnx) if onnx.is_file() else None
@@ -199,11 +213,23 @@ def main() -> None:
         say(f"memory of a first decode: {spread(memory, 0)} MiB")
         say("Gaussians alone over all: " + spread([each[ALONE] / each["all"] for each in found], 2))
         kmacs = yaml.safe_load((path / DESCRIPTION).read_text())["kmac_px_by_edge"]["g_s"]
-        rates = [
-            1000 * kmacs * photo.shape[0] * photo.shape[1] / each["g_s"] / product
-            for photo, each in zip(photos, found, strict=True)
-        ]
-        say(f"g_s, {kmacs:.2f} kMAC/px: share of the product's rate " + spread(rates, 2))
+        for part, dtype in {"g_s": torch.float32, MIXED_G_S: torch.bfloat16}.items():
+            if part not in found[0]:
+                continue
+            product = matrix_rate(given.repeats, dtype)
+            rates = [
+                1000 * kmacs * photo.shape[0] * photo.shape[1] / each[part] / product
+                for photo, each in zip(photos, found, strict=True)
+            ]
+            say(f"{part}, {kmacs:.2f} kMAC/px: share of such a product's rate " + spread(rates, 2))
+        if MIXED in found[0]:
+            lost = [in_mixed(codec, photo, data) for photo, data in zip(photos, files, strict=True)]
+            say("bfloat16: PSNR lower by " + spread([each for each, _ in lost], 4) + " dB")
+            say(
+                "values that differ: "
+                + spread([100 * each for _, each in lost], 1)
+                + " %, by one level at most"
+            )
 
 
 if __name__ == "__main__":

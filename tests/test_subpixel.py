@@ -1,4 +1,4 @@
-"""Sub-pixel convolutions are torch's convolution and PixelShuffle, and branches are added before they move."""
+"""Sub-pixel convolutions are torch's, and branches are added before they are moved."""
 
 from __future__ import annotations
 

@@ -118,6 +118,14 @@ def decompress(
             "most expensive one), for a codec that has several.",
         ),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="32, or for codecs of the family patch bf16: the picture is computed in bfloat16, which is "
+            "faster on processors that have it and changes a few per cent of the values by one level. auto "
+            "chooses."
+        ),
+    ] = "32",
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse files of larger pictures. Default: 134217728 (2^27).")
     ] = None,
@@ -140,6 +148,7 @@ def decompress(
             files,
             out,
             target=target,
+            precision=precision,
             max_pixels=max_pixels,
             device=device,
             force=force,

@@ -134,7 +134,12 @@ def write_latents(codec: Codec, latents: Latents, width: int, height: int, step:
 
 @torch.no_grad()
 def decompress_image(
-    codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS, tiling: Tiling = TILING
+    codec: Codec,
+    nic: Nic,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    tiling: Tiling = TILING,
+    precision: str = "32",
 ) -> Pixels:
     """Decode the picture of a .nic file, [H, W, 3] in 8 bits, tile by tile.
 
@@ -143,12 +148,16 @@ def decompress_image(
         nic: the file.
         max_pixels: refuse larger pictures, because a forged size costs an attacker nothing.
         tiling: when and how to split large pictures into tiles.
+        precision: precision of g_s, see `Codec.mixed`.
 
     Raises:
-        InputError: another entropy path made the file, or its picture is too large.
+        InputError: another entropy path made the file, its picture is too large, or g_s has no such
+            precision.
     """
+    mixed = codec.mixed(precision)
     y_hat, _ = read_latents(codec, nic, max_pixels=max_pixels)
-    return picture_of(codec, y_hat, nic.width, nic.height, tiling, lmbda_of(codec, nic.step))
+    lmbda = lmbda_of(codec, nic.step)
+    return picture_of(codec, y_hat, nic.width, nic.height, tiling, lmbda, mixed=mixed)
 
 
 def read_latents(codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS) -> Latents:
@@ -182,6 +191,8 @@ def picture_of(
     height: int,
     tiling: Tiling = TILING,
     lmbda: float | None = None,
+    *,
+    mixed: bool = False,
 ) -> Pixels:
     """The output of g_s for y_hat at a rate, [H, W, 3] in 8 bits, without the padding.
 
@@ -192,6 +203,7 @@ def picture_of(
         height: height of the picture, in pixels.
         tiling: when to split large pictures into tiles.
         lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
+        mixed: compute g_s in mixed precision, see `Codec.mixed`.
 
     Raises:
         InputError: y_hat is not rounded y of one picture of this size.
@@ -200,7 +212,7 @@ def picture_of(
     _check_fit(codec, y_hat, width, height)
     pixels = np.empty((height, width, 3), np.uint8)
     y_hat = codec.network.unscaled_y(y_hat, lmbda)
-    for rows, columns, x_hat in tiles(codec.network, "g_s", codec.layout, y_hat, tiling):
+    for rows, columns, x_hat in tiles(codec.network, "g_s", codec.layout, y_hat, tiling, mixed=mixed):
         target = pixels[rows, columns]
         target[:] = to_pixels(x_hat[..., : target.shape[0], : target.shape[1]])
     return pixels

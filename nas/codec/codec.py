@@ -29,6 +29,7 @@ from nas.graph.entropy import (
     quantize,
 )
 from nas.graph.integers import IntegerPath, integer_grid
+from nas.graph.layers.subpixel import SubPixel
 from nas.graph.network import CodecNetwork
 from nas.graph.priors import FactorizedPrior, Prior
 from nas.graph.staged import (
@@ -47,6 +48,7 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
 from nas.spaces.layout import Layout
 from nas.support.arrays import Array
+from nas.support.device import takes_bfloat16
 from nas.support.errors import InputError
 from nas.support.files import digest
 from nas.support.limits import check_count
@@ -124,6 +126,30 @@ class Codec(nn.Module):
     def exact(self) -> bool:
         """Whether streams decode on every machine, because the entropy path computes in whole numbers."""
         return self.integers is not None or not self.network.with_z
+
+    def mixed(self, precision: str) -> bool:
+        """Whether g_s computes in mixed precision: learned layers in bfloat16, its linear path in single.
+
+        The picture then differs by one level in a few per cent of its values. The entropy path is never
+        affected.
+
+        Args:
+            precision: `32` (no), `bf16` (yes), or `auto`: if the device has instructions for it and g_s has a
+                linear path.
+
+        Raises:
+            InputError: it is none of these, or bfloat16 is asked of a g_s without a linear path.
+        """
+        if not takes_bfloat16(precision, self.table.is_cuda):
+            return False
+        if any(isinstance(layer, SubPixel) and layer.precise for layer in self.network.g_s.modules()):
+            return True
+        if precision == "auto":
+            return False
+        raise InputError(
+            "Decoding in bfloat16 needs a codec of the family patch, whose linear path stays in single "
+            "precision: leave the precision out."
+        )
 
     @property
     def coding_dtype(self) -> torch.dtype:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import torch
 from torch import Tensor
 
 from nas.graph.affine import exactly
@@ -151,7 +152,13 @@ def tile_sides(length: int, core: int, multiple: int, around: tuple[int, int]) -
 
 
 def tiles(
-    network: CodecNetwork, name: str, layout: Layout, source: Tensor | Padded, tiling: Tiling = TILING
+    network: CodecNetwork,
+    name: str,
+    layout: Layout,
+    source: Tensor | Padded,
+    tiling: Tiling = TILING,
+    *,
+    mixed: bool = False,
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Run an edge and yield its output in cores, each with the rows and columns of the output that it covers.
 
@@ -163,6 +170,7 @@ def tiles(
         layout: see `step`.
         source: input of the edge, [B, C, H, W]: pixels in [0, 1] with aligned sides, or rounded y.
         tiling: when and how to split.
+        mixed: compute in bfloat16, except in layers that must be precise.
 
     Raises:
         InputError: `tiling` is no `Tiling`, or a number of the output is not finite.
@@ -179,10 +187,11 @@ def tiles(
         tile_sides(length, length if whole else tiling.side // Y_REDUCTION, multiple // Y_REDUCTION, around)
         for length, multiple in zip(lengths, step(layout), strict=True)
     )
-    for tile in product(*sides):
-        rows, columns = (slice(span.low * inputs, span.high * inputs) for span in tile)
-        with exactly():
-            out = module(source[..., rows, columns])
+    for spans in product(*sides):
+        rows, columns = (slice(span.low * inputs, span.high * inputs) for span in spans)
+        tile = source[..., rows, columns]
+        with exactly(), torch.autocast(tile.device.type, torch.bfloat16, enabled=mixed):
+            out = module(tile)
         values = out.detach()
         values = values if values.is_contiguous() else values.permute(0, 2, 3, 1)  # channels last: no copy
         if not all(math.isfinite(end) for end in values.aminmax()):
@@ -190,8 +199,8 @@ def tiles(
                 f"{name} gives numbers that are not finite: the weights of this codec are broken, so export "
                 "it again."
             )
-        core = (slice((s.start - s.low) * outputs, (s.stop - s.low) * outputs) for s in tile)
-        rows, columns = (slice(span.start * outputs, span.stop * outputs) for span in tile)
+        core = (slice((s.start - s.low) * outputs, (s.stop - s.low) * outputs) for s in spans)
+        rows, columns = (slice(span.start * outputs, span.stop * outputs) for span in spans)
         yield rows, columns, out[(..., *core)]
 
 

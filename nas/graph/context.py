@@ -33,7 +33,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nas.graph.entropy import widened
 from nas.graph.layers.build import LEAKY_SLOPE
-from nas.graph.layers.convolution import precise
+from nas.graph.layers.precision import precise
 from nas.graph.layers.width import Width
 from nas.graph.scale_table import ScaleTable
 from nas.spaces.layout import ContextKind, Layout, feature_channel, unit_channel

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from nas.support.errors import InputError
+from nas.support.limits import check_precision
 
 MEMORY = Path("/proc/meminfo")
 GROUPS = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")  # mount points of cgroup versions 2 and 1
@@ -76,6 +77,20 @@ def multiplies_bfloat16(on_gpu: bool) -> bool:
     # torch has no public name for these (2.15); a version without them means no
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, test, bool)()) for test in tests)
+
+
+def takes_bfloat16(precision: str, on_gpu: bool) -> bool:
+    """Whether to compute in bfloat16 where that is allowed.
+
+    Args:
+        precision: `32` (no), `bf16` (yes), or `auto`: if the GPU or CPU has instructions for it.
+        on_gpu: whether a GPU computes.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    check_precision(precision)
+    return precision == "bf16" or (precision == "auto" and multiplies_bfloat16(on_gpu))
 
 
 def machine_name(device: torch.device) -> str:

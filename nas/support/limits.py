@@ -91,3 +91,14 @@ def check_size(width: int, height: int) -> tuple[int, int]:
             f"and of at most {MAX_PIXELS} in all."
         )
     return width, height
+
+
+def check_precision(precision: str) -> str:
+    """Check a precision: `auto`, `32` or `bf16`.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if precision not in ("auto", "32", "bf16"):
+        raise InputError(f"There is no precision '{precision}': choose auto, 32 or bf16.")
+    return precision

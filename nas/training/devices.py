@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nas.graph.network import Supernet
 from nas.spaces.space import SearchSpace
-from nas.support.device import choose, free_memory, multiplies_bfloat16
+from nas.support.device import choose, free_memory, takes_bfloat16
 from nas.support.errors import InputError
 from nas.training.loop import is_trained
 from nas.training.settings import TrainingSettings
@@ -30,9 +30,7 @@ def make_fabric(device: str, precision: str = "auto") -> Fabric:
         precision: `32`, `bf16` (mixed), or `auto`: bfloat16 if the GPU or CPU has instructions for it.
     """
     on_gpu = choose(device).type == "cuda"
-    if precision == "auto":
-        precision = "bf16" if multiplies_bfloat16(on_gpu) else "32"
-    chosen: Any = {"32": "32-true", "bf16": "bf16-mixed"}[precision]
+    chosen: Any = "bf16-mixed" if takes_bfloat16(precision, on_gpu) else "32-true"
     accelerator = "cuda" if on_gpu else "cpu"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what was asked for
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))

@@ -26,7 +26,7 @@ from nas.photos.batch import (
 from nas.photos.folders import list_files
 from nas.support.errors import InputError
 from nas.support.files import refuse_existing, write_atomically
-from nas.support.limits import ONE_THREAD, PICTURE_SUFFIXES, check_count
+from nas.support.limits import ONE_THREAD, PICTURE_SUFFIXES, check_count, check_precision
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 
@@ -340,6 +340,7 @@ def decompress(
     out: str | Path,
     *,
     target: str | None = None,
+    precision: str = "32",
     max_pixels: int | None = None,
     device: str = "auto",
     force: bool = False,
@@ -356,6 +357,8 @@ def decompress(
         out: the picture, in a format that Pillow writes, a folder, or `-` for a PNG on standard output.
         target: use the best decoder that costs at most 10 (kMAC per pixel of decoding) or 60% (of the most
             expensive one), for a codec that has several.
+        precision: `32`, or for codecs of the family patch `bf16`: g_s in bfloat16, which is faster on
+            processors that have it and changes a few per cent of the values by one level. `auto` chooses.
         max_pixels: refuse files of pictures with more pixels. By default the limit is 2^27.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace pictures.
@@ -374,6 +377,7 @@ def decompress(
         >>> nas.decompress("codecs/a", "photo.nic", "photo.png").width  # doctest: +SKIP
         768
     """
+    check_precision(precision)
     if max_pixels is not None:
         check_count(max_pixels, "max_pixels", 1)
     plan = planned(files, out, _PICTURE, force=force)
@@ -407,7 +411,7 @@ def decompress(
             if target is not None and layout:
                 decoder = family.decoder_within(target, layout)
             chosen = family.codec(layout, decoder)
-            pixels = decompress_image(chosen, nic, max_pixels=limit)
+            pixels = decompress_image(chosen, nic, max_pixels=limit, precision=precision)
             _write_picture(job.target, pixels)
             several = layout is not None and len(family.decoders) > 1
             cost = family.decoder_kmac_px(decoder, layout) if several and layout is not None else None
@@ -415,7 +419,7 @@ def decompress(
 
         return work, compute
 
-    if plan.folder is None and device in ("auto", "cpu"):
+    if plan.folder is None and device in ("auto", "cpu") and precision == "32":
         (job,) = plan.jobs
         nic, pixels = read(job)
         quick = _quickly(codec, job, nic, target) if max_pixels is None or pixels <= max_pixels else None

@@ -12,6 +12,7 @@ from torch import nn
 from nas.graph.layers.blocks import OnMagnitudes, ResidualBlock, Transform
 from nas.graph.layers.convolution import ConvTranspose2d
 from nas.graph.layers.gdn import GDN, SlimmableGDN
+from nas.graph.layers.precision import must_be_precise
 from nas.graph.layers.slimmable import (
     SlimmableBranches,
     SlimmableConv2d,
@@ -75,7 +76,7 @@ class PlainLayers:
         """
         inputs, outputs = widths[layer.inputs].active, widths[layer.outputs].active
         conv = nn.Conv2d(inputs, outputs * layer.stride**2, layer.kernel, padding=layer.kernel // 2)
-        return SubPixel(conv, layer.stride)
+        return SubPixel(conv, layer.stride, precise=must_be_precise(layer.inputs, layer.outputs))
 
     def gdn(self, layer: spec.GDN, widths: Widths) -> nn.Module:
         """A GDN of the active width.

@@ -1,9 +1,7 @@
-"""Convolutions and transposed convolutions in the form that is fastest on the device, and their precision."""
+"""Convolutions and transposed convolutions in the form that is fastest on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -13,23 +11,6 @@ from torch import Tensor, nn
 from nas.graph.layers.subpixel import patches
 
 _ROWS = 32  # number of rows that `_scattered` handles at a time
-
-
-@contextmanager
-def precise(x: Tensor, *, wanted: bool = True) -> Iterator[None]:
-    """Keep mixed precision away from x's device, because it must not reach latents.
-
-    bfloat16 has eight significant bits, so a latent of 300 would move in steps of 2.
-
-    Args:
-        x: a tensor of any shape on the device in question.
-        wanted: whether to keep half precision out. If False, nothing changes.
-    """
-    if not wanted or not torch.is_autocast_enabled(x.device.type):
-        yield
-        return
-    with torch.autocast(x.device.type, enabled=False):
-        yield
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:

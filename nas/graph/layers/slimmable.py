@@ -15,13 +15,10 @@ from torch import Tensor, nn
 
 from nas.graph.entropy import widened
 from nas.graph.layers.blocks import ResidualBlock
-from nas.graph.layers.convolution import convolve, deconvolve, precise
+from nas.graph.layers.convolution import convolve, deconvolve
+from nas.graph.layers.precision import must_be_precise, precise
 from nas.graph.layers.subpixel import Branches, SubPixel, Term, place_by_place
 from nas.graph.layers.width import Width
-
-# Widths whose values must keep full precision: latents, the inputs of their rates, and a linear block
-# transform, whose first component is large
-PRECISE, LINEAR = ("y", "z", "psi"), "linear."
 
 
 class SlimmableConv2d(nn.Conv2d):
@@ -38,7 +35,7 @@ class SlimmableConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(inputs.full, outputs.full * each, kernel, stride, padding)
         self.inputs, self.outputs, self.each = inputs, outputs, each
-        self.precise = outputs.name in PRECISE or any(w.name.startswith(LINEAR) for w in (inputs, outputs))
+        self.precise = must_be_precise(inputs.name, outputs.name)
 
     def sliced(self) -> dict[str, Tensor]:
         """The state of the plain layer at the active widths.
@@ -72,7 +69,8 @@ class SlimmableSubPixel(SubPixel):
     """
 
     def __init__(self, inputs: Width, outputs: Width, kernel: int, stride: int) -> None:
-        super().__init__(SlimmableConv2d(inputs, outputs, kernel, 1, kernel // 2, each=stride**2), stride)
+        conv = SlimmableConv2d(inputs, outputs, kernel, 1, kernel // 2, each=stride**2)
+        super().__init__(conv, stride, precise=conv.precise)
         self.outputs = outputs
 
     def squares(self, x: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.graph.entropy import widened
+from nas.graph.layers.precision import precise
+
 Term = tuple[nn.Module, Tensor | None]
 
 
@@ -64,11 +67,12 @@ class SubPixel(nn.Sequential):
     Args:
         conv: the convolution, with `stride` * `stride` outputs for each channel, in PixelShuffle's order.
         stride: how many times larger the output is than the input, per side.
+        precise: whether it computes in single precision, even if the layers around it do not.
     """
 
-    def __init__(self, conv: nn.Conv2d, stride: int) -> None:
+    def __init__(self, conv: nn.Conv2d, stride: int, *, precise: bool = False) -> None:
         super().__init__(conv, nn.PixelShuffle(stride))
-        self.stride = stride
+        self.stride, self.precise = stride, precise
 
     def squares(self, x: Tensor) -> Tensor:
         """The output before it is moved, as `from_patches` reads it.
@@ -77,13 +81,13 @@ class SubPixel(nn.Sequential):
             x: [B, C, h, w].
         """
         conv = cast(nn.Conv2d, self[0])
-        weight, bias = (
-            place_by_place(conv.weight, self.stride),
-            place_by_place(cast(Tensor, conv.bias), self.stride),
-        )
-        if conv.kernel_size == (1, 1):
-            return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-        return F.conv2d(x, weight, bias, padding=cast(tuple[int, int], conv.padding))
+        bias = cast(Tensor, conv.bias)
+        weight, bias = place_by_place(conv.weight, self.stride), place_by_place(bias, self.stride)
+        with precise(x, wanted=self.precise):
+            x = widened(x) if self.precise else x
+            if conv.kernel_size == (1, 1):
+                return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+            return F.conv2d(x, weight, bias, padding=cast(tuple[int, int], conv.padding))
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample x, [B, C, h, w], to [B, outputs, h * stride, w * stride]."""
