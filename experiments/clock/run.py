@@ -1,11 +1,11 @@
 """MACs against measured time as what a search is asked for.
 
-    python -m experiments.clock.run --runs SEARCHES --photo PHOTO
+    python -m experiments.clock.run --runs RUNS --photo PHOTO
 
-SEARCHES holds the searched run of `experiments.structure.search` at its first lambda. Its decoders are
-searched twice for as many scores: under eight MAC budgets, then under the milliseconds that those answers are
-predicted to take. All answers are exported and timed in turn on a photo. Writes results/clock.json and its
-section of experiments/journal.md. Run it on a machine that does nothing else.
+A copy of `zoo:patch` is profiled on this machine. Its decoders are searched twice for as many scores: under
+eight MAC budgets, then under the milliseconds that those answers are predicted to take. All answers are
+exported and timed in turn on a photo. Writes results/clock.json and its section of experiments/journal.md.
+Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from experiments.results import (
     table,
     write_result,
 )
-from experiments.structure.common import LMBDAS, SPACE
 from experiments.structure.show import stages
 from nas.api import LoadedRun
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.photos.images import read_image
 from nas.profiling.measure import Request, measure
-from nas.run import Run
+from nas.shipped import copied, zoo_run
 from nas.spaces.architecture import Architecture
 from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget
 
 RESULT = Path(__file__).parent / "results" / "clock.json"
-TARGETS = (0.6, 0.9, 1.35, 2, 3, 4.5, 7, 10.5)  # kMAC/px of the decoder
+SOURCE = "zoo:patch"
+TARGETS = (0.8, 1.2, 1.8, 2.5, 3.5, 5, 7, 9.3)  # kMAC/px of the decoder
 ROUNDS = 7  # timed, after one to warm up
 
 
@@ -102,17 +102,17 @@ def compared(loaded: LoadedRun, photo: Path, trials: int, seed: int) -> list[dic
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--runs", type=Path, required=True, help="the folder of searched runs")
+    parser.add_argument("--runs", type=Path, required=True, help="the folder of the run that is profiled")
     parser.add_argument("--photo", type=Path, required=True, help="what decoders are timed on")
     parser.add_argument("--trials", type=int, default=120, help="scores of each of the two searches")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    run = Run.open(given.runs / f"{SPACE}-{LMBDAS[0]}")
+    run = copied(zoo_run(SOURCE), given.runs / "clock", force=True)
     report = progress("clock")
     measure(run, Request(), report=lambda done, total, note: report("profiling", done, total, note))
     loaded = nas.load_run(run.path, device="cpu")
     found = compared(loaded, given.photo, given.trials, given.seed)
-    write_result(RESULT, {"facts": facts(given.seed, lmbda=LMBDAS[0], trials=given.trials), "answers": found})
+    write_result(RESULT, {"facts": facts(given.seed, source=SOURCE, trials=given.trials), "answers": found})
     renew(JOURNAL, "clock", tables())
 
 
