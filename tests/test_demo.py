@@ -34,6 +34,7 @@ def test_the_demo_keeps_its_word(tmp_path, seed):
 
 
 @pytest.mark.slow
-def test_from_scratch_it_is_as_good_as_jpeg(tmp_path):
+def test_from_scratch_it_is_better_than_jpeg(tmp_path):
     result = demo(tmp_path / "demo", from_scratch=True, trials=20, device="cpu")
-    assert max(row.psnr - row.jpeg_psnr for row in result.rows) >= -0.3
+    assert all(row.bpp <= 1.03 * row.jpeg_bpp for row in result.rows)
+    assert min(row.psnr - row.jpeg_psnr for row in result.rows) >= 0.1  # 0.3 dB, of which a larger file is 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,7 @@ class DemoSize:
     Attributes:
         steps: training steps.
         trials: architectures to score.
-        learning_rate: learning rate of the training.
-        crop: side of the crops, in pixels.
-        batch: crops in a step.
+        training: settings of the training, by name.
         logit_steps: steps for each set of width logits.
         ladders: greedy ladders of layouts.
         vimco_steps: steps of learning a layout.
@@ -56,18 +54,41 @@ class DemoSize:
 
     steps: int
     trials: int
-    learning_rate: float
-    crop: int
-    batch: int
+    training: Mapping[str, Any]
     logit_steps: int = 40
     ladders: int = 2
     vimco_steps: int = 40
 
 
 # `zoo:patch` has seen hundreds of photos, and four more teach it little, so there are few and small steps.
-# From scratch, many steps on small crops gain more than few steps on large ones.
-CONTINUED = DemoSize(steps=30, trials=50, learning_rate=1e-4, crop=256, batch=2, logit_steps=30)
-FROM_SCRATCH = DemoSize(steps=400, trials=60, learning_rate=5e-3, crop=128, batch=4)
+CONTINUED = DemoSize(
+    steps=30,
+    trials=50,
+    training={
+        "optimizer": "muon",
+        "learning_rate": 1e-4,
+        "crop": 256,
+        "batch": 2,
+        "architectures": 2,
+        "frozen": ["g_a.0.linear", "g_s.0.linear"],
+    },
+    logit_steps=30,
+)
+# From scratch, many small steps gain more than a few large ones.
+FROM_SCRATCH = DemoSize(
+    steps=800,
+    trials=60,
+    training={
+        "optimizer": "soap",
+        "learning_rate": 3e-3,
+        "hold": 0.3,
+        "final_rate": 0.03,
+        "integer_phase": 0.0,
+        "crop": 192,
+        "batch": 2,
+        "architectures": 1,
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -243,14 +264,9 @@ def _train(
     starter = zoo_run(STARTER)
     settings = {
         **({"lmbda": LAMBDA} if from_scratch else {}),
+        **size.training,
         "steps": size.steps,
-        "crop": size.crop,
-        "batch": size.batch,
-        "architectures": 2,
         "strategy": "level",
-        "optimizer": "muon",
-        "learning_rate": size.learning_rate,
-        "frozen": ["g_a.0.linear", "g_s.0.linear"],
         "warmup": min(20, size.steps // 4),
         "checkpoint_every": max(1, size.steps // 10),
         "seed": seed,
