@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import product
 
@@ -190,7 +191,7 @@ def tiles(
     for spans in product(*sides):
         rows, columns = (slice(span.low * inputs, span.high * inputs) for span in spans)
         tile = source[..., rows, columns]
-        with exactly(), torch.autocast(tile.device.type, torch.bfloat16, enabled=mixed):
+        with exactly(), torch.autocast(tile.device.type, torch.bfloat16) if mixed else nullcontext():
             out = module(tile)
         values = out.detach()
         values = values if values.is_contiguous() else values.permute(0, 2, 3, 1)  # channels last: no copy
