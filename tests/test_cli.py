@@ -549,6 +549,28 @@ def test_wrong_input_gets_one_sentence_and_changes_nothing(wrong, tmp_path, name
     refused([wrong.place, tmp_path], filled(command, wrong.place, tmp_path), *expected)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("search: target too low", "search: storage nowhere", "search: place exists"),
+        *("exporting below the least", "exporting over a codec", "exporting an unknown key"),
+    ],
+)
+def test_a_refused_command_keeps_no_costs_in_a_run_that_has_none(wrong, tmp_path, name):
+    """They were measured in vain: what is refused leaves nothing."""
+    command, expected = CASES.get(name) or CASES[f": {name}"]
+    run = Path(shutil.copytree(wrong.run, tmp_path / "copy"))
+    (run / "search" / "costs.npz").unlink()
+    refused(tmp_path, filled(command.replace("{run}", str(run)), wrong.place, tmp_path), *expected)
+
+
+def test_a_run_is_not_drawn_beside_one_that_is_refused(wrong, tmp_path):
+    run = Path(shutil.copytree(wrong.run, tmp_path / "copy"))
+    (run / "search" / "costs.npz").unlink()
+    (run / "front.csv").unlink()
+    refused(tmp_path, ["pareto", run, wrong.unscored], "no scores")
+
+
 @no_cuda
 @pytest.mark.parametrize(
     "command",

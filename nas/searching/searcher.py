@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.photos.split import photos_of
 from nas.profiling.possible import Range, scope_ranges
-from nas.profiling.quantities import Quantities, Question, costs_of
+from nas.profiling.quantities import Quantities, Question, costs_of, keep_costs_of
 from nas.run import CALIBRATION_PHOTOS, LIMITED, Run
 from nas.searching.answers import Answers, Choice
 from nas.searching.layouts.candidates import read_rates, wants_layouts
@@ -170,6 +170,7 @@ class Searcher:
         journal = self.run.search_path / JOURNAL
         if storage is not None or journal.is_file():
             close_storage(open_storage(storage or journal))  # refuse a bad storage early
+        self.keep_costs()
         # a target of another device cannot use layouts that the device has no times of
         if sources.layouts and wants_layouts(self.run.trained_space) and not budget.is_elsewhere:
             settings = sources.layout_settings
@@ -235,8 +236,13 @@ class Searcher:
         settings = self.settings
         return score_table(self.scores.items(), self.costs, settings.objective)
 
+    def keep_costs(self) -> None:
+        """Keep the costs of the space in the run, once a request is not refused any more."""
+        keep_costs_of(self.run, self.costs)
+
     def write_front(self) -> pd.DataFrame:
         """Write the run's front.csv again, and return all scored architectures."""
+        self.keep_costs()
         table = self.table()
         write_front(self.run, table)
         return table
