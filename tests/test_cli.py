@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from optuna.storages import BaseStorage
 from PIL import Image
 from small_run import QUICK
 from typer.testing import CliRunner
@@ -32,6 +33,7 @@ from nas.searching.answers import FILL_SCORES
 from nas.searching.sampler.logits import LogitSettings
 from nas.searching.scoring.evaluator import Evaluator
 from nas.searching.sources import Sources
+from nas.searching.study.storage import open_storage
 
 SPACE = "joint-ar-tiny"
 FEW_LAYOUTS = {"groups": 2, "tile": [1, 2], "stages": [2]}
@@ -562,6 +564,38 @@ def test_a_refused_command_keeps_no_costs_in_a_run_that_has_none(wrong, tmp_path
     run = Path(shutil.copytree(wrong.run, tmp_path / "copy"))
     (run / "search" / "costs.npz").unlink()
     refused(tmp_path, filled(command.replace("{run}", str(run)), wrong.place, tmp_path), *expected)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "search {run} --data {photos} --out {codec}",
+        "search zoo:joint-ar-tiny --out {codec}",
+        "search {run} --seed -1",
+        "search {run} --trials -1",
+    ],
+)
+def test_a_refused_search_makes_no_storage(wrong, tmp_path, command):
+    words = filled(command, wrong.place, tmp_path)
+    for storage in (f"sqlite:///{tmp_path}/x.db", tmp_path / "x.log"):
+        refused([wrong.place, tmp_path], [*words, "--storage", storage])
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{place}/x.db", "{place}/x.log", None])
+def test_a_search_opens_its_storage_once(run_copy, tmp_path, monkeypatch, little_prepared, storage):
+    """Opening reads every page of it, so it is handed on."""
+    opened = []
+
+    def noted(where: str | Path) -> BaseStorage:
+        opened.append(where)
+        return open_storage(where)
+
+    for module in ("storage", "shared"):
+        monkeypatch.setattr(f"nas.searching.study.{module}.open_storage", noted)
+    more = [] if storage is None else ["--storage", storage.format(place=tmp_path)]
+    for trials in (1, 2):
+        succeed("search", run_copy, "--trials", trials, *more)
+        assert len(opened) == trials
 
 
 def test_a_run_is_not_drawn_beside_one_that_is_refused(wrong, tmp_path):

@@ -90,6 +90,7 @@ class SharedStudy:
         *,
         url: str | None,
         folder: Path,
+        opened: BaseStorage | None = None,
         facts: Mapping[str, str],
         metrics: Sequence[str] = ("cost", "loss"),
         check: Callable[[FrozenTrial], object] = lambda trial: None,
@@ -104,6 +105,7 @@ class SharedStudy:
             distributions: all parameters of a trial.
             url: URL of a database or path of a journal. None means `folder`/study.log.
             folder: folder of the default journal.
+            opened: the storage, if it is open already. The study closes it.
             facts: values that must be the same for all workers, by the name that messages use.
             metrics: names of the two objectives.
             check: called with each complete trial of the study. A ValueError or LookupError means that the
@@ -114,7 +116,7 @@ class SharedStudy:
                 Nothing is written to that study then.
         """
         where: str | Path = folder / JOURNAL if url is None else url
-        storage = open_storage(where)
+        storage = open_storage(where) if opened is None else opened
         try:
             with readable(where):
                 study = _joined_or_begun(name, storage, sampler)
