@@ -126,6 +126,8 @@ class SharedStudy:
                     raise damaged(where)
                 _agree(study, facts, metrics, where)
                 for number, trial in enumerate(trials):
+                    if not (isinstance(trial.user_attrs, dict) and isinstance(trial.system_attrs, dict)):
+                        raise damaged(where)
                     if trial.number != number:  # one is lost, so the next would get a number that is taken
                         raise damaged(where)
                     # a worker that was killed leaves a trial with some of its parameters
@@ -245,8 +247,12 @@ class SharedStudy:
             distributions=self._distributions,
             user_attrs={WORKER: self._crew.me},
         )
-        trial = Trial(self._study, self._storage.create_new_trial(self._study_id, template))
-        if self._held(self._trials())[self._key(params)] < trial.number:
+        with readable(self._where):
+            trial = Trial(self._study, self._storage.create_new_trial(self._study_id, template))
+        held = self._held(self._trials())
+        if self._key(params) not in held:  # what was just written is not there as it was written
+            raise damaged(self._where)
+        if held[self._key(params)] < trial.number:
             self._fail(trial.number)
             return None
         return trial
