@@ -253,7 +253,7 @@ class _Programme:
             raise InputError(
                 f"{space.name} has too many combinations for several limits at once: tie some of its slots."
             )
-        # for each phase of each bound: a row of the matrix, its upper limit, and the bound on that phase alone
+        # for each phase of each bound: a row of the matrix, its limit, and the bound on that phase alone
         self._rows, self._most, self._alone = [], [], []
         for bound in bounds:
             for phase in _phases(bound.quantity):
