@@ -439,11 +439,16 @@ COMPRESS: dict[str, Case] = {
     "file exists": ("compress {codec} {photo.png} {photo.nic}", ["already exists", "--force"]),
     "no codec": ("compress {run} {photo.png} {x.nic}", ["not a codec"]),
     "missing codec": ("compress {none} {photo.png} {x.nic}", ["not a codec"]),
+    "no codec, and a folder": ("compress {none} {photo.png} {x}", ["not a codec"]),
+    "no layout, and a folder": ("compress {codec} {photo.png} {x} --layout rasta", ["rasta"]),
     "altered codec": ("compress {altered} {photo.png} {x.nic}", ["altered"]),
     "unknown device": ("compress {codec} {photo.png} {x.nic} --device gpu", ["gpu", "auto, cpu or cuda"]),
     "below a file": ("compress {codec} {photo.png} {photo.nic/x.nic}", ["photo.nic"]),
 }
 DECOMPRESS: dict[str, Case] = {
+    "no codec, and a folder": ("decompress {none} {photo.nic} {x}", ["not a codec"]),
+    "no device, and a folder": ("decompress {codec} {photo.nic} {x} --device tpu", ["tpu"]),
+    "no target, and a folder": ("decompress {codec} {photo.nic} {x} --target few", ["few"]),
     "missing file": ("decompress {codec} {none.nic} {x.png}", ["none.nic"]),
     "cut file": ("decompress {codec} {cut.nic} {x.png}", ["cut short or damaged"]),
     "very short file": ("decompress {codec} {short.nic} {x.png}", ["cut short or damaged"]),
