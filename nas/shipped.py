@@ -52,6 +52,26 @@ def readme(source: str) -> str:
     return (zoo_run(source).path / EXPLAINED).read_text(encoding="utf-8").strip()
 
 
+def copy_at(source: Run, out: Path, *, force: bool = False) -> Run | None:
+    """The copy of a run of the zoo that is in a folder already, or None if one can be made there.
+
+    Args:
+        source: the run to copy.
+        out: folder of the copy.
+        force: replace existing content.
+
+    Raises:
+        InputError: the folder has other content.
+    """
+    own = Run(out)
+    if own.config_path.is_file() and own.weights_path.is_file() and not force:
+        existing = Run.open(out)
+        if existing.fingerprint == source.fingerprint:
+            return existing
+    refuse_existing(out, force=force, what="run")
+    return None
+
+
 def copied(source: Run, out: Path, *, force: bool = False) -> Run:
     """Copy a run of the zoo into a folder of the user. If the folder is such a copy already, return it.
 
@@ -63,12 +83,8 @@ def copied(source: Run, out: Path, *, force: bool = False) -> Run:
     Raises:
         InputError: the folder has other content, or the copy cannot be written.
     """
-    own = Run(out)
-    if own.config_path.is_file() and own.weights_path.is_file() and not force:
-        existing = Run.open(out)
-        if existing.fingerprint == source.fingerprint:
-            return existing
-    refuse_existing(out, force=force, what="run")
+    if (existing := copy_at(source, out, force=force)) is not None:
+        return existing
     target = followed(out)
     make_folder(target.parent)
     half_done = temporary_name(target)

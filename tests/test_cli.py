@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from optuna.storages import BaseStorage
 from PIL import Image
 from small_run import QUICK
 from typer.testing import CliRunner
@@ -32,6 +33,7 @@ from nas.searching.answers import FILL_SCORES
 from nas.searching.sampler.logits import LogitSettings
 from nas.searching.scoring.evaluator import Evaluator
 from nas.searching.sources import Sources
+from nas.searching.study.storage import open_storage
 
 SPACE = "joint-ar-tiny"
 FEW_LAYOUTS = {"groups": 2, "tile": [1, 2], "stages": [2]}
@@ -437,11 +439,16 @@ COMPRESS: dict[str, Case] = {
     "file exists": ("compress {codec} {photo.png} {photo.nic}", ["already exists", "--force"]),
     "no codec": ("compress {run} {photo.png} {x.nic}", ["not a codec"]),
     "missing codec": ("compress {none} {photo.png} {x.nic}", ["not a codec"]),
+    "no codec, and a folder": ("compress {none} {photo.png} {x}", ["not a codec"]),
+    "no layout, and a folder": ("compress {codec} {photo.png} {x} --layout rasta", ["rasta"]),
     "altered codec": ("compress {altered} {photo.png} {x.nic}", ["altered"]),
     "unknown device": ("compress {codec} {photo.png} {x.nic} --device gpu", ["gpu", "auto, cpu or cuda"]),
     "below a file": ("compress {codec} {photo.png} {photo.nic/x.nic}", ["photo.nic"]),
 }
 DECOMPRESS: dict[str, Case] = {
+    "no codec, and a folder": ("decompress {none} {photo.nic} {x}", ["not a codec"]),
+    "no device, and a folder": ("decompress {codec} {photo.nic} {x} --device tpu", ["tpu"]),
+    "no target, and a folder": ("decompress {codec} {photo.nic} {x} --target few", ["few"]),
     "missing file": ("decompress {codec} {none.nic} {x.png}", ["none.nic"]),
     "cut file": ("decompress {codec} {cut.nic} {x.png}", ["cut short or damaged"]),
     "very short file": ("decompress {codec} {short.nic} {x.png}", ["cut short or damaged"]),
@@ -547,6 +554,60 @@ CASES = {
 def test_wrong_input_gets_one_sentence_and_changes_nothing(wrong, tmp_path, name):
     command, expected = CASES[name]
     refused([wrong.place, tmp_path], filled(command, wrong.place, tmp_path), *expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("search: target too low", "search: storage nowhere", "search: place exists"),
+        *("exporting below the least", "exporting over a codec", "exporting an unknown key"),
+    ],
+)
+def test_a_refused_command_keeps_no_costs_in_a_run_that_has_none(wrong, tmp_path, name):
+    """They were measured in vain: what is refused leaves nothing."""
+    command, expected = CASES.get(name) or CASES[f": {name}"]
+    run = Path(shutil.copytree(wrong.run, tmp_path / "copy"))
+    (run / "search" / "costs.npz").unlink()
+    refused(tmp_path, filled(command.replace("{run}", str(run)), wrong.place, tmp_path), *expected)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "search {run} --data {photos} --out {codec}",
+        "search zoo:joint-ar-tiny --out {codec}",
+        "search {run} --seed -1",
+        "search {run} --trials -1",
+    ],
+)
+def test_a_refused_search_makes_no_storage(wrong, tmp_path, command):
+    words = filled(command, wrong.place, tmp_path)
+    for storage in (f"sqlite:///{tmp_path}/x.db", tmp_path / "x.log"):
+        refused([wrong.place, tmp_path], [*words, "--storage", storage])
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{place}/x.db", "{place}/x.log", None])
+def test_a_search_opens_its_storage_once(run_copy, tmp_path, monkeypatch, little_prepared, storage):
+    """Opening reads every page of it, so it is handed on."""
+    opened = []
+
+    def noted(where: str | Path) -> BaseStorage:
+        opened.append(where)
+        return open_storage(where)
+
+    for module in ("storage", "shared"):
+        monkeypatch.setattr(f"nas.searching.study.{module}.open_storage", noted)
+    more = [] if storage is None else ["--storage", storage.format(place=tmp_path)]
+    for trials in (1, 2):
+        succeed("search", run_copy, "--trials", trials, *more)
+        assert len(opened) == trials
+
+
+def test_a_run_is_not_drawn_beside_one_that_is_refused(wrong, tmp_path):
+    run = Path(shutil.copytree(wrong.run, tmp_path / "copy"))
+    (run / "search" / "costs.npz").unlink()
+    (run / "front.csv").unlink()
+    refused(tmp_path, ["pareto", run, wrong.unscored], "no scores")
 
 
 @no_cuda

@@ -19,6 +19,7 @@ from hypothesis import given
 from nas.graph.network import Supernet
 from nas.report.info.layouts import layout_info, visible_share
 from nas.run import Run
+from nas.spaces.architecture import split_key
 from nas.spaces.budget import Budget
 from nas.spaces.layout import Layout, layout_names, named_layout
 from nas.spaces.space import SearchSpace
@@ -114,6 +115,25 @@ def test_keys_of_other_spaces() -> None:
     info = describe("g_a=3-5+decoder=4+layout=greedy-4")
     assert info.fields["widths"] == {"g_a": [3, 5], "decoder": [4]}
     assert info.fields["layout"] == "greedy-4"
+    for other in ("layout=greedy-4+g_a=3-5+decoder=4", "g_a=3-5+layout=greedy-4+decoder=4"):
+        assert {**describe(other).fields, "arch": ""} == {**info.fields, "arch": ""}
+
+
+def test_parts_of_a_key_may_stand_in_any_order_wherever_it_is_given(small_space: SearchSpace) -> None:
+    """What an export takes, an info takes as well."""
+    parts = small_space.widest().key.split("+")
+    for turn in range(len(parts)):
+        key = "+".join(parts[turn:] + parts[:turn])
+        assert small_space.parse(key) == small_space.widest()
+        assert split_key(key) == split_key(small_space.widest().key)
+
+
+def test_a_key_without_a_layout_is_told_so(small_space: SearchSpace) -> None:
+    for key in ("g_a=3-5+decoder=4", SearchSpace.load("joint-ar-tiny").widest().key.rpartition("+")[0]):
+        with pytest.raises(InputError, match=r"has no layout: add one at its end, such as \+layout="):
+            describe(key)
+    with pytest.raises(InputError, match=r"has no layout: .* such as \+layout=none"):
+        small_space.parse(small_space.widest().key.rpartition("+")[0])
 
 
 def test_codecs_and_their_files(supernet: Supernet, chelsea: np.ndarray, tmp_path: Path) -> None:
@@ -191,6 +211,11 @@ def test_runs(small_space: SearchSpace, tmp_path: Path) -> None:
         ("photo.nic", "no file or folder"),
         ("g_a=wide+layout=none", "not a part of a key"),
         ("a=1+=2", "not an architecture's key"),
+        ("a=1+a=2+layout=none", "not an architecture's key"),
+        ("a=1+layout=none+layout=none", "not an architecture's key"),
+        ("layout=none", "not an architecture's key"),
+        (f"a={'1' * 200}+layout=none", "not a part of a key"),
+        ("a=1+layout=", "not a part of a key"),
         (str(Path(__file__).parent), "neither a run"),
         (__file__, "not a file of this toolkit"),
     ],

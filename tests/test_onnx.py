@@ -32,6 +32,7 @@ from nas.codec.family import CodecFamily, Member
 from nas.codec.nic import Nic
 from nas.codec.quantize import can_be_exact, quantized
 from nas.graph.staged import SLICE
+from nas.onnx.quick import decode_quickly, sealed
 from nas.onnx.write import write_onnx
 from nas.photos.images import bundled
 from nas.spaces.layout import Layout, named_layout
@@ -416,6 +417,63 @@ def test_a_flipped_bit_in_a_folder_is_told(written, tmp_path):
         (tmp_path / "h_s.onnx" / name).unlink()
     shutil.copy(folder / "h_s.onnx", tmp_path / "h_s.onnx")
     assert module_at(tmp_path / "h_s.onnx" / "decoder.py").decode(data).shape == (64, 64, 3)
+
+
+WRONG = {  # names of keys of codec.json, and wrong values
+    **{"layouts": 7, "layouts.0.blocks": None, "layouts.0.tile": [2], "layouts.0.slope": [0, "1"]},
+    **{"layouts.0.blocks.0.channels": [0, -1], "layouts.0.blocks.0.seen": [[]], "decoders.0.file": 3},
+    **{"layouts.0.entropy_path": 3, "layouts.0.blocks.0.phi": "1"},
+    **{"alignment": 0, "z_channels": "8", "y_limit": [], "scales": [1, "a"], "table": [1, 2], "default": 2},
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_keys_of_a_description_that_lack_or_have_other_values_are_told(written, tmp_path, path):
+    """Also in a folder without digests, as the first ones were; the toolkit then does without the models."""
+    family, folder, decoder = written(JOINT)
+    data = compress_image(family.base, picture(64, 64)).to_bytes()
+    names = [int(name) if name.isdigit() else name for name in path.split(".")]
+    for number, values in enumerate(([WRONG[path]], [])):
+        content = json.loads((folder / "codec.json").read_text())
+        del content["digest"]
+        part = content
+        for name in names[:-1]:
+            part = part[name]
+        del part[names[-1]]
+        for value in values:
+            part[names[-1]] = value
+        copy = tmp_path / str(number)
+        shutil.copytree(folder, copy)
+        (copy / "codec.json").write_text(json.dumps(content))
+        if not values and names[-1] == "phi":  # not every block has it
+            continue
+        told = path.replace(".0", "")
+        if names[-1] == "seen":
+            told = f"{told}(.rows)?"
+        message = rf"codec.json is damaged, because `{told}` is missing or of another kind"
+        with pytest.raises(decoder.InputError, match=message):
+            decoder.decode(data, folder=copy)
+        (tmp_path / "codec.yaml").write_text(f"fingerprint: {family.base.fingerprint}\n")
+        (copy / "codec.json").write_text(json.dumps(sealed(content)))
+        copy.rename(tmp_path / "onnx")
+        assert decode_quickly(tmp_path, Nic.parse(data)) is None
+        (tmp_path / "onnx").rename(copy)
+
+
+def test_a_model_of_another_part_is_told(written, tmp_path):
+    family, folder, decoder = written(JOINT)
+    copy = Path(shutil.copytree(folder, tmp_path / "onnx"))
+    content = json.loads((folder / "codec.json").read_text())
+    del content["digest"]
+    (copy / "codec.json").write_text(json.dumps(content))
+    data = compress_image(family.base, picture(64, 64)).to_bytes()
+    assert decoder.decode(data, folder=copy).shape == (64, 64, 3)
+    for name, other in (("h_s.onnx", "h_a.onnx"), ("g_s.1.onnx", "g_a.onnx")):
+        shutil.copy(folder / other, copy / name)
+        decoder.session.cache_clear()
+        with pytest.raises(decoder.InputError, match=f"{name} cannot be run here"):
+            decoder.decode(data, folder=copy)
+        shutil.copy(folder / name, copy / name)
 
 
 # Larger ones

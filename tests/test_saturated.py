@@ -19,6 +19,7 @@ from nas.codec.bitstream import (
     latents_of,
     lmbda_of,
     read_latents,
+    step_of,
 )
 from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
@@ -26,11 +27,15 @@ from nas.codec.recode import compress_smallest
 from nas.codec.refining.annealing import COLD, Annealing
 from nas.codec.refining.pieces import TileLoss
 from nas.codec.refining.saturated import beyond, saturated_blocks
+from nas.comparison.evaluate import evaluate_codec
+from nas.comparison.evaluate_family import _at_rate
 from nas.graph.network import Supernet
 from nas.metrics.objective import Objective
 from nas.metrics.quality import mse
+from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_tensor
 from nas.shipped import zoo_run
+from nas.support.progress import silent
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 
@@ -94,6 +99,21 @@ def test_the_loss_is_never_worse(name: str, effort: int, chelsea: np.ndarray) ->
         nic = smallest(codec, pixels, quality=rate, effort=effort)
         losses = [loss_of(codec, each, pixels, objective) for each in (plain, read_latents(codec, nic))]
         assert losses[1] <= losses[0]
+
+
+def test_what_is_measured_is_what_is_written(trained: Codec, chelsea: np.ndarray) -> None:
+    """The figures of a codec, by evaluation and at its export, are of the files that compressing writes."""
+    photo, objective = Photo("a", product(chelsea)), objective_of(trained)
+    for quality in (0, 50):
+        step = step_of(trained, quality)
+        at = Objective(lmbda_of(trained, step) or 0, objective.metric)
+        nic = smallest(trained, photo.pixels, quality=quality)
+        written = 8 * len(nic.to_bytes()) / photo.size, psnr(photo.pixels, decompress_image(trained, nic))
+        evaluated = evaluate_codec(trained, [photo], at, quality=quality)
+        measured = _at_rate(CodecFamily(trained), [photo], at, step, silent).decoders[0]
+        assert (evaluated.bpp, evaluated.psnr) == pytest.approx(written)
+        assert (measured["bpp"], measured["psnr"]) == pytest.approx(written)
+        assert compress_image(trained, photo.pixels, quality=quality).to_bytes() != nic.to_bytes()
 
 
 def test_other_pictures_keep_their_bytes(trained: Codec, chelsea: np.ndarray) -> None:

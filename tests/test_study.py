@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -411,6 +412,22 @@ def test_a_journal_with_a_bad_record_is_refused_before_anything_is_written(tmp_p
     assert journal.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["user_attrs", "system_attrs"])
+@pytest.mark.parametrize("value", [[], [None], "x", 3])
+def test_a_journal_whose_attributes_are_of_another_kind_is_refused(tmp_path, name, value):
+    with open_study(tmp_path, None) as study:
+        study.ask()
+    journal = tmp_path / "study.log"
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    changed = [{**record, name: value} if name in record else record for record in records]
+    assert changed != records
+    journal.write_text("".join(json.dumps(record) + "\n" for record in changed))
+    before = journal.read_bytes()
+    with pytest.raises(InputError, match="is damaged, or is not a journal: move it away"):
+        open_study(tmp_path, None)
+    assert journal.read_bytes() == before
+
+
 def test_a_journal_that_is_damaged_meanwhile_is_told_in_a_sentence(tmp_path):
     with open_study(tmp_path, None) as study:
         with open(tmp_path / "study.log", "ab") as file:
@@ -424,6 +441,7 @@ def test_a_journal_that_is_damaged_meanwhile_is_told_in_a_sentence(tmp_path):
     [
         "update alembic_version set version_num = 'v2.4.0.a'",
         "update alembic_version set version_num = 'of the future'",
+        "insert into alembic_version values ('v3.0.0.d')",
         "delete from alembic_version; update version_info set library_version = '2.0.0'",
         "drop table alembic_version; update version_info set library_version = '0.9.0'",
     ],
@@ -516,8 +534,11 @@ def test_a_database_with_any_page_lost_is_refused_before_anything_is_written(tmp
         "delete from trial_params where param_name = (select min(param_name) from trial_params)",
         "delete from study_user_attributes",
         "update trials set state = 'x'",
-        "delete from trials where number = 0",
         "update trials set number = 1",
+        "delete from version_info",
+        "drop table trial_heartbeats",
+        "alter table trial_values rename column value to x",
+        "alter table trials drop column datetime_complete",
     ],
 )
 def test_a_database_with_rows_of_no_search_is_refused_before_anything_is_written(tmp_path, kept, change):
@@ -526,6 +547,33 @@ def test_a_database_with_rows_of_no_search_is_refused_before_anything_is_written
     connection.executescript(change)
     connection.close()
     refused(tmp_path, url, "is damaged, or holds something else than a search")
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["delete from trials where number = 0", "delete from trials where number = 1", "delete from studies"],
+)
+def test_a_database_with_rows_that_belong_to_nothing_is_refused(tmp_path, kept, change):
+    """They would belong to the next trial or study, which gets the number of the one that is gone."""
+    url, path = kept
+    connection = sqlite3.connect(path)
+    connection.executescript(change)
+    connection.close()
+    refused(tmp_path, url, r"is damaged \(\w+ has rows of (trials|studies) that are not there\)")
+
+
+@pytest.mark.parametrize("table", ["trials", "trial_params"])
+def test_a_database_that_does_not_keep_what_is_written_is_refused(tmp_path, kept, table):
+    url, path = kept
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "update trials set state = 'COMPLETE' where number = 1;"
+        f"create trigger forget after insert on {table} begin delete from {table} where trial_id > 2; end"
+    )
+    connection.close()
+    with contextlib.suppress(InputError), open_study(tmp_path, url) as study:
+        study.ask()
+        pytest.fail("it was given a trial that is not there")
 
 
 @pytest.mark.parametrize("tables", ["places (a, b)", "studies (a, b)"])

@@ -162,6 +162,20 @@ OPTIMIZERS = {
 }
 
 
+def test_a_recipe_whose_settings_do_not_go_together_is_named(tmp_path):
+    """Alone, or with settings given beside it. What those alone contradict is not the recipe's fault."""
+    (tmp_path / "mine.yaml").write_text("{distillation: 0.5, strategy: uniform, precision: 32}")
+    recipe = {"recipe": str(tmp_path / "mine.yaml")}
+    with pytest.raises(InputError, match=r"mine\.yaml: Distillation needs"):
+        TrainingSettings.make(recipe)
+    assert TrainingSettings.make({**recipe, "strategy": "sandwich"}).distillation == 0.5
+    (tmp_path / "mine.yaml").write_text("distillation: 0.5")
+    with pytest.raises(InputError, match=r"mine\.yaml with the settings given beside it: Distillation needs"):
+        TrainingSettings.make({**recipe, "strategy": "uniform"})
+    with pytest.raises(InputError, match=r"^one_encoder goes with"):
+        TrainingSettings.make({**recipe, "one_encoder": True})
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimiser_resumes_to_the_bit(request_for, tmp_path, name, monkeypatch):
     """Interrupted twice, before and after SOAP's bases are renewed; its state is tensors and JSON."""

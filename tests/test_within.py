@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from drawn import SEEDS
 from families import SPACES, table_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -125,6 +125,7 @@ def test_a_quantity_is_the_largest_of_its_sums(name: str, seed: int) -> None:
 
 @every_space
 @given(seed=SEEDS)
+@example(seed=324)  # many exceed one bound by less than the solver sees, and others meet one to the full
 @settings(max_examples=6)
 def test_the_least_and_the_most_are_those_of_enumeration(name: str, seed: int) -> None:
     asked = drawn(name, seed)

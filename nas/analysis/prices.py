@@ -208,6 +208,7 @@ def price_list(searcher: Searcher, architecture: Architecture, scope: str, repor
     clocks, where = _clocks(searcher)
     moves = list(_moves(searcher.space, architecture))
     report("scoring steps", 0, len(moves) + 1, "the architecture itself")
+    searcher.keep_costs()
     here, steps = searcher.scores.of(architecture), []
     for done, (slot, before, after, other) in enumerate(moves, 1):
         report("scoring steps", done, len(moves) + 1, f"{slot} {before} -> {after}")

@@ -68,7 +68,7 @@ def compress_smallest(
 
     def coded(step: int | None, effort: int) -> Nic:
         if not effort:
-            return _settled(family, pixels, y, step, written, tiling)
+            return _settled(family, pixels, y, step, written, tiling)[1]
         objective = _objective(family, step)
         latents = refined(family.base, pixels, y, objective, effort, tiling=tiling, report=report)
         return written(latents, step)
@@ -79,6 +79,26 @@ def compress_smallest(
     return _refined_within(plain, coded, best, most_bytes, effort)
 
 
+@torch.no_grad()
+def settled_file(family: CodecFamily, pixels: Pixels, step: int | None) -> tuple[Latents, Nic]:
+    """The latents and the file of a picture as `compress_smallest` makes them without effort, in one layout.
+
+    Args:
+        family: what codes it, in the layout of its base codec.
+        pixels: the picture, [H, W, 3] in 8 bits.
+        step: the quality, as `step_of` gives it.
+
+    Raises:
+        InputError: the picture cannot be coded.
+    """
+    height, width = pixels.shape[:2]
+
+    def written(latents: Latents, step: int | None) -> Nic:
+        return write_latents(family.base, latents, width, height, step)
+
+    return _settled(family, pixels, analyzed(family.base, pixels), step, written, TILING)
+
+
 def _settled(
     family: CodecFamily,
     pixels: Pixels,
@@ -86,8 +106,8 @@ def _settled(
     step: int | None,
     written: Callable[[Latents, int | None], Nic],
     tiling: Tiling,
-) -> Nic:
-    """The file without effort: of y as it is, or with its saturated areas moved where that is better.
+) -> tuple[Latents, Nic]:
+    """The latents and file without effort: of y as it is, or with saturated areas moved where that is better.
 
     Args:
         family: what codes it.
@@ -101,12 +121,12 @@ def _settled(
     plain = codec.rounded(y, rate)
     moved = None if family.objective is None else beyond(codec, pixels, y, rate)
     if moved is None or is_too_small(pixels, objective := _objective(family, step)):
-        return written(plain, step)
+        return plain, written(plain, step)
     candidates = [(latents, written(latents, step)) for latents in (plain, codec.rounded(moved, rate))]
     losses = [
         loss_of_file(codec, latents, pixels, objective, tiling, nic.stream) for latents, nic in candidates
     ]
-    return candidates[losses[1] < losses[0]][1]
+    return candidates[losses[1] < losses[0]]
 
 
 def _objective(family: CodecFamily, step: int | None) -> Objective:

@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nas.codec.bitstream import latents_of, lmbda_of, picture_of, read_latents, step_of, write_latents
+from nas.codec.bitstream import lmbda_of, picture_of, read_latents, step_of, write_latents
 from nas.codec.family import CodecFamily
 from nas.codec.nic import Nic
+from nas.codec.recode import settled_file
 from nas.comparison.evaluate import check_request
 from nas.metrics.objective import Objective
 from nas.metrics.quality import error_of, mean, mean_psnr
@@ -84,6 +85,7 @@ def measure_family(
 def _at_rate(
     family: CodecFamily, photos: Sequence[Photo], objective: Objective, step: int | None, report: Report
 ) -> FamilyResult:
+    aimed = CodecFamily(family.base, family.layouts, family.decoders, objective=objective)
     codecs = [family.codec(decoder=index) for index in range(len(family.decoders))]
     others = [family.codec(name) for name in family.layouts][1:]
     points: list[list[tuple[float, float, float]]] = [[] for _ in codecs]
@@ -93,8 +95,9 @@ def _at_rate(
         report(done, len(photos), photo.name)
         height, width = photo.pixels.shape[:2]
         rate_of_file = lmbda_of(family.base, step)
-        latents = latents_of(family.base, photo.pixels, lmbda=rate_of_file)
-        file = write_latents(family.base, latents, width, height, step).to_bytes()
+        # as `nas compress` settles on them, so that what is measured is what it writes
+        latents, nic = settled_file(aimed, photo.pixels, step)
+        file = nic.to_bytes()
         files = [file, *(write_latents(codec, latents, width, height, step).to_bytes() for codec in others)]
         for rate, each in zip(rates, files, strict=True):
             rate.append(8 * len(each) / photo.size)

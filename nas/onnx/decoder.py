@@ -38,6 +38,30 @@ MAX_PIXELS = 1 << 27  # of a picture, because a forged size costs an attacker no
 SLICE = 1 << 13  # number of positions that are computed together; it bounds memory
 THREADS = 0  # threads inside a model; 0 means as many as there are cores
 STORES = ("phi", "hidden_1", "hidden_2")  # values that blocks leave for later blocks at the same position
+# The form of what decoding reads of codec.json: sets of types, ranges of whole numbers, lists of any length
+# whose elements have a form (or of two elements, where the form has two), and mappings
+TEXT, WHOLE, NUMBER, INDEX, COUNT = {str}, {int}, {int, float}, range(1 << 16), range(1, 1 << 16)
+FORM: dict[str, Any] = {
+    **{"alignment": COUNT, "y_channels": COUNT, "z_channels": INDEX, "window": COUNT, "y_limit": INDEX},
+    **{"z_limit": INDEX, "mean_steps": COUNT, "scales": [NUMBER], "scale_bounds": [NUMBER]},
+    **{
+        "table": [[NUMBER]],
+        "default": INDEX,
+        "decoders": [{"file": TEXT, "arch": TEXT}],
+        "layouts": [{"name": TEXT, "entropy_path": TEXT}],
+    },
+}
+RATES = {"lambdas": [NUMBER], "before_g_s": [[NUMBER]]}
+BLOCK = {"row": INDEX, "column": INDEX, "stage": INDEX, "channels": [INDEX]}
+LINKS = {f"{name}{new}": [INDEX] for name in STORES for new in ("", "_new")}  # any of them may be missing
+SEEN = {"rows": [INDEX], "columns": [INDEX], "channels": [INDEX]}
+ORDER = {"slope": [WHOLE, WHOLE], "tile": [COUNT, COUNT]}
+BY_NETWORKS = {**ORDER, "blocks": [{**BLOCK, "file": {str, type(None)}, "seen": [SEEN]}]}
+TABLE = {
+    **{"file": TEXT, "surprises": [[NUMBER]], "states": [[INDEX]], "shifts": [[WHOLE]]},
+    **{"around": [[WHOLE, WHOLE]], "weights": [NUMBER]},
+}
+BY_TABLE = {**ORDER, "blocks": [{**BLOCK, "known": [range(2)]}], "table": TABLE}
 models = constriction.stream.model
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -67,7 +91,7 @@ def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> Pixe
     _, _, width, height, step, _ = parse(data)
     y_hat, _ = decode_latents(data, folder)
     y_hat = y_hat * gains(codec, step)
-    x_hat = run(folder, codec["decoders"][decoder_index]["file"], {"y_hat": y_hat})["x_hat"]
+    x_hat = run(folder, codec["decoders"][decoder_index]["file"], {"y_hat": y_hat}, "x_hat")["x_hat"]
     pixels = np.rint(x_hat[0, :, :height, :width].clip(0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
@@ -175,7 +199,7 @@ def gaussian_y(
         limit: the largest absolute value in y_hat.
         folder: folder of the ONNX models.
     """
-    psi = run(folder, "h_s.onnx", {"z_hat": z_hat})["psi"]
+    psi = run(folder, "h_s.onnx", {"z_hat": z_hat}, "psi")["psi"]
     scales, model = np.array(codec["scales"]), models.QuantizedGaussian(-max(1, limit), max(1, limit))
 
     def read(_: dict[str, Any], __: Ints, levels: Ints, steps: Steps) -> Whole:
@@ -270,11 +294,12 @@ class Blocks:
         if block["file"] is None:  # psi itself has the scales, and the means if there are any
             units, means = inputs["psi"][:, : self.channels], inputs["psi"][:, self.channels :]
         else:
-            outputs = run(self.folder, block["file"], inputs)
+            kept = [f"{name}_new" for name in STORES if f"{name}_new" in block]
+            outputs = run(self.folder, block["file"], inputs, "scales", "means", *kept)
             units, means = outputs["scales"], outputs["means"]
-            for name in STORES:
-                if f"{name}_new" in block:
-                    self.stores[name][np.ix_(positions, block[f"{name}_new"])] = outputs[f"{name}_new"]
+            for name in kept:
+                store = self.stores[name.removesuffix("_new")]
+                store[np.ix_(positions, block[name])] = outputs[name]
         levels = np.searchsorted(self.bounds, units.ravel())  # number of smaller bounds
         return levels.reshape(units.shape), means if means.size else np.zeros(units.shape)
 
@@ -304,7 +329,7 @@ class ContextTable:
         self, codec: dict[str, Any], table: dict[str, Any], psi: Floats, width: int, folder: Path
     ) -> None:
         parts = [
-            run(folder, table["file"], {"psi": psi[start : start + SLICE]})
+            run(folder, table["file"], {"psi": psi[start : start + SLICE]}, "scales", "means")
             for start in range(0, len(psi), SLICE)
         ]
         units, self.steps = (np.concatenate([part[name] for part in parts]) for name in ("scales", "means"))
@@ -469,13 +494,58 @@ def description(folder: Path) -> dict[str, Any]:
             "use the decoder.py of the codec's folder, and that version of constriction."
         )
     written = content.pop("digest", None)
+    if wrong := misfit(content):
+        raise InputError(
+            f"{folder / 'codec.json'} is damaged, because `{wrong}` is missing or of another kind: export "
+            "the codec again."
+        )
     if written is not None:  # the first exports have none
         if digest(json.dumps(content).encode()) != written:
             raise InputError(f"{folder / 'codec.json'} was altered or is damaged: export the codec again.")
-        for name, expected in content["files"].items():
+        for name, expected in content.get("files", {}).items():
             if (folder / name).is_file() and digest((folder / name).read_bytes()) != expected:
                 raise InputError(f"The model {folder / name} was altered or is damaged: export it again.")
     return content
+
+
+def misfit(content: dict[str, Any]) -> str | None:
+    """The name of a value that decoding needs and codec.json lacks, or has of another kind; None if all fit.
+
+    Args:
+        content: content of codec.json.
+    """
+    wrong = _misfit(content, FORM)
+    for layout in [] if wrong else content["layouts"]:
+        wrong = wrong or _misfit(layout, BY_TABLE if "table" in layout else BY_NETWORKS, "layouts")
+        for block in [] if wrong else layout["blocks"]:
+            links = {name: LINKS[name] for name in LINKS if name in block}
+            wrong = wrong or _misfit(block, links, "layouts.blocks")
+    if not wrong and "rates" in content:
+        wrong = _misfit(content["rates"], RATES, "rates")
+    if not wrong and content["default"] >= len(content["decoders"]):
+        wrong = "default"
+    files = content.get("files", {})
+    are_digests = isinstance(files, dict) and not _misfit([*files.values()], [TEXT])
+    return wrong or (None if are_digests else "files")
+
+
+def _misfit(value: Any, form: Any, name: str = "") -> str | None:
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            return name
+        parts = ((f"{name}.{key}".lstrip("."), value.get(key), inner) for key, inner in form.items())
+        return next(filter(None, (_misfit(part, inner, path) for path, part, inner in parts)), None)
+    values = value if isinstance(form, list) else [value]
+    if not isinstance(values, list) or (isinstance(form, list) and len(form) == 2 != len(values)):
+        return name
+    inner = form[0] if isinstance(form, list) else form
+    if isinstance(inner, dict | list):
+        return next(filter(None, (_misfit(each, inner, name) for each in values)), None)
+    types = {int} if isinstance(inner, range) else inner  # thousands of numbers are compared at once
+    if not {*map(type, values)} <= types:
+        return name
+    is_outside = isinstance(inner, range) and values and not (min(values) in inner and max(values) in inner)
+    return name if is_outside else None
 
 
 def digest(data: bytes) -> str:
@@ -523,16 +593,25 @@ def session(path: Path) -> onnxruntime.InferenceSession:
         raise InputError(f"The model {path} is missing or damaged: {error}") from None
 
 
-def run(folder: Path, file: str, inputs: dict[str, Floats]) -> dict[str, Floats]:
+def run(folder: Path, file: str, inputs: dict[str, Floats], *outputs: str) -> dict[str, Floats]:
     """The outputs of one of the folder's models by name.
 
     Args:
         folder: folder of the ONNX models.
         file: name of the model's file.
         inputs: the model's inputs by name.
+        *outputs: names of the outputs to compute; all of them by default.
+
+    Raises:
+        InputError: the file is missing or damaged, or is a model of something else.
     """
     model = session(folder / file)
-    return dict(zip([each.name for each in model.get_outputs()], model.run(None, inputs), strict=True))
+    names = outputs or [each.name for each in model.get_outputs()]
+    try:
+        return dict(zip(names, model.run(names, inputs), strict=True))
+    except Exception as error:  # the runtime's own kinds
+        reason = " ".join(str(error).split())
+        raise InputError(f"The model {folder / file} cannot be run here: {reason}") from None
 
 
 def within(codec: dict[str, Any], layout: dict[str, Any], target: float) -> int:
@@ -565,10 +644,10 @@ def costs(codec: dict[str, Any], layout: dict[str, Any]) -> list[float]:
     Raises:
         InputError: the costs of the decoders are not known.
     """
-    first, mine = (each.get("kmac_px", {}).get("decoder", 0) for each in (codec["layouts"][0], layout))
     try:
+        first, mine = (each.get("kmac_px", {}).get("decoder", 0) for each in (codec["layouts"][0], layout))
         return [each["kmac_px"]["decoder"] + mine - first for each in codec["decoders"]]
-    except KeyError:
+    except (AttributeError, KeyError, TypeError):
         raise InputError("The codec does not say what its decoders cost: choose one by --decoder.") from None
 
 

@@ -62,14 +62,16 @@ def decode_quickly(codec: str | Path, nic: Nic, target: str | None = None) -> Qu
     description = _description(folder)
     if description is None or nic.width * nic.height > MOST_PIXELS:
         return None
+    try:
+        from nas.onnx import decoder
+    except ImportError:  # onnxruntime is optional
+        return None
+    if decoder.misfit(description):
+        return None
     layout = next(
         (each for each in description["layouts"] if each["entropy_path"] == nic.path_identity), None
     )
     if layout is None:
-        return None
-    try:
-        from nas.onnx import decoder
-    except ImportError:  # onnxruntime is optional
         return None
     decoders, decoder_index = description["decoders"], description["default"]
     try:

@@ -50,11 +50,16 @@ def require_whole_numbers(family: CodecFamily) -> None:
         family: the codecs to write.
     """
     if not family.base.exact or family.base.network.centred:
-        raise InputError(
-            "ONNX runtimes have no convolutions in float64, so only a codec whose entropy path is in whole "
-            "numbers can be written as ONNX: export it with --arithmetic exact, from a space with "
-            "`quantizer: integer`."
-        )
+        raise not_in_whole_numbers()
+
+
+def not_in_whole_numbers() -> InputError:
+    """The error to raise for a codec whose entropy path or latents are not whole numbers."""
+    return InputError(
+        "ONNX runtimes have no convolutions in float64, so only a codec whose entropy path is in whole "
+        "numbers can be written as ONNX: export it with --arithmetic exact, from a space with "
+        "`quantizer: integer`."
+    )
 
 
 def require_package() -> None:

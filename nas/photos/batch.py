@@ -317,8 +317,6 @@ def run_all(
     running: dict[Future[Done], tuple[int, int]] = {}
     jobs = plan.jobs
     started = time.monotonic()
-    if plan.folder is not None and jobs:
-        make_folder(plan.folder)  # before anything is read
 
     def note(index: int, outcome: Callable[[], Done]) -> None:
         try:
@@ -345,6 +343,8 @@ def run_all(
                 continue
             if workforce is None:
                 workforce = stack.enter_context(load())
+                if plan.folder is not None:
+                    make_folder(plan.folder)  # or refused here, before anything is worked on
                 pool = stack.enter_context(ThreadPoolExecutor(workforce.threads, initializer=workforce.begin))
                 started = time.monotonic()
             collect(workforce.threads - 1, MOST_TOGETHER - pixels)

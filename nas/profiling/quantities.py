@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import keep_costs, kept_costs
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Bound, Quantity, edges, giga_macs, parameters, scopes, stages
 from nas.cost.exact.reach import most_kmac_px
@@ -24,12 +24,25 @@ Size = tuple[int, int]
 
 
 def costs_of(run: Run) -> CostTable:
-    """The costs of a run's space at 768x512: measured once, and kept where something can be kept there.
+    """The costs of a run's space at 768x512, kept or measured. Nothing is written: see `keep_costs_of`.
 
     Args:
         run: the run.
     """
-    return kept_costs(run.space, run.costs_path, keep=run.is_writable)
+    return kept_costs(run.space, run.costs_path, keep=False)
+
+
+def keep_costs_of(run: Run, costs: CostTable) -> None:
+    """Keep a run's costs where something can be kept there, so that they are measured once.
+
+    Commands call it when they are no longer refused, because a refused one leaves nothing behind.
+
+    Args:
+        run: the run.
+        costs: the costs of its space, from `costs_of`.
+    """
+    if run.is_writable:
+        keep_costs(costs, run.costs_path)
 
 
 @dataclass(frozen=True)

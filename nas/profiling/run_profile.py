@@ -16,7 +16,7 @@ from nas.profiling.measure import Request, measure
 from nas.profiling.measurements import Measurements
 from nas.profiling.possible import Possible
 from nas.profiling.predict import Predictor
-from nas.profiling.quantities import Quantities, costs_of
+from nas.profiling.quantities import Quantities, costs_of, keep_costs_of
 from nas.run import Run
 from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget
@@ -261,8 +261,10 @@ def told(run: Run, measured: Measurements) -> RunProfile:
         named = {"widest": space.widest()}
     kind, architectures = known_architectures(run, space)
     relations = [relation(predictor, costs, action, architectures, kind) for action in SCOPE_OF_ACTION]
+    possible = Possible.of(quantities, quantities.question(Budget("whole range")))
+    keep_costs_of(run, costs)
     return RunProfile(
-        Possible.of(quantities, quantities.question(Budget("whole range"))),
+        possible,
         {**measured.facts, "folder": str(measured.path.parent)},
         tuple(Shape.of(name, architecture, costs, predictor) for name, architecture in named.items()),
         tuple(relations),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.photos.split import photos_of
 from nas.profiling.possible import Range, scope_ranges
-from nas.profiling.quantities import Quantities, Question, costs_of
+from nas.profiling.quantities import Quantities, Question, costs_of, keep_costs_of
 from nas.run import CALIBRATION_PHOTOS, LIMITED, Run
 from nas.searching.answers import Answers, Choice
 from nas.searching.layouts.candidates import read_rates, wants_layouts
@@ -33,6 +33,7 @@ from nas.weights.checkpoint import supernet_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from optuna.storages import BaseStorage
 
 
 @dataclass
@@ -141,6 +142,7 @@ class Searcher:
         trials: int | None = 100,
         sources: Sources | None = None,
         storage: str | None = None,
+        opened: BaseStorage | None = None,
         seed: int = 0,
         report: StageReport = silent,
     ) -> SearchResult:
@@ -152,15 +154,14 @@ class Searcher:
                 scores nothing at all, and None scores only those few.
             sources: switches that turn sources of candidates off, for ablations.
             storage: an Optuna storage URL. By default a journal in the run is used.
+            opened: that storage, if it is open already. It is closed at the end.
             seed: seed for all random choices.
             report: called with a stage's name, the work done, the total work and a note.
 
         Raises:
             UnreachableBudgetError: no architecture meets the budget. Raised before anything is scored.
         """
-        from nas.searching.sampler.attempts import ATTEMPTS
         from nas.searching.study.storage import JOURNAL, close_storage, open_storage
-        from nas.searching.study.trials import Trials
 
         sources, budget = sources or Sources(), budget or Budget("whole range")
         question = self.question(budget)
@@ -168,8 +169,33 @@ class Searcher:
         number = check_count(0 if trials is None else trials, "trials")
         self.run.refuse_read_only()
         journal = self.run.search_path / JOURNAL
-        if storage is not None or journal.is_file():
-            close_storage(open_storage(storage or journal))  # refuse a bad storage early
+        if opened is None and (storage is not None or journal.is_file()):
+            opened = open_storage(storage or journal)  # refuse a bad storage early
+        try:
+            self.keep_costs()
+            return self._searched(
+                budget, question, number, trials != 0, sources, storage, opened, seed, report
+            )
+        finally:
+            if opened is not None:
+                close_storage(opened)
+
+    def _searched(
+        self,
+        budget: Budget,
+        question: Question,
+        number: int,
+        may_score: bool,
+        sources: Sources,
+        storage: str | None,
+        opened: BaseStorage | None,
+        seed: int,
+        report: StageReport,
+    ) -> SearchResult:
+        """`search`, of what is not refused any more."""
+        from nas.searching.sampler.attempts import ATTEMPTS
+        from nas.searching.study.trials import Trials
+
         # a target of another device cannot use layouts that the device has no times of
         if sources.layouts and wants_layouts(self.run.trained_space) and not budget.is_elsewhere:
             settings = sources.layout_settings
@@ -188,11 +214,11 @@ class Searcher:
             local=sources.moves,
             seed=seed,
         )
-        with Trials(self.run, self.scores, question, proposals, storage=storage) as worker:
+        with Trials(self.run, self.scores, question, proposals, storage=storage, opened=opened) as worker:
             if sources.trials:
                 worker.run(number, report)
             answers = Answers(self.costs, self.scores, self._rates, score=worker.score)
-            choices = [self._answer(answers, question, t, trials != 0, report) for t in question.asked]
+            choices = [self._answer(answers, question, t, may_score, report) for t in question.asked]
             aside = worker.set_aside()
         result = SearchResult(
             self.space.size,
@@ -235,8 +261,13 @@ class Searcher:
         settings = self.settings
         return score_table(self.scores.items(), self.costs, settings.objective)
 
+    def keep_costs(self) -> None:
+        """Keep the costs of the space in the run, once a request is not refused any more."""
+        keep_costs_of(self.run, self.costs)
+
     def write_front(self) -> pd.DataFrame:
         """Write the run's front.csv again, and return all scored architectures."""
+        self.keep_costs()
         table = self.table()
         write_front(self.run, table)
         return table

@@ -73,8 +73,9 @@ def differences(keys: Sequence[str]) -> list[str]:
     return ["+".join(part for part in own if not all(part in other for other in parts)) for own in parts]
 
 
-_KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]*=[^+=]*\+)+layout=[A-Za-z0-9._-]+")
-_WIDTHS = re.compile(r"[0-9]+(-[0-9]+)*")
+_PIECE = re.compile(r"[A-Za-z][A-Za-z0-9_]*=[^+=]*")
+_LAYOUT = re.compile(r"[A-Za-z0-9._-]+")
+_WIDTHS = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})*")
 EXAMPLE_KEY = "g_a=32-32+layout=raster"
 
 
@@ -88,16 +89,35 @@ def split_key(key: str, example: str = EXAMPLE_KEY) -> tuple[dict[str, tuple[int
     Raises:
         InputError: the string is not an architecture's key.
     """
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
+    pieces = str(key).split("+")
+    parts = dict(piece.partition("=")[::2] for piece in pieces)
+    layout = parts.pop("layout", None)
+    if (
+        not all(map(_PIECE.fullmatch, pieces))
+        or not parts
+        or len(pieces) - len(parts) != (layout is not None)
+    ):
         raise InputError(f"'{str(key)[:60]}' is not an architecture's key: keys look like {example}")
-    parts = dict(part.split("=", 1) for part in key.split("+"))
-    layout = parts.pop("layout")
+    if layout is None:
+        raise without_layout(key, example)
+    if not _LAYOUT.fullmatch(layout):
+        raise InputError(f"'layout={layout}' is not a part of a key: after '=' comes the name of a layout.")
     for edge, widths in parts.items():
         if not _WIDTHS.fullmatch(widths):
             raise InputError(
                 f"'{edge}={widths}' is not a part of a key: after '=' come widths joined by '-'."
             )
     return {edge: tuple(map(int, widths.split("-"))) for edge, widths in parts.items()}, layout
+
+
+def without_layout(key: str, example: str) -> InputError:
+    """The error to raise for a key that lacks nothing but its layout.
+
+    Args:
+        key: the key.
+        example: a whole key, for the error message.
+    """
+    return InputError(f"The key '{key}' has no layout: add one at its end, such as +{example.split('+')[-1]}")
 
 
 DEFAULT_STAGES = (16, 12, 10, 8, 6, 4, 3, 2, 1)  # of layouts that are found, if the space has no `grouping`

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.spaces.architecture import Architecture, Grouping, Slot
+from nas.spaces.architecture import Architecture, Grouping, Slot, without_layout
 from nas.spaces.description import HYPERPRIOR, Family
 from nas.spaces.layout import MADE_IN_RUNS, Layout
 from nas.spaces.schema import Quantizer, SpaceFields, slot_field
@@ -505,6 +505,8 @@ class SearchSpace:
         edges: dict[str, list[Slot]] = {}
         for slot in self.slots:
             edges.setdefault(slot.name.split(".")[0], []).append(slot)
+        if set(parts) == {*edges} and len(parts) == len(pieces):
+            raise without_layout(key, self.narrowest().key)
         if set(parts) != {*edges, "layout"} or len(parts) != len(pieces):
             expected = "+".join(f"{edge}=..." for edge in [*edges, "layout"])
             raise InputError(f"The key '{key}' does not fit {self.name}: its keys look like {expected}")

@@ -148,52 +148,53 @@ class TrainingSettings(BaseModel):
         `recipe` among the names is a shipped recipe or a YAML file. The other settings override those of the
         recipe.
         """
-        values = dict(values)
-        if "recipe" in values:
-            values = {**read_recipe(str(values.pop("recipe"))), **values}
-        values = _with_words(values)
+        own = {name: value for name, value in values.items() if name != "recipe"}
+        recipe = str(values["recipe"]) if "recipe" in values else None
+        values = _with_words(own if recipe is None else {**read_recipe(recipe), **own})
         if unknown := [name for name in values if name not in cls.model_fields]:
             raise InputError(f"There is no setting {_unknown(unknown[0])}")
         settings = validated(cls, values, "Setting")
-        if settings.metric == "ms-ssim" and settings.crop <= 160:
-            raise InputError("MS-SSIM needs crops of more than 160 pixels: add --set crop=256.")
-        if settings.final_crop is not None and settings.final_crop < settings.crop:
-            raise InputError(
-                f"final_crop={settings.final_crop} is smaller than crop={settings.crop}: the last phase "
+        if wrong := settings._contradiction():
+            raise InputError(wrong if recipe is None else f"{_whose(recipe, own, wrong)}{wrong}")
+        return settings
+
+    def _contradiction(self) -> str | None:
+        """What settings that do not go together are told; None if they go together."""
+        if self.metric == "ms-ssim" and self.crop <= 160:
+            return "MS-SSIM needs crops of more than 160 pixels: add --set crop=256."
+        if self.final_crop is not None and self.final_crop < self.crop:
+            return (
+                f"final_crop={self.final_crop} is smaller than crop={self.crop}: the last phase "
                 "is for larger crops."
             )
-        if settings.final_crop is not None and settings.hold + settings.final_share >= 1:
-            raise InputError(
-                f"hold={settings.hold:g} and final_share={settings.final_share:g} leave no steps in which "
+        if self.final_crop is not None and self.hold + self.final_share >= 1:
+            return (
+                f"hold={self.hold:g} and final_share={self.final_share:g} leave no steps in which "
                 "the learning rate could fall: lower one of them."
             )
-        if settings.distillation and settings.strategy != "sandwich":
-            raise InputError(
-                "Distillation needs the widest architecture in every step: add --set strategy=sandwich."
-            )
-        if settings.only == "entropy" and (settings.distillation or settings.structure != "none"):
-            raise InputError(
+        if self.distillation and self.strategy != "sandwich":
+            return "Distillation needs the widest architecture in every step: add --set strategy=sandwich."
+        if self.only == "entropy" and (self.distillation or self.structure != "none"):
+            return (
                 "only=entropy makes no picture, which distillation and structure=joint need: leave them out."
             )
-        if settings.members and settings.strategy != "front":
-            raise InputError("members are trained by strategy=front: add --set strategy=front.")
-        if settings.one_encoder and settings.strategy != "front":
-            raise InputError("one_encoder goes with strategy=front: add --set strategy=front.")
-        if settings.fan_in is not None and settings.optimizer != "adam":
-            raise InputError(
-                f"fan_in works with adam only, because {settings.optimizer} chooses the size of each "
+        if self.members and self.strategy != "front":
+            return "members are trained by strategy=front: add --set strategy=front."
+        if self.one_encoder and self.strategy != "front":
+            return "one_encoder goes with strategy=front: add --set strategy=front."
+        if self.fan_in is not None and self.optimizer != "adam":
+            return (
+                f"fan_in works with adam only, because {self.optimizer} chooses the size of each "
                 "kernel's step itself: leave one of them out."
             )
-        if settings.structure == "none" and (settings.lambda_c or settings.target):
-            raise InputError(
-                "lambda_c and target belong to a structure that is learned: add --set structure=joint."
-            )
-        if any(not 0 < share < 1 for share in settings.milestones):
-            raise InputError(
+        if self.structure == "none" and (self.lambda_c or self.target):
+            return "lambda_c and target belong to a structure that is learned: add --set structure=joint."
+        if any(not 0 < share < 1 for share in self.milestones):
+            return (
                 "Milestones are shares of the steps, between 0 and 1: write milestones=[0.8, 0.9], for "
                 "example."
             )
-        return settings
+        return None
 
     @property
     def phases(self) -> list[tuple[int, range]]:
@@ -269,6 +270,24 @@ def read_recipe(name: str) -> dict[str, Any]:
         raise InputError(f"{path}: there is no setting {_unknown(unknown[0])}")
     validated(TrainingSettings, _with_words(content), f"{path}: setting")
     return content
+
+
+def _whose(recipe: str, own: dict[str, Any], wrong: str) -> str:
+    """The beginning of a sentence on settings that do not go together: the recipe's file, if it has a part.
+
+    Args:
+        recipe: name or file of the recipe.
+        own: the settings given beside it.
+        wrong: the sentence.
+    """
+    path = resources.find("recipes", recipe)
+    alone = (validated(TrainingSettings, _with_words(each), "") for each in (read_recipe(recipe), own))
+    recipes_own, given = (settings._contradiction() == wrong for settings in alone)
+    if recipes_own:
+        return f"{path}: "
+    if given:
+        return ""
+    return f"{path} with the settings given beside it: "
 
 
 def _with_words(values: dict[str, Any]) -> dict[str, Any]:

@@ -398,9 +398,12 @@ def decompress(
     def load() -> tuple[Callable[[Job, Nic], Decompressed], torch.device]:
         from nas.codec.bitstream import decompress_image
         from nas.codec.folder import load_family
+        from nas.spaces.budget import Amount
         from nas.support.device import choose
         from nas.support.limits import MAX_PIXELS
 
+        if target is not None:
+            Amount.parse(target)  # or refused once, and not for every file
         compute = choose(device)
         family = load_family(codec).to(compute)
         limit = MAX_PIXELS if max_pixels is None else max_pixels

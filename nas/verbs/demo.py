@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from nas.codec.bitstream import compress_image
-from nas.codec.folder import load_codec
+from nas.codec.folder import load_family
+from nas.codec.recode import compress_smallest
 from nas.comparison.formats import nearest_size
 from nas.photos.images import BUNDLED, bundled, psnr, read_image, write_image
 from nas.report.front.make import draw_runs
@@ -234,7 +234,9 @@ def demo(
         export_from(searcher, folder, arch=choice.architecture.key)
         stream = out / "photos" / f"{name}.nic"
         decoded = stream.with_suffix(".png")
-        write_atomically(stream, compress_image(load_codec(folder), photo.pixels, quality=quality).to_bytes())
+        family = load_family(folder)
+        nic = compress_smallest(family, photo.pixels, list(family.layouts), quality=quality)
+        write_atomically(stream, nic.to_bytes())
         _decode_elsewhere(folder, stream, decoded)
         size_bytes = stream.stat().st_size
         jpeg = nearest_size("jpeg", photo, size_bytes)

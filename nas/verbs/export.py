@@ -16,7 +16,7 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import bits_of_latents
 from nas.comparison.evaluate_family import measure_family
 from nas.graph.network import Supernet
-from nas.onnx.write import require_package, require_whole_numbers, write_onnx
+from nas.onnx.write import not_in_whole_numbers, require_package, require_whole_numbers, write_onnx
 from nas.photos.images import Photo
 from nas.photos.split import photos_of
 from nas.photos.tensors import Padded
@@ -30,6 +30,7 @@ from nas.spaces.architecture import Architecture
 from nas.spaces.budget import THIS_MACHINE, Budget
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.paths import with_paths
@@ -97,12 +98,7 @@ def with_arithmetic(
     Raises:
         InputError: see `make_codec`.
     """
-    _check_arithmetic(arithmetic)
-    if floating.network.centred and arithmetic == "exact":
-        raise InputError(
-            "The exact entropy path reads whole numbers, and this space's quantiser is centred: export with "
-            "--arithmetic float64."
-        )
+    _check_arithmetic(arithmetic, floating.network.space)
     if not can_be_exact(floating) or arithmetic == "float64":
         return Made(floating)
     rates = scored(floating.rates) if floating.rates else (None,)
@@ -114,9 +110,16 @@ def with_arithmetic(
     return Made(exact if kept else floating, cost)
 
 
-def _check_arithmetic(arithmetic: str | None) -> None:
+def _check_arithmetic(arithmetic: str | None, space: SearchSpace, *, onnx: bool = False) -> None:
     if arithmetic not in (None, *ARITHMETICS):
         raise InputError(f"There is no arithmetic '{arithmetic}': use exact or float64.")
+    if space.quantizer == "centred" and arithmetic == "exact":
+        raise InputError(
+            "The exact entropy path reads whole numbers, and this space's quantiser is centred: export with "
+            "--arithmetic float64."
+        )
+    if onnx and space.quantizer == "centred":
+        raise not_in_whole_numbers()
 
 
 def _latents(floating: Codec, photo: Photo, lmbda: float | None) -> tuple[Tensor, Tensor]:
@@ -238,7 +241,7 @@ def export_from(
         asked = Budget.asked(budget, None, scope).narrowed(str(target))
     _check_output(out, force=force, onnx=onnx)  # or refused, before anything is scored
     refuse_over_input(out, searcher.run.path)
-    _check_arithmetic(arithmetic)  # refuses an unknown arithmetic before anything is scored
+    _check_arithmetic(arithmetic, searcher.space, onnx=onnx)
     if family:
         places_of_g_s(searcher.space)  # refuses a space without families before anything is scored
     architecture, clock = None, None
@@ -307,6 +310,7 @@ def export_codec(
         InputError: the folder exists already, or the request is impossible. Nothing is written then.
     """
     _check_output(out, force=force, onnx=onnx)
+    _check_arithmetic(arithmetic, run.space, onnx=onnx)
     return _written(
         run, members, out, supernet=supernet, arithmetic=arithmetic, onnx=onnx, force=force, report=report
     )

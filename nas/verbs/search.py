@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 from nas.profiling.possible import Possible
 from nas.profiling.quantities import Quantities, costs_of
 from nas.run import Run
-from nas.shipped import copied, in_zoo
+from nas.shipped import copied, copy_at, in_zoo
 from nas.spaces.budget import Budget
 from nas.support.errors import InputError
 from nas.support.files import refuse_existing, refuse_over_input, write_yaml
+from nas.support.limits import check_count, check_seed
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.support.resources import ZOO
@@ -89,23 +91,44 @@ def search(
     question = quantities.question(asked)  # refuses an impossible budget before slow imports
     possible = Possible.of(quantities, question)
     where = None if storage is None else str(storage)
-    if where is not None:
-        from nas.searching.study.storage import close_storage, open_storage
-
-        close_storage(open_storage(where))  # refuses a bad storage before a copy is made
-    own = searched_at(run, out)
-    if out is not None or from_zoo:
-        searched = (
-            run_on_photos(searched, data, own, force=force) if data else copied(searched, own, force=force)
-        )
-        quantities = quantities.of_copy(searched)
     if trials is None and not (from_zoo and data is None):
         trials = TRIALS
-    announce(possible)
-    from nas.searching.searcher import Searcher
+    check_seed(seed)  # or refused, before anything is made
+    check_count(0 if trials is None else trials, "trials")
+    own = searched_at(run, out)
+    if data is not None:
+        refuse_copy(searched, data, own, force=force)
+    elif out is not None or from_zoo:
+        copy_at(searched, own, force=force)
+    else:
+        searched.refuse_read_only()
+    with contextlib.ExitStack() as stack:
+        opened_storage = None
+        if where is not None:
+            from nas.searching.study.storage import close_storage, open_storage
 
-    searcher = Searcher(searched, device=device, quantities=quantities)
-    return searcher.search(asked, trials=trials, storage=where, seed=seed, report=report)
+            opened_storage = open_storage(where)  # refuses a bad storage before a copy is made
+            stack.callback(close_storage, opened_storage)
+        if out is not None or from_zoo:
+            searched = (
+                run_on_photos(searched, data, own, force=force)
+                if data
+                else copied(searched, own, force=force)
+            )
+            quantities = quantities.of_copy(searched)
+        announce(possible)
+        from nas.searching.searcher import Searcher
+
+        searcher = Searcher(searched, device=device, quantities=quantities)
+        return searcher.search(
+            asked, trials=trials, storage=where, opened=opened_storage, seed=seed, report=report
+        )
+
+
+def refuse_copy(run: Run, data: str | Path, out: Path, *, force: bool) -> None:
+    """Refuse a folder that a run for other photos cannot be copied into. See `run_on_photos`."""
+    refuse_existing(out, force=force, what="run")
+    refuse_over_input(out, run.path, data)
 
 
 def searched_at(run: Run | str | Path, out: str | Path | None) -> Path:
@@ -144,8 +167,7 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
     from nas.support.files import clear, make_folder, write_atomically
 
     photos = list_images(data)
-    refuse_existing(out, force=force, what="run")
-    refuse_over_input(out, run.path, data)
+    refuse_copy(run, data, out, force=force)
     load_photos(photos)  # fails before anything is written if a photo cannot be read
     _ = run.fingerprint
     is_bundled = run.config.get("data") == BUNDLED

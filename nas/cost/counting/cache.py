@@ -26,7 +26,7 @@ def kept_costs(space: SearchSpace, path: Path, *, keep: bool = True) -> CostTabl
     Args:
         space: the search space.
         path: the file.
-        keep: whether to write measured costs to the file. False for runs inside the package.
+        keep: whether to write measured costs to the file.
     """
     facts = _facts(space)
     kept_table = _read(space, path, facts)
@@ -36,9 +36,25 @@ def kept_costs(space: SearchSpace, path: Path, *, keep: bool = True) -> CostTabl
 
     table = measured_costs(space)
     if keep:
-        with contextlib.suppress(InputError):  # an unwritable folder only costs time: measured again
-            write_atomically(path, _packed(table, facts))
+        _write(table, path, facts)
     return table
+
+
+def keep_costs(table: CostTable, path: Path) -> None:
+    """Store the costs of a space at 768x512, unless the file has them.
+
+    Args:
+        table: the costs.
+        path: the file.
+    """
+    facts = _facts(table.space)
+    if _read(table.space, path, facts) is None:
+        _write(table, path, facts)
+
+
+def _write(table: CostTable, path: Path, facts: str) -> None:
+    with contextlib.suppress(InputError):  # an unwritable folder only costs time: measured again
+        write_atomically(path, _packed(table, facts))
 
 
 def _facts(space: SearchSpace) -> str:

@@ -220,8 +220,8 @@ class _Regime:
 
     def up_to(self, high: int) -> int:
         """Number of architectures that cost at most `high`."""
-        left, right = self._lists
-        return self.alike * int(np.searchsorted(right.costs, high - left.costs, side="right").sum())
+        few, many = sorted((sums.costs for sums in self._lists), key=len)  # the longer one is looked up in
+        return self.alike * int(np.searchsorted(many, high - few, side="right").sum())
 
     def counts(self, low: int, high: int) -> tuple[IntArray, IntArray]:
         """For every sum on the left: the first sum on the right that fits, and how many of them fit."""

@@ -24,6 +24,8 @@ from nas.support.errors import InputError, UnreachableBudgetError
 
 SLACK = 1e-6  # by how much the solver may exceed a bound, relatively
 RETRIES = 12  # further attempts, without solutions that exceed a bound
+FEW = 1e5  # below it, half of a whole number is more than the solver's tolerance
+INFEASIBLE = 2  # scipy's status
 MOST_CHOICES = 200_000  # of all groups together, in one programme; beyond it a space is refused
 SOLVED = 6  # architectures to find by solving if random draws find none
 MEDIAN_SAMPLE = 200  # size of the sample behind medians within bounds
@@ -251,14 +253,15 @@ class _Programme:
             raise InputError(
                 f"{space.name} has too many combinations for several limits at once: tie some of its slots."
             )
-        # for each phase of each bound, a row of the matrix and its upper limit
-        self._rows, self._most = [], []
+        # for each phase of each bound: a row of the matrix, its limit, and the bound on that phase alone
+        self._rows, self._most, self._alone = [], [], []
         for bound in bounds:
-            for phase in bound.quantity.phases:
-                row, constant = self._row(phase)
+            for phase in _phases(bound.quantity):
+                row, constant = self._row(phase.phases[0])
                 row, most = self._scaled(row, bound.most - constant)
                 self._rows.append(row)
                 self._most.append(most)
+                self._alone.append(Bound(phase, bound.most))
 
     def _row(self, phase: Sequence[Part]) -> tuple[Floats, int]:
         sums, constant = spread_over(phase, self._groups, self._allowed)
@@ -266,14 +269,18 @@ class _Programme:
         return np.concatenate([*flat, np.zeros(0)]), constant
 
     def _scaled(self, row: Floats, most: float) -> tuple[Floats, float]:
-        """The same limit with numbers near 1: every group starts at 0, and values above the limit are cut."""
+        """The same limit with numbers near 1: every group starts at 0, and values above the limit are cut.
+
+        All are whole numbers, so half of one above the limit changes nothing but keeps the solver's tolerance
+        from deciding where numbers are small.
+        """
         row = row.copy()
         for span in self._spans:
             least = row[span].min()
             row[span] -= least
             most -= least
         scale = max(1.0, most)
-        return np.minimum(row / scale, 2.0), most / scale
+        return np.minimum(row / scale, 2.0), (most + (0.5 if scale < FEW else 0.0)) / scale
 
     def best(self, quantity: Quantity, sign: int) -> Architecture | None:
         """The architecture with the least quantity (sign 1), or the largest (-1, for a single phase)."""
@@ -322,10 +329,11 @@ class _Programme:
         ones = np.ones(len(self._sizes))
         integral = np.append(np.ones(count), [0] * peak)
         upper = np.append(np.ones(count), [np.inf] * peak)
+        exceeded = np.zeros(len(limits), bool)
         for tightened in (*[0.0] * RETRIES, SLACK, 10 * SLACK):
             matrix = csr_matrix(np.vstack(constraints))
             low = np.concatenate([ones, np.full(len(limits), -np.inf)])
-            high = np.concatenate([ones, limits - tightened])
+            high = np.concatenate([ones, limits - tightened * exceeded])
             solution = milp(
                 cost,
                 integrality=integral,
@@ -333,14 +341,20 @@ class _Programme:
                 constraints=LinearConstraint(matrix, low, high),
                 options={"mip_rel_gap": 0.0, "presolve": False},
             )
-            if solution.x is None:
+            if solution.x is None and solution.status == INFEASIBLE:
                 return None
+            if solution.x is None:  # the solver gave up; the next limits may suit it better
+                continue
             architecture = self._architecture(solution.x[:count])
             if fits(architecture):
                 return architecture
-            # the solution exceeds a bound by less than SLACK
+            # the solution exceeds a bound by less than SLACK; what others allow to the full is not tightened
+            for row, bound in enumerate(self._alone):
+                exceeded[row] |= not meets(architecture, [bound])
+            if floor is not None:
+                exceeded[len(self._rows)] |= floor[0].of(architecture) < floor[1]
             constraints.append((solution.x > 0.5) & (np.arange(wide) < count))
-            limits = np.append(limits, len(self._sizes) - 0.5)
+            limits, exceeded = np.append(limits, len(self._sizes) - 0.5), np.append(exceeded, False)
         return None
 
     def _architecture(self, chosen: Floats) -> Architecture:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.profiling.quantities import costs_of
+from nas.profiling.quantities import costs_of, keep_costs_of
 from nas.report.front.costs import COSTS
 from nas.report.front.fronts import RunFront, check_scope
 from nas.report.front.page import write_page
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from nas.cost.counting.table import CostTable
     from nas.cost.exact.quantity import Quantity
+    from nas.searching.scoring.evaluator import Score
     from nas.spaces.architecture import Architecture
 
 _TIMES = [cost for cost in COSTS.values() if cost.is_time]
@@ -65,7 +66,8 @@ def draw_runs(
     check_count(pictures, "pictures")
     notes: dict[str, list[str]] = {}
     refuse_unwritable(folder / "report.html")
-    fronts = [front_of(run, notes) for run in runs]
+    scores = [_known_scores(run) for run in runs]  # or refused, before any of them is written
+    fronts = [front_of(run, notes, known) for run, known in zip(runs, scores, strict=True)]
     make_folder(folder)
     figures = save_front(fronts, folder, scope)
     decoded = _decoded(runs, fronts, scope, pictures, notes, report)
@@ -74,25 +76,37 @@ def draw_runs(
     return [*(run.front_path for run in runs if run.is_writable), *figures, page]
 
 
-def front_of(run: Run, notes: dict[str, list[str]]) -> RunFront:
+def _known_scores(run: Run) -> dict[Architecture, Score]:
+    """The scores of a run. InputError if there are none."""
+    from nas.searching.scoring.scores import known_scores
+
+    objective = settings_of(run).objective
+    scores = known_scores(run.scores_path, run.space, run.fingerprint, objective=objective)
+    if not scores:
+        raise InputError(f"{run.typed} has no scores yet: {run.how_to_run('search')} first.")
+    return scores
+
+
+def front_of(
+    run: Run, notes: dict[str, list[str]], scores: dict[Architecture, Score] | None = None
+) -> RunFront:
     """Read a run's scores as tables, and write its front.csv again.
 
     Args:
         run: a searched run.
         notes: facts for the page, by name. Facts about this run are added.
+        scores: its scores, if they are read already.
 
     Raises:
         InputError: the run has no scores yet.
     """
     from nas.searching.scoring.final import with_tested
     from nas.searching.scoring.front import score_table, write_front
-    from nas.searching.scoring.scores import known_scores
 
     space, settings = run.space, settings_of(run)
-    scores = known_scores(run.scores_path, space, run.fingerprint, objective=settings.objective)
-    if not scores:
-        raise InputError(f"{run.typed} has no scores yet: {run.how_to_run('search')} first.")
+    scores = _known_scores(run) if scores is None else scores
     costs = costs_of(run)
+    keep_costs_of(run, costs)
     table = score_table(scores.items(), costs, settings.objective)
     table = with_tested(table, run)
     if run.is_writable:

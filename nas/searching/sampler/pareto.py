@@ -195,8 +195,13 @@ class ParetoSampler(BaseSampler):
 
     def _row_of(self, trial: FrozenTrial) -> Row | None:
         """The row of a trial, even if the objective has not asked for every parameter yet."""
-        proposed = zip(self.proposer.names, trial.system_attrs.get(PROPOSED, ()), strict=False)
-        row = self._inside({**dict(proposed), **trial.system_attrs.get(ENQUEUED, {}), **trial.params})
+        proposed, enqueued = trial.system_attrs.get(PROPOSED), trial.system_attrs.get(ENQUEUED)
+        known: dict[str, Any] = {}  # of other kinds where something else wrote into the storage
+        if isinstance(proposed, list | tuple):
+            known |= dict(zip(self.proposer.names, proposed, strict=False))
+        if isinstance(enqueued, dict):
+            known |= enqueued
+        row = self._inside({**known, **trial.params})
         return tuple(row.values()) if len(row) == len(self.proposer.names) else None
 
     def _running(self, trials: Sequence[FrozenTrial]) -> list[Row]:

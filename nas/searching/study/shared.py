@@ -90,6 +90,7 @@ class SharedStudy:
         *,
         url: str | None,
         folder: Path,
+        opened: BaseStorage | None = None,
         facts: Mapping[str, str],
         metrics: Sequence[str] = ("cost", "loss"),
         check: Callable[[FrozenTrial], object] = lambda trial: None,
@@ -104,6 +105,7 @@ class SharedStudy:
             distributions: all parameters of a trial.
             url: URL of a database or path of a journal. None means `folder`/study.log.
             folder: folder of the default journal.
+            opened: the storage, if it is open already. The study closes it.
             facts: values that must be the same for all workers, by the name that messages use.
             metrics: names of the two objectives.
             check: called with each complete trial of the study. A ValueError or LookupError means that the
@@ -114,7 +116,7 @@ class SharedStudy:
                 Nothing is written to that study then.
         """
         where: str | Path = folder / JOURNAL if url is None else url
-        storage = open_storage(where)
+        storage = open_storage(where) if opened is None else opened
         try:
             with readable(where):
                 study = _joined_or_begun(name, storage, sampler)
@@ -124,6 +126,8 @@ class SharedStudy:
                     raise damaged(where)
                 _agree(study, facts, metrics, where)
                 for number, trial in enumerate(trials):
+                    if not (isinstance(trial.user_attrs, dict) and isinstance(trial.system_attrs, dict)):
+                        raise damaged(where)
                     if trial.number != number:  # one is lost, so the next would get a number that is taken
                         raise damaged(where)
                     # a worker that was killed leaves a trial with some of its parameters
@@ -243,8 +247,12 @@ class SharedStudy:
             distributions=self._distributions,
             user_attrs={WORKER: self._crew.me},
         )
-        trial = Trial(self._study, self._storage.create_new_trial(self._study_id, template))
-        if self._held(self._trials())[self._key(params)] < trial.number:
+        with readable(self._where):
+            trial = Trial(self._study, self._storage.create_new_trial(self._study_id, template))
+        held = self._held(self._trials())
+        if self._key(params) not in held:  # what was just written is not there as it was written
+            raise damaged(self._where)
+        if held[self._key(params)] < trial.number:
             self._fail(trial.number)
             return None
         return trial

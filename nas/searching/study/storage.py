@@ -227,7 +227,7 @@ def _database(address: str) -> RDBStorage:
     with plainly(address):
         for attempt in range(1, CONNECTION_ATTEMPTS + 1):
             try:
-                _refuse_other_version(url, where)
+                _refuse_other_version(url, address)
                 return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_options(url))
             except ImportError as error:
                 raise InputError(f"{where} needs {_driver(url)}.") from error
@@ -244,8 +244,11 @@ def _database(address: str) -> RDBStorage:
     raise AssertionError
 
 
-def _refuse_other_version(url: URL, where: str) -> None:
-    """Raise InputError if another version of Optuna made the tables. Nothing is written, no table created."""
+def _refuse_other_version(url: URL, address: str) -> None:
+    """Raise InputError if another version of Optuna made the tables, or they lack something.
+
+    Nothing is written, no table created.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error", SAWarning)  # turn the warning into an error, so that it is not missed
         engine = create_engine(url, **_options(url))
@@ -254,23 +257,35 @@ def _refuse_other_version(url: URL, where: str) -> None:
         if "studies" not in tables:
             return
         made_by, revision = (
-            _first(engine, f"SELECT {column} FROM {table}") if table in tables else None
+            _only(engine, f"SELECT {column} FROM {table}") if table in tables else None
             for column, table in (("library_version", "version_info"), ("version_num", "alembic_version"))
         )
+        if revision is None and made_by in (None, optuna.__version__):  # another worker creates it right now
+            return
+        new = RDBStorage("sqlite://")
+        is_current = revision == new.get_head_version()
+        if is_current and (made_by is None or not _columns(new.engine) <= _columns(engine)):
+            raise damaged(address)  # Optuna would add what it lacks, or print errors while it reads
     finally:
         engine.dispose()
-    if revision is None and made_by in (None, optuna.__version__):  # another worker is creating it right now
-        return
-    if revision != RDBStorage("sqlite://").get_head_version():
+    if not is_current:
         raise InputError(
-            f"{where} was made by another version of Optuna: bring it up to date with "
+            f"{name_of(address)} was made by another version of Optuna: bring it up to date with "
             "`optuna storage upgrade --storage URL`, or give another --storage."
         )
 
 
-def _first(engine: Engine, query: str) -> str | None:
+def _only(engine: Engine, query: str) -> str | None:
+    """The value of a query: None where there is no row, and empty where there are several."""
     with engine.connect() as connection:
-        return connection.execute(text(query)).scalar()
+        values = connection.execute(text(query)).scalars().fetchmany(2)
+    return None if not values else str(values[0]) if len(values) == 1 else ""
+
+
+def _columns(engine: Engine) -> set[tuple[str, str]]:
+    """The tables of a database, each with the name of every column."""
+    tables = inspect(engine).get_multi_columns()
+    return {(table, column["name"]) for (_, table), columns in tables.items() for column in columns}
 
 
 def _options(url: URL) -> dict[str, Any]:

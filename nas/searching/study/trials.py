@@ -7,6 +7,7 @@ from dataclasses import astuple
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from nas.metrics.pareto import hypervolume
@@ -41,11 +42,19 @@ class Trials:
         scores: scores of the run.
         question: the resolved budget. Its quantity is the first objective.
         proposer: proposes architectures.
-        storage: see `SharedStudy.open`.
+        storage, opened: the storage's URL, and the storage itself if it is open already: see
+            `SharedStudy.open`.
     """
 
     def __init__(
-        self, run: Run, scores: Scores, question: Question, proposer: Proposer, *, storage: str | None
+        self,
+        run: Run,
+        scores: Scores,
+        question: Question,
+        proposer: Proposer,
+        *,
+        storage: str | None,
+        opened: BaseStorage | None = None,
     ) -> None:
         quiet_optuna()
         self._space, self._scores, self._question = run.space, scores, question
@@ -60,6 +69,7 @@ class Trials:
             self._sampler.distributions(),
             url=storage,
             folder=run.search_path,
+            opened=opened,
             facts={"layouts (copy search/layouts.yaml too)": layouts},
             metrics=(f"{quantity.title} ({quantity.unit})", "rd_loss"),
             check=self._scored,
