@@ -298,7 +298,7 @@ def test_a_checkpoint_that_is_not_what_was_written_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["x" * 253, "../budgets/phone", "x/../patch"])
 @pytest.mark.parametrize("door", [SearchSpace.load, Budget.load])
 def test_a_name_of_nothing_that_is_shipped_is_refused(door, name):
-    with pytest.raises(InputError, match="There is no (search space|budget) named"):
+    with pytest.raises(InputError, match=r"There is no (search space|budget) named"):
         door(name)
 
 

@@ -112,8 +112,8 @@ def consistently(folder: Path) -> Iterator[None]:
         yield
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InputError(
-            f"{folder / 'codec.json'} is damaged, because its parts do not fit each other or the models: export "
-            "the codec again."
+            f"{folder / 'codec.json'} is damaged, because its parts do not fit each other or the models: "
+            "export the codec again."
         ) from error
 
 
