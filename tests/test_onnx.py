@@ -461,6 +461,12 @@ def test_keys_of_a_description_that_lack_or_have_other_values_are_told(written, 
         (tmp_path / "onnx").rename(copy)
 
 
+def test_every_description_that_is_written_is_whole(written):
+    for name in (*INTEGER_NAMES, "tables-alone-rates"):
+        _, folder, decoder = written(name)
+        assert decoder.misfit(json.loads((folder / "codec.json").read_text())) is None
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -62,7 +62,7 @@ TABLE = {
     **{"file": TEXT, "surprises": [[NUMBER]], "states": [[INDEX]], "shifts": [[WHOLE]]},
     **{"around": [[WHOLE, WHOLE]], "weights": [NUMBER]},
 }
-BY_TABLE = {**ORDER, "blocks": [{**BLOCK, "known": [range(2)]}], "table": TABLE}
+BY_TABLE = {**ORDER, "blocks": [{**BLOCK, "known": [[range(2)]]}], "table": TABLE}
 models = constriction.stream.model
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
