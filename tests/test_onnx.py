@@ -423,7 +423,8 @@ WRONG = {  # names of keys of codec.json, and wrong values
     **{"layouts": 7, "layouts.0.blocks": None, "layouts.0.tile": [2], "layouts.0.slope": [0, "1"]},
     **{"layouts.0.blocks.0.channels": [0, -1], "layouts.0.blocks.0.seen": [[]], "decoders.0.file": 3},
     **{"layouts.0.entropy_path": 3, "layouts.0.blocks.0.phi": "1"},
-    **{"alignment": 0, "z_channels": "8", "y_limit": [], "scales": [1, "a"], "table": [1, 2], "default": 2},
+    **{"layouts.0.blocks.0.file": 3, "scales": [1, -1]},
+    **{"alignment": 0, "z_channels": "8", "y_limit": [], "table": [1, 2], "default": 2},
 }
 
 
@@ -458,6 +459,33 @@ def test_keys_of_a_description_that_lack_or_have_other_values_are_told(written, 
         copy.rename(tmp_path / "onnx")
         assert decode_quickly(tmp_path, Nic.parse(data)) is None
         (tmp_path / "onnx").rename(copy)
+
+
+def test_every_description_that_is_written_is_whole(written):
+    for name in (*INTEGER_NAMES, "tables-alone-rates"):
+        _, folder, decoder = written(name)
+        assert decoder.misfit(json.loads((folder / "codec.json").read_text())) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["table"][0].pop(),
+        lambda content: content["layouts"][0]["blocks"][0]["channels"].append(60000),
+        lambda content: content["layouts"][0]["blocks"][0]["channels"].pop(),
+        lambda content: content.update(scale_bounds=[0.5], scales=[1.0]),
+    ],
+)
+def test_parts_of_a_description_that_do_not_fit_each_other_are_told(written, tmp_path, change):
+    family, folder, decoder = written(JOINT)
+    content = json.loads((folder / "codec.json").read_text())
+    del content["digest"]
+    change(content)
+    copy = Path(shutil.copytree(folder, tmp_path / "onnx"))
+    (copy / "codec.json").write_text(json.dumps(content))
+    data = compress_image(family.base, picture(64, 64)).to_bytes()
+    with pytest.raises(decoder.InputError, match=r"codec\.json is damaged|coded data|cannot be run"):
+        decoder.decode(data, folder=copy)
 
 
 def test_a_model_of_another_part_is_told(written, tmp_path):

@@ -295,6 +295,13 @@ def test_a_checkpoint_that_is_not_what_was_written_is_refused(tmp_path):
 # Tables and notes of a run
 
 
+@pytest.mark.parametrize("name", ["x" * 253, "../budgets/phone", "x/../patch"])
+@pytest.mark.parametrize("door", [SearchSpace.load, Budget.load])
+def test_a_name_of_nothing_that_is_shipped_is_refused(door, name):
+    with pytest.raises(InputError, match=r"There is no (search space|budget) named"):
+        door(name)
+
+
 @pytest.mark.parametrize("column", ["arch", "total_kmac_px", "stages", "bpp", "test_psnr"])
 def test_a_front_of_other_kinds_of_values_is_refused(tmp_path, column):
     place = Run(tmp_path).front_path

@@ -19,6 +19,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -61,7 +62,7 @@ TABLE = {
     **{"file": TEXT, "surprises": [[NUMBER]], "states": [[INDEX]], "shifts": [[WHOLE]]},
     **{"around": [[WHOLE, WHOLE]], "weights": [NUMBER]},
 }
-BY_TABLE = {**ORDER, "blocks": [{**BLOCK, "known": [range(2)]}], "table": TABLE}
+BY_TABLE = {**ORDER, "blocks": [{**BLOCK, "known": [[range(2)]]}], "table": TABLE}
 models = constriction.stream.model
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -90,10 +91,30 @@ def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> Pixe
         raise InputError(f"There is no decoder {decoder_index}: choose 0 to {len(codec['decoders']) - 1}.")
     _, _, width, height, step, _ = parse(data)
     y_hat, _ = decode_latents(data, folder)
-    y_hat = y_hat * gains(codec, step)
-    x_hat = run(folder, codec["decoders"][decoder_index]["file"], {"y_hat": y_hat}, "x_hat")["x_hat"]
-    pixels = np.rint(x_hat[0, :, :height, :width].clip(0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    with consistently(folder):
+        y_hat = y_hat * gains(codec, step)
+        x_hat = run(folder, codec["decoders"][decoder_index]["file"], {"y_hat": y_hat}, "x_hat")["x_hat"]
+        pixels = np.rint(x_hat[0, :, :height, :width].clip(0, 1) * 255).astype(np.uint8)
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+
+@contextmanager
+def consistently(folder: Path) -> Iterator[None]:
+    """Tell in a sentence where parts of codec.json do not fit each other, or the models.
+
+    Args:
+        folder: folder of the ONNX models.
+
+    Raises:
+        InputError: something in it fails as only such parts do.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder / 'codec.json'} is damaged, because its parts do not fit each other or the models: "
+            "export the codec again."
+        ) from error
 
 
 def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | None]:
@@ -128,8 +149,9 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | N
     coder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream, "<u4").astype(np.uint32))
     shape = [side // (Z_REDUCTION if codec["z_channels"] else Y_REDUCTION) for side in sides]
     try:
-        first = under_tables(coder, codec["table"], limit, shape, len(stream))
-        y_hat = gaussian_y(coder, codec, layout, first, y_limit, folder) if codec["z_channels"] else first
+        with consistently(folder):
+            first = under_tables(coder, codec["table"], limit, shape, len(stream))
+            y_hat = gaussian_y(coder, codec, layout, first, y_limit, folder) if codec["z_channels"] else first
     except AssertionError:  # the coder's reaction to data that no encoder writes
         raise InputError(
             "The coded data is damaged, because no encoder writes it like this: get the file again."
@@ -522,6 +544,8 @@ def misfit(content: dict[str, Any]) -> str | None:
             wrong = wrong or _misfit(block, links, "layouts.blocks")
     if not wrong and "rates" in content:
         wrong = _misfit(content["rates"], RATES, "rates")
+    if not wrong and min(content["scales"], default=1) <= 0:
+        wrong = "scales"
     if not wrong and content["default"] >= len(content["decoders"]):
         wrong = "default"
     files = content.get("files", {})
@@ -533,8 +557,11 @@ def _misfit(value: Any, form: Any, name: str = "") -> str | None:
     if isinstance(form, dict):
         if not isinstance(value, dict):
             return name
-        parts = ((f"{name}.{key}".lstrip("."), value.get(key), inner) for key, inner in form.items())
-        return next(filter(None, (_misfit(part, inner, path) for path, part, inner in parts)), None)
+        for key, inner in form.items():
+            path = f"{name}.{key}".lstrip(".")
+            if key not in value or (wrong := _misfit(value[key], inner, path)):
+                return path if key not in value else wrong
+        return None
     values = value if isinstance(form, list) else [value]
     if not isinstance(values, list) or (isinstance(form, list) and len(form) == 2 != len(values)):
         return name

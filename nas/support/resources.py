@@ -58,11 +58,10 @@ def find(kind: str, name: str | Path) -> Path:
             f"{name} is a trained supernet, not a search space: give a space, and --init-from {name} "
             "to begin with its weights."
         )
-    shipped_path = folder(kind) / f"{name}.yaml"
-    if not shipped_path.is_file():
+    if str(name) not in shipped(kind):  # a name may be longer than a file's, or lead elsewhere
         what = kind.removesuffix("s").replace("_", " ")
         raise InputError(f"There is no {what} named '{name}': {nearest(str(name), shipped(kind))}")
-    return shipped_path
+    return folder(kind) / f"{name}.yaml"
 
 
 def read_yaml(path: Path, *, spaced: bool = False) -> dict[str, Any]:
