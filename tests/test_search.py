@@ -220,14 +220,18 @@ def test_a_search_from_beginning_to_end(run):
 class DearerIsWorse(Evaluator):
     """A loss that grows with the cost, so that the best architecture is never close to a target."""
 
+    def __init__(self, costs, *given):
+        super().__init__(*given)
+        self.costs = costs  # of found layouts, too
+
     def score(self, architecture):
-        return Score(1.0, 30.0, measured_costs(self.space).kmac_px(architecture, "decoder"))
+        return Score(1.0, 30.0, self.costs.kmac_px(architecture, "decoder"))
 
 
 def test_a_question_asked_again_has_the_same_answer_and_scores_nothing(run, supernet, photos, tmp_path):
     searcher = Searcher(run, device="cpu")
     question = searcher.question(Budget.of("60%", "decoder"))
-    evaluator = DearerIsWorse(supernet, photos, Objective(LMBDA))
+    evaluator = DearerIsWorse(searcher.costs, supernet, photos, Objective(LMBDA))
     scores = Scores(tmp_path / "scores.csv", evaluator, run.fingerprint)
     answers = Answers(searcher.costs, scores, {})
     scores.of(searcher.space.narrowest())
