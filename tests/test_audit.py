@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +62,8 @@ def layers_by_hand(module: nn.Module, x: Tensor) -> tuple[int, Tensor]:
     found: list[int] = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(layer, SubPixel):
+            layer = layer[0]  # it is not called, only its kernel is used
         if isinstance(layer, GDN):
             each = len(layer.beta) ** 2
         elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -73,31 +73,10 @@ def layers_by_hand(module: nn.Module, x: Tensor) -> tuple[int, Tensor]:
         found.append(each * min(math.prod(side.shape[-2:]) for side in (inputs[0], output)))
 
     hooks = [layer.register_forward_hook(note) for layer in module.modules()]
-    with ExitStack() as stack:
-        for layer in module.modules():
-            if isinstance(layer, SubPixel):  # its convolution is not called, only its kernel is used
-                stack.enter_context(noted(layer, note))
-        output = module(x)
+    output = module(x)
     for hook in hooks:
         hook.remove()
     return sum(found), output
-
-
-@contextmanager
-def noted(layer: SubPixel, note: Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]) -> Iterator[None]:
-    """Context in which the convolution of a sub-pixel convolution is noted."""
-    squares = layer.squares
-
-    def noting(x: Tensor) -> Tensor:
-        out = squares(x)
-        note(layer[0], (x,), out)
-        return out
-
-    layer.squares = noting  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del layer.squares
 
 
 def context_by_hand(codec: Codec, height: int, width: int) -> tuple[int, int]:

@@ -89,9 +89,15 @@ class SubPixel(nn.Sequential):
                 return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
             return F.conv2d(x, weight, bias, padding=cast(tuple[int, int], conv.padding))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Upsample x, [B, C, h, w], to [B, outputs, h * stride, w * stride]."""
-        return from_patches(self.squares(x), self.stride)
+    def forward(self, x: Tensor, move: bool = True) -> Tensor:
+        """Upsample x, [B, C, h, w], to [B, outputs, h * stride, w * stride].
+
+        Args:
+            x: [B, C, h, w].
+            move: False returns the output before it is moved.
+        """
+        squares = self.squares(x)
+        return from_patches(squares, self.stride) if move else squares
 
 
 class Branches(nn.ModuleDict):
@@ -101,11 +107,18 @@ class Branches(nn.ModuleDict):
         """The branches that run, in order, each with the weight of its output, or None where that is 1."""
         return [(branch, None) for branch in self.values()]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The weighted sum of the branches' outputs for x, [B, C, H, W]."""
-        if stride := stride_at_end(self):
-            return from_patches(squares_at_end(self, x), stride)
-        return _sum(self.terms(), lambda branch: cast(Tensor, branch(x)))
+    def forward(self, x: Tensor, move: bool = True) -> Tensor:
+        """The weighted sum of the branches' outputs for x, [B, C, H, W].
+
+        Args:
+            x: [B, C, H, W].
+            move: False returns the sum before it is moved, if there is a `stride_at_end`.
+        """
+        stride = stride_at_end(self)
+        if stride is None:
+            return _sum(self.terms(), lambda branch: cast(Tensor, branch(x)))
+        squares = _sum(self.terms(), lambda branch: squares_at_end(branch, x), own=True)
+        return from_patches(squares, stride) if move else squares
 
 
 def stride_at_end(module: nn.Module) -> int | None:
@@ -130,10 +143,9 @@ def squares_at_end(module: nn.Module, x: Tensor) -> Tensor:
         module: see `stride_at_end`.
         x: input of the module, [B, C, h, w].
     """
-    if isinstance(module, SubPixel):
-        return module.squares(x)
-    if isinstance(module, Branches):
-        return _sum(module.terms(), lambda branch: squares_at_end(branch, x), own=True)
+    if isinstance(module, SubPixel | Branches):
+        out: Tensor = module(x, False)  # called, and not its method, so that hooks see it
+        return out
     *before, last = module.children()
     for layer in before:
         x = layer(x)
