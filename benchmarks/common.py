@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from nas.photos.images import list_images
 from nas.profiling.memory import forget_peak, peak_bytes
 
 MIB = 2**20
@@ -52,6 +54,12 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
     """One side over the other, repeat by repeat."""
     found = [a / b for a, b in zip(above, below, strict=True)]
     return Ratio(statistics.median(found), min(found), max(found))
+
+
+def some_images(folder: Path, count: int) -> list[Path]:
+    """So many images of a folder, spread evenly over it."""
+    paths = list_images(folder)
+    return paths[:: max(1, len(paths) // count)][:count]
 
 
 def extra_memory(run: Callable[[], object]) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from common import MIB, arguments, extra_memory, heading, say, table
+from common import MIB, arguments, extra_memory, heading, say, some_images, table
 from onnx_folder import load
 from PIL import Image
 
@@ -34,7 +34,7 @@ from nas.codec.codec import Codec
 from nas.codec.folder import DESCRIPTION, load_codec
 from nas.codec.nic import Nic
 from nas.comparison.formats import encode, nearest_size
-from nas.photos.images import Photo, Pixels, list_images, psnr, read_image
+from nas.photos.images import Photo, Pixels, psnr, read_image
 from nas.profiling.profile import parse_size
 
 OTHERS = {"JPEG": "jpeg", "WEBP": "webp", "AVIF": "avif"}  # formats by their titles
@@ -181,8 +181,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    paths = list_images(given.data)
-    paths = paths[:: max(1, len(paths) // given.photos)][: given.photos]
+    paths = some_images(given.data, given.photos)
     say(heading())
     say(f"a matrix product: {matrix_rate(given.repeats) / 1e9:.0f} billion multiply-adds a second")
     for path in given.codecs:

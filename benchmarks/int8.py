@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from common import arguments, heading, interleaved, ratio, say, table
+from common import arguments, heading, interleaved, ratio, say, some_images, table
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import Tensor
@@ -28,7 +28,7 @@ from torch import Tensor
 from nas.codec.bitstream import latents_of
 from nas.codec.codec import Codec
 from nas.codec.folder import load_codec
-from nas.photos.images import Pixels, list_images, psnr, read_image
+from nas.photos.images import Pixels, psnr, read_image
 from nas.spaces.rates import scored
 
 PHOTOS = 4  # of each folder
@@ -50,11 +50,6 @@ def read_by_g_s(codec: Codec, pixels: Pixels, lmbda: float) -> Latents:
     y_hat, _ = latents_of(codec, pixels, lmbda=lmbda)
     y: Tensor = codec.network.unscaled_y(y_hat, lmbda)
     return y.numpy()
-
-
-def photos_of(folder: Path) -> list[Path]:
-    paths = list_images(folder)
-    return paths[:: max(1, len(paths) // PHOTOS)][:PHOTOS]
 
 
 def linear(model: onnx.ModelProto) -> list[str]:
@@ -103,7 +98,7 @@ def main() -> None:
         onnx.save(model, single)
         name = model.graph.input[0].name
         rates = scored(codec.rates)
-        crops = (read_image(path)[:SIDE, :SIDE] for path in photos_of(given.calibration))
+        crops = (read_image(path)[:SIDE, :SIDE] for path in some_images(given.calibration, PHOTOS))
         latents = (read_by_g_s(codec, crop, lmbda) for crop in crops for lmbda in rates)
         quantize_static(
             single,
@@ -118,7 +113,7 @@ def main() -> None:
         )
         sides = {"single": session(single, given.threads), "int8": session(whole, given.threads)}
         rows = [["photo", "lambda", "single, ms", "its time over int8's", "PSNR lower by, dB"]]
-        for path in photos_of(given.data):
+        for path in some_images(given.data, PHOTOS):
             pixels = read_image(path)
             for lmbda in rates:
                 feed = {name: read_by_g_s(codec, pixels, lmbda)}

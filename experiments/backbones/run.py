@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import nas
-from experiments.optimizers.run import UNCOUNTED, CPUTime
+from experiments.optimizers.run import CPUTime
 from experiments.pieces import options
 from experiments.results import ROOT, facts, progress, read_result, renew, say, table, write_result
 from nas.run import Run
@@ -44,8 +44,7 @@ def trained(space: str, seconds: float, data: Path, runs: Path, seed: int) -> tu
     """Train a space for so many CPU seconds. Returns its run, and how many steps these were."""
     clock = CPUTime()
     train(space, TIMED, runs / space / "short", data, seed, clock)
-    a_step = (clock.seconds[TIMED] - clock.seconds[UNCOUNTED]) / (TIMED - UNCOUNTED)
-    steps = round(seconds / a_step)
+    steps = round(seconds / clock.per_step)
 
     def tell(now: Progress) -> None:
         if now.step % 100 == 0:
