@@ -8,7 +8,10 @@ import sys
 def main() -> None:
     """Run the command line, which takes a moment to import."""
     try:
-        from nas.cli import main as run
+        from nas.support.interrupts import as_ctrl_c
+
+        with as_ctrl_c():
+            from nas.cli import main as run
     except KeyboardInterrupt:
         print("Interrupted. Run the same command again.", file=sys.stderr)
         sys.exit(130)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,6 +189,43 @@ def test_what_schedulers_send_is_remembered_until_the_step_is_whole(number: int)
             signal.raise_signal(number)
         interrupts.close()
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.usefixtures("signals_as_usual")
+@pytest.mark.parametrize("number", [signal.SIGINT, *STOPS])
+def test_an_interruption_that_python_had_to_ignore_is_raised_again(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Finalised:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    def finalise_one() -> None:
+        one = Finalised()
+        del one
+        time.sleep(10)
+
+    before = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), as_ctrl_c():
+        finalise_one()
+    assert capsys.readouterr().err == ""
+    assert sys.unraisablehook is before
+
+
+def test_other_errors_that_python_has_to_ignore_are_told_as_ever() -> None:
+    class Finalised:
+        def __del__(self) -> None:
+            raise ValueError("told")
+
+    told: list[Any] = []
+    before, sys.unraisablehook = sys.unraisablehook, told.append
+    try:
+        with as_ctrl_c():
+            one = Finalised()
+            del one
+    finally:
+        sys.unraisablehook = before
+    assert [each.exc_type for each in told] == [ValueError]
 
 
 def test_workers_ignore_what_the_program_ignores() -> None:

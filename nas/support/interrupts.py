@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from typing import Any
 STOPS = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]  # beside Ctrl-C
 
 
+PAUSE = 0.01  # seconds until a lost interruption is raised again
 _ASKED = threading.Event()  # to stop, since `as_ctrl_c` began
 
 
@@ -29,6 +32,34 @@ def asked_to_stop() -> bool:
 
 
 @contextmanager
+def _none_lost() -> Iterator[None]:
+    """A context that raises KeyboardInterrupt again where Python could only print and forget it.
+
+    That happens in finalisers and in callbacks of weak references, of which an import runs many.
+    """
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            timer = threading.Timer(PAUSE, again)
+            timer.daemon = True
+            timer.start()
+        else:
+            before(lost)
+
+    def again() -> None:
+        handled = [number for number in (signal.SIGINT, *STOPS) if signal.getsignal(number) is _stop]
+        if handled and sys.unraisablehook is hook:
+            _thread.interrupt_main(handled[0])
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextmanager
 def as_ctrl_c() -> Iterator[None]:
     """A context in which the signals of `STOPS` do what Ctrl-C does. Ignored and handled ones stay so.
 
@@ -42,7 +73,8 @@ def as_ctrl_c() -> Iterator[None]:
     for number in before:
         signal.signal(number, _stop)
     try:
-        yield
+        with _none_lost():
+            yield
     except Exception:
         if asked_to_stop():
             raise KeyboardInterrupt from None
