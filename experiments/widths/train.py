@@ -1,6 +1,7 @@
 """Train `zoo:patch` on for kinds of structure: the members of each kind are drawn equally often.
 
     python -m experiments.widths.train --data PHOTOS --run RUN
+    python -m experiments.widths.train --data PHOTOS --run OWN --kinds one-width    # shares with no other kind
 
 Interrupted (Ctrl-C, SIGTERM), it keeps its state and goes on from there when the same command is run again.
 """
@@ -24,16 +25,17 @@ from nas.training.settings import read_recipe
 MEMBERS = 16  # of each kind, evenly over its range of MACs; one width has no more
 
 
-def members(seed: int) -> list[str]:
+def members(kinds: Sequence[str], seed: int) -> list[str]:
     """Keys of as many architectures of each kind, in the order of their MACs.
 
     Args:
+        kinds: some of `KINDS`.
         seed: seed of the random numbers.
     """
     whole = space_of(WHOLE)
     costs, rng = measured_costs(whole), random.Random(seed)
     chosen: list[Architecture] = []
-    for kind in KINDS:
+    for kind in kinds:
         space = space_of(kind)
         if space.size <= MEMBERS:
             own = [space.at(places) for places in itertools.product(*map(range, space.shape))]
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **read_recipe(RECIPE),
         "lmbda": "0.0018..0.18",
         "strategy": "front",
-        "members": members(chosen.seed),
+        "members": members(chosen.kinds, chosen.seed),
         "elsewhere": 0.0,
         "moved": 0.3,
         "random_layouts": 0.0,
