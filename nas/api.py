@@ -200,7 +200,7 @@ class LoadedRun:
             report: called as the work goes on.
             count: number of architectures.
             steps: training steps for each. By default as many as the run had.
-            start: `scratch` (random weights) or `supernet`.
+            start: `scratch` (as the run began) or `supernet`.
             settings: training settings that differ from the run's.
             seed: seed for choosing the architectures.
             force: replace results with other settings.

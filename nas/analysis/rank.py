@@ -31,7 +31,7 @@ from nas.support.tables import write_rows
 from nas.training.expected import seconds_at_cost, warning_of
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
-from nas.training.start import TrainingRequest, train_or_resume
+from nas.training.start import KLT, TrainingRequest, train_or_resume
 from nas.weights.checkpoint import supernet_of
 
 STARTS = ("scratch", "supernet")
@@ -46,8 +46,9 @@ class RankRequest:
         data: folder of photos that the run was trained on, or `bundled`.
         count: number of architectures to train.
         steps: training steps for each one. None means as many as the run had.
-        start: `scratch` starts from random weights, which is the classical check. `supernet` starts from the
-            architecture's weights in the supernet, which shows the cost of sharing in fewer steps.
+        start: `scratch` starts as the run did, from random weights or from the photos' KLT, which is the
+            classical check. `supernet` starts from the architecture's weights in the supernet, which shows
+            the cost of sharing in fewer steps.
         settings: training settings that differ from the run's, by name.
         seed: seed for choosing the architectures. Training uses the run's seed.
         force: replace the results of a check with other settings.
@@ -92,13 +93,15 @@ class _Check:
         self.folder = searcher.run.path / "rank-check"
         if request.start not in STARTS:
             raise InputError(f"There is no start '{request.start}': choose {' or '.join(STARTS)}.")
+        source = self.source.config.get("init_from")
+        self.scratch = KLT if source == KLT else None  # the photos give it to each architecture as to the run
         self.training = self._training()
         self.architectures = spread(searcher.costs, request.count, request.seed)
         self.photos, self.notes = _photos(self.source, request.data)
-        if request.start == "scratch" and "init_from" in self.source.config:
+        if request.start == "scratch" and source != self.scratch:
             self.notes.append(
-                f"The run began from {self.source.config['init_from']}, so its steps alone did not make its "
-                "weights: the architectures that begin from scratch may need more (--steps)."
+                f"The run began from {source}, so its steps alone did not make its weights: the "
+                "architectures that begin from scratch may need more (--steps)."
             )
         self.settings = {
             "count": request.count,
@@ -128,7 +131,7 @@ class _Check:
         if steps is not None:
             given["steps"] = steps
         of_run = {**settings_of(self.source).model_dump(), **ALONE}
-        if self.request.start == "scratch":  # random weights need no protection
+        if self.request.start == "scratch" and self.scratch is None:  # random weights need no protection
             of_run |= {"only": None, "frozen": []}
         return TrainingSettings.make({**of_run, **given})
 
@@ -187,6 +190,8 @@ class _Check:
         facts = {"training": self.settings["training"], "photos": self.photos, "start": self.request.start}
         if self.request.start == "supernet":
             facts["weights"] = self.source.fingerprint
+        elif self.scratch:
+            facts["init_from"] = self.scratch
         name = digest(architecture.key, json.dumps(facts, sort_keys=True))
         return self.folder / f"{architecture.key[:24].strip('.+-=_')}-{name}"
 
@@ -216,7 +221,7 @@ class _Check:
             out=folder,
             arch=architecture.key,
             settings=self.training.model_dump(),
-            init_from=self.source.path if self.request.start == "supernet" else None,
+            init_from=self.source.path if self.request.start == "supernet" else self.scratch,
             device=self.searcher.evaluator.device.type,
         )
         train_or_resume(request, show)

@@ -62,9 +62,8 @@ def demo(
 
 
 @example(
-    "nas train patch --data photos/ --out runs/a --init-from klt --lmbda 0.0018..0.18 "
-    "--set recipe=patch-soap",
-    "nas train joint-ar --data photos/ --out runs/b --lmbda 0.013 --set steps=50000",
+    "nas train patch --data photos/ --out runs/a",
+    "nas train joint-ar --data photos/ --out runs/b --lmbda 0.013 --steps 50000",
     "nas train --out runs/a --resume",
 )
 def train(
@@ -80,19 +79,21 @@ def train(
         str | None,
         typer.Option(
             help="Weight of distortion in the loss (larger: better pictures, larger files), or a range "
-            "for all rates: 0.0018..0.18. Default: 0.013.",
+            "for all rates: 0.0018..0.18. Default: that range for patch, else 0.013.",
         ),
     ] = None,
     metric: Annotated[
         str | None, typer.Option(help="Distortion to train for: mse (the default) or ms-ssim.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of training steps. Default: 100000.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Number of training steps. Default: the recipe's, else 100000.")
+    ] = None,
     init_from: Annotated[
         str | None,
         typer.Option(
-            help="Starting weights: klt (a linear codec computed from the photos), a run, zoo:NAME, a "
-            "supernet.safetensors, a CompressAI checkpoint, or a name of CompressAI's zoo such as mbt2018-4. "
-            "Default: random weights."
+            help="Starting weights: klt (a linear codec computed from the photos), random, a run, zoo:NAME, "
+            "a supernet.safetensors, a CompressAI checkpoint, or a name of CompressAI's zoo such as "
+            "mbt2018-4. Default: klt for patch, else random."
         ),
     ] = None,
     settings: Annotated[
@@ -100,7 +101,8 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="A training setting; repeatable. recipe=NAME sets many at once.",
+            help="A training setting; repeatable. recipe=NAME sets many at once. Default: "
+            "recipe=patch-soap for patch.",
         ),
     ] = None,
     resume: Annotated[
@@ -392,8 +394,9 @@ def rank_check(
     start: Annotated[
         str,
         typer.Option(
-            help="Where each training starts. scratch: from random weights, which is the classical check. "
-            "supernet: from the supernet's weights, which shows the cost of sharing in fewer steps."
+            help="Where each training starts. scratch: as the run did, from random weights or from the "
+            "photos' KLT, which is the classical check. supernet: from the supernet's weights, which shows "
+            "the cost of sharing in fewer steps."
         ),
     ] = "scratch",
     settings: Annotated[

@@ -53,8 +53,8 @@ def _draw(result: RankResult) -> Figure:
 
 def _title(result: RankResult) -> str:
     steps = result.settings["steps"]
-    weights = "random" if result.settings["start"] == "scratch" else "its"
-    alone = f"{steps:,} step{'s' * (steps != 1)} alone from {weights} weights"
+    start = "scratch" if result.settings["start"] == "scratch" else "its weights"
+    alone = f"{steps:,} step{'s' * (steps != 1)} alone from {start}"
     return f"Rank check: the supernet against {alone}"
 
 

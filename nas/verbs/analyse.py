@@ -201,7 +201,8 @@ def rank_check(
         data: the photos that the run was trained on: a folder, or `bundled`.
         count: number of architectures, evenly spread over the range of MACs.
         steps: training steps for each. By default as many as the run had.
-        start: `scratch` (random weights) or `supernet` (the weights that they have in the supernet).
+        start: `scratch` (as the run began: random weights or the photos' KLT) or `supernet` (the weights that
+            they have in the supernet).
         settings: training settings by name, where they differ from the run's.
         seed: seed for choosing the architectures. Training uses the run's seed.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.

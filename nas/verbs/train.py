@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.run import Run
+from nas.spaces.rates import range_text
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.limits import check_settings
 from nas.support.paths import as_typed, with_paths
 from nas.support.progress import StageReport, duration, silent
+
+RANDOM = "random"  # value of --init-from
+
+
+@dataclass(frozen=True)
+class FamilyDefaults:
+    """What a family is trained with where the user does not say it.
+
+    Attributes:
+        recipe: its recipe.
+        init_from: its starting weights.
+        rates: the least and the largest lambda.
+    """
+
+    recipe: str
+    init_from: str
+    rates: tuple[float, float]
+
+
+# Other families are trained at one rate from random weights, as in their papers.
+FAMILY_DEFAULTS = {"patch": FamilyDefaults("patch-soap", "klt", (0.0018, 0.18))}
 
 
 @with_paths
@@ -40,13 +63,15 @@ def train(
         data: a folder of photos, which is searched recursively, or `bundled` for those in the package.
         out: folder of the run.
         arch: train only this architecture, given by its key.
-        lmbda: weight of the distortion in the loss, or a range for all rates: `0.0018..0.18`.
+        lmbda: weight of the distortion in the loss, or a range for all rates: `0.0018..0.18`. By default that
+            range for `patch`, and 0.013 for other families.
         metric: distortion to train for: `mse` or `ms-ssim`.
         steps: number of training steps.
-        init_from: starting weights: `klt` (a linear codec computed from the photos), a run, `zoo:NAME`, a
-            supernet.safetensors, a CompressAI checkpoint, or a name of CompressAI's zoo such as
-            `mbt2018-4`. By default random weights.
-        settings: other training settings by name. `recipe` sets many at once.
+        init_from: starting weights: `klt` (a linear codec computed from the photos), `random`, a run,
+            `zoo:NAME`, a supernet.safetensors, a CompressAI checkpoint, or a name of CompressAI's zoo such as
+            `mbt2018-4`. By default `klt` for `patch`, and `random` for other families.
+        settings: other training settings by name. `recipe` sets many at once, and is by default `patch-soap`
+            for `patch`.
         resume: continue the interrupted run in `out`. No other argument is needed.
         seed: seed for all random choices.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
@@ -63,7 +88,7 @@ def train(
         KeyboardInterrupt: a checkpoint was written. `resume` continues from it.
 
     Example:
-        >>> run = nas.train("joint-ar-tiny", "photos/", "runs/new", steps=2000)  # doctest: +SKIP
+        >>> run = nas.train("patch-small", "photos/", "runs/new", steps=2000)  # doctest: +SKIP
     """
     from nas.training.loop import Progress
     from nas.training.record.clock import expectation
@@ -103,8 +128,42 @@ def train(
         raise InputError("Training needs a SPACE and --data DIR (or --resume with --out RUN).")
     values = {"seed": seed, **check_settings(settings)}
     values |= {name: value for name, value in named.items() if value is not None}
-    request = TrainingRequest(space, str(data), folder, arch, values, init_from, force, device)
+    loaded = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
+    taken = defaults_of(loaded, values, init_from)
+    if taken:
+        say(f"Defaults of the family {loaded.family.name}: {', '.join(map('='.join, taken.items()))}.")
+    init_from = taken.pop("init_from", None if init_from == RANDOM else init_from)
+    request = TrainingRequest(space, str(data), folder, arch, {**taken, **values}, init_from, force, device)
     return start_training(request, show, say)
+
+
+def defaults_of(
+    space: SearchSpace, values: Mapping[str, Any], init_from: str | Path | None
+) -> dict[str, str]:
+    """What the space's family is trained with, of what the user did not give.
+
+    Args:
+        space: the space to train.
+        values: the given settings, by name.
+        init_from: the given starting weights.
+
+    Returns:
+        Some of `recipe`, `lmbda` and `init_from`.
+    """
+    from nas.training.settings import read_recipe
+
+    family = FAMILY_DEFAULTS.get(space.family.name)
+    if family is None:
+        return {}
+    given, taken = {**(read_recipe(values["recipe"]) if "recipe" in values else {}), **values}, {}
+    several = given.get("strategy", "level") not in ("level", "front") or given.get("structure") == "joint"
+    if "recipe" not in given and not several:  # these need several architectures a step, the recipe has one
+        taken["recipe"] = family.recipe
+    if not ("lmbda" in given or given.get("metric") == "ms-ssim" or space.rates):
+        taken["lmbda"] = range_text(family.rates)
+    if init_from is None and "only" not in given:
+        taken["init_from"] = family.init_from
+    return taken
 
 
 def how_to_resume(out: str | Path) -> str:
