@@ -2,6 +2,7 @@
 
     python benchmarks/oracle.py RUN --tables folder          # RUN of joint-ar, joint-ar-per-edge inside it
     python benchmarks/oracle.py RUN --space benchmarks/per-edge-tiny.yaml --unseen 23  # RUN of joint-ar-tiny
+    python benchmarks/oracle.py zoo:patch --space benchmarks/per-edge-patch.yaml --photos 8 --unseen 8
 
 The space's widths have to be among those of the run's space (the layouts need not), so that a coarse space is
 scored in the supernet of a fine one. Regret is what the loss of an answer exceeds the least there is by, in %
@@ -34,6 +35,7 @@ from nas.searching.layouts.rate import LayoutRate
 from nas.searching.sampler.moves import Rows
 from nas.searching.sampler.rows import as_rows, proposer
 from nas.searching.scoring.evaluator import Evaluator
+from nas.shipped import in_zoo, zoo_run
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
@@ -138,7 +140,7 @@ def eight(quantity: Quantity, span: tuple[int, int, int]) -> tuple[int, ...]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="a trained run")
+    parser.add_argument("run", help="a trained run, or zoo:NAME")
     parser.add_argument("--space", default="joint-ar-per-edge")
     parser.add_argument("--photos", type=int, default=24, help="of calibration, at most")
     parser.add_argument("--unseen", type=int, default=8, help="held-out photos, at most")
@@ -151,7 +153,8 @@ def main() -> None:
     say(heading())
     space = SearchSpace.load(options.space)
     photos = {"calibration": options.photos, "held-out": options.unseen}
-    inside, architectures = Inside(Run.open(options.run), space, photos), everything(space)
+    run = zoo_run(options.run) if in_zoo(options.run) else Run.open(Path(options.run))
+    inside, architectures = Inside(run, space, photos), everything(space)
     losses, unseen = (
         inside.losses(part, architectures, options.tables and options.tables / f"{part}.csv")
         for part in photos

@@ -1,7 +1,7 @@
 """Train `zoo:patch` on for kinds of structure: the members of each kind are drawn equally often.
 
     python -m experiments.widths.train --data PHOTOS --run RUN
-    python -m experiments.widths.train --data PHOTOS --run OWN --kinds one-width    # shares with no other kind
+    python -m experiments.widths.train --data PHOTOS --run OWN --kinds one-width    # shares with no other
 
 Interrupted (Ctrl-C, SIGTERM), it keeps its state and goes on from there when the same command is run again.
 """
