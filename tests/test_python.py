@@ -472,10 +472,10 @@ def test_a_space_of_one_architecture_goes_through_every_verb(tmp_path: Path, pho
     found = nas.load_run(run.path, device="cpu")
     found.search(trials=2, sources=QUICK)
     (key,) = found.front()["arch"]
-    prices = nas.explain(run, key, out=tmp_path / "prices.svg")
-    assert prices.groups == {}
-    assert "no other step" in " ".join(prices.sentences())
-    assert (tmp_path / "prices.svg").is_file()
+    table = nas.explain(run, key, out=tmp_path / "steps.svg")
+    assert table.groups == {}
+    assert "no other step" in " ".join(table.sentences())
+    assert (tmp_path / "steps.svg").is_file()
     assert all(path.is_file() for path in draw_runs([run], tmp_path / "drawn"))
     with pytest.raises(InputError, match=r"all of them cost 0\.\d+ kMAC/px\. Ask for that\."):
         found.search("50%", trials=0, sources=QUICK)

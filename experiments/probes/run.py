@@ -1,4 +1,4 @@
-"""Whether the probes of an architecture agree with its cost table.
+"""Whether the probes of an architecture agree with its sensitivity table.
 
     python -m experiments.probes.run
 
@@ -33,7 +33,7 @@ Slots = dict[str, dict[str, float]]  # what is known of each slot, by its name
 
 
 def slots_of(space: SearchSpace, architecture: Architecture, seed: int) -> Slots:
-    """What the probes and the cost table say of every slot that sets the width of an activation.
+    """What the probes and the sensitivity table say of every slot that sets the width of an activation.
 
     Args:
         space: of the architecture.
@@ -47,8 +47,8 @@ def slots_of(space: SearchSpace, architecture: Architecture, seed: int) -> Slots
     key = architecture.key
     report = progress(key.partition("+h_s=")[2])
     probes = nas.probe(RUN, key, photos=PHOTOS, steps=STEPS, seed=seed, report=report).probes
-    prices = nas.explain(RUN, key, report=report)
-    steps = {(step.slot, step.kmac_px > 0): step.loss for group in prices.groups.values() for step in group}
+    groups = nas.explain(RUN, key, report=report).groups.values()
+    steps = {(step.slot, step.kmac_px > 0): step.loss for group in groups for step in group}
     found: Slots = {}
     for slot in space.slots:
         layers = {layer for layer, _ in slot.layers}
