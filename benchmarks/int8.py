@@ -1,4 +1,4 @@
-"""What whole numbers of 8 bits would save in g_s of an ONNX folder, and what they would cost in dB.
+"""What 8-bit integers would save in g_s of an ONNX folder, and what they would cost in dB.
 
     OMP_NUM_THREADS=1 python benchmarks/int8.py CODEC --calibration PHOTOS --data PHOTOS
 

@@ -256,6 +256,6 @@ def trained_codec(photo: np.ndarray) -> Codec:
 
 
 def exact_codec(codec: Codec, *pictures: Tensor) -> Codec:
-    """The same codec with its entropy path in whole numbers, chosen on some pictures."""
+    """The same codec with its entropy path in integer arithmetic, calibrated on some pictures."""
     latents = [(y_hat, z_hat) for y_hat, z_hat in map(codec.latents, pictures) if z_hat is not None]
     return quantized(codec, latents)

@@ -95,7 +95,7 @@ def test_scores_are_the_cpu_s(make_supernet, photo: Photo, name: str):
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("exact", [False, True])
 def test_codecs_code_on_the_gpu(make_supernet, photo: Photo, name: str, exact: bool):
-    """In float64 and in whole numbers; a CPU decodes what it made, where the numbers are whole."""
+    """In float64 and in integer arithmetic; a CPU decodes what it made in integers."""
     space = SearchSpace.load(name)
     architecture = space.uniform(0.5)
     x = pad(to_tensor(photo.pixels), 64)

@@ -1,4 +1,4 @@
-"""Descent: whole numbers change where the loss of a picture falls, and nothing else changes."""
+"""Descent: integers change where the loss of a picture falls, and nothing else changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What whole numbers in the entropy path cost in rate: post-training, nothing is tuned.
+"""What integer arithmetic in the entropy path costs in rate: post-training, nothing is tuned.
 
 The reference is the same network in float64 without any grid. Against it: float64 on the coding grid, the
 exact path, and the exact path with fewer bits for activations. Numbers are chosen on training photos and

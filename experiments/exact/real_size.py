@@ -1,4 +1,4 @@
-"""A real-size entropy path (192 channels), trained alone, so that its whole numbers can be judged.
+"""A real-size entropy path (192 channels), trained alone, so that its integers can be judged.
 
 Training the whole model takes a GPU. Bounds and rounding ask for trained weights of real width in h_s,
 context prediction and entropy parameters only: so these (with h_a and z's prior) are trained for rate on the

@@ -22,7 +22,7 @@ from nas.verbs.export import export_codec
 
 
 def export(name: str, lmbda: float, data: Path, out: Path) -> None:
-    """One codec's folder, its whole numbers chosen on the calibration photos of `data`."""
+    """One codec's folder, its integers calibrated on the calibration photos of `data`."""
     space = space_of(name)
     with tempfile.TemporaryDirectory() as place:
         run = Run.create(Path(place) / "run", space, TrainingSettings(lmbda=lmbda).model_dump())

@@ -61,14 +61,14 @@ class Codec(nn.Module):
 
     `forward` estimates the rate. `compress` and `decompress` are exact inverses on the latents. Encoder and
     decoder must both compute the entropy path (h_s, context, entropy parameters). If the codec has it in
-    whole numbers, the result is the same on every machine. Otherwise it runs in float64 on a grid.
+    integer arithmetic, the result is the same on every machine. Otherwise it runs in float64 on a grid.
 
     Args:
         network: plain layers of one architecture.
         architecture: the architecture, in the space that it comes from.
         table: frequencies of the latents under the factorised prior (z, or y if there is no z), with one row
             of odd length per channel. By default they are computed from the network's prior.
-        integers: the entropy path in whole numbers (see `codec.quantize`), or None for float64.
+        integers: the entropy path in integer arithmetic (see `codec.quantize`), or None for float64.
     """
 
     table: Tensor
@@ -124,7 +124,7 @@ class Codec(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether streams decode on every machine, because the entropy path computes in whole numbers."""
+        """Whether streams decode on every machine: the entropy path computes in integer arithmetic."""
         return self.integers is not None or not self.network.with_z
 
     def mixed(self, precision: str) -> bool:
@@ -153,7 +153,7 @@ class Codec(nn.Module):
 
     @property
     def coding_dtype(self) -> torch.dtype:
-        """The type in which the entropy path computes. Whole numbers are held in float32."""
+        """The type in which the entropy path computes. Integers are held in float32."""
         return torch.float64 if self.integers is None else torch.float32
 
     @property
@@ -574,6 +574,7 @@ class Codec(nn.Module):
         arithmetic = "float64"
         parts: list[nn.Module] = [net.h_s, net.context] if net.with_z else []
         if self.integers is not None:
+            # these words are hashed into every file: do not change them
             arithmetic, parts = "whole numbers", [self.integers]
         grid = (SCALES.tobytes(), SCALE_BOUNDS.tobytes(), MEAN_STEPS, arithmetic, net.space.quantizer)
         weights = [value for part in parts for value in part.state_dict().values()]
@@ -638,7 +639,7 @@ def _staged_integers(path: IntegerPath, layout: Layout) -> Staged:
 
 
 def _rows(values: Tensor, kind: str) -> Array:
-    """Reorder whole numbers from [B, M, h, w] to [B, positions, M]."""
+    """Reorder integers from [B, M, h, w] to [B, positions, M]."""
     return values.flatten(2).transpose(1, 2).round().cpu().numpy().astype(kind)
 
 

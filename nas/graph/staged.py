@@ -6,7 +6,7 @@ each block over all its positions in one pass. The decoder runs the same blocks 
 stage at a time. Both call `StagedContext.block`. A layout therefore costs what fvcore counts on this code:
 its visible share of a dense pass.
 
-The arithmetic is that of the given products: floating point on a grid, or the whole numbers of the exact
+The arithmetic is that of the given products: floating point on a grid, or the integers of the exact
 entropy path (`graph.integers`).
 """
 
@@ -36,7 +36,7 @@ SLICE = 1 << 13
 Work = tuple[int, Tensor]  # a block's number and flat positions in the latent
 Parameters = tuple[Tensor, Tensor]  # scales and means, each [B, positions, channels]
 Read = Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]
-Grid = Callable[[Tensor, Tensor], Parameters]  # converts scales and means to whole numbers, see `to_grid`
+Grid = Callable[[Tensor, Tensor], Parameters]  # converts scales and means to integers, see `to_grid`
 
 
 class Gathered(nn.Module):
@@ -173,7 +173,7 @@ class Products:
     Attributes:
         context_prediction: from a window of y, [F, M, window, window]. None if a table reads the context.
         entropy_parameters: the three pointwise layers.
-        grid: converts the output of the last layer to whole numbers on the coding grid.
+        grid: converts the output of the last layer to integers on the coding grid.
         y_limit: the context reads y clamped to +- this limit.
     """
 
@@ -409,7 +409,7 @@ class StagedHyper(nn.Module):
     Args:
         context: says how psi is read.
         layout: a layout with one stage.
-        grid: converts the content of psi to whole numbers on the coding grid.
+        grid: converts the content of psi to integers on the coding grid.
     """
 
     def __init__(self, context: HyperOnly, layout: Layout, grid: Grid = to_grid) -> None:

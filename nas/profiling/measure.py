@@ -39,7 +39,7 @@ from nas.support.progress import Report, silent
 from nas.weights.checkpoint import supernet_of
 
 PROCESSES = 8  # number of checked architectures whose memory is also measured
-CALIBRATED = 256  # side in pixels of the photo that whole numbers are calibrated on
+CALIBRATED = 256  # side in pixels of the photo that integers are calibrated on
 REFERENCES = 4  # number of known codecs that a later measurement times again
 
 
@@ -172,7 +172,7 @@ def _measure_once(
 
 
 def codec_of(supernet: Supernet, architecture: Architecture) -> Codec:
-    """The codec of an architecture as it is exported, with whole numbers that fit photos.
+    """The codec of an architecture as it is exported, with integers that fit photos.
 
     The coder reads what the entropy path expects several times as fast as what surprises it, so the path has
     to expect photos.

@@ -17,7 +17,7 @@ class Range:
 
     Attributes:
         quantity: the limited or reported cost.
-        whole: the least, the median and the most, in the quantity's whole numbers.
+        whole: the least, the median and the most, in the quantity's integer units.
     """
 
     quantity: Quantity

@@ -58,7 +58,7 @@ class PartTable:
         return float(self.values[tuple(indexes[axis] for axis in self.axes)])
 
     def scaled(self, factor: float) -> Part:
-        """The table in whole numbers.
+        """The table in integers.
 
         Args:
             factor: factor of the values before rounding.
@@ -96,7 +96,7 @@ class Predictor:
 
     @lru_cache(maxsize=2)  # noqa: B019 - a predictor lives as long as its search
     def time(self, action: str) -> Quantity:
-        """Milliseconds of `encode` or `decode`, whole numbers in nanoseconds.
+        """Milliseconds of `encode` or `decode`, integers in nanoseconds.
 
         Args:
             action: `encode` or `decode`.

@@ -52,7 +52,7 @@ class Question:
     Attributes:
         quantity: the quantity that the targets limit.
         within: the architectures that meet the budget's other limits.
-        targets: in whole numbers of the quantity, ascending; none for the whole range.
+        targets: in integer units of the quantity, ascending; none for the whole range.
         span: the least, the median and the most of the quantity within the limits.
     """
 
@@ -178,7 +178,7 @@ class Quantities:
         return (*self._known.values(), *edges(self.costs).values())
 
     def bound(self, limit: Limit) -> Bound:
-        """A limit as a bound on whole numbers."""
+        """A limit as a bound on integers."""
         quantity, value = self._amount(limit.what, limit.most)
         return Bound(quantity, quantity.whole(value))
 

@@ -143,7 +143,7 @@ class Answers:
 
         Args:
             question: the limits and the quantity of the target.
-            target: the most that the architecture may cost, in whole numbers of the question's quantity.
+            target: the most that the architecture may cost, in integer units of the question's quantity.
         """
         best = self.best(question, target)
         return None if best is None else self._choice(question, target, best)
@@ -157,7 +157,7 @@ class Answers:
 
         Args:
             question: the limits and the quantity of the target.
-            target: the target, in whole numbers of the question's quantity.
+            target: the target, in integer units of the question's quantity.
             report: called for each architecture that is scored.
 
         Raises:
@@ -193,7 +193,7 @@ class Answers:
 
         Args:
             question: the limits and the quantity of the target.
-            most: the most that the architecture may cost, in whole numbers of the question's quantity.
+            most: the most that the architecture may cost, in integer units of the question's quantity.
             least: the least that it may cost, in the same unit.
         """
         fit = [

@@ -153,7 +153,7 @@ class Passage:
         return y_hat, bits(likelihood) + bits(likelihood_z)
 
     def _annealed_y(self, y: Tensor, psi: Tensor, annealing: Annealing) -> tuple[Tensor, Tensor]:
-        """y between whole numbers, and its likelihoods."""
+        """y between integers, and its likelihoods."""
         net = self.network
         centre: Tensor | float = 0.0
         if net.centred:

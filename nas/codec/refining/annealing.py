@@ -1,7 +1,7 @@
 """Annealing: y and z of one picture move along the gradient of its loss.
 
 Rounding has no gradient. Stochastic Gumbel annealing replaces it (SGA; Yang, Bamler and Mandt, NeurIPS 2020):
-a value is drawn from the two whole numbers around it, and the draw becomes a choice as a temperature falls.
+a value is drawn from the two integers around it, and the draw becomes a choice as a temperature falls.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nas.support.progress import Report
 # The best settings for 20 to 300 steps on calibration photos of the `patch` supernet: the learning rate of
 # Adam in steps of y, and the temperature at the start and at the end.
 RATE, HOT, COLD = 0.03, 0.7, 0.05
-_EDGE = 1e-4  # least distance to a whole number, at which the logits would be infinite
+_EDGE = 1e-4  # least distance to an integer, at which the logits would be infinite
 
 
 def annealed_latents(
@@ -110,7 +110,7 @@ class Annealing:
         self.optimizer.step()
 
     def soft_loss(self, temperature: float, generator: torch.Generator) -> Tensor:
-        """The loss of latents between whole numbers.
+        """The loss of latents between integers.
 
         Args:
             temperature: temperature of the draw.

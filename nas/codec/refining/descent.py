@@ -1,4 +1,4 @@
-"""Descent over whole numbers: y_hat of one picture changes where the loss of the picture falls.
+"""Descent over integers: y_hat of one picture changes where the loss of the picture falls.
 
 Any value may go one step up, one step down, or to zero. For each of these changes the loss is estimated from
 
@@ -47,7 +47,7 @@ def descended(
     """The latents with a better y_hat, after the steps in each tile.
 
     Args:
-        codec: a codec with z whose y is rounded to whole numbers.
+        codec: a codec with z whose y is rounded to integers.
         pixels: the picture, [H, W, 3] in 8 bits.
         latents: y_hat and z_hat.
         objective: the loss.
@@ -79,13 +79,13 @@ class Descent:
 
     Args:
         loss: the loss of the tile.
-        y_hat: whole numbers, [1, M, h, w].
-        z_hat: whole numbers, [1, N, h / 4, w / 4]. They stay as they are.
+        y_hat: integers, [1, M, h, w].
+        z_hat: integers, [1, N, h / 4, w / 4]. They stay as they are.
         mask: 1 where values may change, and 0 elsewhere, [h, w].
         generator: generator of the random numbers.
 
     Attributes:
-        y_hat: the best whole numbers so far.
+        y_hat: the best integers so far.
         probability: that a value which gains is changed.
     """
 

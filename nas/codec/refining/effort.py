@@ -1,7 +1,7 @@
 """Effort: refines the latents of one picture for that picture's own loss before they are coded.
 
 g_a serves all pictures. For a single picture there are better latents, and their file decodes like any other
-at the same cost. Effort 1 rounds y with its bits in mind (`rounding`). From effort 2 on, whole numbers
+at the same cost. Effort 1 rounds y with its bits in mind (`rounding`). From effort 2 on, integers
 change where the loss falls (`descent`). The highest efforts also descend from where y and z get to along the
 gradient of the loss (`annealing`). Codecs without z, or whose y is rounded about its mean, only anneal.
 

@@ -1,4 +1,4 @@
-"""Rate-distortion optimised rounding: the nearest whole number is best for the picture, but not for the file.
+"""Rate-distortion optimised rounding: the nearest integer is best for the picture, but not for the file.
 
 If the entropy model expects another number, the second nearest one, and above all a zero, may save more bits
 than its error costs. Video encoders decide the same way for transform coefficients (Karczewicz, Ye, Chong,
@@ -33,7 +33,7 @@ def weighs_bits(codec: Codec) -> bool:
 @torch.no_grad()
 @exactly()
 def weighed(codec: Codec, y: Tensor, latents: Latents) -> Latents:
-    """Round y so that every value has the whole number with the least error and bits together.
+    """Round y so that every value has the integer with the least error and bits together.
 
     Each decision treats the other values as fixed. Its effect on later stages is seen in the next pass.
 

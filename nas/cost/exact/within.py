@@ -24,7 +24,7 @@ from nas.support.errors import InputError, UnreachableBudgetError
 
 SLACK = 1e-6  # by how much the solver may exceed a bound, relatively
 RETRIES = 12  # further attempts, without solutions that exceed a bound
-FEW = 1e5  # below it, half of a whole number is more than the solver's tolerance
+FEW = 1e5  # below it, half of an integer is more than the solver's tolerance
 INFEASIBLE = 2  # scipy's status
 MOST_CHOICES = 200_000  # of all groups together, in one programme; beyond it a space is refused
 SOLVED = 6  # architectures to find by solving if random draws find none
@@ -119,8 +119,8 @@ class Within:
 
         Args:
             quantity: the quantity to limit.
-            low: the least cost, in whole numbers of the quantity.
-            high: the highest cost, in whole numbers of the quantity.
+            low: the least cost, in integer units of the quantity.
+            high: the highest cost, in integer units of the quantity.
             number: the most architectures to draw.
             rng: generator of the random numbers.
         """
@@ -271,7 +271,7 @@ class _Programme:
     def _scaled(self, row: Floats, most: float) -> tuple[Floats, float]:
         """The same limit with numbers near 1: every group starts at 0, and values above the limit are cut.
 
-        All are whole numbers, so half of one above the limit changes nothing but keeps the solver's tolerance
+        All are integers, so half of one above the limit changes nothing but keeps the solver's tolerance
         from deciding where numbers are small.
         """
         row = row.copy()
@@ -312,7 +312,7 @@ class _Programme:
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import csr_matrix
 
-        def fits(architecture: Architecture) -> bool:  # exact, in whole numbers
+        def fits(architecture: Architecture) -> bool:  # exact, in integers
             enough = floor is None or floor[0].of(architecture) >= floor[1]
             return enough and meets(architecture, self._bounds)
 

@@ -102,7 +102,7 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
     require_package()
     pixels = sample_photo(*request.size)
     supernet = supernet_of(run)
-    _require_whole_numbers(supernet.space)
+    _require_integers(supernet.space)
     if request.force:
         clear(out)
     # --force may replace a folder of this format, half-written or whole
@@ -155,11 +155,11 @@ def file_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _require_whole_numbers(space: SearchSpace) -> None:
+def _require_integers(space: SearchSpace) -> None:
     if space.family.has_z and space.quantizer != "integer":
         raise InputError(
             f"h_s and the context of {space.name} cannot be written as ONNX models, because its quantiser is "
-            "centred and only an entropy path in whole numbers can: train a space with `quantizer: integer`."
+            "centred and only an entropy path in integers can: train a space with `quantizer: integer`."
         )
 
 
@@ -215,7 +215,7 @@ class _Writer:
         return described
 
     def _knows_h_s(self, pieces: Sequence[EdgePiece], architecture: Architecture) -> bool:
-        """Whether all of h_s was written for another architecture: whole numbers take their time to find."""
+        """Whether all of h_s was written for another architecture: converting it to integers takes long."""
         space = self.supernet.space
         keys = [(piece.name, at(space, piece.axes, architecture), 1) for piece in pieces]
         return bool(keys) and all(key in self._steps for key in keys)
@@ -246,7 +246,7 @@ class _Writer:
 
 @dataclass
 class _Lazily:
-    """One architecture's codec. It is converted to whole numbers only if necessary."""
+    """One architecture's codec. It is converted to integers only if necessary."""
 
     supernet: Supernet
     architecture: Architecture

@@ -44,7 +44,7 @@ def proposer(
         also: baseline architectures that are proposed now and then.
         prior: the sets of width logits that form the prior.
         local, model, seed: see `Proposer`.
-        least: least cost of a proposed architecture, in whole numbers.
+        least: least cost of a proposed architecture, in integers.
     """
     quantity, within = question.quantity, question.within
     most = question.targets[-1] if question.targets else question.span[2]
