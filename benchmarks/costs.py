@@ -15,7 +15,7 @@ import torch
 from common import arguments, heading, ratio, say, table
 
 from nas.codec.codec import Codec
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import load_or_measure_costs
 from nas.graph.network import Supernet
 from nas.profiling.audit import traced_edges
 from nas.spaces.budget import REFERENCE_SIZE
@@ -34,7 +34,7 @@ def main() -> None:
         seconds = []
         for _ in range(2):  # measured, then read
             began = time.perf_counter()
-            costs = kept_costs(space, Path(place) / "costs.npz")
+            costs = load_or_measure_costs(space, Path(place) / "costs.npz")
             seconds.append(time.perf_counter() - began)
     net, rng = Supernet(space), random.Random(0)
     traced, looked_up = [], []

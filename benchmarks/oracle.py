@@ -24,8 +24,8 @@ import torch
 from common import heading, say, table
 
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import Quantity, macs
-from nas.cost.exact.within import Within
 from nas.graph.network import Supernet
 from nas.photos.split import photos_of
 from nas.profiling.quantities import Question
@@ -156,7 +156,7 @@ def main() -> None:
         inside.losses(part, architectures, options.tables and options.tables / f"{part}.csv")
         for part in photos
     )
-    quantity, within = macs(measured_costs(space), "total"), Within(space)
+    quantity, within = macs(measured_costs(space), "total"), FeasibleSet(space)
     rows = as_rows(space, architectures)
     costs = quantity.of_rows(rows).astype(float)
     question = Question(quantity, within, (), within.span(quantity))
@@ -171,7 +171,7 @@ def main() -> None:
         for scores, found in answers.items():
             among = np.array([place[tuple(row)] for row in seen[:scores].tolist()])
             found.append([int(among[k]) for k in best(costs[among], losses[among], question.targets)])
-    cells = [["regret, %", "scores", *(quantity.tell(target) for target in question.targets), "worst"]]
+    cells = [["regret, %", "scores", *(quantity.format(target) for target in question.targets), "worst"]]
 
     def line(name: str, scores: int, found: list[list[int]], of: Floats) -> None:
         least = of[best(costs, of, question.targets)]
@@ -185,7 +185,7 @@ def main() -> None:
     say(table(cells))
     say(f"means over {options.seeds} seeds; worst of all seeds and budgets. The oracle's answers:")
     for target, k in zip(question.targets, oracle, strict=True):
-        say(f"{quantity.tell(target):>16}  {losses[k]:.5f}  {architectures[k].key}")
+        say(f"{quantity.format(target):>16}  {losses[k]:.5f}  {architectures[k].key}")
 
 
 if __name__ == "__main__":

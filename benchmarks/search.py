@@ -25,11 +25,11 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from starter import Starter
 
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.within import Within
 from nas.metrics.pareto import hypervolume
 from nas.profiling.quantities import Question
-from nas.searching.sampler.gain import WholeRange
+from nas.searching.sampler.acquisition import HypervolumeImprovement
 from nas.searching.sampler.moves import Rows
 from nas.searching.sampler.pareto import ParetoSampler, quiet_optuna
 from nas.searching.sampler.proposer import Proposer
@@ -99,7 +99,7 @@ def from_file(path: str | None) -> Problem:
 
     def ours(seed: int) -> Proposer:
         slots = dict.fromkeys(names, apart)
-        return Proposer(slots, costs, WholeRange(most), first=uniform, seed=seed)
+        return Proposer(slots, costs, HypervolumeImprovement(most), first=uniform, seed=seed)
 
     return Problem(names, shape, costs, losses, ours, front())
 
@@ -108,7 +108,7 @@ def from_codec(photos: int) -> Problem:
     """The tiny joint autoregressive space with the weights that the package carries, on crops of photos."""
     starter = Starter.on(photos)
     space, evaluator = starter.space, starter.evaluator
-    total, within = macs(measured_costs(space), "total"), Within(space)
+    total, within = macs(measured_costs(space), "total"), FeasibleSet(space)
     question = Question(total, within, (), within.span(total))
     names = (*(slot.name for slot in space.slots), "layout")
 

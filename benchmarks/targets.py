@@ -20,8 +20,8 @@ from common import heading, say, table
 from starter import Starter
 
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.within import Within
 from nas.profiling.quantities import Question
 from nas.searching.answers import Answers
 from nas.searching.sampler.rows import history, proposer
@@ -41,7 +41,7 @@ def main() -> None:
     say(heading())
     starter = Starter.on(options.photos)
     space, costs = starter.space, measured_costs(starter.space)
-    quantity, within = macs(costs, "total"), Within(space)
+    quantity, within = macs(costs, "total"), FeasibleSet(space)
     question = Question(quantity, within, (), within.span(quantity))
     least, _, most = question.span
     with tempfile.TemporaryDirectory() as folder:

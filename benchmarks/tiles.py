@@ -20,7 +20,7 @@ from common import MIB, arguments, heading, interleaved, ratio, say, table
 
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
-from nas.codec.tiles import TILING, Tiling, through, tiles
+from nas.codec.tiles import TILING, Tiling, run_tiled, tiles
 from nas.graph.entropy import Y_LIMIT, quantize
 from nas.graph.network import CodecNetwork
 from nas.photos.images import Pixels
@@ -72,7 +72,7 @@ def edges(codec: Codec, pixels: Pixels, tiling: Tiling) -> Measured:
     network, x = codec.network, Padded(pixels, codec.alignment)
 
     def encode() -> torch.Tensor:
-        y = through(network, "g_a", codec.layout, x, tiling)
+        y = run_tiled(network, "g_a", codec.layout, x, tiling)
         network.h_a(y)
         return quantize(y, Y_LIMIT)
 
@@ -134,7 +134,7 @@ def speed_rows(given: argparse.Namespace) -> list[list[str]]:
         for edge, source in (("g_a", x), ("g_s", y_hat)):
 
             def run(tiling: Tiling, edge: str = edge, source: torch.Tensor = source) -> torch.Tensor:
-                return through(codec.network, edge, codec.layout, source, tiling)
+                return run_tiled(codec.network, edge, codec.layout, source, tiling)
 
             sides = {"whole": lambda: run(WHOLE)}
             for side in SIDES:

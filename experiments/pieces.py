@@ -24,7 +24,7 @@ from nas.spaces.space import SearchSpace
 from nas.training.klt import PHOTOS, with_klt
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, train_or_resume
-from nas.weights.checkpoint import Checkpoint, halved
+from nas.weights.checkpoint import Checkpoint, to_half_precision
 
 EXPERIMENTS = Path(__file__).parent
 WEIGHTS = EXPERIMENTS / "weights"
@@ -107,7 +107,7 @@ def train_piece(piece: Piece, data: Path, runs: Path, device: str = "auto", seed
 def write_half(run: Run, path: Path, record: dict[str, Any]) -> None:
     """A run's weights in half precision."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Checkpoint(halved(Checkpoint.read(run.weights_path).tensors), record).write(path)
+    Checkpoint(to_half_precision(Checkpoint.read(run.weights_path).tensors), record).write(path)
     say(f"wrote {path.relative_to(EXPERIMENTS.parent)}")
 
 

@@ -192,7 +192,7 @@ def seeded_supernet(space: SearchSpace, *, seed: int = 0, spread: float = 500.0)
                         value.add_(0.2 * torch.rand_like(value))
             if net.centred:
                 for prior in net.priors:
-                    prior.settle()
+                    prior.update_medians()
     return net
 
 

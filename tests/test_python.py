@@ -20,7 +20,7 @@ import nas
 from nas.analysis.probes.probe import ProbeRequest
 from nas.api import LoadedRun
 from nas.codec.family import CodecFamily
-from nas.graph.gains import between
+from nas.graph.gains import interpolate_gains
 from nas.report.front.make import draw_runs
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator, Score
@@ -182,7 +182,7 @@ def test_what_is_no_latent_is_refused(loaded: LoadedRun, y_hat: Any) -> None:
 @pytest.mark.parametrize("lmbda", [0, -1, float("nan"), float("inf"), "0.01", [0.01], True])
 def test_what_is_no_lambda_is_refused(lmbda: Any) -> None:
     with pytest.raises(InputError, match=r"lmbda cannot be .*: give a number above 0, such as 0\.01\."):
-        between(torch.zeros(3, 2), (0.001, 0.01, 0.1), lmbda)
+        interpolate_gains(torch.zeros(3, 2), (0.001, 0.01, 0.1), lmbda)
 
 
 @pytest.mark.parametrize("given", [{"scope": np.arange(3)}, {"scope": []}, {"limits": 3}, {"limits": [3]}])

@@ -41,8 +41,8 @@ from experiments.sources.run import Remembering
 from experiments.widths.run import CALIBRATION, HELD_OUT, LAMBDAS, curve_of, more_bits
 from nas.cost.counting.scopes import CONTEXT_EDGES
 from nas.cost.counting.table import CostTable
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import Quantity, macs
-from nas.cost.exact.within import Within
 from nas.photos.images import list_images
 from nas.photos.split import load_photos
 from nas.profiling.quantities import Question, costs_of
@@ -125,7 +125,7 @@ def searched(
         fixed: the choices that every proposal has, by the places of their slots.
         seed: of the search.
     """
-    space, within = evaluator.space, Within(evaluator.space)
+    space, within = evaluator.space, FeasibleSet(evaluator.space)
     targets = tuple(round(target * quantity.per_unit) for target in TARGETS)
     question = Question(quantity, within, targets, within.span(quantity))
     proposals = proposer(space, question, {}, first=first, also=space.baselines(), seed=seed)

@@ -21,7 +21,7 @@ from experiments.layouts.common import RESULTS, latents_of, load_supernet, optio
 from experiments.layouts.rates import SETTINGS, tuned_rate
 from experiments.layouts.tuning import tune
 from experiments.results import facts, read_result, say, write_result
-from nas.searching.layouts.grouping import Tables
+from nas.searching.layouts.grouping import StageTables
 from nas.searching.layouts.rate import CalibrationLatents, LayoutRate
 from nas.spaces.layout import Layout, tiled_layout
 from nas.support.arrays import Array
@@ -77,7 +77,7 @@ def main() -> None:
                 steps=given.steps,
                 seed=given.seed + turn,
             )
-            tables = Tables(LayoutRate(context, middle), channels)
+            tables = StageTables(LayoutRate(context, middle), channels)
             bpp.append(tables.rate(table))
             table = tables.improve(table, pairs=turn == ROUNDS - 1)
             bpp.append(tables.rate(table))

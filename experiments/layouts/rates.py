@@ -35,7 +35,7 @@ from experiments.layouts.tuning import tune
 from experiments.results import facts, say, write_result
 from nas.graph.context import ContextModel
 from nas.searching.layouts.candidates import LayoutSettings, find_layouts
-from nas.searching.layouts.grouping import Found
+from nas.searching.layouts.grouping import FoundLayout
 from nas.searching.layouts.rate import CalibrationLatents, LayoutRate
 from nas.searching.layouts.vimco import learn_layout, random_starts
 from nas.spaces.architecture import Grouping
@@ -68,7 +68,9 @@ def tuned_rate(
     return LayoutRate(mine, CalibrationLatents.stack(test))(layout)
 
 
-def ablation(rate: LayoutRate, channels: int, grouping: Grouping, found: list[Found], seed: int) -> list[Any]:
+def ablation(
+    rate: LayoutRate, channels: int, grouping: Grouping, found: list[FoundLayout], seed: int
+) -> list[Any]:
     """What VIMCO and the relaxation find, from random orders and from the greedy layout, over its rate."""
     rows = []
     for greedy in found:

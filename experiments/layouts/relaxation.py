@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.graph.context import Cell
-from nas.searching.layouts.grouping import Found, Tables, cells_of
+from nas.searching.layouts.grouping import FoundLayout, StageTables, cells_of
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.layouts.vimco import hash_of
 from nas.spaces.architecture import Grouping
@@ -38,9 +38,9 @@ def relax_layout(
     learning_rate: float = 0.1,
     seed: int = 0,
     report: Report = silent,
-) -> Found:
+) -> FoundLayout:
     """The best layout of at most so many stages that any start met; arguments as `vimco.learn_layout` has."""
-    tables, best = Tables(rate, channels), None
+    tables, best = StageTables(rate, channels), None
     stages = min(stages, cells_of(grouping))
     for number, start in enumerate(starts):
         rng = torch.Generator().manual_seed(hash_of(seed, stages, number))

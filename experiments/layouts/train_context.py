@@ -17,7 +17,7 @@ from experiments.layouts.tuning import tune
 from experiments.results import say
 from nas.spaces.layout import Layout, named_layout, random_layout
 from nas.spaces.space import SearchSpace
-from nas.weights.checkpoint import Checkpoint, halved
+from nas.weights.checkpoint import Checkpoint, to_half_precision
 
 ENDS = 1 / 16  # how often each end is drawn
 
@@ -59,7 +59,7 @@ def main() -> None:
         seed=given.seed,
         report=report,
     )
-    Checkpoint(halved(net.state_dict()), {"context_steps": given.steps}).write(given.out)
+    Checkpoint(to_half_precision(net.state_dict()), {"context_steps": given.steps}).write(given.out)
     say(str(given.out))
 
 

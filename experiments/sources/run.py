@@ -108,7 +108,7 @@ def searched(name: str, seed: int, runs: Path, known: dict[str, Score]) -> dict[
     budget = Budget("decoders", "decoder", tuple(Amount(target, "kMAC/px") for target in TARGETS))
     if name == RANDOM:
         question, rng = searcher.question(budget), np.random.default_rng(seed)
-        drawn = question.within.draw(
+        drawn = question.feasible.draw(
             question.quantity, question.span[0], question.targets[-1], 2 * COUNTS[-1], rng
         )
         for number, architecture in enumerate([*searcher.space.starts(), *drawn][: COUNTS[-1]], 1):

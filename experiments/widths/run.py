@@ -40,8 +40,8 @@ from experiments.results import (
 )
 from experiments.widths.common import HERE, KINDS, WHOLE, in_space, space_of
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.within import Within
 from nas.metrics.curves import Curve, CurvePoint, bd_rate
 from nas.photos.images import list_images
 from nas.photos.split import load_photos
@@ -75,7 +75,7 @@ def searched(
         seed: of the search.
     """
     space, whole = space_of(kind), evaluator.space
-    quantity, within = macs(measured_costs(space), "total"), Within(space)
+    quantity, within = macs(measured_costs(space), "total"), FeasibleSet(space)
     targets = tuple(round(target * quantity.per_unit) for target in TARGETS)
     question = Question(quantity, within, targets, within.span(quantity))
     first = [*(in_space(whole, answer, space) for answer in smaller), *space.starts()]

@@ -23,7 +23,7 @@ from nas.photos.split import split_of, write_split
 from nas.run import Run
 from nas.shipped import EXPLAINED, SUPERNETS
 from nas.support.files import write_atomically, write_yaml
-from nas.weights.checkpoint import Checkpoint, halved
+from nas.weights.checkpoint import Checkpoint, to_half_precision
 
 KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")
 
@@ -47,7 +47,7 @@ def make(run: Run, folder: Path, trials: int, seed: int, notes: Mapping[str, str
         if front := run.config.get("front"):  # what was trained most
             own.begin_with(front)
         found = Checkpoint.read(run.weights_path)
-        Checkpoint(halved(found.tensors), found.record).write(own.weights_path)
+        Checkpoint(to_half_precision(found.tensors), found.record).write(own.weights_path)
 
         def report(stage: str, done: int, total: int, note: str) -> None:
             if done in (0, total) or done % 50 == 0:

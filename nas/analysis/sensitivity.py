@@ -211,7 +211,7 @@ def sensitivity_table(
     clocks, where = _clocks(searcher)
     moves = list(_moves(searcher.space, architecture))
     report("scoring steps", 0, len(moves) + 1, "the architecture itself")
-    searcher.keep_costs()
+    searcher.store_costs()
     here, steps = searcher.scores.of(architecture), []
     for done, (slot, before, after, other) in enumerate(moves, 1):
         report("scoring steps", done, len(moves) + 1, f"{slot} {before} -> {after}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import Device, Force, Json, Seed, example
-from nas.cli.work import DRAWN, TRAINED, begun, work
+from nas.cli.work import DRAWN, TRAINED, interrupted_folder_message, work
 from nas.support.limits import check_seed
 from nas.support.paths import as_typed
 
@@ -36,7 +36,7 @@ def demo(
     from nas import console
 
     again = "Run the same command with --force to begin again."
-    with work(lambda: begun(out, "run", again)) as report:
+    with work(lambda: interrupted_folder_message(out, "run", again)) as report:
         from nas.verbs.demo import NAMES
         from nas.verbs.demo import demo as go
 

@@ -94,7 +94,7 @@ def split(steps: Array) -> tuple[Array, Array]:
 
 
 @lru_cache(maxsize=len(REACHES))
-def beyond(reach: int) -> Floats:
+def share_beyond(reach: int) -> Floats:
     """Approximate share of numbers beyond a reach, by scale. It affects only speed, not the result.
 
     Args:
@@ -216,7 +216,7 @@ class Decoder:
             return self.gaussian(scales, means, limit)
         (centres, fractions), rows = split(steps), rows_of(reach, limit)
         places = levels * np.intp(MEAN_STEPS) + fractions
-        apart = (beyond(reach) > _RARELY).take(levels) | (np.abs(centres) > limit - reach)
+        apart = (share_beyond(reach) > _RARELY).take(levels) | (np.abs(centres) > limit - reach)
         runs, model = _runs(apart, piece), _gaussian(limit)
         symbols = np.empty(len(levels), np.int32)
         for start, wide in zip(range(0, len(levels), piece), runs, strict=True):

@@ -142,7 +142,7 @@ _settings = _Settings()
 
 
 @contextmanager
-def exactly() -> Iterator[None]:
+def exact_arithmetic() -> Iterator[None]:
     """Compute in the precision of the tensors, whatever mixed, reduced or default precision is set outside.
 
     Some of these settings are process-wide. While any thread is in this context, all other threads use them

@@ -98,7 +98,9 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     earlier = [each for each in kept.by_architecture(space) if each.key not in kept.checked]
     wanted = cover(space, earlier)
     in_cover = {*wanted, *memory_corners(space)}
-    checked = [architecture for architecture in drawn(space, request) if architecture not in in_cover]
+    checked = [
+        architecture for architecture in random_architectures(space, request) if architecture not in in_cover
+    ]
     # a cover of more layouts may contain an architecture that was only checked before
     needed = {architecture.key for architecture in in_cover}
     all_checked = dict.fromkeys([*kept.checked, *(architecture.key for architecture in checked)])
@@ -216,7 +218,7 @@ def memory_corners(space: SearchSpace) -> list[Architecture]:
     return list(dict.fromkeys(corners))
 
 
-def drawn(space: SearchSpace, request: Request) -> list[Architecture]:
+def random_architectures(space: SearchSpace, request: Request) -> list[Architecture]:
     """Different random architectures, to check predictions.
 
     Args:

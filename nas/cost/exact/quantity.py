@@ -72,11 +72,11 @@ class Quantity:
         """The cost of an architecture, in units."""
         return self.of(architecture) / self.per_unit
 
-    def whole(self, limit: float) -> int:
+    def to_integer(self, limit: float) -> int:
         """The largest integer that a limit in units allows."""
         return math.floor(limit * self.per_unit * (1 + GRAIN) + 1e-3)
 
-    def tell(self, whole: int, *, least: bool = False) -> str:
+    def format(self, whole: int, *, least: bool = False) -> str:
         """Format a cost with its unit.
 
         Args:
@@ -84,9 +84,9 @@ class Quantity:
             least: round up, for a cost that is the least possible.
         """
         one = self.per_unit == 1 and whole == 1
-        return f"{self.number(whole, least=least)} {self.unit.removesuffix('s') if one else self.unit}"
+        return f"{self.format_number(whole, least=least)} {self.unit.removesuffix('s') if one else self.unit}"
 
-    def number(self, whole: int, *, least: bool = False) -> str:
+    def format_number(self, whole: int, *, least: bool = False) -> str:
         """Format a cost without its unit. A least cost is rounded up, so that one can ask for it.
 
         Args:
@@ -131,7 +131,7 @@ class Bound:
 
     def __str__(self) -> str:
         q = self.quantity
-        return " ".join(filter(None, (f"{q.name} <= {q.tell(self.most)}", q.where)))
+        return " ".join(filter(None, (f"{q.name} <= {q.format(self.most)}", q.where)))
 
 
 def meets(architecture: Architecture, bounds: Iterable[Bound]) -> bool:

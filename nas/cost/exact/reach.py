@@ -40,7 +40,7 @@ class _Sums:
         return dict(zip(self.axes, np.unravel_index(flat, self.shape), strict=True)) if self.axes else {}
 
 
-class Reach:
+class ReachableCosts:
     """The costs that a space can reach, in integer units of a quantity that adds up (MACs, nanoseconds).
 
     Args:
@@ -147,7 +147,7 @@ def most_kmac_px(costs: CostTable) -> dict[str, float]:
     Args:
         costs: cost table of the space.
     """
-    return {scope: Reach(macs(costs, scope)).most / costs.pixels / 1000 for scope in SCOPES}
+    return {scope: ReachableCosts(macs(costs, scope)).most / costs.pixels / 1000 for scope in SCOPES}
 
 
 class _Regime:
