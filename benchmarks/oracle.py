@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from common import heading, say, table
 
+from experiments.spaces import same_network
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import Quantity, macs
@@ -65,18 +66,7 @@ class Inside:
 
     def larger(self, architecture: Architecture) -> Architecture:
         """The same network as an architecture of the run's space."""
-        widths = self.space.layer_widths(architecture)
-        indexes = []
-        for slot in self.whole.slots:
-            fit = [
-                k
-                for k, candidate in enumerate(slot.candidates)
-                if all(widths.get(layer, width) == width for layer, width in slot.widths(candidate).items())
-            ]
-            if not fit:
-                raise SystemExit(f"{self.whole.name} cannot have {slot.name} as {architecture.key} has it.")
-            indexes.append(fit[0])
-        return self.whole.at([*indexes, self.whole.layout_names.index(architecture.layout)])
+        return same_network(self.space, architecture, self.whole)
 
     def losses(self, part: str, architectures: Sequence[Architecture], table: Path | None) -> Floats:
         """rd_loss of each on one part of the run's photos: from a table that is there, else put into it."""

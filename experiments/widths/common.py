@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 
 HERE = Path(__file__).parent
@@ -24,23 +23,3 @@ def space_of(kind: str) -> SearchSpace:
         kind: one of `KINDS`.
     """
     return SearchSpace.load(HERE / "spaces" / f"{kind}.yaml")
-
-
-def in_space(source: SearchSpace, architecture: Architecture, space: SearchSpace) -> Architecture:
-    """The same network as an architecture of another kind's space, which has to hold it.
-
-    Args:
-        source: space of the architecture.
-        architecture: the architecture.
-        space: the other space.
-    """
-    widths = source.layer_widths(architecture)
-    places = [
-        next(
-            place
-            for place, candidate in enumerate(slot.candidates)
-            if all(widths[layer] == width for layer, width in slot.widths(candidate).items())
-        )
-        for slot in space.slots
-    ]
-    return space.at([*places, space.layout_names.index(architecture.layout)])

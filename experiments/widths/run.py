@@ -38,7 +38,8 @@ from experiments.results import (
     table,
     write_result,
 )
-from experiments.widths.common import HERE, KINDS, WHOLE, in_space, space_of
+from experiments.spaces import same_network
+from experiments.widths.common import HERE, KINDS, WHOLE, space_of
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import macs
@@ -78,20 +79,20 @@ def searched(
     quantity, within = macs(measured_costs(space), "total"), FeasibleSet(space)
     targets = tuple(round(target * quantity.per_unit) for target in TARGETS)
     question = Question(quantity, within, targets, within.span(quantity))
-    first = [*(in_space(whole, answer, space) for answer in smaller), *space.starts()]
+    first = [*(same_network(whole, answer, space) for answer in smaller), *space.starts()]
     proposals = proposer(space, question, {}, first=first, also=space.baselines(), seed=seed)
     if space.size <= scores:
         rows = list(itertools.product(*map(range, space.shape)))
-        losses = [evaluator.score(in_space(space, space.at(row), whole)).rd_loss for row in rows]
+        losses = [evaluator.score(same_network(space, space.at(row), whole)).rd_loss for row in rows]
     else:
         rows, losses, report = [], [], progress(kind)
         for number in range(1, scores + 1):
             rows.append(proposals.propose(proposals.rows(rows), np.array(losses)))
-            losses.append(evaluator.score(in_space(space, space.at(rows[-1]), whole)).rd_loss)
+            losses.append(evaluator.score(same_network(space, space.at(rows[-1]), whole)).rd_loss)
             report("scoring", number, scores, f"least loss {min(losses):.4f}")
     costs = quantity.of_rows(proposals.rows(rows))
     best = [min(np.flatnonzero(costs <= target), key=losses.__getitem__) for target in targets]
-    return [in_space(space, space.at(rows[place]), whole) for place in best]
+    return [same_network(space, space.at(rows[place]), whole) for place in best]
 
 
 def curve_of(score: Score) -> list[dict[str, float]]:

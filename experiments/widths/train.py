@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.flagship.train import RECIPE, train
-from experiments.widths.common import KINDS, WHOLE, in_space, space_of
+from experiments.spaces import same_network
+from experiments.widths.common import KINDS, WHOLE, space_of
 from nas.analysis.rank_spread import spread
 from nas.cost.counting.tabulate import measured_costs
 from nas.spaces.architecture import Architecture
@@ -40,7 +41,7 @@ def members(seed: int) -> list[str]:
         else:
             drawn = spread(measured_costs(space), MEMBERS, seed)
             own = [space.under(rng.choice(space.layout_names), architecture) for architecture in drawn]
-        chosen += [in_space(space, architecture, whole) for architecture in own]
+        chosen += [same_network(space, architecture, whole) for architecture in own]
     return [architecture.key for architecture in sorted(chosen, key=costs.kmac_px)]
 
 
