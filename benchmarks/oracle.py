@@ -1,12 +1,13 @@
-"""How far a search is from the best there is: every architecture of a space scored, then searched.
+"""How far the answers of a search are from the optimum, in a space small enough to score completely.
 
     python benchmarks/oracle.py RUN --tables folder          # RUN of joint-ar, joint-ar-per-edge inside it
     python benchmarks/oracle.py RUN --space benchmarks/per-edge-tiny.yaml --unseen 23  # RUN of joint-ar-tiny
 
-The space's widths have to be among those of the run's space (the layouts need not), so that a coarse space is
-scored in the supernet of a fine one. Regret is what the loss of an answer exceeds the least there is by, in %
-of it, at eight budgets evenly over the range of total MACs: on the photos that the search saw, and on
-held-out ones, where the best of the calibration photos has a regret of its own.
+The run's space must have every width of the space (its layouts may differ), so that a coarse space can be
+scored in the supernet of a fine one. Regret is how much the loss of an answer exceeds the least possible
+loss, in %. It is measured at eight budgets, spread evenly over the range of total MACs: on the photos that
+the search saw, and on held-out photos. There, the best architecture of the calibration photos has a regret of
+its own.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ class Inside:
     """A space whose architectures are scored in the supernet of a larger one.
 
     Args:
-        run: trained.
-        space: every one of its widths is one of the run's.
-        photos: at most so many of each part of the split.
+        run: a trained run.
+        space: a space whose widths the run's space has, too.
+        photos: the largest number of photos for each part of the split.
     """
 
     def __init__(self, run: Run, space: SearchSpace, photos: Mapping[str, int]) -> None:
@@ -65,11 +66,11 @@ class Inside:
         }
 
     def larger(self, architecture: Architecture) -> Architecture:
-        """The same network as an architecture of the run's space."""
+        """Find the same network in the run's space."""
         return same_network(self.space, architecture, self.whole)
 
     def losses(self, part: str, architectures: Sequence[Architecture], table: Path | None) -> Floats:
-        """rd_loss of each on one part of the run's photos: from a table that is there, else put into it."""
+        """Score architectures on one part of the run's photos: [n]. An existing table is read instead."""
         if table is not None and table.is_file():
             with open(table, newline="", encoding="utf-8") as file:
                 rows = {row["arch"]: float(row["rd_loss"]) for row in csv.DictReader(file)}
@@ -87,7 +88,7 @@ class Inside:
         return losses
 
     def rates(self) -> dict[str, float]:
-        """Of the layouts, as a search measures them."""
+        """Measure the rates of y under the layouts, as a search does."""
         widest = self.larger(self.space.widest())
         rate = LayoutRate.of(self.evaluators["calibration"], widest, side=16)
         return {name: rate(layout) for name, layout in self.space.layouts.items()}
@@ -99,7 +100,7 @@ def everything(space: SearchSpace) -> list[Architecture]:
 
 
 def best(costs: Floats, losses: Floats, targets: Sequence[int]) -> list[int]:
-    """The place of the least loss at or under each target."""
+    """Find the index of the least loss at or under each target."""
     return [int(np.flatnonzero(costs <= t)[losses[costs <= t].argmin()]) for t in targets]
 
 
@@ -111,7 +112,7 @@ def searched(
     scores: int,
     seed: int,
 ) -> Rows:
-    """What a search of so many scores saw, beginning as `nas search` does, without logits."""
+    """Return the rows that a search scores. It begins as `nas search` does, without logits."""
     found = proposer(space, question, rates, first=space.starts(), also=space.baselines(), seed=seed)
     rows: list[tuple[int, ...]] = []
     losses: list[float] = []
@@ -130,9 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a trained run")
     parser.add_argument("--space", default="joint-ar-per-edge")
-    parser.add_argument("--photos", type=int, default=24, help="of calibration, at most")
-    parser.add_argument("--unseen", type=int, default=8, help="held-out photos, at most")
-    parser.add_argument("--tables", type=Path, help="a folder where the losses of all are kept")
+    parser.add_argument("--photos", type=int, default=24, help="largest number of calibration photos")
+    parser.add_argument("--unseen", type=int, default=8, help="largest number of held-out photos")
+    parser.add_argument("--tables", type=Path, help="folder that keeps the losses of all architectures")
     parser.add_argument("--scores", type=int, nargs="+", default=[50, 100])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
