@@ -1,4 +1,4 @@
-"""What the experiment on widths shares: its kinds of structure, which are parts of one space."""
+"""The kinds of structure in the experiment on widths. All are parts of one space."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nas.spaces.space import SearchSpace
 
 HERE = Path(__file__).parent
 WHOLE = "per-layer-depth"
-KINDS = {  # by the name of the space, what tables call it; each holds those before it
+KINDS = {  # titles in tables by name of the space; each space contains the one before it
     "one-width": "one width",
     "per-edge": "a width per edge",
     "per-layer": "a width per layer",
@@ -17,7 +17,7 @@ KINDS = {  # by the name of the space, what tables call it; each holds those bef
 
 
 def space_of(kind: str) -> SearchSpace:
-    """The space of one kind of structure.
+    """Load the space of one kind of structure.
 
     Args:
         kind: one of `KINDS`.

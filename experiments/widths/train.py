@@ -1,8 +1,8 @@
-"""Train `zoo:patch` on for kinds of structure: the members of each kind are drawn equally often.
+"""Train `zoo:patch` further for several kinds of structure. Members of all kinds are drawn equally often.
 
     python -m experiments.widths.train --data PHOTOS --run RUN
 
-Interrupted (Ctrl-C, SIGTERM), it keeps its state and goes on from there when the same command is run again.
+If it is interrupted (Ctrl-C, SIGTERM), it keeps its state. Run the same command again: it continues.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.spaces.architecture import Architecture
 from nas.training.settings import read_recipe
 
-MEMBERS = 16  # of each kind, evenly over its range of MACs; one width has no more
+MEMBERS = 16  # members of each kind, spread evenly over its MACs; one width has no more
 
 
 def members(seed: int) -> list[str]:
-    """Keys of as many architectures of each kind, in the order of their MACs.
+    """Return the keys of the same number of architectures of each kind, ordered by MACs.
 
     Args:
         seed: seed of the random numbers.
@@ -47,8 +47,8 @@ def members(seed: int) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--data", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
