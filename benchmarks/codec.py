@@ -1,8 +1,9 @@
 """Whole codecs beside CompressAI's joint autoregressive model with the same weights, on one photo of 768x512.
 
-Decoding is cut in two: everything before g_s (the stream, h_s, the context stage by stage) and g_s. Ours is
-run in raster order, which codes what CompressAI codes, and in four stages; with the exact entropy path, and
-in float64. Weights are those of a run, or random ones of real size whose latents are some of a photo's.
+Decoding is timed in two parts: everything before g_s (reading the stream, h_s, the context model stage by
+stage), and g_s. The toolkit decodes in raster order, as CompressAI does, and in four stages, each with the
+exact entropy path and in float64. The weights are those of a run, or random ones at the size of a published
+model.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ PARTS = ("encode", "before g_s", "coder", "decode")
 
 
 def ours(codec: Codec, x: torch.Tensor) -> Callable[[], dict[str, float]]:
-    """One encoding and one decoding; seconds by part. `coder` has all between parameters and values in it."""
+    """Encode and decode once with the toolkit.
+
+    Returns:
+        Seconds by part. `coder` is everything between entropy parameters and values.
+    """
     coded = codec.compress(x)
     decode, coder = Timed(codec.decode), Summed()
     by_stages = codec.coding_context.by_stages
@@ -59,7 +64,7 @@ def ours(codec: Codec, x: torch.Tensor) -> Callable[[], dict[str, float]]:
 
 
 def theirs(model: Any, x: torch.Tensor) -> Callable[[], dict[str, float]]:
-    """The same of CompressAI's model."""
+    """Encode and decode once with CompressAI's model. Returns seconds by part."""
     model.update(force=True)
     coded = model.compress(x)
     seconds = {"g_s": 0.0}
@@ -86,7 +91,7 @@ def theirs(model: Any, x: torch.Tensor) -> Callable[[], dict[str, float]]:
 
 
 class Summed:
-    """Seconds that functions took, added up."""
+    """Adds up the seconds that functions take."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -103,8 +108,8 @@ class Summed:
 
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=5)
-    parser.add_argument("--run", type=Path, help="a run of joint-ar whose widest architecture is taken")
-    parser.add_argument("--photo", type=Path, help="instead of a bundled one")
+    parser.add_argument("--run", type=Path, help="a run of joint-ar; its widest architecture is timed")
+    parser.add_argument("--photo", type=Path, help="a photo to code instead of a bundled one")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.set_grad_enabled(False)

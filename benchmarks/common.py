@@ -1,4 +1,4 @@
-"""What the comparisons share: interleaved timing, peak memory in a process of its own, tables."""
+"""Functions that the benchmarks share: interleaved timing, peak memory in a fresh process, and tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Ratio:
-    """How one side compares with another: the median over the repeats, and the least and the most."""
+    """How one side compares with another: the median ratio over the repeats, the least, and the most."""
 
     median: float
     least: float
@@ -35,10 +35,15 @@ class Ratio:
 def interleaved(
     sides: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of each side, one after the other in every repeat, after one that is not counted.
+    """Time all sides one after the other in every repeat. A first repeat warms up and is not counted.
 
     Args:
-        clock: `time.process_time` counts CPU time, which other programs disturb less.
+        sides: functions to time, by name.
+        repeats: number of counted repeats.
+        clock: the clock. `time.process_time` counts CPU time, which other programs disturb less.
+
+    Returns:
+        Seconds of each side, one number per repeat.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(repeats + 1):
@@ -51,19 +56,19 @@ def interleaved(
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
-    """One side over the other, repeat by repeat."""
+    """Divide the seconds of one side by those of another, repeat by repeat."""
     found = [a / b for a, b in zip(above, below, strict=True)]
     return Ratio(statistics.median(found), min(found), max(found))
 
 
 def some_images(folder: Path, count: int) -> list[Path]:
-    """So many images of a folder, spread evenly over it."""
+    """Choose `count` images of a folder, spread evenly over its sorted list."""
     paths = list_images(folder)
     return paths[:: max(1, len(paths) // count)][:count]
 
 
 def extra_memory(run: Callable[[], object]) -> int:
-    """The most bytes this process held while `run` ran, beyond what it held before (Linux)."""
+    """Peak memory of this process while `run` runs, in bytes beyond what it held before (Linux only)."""
     forget_peak()
     before = peak_bytes()
     run()
@@ -71,13 +76,13 @@ def extra_memory(run: Callable[[], object]) -> int:
 
 
 def in_child(script: str, *arguments: str) -> int:
-    """What a benchmark prints when it is called again for one side's memory, in a fresh process."""
+    """Run a benchmark again in a fresh process to measure one side's memory. Returns the number it prints."""
     command = [sys.executable, script, *arguments, "--threads", str(torch.get_num_threads())]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def arguments(description: str, repeats: int) -> argparse.ArgumentParser:
-    """The options that all comparisons have."""
+    """Make a parser with the options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=repeats)
@@ -86,7 +91,7 @@ def arguments(description: str, repeats: int) -> argparse.ArgumentParser:
 
 
 def heading() -> str:
-    """The machine's state, for every table."""
+    """Describe the machine and its load, as the line above a table."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores, load {load}"
@@ -94,13 +99,13 @@ def heading() -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first of them the heading, as aligned columns."""
+    """Format rows of cells as aligned columns. The first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def say(text: str) -> None:
-    """Print at once."""
+    """Print a line without delay, also into a file."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

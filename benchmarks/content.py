@@ -1,9 +1,9 @@
-"""What trying layouts picture by picture gains: the smallest file of each against the best single layout.
+"""How much smaller files get if the best layout is chosen for each picture instead of once for all.
 
     python benchmarks/content.py FAMILY --data KODAK
 
-For every limit on stages that the family's layouts give; seconds are of `compress_smallest` over compressing
-in the one layout.
+The comparison is made for every limit on stages that the family's layouts allow. The ratio of seconds
+compares `compress_smallest`, which tries all layouts, with compressing in a single one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nas.photos.images import Pixels, list_images, read_image
 
 
 def sizes(family: CodecFamily, latents: Latents, pixels: Pixels) -> list[int]:
-    """Bytes of one picture's file under every layout."""
+    """Size in bytes of one picture's file in every layout."""
     height, width = pixels.shape[:2]
     files = (write_latents(family.codec(name), latents, width, height) for name in family.layouts)
     return [len(nic.to_bytes()) for nic in files]
@@ -30,8 +30,8 @@ def sizes(family: CodecFamily, latents: Latents, pixels: Pixels) -> list[int]:
 
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=5)
-    parser.add_argument("family", type=Path, help="its folder")
-    parser.add_argument("--data", required=True, help="a folder of photos")
+    parser.add_argument("family", type=Path, help="folder of the codec family")
+    parser.add_argument("--data", required=True, help="folder of photos")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     family, photos = load_family(options.family), [read_image(path) for path in list_images(options.data)]

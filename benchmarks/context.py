@@ -1,7 +1,7 @@
-"""Context prediction at 192 channels, batch 8 of 16x16 latents, forward and backward.
+"""Time of context prediction at 192 channels, forward and backward, for a batch of eight 16x16 latents.
 
-Ours against an unfold-based one of the same function, which masks the unfolded latent once for each channel
-group, and the plain unmasked convolution, the floor of both.
+The toolkit's implementation is compared with one that unfolds the latent and masks it once for each channel
+group. Both compute the same function. The convolution without a mask is the lower bound of both.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from nas.graph.context import ContextModel, layout_cells
 from nas.spaces.layout import Layout, tiled_layout
 
 CHANNELS, WINDOW, BATCH, SIDE, GROUPS = 192, 5, 8, 16, 4
-ASKED = {2: (0.25, 0.2), 4: (0.5, 0.5)}  # by side of the tile: time, memory
+ASKED = {2: (0.25, 0.2), 4: (0.5, 0.5)}  # largest allowed ratios of time and memory, by side of the tile
 Function = Callable[[ContextModel, Tensor, Layout], Tensor]
 
 
 def layout_of(side: int) -> Layout:
-    """Every group and cell of the tile in a stage of its own."""
+    """Make a layout in which every cell of the tile is a stage of its own, in every group."""
     stages = np.arange(GROUPS * side * side).reshape(GROUPS, side, side)
     return tiled_layout(CHANNELS, stages, f"{GROUPS}x{side}x{side}")
 
 
 def unfolded(model: ContextModel, y: Tensor, layout: Layout) -> Tensor:
-    """phi, [B, 2M, h, w], from masked columns of the unfolded latent."""
+    """Compute phi, [B, 2M, h, w], from masked columns of the unfolded latent."""
     convolution, reach = model.context_prediction, WINDOW // 2
     assert convolution.bias is not None
     height, width = y.shape[-2:]
@@ -54,7 +54,7 @@ def unfolded(model: ContextModel, y: Tensor, layout: Layout) -> Tensor:
 
 
 def staged(model: ContextModel, y: Tensor, layout: Layout) -> Tensor:
-    """The same by `ContextModel.predict`, cells put back to their places."""
+    """Compute phi with `ContextModel.predict`, and put the cells back in their places."""
     _, rows, columns = layout.table.shape
     found = model.predict(y, layout, layout_cells(layout, WINDOW))
     like = next(phi for phi in found if phi is not None)
@@ -64,7 +64,7 @@ def staged(model: ContextModel, y: Tensor, layout: Layout) -> Tensor:
 
 
 def plain(model: ContextModel, y: Tensor, layout: Layout) -> Tensor:
-    """The convolution without any mask."""
+    """Compute the convolution without a mask."""
     found: Tensor = model.context_prediction(y)
     return found
 
@@ -73,7 +73,7 @@ SIDES: dict[str, Function] = {"unfold": unfolded, "here": staged, "plain": plain
 
 
 def step(function: Function, model: ContextModel, y: Tensor, layout: Layout) -> list[Tensor]:
-    """phi and the gradients of its sum of squares."""
+    """Compute phi and the gradients of its sum of squares."""
     model.zero_grad(set_to_none=True)
     y = y.detach().requires_grad_()
     phi = function(model, y, layout)
@@ -92,7 +92,7 @@ def main() -> None:
     y = torch.randint(-5, 6, (BATCH, CHANNELS, SIDE, SIDE)).float()
     if options.memory:
         name, side = options.memory.split(":")
-        step(plain, model, y[:1, :, :8, :8], layout_of(1))  # load what every side needs
+        step(plain, model, y[:1, :, :8, :8], layout_of(1))  # loads the libraries that all sides use
         say(str(extra_memory(lambda: step(SIDES[name], model, y, layout_of(int(side))))))
         return
     say(heading())

@@ -1,7 +1,7 @@
-"""The cost of an architecture by look-up, beside a trace of it at 768x512; and the building of the tables.
+"""Time to look up the cost of an architecture, compared with tracing it at 768x512, and to build the tables.
 
-One random architecture of the space in every repeat: fvcore follows its encoder and its decoder, the table
-adds their entries up. Both must say the same, to the last MAC.
+Every repeat takes one random architecture of the space. fvcore traces its encoder and its decoder, and the
+cost table adds up its entries. Both must give exactly the same MACs.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from common import arguments, heading, ratio, say, table
 
 from nas.codec.codec import Codec
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import load_or_measure_costs
 from nas.graph.network import Supernet
 from nas.profiling.audit import traced_edges
 from nas.spaces.budget import REFERENCE_SIZE
 from nas.spaces.space import SearchSpace
 
-LOOKED_UP = 2000  # times in a row: one takes microseconds
+LOOKED_UP = 2000  # look-ups in a row, because one takes microseconds
 
 
 def main() -> None:
@@ -32,9 +32,9 @@ def main() -> None:
     space = SearchSpace.load(given.space)
     with tempfile.TemporaryDirectory() as place:
         seconds = []
-        for _ in range(2):  # measured, then read
+        for _ in range(2):  # the first time the costs are measured, the second time they are read
             began = time.perf_counter()
-            costs = kept_costs(space, Path(place) / "costs.npz")
+            costs = load_or_measure_costs(space, Path(place) / "costs.npz")
             seconds.append(time.perf_counter() - began)
     net, rng = Supernet(space), random.Random(0)
     traced, looked_up = [], []

@@ -1,8 +1,8 @@
-"""Decoding y from a stream, layout by layout, beside CompressAI's serial loop with the same weights.
+"""Time to decode y from a stream in each layout, compared with CompressAI's serial loop.
 
-One photo of 768x512. Timed is what turns psi and the stream into y: context prediction, entropy parameters,
-the entropy coder. y is decoded from real streams, each side's own; ours, with the exact entropy path, must be
-the encoder's integers.
+Both have the same weights and decode one photo of 768x512, each from a stream of its own. The time covers
+everything that turns psi and the stream into y: context prediction, entropy parameters and the entropy coder.
+The toolkit uses the exact entropy path, and must decode the encoder's integers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ THEIRS = "CompressAI, serial"
 
 
 class Timed:
-    """A function that keeps the seconds of its last call."""
+    """A function that remembers how long its last call took."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function, self.seconds = function, 0.0
@@ -52,7 +52,10 @@ class Timed:
 
 
 def supernet_of(weights: Path | None) -> Supernet:
-    """The layouts' supernet, or one of real size with random weights that give latents of some size."""
+    """Load the supernet of the layout experiments, or make one of real size.
+
+    The random weights of the latter are scaled so that latents are not all zero.
+    """
     if weights is not None:
         net = Supernet(SearchSpace.load(EXPERIMENT / "space.yaml"))
         load_weights(net, Checkpoint.read(weights).tensors, source=str(weights))
@@ -71,7 +74,7 @@ def codec_of(net: Supernet, layout: Layout) -> Codec:
 
 
 def layouts_of(net: Supernet, results: Path) -> list[Layout]:
-    """Hand-made ones, and those that were found, where there are any for these channels."""
+    """List hand-made layouts, and those that searches found for this number of channels."""
     channels = net.space.y_channels
     found = [named_layout(name, channels) for name in NAMED]
     if results.is_file():
@@ -87,9 +90,11 @@ def main() -> None:
     parser.add_argument(
         "--weights", type=Path, default=ROOT / "experiments" / "weights" / "layouts.safetensors"
     )
-    parser.add_argument("--real-size", action="store_true", help="joint-ar at 192 channels, random weights")
-    parser.add_argument("--photo", type=Path, help="instead of a bundled one")
-    parser.add_argument("--out", type=Path, help="the figures as JSON")
+    parser.add_argument(
+        "--real-size", action="store_true", help="use joint-ar at 192 channels with random weights"
+    )
+    parser.add_argument("--photo", type=Path, help="a photo to code instead of a bundled one")
+    parser.add_argument("--out", type=Path, help="file for the results as JSON")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     net = supernet_of(None if given.real_size else given.weights)

@@ -1,13 +1,13 @@
-"""Photos decoded from their files, part by part, beside JPEG, WebP and AVIF, in CPU time.
+"""CPU time to decode photos from their files, part by part, compared with JPEG, WebP and AVIF.
 
     OMP_NUM_THREADS=1 python benchmarks/decode_photos.py CODEC... --data PHOTOS [--size 1920x1080]
 
-With --size, every photo is repeated until it fills a picture of that size. The codecs are loaded already, and
-every picture ends as 8-bit pixels in memory. Pillow's files have the quality that gives the size nearest to
-the codec's. `Gaussians alone` is the toolkit with its tables for reading symbols switched off. Every figure
-is the least of the repeats, so other programs disturb it little. A photo's figure is divided by AVIF's of the
-same photo. Given are the median of the photos, the least and the most. Memory is what a first decode takes
-beyond what the process held before.
+With --size, every photo is repeated until it fills a picture of that size. The codecs are loaded before the
+timing begins, and every picture ends as 8-bit pixels in memory. Pillow writes the other formats at the
+quality whose file size is nearest to the codec's. `Gaussians alone` is the toolkit with its tables for
+reading symbols switched off. Every figure is the least of the repeats, because other programs disturb that
+one least. A photo's figure is divided by AVIF's figure for the same photo. The output has the median over the
+photos, the least and the most. Memory is what the first decode takes beyond what the process held before.
 """
 
 from __future__ import annotations
@@ -37,13 +37,17 @@ from nas.comparison.formats import encode, nearest_size
 from nas.photos.images import Photo, Pixels, psnr, read_image
 from nas.profiling.profile import parse_size
 
-OTHERS = {"JPEG": "jpeg", "WEBP": "webp", "AVIF": "avif"}  # formats by their titles
+OTHERS = {
+    "JPEG": "jpeg",
+    "WEBP": "webp",
+    "AVIF": "avif",
+}  # names of the formats, by the titles of the columns
 ALONE, ONNX = "Gaussians alone", "ONNX folder"
 MIXED, MIXED_G_S = "all, g_s in bfloat16", "g_s in bfloat16"
 
 
 class Clock:
-    """CPU seconds of parts of one decode, by name."""
+    """Measures the CPU seconds of the parts of one decode, by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -60,7 +64,7 @@ class Clock:
 
 @contextmanager
 def watched(codec: Codec, clock: Clock) -> Iterator[None]:
-    """The parts of a codec under a clock, in here alone."""
+    """Context in which a clock times the parts of a codec."""
     kept = coder.Decoder.on_grid, coder.Decoder.under_table, bitstream.picture_of
     coder.Decoder.on_grid = clock.timed("coder", kept[0])  # type: ignore[method-assign]
     coder.Decoder.under_table = clock.timed("coder", kept[1])  # type: ignore[method-assign]
@@ -84,14 +88,14 @@ def without_tables() -> Iterator[None]:
 
 
 def filling(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """A picture of this width and height that repeats a photo."""
+    """Repeat a photo until it fills a picture of this width and height."""
     width, height = size
     across, down = -(-width // pixels.shape[1]), -(-height // pixels.shape[0])
     return np.tile(pixels, (down, across, 1))[:height, :width]
 
 
 def near_in_size(pixels: Pixels, kind: str, size: int) -> bytes:
-    """The file of another format whose size is nearest to this one."""
+    """Write a photo in another format, at the quality whose file size is nearest to `size`."""
     photo = Photo("photo", pixels)
     return encode(kind, photo, nearest_size(kind, photo, size).quality)
 
@@ -105,7 +109,7 @@ def by_us(codec: Codec, data: bytes, precision: str = "32") -> Pixels:
 
 
 def times(codec: Codec, decoder: Any, pixels: Pixels, data: bytes, repeats: int) -> dict[str, float]:
-    """The least CPU seconds of every side, and of every part of ours, for one photo and its file."""
+    """Measure one photo: the least CPU seconds of every format, and of every part of the codec."""
     sides = {kind: partial(by_pillow, near_in_size(pixels, OTHERS[kind], len(data))) for kind in OTHERS}
     if decoder is not None:
         sides[ONNX] = partial(decoder.decode, data)
@@ -147,7 +151,7 @@ def times(codec: Codec, decoder: Any, pixels: Pixels, data: bytes, repeats: int)
 
 
 def in_mixed(codec: Codec, photo: Pixels, data: bytes) -> tuple[float, float]:
-    """What bfloat16 costs in dB, and the share of values that it changes."""
+    """Compare g_s in bfloat16 with single precision: the loss in dB, and the share of values that change."""
     single, mixed = by_us(codec, data), by_us(codec, data, "bf16")
     if np.abs(single.astype(int) - mixed).max() > 1:
         raise RuntimeError("bfloat16 changes values by more than one level")
@@ -155,7 +159,7 @@ def in_mixed(codec: Codec, photo: Pixels, data: bytes) -> tuple[float, float]:
 
 
 def matrix_rate(repeats: int, dtype: torch.dtype = torch.float32) -> float:
-    """Multiply-adds a second of a matrix product."""
+    """Measure the multiply-adds per second of a large matrix product."""
     side, least = 1024, float("inf")
     a = torch.randn(side, side).to(dtype)
     for _ in range(max(5, repeats)):
@@ -174,10 +178,10 @@ def main() -> None:
     parser = arguments(__doc__ or "", repeats=7)
     parser.add_argument("codecs", type=Path, nargs="+", help="folders of codecs over a range of rates")
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
-    parser.add_argument("--photos", type=int, default=4, help="how many of them")
+    parser.add_argument("--photos", type=int, default=4, help="number of photos to measure")
     parser.add_argument("--quality", type=float, default=45.0)
     parser.add_argument(
-        "--size", type=parse_size, help="width x height of pictures; by default the photos' own"
+        "--size", type=parse_size, help="width x height of pictures; default: the sizes of the photos"
     )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -1,8 +1,9 @@
-"""All architectures of a space on calibration photos: the evaluator, beside one full forward for each.
+"""Time to score every architecture of a space: with the evaluator's caches, and with full forward passes.
 
-The evaluator scores them all. Of the full forwards (of the extracted codec, with its bits, distortion and
-PSNR; extracting it is not counted) a sample is timed, drawn with a seed and spread between the evaluator's
-photos, and its mean is multiplied by their number. Every sampled forward is held to the evaluator's score.
+The evaluator scores all architectures on the calibration photos. A full forward pass runs one extracted codec
+on one photo and computes bits, distortion and PSNR; the time to extract the codec does not count. Only a
+random sample of these passes is timed, between the evaluator's photos, and its mean is multiplied by the
+number of all passes. The score of each sampled pass is compared with the evaluator's.
 """
 
 from __future__ import annotations
@@ -32,14 +33,12 @@ from nas.spaces.space import SearchSpace
 from nas.weights.checkpoint import supernet_of
 
 LMBDA = 0.013
-MEASURED = (
-    2  # photos on which memory is measured: those before leave their tensors, the next ones push them out
-)
-SEEDED = 100.0  # random weights of g_a's last layer times this: integers beyond zero
+MEASURED = 2  # photos on which memory is measured: with the second, the cache drops the tensors of the first
+SEEDED = 100.0  # factor of the random weights of g_a's last layer, so that not all latents are zero
 
 
 def network(options: Namespace) -> Supernet:
-    """A run's supernet, or one of seeded weights."""
+    """Load the supernet of a run, or make one with random weights."""
     if options.weights:
         return supernet_of(Run.open(options.weights))
     torch.manual_seed(options.seed)
@@ -50,7 +49,7 @@ def network(options: Namespace) -> Supernet:
 
 
 def photos(options: Namespace) -> list[Photo]:
-    """As many as asked for, from a folder or of the bundled ones, over again where there are fewer."""
+    """Load the wanted number of photos of a folder, or bundled ones. Too few photos are repeated."""
     if options.data:
         found = [Photo(path.name, read_image(path)) for path in list_images(options.data)[: options.photos]]
     else:
@@ -59,13 +58,13 @@ def photos(options: Namespace) -> list[Photo]:
 
 
 def architectures(space: SearchSpace) -> list[Architecture]:
-    """All there are."""
+    """List every architecture of a space."""
     regimes = (itertools.product(*regime) for regime in space.regimes)
     return [space.at(indexes) for indexes in itertools.chain(*regimes)]
 
 
 def full_forward(plain: CodecNetwork, architecture: Architecture, photo: Photo) -> Score:
-    """One photo's score by one codec."""
+    """Score one architecture on one photo by a full forward pass."""
     x = to_tensor(photo.pixels)
     output = plain(pad(x, plain.space.family.alignment), plain.space.layout(architecture), coded=True)
     rate = sum(float(bits(likelihood)[0]) for likelihood in output["likelihoods"].values()) / photo.size
@@ -75,7 +74,7 @@ def full_forward(plain: CodecNetwork, architecture: Architecture, photo: Photo) 
 
 
 class Sample:
-    """Full forwards of random architectures on random photos: seconds of each, and what they say."""
+    """Full forward passes of random architectures on random photos: their seconds and scores."""
 
     def __init__(self, net: Supernet, every: list[Architecture], photos: list[Photo], seed: int) -> None:
         self.net, self.every, self.photos = net, every, photos
@@ -94,21 +93,21 @@ class Sample:
             self.pairs.append((architecture, photo, score))
 
     def apart(self) -> Iterator[tuple[float, bool]]:
-        """For each: the relative difference of bpp, and whether PSNR is the same."""
+        """Yield for each pass the relative difference in bpp, and whether PSNR is the same."""
         for architecture, photo, full in self.pairs:
             found = Evaluator(self.net, [photo], Objective(LMBDA)).score(architecture)
             yield abs(found.bpp / full.bpp - 1), found.psnr == full.psnr
 
 
 def error_of(values: list[float]) -> float:
-    """Two standard errors of the mean, relative; nothing is known of one value's."""
+    """Two standard errors of the mean, relative to it. 0 for a single value, whose error is unknown."""
     if len(values) < 2:
         return 0.0
     return 2 * statistics.stdev(values) / math.sqrt(len(values)) / statistics.mean(values)
 
 
 def given(options: Namespace) -> list[str]:
-    """What a child process is told."""
+    """The options to hand on to a child process."""
     told = ["--space", options.space, "--seed", str(options.seed), "--photos", str(MEASURED)]
     for name in ("weights", "data"):
         if getattr(options, name):
@@ -119,12 +118,10 @@ def given(options: Namespace) -> list[str]:
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=4)
     parser.add_argument("--space", default="joint-ar-per-edge")
-    parser.add_argument(
-        "--weights", help="a RUN, whose space is then taken; seeded random weights by default"
-    )
-    parser.add_argument("--data", type=Path, help="a folder of photos; the bundled ones by default")
+    parser.add_argument("--weights", help="a RUN whose space and weights are used; default: random weights")
+    parser.add_argument("--data", type=Path, help="folder of photos; default: the bundled ones")
     parser.add_argument("--photos", type=int, default=24)
-    parser.add_argument("--sample-photos", type=int, help="score so many of them, and multiply")
+    parser.add_argument("--sample-photos", type=int, help="score this many photos only, and multiply")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -1,6 +1,6 @@
-"""g_s and g_a at width 192 on one 768x512 image: CompressAI's layers against an exported codec's.
+"""Time of g_s and g_a at width 192 on one 768x512 image: CompressAI's layers and those of an exported codec.
 
-The matrix product beside them is the floor: the same MACs at the rate of a 2048x2048 product.
+The lower bound is the time that the same MACs would take at the rate of a 2048x2048 matrix product.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PRODUCT = 2048
 
 
 def reference(ours: nn.Sequential) -> nn.Sequential:
-    """CompressAI's own layers with the same weights."""
+    """Build CompressAI's own layers with the same weights."""
     layers: list[nn.Module] = []
     for layer in ours:
         if isinstance(layer, GDN):
@@ -39,7 +39,7 @@ def reference(ours: nn.Sequential) -> nn.Sequential:
 
 
 def keeping(ours: nn.Sequential, x: Tensor) -> Tensor:
-    """The same layers, GDN into new memory."""
+    """Run the layers with a GDN that writes its output into new memory instead of over its input."""
     norms = [layer for layer in ours if isinstance(layer, GDN)]
     try:
         for layer in norms:
@@ -51,7 +51,7 @@ def keeping(ours: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def measured(name: str, ours: nn.Sequential, x: Tensor, repeats: int) -> list[str]:
-    """One row of the table."""
+    """Measure one edge, and return its row of the table."""
     theirs, matrix = reference(ours), torch.randn(PRODUCT, PRODUCT)
     macs = count_macs(ours, x)[""]
     assert macs == count_macs(theirs, x)[""]
@@ -76,7 +76,7 @@ def measured(name: str, ours: nn.Sequential, x: Tensor, repeats: int) -> list[st
 
 
 def network() -> CodecNetwork:
-    """The widest of joint-ar, its GDN as full as a trained one, at a scale that keeps the values near 1."""
+    """Make the widest architecture of joint-ar. GDN's matrices are dense, and values stay near 1."""
     torch.manual_seed(0)
     space = SearchSpace.load("joint-ar")
     net = CodecNetwork(space.only(space.widest())).eval()
@@ -87,7 +87,7 @@ def network() -> CodecNetwork:
 
 
 def memory(edge: str, way: str) -> int:
-    """Extra bytes of g_s or g_a on a 1024x1024 picture."""
+    """Measure the extra bytes of g_s or g_a on a 1024x1024 picture."""
     net = network()
     x = torch.rand(1, 3, 1024, 1024) if edge == "g_a" else torch.rand(1, 192, 64, 64)
     ours = net.get_submodule(edge)

@@ -1,11 +1,11 @@
-"""What whole numbers of 8 bits would save in g_s of an ONNX folder, and what they would cost in dB.
+"""How much time 8-bit integers would save in g_s of an ONNX folder, and how much PSNR they would cost.
 
     OMP_NUM_THREADS=1 python benchmarks/int8.py CODEC --calibration PHOTOS --data PHOTOS
 
-onnxruntime quantises weights (per channel) and activations of the learned layers, with ranges from the
-calibration photos at the lowest, middle and highest rate. The linear path stays in single precision. Both
-models run in turn on the same latents. Times are CPU time, and PSNR is that of 8-bit pixels. Sides of the
-photos in DATA are multiples of 64.
+onnxruntime quantises the weights (per channel) and the activations of the learned layers. Their ranges come
+from the calibration photos at the lowest, middle and highest rate. The linear path stays in single precision.
+Both models run in turn on the same latents. Times are CPU times, and PSNR is computed on 8-bit pixels. The
+photos of --data need sides that are multiples of 64.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from nas.codec.folder import load_codec
 from nas.photos.images import Pixels, psnr, read_image
 from nas.spaces.rates import scored
 
-PHOTOS = 4  # of each folder
-SIDE = 512  # of what calibrates
+PHOTOS = 4  # photos of each folder
+SIDE = 512  # side in pixels of the calibration crops
 Latents = NDArray[np.float32]
 
 
 class Calibration(CalibrationDataReader):  # type: ignore[misc] # it has no types
-    """Latents as g_s reads them, one after the other."""
+    """Hands latents to onnxruntime one after the other, in the form that g_s reads."""
 
     def __init__(self, name: str, latents: Iterator[Latents]) -> None:
         self._feeds = ({name: y} for y in latents)
@@ -53,7 +53,7 @@ def read_by_g_s(codec: Codec, pixels: Pixels, lmbda: float) -> Latents:
 
 
 def linear(model: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions of the linear path, from y to the picture without an activation between."""
+    """List the convolutions of the linear path, from y to the picture without an activation in between."""
     nodes, reached = list(model.graph.node), {model.graph.input[0].name}
     found = []
     for node in nodes:
@@ -63,7 +63,7 @@ def linear(model: onnx.ModelProto) -> list[str]:
     (whole,) = (node for node in nodes if node.output[0] == model.graph.output[0].name)
     ends = {name for name in whole.input if name in reached}
     kept = []
-    while ends:  # back from the picture
+    while ends:  # follows the graph backwards from the picture
         ends = {node.input[0] for node in nodes if node.output[0] in ends}
         kept += [node.name for node in nodes if node.op_type == "Conv" and node.input[0] in ends]
     return [name for name in found if name in kept]
@@ -83,9 +83,9 @@ def levels(found: Any) -> Pixels:
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=5)
     parser.add_argument("codec", type=Path, help="folder of a codec with ONNX models")
-    parser.add_argument("--calibration", type=Path, required=True, help="a folder of photos")
+    parser.add_argument("--calibration", type=Path, required=True, help="folder of calibration photos")
     parser.add_argument(
-        "--data", type=Path, required=True, help="a folder of other photos, with sides of 64 n"
+        "--data", type=Path, required=True, help="folder of other photos; sides are multiples of 64"
     )
     given = parser.parse_args()
     codec = load_codec(given.codec)

@@ -1,9 +1,10 @@
-"""Crops per second of the loader alone, against what the fastest training step takes.
+"""Crops per second that the loader delivers, compared with those that the fastest training step uses.
 
     python benchmarks/loader.py [--data DIR] [--workers 0 1 2]
 
 The fastest step trains a space's narrowest architecture alone: forward, backward, clipping and Adam. Both
-sides are timed in turn, several times over, and each ratio is of one turn. Asked: at least 3 times.
+sides are timed in turn, several times over, and each ratio belongs to one turn. The loader should be at least
+three times as fast.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SPACES = ("joint-ar-tiny", "joint-ar")
 
 
 def loader_rate(source: CropSource, batch: int, workers: int, count: int, pin: bool) -> float:
-    """Crops per second once the workers have started and what they made ahead is used up."""
+    """Measure crops per second, after the workers have started and their first batches are used up."""
     ahead = 4 * workers + 2
     with closing(batches(source, batch=batch, first=0, last=10**9, workers=workers, pin=pin)) as served:
         for _ in range(ahead):
@@ -41,7 +42,7 @@ def loader_rate(source: CropSource, batch: int, workers: int, count: int, pin: b
 
 
 def training_step(name: str, x: torch.Tensor) -> Callable[[], object]:
-    """One step of the narrowest architecture of a space on a batch that is on its device already."""
+    """Make a training step of a space's narrowest architecture, on a batch that is on the device already."""
     space = SearchSpace.load(name)
     net = Supernet(space).to(x.device)
     layout = net.activate(space.narrowest())
@@ -57,13 +58,13 @@ def training_step(name: str, x: torch.Tensor) -> Callable[[], object]:
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        losses.total.item()  # as the loop does: it waits for the device
+        losses.total.item()  # waits for the device, as the training loop does
 
     return step
 
 
 def step_rate(step: Callable[[], object], batch: int, count: int) -> float:
-    """Crops per second of a training step."""
+    """Measure the crops per second of a training step."""
     step()
     began = time.perf_counter()
     for _ in range(count):
@@ -78,13 +79,13 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", help="a folder of photos; without it, the bundled ones")
-    parser.add_argument("--photos", type=int, default=100, help="at most so many of the folder's (100)")
+    parser.add_argument("--data", help="folder of photos; default: the bundled ones")
+    parser.add_argument("--photos", type=int, default=100, help="largest number of photos to use (100)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--batches", type=int, default=40, help="batches of a turn (40)")
-    parser.add_argument("--steps", type=int, default=4, help="training steps of a turn (4)")
+    parser.add_argument("--batches", type=int, default=40, help="batches per turn (40)")
+    parser.add_argument("--steps", type=int, default=4, help="training steps per turn (4)")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--device", default="auto")
     words = parser.parse_args()

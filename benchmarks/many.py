@@ -1,7 +1,7 @@
-"""Many pictures with one codec: one after another, or side by side in threads or in processes.
+"""Time to code many pictures with one codec: one after another, in threads, or in processes.
 
-Each side runs in a process of its own, loads the codec, works on one picture to warm up, and then on all. CPU
-time is that of the whole process and of its children. Every side must write the same bytes.
+Each way runs in a fresh process, which loads the codec, codes one picture to warm up, and then codes all of
+them. CPU time includes child processes. All ways must write the same bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ACTIONS = ("compress", "decompress")
 
 
 def write_photos(folder: Path, count: int) -> None:
-    """The bundled photos at 768x512, and what mirroring and turning makes of them."""
+    """Write the bundled photos at 768x512, with mirrored and rotated copies of them."""
     photos = [photo.pixels for part in bundled().values() for photo in part]
     for number in range(count):
         image = Image.fromarray(photos[number % len(photos)]).resize((768, 512))
@@ -48,7 +48,7 @@ def write_photos(folder: Path, count: int) -> None:
 
 
 def work(codec: Codec, action: str, threads: int, path: Path) -> bytes:
-    """Read one file, code it, and write what comes out beside it."""
+    """Read one file, code it, and write the result beside it."""
     torch.set_num_threads(threads)
     if action == "compress":
         data = compress_image(codec, read_image(path)).to_bytes()
@@ -65,11 +65,11 @@ def cpu() -> float:
 
 
 def side(folder: str, codec_folder: str, action: str, how: str, workers: str, threads: str) -> None:
-    """One side, in this process: prints seconds, CPU seconds and a digest of what was written."""
+    """Run one way in this process. Prints seconds, CPU seconds and a digest of the written files."""
     paths = sorted(path for path in Path(folder).glob("*.png") if path.suffixes == [".png"])
     torch.set_num_threads(int(threads))
     each = partial(work, load_codec(codec_folder), action, int(threads))
-    if how != "processes":  # a process that has used its threads does not fork safely
+    if how != "processes":  # a process cannot safely fork after it has used threads
         each(paths[0])
     began, before = time.perf_counter(), cpu()
     if how == "serial":

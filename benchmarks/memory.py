@@ -1,7 +1,7 @@
-"""Whether memory grows: over the steps of one training, and over many trainings in one process.
+"""Check whether memory grows over the steps of one training, and over many trainings in one process.
 
-Prints the resident memory of this process after some of the steps and after every run, and how much it grew
-per 100 steps and per run. What the first steps and the first run allocate for good does not count.
+It prints the resident memory of this process after some of the steps and after every run, and the growth per
+100 steps and per run. Memory that the first steps and the first run allocate for good does not count.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def resident() -> float:
 
 
 def over_steps(space: str, steps: int, folder: Path) -> dict[int, float]:
-    """Resident memory after every fifth of the steps of one run, MiB."""
+    """Measure the resident memory in MiB after each fifth of one training."""
     held = {}
 
     def look(progress: Progress) -> None:
@@ -43,7 +43,7 @@ def over_steps(space: str, steps: int, folder: Path) -> dict[int, float]:
 
 
 def over_runs(space: str, runs: int, folder: Path) -> list[float]:
-    """Resident memory after each of some short runs, MiB."""
+    """Measure the resident memory in MiB after each of some short trainings."""
     held = []
     for number in range(runs):
         nas.train(space, BUNDLED, folder / str(number), settings=settings(space, 6))
@@ -52,20 +52,20 @@ def over_runs(space: str, runs: int, folder: Path) -> list[float]:
 
 
 def settings(space: str, steps: int) -> dict[str, object]:
-    """Of a run; over all rates where the space has them."""
+    """Settings of a training. A space with several rates is trained over all of them."""
     rates = SearchSpace.load(space).rates
     return {**SETTINGS, "steps": steps, **({"lmbda": f"{rates[0]}..{rates[-1]}"} if rates else {})}
 
 
 def growth(held: Sequence[float]) -> float:
-    """MiB from one entry to the next, after the first."""
+    """Mean growth in MiB from one entry to the next, without the first entry."""
     return (held[-1] - held[1]) / (len(held) - 2)
 
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0], repeats=10)
     parser.add_argument("--space", default="patch-tiny")
-    parser.add_argument("--steps", type=int, default=200, help="of the one training")
+    parser.add_argument("--steps", type=int, default=200, help="steps of the long training")
     given = parser.parse_args()
     if given.repeats < 3:
         parser.error("--repeats is at least 3: growth is counted from the second run on.")

@@ -1,8 +1,8 @@
-"""A codec's ONNX folder: how long it takes to write, how large it is, and its reference decoder's time.
+"""Time to write a codec's ONNX folder, its size, and the time of its reference decoder.
 
-One photo of 768x512, decoded from its file to pixels by the toolkit and by the folder's decoder.py, layout by
-layout, in one process, models loaded; both find the same latents. onnxruntime takes all cores: give as many
-`--threads` to torch.
+The toolkit and the folder's decoder.py decode one photo of 768x512 from its file to pixels, in each layout.
+Both run in one process with their models loaded, and must find the same latents. onnxruntime uses all cores,
+so give torch as many with `--threads`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def load(path: Path) -> Any:
 
 
 def size_of(folder: Path, pattern: str) -> float:
-    """MiB."""
+    """Size in MiB of the files of a folder that match a pattern."""
     return sum(path.stat().st_size for path in folder.glob(pattern)) / MIB
 
 
@@ -50,8 +50,10 @@ def main() -> None:
     parser.add_argument(
         "--weights", type=Path, default=ROOT / "experiments" / "weights" / "layouts.safetensors"
     )
-    parser.add_argument("--real-size", action="store_true", help="joint-ar at 192 channels, random weights")
-    parser.add_argument("--photo", type=Path, help="instead of a bundled one")
+    parser.add_argument(
+        "--real-size", action="store_true", help="use joint-ar at 192 channels with random weights"
+    )
+    parser.add_argument("--photo", type=Path, help="a photo to code instead of a bundled one")
     parser.add_argument("--layouts", nargs="+", default=LAYOUTS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

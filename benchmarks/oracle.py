@@ -1,13 +1,14 @@
-"""How far a search is from the best there is: every architecture of a space scored, then searched.
+"""How far the answers of a search are from the optimum, in a space small enough to score completely.
 
     python benchmarks/oracle.py RUN --tables folder          # RUN of joint-ar, joint-ar-per-edge inside it
     python benchmarks/oracle.py RUN --space benchmarks/per-edge-tiny.yaml --unseen 23  # RUN of joint-ar-tiny
     python benchmarks/oracle.py zoo:patch --space benchmarks/per-edge-patch.yaml --photos 8 --unseen 8
 
-The space's widths have to be among those of the run's space (the layouts need not), so that a coarse space is
-scored in the supernet of a fine one. Regret is what the loss of an answer exceeds the least there is by, in %
-of it, at eight budgets evenly over the range of total MACs: on the photos that the search saw, and on
-held-out ones, where the best of the calibration photos has a regret of its own.
+The run's space must have every width of the space (its layouts may differ), so that a coarse space can be
+scored in the supernet of a fine one. Regret is how much the loss of an answer exceeds the least possible
+loss, in %. It is measured at eight budgets, spread evenly over the range of total MACs: on the photos that
+the search saw, and on held-out photos. There, the best architecture of the calibration photos has a regret of
+its own.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import numpy as np
 import torch
 from common import heading, say, table
 
+from experiments.spaces import same_network
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import Quantity, macs
-from nas.cost.exact.within import Within
 from nas.graph.network import Supernet
 from nas.photos.split import photos_of
 from nas.profiling.quantities import Question
@@ -49,9 +51,9 @@ class Inside:
     """A space whose architectures are scored in the supernet of a larger one.
 
     Args:
-        run: trained.
-        space: every one of its widths is one of the run's.
-        photos: at most so many of each part of the split.
+        run: a trained run.
+        space: a space whose widths the run's space has, too.
+        photos: the largest number of photos for each part of the split.
     """
 
     def __init__(self, run: Run, space: SearchSpace, photos: Mapping[str, int]) -> None:
@@ -66,22 +68,11 @@ class Inside:
         }
 
     def larger(self, architecture: Architecture) -> Architecture:
-        """The same network as an architecture of the run's space."""
-        widths = self.space.layer_widths(architecture)
-        indexes = []
-        for slot in self.whole.slots:
-            fit = [
-                k
-                for k, candidate in enumerate(slot.candidates)
-                if all(widths.get(layer, width) == width for layer, width in slot.widths(candidate).items())
-            ]
-            if not fit:
-                raise SystemExit(f"{self.whole.name} cannot have {slot.name} as {architecture.key} has it.")
-            indexes.append(fit[0])
-        return self.whole.at([*indexes, self.whole.layout_names.index(architecture.layout)])
+        """Find the same network in the run's space."""
+        return same_network(self.space, architecture, self.whole)
 
     def losses(self, part: str, architectures: Sequence[Architecture], table: Path | None) -> Floats:
-        """rd_loss of each on one part of the run's photos: from a table that is there, else put into it."""
+        """Score architectures on one part of the run's photos: [n]. An existing table is read instead."""
         if table is not None and table.is_file():
             with open(table, newline="", encoding="utf-8") as file:
                 rows = {row["arch"]: float(row["rd_loss"]) for row in csv.DictReader(file)}
@@ -99,7 +90,7 @@ class Inside:
         return losses
 
     def rates(self) -> dict[str, float]:
-        """Of the layouts, as a search measures them."""
+        """Measure the rates of y under the layouts, as a search does."""
         widest = self.larger(self.space.widest())
         rate = LayoutRate.of(self.evaluators["calibration"], widest, side=16)
         return {name: rate(layout) for name, layout in self.space.layouts.items()}
@@ -111,7 +102,7 @@ def everything(space: SearchSpace) -> list[Architecture]:
 
 
 def best(costs: Floats, losses: Floats, targets: Sequence[int]) -> list[int]:
-    """The place of the least loss at or under each target."""
+    """Find the index of the least loss at or under each target."""
     return [int(np.flatnonzero(costs <= t)[losses[costs <= t].argmin()]) for t in targets]
 
 
@@ -123,7 +114,7 @@ def searched(
     scores: int,
     seed: int,
 ) -> Rows:
-    """What a search of so many scores saw, beginning as `nas search` does, without logits."""
+    """Return the rows that a search scores. It begins as `nas search` does, without logits."""
     found = proposer(space, question, rates, first=space.starts(), also=space.baselines(), seed=seed)
     rows: list[tuple[int, ...]] = []
     losses: list[float] = []
@@ -142,9 +133,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", help="a trained run, or zoo:NAME")
     parser.add_argument("--space", default="joint-ar-per-edge")
-    parser.add_argument("--photos", type=int, default=24, help="of calibration, at most")
-    parser.add_argument("--unseen", type=int, default=8, help="held-out photos, at most")
-    parser.add_argument("--tables", type=Path, help="a folder where the losses of all are kept")
+    parser.add_argument("--photos", type=int, default=24, help="largest number of calibration photos")
+    parser.add_argument("--unseen", type=int, default=8, help="largest number of held-out photos")
+    parser.add_argument("--tables", type=Path, help="folder that keeps the losses of all architectures")
     parser.add_argument("--scores", type=int, nargs="+", default=[50, 100])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -159,7 +150,7 @@ def main() -> None:
         inside.losses(part, architectures, options.tables and options.tables / f"{part}.csv")
         for part in photos
     )
-    quantity, within = macs(measured_costs(space), "total"), Within(space)
+    quantity, within = macs(measured_costs(space), "total"), FeasibleSet(space)
     rows = as_rows(space, architectures)
     costs = quantity.of_rows(rows).astype(float)
     question = Question(quantity, within, (), within.span(quantity))
@@ -174,7 +165,7 @@ def main() -> None:
         for scores, found in answers.items():
             among = np.array([place[tuple(row)] for row in seen[:scores].tolist()])
             found.append([int(among[k]) for k in best(costs[among], losses[among], question.targets)])
-    cells = [["regret, %", "scores", *(quantity.tell(target) for target in question.targets), "worst"]]
+    cells = [["regret, %", "scores", *(quantity.format(target) for target in question.targets), "worst"]]
 
     def line(name: str, scores: int, found: list[list[int]], of: Floats) -> None:
         least = of[best(costs, of, question.targets)]
@@ -188,7 +179,7 @@ def main() -> None:
     say(table(cells))
     say(f"means over {options.seeds} seeds; worst of all seeds and budgets. The oracle's answers:")
     for target, k in zip(question.targets, oracle, strict=True):
-        say(f"{quantity.tell(target):>16}  {losses[k]:.5f}  {architectures[k].key}")
+        say(f"{quantity.format(target):>16}  {losses[k]:.5f}  {architectures[k].key}")
 
 
 if __name__ == "__main__":

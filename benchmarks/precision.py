@@ -1,7 +1,7 @@
-"""A training step in bfloat16 against one in single precision, on this CPU.
+"""Time of a training step in bfloat16, compared with single precision, on this CPU.
 
-The toolkit's own step (`precision=bf16` and `precision=32`): three architectures, forward, backward and Adam.
-Only a CPU with bfloat16 instructions (AVX512-BF16, AMX) can gain; `lscpu` tells.
+It times the toolkit's own step with `precision=bf16` and with `precision=32`: three architectures, forward,
+backward and Adam. Only CPUs with bfloat16 instructions (AVX512-BF16 or AMX, see `lscpu`) can be faster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nas.training.settings import TrainingSettings
 
 
 def step_in(precision: str, space: SearchSpace, crop: int, batch: int, folder: Path) -> Callable[[], Any]:
-    """The next step of a run in this precision."""
+    """Make a function that trains a run by one step in this precision."""
     values = {"precision": precision, "strategy": "level", "architectures": 3, "crop": crop, "batch": batch}
     run = Run.create(folder / f"{precision}-{crop}", space, TrainingSettings.make(values).model_dump())
     training = Training(run, make_fabric("cpu", precision))

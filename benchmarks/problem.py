@@ -1,9 +1,10 @@
-"""A search problem like a codec's whose front is known exactly: 12 slots of 5 widths, 244 million rows.
+"""A search problem that resembles a codec's, with an exactly known front: 12 slots of 5 widths each.
 
-MACs are those of the joint autoregressive codec's layers. The loss has what makes a real one hard: less and
-less gain from more width, layers that are held back by the narrowest of their edge, an encoder and a decoder
-that are held back by each other, and a rate in which hyperprior and context make up for one another. It is a
-sum over two halves of the slots, so the front is the front of the sums of the halves' fronts.
+It has 244 million architectures. The MACs are those of the layers of the joint autoregressive codec. The loss
+has the properties that make real losses hard: returns diminish with width, the narrowest layer of an edge
+holds back the others, encoder and decoder hold back each other, and hyperprior and context can replace each
+other. The loss is a sum over two halves of the slots. The exact front can therefore be computed from the
+fronts of the halves.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ SHAPE = (len(WIDTHS),) * len(NAMES)
 HALF = len(NAMES) // 2
 LATENT = 192
 
-# What narrowness costs each layer, and its edge through the narrowest layer alone
+# Loss that narrow widths cause: for each layer, and for the narrowest layer of each edge
 ANALYSIS, SYNTHESIS, BOTTLENECK = (0.018, 0.034, 0.026), (0.028, 0.041, 0.020), 0.035
 HYPER, ENTROPY = (0.006, 0.004, 0.009, 0.007), (0.012, 0.008)
 
 
 def costs(rows: Rows) -> Floats:
-    """kMAC per pixel of rows [n, 12], [n]."""
+    """Cost in kMAC per pixel of rows [n, 12]: [n]."""
     return picture_costs(rows[:, :HALF]) + rate_costs(rows[:, HALF:])
 
 
 def losses(rows: Rows) -> Floats:
-    """The loss of rows [n, 12], [n]."""
+    """Loss of rows [n, 12]: [n]."""
     return picture_losses(rows[:, :HALF]) + rate_losses(rows[:, HALF:])
 
 
 def front() -> tuple[Floats, Floats]:
-    """The exact front: costs, ascending, and losses."""
+    """The exact front: costs in ascending order, and their losses."""
     half = np.stack(np.unravel_index(np.arange(len(WIDTHS) ** HALF), SHAPE[:HALF]), 1)
     picture = front_curve(picture_costs(half), picture_losses(half))
     rate = front_curve(rate_costs(half), rate_losses(half))
@@ -55,7 +56,7 @@ def picture_costs(rows: Rows) -> Floats:
 
 
 def picture_losses(rows: Rows) -> Floats:
-    """Distortion: the worse of encoder and decoder weighs more."""
+    """Distortion of rows. The worse one of encoder and decoder has the larger weight."""
     encoder = _edge(WIDTHS[rows[:, :3]], ANALYSIS)
     decoder = _edge(WIDTHS[rows[:, 3:]], SYNTHESIS)
     return np.asarray(0.6 + np.cbrt((encoder**3 + decoder**3) / 2) + (encoder + decoder) / 2)
@@ -70,7 +71,7 @@ def rate_costs(rows: Rows) -> Floats:
 
 
 def rate_losses(rows: Rows) -> Floats:
-    """Rate: what the hyperprior misses, entropy parameters of full width make up for in part."""
+    """Rate of rows. Wide entropy parameters make up for a part of what a narrow hyperprior misses."""
     hyper = _narrow(WIDTHS[rows[:, :4]]) @ np.array(HYPER)
     entropy = _narrow(WIDTHS[rows[:, 4:]]) @ np.array(ENTROPY)
     return np.asarray(0.4 + hyper + entropy + 8 * hyper * entropy)
@@ -82,5 +83,5 @@ def _edge(widths: Floats, amplitudes: tuple[float, ...]) -> Floats:
 
 
 def _narrow(widths: Floats) -> Floats:
-    """How much a width lacks: 0 at the widest."""
+    """How much narrower than the widest a width is: 0 at the widest."""
     return np.asarray((WIDTHS[-1] / widths) ** 0.75 - 1)

@@ -1,9 +1,9 @@
-"""One sandwich step of four architectures against the same four as plain networks of their own.
+"""One sandwich step of four architectures, compared with steps of the same four as separate plain networks.
 
-The widest, the narrowest and two drawn ones of `joint-ar`; forward, backward and an Adam step. The supernet
-takes one step for all four, each plain network one of its own. Memory is what two steps need beyond the
-weights (gradients and Adam's averages included), in a fresh process; the supernet's against the largest of
-the four.
+The architectures are the widest, the narrowest and two random ones of `joint-ar`. The time covers forward,
+backward and Adam. The supernet takes one step for all four, and each plain network takes a step of its own.
+Memory is what two steps need beyond the weights in a fresh process, with gradients and Adam's averages. The
+supernet's memory is compared with that of the largest of the four networks.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from nas.spaces.space import SearchSpace
 
 
 def drawn(space: SearchSpace) -> list[Architecture]:
-    """The widest, the narrowest and two drawn ones, each under a drawn layout of the space."""
+    """The widest, the narrowest and two random architectures, each under a random layout of the space."""
     rng = random.Random(0)
     found = [space.widest(), space.narrowest(), space.sample(rng), space.sample(rng)]
     return [space.under(rng.choice(space.layout_names), architecture) for architecture in found]
 
 
 def noise(like: Tensor) -> Tensor:
-    """What training adds to latents."""
+    """The uniform noise that training adds to latents."""
     return torch.rand_like(like) - 0.5
 
 
 def backward(net: CodecNetwork, x: Tensor, layout: Layout) -> None:
-    """The gradient of one architecture's loss, a quarter of it."""
+    """Compute the gradient of a quarter of one architecture's loss."""
     (batch_losses(x, net(x, layout, noise), Objective(0.013)).total / 4).backward()
 
 
 def supernet_step(space: SearchSpace, samples: list[Architecture], x: Tensor) -> Callable[[], None]:
-    """A step of the supernet over all samples, one after the other."""
+    """Make a step of the supernet over all samples, one after the other."""
     net = Supernet(space)
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.numel()], lr=1e-5)
 
@@ -56,7 +56,7 @@ def supernet_step(space: SearchSpace, samples: list[Architecture], x: Tensor) ->
 
 
 def plain_step(space: SearchSpace, sample: Architecture, x: Tensor) -> Callable[[], None]:
-    """A step of one architecture as a network of its own."""
+    """Make a step of one architecture as a separate plain network."""
     net = CodecNetwork(space.only(sample))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-5)
 

@@ -1,11 +1,12 @@
-"""How good searches are after so many scores: ours, and Optuna's samplers with ten times as many.
+"""How good a search is after a number of scores. Optuna's samplers get ten times as many.
 
     python benchmarks/search.py                        # the analytic problem, whose front is known exactly
     python benchmarks/search.py --problem FILE.py      # a module with W, evaluate(indexes), exact_front()
     python benchmarks/search.py --problem codec        # joint-ar-tiny with the starter's weights, real photos
 
-Hypervolume in % of that of the exact front (for the codec: of the best of all runs together), up to the cost
-of the widest and the loss of the narrowest. Mean over the seeds, and the least and the most.
+The measure is the hypervolume in % of that of the exact front. For the codec, it is in % of that of the best
+scores of all searches together. Its reference point is the cost of the widest and the loss of the narrowest
+architecture. The table has the mean over the seeds, the least and the most.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from starter import Starter
 
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.within import Within
 from nas.metrics.pareto import hypervolume
 from nas.profiling.quantities import Question
-from nas.searching.sampler.gain import WholeRange
+from nas.searching.sampler.acquisition import HypervolumeImprovement
 from nas.searching.sampler.moves import Rows
 from nas.searching.sampler.pareto import ParetoSampler, quiet_optuna
 from nas.searching.sampler.proposer import Proposer
@@ -38,12 +39,12 @@ from nas.support.arrays import Floats
 
 Point = tuple[float, float]
 Sampler = optuna.samplers.BaseSampler
-TIMES = 10  # as many scores for the others
+TIMES = 10  # how many times as many scores the other samplers get
 
 
 @dataclass
 class Problem:
-    """What is searched: rows of indexes, their costs and losses, and the front where it is known."""
+    """A search problem: rows of indexes, their costs and losses, and the exact front if it is known."""
 
     names: tuple[str, ...]
     shape: tuple[int, ...]
@@ -54,7 +55,7 @@ class Problem:
     seen: dict[tuple[int, ...], tuple[float, float]] = field(default_factory=dict)
 
     def score(self, row: Sequence[int]) -> tuple[float, float]:
-        """Cost and loss; each row is computed once."""
+        """Return the cost and the loss of a row. Each row is computed once."""
         key = tuple(map(int, row))
         if key not in self.seen:
             one = np.array([key], dtype=np.int64)
@@ -62,18 +63,18 @@ class Problem:
         return self.seen[key]
 
     def reference(self) -> tuple[float, float]:
-        """The cost of the widest and the loss of the narrowest."""
+        """The reference point: the cost of the widest and the loss of the narrowest architecture."""
         ends = self.score([n - 1 for n in self.shape]), self.score([0] * len(self.shape))
         return ends[0][0], ends[1][1]
 
     def whole(self) -> float:
-        """The hypervolume of the exact front, or of everything that was ever scored."""
+        """The hypervolume of the exact front, or otherwise of everything that was scored so far."""
         points = self.front or tuple(np.array(list(self.seen.values())).T)
         return hypervolume(points[0].tolist(), points[1].tolist(), self.reference())
 
 
 def from_file(path: str | None) -> Problem:
-    """The analytic problem, or one of the same kind in a file."""
+    """Load the analytic problem, or one of the same form from a file."""
     costs, losses, front = analytic.costs, analytic.losses, analytic.front
     names: tuple[str, ...] = analytic.NAMES
     shape, widths = analytic.SHAPE, analytic.WIDTHS
@@ -99,16 +100,16 @@ def from_file(path: str | None) -> Problem:
 
     def ours(seed: int) -> Proposer:
         slots = dict.fromkeys(names, apart)
-        return Proposer(slots, costs, WholeRange(most), first=uniform, seed=seed)
+        return Proposer(slots, costs, HypervolumeImprovement(most), first=uniform, seed=seed)
 
     return Problem(names, shape, costs, losses, ours, front())
 
 
 def from_codec(photos: int) -> Problem:
-    """The tiny joint autoregressive space with the weights that the package carries, on crops of photos."""
+    """Make the problem of the space joint-ar-tiny, with the package's weights, on crops of photos."""
     starter = Starter.on(photos)
     space, evaluator = starter.space, starter.evaluator
-    total, within = macs(measured_costs(space), "total"), Within(space)
+    total, within = macs(measured_costs(space), "total"), FeasibleSet(space)
     question = Question(total, within, (), within.span(total))
     names = (*(slot.name for slot in space.slots), "layout")
 
@@ -127,7 +128,7 @@ def from_codec(photos: int) -> Problem:
 def samplers(
     found: Problem, scores: int
 ) -> Mapping[str, tuple[int, Callable[[int], optuna.samplers.BaseSampler]]]:
-    """Each side: how many scores it has, and its sampler for a seed."""
+    """For each sampler by name: its number of scores, and a function that makes it for a seed."""
     others = {
         "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
         "TPE, multivariate": lambda seed: optuna.samplers.TPESampler(multivariate=True, seed=seed),
@@ -141,7 +142,7 @@ def samplers(
 
 
 def one(found: Problem, sampler: Sampler, scores: int) -> tuple[list[Point], float]:
-    """Points in the order they were scored in, and the seconds that Optuna and its sampler took."""
+    """Run one search. Returns its points in order, and the seconds that Optuna and the sampler took."""
     study = optuna.create_study(sampler=sampler, directions=["minimize", "minimize"])
     space: dict[str, BaseDistribution] = {
         name: IntDistribution(0, n - 1) for name, n in zip(found.names, found.shape, strict=True)
@@ -161,13 +162,17 @@ def one(found: Problem, sampler: Sampler, scores: int) -> tuple[list[Point], flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problem", help="`codec`, or a file; the analytic problem by default")
+    parser.add_argument("--problem", help="`codec`, or a Python file; default: the analytic problem")
     parser.add_argument(
-        "--scores", type=int, nargs="+", default=[100, 200], help="of ours; others have ten times"
+        "--scores",
+        type=int,
+        nargs="+",
+        default=[100, 200],
+        help="scores of our sampler; the others get ten times as many",
     )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--photos", type=int, default=3, help="of --problem codec")
-    parser.add_argument("--alone", action="store_true", help="ours only")
+    parser.add_argument("--photos", type=int, default=3, help="number of photos for --problem codec")
+    parser.add_argument("--alone", action="store_true", help="run our sampler only")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

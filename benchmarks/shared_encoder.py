@@ -1,7 +1,7 @@
-"""A training step of several decoders under one encoder: g_a run once, against once for each of them.
+"""A training step of several decoders that share an encoder: g_a runs once, or once for each decoder.
 
-All sides are `nas train`'s own steps on the same crops, of the same of the flagship's architectures with one
-encoder. The last side gives freed memory back to the system whenever the C library does by itself.
+All ways are steps of `nas train` on the same crops, for the same architectures of the flagship, which have
+one encoder. In the last way, the C library gives freed memory back to the system whenever it chooses.
 """
 
 from __future__ import annotations
@@ -27,18 +27,21 @@ from nas.training.loop import Training
 from nas.training.settings import TrainingSettings, read_recipe
 from nas.training.shared_encoder import SharedEncoder
 
-STEPS = 6  # of one side, before the next one's turn
+STEPS = 6  # steps of one way before the next one has its turn
 
 
 def training(folder: Path, decoders: int) -> Training:
-    """The flagship's, on members of one encoder alone."""
+    """Make the flagship's training, only for architectures that have the same encoder."""
     space = SearchSpace.load("patch-small")
     keys = [
         key
         for key in dict.fromkeys(MEMBERS)
         if space.encoder(space.parse(key)) == space.encoder(space.parse(MEMBERS[-1]))
     ]
-    muon = {"optimizer": "muon", "frozen": ["g_a.0.linear", "g_s.0.linear"]}  # as the results here have it
+    muon = {
+        "optimizer": "muon",
+        "frozen": ["g_a.0.linear", "g_s.0.linear"],
+    }  # settings of the measurements in README.md
     own = {**muon, "lmbda": 0.013, "members": keys, "architectures": decoders, "elsewhere": 0.0, "moved": 0.0}
     settings = TrainingSettings.make({**read_recipe(RECIPE), **PHASE, "one_encoder": True, **own})
     run = Run.create(folder, space, settings.model_dump())
@@ -48,7 +51,7 @@ def training(folder: Path, decoders: int) -> Training:
 
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=9)
-    parser.add_argument("--decoders", type=int, default=2, help="in a step")
+    parser.add_argument("--decoders", type=int, default=2, help="decoders per step")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--crop", type=int, default=256)
     options = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Whether `--size` keeps what is asked: files of several sizes for every photo, none larger, most just below.
+"""Check that `--size` is kept: no file may be larger than asked, and most should be just below.
 
     OMP_NUM_THREADS=1 python benchmarks/sizes.py CODEC --data PHOTOS
 
-The sizes lie evenly, in ratio, between the photo's files of quality 5 and 95.
+The wanted sizes of a photo are spaced geometrically between its files of quality 5 and 95.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOW, HIGH = 5, 95  # qualities
 
 
 def below(family: CodecFamily, pixels: Pixels, count: int) -> list[float]:
-    """By how much, in %, files of so many sizes are smaller than what was asked."""
+    """Compress a photo to `count` sizes. Returns by how many % each file is smaller than asked."""
     layouts = list(family.layouts)[:1]
     least, most = (
         len(compress_smallest(family, pixels, layouts, quality=quality).to_bytes()) for quality in (LOW, HIGH)
@@ -39,7 +39,7 @@ def main() -> None:
     parser = arguments(__doc__ or "", repeats=1)
     parser.add_argument("codec", type=Path, help="folder of a codec over a range of rates")
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
-    parser.add_argument("--sizes", type=int, default=5, help="how many for every photo")
+    parser.add_argument("--sizes", type=int, default=5, help="number of sizes for every photo")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     family, paths = load_family(given.codec), list_images(given.data)

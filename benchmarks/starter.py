@@ -1,4 +1,4 @@
-"""A real search problem that everybody has: the starter's weights on crops of the bundled photos."""
+"""A real search problem without downloads: a supernet of the package on crops of the bundled photos."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nas.weights.checkpoint import Checkpoint, load_weights
 
 SPACE, LAMBDA = "joint-ar-tiny", 0.0035
 STARTER = zoo_run(SPACE).weights_path
-CROP = 192  # pixels, from the middle of each photo
+CROP = 192  # side in pixels of the central crop of each photo
 
 
 @dataclass(frozen=True)
 class Starter:
-    """The tiny joint autoregressive space, an evaluator of it, and the rates of its layouts in bpp."""
+    """The space joint-ar-tiny, an evaluator for it, and the rates of its layouts in bpp."""
 
     space: SearchSpace
     evaluator: Evaluator
@@ -28,7 +28,7 @@ class Starter:
 
     @classmethod
     def on(cls, photos: int) -> Starter:
-        """On crops of so many photos."""
+        """Make the problem on crops of this number of photos."""
         space = SearchSpace.load(SPACE)
         supernet = Supernet(space)
         load_weights(supernet, Checkpoint.read(STARTER).tensors, source=str(STARTER))

@@ -1,8 +1,8 @@
-"""What one photo costs from the shell: CPU seconds of whole commands, and where they go.
+"""CPU seconds of whole commands for one photo, from the shell, and how they divide into steps.
 
-One photo of 512x512 and a codec's folder. Every command is a process of its own, and the commands take turns.
-Where the folder has ONNX models, `decompress` and `info` run with them and without. CPU time is that of the
-whole process, which other programs disturb less than the clock.
+The commands code one photo of 512x512 with a codec. Every command is a process of its own, and the commands
+take turns. If the codec's folder has ONNX models, `decompress` and `info` run with and without them. The
+figures are CPU times of the whole process, because other programs disturb them less than the wall-clock time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from common import heading, say, table
 import nas
 from nas.photos.images import bundled, write_image
 
-# The steps of a command, in a process that takes the time after each
+# A script that runs the steps of a command, and notes the time after each
 STEPS = """
 import json, sys, time
 action, codec, source, target = sys.argv[1:]
@@ -63,7 +63,7 @@ print(json.dumps(spent))
 
 
 def cpu_seconds(command: Sequence[object]) -> float:
-    """Of a process and those that it starts."""
+    """CPU seconds of a process and of those that it starts."""
     process = subprocess.Popen(
         [str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

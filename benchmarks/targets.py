@@ -1,10 +1,10 @@
-"""How close answers come to their targets: never over, and how far below.
+"""How close the answers of a search come to their targets. They are never above, so this is how far below.
 
-    python benchmarks/targets.py            # joint-ar-tiny, a width per layer, with the starter's weights
+    python benchmarks/targets.py            # joint-ar-tiny with the weights of the package
 
-A search first, as `nas search` does it, then 64 random targets over the reachable range of total MACs. The
-slack is what an answer costs less than its target, in % of it. Uniform widths are the baseline: the dearest
-of them at or under each target, under any layout.
+It first searches as `nas search` does, and then asks for 64 random targets within the reachable total MACs.
+The slack is how much less than its target an answer costs, in % of the target. The baseline are uniform
+widths: the most expensive of them at or under each target, in any layout.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from common import heading, say, table
 from starter import Starter
 
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.within import Within
 from nas.profiling.quantities import Question
 from nas.searching.answers import Answers
 from nas.searching.sampler.rows import history, proposer
@@ -32,7 +32,7 @@ from nas.support.progress import silent
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--targets", type=int, default=64)
-    parser.add_argument("--scores", type=int, default=100, help="of the search before")
+    parser.add_argument("--scores", type=int, default=100, help="scores of the search")
     parser.add_argument("--photos", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -41,7 +41,7 @@ def main() -> None:
     say(heading())
     starter = Starter.on(options.photos)
     space, costs = starter.space, measured_costs(starter.space)
-    quantity, within = macs(costs, "total"), Within(space)
+    quantity, within = macs(costs, "total"), FeasibleSet(space)
     question = Question(quantity, within, (), within.span(quantity))
     least, _, most = question.span
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
-"""Large pictures in tiles against whole: peak memory and seconds, and what tiles cost at ordinary sizes.
+"""Peak memory and time of large pictures, in tiles and as a whole, and the time of tiles at ordinary sizes.
 
-Memory is what a fresh process holds at most beyond what it held with the codec and the picture.
+Memory is the peak of a fresh process, without the codec and the picture, which it holds anyway.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from common import MIB, arguments, heading, interleaved, ratio, say, table
 
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
-from nas.codec.tiles import TILING, Tiling, through, tiles
+from nas.codec.tiles import TILING, Tiling, run_tiled, tiles
 from nas.graph.entropy import Y_LIMIT, quantize
 from nas.graph.network import CodecNetwork
 from nas.photos.images import Pixels
@@ -39,7 +39,7 @@ LARGEST_WHOLE = 4096  # pixels a side
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds and extra bytes, encoding and decoding."""
+    """Seconds and extra bytes of encoding and of decoding."""
 
     encode_seconds: float
     encode_bytes: int
@@ -48,7 +48,7 @@ class Measured:
 
 
 def codec_of(space: SearchSpace, layout: str) -> Codec:
-    """The widest architecture with random weights whose latents are a few steps from zero."""
+    """Make the widest architecture. Its random weights give latents of a few steps from zero."""
     torch.manual_seed(0)
     architecture = space.under(layout, space.widest())
     network = CodecNetwork(space.only(architecture)).eval()
@@ -59,7 +59,7 @@ def codec_of(space: SearchSpace, layout: str) -> Codec:
 
 
 def measured(run: Callable[[], T]) -> tuple[float, int, T]:
-    """Seconds, the most bytes beyond those held before, and what came out."""
+    """Run a function. Returns its seconds, its peak of extra bytes, and its result."""
     forget_peak()
     before, began = peak_bytes(), time.perf_counter()
     result = run()
@@ -68,11 +68,11 @@ def measured(run: Callable[[], T]) -> tuple[float, int, T]:
 
 @torch.no_grad()
 def edges(codec: Codec, pixels: Pixels, tiling: Tiling) -> Measured:
-    """From the pixels to y and z, and from rounded y to the pixels."""
+    """Measure the edges: from pixels to y and z, and from rounded y to pixels."""
     network, x = codec.network, Padded(pixels, codec.alignment)
 
     def encode() -> torch.Tensor:
-        y = through(network, "g_a", codec.layout, x, tiling)
+        y = run_tiled(network, "g_a", codec.layout, x, tiling)
         network.h_a(y)
         return quantize(y, Y_LIMIT)
 
@@ -87,7 +87,7 @@ def edges(codec: Codec, pixels: Pixels, tiling: Tiling) -> Measured:
 
 
 def whole_codec(codec: Codec, pixels: Pixels, tiling: Tiling) -> Measured:
-    """From the pixels to a file's content and back."""
+    """Measure the whole codec: from pixels to the content of a file, and back."""
     seconds, extra, nic = measured(lambda: compress_image(codec, pixels, tiling=tiling))
     return Measured(
         seconds,
@@ -97,7 +97,7 @@ def whole_codec(codec: Codec, pixels: Pixels, tiling: Tiling) -> Measured:
 
 
 def in_child(given: argparse.Namespace, part: str, layout: str, way: str) -> Measured:
-    """One measurement in a fresh process."""
+    """Run one measurement in a fresh process."""
     options = ["--threads", str(given.threads), "--side", str(given.side), "--space", given.space]
     command = [sys.executable, __file__, *options, "--memory", f"{part},{layout},{way}"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -134,7 +134,7 @@ def speed_rows(given: argparse.Namespace) -> list[list[str]]:
         for edge, source in (("g_a", x), ("g_s", y_hat)):
 
             def run(tiling: Tiling, edge: str = edge, source: torch.Tensor = source) -> torch.Tensor:
-                return through(codec.network, edge, codec.layout, source, tiling)
+                return run_tiled(codec.network, edge, codec.layout, source, tiling)
 
             sides = {"whole": lambda: run(WHOLE)}
             for side in SIDES:
@@ -151,8 +151,10 @@ def speed_rows(given: argparse.Namespace) -> list[list[str]]:
 
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=5)
-    parser.add_argument("--side", type=int, default=4096, help="pixels a side of the large picture")
-    parser.add_argument("--space", default="joint-ar-tiny", help="of the large picture's codec")
+    parser.add_argument("--side", type=int, default=4096, help="side of the large picture in pixels")
+    parser.add_argument(
+        "--space", default="joint-ar-tiny", help="search space of the codec for the large picture"
+    )
     parser.add_argument("--only", choices=["memory", "speed"])
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

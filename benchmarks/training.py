@@ -1,9 +1,10 @@
-"""A training step of the toolkit against plain torch's and CompressAI's, on this CPU.
+"""Time of a training step on this CPU: of the toolkit, in plain torch, and of CompressAI.
 
-Three sides take the same crops in turn: `nas train`'s own step on a space's widest architecture; the same
-network in plain layers, with CompressAI's GDN, channels last, and torch's Adam; and CompressAI's model of the
-family at the same widths of g_a, g_s and y, with its own loss. Beside them: the rate at which the toolkit
-multiplies, as a share of a large matrix product's in the same precision (a step counts three forward passes).
+Three steps take the same crops in turn. The first one is `nas train`'s own, on a space's widest architecture.
+The second trains the same network in plain layers, with CompressAI's GDN, channels last, and torch's Adam.
+The third trains CompressAI's model of the family with its own loss, at the same widths of g_a, g_s and y. The
+output also has the toolkit's MACs per second, as a share of those of a large matrix product in the same
+precision. A step counts as three forward passes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Step = Callable[[Tensor], Any]
 
 
 def ours(space: SearchSpace, precision: str, optimizer: str, folder: Path) -> Step:
-    """The toolkit's next step on the space's only architecture."""
+    """Make a function that takes one training step of the toolkit on the space's only architecture."""
     values = {"precision": precision, "optimizer": optimizer, "strategy": "uniform", "architectures": 1}
     run = Run.create(folder, space, TrainingSettings.make({**values, "random_layouts": 0.0}).model_dump())
     training, numbers = Training(run, make_fabric("cpu", precision)), itertools.count()
@@ -48,7 +49,7 @@ def ours(space: SearchSpace, precision: str, optimizer: str, folder: Path) -> St
 
 
 def stepped(net: nn.Module, loss: Callable[[Tensor], Tensor], precision: str) -> Step:
-    """A step as people write it in plain torch."""
+    """Make a training step as people write it in plain torch."""
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=1e-4)
 
     def step(x: Tensor) -> None:
@@ -63,7 +64,7 @@ def stepped(net: nn.Module, loss: Callable[[Tensor], Tensor], precision: str) ->
 
 
 def plain(space: SearchSpace, precision: str) -> Step:
-    """The same network in plain layers, with CompressAI's GDN, channels last."""
+    """Make a step of the same network in plain layers, with CompressAI's GDN and channels last."""
     net = CodecNetwork(space).to(memory_format=torch.channels_last)
     for edge in (net.g_a, net.g_s):
         for name, layer in edge.named_modules():
@@ -79,7 +80,7 @@ def plain(space: SearchSpace, precision: str) -> Step:
 
 
 def theirs(space: SearchSpace, precision: str) -> Step | None:
-    """CompressAI's model and loss."""
+    """Make a step of CompressAI's model with its own loss. None if it has no such model."""
     if space.family.name not in THEIRS:
         return None
     net = THEIRS[space.family.name](space.candidates("g_a.1")[-1], space.y_channels)
@@ -92,7 +93,7 @@ def theirs(space: SearchSpace, precision: str) -> Step | None:
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=9)
     parser.add_argument("--space", default="joint-ar-small")
-    parser.add_argument("--arch", help="another architecture than the widest")
+    parser.add_argument("--arch", help="key of the architecture to train; default: the widest")
     parser.add_argument("--precision", choices=["32", "bf16"], default="32")
     parser.add_argument("--optimizer", default="adam")
     parser.add_argument("--batch", type=int, default=4)

@@ -1,5 +1,5 @@
-// One side of viewer.py: the page's modules under node, on one thread. Does what each line of its input names, and
-// answers with a line.
+// Runs the modules of the page under node for viewer.py, on one thread. Each line of the input is a request, and each
+// request is answered with a line.
 //   node viewer.mjs VIEWER CODEC FILE.nic SYMBOLS.json
 
 import fs from "node:fs";

@@ -1,7 +1,7 @@
-"""The page of docs/viewer against the toolkit, each on one thread: the coder's symbols, and a photo's file.
+"""Time of the web page docs/viewer, compared with the toolkit: for the entropy coder, and for a photo's file.
 
-The page's modules run under node, as they do in a browser. Their first run is told apart: it is what a
-visitor waits for, on code that is not compiled well yet.
+Both run on one thread. The modules of the page run under node as they do in a browser. Their first run is
+reported separately: a visitor waits for it, and the code is not fully compiled yet.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SYMBOLS = 192 * 32 * 48  # y of 768x512 at 192 channels
 
 
 class Page:
-    """The page's modules, in a process of their own that waits for what to do."""
+    """The modules of the page in a node process, which waits for requests."""
 
     def __init__(self, *files: Path) -> None:
         command = ["node", str(Path(__file__).with_suffix(".mjs")), str(ROOT / "docs" / "viewer")]
@@ -67,7 +67,7 @@ def compared(name: str, page: Page, job: str, ours: Callable[[], object], repeat
 
 
 def write_symbols(path: Path) -> Callable[[], object]:
-    """Most near zero, as y is: low levels, values of their own Gaussians. What reads them in the toolkit."""
+    """Write random symbols that are mostly near zero, as y is. Returns a function that decodes them here."""
     draw = np.random.default_rng(0)
     levels = np.minimum(draw.geometric(0.12, SYMBOLS) - 1, len(SCALES) - 1)
     steps = draw.normal(0, 10, SYMBOLS).round().astype(int)

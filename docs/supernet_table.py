@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.reach import Reach
+from nas.cost.exact.reach import ReachableCosts
 from nas.spaces.architecture import Slot
 from nas.spaces.budget import REFERENCE_PIXELS, SCOPES
 from nas.spaces.description import HYPERPRIOR
@@ -46,7 +46,7 @@ def row(name: str) -> tuple[str, ...]:
     """The cells of one shipped space."""
     space = SearchSpace.load(name)
     costs = measured_costs(space)
-    reached = {scope: Reach(macs(costs, scope)) for scope in SCOPES}
+    reached = {scope: ReachableCosts(macs(costs, scope)) for scope in SCOPES}
     total = reached["total"]
     params = (costs.params(space.narrowest()), costs.params(space.widest()))
     return (

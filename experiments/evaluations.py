@@ -1,4 +1,4 @@
-"""What `nas evaluate` wrote, as experiments commit it and read it again."""
+"""Prepares results of `nas evaluate` for a commit, and reads the committed results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nas.metrics.curves import Curve, CurvePoint, bd_rate
 
 
 def evaluation_to_commit(path: Path) -> dict[str, Any]:
-    """A result of `nas evaluate` without the formats' single photos, and without paths of this machine."""
+    """Read a result of `nas evaluate`, without the single photos of formats and without local paths."""
     found = read_result(path)
     evaluation = found["evaluation"]
     for codec in evaluation["codecs"]:
@@ -23,7 +23,7 @@ def evaluation_to_commit(path: Path) -> dict[str, Any]:
 
 
 def curves_of(found: dict[str, Any]) -> dict[str, Curve]:
-    """Every curve of a result by its name."""
+    """Return the curves of a result by their names."""
     curves = {}
     for curve in found["curves"]:
         points = [
@@ -35,7 +35,7 @@ def curves_of(found: dict[str, Any]) -> dict[str, Curve]:
 
 
 def percent(curve: Curve | None, anchor: Curve | None) -> str:
-    """BD-rate by PSNR; nothing where there is none."""
+    """Format the BD-rate by PSNR. Empty if there is none."""
     if curve is None or anchor is None or curve is anchor:
         return ""
     rate = bd_rate(curve, anchor)

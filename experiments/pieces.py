@@ -1,6 +1,7 @@
-"""Training by pieces: a piece is a run that goes on from kept weights and leaves its own.
+"""Training in pieces. A piece is a run that continues from committed weights and replaces them by its own.
 
-Weights are in half precision; their file names the pieces it has seen in its metadata (steps, settings).
+The weights are in half precision. The metadata of their file lists the steps and settings of all their
+pieces.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from nas.spaces.space import SearchSpace
 from nas.training.klt import PHOTOS, with_klt
 from nas.training.loop import Progress
 from nas.training.start import TrainingRequest, train_or_resume
-from nas.weights.checkpoint import Checkpoint, halved
+from nas.weights.checkpoint import Checkpoint, to_half_precision
 
 EXPERIMENTS = Path(__file__).parent
 WEIGHTS = EXPERIMENTS / "weights"
 SAID = 200  # steps between lines of progress
-SMALL: dict[str, Any] = {  # what every training of the experiments has in common
+SMALL: dict[str, Any] = {  # settings that all trainings of the experiments have in common
     "batch": 2,
     "crop": 192,
     "final_rate": 0.03,
@@ -38,19 +39,19 @@ SMALL: dict[str, Any] = {  # what every training of the experiments has in commo
 }
 
 
-Start = Callable[[], tuple[str, dict[str, Tensor]]]  # what weights are called in a piece's record, and they
+Start = Callable[[], tuple[str, dict[str, Tensor]]]  # makes the name of initial weights, and the weights
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What is trained, and how.
+    """One piece of a training.
 
     Attributes:
-        space: of what.
-        weights: where its weights are kept.
-        start: what to begin with where there are no such weights yet.
-        settings: of the piece.
-        front: a searched run, where its front is trained.
+        space: the search space that is trained.
+        weights: file of the weights.
+        start: makes the initial weights if this file does not exist yet.
+        settings: training settings of the piece.
+        front: a searched run whose front is trained, or None.
     """
 
     space: SearchSpace
@@ -61,17 +62,17 @@ class Piece:
 
     @property
     def seen(self) -> list[dict[str, Any]]:
-        """The pieces that its weights have seen."""
+        """The earlier pieces of its weights."""
         return pieces_seen(self.weights)
 
 
 def pieces_seen(weights: Path) -> list[dict[str, Any]]:
-    """The pieces that kept weights have seen; none where there are no such weights."""
+    """List the pieces in which a file of weights was trained. Empty if there is no such file."""
     return list(Checkpoint.read(weights).record["pieces"]) if weights.is_file() else []
 
 
 def train_piece(piece: Piece, data: Path, runs: Path, device: str = "auto", seed: int = 0) -> None:
-    """Train a piece and write its weights; stopped, the same call goes on."""
+    """Train a piece and write its weights. After an interruption, the same call continues."""
     seen = piece.seen
     out = runs / f"{piece.weights.stem}-{len(seen) + 1}"
     settings = {**piece.settings, "seed": seed + len(seen)}
@@ -105,35 +106,35 @@ def train_piece(piece: Piece, data: Path, runs: Path, device: str = "auto", seed
 
 
 def write_half(run: Run, path: Path, record: dict[str, Any]) -> None:
-    """A run's weights in half precision."""
+    """Write the weights of a run in half precision."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Checkpoint(halved(Checkpoint.read(run.weights_path).tensors), record).write(path)
+    Checkpoint(to_half_precision(Checkpoint.read(run.weights_path).tensors), record).write(path)
     say(f"wrote {path.relative_to(EXPERIMENTS.parent)}")
 
 
 def from_klt(space: SearchSpace, data: Path, lmbda: float) -> Start:
-    """To begin with g_a and g_s as the training photos' KLT, and all else at random."""
+    """Start with g_a and g_s as the KLT of the training photos, and with random weights elsewhere."""
     photos = lambda: load_photos(split_folder(data)["train"][:PHOTOS])  # noqa: E731
     return lambda: ("klt", with_klt(space, photos(), Objective(lmbda)))
 
 
 def from_lmbda(weights: Path, known: float, lmbda: float) -> Start:
-    """To begin with the weights of another lambda, y quantised as this one wants it; see `with_gain`."""
+    """Start with the weights of another lambda, with y scaled for this one (see `with_gain`)."""
     gain = math.sqrt(lmbda / known)
     return lambda: (f"{weights.stem}, gain {gain:.3f}", with_gain(full(weights), gain))
 
 
 def full(weights: Path) -> dict[str, Tensor]:
-    """Kept weights in full precision."""
+    """Read weights in single precision."""
     return {name: tensor.float() for name, tensor in Checkpoint.read(weights).tensors.items()}
 
 
 def with_gain(tensors: dict[str, Tensor], gain: float) -> dict[str, Tensor]:
-    """Weights of a network that does the same with y `gain` times as large: only the rounding is finer.
+    """Scale y by a gain inside a network. The network does the same as before, but y is rounded more finely.
 
-    A larger lambda wants finer rounding, and training alone takes thousands of steps to make y larger. So a
-    run for another lambda begins with a gain of the root of their ratio: at high rates the best step of
-    quantisation is inversely proportional to the root of lambda (Sullivan and Wiegand, 1998).
+    A larger lambda needs finer rounding, and training takes thousands of steps to make y larger. A run for
+    another lambda therefore begins with a gain, the square root of the ratio of the lambdas: at high rates,
+    the best quantisation step is inversely proportional to the root of lambda (Sullivan and Wiegand, 1998).
     """
     last = "context.entropy_parameters.4" if "context.entropy_parameters.4.weight" in tensors else "h_s.4"
     times = {f"{layer}.{part}" for layer in ("g_a.6", last) for part in ("weight", "bias")}
@@ -144,22 +145,22 @@ def with_gain(tensors: dict[str, Tensor], gain: float) -> dict[str, Tensor]:
             found[name] = tensor * gain
         elif name in over:
             found[name] = tensor / gain
-        elif name == "y_prior.matrices.0":  # the first layer of its cumulative: softplus(matrix) y
+        elif name == "y_prior.matrices.0":  # first layer of the cumulative distribution: softplus(matrix) y
             found[name] = torch.log(torch.expm1(torch.nn.functional.softplus(tensor) / gain))
     return found
 
 
 def options(description: str) -> argparse.ArgumentParser:
-    """The options of everything that trains."""
+    """Make a parser with the options of all scripts that train."""
     parser = plain_options(description)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
-    parser.add_argument("--runs", type=Path, required=True, help="where runs are kept while they train")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training photos")
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs of the training")
     return parser
 
 
 def piece_options(description: str) -> argparse.ArgumentParser:
-    """The options of what trains piece by piece."""
+    """Make a parser with the options of scripts that train in pieces."""
     parser = options(description)
-    parser.add_argument("--piece", type=int, default=1, help="train up to so many pieces of each")
+    parser.add_argument("--piece", type=int, default=1, help="train each model up to this number of pieces")
     parser.add_argument("--device", default="auto")
     return parser

@@ -1,4 +1,4 @@
-"""Result files: JSON, each with what it says of how it was made; and lines of progress."""
+"""Writes result files, tables of pages, and progress. Every JSON result says how it was made."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nas.support.files import write_atomically
 from nas.support.progress import StageReport
 
 ROOT = Path(__file__).parents[1]
-JOURNAL = ROOT / "experiments" / "journal.md"  # all tables and what they say, experiment by experiment
-SUMMARY = ROOT / "docs" / "results.md"  # what a reader needs of them
+JOURNAL = ROOT / "experiments" / "journal.md"  # the tables of all experiments, and their discussion
+SUMMARY = ROOT / "docs" / "results.md"  # the main results, for users
 SAID = 20  # steps between lines of progress
 
 
 def options(description: str) -> argparse.ArgumentParser:
-    """What every experiment can be told."""
+    """Make a parser with the options of every experiment."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,7 +35,7 @@ def options(description: str) -> argparse.ArgumentParser:
 
 
 def facts(seed: int, **more: Any) -> dict[str, Any]:
-    """What a result file says of how it was made."""
+    """Describe how a result is made: command, seed, versions and machine."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     command = ["-m", module.name] if module else [_relative(sys.argv[0])]
     return {
@@ -48,7 +48,7 @@ def facts(seed: int, **more: Any) -> dict[str, Any]:
 
 
 def _relative(word: str) -> str:
-    """A path on the command line: from the repository's root, or the name of a folder elsewhere."""
+    """Shorten a path of the command line: relative to the repository, or only the last name elsewhere."""
     path = Path(word)
     if not path.exists():
         return word
@@ -57,25 +57,25 @@ def _relative(word: str) -> str:
 
 
 def write_result(path: Path, content: dict[str, Any]) -> None:
-    """One committed result file."""
+    """Write a result file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A committed result file."""
+    """Read a result file."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def say(text: str) -> None:
-    """Print at once."""
+    """Print a line without delay, also into a file."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def progress(name: str) -> StageReport:
-    """Lines of progress of what a search or a profile is at: every twentieth, and the last."""
+    """Make a function that prints the progress of a search or a profile, every 20 steps and at the end."""
 
     def report(stage: str, done: int, total: int, note: str) -> None:
         if done % SAID == 0 or done == total:
@@ -85,25 +85,25 @@ def progress(name: str) -> StageReport:
 
 
 def renewed(text: str, name: str, pieces: list[str]) -> str:
-    """A page with other tables between its marks: `<!-- NAME: written by ... -->`, `<!-- end of NAME -->`."""
+    """Replace the text between `<!-- NAME: written by ... -->` and `<!-- end of NAME -->` in a page."""
     head, begin, rest = re.split(rf"(<!-- {name}: written by [a-z_.]+ -->)", text)
     end = f"<!-- end of {name} -->"
     return "\n\n".join([head + begin, *pieces, end + rest.partition(end)[2]])
 
 
 def renew(page: Path, name: str, pieces: list[str]) -> None:
-    """Write new tables into a page; see `renewed`."""
+    """Write new tables into a page (see `renewed`)."""
     page.write_text(renewed(page.read_text(encoding="utf-8"), name, pieces), encoding="utf-8")
     say(str(page.relative_to(ROOT)))
 
 
 def table(columns: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
+    """Format a table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *rows])
 
 
 def thirds(values: Sequence[float]) -> dict[str, float]:
-    """Means of values of architectures from the cheapest to the dearest, a third of them at a time."""
+    """Average values of architectures, ordered from the cheapest, over each third of them."""
     third = len(values) // 3
     parts = {
         "narrow third": values[:third],
@@ -114,6 +114,12 @@ def thirds(values: Sequence[float]) -> dict[str, float]:
 
 
 def over_seeds(values: list[float], digits: int, sign: str = "") -> str:
-    """A mean over seeds, with its standard deviation where there are several; `sign` as in a format."""
+    """Format a mean over seeds, with the standard deviation if there are several.
+
+    Args:
+        values: one value for each seed.
+        digits: number of decimals.
+        sign: sign option of the number format, such as `+`.
+    """
     spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean(values):{sign}.{digits}f}{spread}"

@@ -16,9 +16,9 @@ from nas.support.progress import StageReport, silent
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nas.analysis.prices import PriceList
     from nas.analysis.probes.probe import ProbeResult
     from nas.analysis.rank_result import RankResult
+    from nas.analysis.sensitivity import SensitivityTable
     from nas.codec.codec import Codec
     from nas.codec.family import CodecFamily
     from nas.profiling.quantities import Quantities
@@ -228,8 +228,8 @@ class LoadedRun:
         )
 
     @with_paths
-    def explain(self, arch: str, *, scope: str = "total", report: StageReport = silent) -> PriceList:
-        """Return the cost table of an architecture: what one step in each slot costs and gains.
+    def explain(self, arch: str, *, scope: str = "total", report: StageReport = silent) -> SensitivityTable:
+        """Return the sensitivity table of an architecture: what one step in each slot costs and gains.
 
         Steps without a score are scored now.
 
@@ -241,9 +241,9 @@ class LoadedRun:
         Raises:
             InputError: it is not a key of this space, or there is no such scope.
         """
-        from nas.analysis.prices import price_list
+        from nas.analysis.sensitivity import sensitivity_table
 
-        return price_list(self.searcher, self.searcher.space.parse(arch), scope, report)
+        return sensitivity_table(self.searcher, self.searcher.space.parse(arch), scope, report)
 
     @with_paths
     def probe(

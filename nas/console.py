@@ -21,7 +21,7 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
 
-def first_of_all() -> bool:
+def is_main_process() -> bool:
     """Whether this process prints for all processes that torchrun has started."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -29,7 +29,7 @@ def first_of_all() -> bool:
 @contextmanager
 def progress() -> Iterator[StageReport]:
     """Progress on stderr: a bar with the remaining time for each stage, or a few lines without a terminal."""
-    if not first_of_all():
+    if not is_main_process():
         yield silent
         return
     if not errors.is_terminal:
@@ -96,7 +96,7 @@ def say(message: str) -> None:
     Args:
         message: the sentence, without markup.
     """
-    if first_of_all():
+    if is_main_process():
         errors.print(message, markup=False)
 
 
@@ -147,7 +147,7 @@ def emit(content: Mapping[str, Any]) -> None:
     Args:
         content: names and plain values.
     """
-    if first_of_all():
+    if is_main_process():
         print(json.dumps(content, indent=2, default=str))
 
 

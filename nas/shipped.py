@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nas.run import Run
 from nas.support.errors import InputError, nearest
-from nas.support.files import clear, followed, make_folder, refuse_existing, temporary_name
+from nas.support.files import clear, link_target, make_folder, refuse_existing, temporary_name
 from nas.support.resources import ZOO
 
 SUPERNETS = Path(__file__).parent / "supernets"
@@ -85,7 +85,7 @@ def copied(source: Run, out: Path, *, force: bool = False) -> Run:
     """
     if (existing := copy_at(source, out, force=force)) is not None:
         return existing
-    target = followed(out)
+    target = link_target(out)
     make_folder(target.parent)
     half_done = temporary_name(target)
     try:

@@ -192,7 +192,7 @@ def seeded_supernet(space: SearchSpace, *, seed: int = 0, spread: float = 500.0)
                         value.add_(0.2 * torch.rand_like(value))
             if net.centred:
                 for prior in net.priors:
-                    prior.settle()
+                    prior.update_medians()
     return net
 
 
@@ -256,6 +256,6 @@ def trained_codec(photo: np.ndarray) -> Codec:
 
 
 def exact_codec(codec: Codec, *pictures: Tensor) -> Codec:
-    """The same codec with its entropy path in whole numbers, chosen on some pictures."""
+    """The same codec with its entropy path in integer arithmetic, calibrated on some pictures."""
     latents = [(y_hat, z_hat) for y_hat, z_hat in map(codec.latents, pictures) if z_hat is not None]
     return quantized(codec, latents)

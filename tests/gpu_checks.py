@@ -12,7 +12,7 @@ from families import exact_codec
 from pretend_gpu import MixedDevicesError, pretend_gpu
 
 from nas.codec.codec import Codec
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import load_or_measure_costs
 from nas.metrics.objective import Objective
 from nas.photos.images import Photo
 from nas.photos.tensors import pad, to_tensor
@@ -21,7 +21,7 @@ from nas.searching.scoring.evaluator import Evaluator
 from nas.spaces.space import SearchSpace
 from nas.training.devices import make_fabric
 from nas.training.loop import Training
-from nas.training.record.watch import Watch, WatchedRate
+from nas.training.record.watch import CalibrationMonitor, MonitoredRate
 from nas.training.settings import TrainingSettings
 
 SPACES = ("joint-ar-tiny", "patch-tiny", "slimcae")
@@ -53,7 +53,7 @@ def test_training_steps_stay_on_the_gpu(tmp_path: Path, monkeypatch: pytest.Monk
     values = {"crop": 64, "batch": 1, "architectures": 2, "steps": 4, "warmup": 0, **WAYS[way]}
     space = SearchSpace.load("joint-ar-tiny")
     run = Run.create(tmp_path / "run", space, TrainingSettings.make(values).model_dump())
-    kept_costs(run.space, run.costs_path)  # by a trace, which must not see the device
+    load_or_measure_costs(run.space, run.costs_path)  # by a trace, which must not see the device
     of_the_cpu = Training._generator
     monkeypatch.setattr(
         Training, "_generator", lambda self, step, what, device=None: of_the_cpu(self, step, what)
@@ -81,7 +81,7 @@ def test_scores_are_the_cpu_s(make_supernet, photo: Photo, name: str):
 
     def found(place: torch.device | str) -> list[float]:
         evaluator = Evaluator(copy.deepcopy(net), [photo], Objective(0.01), device=place)
-        watch = Watch(space, [photo], [WatchedRate("", 0.01)])
+        watch = CalibrationMonitor(space, [photo], [MonitoredRate("", 0.01)])
         return [
             *(evaluator.score(a).rd_loss for a in architectures),
             *watch.losses(evaluator.supernet).values(),
@@ -95,7 +95,7 @@ def test_scores_are_the_cpu_s(make_supernet, photo: Photo, name: str):
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("exact", [False, True])
 def test_codecs_code_on_the_gpu(make_supernet, photo: Photo, name: str, exact: bool):
-    """In float64 and in whole numbers; a CPU decodes what it made, where the numbers are whole."""
+    """In float64 and in integer arithmetic; a CPU decodes what it made in integers."""
     space = SearchSpace.load(name)
     architecture = space.uniform(0.5)
     x = pad(to_tensor(photo.pixels), 64)

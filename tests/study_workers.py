@@ -26,7 +26,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.searching.study.shared import SharedStudy
-from nas.searching.study.storage import Journal
+from nas.searching.study.storage import CrashSafeJournal
 
 SLOTS: dict[str, BaseDistribution] = {f"slot{k}": IntDistribution(0, 7) for k in range(4)}
 NAME, FACTS = "numbers", {"weights": "abc", "search space": "def"}
@@ -85,9 +85,9 @@ def die() -> None:
 
 def die_at_write(number: int, how: str) -> None:
     """From now on this process is killed at its write of this number."""
-    append, count = Journal.append_logs, itertools.count(1)
+    append, count = CrashSafeJournal.append_logs, itertools.count(1)
 
-    def append_and_die(self: Journal, logs: list[dict[str, Any]]) -> None:
+    def append_and_die(self: CrashSafeJournal, logs: list[dict[str, Any]]) -> None:
         if next(count) != number:
             return append(self, logs)
         if how == "in":
@@ -98,7 +98,7 @@ def die_at_write(number: int, how: str) -> None:
             append(self, logs)
         die()
 
-    Journal.append_logs = append_and_die  # type: ignore[method-assign]
+    CrashSafeJournal.append_logs = append_and_die  # type: ignore[method-assign]
 
 
 def forked(task: Callable[[], None]) -> int:

@@ -116,11 +116,11 @@ def test_a_number_of_yaml_means_what_its_text_does(number: float) -> None:
 def test_what_a_quantity_tells_can_be_asked_for(whole: int, of: tuple[str, int]) -> None:
     space = SearchSpace.load("factorized-tiny")
     quantity = Quantity(space, "cost", *of, phases=((Part((), np.array(whole)),),))
-    least = Amount.parse(quantity.tell(whole, least=True))
+    least = Amount.parse(quantity.format(whole, least=True))
     assert least.unit == of[0]
-    assert quantity.whole(least.value) >= whole
+    assert quantity.to_integer(least.value) >= whole
     assert least.value == pytest.approx(whole / of[1], rel=2e-3)
-    assert Amount.parse(quantity.tell(whole)).value == pytest.approx(whole / of[1], rel=1e-3)
+    assert Amount.parse(quantity.format(whole)).value == pytest.approx(whole / of[1], rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from drawn import architectures
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import load_or_measure_costs
 from nas.cost.counting.scopes import SCOPE_EDGES
 from nas.cost.counting.table import CostTable
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import GRAIN, macs
-from nas.cost.exact.reach import Reach, most_kmac_px
+from nas.cost.exact.reach import ReachableCosts, most_kmac_px
 from nas.spaces.budget import REFERENCE_PIXELS
 from nas.spaces.space import SearchSpace
 
@@ -96,7 +96,7 @@ ALL_SMALL = [SMALL_SPACE.at(place) for place in itertools.product(*map(range, SM
 
 
 def test_draws_are_uniform():
-    reach = Reach(macs(table_of("small"), "decoder"))
+    reach = ReachableCosts(macs(table_of("small"), "decoder"))
     rng, counts = np.random.default_rng(1), dict.fromkeys(ALL_SMALL, 0)
     for _ in range(150):
         for architecture in reach.draw(reach.least, reach.most, 20, rng):
@@ -108,7 +108,7 @@ def test_draws_are_uniform():
 @pytest.mark.parametrize("name", ["joint-ar-tiny", "joint-ar"])
 def test_reach_of_billions(name):
     space, table = SPACES[name], table_of(name)
-    reach = Reach(macs(table, "total"))
+    reach = ReachableCosts(macs(table, "total"))
     assert reach.size == space.size
     assert reach.count(0, reach.most) == space.size
     half = reach.quantile(0.5)
@@ -120,7 +120,7 @@ def test_reach_of_billions(name):
 
 @given(st.integers(0, 10**12))
 def test_a_number_of_kmac_survives_as_macs(count):
-    found = macs(table_of("small"), "total").whole(count / 1000 / REFERENCE_PIXELS)
+    found = macs(table_of("small"), "total").to_integer(count / 1000 / REFERENCE_PIXELS)
     assert count <= found <= count * (1 + GRAIN)
 
 
@@ -136,8 +136,8 @@ def test_a_number_of_kmac_survives_as_macs(count):
 def test_a_damaged_file_of_costs_is_measured_again(tmp_path: Path, damage: Any) -> None:
     space, path = SearchSpace.load("factorized-tiny"), tmp_path / "costs.npz"
     widest = space.widest()
-    right = kept_costs(space, path).kmac_px(widest, "total")
+    right = load_or_measure_costs(space, path).kmac_px(widest, "total")
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
-    assert kept_costs(space, path).kmac_px(widest, "total") == right
+    assert load_or_measure_costs(space, path).kmac_px(widest, "total") == right
     assert len(path.read_bytes()) == len(whole)

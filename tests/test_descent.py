@@ -1,4 +1,4 @@
-"""Descent: whole numbers change where the loss of a picture falls, and nothing else changes."""
+"""Descent: integers change where the loss of a picture falls, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from test_effort import SMALLEST, codec_of, objective_of
 
 from nas.codec.bitstream import analyzed
 from nas.codec.refining.descent import FIRST, LEAST, Descent, descended
-from nas.codec.refining.pieces import TileLoss, pieces_of
+from nas.codec.refining.tiles import TileLoss, refinement_tiles
 from nas.graph.entropy import Y_LIMIT
 from nas.photos.tensors import to_tensor
 from nas.support.progress import silent
@@ -109,7 +109,7 @@ def test_only_the_core_of_a_tile_changes(seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (130, 190, 3), dtype=np.uint8)
     y_hat, z_hat = codec.rounded(analyzed(codec, pixels))
     assert z_hat is not None
-    pieces = list(pieces_of(codec, *y_hat.shape[-2:], SMALLEST))
+    pieces = list(refinement_tiles(codec, *y_hat.shape[-2:], SMALLEST))
     piece = pieces[seed % len(pieces)]
     rows, columns = piece.slices(1)
     x = to_tensor(pixels)[..., rows, columns]
@@ -138,7 +138,7 @@ def test_a_picture_in_tiles_descends_everywhere(chelsea: np.ndarray) -> None:
     assert torch.equal(first, again)
     assert z_hat is not None
     assert torch.equal(z_hat, latents[1])
-    total = 3 * len(list(pieces_of(codec, *first.shape[-2:], SMALLEST)))
+    total = 3 * len(list(refinement_tiles(codec, *first.shape[-2:], SMALLEST)))
     assert told == [(done, total) for done in range(total + 1)]
     changed = (first != latents[0]).any(1)[0]
     assert changed[:4, :4].any()

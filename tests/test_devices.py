@@ -28,7 +28,7 @@ import nas
 from nas.cli import app
 from nas.codec.codec import Codec
 from nas.codec.quantize import can_be_exact, quantized
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import load_or_measure_costs
 from nas.profiling.devices import read as reading
 from nas.profiling.devices import shorten
 from nas.profiling.devices.edges import INPUT, edge_steps, step_model
@@ -264,7 +264,7 @@ def test_targets_and_budgets_are_of_the_device(
     found = nas.search(run, budget, trials=2, device="cpu")
     assert found.choices[0].quantity.title == "total"
     assert found.question is not None
-    assert str(found.question.within.bounds[0]).endswith(f"ms at {SIZE} on phone")
+    assert str(found.question.feasible.bounds[0]).endswith(f"ms at {SIZE} on phone")
     least = min(sum(shape.ms["decode"].values()) for shape in profiled.shapes)
     most = max(sum(shape.ms["decode"].values()) for shape in profiled.shapes)
     target = f"{(least + most) / 2:.4f}ms@phone at {SIZE}"
@@ -288,7 +288,7 @@ def test_layouts_that_were_not_timed_are_told(profiled: RunProfile, run: Run) ->
     measured = Measurements.read(run.profile_path / f"phone-{SIZE}" / "measured.yaml")
     kept = {key: timed for key, timed in measured.codecs.items() if "layout=raster" not in key}
     assert 0 < len(kept) < len(measured.codecs)
-    costs = kept_costs(run.space, run.costs_path)
+    costs = load_or_measure_costs(run.space, run.costs_path)
     with pytest.raises(
         InputError, match=r"Not all of small is measured .* on phone .*: write the pieces again"
     ):
@@ -366,7 +366,7 @@ def test_spaces_of_other_parts_go_there_and_back(name: str, photo_folder: Path, 
     assert done.returncode == 0, done.stderr
     measured = reading.read_times(run, out, "phone")
     assert len(measured.codecs) == found.codecs
-    predictor = Predictor(kept_costs(run.space, run.costs_path), measured)
+    predictor = Predictor(load_or_measure_costs(run.space, run.costs_path), measured)
     for action in ("encode", "decode"):
         assert predictor.time(action).value(run.space.widest()) > 0
 

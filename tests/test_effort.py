@@ -27,8 +27,8 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest
 from nas.codec.refining.annealing import COLD, HOT, RATE, Annealing, annealed, annealed_latents
 from nas.codec.refining.effort import STEPS_OF_EFFORT, refined
-from nas.codec.refining.pieces import TileLoss, pieces_of
-from nas.codec.refining.rounding import BIT, weighed
+from nas.codec.refining.rounding import BIT, round_rate_aware
+from nas.codec.refining.tiles import TileLoss, refinement_tiles
 from nas.codec.tiles import Tiling
 from nas.graph.entropy import SCALES
 from nas.metrics.objective import Objective
@@ -103,7 +103,7 @@ def test_a_value_is_rounded_to_what_costs_least_with_its_bits(chelsea: np.ndarra
     codec = codec_of("joint-ar-integer")
     y = analyzed(codec, chelsea[:64, :96])
     plain = codec.rounded(y)
-    y_hat, z_hat = weighed(codec, y, plain)
+    y_hat, z_hat = round_rate_aware(codec, y, plain)
     assert z_hat is plain[1]
     levels, steps = codec.parameters_of_y(*plain)
     scales, means = torch.from_numpy(SCALES)[levels], steps / 64
@@ -195,7 +195,7 @@ def test_tiles_cover_a_latent_once(rows: int, columns: int, side: int) -> None:
     codec = codec_of("joint-ar-integer")
     rows, columns = 4 * rows, 4 * columns
     covered = torch.zeros(rows, columns)
-    for piece in pieces_of(codec, rows, columns, Tiling(0, side)):
+    for piece in refinement_tiles(codec, rows, columns, Tiling(0, side)):
         place, core = piece.slices(16), piece.core(16)
         covered[place][core] += 1
         assert covered[place].shape == (
@@ -222,7 +222,7 @@ def test_a_picture_in_tiles_is_refined_everywhere(name: str, chelsea: np.ndarray
             *annealed_latents(codec, pixels, at_rate, objective, 5, SMALLEST, 0, report)
         )
     plain = codec.rounded(y, rate)
-    total = 5 * len(list(pieces_of(codec, *y.shape[-2:], SMALLEST)))
+    total = 5 * len(list(refinement_tiles(codec, *y.shape[-2:], SMALLEST)))
     assert told[0] == (0, total)
     assert told[-1] == (total, total)
     changed = (found[0] != plain[0]).any(1)[0]
@@ -232,7 +232,7 @@ def test_a_picture_in_tiles_is_refined_everywhere(name: str, chelsea: np.ndarray
         (slice(-5, -1), slice(-5, -1)),
     ):
         assert changed[rows, columns].any()
-    better = refined(codec, pixels, y, objective, 2, pieces=SMALLEST)
+    better = refined(codec, pixels, y, objective, 2, refinement_tiling=SMALLEST)
     losses = [loss_of(codec, latents, pixels, objective) for latents in (plain, better)]
     assert losses[1] < losses[0] or name.startswith("patch")  # its random weights make no picture
 
@@ -242,7 +242,7 @@ def test_what_lies_around_a_tile_stays(chelsea: np.ndarray) -> None:
     pixels = chelsea[:130, :190]
     y = analyzed(codec, pixels)
     z = codec.network.z_of(y)
-    pieces = list(pieces_of(codec, *y.shape[-2:], SMALLEST))
+    pieces = list(refinement_tiles(codec, *y.shape[-2:], SMALLEST))
     piece = pieces[len(pieces) // 2]
     (rows, columns), place, coarse = piece.slices(1), piece.slices(16), piece.slices(64)
     x = Padded(pixels, codec.alignment)[..., rows, columns]

@@ -1,4 +1,4 @@
-"""The exact entropy path: whole numbers, the same whatever computes them."""
+"""The exact entropy path: integers, the same whatever computes them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TINY = SearchSpace.load("joint-ar-tiny")
 
 @cache
 def both(name: str, architecture: Architecture | None = None) -> tuple[Codec, Codec]:
-    """A codec of a small space in float64, and in whole numbers."""
+    """A codec of a small space in float64, and in integer arithmetic."""
     space = INTEGER[name]
     architecture = architecture or space.widest()
     floating = Codec(net_of(name).extract(architecture), architecture)
@@ -66,7 +66,7 @@ def tiny(supernet) -> dict[str, Codec]:
 def drawn_latents(
     codec: Codec, seed: int, batch: int = 1, rows: int = 2, columns: int = 3
 ) -> tuple[Tensor, Tensor]:
-    """Whole numbers over the whole of their ranges, most of them small."""
+    """Integers over the whole of their ranges, most of them small."""
     rng = torch.Generator().manual_seed(seed)
     space = codec.network.space
 
@@ -129,7 +129,7 @@ def test_no_sum_can_leave_what_float32_holds(name):
     st.integers(1, 40), st.integers(1, 6), st.integers(1, 1023), st.sampled_from([0, 41, SLOPE_PARTS]), SEEDS
 )
 def test_a_layer_is_exact_at_its_limits(inputs, outputs, limit, slope, seed):
-    """Whatever it reads within its limits: as with Python's whole numbers."""
+    """Whatever it reads within its limits: as with Python's integers."""
     rng = random.Random(seed)
     layer = IntegerLayer(outputs, inputs)
     most = min(2**15 - 1, (EXACT - 2**12) // (inputs * limit))
@@ -205,7 +205,7 @@ def test_nothing_changes_the_numbers(tiny, layout, monkeypatch):
 
 @pytest.mark.parametrize("layout", list(TINY.layouts))
 def test_float64_finds_the_same(tiny, layout):
-    """The same whole numbers, held in float64."""
+    """The same integers, held in float64."""
     codec = tiny[layout]
     y_hat, z_hat = drawn_latents(codec, 5)
     products, h_s = codec.integers.products(), codec.integers.hyper()

@@ -48,7 +48,7 @@ from nas.codec.folder import load_codec, save_codec
 from nas.codec.nic import Nic
 from nas.cost.counting.macs import count_macs, layer_cost
 from nas.cost.exact.quantity import macs as macs_in
-from nas.cost.exact.reach import Reach
+from nas.cost.exact.reach import ReachableCosts
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize
 from nas.graph.layers.build import PlainLayers, SlimmableLayers, build_layer
 from nas.graph.layers.width import Width
@@ -317,9 +317,9 @@ def test_reach_equals_brute_force(name, data, share, number, seed):
     every = set(costs_of(name)[1])
     macs = {a: table.macs(a, scope) for a in every if a.layout in names}
     costs = np.sort(list(macs.values()))
-    reach = Reach(counted, names)
+    reach = ReachableCosts(counted, names)
     assert (reach.least, reach.most, reach.size) == (costs[0], costs[-1], len(costs))
-    assert Reach(counted).size == len(every) == space.size
+    assert ReachableCosts(counted).size == len(every) == space.size
     low, high = costs[0], round(costs[0] + share * (costs[-1] - costs[0]))
     inside = {a for a, cost in macs.items() if low <= cost <= high}
     assert reach.count(low, high) == len(inside)

@@ -357,5 +357,5 @@ def test_a_centred_family_has_one_layout(tmp_path: Path, photo_folder: Path) -> 
     assert len(find_family_members(searcher, None, lambda *told: None).layouts) == 1
     base = space.uniform(1)
     codec = Codec(net_of("joint-ar-centred").extract(base), base)
-    with pytest.raises(InputError, match="whole numbers"):
+    with pytest.raises(InputError, match="integers"):
         CodecFamily(codec, space.layouts)

@@ -21,7 +21,14 @@ from nas.codec.folder import save_codec
 from nas.comparison.published import read_published
 from nas.graph.network import Supernet
 from nas.support.errors import InputError
-from nas.support.files import beside, clear, make_folder, refuse_existing, refuse_over_input, write_atomically
+from nas.support.files import (
+    clear,
+    make_folder,
+    refuse_existing,
+    refuse_over_input,
+    sibling_path,
+    write_atomically,
+)
 
 LONG = "é" * 122 + ".json"  # 249 bytes
 
@@ -33,11 +40,12 @@ def test_long_names_work(tmp_path: Path) -> None:
         refuse_existing(tmp_path / name, force=True, what="file", folder=False)
     assert len(list(tmp_path.iterdir())) == 2
     names = {
-        beside(tmp_path / ("é" * 122 + end), ".", "-very-long-curve.json").name for end in (".json", "a.json")
+        sibling_path(tmp_path / ("é" * 122 + end), ".", "-very-long-curve.json").name
+        for end in (".json", "a.json")
     }
     assert len(names) == 2
     assert all(len(os.fsencode(name)) <= 255 for name in names)
-    assert beside(tmp_path / "rd.json", "", "-jpeg.json") == tmp_path / "rd-jpeg.json"
+    assert sibling_path(tmp_path / "rd.json", "", "-jpeg.json") == tmp_path / "rd-jpeg.json"
 
 
 @pytest.mark.parametrize("name", ["a" * 256, "file/below.nic", "nul\0"])

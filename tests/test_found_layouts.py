@@ -29,7 +29,7 @@ from nas.searching.layouts.candidates import (
     read_rates,
     write_layouts,
 )
-from nas.searching.layouts.grouping import Tables, cells_of, fine_orders, greedy_layouts
+from nas.searching.layouts.grouping import StageTables, cells_of, fine_orders, greedy_layouts
 from nas.searching.layouts.rate import LayoutRate, calibration_latents
 from nas.searching.layouts.vimco import learn_layout, random_starts
 from nas.searching.scoring.evaluator import Evaluator
@@ -144,7 +144,7 @@ def test_two_stages_of_few_cells_are_found_exactly(rate):
 @given(tables(Grouping(2, (2, 2)), 4))
 def test_a_merge_loses_a_stage_and_a_split_gains_one(table):
     closed = np.unique(table, return_inverse=True)[1].reshape(table.shape)
-    some = Tables(lambda layout: float(layout.table.sum()), CHANNELS)
+    some = StageTables(lambda layout: float(layout.table.sum()), CHANNELS)
     count = int(closed.max()) + 1
     if count > 1:
         merged = some.merge(closed)

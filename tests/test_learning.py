@@ -22,7 +22,7 @@ from nas.support.progress import duration
 from nas.training.record import clock, learning
 from nas.training.record.clock import TIMED_STEPS, TrainingClock, expectation
 from nas.training.record.learning import TIME_SHARE, Learning
-from nas.training.record.watch import WATCHED_SIDE, Watch, WatchedRate, watched
+from nas.training.record.watch import WATCHED_SIDE, CalibrationMonitor, MonitoredRate, monitored_architectures
 from nas.training.settings import TrainingSettings, settings_of
 from nas.training.start import TrainingRequest, resume_training, start_training
 from nas.weights.checkpoint import supernet_of
@@ -73,7 +73,7 @@ def test_looks_are_of_the_kept_weights_and_change_nothing(unseen, photo_folder, 
     with Image.open(run.learning_path) as picture:
         assert picture.width > 600
     evaluator = Evaluator(supernet_of(run), photos_of(run, "calibration"), Objective(settings_of(run).lmbda))
-    for name, architecture in watched(TINY).items():
+    for name, architecture in monitored_architectures(TINY).items():
         score = evaluator.score(architecture).rd_loss
         assert float(rows[-1][f"loss_{name}"]) == pytest.approx(score, rel=0.02)
 
@@ -82,12 +82,14 @@ def test_several_rates_are_columns_of_their_own(make_supernet, chelsea):
     """One architecture is watched once; the middle of a large photo is what is read."""
     space = TINY.only(TINY.uniform(0.5))
     photo = Photo("large", chelsea.repeat(3, 0).repeat(2, 1))
-    watch = Watch(space, [photo] * 2, [WatchedRate("_q0", 0.002), WatchedRate("_q100", 0.2)])
+    watch = CalibrationMonitor(space, [photo] * 2, [MonitoredRate("_q0", 0.002), MonitoredRate("_q100", 0.2)])
     assert watch.columns == ["loss_widest_q0", "loss_widest_q100"]
     assert watch.pixels == 2 * 2 * WATCHED_SIDE * WATCHED_SIDE
     low, high = watch.losses(make_supernet(space)).values()
     assert low < high
-    assert not Watch(space, [Photo("small", chelsea[:160])], [WatchedRate("", 10.0)], "ms-ssim").pixels
+    assert not CalibrationMonitor(
+        space, [Photo("small", chelsea[:160])], [MonitoredRate("", 10.0)], "ms-ssim"
+    ).pixels
 
 
 class _Looked:
@@ -154,6 +156,6 @@ def test_more_than_a_day_is_said():
 def test_looking_leaves_the_generator_alone(make_supernet, chelsea):
     net = make_supernet(TINY)
     state = torch.get_rng_state()
-    Watch(TINY, [Photo("p", chelsea)], [WatchedRate("", 0.01)]).losses(net.train())
+    CalibrationMonitor(TINY, [Photo("p", chelsea)], [MonitoredRate("", 0.01)]).losses(net.train())
     assert net.training
     assert torch.equal(torch.get_rng_state(), state)

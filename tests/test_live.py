@@ -22,7 +22,7 @@ from nas.photos.split import load_photos
 from nas.spaces.space import SearchSpace
 from nas.support.device import free_memory
 from nas.support.errors import InputError
-from nas.support.files import LOCK, clear, held
+from nas.support.files import LOCK, clear, folder_lock
 from nas.support.interrupts import STOPS, Interrupts, as_ctrl_c
 from nas.training.data import _ignore_interrupts
 from nas.training.devices import bytes_per_pixel, refuse_what_does_not_fit
@@ -141,8 +141,8 @@ def test_a_split_without_photos_to_train_on_is_refused(stopped: Path, tmp_path: 
 
 def test_one_process_trains_in_a_folder(finished: Path, photo_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from nas.support.files import held\n"
-        "with held(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from nas.support.files import folder_lock\n"
+        "with folder_lock(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(finished / LOCK)],
@@ -169,9 +169,9 @@ def test_one_process_trains_in_a_folder(finished: Path, photo_folder: Path, tmp_
 
 
 def test_threads_count_as_processes(tmp_path: Path) -> None:
-    with held(tmp_path / LOCK), pytest.raises(InputError, match="Another process"):
-        held(tmp_path / LOCK).__enter__()
-    with held(tmp_path / LOCK):
+    with folder_lock(tmp_path / LOCK), pytest.raises(InputError, match="Another process"):
+        folder_lock(tmp_path / LOCK).__enter__()
+    with folder_lock(tmp_path / LOCK):
         pass
     assert not list(tmp_path.iterdir())
 

@@ -27,7 +27,7 @@ from nas.cli import app
 from nas.codec import folder
 from nas.codec.folder import save_codec
 from nas.codec.nic import Nic
-from nas.photos.batch import MOST_TOGETHER, BatchPlan, FileKind, Job, Workforce, planned, run_all
+from nas.photos.batch import MOST_TOGETHER, BatchPlan, FileKind, Job, WorkerPool, plan_batch, run_all
 from nas.photos.images import psnr, read_image
 from nas.support.errors import InputError
 
@@ -264,8 +264,8 @@ def as_many(pixels: list[int], threads: int, seed: int) -> tuple[list[int], list
         return Done(place)
 
     class Load:
-        def __enter__(self) -> Workforce[int, Done]:
-            return Workforce(work, threads)
+        def __enter__(self) -> WorkerPool[int, Done]:
+            return WorkerPool(work, threads)
 
         def __exit__(self, *_: object) -> None:
             assert not now
@@ -325,8 +325,8 @@ def test_every_picture_has_an_output_of_its_own_or_none_is_made(files):
     )
     if len(stems) < len(files):
         with pytest.raises(InputError, match="both be written"):
-            planned(here, "/tmp/packed", kind)
+            plan_batch(here, "/tmp/packed", kind)
         return
-    jobs = planned(here, "/tmp/packed", kind).jobs
+    jobs = plan_batch(here, "/tmp/packed", kind).jobs
     assert {str(job.target.relative_to("/tmp/packed")) for job in jobs} == {f"{stem}.nic" for stem in stems}
     assert {job.source for job in jobs} == {Path(here) / name for name in files}

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.cli import app
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import load_or_measure_costs
 from nas.cost.counting.tabulate import measured_costs
 from nas.profiling.possible import Possible
 from nas.profiling.quantities import Quantities
@@ -65,7 +65,7 @@ def searching(*words: object) -> tuple[int, str, set[str]]:
 
 def test_training_leaves_the_table(trained: Run) -> None:
     written = trained.costs_path.stat().st_mtime_ns
-    kept, measured = kept_costs(trained.space, trained.costs_path), measured_costs(trained.space)
+    kept, measured = load_or_measure_costs(trained.space, trained.costs_path), measured_costs(trained.space)
     assert trained.costs_path.stat().st_mtime_ns == written
     assert [layer.name for layer in kept.layers] == [layer.name for layer in measured.layers]
     for one, other in zip(kept.layers, measured.layers, strict=True):
@@ -80,13 +80,17 @@ def test_a_refused_target_names_the_least_and_imports_nothing_heavy(trained: Run
     assert not heavy
     found = re.search(r"the least is ([0-9.]+) kMAC/px", text)
     assert found, text
-    quantities = Quantities(trained, kept_costs(trained.space, trained.costs_path))
+    quantities = Quantities(trained, load_or_measure_costs(trained.space, trained.costs_path))
     question = quantities.question(Budget.of(found[1], scope))  # what it names can be had
     assert question.span[0] <= question.targets[0] <= 1.001 * question.span[0]
 
 
 def test_a_refused_budget_with_limits_imports_nothing_heavy(trained: Run, tmp_path: Path) -> None:
-    least = Quantities(trained, kept_costs(trained.space, trained.costs_path)).question(Budget("all")).span[0]
+    least = (
+        Quantities(trained, load_or_measure_costs(trained.space, trained.costs_path))
+        .question(Budget("all"))
+        .span[0]
+    )
     limits = [f"total <= {1.01 * least / 393_216_000} kMAC/px", "stages <= 1", "parameters <= 100000"]
     budget = tmp_path / "narrow.yaml"
     budget.write_text(yaml.safe_dump({"scope": "encoder", "targets": [1e-5], "limits": limits}))
@@ -151,10 +155,10 @@ def test_all_that_is_told_is_what_enumeration_finds(name: str) -> None:
         assert list(told.values()) == pytest.approx([ordered[0], middle, ordered[-1]], rel=1e-9), what
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "residual" not in name])  # in test_within.py
+@pytest.mark.parametrize("name", [name for name in NAMES if "residual" not in name])  # in test_feasible.py
 @settings(max_examples=8)
 @given(st.data())
-def test_within_limits_all_that_is_told_is_what_enumeration_finds(name: str, data: st.DataObject) -> None:
+def test_feasible_limits_all_that_is_told_is_what_enumeration_finds(name: str, data: st.DataObject) -> None:
     costs, unit = costs_of(name), {"stages": "stages", "parameters": "parameters"}
     limits, kept = [], np.ones(len(all_of(name)), dtype=bool)
     limited = st.sets(st.sampled_from(["encoder", "decoder", "stages", "parameters"]), min_size=1)

@@ -20,7 +20,15 @@ from nas.profiling.accuracy import accuracies
 from nas.profiling.live import LiveTensors, held_bytes
 from nas.profiling.measure import memory_corners
 from nas.profiling.measurements import Measurements, Timed
-from nas.profiling.pieces import at, choices, coding, cover, edge_pieces, interpolated, settled
+from nas.profiling.pieces import (
+    choices,
+    choices_at,
+    coding,
+    cover,
+    edge_pieces,
+    interpolated,
+    without_idle_choices,
+)
 from nas.profiling.predict import PARTS_OF_ACTION, Predictor
 from nas.spaces.architecture import Architecture
 from nas.spaces.description import HYPER_EDGES, HYPERPRIOR, placements
@@ -41,8 +49,8 @@ def check_cover(space: SearchSpace, found: list[Architecture]) -> None:
     ways = [(piece.axes, [range(space.shape[axis]) for axis in piece.axes]) for piece in edge_pieces(space)]
     part, largest = coding(space), 0
     for axes, allowed in [*ways, (part.axes, part.knots)]:
-        wanted = {settled(space, axes, choice) for choice in itertools.product(*allowed)}
-        assert wanted <= {at(space, axes, architecture) for architecture in found}
+        wanted = {without_idle_choices(space, axes, choice) for choice in itertools.product(*allowed)}
+        assert wanted <= {choices_at(space, axes, architecture) for architecture in found}
         largest = max(largest, len(wanted))
     assert len(set(found)) == len(found)
     assert largest <= len(found) <= 1.2 * largest + 4
@@ -264,8 +272,10 @@ def test_what_is_missing_is_told(name: str) -> None:
     whole = truth.measured()
     wanted = cover(truth.space)
     part = next(piece for piece in edge_pieces(truth.space) if piece.edge == "g_s")
-    mine = at(truth.space, part.axes, wanted[0])
-    for key in [key for key in whole.codecs if at(truth.space, part.axes, truth.space.parse(key)) == mine]:
+    mine = choices_at(truth.space, part.axes, wanted[0])
+    for key in [
+        key for key in whole.codecs if choices_at(truth.space, part.axes, truth.space.parse(key)) == mine
+    ]:
         whole.codecs[key].rounds.clear()
     with pytest.raises(InputError, match=r"^Not all of .* is measured at 64x64 on cpu .* run `nas profile`"):
         Predictor(table_of(name), whole)
@@ -389,4 +399,4 @@ def test_choices_differ_from_each_other() -> None:
         for piece in edge_pieces(space):
             found = list(choices(space, piece.axes, [range(space.shape[axis]) for axis in piece.axes]))
             assert len(set(found)) == len(found)
-            assert all(settled(space, piece.axes, choice) == choice for choice in found)
+            assert all(without_idle_choices(space, piece.axes, choice) == choice for choice in found)

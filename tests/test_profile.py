@@ -28,10 +28,10 @@ from nas.codec.bitstream import compress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
 from nas.codec.quantize import quantized
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import load_or_measure_costs
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.reach import most_kmac_px
-from nas.cost.exact.within import Within
 from nas.graph.layers.subpixel import SubPixel
 from nas.graph.network import Supernet
 from nas.photos.images import read_image, write_image
@@ -293,7 +293,7 @@ def test_a_run_is_profiled_by_edge(profiled: Run, counted: dict[str, int]) -> No
     found = profile_run(profiled, MEASURED)
     assert found.to_dataframe().values.tolist() == found.rows()
     assert repr(found).startswith(f"RunProfile({profiled.space.name} at 64x64 on ")
-    space, costs = profiled.space, kept_costs(profiled.space, profiled.costs_path)
+    space, costs = profiled.space, load_or_measure_costs(profiled.space, profiled.costs_path)
     assert not any(counted.values())
     assert found.possible.size == space.size
     narrow, middle, wide = found.shapes
@@ -410,7 +410,7 @@ def test_an_interrupted_profile_goes_on(
     kept = Measurements.read(path_of(run, "cpu", HERE))
     assert rounds_in(kept) == 3
     with pytest.raises(InputError, match="Not all of small is measured"):
-        Predictor(kept_costs(run.space, run.costs_path), kept)
+        Predictor(load_or_measure_costs(run.space, run.costs_path), kept)
     monkeypatch.setattr(measuring, "time_once", once)
     warmed = counted["peaks_once"]
     status, out, _ = nas_said(*words, "--json")
@@ -491,7 +491,7 @@ def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr("nas.searching.searcher.Sources", lambda: QUICK)
     searcher = Searcher(run, device="cpu")
     time = searcher.quantities.of("decode", "ms", HERE)
-    least, middle, _ = (value / time.per_unit for value in searcher.question(Budget("x")).within.span(time))
+    least, middle, _ = (value / time.per_unit for value in searcher.question(Budget("x")).feasible.span(time))
     target = f"{middle:.4f}ms at 64x64"
     words = ("search", run.path, "--scope", "decoder", "--device", "cpu")
     status, out, said = nas_said(*words, "--target", target, "--trials", 4, "--json")
@@ -509,7 +509,7 @@ def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tm
         assert found["cost"] <= middle * (1 + 1e-9)
     # with limits of every other kind beside it
     memory = predictor.memory("decode")
-    low, _, high = Within(space).span(memory)
+    low, _, high = FeasibleSet(space).span(memory)
     limits = [Limit.parse("stages <= 3"), Limit.parse(f"decode <= {(low + high) / 2e6:.4f} MB at 64x64")]
     limits.append(Limit.parse("encoder <= 95%"))
     budget = Budget("mine", "decoder", (Amount.parse(target),), limits=tuple(limits))
@@ -532,19 +532,19 @@ def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     assert (status, out) == (2, "")
     told = re.search(r"decode at 64x64 on cpu\): the least is ([0-9.]+ ms), the most", said)
     assert told is not None
-    least_now = Within(space).least(time)
+    least_now = FeasibleSet(space).least(time)
     assert least_now is not None
-    assert time.whole(Amount.parse(told[1]).value) >= least_now
+    assert time.to_integer(Amount.parse(told[1]).value) >= least_now
 
 
 def test_a_search_for_megabytes(profiled: Run) -> None:
     searcher = Searcher(profiled, device="cpu")
     memory = searcher.quantities.of("encode", "MB", HERE)
-    low, _, high = Within(searcher.space).span(memory)
+    low, _, high = FeasibleSet(searcher.space).span(memory)
     budget = Budget.of(f"{(low + high) / 2e6:.4f} MB at 64x64", "encoder")
     sources = replace(QUICK, layouts=False, logits=False)
     (choice,) = searcher.search(budget, trials=3, sources=sources).choices
-    assert low <= memory.of(choice.architecture) <= memory.whole(choice.target)
+    assert low <= memory.of(choice.architecture) <= memory.to_integer(choice.target)
     assert choice.to_json()["unit"] == "MB"
     ends = Budget("ends", "encoder", span=Span(3, Amount.parse("1MB at 64x64"), Amount.parse("1GB at 64x64")))
     with pytest.raises(UnreachableBudgetError, match=r"\(encode at 64x64 on cpu\): the least is [0-9.]+ MB"):

@@ -20,7 +20,7 @@ import nas
 from nas.analysis.probes.probe import ProbeRequest
 from nas.api import LoadedRun
 from nas.codec.family import CodecFamily
-from nas.graph.gains import between
+from nas.graph.gains import interpolate_gains
 from nas.report.front.make import draw_runs
 from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator, Score
@@ -182,7 +182,7 @@ def test_what_is_no_latent_is_refused(loaded: LoadedRun, y_hat: Any) -> None:
 @pytest.mark.parametrize("lmbda", [0, -1, float("nan"), float("inf"), "0.01", [0.01], True])
 def test_what_is_no_lambda_is_refused(lmbda: Any) -> None:
     with pytest.raises(InputError, match=r"lmbda cannot be .*: give a number above 0, such as 0\.01\."):
-        between(torch.zeros(3, 2), (0.001, 0.01, 0.1), lmbda)
+        interpolate_gains(torch.zeros(3, 2), (0.001, 0.01, 0.1), lmbda)
 
 
 @pytest.mark.parametrize("given", [{"scope": np.arange(3)}, {"scope": []}, {"limits": 3}, {"limits": [3]}])
@@ -472,10 +472,10 @@ def test_a_space_of_one_architecture_goes_through_every_verb(tmp_path: Path, pho
     found = nas.load_run(run.path, device="cpu")
     found.search(trials=2, sources=QUICK)
     (key,) = found.front()["arch"]
-    prices = nas.explain(run, key, out=tmp_path / "prices.svg")
-    assert prices.groups == {}
-    assert "no other step" in " ".join(prices.sentences())
-    assert (tmp_path / "prices.svg").is_file()
+    table = nas.explain(run, key, out=tmp_path / "steps.svg")
+    assert table.groups == {}
+    assert "no other step" in " ".join(table.sentences())
+    assert (tmp_path / "steps.svg").is_file()
     assert all(path.is_file() for path in draw_runs([run], tmp_path / "drawn"))
     with pytest.raises(InputError, match=r"all of them cost 0\.\d+ kMAC/px\. Ask for that\."):
         found.search("50%", trials=0, sources=QUICK)

@@ -131,7 +131,9 @@ def test_its_points_are_what_that_quality_gives(evaluated, family, chelsea):
 def test_what_was_kept_is_of_its_quality(family, one_photo, tmp_path, monkeypatch):
     plan = Plan.of([family], out=tmp_path / "rd.json")
     first = compare(plan, one_photo)
-    monkeypatch.setattr("nas.comparison.evaluate._Bench.measure", lambda *_: pytest.fail("measured twice"))
+    monkeypatch.setattr(
+        "nas.comparison.evaluate._PhotoMeasurer.measure", lambda *_: pytest.fail("measured twice")
+    )
     again = compare(plan, one_photo)
     assert [point.photos[0].bytes for point in again.codecs] == [p.photos[0].bytes for p in first.codecs]
 

@@ -96,7 +96,7 @@ def command(words: str, place: Path, out: Path) -> list[str]:
         "search IN/run --data IN --out CLOSED/new --trials 0",
         "pareto CLOSED/run",
         "pareto IN/run --out CLOSED/new",
-        "explain IN/run --arch ARCH --out CLOSED/prices.svg",
+        "explain IN/run --arch ARCH --out CLOSED/steps.svg",
         "probe IN/run --arch ARCH --out CLOSED/probes.json",
         "export IN/run --arch ARCH --out CLOSED/new",
         "export IN/run --arch ARCH --out CLOSED/codec --force",

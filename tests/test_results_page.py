@@ -21,6 +21,7 @@ from experiments.quantizer import run as quantizer
 from experiments.results import JOURNAL, ROOT, SUMMARY, read_result, renewed
 from experiments.sharing import run as sharing
 from experiments.sources import run as sources
+from experiments.spaces import same_network
 from experiments.starts import run as starts
 from experiments.strategies import run as strategies
 from experiments.structure import common as structure_common
@@ -123,5 +124,5 @@ def test_kinds_of_widths_are_parts_of_one_space(kind, whole_costs):
     space = widths_common.space_of(kind)
     costs = measured_costs(space)
     for own in (space.narrowest(), space.widest()):
-        same = widths_common.in_space(space, own, whole_costs.space)
+        same = same_network(space, own, whole_costs.space)
         assert whole_costs.scopes(same) == costs.scopes(own)

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import Bound, macs
-from nas.cost.exact.within import Within
 from nas.metrics.pareto import hypervolume
 from nas.profiling.quantities import Question
+from nas.searching.sampler.acquisition import HypervolumeImprovement, TargetImprovement, expected_improvement
 from nas.searching.sampler.attempts import ATTEMPTS
-from nas.searching.sampler.gain import Targets, WholeRange, improvement
 from nas.searching.sampler.logits import WidthLogits
 from nas.searching.sampler.moves import crosses, exchanges, neighbours
 from nas.searching.sampler.pareto import ParetoSampler, quiet_optuna
@@ -64,9 +64,9 @@ def losses(rows):
     return 0.5 + (lacks * np.array([0.4, 0.3, 0.3, 0.2])[: rows.shape[1]]).sum(1) + lacks.max(1) * 0.3
 
 
-def small(seed=0, aim=None, shape=SHAPE, **options):
+def small(seed=0, acquisition=None, shape=SHAPE, **options):
     slots = {f"slot_{k}": apart(count) for k, count in enumerate(shape)}
-    return Proposer(slots, costs, aim or WholeRange(40.0), seed=seed, **options)
+    return Proposer(slots, costs, acquisition or HypervolumeImprovement(40.0), seed=seed, **options)
 
 
 def drawn(found, number):
@@ -142,7 +142,7 @@ def test_a_sure_gain_is_the_growth_of_the_hypervolume(points, one):
     after = hypervolume([*known[0], one[0]], [*known[1], one[1]], (most, worst))
     grown = after - hypervolume(*known, (most, worst))
     cost, loss = (np.array([float(value)]) for value in one)
-    gain = WholeRange(most).gain(known, cost, loss, np.array([1e-12]))
+    gain = HypervolumeImprovement(most).improvement(known, cost, loss, np.array([1e-12]))
     assert gain[0] == pytest.approx(grown, abs=1e-9)
 
 
@@ -155,7 +155,7 @@ def test_a_sure_gain_at_targets_is_what_their_least_losses_fall_by(points, one, 
 
     fallen = sum(max(0, least(t, points) - least(t, [*points, one])) for t in targets)
     cost, loss = (np.array([float(value)]) for value in one)
-    gain = Targets(sorted(targets)).gain(known, cost, loss, np.array([1e-12]))
+    gain = TargetImprovement(sorted(targets)).improvement(known, cost, loss, np.array([1e-12]))
     assert gain[0] == pytest.approx(fallen, abs=1e-9)
 
 
@@ -163,7 +163,7 @@ def test_a_sure_gain_at_targets_is_what_their_least_losses_fall_by(points, one, 
 def test_improvement_is_the_mean_of_what_draws_fall_by(level, mean, deviation):
     draws = mean + deviation * np.random.default_rng(0).standard_normal(200_000)
     expected = np.maximum(level - draws, 0).mean()
-    found = improvement(np.array([level]), np.array([mean]), np.array([deviation]))
+    found = expected_improvement(np.array([level]), np.array([mean]), np.array([deviation]))
     assert found[0, 0] == pytest.approx(expected, abs=0.01 * deviation)
 
 
@@ -192,11 +192,11 @@ def test_neighbours_are_all_that_is_one_step_away(shape, seed):
 # Proposals
 
 
-@given(st.integers(0, 99), st.sampled_from([WholeRange(40.0), Targets((9.0, 15.0))]))
+@given(st.integers(0, 99), st.sampled_from([HypervolumeImprovement(40.0), TargetImprovement((9.0, 15.0))]))
 @settings(max_examples=10)
-def test_every_allowed_row_is_proposed_once_and_then_no_more(seed, aim):
+def test_every_allowed_row_is_proposed_once_and_then_no_more(seed, acquisition):
     shape, limit = (3, 2, 3), 15.0
-    found = small(seed, aim, shape, allowed=lambda rows: costs(rows) <= limit)
+    found = small(seed, acquisition, shape, allowed=lambda rows: costs(rows) <= limit)
     wanted = [tuple(row) for row in every_row(shape).tolist() if costs(np.array([row]))[0] <= limit]
     rows = drawn(found, len(wanted))
     assert sorted(rows) == sorted(wanted)
@@ -241,7 +241,7 @@ def test_rows_cost_and_are_allowed_as_their_architectures(tiny_space, table, dra
     found = draw_from.draw(st.lists(architectures(tiny_space), min_size=1, max_size=5))
     limit = draw_from.draw(st.floats(0.2, 3))
     rows, quantity = as_rows(tiny_space, found), macs(table, "decoder")
-    within = Within(tiny_space, [Bound(quantity, quantity.whole(limit))])
+    within = FeasibleSet(tiny_space, [Bound(quantity, quantity.to_integer(limit))])
     assert quantity.of_rows(rows).tolist() == [quantity.of(architecture) for architecture in found]
     assert within.allows_rows(rows).tolist() == [within.allows(architecture) for architecture in found]
 
@@ -273,8 +273,8 @@ def test_distances_are_of_widths_in_octaves_and_of_layouts_in_rate(tiny_space):
 @settings(max_examples=3)
 def test_proposals_for_a_space_answer_its_question(tiny_space, table, seed):
     total, decoder = macs(table, "total"), macs(table, "decoder")
-    within = Within(tiny_space, [Bound(decoder, decoder.whole(1.0))])
-    question = Question(total, within, (total.whole(2.0),), within.span(total))
+    within = FeasibleSet(tiny_space, [Bound(decoder, decoder.to_integer(1.0))])
+    question = Question(total, within, (total.to_integer(2.0),), within.span(total))
     found = proposer(tiny_space, question, {}, first=tiny_space.baselines(), seed=seed)
     rows: list[tuple[int, ...]] = []
     for _ in range(20):

@@ -25,8 +25,8 @@ from nas.codec.codec import Codec
 from nas.codec.family import CodecFamily
 from nas.codec.recode import compress_smallest
 from nas.codec.refining.annealing import COLD, Annealing
-from nas.codec.refining.pieces import TileLoss
-from nas.codec.refining.saturated import beyond, saturated_blocks
+from nas.codec.refining.saturated import push_out_of_range, saturated_blocks
+from nas.codec.refining.tiles import TileLoss
 from nas.comparison.evaluate import evaluate_codec
 from nas.comparison.evaluate_family import _at_rate
 from nas.graph.network import Supernet
@@ -119,7 +119,7 @@ def test_what_is_measured_is_what_is_written(trained: Codec, chelsea: np.ndarray
 def test_other_pictures_keep_their_bytes(trained: Codec, chelsea: np.ndarray) -> None:
     pixels = product(chelsea, 254)
     pixels[40:52, 60:72] = 255  # no whole block
-    assert beyond(trained, pixels, analyzed(trained, pixels)) is None
+    assert push_out_of_range(trained, pixels, analyzed(trained, pixels)) is None
     plain = compress_image(trained, pixels, quality=30).to_bytes()
     assert smallest(trained, pixels, quality=30).to_bytes() == plain
 

@@ -17,7 +17,7 @@ from small_run import QUICK
 
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.reach import Reach
+from nas.cost.exact.reach import ReachableCosts
 from nas.graph.entropy import bits
 from nas.graph.network import Supernet
 from nas.metrics.objective import Objective
@@ -254,7 +254,7 @@ def test_unreachable_budgets_name_the_range_and_score_nothing(run):
 
 @given(st.floats(0.02, 0.98), st.sampled_from(["encoder", "decoder", "total"]))
 def test_wherever_the_space_has_one_within_two_per_cent_it_is_found(table, share, scope):
-    reach = Reach(macs(table, scope))
+    reach = ReachableCosts(macs(table, scope))
     most = reach.least + round(share * (reach.most - reach.least))
     near = int(np.ceil(NEAR[-1] * most))
     found = reach.draw(near, most, 3, np.random.default_rng(0))

@@ -26,7 +26,7 @@ from nas.searching.sampler.attempts import ATTEMPTS
 from nas.searching.sampler.proposer import ExhaustedError
 from nas.searching.study.shared import SharedStudy
 from nas.searching.study.storage import close_storage, open_storage
-from nas.searching.study.worker import GONE, WORKER_KEY, Crew, Worker
+from nas.searching.study.worker import GONE, WORKER_KEY, Worker, WorkerRegistry
 from nas.support.errors import InputError
 
 SCRIPT = Path(__file__).with_name("study_workers.py")
@@ -281,27 +281,27 @@ def test_a_worker_elsewhere_is_alive_while_its_heart_beats(storage):
     heart = threading.Thread(target=beat)
     heart.start()
     try:
-        crew = Crew(*storage, beat=0.05, grace=0.6)
+        registry = WorkerRegistry(*storage, beat=0.05, grace=0.6)
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
-            assert crew.others() == {far: True}
+            assert registry.others() == {far: True}
             time.sleep(0.05)
     finally:
         stop.set()
         heart.join()
-    assert crew.others() == {far: True}
+    assert registry.others() == {far: True}
     time.sleep(0.7)
-    assert crew.others() == {far: False}
-    crew.close()
+    assert registry.others() == {far: False}
+    registry.close()
 
 
 def test_what_is_not_known_is_waited_for(storage):
     storage[0].set_study_system_attr(storage[1], WORKER_KEY + str(Worker("far", "00000000", 1, 1, "x")), 7)
     began = time.monotonic()
-    crew = Crew(*storage, beat=0.05, grace=0.4)
+    registry = WorkerRegistry(*storage, beat=0.05, grace=0.4)
     assert time.monotonic() - began >= 0.4
-    assert list(crew.others().values()) == [False]
-    crew.close()
+    assert list(registry.others().values()) == [False]
+    registry.close()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process began")
@@ -321,10 +321,10 @@ def test_a_process_of_this_place_that_ended_is_gone_at_once(storage):
     for gone in (worker, reused):
         storage[0].set_study_system_attr(storage[1], WORKER_KEY + str(gone), 7)
     storage[0].set_study_system_attr(storage[1], WORKER_KEY + str(here), 7)
-    crew = Crew(*storage)
-    assert crew.others() == {str(worker): False, str(reused): False, str(here): True}
-    crew.close()
-    assert storage[0].get_study_system_attrs(storage[1])[WORKER_KEY + crew.me] == GONE
+    registry = WorkerRegistry(*storage)
+    assert registry.others() == {str(worker): False, str(reused): False, str(here): True}
+    registry.close()
+    assert storage[0].get_study_system_attrs(storage[1])[WORKER_KEY + registry.me] == GONE
 
 
 def test_a_killed_writer_blocks_nobody(tmp_path):

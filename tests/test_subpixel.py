@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.graph.layers.subpixel import Branches, SubPixel, from_patches, patches, stride_at_end
+from nas.graph.layers.patches import from_patches, patches
+from nas.graph.layers.subpixel import Branches, SubPixel, stride_at_end
 
 SIDES = st.integers(1, 5)
 

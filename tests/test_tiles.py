@@ -22,7 +22,7 @@ from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.codec import Codec
 from nas.codec.folder import save_codec
 from nas.codec.nic import Nic
-from nas.codec.tiles import Tiling, overlap, step, through, tile_sides, tiles
+from nas.codec.tiles import Tiling, core_multiple, overlap, run_tiled, tile_sides, tiles
 from nas.graph.network import CodecNetwork
 from nas.photos.images import psnr, read_image
 from nas.photos.tensors import Padded, pad, to_tensor
@@ -75,12 +75,12 @@ def test_tiled_is_untiled(name, edge, data, seed):
     tiling = Tiling(limit=0, side=data.draw(st.sampled_from([1, 64, 128, 192, 256])))
     source = input_of(edge, network, seed, height, width, data.draw(st.integers(1, 2)))
     expected = network.get_submodule(edge)(source)
-    assert apart(through(network, edge, layout, source, tiling), expected) < 1e-5
+    assert apart(run_tiled(network, edge, layout, source, tiling), expected) < 1e-5
     covered = torch.zeros(expected.shape[-2:], dtype=torch.int)
     for rows, columns, part in tiles(network, edge, layout, source, tiling):
         covered[rows, columns] += 1
         assert part.shape[-2:] == covered[rows, columns].shape
-        for place, multiple in zip((rows, columns), step(layout), strict=True):
+        for place, multiple in zip((rows, columns), core_multiple(layout), strict=True):
             assert place.start % (multiple * expected.shape[-1] // width) == 0
     assert (covered == 1).all()
 
@@ -113,7 +113,7 @@ def test_the_overlap_is_what_an_output_depends_on(name, edge, seed):
 def test_one_element_less_is_not_enough(edge, end, monkeypatch):
     network = network_of("joint-ar-integer").double()
     source = input_of(edge, network, 0, 256, 256).double()
-    split = partial(through, network, edge, layout_of(network), source, TILED)
+    split = partial(run_tiled, network, edge, layout_of(network), source, TILED)
     expected = network.get_submodule(edge)(source)
     assert apart(split(), expected) < 1e-12
     less = list(overlap(network.space.family.edges[edge], {}))
@@ -127,9 +127,9 @@ def test_a_picture_up_to_the_limit_is_one_call(edge):
     network = network_of("joint-ar-integer")
     source, calls = input_of(edge, network, 0, 128, 192), []
     network.get_submodule(edge).register_forward_hook(lambda *_: calls.append(1))
-    through(network, edge, layout_of(network), source, Tiling(limit=128 * 192, side=64))
+    run_tiled(network, edge, layout_of(network), source, Tiling(limit=128 * 192, side=64))
     assert len(calls) == 1
-    through(network, edge, layout_of(network), source, Tiling(limit=128 * 192 - 1, side=64))
+    run_tiled(network, edge, layout_of(network), source, Tiling(limit=128 * 192 - 1, side=64))
     assert len(calls) == 1 + 2 * 3
 
 
@@ -152,7 +152,7 @@ def test_cores_are_multiples_of_64_pixels_and_of_the_layouts_tile(rows, columns,
     layout = dataclasses.replace(
         named_layout("none", 6), groups=(6,), tile=(tuple((0,) * columns for _ in range(rows)),)
     )
-    assert step(layout) == expected
+    assert core_multiple(layout) == expected
 
 
 # Pictures

@@ -21,7 +21,7 @@ import nas
 from nas.cli import app
 from nas.codec.bitstream import compress_image
 from nas.comparison.formats import nearest_size
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import load_or_measure_costs
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.reach import most_kmac_px
 from nas.photos.images import bundled, psnr
@@ -64,7 +64,7 @@ def test_it_is_small_and_explained(name: str) -> None:
 def test_it_answers_from_what_it_knows(name: str, here: Path) -> None:
     before = digests(SUPERNETS)
     run = zoo_run(f"zoo:{name}")
-    target = round(0.7 * most_kmac_px(kept_costs(run.space, run.costs_path))["total"], 3)
+    target = round(0.7 * most_kmac_px(load_or_measure_costs(run.space, run.costs_path))["total"], 3)
     began = time.process_time()  # of a machine with other work to do, seconds of the clock say little
     found = search(f"zoo:{name}", "--target", target)
     assert time.process_time() - began < 60
@@ -115,7 +115,7 @@ def test_costs_are_counted_again_but_not_kept_in_the_package(monkeypatch: pytest
     """As with another version of torch than that of the package's tables."""
     run = zoo_run("zoo:joint-ar-tiny")
     before = run.costs_path.read_bytes()
-    known = most_kmac_px(kept_costs(run.space, run.costs_path, keep=False))
+    known = most_kmac_px(load_or_measure_costs(run.space, run.costs_path, keep=False))
     monkeypatch.setattr("nas.cost.counting.cache.COUNTED", -1)
     searcher = nas.load_run("zoo:joint-ar-tiny", device="cpu").searcher
     assert most_kmac_px(searcher.costs) == known

@@ -70,7 +70,7 @@ RETURNED = {
     "nas.searching.searcher.SearchResult": "front, to_dataframe",
     "nas.searching.answers.Choice": "best",
     "nas.analysis.probes.probe.ProbeResult": "to_dataframe, most_redundant, most_headroom",
-    "nas.analysis.prices.PriceList": "to_dataframe, groups",
+    "nas.analysis.sensitivity.SensitivityTable": "to_dataframe, groups",
     "nas.analysis.rank_result.RankResult": "to_dataframe, agreement, penalty",
     "nas.comparison.comparison.Comparison": "to_dataframe",
     "nas.profiling.profile.CodecProfile": "to_dataframe",

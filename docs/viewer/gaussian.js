@@ -1,6 +1,6 @@
 // The Gaussians that y is coded under, as constriction 0.5 computes them: bit for bit, or no file decodes.
 
-// The coder's probabilities are whole numbers of 2^-24.
+// The coder's probabilities are integer multiples of 2^-24.
 export const PRECISION = 24;
 export const WHOLE = 2 ** PRECISION;
 
@@ -105,9 +105,9 @@ function tail(size, x) { // 1 - erf(x), for x of at least 0.84375
 const UNKNOWN = -1;
 
 /**
- * Gaussians of given scales over the whole numbers within +-limit, means in parts of a whole.
+ * Gaussians of given scales over the integers within +-limit, means in parts of a whole.
  *
- * Every boundary between two numbers lies a whole number of parts from the mean, so its cumulative is computed
+ * Every boundary between two numbers lies an integer number of parts from the mean, so its cumulative is computed
  * once for each scale and distance.
  */
 export class Gaussians {

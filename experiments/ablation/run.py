@@ -1,16 +1,17 @@
-"""Which part of the structure a search of `zoo:patch` owes its answers to, at equal MACs and over all rates.
+"""How much each part of the structure contributes to a search of `zoo:patch`, at equal MACs, over all rates.
 
     python -m experiments.ablation.run --data PHOTOS --test KODAK
 
-One part is searched at a time. *One width* puts every slot to the same relative place, under a checkerboard.
-*Context* leaves the transforms like that, and tries every layout and every width of the entropy parameters.
-*Transforms* searches all other slots, under a checkerboard and the widest entropy parameters. *All* searches
-the whole space, and begins with the answers of the others. Architectures are chosen on calibration photos;
-answers are measured at several rates on KODAK and on photos that were held out of the training.
+Each search varies one part. *One width* sets every slot to the same relative place, with the layout
+checkerboard. *Context* keeps these transforms, and tries every layout and every width of the entropy
+parameters. *Transforms* searches all other slots, with the layout checkerboard and the widest entropy
+parameters. *All* searches the whole space, and begins with the answers of the other searches. Architectures
+are chosen on calibration photos. The answers are then measured at several rates on KODAK and on photos that
+were held out of the training.
 
-Every score is known at a low, a middle and a high rate. So what each rate alone would have answered follows
-from the same scores, and with it how each rate splits a budget over the edges. Writes results/ablation.json
-and its section of docs/results.md.
+Every score has a low, a middle and a high rate. The same scores therefore show what each rate alone would
+have answered, and how each rate splits a budget over the edges. It writes results/ablation.json and its
+section of docs/results.md.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ from experiments.sources.run import Remembering
 from experiments.widths.run import CALIBRATION, HELD_OUT, LAMBDAS, curve_of, more_bits
 from nas.cost.counting.scopes import CONTEXT_EDGES
 from nas.cost.counting.table import CostTable
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import Quantity, macs
-from nas.cost.exact.within import Within
 from nas.photos.images import list_images
 from nas.photos.split import load_photos
 from nas.profiling.quantities import Question, costs_of
@@ -57,33 +58,33 @@ from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "ablation.json"
 ZOO = "zoo:patch"
-# kMAC/px in all: with one width, there are five costs
+# Targets in total kMAC/px. Architectures of one width have only five different costs
 TARGETS = (1.7, 2.3, 3.0, 4.5, 6.6, 9.0, 11.1, 16.0)
 KINDS = {"one-width": "one width", "context": "context", "transforms": "transforms", "all": "all"}
-LAYOUT = "checkerboard"  # of what does not search a layout
-SCORES = 300  # of each search
+LAYOUT = "checkerboard"  # layout of the searches that do not vary it
+SCORES = 300  # scores of each search
 RATES = ("low", "middle", "high")
 SPLIT = {"g_a": "g_a", "g_s": "g_s", "h_a": "hyperprior", "h_s": "hyperprior"} | dict.fromkeys(
     CONTEXT_EDGES, "context"
-)  # parts of the table by edge
+)  # rows of the table by edge
 
 
 def best_within(quantity: Quantity, losses: Mapping[Architecture, float]) -> list[Architecture]:
-    """The architecture of least loss within each of `TARGETS`.
+    """Choose the architecture of least loss within each of `TARGETS`.
 
     Args:
-        quantity: what the targets limit.
-        losses: of the architectures to choose from.
+        quantity: the cost that the targets limit.
+        losses: losses of the architectures to choose from.
     """
     costs = {architecture: quantity.of(architecture) / quantity.per_unit for architecture in losses}
     return [min((own for own in losses if costs[own] <= most), key=losses.__getitem__) for most in TARGETS]
 
 
 def one_width(space: SearchSpace, layouts: Sequence[str]) -> list[Architecture]:
-    """Every slot at the same relative place, under each layout.
+    """List the architectures with every slot at the same relative place, in each layout.
 
     Args:
-        space: of the supernet.
+        space: space of the supernet.
         layouts: names of the layouts.
     """
     places = max(space.shape[:-1]) - 1
@@ -91,10 +92,10 @@ def one_width(space: SearchSpace, layouts: Sequence[str]) -> list[Architecture]:
 
 
 def with_context(space: SearchSpace) -> list[Architecture]:
-    """The transforms of each `one_width`, with every layout and all widths of the entropy parameters.
+    """List the transforms of `one_width` with every layout and all widths of the entropy parameters.
 
     Args:
-        space: of the supernet.
+        space: space of the supernet.
     """
     free = [number for number, slot in enumerate(space.slots) if slot.name.startswith(ENTROPY_PARAMETERS)]
     found = []
@@ -115,17 +116,17 @@ def searched(
     fixed: Mapping[int, int],
     seed: int,
 ) -> list[Architecture]:
-    """The best architectures within each target that a search finds.
+    """Search for the best architectures within each target.
 
     Args:
         evaluator: scores architectures, each once.
         quantity: what the targets limit.
-        name: of the search.
-        first: what is scored first.
-        fixed: the choices that every proposal has, by the places of their slots.
-        seed: of the search.
+        name: name of the search in its progress.
+        first: architectures that are scored first.
+        fixed: choices that all proposals share, by the places of their slots.
+        seed: seed of the search.
     """
-    space, within = evaluator.space, Within(evaluator.space)
+    space, within = evaluator.space, FeasibleSet(evaluator.space)
     targets = tuple(round(target * quantity.per_unit) for target in TARGETS)
     question = Question(quantity, within, targets, within.span(quantity))
     proposals = proposer(space, question, {}, first=first, also=space.baselines(), seed=seed)
@@ -141,12 +142,12 @@ def searched(
 
 
 def answers_of(evaluator: Evaluator, quantity: Quantity, seed: int) -> dict[str, list[Architecture]]:
-    """The answers of every kind of search to each target.
+    """Run every kind of search, and return its answers to the targets.
 
     Args:
         evaluator: scores architectures, each once.
         quantity: what the targets limit.
-        seed: of the searches.
+        seed: seed of the searches.
     """
     space = evaluator.space
     answers = {}
@@ -167,10 +168,10 @@ def answers_of(evaluator: Evaluator, quantity: Quantity, seed: int) -> dict[str,
 
 
 def with_choices(space: SearchSpace, architecture: Architecture, fixed: Mapping[int, int]) -> list[int]:
-    """The row of an architecture, with some choices put in their places.
+    """Return the row of an architecture in which some choices are replaced.
 
     Args:
-        space: of the architecture.
+        space: space of the architecture.
         architecture: the architecture.
         fixed: choices by the places of their slots.
     """
@@ -181,12 +182,12 @@ def with_choices(space: SearchSpace, architecture: Architecture, fixed: Mapping[
 
 
 def splits(scores: Mapping[str, Score], costs: CostTable, space: SearchSpace) -> dict[str, Any]:
-    """How each rate alone would split each budget: the answer by its loss, with shares of MACs in %.
+    """Find how each rate alone would split each budget: its own best answer, with shares of MACs in %.
 
     Args:
-        scores: of all architectures that were scored, by key.
-        costs: of the space.
-        space: of the architectures.
+        scores: scores of all scored architectures, by key.
+        costs: cost table of the space.
+        space: space of the architectures.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for place, rate in enumerate(RATES):
@@ -205,8 +206,10 @@ def splits(scores: Mapping[str, Score], costs: CostTable, space: SearchSpace) ->
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
-    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training photos")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     run, parts = zoo_run(ZOO), split_by_picture(given.data)
@@ -242,16 +245,16 @@ def main() -> None:
     renew(SUMMARY, "ablation", tables())
 
 
-# The page
+# Tables for the page
 
 
 def against(kind: str, anchor: str, place: int) -> str:
-    """The BD-rate of a kind's answer against another's to the same target: Kodak, and held-out in brackets.
+    """Format the BD-rate of two kinds' answers to a target: on Kodak, and on held-out photos in brackets.
 
     Args:
-        kind: whose answer.
-        anchor: what it is compared with.
-        place: of the target.
+        kind: kind of search.
+        anchor: kind of search that it is compared with.
+        place: place of the target.
     """
     found = read_result(RESULT)
     own, other = (found["answers"][name][place] for name in (kind, anchor))
@@ -265,7 +268,7 @@ def against(kind: str, anchor: str, place: int) -> str:
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks: what each part gains, and how each rate splits a budget."""
+    """Make the tables of the page: what each part gains, and how rates split a budget."""
     found = read_result(RESULT)
     others = [kind for kind in KINDS if kind != "one-width"]
     heads = ["total kMAC/px at most", *(KINDS[kind] for kind in others), "layout of all"]
@@ -284,10 +287,10 @@ def tables() -> list[str]:
 
 
 def shares_of(answer: dict[str, Any]) -> str:
-    """Shares of MACs in %, in the order of `SPLIT`.
+    """Format shares of MACs in %, in the order of `SPLIT`.
 
     Args:
-        answer: of one rate to one target.
+        answer: answer of one rate to one target.
     """
     return " / ".join(f"{share:.0f}" for share in answer["share"].values())
 

@@ -1,10 +1,11 @@
-"""What the backbone of a space is worth: `patch-small` beside `joint-ar-small`, in equal CPU time.
+"""How much the backbone of a space matters: `patch-small` and `joint-ar-small` in equal CPU time.
 
     python -m experiments.backbones.run --data PHOTOS --runs RUNS
 
-Each space trains for all rates, from the photos' KLT, with the recipe that suits it, for as many CPU seconds
-as the other. Then each is searched with equal trials, and the losses of the best codecs under three budgets
-are compared. Writes results/backbones.json and its section of docs/supernet.md. If it is interrupted, run the
+Each space is trained for all rates from the photos' KLT, with the recipe that suits it, for the same number
+of CPU seconds. Each is then searched with the same number of trials. The script compares the losses of the
+best codecs under three budgets. It writes results/backbones.json and its section of docs/supernet.md. If it
+is interrupted, run the
 same command again: it continues with the first space that is missing.
 """
 
@@ -27,21 +28,21 @@ from nas.training.settings import read_recipe
 from nas.training.start import KLT, TrainingRequest, train_or_resume
 
 RESULT = Path(__file__).parent / "results" / "backbones.json"
-SPACES = {"joint-ar-small": "laptop", "patch-small": "patch-soap"}  # with the recipe that suits each
-BUDGETS = 2.0, 5.0, 10.0  # kMAC/px in total
-TIMED = 125  # steps of the short run that tells how long a step takes
+SPACES = {"joint-ar-small": "laptop", "patch-small": "patch-soap"}  # spaces with the recipes that suit them
+BUDGETS = 2.0, 5.0, 10.0  # budgets in total kMAC/px
+TIMED = 125  # steps of the short run that measures the time of a step
 SETTINGS: dict[str, Any] = {"lmbda": "0.0018..0.18", "preview_every": 0}
 
 
 def train(space: str, steps: int, folder: Path, data: Path, seed: int, tell: Any) -> Run:
-    """Train a space for so many steps, or go on with it."""
+    """Train a space up to a number of steps. An earlier training continues."""
     settings = {**read_recipe(SPACES[space]), **SETTINGS, "steps": steps, "seed": seed}
     request = TrainingRequest(SearchSpace.load(space), str(data), folder, settings=settings, init_from=KLT)
     return train_or_resume(request, tell)
 
 
 def trained(space: str, seconds: float, data: Path, runs: Path, seed: int) -> tuple[Run, dict[str, Any]]:
-    """Train a space for so many CPU seconds. Returns its run, and how many steps these were."""
+    """Train a space for a number of CPU seconds. Returns its run and facts such as the steps."""
     clock = CPUTime()
     train(space, TIMED, runs / space / "short", data, seed, clock)
     steps = round(seconds / clock.per_step)
@@ -56,7 +57,7 @@ def trained(space: str, seconds: float, data: Path, runs: Path, seed: int) -> tu
 
 
 def searched(run: Run, trials: int, seed: int) -> dict[str, dict[str, Any]]:
-    """The best codec of a run under each budget."""
+    """Find the best codec of a run under each budget."""
     loaded = nas.load_run(run.path, device="cpu")
     loaded.search(trials=trials, seed=seed, report=progress(run.space.name))
     front, found = loaded.front(), {}
@@ -69,7 +70,7 @@ def searched(run: Run, trials: int, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found = read_result(RESULT)["spaces"]
     first, second = SPACES
     columns = ["total kMAC/px, at most", *(f"loss of {space}" for space in SPACES), "difference"]
@@ -89,8 +90,8 @@ def tables() -> list[str]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--seconds", type=float, default=1800, help="of the CPU, for each space")
-    parser.add_argument("--trials", type=int, default=150, help="of each search")
+    parser.add_argument("--seconds", type=float, default=1800, help="CPU seconds for each space")
+    parser.add_argument("--trials", type=int, default=150, help="trials of each search")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     spaces = read_result(RESULT)["spaces"] if RESULT.is_file() else {}

@@ -1,11 +1,11 @@
-"""How many calibration photos a search needs: what its answers lose on photos that it did not see.
+"""How many calibration photos a search needs, measured by the loss of its answers on unseen photos.
 
     python -m experiments.calibration.run --data PHOTOS
 
-Scores the architectures that come with `zoo:patch` on photos it was not trained on, square crops of them.
-Many times, these are parted at random into two halves: the answers to some targets are chosen by the losses
-on a few photos of one half, and compared with the best possible ones by the losses on the other half. Writes
-results/calibration.json and its section of docs/search.md.
+The script scores the architectures that come with `zoo:patch` on square crops of photos that it was not
+trained on. It divides the photos into two random halves many times. Each time, it chooses answers to some
+targets by their losses on a few photos of one half, and compares them with the best possible answers by the
+losses on the other half. It writes results/calibration.json and its section of docs/search.md.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "calibration.json"
 PAGE = ROOT / "docs" / "search.md"
-PHOTOS, SIDE = 24, 384  # photos, and the side of the crop in the middle of each
-TARGETS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 9.3)  # kMAC/px of the decoder
+PHOTOS, SIDE = 24, 384  # number of photos, and side of the central square of each
+TARGETS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 9.3)  # targets of the decoder, in kMAC/px
 COUNTS = (1, 2, 3, 5, 8, 12)
 SPLITS = 500
 
 
 def crops(paths: Sequence[Path], number: int, side: int, seed: int) -> list[Photo]:
-    """Some photos, each cut to the square in its middle.
+    """Draw photos at random and crop each to its central square.
 
     Args:
         paths: the photos to draw from.
-        number: how many are drawn.
-        side: of the square, in pixels.
-        seed: of the drawing.
+        number: number of photos to draw.
+        side: side of the square in pixels.
+        seed: seed of the drawing.
     """
     drawn = np.random.default_rng(seed).permutation(np.array(sorted(paths), dtype=object))[:number]
     return [Photo(path.name, central_square(read_image(path), side)) for path in sorted(drawn)]
 
 
 def losses(run: Run, photos: Sequence[Photo], architectures: Sequence[Architecture]) -> Array:
-    """The loss of every architecture on every photo at three rates, [architectures, photos, rates]."""
+    """Compute the losses of all architectures: [architectures, photos, rates], at three rates."""
     net, objective = supernet_of(run), settings_of(run).objective
     columns = []
     for number, photo in enumerate(photos, 1):
@@ -64,12 +64,12 @@ def losses(run: Run, photos: Sequence[Photo], architectures: Sequence[Architectu
 
 
 def on(lost: Array, photos: Sequence[int]) -> Array:
-    """An architecture's loss on some photos as a search has it: geometric over rates, [architectures]."""
+    """Average losses as a search does, over some photos and geometrically over rates: [architectures]."""
     return np.array([geometric_mean(rates) for rates in lost[:, photos].mean(1).tolist()])
 
 
 def regrets(lost: Array, costs: Array, seed: int) -> dict[int, Array]:
-    """By how many photos chose: how much more the answers lose than the best ones, [splits, targets]."""
+    """For each number of photos, how much more answers lose than the best ones: [splits, targets]."""
     rng = np.random.default_rng(seed)
     allowed = [np.flatnonzero(costs <= target) for target in TARGETS]
     found: dict[int, list[list[float]]] = {count: [] for count in COUNTS}
@@ -85,7 +85,7 @@ def regrets(lost: Array, costs: Array, seed: int) -> dict[int, Array]:
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument(
-        "--data", type=Path, required=True, help="the folder of photos that the flagship was trained on"
+        "--data", type=Path, required=True, help="folder of photos that the flagship was trained on"
     )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -119,11 +119,11 @@ def main() -> None:
     renew(PAGE, "calibration", tables())
 
 
-# The page
+# Tables for the page
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found = read_result(RESULT)
     heads = [
         "calibration photos",

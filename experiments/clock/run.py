@@ -1,11 +1,11 @@
-"""MACs against measured time as what a search is asked for.
+"""Compares MACs with measured time as the target of a search.
 
     python -m experiments.clock.run --runs RUNS --photo PHOTO
 
-A copy of `zoo:patch` is profiled on this machine. Its decoders are searched twice for as many scores: under
-eight MAC budgets, then under the milliseconds that those answers are predicted to take. All answers are
-exported and timed in turn on a photo. Writes results/clock.json and its section of experiments/journal.md.
-Run it on a machine that does nothing else.
+A copy of `zoo:patch` is profiled on this machine. Two searches of its decoders have the same number of
+scores. The first has eight MAC budgets. The second is limited to the milliseconds that the answers of the
+first are predicted to take. All answers are exported and timed in turn on a photo. It writes
+results/clock.json and its section of experiments/journal.md. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget
 
 RESULT = Path(__file__).parent / "results" / "clock.json"
 SOURCE = "zoo:patch"
-TARGETS = (0.8, 1.2, 1.8, 2.5, 3.5, 5, 7, 9.3)  # kMAC/px of the decoder
-ROUNDS = 7  # timed, after one to warm up
+TARGETS = (0.8, 1.2, 1.8, 2.5, 3.5, 5, 7, 9.3)  # targets of the decoder, in kMAC/px
+ROUNDS = 7  # timed rounds, after one that warms up
 
 
 def answers(loaded: LoadedRun, targets: Sequence[Amount], trials: int, seed: int) -> list[Architecture]:
-    """The best decoder at or under each target."""
+    """Search for the best decoder at or under each target."""
     budget = Budget("decoders", "decoder", tuple(targets))
     found = loaded.search(budget, trials=trials, seed=seed, report=progress("clock"))
     return [choice.best.architecture for choice in found.choices]
 
 
 def timed(codecs: dict[str, Codec], photo: Path) -> dict[str, float]:
-    """The median milliseconds that each codec takes to decode a photo, all in turn."""
+    """Time all codecs in turn. Returns the median milliseconds that each takes to decode a photo."""
     pixels = read_image(photo)
     files = {key: compress_image(codec, pixels) for key, codec in codecs.items()}
     sides = {key: partial(decompress_image, codec, files[key]) for key, codec in codecs.items()}
@@ -64,7 +64,7 @@ def timed(codecs: dict[str, Codec], photo: Path) -> dict[str, float]:
 
 
 def compared(loaded: LoadedRun, photo: Path, trials: int, seed: int) -> list[dict[str, Any]]:
-    """Answers under MACs, and under the time that those take."""
+    """Compare answers to MAC budgets with answers to the time that those take."""
     by_macs = answers(loaded, [Amount(target, "kMAC/px") for target in TARGETS], trials, seed)
     searcher = loaded.searcher
     decode = searcher.question(Budget("all", "decoder", (Amount(1e6, "ms", REFERENCE_SIZE),))).quantity
@@ -102,8 +102,8 @@ def compared(loaded: LoadedRun, photo: Path, trials: int, seed: int) -> list[dic
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--runs", type=Path, required=True, help="the folder of the run that is profiled")
-    parser.add_argument("--photo", type=Path, required=True, help="what decoders are timed on")
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the profiled run")
+    parser.add_argument("--photo", type=Path, required=True, help="photo that decoders are timed on")
     parser.add_argument("--trials", type=int, default=120, help="scores of each of the two searches")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -116,11 +116,11 @@ def main() -> None:
     renew(JOURNAL, "clock", tables())
 
 
-# The page
+# Tables for the page
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     rows = []
     for answer in read_result(RESULT)["answers"]:
         cells = [

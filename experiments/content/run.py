@@ -1,10 +1,10 @@
-"""A front that was found on photos, on pictures of another kind; and what a search on those gains there.
+"""How well a front that was found on photos fits other kinds of pictures, and what a search on those gains.
 
     python -m experiments.content.run --runs SEARCHES
 
-SEARCHES holds the searched run of `experiments.structure.search` at its first lambda. The pictures are what
-scikit-image carries of microscopy, astronomy, medicine, textures and print: half of them calibrate a search
-of their own, as `nas search --data` does, the others are what answers are compared on. Writes
+SEARCHES holds the searched run of `experiments.structure.search` at its first lambda. The pictures are those
+of microscopy, astronomy, medicine, textures and print in scikit-image. Half of them calibrate a second
+search, as `nas search --data` does. The answers of both searches are compared on the other half. It writes
 results/content.json and its section of experiments/journal.md.
 """
 
@@ -36,16 +36,16 @@ from nas.verbs.search import run_on_photos
 RESULT = Path(__file__).parent / "results" / "content.json"
 CALIBRATION = ("cell.png", "hubble_deep_field.jpg", "page.png", "brick.png", "gravel.png", "coins.png")
 UNSEEN = ("ihc.png", "moon.png", "retina.jpg", "text.png", "grass.png", "clock_motion.png")
-RANKED = 40  # architectures from end to end of the range, whose losses are compared between the kinds
+RANKED = 40  # architectures over the whole range, whose ranks are compared between photos and pictures
 
 
 def pictures(names: tuple[str, ...]) -> list[Path]:
-    """Files of scikit-image."""
+    """Return the files of pictures in scikit-image."""
     return [Path(data.__file__).parent / name for name in names]
 
 
 def own_run(known: Run, out: Path) -> Run:
-    """The same weights with the pictures for calibration, as `nas search --data` makes it."""
+    """Make a run with the same weights and the pictures for calibration, as `nas search --data` does."""
     if (out / "config.yaml").is_file():
         return Run.open(out)
     folder = out.with_name(f"{out.name}-pictures")
@@ -56,12 +56,12 @@ def own_run(known: Run, out: Path) -> Run:
 
 
 def losses(evaluator: Evaluator, architectures: list[Architecture]) -> list[float]:
-    """What architectures lose on the evaluator's pictures."""
+    """Compute the losses of architectures on the evaluator's pictures."""
     return [score.rd_loss for score in evaluator.score_all(architectures)]
 
 
 def compared(loaded: LoadedRun, known: LoadedRun, trials: int, seed: int) -> dict[str, Any]:
-    """Answers to the same targets, found on photos and found on the pictures, on unseen pictures."""
+    """Compare answers that were found on photos with those found on pictures, on unseen pictures."""
     space, photos = known.searcher.space, known.searcher.evaluator
     unseen = Evaluator(photos.supernet, load_photos(pictures(UNSEEN)), Objective(photos.lmbda))
     found = answers_to_targets(loaded, KINDS[SPACE], trials, seed, progress("content"))
@@ -91,7 +91,7 @@ def compared(loaded: LoadedRun, known: LoadedRun, trials: int, seed: int) -> dic
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--runs", type=Path, required=True, help="the folder of searched runs")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the searched runs")
     parser.add_argument("--trials", type=int, default=160, help="scores of the search on the pictures")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -104,11 +104,11 @@ def main() -> None:
     renew(JOURNAL, "content", tables())
 
 
-# The page
+# Tables for the page
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found = read_result(RESULT)
     rows = []
     for answer in found["answers"]:

@@ -1,10 +1,11 @@
-"""What a context gains beside what it costs: none, a table and a convolution, and a wide entropy path.
+"""What a context model gains and costs: none, a table, a convolution, and a wide entropy path.
 
     python -m experiments.context.run --data PHOTOS --runs RUNS
 
-All models have the same encoder and decoder of `patch-tiny`, trained before for all rates and then left as
-they are, so that the bits of the same latents are compared. Each entropy path begins at random and is trained
-for as many CPU seconds as any other. Writes results/context.json and its section of docs/supernet.md. If it
+All models have the same encoder and decoder of `patch-tiny`. These are trained for all rates first and then
+kept fixed, so that all entropy paths code the same latents. Each entropy path begins with random weights and
+is trained for the same number of CPU seconds. It writes results/context.json and its section of
+docs/supernet.md. If it
 is interrupted, run the same command again: it continues with the first model that is missing.
 """
 
@@ -34,10 +35,10 @@ from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "context.json"
 RATES = "0.0018..0.18"
-PHOTOS = 12  # of calibration
+PHOTOS = 12  # number of calibration photos
 MIDDLE = 0.67  # the relative width of the transforms
 EVERY = 250  # steps between checkpoints
-TRIED = 40  # steps that a step's cost is measured on
+TRIED = 40  # steps that measure the time of a step
 COMMON: dict[str, Any] = {**ALONE, "lmbda": RATES, "batch": 4, "checkpoint_every": EVERY, "preview_every": 0}
 FIRST = {
     **COMMON,
@@ -54,7 +55,7 @@ WIDE = {
     "features": {"psi": 256, "phi": 256},
     "widths": {"h_s": 128, "entropy_parameters.1": 427, "entropy_parameters.2": 341},
 }
-# What is compared: the layout, and the fields of the space that differ.
+# The compared entropy paths: the layout, and the fields of the space that differ.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("none", NARROW),
     "table, 4 stages": ("raster-2x2-table", NARROW),
@@ -64,7 +65,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def space_of(layout: str, changes: dict[str, Any]) -> SearchSpace:
-    """One architecture of `patch-tiny`, with another entropy path."""
+    """Make the space of one architecture of `patch-tiny`, with another entropy path."""
     tiny = SearchSpace.load("patch-tiny")
     content = tiny.only(tiny.uniform(MIDDLE, "none")).to_dict()
     content |= changes | {"layouts": [layout], "widths": content["widths"] | changes.get("widths", {})}
@@ -76,7 +77,7 @@ def space_of(layout: str, changes: dict[str, Any]) -> SearchSpace:
 
 
 def trained_transforms(data: Path, runs: Path, seed: int) -> Run:
-    """The codec that all have in common."""
+    """Train the codec that all models have in common."""
     settings = {**FIRST, "seed": seed}
     space = space_of("none", NARROW)
     return train_or_resume(
@@ -85,7 +86,7 @@ def trained_transforms(data: Path, runs: Path, seed: int) -> Run:
 
 
 def beginning(space: SearchSpace, start: Run, seed: int) -> CodecNetwork:
-    """The trained transforms with an entropy path that knows nothing but that scales are about 1."""
+    """Make a network of the trained transforms and a random entropy path, whose scales are about 1."""
     torch.manual_seed(seed)
     network = CodecNetwork(space)
     known = supernet_of(start).extract(start.space.widest())
@@ -98,7 +99,7 @@ def beginning(space: SearchSpace, start: Run, seed: int) -> CodecNetwork:
 
 
 def trained(name: str, start: Run, data: Path, runs: Path, seed: int, seconds: float) -> dict[str, Any]:
-    """One entropy path, trained for so many CPU seconds: what it costs, and its bits."""
+    """Train one entropy path for a number of CPU seconds. Returns its cost and its bits."""
     space = space_of(*MODELS[name])
     folder = runs / name.replace(" ", "-").replace(",", "")
 
@@ -142,7 +143,7 @@ def trained(name: str, start: Run, data: Path, runs: Path, seed: int, seconds: f
 
 @torch.no_grad()
 def measured(run: Run, photos: list[Photo]) -> dict[str, dict[str, float]]:
-    """Bits of y and z per pixel as the coder takes them, by lambda; the mean over photos."""
+    """Measure bits per pixel of y and z as coded, as means over photos, by lambda."""
     space = run.space
     network = supernet_of(run).extract(space.widest())
     layout, found = space.layout(space.widest()), {}
@@ -158,7 +159,7 @@ def measured(run: Run, photos: list[Photo]) -> dict[str, dict[str, float]]:
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found = read_result(RESULT)["models"]
     lmbdas = list(found["none"]["bpp"])
     columns = ["context", "entropy path, kMAC/px", "parameters", "steps"]
@@ -175,7 +176,7 @@ def tables() -> list[str]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--seconds", type=float, default=120, help="of the CPU, for each entropy path")
+    parser.add_argument("--seconds", type=float, default=120, help="CPU seconds for each entropy path")
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -1,11 +1,11 @@
-"""How close answers come to 64 targets in four kinds of space.
+"""How close the answers of searches come to 64 targets, in four kinds of space.
 
     python -m experiments.control.targets --runs SEARCHES
 
-SEARCHES holds the searched runs of `experiments.structure.search`: one width, one per edge, one per layer.
-The fourth kind, a width per layer with depth, has random weights and bundled photos: costs do not depend on
-weights. Targets are drawn evenly over what each kind can reach. Writes results/targets.json and its section
-of experiments/journal.md.
+SEARCHES holds the searched runs of `experiments.structure.search`: with one width, one per edge and one per
+layer. The fourth kind has a width per layer and depths. It has random weights and bundled photos, because
+costs do not depend on weights. Targets are random and uniform over the costs that each kind can reach. It
+writes results/targets.json and its section of experiments/journal.md.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FIRST = 40  # scores of the search with depth, before its targets
 
 
 def with_depth(folder: Path, seed: int) -> LoadedRun:
-    """A run of random weights over the space with depth, searched a little."""
+    """Make a run of random weights over the space with depth, with a short search."""
     space = SearchSpace.load(HERE / "depth.yaml")
     run = Run.create(folder, space, TrainingSettings(seed=seed).model_dump())
     write_yaml(run.config_path, {**run.config, "data": BUNDLED})
@@ -55,11 +55,12 @@ def with_depth(folder: Path, seed: int) -> LoadedRun:
 
 
 def control(loaded: LoadedRun, count: int, seed: int) -> dict[str, Any]:
-    """Answers to targets over the whole range of total MACs.
+    """Ask for answers to targets over the whole range of total MACs.
 
     Returns:
-        The slack, what an answer costs less than its target in % of it: of the nearest scored below it, and
-        of what export takes, which may lie lower where it is better.
+        The slack, which is how much less than its target an answer costs, in % of the target. It is given for
+        the nearest scored architecture, and for the one that export takes. That one may be cheaper and
+        better.
     """
     searcher = loaded.searcher
     question = searcher.question(Budget("whole range"))
@@ -86,7 +87,7 @@ def control(loaded: LoadedRun, count: int, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--runs", type=Path, required=True, help="the folder of searched runs")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the searched runs")
     parser.add_argument("--targets", type=int, default=64)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -103,11 +104,11 @@ def main() -> None:
     renew(JOURNAL, "control", tables())
 
 
-# The page
+# Tables for the page
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     rows = []
     for title, own in read_result(RESULT)["kinds"].items():
         nearest, exported = own["nearest"], own["exported"]

@@ -1,11 +1,12 @@
-"""The time to decode a whole photo, by width and stages, beside CompressAI's models.
+"""The time to decode a whole photo by width and number of stages, compared with CompressAI's models.
 
     python -m experiments.decoding.run --photo PHOTO
 
-Codecs of `joint-ar` at a quarter, half and all of the real width, under layouts of one to 141 stages, with
-the exact entropy path; CompressAI's hyperpriors, its autoregressive model and Cheng's, at 192 channels.
-Weights are random, with a last layer of g_a that makes latents of some size: time does not ask how good a
-picture is. All decode in turn. Writes results/decoding.json and its section of experiments/journal.md.
+The codecs of `joint-ar` have a quarter, half and all of the published width, in layouts of one to 141 stages,
+with the exact entropy path. They are compared with CompressAI's hyperpriors, its autoregressive model and
+Cheng's, at 192 channels. Weights are random, because the time does not depend on how good a picture is. The
+last layer of g_a is scaled so that latents are not all zero. All codecs decode in turn. It writes
+results/decoding.json and its section of experiments/journal.md.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from nas.photos.tensors import to_tensor
 from nas.spaces.space import SearchSpace
 
 RESULT = Path(__file__).parent / "results" / "decoding.json"
-LEVELS = {48: 0.2, 96: 0.6, 192: 1.0}  # the place of a width among those of the space
+LEVELS = {48: 0.2, 96: 0.6, 192: 1.0}  # widths, with their relative place in the space
 LAYOUTS = ("none", "checkerboard", "raster-2x2", "elic-10", "raster")
-LOUDER = 10  # times the last layer of g_a, which begins so small that all of y is zero
-THEIRS = {  # the name of a class in CompressAI, and its channels
+LOUDER = 10  # factor of g_a's last layer, which is so small at first that all of y is zero
+THEIRS = {  # class names of CompressAI, with their channels
     "scale hyperprior": ("ScaleHyperprior", 192, 192),
     "mean-scale hyperprior": ("MeanScaleHyperprior", 192, 192),
     "joint autoregressive": ("JointAutoregressiveHierarchicalPriors", 192, 192),
@@ -41,7 +42,7 @@ Decoding = Callable[[], object]
 
 
 def ours(x: Tensor) -> dict[str, tuple[Decoding, dict[str, Any]]]:
-    """A decoding of every width and layout, and what there is to say of it."""
+    """For every width and layout, return a function that decodes a photo, and facts about the codec."""
     torch.manual_seed(0)
     net = Supernet(SearchSpace.load("joint-ar")).eval()
     net.g_a[-1].weight.mul_(LOUDER)
@@ -58,8 +59,8 @@ def ours(x: Tensor) -> dict[str, tuple[Decoding, dict[str, Any]]]:
 
 
 def theirs(x: Tensor) -> dict[str, tuple[Decoding, dict[str, Any]]]:
-    """A decoding of each of CompressAI's models."""
-    from compressai import models  # which imports torch_geometric: tests of the tables do without
+    """For every model of CompressAI, return a function that decodes a photo, and facts about it."""
+    from compressai import models  # needs torch_geometric, which tests of the tables do without
 
     decodings = {}
     for name, (kind, *channels) in THEIRS.items():
@@ -75,7 +76,7 @@ def theirs(x: Tensor) -> dict[str, tuple[Decoding, dict[str, Any]]]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--photo", type=Path, required=True, help="of 768x512")
+    parser.add_argument("--photo", type=Path, required=True, help="photo of 768x512")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -89,7 +90,7 @@ def main() -> None:
     renew(JOURNAL, "decoding", tables())
 
 
-# The page
+# Tables for the page
 
 
 def spread(values: list[float]) -> str:
@@ -97,7 +98,7 @@ def spread(values: list[float]) -> str:
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found = read_result(RESULT)["decoding"]
     own = {(row["width"], row["layout"]): row for row in found.values() if "width" in row}
     others = {name: row["seconds"] for name, row in found.items() if "width" not in row}

@@ -1,10 +1,10 @@
-"""What effort gains: a codec's files with several efforts, beside those without.
+"""How much smaller a codec's files get with effort.
 
     python -m experiments.effort.run CODEC --data KODAK [--photos 4] [--efforts 3 5 7] [--show]
 
-BD-rates by PSNR over every other anchor of the codec's range of rates, from real files of evenly spread
-photos, and the seconds that compressing one takes. Writes results/effort.json after each effort, and its
-table in docs/codec.md.
+The script measures BD-rates by PSNR over every other anchor of the codec's range of rates, and the seconds to
+compress a photo. It compresses photos that are spread evenly over the folder into real files. It writes
+results/effort.json after each effort, and its table in docs/codec.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESULT = Path(__file__).parent / "results" / "effort.json"
 
 
 def measured(codec: Codec, photos: list[Photo], effort: int) -> list[dict[str, float]]:
-    """Means over the photos at every other anchor."""
+    """Measure means over the photos at every other anchor."""
     points = []
     for quality, lmbda in list(anchor_qualities(codec.rates).items())[::2]:
         found = evaluate_codec(codec, photos, Objective(lmbda), quality=quality, effort=effort)
@@ -41,12 +41,12 @@ def measured(codec: Codec, photos: list[Photo], effort: int) -> list[dict[str, f
 
 
 def curve(name: str, points: list[dict[str, float]]) -> Curve:
-    """The points of one effort."""
+    """Make the curve of one effort."""
     return Curve.of(name, [SimpleNamespace(**point) for point in points])
 
 
 def tables(found: dict[str, Any]) -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     plain = curve("0", found["efforts"]["0"])
     rows = []
     for effort, points in found["efforts"].items():
@@ -69,10 +69,12 @@ def tables(found: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("codec", type=Path, nargs="?", help="folder of a codec over a range of rates")
-    parser.add_argument("--data", type=Path, help="a folder of photos")
-    parser.add_argument("--photos", type=int, default=4, help="how many of them")
+    parser.add_argument("--data", type=Path, help="folder of photos")
+    parser.add_argument("--photos", type=int, default=4, help="number of photos")
     parser.add_argument("--efforts", type=int, nargs="+", default=[3, 5, 7])
-    parser.add_argument("--show", action="store_true", help="write the page from the results alone")
+    parser.add_argument(
+        "--show", action="store_true", help="only write the page, from the results that exist"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if not given.show:

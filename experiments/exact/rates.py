@@ -1,9 +1,9 @@
-"""What whole numbers in the entropy path cost in rate: post-training, nothing is tuned.
+"""How much rate integer arithmetic in the entropy path costs after training, without any tuning.
 
-The reference is the same network in float64 without any grid. Against it: float64 on the coding grid, the
-exact path, and the exact path with fewer bits for activations. Numbers are chosen on training photos and
-rates measured on others. Weights are those of the layouts' supernet (48 channels), or of a run's widest
-architecture.
+The reference is the same network in float64 without any grid. It is compared with float64 on the coding grid,
+with the exact path, and with the exact path with fewer bits for activations. The exact path is calibrated on
+training photos, and rates are measured on other photos. The weights are those of the supernet of the layout
+experiments (48 channels), or of a run's widest architecture.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from nas.weights.checkpoint import Checkpoint, load_weights
 
 HERE = Path(__file__).parent
 LAYOUTS = ("none", "checkerboard", "raster-2x2", "channelwise-4", "elic-10", "raster")
-BITS = (6, 8, 9, 11)  # beside ten
-MEANS = (16, 64)  # steps to a unit
+BITS = (6, 8, 9, 11)  # bits of activations that are compared with ten
+MEANS = (16, 64)  # steps of the mean per unit
 Latents = tuple[Tensor, Tensor]
 
 
@@ -60,7 +60,7 @@ def latents_of(codec: Codec, photos: Sequence[Photo]) -> list[Latents]:
 def bits_of(
     codec: Codec, latents: Sequence[Latents], means: int | None = None, *, grid: bool = True
 ) -> float:
-    """The estimated bits of y: on the coding grid, with means in other steps, or of float64 as it comes."""
+    """Estimate the bits of y: on the coding grid, with other steps of the mean, or without a grid."""
     total, gaussian = 0.0, codec.network.gaussian
     for y_hat, z_hat in latents:
         context, y = codec.coding_context, y_hat.to(codec.coding_dtype)
@@ -79,12 +79,14 @@ def bytes_of(codec: Codec, latents: Sequence[Latents]) -> int:
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="photos that the numbers are chosen on")
-    parser.add_argument("--test", type=Path, required=True, help="photos that rates are measured on")
+    parser.add_argument("--data", type=Path, required=True, help="folder of calibration photos")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of photos that rates are measured on"
+    )
     parser.add_argument("--chosen-on", type=int, default=8)
     parser.add_argument("--photos", type=int, default=24)
     parser.add_argument(
-        "--run", type=Path, help="a run with a context model, instead of the layouts' supernet"
+        "--run", type=Path, help="run with a context model; default: the supernet of the layout experiments"
     )
     parser.add_argument("--layouts", nargs="*", default=LAYOUTS)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "rates.json")

@@ -1,9 +1,9 @@
-"""A real-size entropy path (192 channels), trained alone, so that its whole numbers can be judged.
+"""Trains an entropy path of published size (192 channels) alone, to measure the cost of integer arithmetic.
 
-Training the whole model takes a GPU. Bounds and rounding ask for trained weights of real width in h_s,
-context prediction and entropy parameters only: so these (with h_a and z's prior) are trained for rate on the
-latents of a g_a that is not, scaled to some steps from zero. The pictures mean nothing; the rates of exact
-and floating arithmetic can be compared.
+Training a whole model of this size takes a GPU. To test bounds and rounding, only h_s, context prediction and
+entropy parameters need trained weights. They are therefore trained for rate, with h_a and the prior of z, on
+latents of a random g_a that are scaled to some steps from zero. The pictures mean nothing, but the rates of
+exact and of floating-point arithmetic can be compared.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from nas.photos.tensors import pad, to_tensor
 from nas.spaces.space import SearchSpace
 from nas.support.files import write_atomically
 
-BATCH, SIDE = 4, 16  # windows a step, positions of y across
-SPREAD = 2.5  # of y
+BATCH, SIDE = 4, 16  # windows per step, and their sides in positions of y
+SPREAD = 2.5  # standard deviation of y
 
 
 def network_of(layout: str) -> tuple[CodecNetwork, SearchSpace]:
@@ -40,12 +40,13 @@ def network_of(layout: str) -> tuple[CodecNetwork, SearchSpace]:
 
 @torch.no_grad()
 def latents_of(net: CodecNetwork, paths: list[Path]) -> list[Tensor]:
-    """y before rounding, its spread over all channels made equal by g_a's last layer."""
+    """Compute y before rounding. g_a's last layer is scaled so that channels have the wanted spread."""
     net.eval()
     found = [net.g_a(pad(to_tensor(read_image(path)), 64)) for path in paths[:4]]
     spread = torch.cat([y.flatten(2) for y in found], 2).std((0, 2))
     mean = torch.cat([y.flatten(2) for y in found], 2).mean((0, 2))
-    loud = SPREAD * torch.exp(torch.linspace(1, -3, len(spread)))  # few loud channels, many faint ones
+    # few channels with large values, many with small ones
+    loud = SPREAD * torch.exp(torch.linspace(1, -3, len(spread)))
     last = net.g_a[-1]
     last.weight.mul_((loud / spread)[:, None, None, None])
     last.bias.sub_(mean).mul_(loud / spread)
@@ -85,11 +86,13 @@ def _window(y: Tensor, rng: random.Random) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="training photos")
-    parser.add_argument("--test", type=Path, required=True, help="photos that rates are measured on")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training photos")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of photos that rates are measured on"
+    )
     parser.add_argument("--layout", default="raster")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--photos", type=int, default=8, help="to measure on")
+    parser.add_argument("--photos", type=int, default=8, help="number of photos to measure on")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "real-size.json")
     given = parser.parse_args()
     net, space = network_of(given.layout)

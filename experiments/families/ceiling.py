@@ -1,9 +1,10 @@
-"""What the number of y's channels allows: PSNR of a KLT over 16x16 blocks that keeps as many coefficients.
+"""How the number of channels of y limits PSNR, measured by a KLT with the same number of coefficients.
 
     python -m experiments.families.ceiling --data PHOTOS --test KODAK
 
-y has one element per channel for every 16x16 pixels. A linear transform with as few coefficients, learned on
-training photos and not quantised at all, tells about what picture they carry. Writes results/ceiling.json.
+y has one element per channel for every 16x16 pixels. A linear transform of 16x16 blocks that keeps the same
+number of coefficients, learned on training photos and without quantisation, shows roughly how good pictures
+can get. It writes results/ceiling.json.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ CHANNELS = (32, 48, 64, 96, 128, 192, 320)
 
 
 def blocks(photo: Photo) -> NDArray[np.float32]:
-    """All whole blocks of a photo, [n, 768], in [0, 1]."""
+    """Cut a photo into whole blocks, [n, 768], with values in [0, 1]."""
     rows, columns = (side // SIDE for side in photo.pixels.shape[:2])
     whole = photo.pixels[: rows * SIDE, : columns * SIDE].astype(np.float32) / 255
     return whole.reshape(rows, SIDE, columns, SIDE, 3).swapaxes(1, 2).reshape(-1, 3 * SIDE**2)
 
 
 def ceilings(train: Sequence[Photo], test: Sequence[Photo]) -> dict[str, float]:
-    """Mean PSNR in dB of the test photos by the number of coefficients."""
+    """Compute the mean PSNR in dB of the test photos by the number of coefficients."""
     seen = np.concatenate([blocks(photo) for photo in train])
     mean = seen.mean(0)
     _, vectors = np.linalg.eigh(np.cov(seen - mean, rowvar=False))
@@ -48,8 +49,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
-    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training photos")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
+    )
     given = parser.parse_args()
     train = load_photos(split_folder(given.data)["train"])
     found = ceilings(train, load_photos(list_images(given.test)))

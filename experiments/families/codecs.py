@@ -1,4 +1,4 @@
-"""Codecs of the kept weights, for `nas evaluate`: CODECS/NAME/LMBDA for each family and lambda there is.
+"""Exports codecs of the trained weights for `nas evaluate`: CODECS/NAME/LMBDA for each family and lambda.
 
 python -m experiments.families.codecs --data PHOTOS --out CODECS
 nas evaluate CODECS/*/* --data KODAK --against jpeg,webp --out EVALUATION/kodak.json
@@ -22,7 +22,7 @@ from nas.verbs.export import export_codec
 
 
 def export(name: str, lmbda: float, data: Path, out: Path) -> None:
-    """One codec's folder, its whole numbers chosen on the calibration photos of `data`."""
+    """Export one codec. Its integers are calibrated on the calibration photos of `data`."""
     space = space_of(name)
     with tempfile.TemporaryDirectory() as place:
         run = Run.create(Path(place) / "run", space, TrainingSettings(lmbda=lmbda).model_dump())
@@ -37,8 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
-    parser.add_argument("--out", type=Path, required=True, help="where the codecs go")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training photos")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the codecs")
     parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()

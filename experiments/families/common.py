@@ -1,4 +1,4 @@
-"""What the families' experiment shares: the five codecs, their lambdas, where their weights lie."""
+"""The five codecs of the experiment on families, their lambdas, and the files of their weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from nas.spaces.space import SearchSpace
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-LMBDAS = (0.013, 0.0067, 0.025, 0.0483)  # the others start from the first
-CHANNELS = 48  # of every layer and of z: a quarter of the papers' 192
-Y_CHANNELS = 128  # what a picture must pass through; wide layers there cost little: see results/ceiling.json
+LMBDAS = (0.013, 0.0067, 0.025, 0.0483)  # training at the others starts from the first
+CHANNELS = 48  # channels of every layer and of z: a quarter of the papers' 192
+Y_CHANNELS = (
+    128  # everything must pass through y, and wide layers there cost little: see results/ceiling.json
+)
 
-# The codec by its name here: the toolkit's family, and the order of decoding.
+# For each codec by its name here, the toolkit's family and the layout.
 CODECS = {
     "factorized": ("factorized", "none"),
     "scale-hyperprior": ("scale-hyperprior", "none"),
@@ -23,9 +25,9 @@ CODECS = {
     "checkerboard": ("joint-ar", "checkerboard"),
     "joint-ar": ("joint-ar", "raster"),
 }
-# Trained first, a codec like the mean-scale hyperprior: what the five begin their g_a and g_s with.
+# A codec like the mean-scale hyperprior. It is trained first, and its g_a and g_s are the start of all five.
 TRANSFORMS = "transforms"
-WIDER = {  # than the others, where there are means: as in the papers, by the channels of the layers and of y
+WIDER = {  # layers that are wider in codecs with means: as in the papers, relative to the channels of y
     "h_a.1": Y_CHANNELS * 2,  # two units for the magnitude of each channel: see results/hyper.json
     "h_s.2": CHANNELS * 3 // 2,
     "entropy_parameters.1": Y_CHANNELS * 10 // 3,
@@ -34,7 +36,7 @@ WIDER = {  # than the others, where there are means: as in the papers, by the ch
 
 
 def space_of(name: str) -> SearchSpace:
-    """The space that holds one of the codecs alone."""
+    """Make the space that has only one of the codecs."""
     family, layout = CODECS["mean-scale-hyperprior" if name == TRANSFORMS else name]
     wider = WIDER if FAMILIES[family].means else {}
     widths = {choice: wider.get(choice, CHANNELS) for choice in FAMILIES[family].choices}
@@ -44,5 +46,5 @@ def space_of(name: str) -> SearchSpace:
 
 
 def weights_of(name: str, lmbda: float) -> Path:
-    """Where one codec's weights are kept, in half precision."""
+    """Return the file of one codec's weights in half precision."""
     return WEIGHTS / "families" / f"{name}-{lmbda}.safetensors"

@@ -1,11 +1,12 @@
-"""What a hyperprior needs to tell scales as well as one that reads magnitudes.
+"""What a hyperprior needs to predict scales as well as one that reads magnitudes.
 
     python -m experiments.families.hyper --data PHOTOS --runs RUNS
 
-Entropy models alone are trained over the same g_a and g_s, those of `transforms` at the first lambda: the
-scale hyperprior, whose h_a reads |y|, and the mean-scale hyperprior, whose h_a reads y, with as many units in
-its first layer, with twice as many as y has channels, and with that layer kept as the KLT's start has it.
-Writes results/hyper.json and its section of experiments/journal.md. Stopped, the same command goes on.
+Only entropy models are trained, over the same g_a and g_s: those of `transforms` at the first lambda. One is
+the scale hyperprior, whose h_a reads |y|. The others are mean-scale hyperpriors, whose h_a reads y: one with
+the same number of units in its first layer, one with twice as many units as y has channels, and one that also
+keeps this layer as the KLT start sets it. It writes results/hyper.json and its section of
+experiments/journal.md. If it is interrupted, run the same command again: it continues.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ LMBDA = LMBDAS[0]
 
 @dataclass(frozen=True)
 class Hyperprior:
-    """What is compared: a family, the units of h_a's first layer, and whether that layer is trained."""
+    """One compared model: its family, the units of h_a's first layer, and whether that layer is trained."""
 
     family: str
     units: int
@@ -63,7 +64,7 @@ HYPERPRIORS = (
 
 @torch.no_grad()
 def bits(net: Supernet, photos: list[Photo]) -> dict[str, float]:
-    """Bits per pixel of y, of y as it were with means of zero, and of z: means over photos."""
+    """Measure mean bits per pixel of y, of y with all means set to zero, and of z."""
     layout = net.activate(net.space.widest())
     rows = []
     for photo in photos:
@@ -82,7 +83,7 @@ def bits(net: Supernet, photos: list[Photo]) -> dict[str, float]:
 
 
 def trained(hyperprior: Hyperprior, steps: int, data: Path, runs: Path, seed: int) -> Supernet:
-    """One hyperprior, its entropy model trained alone."""
+    """Train the entropy model of one hyperprior alone."""
     space = hyperprior.space
     torch.manual_seed(seed)
     start = runs / f"{hyperprior.name}.safetensors"
@@ -102,7 +103,7 @@ def trained(hyperprior: Hyperprior, steps: int, data: Path, runs: Path, seed: in
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     rows = [
         [
             own["family"],
@@ -118,7 +119,7 @@ def tables() -> list[str]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=2000, help="of each")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of each training")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos = load_photos(split_folder(given.data)["calibration"])[:CALIBRATION_PHOTOS]

@@ -1,9 +1,9 @@
-"""The families' section of experiments/journal.md, from the committed results.
+"""Writes the section on families of experiments/journal.md from the committed results.
 
     python -m experiments.families.show [--take FILE.json]
 
-`--take` first commits what `nas evaluate` wrote, but for the formats' single photos, and how many steps the
-weights saw.
+`--take` first stores a result of `nas evaluate`, without the single photos of formats, and the number of
+steps of each training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from experiments.results import JOURNAL, ROOT, SUMMARY, facts, read_result, rene
 from nas.report.rates import save_rates
 
 DOCS = ROOT / "docs"
-PAPERS = {  # the published curve of each family, as the table of anchors calls it
+PAPERS = {  # the name of each family's published curve in the table of anchors
     "factorized": "compressai-bmshj2018-factorized_mse_cuda",
     "scale-hyperprior": "compressai-bmshj2018-hyperprior_mse_cuda",
     "mean-scale-hyperprior": "compressai-mbt2018-mean_mse_cuda",
@@ -31,7 +31,7 @@ YARDSTICK = "scale-hyperprior"
 
 
 def codecs_of(found: dict[str, Any], name: str) -> dict[float, dict[str, Any]]:
-    """The codecs of a family by their lambda."""
+    """Return the codecs of a family by their lambda."""
     own = (codec for codec in found["codecs"] if codec["name"].startswith(f"{name}/"))
     return {codec["lmbda"]: codec for codec in own}
 
@@ -74,13 +74,13 @@ def rate_table(found: dict[str, Any]) -> str:
 
 
 def steps_of(name: str, lmbda: float) -> str:
-    """The steps seen: by the transforms it began with, by its entropy model alone, by all of it."""
+    """Format the training steps: of the initial transforms, of the entropy model alone, of everything."""
     alone, whole = steps_seen(weights_of(name, lmbda))
     return f"{steps_seen(weights_of(TRANSFORMS, lmbda))[1]:,} + {alone:,} + {whole:,}"
 
 
 def steps_seen(weights: Path) -> tuple[int, int]:
-    """The steps of entropy models alone, and of everything."""
+    """Count the steps of the entropy model alone, and of everything."""
     pieces = pieces_seen(weights)
     alone = sum(piece["steps"] for piece in pieces if piece.get("only") == "entropy")
     return alone, sum(piece["steps"] for piece in pieces) - alone
@@ -111,12 +111,12 @@ def point_table(found: dict[str, Any], steps: dict[str, dict[str, str]]) -> str:
 
 
 def summary() -> list[str]:
-    """The table in the page for readers."""
+    """Make the table of docs/results.md."""
     return [rate_table(read_result(RESULTS / "kodak.json")["evaluation"])]
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     result = read_result(RESULTS / "kodak.json")
     found = result["evaluation"]
     load = " to ".join(f"{value:.1f}" for value in found["load"])
@@ -138,7 +138,7 @@ def tables() -> list[str]:
 
 
 def take(path: Path) -> None:
-    """Commit a result of `nas evaluate`."""
+    """Store a result of `nas evaluate` among the committed results."""
     steps = {name: {f"{lmbda:g}": steps_of(name, lmbda) for lmbda in LMBDAS} for name in CODECS}
     write_result(
         RESULTS / "kodak.json", {**evaluation_to_commit(path), "steps": steps, "facts": facts(seed=0)}
@@ -146,7 +146,7 @@ def take(path: Path) -> None:
 
 
 def draw() -> None:
-    """The curves, ours and the published ones."""
+    """Draw our curves and the published ones."""
     found = read_result(RESULTS / "kodak.json")["evaluation"]
     curves = curves_of(found)
     shown = [curves[name] for name in (*CODECS, "jpeg", "webp", *PAPERS.values()) if name in curves]
@@ -158,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--take", type=Path, help="what `nas evaluate --out` wrote")
+    parser.add_argument("--take", type=Path, help="result file of `nas evaluate --out`")
     given = parser.parse_args()
     if given.take:
         take(given.take)

@@ -1,10 +1,11 @@
-"""Trains the five families alike, a piece at a time: each run goes on from the kept weights.
+"""Trains the five families in the same way, in pieces that continue from the stored weights.
 
     python -m experiments.families.train --data PHOTOS --runs RUNS
 
-At each lambda, first the transforms are trained, in a codec of their own; then, alike for every family, an
-entropy model over them (`only=entropy`, which takes a third of the time), then all of the codec. The first
-lambda is trained first; the others start from it. Stopped, the same command goes on.
+At each lambda, the transforms are trained first, in a codec of their own. Then every family trains an entropy
+model over them (`only=entropy`, which takes a third of the time), and then the whole codec. The first lambda
+is trained first, and the others start from it. If it is interrupted, run the same command again: it
+continues.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from experiments.pieces import SMALL, Piece, Start, from_klt, from_lmbda, full, 
 from nas.spaces.space import SearchSpace
 
 SETTINGS: dict[str, Any] = {**SMALL, "strategy": "uniform", "architectures": 1, "precision": "bf16"}
-RATES = {True: 1e-3, False: 2e-4}  # of entropy models alone, and of everything
-FIRST_RATE = 4e-4  # of the transforms at the first lambda
+RATES = {True: 1e-3, False: 2e-4}  # learning rates of entropy models alone, and of everything
+FIRST_RATE = 4e-4  # learning rate of the transforms at the first lambda
 
 
 def begun(space: SearchSpace, lmbda: float, data: Path) -> Start:
-    """To begin with the transforms' g_a and g_s, and the entropy model of the first lambda, where it is."""
+    """Start with g_a and g_s of the transforms, and with the entropy model of the first lambda if any."""
     own, main = weights_of(space.name, LMBDAS[0]), lmbda == LMBDAS[0]
 
     def start() -> tuple[str, dict[str, Tensor]]:
@@ -40,17 +41,17 @@ def begun(space: SearchSpace, lmbda: float, data: Path) -> Start:
 
 
 def alone_of(space: SearchSpace) -> dict[str, Any]:
-    """The settings of an entropy model trained alone.
+    """Settings for training an entropy model alone.
 
-    Where h_a reads y itself, its first layer keeps the magnitudes that a KLT's start gives it: y is large,
-    and Adam's steps, which are not, destroy them; see results/hyper.json.
+    If h_a reads y itself, its first layer is frozen, so that it keeps computing the magnitudes of a KLT
+    start. Because y is large, Adam's steps would destroy them (see results/hyper.json).
     """
     h_a = space.family.edges.get("h_a")
     return {"only": "entropy", "frozen": [] if h_a is None or h_a.magnitude else ["h_a.0"]}
 
 
 def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
-    """The next piece of one codec at one lambda."""
+    """Make the next piece of one codec at one lambda."""
     main, space = lmbda == LMBDAS[0], space_of(name)
     start = begun(space, lmbda, given.data)
     if name == TRANSFORMS:
@@ -75,11 +76,13 @@ def piece_of(name: str, lmbda: float, given: argparse.Namespace) -> Piece:
 def main() -> None:
     parser = piece_options(__doc__ or "")
     at = "at the first lambda and at every other one"
-    parser.add_argument("--transforms", type=int, nargs=2, default=[4000, 1500], help=f"their steps {at}")
     parser.add_argument(
-        "--entropy", type=int, nargs=2, default=[2000, 800], help=f"of entropy models alone {at}"
+        "--transforms", type=int, nargs=2, default=[4000, 1500], help=f"steps of the transforms {at}"
     )
-    parser.add_argument("--whole", type=int, nargs=2, default=[700, 700], help=f"of all of a codec {at}")
+    parser.add_argument(
+        "--entropy", type=int, nargs=2, default=[2000, 800], help=f"steps of entropy models alone {at}"
+    )
+    parser.add_argument("--whole", type=int, nargs=2, default=[700, 700], help=f"steps of whole codecs {at}")
     parser.add_argument("--only", nargs="*", default=[TRANSFORMS, *CODECS], choices=[TRANSFORMS, *CODECS])
     parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
     given = parser.parse_args()

@@ -1,9 +1,9 @@
-"""docs/flagship-crops.png: crops of three photos, as a codec and three formats code them in equal bytes.
+"""Draws docs/flagship-crops.png: crops of three photos in a codec and three formats, at equal bytes.
 
     python -m experiments.flagship.crops CODEC
 
-The photos are those that Python packages carry. The codec's file comes first, and each format has the quality
-whose file is nearest to its size.
+The photos come with Python packages. Each format has the quality whose file size is nearest to that of the
+codec's file.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from nas.photos.images import Photo, Pixels, bundled, psnr
 FIGURE = ROOT / "docs" / "flagship-crops.png"
 FORMATS = ("jpeg", "webp", "avif")
 CROPS = {"astronaut.png": (20, 150), "chelsea.png": (60, 130), "motorcycle_left.png": (180, 250)}  # top, left
-SIDE = 160  # pixels of a crop
+SIDE = 160  # side of a crop in pixels
 QUALITY = 25.0
 
 
 def coded(format: str, photo: Photo, size: int) -> tuple[int, Pixels]:
-    """Bytes, and the picture, of a format's file that is nearest to a size."""
+    """Code a photo in a format, in the file nearest to a size. Returns its bytes and its picture."""
     data = encode(format, photo, nearest_size(format, photo, size).quality)
     return len(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 

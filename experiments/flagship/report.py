@@ -1,9 +1,9 @@
-"""How far the flagship's training is: a table and a curve, from its run's metrics.csv.
+"""Shows the progress of the flagship's training in a table and a curve, from its run's metrics.csv.
 
     python -m experiments.flagship.report RUN [--phase 2]
 
-A run that began with committed weights is a phase of its own: its steps and gigapixels count on from where
-the phase before ended, whose rows stay.
+A run that began with committed weights is a phase of its own. Its steps and gigapixels continue those of the
+phase before, whose rows stay.
 
 `results/progress.csv` holds steps, gigapixels (of crops, over all architectures of a step) and the losses of
 the narrowest, a median and the widest architecture on calibration photos at three rates;
@@ -28,7 +28,7 @@ SIZES, RATES = ("narrowest", "median", "widest"), ("low", "middle", "high")
 
 
 def progress(run: Run) -> pd.DataFrame:
-    """The rows of metrics.csv that hold losses on calibration photos, with gigapixels and their means."""
+    """Read the rows of metrics.csv that have losses on calibration photos. Gigapixels and means are added."""
     rows = pd.read_csv(run.metrics_path)
     rows = rows[rows["loss_widest_middle"].notna()].copy()
     settings = settings_of(run)
@@ -40,12 +40,12 @@ def progress(run: Run) -> pd.DataFrame:
 
 
 def after(rows: pd.DataFrame, path: Path, phase: int) -> pd.DataFrame:
-    """The rows of a phase behind those of the phases before it.
+    """Append the rows of a phase to those of the earlier phases.
 
     Args:
-        rows: of the phase alone.
-        path: the table so far.
-        phase: its number, from 1.
+        rows: rows of the phase alone.
+        path: file of the table so far.
+        phase: number of the phase, from 1.
     """
     rows = rows.assign(phase=phase)
     if phase == 1:
@@ -70,8 +70,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("run", type=Path, help="the run's folder")
-    parser.add_argument("--phase", type=int, default=1, help="which run of those that make up the training")
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--phase", type=int, default=1, help="number of this run among those of the training")
     given = parser.parse_args(arguments)
     RESULTS.mkdir(exist_ok=True)
     table = after(progress(Run.open(given.run)), RESULTS / "progress.csv", given.phase)

@@ -1,9 +1,10 @@
-"""The flagship's part of docs/results.md, from the committed results.
+"""Writes the flagship's part of docs/results.md from the committed results.
 
     python -m experiments.flagship.show [--take FILE.json]
 
-`--take` first commits what `nas evaluate` wrote of its codecs on Kodak, but for single photos. Curves that it
-lacks and the last result has (a format's, or a published one) stay: they do not depend on the weights.
+`--take` first stores a result of `nas evaluate` for its codecs on Kodak, without single photos. If this
+result lacks the curve of a format or a published curve, the one of the earlier result stays, because it does
+not depend on the weights.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from nas.report.rates import save_rates
 
 DOCS = ROOT / "docs"
 RESULT = Path(__file__).parent / "results" / "kodak.json"
-PREFIX = "decoder-"  # of the codecs' names; their targets follow, in kMAC/px of the decoder
-ANCHORS = {  # what codecs are compared with, as the table calls it
+PREFIX = "decoder-"  # prefix of the codecs' names; the decoder's target in kMAC/px follows
+ANCHORS = {  # anchors of the comparison, with their titles in the table
     "webp": "WebP",
     "jpeg": "JPEG",
     "avif": "AVIF",
@@ -29,13 +30,13 @@ ANCHORS = {  # what codecs are compared with, as the table calls it
 
 
 def by_target(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Codecs by name, from the smallest target; `nas evaluate` lists each once for every quality."""
+    """Group codecs by name, from the smallest target. `nas evaluate` lists each once for every quality."""
     codecs = {codec["name"].partition(" ")[0]: codec for codec in found["codecs"]}
     return dict(sorted(codecs.items(), key=lambda item: float(item[0].removeprefix(PREFIX))))
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found = read_result(RESULT)["evaluation"]
     curves = curves_of(found)
     anchors = {name: title for name, title in ANCHORS.items() if name in curves}
@@ -49,7 +50,7 @@ def tables() -> list[str]:
 
 
 def draw() -> None:
-    """The codecs' curves, those of the formats, and the published ones."""
+    """Draw the curves of the codecs, of the formats, and the published ones."""
     found = read_result(RESULT)["evaluation"]
     curves = curves_of(found)
     shown = [curves[name] for name in (*by_target(found), *ANCHORS) if name in curves]
@@ -60,7 +61,7 @@ def draw() -> None:
 
 
 def take(path: Path) -> None:
-    """Commit a result of `nas evaluate`."""
+    """Store a result of `nas evaluate` among the committed results."""
     found = evaluation_to_commit(path)
     for codec in found["evaluation"]["codecs"]:
         del codec["photos"]
@@ -70,7 +71,7 @@ def take(path: Path) -> None:
 
 
 def _keep_anchors(new: dict[str, Any], old: dict[str, Any]) -> None:
-    """Add what codecs are compared with, where only the last result has it."""
+    """Add anchors to a new result that only the old one has."""
     known = {curve["name"] for curve in new["curves"]}
     for curve in old["curves"]:
         if curve["name"] in ANCHORS and curve["name"] not in known:
@@ -82,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--take", type=Path, help="what `nas evaluate --out` wrote")
+    parser.add_argument("--take", type=Path, help="result file of `nas evaluate --out`")
     given = parser.parse_args()
     if given.take:
         take(given.take)

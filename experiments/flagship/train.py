@@ -1,9 +1,9 @@
-"""Train the flagship for another phase: it begins with the weights kept last, and its rate falls to the end.
+"""Train the flagship for another phase, from its latest weights. The learning rate falls until the end.
 
     python -m experiments.flagship.train --data DIR --run RUN --steps 10000
 
-Interrupted (Ctrl-C, SIGTERM), it keeps its state and goes on from there when the same command is run again.
-`experiments.flagship.report` says how far it is.
+If it is interrupted (Ctrl-C, SIGTERM), it keeps its state. Run the same command again: it continues.
+`experiments.flagship.report` shows its progress.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from nas.training.settings import read_recipe
 from nas.training.start import TrainingRequest, train_or_resume
 
 SPACE, RECIPE = "patch-small", "patch-soap"
-# What is trained: one strong encoder under decoders of 1 to 9 kMAC/px, so that every step of every decoder
-# trains it, and two codecs whose encoders are cheap as well.
+# The trained architectures: one strong encoder with decoders of 1 to 9 kMAC/px, so that every step of every
+# decoder trains it, and two codecs with cheap encoders.
 STRONG = "linear=64+g_a=128-64+g_a_depth=4-1+g_a_inner=256-512+h_a=96-96+"
 _MIDDLE = "linear=64+g_a=64-64+g_a_depth=2-0+g_a_inner=128-128+h_a=96-64+"
 _LINEAR = "linear=64+g_a=32-64+g_a_depth=0-0+g_a_inner=64-128+h_a=96-32+"
@@ -41,14 +41,14 @@ DECODERS = {
     9.3: "h_s=64-64+g_s=256-96+g_s_depth=2-4+g_s_inner=384-192+g_s_renderer=32+entropy_parameters=128-128"
     "+layout=raster-2x2",
 }
-# The four whose codecs are compared with others are trained twice as often.
+# The four architectures whose codecs are compared with others are trained twice as often.
 MEMBERS = [
     _LINEAR + DECODERS[1.5],
     _MIDDLE + DECODERS[3.0],
     STRONG + DECODERS[1.0],
     *2 * [STRONG + DECODERS[size] for size in (1.5, 3.0, 4.8, 9.3)],
 ]
-# What differs from the recipe.
+# Settings that differ from the recipe.
 PHASE = {
     "lmbda": "0.0018..0.18",
     "strategy": "front",
@@ -58,12 +58,12 @@ PHASE = {
     "random_layouts": 0.1,
     "preview_every": 0,
 }
-TOLD_EVERY = 20  # steps
-_TILE = re.compile(r"_[0-9]$")  # of a picture that was cut up: NAME_0, NAME_1, ...
+TOLD_EVERY = 20  # steps between lines of progress
+_TILE = re.compile(r"_[0-9]$")  # ending of the tiles of a picture: NAME_0, NAME_1, ...
 
 
 def split_by_picture(data: Path) -> dict[str, list[Path]]:
-    """The photos of a folder as train, calibration and held-out (90/5/5), tiles of one picture together."""
+    """Split a folder into train, calibration and held-out (90/5/5). Tiles of a picture stay together."""
     pictures: dict[str, list[Path]] = {}
     for path in list_images(data):
         pictures.setdefault(_TILE.sub("", path.stem), []).append(path)
@@ -74,7 +74,7 @@ def split_by_picture(data: Path) -> dict[str, list[Path]]:
 
 
 def tell(progress: Progress) -> None:
-    """A line now and then: this runs for days, and its output goes to a file."""
+    """Print a line now and then. A training takes days, and its output goes to a file."""
     if progress.step % TOLD_EVERY == 0:
         photos = progress.photos_per_second
         print(f"step {progress.step}: loss {progress.loss:.4f}, {photos:.2f} crops/s", flush=True)
@@ -83,14 +83,14 @@ def tell(progress: Progress) -> None:
 def train(
     space: str | SearchSpace, data: Path, run: Path, settings: dict[str, Any], init_from: str = "zoo:patch"
 ) -> Run:
-    """Train a space on a folder of photos, or go on where that was stopped.
+    """Train a space on a folder of photos, or continue an interrupted training.
 
     Args:
         space: the space, or its name.
-        data: folder of the photos, of which tiles of one picture stay together.
-        run: the run's folder.
-        settings: of the training.
-        init_from: the weights it begins with: a run's, or the photos' `klt`.
+        data: folder of the photos. Tiles of one picture stay together.
+        run: folder of the run.
+        settings: training settings.
+        init_from: initial weights: a run, or `klt` for the photos' KLT.
 
     Returns:
         The trained run.
@@ -103,10 +103,10 @@ def train(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--steps", type=int, default=9600, help="of this phase")
-    parser.add_argument("--init-from", default="zoo:patch", help="a searched run to go on from")
+    parser.add_argument("--data", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--steps", type=int, default=9600, help="steps of this phase")
+    parser.add_argument("--init-from", default="zoo:patch", help="searched run with the initial weights")
     chosen = parser.parse_args(arguments)
     settings = {**read_recipe(RECIPE), **PHASE, "steps": chosen.steps}
     train(SPACE, chosen.data, chosen.run, settings, chosen.init_from)

@@ -1,4 +1,4 @@
-"""What the layout experiments share: the supernet, latents of photos, layouts by name, result files."""
+"""Functions that the layout experiments share: supernet, latents of photos, layouts by name, results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESULTS = HERE / "results"
 WEIGHTS = HERE.parent / "weights" / "layouts.safetensors"
 LMBDA = 0.013
 
-# The orders of a 2x2 tile that differ, up to shifts of the tile, beside raster-2x2 (row by row: a Z).
+# The orders of a 2x2 tile that differ from raster-2x2 (row by row, a Z) and from each other, up to shifts.
 ORDERS_2X2 = {
     "columns-2x2": ((0, 2), (1, 3)),
     "around-2x2": ((0, 1), (3, 2)),
@@ -37,11 +37,13 @@ ORDERS_2X2 = {
 
 
 def options(description: str) -> argparse.ArgumentParser:
-    """The options that all of them have."""
+    """Make a parser with the options of all layout experiments."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="the folder of photos the supernet saw")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of the photos that trained the supernet"
+    )
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -49,7 +51,7 @@ def options(description: str) -> argparse.ArgumentParser:
 
 
 def load_supernet(weights: Path) -> Supernet:
-    """The supernet with trained weights, at its only widths."""
+    """Load the trained supernet, which has only one choice of widths."""
     net = Supernet(SearchSpace.load(SPACE))
     load_weights(net, Checkpoint.read(weights).tensors, source=str(weights))
     net.activate(net.space.widest())
@@ -57,12 +59,12 @@ def load_supernet(weights: Path) -> Supernet:
 
 
 def part_of(folder: Path, part: str | None = None) -> list[Photo]:
-    """A folder's photos: all of them, or one part of its split."""
+    """Load the photos of a folder, or of one part of its split."""
     return load_photos(list_images(folder) if part is None else split_folder(folder)[part])
 
 
 def latents_of(net: Supernet, photos: Sequence[Photo]) -> list[CalibrationLatents]:
-    """The latents of every photo, one batch each."""
+    """Compute the latents of every photo, one batch each."""
     evaluator = Evaluator(net, photos, Objective(LMBDA), cache_bytes=0)
     found = []
     for index in range(len(photos)):
@@ -72,7 +74,7 @@ def latents_of(net: Supernet, photos: Sequence[Photo]) -> list[CalibrationLatent
 
 
 def reductions(photos: Sequence[Photo], versions: int, seed: int) -> list[Photo]:
-    """Every photo, and randomly smaller versions of it down to half its size, half of them mirrored."""
+    """Add randomly reduced versions of every photo, down to half its size. Half of them are mirrored."""
     rng = np.random.default_rng(seed)
     found = list(photos)
     for photo in photos:
@@ -88,7 +90,7 @@ def reductions(photos: Sequence[Photo], versions: int, seed: int) -> list[Photo]
 
 
 def layout_named(name: str, channels: int) -> Layout:
-    """A layout by its name here or in the toolkit."""
+    """Return a layout by its name in these experiments or in the toolkit."""
     if name in ORDERS_2X2:
         return Layout((channels,), (0, 0), (ORDERS_2X2[name],), name)
     return named_layout(name, channels)

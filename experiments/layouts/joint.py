@@ -1,8 +1,8 @@
-"""Layouts and weights in turn: the context model moves towards good layouts, then the layout is improved.
+"""Improves a layout and the weights of the context model in turn.
 
-The shared weights serve every layout a little. Here a copy is trained on tables near the best known one, over
-twice as many channel groups; then the table is improved on calibration photos under those weights; and so on.
-What is reported is tuned from the shared weights, as all others are by `rates.py`, on --test photos.
+The shared weights fit no layout in particular. Here, a copy of them is trained on tables near the best known
+one, with twice as many channel groups. Then the table is improved on calibration photos with these weights,
+and so on. The reported rate is that on --test photos after tuning the shared weights, as in `rates.py`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from experiments.layouts.common import RESULTS, latents_of, load_supernet, optio
 from experiments.layouts.rates import SETTINGS, tuned_rate
 from experiments.layouts.tuning import tune
 from experiments.results import facts, read_result, say, write_result
-from nas.searching.layouts.grouping import Tables
+from nas.searching.layouts.grouping import StageTables
 from nas.searching.layouts.rate import CalibrationLatents, LayoutRate
 from nas.spaces.layout import Layout, tiled_layout
 from nas.support.arrays import Array
 
 GROUPS, ROUNDS = 8, 2
-CHANGED = 0.25  # of the cells, in tables near the best
+CHANGED = 0.25  # share of cells that are changed in tables near the best
 
 
 def table_of(entry: dict[str, Any]) -> Array:
-    """A committed layout's stages over the finer groups."""
+    """Return the stages of a committed layout over the finer groups."""
     layout = Layout.from_dict({key: entry[key] for key in ("groups", "slope", "tile")})
     sizes = layout.group_of_channel[:: layout.channels // GROUPS]
     rows, columns = (2 // side for side in layout.table.shape[1:])
@@ -39,7 +39,7 @@ def table_of(entry: dict[str, Any]) -> Array:
 
 
 def near(table: Array, stages: int, channels: int, rng: random.Random) -> Layout:
-    """A table in which some cells have a random stage."""
+    """Make a layout in which some cells of a table have a random stage."""
     changed = table.copy()
     for cell in np.ndindex(table.shape):
         if rng.random() < CHANGED:
@@ -49,10 +49,14 @@ def near(table: Array, stages: int, channels: int, rng: random.Random) -> Layout
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--test", type=Path, required=True, help="photos that nothing was chosen on (Kodak)")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos that nothing was chosen on (Kodak)"
+    )
     parser.add_argument("--stages", type=int, nargs="+", default=[4, 8])
-    parser.add_argument("--steps", type=int, default=800, help="of training near the best, each round")
-    parser.add_argument("--seeds", type=int, default=2, help="of tuning in the end")
+    parser.add_argument(
+        "--steps", type=int, default=800, help="training steps near the best table, in each round"
+    )
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds for the final tuning")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     net = load_supernet(given.weights)
@@ -77,7 +81,7 @@ def main() -> None:
                 steps=given.steps,
                 seed=given.seed + turn,
             )
-            tables = Tables(LayoutRate(context, middle), channels)
+            tables = StageTables(LayoutRate(context, middle), channels)
             bpp.append(tables.rate(table))
             table = tables.improve(table, pairs=turn == ROUNDS - 1)
             bpp.append(tables.rate(table))

@@ -1,7 +1,7 @@
-"""Two channel groups, 2x2 cells, two stages: all 256 tables, beside what is found without trying them all.
+"""Compares layout searches with all 256 tables of two channel groups, 2x2 cells and two stages.
 
-Greedy grouping, VIMCO and a relaxation choose on calibration photos; their excess over the best of all is
-given there and on held-out photos.
+Greedy grouping, VIMCO and a relaxation choose a table on calibration photos. The results are their excess
+over the best table, on calibration photos and on held-out photos.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STARTS = 8
 
 
 def shifted(table: np.ndarray) -> frozenset[bytes]:
-    """A table and its shifts by whole cells, which decode alike but at the borders."""
+    """Return a table and its shifts by whole cells. They differ only at the borders."""
     return frozenset(np.roll(table, (i, j), (1, 2)).tobytes() for i in (0, 1) for j in (0, 1))
 
 
@@ -70,7 +70,7 @@ def main() -> None:
         ),
     }
     for name, way in ways.items():
-        fresh = LayoutRate(net.context, rates["calibration"].latents)  # nothing known beforehand
+        fresh = LayoutRate(net.context, rates["calibration"].latents)  # without cached rates
         began = time.perf_counter()
         answer = way(fresh)
         methods[name] = {

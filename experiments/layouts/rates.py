@@ -1,8 +1,8 @@
-"""The rate of layouts of equal stages on unseen photos: hand-made, greedy and learned.
+"""Compares the rates of hand-made, greedy and learned layouts with equal stages on unseen photos.
 
-Layouts are found on calibration photos; what is reported is of --test photos (Kodak), once with the shared
-weights, and once tuned: the context model alone is trained on for each layout, all with the same steps and
-seeds.
+Layouts are found on calibration photos. The rates are those of --test photos (Kodak), once with the shared
+weights and once tuned: only the context model is trained further for each layout, with the same steps and
+seeds for all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from experiments.layouts.tuning import tune
 from experiments.results import facts, say, write_result
 from nas.graph.context import ContextModel
 from nas.searching.layouts.candidates import LayoutSettings, find_layouts
-from nas.searching.layouts.grouping import Found
+from nas.searching.layouts.grouping import FoundLayout
 from nas.searching.layouts.rate import CalibrationLatents, LayoutRate
 from nas.searching.layouts.vimco import learn_layout, random_starts
 from nas.spaces.architecture import Grouping
@@ -47,9 +47,9 @@ HAND_MADE = (
     *("raster-2x2", *ORDERS_2X2, "channelwise-4", "channelwise-2-checkerboard"),
     *("channelwise-8", "channelwise-4-checkerboard", "elic-10", "multistage-4x4", "raster"),
 )
-TUNED_STAGES = (2, 4, 8, 10)  # of what was found
+TUNED_STAGES = (2, 4, 8, 10)  # stages of the found layouts that are tuned
 UNTUNED = {"columns-2x2", "around-back-2x2", "diagonal-back-2x2"}
-LEARNED_STAGES = (4, 8)  # where VIMCO and the relaxation are compared, by what they begin with
+LEARNED_STAGES = (4, 8)  # stages at which VIMCO and the relaxation are compared
 SETTINGS = LayoutSettings(photos=12, side=24, steps=40)
 
 
@@ -61,15 +61,17 @@ def tuned_rate(
     steps: int,
     seed: int,
 ) -> float:
-    """bpp of y on the test photos after tuning for one layout."""
+    """Tune the context model for one layout. Returns bpp of y on the test photos."""
     torch.set_num_threads(1)
     mine = copy.deepcopy(context)
     tune(mine, train, lambda rng: layout, steps=steps, seed=seed)
     return LayoutRate(mine, CalibrationLatents.stack(test))(layout)
 
 
-def ablation(rate: LayoutRate, channels: int, grouping: Grouping, found: list[Found], seed: int) -> list[Any]:
-    """What VIMCO and the relaxation find, from random orders and from the greedy layout, over its rate."""
+def ablation(
+    rate: LayoutRate, channels: int, grouping: Grouping, found: list[FoundLayout], seed: int
+) -> list[Any]:
+    """Compare VIMCO and the relaxation, from random orders and from the greedy layout, with its rate."""
     rows = []
     for greedy in found:
         stages = int(greedy.table.max()) + 1
@@ -104,9 +106,11 @@ def _work(name: str, layout: Layout, steps: int, seed: int) -> tuple[str, int, f
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--test", type=Path, required=True, help="photos that nothing was chosen on (Kodak)")
-    parser.add_argument("--steps", type=int, default=500, help="of tuning, each layout")
-    parser.add_argument("--seeds", type=int, default=2, help="of tuning")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos that nothing was chosen on (Kodak)"
+    )
+    parser.add_argument("--steps", type=int, default=500, help="tuning steps of each layout")
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds for the tuning")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -152,7 +156,8 @@ def main() -> None:
     jobs = [(name, seed) for seed in range(given.seeds) for name in wanted]
     with ProcessPoolExecutor(given.workers, mp_context=get_context("fork")) as pool:
         futures = [pool.submit(_work, name, layouts[name], given.steps, seed) for name, seed in jobs]
-        content["ablation"] = ablation(rate, channels, grouping, found, given.seed)  # meanwhile
+        # computed while the pool works
+        content["ablation"] = ablation(rate, channels, grouping, found, given.seed)
         write_result(RESULTS / "rates.json", content)
         for future in futures:
             name, seed, bpp = future.result()

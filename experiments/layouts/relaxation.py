@@ -1,7 +1,8 @@
-"""A continuous relaxation of layout learning, to compare VIMCO with.
+"""A continuous relaxation of layout learning, for comparison with VIMCO.
 
-Each cell's stage is a straight-through Gumbel-softmax sample (Jang et al., ICLR 2017). Who sees whom is then
-a polynomial of the samples, and the gradient of the rate reaches the logits through the masks.
+Each cell's stage is a straight-through Gumbel-softmax sample (Jang et al., ICLR 2017). The masks, which say
+which cell sees which, are then polynomials of the samples. Through them, the gradient of the rate reaches the
+logits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.graph.context import Cell
-from nas.searching.layouts.grouping import Found, Tables, cells_of
+from nas.searching.layouts.grouping import FoundLayout, StageTables, cells_of
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.layouts.vimco import hash_of
 from nas.spaces.architecture import Grouping
@@ -24,7 +25,7 @@ from nas.support.progress import Report, silent
 from nas.training.layout_logits import LayoutLogits
 from nas.training.structure import gumbel_sample
 
-HOT, COLD = 2.0, 0.3  # the temperature at the beginning and at the end
+HOT, COLD = 2.0, 0.3  # temperatures at the beginning and at the end
 
 
 def relax_layout(
@@ -38,9 +39,9 @@ def relax_layout(
     learning_rate: float = 0.1,
     seed: int = 0,
     report: Report = silent,
-) -> Found:
-    """The best layout of at most so many stages that any start met; arguments as `vimco.learn_layout` has."""
-    tables, best = Tables(rate, channels), None
+) -> FoundLayout:
+    """Find the best layout within a number of stages over all starts. See `vimco.learn_layout`."""
+    tables, best = StageTables(rate, channels), None
     stages = min(stages, cells_of(grouping))
     for number, start in enumerate(starts):
         rng = torch.Generator().manual_seed(hash_of(seed, stages, number))
@@ -66,11 +67,11 @@ def relax_layout(
 
 
 def relaxed_bits(rate: LayoutRate, tile: Layout, chosen: Tensor) -> Tensor:
-    """The bits of all photos together.
+    """Compute the bits of all photos together.
 
     Args:
         rate: the weights, which get no gradient, and the latents.
-        tile: any layout of these groups and this size of tile.
+        tile: any layout with these groups and this size of tile.
         chosen: each cell's stage as weights over the stages, [groups, rows, columns, stages].
     """
     frozen = [(parameter, parameter.requires_grad) for parameter in rate.context.parameters()]
@@ -88,25 +89,25 @@ def relaxed_bits(rate: LayoutRate, tile: Layout, chosen: Tensor) -> Tensor:
 
 
 def relaxed_cells(chosen: Tensor, window: int) -> list[Cell]:
-    """The cells of a tile whose stages are `chosen`, [groups, rows, columns, stages].
+    """Make the cells of a tile from weights of stages, [groups, rows, columns, stages].
 
-    Where those are one-hot, their masks are the layout's own.
+    If the weights are one-hot, the masks are those of the layout.
     """
     groups, rows, columns, _ = chosen.shape
     reach = window // 2
     offsets = torch.arange(-reach, reach + 1)
-    # [..., s]: the probability of a stage that is greater than s, and of one that is s or greater
+    # [..., s]: probability that the stage is greater than s, and that it is at least s
     from_here = chosen.flip(-1).cumsum(-1).flip(-1)
     later = F.pad(from_here[..., 1:], (0, 1))
     own = torch.ones(groups, groups, window, window)
-    own[torch.arange(groups), torch.arange(groups), reach, reach] = 0  # no relaxed glimpse of itself
+    own[torch.arange(groups), torch.arange(groups), reach, reach] = 0  # an element never sees itself
     cells = []
     for row in range(rows):
         for column in range(columns):
             near = chosen[:, ((row + offsets) % rows)[:, None], ((column + offsets) % columns)[None]]
             visible = own * torch.einsum("gs,hijs->ghij", later[:, row, column], near)
             known = torch.einsum("gs,hs->gh", from_here[:, row, column], chosen[:, row, column])
-            known = known * (1 - torch.eye(groups)) + torch.eye(groups)  # a group knows its own units
+            known = known * (1 - torch.eye(groups)) + torch.eye(groups)  # a group always sees its own units
             live = (visible.detach().flatten(1).amax(1) > 0).to(chosen.dtype)
             cells.append(Cell(row, column, visible, live, known))
     return cells

@@ -1,4 +1,4 @@
-"""The tables and the figure of docs/layouts.md, from the committed results."""
+"""Writes the tables and the figure of docs/layouts.md from the committed results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOUND = ("greedy", "learned")
 
 
 def gains(rows: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Per cent less rate of y than `none` has: shared weights (one value), tuned (one for each seed)."""
+    """Compute by how many % the rate of y is below that of `none`: with shared weights, and tuned by seed."""
     none = rows["none"]
     found = {}
     for name, row in rows.items():
@@ -41,7 +41,7 @@ def spread(values: list[float]) -> str:
 
 
 def rate_table(rows: dict[str, Any], decode: dict[str, Any]) -> str:
-    """Every layout by its stages."""
+    """Make the table of all layouts, ordered by stages."""
     lines = [
         "| layout | stages | seen | shared: % below none | tuned: % below none | decoding y, s |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -61,7 +61,7 @@ def rate_table(rows: dict[str, Any], decode: dict[str, Any]) -> str:
 
 
 def aims_table(rows: dict[str, Any]) -> str:
-    """Found layouts against the best hand-made ones of as many stages, and against raster's gain."""
+    """Compare found layouts with the best hand-made ones of equal stages, and with the gain of raster."""
     found = gains(rows)
     lines = [
         "| stages | weights | found layout, its rate over the best hand-made | share of raster's gain |",
@@ -86,7 +86,7 @@ def aims_table(rows: dict[str, Any]) -> str:
 
 
 def ablation_table(rows: list[dict[str, Any]]) -> str:
-    """VIMCO and the relaxation on the full table of cells."""
+    """Make the table of VIMCO and the relaxation."""
     lines = [
         "| stages | method | start | % above greedy's rate (calibration) | layouts scored | seconds |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -121,7 +121,7 @@ def oracle_table(content: dict[str, Any]) -> str:
 
 
 def draw(rows: dict[str, Any], path: Path) -> None:
-    """Gain over none against stages, with shared and with tuned weights."""
+    """Draw the gain over `none` against stages, with shared and with tuned weights."""
     found = gains(rows)
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, constrained_layout=True)
     for axis, weights in zip(axes, ("shared", "tuned"), strict=True):
@@ -165,7 +165,7 @@ def draw(rows: dict[str, Any], path: Path) -> None:
 
 
 def in_turn(found: dict[str, Any], rows: dict[str, Any]) -> str:
-    """What became of a layout that was improved in turn with the weights."""
+    """Describe the layout that was improved in turn with the weights."""
     sentences = ["`joint.py` improves a layout in turn with the weights, over eight groups."]
     for name, row in found.items():
         before = rows[f"greedy-{row['stages']}"]
@@ -177,7 +177,7 @@ def in_turn(found: dict[str, Any], rows: dict[str, Any]) -> str:
 
 
 def tables() -> list[str]:
-    """The tables of the page."""
+    """Make the tables of the page."""
     rates, oracle, decode = (read_result(RESULTS / f"{name}.json") for name in ("rates", "oracle", "decode"))
     rows = rates["layouts"]
     raster, serial = decode["sides"]["raster"], decode["sides"]["CompressAI, serial"]

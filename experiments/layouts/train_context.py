@@ -1,7 +1,7 @@
-"""Train the shared context model on, under random layouts, and keep the supernet in half precision.
+"""Train the shared context model further under random layouts, and store the supernet in half precision.
 
-The backbone stays as `nas train` left it. Hand-made layouts are seen no more often than chance has it, but
-for the two ends, none and raster.
+The backbone stays as `nas train` left it. Hand-made layouts only appear by chance, except for the two ends of
+the range, none and raster.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from experiments.layouts.tuning import tune
 from experiments.results import say
 from nas.spaces.layout import Layout, named_layout, random_layout
 from nas.spaces.space import SearchSpace
-from nas.weights.checkpoint import Checkpoint, halved
+from nas.weights.checkpoint import Checkpoint, to_half_precision
 
 ENDS = 1 / 16  # how often each end is drawn
 
 
 def any_layout(space: SearchSpace, rng: random.Random) -> Layout:
-    """One of the ends, or a random table: of all groups, or fewer, the finer the likelier."""
+    """Draw one of the ends, or a random table. Tables with more groups are more likely."""
     share = rng.random()
     if share < 2 * ENDS:
         return named_layout("none" if share < ENDS else "raster", space.y_channels, space.window)
@@ -37,7 +37,9 @@ def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--versions", type=int, default=3, help="of every photo, the others reduced")
+    parser.add_argument(
+        "--versions", type=int, default=3, help="versions of every photo; all but one are reduced"
+    )
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -59,7 +61,7 @@ def main() -> None:
         seed=given.seed,
         report=report,
     )
-    Checkpoint(halved(net.state_dict()), {"context_steps": given.steps}).write(given.out)
+    Checkpoint(to_half_precision(net.state_dict()), {"context_steps": given.steps}).write(given.out)
     say(str(given.out))
 
 

@@ -1,4 +1,4 @@
-"""Training a context model alone, on the latents of a supernet that stays as it is."""
+"""Trains only a context model, on the latents of a fixed supernet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas.graph.entropy import ConditionalGaussian, bits
 from nas.searching.layouts.rate import Y_PIXELS, CalibrationLatents
 from nas.spaces.layout import Layout
 
-BATCH, SIDE = 8, 24  # windows a step, positions across
+BATCH, SIDE = 8, 24  # windows per step, and their sides in positions
 
 
 def tune(
@@ -26,15 +26,15 @@ def tune(
     seed: int = 0,
     report: Callable[[int, float], None] = lambda step, bpp: None,
 ) -> None:
-    """Lower the rate of integers in random windows of the latents.
+    """Train a context model to lower the rate of integers in random windows of latents.
 
     Args:
-        context: is trained in place.
-        latents: of training photos, one batch each.
+        context: context model, which is trained in place.
+        latents: latents of training photos, one batch each.
         layout: draws the layout of a step.
-        steps: of Adam, the rate of learning a cosine down to a twentieth.
-        seed: of windows and layouts.
-        report: called after every step with its rate of y in bpp.
+        steps: steps of Adam. The learning rate falls to a twentieth along a cosine.
+        seed: seed of windows and layouts.
+        report: called after every step with the rate of y in bpp.
     """
     rng = random.Random(f"tune {seed}")
     gaussian = ConditionalGaussian()

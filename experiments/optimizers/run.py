@@ -1,11 +1,12 @@
-"""Which optimiser trains a codec of the family `patch` furthest in equal CPU time.
+"""Which optimiser trains a codec of the family `patch` best in equal CPU time.
 
     python -m experiments.optimizers.run --data PHOTOS --runs RUNS
 
-One architecture, all rates in one model, from the photos' KLT, crops and schedule alike. For each of some
-amounts of CPU time (`--seconds`) an optimiser has a run of its own, whose learning rate falls to the end: the
-steps are as many as fit, told from a short run before. Writes results/optimizers.json after each run, its
-section of docs/training.md and docs/optimizers.png. Stopped, it goes on with the run it was at.
+All runs train the same architecture for all rates from the photos' KLT, on the same crops and with the same
+schedule. Each optimiser has a separate run for each CPU time in `--seconds`, whose learning rate falls until
+its end. A short run before it measures how many steps fit into this time. It writes results/optimizers.json
+after each run, its section of docs/training.md and docs/optimizers.png. If it is interrupted, run the same
+command again: it continues.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from nas.training.start import KLT, TrainingRequest, start_training
 from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "optimizers.json"
-SPACE, SIZE = "patch", 0.5  # its architecture in the middle of every slot
-TIMED = 45  # steps of the short run, of which the first few do not count
+SPACE, SIZE = "patch", 0.5  # the space, and the relative place of the architecture in every slot
+TIMED = 45  # steps of the short run; the first few do not count
 UNCOUNTED = 5
 SETTINGS: dict[str, Any] = {
     **ALONE,
@@ -46,7 +47,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_every": 25,
     "preview_every": 0,
 }
-# What is compared: the optimiser, its rate of learning, and what moves at less than that rate.
+# The compared settings: the optimiser, its learning rate, and the parts that learn more slowly.
 KEPT = {"frozen": ["g_a.0.linear", "g_s.0.linear"]}
 SIDES: dict[str, dict[str, Any]] = {
     "adam, 0.001, all layers": {"optimizer": "adam", "learning_rate": 1e-3},
@@ -55,11 +56,11 @@ SIDES: dict[str, dict[str, Any]] = {
     "soap, 0.002": {"optimizer": "soap", "learning_rate": 2e-3, **KEPT},
     "soap, 0.002, all layers": {"optimizer": "soap", "learning_rate": 2e-3},
 }
-Sides = dict[str, dict[str, dict[str, Any]]]  # what was found, by optimiser and by seconds
+Sides = dict[str, dict[str, dict[str, Any]]]  # results by optimiser and by seconds
 
 
 class CPUTime:
-    """CPU seconds of this process by step, as a training reports its steps."""
+    """Records the CPU seconds of this process at every step that a training reports."""
 
     def __init__(self) -> None:
         self._began = time.process_time()
@@ -70,13 +71,13 @@ class CPUTime:
 
     @property
     def per_step(self) -> float:
-        """Of a step after the first few."""
+        """CPU seconds of a step, without the first few steps."""
         last = max(self.seconds)
         return (self.seconds[last] - self.seconds[UNCOUNTED]) / (last - UNCOUNTED)
 
 
 def train(side: str, steps: int, folder: Path, data: Path, seed: int) -> tuple[Run, CPUTime]:
-    """One optimiser's run of so many steps."""
+    """Train with one optimiser for a number of steps."""
     whole = SearchSpace.load(SPACE)
     space = whole.only(whole.uniform(SIZE))
     settings = {**SETTINGS, **SIDES[side], "steps": steps, "seed": seed}
@@ -86,13 +87,13 @@ def train(side: str, steps: int, folder: Path, data: Path, seed: int) -> tuple[R
 
 
 def seconds_a_step(side: str, data: Path, runs: Path, seed: int) -> float:
-    """CPU seconds of one optimiser's step, from a short run."""
+    """Measure the CPU seconds of an optimiser's step in a short run."""
     _, clock = train(side, TIMED, _folder(runs, side) / "short", data, seed)
     return clock.per_step
 
 
 def scored_after(side: str, steps: int, data: Path, runs: Path, seed: int) -> dict[str, Any]:
-    """One optimiser's run of so many steps: the CPU seconds it took, and its loss on calibration photos."""
+    """Train with one optimiser, and return its CPU seconds and its loss on calibration photos."""
     run, clock = train(side, steps, _folder(runs, side) / str(steps), data, seed)
     photos = load_photos(split_folder(data)["calibration"])[:CALIBRATION_PHOTOS]
     evaluator = Evaluator(supernet_of(run), photos, Objective(settings_of(run).lmbda))
@@ -112,7 +113,7 @@ def _folder(runs: Path, side: str) -> Path:
 
 
 def tables(sides: Sides) -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     columns = ["optimiser and learning rate", "CPU seconds a step"]
     times = sorted({seconds for by_seconds in sides.values() for seconds in by_seconds}, key=int)
     columns += [f"loss after {seconds} s" for seconds in times]
@@ -126,7 +127,7 @@ def tables(sides: Sides) -> list[str]:
 
 
 def draw(sides: Sides, path: Path) -> None:
-    """Loss against CPU seconds, a line for each optimiser; every point is the end of a run."""
+    """Draw loss against CPU seconds, a line for each optimiser. Every point is the end of a run."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for side, by_seconds in sides.items():
@@ -145,8 +146,12 @@ def draw(sides: Sides, path: Path) -> None:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--seconds", type=int, nargs="+", default=[100, 300, 900], help="of CPU time, each")
-    parser.add_argument("--show", action="store_true", help="write the page from the results alone")
+    parser.add_argument(
+        "--seconds", type=int, nargs="+", default=[100, 300, 900], help="CPU seconds of each training"
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="only write the page, from the results that exist"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     sides: Sides = read_result(RESULT)["sides"] if RESULT.is_file() else {}

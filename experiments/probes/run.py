@@ -1,10 +1,10 @@
-"""Whether the probes of an architecture agree with its cost table.
+"""Whether the probes of an architecture agree with its sensitivity table.
 
     python -m experiments.probes.run
 
-Both ask the weights of `zoo:patch` which slots matter, without training: `nas probe` by principal components
-and by gradients, `nas explain` by the loss of one step narrower and one step wider. The slots are those that
-set the width of an activation. Writes results/probes.json and its section of docs/probes.md.
+Both say which slots of `zoo:patch` matter, without training. `nas probe` uses principal components and
+gradients. `nas explain` uses the loss of one step narrower and one step wider. The slots are those that set
+the width of an activation. It writes results/probes.json and its section of docs/probes.md.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from nas.spaces.space import SearchSpace
 RESULT = Path(__file__).parent / "results" / "probes.json"
 PAGE = ROOT / "docs" / "probes.md"
 RUN = "zoo:patch"
-PHOTOS, STEPS = 4, 20  # of the probes
-LEAST_COMPARED = 4  # slots: of fewer, a rank correlation says nothing
-Slots = dict[str, dict[str, float]]  # what is known of each slot, by its name
+PHOTOS, STEPS = 4, 20  # settings of the probes
+LEAST_COMPARED = 4  # slots; with fewer, a rank correlation says nothing
+Slots = dict[str, dict[str, float]]  # results of each slot by its name
 
 
 def slots_of(space: SearchSpace, architecture: Architecture, seed: int) -> Slots:
-    """What the probes and the cost table say of every slot that sets the width of an activation.
+    """Collect the results of the probes and the sensitivity table for the slots of activation widths.
 
     Args:
-        space: of the architecture.
-        architecture: one of the run's space.
-        seed: of the probes' random choices.
+        space: space of the architecture.
+        architecture: an architecture of this space.
+        seed: seed of the probes' random choices.
 
     Returns:
         For each slot its share of needed components, the largest headroom at its activations in %, and the
-        change in loss of one step narrower and of one step wider in %, where there is such a step.
+        change in loss of one step narrower and of one step wider in %, if there is such a step.
     """
     key = architecture.key
     report = progress(key.partition("+h_s=")[2])
     probes = nas.probe(RUN, key, photos=PHOTOS, steps=STEPS, seed=seed, report=report).probes
-    prices = nas.explain(RUN, key, report=report)
-    steps = {(step.slot, step.kmac_px > 0): step.loss for group in prices.groups.values() for step in group}
+    groups = nas.explain(RUN, key, report=report).groups.values()
+    steps = {(step.slot, step.kmac_px > 0): step.loss for group in groups for step in group}
     found: Slots = {}
     for slot in space.slots:
         layers = {layer for layer, _ in slot.layers}
@@ -68,10 +68,10 @@ def slots_of(space: SearchSpace, architecture: Architecture, seed: int) -> Slots
 
 
 def agreement(slots: Sequence[dict[str, float]], hint: str, step: str) -> tuple[float, float]:
-    """Kendall's tau between a hint and what a step does to the loss, and its p-value.
+    """Compute Kendall's tau between a hint and the change in loss of a step, and its p-value.
 
     Args:
-        slots: what is known of those slots that have such a step.
+        slots: results of the slots that have such a step.
         hint: `components` or `headroom`.
         step: `narrower`, whose rise counts, or `wider`, whose fall counts.
     """
@@ -81,7 +81,7 @@ def agreement(slots: Sequence[dict[str, float]], hint: str, step: str) -> tuple[
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     rows = []
     for size, found in read_result(RESULT)["decoders"].items():
         cells = []

@@ -1,10 +1,11 @@
-"""Integer against centred latents: the families' mean-scale hyperprior, trained on with each quantiser.
+"""Compares integer and centred latents. A mean-scale hyperprior is trained further with each quantiser.
 
     python -m experiments.quantizer.run --data PHOTOS --test KODAK --runs RUNS
 
-`integer` codes round(y), `centred` round(y - mean), as CompressAI does. At each lambda both go on from the
-kept weights for as many steps, with the same seed. Writes results/quantizer.json, with what is there so
-far after every seed, and its section of experiments/journal.md. Stopped, the same command goes on.
+`integer` codes round(y). `centred` codes round(y - mean), as CompressAI does. At each lambda, both continue
+from the committed weights for the same number of steps, with the same seed. After every seed, it writes all
+results so far into results/quantizer.json and into its section of experiments/journal.md. If it is
+interrupted, run the same command again: it continues.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ RESULT = Path(__file__).parent / "results" / "quantizer.json"
 FAMILY = "mean-scale-hyperprior"
 QUANTIZERS: tuple[Quantizer, ...] = ("integer", "centred")
 SETTINGS: dict[str, Any] = {**SMALL, **ALONE, "learning_rate": 2e-4, "precision": "bf16"}
-Scores = dict[str, dict[str, float]]  # by lambda
+Scores = dict[str, dict[str, float]]  # results by lambda
 
 
 def trained(lmbda: float, quantizer: Quantizer, steps: int, data: Path, folder: Path, seed: int) -> Run:
-    """The family at one lambda, trained on with a quantiser."""
+    """Train the family at one lambda further with a quantiser."""
     space = replace(space_of(FAMILY), quantizer=quantizer)
     settings = {**SETTINGS, "lmbda": lmbda, "steps": steps, "seed": seed}
     out = folder / f"{quantizer}-{lmbda}-{seed}"
@@ -48,8 +49,10 @@ def trained(lmbda: float, quantizer: Quantizer, steps: int, data: Path, folder: 
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the numbers")
-    parser.add_argument("--steps", type=int, default=600, help="of each run")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
+    )
+    parser.add_argument("--steps", type=int, default=600, help="steps of each run")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -69,17 +72,17 @@ def main() -> None:
     renew(JOURNAL, "quantizer", tables())
 
 
-# The page
+# Tables for the page
 
 
 def curve(name: str, scores: Scores) -> Curve:
-    """One quantiser's scores at the lambdas."""
+    """Make the curve of one quantiser over the lambdas."""
     points = [CurvePoint(score["bpp"], score["psnr"]) for score in scores.values()]
     return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)))
 
 
 def more_rate(scores: dict[str, Scores]) -> float:
-    """BD-rate of centred against integer latents, %."""
+    """Compute the BD-rate of centred against integer latents in %."""
     centred, integer = (curve(name, scores[name]) for name in ("centred", "integer"))
     percent = bd_rate(centred, integer).percent
     assert percent is not None
@@ -87,7 +90,7 @@ def more_rate(scores: dict[str, Scores]) -> float:
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     seeds = read_result(RESULT)["seeds"]
     rows = []
     for lmbda in sorted(seeds[0]["integer"], key=float):

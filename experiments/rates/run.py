@@ -1,11 +1,12 @@
-"""What one model for all rates costs, beside models of one rate, and whether qualities between anchors pay.
+"""What one model for all rates costs compared with models of one rate, and between its anchors.
 
     python -m experiments.rates.run --data PHOTOS --runs RUNS
 
-One architecture of `zoo:patch` trains on from the supernet's weights, over the range of rates and at three of
-its anchors alone: equal steps, equal crops, the same schedule. Then the supernet is scored at every anchor
-and halfway between each two. Writes results/rates.json and its section of docs/training.md. Stopped, the same
-command goes on.
+One architecture of `zoo:patch` is trained further from the supernet's weights, once over the range of rates
+and once at each of three anchors alone. All trainings have the same number of steps, the same crops and the
+same schedule. The supernet is then scored at every anchor and halfway between each two. It writes
+results/rates.json and its section of docs/training.md. If it is interrupted, run the same command again: it
+continues.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from nas.training.start import TrainingRequest, train_or_resume
 from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "rates.json"
-SOURCE, TARGET = "zoo:patch", 3.0  # the best architecture at so many kMAC/px of the decoder
+SOURCE, TARGET = "zoo:patch", 3.0  # a supernet, and the target of its decoder in kMAC/px
 RANGE = "0.0018..0.18"
 SETTINGS: dict[str, Any] = {
     **ALONE,
@@ -52,7 +53,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def chosen(run: Run) -> SearchSpace:
-    """The space of the one architecture that is trained, under a layout of the run's own space."""
+    """Make the space of the trained architecture, in a layout of the run's own space."""
     space = SearchSpace.load(run.space.name)
     front = run.front().query("on_front_decoder and decoder_kmac_px <= @TARGET")
     keys = front.sort_values("decoder_kmac_px", ascending=False)["arch"]
@@ -63,21 +64,21 @@ def chosen(run: Run) -> SearchSpace:
 def points_of(
     run: Run, photos: list[Photo], lmbdas: tuple[float, ...], key: str | None = None
 ) -> list[Point]:
-    """What a run's architecture, by default its widest, scores at some rates."""
+    """Score an architecture of a run at some rates. By default, it is the widest one."""
     evaluator = Evaluator(supernet_of(run), photos, Objective(lmbdas[0]), lmbdas=lmbdas)
     score = evaluator.score(run.space.widest() if key is None else run.space.parse(key))
     return list(score.curve) or [Point(lmbdas[0], score.bpp, score.psnr, score.rd_loss)]
 
 
 def beside(points: list[Point]) -> list[float]:
-    """How many % more bits each second point takes than the curve through the others."""
+    """Compute by how many % the bits of every second point exceed the curve through the others."""
     anchors, between = points[::2], points[1::2]
     curve = PchipInterpolator([point.psnr for point in anchors], [math.log(point.bpp) for point in anchors])
     return [100 * (point.bpp / math.exp(float(curve(point.psnr))) - 1) for point in between]
 
 
 def trained(name: str, lmbda: str, given: Any, space: SearchSpace, photos: list[Photo]) -> dict[str, Any]:
-    """One training: the losses at the end, at all three rates or at its own."""
+    """Run one training. Returns the final losses, at all three rates or at its only one."""
     settings = {**SETTINGS, "lmbda": lmbda, "steps": given.steps, "seed": given.seed}
     request = TrainingRequest(
         space,
@@ -95,7 +96,7 @@ def trained(name: str, lmbda: str, given: Any, space: SearchSpace, photos: list[
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found = read_result(RESULT)
     rows = []
     for together, name in zip(found["trained"]["all rates"]["points"], found["alone"], strict=True):
@@ -121,8 +122,10 @@ def tables() -> list[str]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=1000, help="of each training")
-    parser.add_argument("--show", action="store_true", help="write the page from the results alone")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of each training")
+    parser.add_argument(
+        "--show", action="store_true", help="only write the page, from the results that exist"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if not given.show:
@@ -131,7 +134,7 @@ def main() -> None:
 
 
 def measure(given: Any) -> None:
-    """Measure both, and keep what is done."""
+    """Measure both parts. Every result is stored at once."""
     run = zoo_run(SOURCE)
     space, rates = chosen(run), run.space.rates
     photos = load_photos(split_by_picture(given.data)["calibration"])[:CALIBRATION_PHOTOS]

@@ -1,12 +1,13 @@
-"""What sharing weights costs in `patch`: codecs of the supernet against the same codecs trained alone.
+"""What sharing weights costs in `patch`: codecs of the supernet, compared with the same codecs trained alone.
 
     python -m experiments.sharing.run --data PHOTOS --test KODAK --runs RUNS --start klt
     python -m experiments.sharing.run --data PHOTOS --test KODAK --runs RUNS --start zoo:patch
 
-The supernet is trained as a phase of the flagship is. Two of its architectures are trained alone, each for
-as many steps of as many crops, from the same weights: those of `zoo:patch`, cut to the architecture, or the
-photos' KLT. Writes results/sharing.json and its section of docs/results.md. Stopped, it goes on with the run
-it was at.
+The supernet is trained like a phase of the flagship. Two of its architectures are trained alone, each for the
+same number of steps and crops, from the same weights: those of `zoo:patch`, cut to the architecture, or the
+photos' KLT. It writes results/sharing.json and its section of docs/results.md. If it is interrupted, run the
+same
+command again: it continues.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "sharing.json"
 STARTS = {KLT: "the photos' KLT", "zoo:patch": "`zoo:patch`"}
-SIZES = (1.5, 3.0)  # of the decoders that are trained alone as well, kMAC/px
-CALIBRATION = (16, 256)  # photos, and the side of the square in the middle of each
-Curves = dict[str, list[dict[str, float]]]  # by the name of the photos
+SIZES = (1.5, 3.0)  # decoders that are also trained alone, in kMAC/px
+CALIBRATION = (16, 256)  # number of photos, and side of the central square of each
+Curves = dict[str, list[dict[str, float]]]  # curves by the name of the photos
 
 
 def trained(size: float | None, start: str, steps: int, data: Path, runs: Path, seed: int) -> Run:
-    """The supernet, or one of its architectures alone, after so many steps.
+    """Train the supernet, or one of its architectures alone.
 
     Args:
-        size: of the architecture's decoder, one of `SIZES`; None for the supernet.
-        start: the weights to begin with, one of `STARTS`.
-        steps: of one architecture and four crops each.
-        data: the folder of training photos.
-        runs: the folder of the runs.
-        seed: of the training.
+        size: cost of the architecture's decoder, one of `SIZES`. None for the supernet.
+        start: initial weights, one of `STARTS`.
+        steps: number of steps, each of one architecture and four crops.
+        data: folder of training photos.
+        runs: folder for the runs.
+        seed: seed of the training.
     """
     whole = SearchSpace.load(SPACE)
     space = whole if size is None else whole.only(whole.parse(STRONG + DECODERS[size]))
@@ -58,7 +59,7 @@ def trained(size: float | None, start: str, steps: int, data: Path, runs: Path, 
 
 
 def measured(run: Run, architecture: Architecture, photos: dict[str, list[Photo]]) -> Curves:
-    """bpp, PSNR and loss of an architecture with a run's weights at every rate, on each set of photos."""
+    """Measure bpp, PSNR and loss of an architecture at every rate, on each set of photos."""
     net, objective = supernet_of(run), settings_of(run).objective
     curves = {}
     for name, own in photos.items():
@@ -69,7 +70,7 @@ def measured(run: Run, architecture: Architecture, photos: dict[str, list[Photo]
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks: how many more bits each codec needs for sharing its weights."""
+    """Make the tables that stand between the marks of the page: how many more bits sharing weights costs."""
     heads = ["both begin with", "steps", *(f"decoder of {size:g} kMAC/px" for size in SIZES)]
     rows = []
     for start, own in read_result(RESULT)["starts"].items():
@@ -84,11 +85,13 @@ def tables() -> list[str]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
-    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
-    parser.add_argument("--runs", type=Path, required=True, help="the folder of the runs")
-    parser.add_argument("--start", choices=STARTS, default=KLT, help="the weights to begin with")
-    parser.add_argument("--steps", type=int, default=1500, help="of each training")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training photos")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
+    )
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--start", choices=STARTS, default=KLT, help="initial weights")
+    parser.add_argument("--steps", type=int, default=1500, help="steps of each training")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     shared, *alone = (

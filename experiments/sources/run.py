@@ -1,12 +1,12 @@
-"""Which source of architectures finds what: searches of `zoo:patch` with one source switched off at a time.
+"""What each source of architectures adds to a search of `zoo:patch`. One source is switched off at a time.
 
     python -m experiments.sources.run --runs RUNS
 
-Every search begins without a score, and asks for the same decoder targets. It runs with all sources; without
-the width logits; without the layouts that were found for the weights; without steps from the front; and with
-random architectures in place of the sampler's. Scores are on the middle of the bundled photos. What one
-search has scored, the others look up, so that only the choice of architectures differs. Writes
-results/sources.json and its section of docs/search.md.
+Every search begins without scores and asks for the same decoder targets. One runs with all sources, and the
+others without width logits, without the layouts that were found for the weights, without steps from the
+front, and with random architectures instead of the sampler's. Architectures are scored on central crops of
+the bundled photos. The searches share their scores, so that only their choice of architectures differs. It
+writes results/sources.json and its section of docs/search.md.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "sources.json"
 PAGE = ROOT / "docs" / "search.md"
-ZOO, SIDE = "zoo:patch", 192  # the supernet; the side of the square in the middle of each photo
-TARGETS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 9.3)  # kMAC/px of the decoder
-COUNTS = (30, 100, 300)  # scores after which the answers are looked at
+ZOO, SIDE = "zoo:patch", 192  # the supernet, and the side of the central square of each photo
+TARGETS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 9.3)  # targets of the decoder, in kMAC/px
+COUNTS = (30, 100, 300)  # numbers of scores after which the answers are noted
 SEEDS = (0, 1, 2)
 RANDOM = "random architectures in place of the sampler's"
 SIDES = {
@@ -52,13 +52,13 @@ SIDES = {
 
 
 class Remembering(Evaluator):
-    """An evaluator that looks up what another search has scored already.
+    """An evaluator that looks up architectures that another search has scored already.
 
     Args:
-        supernet: trained.
+        supernet: trained supernet.
         photos: calibration photos.
-        objective: what is scored.
-        known: the scores so far by key, of every search; new ones are added.
+        objective: the loss.
+        known: scores of all searches by key. New scores are added.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Remembering(Evaluator):
 
 
 def fresh(folder: Path, sources: Sources, logits: Path) -> Run:
-    """A copy of the zoo's run that was never searched; layouts and logits are taken along where they count.
+    """Copy the zoo's run without its scores. Layouts and logits are copied if the search may use them.
 
     Args:
-        folder: of the copy.
-        sources: what its search may use.
-        logits: where the width logits of another search with the same seed are, if there was one.
+        folder: folder of the copy.
+        sources: the sources that its search may use.
+        logits: width logits of another search with the same seed, if there was one.
     """
     run = copied(zoo_run(ZOO), folder, force=True)
     run.front_path.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ def fresh(folder: Path, sources: Sources, logits: Path) -> Run:
 
 
 def searched(name: str, seed: int, runs: Path, known: dict[str, Score]) -> dict[str, list[float]]:
-    """The least loss within each target, after each number of scores of one search."""
+    """Search, and return the least loss within each target after each number of scores."""
     sources, logits = SIDES[name], runs / f"seed-{seed}" / "logits-decoder.yaml"
     run = fresh(runs / f"seed-{seed}" / name.replace(" ", "-"), sources, logits)
     searcher = Searcher(run, device="cpu")
@@ -108,7 +108,7 @@ def searched(name: str, seed: int, runs: Path, known: dict[str, Score]) -> dict[
     budget = Budget("decoders", "decoder", tuple(Amount(target, "kMAC/px") for target in TARGETS))
     if name == RANDOM:
         question, rng = searcher.question(budget), np.random.default_rng(seed)
-        drawn = question.within.draw(
+        drawn = question.feasible.draw(
             question.quantity, question.span[0], question.targets[-1], 2 * COUNTS[-1], rng
         )
         for number, architecture in enumerate([*searcher.space.starts(), *drawn][: COUNTS[-1]], 1):
@@ -127,13 +127,13 @@ def searched(name: str, seed: int, runs: Path, known: dict[str, Score]) -> dict[
 
 
 def least(scored: Sequence[tuple[float, float]]) -> list[float]:
-    """The least loss within each target, of pairs of decoder kMAC/px and loss."""
+    """Find the least loss within each target, among pairs of decoder kMAC/px and loss."""
     return [round(min(loss for cost, loss in scored if cost <= target), 6) for target in TARGETS]
 
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--runs", type=Path, required=True, help="a folder for the searches")
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the searches")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     run = zoo_run(ZOO)
@@ -155,11 +155,11 @@ def main() -> None:
     renew(PAGE, "sources", tables())
 
 
-# The page
+# Tables for the page
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks: the mean excess over the least loss of all searches."""
+    """Make the tables that stand between the marks of the page: the mean excess over the least loss."""
     found = read_result(RESULT)["least_loss"]
     losses = {
         name: {count: np.array([seed[str(count)] for seed in seeds]) for count in COUNTS}

@@ -1,10 +1,10 @@
-"""What a start as a KLT is worth: the same codec trained from it and from random weights, step by step.
+"""How much a KLT start helps: the same codec is trained from a KLT and from random weights.
 
     python -m experiments.starts.run --data PHOTOS --runs RUNS
 
-The codec is the widest of the structures' space, in checkerboard order. From the KLT the entropy model is
-trained alone for some steps at first, which count. Writes results/starts.json and its section of
-experiments/journal.md. Stopped, the same command goes on.
+The codec is the widest architecture of the space of `structure`, in checkerboard order. From the KLT, the
+entropy model is trained alone at first. Its steps count, too. It writes results/starts.json and its section
+of experiments/journal.md. If it is interrupted, run the same command again: it continues.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nas.weights.checkpoint import supernet_of
 RESULT = Path(__file__).parent / "results" / "starts.json"
 LMBDA = 0.013
 LAYOUT = "checkerboard"
-EVERY = 250  # steps between rows
+EVERY = 250  # steps between rows of metrics.csv
 SETTINGS: dict[str, Any] = {
     **SMALL,
     **ALONE,
@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
     "integer_phase": 0.0,
 }
 FIRST = 500  # steps of the entropy model alone, from the KLT
-# What is compared: the start, and the rate of learning of all weights.
+# The compared settings: the start, and the learning rate of all weights.
 STARTS = {
     "random weights": (None, 4e-4),
     "random weights, twice the rate": (None, 8e-4),
@@ -49,21 +49,21 @@ STARTS = {
 
 
 def space() -> SearchSpace:
-    """The widest codec alone."""
+    """Make the space of the widest codec alone."""
     whole = KINDS[SPACE].space
     widest = whole.widest().key.rpartition("layout=")[0]
     return whole.only(whole.parse(f"{widest}layout={LAYOUT}"))
 
 
 def rows_of(run: Run, before: int) -> list[dict[str, float]]:
-    """The loss while it trained, each the mean of the steps since the row before."""
+    """Read the losses during training. Each is a mean over the steps since the row before."""
     rows = csv.DictReader(run.metrics_path.read_text(encoding="utf-8").splitlines())
     names = ("loss", "bpp", "psnr", "seconds")
     return [{"step": before + int(row["step"]), **{name: float(row[name]) for name in names}} for row in rows]
 
 
 def trained(name: str, steps: int, data: Path, runs: Path, seed: int, photos: list[Photo]) -> dict[str, Any]:
-    """One start, trained: its rows, and the score at the end."""
+    """Train from one start. Returns the losses during training, and the final score."""
     source, rate = STARTS[name]
     folder = runs / name.replace(" ", "-").replace(",", "")
     before: Run | None = None
@@ -84,7 +84,7 @@ def trained(name: str, steps: int, data: Path, runs: Path, seed: int, photos: li
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found = read_result(RESULT)["starts"]
     rows = []
     for name, own in found.items():
@@ -96,7 +96,7 @@ def tables() -> list[str]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=2000, help="of each")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of each training")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos = load_photos(split_folder(given.data)["calibration"])[:CALIBRATION_PHOTOS]

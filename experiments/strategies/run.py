@@ -1,11 +1,12 @@
-"""Strategies of training a supernet: what each does to its architectures, to the penalty and to the ranks.
+"""How the strategy of training a supernet affects losses, the penalty of sharing, and ranks.
 
     python -m experiments.strategies.run --data PHOTOS --runs RUNS
 
-Every supernet begins as the same KLT and trains as many architectures; then a search answers four targets
-with it. Eight architectures from end to end of the range are also trained alone, each for as many steps as a
-supernet has. Writes results/strategies.json after every run, and its section of experiments/journal.md.
-Results of the same settings in that file stay, so more seeds can be added; stopped, the same command goes on.
+Every supernet begins as the same KLT and is trained on the same number of architectures. A search then
+answers four targets with it. Eight architectures over the whole range are also trained alone, each for the
+number of steps that a supernet has. After every run, it writes results/strategies.json and its section of
+experiments/journal.md. Results of the same settings stay in that file, so more seeds can be added. If it is
+interrupted, run the same command again: it continues.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ SETTINGS: dict[str, Any] = {
     "precision": "bf16",
     "frozen": ["h_a.0"],
 }
-FIRST = {"only": "entropy", "learning_rate": 1e-3}  # of the entropy model alone: the random one of a KLT
+FIRST = {
+    "only": "entropy",
+    "learning_rate": 1e-3,
+}  # settings for the entropy model alone, which is random at a KLT start
 STRATEGIES: dict[str, dict[str, Any]] = {
     "uniform": {"strategy": "uniform"},
     "strictly fair": {"strategy": "fair"},
@@ -68,18 +72,18 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "levels, structure learned with them": {"strategy": "level", "structure": "joint", "target": 5.0},
     "levels, then their front": {"strategy": "front"},
 }
-FIRST_SEED = 0  # of what is the same for all seeds: which architectures are measured, and what they are alone
+FIRST_SEED = 0  # seed of what all seeds share: the measured architectures, and their training alone
 ALONE_COUNT = 8  # architectures trained alone
-SCORED = 24  # architectures whose mean loss tells how good a supernet is
-TARGETS = (2.0, 3.5, 5.0, 8.0)  # kMAC/px, of the search
+SCORED = 24  # architectures whose mean loss measures a supernet
+TARGETS = (2.0, 3.5, 5.0, 8.0)  # targets of the search in kMAC/px
 
 
 def train(
     space: SearchSpace, out: Path, settings: dict[str, Any], given: argparse.Namespace, seed: int
 ) -> Run:
-    """A run from the KLT: the entropy model alone, then everything.
+    """Train a supernet from the KLT: first the entropy model alone, then everything.
 
-    With `strategy=front` the second half of the steps trains what a search finds after the first.
+    With `strategy=front`, a search follows the first half of the steps. The second half trains what it found.
     """
     of_front = settings.get("strategy") == "front"
     last = {**SETTINGS, **settings, "seed": seed, "steps": given.steps // (2 if of_front else 1)}
@@ -97,19 +101,19 @@ def train(
 def train_on(
     space: SearchSpace, out: Path, settings: dict[str, Any], begun: Run, given: argparse.Namespace
 ) -> Run:
-    """A run that begins with the weights of another; of its front, where it was searched."""
+    """Train further from the weights of another run. If that run was searched, its front is trained."""
     source = begun.path if begun.front_path.is_file() else begun.weights_path
     return train_or_resume(TrainingRequest(space, str(given.data), out, settings=settings, init_from=source))
 
 
 def losses(run: Run, architectures: list[Architecture], photos: list[Photo]) -> list[float]:
-    """What architectures lose on photos with the weights of a run."""
+    """Compute the losses of architectures on photos, with the weights of a run."""
     scores = Evaluator(supernet_of(run), photos, Objective(LMBDA)).score_all(architectures)
     return [score.rd_loss for score in scores]
 
 
 def alone(own: list[Architecture], photos: list[Photo], given: argparse.Namespace) -> list[float]:
-    """What architectures lose that were trained alone."""
+    """Train architectures alone, and return their losses."""
     found = []
     for number, architecture in enumerate(own):
         run = train(SPACE.only(architecture), given.runs / f"alone-{number}", ALONE, given, FIRST_SEED)
@@ -119,7 +123,7 @@ def alone(own: list[Architecture], photos: list[Photo], given: argparse.Namespac
 
 
 def answers(run: Run, trials: int, seed: int) -> list[float]:
-    """What a search's answers to the targets lose; a run that was searched is not searched again."""
+    """Return the losses of a search's answers to the targets. A searched run is not searched again."""
     budget = Budget("targets", targets=tuple(Amount(target, "kMAC/px") for target in TARGETS))
     known = run.front_path.is_file()
     found = nas.load_run(run.path, device="cpu").search(budget, trials=None if known else trials, seed=seed)
@@ -129,7 +133,7 @@ def answers(run: Run, trials: int, seed: int) -> list[float]:
 def measured(
     run: Run, architectures: dict[str, list[Architecture]], photos: list[Photo], given: argparse.Namespace
 ) -> dict[str, Any]:
-    """What a supernet's architectures lose, those of each list, and the answers of a search."""
+    """Return the losses of a supernet's architectures, for each list, and of the answers of a search."""
     lost = {name: losses(run, own, photos) for name, own in architectures.items()}
     seed = settings_of(run).seed
     return {"seed": seed, **lost, "answers": answers(run, given.trials, seed)}
@@ -137,10 +141,12 @@ def measured(
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=2000, help="of all of a supernet")
-    parser.add_argument("--entropy", type=int, default=400, help="of the entropy model alone, before")
+    parser.add_argument("--steps", type=int, default=2000, help="steps that train a whole supernet")
+    parser.add_argument(
+        "--entropy", type=int, default=400, help="steps of the entropy model alone, before that"
+    )
     parser.add_argument("--trials", type=int, default=24, help="architectures that a search scores")
-    parser.add_argument("--seeds", type=int, default=1, help="supernets of each strategy")
+    parser.add_argument("--seeds", type=int, default=1, help="number of supernets per strategy")
     parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), metavar="STRATEGY")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -176,7 +182,7 @@ def main() -> None:
 
 
 def known_result(same: dict[str, Any]) -> dict[str, Any] | None:
-    """What has been measured with the same settings before."""
+    """Read the results of an earlier run with the same settings."""
     if not RESULT.is_file():
         return None
     known = read_result(RESULT)
@@ -187,11 +193,11 @@ def cost_of(costs: CostTable, architectures: list[Architecture]) -> list[float]:
     return [round(costs.kmac_px(architecture), 4) for architecture in architectures]
 
 
-# The page
+# Tables for the page
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found = read_result(RESULT)
     titles = thirds(found["kmac_px"]["scored"])
     rows, answered = [], []

@@ -1,12 +1,12 @@
-"""What sharing weights costs: answers to three budgets, each trained alone for as many steps.
+"""What sharing weights costs: the answers to three budgets are also trained alone.
 
     python -m experiments.structure.alone --data PHOTOS --test KODAK --runs RUNS
 
-The architectures are those that a search answered with at the first lambda. Each begins where the supernet
-began, at its own widths, and sees as many crops a step, piece by piece. Compared with that are its weights in
-the supernet; in the one whose last piece trained the front; and those, trained on alone, as `nas finetune`
-does with a codec: everything at once, or its entropy model first. Writes results/alone.json; the
-architectures stay those that it names.
+The architectures are the answers of a search at the first lambda. Each begins with the supernet's initial
+weights, cut to its own widths, and is trained in pieces with the same steps and crops. It is compared with
+the same architecture in the supernet, and in the supernet whose last piece trained the front. The latter
+weights are also trained further alone, as `nas finetune` does with a codec: all at once, or the entropy model
+first. It writes results/alone.json. Later pieces keep the architectures of that file.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ from nas.training.start import TrainingRequest, initial_weights, train_or_resume
 from nas.weights.checkpoint import Checkpoint, load_weights
 
 LMBDA = LMBDAS[0]
-TARGETS = (2, 7, 16)  # kMAC/px
+TARGETS = (2, 7, 16)  # in kMAC/px
 RESULT = RESULTS / "alone.json"
 EVERYTHING = {"learning_rate": RATES[True]}
-TUNINGS: dict[str, list[dict[str, Any]]] = {  # trainings one after the other, from the front's weights
+# Trainings that follow each other, from the weights of the trained front
+TUNINGS: dict[str, list[dict[str, Any]]] = {
     "tuned": [{**EVERYTHING, "steps": 3000}],
     "in turn": [{**OF_ENTROPY, "steps": 1500}, {**EVERYTHING, "steps": 1500}],
 }
-KEPT = ("target", "arch", "layout", "kmac_px")  # of an answer
+KEPT = ("target", "arch", "layout", "kmac_px")  # fields of an answer that the result keeps
 
 
 def answers() -> list[dict[str, Any]]:
-    """What is trained: as in an earlier piece, or the search's answers."""
+    """Return the architectures to train: those of an earlier piece, or the answers of the search."""
     if RESULT.is_file():
         rows = read_result(RESULT)["architectures"]
     else:
@@ -56,7 +57,7 @@ def answers() -> list[dict[str, Any]]:
 
 
 def space_of(rows: list[dict[str, Any]]) -> SearchSpace:
-    """The space with the layouts of some answers."""
+    """Make the space with the layouts of some answers."""
     space = KINDS[SPACE].space
     found = {row["arch"].rpartition("layout=")[2]: Layout.from_dict(row["layout"]) for row in rows}
     return space.with_layouts({name: layout for name, layout in found.items() if name not in space.layouts})
@@ -67,7 +68,7 @@ def weights_alone(target: float) -> Path:
 
 
 def piece_of(space: SearchSpace, architecture: Architecture, path: Path, data: Path) -> Piece:
-    """The next piece of one architecture, with the settings of the supernet's."""
+    """Make the next piece of one architecture, with the settings of the supernet."""
 
     def start() -> tuple[str, dict[str, torch.Tensor]]:
         origin, tensors = from_klt(space, data, LMBDA)()
@@ -84,7 +85,7 @@ def piece_of(space: SearchSpace, architecture: Architecture, path: Path, data: P
 def tuned(
     space: SearchSpace, architecture: Architecture, name: str, runs: Path, given: argparse.Namespace
 ) -> Path:
-    """The weights of one architecture, trained on alone from what it has in the supernet."""
+    """Train one architecture alone from its weights in the supernet. Returns its weights."""
     only, net = space.only(architecture), supernet(space, weights_of(FRONT, LMBDA))
     source = runs / "start.safetensors"
     source.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def tuned(
 def scores(
     space: SearchSpace, path: Path, architecture: Architecture, photos: dict[str, list[Photo]]
 ) -> dict[str, Any]:
-    """What an architecture scores with the weights of a file, on each set of photos."""
+    """Score an architecture with the weights of a file, on each set of photos."""
     net = supernet(space, path)
     evaluators = {name: Evaluator(net, own, Objective(LMBDA)) for name, own in photos.items()}
     return {name: vars(evaluator.score(architecture)) for name, evaluator in evaluators.items()}
@@ -108,7 +109,9 @@ def scores(
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos = {

@@ -1,4 +1,4 @@
-"""What the experiment on structure shares: kinds of structure, lambdas, where weights and results lie."""
+"""The kinds of structure of the experiment, its lambdas, and the files of weights and results."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from nas.weights.checkpoint import load_weights
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-LMBDAS = (0.013, 0.0067, 0.025, 0.0483)  # the others start from the first
-SPACE = "space"  # one width per layer; most kinds run on its weights
-FRONT = "front"  # those weights, trained on with what a search of them found
+LMBDAS = (0.013, 0.0067, 0.025, 0.0483)  # training at the others starts from the first
+SPACE = "space"  # a width per layer; most kinds use its weights
+FRONT = "front"  # these weights, trained further on the front of a search
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of structure: what may be chosen in it.
+    """A kind of structure: which choices it has.
 
     Attributes:
-        title: what tables call it.
-        origin: its space: a shipped one by name, or a file.
-        weights: the supernet that it runs on, by name.
-        found: whether the layouts that were found for the weights are among its candidates.
-        trials: how many architectures a search scores, at the first lambda and at the others.
+        title: title in tables.
+        origin: its space: the name of a shipped one, or a file.
+        weights: name of the supernet whose weights it uses.
+        found: whether its candidates include the layouts that were found for the weights.
+        trials: numbers of architectures that a search scores, at the first lambda and at the others.
     """
 
     title: str
@@ -53,12 +53,12 @@ KINDS = {
 
 
 def weights_of(name: str, lmbda: float) -> Path:
-    """Where a supernet's weights are kept, in half precision."""
+    """Return the file of a supernet's weights in half precision."""
     return WEIGHTS / "structure" / f"{name}-{lmbda}.safetensors"
 
 
 def supernet(space: SearchSpace, path: Path) -> Supernet:
-    """A space's network with the weights of a file."""
+    """Load the supernet of a space with the weights of a file."""
     net = Supernet(space)
     load_weights(net, full(path), source=str(path))
     return net.eval()

@@ -1,9 +1,9 @@
-"""What training a front gains: three sets of weights, before it, after it, and after as many steps as before.
+"""What training a front gains: weights before it, after it, and after as many steps of ordinary training.
 
     python -m experiments.structure.front --test KODAK --searched RUN
 
-RUN was searched before `train --front RUN` trained its front; the supernet's own last piece went on from the
-same weights as before, with the same seed. Writes results/front.json and its section of
+RUN is the searched run whose front `train --front RUN` trained. The supernet's own last piece continued from
+the same weights with ordinary training and the same seed. It writes results/front.json and its section of
 experiments/journal.md.
 """
 
@@ -29,13 +29,15 @@ from nas.spaces.architecture import Architecture
 from nas.training.strategies import architectures_on_fronts
 
 RESULT = RESULTS / "front.json"
-SEEN = 24  # architectures of each set
+SEEN = 24  # number of architectures in each set
 
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the numbers")
-    parser.add_argument("--searched", type=Path, required=True, help="the run whose front was trained")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
+    )
+    parser.add_argument("--searched", type=Path, required=True, help="run whose front was trained")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     space, searched, lmbda = KINDS[SPACE].space, Run.open(given.searched), LMBDAS[0]
@@ -68,11 +70,11 @@ def losses(evaluator: Evaluator, architectures: Sequence[Architecture]) -> list[
     return [round(score.rd_loss, 6) for score in evaluator.score_all(list(architectures))]
 
 
-# The page
+# Tables for the page
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     rows = []
     for name, own in read_result(RESULT)["sets"].items():
         means = {side: thirds(own[side]) for side in ("before", "level", "front")}

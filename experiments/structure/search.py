@@ -1,9 +1,9 @@
-"""Searches one trained supernet under each kind of structure: what each answers to the same eight targets.
+"""Searches one trained supernet under each kind of structure, for the same eight targets.
 
     python -m experiments.structure.search --data PHOTOS --test KODAK --runs RUNS
 
-All kinds but SlimCAE, and the one whose front was trained, are spaces over the same weights. Architectures
-are chosen on calibration photos, then scored on KODAK, which the search does not see. Writes
+All kinds are spaces over the same weights, except SlimCAE and the kind whose front was trained. Architectures
+are chosen on calibration photos and then scored on KODAK, which the search does not see. It writes
 results/search-LMBDA.json for each trained lambda.
 """
 
@@ -38,7 +38,7 @@ Answer = tuple[float | None, Architecture]
 
 
 def run_of(name: str, kind: Kind, lmbda: float, given: argparse.Namespace) -> Run:
-    """The run of one kind at one lambda: the kept weights, and the layouts that were found for them."""
+    """Make the run of one kind at one lambda, with the stored weights and the layouts found for them."""
     weights = weights_of(kind.weights, lmbda)
     run = Run(given.runs / f"{name}-{lmbda}")
     if run.weights_path.is_file() and run.weights_path.read_bytes() == weights.read_bytes():
@@ -54,7 +54,7 @@ def run_of(name: str, kind: Kind, lmbda: float, given: argparse.Namespace) -> Ru
 
 
 def begin_with(run: Run, other: Run, found: bool, seed: int, report: StageReport) -> None:
-    """Have a search begin with what was best at another lambda, under the layouts that both have."""
+    """Score first what was best at another lambda, in the layouts that both runs have."""
     if found:
         evaluator = nas.load_run(run.path, device="cpu").searcher.evaluator
         prepare_layouts(run, evaluator, LayoutSettings(), seed=seed, report=report)
@@ -64,14 +64,16 @@ def begin_with(run: Run, other: Run, found: bool, seed: int, report: StageReport
 
 
 def search(name: str, lmbda: float, test: list[Photo], given: argparse.Namespace) -> dict[str, Any]:
-    """What one kind of structure answers at one lambda."""
+    """Search one kind of structure at one lambda. Returns its answers and its front."""
     kind, main, began = KINDS[name], lmbda == LMBDAS[0], time.perf_counter()
     run, first = run_of(name, kind, lmbda, given), Run(given.runs / f"{name}-{LMBDAS[0]}")
     report = progress(run.path.name)
     if not main and first.front_path.is_file():
         begin_with(run, first, kind.found, given.seed, report)
     loaded = nas.load_run(run.path, device="cpu")
-    if len(loaded.searcher.space.shape) == 2 and not kind.found:  # a handful: each is an answer
+    if (
+        len(loaded.searcher.space.shape) == 2 and not kind.found
+    ):  # so few architectures that each is an answer
         space = loaded.searcher.space
         chosen: list[Answer] = [(None, space.at((width, 0))) for width in range(space.shape[0])]
     else:
@@ -92,7 +94,7 @@ def search(name: str, lmbda: float, test: list[Photo], given: argparse.Namespace
 def answers_to_targets(
     loaded: LoadedRun, kind: Kind, trials: int, seed: int, report: StageReport
 ) -> list[Answer]:
-    """The best architecture at or under each target that the kind can meet."""
+    """Find the best architecture at or under each target that the kind can meet."""
     budget = nas.Budget.load(HERE / "budget.yaml")
     (reach,) = [r for r in loaded.searcher.ranges().values() if r.quantity.name == budget.scope]
     least = reach.whole[0] / reach.quantity.per_unit
@@ -104,7 +106,7 @@ def answers_to_targets(
 
 
 def answers_of(loaded: LoadedRun, answers: list[Answer], test: list[Photo]) -> list[dict[str, Any]]:
-    """Each answer: its costs, its score on calibration photos and on the test photos."""
+    """Return for each answer its costs and its scores on calibration photos and on test photos."""
     searcher = loaded.searcher
     own = searcher.evaluator
     unseen = Evaluator(own.supernet, test, Objective(own.lmbda))
@@ -127,7 +129,7 @@ def answers_of(loaded: LoadedRun, answers: list[Answer], test: list[Photo]) -> l
 
 
 def front_of(loaded: LoadedRun) -> list[list[float]]:
-    """All scored architectures that no other beats in total MACs and loss: (kMAC/px, loss)."""
+    """Return the front of all scored architectures in total MACs and loss: (kMAC/px, loss)."""
     table = loaded.searcher.table().sort_values(["total_kmac_px", "rd_loss"])
     best = table["rd_loss"].cummin()
     kept = table[table["rd_loss"] <= best].drop_duplicates("rd_loss")
@@ -137,12 +139,14 @@ def front_of(loaded: LoadedRun) -> list[list[float]]:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
-    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
-    parser.add_argument("--runs", type=Path, required=True, help="where runs are kept")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training photos")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
+    )
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
     parser.add_argument("--kinds", nargs="*", default=["space", "per-edge", "shared"], choices=list(KINDS))
-    parser.add_argument("--trials", type=int, help="scores of each search, instead of the kind's own")
+    parser.add_argument("--trials", type=int, help="scores of each search; default: those of the kind")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     test = load_photos(list_images(given.test))

@@ -1,4 +1,4 @@
-"""The section of experiments/journal.md on structure, from the committed results.
+"""Writes the section on structure of experiments/journal.md from the committed results.
 
 python -m experiments.structure.show
 """
@@ -27,19 +27,19 @@ Results = dict[float, dict[str, Any]]
 
 
 def results() -> Results:
-    """The kinds of structure by lambda."""
+    """Read the results of all kinds of structure, by lambda."""
     paths = {lmbda: RESULTS / f"search-{lmbda}.json" for lmbda in LMBDAS}
     return {lmbda: read_result(path)["kinds"] for lmbda, path in paths.items() if path.is_file()}
 
 
 def answers(found: Results, lmbda: float, kind: str) -> list[dict[str, Any]]:
-    """What one kind answers, by rising targets; of a kind without targets, all that it can be."""
+    """Return the answers of one kind by rising targets. Without targets, these are all its architectures."""
     rows: list[dict[str, Any]] = found[lmbda].get(kind, {}).get("answers", [])
     return rows
 
 
 def by_target(found: Results, lmbda: float, kind: str) -> dict[float, dict[str, Any]]:
-    """What one kind answers to each target that a width per layer meets: the best at or under it."""
+    """Return the best answer of one kind to each target that a width per layer meets."""
     rows = answers(found, lmbda, kind)
     chosen = {}
     for target in (row["target"] for row in answers(found, lmbda, SPACE)):
@@ -53,7 +53,7 @@ def by_target(found: Results, lmbda: float, kind: str) -> dict[float, dict[str, 
 
 
 def loss_table(found: Results, lmbda: float) -> str:
-    """Every target at one lambda: what each kind answers, and what it loses on Kodak."""
+    """Make the table of all targets at one lambda, with the answers of each kind and their loss on Kodak."""
     kinds = [kind for kind in (*MAIN, FRONT) if answers(found, lmbda, kind)]
     chosen = {kind: by_target(found, lmbda, kind) for kind in kinds}
     rows = []
@@ -64,7 +64,7 @@ def loss_table(found: Results, lmbda: float) -> str:
 
 
 def answer_cell(answer: dict[str, Any] | None, first: dict[str, Any]) -> str:
-    """One answer in words, and how much more it loses than the first kind's."""
+    """Describe one answer, with the difference in loss from the first kind's answer."""
     if answer is None:
         return ""
     test = answer["test"]
@@ -77,12 +77,12 @@ def answer_cell(answer: dict[str, Any] | None, first: dict[str, Any]) -> str:
 
 
 def stages(answer: dict[str, Any]) -> str:
-    """How many an answer's layout has, in words."""
+    """Format the number of stages of an answer's layout."""
     return f"{answer['stages']} stage{'s' * (answer['stages'] != 1)}"
 
 
 def ablation_table(found: Results, lmbda: float) -> str:
-    """Loss on Kodak where only a part of the structure is searched, at every target."""
+    """Make the table of losses on Kodak if only a part of the structure is searched."""
     kinds = [kind for kind in ABLATION if answers(found, lmbda, kind)]
     losses = {
         kind: {row["target"]: row["test"]["rd_loss"] for row in answers(found, lmbda, kind)} for kind in kinds
@@ -99,7 +99,7 @@ def ablation_table(found: Results, lmbda: float) -> str:
 
 
 def split_table(found: Results, kind: str) -> str:
-    """The context's share of all MACs in one kind's answers, and their stages, by target and lambda."""
+    """Make the table of the context's share of MACs and the stages in one kind's answers."""
     lmbdas = sorted(found)
     chosen = {lmbda: {row["target"]: row for row in answers(found, lmbda, kind)} for lmbda in lmbdas}
     rows = []
@@ -114,7 +114,7 @@ def split_table(found: Results, kind: str) -> str:
 
 
 def rates(found: Results) -> list[str]:
-    """BD-rates over the lambdas, or which lambdas there are so far."""
+    """Make the part on BD-rates over the lambdas, or list the lambdas that exist so far."""
     if len(found) < BD_POINTS:
         return [f"Lambdas so far: {', '.join(map(str, found))}; BD-rates need {BD_POINTS}."]
     return [
@@ -124,7 +124,7 @@ def rates(found: Results) -> list[str]:
 
 
 def rate_table(found: Results) -> str:
-    """BD-rate over the lambdas between kinds, at every target that all lambdas answer."""
+    """Make the table of BD-rates between kinds, at every target that has answers at all lambdas."""
     chosen = {kind: [by_target(found, lmbda, kind) for lmbda in found] for kind in MAIN}
     pairs = [pair for pair in PAIRS if all(all(chosen[kind]) for kind in pair)]
     rows = []
@@ -142,13 +142,13 @@ def rate_table(found: Results) -> str:
 
 
 def curve(name: str, rows: Sequence[dict[str, Any]]) -> Curve:
-    """One target's answers at every lambda, as a curve."""
+    """Make a curve of one target's answers at all lambdas."""
     points = [CurvePoint(row["test"]["bpp"], row["test"]["psnr"]) for row in rows]
     return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)))
 
 
 def under_table(found: Results) -> str:
-    """How much less one kind loses under what the architectures of another kind's front cost."""
+    """Make the table that compares one kind's losses at the costs of another kind's front."""
     pairs = [pair for pair in PAIRS if all(kind in own for own in found.values() for kind in pair)]
     rows = []
     for lmbda in sorted(found):
@@ -165,12 +165,12 @@ def under_table(found: Results) -> str:
 
 
 def best_under(front: Sequence[tuple[float, float]], cost: float) -> float:
-    """The least loss at or under a cost."""
+    """Find the least loss at or under a cost."""
     return min(loss for other, loss in front if other <= cost * (1 + 1e-9))
 
 
 def ranks(found: dict[str, Any]) -> str:
-    """How far the supernet ranks as architectures rank that were trained on alone."""
+    """Describe how far the supernet's ranks agree with those of architectures that were trained alone."""
     low, high = found["interval"]
     penalty, settings = found["penalty"], found["settings"]
     return (
@@ -182,7 +182,7 @@ def ranks(found: dict[str, Any]) -> str:
 
 
 def alone_table(found: dict[str, Any]) -> str:
-    """What sharing costs three architectures on Kodak, and what is left of it after some steps alone."""
+    """Make the table of what sharing costs three architectures, before and after some steps alone."""
     architectures = found["architectures"]
     sides = {
         "supernet": "in the supernet",
@@ -202,14 +202,14 @@ def alone_table(found: dict[str, Any]) -> str:
 
 
 def tuning(trainings: list[dict[str, Any]]) -> str:
-    """Trainings one after the other, in words."""
+    """Describe trainings that follow each other."""
     what = ("its entropy model" if own.get("only") else "everything" for own in trainings)
     steps = (f"{own['steps']:,} steps of {name}" for own, name in zip(trainings, what, strict=True))
     return f"after that, alone: {', then '.join(steps)}"
 
 
 def span(found: Results) -> str:
-    """How far the fronts reach."""
+    """Describe the range of costs of the front."""
     front = found[LMBDAS[0]]["space"]["front"]
     low, high = front[0][0], front[-1][0]
     reach = f"{low:.2f} to {high:.2f} kMAC/px: {high / low:.1f} times"
@@ -220,7 +220,7 @@ def span(found: Results) -> str:
 
 
 def draw(found: Results, lmbda: float) -> None:
-    """Loss and PSNR against MACs at one lambda, on Kodak."""
+    """Draw loss and PSNR on Kodak against MACs at one lambda."""
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(10, 4), layout="constrained")
         FigureCanvasAgg(figure)
@@ -246,12 +246,12 @@ def draw(found: Results, lmbda: float) -> None:
 
 
 def ablation() -> list[str]:
-    """What stands between the page's marks of the ablation."""
+    """Make the tables on the ablation."""
     return [ablation_table(results(), LMBDAS[0])]
 
 
 def split() -> list[str]:
-    """What stands between the page's marks of the budget's split."""
+    """Make the tables on how a budget is split."""
     found = results()
     return [
         "The share of the context model and the entropy parameters in an answer's MACs, and its stages, with "
@@ -263,7 +263,7 @@ def split() -> list[str]:
 
 
 def summary() -> list[str]:
-    """The table in the page for readers: the loss of each kind at every target."""
+    """Make the table of docs/results.md: the loss of each kind at every target."""
     found = results()
     kinds = [kind for kind in (*MAIN, FRONT) if answers(found, LMBDAS[0], kind)]
     chosen = {kind: by_target(found, LMBDAS[0], kind) for kind in kinds}
@@ -279,7 +279,7 @@ def summary() -> list[str]:
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks."""
+    """Make the tables that stand between the marks of the page."""
     found, alone = results(), RESULTS / "alone.json"
     pieces = [
         span(found),

@@ -1,15 +1,14 @@
-"""What the experiment on widths shares: its kinds of structure, which are parts of one space."""
+"""The kinds of structure in the experiment on widths. All are parts of one space."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 
 HERE = Path(__file__).parent
 WHOLE = "per-layer-depth"
-KINDS = {  # by the name of the space, what tables call it; each holds those before it
+KINDS = {  # titles in tables by name of the space; each space contains the one before it
     "one-width": "one width",
     "per-edge": "a width per edge",
     "per-layer": "a width per layer",
@@ -18,29 +17,9 @@ KINDS = {  # by the name of the space, what tables call it; each holds those bef
 
 
 def space_of(kind: str) -> SearchSpace:
-    """The space of one kind of structure.
+    """Load the space of one kind of structure.
 
     Args:
         kind: one of `KINDS`.
     """
     return SearchSpace.load(HERE / "spaces" / f"{kind}.yaml")
-
-
-def in_space(source: SearchSpace, architecture: Architecture, space: SearchSpace) -> Architecture:
-    """The same network as an architecture of another kind's space, which has to hold it.
-
-    Args:
-        source: space of the architecture.
-        architecture: the architecture.
-        space: the other space.
-    """
-    widths = source.layer_widths(architecture)
-    places = [
-        next(
-            place
-            for place, candidate in enumerate(slot.candidates)
-            if all(widths[layer] == width for layer, width in slot.widths(candidate).items())
-        )
-        for slot in space.slots
-    ]
-    return space.at([*places, space.layout_names.index(architecture.layout)])

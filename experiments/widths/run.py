@@ -3,10 +3,10 @@
     python -m experiments.widths.train --data PHOTOS --run RUN
     python -m experiments.widths.run RUN --data PHOTOS --test KODAK
 
-All kinds of structure are parts of one space and use the same weights, which `train` trained for each kind
-equally often. Every kind is searched for the same targets on calibration photos, and begins with the answers
-of the kind that it holds. Its answers are then measured at several rates on KODAK and on photos that were
-held out of the training. Writes results/widths.json, its section of docs/results.md and docs/widths.png.
+All kinds of structure are parts of one space and use the same weights, which `train` trained equally often
+for each kind. Every kind is searched for the same targets on calibration photos, beginning with the answers
+of the next smaller kind. Its answers are then measured at several rates on KODAK and on photos that were held
+out of the training. It writes results/widths.json, its section of docs/results.md and docs/widths.png.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ from experiments.results import (
     table,
     write_result,
 )
-from experiments.widths.common import HERE, KINDS, WHOLE, in_space, space_of
+from experiments.spaces import same_network
+from experiments.widths.common import HERE, KINDS, WHOLE, space_of
 from nas.cost.counting.tabulate import measured_costs
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.within import Within
 from nas.metrics.curves import Curve, CurvePoint, bd_rate
 from nas.photos.images import list_images
 from nas.photos.split import load_photos
@@ -55,55 +56,57 @@ from nas.training.settings import settings_of
 from nas.weights.checkpoint import supernet_of
 
 RESULT = HERE / "results" / "widths.json"
-TARGETS = (2.6, 3.2, 4.0, 5.1, 6.5, 8.8, 11.0, 13.8)  # kMAC/px in all: four of them are those of one width
-LAMBDAS = (0.0018, 0.0057, 0.018, 0.057, 0.18)  # of the curves
-SCORES = 300  # of each search
-DARK = 0.6  # place among the candidates from which text is white
-CALIBRATION, HELD_OUT = (6, 256), (24, 384)  # photos, and the side of the square in the middle of each
+TARGETS = (2.6, 3.2, 4.0, 5.1, 6.5, 8.8, 11.0, 13.8)  # targets in total kMAC/px; four are costs of one width
+LAMBDAS = (0.0018, 0.0057, 0.018, 0.057, 0.18)  # lambdas of the curves
+SCORES = 300  # scores of each search
+DARK = 0.6  # relative place of a candidate from which its text is white
+CALIBRATION, HELD_OUT = (6, 256), (24, 384)  # number of photos, and side of the central square of each
 
 
 def searched(
     kind: str, smaller: Sequence[Architecture], evaluator: Evaluator, scores: int, seed: int
 ) -> list[Architecture]:
-    """The best of one kind within each target, as architectures of the whole space.
+    """Search one kind for the best architecture within each target. Returns them in the whole space.
 
     Args:
         kind: one of `KINDS`.
-        smaller: the answers of the kind before it, which are scored first.
+        smaller: the answers of the smaller kind, which are scored first.
         evaluator: scores architectures of the whole space.
-        scores: the most architectures that are scored.
-        seed: of the search.
+        scores: largest number of scored architectures.
+        seed: seed of the search.
     """
     space, whole = space_of(kind), evaluator.space
-    quantity, within = macs(measured_costs(space), "total"), Within(space)
+    quantity, within = macs(measured_costs(space), "total"), FeasibleSet(space)
     targets = tuple(round(target * quantity.per_unit) for target in TARGETS)
     question = Question(quantity, within, targets, within.span(quantity))
-    first = [*(in_space(whole, answer, space) for answer in smaller), *space.starts()]
+    first = [*(same_network(whole, answer, space) for answer in smaller), *space.starts()]
     proposals = proposer(space, question, {}, first=first, also=space.baselines(), seed=seed)
     if space.size <= scores:
         rows = list(itertools.product(*map(range, space.shape)))
-        losses = [evaluator.score(in_space(space, space.at(row), whole)).rd_loss for row in rows]
+        losses = [evaluator.score(same_network(space, space.at(row), whole)).rd_loss for row in rows]
     else:
         rows, losses, report = [], [], progress(kind)
         for number in range(1, scores + 1):
             rows.append(proposals.propose(proposals.rows(rows), np.array(losses)))
-            losses.append(evaluator.score(in_space(space, space.at(rows[-1]), whole)).rd_loss)
+            losses.append(evaluator.score(same_network(space, space.at(rows[-1]), whole)).rd_loss)
             report("scoring", number, scores, f"least loss {min(losses):.4f}")
     costs = quantity.of_rows(proposals.rows(rows))
     best = [min(np.flatnonzero(costs <= target), key=losses.__getitem__) for target in targets]
-    return [in_space(space, space.at(rows[place]), whole) for place in best]
+    return [same_network(space, space.at(rows[place]), whole) for place in best]
 
 
 def curve_of(score: Score) -> list[dict[str, float]]:
-    """bpp, PSNR and loss at every rate, as means over photos."""
+    """List bpp, PSNR and loss at every rate, as means over photos."""
     return [{name: round(value, 6) for name, value in asdict(point).items()} for point in score.curve]
 
 
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("run", type=Path, help="the run that `train` made")
-    parser.add_argument("--data", type=Path, required=True, help="the folder of training photos")
-    parser.add_argument("--test", type=Path, required=True, help="the folder of photos for the final numbers")
+    parser.add_argument("--data", type=Path, required=True, help="folder of training photos")
+    parser.add_argument(
+        "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     run, parts = Run.open(given.run), split_by_picture(given.data)
@@ -142,11 +145,11 @@ def main() -> None:
     renew(SUMMARY, "widths", tables())
 
 
-# The page
+# Tables for the page
 
 
 def more_bits(curve: list[dict[str, float]], anchor: list[dict[str, float]]) -> float:
-    """BD-rate of one curve against another in %, both as `curve_of` gives them."""
+    """Compute the BD-rate of one curve against another in %. See `curve_of`."""
     ours, theirs = (
         Curve.of(name, (CurvePoint(point["bpp"], point["psnr"]) for point in points))
         for name, points in (("curve", curve), ("anchor", anchor))
@@ -157,7 +160,7 @@ def more_bits(curve: list[dict[str, float]], anchor: list[dict[str, float]]) -> 
 
 
 def compared(kind: str, anchor: str, photos: str) -> list[float]:
-    """BD-rate of a kind's answer to each target against another's to the same, in %.
+    """Compute the BD-rates of one kind's answers against another's, in %, for all targets.
 
     Args:
         kind, anchor: two of `KINDS`.
@@ -172,7 +175,7 @@ def compared(kind: str, anchor: str, photos: str) -> list[float]:
 
 
 def tables() -> list[str]:
-    """What stands between the page's marks: BD-rates within each target, on both sets of photos."""
+    """Make the tables of the page: BD-rates within each target, on both sets of photos."""
     others = [kind for kind in KINDS if kind != "one-width"]
     pairs = [*((kind, "one-width") for kind in others), ("per-layer", "per-edge")]
     rates = [[compared(*pair, photos) for photos in ("Kodak", "held-out")] for pair in pairs]
@@ -185,7 +188,7 @@ def tables() -> list[str]:
 
 
 def draw() -> None:
-    """docs/widths.png: BD-rates against one width, and how wide the answers of the whole space are."""
+    """Draw docs/widths.png: BD-rates against one width, and the widths of the whole space's answers."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.4), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -195,7 +198,7 @@ def draw() -> None:
 
 
 def draw_rates(axes: Axes) -> None:
-    """BD-rate against one width within every target, a line for each kind."""
+    """Draw the BD-rate against one width at every target, with a line for each kind."""
     for kind, colour, marker in zip(KINDS, COLOURS, MARKERS, strict=False):
         rates = compared(kind, "one-width", "Kodak")
         axes.plot(TARGETS, rates, color=colour, marker=marker, label=KINDS[kind])
@@ -207,7 +210,7 @@ def draw_rates(axes: Axes) -> None:
 
 
 def draw_answers(axes: Axes) -> ScalarMappable:
-    """The whole space's answer to every target: the candidate of each slot, darker the wider it is."""
+    """Draw the whole space's answer to every target: the candidates of all slots, wide ones darker."""
     whole = space_of(WHOLE)
     slots = [(place, slot) for place, slot in enumerate(whole.slots) if len(slot.candidates) > 1]
     answers = [whole.indexes(whole.parse(key)) for key in read_result(RESULT)["answers"][WHOLE]]

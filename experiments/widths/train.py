@@ -1,9 +1,9 @@
-"""Train `zoo:patch` on for kinds of structure: the members of each kind are drawn equally often.
+"""Train `zoo:patch` further for several kinds of structure. Members of all kinds are drawn equally often.
 
     python -m experiments.widths.train --data PHOTOS --run RUN
     python -m experiments.widths.train --data PHOTOS --run OWN --kinds one-width    # shares with no other
 
-Interrupted (Ctrl-C, SIGTERM), it keeps its state and goes on from there when the same command is run again.
+If it is interrupted (Ctrl-C, SIGTERM), it keeps its state. Run the same command again: it continues.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.flagship.train import RECIPE, train
-from experiments.widths.common import KINDS, WHOLE, in_space, space_of
+from experiments.spaces import same_network
+from experiments.widths.common import KINDS, WHOLE, space_of
 from nas.analysis.rank_spread import spread
 from nas.cost.counting.tabulate import measured_costs
 from nas.spaces.architecture import Architecture
 from nas.training.settings import read_recipe
 
-MEMBERS = 16  # of each kind, evenly over its range of MACs; one width has no more
+MEMBERS = 16  # members of each kind, spread evenly over its MACs; one width has no more
 
 
 def members(kinds: Sequence[str], seed: int) -> list[str]:
-    """Keys of as many architectures of each kind, in the order of their MACs.
+    """Return the keys of the same number of architectures of each kind, ordered by MACs.
 
     Args:
         kinds: some of `KINDS`.
@@ -42,14 +43,14 @@ def members(kinds: Sequence[str], seed: int) -> list[str]:
         else:
             drawn = spread(measured_costs(space), MEMBERS, seed)
             own = [space.under(rng.choice(space.layout_names), architecture) for architecture in drawn]
-        chosen += [in_space(space, architecture, whole) for architecture in own]
+        chosen += [same_network(space, architecture, whole) for architecture in own]
     return [architecture.key for architecture in sorted(chosen, key=costs.kmac_px)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--data", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,8 +1,8 @@
-"""Makes a supernet of the zoo from a trained run: weights in half precision, a search on bundled photos.
+"""Makes a supernet of the zoo from a trained run: weights in half precision, and a search on bundled photos.
 
     python -m experiments.zoo.make RUN --name joint-ar-tiny --trials 300
 
-Writes nas/supernets/NAME: the run's config.yaml with the bundled photos as its data, supernet.safetensors,
+It writes nas/supernets/NAME: the run's config.yaml with the bundled photos as its data, supernet.safetensors,
 what the search found (layouts, logits, scores, the front) and the costs of the space.
 """
 
@@ -23,20 +23,20 @@ from nas.photos.split import split_of, write_split
 from nas.run import Run
 from nas.shipped import EXPLAINED, SUPERNETS
 from nas.support.files import write_atomically, write_yaml
-from nas.weights.checkpoint import Checkpoint, halved
+from nas.weights.checkpoint import Checkpoint, to_half_precision
 
 KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")
 
 
 def make(run: Run, folder: Path, trials: int, seed: int, notes: Mapping[str, str]) -> None:
-    """Write one folder of the zoo; what explains it there is left as it is.
+    """Write one folder of the zoo. An existing README.md stays as it is.
 
     Args:
-        run: trained.
-        folder: of the zoo.
-        trials: of the search.
-        seed: of the search.
-        notes: what config.yaml says besides, as `nas info` shows it: `name`, `trained`, `reaches`.
+        run: a trained run.
+        folder: folder in the zoo.
+        trials: trials of the search.
+        seed: seed of the search.
+        notes: additional fields of config.yaml, which `nas info` shows: `name`, `trained`, `reaches`.
     """
     with tempfile.TemporaryDirectory() as place:
         own = Run(Path(place) / "run")
@@ -44,10 +44,10 @@ def make(run: Run, folder: Path, trials: int, seed: int, notes: Mapping[str, str
         config = {key: value for key, value in run.config.items() if key not in ("init_from", "front")}
         write_yaml(own.config_path, {**config, "data": BUNDLED, **notes})
         write_split(own.split_path, _split(run))
-        if front := run.config.get("front"):  # what was trained most
+        if front := run.config.get("front"):  # the architectures that were trained most
             own.begin_with(front)
         found = Checkpoint.read(run.weights_path)
-        Checkpoint(halved(found.tensors), found.record).write(own.weights_path)
+        Checkpoint(to_half_precision(found.tensors), found.record).write(own.weights_path)
 
         def report(stage: str, done: int, total: int, note: str) -> None:
             if done in (0, total) or done % 50 == 0:
@@ -65,10 +65,10 @@ def make(run: Run, folder: Path, trials: int, seed: int, notes: Mapping[str, str
 
 
 def _split(run: Run) -> dict[str, list[Path]]:
-    """Which bundled photos the run in the zoo searches with and keeps apart.
+    """Split the bundled photos into those that score architectures and those that are kept apart.
 
-    Weights that learned from none of the bundled photos are scored on all but the one kept apart: a single
-    photo orders architectures badly.
+    If the weights were trained on none of the bundled photos, all but one score architectures, because a
+    single photo orders them badly.
     """
     split = split_of(BUNDLED)
     if run.data != BUNDLED:
@@ -82,9 +82,9 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="a trained run")
     parser.add_argument("--name", required=True)
-    parser.add_argument("--space", help="what its space is called")
-    parser.add_argument("--trained", help="how much it was trained, in a few words")
-    parser.add_argument("--reaches", help="how well it does, in a few words")
+    parser.add_argument("--space", help="name of the space")
+    parser.add_argument("--trained", help="a few words on how much it was trained")
+    parser.add_argument("--reaches", help="a few words on how good it is")
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

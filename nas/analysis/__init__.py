@@ -1,1 +1,1 @@
-"""Analyses of a run: the rank check, the cost table of an architecture, and the probes."""
+"""Analyses of a run: the rank check, the sensitivity table of an architecture, and the probes."""

@@ -157,7 +157,7 @@ class _Check:
 
     def run(self, report: StageReport) -> RankResult:
         """Find finished trainings, run the missing ones, and write the results after each one."""
-        self.searcher.keep_costs()
+        self.searcher.store_costs()
         rows: dict[Architecture, RankRow] = {}
         trained = [architecture for architecture in self.architectures if self._trained(architecture)]
         for done, architecture in enumerate(trained, 1):

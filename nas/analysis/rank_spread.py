@@ -8,7 +8,7 @@ import numpy as np
 
 from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.reach import Reach
+from nas.cost.exact.reach import ReachableCosts
 from nas.profiling.accuracy import FEWEST_RANKED
 from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
@@ -30,7 +30,7 @@ def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
         InputError: the number is too small for a rank correlation, or larger than the space.
     """
     check_seed(seed)
-    space, reach = costs.space, Reach(macs(costs, "total"))
+    space, reach = costs.space, ReachableCosts(macs(costs, "total"))
     if space.size < FEWEST_RANKED:
         raise InputError(
             f"{space.name} holds {space.size} architecture{'s' * (space.size != 1)}: ranking needs at least "
@@ -51,7 +51,7 @@ def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
 
 
 def _near(
-    reach: Reach,
+    reach: ReachableCosts,
     goal: float,
     costs: CostTable,
     taken: set[Architecture],

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import Device, Effort, Force, Json, Seed, example
-from nas.cli.work import STOPPED_MEASURING, TRAINED, begun, work
+from nas.cli.work import STOPPED_MEASURING, TRAINED, interrupted_folder_message, work
 
 
 @example(
@@ -78,7 +78,7 @@ def export(
     from nas.report.family import sentences, tables
 
     again = "Run the same command with --force to make it again; every score is kept."
-    with work(lambda: begun(out, "codec", again)) as report:
+    with work(lambda: interrupted_folder_message(out, "codec", again)) as report:
         from nas.verbs.export import export as go
 
         content = go(

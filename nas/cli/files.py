@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import Device, Effort, Force, Json, example
-from nas.cli.work import refuse_both, tell, work, written
+from nas.cli.work import interrupted_files_message, print_results, refuse_both, work
 
 
 @example(
@@ -71,7 +71,7 @@ def compress(
     from nas.verbs.code import compress as go
 
     refuse_both(json, out)
-    with work(written(force)) as report:
+    with work(interrupted_files_message(force)) as report:
         result = go(
             codec,
             images,
@@ -87,7 +87,7 @@ def compress(
             force=force,
             report=report,
         )
-    tell(result, json=json, quiet=out == "-" and not psnr)
+    print_results(result, json=json, quiet=out == "-" and not psnr)
 
 
 @example(
@@ -142,7 +142,7 @@ def decompress(
     from nas.verbs.code import decompress as go
 
     refuse_both(json, out)
-    with work(written(force)) as report:
+    with work(interrupted_files_message(force)) as report:
         result = go(
             codec,
             files,
@@ -154,7 +154,7 @@ def decompress(
             force=force,
             report=report,
         )
-    tell(result, json=json, quiet=out == "-")
+    print_results(result, json=json, quiet=out == "-")
 
 
 @example(

@@ -102,9 +102,9 @@ class _Verbs(TyperGroup):
             print(f"Error: {in_one_line(message)}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt as stop:
-            from nas.cli.work import ToldInterruptError
+            from nas.cli.work import ReportedInterruptError
 
-            told = isinstance(stop, ToldInterruptError)
+            told = isinstance(stop, ReportedInterruptError)
             print("Interrupted." if told else "Interrupted. Run the same command again.", file=sys.stderr)
             sys.exit(130)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import Device, Force, Json, Seed, example
-from nas.cli.work import DRAWN, TRAINED, begun, work
+from nas.cli.work import DRAWN, TRAINED, interrupted_folder_message, work
 from nas.support.limits import check_seed
 from nas.support.paths import as_typed
 
@@ -36,7 +36,7 @@ def demo(
     from nas import console
 
     again = "Run the same command with --force to begin again."
-    with work(lambda: begun(out, "run", again)) as report:
+    with work(lambda: interrupted_folder_message(out, "run", again)) as report:
         from nas.verbs.demo import NAMES
         from nas.verbs.demo import demo as go
 
@@ -275,7 +275,7 @@ def pareto(
         console.say("\n".join(str(file) for file in files))
 
 
-@example("nas explain runs/a --arch KEY --scope decoder --out prices.svg")
+@example("nas explain runs/a --arch KEY --scope decoder --out steps.svg")
 def explain(
     run: Annotated[
         Path, typer.Argument(help="Folder of a trained run, or zoo:NAME for a supernet from the package.")
@@ -289,26 +289,26 @@ def explain(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Print the cost table of an architecture: what one step in each slot costs and gains.
+    """Print the sensitivity table of an architecture: what one step in each slot costs and gains.
 
     For every slot the table has one step narrower and one step wider, and every other layout, with the best
-    deals first. Steps without a score are scored now. After `nas profile RUN` the table has milliseconds too.
+    steps first. Steps without a score are scored now. After `nas profile RUN` the table has milliseconds too.
     """
     from nas import console
     from nas.verbs.analyse import explain as go
 
     with work("Stopped; every score is kept. Run the same command again to continue.") as report:
-        prices = go(run, arch, scope=scope, out=out, device=device, force=force, report=report)
+        table = go(run, arch, scope=scope, out=out, device=device, force=force, report=report)
     if json:
-        console.emit({**prices.to_json(), **({"files": [str(out)]} if out is not None else {})})
+        console.emit({**table.to_json(), **({"files": [str(out)]} if out is not None else {})})
         return
-    from nas.analysis.prices import table_rows
+    from nas.analysis.sensitivity import table_rows
 
-    console.show([prices.architecture.key, prices.heading()])
-    for title, steps in prices.groups.items():
+    console.show([table.architecture.key, table.heading()])
+    for title, steps in table.groups.items():
         rows = table_rows(steps)
         console.table(title, list(rows[0]), [list(row.values()) for row in rows])
-    console.show([*prices.sentences(), *([str(out)] if out is not None else [])])
+    console.show([*table.sentences(), *([str(out)] if out is not None else [])])
 
 
 @example("nas probe runs/a --arch KEY --out probes.json", "nas probe zoo:patch --arch KEY --photos 4")

@@ -25,7 +25,7 @@ DRAWN = "Stopped; every score is kept. Run the same command again to draw the fr
 PATIENCE = 1.0  # seconds without a report after which a terminal shows a sign of life
 
 
-class ToldInterruptError(KeyboardInterrupt):
+class ReportedInterruptError(KeyboardInterrupt):
     """The work was interrupted, and the user was told how to continue."""
 
 
@@ -81,12 +81,12 @@ def work(stopped: str | Callable[[], str]) -> Iterator[StageReport]:
             end()
             stack.close()
             console.say(stopped if isinstance(stopped, str) else stopped())
-            raise ToldInterruptError from None
+            raise ReportedInterruptError from None
         finally:
             end()
 
 
-def written(force: bool) -> str:
+def interrupted_files_message(force: bool) -> str:
     """The message after interrupted writing of many files: how to continue.
 
     Args:
@@ -96,7 +96,7 @@ def written(force: bool) -> str:
     return f"Stopped; the files that were written are kept. Run {again} to continue."
 
 
-def begun(out: Path, what: str, command: str) -> str:
+def interrupted_folder_message(out: Path, what: str, command: str) -> str:
     """The message after interrupted making of a folder: whether it exists, and how to continue.
 
     Args:
@@ -120,7 +120,7 @@ def refuse_both(json: bool, out: str) -> None:
         raise InputError("--json and the output - both need standard output: leave one of them out.")
 
 
-def tell(result: Compressed | Decompressed | Batch[Any], *, json: bool, quiet: bool) -> None:
+def print_results(result: Compressed | Decompressed | Batch[Any], *, json: bool, quiet: bool) -> None:
     """Print the result for one file or for many. Sets exit status 2 if some failed.
 
     Args:

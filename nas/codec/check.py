@@ -47,7 +47,7 @@ def _stream(layout: str) -> str:
 
 def _latents(codec: Codec, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
     space, device = codec.network.space, codec.table.device
-    if codec.network.centred:  # the latents are not whole numbers, so those of a picture are used
+    if codec.network.centred:  # the latents are not integers, so those of a picture are used
         sides = (codec.alignment * CHECK_SHAPE[0], codec.alignment * CHECK_SHAPE[1])
         return codec.latents(torch.rand(1, 3, *sides, generator=rng).to(device))
     channels = space.z_channels if codec.network.with_z else space.y_channels

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from nas.codec.coder import CODER, Decoder, Encoder, Int32s
 from nas.codec.inputs import check_y, check_z
 from nas.codec.nic import read_varint, write_varint
-from nas.codec.tiles import TILING, Tiling, through
-from nas.graph.affine import exactly
+from nas.codec.tiles import TILING, Tiling, run_tiled
+from nas.graph.affine import exact_arithmetic
 from nas.graph.context import HyperOnly
 from nas.graph.entropy import (
     MEAN_STEPS,
@@ -61,14 +61,14 @@ class Codec(nn.Module):
 
     `forward` estimates the rate. `compress` and `decompress` are exact inverses on the latents. Encoder and
     decoder must both compute the entropy path (h_s, context, entropy parameters). If the codec has it in
-    whole numbers, the result is the same on every machine. Otherwise it runs in float64 on a grid.
+    integer arithmetic, the result is the same on every machine. Otherwise it runs in float64 on a grid.
 
     Args:
         network: plain layers of one architecture.
         architecture: the architecture, in the space that it comes from.
         table: frequencies of the latents under the factorised prior (z, or y if there is no z), with one row
             of odd length per channel. By default they are computed from the network's prior.
-        integers: the entropy path in whole numbers (see `codec.quantize`), or None for float64.
+        integers: the entropy path in integer arithmetic (see `codec.quantize`), or None for float64.
     """
 
     table: Tensor
@@ -89,7 +89,7 @@ class Codec(nn.Module):
         self.update()
 
     @torch.inference_mode(False)
-    @exactly()
+    @exact_arithmetic()
     def update(self, force: bool = False) -> bool:
         """Build the coding path from the weights. Call this again after the weights change.
 
@@ -124,7 +124,7 @@ class Codec(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether streams decode on every machine, because the entropy path computes in whole numbers."""
+        """Whether streams decode on every machine: the entropy path computes in integer arithmetic."""
         return self.integers is not None or not self.network.with_z
 
     def mixed(self, precision: str) -> bool:
@@ -153,7 +153,7 @@ class Codec(nn.Module):
 
     @property
     def coding_dtype(self) -> torch.dtype:
-        """The type in which the entropy path computes. Whole numbers are held in float32."""
+        """The type in which the entropy path computes. Integers are held in float32."""
         return torch.float64 if self.integers is None else torch.float32
 
     @property
@@ -213,10 +213,10 @@ class Codec(nn.Module):
         """
         y_hat, z_hat = self.latents(x, lmbda=lmbda)
         with torch.no_grad():
-            x_hat = through(self.network, "g_s", self.layout, self.network.unscaled_y(y_hat, lmbda))
+            x_hat = run_tiled(self.network, "g_s", self.layout, self.network.unscaled_y(y_hat, lmbda))
         likelihoods = self.likelihoods(y_hat, z_hat)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.network.parameters())):
-            with exactly():
+            with exact_arithmetic():
                 soft = self.network(x.float(), self.layout, lmbda=lmbda, coded=True)
             x_hat = _with_gradient(x_hat, soft["x_hat"])
             likelihoods = {k: _with_gradient(v, soft["likelihoods"][k]) for k, v in likelihoods.items()}
@@ -284,7 +284,7 @@ class Codec(nn.Module):
     # The steps of coding
 
     @torch.no_grad()
-    @exactly()
+    @exact_arithmetic()
     def latents(
         self, x: Tensor | Padded, tiling: Tiling = TILING, lmbda: float | None = None
     ) -> tuple[Tensor, Tensor | None]:
@@ -305,7 +305,7 @@ class Codec(nn.Module):
         return self.rounded(self.analyze(x, tiling), lmbda)
 
     @torch.no_grad()
-    @exactly()
+    @exact_arithmetic()
     def analyze(self, x: Tensor | Padded, tiling: Tiling = TILING) -> Tensor:
         """The output of g_a for images, [B, M, H/16, W/16]. It does not depend on the rate. See `latents`.
 
@@ -332,10 +332,10 @@ class Codec(nn.Module):
                 f"not {tuple(x.shape)}."
             )
         x = _in_range(x) if isinstance(x, Tensor) else x
-        return through(self.network, "g_a", self.layout, x, tiling)
+        return run_tiled(self.network, "g_a", self.layout, x, tiling)
 
     @torch.no_grad()
-    @exactly()
+    @exact_arithmetic()
     def rounded(self, y: Tensor, lmbda: float | None = None) -> tuple[Tensor, Tensor | None]:
         """Round an output of g_a at a rate to y_hat and z_hat. See `latents`.
 
@@ -358,7 +358,7 @@ class Codec(nn.Module):
         return self.to_integers(y, z)
 
     @torch.no_grad()
-    @exactly()
+    @exact_arithmetic()
     def to_integers(self, y: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Round latents that are already scaled for a rate to y_hat and z_hat.
 
@@ -376,7 +376,7 @@ class Codec(nn.Module):
         return self.coding_context.by_stages(self.psi(z_hat), read).float(), z_hat
 
     @torch.no_grad()
-    @exactly()
+    @exact_arithmetic()
     def psi(self, z_hat: Tensor) -> Tensor:
         """Hyper features, [B, channels, H/16, W/16], computed as in coding.
 
@@ -392,7 +392,7 @@ class Codec(nn.Module):
         return psi
 
     @torch.no_grad()
-    @exactly()
+    @exact_arithmetic()
     def parameters_of_y(self, y_hat: Tensor, z_hat: Tensor) -> tuple[Tensor, Tensor]:
         """Levels and steps of every element on the coding grid, each [B, M, H/16, W/16]: see `to_grid`.
 
@@ -410,7 +410,7 @@ class Codec(nn.Module):
         return context.grid(*context.one_pass(self.psi(z_hat), y_hat.to(self.coding_dtype)))
 
     @torch.no_grad()
-    @exactly()
+    @exact_arithmetic()
     def likelihoods(self, y_hat: Tensor, z_hat: Tensor | None) -> dict[str, Tensor]:
         """The probabilities with which the elements are coded, `{"y", "z"}`, each in the shape of the latent.
 
@@ -447,10 +447,10 @@ class Codec(nn.Module):
         """
         check_y(self.network, y_hat, rounded=True, reader="g_s")
         y_hat = self.network.unscaled_y(y_hat, lmbda)
-        return through(self.network, "g_s", self.layout, y_hat, tiling).clamp(0, 1)
+        return run_tiled(self.network, "g_s", self.layout, y_hat, tiling).clamp(0, 1)
 
     @torch.no_grad()
-    @exactly()
+    @exact_arithmetic()
     def encode(self, y_hat: Tensor, z_hat: Tensor | None) -> list[bytes]:
         """Code latents as one byte string per image: the largest steps of z and y, then z and y.
 
@@ -496,7 +496,7 @@ class Codec(nn.Module):
                 yield positions.numpy()[:, None], self.coding_context.block_channels(number).cpu().numpy()
 
     @torch.no_grad()
-    @exactly()
+    @exact_arithmetic()
     def decode(self, strings: Sequence[bytes], shape: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """Decode byte strings to y_hat and z_hat (None if there is no z).
 
@@ -574,6 +574,7 @@ class Codec(nn.Module):
         arithmetic = "float64"
         parts: list[nn.Module] = [net.h_s, net.context] if net.with_z else []
         if self.integers is not None:
+            # these words are hashed into every file: do not change them
             arithmetic, parts = "whole numbers", [self.integers]
         grid = (SCALES.tobytes(), SCALE_BOUNDS.tobytes(), MEAN_STEPS, arithmetic, net.space.quantizer)
         weights = [value for part in parts for value in part.state_dict().values()]
@@ -638,7 +639,7 @@ def _staged_integers(path: IntegerPath, layout: Layout) -> Staged:
 
 
 def _rows(values: Tensor, kind: str) -> Array:
-    """Reorder whole numbers from [B, M, h, w] to [B, positions, M]."""
+    """Reorder integers from [B, M, h, w] to [B, positions, M]."""
     return values.flatten(2).transpose(1, 2).round().cpu().numpy().astype(kind)
 
 

@@ -5,7 +5,7 @@ coding grid there are few different Gaussians: 64 scales, and means with 64 diff
 probabilities of the numbers around a mean are therefore computed once, and the coder reads from rows of
 them::
 
-    beyond | c - h + 1 | ... | c | ... | c + h - 1 | beyond        c is the whole number next to the mean
+    beyond | c - h + 1 | ... | c | ... | c + h - 1 | beyond        c is the integer next to the mean
 
 If a number lies beyond its row, or if the scale is large, the coder reads under the Gaussian itself. The rows
 hold the coder's own probabilities, exact to the last unit.
@@ -84,7 +84,7 @@ def rows_of(reach: int, limit: int) -> BinWeights:
 
 
 def split(steps: Array) -> tuple[Array, Array]:
-    """Split means in steps into the whole numbers next to them, and the places of their fractions among 64.
+    """Split means in steps into the integers next to them, and the places of their fractions among 64.
 
     Args:
         steps: means in steps of 1 / MEAN_STEPS.
@@ -94,7 +94,7 @@ def split(steps: Array) -> tuple[Array, Array]:
 
 
 @lru_cache(maxsize=len(REACHES))
-def beyond(reach: int) -> Floats:
+def share_beyond(reach: int) -> Floats:
     """Approximate share of numbers beyond a reach, by scale. It affects only speed, not the result.
 
     Args:
@@ -142,7 +142,7 @@ class Encoder:
         """Write elements in coding order, each under its own Gaussian. All arrays have one shape.
 
         Args:
-            values: whole numbers to code, of any shape.
+            values: integers to code, of any shape.
             scales: standard deviations of the Gaussians, in the shape of `values`.
             means: means of the Gaussians, in the shape of `values`.
             limit: largest absolute value among all values that are coded with this limit.
@@ -206,7 +206,7 @@ class Decoder:
 
         Args:
             levels: places of the scales in `SCALES`, [n].
-            steps: means in steps of 1 / MEAN_STEPS, whole numbers, [n].
+            steps: means in steps of 1 / MEAN_STEPS, integers, [n].
             limit: the limit that the encoder was given.
         """
         limit, piece = max(1, limit), max(_PIECE, self._words // 8)  # a piece costs a copy of all words
@@ -216,7 +216,7 @@ class Decoder:
             return self.gaussian(scales, means, limit)
         (centres, fractions), rows = split(steps), rows_of(reach, limit)
         places = levels * np.intp(MEAN_STEPS) + fractions
-        apart = (beyond(reach) > _RARELY).take(levels) | (np.abs(centres) > limit - reach)
+        apart = (share_beyond(reach) > _RARELY).take(levels) | (np.abs(centres) > limit - reach)
         runs, model = _runs(apart, piece), _gaussian(limit)
         symbols = np.empty(len(levels), np.int32)
         for start, wide in zip(range(0, len(levels), piece), runs, strict=True):

@@ -91,7 +91,7 @@ class CodecFamily:
         self._codecs: dict[tuple[str, int], Codec] = {}  # codecs that have passed the check
         if len(self.layouts) > 1 and not (network.with_z and not network.centred):
             raise InputError(
-                "Several layouts need latents that are whole numbers, and a hyper-latent z: give this codec "
+                "Several layouts need latents that are integers, and a hyper-latent z: give this codec "
                 "one layout."
             )
 

@@ -15,7 +15,7 @@ from nas.codec.codec import Codec
 from nas.codec.coder import CODER
 from nas.codec.family import CodecFamily, Member
 from nas.codec.standalone import write_model
-from nas.graph.affine import exactly
+from nas.graph.affine import exact_arithmetic
 from nas.graph.integers import IntegerPath
 from nas.graph.network import CodecNetwork, plain_edge
 from nas.metrics.objective import Objective
@@ -148,7 +148,7 @@ def load_codec(path: str | Path) -> Codec:
 
 
 @torch.inference_mode(False)
-@exactly()
+@exact_arithmetic()
 def load_family(path: str | Path) -> CodecFamily:
     """Load everything in a codec's folder.
 
@@ -161,7 +161,7 @@ def load_family(path: str | Path) -> CodecFamily:
     """
     path = Path(path)
     content = read_description(path)
-    with resources.damage_told(path, EXPORT_AGAIN):
+    with resources.errors_as_damage(path, EXPORT_AGAIN):
         return _family_of(content, path)
 
 

@@ -35,7 +35,7 @@ def check_y(network: CodecNetwork, y: Tensor, *, rounded: bool, reader: str = "T
     Args:
         network: one architecture.
         y: what was given for y, [B, M, H/16, W/16].
-        rounded: it has to be rounded, which means whole numbers where the network does not round about means.
+        rounded: it has to be rounded, which means integers where the network does not round about means.
         reader: what messages say that needs it.
     """
     _check(network, "y", y, Y_LIMIT if rounded else None, reader)
@@ -97,7 +97,7 @@ def _check(network: CodecNetwork, name: str, value: Tensor | None, limit: int | 
     if limit is None or network.centred:
         return
     if not (value == value.round()).all():
-        raise InputError(f"{what} has to be whole numbers: round it, or take what Codec.latents gives.")
+        raise InputError(f"{what} has to be integers: round it, or take what Codec.latents gives.")
     if value.abs().max() > limit:
         raise InputError(f"{what} has to be from -{limit} to {limit}: clamp it.")
 

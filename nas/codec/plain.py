@@ -443,7 +443,7 @@ class Codec(nn.Module):
     Args:
         parts: g_a and g_s; h_a, h_s, context and prior (of z), or y_prior if there is no z; gains (of y) and
             hyper_gains (of z) if the codec codes at a range of rates.
-        centred: round latents about their means and medians instead of to whole numbers.
+        centred: round latents about their means and medians instead of to integers.
     """
 
     g_a: nn.Sequential

@@ -1,8 +1,8 @@
-"""Post-training quantisation of the entropy path: converts a trained network to whole numbers.
+"""Post-training quantisation of the entropy path: converts a trained network to integers.
 
 Rectifiers scale with their inputs. Every channel between two layers may therefore have a scale of its own,
 which is folded into the weights on both sides. The scale maps the largest value on calibration latents, with
-some headroom, to the largest whole number that is allowed there. The weights of every output then get the
+some headroom, to the largest integer that is allowed there. The weights of every output then get the
 largest power of two at which no sum can leave the range that float32 holds exactly.
 """
 
@@ -28,7 +28,7 @@ from nas.spaces import description as spec
 from nas.spaces.layout import Layout
 from nas.support.errors import InputError
 
-# The largest whole number between layers: ten bits and a sign. More bits here leave fewer bits for weights.
+# The largest integer between layers: ten bits and a sign. More bits here leave fewer bits for weights.
 LIMIT = 2**10 - 1
 # By which factor a value may exceed the values seen in calibration before it is clamped.
 HEADROOM = 1.25
@@ -36,15 +36,15 @@ HEADROOM = 1.25
 FAINT_SHARE = 1e-3
 MOST_SHIFT = 22
 TOO_LARGE = (
-    "The entropy path cannot be brought to whole numbers: on these photos its values are too large or not "
+    "The entropy path cannot be converted to integers: on these photos its values are too large or not "
     "finite, so its weights are broken. Train it again, or use weights from before."
 )
 
-HyperLatents = tuple[Tensor, Tensor]  # y_hat [B, M, h, w] and z_hat [B, N, h/4, w/4], whole numbers
+HyperLatents = tuple[Tensor, Tensor]  # y_hat [B, M, h, w] and z_hat [B, N, h/4, w/4], integers
 
 
 def quantized(codec: Codec, latents: Sequence[HyperLatents], layouts: Sequence[Layout] = ()) -> Codec:
-    """Convert the entropy path of a codec to whole numbers, on the same device.
+    """Convert the entropy path of a codec to integers, on the same device.
 
     Args:
         codec: a codec with a z and with whole latents. It is not changed.
@@ -60,7 +60,7 @@ def quantized(codec: Codec, latents: Sequence[HyperLatents], layouts: Sequence[L
 
 
 def can_be_exact(codec: Codec) -> bool:
-    """Whether the entropy path can be converted to whole numbers: the codec has a z, and whole latents.
+    """Whether the entropy path can be converted to integers: the codec has a z, and whole latents.
 
     Args:
         codec: codec in float64.
@@ -72,7 +72,7 @@ def can_be_exact(codec: Codec) -> bool:
 def quantize_path(
     network: CodecNetwork, layouts: Sequence[Layout], latents: Sequence[HyperLatents]
 ) -> IntegerPath:
-    """Convert the entropy path of a network to whole numbers.
+    """Convert the entropy path of a network to integers.
 
     Args:
         network: a trained network of plain layers on the CPU, with a z and whole latents. It is not changed.

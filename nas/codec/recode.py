@@ -15,7 +15,7 @@ from nas.codec.bitstream import Latents, analyzed, lmbda_of, read_latents, step_
 from nas.codec.family import CodecFamily
 from nas.codec.nic import Nic
 from nas.codec.refining.effort import check_effort, is_too_small, loss_of_file, refined
-from nas.codec.refining.saturated import beyond
+from nas.codec.refining.saturated import push_out_of_range
 from nas.codec.tiles import TILING, Tiling
 from nas.metrics.objective import Objective
 from nas.photos.images import Pixels
@@ -68,7 +68,7 @@ def compress_smallest(
 
     def coded(step: int | None, effort: int) -> Nic:
         if not effort:
-            return _settled(family, pixels, y, step, written, tiling)[1]
+            return _without_effort(family, pixels, y, step, written, tiling)[1]
         objective = _objective(family, step)
         latents = refined(family.base, pixels, y, objective, effort, tiling=tiling, report=report)
         return written(latents, step)
@@ -80,7 +80,7 @@ def compress_smallest(
 
 
 @torch.no_grad()
-def settled_file(family: CodecFamily, pixels: Pixels, step: int | None) -> tuple[Latents, Nic]:
+def file_without_effort(family: CodecFamily, pixels: Pixels, step: int | None) -> tuple[Latents, Nic]:
     """The latents and the file of a picture as `compress_smallest` makes them without effort, in one layout.
 
     Args:
@@ -96,10 +96,10 @@ def settled_file(family: CodecFamily, pixels: Pixels, step: int | None) -> tuple
     def written(latents: Latents, step: int | None) -> Nic:
         return write_latents(family.base, latents, width, height, step)
 
-    return _settled(family, pixels, analyzed(family.base, pixels), step, written, TILING)
+    return _without_effort(family, pixels, analyzed(family.base, pixels), step, written, TILING)
 
 
-def _settled(
+def _without_effort(
     family: CodecFamily,
     pixels: Pixels,
     y: Tensor,
@@ -119,7 +119,7 @@ def _settled(
     """
     codec, rate = family.base, lmbda_of(family.base, step)
     plain = codec.rounded(y, rate)
-    moved = None if family.objective is None else beyond(codec, pixels, y, rate)
+    moved = None if family.objective is None else push_out_of_range(codec, pixels, y, rate)
     if moved is None or is_too_small(pixels, objective := _objective(family, step)):
         return plain, written(plain, step)
     candidates = [(latents, written(latents, step)) for latents in (plain, codec.rounded(moved, rate))]

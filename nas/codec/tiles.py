@@ -21,7 +21,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from nas.graph.affine import exactly
+from nas.graph.affine import exact_arithmetic
 from nas.graph.network import CodecNetwork
 from nas.photos.tensors import Padded
 from nas.spaces import description as spec
@@ -37,7 +37,7 @@ class Tiling:
 
     Attributes:
         limit: number of pixels up to which a picture is one tile.
-        side: largest side of a tile's core in pixels, if `step` allows it.
+        side: largest side of a tile's core in pixels, if `core_multiple` allows it.
 
     Raises:
         InputError: the limit is not a whole number of at least 0, or the side not one of at least 1.
@@ -71,7 +71,7 @@ class TileSide:
     high: int
 
 
-def step(layout: Layout) -> tuple[int, int]:
+def core_multiple(layout: Layout) -> tuple[int, int]:
     """Rows and columns in pixels that the cores of tiles are multiples of, from z and the layout's tile."""
     rows, columns = (math.lcm(Z_REDUCTION, Y_REDUCTION * count) for count in layout.table.shape[1:])
     return rows, columns
@@ -168,7 +168,7 @@ def tiles(
     Args:
         network: network of one architecture.
         name: `g_a` or `g_s`.
-        layout: see `step`.
+        layout: see `core_multiple`.
         source: input of the edge, [B, C, H, W]: pixels in [0, 1] with aligned sides, or rounded y.
         tiling: when and how to split.
         mixed: compute in bfloat16, except in layers that must be precise.
@@ -186,12 +186,12 @@ def tiles(
     around = overlap(edge, {choice: network.widths[choice].active for choice in switches})
     sides = (
         tile_sides(length, length if whole else tiling.side // Y_REDUCTION, multiple // Y_REDUCTION, around)
-        for length, multiple in zip(lengths, step(layout), strict=True)
+        for length, multiple in zip(lengths, core_multiple(layout), strict=True)
     )
     for spans in product(*sides):
         rows, columns = (slice(span.low * inputs, span.high * inputs) for span in spans)
         tile = source[..., rows, columns]
-        with exactly(), torch.autocast(tile.device.type, torch.bfloat16) if mixed else nullcontext():
+        with exact_arithmetic(), torch.autocast(tile.device.type, torch.bfloat16) if mixed else nullcontext():
             out = module(tile)
         values = out.detach()
         values = values if values.is_contiguous() else values.permute(0, 2, 3, 1)  # channels last: no copy
@@ -205,7 +205,7 @@ def tiles(
         yield rows, columns, out[(..., *core)]
 
 
-def through(
+def run_tiled(
     network: CodecNetwork, name: str, layout: Layout, source: Tensor | Padded, tiling: Tiling = TILING
 ) -> Tensor:
     """The whole output of an edge, [B, C, H, W], joined from its tiles. See `tiles`.

@@ -61,7 +61,7 @@ class PhotoResult:
 OncePerPhoto = Callable[[Photo, Callable[[], PhotoResult]], PhotoResult]
 
 
-def photo_anew(photo: Photo, measure: Callable[[], PhotoResult]) -> PhotoResult:
+def measure_photo_uncached(photo: Photo, measure: Callable[[], PhotoResult]) -> PhotoResult:
     """Measure a photo in any case, where no earlier results are kept.
 
     Args:
@@ -158,7 +158,7 @@ def evaluate_codec(
     quality: float | None = None,
     effort: int = 0,
     name: str = "",
-    once: OncePerPhoto = photo_anew,
+    once: OncePerPhoto = measure_photo_uncached,
     report: Report = silent,
 ) -> Evaluation:
     """Really compress and decompress photos.
@@ -178,7 +178,7 @@ def evaluate_codec(
     """
     check_request(photos, objective.metric)
     results = []
-    bench = _Bench(codec, objective, quality, effort)
+    bench = _PhotoMeasurer(codec, objective, quality, effort)
     for done, photo in enumerate(photos):
         report(done, len(photos), photo.name)
         results.append(once(photo, lambda photo=photo: bench.measure(photo)))  # type: ignore[misc]
@@ -187,7 +187,7 @@ def evaluate_codec(
     return Evaluation(name or key, key, codec.fingerprint, objective.lmbda, objective.metric, tuple(results))
 
 
-class _Bench:
+class _PhotoMeasurer:
     """Measures photos, each in one run that is not the first of its kind."""
 
     def __init__(self, codec: Codec, objective: Objective, quality: float | None, effort: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from nas.codec.bitstream import lmbda_of, picture_of, read_latents, step_of, write_latents
 from nas.codec.family import CodecFamily
 from nas.codec.nic import Nic
-from nas.codec.recode import settled_file
+from nas.codec.recode import file_without_effort
 from nas.comparison.evaluate import check_request
 from nas.metrics.objective import Objective
 from nas.metrics.quality import error_of, mean, mean_psnr
@@ -96,7 +96,7 @@ def _at_rate(
         height, width = photo.pixels.shape[:2]
         rate_of_file = lmbda_of(family.base, step)
         # as `nas compress` settles on them, so that what is measured is what it writes
-        latents, nic = settled_file(aimed, photo.pixels, step)
+        latents, nic = file_without_effort(aimed, photo.pixels, step)
         file = nic.to_bytes()
         files = [file, *(write_latents(codec, latents, width, height, step).to_bytes() for codec in others)]
         for rate, each in zip(rates, files, strict=True):

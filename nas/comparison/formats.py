@@ -96,7 +96,7 @@ class FormatPoint:
 OncePerFile = Callable[[Photo, int, Callable[[], FormatResult]], FormatResult]
 
 
-def file_anew(photo: Photo, number: int, measure: Callable[[], FormatResult]) -> FormatResult:
+def measure_file_uncached(photo: Photo, number: int, measure: Callable[[], FormatResult]) -> FormatResult:
     """Measure a photo in a format in any case, where no earlier results are kept.
 
     Args:
@@ -131,7 +131,7 @@ def sweep(
     photos: Sequence[Photo],
     qualities: Sequence[int] = QUALITIES,
     *,
-    once: OncePerFile = file_anew,
+    once: OncePerFile = measure_file_uncached,
     report: Report = silent,
 ) -> tuple[FormatPoint, ...]:
     """A format over a range of qualities, one point each.

@@ -18,7 +18,7 @@ from nas.metrics.curves import Curve
 from nas.spaces.budget import SCOPES
 from nas.spaces.rates import anchor_qualities
 from nas.support.errors import InputError, nearest
-from nas.support.files import beside, refuse_existing
+from nas.support.files import refuse_existing, sibling_path
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Outputs:
     @property
     def kept(self) -> Path:
         """The results of an unfinished evaluation."""
-        return beside(self.json, ".", ".unfinished")
+        return sibling_path(self.json, ".", ".unfinished")
 
     def curve(self, name: str) -> Path:
         """A curve's own results.
@@ -133,7 +133,7 @@ class Outputs:
         Args:
             name: name of the curve.
         """
-        return beside(self.json, "", f"-{_safe(name)}.json")
+        return sibling_path(self.json, "", f"-{_safe(name)}.json")
 
     def all(self) -> list[Path]:
         """All files that an evaluation writes."""

@@ -16,7 +16,7 @@ import warnings
 from typing import Any
 
 
-class _PutOff(types.ModuleType):
+class _DeferredModule(types.ModuleType):
     """A module whose code runs when one of its own attributes, or a submodule, is first wanted.
 
     `importlib.util.LazyLoader` does not help here. An `import` of a module in `sys.modules` reads its
@@ -33,7 +33,7 @@ class _PutOff(types.ModuleType):
         return getattr(self, name)
 
 
-class _PackageOfParts(_PutOff):
+class _PartialPackage(_DeferredModule):
     """CompressAI as a package whose submodules can be imported without its top level.
 
     Its entropy models ask the top level for the entropy coders. The answers here leave out `range_coder`.
@@ -58,7 +58,7 @@ class _PackageOfParts(_PutOff):
         return super().__getattr__(name)
 
 
-def _put_off(name: str, kind: type[_PutOff]) -> None:
+def _defer_import(name: str, kind: type[_DeferredModule]) -> None:
     spec = importlib.util.find_spec(name)
     if name in sys.modules or spec is None:
         return
@@ -69,8 +69,8 @@ def _put_off(name: str, kind: type[_PutOff]) -> None:
     sys.modules[name] = module
 
 
-_put_off("compressai", _PackageOfParts)
-_put_off("scipy.stats", _PutOff)
+_defer_import("compressai", _PartialPackage)
+_defer_import("scipy.stats", _DeferredModule)
 
 with warnings.catch_warnings():
     # torch 2.15 deprecates torch.jit.script, which CompressAI applies to one bound while it is imported

@@ -1,6 +1,6 @@
 """Affine maps over gathered columns, with the activation that follows, in two kinds of arithmetic.
 
-`Affine` computes in the precision of its weights. `IntegerAffine` computes with whole numbers that are held
+`Affine` computes in the precision of its weights. `IntegerAffine` computes with integers that are held
 in float32, for the exact entropy path. As long as every sum stays below 2^24, each result is exact whatever
 the order of summation, and therefore the same on every machine.
 """
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Whole numbers up to this are exact in float32, and so are sums if all partial sums stay within it.
+# Integers up to this are exact in float32, and so are sums if all partial sums stay within it.
 EXACT = 2**24
 # The negative slope of an activation is a multiple of 1 / this number.
 SLOPE_PARTS = 2**12
@@ -56,10 +56,10 @@ class Affine:
 
 @dataclass(frozen=True)
 class IntegerAffine:
-    """An affine map in whole numbers. Powers of two bring the sums to the scale of the outputs.
+    """An affine map in integer arithmetic. Powers of two bring the sums to the scale of the outputs.
 
     Attributes:
-        weight, bias: whole numbers in float32, shaped as in `Affine`. The bias includes half of 1 / step, so
+        weight, bias: integers in float32, shaped as in `Affine`. The bias includes half of 1 / step, so
             that rounding down rounds to the nearest number.
         step: 2^-shift of every output, [outputs].
         slope: negative slope of the leaky rectifier that follows, in units of 1 / `SLOPE_PARTS`.
@@ -84,7 +84,7 @@ class IntegerAffine:
         return IntegerAffine(weight, self.bias[outputs], self.step[outputs], self.slope, self.limit)
 
     def __call__(self, columns: Tensor) -> Tensor:
-        """Map whole numbers, [..., inputs], to whole numbers, [..., outputs]."""
+        """Map integers, [..., inputs], to integers, [..., outputs]."""
         return self.finish(F.linear(columns, self.weight, self.bias))
 
     def finish(self, sums: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ _settings = _Settings()
 
 
 @contextmanager
-def exactly() -> Iterator[None]:
+def exact_arithmetic() -> Iterator[None]:
     """Compute in the precision of the tensors, whatever mixed, reduced or default precision is set outside.
 
     Some of these settings are process-wide. While any thread is in this context, all other threads use them

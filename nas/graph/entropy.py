@@ -187,7 +187,7 @@ def coded_range(values: Tensor) -> Tensor:
 
 
 def to_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """Convert entropy parameters to whole numbers on the coding grid: 64 log-spaced scales, means in 1/64.
+    """Convert entropy parameters to integers on the coding grid: 64 log-spaced scales, means in 1/64.
 
     An encoder and a decoder that compute the parameters in float64 with arrays of different shapes agree to
     about 1e-13. On the grid they agree exactly.

@@ -35,7 +35,7 @@ class _AtAnchors(nn.Module):
 
     def _at(self, rows: Tensor, lmbda: float) -> Tensor:
         """The interpolated row of a rate for the active channels, [channels, 1, 1]."""
-        return between(self.width.take(rows, 1), self.anchors, lmbda)[:, None, None]
+        return interpolate_gains(self.width.take(rows, 1), self.anchors, lmbda)[:, None, None]
 
     def sliced(self) -> dict[str, Tensor]:
         """The values of the active channels."""
@@ -98,7 +98,7 @@ class HyperGains(_AtAnchors):
         return z * self._at(self.log_gain, lmbda).exp() + self._at(self.shift, lmbda)
 
 
-def between(rows: Tensor, anchors: Sequence[float], lmbda: float) -> Tensor:
+def interpolate_gains(rows: Tensor, anchors: Sequence[float], lmbda: float) -> Tensor:
     """Interpolate between rows, linearly in the logarithm of lambda: [anchors, channels] to [channels].
 
     Args:

@@ -1,13 +1,13 @@
-"""The entropy path in whole numbers, with the same result on every machine.
+"""The entropy path in integer arithmetic, with the same result on every machine.
 
-h_s, context prediction and entropy parameters have 16-bit weights and whole numbers as inputs and outputs.
+h_s, context prediction and entropy parameters have 16-bit weights and integers as inputs and outputs.
 They compute in float32, where sums below 2^24 are exact (`graph.affine`). Everything is a matrix product over
 gathered columns, so that no other convolution algorithm can change a sum::
 
     z_hat --h_s--> psi --+--> entropy parameters --> scales in 1/1024, means in 1/64 --> the coding grid
     y_hat, within +-127, --context prediction--> phi
 
-The weights of every output have a power of two as a scale of their own. `codec.quantize` chooses the numbers.
+The weights of every output have a power of two as a scale of their own. `codec.quantize` chooses them.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class IntegerPath(nn.Module):
                 case spec.ReLU() | spec.LeakyReLU():
                     pass
                 case _:
-                    raise NotImplementedError(f"h_s with a {type(layer).__name__} has no whole numbers yet")
+                    raise NotImplementedError(f"h_s with a {type(layer).__name__} has no integer version yet")
         self.with_context = isinstance(network.context, ContextModel)
         self.psi_parts = network.space.family.psi_parts
         if isinstance(network.context, ContextModel):
@@ -127,11 +127,11 @@ class IntegerPath(nn.Module):
         return [module for module in self.modules() if isinstance(module, IntegerLayer)]
 
     def hyper(self) -> nn.Sequential:
-        """h_s in whole numbers: z_hat, [B, N, h, w], to psi, [B, channels, 4h, 4w]."""
+        """h_s in integer arithmetic: z_hat, [B, N, h, w], to psi, [B, channels, 4h, 4w]."""
         return IntegerTransform(self.edge, {name: layer.affine() for name, layer in self.h_s.items()})  # type: ignore[operator]
 
     def products(self) -> Products:
-        """Context prediction and entropy parameters in whole numbers."""
+        """Context prediction and entropy parameters in integer arithmetic."""
         first, second, third = (layer.affine() for layer in self.entropy_parameters)  # type: ignore[operator]
         predict = self.context_prediction.affine() if hasattr(self, "context_prediction") else None
         return Products(predict, (first, second, third), integer_grid, CONTEXT_LIMIT)
@@ -143,7 +143,7 @@ class IntegerPath(nn.Module):
             InputError: the weights were altered, or were not made by this toolkit.
         """
         if max(self.largest_sums()) >= EXACT:
-            raise InputError("The codec's whole numbers are too large to be exact: export the codec again.")
+            raise InputError("The codec's integers are too large to be exact: export the codec again.")
 
     def largest_sums(self) -> list[int]:
         """Upper bounds on the sums, layer by layer."""
@@ -179,7 +179,7 @@ def integer_grid(scales: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class IntegerTransform(nn.Sequential):
-    """An edge in whole numbers. Its layers have the same places as in the edge, and include the activations.
+    """An edge in integer arithmetic. Its layers have the places of the edge's, and include the activations.
 
     Args:
         edge: description of the edge.
@@ -201,10 +201,10 @@ class IntegerTransform(nn.Sequential):
         super().__init__(*modules)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the edge on whole numbers, [B, C, H, W]. From the first layer on, channels are last in memory.
+        """Run the edge on integers, [B, C, H, W]. From the first layer on, channels are last in memory.
 
         Args:
-            x: whole numbers in float32, [B, C, H, W].
+            x: integers in float32, [B, C, H, W].
         """
         x = x.permute(0, 2, 3, 1)
         out: Tensor = super().forward(x)  # type: ignore[no-untyped-call] # torch gives it no types
@@ -227,7 +227,7 @@ class IntegerConv(nn.Module):
         self.affine = _at(affine, self.places)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve whole numbers x, [B, H, W, C], to [B, u * H, u * W, outputs / u^2] with upsampling u."""
+        """Convolve integers x, [B, H, W, C], to [B, u * H, u * W, outputs / u^2] with upsampling u."""
         out = _windows(x, self.reach, self.places, self.affine)
         if self.upsampling == 1:
             return out
@@ -263,7 +263,7 @@ class IntegerDeconv(nn.Module):
                 self.phases.append((row, column, places, _at(affine, kept)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Deconvolve whole numbers x, [B, H, W, C], to [B, stride * H, stride * W, outputs]."""
+        """Deconvolve integers x, [B, H, W, C], to [B, stride * H, stride * W, outputs]."""
         batch, height, width, _ = x.shape
         out = x.new_empty(batch, height, self.stride, width, self.stride, len(self.phases[0][3].bias))
         for row, column, places, affine in self.phases:

@@ -122,7 +122,7 @@ class CodecNetwork(nn.Module):
             prior: the prior of z, or of y where there is no z.
 
         Returns:
-            The medians, [C, 1, 1], or 0 if latents are rounded to whole numbers.
+            The medians, [C, 1, 1], or 0 if latents are rounded to integers.
         """
         return prior.medians() if self.centred else 0.0
 

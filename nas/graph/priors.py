@@ -21,7 +21,7 @@ class FactorizedPrior(EntropyBottleneck):
     """CompressAI's entropy bottleneck, used for the likelihood of given values. It does not round them.
 
     Its quantiles are not trained. Integer latents have no medians, and those of centred latents are found by
-    bisection (`settle`). Each photo is coded within its own range.
+    bisection (`update_medians`). Each photo is coded within its own range.
 
     Args:
         channels: number of channels of the latent.
@@ -45,7 +45,7 @@ class FactorizedPrior(EntropyBottleneck):
         """The centre of every channel, [C, 1, 1]."""
         return self.quantiles[:, :, 1:2].detach()
 
-    def settle(self) -> None:
+    def update_medians(self) -> None:
         """Update the quantiles, with the medians among them, from the weights."""
         # `update` would also fill the tables of CompressAI's coder, which are in the state dict
         self._update_quantiles()  # type: ignore[no-untyped-call] # CompressAI gives it no types
@@ -126,10 +126,10 @@ class SlimmablePrior(nn.ModuleList):
             return self.active.medians()
         return self._gated([prior.medians()[None] for prior in self._priors()])[0]
 
-    def settle(self) -> None:
-        """Settle the prior of every width: see `FactorizedPrior.settle`."""
+    def update_medians(self) -> None:
+        """Update the medians of every width: see `FactorizedPrior.update_medians`."""
         for prior in self._priors():
-            prior.settle()
+            prior.update_medians()
 
     def likelihood(self, values: Tensor) -> Tensor:
         """The likelihood under the active prior. Under gates, all widths' priors count by their gates.

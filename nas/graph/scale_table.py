@@ -7,7 +7,7 @@ A learned table says by how much the scale is off, for every channel and state::
 
     y_hat, scales, means --> surprises --around an element--> state --table--> shift of the scale's level
 
-Everything is in whole numbers on the coding grid, in training too, so that a codec meets exactly the states
+Everything is in integers on the coding grid, in training too, so that a codec meets exactly the states
 that the table was trained on. Only the shifts are real numbers until they are rounded to levels.
 """
 
@@ -134,7 +134,7 @@ class ScaleTable(nn.Module):
 
     @torch.no_grad()
     def levels(self) -> Tensor:
-        """The shifts of levels that codecs apply, [channels, STATES], whole numbers in 8 bits."""
+        """The shifts of levels that codecs apply, [channels, STATES], 8-bit integers."""
         most = SCALE_LEVELS - 1
         return (self.log_factor / STEP).round().clamp(-most, most).to(torch.int8)
 

@@ -6,7 +6,7 @@ each block over all its positions in one pass. The decoder runs the same blocks 
 stage at a time. Both call `StagedContext.block`. A layout therefore costs what fvcore counts on this code:
 its visible share of a dense pass.
 
-The arithmetic is that of the given products: floating point on a grid, or the whole numbers of the exact
+The arithmetic is that of the given products: floating point on a grid, or the integers of the exact
 entropy path (`graph.integers`).
 """
 
@@ -36,10 +36,10 @@ SLICE = 1 << 13
 Work = tuple[int, Tensor]  # a block's number and flat positions in the latent
 Parameters = tuple[Tensor, Tensor]  # scales and means, each [B, positions, channels]
 Read = Callable[[tuple[Work, ...], list[Parameters]], list[Tensor]]
-Grid = Callable[[Tensor, Tensor], Parameters]  # converts scales and means to whole numbers, see `to_grid`
+Grid = Callable[[Tensor, Tensor], Parameters]  # converts scales and means to integers, see `to_grid`
 
 
-class Gathered(nn.Module):
+class GatheredProduct(nn.Module):
     """One matrix product over gathered columns. It is a module, so that fvcore can name what it counts."""
 
     def forward(self, columns: Tensor, affine: AnyAffine) -> Tensor:
@@ -56,7 +56,7 @@ class Gathered(nn.Module):
 
 
 @dataclass(frozen=True)
-class Near:
+class VisiblePlaces:
     """Places of the window at which the same channels are visible.
 
     Attributes:
@@ -87,7 +87,7 @@ class BlockPlan:
     """
 
     channels: Array
-    seen: tuple[Near, ...]
+    seen: tuple[VisiblePlaces, ...]
     outputs: Array
     features: Array
     phi: Array
@@ -148,19 +148,19 @@ def plan(layout: Layout, window: int, hidden: tuple[int, int], phi: int) -> tupl
 
 
 @lru_cache(maxsize=256)
-def _seen(layout: Layout, window: int) -> tuple[tuple[Near, ...], ...]:
+def _seen(layout: Layout, window: int) -> tuple[tuple[VisiblePlaces, ...], ...]:
     """The visible columns of every block of a layout. Cached, because they do not depend on widths."""
     groups = layout.group_of_channel
     return tuple(_near(block.visible, groups) for block in layout.blocks(window))
 
 
-def _near(visible: Array, groups: Array) -> tuple[Near, ...]:
+def _near(visible: Array, groups: Array) -> tuple[VisiblePlaces, ...]:
     """Group the places of the window by their visible groups, from [groups, window, window]."""
     places: dict[tuple[bool, ...], list[tuple[int, int]]] = {}
     for row, column in np.ndindex(visible.shape[1:]):
         places.setdefault(tuple(visible[:, row, column].tolist()), []).append((row, column))
     return tuple(
-        Near(np.array(where).T, np.flatnonzero(np.array(seen)[groups]))
+        VisiblePlaces(np.array(where).T, np.flatnonzero(np.array(seen)[groups]))
         for seen, where in places.items()
         if any(seen)
     )
@@ -173,7 +173,7 @@ class Products:
     Attributes:
         context_prediction: from a window of y, [F, M, window, window]. None if a table reads the context.
         entropy_parameters: the three pointwise layers.
-        grid: converts the output of the last layer to whole numbers on the coding grid.
+        grid: converts the output of the last layer to integers on the coding grid.
         y_limit: the context reads y clamped to +- this limit.
     """
 
@@ -284,8 +284,8 @@ class StagedContext(nn.Module):
         self.layout, self.window, self.channels = layout, products.window, layout.channels
         self.grid, self.y_limit, self._hidden = products.grid, products.y_limit, products.hidden
         self.psi, self.phi = products.psi, products.phi
-        self.context_prediction = Gathered()
-        self.entropy_parameters = nn.ModuleList(Gathered() for _ in range(3))
+        self.context_prediction = GatheredProduct()
+        self.entropy_parameters = nn.ModuleList(GatheredProduct() for _ in range(3))
         plans = plan(layout, self.window, self._hidden, self.phi)
         with torch.no_grad():
             self.blocks = [_cut_weights(products, block) for block in plans]
@@ -409,7 +409,7 @@ class StagedHyper(nn.Module):
     Args:
         context: says how psi is read.
         layout: a layout with one stage.
-        grid: converts the content of psi to whole numbers on the coding grid.
+        grid: converts the content of psi to integers on the coding grid.
     """
 
     def __init__(self, context: HyperOnly, layout: Layout, grid: Grid = to_grid) -> None:

@@ -7,8 +7,9 @@
 
     FILE.nic --prior--> z_hat --h_s--> psi --blocks of the layout, stage by stage--> y_hat --g_s--> picture
 
-Everything that decides which symbol is read is in whole numbers, which float32 holds exactly. Every machine
-therefore reads the same y_hat. Run it on a CPU, or where float32 is not shortened (no TF32, no bfloat16).
+Everything that decides which symbol is read is computed in integers, which float32 holds exactly. Every
+machine therefore reads the same y_hat. Run it on a CPU, or where float32 is not shortened (no TF32, no
+bfloat16).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ MAX_PIXELS = 1 << 27  # of a picture, because a forged size costs an attacker no
 SLICE = 1 << 13  # number of positions that are computed together; it bounds memory
 THREADS = 0  # threads inside a model; 0 means as many as there are cores
 STORES = ("phi", "hidden_1", "hidden_2")  # values that blocks leave for later blocks at the same position
-# The form of what decoding reads of codec.json: sets of types, ranges of whole numbers, lists of any length
+# The form of what decoding reads of codec.json: sets of types, ranges of integers, lists of any length
 # whose elements have a form (or of two elements, where the form has two), and mappings
 TEXT, WHOLE, NUMBER, INDEX, COUNT = {str}, {int}, {int, float}, range(1 << 16), range(1, 1 << 16)
 FORM: dict[str, Any] = {
@@ -66,10 +67,10 @@ BY_TABLE = {**ORDER, "blocks": [{**BLOCK, "known": [[range(2)]]}], "table": TABL
 models = constriction.stream.model
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Steps = NDArray[np.floating[Any]]  # of means: whole numbers, in the type that computed them
+Steps = NDArray[np.floating[Any]]  # of means: integers, in the type that computed them
 Ints = NDArray[np.int64]
 Whole = NDArray[np.integer[Any]]
-Values = NDArray[np.number[Any]]  # whole numbers, as integers or as floats
+Values = NDArray[np.number[Any]]  # integers, in an integer or a float type
 Read = Callable[[dict[str, Any], Ints, Ints, Steps], Whole]
 
 
@@ -118,7 +119,7 @@ def consistently(folder: Path) -> Iterator[None]:
 
 
 def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | None]:
-    """Decode y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] (None without a z), whole numbers in float32.
+    """Decode y_hat [1, M, h, w] and z_hat [1, N, h/4, w/4] (None without a z), integers in float32.
 
     Args:
         data: the bytes of a .nic file.

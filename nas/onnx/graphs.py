@@ -57,7 +57,7 @@ class Graph:
         return name
 
     def widened(self, values: Array) -> str:
-        """Add whole numbers of 16 bits as a constant that is converted to float32.
+        """Add 16-bit integers as a constant that is converted to float32.
 
         Args:
             values: weights, of any shape.

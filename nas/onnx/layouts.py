@@ -20,7 +20,7 @@ def describe_layout(codec: Codec, name: str, save: Save) -> dict[str, Any]:
     """Save the models of a codec's layout, and return its entry in codec.json.
 
     Args:
-        codec: a codec in whole numbers, under this layout.
+        codec: a codec in integer arithmetic, under this layout.
         name: prefix of the models' names.
         save: saves a model under a name. Returns the name of its file.
     """

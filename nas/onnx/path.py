@@ -1,4 +1,4 @@
-"""The entropy path in whole numbers as ONNX models: h_s, and one model for each block of a layout.
+"""The entropy path in integer arithmetic as ONNX models: h_s, and one model for each block of a layout.
 
 The models form the same sums as `graph.integers` and `graph.staged`, over the same gathered columns. They use
 only matrix products and 1x1 convolutions, so that no algorithm for larger kernels can round in between.
@@ -27,7 +27,7 @@ _TO_THE_END = np.iinfo(np.int64).max
 
 
 def hyper_model(h_s: nn.Module, channels: tuple[int, int], *, with_means: bool) -> onnx.ModelProto:
-    """h_s in whole numbers: z_hat [1, N, h, w] to psi [1, P, 4h, 4w].
+    """h_s in integer arithmetic: z_hat [1, N, h, w] to psi [1, P, 4h, 4w].
 
     Args:
         h_s: h_s from `IntegerPath.hyper`.
@@ -35,7 +35,7 @@ def hyper_model(h_s: nn.Module, channels: tuple[int, int], *, with_means: bool) 
         with_means: whether psi itself holds scales and means. The means are then clamped to their limits.
     """
     graph = Graph()
-    value = run_whole_numbers(graph, graph.input("z_hat", [1, channels[0], "h", "w"]), h_s.children())
+    value = run_integer_layers(graph, graph.input("z_hat", [1, channels[0], "h", "w"]), h_s.children())
     value = clipped_means(graph, value) if with_means else value
     graph.output("psi", value, [1, channels[1], "rows", "columns"])
     return graph.model()
@@ -52,8 +52,8 @@ def clipped_means(graph: Graph, psi: str) -> str:
     return graph.joined([scales, graph.clipped(means, -_MOST_MEAN, _MOST_MEAN)])
 
 
-def run_whole_numbers(graph: Graph, value: str, layers: Iterable[nn.Module]) -> str:
-    """Add consecutive layers of h_s in whole numbers.
+def run_integer_layers(graph: Graph, value: str, layers: Iterable[nn.Module]) -> str:
+    """Add consecutive layers of h_s in integer arithmetic.
 
     Args:
         graph: the graph.

@@ -36,25 +36,25 @@ def write_onnx(family: CodecFamily, out: Path, *, report: StageReport = silent) 
         The content of codec.json.
 
     Raises:
-        InputError: the entropy path or the latents are not whole numbers, or the package onnx is missing.
+        InputError: the entropy path or the latents are not integers, or the package onnx is missing.
     """
-    require_whole_numbers(family)
+    require_integers(family)
     require_package()
     return _Writer(family, out, report).write()
 
 
-def require_whole_numbers(family: CodecFamily) -> None:
-    """Raise InputError if the entropy path or the latents are not whole numbers.
+def require_integers(family: CodecFamily) -> None:
+    """Raise InputError if the entropy path or the latents are not integers.
 
     Args:
         family: the codecs to write.
     """
     if not family.base.exact or family.base.network.centred:
-        raise not_in_whole_numbers()
+        raise not_integer_error()
 
 
-def not_in_whole_numbers() -> InputError:
-    """The error to raise for a codec whose entropy path or latents are not whole numbers."""
+def not_integer_error() -> InputError:
+    """The error to raise for a codec whose entropy path or latents are not integers."""
     return InputError(
         "ONNX runtimes have no convolutions in float64, so only a codec whose entropy path is in whole "
         "numbers can be written as ONNX: export it with --arithmetic exact, from a space with "

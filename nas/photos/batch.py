@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar
 
 from nas.support.errors import InputError
-from nas.support.files import followed, make_folder, refuse_existing, refuse_over_input, refuse_unwritable
+from nas.support.files import link_target, make_folder, refuse_existing, refuse_over_input, refuse_unwritable
 from nas.support.progress import StageReport, silent
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Batch(Generic[Done]):
 
 
 @dataclass(frozen=True)
-class Workforce(Generic[Content, Done]):
+class WorkerPool(Generic[Content, Done]):
     """The workers that do the jobs.
 
     Attributes:
@@ -197,7 +197,7 @@ class Workforce(Generic[Content, Done]):
     begin: Callable[[], object] = silent
 
 
-def planned(
+def plan_batch(
     inputs: str | Path | Sequence[str | Path], out: str | Path, kind: FileKind, *, force: bool = False
 ) -> BatchPlan:
     """Find the inputs and outputs of a command.
@@ -274,16 +274,16 @@ def _is_folder(out: str | Path, path: Path) -> bool:
 def _named(sources: Sequence[tuple[Path, Path | None]], folder: Path, kind: FileKind) -> list[Job]:
     """A job for each source. A source that is given twice is done once."""
     jobs: dict[Path, Job] = {}
-    read = {followed(source): source for source, _ in sources}
+    read = {link_target(source): source for source, _ in sources}
     for source, name in sources:
         target = folder / (name or Path(source.name)).with_suffix(kind.suffix)
         other = jobs.setdefault(target, Job(source, target))
-        if followed(other.source) != followed(source):
+        if link_target(other.source) != link_target(source):
             raise InputError(
                 f"{other.source} and {source} would both be written to {target}: rename one of them, or use "
                 "two folders."
             )
-        if (replaced := read.get(followed(target))) is not None:
+        if (replaced := read.get(link_target(target))) is not None:
             raise InputError(f"{target} would replace {replaced}, which is read: choose another folder.")
     return list(jobs.values())
 
@@ -291,7 +291,7 @@ def _named(sources: Sequence[tuple[Path, Path | None]], folder: Path, kind: File
 def run_all(
     plan: BatchPlan,
     read: Callable[[Job], tuple[Content, int]],
-    load: Callable[[], AbstractContextManager[Workforce[Content, Done]]],
+    load: Callable[[], AbstractContextManager[WorkerPool[Content, Done]]],
     *,
     stage: str,
     report: StageReport = silent,
@@ -334,7 +334,7 @@ def run_all(
                 note(running.pop(future)[0], future.result)
 
     with ExitStack() as stack:
-        workforce: Workforce[Content, Done] | None = None
+        workforce: WorkerPool[Content, Done] | None = None
         for index, job in enumerate(jobs):
             try:
                 content, pixels = read(job)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
-from nas.photos.claims import START, check_claim, may_be_picture, readable_formats
 from nas.photos.folders import list_files
-from nas.photos.metadata import JPEG, PNG, Bare, bare, without_exif
+from nas.photos.headers import START, check_header, may_be_picture, readable_formats
+from nas.photos.metadata import JPEG, PNG, StrippedImage, strip_metadata, without_exif
 from nas.support.errors import InputError, InputWarning
 from nas.support.files import write_atomically
 from nas.support.limits import MAX_BYTES, PICTURE_SUFFIXES
@@ -119,7 +119,7 @@ def image_of(data: bytes, source: str) -> Pixels:
         InputError: it is damaged, not an image, or has more than `MAX_PIXELS`.
     """
     try:
-        bare_file = bare(data)
+        bare_file = strip_metadata(data)
         del data
         # A large picture and odd metadata are no reason for a warning: there is a limit to sizes here
         with _opened(bare_file) as image, warnings.catch_warnings():
@@ -129,7 +129,7 @@ def image_of(data: bytes, source: str) -> Pixels:
                     f"{source} has {image.width}x{image.height} pixels, more than {MAX_PIXELS} in all: "
                     "scale it down."
                 )
-            check_claim(image, bare_file.data)
+            check_header(image, bare_file.data)
             frames = max(bare_file.frames, _frames(image))
             image.load()
             undefined = int(np.isnan(np.asarray(image)).sum()) if image.mode == "F" else 0
@@ -160,7 +160,7 @@ class FramesWarning(InputWarning):
     """A file holds several pictures, such as an animation, and only one of them is read."""
 
 
-def _opened(bare_file: Bare) -> Image.Image:
+def _opened(bare_file: StrippedImage) -> Image.Image:
     """Pillow's image, with the orientation that the file states."""
     try:
         image = _identified(io.BytesIO(bare_file.data))

@@ -50,7 +50,7 @@ _TIFF_KEPT = {
 
 
 @dataclass
-class Bare:
+class StrippedImage:
     """An image file without metadata.
 
     Attributes:
@@ -66,7 +66,7 @@ class Bare:
     frames: int = 1
 
 
-def bare(data: bytes) -> Bare:
+def strip_metadata(data: bytes) -> StrippedImage:
     """Remove metadata from a file's content. Files other than PNG, JPEG and TIFF stay as they are.
 
     Args:
@@ -76,14 +76,14 @@ def bare(data: bytes) -> Bare:
         ValueError: a PNG is cut short, or a checksum of its pixels is wrong.
     """
     if data.startswith(PNG):
-        return _bare_png(data)
+        return _strip_png(data)
     if data.startswith(JPEG):
-        return _bare_jpeg(data)
+        return _strip_jpeg(data)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return Bare(_bare_tiff(data))
+        return StrippedImage(_strip_tiff(data))
     for signature in re.finditer(re.escape(PNG), data):  # icons hold whole PNGs
-        _bare_png(data[signature.start() :])
-    return Bare(data)
+        _strip_png(data[signature.start() :])
+    return StrippedImage(data)
 
 
 def without_exif(data: bytes) -> bytes:
@@ -99,8 +99,8 @@ def without_exif(data: bytes) -> bytes:
     return re.sub(rb"MM\0\*.{6}", big, emptied, flags=re.DOTALL)
 
 
-def _bare_png(data: bytes) -> Bare:
-    bare_file, kept, inflater = Bare(b""), [PNG], zlib.decompressobj()
+def _strip_png(data: bytes) -> StrippedImage:
+    bare_file, kept, inflater = StrippedImage(b""), [PNG], zlib.decompressobj()
     for kind, content, whole in _chunks(data):
         if not whole:
             if kind == b"IDAT":
@@ -155,7 +155,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def _read_text(bare_file: Bare, kind: bytes, content: bytes) -> None:
+def _read_text(bare_file: StrippedImage, kind: bytes, content: bytes) -> None:
     if content.startswith(_RAW_PROFILE) and not bare_file.exif:
         text = content[len(_RAW_PROFILE) :]
         if kind == b"zTXt":
@@ -177,9 +177,9 @@ def _inflated(data: bytes, most: int = 1 << 24) -> bytes:
         return b""
 
 
-def _bare_jpeg(data: bytes) -> Bare:
+def _strip_jpeg(data: bytes) -> StrippedImage:
     """Segments up to the first scan, of which the decoder needs all but application data and comments."""
-    bare_file, kept, offset = Bare(b""), [data[:2]], 2
+    bare_file, kept, offset = StrippedImage(b""), [data[:2]], 2
     while offset + 4 <= len(data) and data[offset] == 0xFF:
         marker = data[offset + 1]
         if marker == 0xFF:  # a fill byte
@@ -217,7 +217,7 @@ def _pictures_in_jpeg(index: bytes) -> int:
     )
 
 
-def _bare_tiff(data: bytes) -> bytes:
+def _strip_tiff(data: bytes) -> bytes:
     """The same file whose first directory lacks the entries that no decoder reads."""
     order = "<" if data.startswith(b"II") else ">"
     big = data[2 if order == "<" else 3] == 43

@@ -160,7 +160,7 @@ def training_photos(data: str, split: Mapping[str, list[Path]]) -> list[Photo]:
     return photos
 
 
-class Photographed(Protocol):
+class HasPhotos(Protocol):
     """Anything with photos, such as a run."""
 
     @property
@@ -171,7 +171,7 @@ class Photographed(Protocol):
         """Files of the photos by part: `train`, `calibration`, `held-out`."""
 
 
-def photos_of(run: Photographed, part: str, most: int | None = None) -> list[Photo]:
+def photos_of(run: HasPhotos, part: str, most: int | None = None) -> list[Photo]:
     """The photos of one part of a run's split (train, calibration, held-out), the first `most` of them.
 
     Args:

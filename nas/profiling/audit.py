@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.codec.codec import Codec
-from nas.cost.counting.macs import PRODUCTS, aligned, follow
+from nas.cost.counting.macs import PRODUCTS, aligned, trace_macs
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, quantize
 from nas.graph.staged import Parameters, Staged, Work
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
@@ -205,7 +205,7 @@ def trace(codec: Codec, height: int, width: int) -> dict[str, Traced]:
     """
     traces = {}
     for scope, path, inputs in _paths(codec, height, width):
-        counted = follow(path, *inputs)
+        counted = trace_macs(path, *inputs)
         edges = {edge: int(counted.by_module[name]) for edge, name in _edges_in(path).items()}
         operators = {name: int(macs) for name, macs in counted.by_operator.items()}
         traces[scope] = Traced(

@@ -39,7 +39,7 @@ from nas.support.progress import Report, silent
 from nas.weights.checkpoint import supernet_of
 
 PROCESSES = 8  # number of checked architectures whose memory is also measured
-CALIBRATED = 256  # side in pixels of the photo that whole numbers are calibrated on
+CALIBRATED = 256  # side in pixels of the photo that integers are calibrated on
 REFERENCES = 4  # number of known codecs that a later measurement times again
 
 
@@ -98,7 +98,9 @@ def measure(run: Run, request: Request, *, report: Report = silent) -> Measureme
     earlier = [each for each in kept.by_architecture(space) if each.key not in kept.checked]
     wanted = cover(space, earlier)
     in_cover = {*wanted, *memory_corners(space)}
-    checked = [architecture for architecture in drawn(space, request) if architecture not in in_cover]
+    checked = [
+        architecture for architecture in random_architectures(space, request) if architecture not in in_cover
+    ]
     # a cover of more layouts may contain an architecture that was only checked before
     needed = {architecture.key for architecture in in_cover}
     all_checked = dict.fromkeys([*kept.checked, *(architecture.key for architecture in checked)])
@@ -172,7 +174,7 @@ def _measure_once(
 
 
 def codec_of(supernet: Supernet, architecture: Architecture) -> Codec:
-    """The codec of an architecture as it is exported, with whole numbers that fit photos.
+    """The codec of an architecture as it is exported, with integers that fit photos.
 
     The coder reads what the entropy path expects several times as fast as what surprises it, so the path has
     to expect photos.
@@ -216,7 +218,7 @@ def memory_corners(space: SearchSpace) -> list[Architecture]:
     return list(dict.fromkeys(corners))
 
 
-def drawn(space: SearchSpace, request: Request) -> list[Architecture]:
+def random_architectures(space: SearchSpace, request: Request) -> list[Architecture]:
     """Different random architectures, to check predictions.
 
     Args:

@@ -19,7 +19,7 @@ from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import write_atomically
 from nas.support.paths import as_typed
-from nas.support.resources import damage_told
+from nas.support.resources import errors_as_damage
 
 PROFILE_FORMAT = "nas-profile 2"
 KEPT_EVERY = 10.0  # seconds
@@ -167,7 +167,7 @@ class Measurements:
         Raises:
             InputError: a key is none of the space.
         """
-        with damage_told(self.path, "measure again with `nas profile`, and --force"):
+        with errors_as_damage(self.path, "measure again with `nas profile`, and --force"):
             return {space.parse(key): timed for key, timed in self.codecs.items()}
 
     def add(self, key: str, parts: Mapping[str, float]) -> None:

@@ -144,7 +144,7 @@ def architecture_at(space: SearchSpace, axes: Sequence[int], choice: PieceChoice
     return space.at(indexes)
 
 
-def settled(space: SearchSpace, axes: Sequence[int], choice: PieceChoice) -> PieceChoice:
+def without_idle_choices(space: SearchSpace, axes: Sequence[int], choice: PieceChoice) -> PieceChoice:
     """Set choices without effect to 0.
 
     Args:
@@ -169,11 +169,11 @@ def choices(
     Yields:
         For each of the axes, in their order, the index of a candidate.
     """
-    settled_choices = (settled(space, axes, choice) for choice in itertools.product(*allowed))
+    settled_choices = (without_idle_choices(space, axes, choice) for choice in itertools.product(*allowed))
     yield from dict.fromkeys(settled_choices)
 
 
-def at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> PieceChoice:
+def choices_at(space: SearchSpace, axes: Sequence[int], architecture: Architecture) -> PieceChoice:
     """The choices of an architecture on some axes.
 
     Args:
@@ -207,7 +207,7 @@ def cover(space: SearchSpace, measured: Sequence[Architecture] = (), seed: int =
         """Remove an architecture's choices from those still needed. Returns whether there were any."""
         before = sum(map(len, needed.values()))
         for axes, missing in needed.items():
-            mine = at(space, axes, architecture)
+            mine = choices_at(space, axes, architecture)
             needed[axes] = [choice for choice in missing if choice != mine]
         return sum(map(len, needed.values())) < before
 

@@ -17,7 +17,7 @@ class Range:
 
     Attributes:
         quantity: the limited or reported cost.
-        whole: the least, the median and the most, in the quantity's whole numbers.
+        whole: the least, the median and the most, in the quantity's integer units.
     """
 
     quantity: Quantity
@@ -32,7 +32,7 @@ class Range:
             question: the question of the budget.
         """
         asked = quantity is question.quantity
-        return cls(quantity, question.span if asked else question.within.span(quantity))
+        return cls(quantity, question.span if asked else question.feasible.span(quantity))
 
     @property
     def least(self) -> float:
@@ -53,7 +53,11 @@ class Range:
         """A line of a table; asking for the least that it tells works."""
         least, median, most = self.whole
         quantity = self.quantity
-        cells = [quantity.number(least, least=True), quantity.number(median), quantity.number(most)]
+        cells = [
+            quantity.format_number(least, least=True),
+            quantity.format_number(median),
+            quantity.format_number(most),
+        ]
         return [quantity.title, *cells, quantity.unit]
 
     def to_json(self) -> dict[str, float]:
@@ -103,7 +107,7 @@ class Possible:
         told = {scope_range.quantity for scope_range in scopes.values()}
         wanted = dict.fromkeys([*quantities.everywhere, question.quantity])
         others = tuple(Range.of(quantity, question) for quantity in wanted if quantity not in told)
-        return cls(space.name, space.size, " and ".join(map(str, question.within.bounds)), scopes, others)
+        return cls(space.name, space.size, " and ".join(map(str, question.feasible.bounds)), scopes, others)
 
     @property
     def ranges(self) -> tuple[Range, ...]:

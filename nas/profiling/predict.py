@@ -19,7 +19,7 @@ from nas.cost.counting.table import CostTable
 from nas.cost.exact.quantity import Quantity
 from nas.profiling.measure import memory_corners
 from nas.profiling.measurements import Measurements, Timed
-from nas.profiling.pieces import at, coding, edge_pieces, interpolated, settled
+from nas.profiling.pieces import choices_at, coding, edge_pieces, interpolated, without_idle_choices
 from nas.profiling.timing import REST
 from nas.spaces.architecture import Architecture
 from nas.spaces.description import HYPER_EDGES, HYPERPRIOR
@@ -58,7 +58,7 @@ class PartTable:
         return float(self.values[tuple(indexes[axis] for axis in self.axes)])
 
     def scaled(self, factor: float) -> Part:
-        """The table in whole numbers.
+        """The table in integers.
 
         Args:
             factor: factor of the values before rounding.
@@ -96,7 +96,7 @@ class Predictor:
 
     @lru_cache(maxsize=2)  # noqa: B019 - a predictor lives as long as its search
     def time(self, action: str) -> Quantity:
-        """Milliseconds of `encode` or `decode`, whole numbers in nanoseconds.
+        """Milliseconds of `encode` or `decode`, integers in nanoseconds.
 
         Args:
             action: `encode` or `decode`.
@@ -228,23 +228,23 @@ class Predictor:
         space = self.space
         rows: dict[tuple[int, ...], list[float]] = {}
         for architecture, timed in self._known:
-            rows.setdefault(at(space, axes, architecture), []).extend(read(timed, name))
+            rows.setdefault(choices_at(space, axes, architecture), []).extend(read(timed, name))
         table = np.zeros([space.shape[axis] for axis in axes])
         for choice in np.ndindex(*table.shape):
             off = self._switch in axes and choice[axes.index(self._switch)] == 0
             if not (off and hyper):
-                table[choice] = self._median(rows, settled(space, axes, choice), title)
+                table[choice] = self._median(rows, without_idle_choices(space, axes, choice), title)
         return PartTable(title, axes, table)
 
     def _coding_table(self, title: str, read: Callable[[Timed, Architecture], list[float]]) -> PartTable:
         space, part = self.space, self._coding
         rows: dict[tuple[int, ...], list[float]] = {}
         for architecture, timed in self._known:
-            rows.setdefault(at(space, part.axes, architecture), []).extend(read(timed, architecture))
+            rows.setdefault(choices_at(space, part.axes, architecture), []).extend(read(timed, architecture))
         table = np.zeros([len(knots) for knots in part.knots])
         for cell in np.ndindex(*table.shape):
             choice = tuple(knots[k] for knots, k in zip(part.knots, cell, strict=True))
-            table[cell] = self._median(rows, settled(space, part.axes, choice), title)
+            table[cell] = self._median(rows, without_idle_choices(space, part.axes, choice), title)
         return PartTable(title, part.axes, interpolated(space, part, table))
 
     def _median(self, rows: dict[tuple[int, ...], list[float]], choice: tuple[int, ...], title: str) -> float:

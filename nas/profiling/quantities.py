@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nas.cost.counting.cache import keep_costs, kept_costs
+from nas.cost.counting.cache import load_or_measure_costs, store_costs
 from nas.cost.counting.table import CostTable
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import Bound, Quantity, edges, giga_macs, parameters, scopes, stages
 from nas.cost.exact.reach import most_kmac_px
-from nas.cost.exact.within import Within
 from nas.run import Run
 from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget, Limit
 from nas.support.errors import InputError, InputWarning, UnreachableBudgetError
@@ -24,15 +24,15 @@ Size = tuple[int, int]
 
 
 def costs_of(run: Run) -> CostTable:
-    """The costs of a run's space at 768x512, kept or measured. Nothing is written: see `keep_costs_of`.
+    """The costs of a run's space at 768x512, kept or measured. Nothing is written: see `store_costs_of`.
 
     Args:
         run: the run.
     """
-    return kept_costs(run.space, run.costs_path, keep=False)
+    return load_or_measure_costs(run.space, run.costs_path, keep=False)
 
 
-def keep_costs_of(run: Run, costs: CostTable) -> None:
+def store_costs_of(run: Run, costs: CostTable) -> None:
     """Keep a run's costs where something can be kept there, so that they are measured once.
 
     Commands call it when they are no longer refused, because a refused one leaves nothing behind.
@@ -42,7 +42,7 @@ def keep_costs_of(run: Run, costs: CostTable) -> None:
         costs: the costs of its space, from `costs_of`.
     """
     if run.is_writable:
-        keep_costs(costs, run.costs_path)
+        store_costs(costs, run.costs_path)
 
 
 @dataclass(frozen=True)
@@ -51,30 +51,32 @@ class Question:
 
     Attributes:
         quantity: the quantity that the targets limit.
-        within: the architectures that meet the budget's other limits.
-        targets: in whole numbers of the quantity, ascending; none for the whole range.
+        feasible: the architectures that meet the budget's other limits.
+        targets: in integer units of the quantity, ascending; none for the whole range.
         span: the least, the median and the most of the quantity within the limits.
     """
 
     quantity: Quantity
-    within: Within
+    feasible: FeasibleSet
     targets: tuple[int, ...]
     span: tuple[int, int, int]
 
     @property
     def asked(self) -> tuple[int, ...]:
         """The targets to answer. With limits alone, it is the largest cost that they allow."""
-        return self.targets or ((self.span[2],) if self.within.bounds else ())
+        return self.targets or ((self.span[2],) if self.feasible.bounds else ())
 
     @property
     def idle(self) -> str | None:
         """A sentence on targets that limit nothing, since all architectures within the limits cost less."""
         quantity, most = self.quantity, self.span[2]
-        above = [quantity.tell(target) for target in self.targets if not _reached(quantity, target, most)]
+        above = [
+            quantity.format(target) for target in self.targets if not _is_reachable(quantity, target, most)
+        ]
         if not above:
             return None
         return (
-            f"no architecture costs more than {quantity.tell(most)} ({quantity.title}), so the best of all "
+            f"no architecture costs more than {quantity.format(most)} ({quantity.title}), so the best of all "
             f"answers {' and '.join(above)}"
         )
 
@@ -178,9 +180,9 @@ class Quantities:
         return (*self._known.values(), *edges(self.costs).values())
 
     def bound(self, limit: Limit) -> Bound:
-        """A limit as a bound on whole numbers."""
+        """A limit as a bound on integers."""
         quantity, value = self._amount(limit.what, limit.most)
-        return Bound(quantity, quantity.whole(value))
+        return Bound(quantity, quantity.to_integer(value))
 
     def _amount(self, what: str, amount: Amount) -> tuple[Quantity, float]:
         """The quantity of a limit, and its amount in that unit. % refers to the widest architecture."""
@@ -202,34 +204,34 @@ class Quantities:
 
     def _resolved(self, budget: Budget) -> Question:
         quantity = self.of(*budget.measure)
-        within = Within(self.costs.space, [self.bound(limit) for limit in budget.limits])
+        within = FeasibleSet(self.costs.space, [self.bound(limit) for limit in budget.limits])
         least, most = within.ends(quantity)
         what, *_ = budget.measure
         values = [self._amount(what, amount)[1] for amount in budget.targets]
         if budget.span is not None:
             values += budget.span.values(least / quantity.per_unit, most / quantity.per_unit)
-        targets = sorted({quantity.whole(value) for value in values})
+        targets = sorted({quantity.to_integer(value) for value in values})
         if targets and targets[0] < least:
             beside = f" with {' and '.join(map(str, within.bounds))}" if within.bounds else ""
             raise UnreachableBudgetError(
-                f"No architecture{beside} costs at most {quantity.tell(targets[0])} ({quantity.title}): "
-                f"{_span_told(quantity, least, most)}"
+                f"No architecture{beside} costs at most {quantity.format(targets[0])} ({quantity.title}): "
+                f"{_span_in_words(quantity, least, most)}"
             )
-        if budget.typed and targets and not _reached(quantity, targets[-1], most):
+        if budget.typed and targets and not _is_reachable(quantity, targets[-1], most):
             raise UnreachableBudgetError(
-                f"Every architecture costs less than {quantity.tell(targets[-1])} ({quantity.title}): "
-                f"{_span_told(quantity, least, most)}"
+                f"Every architecture costs less than {quantity.format(targets[-1])} ({quantity.title}): "
+                f"{_span_in_words(quantity, least, most)}"
             )
         return Question(quantity, within, tuple(targets), (least, within.median(quantity), most))
 
 
-def _span_told(quantity: Quantity, least: int, most: int) -> str:
+def _span_in_words(quantity: Quantity, least: int, most: int) -> str:
     """The least and the largest possible cost, and what to ask for."""
     if least == most:
-        return f"all of them cost {quantity.tell(least, least=True)}. Ask for that."
+        return f"all of them cost {quantity.format(least, least=True)}. Ask for that."
     return (
-        f"the least is {quantity.tell(least, least=True)}, the most {quantity.tell(most)}. Ask for a target "
-        "in between."
+        f"the least is {quantity.format(least, least=True)}, the most {quantity.format(most)}. Ask for a "
+        "target in between."
     )
 
 
@@ -254,6 +256,6 @@ def no_such_device(run: Run, device: str, size: Size) -> str:
     )
 
 
-def _reached(quantity: Quantity, target: int, most: int) -> bool:
+def _is_reachable(quantity: Quantity, target: int, most: int) -> bool:
     """Whether a target is no more than the most there is, as people read it."""
-    return target <= most or quantity.tell(target) == quantity.tell(most)
+    return target <= most or quantity.format(target) == quantity.format(most)

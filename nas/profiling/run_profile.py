@@ -16,13 +16,13 @@ from nas.profiling.measure import Request, measure
 from nas.profiling.measurements import Measurements
 from nas.profiling.possible import Possible
 from nas.profiling.predict import Predictor
-from nas.profiling.quantities import Quantities, costs_of, keep_costs_of
+from nas.profiling.quantities import Quantities, costs_of, store_costs_of
 from nas.run import Run
 from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget
 from nas.spaces.space import SearchSpace
 from nas.support.progress import Report, silent
-from nas.support.resources import damage_told
+from nas.support.resources import errors_as_damage
 from nas.support.tables import TableRow
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def profile_run(run: Run, request: Request, *, report: Report = silent) -> RunPr
     Raises:
         InputError: not trained yet, no such size, or a profile of another machine in the way.
     """
-    return told(run, measure(run, request, report=report))
+    return profile_of_measurements(run, measure(run, request, report=report))
 
 
 def profile_device(run: Run, csv: Path, device: str, *, force: bool = False) -> RunProfile:
@@ -242,12 +242,12 @@ def profile_device(run: Run, csv: Path, device: str, *, force: bool = False) -> 
     from nas.profiling.devices.read import read_times
 
     measured = read_times(run, csv, device, force=force)
-    result = told(run, measured)  # or refused, before it is kept
+    result = profile_of_measurements(run, measured)  # or refused, before it is kept
     measured.keep()
     return result
 
 
-def told(run: Run, measured: Measurements) -> RunProfile:
+def profile_of_measurements(run: Run, measured: Measurements) -> RunProfile:
     """The costs of a run's space from measurements, of this machine or of another device.
 
     Args:
@@ -262,7 +262,7 @@ def told(run: Run, measured: Measurements) -> RunProfile:
     kind, architectures = known_architectures(run, space)
     relations = [relation(predictor, costs, action, architectures, kind) for action in SCOPE_OF_ACTION]
     possible = Possible.of(quantities, quantities.question(Budget("whole range")))
-    keep_costs_of(run, costs)
+    store_costs_of(run, costs)
     return RunProfile(
         possible,
         {**measured.facts, "folder": str(measured.path.parent)},
@@ -284,7 +284,7 @@ def known_architectures(run: Run, space: SearchSpace) -> tuple[str, list[Archite
     if run.front_path.is_file():
         keys = run.front()["arch"]
         if len(keys) >= _LEAST_RANKED:
-            with damage_told(run.front_path, run.how_to_renew_front):
+            with errors_as_damage(run.front_path, run.how_to_renew_front):
                 return "front", [space.parse(key) for key in keys]
     rng = random.Random(0)
     return "sample", list(dict.fromkeys(space.sample(rng) for _ in range(FRONT_SAMPLE)))

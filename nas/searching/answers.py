@@ -102,9 +102,9 @@ class Choice:
     def row(self) -> dict[str, Any]:
         """A row of the printed table. It has only numbers, so that it fits a terminal."""
         quantity = self.quantity
-        cost = {quantity.name: quantity.number(quantity.of(self.architecture))}
+        cost = {quantity.name: quantity.format_number(quantity.of(self.architecture))}
         return {
-            "at most": quantity.number(quantity.whole(self.target)),
+            "at most": quantity.format_number(quantity.to_integer(self.target)),
             **({} if quantity.unit in ("kMAC/px", "stages") else cost),
             **self.kmac_px,
             "stages": self.stages,
@@ -143,7 +143,7 @@ class Answers:
 
         Args:
             question: the limits and the quantity of the target.
-            target: the most that the architecture may cost, in whole numbers of the question's quantity.
+            target: the most that the architecture may cost, in integer units of the question's quantity.
         """
         best = self.best(question, target)
         return None if best is None else self._choice(question, target, best)
@@ -157,14 +157,14 @@ class Answers:
 
         Args:
             question: the limits and the quantity of the target.
-            target: the target, in whole numbers of the question's quantity.
+            target: the target, in integer units of the question's quantity.
             report: called for each architecture that is scored.
 
         Raises:
             UnreachableBudgetError: no architecture meets the limits at this target.
         """
         if question.span[0] > target:
-            raise UnreachableBudgetError(f"No architecture costs at most {question.quantity.tell(target)}.")
+            raise UnreachableBudgetError(f"No architecture costs at most {question.quantity.format(target)}.")
         near, rng = self._near(question, target), np.random.default_rng(target)
         known = sum(1 for _ in self._scored(question, target, least=near))
         began, failed = time.monotonic(), list[Architecture]()
@@ -176,13 +176,13 @@ class Answers:
                 break
             if not self._score(candidate):
                 failed.append(candidate)
-            report("near the target", tried + 1, 0, question.quantity.tell(target))
+            report("near the target", tried + 1, 0, question.quantity.format(target))
         best = self.best(question, target)
         if best is None:
-            drawn = question.within.draw(question.quantity, 0, target, FILL_SCORES, rng)
+            drawn = question.feasible.draw(question.quantity, 0, target, FILL_SCORES, rng)
             best = next((architecture for architecture in drawn if self._score(architecture)), None)
         if best is None:
-            raise NasError(f"No architecture of at most {question.quantity.tell(target)} can be scored.")
+            raise NasError(f"No architecture of at most {question.quantity.format(target)} can be scored.")
         close = self.best(question, target, least=near)
         if close is None or close == best:
             return self._choice(question, target, best)
@@ -193,7 +193,7 @@ class Answers:
 
         Args:
             question: the limits and the quantity of the target.
-            most: the most that the architecture may cost, in whole numbers of the question's quantity.
+            most: the most that the architecture may cost, in integer units of the question's quantity.
             least: the least that it may cost, in the same unit.
         """
         fit = [
@@ -207,7 +207,7 @@ class Answers:
     ) -> Iterator[tuple[Architecture, Score]]:
         """The scored architectures within the question's limits that cost from `least` to `most`."""
         for architecture, score in self.scores.items():
-            if least <= question.quantity.of(architecture) <= most and question.within.allows(architecture):
+            if least <= question.quantity.of(architecture) <= most and question.feasible.allows(architecture):
                 yield architecture, score
 
     def _choice(self, question: Question, target: int, architecture: Architecture) -> Choice:
@@ -231,7 +231,7 @@ class Answers:
         """The least cost that counts as close to a target: as close as the space allows (see `NEAR`)."""
         for share in NEAR:
             near = math.ceil(share * target)
-            if question.within.draw(question.quantity, near, target, 1, np.random.default_rng(0)):
+            if question.feasible.draw(question.quantity, near, target, 1, np.random.default_rng(0)):
                 break
         return near
 
@@ -250,7 +250,7 @@ class Answers:
         asked = replace(question, targets=(target,))
         close = proposer(self.space, asked, self._rates, model=self._model, least=near, seed=target)
         while True:
-            start = question.within.draw(question.quantity, near, target, DRAWN, rng)
+            start = question.feasible.draw(question.quantity, near, target, DRAWN, rng)
             row = close.likeliest(
                 *history(self.space, self.scores.items()),
                 as_rows(self.space, start),

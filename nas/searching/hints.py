@@ -33,7 +33,7 @@ def export_commands(
         if target is None:
             least, _, most = question.span
             quantity = question.quantity
-            span = f"{quantity.number(least, least=True)} to {quantity.number(most)} {quantity.unit}"
+            span = f"{quantity.format_number(least, least=True)} to {quantity.format(most)}"
             also = f" --scope {scope}" if scope else ""
             return [f"{start} --target T{also} --out codec    (T from {span})"]
         choices = choices[:1]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.photos.split import photos_of
 from nas.profiling.possible import Range, scope_ranges
-from nas.profiling.quantities import Quantities, Question, costs_of, keep_costs_of
+from nas.profiling.quantities import Quantities, Question, costs_of, store_costs_of
 from nas.run import CALIBRATION_PHOTOS, LIMITED, Run
 from nas.searching.answers import Answers, Choice
 from nas.searching.layouts.candidates import read_rates, wants_layouts
@@ -172,7 +172,7 @@ class Searcher:
         if opened is None and (storage is not None or journal.is_file()):
             opened = open_storage(storage or journal)  # refuse a bad storage early
         try:
-            self.keep_costs()
+            self.store_costs()
             return self._searched(
                 budget, question, number, trials != 0, sources, storage, opened, seed, report
             )
@@ -232,7 +232,7 @@ class Searcher:
         self._note_targets(question, result.choices)
         result.notes += [question.idle] if question.idle else []
         answered = zip(question.asked, choices, strict=True)
-        unanswered = [question.quantity.tell(target) for target, choice in answered if not choice]
+        unanswered = [question.quantity.format(target) for target, choice in answered if not choice]
         if unanswered:
             told = " and ".join(unanswered)
             result.notes.append(
@@ -261,13 +261,13 @@ class Searcher:
         settings = self.settings
         return score_table(self.scores.items(), self.costs, settings.objective)
 
-    def keep_costs(self) -> None:
+    def store_costs(self) -> None:
         """Keep the costs of the space in the run, once a request is not refused any more."""
-        keep_costs_of(self.run, self.costs)
+        store_costs_of(self.run, self.costs)
 
     def write_front(self) -> pd.DataFrame:
         """Write the run's front.csv again, and return all scored architectures."""
-        self.keep_costs()
+        self.store_costs()
         table = self.table()
         write_front(self.run, table)
         return table
@@ -323,7 +323,7 @@ class Searcher:
         greedy = [name for name in space.layout_names if name.startswith(MADE_IN_RUNS)]
         liked = modes(space, rungs, (greedy or space.layout_names)[-1])
         content = resources.read_yaml(path) if path.is_file() else {"arch": []}
-        with resources.damage_told(path, "delete it, and the search begins elsewhere"):
+        with resources.errors_as_damage(path, "delete it, and the search begins elsewhere"):
             elsewhere = [space.parse(str(key)) for key in content["arch"]]
         return [*space.starts(), *elsewhere, *liked]
 
@@ -333,8 +333,8 @@ class Searcher:
         """Store the last targets, so that figures can mark them: by scope for MACs, otherwise by quantity."""
         quantity = question.quantity
         name = quantity.name if quantity.unit == "kMAC/px" else quantity.identity
-        if question.within.bounds:
-            name += LIMITED + " and ".join(map(str, question.within.bounds))
+        if question.feasible.bounds:
+            name += LIMITED + " and ".join(map(str, question.feasible.bounds))
         asked = {round(choice.target, 6): choice.best.architecture.key for choice in choices}
         if asked or self.run.targets_path.is_file():
             write_yaml(self.run.targets_path, {name: asked} if asked else {})

@@ -46,7 +46,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             with open(path, "wb") as stream:
                 stream.write(data)
             return
-        target = followed(path)
+        target = link_target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(target)
         with open(temporary, "wb") as file:
@@ -62,7 +62,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def followed(path: Path) -> Path:
+def link_target(path: Path) -> Path:
     """The target of a path after following links, whether it exists or not."""
     return Path(os.path.realpath(path))
 
@@ -72,7 +72,7 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".nas-{digest(path.name, size=6)}-{os.getpid()}.tmp")
 
 
-def beside(path: Path, before: str, after: str) -> Path:
+def sibling_path(path: Path, before: str, after: str) -> Path:
     """A path next to another one: its name with a text before it and another text instead of its suffix.
 
     Args:
@@ -183,7 +183,7 @@ def refuse_over_input(path: Path, *inputs: str | Path) -> None:
         InputError: one of them is the output, or lies in it.
     """
     for given in map(Path, inputs):
-        if path.exists() and given.exists() and followed(given).is_relative_to(followed(path)):
+        if path.exists() and given.exists() and link_target(given).is_relative_to(link_target(path)):
             raise InputError(
                 f"{path} would replace {given}, which is read: choose another place for the output."
             )
@@ -209,7 +209,7 @@ def refuse_unwritable(path: Path) -> None:
     Raises:
         InputError: the folder it is in, or would be made in, is read-only or none.
     """
-    folder = path if path.is_dir() else followed(path).absolute().parent
+    folder = path if path.is_dir() else link_target(path).absolute().parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
@@ -228,7 +228,7 @@ def make_folder(path: Path) -> None:
         InputError: it cannot be made, or a file is in its place.
     """
     try:
-        followed(path).mkdir(parents=True, exist_ok=True)
+        link_target(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"Cannot make the folder {path}: {error.strerror}.") from error
 
@@ -243,7 +243,7 @@ def clear(path: Path) -> None:
         InputError: another process is training in there, or it cannot be removed.
     """
     for lock in path.rglob(LOCK) if path.is_dir() else ():
-        with held(lock):
+        with folder_lock(lock):
             pass
     try:
         _remove(path)
@@ -252,7 +252,7 @@ def clear(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(lock: Path) -> Iterator[None]:
+def folder_lock(lock: Path) -> Iterator[None]:
     """Hold the lock of a folder. The system releases the lock of a process that was killed.
 
     Raises:

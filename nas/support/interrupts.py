@@ -32,7 +32,7 @@ def asked_to_stop() -> bool:
 
 
 @contextmanager
-def _none_lost() -> Iterator[None]:
+def _reraise_ignored() -> Iterator[None]:
     """A context that raises KeyboardInterrupt again where Python could only print and forget it.
 
     That happens in finalisers and in callbacks of weak references, of which an import runs many.
@@ -73,7 +73,7 @@ def as_ctrl_c() -> Iterator[None]:
     for number in before:
         signal.signal(number, _stop)
     try:
-        with _none_lost():
+        with _reraise_ignored():
             yield
     except Exception:
         if asked_to_stop():

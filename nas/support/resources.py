@@ -127,7 +127,7 @@ def _parsed(text: str, source: str, spaced: bool) -> Any:
 
 
 @contextmanager
-def damage_told(path: Path, remedy: str) -> Iterator[None]:
+def errors_as_damage(path: Path, remedy: str) -> Iterator[None]:
     """Context that turns errors from a damaged file into an `InputError`.
 
     Args:
@@ -155,7 +155,7 @@ def finite_number(value: Any) -> float:
         value: the content of the file.
 
     Raises:
-        ValueError, OverflowError: it is no number, or not finite: see `damage_told`.
+        ValueError, OverflowError: it is no number, or not finite: see `errors_as_damage`.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")

@@ -38,7 +38,7 @@ MS_SSIM = 1280  # lambdas of MS-SSIM over those of MSE for about the same rate, 
 
 
 @dataclass(frozen=True)
-class Stage:
+class TransformStage:
     """A stage of g_a and its mirror in g_s.
 
     Attributes:
@@ -169,7 +169,7 @@ def _fit_h_a(weights: dict[str, Tensor], edge: Edge, y: Tensor) -> None:
     after[:, 1::2] = after[:, :paired:2]
 
 
-def stages_of(space: SearchSpace) -> list[Stage]:
+def stages_of(space: SearchSpace) -> list[TransformStage]:
     """The stages of g_a, beginning at the picture, with their mirrors in g_s.
 
     Args:
@@ -188,10 +188,12 @@ def stages_of(space: SearchSpace) -> list[Stage]:
             "cannot begin as a KLT: leave --init-from out."
         )
     pairs = zip(down, reversed(up), strict=True)
-    return [Stage(f"g_a.{one}", f"g_s.{other}", tap=kernel // 2) for (one, kernel), (other, _) in pairs]
+    return [
+        TransformStage(f"g_a.{one}", f"g_s.{other}", tap=kernel // 2) for (one, kernel), (other, _) in pairs
+    ]
 
 
-def _linear_path(space: SearchSpace) -> list[Stage]:
+def _linear_path(space: SearchSpace) -> list[TransformStage]:
     """The stages of a linear path beside learned layers. Empty if the family has no such path."""
     paths = []
     for name, kind in (("g_a", Conv), ("g_s", Subpel)):
@@ -205,7 +207,7 @@ def _linear_path(space: SearchSpace) -> list[Stage]:
                 return []
     down, up = paths
     return [
-        Stage(into, f"{back}.0", layer.stride, subpel=True)
+        TransformStage(into, f"{back}.0", layer.stride, subpel=True)
         for (into, layer), (back, _) in zip(down, reversed(up), strict=True)
         if isinstance(layer, Conv)
     ]

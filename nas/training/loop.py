@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from nas.cost.counting.cache import kept_costs
+from nas.cost.counting.cache import load_or_measure_costs
 from nas.graph.entropy import Y_LIMIT, bits, quantize, widened
 from nas.graph.network import Noise, Supernet
 from nas.metrics.losses import batch_losses, distortion
@@ -29,7 +29,7 @@ from nas.support.device import freed_memory_kept, return_free_memory
 from nas.support.errors import InputError
 from nas.support.files import write_yaml
 from nas.support.interrupts import Interrupts
-from nas.support.resources import damage_told
+from nas.support.resources import errors_as_damage
 from nas.training.data import CropSource, batches
 from nas.training.layout_logits import LayoutLogits
 from nas.training.optimizers import Plateaus, build_optimizer, moving_average, set_learning_rate
@@ -37,7 +37,7 @@ from nas.training.record.clock import TrainingClock
 from nas.training.record.learning import Learning
 from nas.training.record.metrics_file import MetricsFile
 from nas.training.record.preview import preview, write_preview
-from nas.training.record.watch import PHOTOS, Watch, WatchedRate
+from nas.training.record.watch import PHOTOS, CalibrationMonitor, MonitoredRate
 from nas.training.settings import TrainingSettings, settings_of
 from nas.training.shared_encoder import SharedEncoder
 from nas.training.strategies import Sample, at_rates, strategy
@@ -210,7 +210,7 @@ class Training:
     """The whole state of a training: weights, their average, logits and optimisers.
 
     Quantiles of factorised priors are in no optimiser. Integer latents do not use them, and for centred
-    latents the medians are solved for (`FactorizedPrior.settle`).
+    latents the medians are solved for (`FactorizedPrior.update_medians`).
 
     Args:
         run: the run with its settings.
@@ -240,7 +240,7 @@ class Training:
         if settings.structure == "joint":
             self.structure = Structure(
                 space,
-                kept_costs(space, run.costs_path),
+                load_or_measure_costs(space, run.costs_path),
                 scope=settings.structure_scope,
                 price=settings.lambda_c,
                 target=settings.target,
@@ -252,7 +252,7 @@ class Training:
             self.layouts = LayoutLogits(
                 space.y_channels, space.grouping, settings.layout_stages, learning_rate=rate
             )
-        with damage_told(run.config_path, "restore it, or train a new run"):
+        with errors_as_damage(run.config_path, "restore it, or train a new run"):
             members = [space.parse(key) for key in run.config.get("front") or []]
         self.strategy = strategy(settings, members)
         self.plateaus = Plateaus(settings.patience)
@@ -327,7 +327,7 @@ class Training:
         if self.average is not None:
             self.average.update_parameters(net)
         if net.centred and settings.only != "g_s" and (step + 1) % SETTLE_EVERY == 0:
-            settle(net)
+            update_medians(net)
         return means[0], means[1], means[2]
 
     def _shared_encoder(self, x: Tensor, samples: Sequence[Sample]) -> SharedEncoder:
@@ -441,7 +441,7 @@ class Training:
             InputError: the checkpoint is damaged, or an incompatible version wrote it.
         """
         path = self.run.checkpoint_path
-        with damage_told(path, ANEW):
+        with errors_as_damage(path, ANEW):
             try:
                 return self._restore(checkpoint.Checkpoint.read(path, ANEW))
             except checkpoint.OtherWeightsError as error:
@@ -451,14 +451,16 @@ class Training:
 
     def _restore(self, saved: checkpoint.Checkpoint) -> int:
         tensors, source = saved.tensors, str(self.run.checkpoint_path)
-        checkpoint.load_weights(self.net, checkpoint.named(tensors, "net"), source=source)
+        checkpoint.load_weights(self.net, checkpoint.without_prefix(tensors, "net"), source=source)
         kept = saved.record.get("optimizers", {})
         for name, optimizer in self._optimizers().items():
             checkpoint.restore_optimizer(optimizer, tensors, name, kept.get(name))
         if self.average is not None:
-            checkpoint.load_weights(self.average, checkpoint.named(tensors, "average"), source=source)
+            checkpoint.load_weights(
+                self.average, checkpoint.without_prefix(tensors, "average"), source=source
+            )
         if self.structure is not None:
-            self.structure.restore(checkpoint.named(tensors, "logits"), saved.record["structure"])
+            self.structure.restore(checkpoint.without_prefix(tensors, "logits"), saved.record["structure"])
         if self.layouts is not None:
             self.layouts.restore(tensors["layout"])
         kinds = {"patience": int, "count": int, "best": float, "waited": int}
@@ -472,7 +474,7 @@ class Training:
         """Write the results: weights (averaged if there is an average), learned structure, learned layout."""
         net = self.kept
         if net.centred and self.settings.only != "g_s":
-            settle(net)
+            update_medians(net)
         record = {"steps": self.settings.steps}
         checkpoint.Checkpoint(net.state_dict(), record).write(self.run.weights_path)
         if self.structure is not None:
@@ -486,7 +488,7 @@ class Training:
         if self.layouts is not None:
             write_yaml(self.run.learned_layout_path, {"layouts": [self.layouts.to_dict()]})
         # written now, so that the first search can show the reachable costs at once
-        kept_costs(self.run.space, self.run.costs_path)
+        load_or_measure_costs(self.run.space, self.run.costs_path)
 
 
 def is_trained(name: str, settings: TrainingSettings) -> bool:
@@ -496,7 +498,7 @@ def is_trained(name: str, settings: TrainingSettings) -> bool:
         name: name of the parameter.
         settings: settings of the training, which name the part that is trained.
     """
-    if any(lies_in(name, layer) for layer in settings.frozen):
+    if any(belongs_to(name, layer) for layer in settings.frozen):
         return False
     match settings.only:
         case None:
@@ -507,7 +509,7 @@ def is_trained(name: str, settings: TrainingSettings) -> bool:
             return name.partition(".")[0] == edge
 
 
-def lies_in(name: str, part: str) -> bool:
+def belongs_to(name: str, part: str) -> bool:
     """Whether a parameter belongs to a part: an edge (`h_a`), a layer (`h_a.0`) or a parameter.
 
     Args:
@@ -525,14 +527,14 @@ def _workers(settings: TrainingSettings, fabric: Fabric) -> int:
     return min(MOST_WORKERS, max(1, cores - 1)) if fabric.device.type == "cuda" else 0
 
 
-def settle(net: Supernet) -> None:
+def update_medians(net: Supernet) -> None:
     """Update the medians of the factorised priors.
 
     Args:
         net: the supernet.
     """
     for prior in net.priors:
-        prior.settle()
+        prior.update_medians()
 
 
 class _Mean:
@@ -554,8 +556,8 @@ def _learning(run: Run) -> Learning:
     settings = settings_of(run)
     space = run.trained_space
     names = zip(("_low", "_middle", "_high"), scored(space.rates), strict=True) if space.rates else ()
-    rates = [WatchedRate(name, lmbda) for name, lmbda in names] or [WatchedRate("", settings.lmbda)]
-    watch = Watch(space, photos_of(run, "calibration", PHOTOS), rates, settings.metric)
+    rates = [MonitoredRate(name, lmbda) for name, lmbda in names] or [MonitoredRate("", settings.lmbda)]
+    watch = CalibrationMonitor(space, photos_of(run, "calibration", PHOTOS), rates, settings.metric)
     return Learning(watch, run.learning_path)
 
 

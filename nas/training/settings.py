@@ -249,7 +249,7 @@ def settings_of(run: Run) -> TrainingSettings:
     values = run.config.get("training")
     if not isinstance(values, dict):
         raise InputError(f"{run.config_path} has no `training`: restore it, or train a new run.")
-    with resources.damage_told(run.config_path, "restore it, or train a new run"):
+    with resources.errors_as_damage(run.config_path, "restore it, or train a new run"):
         return TrainingSettings.make(values)
 
 

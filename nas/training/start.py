@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.quantity import macs
-from nas.cost.exact.reach import Reach
+from nas.cost.exact.reach import ReachableCosts
 from nas.graph.network import CodecNetwork, Supernet
 from nas.metrics.objective import Objective
 from nas.photos.images import BUNDLED, Photo
@@ -28,13 +28,13 @@ from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.device import choose
 from nas.support.errors import InputError, UnreachableBudgetError, nearest
-from nas.support.files import LOCK, clear, held, refuse_existing, refuse_over_input, write_yaml
+from nas.support.files import LOCK, clear, folder_lock, refuse_existing, refuse_over_input, write_yaml
 from nas.support.paths import as_typed
 from nas.training import expected
 from nas.training.data import CropSource
 from nas.training.devices import make_fabric, refuse_what_does_not_fit
 from nas.training.klt import with_klt
-from nas.training.loop import NonFiniteLossError, Progress, is_trained, lies_in, train
+from nas.training.loop import NonFiniteLossError, Progress, belongs_to, is_trained, train
 from nas.training.settings import TrainingSettings, settings_of
 from nas.training.strategies import NO_FRONT, architectures_on_fronts
 from nas.weights import checkpoint
@@ -174,7 +174,7 @@ def start_training(
     fabric.barrier()  # all processes have checked before one writes
     if fabric.is_global_zero and request.force and not request.out.is_dir():
         clear(request.out)
-    with held(request.out / LOCK) if fabric.is_global_zero else nullcontext():
+    with folder_lock(request.out / LOCK) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             _refuse_run(request.out, force=request.force)  # another process may have made it meanwhile
             for path in request.out.iterdir():
@@ -254,7 +254,7 @@ def _check_structure(space: SearchSpace, settings: TrainingSettings) -> None:
     if settings.target is None:
         return
     quantity = macs(measured_costs(space), settings.structure_scope)
-    least, _, most = (value / quantity.per_unit for value in Reach(quantity).span())
+    least, _, most = (value / quantity.per_unit for value in ReachableCosts(quantity).span())
     if not least <= settings.target <= most:
         raise UnreachableBudgetError(
             f"target={settings.target:g} kMAC/px ({settings.structure_scope}) is out of reach: {space.name} "
@@ -268,7 +268,7 @@ def _check_frozen(space: SearchSpace, settings: TrainingSettings) -> None:
         return
     names = [name for name, _ in Supernet(space).named_parameters()]
     for part in settings.frozen:
-        if not any(lies_in(name, part) for name in names):
+        if not any(belongs_to(name, part) for name in names):
             layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
             raise InputError(f"frozen: {space.name} has no layer '{part}': {nearest(part, layers)}")
     if not any(is_trained(name, settings) for name in names):
@@ -294,7 +294,7 @@ def resume_training(
     world = int(os.environ.get("WORLD_SIZE", 1))
     refuse_what_does_not_fit(run.trained_space, settings_of(run), choose(device), world)
     fabric = make_fabric(device, settings_of(run).precision)
-    with held(out / LOCK) if fabric.is_global_zero else nullcontext():
+    with folder_lock(out / LOCK) if fabric.is_global_zero else nullcontext():
         train(run, photos_of(run, "train"), fabric, resume=True, report=report)
     return run
 

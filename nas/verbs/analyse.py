@@ -20,9 +20,9 @@ from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
 
 if TYPE_CHECKING:
-    from nas.analysis.prices import PriceList
     from nas.analysis.probes.probe import ProbeResult
     from nas.analysis.rank_result import RankResult
+    from nas.analysis.sensitivity import SensitivityTable
 
 
 @with_paths
@@ -35,8 +35,8 @@ def explain(
     device: str = "auto",
     force: bool = False,
     report: StageReport = silent,
-) -> PriceList:
-    """Make the cost table of an architecture: what one step in each slot costs and gains.
+) -> SensitivityTable:
+    """Make the sensitivity table of an architecture: what one step in each slot costs and gains.
 
     Args:
         run: a trained run, its folder, or `zoo:NAME`.
@@ -48,29 +48,29 @@ def explain(
         report: called with a stage's name, the work done, the total work and a note.
 
     Returns:
-        A `PriceList`. `groups` has the steps by kind, each with its change in kMAC per pixel and in loss.
+        A `SensitivityTable`. `groups` has the steps by kind, each with its change in kMAC/px and in loss.
 
     Raises:
         InputError: it is not a key of the run's space, or the file exists already.
         KeyboardInterrupt: every score is kept. The same call continues.
 
     Example:
-        >>> prices = nas.explain("runs/a", nas.load_run("runs/a").front()["arch"][0])
-        >>> len(prices.groups) > 0
+        >>> table = nas.explain("runs/a", nas.load_run("runs/a").front()["arch"][0])
+        >>> len(table.groups) > 0
         True
     """
-    from nas.analysis.prices import price_list
-    from nas.report.prices import save_prices
+    from nas.analysis.sensitivity import sensitivity_table
+    from nas.report.sensitivity import save_sensitivity_table
     from nas.report.structure.graph import check_picture
     from nas.searching.searcher import Searcher
 
     if out is not None:
         check_picture(Path(out), force=force)
     searcher = Searcher(opened(run), device=device)
-    prices = price_list(searcher, searcher.space.parse(arch), scope, report)
+    table = sensitivity_table(searcher, searcher.space.parse(arch), scope, report)
     if out is not None:
-        save_prices(prices, Path(out))
-    return prices
+        save_sensitivity_table(table, Path(out))
+    return table
 
 
 @with_paths

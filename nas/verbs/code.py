@@ -17,8 +17,8 @@ from nas.photos.batch import (
     Done,
     FileKind,
     Job,
-    Workforce,
-    planned,
+    WorkerPool,
+    plan_batch,
     run_all,
     standard_input,
     write_standard,
@@ -184,12 +184,12 @@ def _each(
         return _alone(job, content, load, one=quick and pixels <= ONE_THREAD)
 
     @contextmanager
-    def workforce() -> Iterator[Workforce[Content, Done]]:
+    def workforce() -> Iterator[WorkerPool[Content, Done]]:
         from nas.support.device import side_by_side
 
         work, device = load()
         with side_by_side(device) as (threads, begin):
-            yield Workforce(work, threads, begin)
+            yield WorkerPool(work, threads, begin)
 
     return run_all(plan, read, workforce, stage=stage, report=report)
 
@@ -277,7 +277,7 @@ def compress(
         raise InputError("Give one of --quality, --bpp and --size: each of them decides the rate.")
     if size is not None:
         check_count(size, "size", 1)
-    plan = planned(images, out, _NIC, force=force)
+    plan = plan_batch(images, out, _NIC, force=force)
 
     def read(job: Job) -> tuple[Pixels, int]:
         from nas.photos.images import image_of, read_content, read_image
@@ -380,7 +380,7 @@ def decompress(
     check_precision(precision)
     if max_pixels is not None:
         check_count(max_pixels, "max_pixels", 1)
-    plan = planned(files, out, _PICTURE, force=force)
+    plan = plan_batch(files, out, _PICTURE, force=force)
     if plan.folder is None and plan.jobs[0].target != STANDARD:
         from nas.photos.images import check_format
 

@@ -16,7 +16,7 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.comparison.evaluate import bits_of_latents
 from nas.comparison.evaluate_family import measure_family
 from nas.graph.network import Supernet
-from nas.onnx.write import not_in_whole_numbers, require_package, require_whole_numbers, write_onnx
+from nas.onnx.write import not_integer_error, require_integers, require_package, write_onnx
 from nas.photos.images import Photo
 from nas.photos.split import photos_of
 from nas.photos.tensors import Padded
@@ -39,7 +39,7 @@ from nas.training.settings import settings_of
 from nas.verbs.runs import opened
 from nas.weights.checkpoint import supernet_of
 
-QUANTIZING_PHOTOS = 8  # number of calibration photos for converting the entropy path to whole numbers
+QUANTIZING_PHOTOS = 8  # number of calibration photos for converting the entropy path to integers
 MOST_COST = 0.005  # largest cost of the exact entropy path in rate; beyond it the path stays in float64
 ARITHMETICS = ("exact", "float64")
 ONNX = "onnx"  # name of the folder of ONNX models in a codec's folder
@@ -51,7 +51,7 @@ class Made:
 
     Attributes:
         codec: codec of one architecture.
-        cost: share of additional bits on calibration photos with whole numbers instead of float64, or None if
+        cost: share of additional bits on calibration photos with integers instead of float64, or None if
             there is nothing to compare.
     """
 
@@ -78,7 +78,7 @@ def make_codec(
         supernet: the run's supernet, if it is loaded already.
 
     Raises:
-        InputError: the arithmetic is unknown, or exact although latents are not whole numbers.
+        InputError: the arithmetic is unknown, or exact although latents are not integers.
     """
     network = (supernet or supernet_of(run)).extract(architecture).cpu()
     floating = Codec(network, architecture)
@@ -88,12 +88,12 @@ def make_codec(
 def with_arithmetic(
     floating: Codec, arithmetic: str | None, photos: Sequence[Photo], layouts: Sequence[Layout] = ()
 ) -> Made:
-    """Convert the entropy path of a codec to whole numbers, or keep it in float64.
+    """Convert the entropy path of a codec to integers, or keep it in float64.
 
     Args:
         floating: the codec in float64.
         arithmetic, layouts: see `make_codec`.
-        photos: calibration photos. The first ones determine the whole numbers.
+        photos: calibration photos. The conversion to integers is calibrated on the first ones.
 
     Raises:
         InputError: see `make_codec`.
@@ -115,11 +115,11 @@ def _check_arithmetic(arithmetic: str | None, space: SearchSpace, *, onnx: bool 
         raise InputError(f"There is no arithmetic '{arithmetic}': use exact or float64.")
     if space.quantizer == "centred" and arithmetic == "exact":
         raise InputError(
-            "The exact entropy path reads whole numbers, and this space's quantiser is centred: export with "
+            "The exact entropy path reads integers, and this space's quantiser is centred: export with "
             "--arithmetic float64."
         )
     if onnx and space.quantizer == "centred":
-        raise not_in_whole_numbers()
+        raise not_integer_error()
 
 
 def _latents(floating: Codec, photo: Photo, lmbda: float | None) -> tuple[Tensor, Tensor]:
@@ -341,7 +341,7 @@ def _written(
     photos = photos_of(run, "held-out", HELD_OUT_PHOTOS)
     family = _family(run, members, made.codec, supernet)
     if onnx:
-        require_whole_numbers(family)
+        require_integers(family)
     measurement = measure_family(
         family,
         photos,

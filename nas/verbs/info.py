@@ -114,7 +114,7 @@ def _file(path: Path) -> Info:
     if content and set(content) <= set(setting_names()):
         return recipe_info(str(path))
     if "layout" in content:
-        with resources.damage_told(path, "correct it"):
+        with resources.errors_as_damage(path, "correct it"):
             return layout_info(Layout.from_dict(content["layout"], name=path.stem))
     if "layouts" in content:
         return layout_table_info(path, content["layouts"])

@@ -36,7 +36,7 @@ def renew_codec(
 ) -> dict[str, Any]:
     """Write an exported codec again with weights that your own code has trained.
 
-    If the entropy path (h_s, context, entropy parameters) has changed, it is converted to whole numbers again
+    If the entropy path (h_s, context, entropy parameters) has changed, it is converted to integers again
     and the codec gets another identity. If only g_a or g_s have changed, files made before still decode. A
     family keeps its layouts, but only the base codec's decoder.
 
@@ -44,7 +44,7 @@ def renew_codec(
         source: folder of the exported codec.
         weights: the layers' tensors by name (`g_a.0.weight`, ...), as in the codec's `model.py` and in
             `codec.network`, or the path of a .safetensors file with them. Shapes must be those of the codec.
-        data: a folder of photos, or `bundled`. Its calibration photos choose the whole numbers, and its
+        data: a folder of photos, or `bundled`. Its calibration photos calibrate the integers, and its
             held-out photos measure the new codec.
         out: folder of the new codec.
         force: replace an existing folder.

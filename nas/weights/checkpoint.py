@@ -133,7 +133,7 @@ def restore_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def named(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def without_prefix(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors of one part of a checkpoint, without its name.
 
     Args:
@@ -186,7 +186,7 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], *, source: str) 
     module.load_state_dict({**current, **learned})
 
 
-def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_half_precision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights in half precision, to be kept; `load_weights` reads them back.
 
     Args:

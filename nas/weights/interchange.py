@@ -65,7 +65,7 @@ def from_zoo(source: str, metric: str, space: SearchSpace) -> dict[str, Tensor]:
             f"{source} is another kind of model than {space.name}, whose family ({space.family.name}) is "
             f"CompressAI's {space.family.compressai}: use a model of that kind."
         )
-    zoo = _zoo()
+    zoo = _compressai_zoo()
     if quality not in zoo.model_urls[model].get(metric, {}):
         raise InputError(f"CompressAI's zoo has no {source} for {metric}: choose another quality.")
     try:
@@ -121,7 +121,7 @@ def from_state(state: Mapping[str, Tensor], space: SearchSpace, source: str) -> 
     """
     require_finite(state, source=source)
     model = _model_of(space.family)
-    zoo = _zoo()
+    zoo = _compressai_zoo()
     try:
         theirs = zoo.model_architectures[model].from_state_dict(zoo.load_pretrained(bare_names(state)))
     except (KeyError, RuntimeError, IndexError, ValueError, TypeError, AttributeError) as error:
@@ -180,9 +180,9 @@ def to_compressai(network: CodecNetwork) -> nn.Module:
         )
     n, m = network.widths["g_a.1"].full, space.y_channels
     sizes = (n,) if model.startswith("cheng") else (n, m)
-    theirs = cast(nn.Module, _zoo().model_architectures[model](*sizes))
+    theirs = cast(nn.Module, _compressai_zoo().model_architectures[model](*sizes))
     state = theirs.state_dict()
-    ours = {_theirs(name): value for name, value in network.state_dict().items()}
+    ours = {_compressai_name(name): value for name, value in network.state_dict().items()}
     for name, value in state.items():
         if _CONSTANT.search(name):
             continue
@@ -211,7 +211,7 @@ def _to_supernet(theirs: nn.Module, space: SearchSpace, source: str) -> dict[str
             continue
         if name.startswith("y_prior.") and space.family.has_z:
             continue
-        tensor = given.get(_theirs(name))
+        tensor = given.get(_compressai_name(name))
         if tensor is None or tensor.shape != value.shape:
             n, m = (getattr(theirs, size, None) for size in "NM")
             raise InputError(
@@ -222,7 +222,7 @@ def _to_supernet(theirs: nn.Module, space: SearchSpace, source: str) -> dict[str
     return state
 
 
-def _theirs(name: str) -> str:
+def _compressai_name(name: str) -> str:
     """CompressAI's name for an entry of our state."""
     renamed = {"context.": "", "prior.": "entropy_bottleneck.", "y_prior.": "entropy_bottleneck."}
     for ours, other in renamed.items():
@@ -238,7 +238,7 @@ def _model_of(family: Family) -> str:
     return family.compressai
 
 
-def _zoo() -> Any:
+def _compressai_zoo() -> Any:
     """CompressAI's zoo, which takes seconds to import: it brings its point-cloud models along."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from nas.graph.gains import between
+from nas.graph.gains import interpolate_gains
 from nas.spaces.description import Conv, Deconv, Family, Layer, Parallel, Residual, Subpel, placements
 from nas.support.errors import InputError
 
@@ -42,7 +42,7 @@ def at_one_rate(
     weights = {
         name: value for name, value in tensors.items() if not name.startswith(("gains.", "hyper_gains."))
     }
-    gain, inverse = (between(tensors[name], anchors, lmbda).exp() for name in (GAIN, INVERSE))
+    gain, inverse = (interpolate_gains(tensors[name], anchors, lmbda).exp() for name in (GAIN, INVERSE))
     for name in _writers("g_a", family, "y"):
         _scale_outputs(weights, name, gain)
     for name, layer in _readers(family):
@@ -50,7 +50,7 @@ def at_one_rate(
             shape = (-1, 1, 1, 1) if isinstance(layer, Deconv) else (1, -1, 1, 1)
             weights[f"{name}.weight"] = weights[f"{name}.weight"] * inverse.view(shape)
     if HYPER_GAIN in tensors:
-        gain, shift = (between(tensors[name], anchors, lmbda) for name in (HYPER_GAIN, HYPER_SHIFT))
+        gain, shift = (interpolate_gains(tensors[name], anchors, lmbda) for name in (HYPER_GAIN, HYPER_SHIFT))
         for name in _writers("h_a", family, "z"):
             _scale_outputs(weights, name, gain.exp(), shift)
     return weights

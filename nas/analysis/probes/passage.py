@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas.analysis.probes.interfaces import Change, Interface, changed
 from nas.codec.refining.annealing import annealed
-from nas.graph.affine import exactly
+from nas.graph.affine import exact_arithmetic
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits, quantize, widened
 from nas.graph.network import CodecNetwork
 from nas.metrics.losses import distortion
@@ -71,7 +71,7 @@ class Passage:
         self._x = torch.cat([to_tensor(pixels) for pixels in pictures]).to(device)
         padded = pad(self._x, network.space.family.alignment)
         self._padded = padded.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), exactly():
+        with torch.no_grad(), exact_arithmetic():
             self._y = self._analysed()
             if network.with_z:
                 self._z = network.z_of(self._y, self._lmbda)
@@ -102,7 +102,7 @@ class Passage:
             annealing: rounding of latents behind the interface, for losses with gradients. Without it, the
                 losses are those of files.
         """
-        with changed(self.network, interface, change), exactly():
+        with changed(self.network, interface, change), exact_arithmetic():
             return self._losses_with(interface, change, annealing)
 
     def _losses_with(self, at: Interface, change: Change, annealing: Annealing | None) -> Tensor:
@@ -153,7 +153,7 @@ class Passage:
         return y_hat, bits(likelihood) + bits(likelihood_z)
 
     def _annealed_y(self, y: Tensor, psi: Tensor, annealing: Annealing) -> tuple[Tensor, Tensor]:
-        """y between whole numbers, and its likelihoods."""
+        """y between integers, and its likelihoods."""
         net = self.network
         centre: Tensor | float = 0.0
         if net.centred:

@@ -1,7 +1,7 @@
 """Annealing: y and z of one picture move along the gradient of its loss.
 
 Rounding has no gradient. Stochastic Gumbel annealing replaces it (SGA; Yang, Bamler and Mandt, NeurIPS 2020):
-a value is drawn from the two whole numbers around it, and the draw becomes a choice as a temperature falls.
+a value is drawn from the two integers around it, and the draw becomes a choice as a temperature falls.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from nas.codec.codec import Codec
-from nas.codec.refining.pieces import Piece, TileLoss, Told, by_pieces
+from nas.codec.refining.tiles import RefinementTile, TileLoss, Told, refine_by_tiles
 from nas.codec.tiles import Tiling
-from nas.graph.affine import exactly
+from nas.graph.affine import exact_arithmetic
 from nas.graph.entropy import Y_LIMIT, Z_LIMIT, bits
 from nas.metrics.objective import Objective
 from nas.photos.images import Pixels
@@ -24,7 +24,7 @@ from nas.support.progress import Report
 # The best settings for 20 to 300 steps on calibration photos of the `patch` supernet: the learning rate of
 # Adam in steps of y, and the temperature at the start and at the end.
 RATE, HOT, COLD = 0.03, 0.7, 0.05
-_EDGE = 1e-4  # least distance to a whole number, at which the logits would be infinite
+_EDGE = 1e-4  # least distance to an integer, at which the logits would be infinite
 
 
 def annealed_latents(
@@ -33,7 +33,7 @@ def annealed_latents(
     y: Tensor,
     objective: Objective,
     steps: int,
-    pieces: Tiling,
+    tiling: Tiling,
     seed: int,
     report: Report,
     saturated: bool = False,
@@ -46,28 +46,28 @@ def annealed_latents(
         y: y at the rate, before rounding, [1, M, h, w].
         objective: the loss.
         steps: number of steps in each tile.
-        pieces: when and how the picture is refined in tiles.
+        tiling: when and how the picture is refined in tiles.
         seed: seed of the random numbers.
         report: called with the steps done, the total number of steps and a note.
         saturated: see `TileLoss`.
     """
     net = codec.network
-    with exactly():
+    with exact_arithmetic():
         z = net.z_of(y, objective.lmbda if codec.rates else None) if net.with_z else None
     generator = torch.Generator(y.device).manual_seed(seed)
 
     def refine(
-        loss: TileLoss, piece: Piece, y: Tensor, z: Tensor | None, told: Told
+        loss: TileLoss, tile: RefinementTile, y: Tensor, z: Tensor | None, told: Told
     ) -> tuple[Tensor, Tensor | None]:
         search = Annealing(loss, y, z)
-        search.hold(piece)
+        search.hold(tile)
         for done in range(steps):
             told(done)
             search.step(done / steps, generator)
         return search.y, search.z
 
-    return by_pieces(
-        codec, pixels, (y, z), objective, refine, steps, pieces=pieces, saturated=saturated, report=report
+    return refine_by_tiles(
+        codec, pixels, (y, z), objective, refine, steps, tiling=tiling, saturated=saturated, report=report
     )
 
 
@@ -90,11 +90,11 @@ class Annealing:
             self.centre = cast(Tensor, self.net.centre(self.net.y_prior))
         self._masks: list[tuple[Tensor, Tensor]] = []
 
-    def hold(self, piece: Piece) -> None:
+    def hold(self, tile: RefinementTile) -> None:
         """Let only values in the tile's core move."""
         for values, unit in ((self.y, Y_REDUCTION), (self.z, Z_REDUCTION)):
             if values is not None:
-                self._masks.append((values, piece.core_mask(values, unit)))
+                self._masks.append((values, tile.core_mask(values, unit)))
 
     def step(self, progress: float, generator: torch.Generator) -> None:
         """Take one step along the gradient. `progress` is the share of the steps that are done."""
@@ -102,7 +102,7 @@ class Annealing:
         for group in self.optimizer.param_groups:
             group["lr"] = RATE * (1 - 0.9 * progress)
         self.optimizer.zero_grad()
-        with torch.enable_grad(), exactly():
+        with torch.enable_grad(), exact_arithmetic():
             self.soft_loss(temperature, generator).backward()
         for values, mask in self._masks:
             assert values.grad is not None
@@ -110,7 +110,7 @@ class Annealing:
         self.optimizer.step()
 
     def soft_loss(self, temperature: float, generator: torch.Generator) -> Tensor:
-        """The loss of latents between whole numbers.
+        """The loss of latents between integers.
 
         Args:
             temperature: temperature of the draw.

@@ -1,4 +1,4 @@
-"""Descent over whole numbers: y_hat of one picture changes where the loss of the picture falls.
+"""Descent over integers: y_hat of one picture changes where the loss of the picture falls.
 
 Any value may go one step up, one step down, or to zero. For each of these changes the loss is estimated from
 
@@ -20,9 +20,9 @@ from torch import Tensor
 
 from nas.codec.bitstream import Latents
 from nas.codec.codec import Codec
-from nas.codec.refining.pieces import Piece, TileLoss, Told, by_pieces
+from nas.codec.refining.tiles import RefinementTile, TileLoss, Told, refine_by_tiles
 from nas.codec.tiles import Tiling
-from nas.graph.affine import exactly
+from nas.graph.affine import exact_arithmetic
 from nas.graph.entropy import Y_LIMIT, bits
 from nas.metrics.objective import Objective
 from nas.photos.images import Pixels
@@ -39,7 +39,7 @@ def descended(
     latents: Latents,
     objective: Objective,
     steps: int,
-    pieces: Tiling,
+    tiling: Tiling,
     seed: int,
     report: Report,
     saturated: bool = False,
@@ -47,12 +47,12 @@ def descended(
     """The latents with a better y_hat, after the steps in each tile.
 
     Args:
-        codec: a codec with z whose y is rounded to whole numbers.
+        codec: a codec with z whose y is rounded to integers.
         pixels: the picture, [H, W, 3] in 8 bits.
         latents: y_hat and z_hat.
         objective: the loss.
         steps: number of steps in each tile.
-        pieces: when and how the picture is refined in tiles.
+        tiling: when and how the picture is refined in tiles.
         seed: seed of the random numbers.
         report: called with the steps done, the total number of steps and a note.
         saturated: see `TileLoss`.
@@ -60,17 +60,17 @@ def descended(
     generator = torch.Generator(latents[0].device).manual_seed(seed)
 
     def refine(
-        loss: TileLoss, piece: Piece, y_hat: Tensor, z_hat: Tensor | None, told: Told
+        loss: TileLoss, tile: RefinementTile, y_hat: Tensor, z_hat: Tensor | None, told: Told
     ) -> tuple[Tensor, Tensor | None]:
         assert z_hat is not None
-        descent = Descent(loss, y_hat, z_hat, piece.core_mask(y_hat, Y_REDUCTION), generator)
+        descent = Descent(loss, y_hat, z_hat, tile.core_mask(y_hat, Y_REDUCTION), generator)
         for done in range(steps):
             told(done)
             descent.step()
         return descent.y_hat, z_hat
 
-    return by_pieces(
-        codec, pixels, latents, objective, refine, steps, pieces=pieces, saturated=saturated, report=report
+    return refine_by_tiles(
+        codec, pixels, latents, objective, refine, steps, tiling=tiling, saturated=saturated, report=report
     )
 
 
@@ -79,13 +79,13 @@ class Descent:
 
     Args:
         loss: the loss of the tile.
-        y_hat: whole numbers, [1, M, h, w].
-        z_hat: whole numbers, [1, N, h / 4, w / 4]. They stay as they are.
+        y_hat: integers, [1, M, h, w].
+        z_hat: integers, [1, N, h / 4, w / 4]. They stay as they are.
         mask: 1 where values may change, and 0 elsewhere, [h, w].
         generator: generator of the random numbers.
 
     Attributes:
-        y_hat: the best whole numbers so far.
+        y_hat: the best integers so far.
         probability: that a value which gains is changed.
     """
 
@@ -94,7 +94,7 @@ class Descent:
     ) -> None:
         self.y_hat, self.probability = y_hat, FIRST
         self._loss, self._net, self._mask, self._generator = loss, loss.codec.network, mask, generator
-        with exactly():
+        with exact_arithmetic():
             self._psi = self._net.h_s(z_hat)
         self._curvature = self._estimate_curvature()
         self._least, *self._slopes = self._measured(y_hat)
@@ -131,7 +131,7 @@ class Descent:
             gain, change = torch.where(better, found, gain), torch.where(better, move, change)
         return gain, change
 
-    @exactly()
+    @exact_arithmetic()
     def _measured(self, y_hat: Tensor) -> tuple[float, Tensor, Tensor, Tensor]:
         """The loss of y_hat as it is decoded, in the range of pixels, and what `gains` needs there."""
         with torch.enable_grad():
@@ -142,7 +142,7 @@ class Descent:
         loss = self._loss.of(rate.detach(), x_hat.detach().clamp(0, 1))
         return float(loss), gradient, scales.detach(), means.detach()
 
-    @exactly()
+    @exact_arithmetic()
     def _estimate_curvature(self) -> Tensor:
         """The second derivative of the distortion by a value, a mean for each channel, [1, M, 1, 1]."""
         drawn = torch.rand(self.y_hat.shape, generator=self._generator, device=self.y_hat.device)

@@ -1,7 +1,7 @@
 """Effort: refines the latents of one picture for that picture's own loss before they are coded.
 
 g_a serves all pictures. For a single picture there are better latents, and their file decodes like any other
-at the same cost. Effort 1 rounds y with its bits in mind (`rounding`). From effort 2 on, whole numbers
+at the same cost. Effort 1 rounds y with its bits in mind (`rounding`). From effort 2 on, integers
 change where the loss falls (`descent`). The highest efforts also descend from where y and z get to along the
 gradient of the loss (`annealing`). Codecs without z, or whose y is rounded about its mean, only anneal.
 
@@ -21,11 +21,11 @@ from nas.codec.bitstream import Latents, picture_of
 from nas.codec.codec import Codec
 from nas.codec.refining.annealing import annealed_latents
 from nas.codec.refining.descent import descended
-from nas.codec.refining.pieces import PIECES
-from nas.codec.refining.rounding import weighed, weighs_bits
-from nas.codec.refining.saturated import beyond
+from nas.codec.refining.rounding import is_rate_aware, round_rate_aware
+from nas.codec.refining.saturated import push_out_of_range
+from nas.codec.refining.tiles import REFINEMENT_TILING
 from nas.codec.tiles import TILING, Tiling
-from nas.graph.affine import exactly
+from nas.graph.affine import exact_arithmetic
 from nas.metrics.objective import Objective
 from nas.metrics.quality import MS_SSIM_SIDE, error_of
 from nas.photos.images import Pixels
@@ -69,7 +69,7 @@ def refined(
     effort: int,
     *,
     tiling: Tiling = TILING,
-    pieces: Tiling = PIECES,
+    refinement_tiling: Tiling = REFINEMENT_TILING,
     seed: int = 0,
     report: Report = silent,
 ) -> Latents:
@@ -84,7 +84,7 @@ def refined(
         objective: the loss. For a codec over a range of rates, its lambda also sets the rate.
         effort: 0 to `MOST_EFFORT`.
         tiling: when the picture passes g_s in tiles during decoding.
-        pieces: when and how the picture is refined in tiles.
+        refinement_tiling: when and how the picture is refined in tiles.
         seed: seed of the random numbers.
         report: called with the steps done, the total number of steps and a note.
 
@@ -98,26 +98,30 @@ def refined(
         return plain
 
     best = _Best(lambda latents: loss_of_file(codec, latents, pixels, objective, tiling), plain)
-    moved = beyond(codec, pixels, y, rate)
+    moved = push_out_of_range(codec, pixels, y, rate)
     if moved is not None and best.takes(codec.rounded(moved, rate)):
         y = moved
-    with exactly():
+    with exact_arithmetic():
         y = codec.network.scaled_y(y, rate)
-    best.takes(weighed(codec, y, best.latents))
+    best.takes(round_rate_aware(codec, y, best.latents))
     first, annealing, second = plan = _plan(codec, effort)
     saturated = moved is not None
 
     def descend(start: Latents, steps: int, before: int) -> None:
         told = _phase(report, before, steps, sum(plan))
-        best.takes(descended(codec, pixels, start, objective, steps, pieces, seed, told, saturated))
+        best.takes(
+            descended(codec, pixels, start, objective, steps, refinement_tiling, seed, told, saturated)
+        )
 
     if first:
         descend(best.latents, first, 0)
     if annealing:
         told = _phase(report, first, annealing, sum(plan))
-        after, z = annealed_latents(codec, pixels, y, objective, annealing, pieces, seed, told, saturated)
+        after, z = annealed_latents(
+            codec, pixels, y, objective, annealing, refinement_tiling, seed, told, saturated
+        )
         found = _Best(best.loss_of, codec.to_integers(after, z))
-        found.takes(weighed(codec, after, found.latents))
+        found.takes(round_rate_aware(codec, after, found.latents))
         best.takes(found.latents)
         if second:
             descend(found.latents, second, first + annealing)
@@ -127,7 +131,7 @@ def refined(
 def _plan(codec: Codec, effort: int) -> tuple[int, int, int]:
     """The steps of a descent, of annealing, and of a second descent from where annealing ends."""
     total = STEPS_OF_EFFORT[effort]
-    if not weighs_bits(codec):
+    if not is_rate_aware(codec):
         return 0, total, 0
     return (total, 0, 0) if effort < BOTH else (DESCENT, total - 2 * DESCENT, DESCENT)
 

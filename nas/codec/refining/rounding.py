@@ -1,4 +1,4 @@
-"""Rate-distortion optimised rounding: the nearest whole number is best for the picture, but not for the file.
+"""Rate-distortion optimised rounding: the nearest integer is best for the picture, but not for the file.
 
 If the entropy model expects another number, the second nearest one, and above all a zero, may save more bits
 than its error costs. Video encoders decide the same way for transform coefficients (Karczewicz, Ye, Chong,
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nas.codec.bitstream import Latents
 from nas.codec.codec import Codec
-from nas.graph.affine import exactly
+from nas.graph.affine import exact_arithmetic
 from nas.graph.entropy import Y_LIMIT, from_grid
 
 # How many squared steps of y a bit is worth, and the number of passes, because each decision changes what
@@ -21,7 +21,7 @@ from nas.graph.entropy import Y_LIMIT, from_grid
 BIT, PASSES = 0.04, 2
 
 
-def weighs_bits(codec: Codec) -> bool:
+def is_rate_aware(codec: Codec) -> bool:
     """Whether a zero may be cheap: not if y is rounded about its mean, nor without a hyperprior.
 
     Args:
@@ -31,9 +31,9 @@ def weighs_bits(codec: Codec) -> bool:
 
 
 @torch.no_grad()
-@exactly()
-def weighed(codec: Codec, y: Tensor, latents: Latents) -> Latents:
-    """Round y so that every value has the whole number with the least error and bits together.
+@exact_arithmetic()
+def round_rate_aware(codec: Codec, y: Tensor, latents: Latents) -> Latents:
+    """Round y so that every value has the integer with the least error and bits together.
 
     Each decision treats the other values as fixed. Its effect on later stages is seen in the next pass.
 
@@ -43,10 +43,10 @@ def weighed(codec: Codec, y: Tensor, latents: Latents) -> Latents:
         latents: y_hat and z_hat by plain rounding.
 
     Returns:
-        The new latents. They are the given ones where `weighs_bits` says no.
+        The new latents. They are the given ones where `is_rate_aware` says no.
     """
     y_hat, z_hat = latents
-    if z_hat is None or not weighs_bits(codec):
+    if z_hat is None or not is_rate_aware(codec):
         return latents
     below = y.floor()
     for _ in range(PASSES):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nas.codec.codec import Codec
-from nas.graph.affine import exactly
+from nas.graph.affine import exact_arithmetic
 from nas.photos.images import Pixels
 from nas.photos.tensors import Padded
 from nas.spaces.description import Y_REDUCTION
@@ -29,8 +29,8 @@ _SIDE = 128  # pixels of the flat picture that gives it, a multiple of every fam
 
 
 @torch.no_grad()
-@exactly()
-def beyond(codec: Codec, pixels: Pixels, y: Tensor, lmbda: float | None = None) -> Tensor | None:
+@exact_arithmetic()
+def push_out_of_range(codec: Codec, pixels: Pixels, y: Tensor, lmbda: float | None = None) -> Tensor | None:
     """y with the saturated flat blocks moved out of the range of pixels; None where there are none.
 
     Args:
@@ -47,7 +47,7 @@ def beyond(codec: Codec, pixels: Pixels, y: Tensor, lmbda: float | None = None) 
         return None
     moved = y.clone()
     for colour in np.unique(colours, axis=0):
-        away = _outwards(codec, colour)
+        away = _push_direction(codec, colour)
         most = codec.network.scaled_y(away, lmbda).abs().max()
         if not 0 < most < torch.inf:
             continue
@@ -79,7 +79,7 @@ def saturated_blocks(pixels: Pixels, multiple: int) -> tuple[Array, Array, Array
     return rows, columns, corners[rows, columns]
 
 
-def _outwards(codec: Codec, colour: Array) -> Tensor:
+def _push_direction(codec: Codec, colour: Array) -> Tensor:
     """How y changes when a flat picture of a saturated colour goes out of the range of pixels, [1, M, 1]."""
     x = torch.from_numpy(colour / 255).float()
     both = torch.stack([x, x + (2 * x - 1) * _LEVEL]).to(codec.table.device)

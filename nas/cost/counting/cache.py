@@ -20,7 +20,7 @@ MEASURED_BY = ("nas-codec", "fvcore", "torch")  # another version of one of thes
 COUNTED = 2  # version of what is counted; since 2, parameters include gains
 
 
-def kept_costs(space: SearchSpace, path: Path, *, keep: bool = True) -> CostTable:
+def load_or_measure_costs(space: SearchSpace, path: Path, *, keep: bool = True) -> CostTable:
     """The costs of a space at 768x512: read from a file if it has them, otherwise measured and stored.
 
     Args:
@@ -40,7 +40,7 @@ def kept_costs(space: SearchSpace, path: Path, *, keep: bool = True) -> CostTabl
     return table
 
 
-def keep_costs(table: CostTable, path: Path) -> None:
+def store_costs(table: CostTable, path: Path) -> None:
     """Store the costs of a space at 768x512, unless the file has them.
 
     Args:

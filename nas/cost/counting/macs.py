@@ -33,7 +33,7 @@ PRODUCTS = frozenset({"conv", "linear", "matmul", "mm", "addmm", "bmm", "einsum"
 
 
 @dataclass(frozen=True)
-class Counted:
+class MacCounts:
     """fvcore's count for one call of a module.
 
     Attributes:
@@ -47,7 +47,7 @@ class Counted:
     uncounted: Counter[str]
 
 
-def follow(module: nn.Module, *inputs: Any) -> Counted:
+def trace_macs(module: nn.Module, *inputs: Any) -> MacCounts:
     """Count the MACs of one call of a module, and list the operators that were not counted.
 
     Args:
@@ -63,7 +63,7 @@ def follow(module: nn.Module, *inputs: Any) -> Counted:
         analysis = FlopCountAnalysis(module, inputs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         analysis._ignored_ops = set()  # otherwise fvcore hides some sixty operators
-        return Counted(
+        return MacCounts(
             Counter(analysis.by_module()),
             Counter(analysis.by_operator()),
             Counter(analysis.unsupported_ops()),
@@ -77,7 +77,7 @@ def count_macs(module: nn.Module, *inputs: Any) -> Counter[str]:
         module: the module.
         *inputs: arguments of the call.
     """
-    return follow(module, *inputs).by_module
+    return trace_macs(module, *inputs).by_module
 
 
 def layer_cost(layer: spec.Leaf, sizes: tuple[int, ...]) -> tuple[int, int]:

@@ -25,13 +25,13 @@ GRAIN = 1e-9  # share of a limit; smaller differences are rounding errors
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
-    """One cost of every architecture of a space, in whole numbers: the largest of one or several sums.
+    """One cost of every architecture of a space, in integer units: the largest of one or several sums.
 
     Attributes:
         space: the search space.
         name: name in messages, such as `decoder` or `decode`.
         unit: unit that people read: kMAC/px, GMAC, ms, MB, stages or parameters.
-        per_unit: how many of the whole numbers make one unit.
+        per_unit: how many of the integer units make one `unit`.
         phases: the sums. A cost that adds up has one. A cost that is a peak (memory) has several.
         where: conditions of the cost, such as `at 768x512 on cpu`. Empty if there are none.
     """
@@ -44,11 +44,11 @@ class Quantity:
     where: str = ""
 
     def of(self, architecture: Architecture) -> int:
-        """The cost of an architecture, in whole numbers."""
+        """The cost of an architecture, in integer units."""
         return self.at(self.space.indexes(architecture))
 
     def at(self, indexes: Sequence[int]) -> int:
-        """The cost for given indexes, in whole numbers.
+        """The cost for given indexes, in integer units.
 
         Args:
             indexes: one index per slot, the layout last.
@@ -56,7 +56,7 @@ class Quantity:
         return max(phase.at(indexes) for phase in self._sums)
 
     def of_rows(self, rows: IntArray) -> IntArray:
-        """The costs of many rows of indexes, [n, slots + 1], in whole numbers: [n]."""
+        """The costs of many rows of indexes, [n, slots + 1], in integer units: [n]."""
         sums = [
             sum((part.at_rows(rows) for part in phase), np.zeros(len(rows), dtype=np.int64))
             for phase in self.phases
@@ -72,25 +72,25 @@ class Quantity:
         """The cost of an architecture, in units."""
         return self.of(architecture) / self.per_unit
 
-    def whole(self, limit: float) -> int:
-        """The largest whole number that a limit in units allows."""
+    def to_integer(self, limit: float) -> int:
+        """The largest integer that a limit in units allows."""
         return math.floor(limit * self.per_unit * (1 + GRAIN) + 1e-3)
 
-    def tell(self, whole: int, *, least: bool = False) -> str:
+    def format(self, whole: int, *, least: bool = False) -> str:
         """Format a cost with its unit.
 
         Args:
-            whole: the cost in whole numbers, `per_unit` of which make one unit.
+            whole: the cost in integer units, `per_unit` of which make one unit.
             least: round up, for a cost that is the least possible.
         """
         one = self.per_unit == 1 and whole == 1
-        return f"{self.number(whole, least=least)} {self.unit.removesuffix('s') if one else self.unit}"
+        return f"{self.format_number(whole, least=least)} {self.unit.removesuffix('s') if one else self.unit}"
 
-    def number(self, whole: int, *, least: bool = False) -> str:
+    def format_number(self, whole: int, *, least: bool = False) -> str:
         """Format a cost without its unit. A least cost is rounded up, so that one can ask for it.
 
         Args:
-            whole: the cost in whole numbers, `per_unit` of which make one unit.
+            whole: the cost in integer units, `per_unit` of which make one unit.
             least: round up, for a cost that is the least possible.
         """
         if self.per_unit == 1:
@@ -119,7 +119,7 @@ class Bound:
 
     Attributes:
         quantity: the limited quantity.
-        most: the largest allowed value, in whole numbers of the quantity.
+        most: the largest allowed value, in integer units of the quantity.
     """
 
     quantity: Quantity
@@ -131,7 +131,7 @@ class Bound:
 
     def __str__(self) -> str:
         q = self.quantity
-        return " ".join(filter(None, (f"{q.name} <= {q.tell(self.most)}", q.where)))
+        return " ".join(filter(None, (f"{q.name} <= {q.format(self.most)}", q.where)))
 
 
 def meets(architecture: Architecture, bounds: Iterable[Bound]) -> bool:

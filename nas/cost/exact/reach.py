@@ -40,8 +40,8 @@ class _Sums:
         return dict(zip(self.axes, np.unravel_index(flat, self.shape), strict=True)) if self.axes else {}
 
 
-class Reach:
-    """The costs that a space can reach, in whole numbers of a quantity that adds up (MACs, nanoseconds).
+class ReachableCosts:
+    """The costs that a space can reach, in integer units of a quantity that adds up (MACs, nanoseconds).
 
     Args:
         quantity: the cost. It must have a single phase.
@@ -84,8 +84,8 @@ class Reach:
         """Number of architectures that cost at least `low` and at most `high`.
 
         Args:
-            low: the least cost, in whole numbers of the quantity.
-            high: the highest cost, in whole numbers of the quantity.
+            low: the least cost, in integer units of the quantity.
+            high: the highest cost, in integer units of the quantity.
         """
         return sum(regime.up_to(high) - regime.up_to(low - 1) for regime in self._regimes)
 
@@ -96,7 +96,7 @@ class Reach:
             share: from 0 to 1.
 
         Returns:
-            In whole numbers of the quantity, such as MACs of one picture.
+            In integer units of the quantity, such as MACs of one picture.
         """
         low, high, wanted = self.least, self.most, share * self.size
         while low < high:
@@ -115,8 +115,8 @@ class Reach:
         """Draw up to `number` different architectures with costs in [low, high], uniformly.
 
         Args:
-            low: the least cost, in whole numbers of the quantity.
-            high: the highest cost, in whole numbers of the quantity.
+            low: the least cost, in integer units of the quantity.
+            high: the highest cost, in integer units of the quantity.
             number: the most architectures to draw.
             rng: generator of the random numbers.
         """
@@ -147,7 +147,7 @@ def most_kmac_px(costs: CostTable) -> dict[str, float]:
     Args:
         costs: cost table of the space.
     """
-    return {scope: Reach(macs(costs, scope)).most / costs.pixels / 1000 for scope in SCOPES}
+    return {scope: ReachableCosts(macs(costs, scope)).most / costs.pixels / 1000 for scope in SCOPES}
 
 
 class _Regime:

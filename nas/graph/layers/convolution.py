@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.graph.layers.subpixel import patches
+from nas.graph.layers.patches import patches, pointwise
 
 _ROWS = 32  # number of rows that `_scattered` handles at a time
 
@@ -29,19 +29,14 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int)
     kernel = weight.shape[2]
     whole = x.shape[2] % kernel == 0 and x.shape[3] % kernel == 0
     if kernel == stride and kernel > 1 and not padding and whole:
-        return _pointwise(patches(x, kernel), weight.permute(0, 2, 3, 1).flatten(1), bias)
+        return pointwise(patches(x, kernel), weight.permute(0, 2, 3, 1).flatten(1), bias)
     if kernel == 1 and not padding:
         # torch 2.15's backward of a strided 1x1 convolution corrupts memory for channels-last images on a
         # CPU; taking the positions first is the same convolution
         x, stride = x[..., ::stride, ::stride], 1
         if x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
-            return _pointwise(x.permute(0, 2, 3, 1), weight.flatten(1), bias)
+            return pointwise(x.permute(0, 2, 3, 1), weight.flatten(1), bias)
     return F.conv2d(x.contiguous(memory_format=torch.channels_last), weight, bias, stride, padding)
-
-
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Multiply [B, H, W, C] by [outputs, C], and return [B, outputs, H, W]."""
-    return F.linear(x, weight, bias).permute(0, 3, 1, 2)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):

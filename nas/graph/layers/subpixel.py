@@ -17,35 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.graph.entropy import widened
+from nas.graph.layers.patches import from_patches, pointwise
 from nas.graph.layers.precision import precise
 
 Term = tuple[nn.Module, Tensor | None]
-
-
-def patches(x: Tensor, side: int) -> Tensor:
-    """Split images into squares as vectors: [B, C, H, W] to [B, H / side, W / side, side * side * C].
-
-    Args:
-        x: images or features, with sides that are multiples of `side`.
-        side: side of a square.
-    """
-    batch, channels, height, width = x.shape
-    down, across = height // side, width // side
-    cut = x.permute(0, 2, 3, 1).reshape(batch, down, side, across, side, channels)
-    return cut.transpose(2, 3).reshape(batch, down, across, side * side * channels)
-
-
-def from_patches(x: Tensor, side: int) -> Tensor:
-    """The inverse of `patches`: [B, side * side * C, h, w] to [B, C, h * side, w * side], channels last.
-
-    Args:
-        x: at each position side * side vectors of C numbers, row by row.
-        side: side of a square.
-    """
-    batch, channels, height, width = x.shape
-    cut = x.permute(0, 2, 3, 1).reshape(batch, height, width, side, side, channels // side**2)
-    whole = cut.transpose(2, 3).reshape(batch, height * side, width * side, channels // side**2)
-    return whole.permute(0, 3, 1, 2)
 
 
 def place_by_place(value: Tensor, stride: int) -> Tensor:
@@ -85,8 +60,10 @@ class SubPixel(nn.Sequential):
         weight, bias = place_by_place(conv.weight, self.stride), place_by_place(bias, self.stride)
         with precise(x, wanted=self.precise):
             x = widened(x) if self.precise else x
+            # not `convolve`: with large kernels or in double precision it rounds differently, and an exported
+            # codec's pictures must stay the same
             if conv.kernel_size == (1, 1):
-                return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+                return pointwise(x.permute(0, 2, 3, 1), weight.flatten(1), bias)
             return F.conv2d(x, weight, bias, padding=cast(tuple[int, int], conv.padding))
 
     def forward(self, x: Tensor, move: bool = True) -> Tensor:

@@ -83,7 +83,7 @@ def step_model(step: EdgeStep, name: str, family: spec.Family, *, last: bool) ->
         last: whether it is the last of its edge.
     """
     from nas.onnx.graphs import Graph
-    from nas.onnx.path import clipped_means, run_whole_numbers
+    from nas.onnx.path import clipped_means, run_integer_layers
     from nas.onnx.transforms import run_layers
 
     graph = Graph()
@@ -93,7 +93,7 @@ def step_model(step: EdgeStep, name: str, family: spec.Family, *, last: bool) ->
         for number, _ in enumerate(step.inputs[1:])
     ]
     if name == "h_s":
-        value = run_whole_numbers(graph, x, step.modules)
+        value = run_integer_layers(graph, x, step.modules)
         if last and not family.context and family.psi_parts == 2:
             value = clipped_means(graph, value)
     else:

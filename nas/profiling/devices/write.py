@@ -22,9 +22,9 @@ from nas.photos.tensors import Padded
 from nas.profiling.devices.edges import EdgeStep, edge_steps, step_model
 from nas.profiling.devices.one_file import runner_text
 from nas.profiling.devices.shorten import shortened
-from nas.profiling.measure import Request, codec_of, drawn
+from nas.profiling.measure import Request, codec_of, random_architectures
 from nas.profiling.memory import sample_photo
-from nas.profiling.pieces import EdgePiece, at, coding, cover, edge_pieces
+from nas.profiling.pieces import EdgePiece, choices_at, coding, cover, edge_pieces
 from nas.run import Run
 from nas.spaces.architecture import Architecture
 from nas.spaces.description import HYPERPRIOR
@@ -102,7 +102,7 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
     require_package()
     pixels = sample_photo(*request.size)
     supernet = supernet_of(run)
-    _require_whole_numbers(supernet.space)
+    _require_integers(supernet.space)
     if request.force:
         clear(out)
     # --force may replace a folder of this format, half-written or whole
@@ -110,7 +110,9 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
     wanted = cover(supernet.space)
     in_cover = set(wanted)
     checked = [
-        architecture for architecture in drawn(supernet.space, request) if architecture not in in_cover
+        architecture
+        for architecture in random_architectures(supernet.space, request)
+        if architecture not in in_cover
     ]
     writer = _Writer(supernet, out)
     codecs = []
@@ -155,11 +157,11 @@ def file_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _require_whole_numbers(space: SearchSpace) -> None:
+def _require_integers(space: SearchSpace) -> None:
     if space.family.has_z and space.quantizer != "integer":
         raise InputError(
             f"h_s and the context of {space.name} cannot be written as ONNX models, because its quantiser is "
-            "centred and only an entropy path in whole numbers can: train a space with `quantizer: integer`."
+            "centred and only an entropy path in integers can: train a space with `quantizer: integer`."
         )
 
 
@@ -207,7 +209,7 @@ class _Writer:
         steps = edge_steps(network, name, pieces, h_s or network.get_submodule(name))
         described = []
         for number, step in enumerate(steps):
-            own = at(space, axes[step.part], architecture) if pieces else architecture.key
+            own = choices_at(space, axes[step.part], architecture) if pieces else architecture.key
             key = (step.part, own, len(step.inputs))
             if key not in self._steps:
                 self._steps[key] = self.model(name, step, last=number == len(steps) - 1)
@@ -215,9 +217,9 @@ class _Writer:
         return described
 
     def _knows_h_s(self, pieces: Sequence[EdgePiece], architecture: Architecture) -> bool:
-        """Whether all of h_s was written for another architecture: whole numbers take their time to find."""
+        """Whether all of h_s was written for another architecture: converting it to integers takes long."""
         space = self.supernet.space
-        keys = [(piece.name, at(space, piece.axes, architecture), 1) for piece in pieces]
+        keys = [(piece.name, choices_at(space, piece.axes, architecture), 1) for piece in pieces]
         return bool(keys) and all(key in self._steps for key in keys)
 
     def model(self, edge: str, step: EdgeStep, *, last: bool) -> str:
@@ -228,7 +230,7 @@ class _Writer:
     def layout(self, architecture: Architecture, exact: _Lazily) -> int:
         """The place of the codec's layout in `layouts`."""
         space = self.supernet.space
-        key = at(space, coding(space).axes, architecture)
+        key = choices_at(space, coding(space).axes, architecture)
         if key not in self._contexts:
             self._contexts[key] = len(self.layouts)
             self.layouts.append(describe_layout(exact.codec, str(len(self.layouts)), self.save))
@@ -246,7 +248,7 @@ class _Writer:
 
 @dataclass
 class _Lazily:
-    """One architecture's codec. It is converted to whole numbers only if necessary."""
+    """One architecture's codec. It is converted to integers only if necessary."""
 
     supernet: Supernet
     architecture: Architecture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.profiling.quantities import costs_of, keep_costs_of
+from nas.profiling.quantities import costs_of, store_costs_of
 from nas.report.front.costs import COSTS
 from nas.report.front.fronts import RunFront, check_scope
 from nas.report.front.page import write_page
@@ -106,7 +106,7 @@ def front_of(
     space, settings = run.space, settings_of(run)
     scores = _known_scores(run) if scores is None else scores
     costs = costs_of(run)
-    keep_costs_of(run, costs)
+    store_costs_of(run, costs)
     table = score_table(scores.items(), costs, settings.objective)
     table = with_tested(table, run)
     if run.is_writable:

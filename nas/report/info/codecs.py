@@ -29,7 +29,7 @@ def codec_info(description: Path) -> Info:
     space = SearchSpace.from_dict(content, name="codec", source=str(description))
     layout = next(iter(space.layouts.values()))
     weights = description.parent / "codec.safetensors"
-    with resources.damage_told(description, EXPORT_AGAIN):
+    with resources.errors_as_damage(description, EXPORT_AGAIN):
         family_fields = _family_fields(content)
     fields = {
         "path": str(description.parent),

@@ -38,13 +38,13 @@ def space_with_reach(space: SearchSpace) -> Info:
     """Describe a space of the user's own, with the MACs that its architectures reach, counted now."""
     from nas.cost.counting.tabulate import measured_costs
     from nas.cost.exact.quantity import scopes
-    from nas.cost.exact.reach import Reach
+    from nas.cost.exact.reach import ReachableCosts
 
     reached = {}
     for scope, quantity in scopes(measured_costs(space)).items():
-        least, median, most = Reach(quantity).span()
-        least_text, most_text = quantity.number(least, least=True), quantity.number(most)
-        reached[scope] = f"{least_text} to {most_text} kMAC/px, the median {quantity.number(median)}"
+        least, median, most = ReachableCosts(quantity).span()
+        least_text, most_text = quantity.format_number(least, least=True), quantity.format_number(most)
+        reached[scope] = f"{least_text} to {most_text} kMAC/px, the median {quantity.format_number(median)}"
     info = space_info(space)
     return replace(info, fields={**info.fields, "reach": reached})
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.searching.layouts.grouping import LADDERS, RIVALS, Found, greedy_layouts
+from nas.searching.layouts.grouping import LADDERS, RIVALS, FoundLayout, greedy_layouts
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.layouts.vimco import learn_layout
 from nas.spaces.layout import Layout
@@ -49,7 +49,7 @@ def find_layouts(
     trained: Sequence[Layout] = (),
     seed: int = 0,
     report: Report = silent,
-) -> list[Found]:
+) -> list[FoundLayout]:
     """Find a greedy layout for every wanted number of stages, and learned layouts where they are better.
 
     Args:
@@ -69,7 +69,7 @@ def find_layouts(
         seed=seed,
         report=report,
     )
-    learned = [Found(layout, rate(layout), layout.table) for layout in trained]
+    learned = [FoundLayout(layout, rate(layout), layout.table) for layout in trained]
     for greedy in ladder if settings.steps else ():
         stages = int(greedy.table.max()) + 1
         name = f"learned-{stages}"
@@ -93,7 +93,7 @@ def find_layouts(
 
 
 def write_layouts(
-    path: Path, layouts: Sequence[Found], hand_made: Mapping[str, float], facts: Mapping[str, Any]
+    path: Path, layouts: Sequence[FoundLayout], hand_made: Mapping[str, float], facts: Mapping[str, Any]
 ) -> None:
     """Write the layouts that were found, with their rates and those of the space's own layouts.
 
@@ -119,7 +119,7 @@ def read_rates(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     content = resources.read_yaml(path)
-    with resources.damage_told(path, resources.RENEWED):
+    with resources.errors_as_damage(path, resources.RENEWED):
         rates = {**content["hand_made_bpp"], **{entry["name"]: entry["bpp"] for entry in content["layouts"]}}
         return {str(name): resources.finite_number(rate) for name, rate in rates.items()}
 

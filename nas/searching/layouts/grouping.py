@@ -31,7 +31,7 @@ GAIN = 1e-6  # the least relative gain for which a cell is moved
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundLayout:
     """A layout that a search found, and the rate of y under it on the calibration latents.
 
     Attributes:
@@ -54,7 +54,7 @@ def greedy_layouts(
     rivals: int = RIVALS,
     seed: int = 0,
     report: Report = silent,
-) -> list[Found]:
+) -> list[FoundLayout]:
     """Find the best layout for each wanted number of stages, from many stages to few.
 
     Args:
@@ -71,7 +71,7 @@ def greedy_layouts(
     wanted = sorted({stages for stages in grouping.stages if 1 <= stages <= cells}, reverse=True)
     if not wanted:
         return []
-    tables, best = Tables(rate, channels), dict[int, Array]()
+    tables, best = StageTables(rate, channels), dict[int, Array]()
     rungs = wanted[0] + (ladders - 1) * (cells - wanted[-1] + 1)
     total, done = rungs + len(wanted), 0
 
@@ -111,7 +111,7 @@ def cells_of(grouping: Grouping) -> int:
     return math.prod(shape_of(grouping))
 
 
-class Tables:
+class StageTables:
     """Operations on tables of stages, [groups, rows, columns], with a cache of their rates.
 
     Args:
@@ -132,14 +132,14 @@ class Tables:
         """
         return tiled_layout(self._channels, table, name)
 
-    def as_found(self, table: Array, name: str) -> Found:
+    def as_found(self, table: Array, name: str) -> FoundLayout:
         """Convert a table to a layout with its rate.
 
         Args:
             table: stage of every cell, [groups, rows, columns].
             name: name of the layout.
         """
-        return Found(self.layout(table, name).reduced(), self.rate(table), table)
+        return FoundLayout(self.layout(table, name).reduced(), self.rate(table), table)
 
     def rate(self, table: Array) -> float:
         """The rate of y under a table. Each table is measured once.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nas.searching.layouts.grouping import Found, Tables, cells_of, shape_of
+from nas.searching.layouts.grouping import FoundLayout, StageTables, cells_of, shape_of
 from nas.searching.layouts.rate import LayoutRate
 from nas.spaces.architecture import Grouping
 from nas.spaces.layout import closed, random_table
@@ -32,7 +32,7 @@ def learn_layout(
     learning_rate: float = 0.1,
     seed: int = 0,
     report: Report = silent,
-) -> Found:
+) -> FoundLayout:
     """Learn layouts from several starts, and return the best one that any start met.
 
     All photos form one batch, so the weight of a sample is exact. A table that was met before costs nothing.
@@ -49,7 +49,7 @@ def learn_layout(
         seed: seed of all samples.
         report: called with the work done, the total work and a note.
     """
-    tables, best = Tables(rate, channels), None
+    tables, best = StageTables(rate, channels), None
     stages = min(stages, cells_of(grouping))
     for number, start in enumerate(starts):
         rng = torch.Generator().manual_seed(hash_of(seed, stages, number))

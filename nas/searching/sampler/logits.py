@@ -186,7 +186,7 @@ def read_logits(path: Path, space: SearchSpace, facts: dict[str, Any]) -> list[W
     content = resources.read_yaml(path) if path.is_file() else {}
     if any(content.get(name) != value for name, value in facts.items()):
         return []
-    with resources.damage_told(path, resources.RENEWED):
+    with resources.errors_as_damage(path, resources.RENEWED):
         rungs = [_of_finite_numbers(rung) for rung in content["rungs"]]
         return rungs if all(rung.fits(space) for rung in rungs) else []
 
@@ -204,13 +204,13 @@ def read_structure(path: Path, space: SearchSpace, scope: str) -> WidthLogits | 
     content = resources.read_yaml(path)
     if content.pop("scope", None) != scope:
         return None
-    with resources.damage_told(path, "restore it, or delete it and the search learns widths of its own"):
+    with resources.errors_as_damage(path, "restore it, or delete it and the search learns widths of its own"):
         logits = _of_finite_numbers(content)
         return logits if logits.fits(space) else None
 
 
 def _of_finite_numbers(fields: Mapping[str, Any]) -> WidthLogits:
-    """Logits from the fields of a file. Errors caused by a damaged file are translated by `damage_told`."""
+    """Logits from the fields of a file. For errors of a damaged file, see `errors_as_damage`."""
     number, most = resources.finite_number, torch.finfo(torch.float32).max
     by_slot = {slot: [number(value) for value in values] for slot, values in fields["logits"].items()}
     if any(abs(value) > most for values in by_slot.values() for value in values):

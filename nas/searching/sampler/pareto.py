@@ -42,10 +42,11 @@ class ParetoSampler(BaseSampler):
 
     Example:
         >>> import numpy as np
-        >>> from nas.searching.sampler.gain import WholeRange
+        >>> from nas.searching.sampler.acquisition import HypervolumeImprovement
         >>> from nas.searching.sampler.proposer import Proposer
         >>> apart = abs(np.subtract.outer(np.arange(4.0), np.arange(4.0)))  # how far the choices are apart
-        >>> proposer = Proposer({"a": apart, "b": apart}, lambda rows: rows.sum(1), WholeRange(most=6.0))
+        >>> acquisition = HypervolumeImprovement(most=6.0)
+        >>> proposer = Proposer({"a": apart, "b": apart}, lambda rows: rows.sum(1), acquisition)
         >>> sorted(nas.ParetoSampler(proposer).distributions())
         ['a', 'b']
     """

@@ -1,4 +1,4 @@
-"""What to score next: the row of indexes, one per slot, with the largest expected gain for the front."""
+"""What to score next: the row of indexes, one per slot, that should improve the front most."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.metrics.pareto import front_indexes
-from nas.searching.sampler.gain import Aim
+from nas.searching.sampler.acquisition import Acquisition
 from nas.searching.sampler.moves import Row, Rows, crosses, exchanges, neighbours
 from nas.searching.sampler.surrogate import LossModel, comparable_losses, scaled
 from nas.support.arrays import Floats
@@ -62,15 +62,15 @@ class Proposer:
     """Proposes rows that should extend the front of cost and loss, where the cost is known.
 
     A Gaussian process (`LossModel`) predicts the loss. The proposed row is the one with the largest expected
-    gain (`Aim`), found by climbing from the front. Every fifth proposal is a step from the front, judged by
-    its most probable loss. A prior weighs the gains, and its weight falls with the number of scores (pi-BO,
-    Hvarfner et al., ICLR 2022). No row is proposed twice. A proposal depends only on the seed and on the
-    previous scores, so there is no state to store.
+    improvement (`Acquisition`), found by climbing from the front. Every fifth proposal is a step from the
+    front, judged by its most probable loss. A prior weighs the improvements, and its weight falls with the
+    number of scores (pi-BO, Hvarfner et al., ICLR 2022). No row is proposed twice. A proposal depends only
+    on the seed and on the previous scores, so there is no state to store.
 
     Args:
         slots: for each slot by name, the distances between its choices, [choices, choices].
         cost: returns the cost of rows, [n, slots] to [n].
-        aim: measures the gain of a candidate.
+        acquisition: the acquisition function.
         unordered: names of the slots whose choices have no order.
         allowed: returns which rows may be tried, booleans [n]. By default all may.
         settle: sets slots that have no effect in a row to 0. By default rows stay unchanged.
@@ -87,7 +87,7 @@ class Proposer:
         self,
         slots: Mapping[str, Floats],
         cost: Callable[[Rows], Floats],
-        aim: Aim,
+        acquisition: Acquisition,
         *,
         unordered: Sequence[str] = (),
         allowed: Callable[[Rows], NDArray[np.bool_]] | None = None,
@@ -104,9 +104,9 @@ class Proposer:
         self.shape = tuple(len(table) for table in slots.values())
         self.model = model or LossModel(list(slots.values()))
         self._unordered = tuple(self.names.index(name) for name in unordered)
-        self._cost, self._aim, self._prior, self._local, self._seed = (
+        self._cost, self._acquisition, self._prior, self._local, self._seed = (
             cost,
-            aim,
+            acquisition,
             prior,
             local,
             check_seed(seed),
@@ -165,19 +165,19 @@ class Proposer:
         front = rows[front_indexes(*scored)]
         if self._local and len(taken) % LOCAL == 1:
             near = fresh([*self._beside(front), exchanges(front, self.shape, EXCHANGED, rng)])
-            gains = self._gains(near, scored, sure=True)
-            if gains.max(initial=0) > 0:
-                return _row(near[np.argmax(gains)])
+            improvements = self._improvements(near, scored, sure=True)
+            if improvements.max(initial=0) > 0:
+                return _row(near[np.argmax(improvements)])
         if self._small:
             candidates = fresh(self._everything())
         else:
             parents = front[np.linspace(0, len(front) - 1, min(PARENTS, len(front))).astype(int)]
             varied = exchanges(front, self.shape, EXCHANGED, rng), crosses(front, CROSSED, rng)
             start = [*self._beside(parents), *varied, *self._random(DRAWN, rng)]
-            candidates = self._climb(start, lambda rows: self._gains(rows, scored), fresh, rng)
+            candidates = self._climb(start, lambda rows: self._improvements(rows, scored), fresh, rng)
         if not len(candidates):
             return self._blindly(fresh, rng)
-        return _row(candidates[np.argmax(self._gains(candidates, scored))])
+        return _row(candidates[np.argmax(self._improvements(candidates, scored))])
 
     def is_exhausted(self, taken: Rows, fixed: Mapping[int, int] | None = None) -> bool:
         """Whether nothing is left to propose. Large spaces are not examined and never count as exhausted.
@@ -223,18 +223,18 @@ class Proposer:
             candidates = fresh([candidates, *around])
         return candidates
 
-    def _gains(self, rows: Rows, scored: tuple[Floats, Floats], *, sure: bool = False) -> Floats:
-        """The expected gain of each row. With `sure`, its loss is taken to be the most probable one."""
+    def _improvements(self, rows: Rows, scored: tuple[Floats, Floats], *, sure: bool = False) -> Floats:
+        """The expected improvement of each row. With `sure`, the most probable loss is taken as certain."""
         if not len(rows):
             return np.zeros(0)
         mean, deviation = self.model.predict(rows)
-        gains = self._aim.gain(
+        improvements = self._acquisition.improvement(
             scored, self._cost(rows), mean, np.full_like(mean, 1e-12) if sure else deviation
         )
         if self._prior is None:
-            return gains
+            return improvements
         belief = self._prior.log_density(rows)
-        believed: Floats = gains * np.exp((belief - belief.max()) * BELIEF / len(scored[0]))
+        believed: Floats = improvements * np.exp((belief - belief.max()) * BELIEF / len(scored[0]))
         return believed
 
     # Candidates

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.profiling.quantities import Question
-from nas.searching.sampler.gain import Aim, Targets, WholeRange
+from nas.searching.sampler.acquisition import Acquisition, HypervolumeImprovement, TargetImprovement
 from nas.searching.sampler.moves import Rows
 from nas.searching.sampler.proposer import Proposer, RowPrior
 from nas.searching.sampler.surrogate import LossModel
@@ -44,11 +44,13 @@ def proposer(
         also: baseline architectures that are proposed now and then.
         prior: the sets of width logits that form the prior.
         local, model, seed: see `Proposer`.
-        least: least cost of a proposed architecture, in whole numbers.
+        least: least cost of a proposed architecture, in integer units.
     """
-    quantity, within = question.quantity, question.within
+    quantity, within = question.quantity, question.feasible
     most = question.targets[-1] if question.targets else question.span[2]
-    aim: Aim = Targets(question.targets) if question.targets else WholeRange(question.span[2])
+    acquisition: Acquisition = (
+        TargetImprovement(question.targets) if question.targets else HypervolumeImprovement(question.span[2])
+    )
 
     def allowed(rows: Rows) -> NDArray[np.bool_]:
         costs = quantity.of_rows(rows)
@@ -60,7 +62,7 @@ def proposer(
     return Proposer(
         distances(space, rates),
         lambda rows: quantity.of_rows(rows).astype(float),
-        aim,
+        acquisition,
         unordered=(LAYOUT,),
         allowed=allowed,
         settle=space.settle_rows,

@@ -25,7 +25,7 @@ STRENGTH, LENGTH = (-2.0, 2.0), (0.5, 1.0)
 LOG_BOUNDS = ((-8.0, 4.0), (-2.0, 3.0))
 ITERATIONS = 30
 TINY = 1e-300  # smallest variance
-FIRST, MORE, GROWTH = 4, 5, 1.15  # when the parameters are learned again: see `_lesson`
+FIRST, MORE, GROWTH = 4, 5, 1.15  # when the parameters are learned again: see `_training_count`
 
 
 class Surrogate:
@@ -189,10 +189,10 @@ class LossModel:
             losses: their losses, [n], finite.
             pending: rows that other workers are scoring, [m, slots]. They count with their predicted losses.
         """
-        values, lesson = scaled(losses), (_lesson(len(rows)), bool((losses > 0).all()))
-        if lesson != self._learned_from:
-            self._surrogate.fit(rows[: lesson[0]], values[: lesson[0]])
-            self._learned_from = lesson
+        values, trained_on = scaled(losses), (_training_count(len(rows)), bool((losses > 0).all()))
+        if trained_on != self._learned_from:
+            self._surrogate.fit(rows[: trained_on[0]], values[: trained_on[0]])
+            self._learned_from = trained_on
         self._surrogate.observe(rows, values)
         if pending is not None and len(pending):
             guessed, _ = self._surrogate.predict(pending)
@@ -207,7 +207,7 @@ class LossModel:
         return self._surrogate.predict(rows)
 
 
-def _lesson(count: int) -> int:
+def _training_count(count: int) -> int:
     """The number of scores that the parameters are learned from. It grows in steps of `GROWTH`."""
     enough = FIRST
     while (after := max(enough + MORE, int(GROWTH * enough))) <= count:

@@ -43,13 +43,13 @@ from nas.searching.sampler.proposer import ExhaustedError
 from nas.searching.study.storage import (
     JOURNAL,
     close_storage,
-    damaged,
+    damaged_storage_error,
+    explain_database_errors,
+    explain_record_errors,
     name_of,
     open_storage,
-    plainly,
-    readable,
 )
-from nas.searching.study.worker import Crew
+from nas.searching.study.worker import WorkerRegistry
 from nas.support.errors import InputError, is_outside
 
 FACTS_KEY = "facts"
@@ -79,7 +79,7 @@ class SharedStudy:
         self._distributions = dict(distributions)
         self._keys: dict[int, ParameterValues] = {}
         self._returned: set[int] = set()
-        self._crew = Crew(storage, self._study_id)
+        self._registry = WorkerRegistry(storage, self._study_id)
 
     @classmethod
     def open(
@@ -118,24 +118,24 @@ class SharedStudy:
         where: str | Path = folder / JOURNAL if url is None else url
         storage = open_storage(where) if opened is None else opened
         try:
-            with readable(where):
+            with explain_record_errors(where):
                 study = _joined_or_begun(name, storage, sampler)
                 trials = study.get_trials(deepcopy=False)
                 begun = FACTS_KEY in study.user_attrs
                 if study.directions != [StudyDirection.MINIMIZE] * 2 or (trials and not begun):
-                    raise damaged(where)
+                    raise damaged_storage_error(where)
                 _agree(study, facts, metrics, where)
                 for number, trial in enumerate(trials):
                     if not (isinstance(trial.user_attrs, dict) and isinstance(trial.system_attrs, dict)):
-                        raise damaged(where)
+                        raise damaged_storage_error(where)
                     if trial.number != number:  # one is lost, so the next would get a number that is taken
-                        raise damaged(where)
+                        raise damaged_storage_error(where)
                     # a worker that was killed leaves a trial with some of its parameters
                     if not trial.distributions.items() <= distributions.items():
-                        raise damaged(where)
+                        raise damaged_storage_error(where)
                     if trial.state == TrialState.COMPLETE:
                         if len(trial.distributions) < len(distributions):
-                            raise damaged(where)
+                            raise damaged_storage_error(where)
                         check(trial)
                 return cls(study, storage, distributions, where)
         except BaseException:
@@ -148,7 +148,7 @@ class SharedStudy:
         Raises:
             ExhaustedError: the sampler has nothing new.
         """
-        with plainly(self._where):
+        with explain_database_errors(self._where):
             for _ in range(ASKING_ROUNDS):
                 trials = self._without_left()
                 held = self._held(trials)
@@ -164,7 +164,7 @@ class SharedStudy:
         Args:
             params: value of every parameter, by name.
         """
-        with plainly(self._where):
+        with explain_database_errors(self._where):
             held = self._held(self._without_left())
             return None if self._key(params) in held else self._claim(params)
 
@@ -180,13 +180,13 @@ class SharedStudy:
         except BaseException as error:
             if is_outside(error):
                 self._mark(trial, begun=False)
-            with plainly(self._where):
+            with explain_database_errors(self._where):
                 self._fail(trial.number)
             raise
 
     def set_aside(self) -> list[dict[str, Any]]:
         """The parameters of architectures that are not tried again after several failures."""
-        with plainly(self._where):
+        with explain_database_errors(self._where):
             return [dict(zip(self._distributions, key, strict=True)) for key in self._aside(self._trials())]
 
     def tell(
@@ -203,7 +203,7 @@ class SharedStudy:
             Whether the values count. They do not if this worker was taken for gone and another one has the
             trial.
         """
-        with plainly(self._where), contextlib.suppress(UpdateFinishedTrialError):
+        with explain_database_errors(self._where), contextlib.suppress(UpdateFinishedTrialError):
             for name, value in (attributes or {}).items():
                 trial.set_user_attr(name, value)
             told = self._study.tell(trial, list(values), TrialState.COMPLETE, skip_if_finished=True)
@@ -212,7 +212,7 @@ class SharedStudy:
 
     def finished(self) -> list[FrozenTrial]:
         """The complete trials of all workers that previous calls have not returned."""
-        with readable(self._where):
+        with explain_record_errors(self._where):
             complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         new = [trial for trial in complete if trial.number not in self._returned]
         self._returned.update(trial.number for trial in new)
@@ -220,11 +220,11 @@ class SharedStudy:
 
     def damaged(self) -> InputError:
         """The error to raise if a trial does not come from a search."""
-        return damaged(self._where)
+        return damaged_storage_error(self._where)
 
     def close(self) -> None:
         """Leave the study. Other workers take over the trials that this worker has not ended."""
-        self._crew.close()
+        self._registry.close()
         close_storage(self._storage)
 
     def __enter__(self) -> SharedStudy:
@@ -236,7 +236,7 @@ class SharedStudy:
         self.close()
 
     def _mark(self, trial: Trial, *, begun: bool) -> None:
-        with plainly(self._where), contextlib.suppress(UpdateFinishedTrialError):
+        with explain_database_errors(self._where), contextlib.suppress(UpdateFinishedTrialError):
             trial.set_user_attr(BEGUN, begun)
 
     def _claim(self, params: Mapping[str, Any]) -> Trial | None:
@@ -245,13 +245,13 @@ class SharedStudy:
             state=TrialState.RUNNING,
             params=dict(params),
             distributions=self._distributions,
-            user_attrs={WORKER: self._crew.me},
+            user_attrs={WORKER: self._registry.me},
         )
-        with readable(self._where):
+        with explain_record_errors(self._where):
             trial = Trial(self._study, self._storage.create_new_trial(self._study_id, template))
         held = self._held(self._trials())
         if self._key(params) not in held:  # what was just written is not there as it was written
-            raise damaged(self._where)
+            raise damaged_storage_error(self._where)
         if held[self._key(params)] < trial.number:
             self._fail(trial.number)
             return None
@@ -261,7 +261,7 @@ class SharedStudy:
         """The trials, after those of workers that are gone have been marked as failed."""
         trials = self._trials()
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-        others = self._crew.others() if running else {}  # read last: includes all workers of the trials
+        others = self._registry.others() if running else {}  # read last: includes all workers of the trials
         left = [trial for trial in running if self._is_left(trial, others)]
         for trial in left:
             self._fail(trial.number)
@@ -294,7 +294,7 @@ class SharedStudy:
 
     def _is_left(self, trial: FrozenTrial, others: Mapping[str, bool | None]) -> bool:
         worker = str(trial.user_attrs.get(WORKER))
-        return worker != self._crew.me and others.get(worker, False) is False
+        return worker != self._registry.me and others.get(worker, False) is False
 
     def _fail(self, number: int) -> None:
         """Mark a trial as failed, unless it has ended."""
@@ -302,7 +302,7 @@ class SharedStudy:
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _trials(self) -> list[FrozenTrial]:
-        with readable(self._where):
+        with explain_record_errors(self._where):
             return self._study.get_trials(deepcopy=False)
 
     def _held(self, trials: Sequence[FrozenTrial]) -> dict[ParameterValues, int]:
@@ -350,7 +350,7 @@ def _agree(study: optuna.Study, facts: Mapping[str, str], metrics: Sequence[str]
             study.set_metric_names(list(metrics))
     agreed = study.user_attrs[FACTS_KEY]
     if not isinstance(agreed, dict):
-        raise damaged(where)
+        raise damaged_storage_error(where)
     other = [fact for fact in {**agreed, **facts} if agreed.get(fact) != facts.get(fact)]
     if other:
         raise InputError(

@@ -35,7 +35,7 @@ _BEGINNING = b'{"op_code":'  # every record of a journal begins like this
 JOURNAL = "study.log"  # name of the journal in a run's search folder
 
 
-class Journal(JournalFileBackend):
+class CrashSafeJournal(JournalFileBackend):
     """Optuna's journal with one line per change. It stays usable if its writers are killed.
 
     Writers take turns with a lock file beside the journal. If a writer is killed, the system releases the
@@ -58,19 +58,21 @@ class Journal(JournalFileBackend):
         try:
             yield from super().read_logs(log_number_from)
         except ValueError as error:
-            raise damaged(self._path) from error
+            raise damaged_storage_error(self._path) from error
 
     def check_end(self) -> None:
         """Raise InputError if the last whole line is not a record; Optuna would wait for its end."""
         with open(self._path, "rb") as file:
             whole, _, torn = file.read().rpartition(b"\n")
         if not _BEGINNING.startswith(torn.rstrip(b"\0")[: len(_BEGINNING)]):
-            raise damaged(self._path)  # otherwise it would be removed like a line that was cut off
+            raise damaged_storage_error(
+                self._path
+            )  # otherwise it would be removed like a line that was cut off
         if whole:
             try:
                 json.loads(whole.rpartition(b"\n")[2])
             except ValueError as error:
-                raise damaged(self._path) from error
+                raise damaged_storage_error(self._path) from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append records, each as a whole line or not at all.
@@ -124,7 +126,7 @@ def open_storage(where: str | Path) -> BaseStorage:
         if path.exists() and not path.is_file():  # a device may be endless, and a pipe stores nothing
             raise InputError(f"Cannot open the journal {path}: it is not a file. Give {STORAGE_FORMS}.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        journal = Journal(path)
+        journal = CrashSafeJournal(path)
         journal.check_end()
         return JournalStorage(journal)
     except InputError:
@@ -135,10 +137,10 @@ def open_storage(where: str | Path) -> BaseStorage:
             "another --storage."
         ) from error
     except Exception as error:  # lines that are not records cause errors of many kinds
-        raise damaged(path) from error
+        raise damaged_storage_error(path) from error
 
 
-def damaged(where: str | Path) -> InputError:
+def damaged_storage_error(where: str | Path) -> InputError:
     """The error to raise if a storage does not hold what a search wrote."""
     if isinstance(where, str) and "://" in where:
         return InputError(
@@ -174,7 +176,7 @@ def name_of(where: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def plainly(where: str | Path) -> Iterator[None]:
+def explain_database_errors(where: str | Path) -> Iterator[None]:
     """Turn errors of a database into one plain sentence.
 
     Args:
@@ -193,7 +195,7 @@ def plainly(where: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def readable(where: str | Path) -> Iterator[None]:
+def explain_record_errors(where: str | Path) -> Iterator[None]:
     """Turn errors from reading foreign or damaged records into one plain sentence.
 
     Args:
@@ -203,12 +205,12 @@ def readable(where: str | Path) -> Iterator[None]:
         InputError: the stored data does not come from a search.
     """
     try:
-        with plainly(where):
+        with explain_database_errors(where):
             yield
     except InputError:
         raise
     except (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        raise damaged(where) from error
+        raise damaged_storage_error(where) from error
 
 
 def _database(address: str) -> RDBStorage:
@@ -224,7 +226,7 @@ def _database(address: str) -> RDBStorage:
     if url.get_backend_name() == "sqlite" and database not in ("", ":memory:") and "uri" not in url.query:
         check_path("storage", database)
         check_sqlite(Path(database), where, ANSWER)
-    with plainly(address):
+    with explain_database_errors(address):
         for attempt in range(1, CONNECTION_ATTEMPTS + 1):
             try:
                 _refuse_other_version(url, address)
@@ -265,7 +267,9 @@ def _refuse_other_version(url: URL, address: str) -> None:
         new = RDBStorage("sqlite://")
         is_current = revision == new.get_head_version()
         if is_current and (made_by is None or not _columns(new.engine) <= _columns(engine)):
-            raise damaged(address)  # Optuna would add what it lacks, or print errors while it reads
+            raise damaged_storage_error(
+                address
+            )  # Optuna would add what it lacks, or print errors while it reads
     finally:
         engine.dispose()
     if not is_current:

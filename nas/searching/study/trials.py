@@ -135,7 +135,7 @@ class Trials:
 
     def standing(self) -> str:
         """A short text on the state of the search."""
-        quantity, within = self._question.quantity, self._question.within
+        quantity, within = self._question.quantity, self._question.feasible
         points = [(quantity.of(a), s.rd_loss) for a, s in self._scores.items() if within.allows(a)]
         if not points:
             return ""

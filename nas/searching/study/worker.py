@@ -98,7 +98,7 @@ def wait_for(done: Callable[[], bool]) -> None:
         pause = min(2 * pause, PAUSE)
 
 
-class Patience:
+class LivenessMonitor:
     """Tells whether something still changes, by this process's own clock. No two clocks are compared.
 
     Args:
@@ -125,7 +125,7 @@ class Patience:
         return changed or None
 
 
-class Crew:
+class WorkerRegistry:
     """The workers of a study. This process joins them and sends heartbeats until `close`.
 
     The constructor waits until it knows which other workers are alive: at once for workers in the same place,
@@ -145,12 +145,12 @@ class Crew:
         self, storage: BaseStorage, study_id: int, *, beat: float = BEAT, grace: float = GRACE
     ) -> None:
         self._storage, self._study_id, self._beat, self._grace = storage, study_id, beat, grace
-        self._worker, self._patience = Worker.here(), Patience(grace)
+        self._worker, self._patience = Worker.here(), LivenessMonitor(grace)
         self.me = str(self._worker)
         self._mark(self.me, 0)
         self._stop = threading.Event()
-        self._heart = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
-        self._heart.start()
+        self._heartbeat = threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True)
+        self._heartbeat.start()
         try:
             wait_for(lambda: None not in self.others().values())
         except BaseException:
@@ -174,7 +174,7 @@ class Crew:
     def close(self) -> None:
         """Sign off."""
         self._stop.set()
-        self._heart.join(self._beat)
+        self._heartbeat.join(self._beat)
         with contextlib.suppress(Exception):  # if the server is away, the others notice by themselves
             self._mark(self.me, GONE)
 
@@ -189,7 +189,7 @@ class Crew:
     def _mark(self, name: str, sign: int) -> None:
         self._storage.set_study_system_attr(self._study_id, WORKER_KEY + name, sign)
 
-    def _keep_beating(self) -> None:
+    def _send_heartbeats(self) -> None:
         for beats in itertools.count(1):
             if self._stop.wait(self._beat):
                 return

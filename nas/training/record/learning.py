@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nas.graph.network import Supernet
 from nas.support.files import write_atomically
-from nas.training.record.watch import Watch
+from nas.training.record.watch import CalibrationMonitor
 
 TIME_SHARE = 0.02  # largest share of the training's time
 DRAWING = 1.0  # seconds that the first picture takes, import of the drawing library included
@@ -26,7 +26,7 @@ class Learning:
         path: path of the picture.
     """
 
-    def __init__(self, watch: Watch, path: Path) -> None:
+    def __init__(self, watch: CalibrationMonitor, path: Path) -> None:
         self.watch, self._path = watch, path
         self._spent, self._cost, self._began = 0.0, 0.0, 0.0
 

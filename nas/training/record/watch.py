@@ -28,7 +28,7 @@ PHOTOS, WATCHED_SIDE = 8, 256  # number of photos, and side of the middle part o
 
 
 @dataclass(frozen=True)
-class WatchedRate:
+class MonitoredRate:
     """One rate at which the losses are measured.
 
     Attributes:
@@ -40,7 +40,7 @@ class WatchedRate:
     lmbda: float
 
 
-class Watch:
+class CalibrationMonitor:
     """Measures the same photos, architectures and rates again and again.
 
     Args:
@@ -51,13 +51,13 @@ class Watch:
     """
 
     def __init__(
-        self, space: SearchSpace, photos: Sequence[Photo], rates: Sequence[WatchedRate], metric: str = "mse"
+        self, space: SearchSpace, photos: Sequence[Photo], rates: Sequence[MonitoredRate], metric: str = "mse"
     ) -> None:
         least = 161 if metric == "ms-ssim" else 1
         middles = [_middle(photo.pixels) for photo in photos]
         self.pictures = [pixels for pixels in middles if min(pixels.shape[:2]) >= least][:PHOTOS]
         self.rates, self.metric, self.alignment = rates, metric, space.family.alignment
-        self.architectures = watched(space)
+        self.architectures = monitored_architectures(space)
 
     @property
     def columns(self) -> list[str]:
@@ -97,14 +97,14 @@ class Watch:
         return float(rd_loss(rate / (height * width), error, lmbda, self.metric))
 
 
-def watched(space: SearchSpace) -> dict[str, Architecture]:
+def monitored_architectures(space: SearchSpace) -> dict[str, Architecture]:
     """The measured architectures by name. A space with one architecture has only its widest."""
     if space.size == 1:
         return {"widest": space.widest()}
     return {"narrowest": space.narrowest(), "median": space.uniform(0.5), "widest": space.widest()}
 
 
-def column(name: str, rate: WatchedRate) -> str:
+def column(name: str, rate: MonitoredRate) -> str:
     """The column of metrics.csv for an architecture at a rate.
 
     Args:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nas.cost.counting.sums import IntArray, Part, independent, spread_over
 from nas.cost.exact.quantity import Bound, Quantity, meets, stages
-from nas.cost.exact.reach import Reach
+from nas.cost.exact.reach import ReachableCosts
 from nas.spaces.architecture import Architecture
 from nas.spaces.space import SearchSpace
 from nas.support.arrays import Floats
@@ -24,14 +24,14 @@ from nas.support.errors import InputError, UnreachableBudgetError
 
 SLACK = 1e-6  # by how much the solver may exceed a bound, relatively
 RETRIES = 12  # further attempts, without solutions that exceed a bound
-FEW = 1e5  # below it, half of a whole number is more than the solver's tolerance
+FEW = 1e5  # below it, half of an integer is more than the solver's tolerance
 INFEASIBLE = 2  # scipy's status
 MOST_CHOICES = 200_000  # of all groups together, in one programme; beyond it a space is refused
 SOLVED = 6  # architectures to find by solving if random draws find none
 MEDIAN_SAMPLE = 200  # size of the sample behind medians within bounds
 
 
-class Within:
+class FeasibleSet:
     """The architectures of a space that meet some bounds.
 
     Args:
@@ -41,7 +41,7 @@ class Within:
 
     def __init__(self, space: SearchSpace, bounds: Sequence[Bound] = ()) -> None:
         self.space, self.bounds = space, tuple(bounds)
-        self._reaches: dict[Quantity, Reach] = {}
+        self._reaches: dict[Quantity, ReachableCosts] = {}
         axis = len(space.slots)
         on_layout = [
             b for b in bounds if all(p.axes == (axis,) for phase in b.quantity.phases for p in phase)
@@ -101,7 +101,7 @@ class Within:
     def _sample(self) -> list[Architecture]:
         """The sample behind medians that cannot be counted exactly. All quantities share it."""
         depth = stages(self.space)  # any quantity would do, because its whole range is allowed
-        drawn = self.draw(depth, 0, Reach(depth).most, MEDIAN_SAMPLE, np.random.default_rng(0))
+        drawn = self.draw(depth, 0, ReachableCosts(depth).most, MEDIAN_SAMPLE, np.random.default_rng(0))
         return drawn or list(self._optima(depth, 1))
 
     def draw(
@@ -119,8 +119,8 @@ class Within:
 
         Args:
             quantity: the quantity to limit.
-            low: the least cost, in whole numbers of the quantity.
-            high: the highest cost, in whole numbers of the quantity.
+            low: the least cost, in integer units of the quantity.
+            high: the highest cost, in integer units of the quantity.
             number: the most architectures to draw.
             rng: generator of the random numbers.
         """
@@ -141,28 +141,28 @@ class Within:
         solved = self._solved(quantity, low, high, min(number, SOLVED), rng)
         return list(dict.fromkeys(solved))
 
-    def _reach(self, quantity: Quantity) -> Reach:
+    def _reach(self, quantity: Quantity) -> ReachableCosts:
         """The reach of a quantity's first phase. It is computed once."""
         if quantity not in self._reaches:
-            self._reaches[quantity] = Reach(_phases(quantity)[0], self.layouts)
+            self._reaches[quantity] = ReachableCosts(_phases(quantity)[0], self.layouts)
         return self._reaches[quantity]
 
     def explain(self) -> str:
         """Explain why no architecture meets the bounds: what each could be, alone or beside the others."""
         for bound in self.bounds:
-            alone = Within(self.space).least(bound.quantity)
+            alone = FeasibleSet(self.space).least(bound.quantity)
             if alone is not None and alone > bound.most:
                 return (
                     f"No architecture has {bound}: the least that {self.space.name} reaches is "
-                    f"{bound.quantity.tell(alone, least=True)}."
+                    f"{bound.quantity.format(alone, least=True)}."
                 )
         looser = []
         for bound in self.bounds:
-            beside = Within(self.space, [other for other in self.bounds if other != bound])
+            beside = FeasibleSet(self.space, [other for other in self.bounds if other != bound])
             least = beside.least(bound.quantity)
             if least is not None:
                 looser.append(
-                    f"{bound.quantity.name} would be {bound.quantity.tell(least, least=True)} at least"
+                    f"{bound.quantity.name} would be {bound.quantity.format(least, least=True)} at least"
                 )
         asked = " and ".join(map(str, self.bounds))
         could = ", or ".join(looser) if looser else "loosen several of them"
@@ -187,7 +187,7 @@ class Within:
     def _optima(self, quantity: Quantity, sign: int) -> Iterator[Architecture]:
         """The best architecture of every regime that has one."""
         for regime in self._regimes():
-            best = _Programme(self.space, regime, [*self._others], [quantity]).best(quantity, sign)
+            best = _MixedIntegerProgram(self.space, regime, [*self._others], [quantity]).best(quantity, sign)
             if best is not None:
                 yield best
 
@@ -203,7 +203,7 @@ class Within:
         bounds = [*self._others, Bound(quantity, high)]
         # an architecture at or above `low` has a phase at or above it
         ways = [
-            (_Programme(self.space, regime, bounds, [quantity]), phase)
+            (_MixedIntegerProgram(self.space, regime, bounds, [quantity]), phase)
             for regime in self._regimes()
             for phase in _phases(quantity)
         ]
@@ -231,7 +231,7 @@ def _phases(quantity: Quantity) -> list[Quantity]:
     return [replace(quantity, phases=(phase,)) for phase in quantity.phases]
 
 
-class _Programme:
+class _MixedIntegerProgram:
     """One regime as a mixed-integer programme: one choice in every group, and one row for each bound."""
 
     def __init__(
@@ -271,7 +271,7 @@ class _Programme:
     def _scaled(self, row: Floats, most: float) -> tuple[Floats, float]:
         """The same limit with numbers near 1: every group starts at 0, and values above the limit are cut.
 
-        All are whole numbers, so half of one above the limit changes nothing but keeps the solver's tolerance
+        All are integers, so half of one above the limit changes nothing but keeps the solver's tolerance
         from deciding where numbers are small.
         """
         row = row.copy()
@@ -312,7 +312,7 @@ class _Programme:
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import csr_matrix
 
-        def fits(architecture: Architecture) -> bool:  # exact, in whole numbers
+        def fits(architecture: Architecture) -> bool:  # exact, in integers
             enough = floor is None or floor[0].of(architecture) >= floor[1]
             return enough and meets(architecture, self._bounds)
 

@@ -1,4 +1,7 @@
-"""The expected gain of a candidate for the front: its cost is known, and its loss is predicted."""
+"""Acquisition functions: how much a candidate is expected to improve the front.
+
+The cost of a candidate is known, and its loss is predicted.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from nas.metrics.pareto import front_curve
 from nas.support.arrays import Floats
 
 
-class Aim(Protocol):
+class Acquisition(Protocol):
     """Measures how much a candidate would improve the result."""
 
-    def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
-        """The expected gain of each candidate, [n].
+    def improvement(
+        self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats
+    ) -> Floats:
+        """The expected improvement of each candidate, [n].
 
         Args:
             scored: costs and losses of the observations, each [observed].
@@ -28,8 +33,8 @@ class Aim(Protocol):
 
 
 @dataclass(frozen=True)
-class WholeRange:
-    """All costs up to `most` count equally: the gain is the expected growth of the hypervolume.
+class HypervolumeImprovement:
+    """All costs up to `most` count equally: the improvement is the expected growth of the hypervolume.
 
     Because the cost is known, this is the expected improvement (Jones et al., 1998) on the front's step
     function, integrated over all costs from the candidate's own cost upwards.
@@ -37,7 +42,9 @@ class WholeRange:
 
     most: float
 
-    def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+    def improvement(
+        self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats
+    ) -> Floats:
         """The expected growth of the hypervolume.
 
         Args:
@@ -47,24 +54,26 @@ class WholeRange:
             deviation: standard deviations of these losses, [n].
 
         Returns:
-            Expected gains, [n].
+            Expected improvements, [n].
         """
         steps, best = front_curve(*scored)
         starts = np.concatenate([[-np.inf], steps])
         ends = np.concatenate([steps, [self.most]])
         levels = np.concatenate([[scored[1].max()], best])  # left of the front: the worst loss
         length = np.clip(ends - np.maximum(starts, costs[:, None]), 0, None)
-        gains: Floats = np.einsum("ij,ij->i", length, improvement(levels, mean, deviation))
-        return gains
+        improvements: Floats = np.einsum("ij,ij->i", length, expected_improvement(levels, mean, deviation))
+        return improvements
 
 
 @dataclass(frozen=True)
-class Targets:
+class TargetImprovement:
     """Only the least loss at or under each target cost counts."""
 
     costs: Sequence[float]
 
-    def gain(self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats) -> Floats:
+    def improvement(
+        self, scored: tuple[Floats, Floats], costs: Floats, mean: Floats, deviation: Floats
+    ) -> Floats:
         """The sum of the expected improvements at the targets.
 
         Args:
@@ -74,18 +83,20 @@ class Targets:
             deviation: standard deviations of these losses, [n].
 
         Returns:
-            Expected gains, [n].
+            Expected improvements, [n].
         """
         targets = np.asarray(self.costs, dtype=float)
         steps, best = front_curve(*scored)
         steps_below = np.searchsorted(steps, targets, side="right")
         levels = np.concatenate([[scored[1].max()], best])[steps_below]
         affordable = costs[:, None] <= targets
-        gains: Floats = np.einsum("ij,ij->i", affordable, improvement(levels, mean, deviation))
-        return gains
+        improvements: Floats = np.einsum(
+            "ij,ij->i", affordable, expected_improvement(levels, mean, deviation)
+        )
+        return improvements
 
 
-def improvement(levels: Floats, mean: Floats, deviation: Floats) -> Floats:
+def expected_improvement(levels: Floats, mean: Floats, deviation: Floats) -> Floats:
     """The expected improvement of each candidate below each level, [candidates, levels].
 
     Args:

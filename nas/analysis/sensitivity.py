@@ -1,4 +1,4 @@
-"""The cost table of an architecture: what one step in each slot costs and what it does to the loss."""
+"""The sensitivity table of an architecture: what one step in each slot costs and what it does to the loss."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class Step:
         return f"{self.slot} {self.before} -> {self.after}"
 
     @property
-    def price(self) -> float:
+    def sensitivity(self) -> float:
         """Loss per cost: % more loss for each kMAC per pixel saved, or minus the % less for each one spent.
 
-        A lower price is a better deal. If the cost does not change, it is the % more loss.
+        Lower is better. If the cost does not change, it is the % more loss.
         """
         return self.loss / (abs(self.kmac_px) or 1.0)
 
@@ -78,13 +78,13 @@ class Step:
             "bpp": f"{self.bpp:+.4f}",
             "PSNR, dB": f"{self.psnr:+.3f}",
             "loss, %": f"{self.loss:+.2f}",
-            **({"% per kMAC/px": _signed(self.price)} if self.kmac_px else {}),
+            **({"% per kMAC/px": _signed(self.sensitivity)} if self.kmac_px else {}),
         }
 
 
 @dataclass(frozen=True)
-class PriceList:
-    """The cost table of an architecture: the steps around it.
+class SensitivityTable:
+    """The sensitivity table of an architecture: the steps around it.
 
     Attributes:
         architecture: the architecture.
@@ -93,7 +93,7 @@ class PriceList:
         ms: milliseconds to `encode` and to `decode`. Empty if the run is not profiled on this machine.
         where: conditions of the time, or how to measure it.
         score: score of the architecture on the calibration photos.
-        down, up, level: the steps that lower the cost, raise it, and keep it, each with the best deal first.
+        down, up, level: the steps that lower the cost, raise it, and keep it, each with the best step first.
     """
 
     architecture: Architecture
@@ -129,7 +129,7 @@ class PriceList:
 
     def __repr__(self) -> str:
         counts = f"{len(self.down)} steps down, {len(self.up)} up, {len(self.level)} level"
-        return f"PriceList({self.architecture.key}: {self.heading()}; {counts})"
+        return f"SensitivityTable({self.architecture.key}: {self.heading()}; {counts})"
 
     def to_dataframe(self) -> pd.DataFrame:
         """A row for each step: its group, slot, choices before and after, and all changes."""
@@ -147,7 +147,7 @@ class PriceList:
                 "bpp": step.bpp,
                 "psnr": step.psnr,
                 "loss": step.loss,
-                "price": step.price,
+                "sensitivity": step.sensitivity,
                 "arch": step.architecture.key,
             }
             for group in ("down", "up", "level")
@@ -155,7 +155,7 @@ class PriceList:
         )
 
     def sentences(self) -> list[str]:
-        """Sentences on the best deals, on steps that are cheaper and no worse, and on the time's source."""
+        """Sentences on the best steps, on steps that are cheaper and no worse, and on the time's source."""
         sentences = []
         if not self.groups:
             sentences.append("There is no other step: nothing else of this space can be scored.")
@@ -187,11 +187,14 @@ class PriceList:
         }
 
 
-def price_list(searcher: Searcher, architecture: Architecture, scope: str, report: StageReport) -> PriceList:
-    """Make the cost table of an architecture: a step narrower and wider in each slot, and all other layouts.
+def sensitivity_table(
+    searcher: Searcher, architecture: Architecture, scope: str, report: StageReport
+) -> SensitivityTable:
+    """Make the sensitivity table of an architecture.
 
-    Slots without effect in this architecture have no steps. Scores are stored as they come, and none is
-    computed twice.
+    It has one step narrower and one step wider in each slot, and all other layouts. Slots
+    without effect in this architecture have no steps. Scores are stored as they come, and none is computed
+    twice.
 
     Args:
         searcher: searcher of the run.
@@ -208,7 +211,7 @@ def price_list(searcher: Searcher, architecture: Architecture, scope: str, repor
     clocks, where = _clocks(searcher)
     moves = list(_moves(searcher.space, architecture))
     report("scoring steps", 0, len(moves) + 1, "the architecture itself")
-    searcher.keep_costs()
+    searcher.store_costs()
     here, steps = searcher.scores.of(architecture), []
     for done, (slot, before, after, other) in enumerate(moves, 1):
         report("scoring steps", done, len(moves) + 1, f"{slot} {before} -> {after}")
@@ -229,8 +232,8 @@ def price_list(searcher: Searcher, architecture: Architecture, scope: str, repor
         )
         steps.append(step)
     report("scoring steps", len(moves) + 1, len(moves) + 1, "")
-    steps.sort(key=lambda step: step.price)
-    return PriceList(
+    steps.sort(key=lambda step: step.sensitivity)
+    return SensitivityTable(
         architecture,
         scope,
         kmac_px=macs.value(architecture),
@@ -247,7 +250,7 @@ def table_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
     """Rows of the table, with numbers padded so that they are aligned to the right.
 
     Args:
-        steps: steps of the cost table, in the order of the rows.
+        steps: steps of the sensitivity table, in the order of the rows.
 
     Returns:
         A row for each step: heading and text of every column.
@@ -305,6 +308,6 @@ def _plain(step: Step, action: str) -> dict[str, Any]:
         **fields,
         "ms": dict(step.ms),
         "arch": step.architecture.key,
-        "price": step.price,
+        "sensitivity": step.sensitivity,
         "sentence": step.sentence(action),
     }

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nas.cost.counting.sums import Part
+from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import Bound, Quantity, giga_macs, macs, parameters, scopes, stages
-from nas.cost.exact.within import Within
 from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Amount
 from nas.spaces.space import SearchSpace
@@ -86,8 +86,8 @@ class Drawn:
         return space_of(self.name)
 
     @property
-    def within(self) -> Within:
-        return Within(self.space, self.bounds)
+    def feasible(self) -> FeasibleSet:
+        return FeasibleSet(self.space, self.bounds)
 
     def inside(self, without: int | None = None) -> NDArray[np.bool_]:
         """Which architectures meet the bounds, or all of them but one."""
@@ -119,7 +119,7 @@ def test_a_quantity_is_the_largest_of_its_sums(name: str, seed: int) -> None:
     asked = drawn(name, seed)
     costs = costs_of(name, asked.quantity)
     assert [asked.quantity.of(architecture) for architecture in all_of(name)[0]] == costs.tolist()
-    allowed = [asked.within.allows(architecture) for architecture in all_of(name)[0]]
+    allowed = [asked.feasible.allows(architecture) for architecture in all_of(name)[0]]
     assert allowed == asked.inside().tolist()
 
 
@@ -131,15 +131,15 @@ def test_the_least_and_the_most_are_those_of_enumeration(name: str, seed: int) -
     asked = drawn(name, seed)
     costs, inside = costs_of(name, asked.quantity), asked.inside()
     if not inside.any():
-        assert asked.within.least(asked.quantity) is None
-        assert asked.within.most(asked.quantity) is None
+        assert asked.feasible.least(asked.quantity) is None
+        assert asked.feasible.most(asked.quantity) is None
         return
-    assert asked.within.least(asked.quantity) == costs[inside].min()
-    assert asked.within.most(asked.quantity) == costs[inside].max()
-    least, median, most = asked.within.span(asked.quantity)
+    assert asked.feasible.least(asked.quantity) == costs[inside].min()
+    assert asked.feasible.most(asked.quantity) == costs[inside].max()
+    least, median, most = asked.feasible.span(asked.quantity)
     assert (least, most) == (costs[inside].min(), costs[inside].max())
     assert least <= median <= most
-    free = Within(asked.space).span(asked.quantity)
+    free = FeasibleSet(asked.space).span(asked.quantity)
     assert (free[0], free[2]) == (costs.min(), costs.max())
     if len(asked.quantity.phases) == 1:
         assert free[1] == np.sort(costs)[(len(costs) - 1) // 2]
@@ -158,14 +158,14 @@ def test_draws_lie_within_all_bounds_and_differ(
     first = int(costs.min() + low * (costs.max() - costs.min()))
     last = first + int(width * (costs.max() - costs.min()))
     rng = np.random.default_rng(seed)
-    found = asked.within.draw(asked.quantity, first, last, number, rng)
+    found = asked.feasible.draw(asked.quantity, first, last, number, rng)
     fit = {
         a for a, cost, ok in zip(all_of(name)[0], costs, inside, strict=True) if ok and first <= cost <= last
     }
     assert set(found) <= fit
     assert len(set(found)) == len(found) <= number
     assert bool(found) == bool(fit)
-    assert found == asked.within.draw(asked.quantity, first, last, number, np.random.default_rng(seed))
+    assert found == asked.feasible.draw(asked.quantity, first, last, number, np.random.default_rng(seed))
 
 
 def spoken(text: str, pattern: str) -> list[tuple[str, Amount]]:
@@ -176,9 +176,9 @@ def spoken(text: str, pattern: str) -> list[tuple[str, Amount]]:
 def check_sentence(asked: Drawn) -> None:
     """What is said where nothing meets the bounds is true, to the rounding of its figures."""
     with pytest.raises(UnreachableBudgetError) as error:
-        asked.within.span(asked.quantity)
+        asked.feasible.span(asked.quantity)
     said = str(error.value)
-    assert said == asked.within.explain()
+    assert said == asked.feasible.explain()
     assert "\n" not in said
     least = [int(costs_of(asked.name, bound.quantity).min()) for bound in asked.bounds]
     alone = [place for place, bound in enumerate(asked.bounds) if least[place] > bound.most]
@@ -201,7 +201,7 @@ def check_sentence(asked: Drawn) -> None:
 def check_amount(quantity: Quantity, amount: Amount, least: int) -> None:
     """Asking for it works, and hardly less would."""
     assert amount.unit == quantity.unit
-    assert quantity.whole(amount.value) >= least
+    assert quantity.to_integer(amount.value) >= least
     assert amount.value <= (least / quantity.per_unit) * 1.002
 
 
@@ -233,11 +233,11 @@ def test_contradictions_are_found_to_the_last_whole_number(name: str, seed: int,
     for value in (wanted, wanted + 1):
         asked = Drawn(name, rises, [Bound(rises, value), Bound(falls, most + 2 - value)])
         if (costs == value).any():
-            assert asked.within.least(rises) == asked.within.most(rises) == value
-            (found,) = asked.within.draw(rises, value, value, 1, rng)
+            assert asked.feasible.least(rises) == asked.feasible.most(rises) == value
+            (found,) = asked.feasible.draw(rises, value, value, 1, rng)
             assert rises.of(found) == value
         elif costs.min() <= value:
-            assert asked.within.least(rises) is None
+            assert asked.feasible.least(rises) is None
             check_sentence(asked)
 
 
@@ -267,11 +267,11 @@ def test_macs_parameters_and_stages_together(name: str, limited: Sequence[str]) 
             name, REAL["decoder"](name), [Bound(q, m) for q, m in zip(quantities, tops, strict=True)]
         )
         costs, inside = costs_of(name, asked.quantity), asked.inside()
-        assert asked.within.least(asked.quantity) == (costs[inside].min() if inside.any() else None)
-        assert asked.within.most(asked.quantity) == (costs[inside].max() if inside.any() else None)
-        found = asked.within.draw(asked.quantity, 0, int(costs.max()), 5, rng)
+        assert asked.feasible.least(asked.quantity) == (costs[inside].min() if inside.any() else None)
+        assert asked.feasible.most(asked.quantity) == (costs[inside].max() if inside.any() else None)
+        found = asked.feasible.draw(asked.quantity, 0, int(costs.max()), 5, rng)
         assert bool(found) == inside.any()
-        assert all(map(asked.within.allows, found))
+        assert all(map(asked.feasible.allows, found))
 
 
 def test_the_quantities_are_the_tables() -> None:
@@ -290,9 +290,9 @@ def test_one_limit_twice_is_the_tighter_one() -> None:
     name = "joint-ar"
     for what in ("stages", "parameters"):
         few, many = (sorted(set(costs_of(name, REAL[what](name)).tolist()))[k] for k in (0, -1))
-        within = Within(space_of(name), [Bound(REAL[what](name), many), Bound(REAL[what](name), few)])
+        within = FeasibleSet(space_of(name), [Bound(REAL[what](name), many), Bound(REAL[what](name), few)])
         assert within.most(REAL[what](name)) == few
-        none = Within(space_of(name), [Bound(REAL[what](name), many), Bound(REAL[what](name), few - 1)])
+        none = FeasibleSet(space_of(name), [Bound(REAL[what](name), many), Bound(REAL[what](name), few - 1)])
         assert none.least(REAL["decoder"](name)) is None
         assert none.draw(REAL["decoder"](name), 0, 10**15, 3, np.random.default_rng(0)) == []
         assert f"No architecture has {what} <= " in none.explain()
@@ -317,4 +317,4 @@ def test_too_many_combinations_are_refused() -> None:
     )
     quantity = Quantity(space, "cost", "ms", 1, (linked,))
     with pytest.raises(InputError, match="tie some of its slots"):
-        Within(space, [Bound(quantity, 100)]).least(quantity)
+        FeasibleSet(space, [Bound(quantity, 100)]).least(quantity)

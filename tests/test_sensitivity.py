@@ -1,4 +1,4 @@
-"""The price list: every step there is, what it changes, the order of the deals, and the command."""
+"""The sensitivity table: every step there is, what it changes, the order of the steps, and the command."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from small_run import small_run, write_profile
 from typer.testing import CliRunner
 
 import nas
-from nas.analysis.prices import PriceList, Step, table_rows
+from nas.analysis.sensitivity import SensitivityTable, Step, table_rows
 from nas.cli import app
-from nas.report.prices import save_prices
+from nas.report.sensitivity import save_sensitivity_table
 from nas.run import Run
 from nas.searching.scoring.scores import read_scores
 from nas.spaces.architecture import Architecture
@@ -36,7 +36,7 @@ SWITCHED = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, small_space: SearchSpace, photo_folder: Path) -> Run:
-    return small_run(tmp_path_factory.mktemp("prices") / "run", small_space, photo_folder)
+    return small_run(tmp_path_factory.mktemp("sensitivity") / "run", small_space, photo_folder)
 
 
 def seconds(action: str, edge: str, architecture: Architecture) -> float:
@@ -52,8 +52,8 @@ def profiled(run: Run) -> Run:
     return run
 
 
-def steps_of(prices: PriceList) -> tuple[Step, ...]:
-    return (*prices.down, *prices.up, *prices.level)
+def steps_of(explained: SensitivityTable) -> tuple[Step, ...]:
+    return (*explained.down, *explained.up, *explained.level)
 
 
 def explain(*words: object) -> tuple[int, str, str]:
@@ -69,14 +69,14 @@ def test_every_step_is_there_once_with_what_it_changes(run: Run, scope: str) -> 
     searcher, space = loaded.searcher, run.space
     rng = random.Random(SCOPES.index(scope))
     here = space.sample(rng)
-    prices = loaded.explain(here.key, scope=scope)
+    explained = loaded.explain(here.key, scope=scope)
     widths = [found for found in space.neighbours(here) if found.layout == here.layout]
     layouts = [space.under(name, here) for name in space.layout_names if name != here.layout]
-    assert sorted(step.architecture.key for step in steps_of(prices)) == sorted(
+    assert sorted(step.architecture.key for step in steps_of(explained)) == sorted(
         found.key for found in [*widths, *layouts]
     )
     before, costs = searcher.scores.of(here), searcher.costs
-    for step in steps_of(prices):
+    for step in steps_of(explained):
         after = searcher.scores.of(step.architecture)
         more = costs.kmac_px(step.architecture, scope) - costs.kmac_px(here, scope)
         assert step.kmac_px == pytest.approx(more, abs=1e-12)
@@ -89,29 +89,29 @@ def test_every_step_is_there_once_with_what_it_changes(run: Run, scope: str) -> 
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_best_deals_stand_first(run: Run, seed: int) -> None:
+def test_the_best_steps_stand_first(run: Run, seed: int) -> None:
     here = run.space.sample(random.Random(seed))
-    prices = nas.load_run(run.path, device="cpu").explain(here.key)
-    assert len(prices.down) + len(prices.up) > 3
-    table = prices.to_dataframe()
-    assert table["arch"].tolist() == [step.architecture.key for step in steps_of(prices)]
-    assert table["group"].value_counts().get("down", 0) == len(prices.down)
-    assert here.key in repr(prices)
-    assert len(repr(prices)) < 400
-    assert all(step.kmac_px < 0 for step in prices.down)
-    assert all(step.kmac_px > 0 for step in prices.up)
-    lost = [step.loss / -step.kmac_px for step in prices.down]
-    gained = [-step.loss / step.kmac_px for step in prices.up]
+    explained = nas.load_run(run.path, device="cpu").explain(here.key)
+    assert len(explained.down) + len(explained.up) > 3
+    table = explained.to_dataframe()
+    assert table["arch"].tolist() == [step.architecture.key for step in steps_of(explained)]
+    assert table["group"].value_counts().get("down", 0) == len(explained.down)
+    assert here.key in repr(explained)
+    assert len(repr(explained)) < 400
+    assert all(step.kmac_px < 0 for step in explained.down)
+    assert all(step.kmac_px > 0 for step in explained.up)
+    lost = [step.loss / -step.kmac_px for step in explained.down]
+    gained = [-step.loss / step.kmac_px for step in explained.up]
     assert lost == sorted(lost)
     assert gained == sorted(gained, reverse=True)
-    told = prices.sentences()
-    if prices.down:
-        assert told[0] == f"Best step down: {prices.down[0].sentence('decode')}."
-    if prices.up and prices.up[0].loss < 0:
-        assert f"Best step up: {prices.up[0].sentence('decode')}." in told
-    elif prices.up:
+    told = explained.sentences()
+    if explained.down:
+        assert told[0] == f"Best step down: {explained.down[0].sentence('decode')}."
+    if explained.up and explained.up[0].loss < 0:
+        assert f"Best step up: {explained.up[0].sentence('decode')}." in told
+    elif explained.up:
         assert "No single step up lowers the loss." in told
-    cheaper = [step for step in (*prices.down, *prices.level) if step.loss < 0]
+    cheaper = [step for step in (*explained.down, *explained.level) if step.loss < 0]
     assert any("not on the front" in sentence for sentence in told) == bool(cheaper)
 
 
@@ -129,18 +129,18 @@ def test_what_is_switched_off_has_no_step(tmp_path: Path, photo_folder: Path) ->
     run = small_run(tmp_path / "run", space, photo_folder)
     off = space.narrowest()
     assert dict(off.widths)["hyperprior"] == 0
-    prices = nas.load_run(run.path, device="cpu").explain(off.key)
-    slots = {step.slot for step in steps_of(prices)}
+    explained = nas.load_run(run.path, device="cpu").explain(off.key)
+    slots = {step.slot for step in steps_of(explained)}
     assert slots == {name for name, _ in off.widths if not name.startswith(("h_a", "h_s"))}
 
 
 def test_times_are_those_of_the_profile(profiled: Run) -> None:
     loaded, space = nas.load_run(profiled.path, device="cpu"), profiled.space
     here = space.at([1, 0, 0, 1, 1, 0, 1])
-    prices = loaded.explain(here.key, scope="decoder")
-    assert prices.ms["decode"] > 0
-    assert "A Machine" in prices.where
-    by_slot = {(step.slot, step.after): step for step in steps_of(prices)}
+    explained = loaded.explain(here.key, scope="decoder")
+    assert explained.ms["decode"] > 0
+    assert "A Machine" in explained.where
+    by_slot = {(step.slot, step.after): step for step in steps_of(explained)}
     for (slot, _), step in by_slot.items():
         of_encoder, of_decoder = slot in ("g_a", "h_a.1"), slot == "decoder"
         if of_encoder:
@@ -151,39 +151,39 @@ def test_times_are_those_of_the_profile(profiled: Run) -> None:
         if slot == "layout":
             more = len(step.after) - len(step.before)
             assert step.ms == pytest.approx({"encode": more, "decode": more}, abs=1e-6)
-    assert "ms" in prices.sentences()[0]
+    assert "ms" in explained.sentences()[0]
 
 
 def test_without_a_profile_it_says_how_to_get_one(
     tmp_path: Path, small_space: SearchSpace, photo_folder: Path
 ) -> None:
     run = small_run(tmp_path / "run", small_space, photo_folder)
-    prices = nas.load_run(run.path, device="cpu").explain(run.space.narrowest().key)
-    assert not prices.ms
-    assert all(not step.ms for step in steps_of(prices))
-    assert f"nas profile {run.path}" in prices.sentences()[-1]
-    assert " ms" not in prices.sentences()[0]
+    explained = nas.load_run(run.path, device="cpu").explain(run.space.narrowest().key)
+    assert not explained.ms
+    assert all(not step.ms for step in steps_of(explained))
+    assert f"nas profile {run.path}" in explained.sentences()[-1]
+    assert " ms" not in explained.sentences()[0]
 
 
 def test_the_command(run: Run, tmp_path: Path) -> None:
     key = run.space.uniform(0.5).key
     words = (run.path, "--arch", key, "--scope", "encoder", "--device", "cpu")
-    status, out, err = explain(*words, "--json", "--out", tmp_path / "prices.svg")
+    status, out, err = explain(*words, "--json", "--out", tmp_path / "steps.svg")
     assert status == 0, err
     content = json.loads(out)
-    prices = nas.load_run(run.path, device="cpu").explain(key, scope="encoder")
-    assert [step["sentence"] for step in content["down"]] == [s.sentence("encode") for s in prices.down]
-    assert content["files"] == [str(tmp_path / "prices.svg")]
+    explained = nas.load_run(run.path, device="cpu").explain(key, scope="encoder")
+    assert [step["sentence"] for step in content["down"]] == [s.sentence("encode") for s in explained.down]
+    assert content["files"] == [str(tmp_path / "steps.svg")]
     status, out, err = explain(*words)
     assert status == 0, err
-    assert prices.sentences()[0] in out
-    for step in steps_of(prices):
+    assert explained.sentences()[0] in out
+    for step in steps_of(explained):
         assert step.name in out
     for wrong, expected in (
         (("--arch", "g_a=3"), "does not fit"),
         (("--arch", key, "--scope", "both"), "encoder, decoder, total"),
-        (("--arch", key, "--out", tmp_path / "prices.svg"), "already exists"),
-        (("--arch", key, "--out", tmp_path / "prices.bmp"), ".svg"),
+        (("--arch", key, "--out", tmp_path / "steps.svg"), "already exists"),
+        (("--arch", key, "--out", tmp_path / "steps.bmp"), ".svg"),
     ):
         status, _, err = explain(run.path, *wrong)
         assert status == 2
@@ -191,8 +191,8 @@ def test_the_command(run: Run, tmp_path: Path) -> None:
 
 
 def test_rows_of_a_table_are_equally_wide(run: Run) -> None:
-    prices = nas.load_run(run.path, device="cpu").explain(run.space.uniform(0.5).key)
-    rows = table_rows(prices.up)
+    explained = nas.load_run(run.path, device="cpu").explain(run.space.uniform(0.5).key)
+    rows = table_rows(explained.up)
     for column in rows[0]:
         if column != "step":
             assert len({len(row[column]) for row in rows}) == 1
@@ -201,14 +201,14 @@ def test_rows_of_a_table_are_equally_wide(run: Run) -> None:
 
 def test_the_picture_is_the_same_each_time(run: Run, tmp_path: Path) -> None:
     loaded = nas.load_run(run.path, device="cpu")
-    prices = loaded.explain(run.space.uniform(0.5).key, scope="decoder")
+    explained = loaded.explain(run.space.uniform(0.5).key, scope="decoder")
     for name in ("a.png", "b.png", "a.svg"):
-        save_prices(prices, tmp_path / name)
+        save_sensitivity_table(explained, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width == 1650
     text = (tmp_path / "a.svg").read_text()
-    assert all(step.name.replace(">", "&gt;") in text for step in steps_of(prices))
+    assert all(step.name.replace(">", "&gt;") in text for step in steps_of(explained))
 
 
 def test_an_unknown_scope_is_refused(run: Run) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nas.codec.codec import Codec
-from nas.codec.tiles import TileSide, Tiling, step, tile_sides
+from nas.codec.tiles import TileSide, Tiling, core_multiple, tile_sides
 from nas.metrics.losses import distortion
 from nas.metrics.objective import Objective
 from nas.photos.images import Pixels
@@ -20,11 +20,11 @@ from nas.support.progress import Report, silent
 
 # With its surroundings such a tile has 1024x1024 pixels. The gradients of a decoder of 3 kMAC/px then take
 # 0.6 GB.
-PIECES = Tiling(limit=1 << 20, side=768)
+REFINEMENT_TILING = Tiling(limit=1 << 20, side=768)
 
 
 @dataclass(frozen=True)
-class Piece:
+class RefinementTile:
     """A tile of the picture, with sides in elements of y."""
 
     rows: TileSide
@@ -70,17 +70,17 @@ def _scaled(start: int, stop: int, unit: int) -> slice:
     return slice(start * Y_REDUCTION // unit, -(-stop * Y_REDUCTION // unit))
 
 
-def pieces_of(codec: Codec, height: int, width: int, pieces: Tiling) -> Iterator[Piece]:
+def refinement_tiles(codec: Codec, height: int, width: int, tiling: Tiling) -> Iterator[RefinementTile]:
     """The tiles in which a latent with this number of rows and columns is refined."""
-    multiples = [side // Y_REDUCTION for side in step(codec.layout)]
-    whole = height * width * Y_REDUCTION**2 <= pieces.limit
-    side = pieces.side // Y_REDUCTION
+    multiples = [side // Y_REDUCTION for side in core_multiple(codec.layout)]
+    whole = height * width * Y_REDUCTION**2 <= tiling.limit
+    side = tiling.side // Y_REDUCTION
     sides = [
         tile_sides(length, length if whole else side, multiple, (2 * multiple, 2 * multiple))
         for length, multiple in zip((height, width), multiples, strict=True)
     ]
     for rows, columns in product(*sides):
-        yield Piece(rows, columns)
+        yield RefinementTile(rows, columns)
 
 
 class TileLoss:
@@ -138,10 +138,10 @@ class TileLoss:
 
 
 Told = Callable[[int], None]
-Refine = Callable[[TileLoss, Piece, Tensor, Tensor | None, Told], tuple[Tensor, Tensor | None]]
+Refine = Callable[[TileLoss, RefinementTile, Tensor, Tensor | None, Told], tuple[Tensor, Tensor | None]]
 
 
-def by_pieces(
+def refine_by_tiles(
     codec: Codec,
     pixels: Pixels,
     latents: tuple[Tensor, Tensor | None],
@@ -149,7 +149,7 @@ def by_pieces(
     refine: Refine,
     steps: int,
     *,
-    pieces: Tiling = PIECES,
+    tiling: Tiling = REFINEMENT_TILING,
     saturated: bool = False,
     report: Report = silent,
 ) -> tuple[Tensor, Tensor | None]:
@@ -163,27 +163,27 @@ def by_pieces(
         refine: called with the loss of a tile, the tile, its y and z, and a function that it tells the number
             of its steps done; gives the refined y and z, of which the core counts.
         steps: number of steps in each tile.
-        pieces: when and how the picture is refined in tiles.
+        tiling: when and how the picture is refined in tiles.
         saturated: see `TileLoss`.
         report: called with the steps done, the total number of steps and a note.
     """
     y, z = (None if values is None else values.clone() for values in latents)
     assert y is not None
     x = Padded(pixels, codec.alignment, y.device)
-    tiles = list(pieces_of(codec, y.shape[-2], y.shape[-1], pieces))
-    for number, piece in enumerate(tiles):
-        rows, columns = piece.slices(1)
+    tiles = list(refinement_tiles(codec, y.shape[-2], y.shape[-1], tiling))
+    for number, tile in enumerate(tiles):
+        rows, columns = tile.slices(1)
         part = x[..., rows, columns][..., : pixels.shape[0] - rows.start, : pixels.shape[1] - columns.start]
         loss = TileLoss(codec, part, objective, saturated)
-        own_z = None if z is None else piece.cut(z, Z_REDUCTION)
+        own_z = None if z is None else tile.cut(z, Z_REDUCTION)
         before = number * steps
 
         def told(done: int, before: int = before) -> None:
             report(before + done, len(tiles) * steps, "")
 
-        own_y, own_z = refine(loss, piece, piece.cut(y, Y_REDUCTION), own_z, told)
-        piece.paste(y, own_y, Y_REDUCTION)
+        own_y, own_z = refine(loss, tile, tile.cut(y, Y_REDUCTION), own_z, told)
+        tile.paste(y, own_y, Y_REDUCTION)
         if z is not None and own_z is not None:
-            piece.paste(z, own_z, Z_REDUCTION)
+            tile.paste(z, own_z, Z_REDUCTION)
     report(len(tiles) * steps, len(tiles) * steps, "")
     return y, z

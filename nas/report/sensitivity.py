@@ -1,4 +1,4 @@
-"""The cost table of an architecture as a picture: a row for each step, with its cost and its loss."""
+"""The sensitivity table of an architecture as a picture: a row for each step, with its cost and its loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nas.analysis.prices import PriceList
+from nas.analysis.sensitivity import SensitivityTable
 from nas.report.style import COLOURS, FAINT, INK, STYLE, write_figure
 
 _LESS, _MORE = COLOURS[2], COLOURS[1]  # colours of less and of more cost or loss
@@ -23,22 +23,22 @@ _NUMBER = 0.55  # room for a number beside the longest bar
 _KEY_LINE, _KEY_LETTERS = 0.14, 160
 
 
-def save_prices(prices: PriceList, path: Path) -> None:
+def save_sensitivity_table(table: SensitivityTable, path: Path) -> None:
     """Write the picture in the format of the path's name: .png, .svg or .pdf.
 
     Args:
-        prices: the cost table.
+        table: the sensitivity table.
         path: file of the picture.
     """
     with matplotlib.style.context(["default", STYLE]):
-        write_figure(_draw(prices), [path])
+        write_figure(_draw(table), [path])
 
 
-def _draw(prices: PriceList) -> Figure:
-    key = textwrap.wrap(prices.architecture.key.replace("+", " +"), _KEY_LETTERS)
-    steps = [step for group in prices.groups.values() for step in group]
+def _draw(table: SensitivityTable) -> Figure:
+    key = textwrap.wrap(table.architecture.key.replace("+", " +"), _KEY_LETTERS)
+    steps = [step for group in table.groups.values() for step in group]
     header = _ABOVE + _KEY_LINE * len(key) + 0.3
-    rows = [(title, len(group)) for title, group in prices.groups.items()]
+    rows = [(title, len(group)) for title, group in table.groups.items()]
     height = header + sum(_TITLE + _ROW * count for _, count in rows) + _MARGIN
     figure = Figure(figsize=(_WIDTH, height), facecolor="white")
     FigureCanvasAgg(figure)
@@ -47,12 +47,12 @@ def _draw(prices: PriceList) -> Figure:
         figure.text(left / _WIDTH, 1 - top / height, text, va="top", parse_math=False, **style)
 
     write(0.15, "One step in each slot: what it costs and what it loses", fontsize=13, weight="bold")
-    write(0.45, prices.heading(), fontsize=9.5)
+    write(0.45, table.heading(), fontsize=9.5)
     write(0.68, "\n".join(line.replace(" +", "+") for line in key), fontsize=7.5, color=FAINT)
 
-    panels = {f"kMAC/px ({prices.scope})": [step.kmac_px for step in steps]}
-    if prices.action in prices.ms:
-        panels[f"ms to {prices.action}"] = [step.ms[prices.action] for step in steps]
+    panels = {f"kMAC/px ({table.scope})": [step.kmac_px for step in steps]}
+    if table.action in table.ms:
+        panels[f"ms to {table.action}"] = [step.ms[table.action] for step in steps]
     panels["loss, %"] = [step.loss for step in steps]
     left = _MARGIN + _LETTER * max((len(step.name) for step in steps), default=0) + 0.1
     wide = (_WIDTH - _MARGIN - left) / len(panels)

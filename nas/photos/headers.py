@@ -63,7 +63,7 @@ def may_be_picture(start: bytes) -> bool:
     return False
 
 
-def check_claim(image: Image.Image, data: bytes) -> None:
+def check_header(image: Image.Image, data: bytes) -> None:
     """Compare the size that a file claims with its length, and check that the parts of a TIFF are complete.
 
     libtiff fills what a part lacks without a word. In TIFF it cannot be known of raw samples and of fax,
@@ -128,12 +128,12 @@ def _check_ends(tags: TiffImagePlugin.ImageFileDirectory_v2, compression: str, d
             if compression == _JPEG:
                 whole = _JPEG_END in bytes(part)
             else:
-                whole = _is_xz(part) if compression == _LZMA else _is_whole(part)
+                whole = _is_complete_xz(part) if compression == _LZMA else _is_complete_deflate(part)
             if length and not whole:  # one of no bytes is left out on purpose
                 raise ValueError(f"its {kind} {number} of {len(begins)} is cut short or damaged")
 
 
-def _is_whole(deflated: memoryview) -> bool:
+def _is_complete_deflate(deflated: memoryview) -> bool:
     """Whether deflated bytes reach their end, and the checksum there is right."""
     stream, rest = zlib.decompressobj(), bytes(deflated)
     try:
@@ -145,7 +145,7 @@ def _is_whole(deflated: memoryview) -> bool:
     return stream.eof
 
 
-def _is_xz(packed: memoryview) -> bool:
+def _is_complete_xz(packed: memoryview) -> bool:
     """Whether bytes that LZMA packed reach the end of their stream, and what it says of itself is right."""
     stream, rest = lzma.LZMADecompressor(lzma.FORMAT_XZ), bytes(packed)
     try:
