@@ -253,9 +253,9 @@ def changed(content: Any, draw: np.random.Generator) -> None:
 @needs_node
 def test_values_of_another_kind_are_found_as_the_toolkit_finds_them(tmp_path: Path) -> None:
     """As `nas/onnx/decoder.py` does, and costs beside, which the page shows."""
+    names = "joint-ar-integer", "tables-alone-rates"
     wholes = [json.loads(EXAMPLE.read_text())]
-    for name in ("joint-ar-integer", "tables-alone-rates"):
-        wholes.append(write_onnx(make_family(name), tmp_path / name))
+    wholes += [write_onnx(make_family(name), tmp_path / name) for name in names]
     assert (
         answers([{"kind": "misfit", "text": json.dumps(whole)} for whole in wholes]) == [{"misfit": None}] * 3
     )
