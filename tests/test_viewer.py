@@ -27,6 +27,7 @@ from nas.codec.coder import Decoder, Encoder
 from nas.codec.family import CodecFamily
 from nas.codec.nic import Nic
 from nas.graph.entropy import MEAN_STEPS, SCALES, Y_LIMIT, Z_LIMIT
+from nas.onnx.decoder import misfit
 from nas.onnx.write import write_onnx
 from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError
@@ -204,6 +205,98 @@ def test_headers_are_read_or_refused_alike() -> None:
             "quality": None if nic.step is None else nic.step / STEPS_OF_QUALITY,
             "stream": text_of(nic.stream),
         }
+
+
+# The codec's description
+
+
+SENTENCE = r"[A-Z][^:]*: [^:]*\."
+EXAMPLE = VIEWER / "example" / "codec.json"
+
+
+def codec_task(content: bytes, **more: Any) -> Task:
+    return {"kind": "codec", "json": text_of(content), **more}
+
+
+@needs_node
+def test_a_damaged_description_is_told_in_a_sentence() -> None:
+    whole = EXAMPLE.read_bytes()
+    contents = [b"", b"{", b"<html>", b"null", b"[]", b"3", b'"text"', b"{}", b'{"format": [], "coder": 1}']
+    contents += [whole[: len(whole) // 2], b"\xff" + whole, b"[" * 100_000, whole.replace(b"8", b"NaN", 1)]
+    for found in answers([codec_task(content) for content in contents]):
+        assert re.fullmatch(SENTENCE, found["problem"])
+        assert "codec.json cannot be read" in found["problem"]
+    content = json.loads(whole)
+    others = [{**content, "format": "nas-onnx 9"}, {**content, "coder": "constriction-9"}]
+    for found in answers([codec_task(json.dumps(other).encode()) for other in others]):
+        assert re.fullmatch(SENTENCE, found["problem"])
+        assert "this page reads nas-onnx 1" in found["problem"]
+    assert answers([codec_task(whole)]) == [{"family": content["family"]}]
+
+
+def changed(content: Any, draw: np.random.Generator) -> None:
+    """Remove or replace a value somewhere in a description."""
+    values = [None, -1, 0, 1, 2.5, 70_000, "text", [], [1, 2], [[0.5]], {}, True]
+    while True:
+        places = list(content) if isinstance(content, dict) else list(range(len(content)))
+        place = places[draw.integers(len(places))]
+        inner = content[place]
+        if not isinstance(inner, dict | list) or not inner or draw.random() < 0.3:
+            break
+        content = inner
+    if isinstance(content, dict) and draw.random() < 0.3:
+        del content[place]
+    else:
+        content[place] = values[draw.integers(len(values))]
+
+
+@needs_node
+def test_values_of_another_kind_are_found_as_the_toolkit_finds_them(tmp_path: Path) -> None:
+    """As `nas/onnx/decoder.py` does, and costs beside, which the page shows."""
+    names = "joint-ar-integer", "tables-alone-rates"
+    wholes = [json.loads(EXAMPLE.read_text())]
+    wholes += [write_onnx(make_family(name), tmp_path / name) for name in names]
+    assert (
+        answers([{"kind": "misfit", "text": json.dumps(whole)} for whole in wholes]) == [{"misfit": None}] * 3
+    )
+    draw, contents = np.random.default_rng(0), []
+    for number in range(400):
+        content = json.loads(json.dumps(wholes[number % 3]))
+        changed(content, draw)
+        contents.append(content)
+    found = answers([{"kind": "misfit", "text": json.dumps(content)} for content in contents])
+    seen = set()
+    for content, each in zip(contents, found, strict=True):
+        content.pop("files", None)  # the page does not read it
+        wanted = misfit(content)
+        seen.add(wanted)
+        if wanted is None and each["misfit"] is not None:  # shown, but nothing that decoding needs
+            assert re.search(r"kmac_px|^family$|^layouts$", each["misfit"])
+        else:
+            assert each["misfit"] == wanted
+    assert len(seen) > 15
+    wrong = [("decoders", 0, {"kmac_px": {"decoder": "7"}}, "decoders.kmac_px.decoder")]
+    wrong += [("layouts", 0, {"kmac_px": 7}, "layouts.kmac_px")]
+    for part, place, more, told in wrong:
+        content = json.loads(EXAMPLE.read_text())
+        content[part][place] |= more
+        (each,) = answers([codec_task(json.dumps(content).encode())])
+        assert re.fullmatch(SENTENCE, each["problem"])
+        assert told in each["problem"]
+
+
+@needs_node
+def test_whatever_else_fails_is_told_in_a_sentence() -> None:
+    """A model that the runtime refuses, and one of another part, which no form tells."""
+    whole = EXAMPLE.read_bytes()
+    file = text_of((VIEWER / "example" / "astronaut.nic").read_bytes())
+    tasks = [
+        codec_task(whole, model="g_s.0.onnx"),
+        codec_task(whole, file=file, request="file"),
+    ]
+    for found, says in zip(answers(tasks), ("g_s.0.onnx is damaged", "do not fit each other"), strict=True):
+        assert re.fullmatch(SENTENCE, found["problem"])
+        assert says in found["problem"]
 
 
 # Whole files

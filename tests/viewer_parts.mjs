@@ -9,7 +9,9 @@ const use = (name) => import(pathToFileURL(path.resolve(process.argv[2], name)))
 const { RangeDecoder } = await use("coder.js");
 const { Gaussians, exp, erf } = await use("gaussian.js");
 const { parseNic } = await use("nic.js");
-const { Problem } = await use("problem.js");
+const { misfit } = await use("form.js");
+const { Codec } = await use("codec.js");
+const { Problem, sentence } = await use("problem.js");
 
 const bytes = (text) => Uint8Array.from(Buffer.from(text, "base64"));
 
@@ -29,14 +31,30 @@ const TASKS = {
   functions({ values }) {
     return { erf: values.map(erf), exp: values.map(exp) };
   },
+  misfit({ text }) {
+    return { misfit: misfit(JSON.parse(text)) };
+  },
+  /** Open a codec, and load a model that the runtime refuses, or decode a file with models that give nothing. */
+  async codec({ json, model, file }) {
+    const create = async () => {
+      if (model) throw new Error("protobuf parsing failed");
+      return { run: async () => ({}), release: async () => {} };
+    };
+    const ort = { InferenceSession: { create }, Tensor: class {} };
+    const codec = await Codec.open(ort, async (name) => bytes(name === "codec.json" ? json : ""));
+    if (model) await codec.session(model).finally(() => codec.close());
+    if (file) await codec.decode(parseNic(bytes(file)));
+    return { family: codec.description.family };
+  },
 };
 
-const answers = JSON.parse(fs.readFileSync(0)).map(({ kind, ...task }) => {
+const answers = [];
+for (const { kind, request, ...task } of JSON.parse(fs.readFileSync(0))) {
   try {
-    return TASKS[kind](task);
+    answers.push(await TASKS[kind](task));
   } catch (error) {
-    if (error instanceof Problem) return { problem: error.message };
-    throw error;
+    if (!(error instanceof Problem) && !request) throw error;
+    answers.push({ problem: sentence(request, error) });
   }
-});
+}
 process.stdout.write(JSON.stringify(answers));

@@ -1,5 +1,6 @@
 // A folder that `nas export --onnx` wrote: its entropy path, its layouts and its decoders, on onnxruntime.
 
+import { misfit } from "./form.js";
 import { Y_REDUCTION, decodeLatents } from "./latents.js";
 import { Problem } from "./problem.js";
 
@@ -17,15 +18,22 @@ export class Codec {
     codec.ort = ort;
     codec.read = read;
     codec.sessions = new Map();
-    const text = new TextDecoder().decode(await read("codec.json"));
+    const content = await read("codec.json");
     try {
-      codec.description = JSON.parse(text);
+      codec.description = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(content));
     } catch {
+      codec.description = null;
+    }
+    const { format, coder } = codec.description ?? {};
+    if (typeof format !== "string" || typeof coder !== "string") {
       throw new Problem("The codec's codec.json cannot be read: export the codec again with nas export --onnx.");
     }
-    const { format, coder } = codec.description;
     if (format !== FORMAT || coder !== CODER) {
       throw new Problem(`The codec has the format ${format} with the coder ${coder}, but this page reads ${FORMAT} with ${CODER}: export the codec again, or use another version of this page.`);
+    }
+    const wrong = misfit(codec.description);
+    if (wrong !== null) {
+      throw new Problem(`The codec's codec.json is damaged, because ${wrong} is missing or of another kind: export the codec again with nas export --onnx.`);
     }
     return codec;
   }
@@ -103,15 +111,26 @@ export class Codec {
 
   session(file) {
     if (!this.sessions.has(file)) {
-      const made = this.read(file).then((bytes) => this.ort.InferenceSession.create(bytes));
+      const made = this.read(file).then((bytes) => this.make(file, bytes));
+      made.catch(() => this.sessions.delete(file)); // what failed is tried again
       this.sessions.set(file, made);
     }
     return this.sessions.get(file);
   }
 
+  async make(file, bytes) {
+    try {
+      return await this.ort.InferenceSession.create(bytes);
+    } catch (error) {
+      console.warn(error); // for whoever writes such files
+      throw new Problem(`The model ${file} is damaged, or the browser lacks memory for it: close other pages, or export the codec again with nas export --onnx.`);
+    }
+  }
+
   /** Give its memory back. */
   async close() {
-    for (const session of this.sessions.values()) await (await session).release();
+    const sessions = await Promise.allSettled(this.sessions.values());
     this.sessions.clear();
+    for (const { value } of sessions) await value?.release();
   }
 }

@@ -3,7 +3,7 @@
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 import { Codec } from "./codec.js";
 import { parseNic } from "./nic.js";
-import { Problem } from "./problem.js";
+import { Problem, sentence } from "./problem.js";
 
 const MOST_PIXELS = 2 ** 23; // what a decoder's widest layer needs of a browser's 4 GB grows with them
 const MOST_THREADS = 8;
@@ -88,14 +88,13 @@ async function show({ id, decoder }) {
 }
 
 // The first that is wanted comes first.
-const ACTIONS = [["codec", open, "The codec could not be loaded"], ["file", decode, "Decoding failed"],
-  ["decoder", show, "The decoder failed, perhaps for want of memory"]];
+const ACTIONS = [["codec", open], ["file", decode], ["decoder", show]];
 
 async function work() {
   if (working) return;
   working = true;
   for (;;) {
-    const [kind, action, failure] = ACTIONS.find(([name]) => wanted[name]) ?? [];
+    const [kind, action] = ACTIONS.find(([name]) => wanted[name]) ?? [];
     if (!kind) break;
     const request = wanted[kind];
     wanted[kind] = null;
@@ -103,9 +102,7 @@ async function work() {
       await action(request);
     } catch (error) {
       if (!(error instanceof Stale)) {
-        const expected = error instanceof Problem;
-        const text = expected ? error.message : `${failure}: ${error?.message ?? error}.`;
-        postMessage({ kind: "problem", of: kind, id: request.id, text });
+        postMessage({ kind: "problem", of: kind, id: request.id, text: sentence(kind, error) });
       }
     }
     await breath();

@@ -144,22 +144,7 @@ def start_training(
     Raises:
         InputError: the request cannot be met. Raised before anything is written.
     """
-    space, settings = request.search_space(), request.training_settings()
-    if request.arch is not None:
-        space = space.only(space.parse(request.arch))
-    _refuse_run(request.out, force=request.force)
-    refuse_over_input(request.out, *_read_from(request))
-    device = choose(request.device)
-    split = split_of(request.data) if request.split is None else dict(request.split)
-    photos = training_photos(request.data, split)
-    CropSource(photos, crop=settings.crop, seed=settings.seed)
-    _check_crop(photos, max(crop for crop, _ in settings.phases))
-    refuse_what_does_not_fit(space, settings, device, int(os.environ.get("WORLD_SIZE", 1)))
-    _check_structure(space, settings)
-    _check_frozen(space, settings)
-    front = _front(request, space, settings) if settings.strategy == "front" else []
-    if settings.only is not None and request.init_from is None:
-        raise InputError(f"only={settings.only} trains a part of trained weights: add --init-from RUN.")
+    space, settings, split, photos, front = _checked(request)
     if word := advice(request):  # after all quick checks
         say(word)
     initial = None
@@ -193,6 +178,41 @@ def start_training(
         run = Run.open(request.out)
         train(run, photos, fabric, initial=initial, report=report)
     return run
+
+
+def check_training(request: TrainingRequest) -> None:
+    """Make the quick checks of `start_training`, before something else is removed for the training.
+
+    Args:
+        request: what to train, on which photos, and where to write.
+
+    Raises:
+        InputError: the request cannot be met.
+    """
+    _checked(request)
+
+
+def _checked(
+    request: TrainingRequest,
+) -> tuple[SearchSpace, TrainingSettings, dict[str, list[Path]], list[Photo], list[Architecture]]:
+    """The space, settings, split, photos and front of a request that passes all quick checks."""
+    space, settings = request.search_space(), request.training_settings()
+    if request.arch is not None:
+        space = space.only(space.parse(request.arch))
+    _refuse_run(request.out, force=request.force)
+    refuse_over_input(request.out, *_read_from(request))
+    device = choose(request.device)
+    split = split_of(request.data) if request.split is None else dict(request.split)
+    photos = training_photos(request.data, split)
+    CropSource(photos, crop=settings.crop, seed=settings.seed)
+    _check_crop(photos, max(crop for crop, _ in settings.phases))
+    refuse_what_does_not_fit(space, settings, device, int(os.environ.get("WORLD_SIZE", 1)))
+    _check_structure(space, settings)
+    _check_frozen(space, settings)
+    front = _front(request, space, settings) if settings.strategy == "front" else []
+    if settings.only is not None and request.init_from is None:
+        raise InputError(f"only={settings.only} trains a part of trained weights: add --init-from RUN.")
+    return space, settings, split, photos, front
 
 
 def train_or_resume(

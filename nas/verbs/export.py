@@ -118,7 +118,7 @@ def _check_arithmetic(arithmetic: str | None, space: SearchSpace, *, onnx: bool 
             "The exact entropy path reads integers, and this space's quantiser is centred: export with "
             "--arithmetic float64."
         )
-    if onnx and space.quantizer == "centred":
+    if onnx and (space.quantizer == "centred" or (arithmetic == "float64" and "h_a" in space.family.edges)):
         raise not_integer_error()
 
 
@@ -244,6 +244,7 @@ def export_from(
     _check_arithmetic(arithmetic, searcher.space, onnx=onnx)
     if family:
         places_of_g_s(searcher.space)  # refuses a space without families before anything is scored
+    photos = photos_of(searcher.run, "held-out", HELD_OUT_PHOTOS)  # refuses damaged ones likewise
     architecture, clock = None, None
     if arch is not None:
         architecture = searcher.space.parse(arch)
@@ -262,6 +263,7 @@ def export_from(
         searcher.run,
         members,
         out,
+        photos,
         supernet=searcher.evaluator.supernet,
         arithmetic=arithmetic,
         onnx=onnx,
@@ -311,8 +313,17 @@ def export_codec(
     """
     _check_output(out, force=force, onnx=onnx)
     _check_arithmetic(arithmetic, run.space, onnx=onnx)
+    photos = photos_of(run, "held-out", HELD_OUT_PHOTOS)
     return _written(
-        run, members, out, supernet=supernet, arithmetic=arithmetic, onnx=onnx, force=force, report=report
+        run,
+        members,
+        out,
+        photos,
+        supernet=supernet,
+        arithmetic=arithmetic,
+        onnx=onnx,
+        force=force,
+        report=report,
     )
 
 
@@ -327,6 +338,7 @@ def _written(
     run: Run,
     members: FamilyMembers,
     out: Path,
+    photos: Sequence[Photo],
     *,
     supernet: Supernet | None,
     arithmetic: str | None,
@@ -334,11 +346,10 @@ def _written(
     force: bool,
     report: StageReport,
 ) -> dict[str, Any]:
-    """`export_codec` into a folder that may be written."""
+    """`export_codec` into a folder that may be written, measured on held-out photos."""
     settings = settings_of(run)
     supernet = supernet or supernet_of(run)
     made = make_codec(run, members.base, arithmetic, members.orders(run.space), supernet=supernet)
-    photos = photos_of(run, "held-out", HELD_OUT_PHOTOS)
     family = _family(run, members, made.codec, supernet)
     if onnx:
         require_integers(family)

@@ -44,7 +44,7 @@ from nas.support.tables import TitledTable
 from nas.training.expected import seconds_at_cost, warning_of
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
-from nas.training.start import TrainingRequest, train_or_resume
+from nas.training.start import TrainingRequest, check_training, train_or_resume
 from nas.verbs.export import make_codec
 from nas.weights.checkpoint import supernet_of
 
@@ -341,6 +341,8 @@ class _Finetuning:
 
     def run(self, report: StageReport) -> Finetuned:
         """Train, measure both codecs, and write the new one."""
+        if self._replaced:
+            self._check_trainings()
         for path in self._replaced:
             clear(path)
         self._warn()
@@ -360,6 +362,13 @@ class _Finetuning:
         content = self._write(family, before, after, facts)
         request = self.request
         return Finetuned(request.out, content, request.codec, self.family.base.path_identity, before, after)
+
+    def _check_trainings(self) -> None:
+        """Raise InputError if a training that is still to do would be refused: before others are removed."""
+        base = self.family.base.network
+        for folder in self._places:
+            if folder in self._replaced or not folder.exists():
+                check_training(replace(self._request(folder, base.space, base), force=True))
 
     def _warn(self) -> None:
         """Warn if all trainings together take more than a day."""
@@ -413,7 +422,11 @@ class _Finetuning:
             note = f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp"
             report(f"training{number}", progress.step, progress.steps, note)
 
-        request = TrainingRequest(
+        return train_or_resume(self._request(folder, space, network), show)
+
+    def _request(self, folder: Path, space: SearchSpace, network: CodecNetwork) -> TrainingRequest:
+        """The training in a folder, from a network's layers."""
+        return TrainingRequest(
             space=space,
             data=self.request.data,
             out=folder,
@@ -422,7 +435,6 @@ class _Finetuning:
             device=self.request.device,
             notes=self._notes,
         )
-        return train_or_resume(request, show)
 
     # Output
 

@@ -95,6 +95,10 @@ def search(
         trials = TRIALS
     check_seed(seed)  # or refused, before anything is made
     check_count(0 if trials is None else trials, "trials")
+    from nas.searching.searcher import Searcher
+    from nas.support.device import choose
+
+    choose(device)
     own = searched_at(run, out)
     if data is not None:
         refuse_copy(searched, data, own, force=force)
@@ -102,24 +106,26 @@ def search(
         copy_at(searched, own, force=force)
     else:
         searched.refuse_read_only()
+    announce(possible)
+    searcher, split = None, {}
+    if data is not None:
+        split = split_on_photos(searched, data)
+    elif out is None and not from_zoo:
+        searcher = Searcher(searched, device=device, quantities=quantities)  # reads all that a search needs
     with contextlib.ExitStack() as stack:
-        opened_storage = None
+        opened_storage = None  # opening makes a new storage, so all else was checked before
         if where is not None:
             from nas.searching.study.storage import close_storage, open_storage
 
             opened_storage = open_storage(where)  # refuses a bad storage before a copy is made
             stack.callback(close_storage, opened_storage)
-        if out is not None or from_zoo:
+        if searcher is None:
             searched = (
-                run_on_photos(searched, data, own, force=force)
-                if data
+                _copied_on_photos(searched, split, own, force=force)
+                if data is not None
                 else copied(searched, own, force=force)
             )
-            quantities = quantities.of_copy(searched)
-        announce(possible)
-        from nas.searching.searcher import Searcher
-
-        searcher = Searcher(searched, device=device, quantities=quantities)
+            searcher = Searcher(searched, device=device, quantities=quantities.of_copy(searched))
         return searcher.search(
             asked, trials=trials, storage=where, opened=opened_storage, seed=seed, report=report
         )
@@ -162,16 +168,30 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
     Raises:
         InputError: there are no photos, one cannot be read, or all held-out photos are among them.
     """
+    refuse_copy(run, data, out, force=force)
+    return _copied_on_photos(run, split_on_photos(run, data), out, force=force)
+
+
+def split_on_photos(run: Run, data: str | Path) -> dict[str, list[Path]]:
+    """The split of a run's copy for other photos: see `run_on_photos`. Nothing is written.
+
+    Args:
+        run: a trained run. Everything that its copy needs is read, so that damage is found now.
+        data: folder of the photos.
+
+    Raises:
+        InputError: there are no photos, one cannot be read, all held-out photos are among them, or the run is
+            damaged.
+    """
     from nas.photos.images import BUNDLED, list_images
-    from nas.photos.split import load_photos, shared_photos, write_split
-    from nas.support.files import clear, make_folder, write_atomically
+    from nas.photos.split import load_photos, shared_photos
+    from nas.training.settings import settings_of
+    from nas.weights.checkpoint import supernet_of
 
     photos = list_images(data)
-    refuse_copy(run, data, out, force=force)
-    load_photos(photos)  # fails before anything is written if a photo cannot be read
-    _ = run.fingerprint
-    is_bundled = run.config.get("data") == BUNDLED
-    split = {} if is_bundled else run.split()
+    load_photos(photos)
+    _ = run.fingerprint, settings_of(run), supernet_of(run), _best(run)
+    split = {} if run.config.get("data") == BUNDLED else run.split()
     if split:
         seen = set(shared_photos(split["held-out"], photos))
         split["held-out"] = [photo for photo in split["held-out"] if photo not in seen]
@@ -180,12 +200,30 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
                 f"All held-out photos of {run.path} are in {data}: leave some out, so that codecs can be "
                 "measured on photos that the search does not see."
             )
+    return {**split, "calibration": photos}
+
+
+def _best(run: Run) -> list[str]:
+    """Keys of the best architectures on a run's own photos."""
+    if not run.front_path.is_file():
+        return []
+    best: list[str] = run.front().query("on_front_total")["arch"].tolist()
+    return best
+
+
+def _copied_on_photos(run: Run, split: dict[str, list[Path]], out: Path, *, force: bool) -> Run:
+    """Copy a run for other photos, as `split_on_photos` split them."""
+    from nas.photos.images import BUNDLED
+    from nas.photos.split import write_split
+    from nas.support.files import clear, make_folder, write_atomically
+
+    best = _best(run)
     if force:
         clear(out)
     make_folder(out)
     config = {key: value for key, value in run.config.items() if key != "data"}
-    if is_bundled:
-        split = _bundled_files(out)
+    if run.config.get("data") == BUNDLED:
+        split = {**_bundled_files(out), **split}
     write_yaml(out / "config.yaml", config)
     write_atomically(out / "supernet.safetensors", run.weights_path.read_bytes())
     of_weights = (
@@ -194,10 +232,9 @@ def run_on_photos(run: Run, data: str | Path, out: Path, *, force: bool = False)
     )
     for file in (file for pattern in of_weights for file in run.path.glob(pattern)):
         write_atomically(out / file.relative_to(run.path), file.read_bytes())
-    if run.front_path.is_file():
-        best = run.front().query("on_front_total")["arch"].tolist()
+    if best:
         Run(out).begin_with(best)
-    write_split(out / "split.csv", {**split, "calibration": photos})
+    write_split(out / "split.csv", split)
     return Run.open(out)
 
 
