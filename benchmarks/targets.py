@@ -54,7 +54,7 @@ def main() -> None:
         targets = np.random.default_rng(options.seed).integers(least, most, options.targets, endpoint=True)
         choices = [answers.choose(question, int(target), silent) for target in targets]
         more, seconds = scores.computed - before, time.monotonic() - began
-    spent = np.array([quantity.of(choice.architecture) for choice in choices])
+    spent = np.array([quantity.of((choice.nearest or choice).architecture) for choice in choices])
     one = [quantity.of(space.uniform(k / 4, name)) for k in range(5) for name in space.layout_names]
     cheapest = np.array([max((cost for cost in one if cost <= target), default=0) for target in targets])
     cells = [["", "over", "slack, mean %", "worst %"]]
@@ -62,7 +62,7 @@ def main() -> None:
         slack = 100 * (1 - cost / targets)
         cells.append([name, str((cost > targets).sum()), f"{slack.mean():.3f}", f"{slack.max():.3f}"])
     say(table(cells))
-    better = sum(choice.cheaper is not None for choice in choices)
+    better = sum(choice.nearest is not None for choice in choices)
     say(
         f"{len(choices)} targets, {more} scores more in {seconds:.0f} s; at {better} of them an architecture "
         "further below is better still, and is told beside."

@@ -25,7 +25,7 @@ from nas.metrics.pareto import hypervolume, non_dominated
 from nas.photos.images import Photo, psnr
 from nas.photos.tensors import pad, to_pixels, to_tensor
 from nas.run import FRONT_COLUMNS, Run
-from nas.searching.answers import FILL_SCORES, NEAR, Answers
+from nas.searching.answers import FILL_SCORES, LITTLE, MUCH, NEAR, Answers
 from nas.searching.layouts.grouping import greedy_layouts
 from nas.searching.layouts.rate import LayoutRate
 from nas.searching.sampler.logits import LogitSettings, learn_logits
@@ -203,11 +203,12 @@ def test_a_search_from_beginning_to_end(run):
     assert {name for name in run.space.layouts if name.startswith("greedy")} == {"greedy-4", "greedy-2"}
     assert list(run.front().columns) == list(FRONT_COLUMNS)
     for choice, limit in zip(result.choices, (1.5, 0.6 * result.ranges["decoder"].most), strict=True):
-        assert NEAR[0] * limit <= choice.kmac_px["decoder"] <= limit
+        near = choice.nearest or choice
+        assert NEAR[0] * limit <= near.kmac_px["decoder"] <= limit
         costs = result.scored["decoder_kmac_px"]
-        assert choice.rd_loss == result.scored[costs.between(NEAR[0] * limit, limit)]["rd_loss"].min()
-        assert choice.best.rd_loss == result.scored[costs <= limit]["rd_loss"].min()
-        assert (choice.cheaper is None) == (choice.best.rd_loss == choice.rd_loss)
+        assert near.rd_loss == result.scored[costs.between(NEAR[0] * limit, limit)]["rd_loss"].min()
+        assert choice.rd_loss == result.scored[costs <= limit]["rd_loss"].min()
+        assert (choice.nearest is None) == (near.rd_loss == choice.rd_loss)
     again = Searcher(run, device="cpu").search(budget, trials=3, sources=sources, seed=0)
     keys = [row["key"] for row in read_scores(run.scores_path)]
     assert len(keys) == len(set(keys)) >= len(rows) + 3
@@ -236,10 +237,47 @@ def test_a_question_asked_again_has_the_same_answer_and_scores_nothing(run, supe
     answers = Answers(searcher.costs, scores, {})
     scores.of(searcher.space.narrowest())
     first = answers.choose(question, question.targets[0], silent)
-    assert first.cheaper is not None
+    assert first.nearest is not None
     assert len(scores) == 1 + FILL_SCORES
     assert answers.choose(question, question.targets[0], silent) == first
     assert len(scores) == 1 + FILL_SCORES
+
+
+class EncodersHardlyMatter(Evaluator):
+    """A loss that falls with the decoder's cost, and by a thousandth at most with the encoder's."""
+
+    def __init__(self, costs, *given):
+        super().__init__(*given)
+        self.costs = costs
+
+    def score(self, architecture):
+        scopes = self.costs.scopes(architecture)
+        return Score(1.0, 30.0, 1 / scopes["decoder"] + 1e-3 / (1 + scopes["encoder"]) / scopes["decoder"])
+
+
+def test_an_architecture_that_is_hardly_worse_and_much_cheaper_is_shown(run, supernet, photos, tmp_path):
+    searcher = Searcher(run, device="cpu")
+    space, costs = searcher.space, searcher.costs
+    question = searcher.question(Budget.of("100%", "decoder"))
+    evaluator = EncodersHardlyMatter(costs, supernet, photos, Objective(LMBDA))
+    scores = Scores(tmp_path / "scores.csv", evaluator, run.fingerprint)
+    wide, narrow = space.indexes(space.widest()), space.indexes(space.narrowest())
+    of_encoder = [slot.name.startswith(("g_a", "h_a")) for slot in space.slots]
+    mixed = [low if own else high for low, high, own in zip(narrow, wide, of_encoder, strict=False)]
+    cheap = space.at([*mixed, *wide[len(mixed) :]])
+    for architecture in (space.widest(), cheap, space.narrowest()):
+        scores.of(architecture)
+    answers = Answers(costs, scores, {})
+    choice = answers.choose(question, question.targets[0], silent)
+    assert choice.architecture == space.widest()
+    assert choice.frugal is not None
+    assert choice.frugal.architecture == cheap
+    assert choice.frugal.rd_loss <= (1 + LITTLE) * choice.rd_loss
+    assert choice.frugal.kmac_px["total"] <= MUCH * choice.kmac_px["total"]
+    assert list(choice.answers())[-1].endswith("% more loss")
+    # a limit on the total itself leaves nothing to save
+    question = searcher.question(Budget.of("100%", "total"))
+    assert answers.choose(question, question.targets[0], silent).frugal is None
 
 
 def test_unreachable_budgets_name_the_range_and_score_nothing(run):

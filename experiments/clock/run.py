@@ -52,7 +52,7 @@ def answers(loaded: LoadedRun, targets: Sequence[Amount], trials: int, seed: int
     """Search for the best decoder at or under each target."""
     budget = Budget("decoders", "decoder", tuple(targets))
     found = loaded.search(budget, trials=trials, seed=seed, report=progress("clock"))
-    return [choice.best.architecture for choice in found.choices]
+    return [choice.architecture for choice in found.choices]
 
 
 def timed(codecs: dict[str, Codec], photo: Path) -> dict[str, float]:

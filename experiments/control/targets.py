@@ -78,8 +78,8 @@ def control(loaded: LoadedRun, count: int, seed: int) -> dict[str, Any]:
     return {
         "architectures": searcher.space.size,
         "reach_kmac_px": [end / question.quantity.per_unit for end in (least, most)],
-        "nearest": slack([of(choice.architecture) for choice in choices]),
-        "exported": slack([of(choice.best.architecture) for choice in choices]),
+        "nearest": slack([of((choice.nearest or choice).architecture) for choice in choices]),
+        "exported": slack([of(choice.architecture) for choice in choices]),
         "scored_more": more,
         "seconds": round(seconds),
     }

@@ -102,7 +102,7 @@ def answers_to_targets(
     found = loaded.search(
         budget, trials=trials, sources=Sources(layouts=kind.found), seed=seed, report=report
     )
-    return [(round(choice.target, 6), choice.best.architecture) for choice in found.choices]
+    return [(round(choice.target, 6), choice.architecture) for choice in found.choices]
 
 
 def answers_of(loaded: LoadedRun, answers: list[Answer], test: list[Photo]) -> list[dict[str, Any]]:

@@ -1,4 +1,9 @@
-"""Answers to targets: the best scored architecture close below each one, and a cheaper one if better."""
+"""Answers to targets: the best scored architecture at or under each one, and what a user may prefer to it.
+
+That is the best one close below the target, if the best of all costs less, and one that is hardly worse and
+costs far fewer MACs in total. A limit on the decoder says nothing about the encoder, which is often wider
+than it need be.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +31,8 @@ from nas.support.progress import StageReport
 # An answer costs at least this share of its target: the largest of these shares that the space can meet
 NEAR = (0.997, 0.995, 0.99, 0.98)
 FILL_SECONDS, FILL_SCORES = 40.0, 6
+# How much more loss is little, and what share of the total MACs is much less
+LITTLE, MUCH = 0.005, 0.8
 DRAWN = 256  # architectures near a target that are drawn to look for the most promising one
 
 
@@ -36,7 +43,7 @@ class Choice:
     Attributes:
         target: the target, in the unit of `quantity`.
         quantity: the limited quantity, such as a scope's MACs or the time to decode.
-        architecture: the best architecture just below the target.
+        architecture: the architecture with the least loss at or under the target. Export takes this one.
         kmac_px: its cost in kMAC per pixel, by scope.
         split: cost in kMAC per pixel of its backbone (g_a, h_a, h_s, g_s), and of its context model with the
             entropy parameters. Together they are the cost in the limited scope, or else in total.
@@ -44,7 +51,8 @@ class Choice:
         psnr: PSNR in dB on the calibration photos.
         rd_loss: rate-distortion loss on the calibration photos.
         stages: serial decoding steps at 768x512.
-        cheaper: a cheaper architecture that is better still, if there is one.
+        nearest: the best architecture close below the target, if that is another one.
+        frugal: an architecture that is hardly worse and costs far fewer MACs in total, if there is one.
     """
 
     target: float
@@ -56,15 +64,11 @@ class Choice:
     psnr: float
     rd_loss: float
     stages: int
-    cheaper: Choice | None = None
-
-    @property
-    def best(self) -> Choice:
-        """The choice with the least loss at or under the target. Export takes this one."""
-        return self.cheaper or self
+    nearest: Choice | None = None
+    frugal: Choice | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values. `cost` is the cost that `of` names, in `unit`; `cheaper` is nested or None."""
+        """Return plain values. `cost` is what `of` names, in `unit`; `nearest` and `frugal` are nested."""
         costs = {f"{name}_kmac_px": value for name, value in {**self.kmac_px, **self.split}.items()}
         quantity = self.quantity
         macs = {"target_kmac_px": self.target} if quantity.unit == "kMAC/px" else {}
@@ -80,14 +84,20 @@ class Choice:
             "psnr": self.psnr,
             "rd_loss": self.rd_loss,
             "arch": self.architecture.key,
-            "cheaper": self.cheaper.to_json() if self.cheaper else None,
+            "nearest": self.nearest.to_json() if self.nearest else None,
+            "frugal": self.frugal.to_json() if self.frugal else None,
         }
 
     def answers(self) -> dict[str, Choice]:
-        """The architectures to print, by label: one, or two if a cheaper one is better."""
-        if self.cheaper is None:
-            return {"best": self}
-        return {"nearest below": self, "cheaper, better": self.cheaper}
+        """The architectures to print, by label, the best one first."""
+        answers = {"best": self}
+        if self.nearest:
+            answers["nearest below"] = self.nearest
+        if self.frugal:
+            fewer = 1 - self.frugal.kmac_px["total"] / self.kmac_px["total"]
+            more = self.frugal.rd_loss / self.rd_loss - 1
+            answers[f"{fewer:.0%} fewer MACs, {more:.2%} more loss"] = self.frugal
+        return answers
 
     def lines(self, number: int, what: str) -> list[str]:
         """Lines to print below the table. The key has a line of its own, so that it can be copied.
@@ -149,10 +159,10 @@ class Answers:
         return None if best is None else self._choice(question, target, best)
 
     def choose(self, question: Question, target: int, report: StageReport) -> Choice:
-        """Choose the best scored architecture close below a target, and a cheaper one if that is better.
+        """Choose the best scored architecture at or under a target, and what a user may prefer to it.
 
-        If the best one lies further below, although the space has architectures close to the target, the most
-        promising of those are scored first. Once a few of them have scores, no more are scored. The same
+        If the best one lies further below the target, although the space has architectures close to it, the
+        most promising of those are scored first. Once a few of them have scores, no more are scored. The same
         question therefore has the same answer, whether a search or an export asks it.
 
         Args:
@@ -183,10 +193,12 @@ class Answers:
             best = next((architecture for architecture in drawn if self._score(architecture)), None)
         if best is None:
             raise NasError(f"No architecture of at most {question.quantity.format(target)} can be scored.")
-        close = self.best(question, target, least=near)
-        if close is None or close == best:
-            return self._choice(question, target, best)
-        return replace(self._choice(question, target, close), cheaper=self._choice(question, target, best))
+        close, frugal = self.best(question, target, least=near), self._frugal(question, target, best)
+        return replace(
+            self._choice(question, target, best),
+            nearest=None if close in (None, best) else self._choice(question, target, close),
+            frugal=None if frugal is None else self._choice(question, target, frugal),
+        )
 
     def best(self, question: Question, most: int, *, least: int = 0) -> Architecture | None:
         """The scored architecture with the least loss that costs from `least` to `most`, or None.
@@ -201,6 +213,21 @@ class Answers:
             for architecture, score in self._scored(question, most, least=least)
         ]
         return min(fit)[2] if fit else None
+
+    def _frugal(self, question: Question, target: int, best: Architecture) -> Architecture | None:
+        """The scored one of least total MACs that is hardly worse than the best, if that saves much.
+
+        None where the target limits the total itself.
+        """
+        if question.quantity.name == "total":
+            return None
+        most = (1 + LITTLE) * self.scores.of(best).rd_loss
+        total, _, found = min(
+            (self.costs.kmac_px(architecture, "total"), architecture.key, architecture)
+            for architecture, score in self._scored(question, target)
+            if score.rd_loss <= most
+        )
+        return found if total <= MUCH * self.costs.kmac_px(best, "total") else None
 
     def _scored(
         self, question: Question, most: int, *, least: int = 0

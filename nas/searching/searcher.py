@@ -82,8 +82,7 @@ class SearchResult:
 
     def __repr__(self) -> str:
         choices = ", ".join(
-            f"{choice.target:g} {choice.quantity.unit}: {choice.best.architecture.key}"
-            for choice in self.choices
+            f"{choice.target:g} {choice.quantity.unit}: {choice.architecture.key}" for choice in self.choices
         )
         answers = f", answers: {choices}" if choices else ""
         return f"SearchResult({len(self.scored)} scored, {len(self.front)} on the front{answers})"
@@ -335,7 +334,7 @@ class Searcher:
         name = quantity.name if quantity.unit == "kMAC/px" else quantity.identity
         if question.feasible.bounds:
             name += LIMITED + " and ".join(map(str, question.feasible.bounds))
-        asked = {round(choice.target, 6): choice.best.architecture.key for choice in choices}
+        asked = {round(choice.target, 6): choice.architecture.key for choice in choices}
         if asked or self.run.targets_path.is_file():
             write_yaml(self.run.targets_path, {name: asked} if asked else {})
 

@@ -225,7 +225,7 @@ def demo(
     result = searcher.search(
         Budget("demo", "decoder", targets), trials=size.trials, sources=sources, seed=seed, report=report
     )
-    answers = [choice.best for choice in result.choices]
+    answers = result.choices
     photo = bundled()["test"][0]
     rows, quality = [], None if from_scratch else DEMO_QUALITY
     for done, (name, choice) in enumerate(zip(NAMES, answers, strict=False)):

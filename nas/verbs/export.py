@@ -251,7 +251,7 @@ def export_from(
         searcher.scores.of(architecture)
     elif limited:
         question = searcher.question(asked)
-        architecture = searcher.choose(question, report=report).best.architecture
+        architecture = searcher.choose(question, report=report).architecture
         clock = question.quantity if question.quantity.unit == "ms" else None
     if family or architecture is None:
         members = find_family_members(searcher, architecture, report)
