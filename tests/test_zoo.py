@@ -26,6 +26,7 @@ from nas.cost.counting.tabulate import measured_costs
 from nas.cost.exact.reach import most_kmac_px
 from nas.photos.images import bundled, psnr
 from nas.run import Run
+from nas.searching.scoring.scores import known_scores
 from nas.shipped import EXPLAINED, SUPERNETS, copied, zoo_names, zoo_run
 from nas.support.errors import InputError
 from nas.weights.checkpoint import supernet_of
@@ -57,6 +58,17 @@ def search(*words: object) -> dict[str, Any]:
 def test_it_is_small_and_explained(name: str) -> None:
     assert sum(path.stat().st_size for path in (SUPERNETS / name).rglob("*") if path.is_file()) <= 14e6
     assert "nas train" in (SUPERNETS / name / EXPLAINED).read_text(encoding="utf-8")
+
+
+@names
+def test_every_score_over_rates_has_its_curve(name: str) -> None:
+    """Without them, bd_rate is empty, and the page draws no curves."""
+    run = zoo_run(f"zoo:{name}")
+    front = nas.load_run(f"zoo:{name}").front()
+    scores = known_scores(run.scores_path, run.space, run.fingerprint)
+    assert len(front) > 0
+    assert front["bd_rate"].notna().all() == bool(run.space.rates)
+    assert all(len(score.curve) == (3 if run.space.rates else 0) for score in scores.values())
 
 
 @pytest.mark.slow

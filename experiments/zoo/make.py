@@ -25,7 +25,7 @@ from nas.shipped import EXPLAINED, SUPERNETS
 from nas.support.files import write_atomically, write_yaml
 from nas.weights.checkpoint import Checkpoint, to_half_precision
 
-KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "costs.npz")
+KEPT = ("layouts.yaml", "logits-total.yaml", "scores.csv", "curves.csv", "costs.npz")
 
 
 def make(run: Run, folder: Path, trials: int, seed: int, notes: Mapping[str, str]) -> None:
