@@ -80,12 +80,29 @@ def test_every_step_is_there_once_with_what_it_changes(run: Run, scope: str) -> 
         after = searcher.scores.of(step.architecture)
         more = costs.kmac_px(step.architecture, scope) - costs.kmac_px(here, scope)
         assert step.kmac_px == pytest.approx(more, abs=1e-12)
+        more = costs.kmac_px(step.architecture, "total") - costs.kmac_px(here, "total")
+        assert step.total_kmac_px == pytest.approx(more, abs=1e-12)
         assert before.rd_loss * (1 + step.loss / 100) == pytest.approx(after.rd_loss)
         assert before.bpp + step.bpp == pytest.approx(after.bpp)
         changed = dict(here.widths) | {"layout": here.layout}
         assert str(changed[step.slot]) == step.before
         there = dict(step.architecture.widths) | {"layout": step.architecture.layout}
         assert str(there[step.slot]) == step.after
+
+
+def test_a_step_that_costs_nothing_in_the_scope_shows_what_it_costs_in_total(run: Run) -> None:
+    explained = nas.load_run(run.path, device="cpu").explain(run.space.widest().key, scope="decoder")
+    rows = table_rows(explained.level)
+    assert all(row["kMAC/px"].strip() == "0" for row in rows)
+    assert any(row["in total"].strip() != "0" for row in rows)
+    in_total = nas.load_run(run.path, device="cpu").explain(run.space.widest().key)
+    assert all("in total" not in row for steps in in_total.groups.values() for row in table_rows(steps))
+
+
+def test_an_exported_codec_names_its_architecture(run: Run, tmp_path: Path) -> None:
+    key = run.space.widest().key
+    nas.export(run.path, tmp_path / "codec", arch=key, device="cpu")
+    assert nas.explain(run.path, str(tmp_path / "codec"), device="cpu").architecture.key == key
 
 
 @pytest.mark.parametrize("seed", range(4))

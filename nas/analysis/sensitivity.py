@@ -30,6 +30,7 @@ class Step:
         before, after: choice before and after the step: a width, a number of blocks, or a layout's name.
         architecture: the architecture after the step.
         kmac_px: change in kMAC per image pixel, in the scope of the table.
+        total_kmac_px: the same in the scope `total`.
         ms: changes in milliseconds to `encode` and to `decode`. Empty if the run is not profiled here.
         stages: change in the number of stages.
         bpp, psnr, loss: changes on the calibration photos. That of the loss is in %.
@@ -40,6 +41,7 @@ class Step:
     after: str
     architecture: Architecture
     kmac_px: float
+    total_kmac_px: float
     ms: Mapping[str, float]
     stages: int
     bpp: float
@@ -68,11 +70,16 @@ class Step:
             parts.append(f"{self.stages:+,d} stage{'s' * (abs(self.stages) != 1)}")
         return f"{self.name}: {', '.join(parts)}, {self.loss:+.2f} % loss"
 
-    def row(self) -> dict[str, str]:
-        """A row of the printed table: all changes with their signs."""
+    def row(self, *, total: bool) -> dict[str, str]:
+        """A row of the printed table: all changes with their signs.
+
+        Args:
+            total: show the change in total MACs, too.
+        """
         return {
             "step": self.name,
             "kMAC/px": _signed(self.kmac_px),
+            **({"in total": _signed(self.total_kmac_px)} if total else {}),
             **{f"{action}, ms": _signed(value) for action, value in self.ms.items()},
             "stages": f"{self.stages:+,d}" if self.stages else "",
             "bpp": f"{self.bpp:+.4f}",
@@ -142,6 +149,7 @@ class SensitivityTable:
                 "before": step.before,
                 "after": step.after,
                 "kmac_px": step.kmac_px,
+                "total_kmac_px": step.total_kmac_px,
                 **{f"{action}_ms": value for action, value in step.ms.items()},
                 "stages": step.stages,
                 "bpp": step.bpp,
@@ -208,6 +216,7 @@ def sensitivity_table(
     if scope not in SCOPES:
         raise InputError(f"There is no scope '{scope}': choose one of {', '.join(SCOPES)}.")
     macs = searcher.quantities.of(scope, "kMAC/px", None)
+    total = searcher.quantities.of("total", "kMAC/px", None)
     clocks, where = _clocks(searcher)
     moves = list(_moves(searcher.space, architecture))
     report("scoring steps", 0, len(moves) + 1, "the architecture itself")
@@ -224,6 +233,7 @@ def sensitivity_table(
             after,
             other,
             kmac_px=(macs.of(other) - macs.of(architecture)) / macs.per_unit,
+            total_kmac_px=(total.of(other) - total.of(architecture)) / total.per_unit,
             ms={action: clock.value(other) - clock.value(architecture) for action, clock in clocks.items()},
             stages=_stages(searcher.space, other) - _stages(searcher.space, architecture),
             bpp=there.bpp - here.bpp,
@@ -255,7 +265,8 @@ def table_rows(steps: Sequence[Step]) -> list[dict[str, str]]:
     Returns:
         A row for each step: heading and text of every column.
     """
-    rows = [step.row() for step in steps]
+    total = any(step.total_kmac_px != step.kmac_px for step in steps)
+    rows = [step.row(total=total) for step in steps]
     wide = {column: max(len(row[column]) for row in rows) for column in rows[0]} if rows else {}
     return [
         {column: text.rjust(wide[column]) if column != "step" else text for column, text in row.items()}

@@ -280,7 +280,10 @@ def explain(
     run: Annotated[
         Path, typer.Argument(help="Folder of a trained run, or zoo:NAME for a supernet from the package.")
     ],
-    arch: Annotated[str, typer.Option(help="Key of the architecture, as in front.csv.")],
+    arch: Annotated[
+        str,
+        typer.Option(help="Key of the architecture, as in front.csv, or a codec that was exported from RUN."),
+    ],
     scope: Annotated[str, typer.Option(help="Whose MACs to show: encoder, decoder or total.")] = "total",
     out: Annotated[
         Path | None, typer.Option(help="Draw the table into this file: .png, .svg or .pdf.")
@@ -314,7 +317,10 @@ def explain(
 @example("nas probe runs/a --arch KEY --out probes.json", "nas probe zoo:patch --arch KEY --photos 4")
 def probe(
     run: Annotated[str, typer.Argument(help="A trained run, or zoo:NAME for a supernet from the package.")],
-    arch: Annotated[str, typer.Option(help="Key of the architecture, as in front.csv.")],
+    arch: Annotated[
+        str,
+        typer.Option(help="Key of the architecture, as in front.csv, or a codec that was exported from RUN."),
+    ],
     data: Annotated[
         str | None,
         typer.Option(

@@ -51,6 +51,8 @@ def _draw(table: SensitivityTable) -> Figure:
     write(0.68, "\n".join(line.replace(" +", "+") for line in key), fontsize=7.5, color=FAINT)
 
     panels = {f"kMAC/px ({table.scope})": [step.kmac_px for step in steps]}
+    if any(step.total_kmac_px != step.kmac_px for step in steps):
+        panels["kMAC/px (total)"] = [step.total_kmac_px for step in steps]
     if table.action in table.ms:
         panels[f"ms to {table.action}"] = [step.ms[table.action] for step in steps]
     panels["loss, %"] = [step.loss for step in steps]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from nas.photos.images import BUNDLED, Photo, bundled, list_images
 from nas.photos.split import load_photos, photos_of
 from nas.run import Run
+from nas.spaces.architecture import Architecture
 from nas.spaces.rates import lmbda_at, middle, quality_at
+from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.files import refuse_existing
 from nas.support.limits import check_count, check_seed, check_settings
@@ -40,7 +43,7 @@ def explain(
 
     Args:
         run: a trained run, its folder, or `zoo:NAME`.
-        arch: key of the architecture, as in front.csv.
+        arch: key of the architecture, as in front.csv, or a codec that was exported from the run.
         scope: whose MACs to show: `encoder`, `decoder` or `total`.
         out: also draw the table into this file: .png, .svg or .pdf.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
@@ -67,7 +70,7 @@ def explain(
     if out is not None:
         check_picture(Path(out), force=force)
     searcher = Searcher(opened(run), device=device)
-    table = sensitivity_table(searcher, searcher.space.parse(arch), scope, report)
+    table = sensitivity_table(searcher, _architecture(searcher.space, arch), scope, report)
     if out is not None:
         save_sensitivity_table(table, Path(out))
     return table
@@ -98,7 +101,7 @@ def probe(
 
     Args:
         run: a trained run, its folder, or `zoo:NAME`.
-        arch: key of the architecture, as in front.csv.
+        arch: key of the architecture, as in front.csv, or a codec that was exported from the run.
         data: folder of photos to probe on, or `bundled`. By default it is the run's calibration photos.
         photos: number of photos, at most.
         quality: 0 (lowest rate) to 100, for a run over a range of rates. By default it is that of the middle
@@ -133,7 +136,7 @@ def probe(
     request = ProbeRequest(tolerance, steps, check_seed(seed))
     where, opened_run = choose(device), opened(run)
     _ = opened_run.trained_weights  # refuses a run without weights
-    architecture, settings = opened_run.space.parse(arch), settings_of(opened_run)
+    architecture, settings = _architecture(opened_run.space, arch), settings_of(opened_run)
     lmbda, quality = _rate(opened_run, settings.lmbda, quality)
     written = [] if out is None else _outputs(Path(out), force)
     pictures = _photos(opened_run, data, check_count(photos, "photos", 1))
@@ -229,3 +232,14 @@ def rank_check(
     result = check(Searcher(opened(run), device=device), request, report=report)
     pictures = save_rank(result, result.files[0].parent)
     return replace(result, files=[*result.files, *pictures])
+
+
+def _architecture(space: SearchSpace, arch: str) -> Architecture:
+    """The architecture of a run that is given by its key, or by the folder of its codec."""
+    from nas.codec.folder import DESCRIPTION, read_description
+
+    folder = Path(arch)
+    with suppress(OSError):  # no path may be that long
+        if (folder / DESCRIPTION).is_file():
+            return space.parse(read_description(folder)["arch"])
+    return space.parse(arch)
