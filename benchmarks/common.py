@@ -84,8 +84,8 @@ def in_child(script: str, *arguments: str) -> int:
 def arguments(description: str, repeats: int) -> argparse.ArgumentParser:
     """Make a parser with the options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
+    parser.add_argument("--repeats", type=int, default=repeats, help="number of repeats")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     return parser
 

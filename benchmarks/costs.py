@@ -26,7 +26,7 @@ LOOKED_UP = 2000  # look-ups in a row, because one takes microseconds
 
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=5)
-    parser.add_argument("--space", default="joint-ar")
+    parser.add_argument("--space", default="joint-ar", help="search space")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     space = SearchSpace.load(given.space)

@@ -88,7 +88,10 @@ def layouts_of(net: Supernet, results: Path) -> list[Layout]:
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=5)
     parser.add_argument(
-        "--weights", type=Path, default=ROOT / "experiments" / "weights" / "layouts.safetensors"
+        "--weights",
+        type=Path,
+        default=ROOT / "experiments" / "weights" / "layouts.safetensors",
+        help="file of the supernet's weights",
     )
     parser.add_argument(
         "--real-size", action="store_true", help="use joint-ar at 192 channels with random weights"

@@ -37,11 +37,7 @@ from nas.comparison.formats import encode, nearest_size
 from nas.photos.images import Photo, Pixels, psnr, read_image
 from nas.profiling.profile import parse_size
 
-OTHERS = {
-    "JPEG": "jpeg",
-    "WEBP": "webp",
-    "AVIF": "avif",
-}  # names of the formats, by the titles of the columns
+OTHERS = {"JPEG": "jpeg", "WEBP": "webp", "AVIF": "avif"}  # formats by the titles of their columns
 ALONE, ONNX = "Gaussians alone", "ONNX folder"
 MIXED, MIXED_G_S = "all, g_s in bfloat16", "g_s in bfloat16"
 
@@ -179,7 +175,7 @@ def main() -> None:
     parser.add_argument("codecs", type=Path, nargs="+", help="folders of codecs over a range of rates")
     parser.add_argument("--data", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--photos", type=int, default=4, help="number of photos to measure")
-    parser.add_argument("--quality", type=float, default=45.0)
+    parser.add_argument("--quality", type=float, default=45.0, help="quality of the codec's files, 0 to 100")
     parser.add_argument(
         "--size", type=parse_size, help="width x height of pictures; default: the sizes of the photos"
     )

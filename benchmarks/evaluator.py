@@ -117,12 +117,12 @@ def given(options: Namespace) -> list[str]:
 
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=4)
-    parser.add_argument("--space", default="joint-ar-per-edge")
+    parser.add_argument("--space", default="joint-ar-per-edge", help="search space")
     parser.add_argument("--weights", help="a RUN whose space and weights are used; default: random weights")
     parser.add_argument("--data", type=Path, help="folder of photos; default: the bundled ones")
-    parser.add_argument("--photos", type=int, default=24)
+    parser.add_argument("--photos", type=int, default=24, help="number of calibration photos")
     parser.add_argument("--sample-photos", type=int, help="score this many photos only, and multiply")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed for all random choices")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     net, chosen = network(options), photos(options)

@@ -81,13 +81,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", help="folder of photos; default: the bundled ones")
     parser.add_argument("--photos", type=int, default=100, help="largest number of photos to use (100)")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--crop", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[0, 1, 2], help="numbers of worker processes to compare"
+    )
+    parser.add_argument("--crop", type=int, default=256, help="side of a crop in pixels")
+    parser.add_argument("--batch", type=int, default=8, help="crops per batch")
     parser.add_argument("--batches", type=int, default=40, help="batches per turn (40)")
     parser.add_argument("--steps", type=int, default=4, help="training steps per turn (4)")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--turns", type=int, default=5, help="number of turns")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     words = parser.parse_args()
 
     photos = load_photos(list_images(words.data)[: words.photos]) if words.data else bundled()["train"]

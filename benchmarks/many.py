@@ -87,9 +87,9 @@ def side(folder: str, codec_folder: str, action: str, how: str, workers: str, th
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("codec", type=Path)
-    parser.add_argument("--count", type=int, default=24)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("codec", type=Path, help="folder of the codec")
+    parser.add_argument("--count", type=int, default=24, help="number of pictures")
+    parser.add_argument("--threads", type=int, default=2, help="number of CPU threads")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     say(heading())

@@ -64,7 +64,7 @@ def growth(held: Sequence[float]) -> float:
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0], repeats=10)
-    parser.add_argument("--space", default="patch-tiny")
+    parser.add_argument("--space", default="patch-tiny", help="search space")
     parser.add_argument("--steps", type=int, default=200, help="steps of the long training")
     given = parser.parse_args()
     if given.repeats < 3:

@@ -48,13 +48,16 @@ def size_of(folder: Path, pattern: str) -> float:
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=5)
     parser.add_argument(
-        "--weights", type=Path, default=ROOT / "experiments" / "weights" / "layouts.safetensors"
+        "--weights",
+        type=Path,
+        default=ROOT / "experiments" / "weights" / "layouts.safetensors",
+        help="file of the supernet's weights",
     )
     parser.add_argument(
         "--real-size", action="store_true", help="use joint-ar at 192 channels with random weights"
     )
     parser.add_argument("--photo", type=Path, help="a photo to code instead of a bundled one")
-    parser.add_argument("--layouts", nargs="+", default=LAYOUTS)
+    parser.add_argument("--layouts", nargs="+", default=LAYOUTS, help="layouts of the folder")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     net = supernet_of(None if given.real_size else given.weights)

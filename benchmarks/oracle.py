@@ -132,13 +132,15 @@ def eight(quantity: Quantity, span: tuple[int, int, int]) -> tuple[int, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", help="a trained run, or zoo:NAME")
-    parser.add_argument("--space", default="joint-ar-per-edge")
+    parser.add_argument("--space", default="joint-ar-per-edge", help="search space")
     parser.add_argument("--photos", type=int, default=24, help="largest number of calibration photos")
     parser.add_argument("--unseen", type=int, default=8, help="largest number of held-out photos")
     parser.add_argument("--tables", type=Path, help="folder that keeps the losses of all architectures")
-    parser.add_argument("--scores", type=int, nargs="+", default=[50, 100])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--scores", type=int, nargs="+", default=[50, 100], help="numbers of scores to compare"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     say(heading())

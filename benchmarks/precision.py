@@ -34,9 +34,11 @@ def step_in(precision: str, space: SearchSpace, crop: int, batch: int, folder: P
 
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=15)
-    parser.add_argument("--space", default="joint-ar-small")
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--crops", type=int, nargs="*", default=[128, 192, 256])
+    parser.add_argument("--space", default="joint-ar-small", help="search space")
+    parser.add_argument("--batch", type=int, default=2, help="crops per step")
+    parser.add_argument(
+        "--crops", type=int, nargs="*", default=[128, 192, 256], help="sides of crops in pixels"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     space, rows = SearchSpace.load(options.space), [["crop", "32, s", "bf16, s", "32 over bf16"]]

@@ -70,9 +70,9 @@ def plain_step(space: SearchSpace, sample: Architecture, x: Tensor) -> Callable[
 
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=5)
-    parser.add_argument("--space", default="joint-ar")
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--space", default="joint-ar", help="search space")
+    parser.add_argument("--batch", type=int, default=2, help="crops per step")
+    parser.add_argument("--crop", type=int, default=128, help="side of a crop in pixels")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

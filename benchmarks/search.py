@@ -170,10 +170,10 @@ def main() -> None:
         default=[100, 200],
         help="scores of our sampler; the others get ten times as many",
     )
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
     parser.add_argument("--photos", type=int, default=3, help="number of photos for --problem codec")
     parser.add_argument("--alone", action="store_true", help="run our sampler only")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     quiet_optuna()

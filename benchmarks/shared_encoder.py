@@ -38,10 +38,8 @@ def training(folder: Path, decoders: int) -> Training:
         for key in dict.fromkeys(MEMBERS)
         if space.encoder(space.parse(key)) == space.encoder(space.parse(MEMBERS[-1]))
     ]
-    muon = {
-        "optimizer": "muon",
-        "frozen": ["g_a.0.linear", "g_s.0.linear"],
-    }  # settings of the measurements in README.md
+    # the settings of the measurements in README.md
+    muon = {"optimizer": "muon", "frozen": ["g_a.0.linear", "g_s.0.linear"]}
     own = {**muon, "lmbda": 0.013, "members": keys, "architectures": decoders, "elsewhere": 0.0, "moved": 0.0}
     settings = TrainingSettings.make({**read_recipe(RECIPE), **PHASE, "one_encoder": True, **own})
     run = Run.create(folder, space, settings.model_dump())
@@ -52,8 +50,8 @@ def training(folder: Path, decoders: int) -> Training:
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=9)
     parser.add_argument("--decoders", type=int, default=2, help="decoders per step")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--crop", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=4, help="crops per step")
+    parser.add_argument("--crop", type=int, default=256, help="side of a crop in pixels")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     x = torch.rand(options.batch, 3, options.crop, options.crop)

@@ -87,8 +87,8 @@ def shares(action: str, codec: Path, source: Path, target: Path, repeats: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("codec", type=Path)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("codec", type=Path, help="folder of the codec")
+    parser.add_argument("--repeats", type=int, default=5, help="number of repeats")
     given = parser.parse_args()
     say(heading())
     with TemporaryDirectory() as folder:

@@ -31,11 +31,11 @@ from nas.support.progress import silent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--targets", type=int, default=64)
+    parser.add_argument("--targets", type=int, default=64, help="number of random targets")
     parser.add_argument("--scores", type=int, default=100, help="scores of the search")
-    parser.add_argument("--photos", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--photos", type=int, default=2, help="number of photos that score architectures")
+    parser.add_argument("--seed", type=int, default=0, help="seed for all random choices")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     say(heading())

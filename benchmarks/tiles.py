@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument(
         "--space", default="joint-ar-tiny", help="search space of the codec for the large picture"
     )
-    parser.add_argument("--only", choices=["memory", "speed"])
+    parser.add_argument("--only", choices=["memory", "speed"], help="measure only memory, or only speed")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.memory:

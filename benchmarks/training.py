@@ -92,12 +92,12 @@ def theirs(space: SearchSpace, precision: str) -> Step | None:
 
 def main() -> None:
     parser = arguments(__doc__ or "", repeats=9)
-    parser.add_argument("--space", default="joint-ar-small")
+    parser.add_argument("--space", default="joint-ar-small", help="search space")
     parser.add_argument("--arch", help="key of the architecture to train; default: the widest")
-    parser.add_argument("--precision", choices=["32", "bf16"], default="32")
-    parser.add_argument("--optimizer", default="adam")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--crop", type=int, default=256)
+    parser.add_argument("--precision", choices=["32", "bf16"], default="32", help="precision of the step")
+    parser.add_argument("--optimizer", default="adam", help="optimiser of the toolkit's step")
+    parser.add_argument("--batch", type=int, default=4, help="crops per step")
+    parser.add_argument("--crop", type=int, default=256, help="side of a crop in pixels")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     whole = SearchSpace.load(options.space)

@@ -162,5 +162,5 @@ def piece_options(description: str) -> argparse.ArgumentParser:
     """Make a parser with the options of scripts that train in pieces."""
     parser = options(description)
     parser.add_argument("--piece", type=int, default=1, help="train each model up to this number of pieces")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     return parser

@@ -29,8 +29,8 @@ def options(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0, help="seed for all random choices")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     return parser
 
 

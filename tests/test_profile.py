@@ -581,6 +581,8 @@ def test_a_device_that_was_timed_at_another_size_is_not_called_unknown(tmp_path:
     )
     assert "'30ms@phone at 64x64'" in told
     assert "has no profile of camera, only of" in no_such_device(Run(tmp_path), "camera", REFERENCE_SIZE)
+    told = no_such_device(Run(tmp_path), "cuda", (64, 64))  # no CSV of another device helps here
+    assert told.endswith(f"to measure one, run `nas profile {tmp_path} --device cuda --size 64x64`.")
 
 
 def test_times_that_never_differ_rank_nothing() -> None:

@@ -64,9 +64,10 @@ KINDS = {"one-width": "one width", "context": "context", "transforms": "transfor
 LAYOUT = "checkerboard"  # layout of the searches that do not vary it
 SCORES = 300  # scores of each search
 RATES = ("low", "middle", "high")
+# The part of the table that an edge belongs to
 SPLIT = {"g_a": "g_a", "g_s": "g_s", "h_a": "hyperprior", "h_s": "hyperprior"} | dict.fromkeys(
     CONTEXT_EDGES, "context"
-)  # rows of the table by edge
+)
 
 
 def best_within(quantity: Quantity, losses: Mapping[Architecture, float]) -> list[Architecture]:

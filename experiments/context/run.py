@@ -177,7 +177,9 @@ def tables() -> list[str]:
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--seconds", type=float, default=120, help="CPU seconds for each entropy path")
-    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument(
+        "--models", nargs="*", default=list(MODELS), choices=list(MODELS), help="models to train"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     start = trained_transforms(given.data, given.runs, given.seed)

@@ -88,7 +88,7 @@ def control(loaded: LoadedRun, count: int, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--runs", type=Path, required=True, help="folder of the searched runs")
-    parser.add_argument("--targets", type=int, default=64)
+    parser.add_argument("--targets", type=int, default=64, help="number of random targets")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     found = {}

@@ -77,7 +77,7 @@ def theirs(x: Tensor) -> dict[str, tuple[Decoding, dict[str, Any]]]:
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--photo", type=Path, required=True, help="photo of 768x512")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="number of repeats")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.set_grad_enabled(False)

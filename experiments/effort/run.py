@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("codec", type=Path, nargs="?", help="folder of a codec over a range of rates")
     parser.add_argument("--data", type=Path, help="folder of photos")
     parser.add_argument("--photos", type=int, default=4, help="number of photos")
-    parser.add_argument("--efforts", type=int, nargs="+", default=[3, 5, 7])
+    parser.add_argument("--efforts", type=int, nargs="+", default=[3, 5, 7], help="efforts to measure")
     parser.add_argument(
         "--show", action="store_true", help="only write the page, from the results that exist"
     )

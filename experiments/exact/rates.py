@@ -83,13 +83,15 @@ def main() -> None:
     parser.add_argument(
         "--test", type=Path, required=True, help="folder of photos that rates are measured on"
     )
-    parser.add_argument("--chosen-on", type=int, default=8)
-    parser.add_argument("--photos", type=int, default=24)
+    parser.add_argument("--chosen-on", type=int, default=8, help="number of calibration photos")
+    parser.add_argument("--photos", type=int, default=24, help="number of photos that rates are measured on")
     parser.add_argument(
         "--run", type=Path, help="run with a context model; default: the supernet of the layout experiments"
     )
-    parser.add_argument("--layouts", nargs="*", default=LAYOUTS)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "rates.json")
+    parser.add_argument("--layouts", nargs="*", default=LAYOUTS, help="layouts to compare")
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "results" / "rates.json", help="file of the results"
+    )
     given = parser.parse_args()
     net = supernet_of(given.run)
     chosen, tested = (

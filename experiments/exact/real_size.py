@@ -90,10 +90,12 @@ def main() -> None:
     parser.add_argument(
         "--test", type=Path, required=True, help="folder of photos that rates are measured on"
     )
-    parser.add_argument("--layout", default="raster")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--layout", default="raster", help="layout of the codec")
+    parser.add_argument("--steps", type=int, default=300, help="training steps")
     parser.add_argument("--photos", type=int, default=8, help="number of photos to measure on")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "real-size.json")
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "results" / "real-size.json", help="file of the results"
+    )
     given = parser.parse_args()
     net, space = network_of(given.layout)
     latents = latents_of(net, list_images(given.data)[:60])

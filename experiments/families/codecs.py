@@ -39,8 +39,8 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of training photos")
     parser.add_argument("--out", type=Path, required=True, help="folder for the codecs")
-    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS), help="lambdas to work on")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     for name in CODECS:

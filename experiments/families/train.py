@@ -83,8 +83,14 @@ def main() -> None:
         "--entropy", type=int, nargs=2, default=[2000, 800], help=f"steps of entropy models alone {at}"
     )
     parser.add_argument("--whole", type=int, nargs=2, default=[700, 700], help=f"steps of whole codecs {at}")
-    parser.add_argument("--only", nargs="*", default=[TRANSFORMS, *CODECS], choices=[TRANSFORMS, *CODECS])
-    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[TRANSFORMS, *CODECS],
+        choices=[TRANSFORMS, *CODECS],
+        help="models to train",
+    )
+    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS), help="lambdas to work on")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     for lmbda in given.lmbda:

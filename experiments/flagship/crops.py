@@ -40,8 +40,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("codec", type=Path)
-    parser.add_argument("--quality", type=float, default=QUALITY)
+    parser.add_argument("codec", type=Path, help="folder of the codec")
+    parser.add_argument(
+        "--quality", type=float, default=QUALITY, help="quality of the codec's files, 0 to 100"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     codec = nas.load_codec(given.codec)

@@ -44,9 +44,9 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", type=Path, required=True, help="folder of the photos that trained the supernet"
     )
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="file of the supernet's weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed for all random choices")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     return parser
 
 

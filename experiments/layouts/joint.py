@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--test", type=Path, required=True, help="folder of test photos that nothing was chosen on (Kodak)"
     )
-    parser.add_argument("--stages", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--stages", type=int, nargs="+", default=[4, 8], help="numbers of stages")
     parser.add_argument(
         "--steps", type=int, default=800, help="training steps near the best table, in each round"
     )

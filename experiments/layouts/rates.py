@@ -111,7 +111,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=500, help="tuning steps of each layout")
     parser.add_argument("--seeds", type=int, default=2, help="number of seeds for the tuning")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="number of processes")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     net = load_supernet(given.weights)

@@ -35,12 +35,12 @@ def any_layout(space: SearchSpace, rng: random.Random) -> Layout:
 
 def main() -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, default=6000, help="training steps")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="learning rate at the beginning")
     parser.add_argument(
         "--versions", type=int, default=3, help="versions of every photo; all but one are reduced"
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="file for the new weights")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     net = load_supernet(given.weights)

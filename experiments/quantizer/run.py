@@ -53,7 +53,7 @@ def main() -> None:
         "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
     )
     parser.add_argument("--steps", type=int, default=600, help="steps of each run")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos: list[Photo] = load_photos(list_images(given.test))

@@ -59,10 +59,8 @@ SETTINGS: dict[str, Any] = {
     "precision": "bf16",
     "frozen": ["h_a.0"],
 }
-FIRST = {
-    "only": "entropy",
-    "learning_rate": 1e-3,
-}  # settings for the entropy model alone, which is random at a KLT start
+# The entropy model, which is random at a KLT start, is first trained alone
+FIRST = {"only": "entropy", "learning_rate": 1e-3}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "uniform": {"strategy": "uniform"},
     "strictly fair": {"strategy": "fair"},
@@ -147,7 +145,14 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, default=24, help="architectures that a search scores")
     parser.add_argument("--seeds", type=int, default=1, help="number of supernets per strategy")
-    parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), metavar="STRATEGY")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=STRATEGIES,
+        default=list(STRATEGIES),
+        metavar="STRATEGY",
+        help="strategies to train",
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     photos = load_photos(split_folder(given.data)["calibration"])[:CALIBRATION_PHOTOS]

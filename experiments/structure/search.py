@@ -144,8 +144,14 @@ def main() -> None:
         "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
     )
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
-    parser.add_argument("--kinds", nargs="*", default=["space", "per-edge", "shared"], choices=list(KINDS))
+    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS), help="lambdas to work on")
+    parser.add_argument(
+        "--kinds",
+        nargs="*",
+        default=["space", "per-edge", "shared"],
+        choices=list(KINDS),
+        help="kinds of structure to search",
+    )
     parser.add_argument("--trials", type=int, help="scores of each search; default: those of the kind")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

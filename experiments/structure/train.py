@@ -65,8 +65,10 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=6000, help="steps at the first lambda")
     parser.add_argument("--others", type=int, default=1000, help="steps at every other lambda")
     parser.add_argument("--front", type=Path, help="a searched run at the first lambda: train its front")
-    parser.add_argument("--only", nargs="*", default=[SPACE], choices=[SPACE, "slimcae"])
-    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS))
+    parser.add_argument(
+        "--only", nargs="*", default=[SPACE], choices=[SPACE, "slimcae"], help="spaces to train"
+    )
+    parser.add_argument("--lmbda", type=float, nargs="*", default=list(LMBDAS), help="lambdas to work on")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.front is not None:

@@ -51,9 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of photos")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND")
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND", help="what is trained"
+    )
+    parser.add_argument("--steps", type=int, default=6000, help="training steps")
+    parser.add_argument("--seed", type=int, default=0, help="seed for all random choices")
     chosen = parser.parse_args(arguments)
     settings = {
         **read_recipe(RECIPE),

@@ -81,13 +81,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="a trained run")
-    parser.add_argument("--name", required=True)
+    parser.add_argument("--name", required=True, help="name in the zoo")
     parser.add_argument("--space", help="name of the space")
     parser.add_argument("--trained", help="a few words on how much it was trained")
     parser.add_argument("--reaches", help="a few words on how good it is")
-    parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=300, help="trials of the search")
+    parser.add_argument("--seed", type=int, default=0, help="seed for all random choices")
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     said = {"name": given.space, "trained": given.trained, "reaches": given.reaches}

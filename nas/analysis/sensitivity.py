@@ -200,9 +200,8 @@ def sensitivity_table(
 ) -> SensitivityTable:
     """Make the sensitivity table of an architecture.
 
-    It has one step narrower and one step wider in each slot, and all other layouts. Slots
-    without effect in this architecture have no steps. Scores are stored as they come, and none is computed
-    twice.
+    It has one step narrower and one step wider in each slot, and all other layouts. Slots without effect in
+    this architecture have no steps. Scores are stored as they come, and none is computed twice.
 
     Args:
         searcher: searcher of the run.

@@ -14,7 +14,7 @@ from nas.cost.exact.feasible import FeasibleSet
 from nas.cost.exact.quantity import Bound, Quantity, edges, giga_macs, parameters, scopes, stages
 from nas.cost.exact.reach import most_kmac_px
 from nas.run import Run
-from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget, Limit
+from nas.spaces.budget import REFERENCE_SIZE, THIS_MACHINE, Amount, Budget, Limit
 from nas.support.errors import InputError, InputWarning, UnreachableBudgetError
 
 if TYPE_CHECKING:
@@ -250,10 +250,12 @@ def no_such_device(run: Run, device: str, size: Size) -> str:
     sizes = [shape for name, _, shape in parts if name == device]
     wanted = device if size == REFERENCE_SIZE and not sizes else f"{device} at {size[0]}x{size[1]}"
     known = f"name the size, such as '30ms@{device} at {sizes[0]}'; or " if sizes else ""
-    return (
-        f"{run.typed} has no profile of {wanted}, {told}: {known}to read one, "
-        f"{run.how_to_run('profile', f' --from FILE.csv --device-name {device}')}."
-    )
+    if device in THIS_MACHINE:
+        shape = "" if size == REFERENCE_SIZE else f" --size {size[0]}x{size[1]}"
+        done, how = "measure", run.how_to_run("profile", f" --device {device}{shape}")
+    else:
+        done, how = "read", run.how_to_run("profile", f" --from FILE.csv --device-name {device}")
+    return f"{run.typed} has no profile of {wanted}, {told}: {known}to {done} one, {how}."
 
 
 def _is_reachable(quantity: Quantity, target: int, most: int) -> bool:

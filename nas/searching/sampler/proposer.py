@@ -104,13 +104,8 @@ class Proposer:
         self.shape = tuple(len(table) for table in slots.values())
         self.model = model or LossModel(list(slots.values()))
         self._unordered = tuple(self.names.index(name) for name in unordered)
-        self._cost, self._acquisition, self._prior, self._local, self._seed = (
-            cost,
-            acquisition,
-            prior,
-            local,
-            check_seed(seed),
-        )
+        self._cost, self._acquisition, self._prior = cost, acquisition, prior
+        self._local, self._seed = local, check_seed(seed)
         self._allowed = allowed or (lambda rows: np.ones(len(rows), dtype=bool))
         self._settle = settle or (lambda rows: rows)
         self._draw = draw or (lambda number, rng: rng.integers(0, self.shape, (number, len(self.shape))))

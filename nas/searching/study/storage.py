@@ -65,9 +65,8 @@ class CrashSafeJournal(JournalFileBackend):
         with open(self._path, "rb") as file:
             whole, _, torn = file.read().rpartition(b"\n")
         if not _BEGINNING.startswith(torn.rstrip(b"\0")[: len(_BEGINNING)]):
-            raise damaged_storage_error(
-                self._path
-            )  # otherwise it would be removed like a line that was cut off
+            # otherwise it would be removed like a line that was cut off
+            raise damaged_storage_error(self._path)
         if whole:
             try:
                 json.loads(whole.rpartition(b"\n")[2])
@@ -267,9 +266,8 @@ def _refuse_other_version(url: URL, address: str) -> None:
         new = RDBStorage("sqlite://")
         is_current = revision == new.get_head_version()
         if is_current and (made_by is None or not _columns(new.engine) <= _columns(engine)):
-            raise damaged_storage_error(
-                address
-            )  # Optuna would add what it lacks, or print errors while it reads
+            # Optuna would add what it lacks, or print errors while it reads
+            raise damaged_storage_error(address)
     finally:
         engine.dispose()
     if not is_current:
