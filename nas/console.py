@@ -15,8 +15,9 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas.support.progress import LOADING, StageReport, silent
+from nas.support.progress import LOADING, StageReport, duration, silent
 
+PATIENCE = 5.0  # seconds of a stage after which a log says how long the rest will take
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
@@ -79,14 +80,17 @@ class _LineProgress:
     def __init__(self) -> None:
         self._last: tuple[str, int] | None = None
         self._when = 0.0
+        self._began: dict[str, tuple[float, int]] = {}  # when each stage began, and with how much of it done
 
     def __call__(self, stage: str, done: int, total: int, note: str) -> None:
         tenth = 10 * done // total if total else 0
         now = time.monotonic()
+        began, before = self._began.setdefault(stage, (now, done))
         if (stage, tenth) != self._last or now - self._when > 30:
-            print(
-                f"{stage}: {done}{f'/{total}' if total else ''}  {note}".rstrip(), file=sys.stderr, flush=True
-            )
+            parts = [f"{stage}: {done}{f'/{total}' if total else ''}", note]
+            if before < done < total and now - began > PATIENCE:
+                parts.append(f"{duration((now - began) / (done - before) * (total - done))} left")
+            print("  ".join(filter(None, parts)), file=sys.stderr, flush=True)
             self._last, self._when = (stage, tenth), now
 
 

@@ -82,6 +82,20 @@ def test_what_is_quick_shows_nothing(terminal: Terminal, monkeypatch: pytest.Mon
     assert terminal.getvalue() == ""
 
 
+def test_a_log_says_how_long_a_stage_will_still_take(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with work(STOPPED_MEASURING) as report:
+        for done in range(20, 101, 10):  # continues where an earlier process stopped
+            report("timing", done, 100, "g_s")
+            now[0] += 10 * 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["timing: 20/100  g_s", "timing: 30/100  g_s  4 min left"]
+    assert lines[-2:] == ["timing: 90/100  g_s  30 s left", "timing: 100/100  g_s"]
+
+
 def test_a_log_has_no_line_for_loading(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

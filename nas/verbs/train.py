@@ -104,10 +104,7 @@ def train(
     def show(progress: Progress) -> None:
         nonlocal stepped
         stepped = True
-        note = (
-            f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
-            f"  {duration(progress.seconds_left)} left"
-        )
+        note = f"loss {progress.loss:.3f}  {progress.bpp:.3f} bpp  {progress.photos_per_second:.0f} photos/s"
         report("training", progress.step, progress.steps, note)
         if progress.expected is not None:
             say(expectation(progress.expected, duration(progress.expected)))
