@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from nas.codec.quantize import can_be_exact, quantized
 from nas.codec.recode import compress_smallest, transcode
 from nas.photos.images import read_image
 from nas.profiling.profile import profile_codec
-from nas.searching.family import FAR, find_family_members, places_of_g_s
+from nas.searching.family import FAR, WORTH, find_family_members, places_of_g_s
 from nas.spaces.architecture import differences
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, UnreachableBudgetError
@@ -256,6 +257,7 @@ def test_what_is_worth_its_cost_comes_along(run: Path) -> None:
     losses = [scores.of(found).rd_loss for found in members.decoders if found != members.base]
     assert costs == sorted(costs)
     assert losses == sorted(losses, reverse=True)
+    assert all(dearer < (1 - WORTH) * cheaper for cheaper, dearer in pairwise(losses))
     rates = {name: scores.of(space.under(name, members.base)).bpp for name in space.layout_names}
     stages = {name: space.layouts[name].stages() for name in space.layout_names}
     for name in set(space.layouts) - {members.base.layout}:

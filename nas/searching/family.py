@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from nas.support.errors import InputError
 from nas.support.progress import StageReport
 
 FAR = 0.02  # share of the rate; single pictures prefer another layout by less than this
+WORTH = 0.001  # share of the loss that a dearer decoder has to gain; no picture would show less
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ def find_family_members(searcher: Searcher, base: Architecture | None, report: S
     """Find the family around an architecture: the decoders and layouts that are worth their cost.
 
     Each g_s of the run's front and each layout is scored together with the encoder and the entropy path of
-    `base`, on the calibration photos. A g_s is left out if another one has both fewer MACs and less loss. A
-    layout is left out if another one with no more stages takes fewer bits by more than `FAR`. Layouts that
-    are closer than this change places from picture to picture.
+    `base`, on the calibration photos. A g_s is left out if another one has both fewer MACs and less loss, or
+    if it lowers the loss of the next cheaper one by no more than `WORTH`. A layout is left out if another one
+    with no more stages takes fewer bits by more than `FAR`. Layouts that are closer than this change places
+    from picture to picture.
 
     Args:
         searcher: searcher of a searched run.
@@ -85,11 +88,13 @@ def find_family_members(searcher: Searcher, base: Architecture | None, report: S
     decoders, layouts = ([scored for scored in each if scored in scores] for each in (decoders, layouts))
     costs = [float(searcher.costs.macs(decoder, "decoder")) for decoder in decoders]
     keep = non_dominated(costs, [scores.of(decoder).rd_loss for decoder in decoders])
-    chosen = [
-        (cost, decoder)
-        for cost, decoder, kept in zip(costs, decoders, keep, strict=True)
-        if kept or decoder == base
-    ]
+    chosen: list[tuple[float, Architecture]] = []
+    least = math.inf
+    for cost, _, decoder, kept in sorted(zip(costs, range(len(costs)), decoders, keep, strict=True)):
+        loss = scores.of(decoder).rd_loss
+        if decoder == base or (kept and loss < (1 - WORTH) * least):
+            chosen.append((cost, decoder))
+            least = min(least, loss)
     rates = {architecture.layout: scores.of(architecture).bpp for architecture in layouts}
     stages = {architecture.layout: space.layout(architecture).stages() for architecture in layouts}
     names = [
@@ -99,7 +104,7 @@ def find_family_members(searcher: Searcher, base: Architecture | None, report: S
     ]
     return FamilyMembers(
         base,
-        tuple(decoder for _, decoder in sorted(chosen, key=lambda pair: pair[0])),
+        tuple(decoder for _, decoder in chosen),
         tuple(dict.fromkeys([base.layout, *names])),
     )
 
