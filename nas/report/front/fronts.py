@@ -156,7 +156,7 @@ class RunFront:
         return {cost.name: self._sorted(self.front[cost.flag].eq(True), cost) for cost in COSTS.values()}
 
     def curves_on(self, cost: Cost) -> dict[object, Sequence[Point]]:
-        """The curves of a few architectures on the front of one cost, spread over it, the cheapest first.
+        """The curves of a few architectures on the front of one cost, by equal ratios, the cheapest first.
 
         They are indexed by row. Empty for a single rate.
         """
@@ -165,7 +165,7 @@ class RunFront:
         if with_curves.empty:
             return {}
         costs = with_curves[cost.column]
-        goals = np.linspace(costs.iloc[0], costs.iloc[-1], _MOST_CURVES)
+        goals = np.geomspace(costs.iloc[0], costs.iloc[-1], _MOST_CURVES)
         chosen = dict.fromkeys((costs - goal).abs().idxmin() for goal in goals)
         return {index: self.curves[with_curves.loc[index, "arch"]] for index in chosen}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from nas.metrics.curves import Curve, CurvePoint
 from nas.metrics.objective import Objective
 from nas.metrics.pareto import non_dominated
 from nas.run import FRONT_COLUMNS, Run
-from nas.searching.scoring.evaluator import Score
+from nas.searching.scoring.evaluator import Point, Score
 from nas.searching.scoring.final import with_tested
 from nas.spaces.architecture import Architecture
 from nas.spaces.budget import SCOPES
@@ -77,7 +77,7 @@ def bd_rate_of(score: Score, anchor: Score | None) -> float:
     """
     if anchor is None:
         return math.nan
-    (own_rate, own_quality), (rate, quality) = _rising(score), _rising(anchor)
+    (own_rate, own_quality), (rate, quality) = rising_points(score.curve), rising_points(anchor.curve)
     if min(len(own_rate), len(rate)) < 2:
         return math.nan
     if max(quality[0], own_quality[0]) >= min(quality[-1], own_quality[-1]):
@@ -88,9 +88,13 @@ def bd_rate_of(score: Score, anchor: Score | None) -> float:
     return float(compare(*sides, method="pchip", require_matching_points=False, min_overlap=0))
 
 
-def _rising(score: Score) -> tuple[list[float], list[float]]:
-    """Rates and PSNR of a score's finite points that are better than every cheaper one."""
-    points = [CurvePoint(p.bpp, p.psnr) for p in score.curve if math.isfinite(p.bpp)]
+def rising_points(curve: Sequence[Point]) -> tuple[list[float], list[float]]:
+    """Rates and PSNR of a curve's finite points that are better than every cheaper one.
+
+    Args:
+        curve: the points of a score.
+    """
+    points = [CurvePoint(p.bpp, p.psnr) for p in curve if math.isfinite(p.bpp)]
     return Curve("", tuple(sorted(points, key=lambda point: point.bpp))).rising("psnr")
 
 
