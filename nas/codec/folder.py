@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.codec.check import check_vector, verify
 from nas.codec.codec import Codec
@@ -240,12 +240,22 @@ def _read_decoder(
     if entry["arch"] == codec.architecture.key:
         return Member(space, codec.network.g_s, facts)
     g_s = plain_edge(space, "g_s")
-    g_s.load_state_dict(state)
+    _fill(g_s, state, "a decoder")
     return Member(space, g_s.eval().requires_grad_(False), facts)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], part: str) -> None:
+    """Load a part's state. InputError if it lacks a tensor, or has another one or one of another shape."""
+    expected = module.state_dict()
+    wrong = sorted(set(expected) ^ set(state))
+    wrong += [name for name in expected if name in state and expected[name].shape != state[name].shape]
+    if wrong:
+        raise InputError(f"{wrong[0]} of {part} is missing, of another shape, or does not belong there")
+    module.load_state_dict(state)
 
 
 def _assemble(
@@ -254,14 +264,14 @@ def _assemble(
     """Assemble a codec from its parts.
 
     Raises:
-        KeyError, RuntimeError: something is missing, or has another shape.
-        InputError: something cannot be what an export wrote.
+        KeyError, RuntimeError: something is missing, or of another type.
+        InputError: something has another shape, or cannot be what an export wrote.
     """
-    network.load_state_dict(_part(tensors, "network."))
+    _fill(network, _part(tensors, "network."), "the network")
     integers = None
     if exact and network.with_z:
         integers = IntegerPath(network)
-        integers.load_state_dict(_part(tensors, "integers."))
+        _fill(integers, _part(tensors, "integers."), "the entropy path")
         integers.require_exact()
     table, space = tensors["table"], network.space
     channels = space.z_channels if network.with_z else space.y_channels

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.metrics.curves import Curve, CurvePoint
-from nas.support.errors import InputError, nearest
+from nas.support.errors import InputError, nearest, reason_of
 from nas.support.tables import read_rows
 
 _MOST_DB = 1000  # of any picture: that of one of 16 bits with a single wrong bit is below 200
@@ -61,7 +61,9 @@ def read_published(text: str) -> Curve:
     try:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read {path}: {error}.") from error
+        raise InputError(
+            f"Cannot read {path} ({reason_of(error)}): give results in CompressAI's format."
+        ) from error
     if name:
         raise InputError(f"{path} holds one curve: leave out ':{name}'.")
     return _from_json(path, content)
@@ -79,7 +81,9 @@ def _from_json(path: Path, text: str) -> Curve:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}): give results in CompressAI's format.") from error
+        raise InputError(
+            f"{path} is not JSON ({reason_of(error)}): give results in CompressAI's format."
+        ) from error
     results = content.get("results", content) if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise InputError(f"{path} has no `results`: give results in CompressAI's format.")

@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag
 from nas.support import resources
 from nas.support.errors import InputError, nearest
 from nas.support.fields import Strict, validated
-from nas.support.limits import check_size
+from nas.support.limits import check_size, is_absurd
 
 SCOPES = ("encoder", "decoder", "total")
 ACTIONS = ("encode", "decode")
@@ -316,6 +316,8 @@ class Budget:
         Raises:
             InputError: a target or a scope is given together with a budget, or a value is wrong.
         """
+        if is_absurd(budget) or is_absurd(target):
+            raise InputError("A target cannot be so large a number: give a smaller one.")
         is_target = not isinstance(budget, Budget | Path | None) and re.match(r"\s*[-.\d]", str(budget))
         if is_target and target is None:  # names of budgets do not begin like numbers
             budget, target = None, str(budget)

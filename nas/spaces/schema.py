@@ -68,7 +68,9 @@ class SpaceFields(Strict):
         if self.window not in (3, 5, 7):
             raise ValueError(f"window must be 3, 5 or 7, not {self.window}.")
         if self.rates and (len(self.rates) < 2 or self.rates != sorted(set(self.rates))):
-            raise ValueError("rates must list at least two different lambdas from small to large")
+            raise ValueError(
+                "rates must list at least two different lambdas from small to large, as in [0.0018, 0.18]."
+            )
         return self
 
     def parts(self) -> dict[str, Any]:

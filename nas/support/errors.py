@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 MOST_WORD = 300  # characters in a row without a space; the longest keys of architectures have fewer
 MOST_MESSAGE = 1000  # characters of a message: a hint with all names of a kind takes 850
 _WORD = re.compile(rf"\S{{{MOST_WORD + 1},}}")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def in_one_line(message: str) -> str:
@@ -21,7 +21,8 @@ def in_one_line(message: str) -> str:
         message: the message.
 
     Returns:
-        The message without control characters; long words, and then the whole, lack their middle.
+        The message without control characters and marks that reverse text; long words, and then the whole,
+        lack their middle.
     """
     message = _CONTROLS.sub(lambda match: repr(match[0])[1:-1], message)
     message = _WORD.sub(lambda match: _without_middle(match[0], 160), message)
@@ -88,6 +89,20 @@ def is_outside(error: BaseException) -> bool:
     return written or not isinstance(error, Exception)
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a file cannot be read, in words for a message: those of Python where they are plain.
+
+    Args:
+        error: what reading raised.
+    """
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    said = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
+    return "a number has too many digits" if "integer string conversion" in said else said
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint for a misspelt name: the closest known names, or all names if none is close.
 
@@ -95,7 +110,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
         name: the given name.
         names: the known names.
     """
-    name, names = str(name), list(dict.fromkeys(names))  # a budget and a recipe may share a name
+    name, names = str(name), [*filter(None, dict.fromkeys(names))]  # a budget and a recipe may share a name
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nas.support.errors import InputError, nearest
+from nas.support.limits import is_absurd
 
 Model = TypeVar("Model", bound=BaseModel)
 Path = tuple[str, ...]
@@ -58,9 +59,15 @@ def validated(model: type[Model], content: Mapping[str, Any], source: str) -> Mo
                 "as such, so write a number, or quote the word."
             )
     try:
-        return model.model_validate(dict(content))
+        checked = model.model_validate(dict(content))
     except ValidationError as error:
         raise InputError(f"{source} {_sentence(error, model)}") from error
+    for path, value in _leaves(content):
+        if is_absurd(value):
+            raise InputError(
+                f"{source} `{'.'.join(path)}` has a number of too many digits: write a smaller one."
+            )
+    return checked
 
 
 def _names(value: Any) -> Iterator[Any]:
@@ -137,6 +144,8 @@ def _shown(value: Any) -> str:
     """A value as people write it in YAML, shortened."""
     if value is None:
         return "nothing"
+    if any(is_absurd(leaf) for _, leaf in _leaves(value)):
+        return "a number of too many digits"
     return repr(value)[:60] if isinstance(value, str | int | float | list | dict) else str(value)[:60]
 
 

@@ -14,6 +14,7 @@ MAX_PIXELS = 1 << 27  # default limit for one picture: two of 8192x8192
 ONE_THREAD = 1 << 20  # number of pixels up to which a single thread is as fast as several
 PADDED = 64  # both sides are padded to multiples of this before a picture is coded
 MOST_SEED = (1 << 63) - 1
+MOST_BITS = 1000  # of whole numbers: floats hold 1024, and Python prints 4300 digits
 MOST_CHANNELS = 4096  # of a layer; published codecs stay below 2000, and two such layers take a gigabyte
 MOST_BLOCKS = 100  # limit of a stack
 MOST_TILE = 64  # rows or columns of a layout's tile; a latent of 768x512 pixels has 32 and 48
@@ -33,6 +34,15 @@ def is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def is_absurd(value: object) -> bool:
+    """Whether a value is a whole number of hundreds of digits: no float holds it, and none may print it.
+
+    Args:
+        value: the value.
+    """
+    return isinstance(value, int) and value.bit_length() > MOST_BITS
+
+
 def check_seed(seed: int) -> int:
     """Check a seed.
 
@@ -40,7 +50,8 @@ def check_seed(seed: int) -> int:
         InputError: it is not a whole number, below 0 or too large.
     """
     if not is_whole(seed) or not 0 <= seed <= MOST_SEED:
-        raise InputError(f"{seed} is not a seed: give a whole number from 0 to {MOST_SEED}.")
+        shown = "Such a large number" if is_absurd(seed) else seed
+        raise InputError(f"{shown} is not a seed: give a whole number from 0 to {MOST_SEED}.")
     return int(seed)
 
 
@@ -55,6 +66,8 @@ def check_count(number: int, what: str, least: int = 0) -> int:
     Raises:
         InputError: it is no whole number, or below `least`.
     """
+    if is_absurd(number):
+        raise InputError(f"{what} cannot be so large a number: give a smaller one, from {least}.")
     if not is_whole(number) or number < least:
         raise InputError(f"{what} cannot be {number}: give a whole number from {least}.")
     return int(number)

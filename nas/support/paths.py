@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from nas.support.errors import InputError
 from nas.support.files import MOST_NAME_BYTES, MOST_PATH_BYTES
+from nas.support.limits import is_absurd
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,6 +52,8 @@ def with_paths(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
         for name, value in list(bound.arguments.items()):
+            if is_absurd(value):
+                raise InputError(f"`{name}` cannot be so large a number: give a smaller one.")
             if name in taken:
                 bound.arguments[name] = value = _listed(name, value, taken[name])
                 _check(name, value, taken[name])

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from nas.support.errors import InputError, nearest
+from nas.support.errors import InputError, nearest, reason_of
+from nas.support.limits import is_absurd
 from nas.support.paths import with_paths
 
 ZOO = "zoo:"  # prefix of the names of supernets in the package
@@ -106,8 +107,7 @@ def parse_yaml(text: str, source: str, *, spaced: bool = False) -> Any:
         where = f"line {mark.line + 1}: " if mark else ""
         raise InputError(f"{source} is not valid YAML ({where}{error.problem}): correct it.") from error
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise InputError(f"{source} is not valid YAML ({reason}): correct it.") from error
+        raise InputError(f"{source} is not valid YAML ({reason_of(error)}): correct it.") from error
     except (AttributeError, IndexError, KeyError, TypeError) as error:  # what constructors of tags raise
         raise InputError(f"{source} is not valid YAML (a value does not fit its tag): correct it.") from error
 
@@ -143,7 +143,8 @@ def errors_as_damage(path: Path, remedy: str) -> Iterator[None]:
     except InputError as error:
         if str(path) in str(error):
             raise
-        raise InputError(f"{path} is damaged ({str(error).rstrip('.')}): {remedy}.") from error
+        reason = str(error).rstrip(".").removesuffix(f": {remedy}")
+        raise InputError(f"{path} is damaged ({reason}): {remedy}.") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {remedy}.") from error
 
@@ -202,7 +203,10 @@ class _Loader(yaml.SafeLoader):
         is_whole = node.tag.endswith(":int")
         if ":" in node.value or (is_whole and re.fullmatch(r"[+-]?0[0-9_]+", node.value)):
             raise self._refused(node, f"{node.value} is not a plain number; leave out ':' and leading zeros")
-        return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+        number = self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+        if is_absurd(number):
+            raise self._refused(node, "a number has too many digits; write a smaller one")
+        return number
 
     def count(self, node: Any, most: int, counts: dict[int, int]) -> int:
         """Number of values in a node, counted as often as they are named. Refuses more than `most`."""

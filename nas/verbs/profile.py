@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nas.run import Run
 from nas.shipped import in_zoo
 from nas.support.errors import InputError
+from nas.support.limits import check_count
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
 from nas.verbs.runs import opened
@@ -74,6 +75,8 @@ def profile(
     from nas.support.device import choose
 
     is_codec = not isinstance(path, Run) and not in_zoo(path) and (Path(path) / "codec.yaml").is_file()
+    check_count(repeats, "repeats", 1)
+    check_count(check, "check")
     _refuse_mixtures(size, repeats, check, pieces, csv, device_name, is_codec=is_codec)
     pixels, where = parse_size(size), choose(device)
 

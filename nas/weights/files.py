@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from nas.support.errors import InputError
+from nas.support.errors import InputError, reason_of
 from nas.support.files import write_atomically
 
 
@@ -42,8 +42,9 @@ def read_weights(path: Path, remedy: str = "restore it") -> tuple[dict[str, Tens
     except FileNotFoundError:
         raise InputError(f"{path} is missing, so there are no weights to read: {remedy}.") from None
     except (OSError, SafetensorError, ValueError, RecursionError, KeyError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} is damaged or not a safetensors file ({reason}): {remedy}.") from error
+        raise InputError(
+            f"{path} is damaged or not a safetensors file ({reason_of(error)}): {remedy}."
+        ) from error
     if not isinstance(record, dict):
         raise InputError(f"{path} is damaged, because its record is not a mapping: {remedy}.")
     require_finite(tensors, source=str(path))

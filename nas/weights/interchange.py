@@ -126,7 +126,10 @@ def from_state(state: Mapping[str, Tensor], space: SearchSpace, source: str) -> 
         theirs = zoo.model_architectures[model].from_state_dict(zoo.load_pretrained(bare_names(state)))
     except (KeyError, RuntimeError, IndexError, ValueError, TypeError, AttributeError) as error:
         kind = zoo.model_architectures[model].__name__
-        raise InputError(f"The weights in {source} are of another kind than {kind} ({model}).") from error
+        raise InputError(
+            f"The weights in {source} are of another kind than {kind} ({model}), which the space needs: use "
+            "other weights, or a space of their family."
+        ) from error
     return _to_supernet(theirs, space, source)
 
 

@@ -280,7 +280,7 @@ def check_scope(scope: str) -> None:
         InputError: it is not `encoder`, `decoder` or `total`.
     """
     if scope not in SCOPES:
-        raise InputError(f"'{scope}' is not a scope: choose one of: {', '.join(SCOPES)}")
+        raise InputError(f"'{scope}' is not a scope: choose one of {', '.join(SCOPES)}.")
 
 
 def check(fronts: Sequence[RunFront], scope: str) -> None:
