@@ -44,7 +44,7 @@ def list_files(
             left_out.setdefault(why, []).append(path.relative_to(root).as_posix())
     reasons = [f"{len(names)} {why} ({_some(names)})" for why, names in sorted(left_out.items())]
     if not files:
-        there = f"; there is {', '.join(reasons)}" if reasons else ""
+        there = f" (left out: {', '.join(reasons)})" if reasons else ""
         raise InputError(f"There are no {what} in {root}{there}: {hint}.")
     if reasons:
         warnings.warn(f"Left out of {root}: {', '.join(reasons)}.", InputWarning, stacklevel=3)

@@ -23,7 +23,7 @@ LOCK = ".training.lock"  # in a folder in which one process trains
 _KNOWN_BY = {
     "run": ("config.yaml", "format: nas-run"),
     "codec": ("codec.yaml", "format: nas-codec"),
-    "pieces": ("pieces.json", '{"format": "nas-pieces'),
+    "folder of pieces": ("pieces.json", '{"format": "nas-pieces'),
 }
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 
 from nas.support.errors import InputError, nearest, reason_of
-from nas.support.limits import is_absurd
 from nas.support.paths import with_paths
 
 ZOO = "zoo:"  # prefix of the names of supernets in the package
 RENEWED = "delete it, and the next search renews it"  # what to do about a damaged file of a search
 # Values that one file may hold by naming others again (`&a`, `*a`), beside those that are written out
 _MOST_REPEATED = 100_000
+_MOST_DIGITS = 3000
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -204,7 +204,7 @@ class _Loader(yaml.SafeLoader):
         if ":" in node.value or (is_whole and re.fullmatch(r"[+-]?0[0-9_]+", node.value)):
             raise self._refused(node, f"{node.value} is not a plain number; leave out ':' and leading zeros")
         number = self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
-        if is_absurd(number):
+        if len(node.value) > _MOST_DIGITS:  # Python prints no longer ones, and messages do
             raise self._refused(node, "a number has too many digits; write a smaller one")
         return number
 

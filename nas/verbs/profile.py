@@ -117,6 +117,8 @@ def _refuse_mixtures(
     is_codec: bool,
 ) -> None:
     """Raise InputError for options that exclude each other, or that would change nothing."""
+    if is_codec and check:
+        raise InputError("--check is for the profile of a run, and this is a codec: leave it out.")
     if is_codec and (pieces is not None or csv is not None):
         raise InputError("--pieces and --from need a run, and this is a codec: give the folder of a run.")
     if pieces is not None and csv is not None:

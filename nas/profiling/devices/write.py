@@ -98,7 +98,7 @@ def write_pieces(run: Run, out: Path, request: Request, *, report: Report = sile
     """
     check_seed(request.seed)
     check_count(request.check, "check")
-    refuse_existing(out, force=request.force, what="pieces")
+    refuse_existing(out, force=request.force, what="folder of pieces")
     require_package()
     pixels = sample_photo(*request.size)
     supernet = supernet_of(run)
