@@ -11,10 +11,11 @@ out of the training. It writes results/widths.json, its section of docs/results.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ from nas.training.settings import settings_of
 from nas.weights.checkpoint import supernet_of
 
 RESULT = HERE / "results" / "widths.json"
+ALONE = HERE / "results" / "alone.json"  # written by `experiments.widths.alone`
 TARGETS = (2.6, 3.2, 4.0, 5.1, 6.5, 8.8, 11.0, 13.8)  # targets in total kMAC/px; four are costs of one width
 LAMBDAS = (0.0018, 0.0057, 0.018, 0.057, 0.18)  # lambdas of the curves
 SCORES = 300  # scores of each search
@@ -100,6 +102,65 @@ def curve_of(score: Score) -> list[dict[str, float]]:
     return [{name: round(value, 6) for name, value in asdict(point).items()} for point in score.curve]
 
 
+@dataclass(frozen=True)
+class Sides:
+    """A trained run with the photos that its architectures are chosen and measured on.
+
+    Attributes:
+        steps: the run's number of steps.
+        chosen: the evaluator of a search.
+        measuring: the evaluator of each set of photos that a search never sees, by name.
+    """
+
+    steps: int
+    chosen: Evaluator
+    measuring: dict[str, Evaluator]
+
+
+def sides_of(given: argparse.Namespace) -> Sides:
+    """What the command line names: a run, its photos, and the photos for the final numbers."""
+    torch.set_num_threads(given.threads)
+    run, parts = Run.open(given.run), split_by_picture(given.data)
+    net, settings = supernet_of(run), settings_of(run)
+    photos = {
+        "held-out": crops(parts["held-out"], *HELD_OUT, given.seed),
+        "Kodak": load_photos(list_images(given.test)),
+    }
+    return Sides(
+        settings.steps,
+        Evaluator(net, crops(parts["calibration"], *CALIBRATION, given.seed), settings.objective),
+        {name: Evaluator(net, own, settings.objective, lmbdas=LAMBDAS) for name, own in photos.items()},
+    )
+
+
+def measure(sides: Sides, architectures: Sequence[Architecture]) -> dict[str, dict[str, Any]]:
+    """Costs, stages and curves of different architectures, by key."""
+    space = sides.chosen.space
+    costs, unlike = measured_costs(space), {own.key: own for own in architectures}
+    measured: dict[str, dict[str, Any]] = {
+        key: {"kmac_px": costs.scopes(own), "stages": space.layout(own).stages()}
+        for key, own in unlike.items()
+    }
+    for name, evaluator in sides.measuring.items():
+        report = functools.partial(progress(name), "measuring")
+        scores = evaluator.score_all(list(unlike.values()), report=report)
+        for key, score in zip(unlike, scores, strict=True):
+            measured[key][name] = curve_of(score)
+    return measured
+
+
+def about(seed: int, sides: Sides) -> dict[str, Any]:
+    """The facts of a result."""
+    return facts(
+        seed,
+        trained=f"{sides.steps} steps from zoo:patch",
+        lambdas=LAMBDAS,
+        scores=SCORES,
+        targets=TARGETS,
+        photos={name: len(evaluator.photos) for name, evaluator in sides.measuring.items()},
+    )
+
+
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("run", type=Path, help="the run that `train` made")
@@ -108,39 +169,14 @@ def main() -> None:
         "--test", type=Path, required=True, help="folder of test photos, for the final numbers"
     )
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    run, parts = Run.open(given.run), split_by_picture(given.data)
-    net, settings = supernet_of(run), settings_of(run)
-    chosen = Evaluator(net, crops(parts["calibration"], *CALIBRATION, given.seed), settings.objective)
+    sides = sides_of(given)
     answers: dict[str, list[Architecture]] = {}
     for kind in KINDS:
         smaller = next(reversed(answers.values()), [])
-        answers[kind] = searched(kind, smaller, chosen, SCORES, given.seed)
-    costs, unlike = measured_costs(run.space), {own.key: own for many in answers.values() for own in many}
-    measured: dict[str, dict[str, Any]] = {
-        key: {"kmac_px": costs.scopes(own), "stages": run.space.layout(own).stages()}
-        for key, own in unlike.items()
-    }
-    photos = {
-        "held-out": crops(parts["held-out"], *HELD_OUT, given.seed),
-        "Kodak": load_photos(list_images(given.test)),
-    }
-    for name, own_photos in photos.items():
-        evaluator = Evaluator(net, own_photos, settings.objective, lmbdas=LAMBDAS)
-        report = functools.partial(progress(name), "measuring")
-        scores = evaluator.score_all(list(unlike.values()), report=report)
-        for key, score in zip(unlike, scores, strict=True):
-            measured[key][name] = curve_of(score)
-    about = facts(
-        given.seed,
-        trained=f"{settings.steps} steps from zoo:patch",
-        lambdas=LAMBDAS,
-        scores=SCORES,
-        targets=TARGETS,
-        photos={name: len(own) for name, own in photos.items()},
-    )
+        answers[kind] = searched(kind, smaller, sides.chosen, SCORES, given.seed)
+    measured = measure(sides, [own for many in answers.values() for own in many])
     keys = {kind: [own.key for own in many] for kind, many in answers.items()}
-    write_result(RESULT, {"facts": about, "answers": keys, "architectures": measured})
+    write_result(RESULT, {"facts": about(given.seed, sides), "answers": keys, "architectures": measured})
     draw()
     renew(SUMMARY, "widths", tables())
 
@@ -174,12 +210,31 @@ def compared(kind: str, anchor: str, photos: str) -> list[float]:
     return rates
 
 
+def alone_compared(photos: str) -> list[float]:
+    """BD-rate of one width with weights of its own against the same with shared weights, in %.
+
+    Args:
+        photos: `Kodak` or `held-out`.
+    """
+    own, shared = read_result(ALONE), read_result(RESULT)
+    return [
+        more_bits(own["architectures"][key][photos], shared["architectures"][anchor][photos])
+        for key, anchor in zip(own["answers"], shared["answers"]["one-width"], strict=True)
+    ]
+
+
 def tables() -> list[str]:
     """Make the tables of the page: BD-rates within each target, on both sets of photos."""
     others = [kind for kind in KINDS if kind != "one-width"]
     pairs = [*((kind, "one-width") for kind in others), ("per-layer", "per-edge")]
     rates = [[compared(*pair, photos) for photos in ("Kodak", "held-out")] for pair in pairs]
-    heads = ["total kMAC/px at most", *(KINDS[kind] for kind in others), "per layer against per edge"]
+    rates.insert(0, [alone_compared(photos) for photos in ("Kodak", "held-out")])
+    heads = [
+        "total kMAC/px at most",
+        "one width, weights of its own",
+        *(KINDS[kind] for kind in others),
+        "per layer against per edge",
+    ]
     rows = [
         [f"{target:g}", *(f"{kodak[place]:+.1f} ({held_out[place]:+.1f})" for kodak, held_out in rates)]
         for place, target in enumerate(TARGETS)
