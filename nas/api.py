@@ -80,8 +80,8 @@ class LoadedRun:
 
         Args:
             budget: a Budget, the name of a shipped one, a YAML file's path, or None for the whole range.
-            target: instead of a budget: 20 (kMAC per pixel), 60% (of the widest architecture) or, after
-                `nas profile`, 30ms, or 30ms@phone on another device.
+            target: instead of a budget: 20 (kMAC per pixel), 60% (of the widest architecture),
+                '4 stages', '5M parameters' or, after `nas profile`, 30ms, or 30ms@phone on another device.
             trials: number of architectures to score, beyond those that have a score. A few more may be scored
                 near a target. 0 scores none, and None only those near a target.
             scope: scope of the target: `encoder`, `decoder` or `total` (the default).
@@ -133,8 +133,9 @@ class LoadedRun:
 
         Args:
             out: folder of the codec.
-            target: largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture) or
-                30ms (on a profiled machine, or 30ms@phone on a profiled device).
+            target: largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture),
+                '4 stages', '5M parameters' or 30ms (on a profiled machine, or 30ms@phone on a profiled
+                device).
             budget: a Budget, the name of a shipped one or a YAML file's path. The codec meets its limits. If
                 it has several targets, the largest counts, unless `target` names another.
             arch: key of the architecture, instead of a target or budget.

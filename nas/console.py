@@ -157,5 +157,5 @@ def emit(content: Mapping[str, Any]) -> None:
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 0.01 else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+        return f"{value:z.4g}" if abs(value) < 0.01 else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
     return str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.cost.counting.sums import Part
-from nas.cost.exact.quantity import Quantity
-from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget, Limit, Span
+from nas.cost.exact.quantity import Bound, Quantity
+from nas.spaces.budget import REFERENCE_SIZE, Amount, Budget, Limit, Span, check_scope
 from nas.spaces.space import SearchSpace
 from nas.support import resources
 from nas.support.errors import InputError
@@ -123,6 +124,36 @@ def test_what_a_quantity_tells_can_be_asked_for(whole: int, of: tuple[str, int])
     assert Amount.parse(quantity.format(whole)).value == pytest.approx(whole / of[1], rel=1e-3)
 
 
+def quantity_of(unit: str, per_unit: int) -> Quantity:
+    return Quantity(SearchSpace.load("factorized-tiny"), "cost", unit, per_unit, phases=())
+
+
+@given(st.integers(1, 10**6), st.integers(-5, 3), st.sampled_from([("ms", 10**9), ("kMAC/px", 393216000)]))
+def test_a_target_is_told_as_it_was_given(digits: int, exponent: int, of: tuple[str, int]) -> None:
+    given, quantity = float(f"{digits}e{exponent}"), quantity_of(*of)
+    whole = quantity.to_integer(given)
+    assert quantity.to_number(whole) == given
+    assert quantity.format(whole) == quantity.format(round(given * quantity.per_unit))
+
+
+@given(st.integers(1, 10**12), st.sampled_from([("ms", 10**6), ("kMAC/px", 393216000), ("stages", 1)]))
+def test_a_cost_is_told_in_a_number_that_stands_for_it(whole: int, of: tuple[str, int]) -> None:
+    quantity = quantity_of(*of)
+    number = quantity.to_number(whole)
+    assert whole in (quantity.to_integer(number), round(number * quantity.per_unit))
+
+
+def test_a_huge_target_keeps_its_zeros() -> None:
+    quantity = quantity_of("kMAC/px", 393216000)
+    assert quantity.format(quantity.to_integer(1e9)) == "1000000000 kMAC/px"
+
+
+def test_units_that_are_the_name_are_not_told_twice() -> None:
+    quantity = replace(quantity_of("stages", 1), name="stages")
+    assert str(Bound(quantity, 4)) == "stages <= 4"
+    assert str(Bound(replace(quantity, name="parameters", unit="parameters"), 5000)) == "parameters <= 5,000"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -145,6 +176,29 @@ def test_a_comma_that_may_mean_either_is_refused(text: str) -> None:
     assert refused(f"total <= {text}", ["leave commas out"], Limit.parse) == said
     assert Amount.parse("1,000 stages").value == 1000
     assert Amount.parse("1,000,000").value == 1e6
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("4stages", Amount(4, "stages")), ("5M parameters", Amount(5e6, "parameters"))]
+)
+def test_targets_that_the_help_names_are_read(text: str, meant: Amount) -> None:
+    assert Amount.parse(text) == meant
+
+
+def test_a_wrong_target_names_every_kind_there_is() -> None:
+    with pytest.raises(InputError) as refused:
+        Amount.parse("apples")
+    kinds = ("kMAC per pixel", "%", "ms", "GMAC", "MB", "stages", "parameters")
+    assert [kind for kind in kinds if kind not in str(refused.value)] == []
+
+
+@pytest.mark.parametrize("scope", ["dec", "", 3, None, ["decoder"]])
+def test_a_wrong_scope_is_refused_in_the_same_words_everywhere(scope: Any) -> None:
+    from nas.report.front.fronts import check
+
+    for refuse in (check_scope, lambda scope: Budget("x", scope), lambda scope: check([], scope)):
+        with pytest.raises(InputError, match=r"There is no scope '.*': choose one of encoder"):
+            refuse(scope)
 
 
 @pytest.mark.parametrize("text", ["101%", "150 %", "1e9%"])

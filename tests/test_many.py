@@ -148,6 +148,36 @@ def test_what_fails_is_listed_and_the_rest_is_done(codec, photos, tmp_path):
     assert len(contents(tmp_path / "pictures")) == 4
 
 
+def test_a_failed_command_leaves_no_folder_and_does_not_count_to_zero(codec, photos, tmp_path):
+    nas.compress(codec, photos / "photo-0.png", tmp_path / "a.nic")
+    out = tmp_path / "new" / "pictures"
+    status, _, err = run_nas("decompress", codec, tmp_path / "a.nic", out, "--max-pixels", 1)
+    assert status == 2
+    assert "1 of 1 file failed:" in err
+    assert "0 pictures" not in err
+    assert not (tmp_path / "new").exists()
+    out.parent.mkdir()  # what was there before stays
+    assert run_nas("decompress", codec, tmp_path / "a.nic", out, "--max-pixels", 1)[0] == 2
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.PNG", "a.webp", "below/a.tiff", "a.avif"])
+def test_a_stream_is_not_named_like_a_picture(codec, photos, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(folder, "load_family", lambda _: pytest.fail("it was loaded"))
+    before = contents(tmp_path)
+    for words in (("compress", codec, photos / "photo-0.png"), ("transcode", codec, tmp_path / "a.nic")):
+        more = () if words[0] == "compress" else ("--stages", 4)
+        status, out, err = run_nas(*words, tmp_path / name, *more)
+        assert (status, out) == (2, "")
+        assert f"{name} is named like a picture, but a .nic file is written: choose a name" in err
+    assert contents(tmp_path) == before
+
+
+def test_a_stream_may_have_any_other_suffix(codec, photos, tmp_path):
+    for name in ("a.nic", "a.bin", "a.jpg.nic"):
+        assert nas.compress(codec, photos / "photo-0.png", tmp_path / name).file == tmp_path / name
+
+
 def test_a_codec_is_loaded_once(codec, photos, tmp_path, monkeypatch):
     loaded = []
     load = folder.load_family

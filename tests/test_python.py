@@ -377,7 +377,9 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("verb", "name"), NUMBERS)
-@pytest.mark.parametrize("what", ["x", "5", b"5", [], [1], {}, object(), iter(()), Path("5")])
+@pytest.mark.parametrize(
+    "what", ["x", "5", b"5", [], [1], {}, object(), iter(()), Path("5"), True, np.bool_(False)]
+)
 def test_what_is_no_number_is_refused(verb: str, name: str, what: Any) -> None:
     assert {("compress", "quality"), ("compress", "bpp"), ("probe", "tolerance")} <= set(NUMBERS)
     with pytest.raises(InputError, match=f"`{name}` cannot be .*: give a number"):
@@ -397,6 +399,23 @@ def test_what_is_no_list_of_texts_is_refused(name: str, what: Any) -> None:
 def test_what_is_no_size_is_refused(loaded: LoadedRun, size: Any) -> None:
     with pytest.raises(InputError, match=r"is not a size: write WIDTHxHEIGHT"):
         nas.profile(loaded.run, size=size)
+
+
+@pytest.mark.parametrize("bpp", [0, -1, float("nan"), float("inf")])
+def test_what_is_no_number_of_bits_is_refused(bpp: float) -> None:
+    with pytest.raises(InputError, match=r"`bpp` cannot be .*: give the most bits per pixel, such as 0\.5"):
+        nas.compress("nothing-there", "nothing-there", "out.nic", bpp=bpp)
+
+
+@pytest.mark.parametrize("number", ["6", 3.5, True, [6], {}])
+def test_what_is_no_number_of_architectures_or_repeats_is_refused(
+    loaded: LoadedRun, tmp_path: Path, number: Any
+) -> None:
+    with pytest.raises(InputError, match="give a whole number from 3"):
+        loaded.rank_check("bundled", count=number)
+    loaded.export(tmp_path / "codec", arch=loaded.front()["arch"][0])
+    with pytest.raises(InputError, match=r"repeats cannot be .*: give a whole number from 1"):
+        nas.profile(tmp_path / "codec", repeats=number)
 
 
 @pytest.mark.parametrize("size", [-1, 0, 2.5, "5", [1]])

@@ -282,6 +282,8 @@ def test_info_tells_the_range_and_its_anchors(run: Path, family: Path) -> None:
         text = CliRunner().invoke(app, ["info", str(thing)]).stdout
         assert "q0: 0.0018" in text
         assert "q100: 0.18" in text
+        assert told["default_quality"] == 42.9
+        assert "bpp and PSNR are at quality 42.9 (the middle anchor), and the loss is the geometric" in text
 
 
 def test_quality_travels_through_layouts_and_decoders(family: Path, one_photo: Path, tmp_path: Path) -> None:

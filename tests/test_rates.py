@@ -34,6 +34,7 @@ from nas.spaces.rates import (
     geometric_mean,
     lmbda_at,
     middle,
+    middle_quality,
     parse_lmbda,
     quality_at,
     scored,
@@ -329,6 +330,7 @@ def test_files_hold_their_quality(name):
         sizes.append(len(nic.stream))
     assert sizes[0] < sizes[-1]
     assert compress_image(codec, pixels).step == round(quality_at(RATES, middle(RATES)) * 10)
+    assert compress_image(codec, pixels).step == round(middle_quality(RATES) * STEPS_OF_QUALITY / 100)
     for wrong in (-1, 101, math.nan):
         with pytest.raises(InputError, match="0 to 100"):
             compress_image(codec, pixels, quality=wrong)

@@ -245,6 +245,30 @@ def test_the_script_reads_what_the_tables_say(tmp_path: Path) -> None:
             assert all(low <= row["costs"][cost] <= high for row in data["rows"] if cost in row["on"])
 
 
+def run_of_family(count: int) -> RunFront:
+    """A run of which some architectures were exported, which differ in g_s alone."""
+    front = make_run(export=False).front.sort_values("decoder_kmac_px").head(count + 1).reset_index(drop=True)
+    parts = dict(part.split("=") for part in front["arch"][0].split("+"))
+    for place in range(count):
+        parts["g_s"] = "-".join([str(8 * (place + 1))] * len(parts["g_s"].split("-")))
+        front.loc[place, "arch"] = "+".join(f"{edge}={value}" for edge, value in parts.items())
+        front.loc[place, ["test_bpp", "test_psnr", "test_rd_loss"]] = [0.6, 32.0, 1.0]
+    return make_run(front=front, targets={})
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7])
+def test_the_ends_of_an_exported_family_stand_out(count: int, tmp_path: Path) -> None:
+    run = run_of_family(count)
+    inside = list(range(1, count - 1)) if count > 3 else []
+    assert list(run.front.index[run.between]) == inside
+    assert run.exported.sum() == count
+    labels = [text.get_text() for text in draw_front([run]).findobj(Text)]
+    assert ("exported" in labels) == (count > 0)
+    assert ("exported, within a family" in labels) == bool(inside)
+    if len(inside) > 2:  # decoders of one family do not take the place of all other pictures
+        assert set(along_the_front(run, COSTS["decoder"], 3)) != set(run.front.loc[inside, "arch"])
+
+
 @given(st.integers(0, 50), st.sampled_from(sorted(COSTS)))
 def test_pictures_are_of_what_was_asked_for_and_spread_over_the_front(count: int, name: str) -> None:
     run, cost = make_run(targets={name: (4.0, 900.0)}), COSTS[name]

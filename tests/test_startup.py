@@ -27,7 +27,7 @@ pytest.importorskip("onnxruntime")
 FACTS = {
     "lmbda": 0.013,
     "metric": "mse",
-    "kmac_px": {"total": 1.0},
+    "kmac_px": {"decoder": 0.7, "total": 1.0},
     "kmac_px_by_edge": {
         "g_a": 0.3,
         "h_a": 0.1,
@@ -106,6 +106,22 @@ def alter(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("target", [1000, 1000.0, np.float64(1000), "1000", "100%"])
+def test_a_target_may_be_a_number(place, tmp_path, target):
+    for precision in ("32", "auto"):  # without torch, and with it
+        out = tmp_path / f"{precision}.png"
+        nas.decompress(place / "onnx", place / "photo.nic", out, target=target, precision=precision)
+    pictures = [read_image(tmp_path / f"{name}.png").astype(int) for name in ("32", "auto")]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+@pytest.mark.parametrize("target", [0, -1, True, float("nan"), [2], {}, b"2"])
+def test_a_wrong_target_is_refused_in_a_sentence(place, tmp_path, target):
+    with pytest.raises(InputError, match="is not an amount above 0: write 20"):
+        nas.decompress(place / "onnx", place / "photo.nic", tmp_path / "x.png", target=target)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["g_s.0.onnx", "h_s.onnx", "codec.json"])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.support.tables import append_rows, read_rows, write_rows
+from nas.support.tables import append_rows, read_rows, signed, write_rows
 
 COLUMNS = ("arch", "loss", "note")
 # a file cannot tell how lines within a value end, and has no place for half a character
@@ -50,3 +51,17 @@ def test_a_row_that_a_crash_cut_short_stays_alone(tmp_path: Path) -> None:
 def test_what_is_no_column_is_left_out_and_what_is_lacking_is_empty(tmp_path: Path) -> None:
     write_rows(tmp_path / "table.csv", COLUMNS, [{"arch": "a", "note": 1, "other": 2}])
     assert read_rows(tmp_path / "table.csv") == [{"arch": "a", "loss": "", "note": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "text"),
+    [
+        (-0.004, ".2f", "0.00"),
+        (0.004, ".2f", "0.00"),
+        (-0.00001, ".1%", "0.0%"),
+        (-0.006, ".2f", "-0.01"),
+        (1234.5, ",.1f", "+1,234.5"),
+    ],
+)
+def test_what_rounds_to_zero_has_no_sign(value: float, spec: str, text: str) -> None:
+    assert signed(value, spec) == text

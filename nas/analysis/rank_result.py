@@ -11,6 +11,7 @@ import numpy as np
 
 from nas.analysis.kendall import LEVEL, Agreement, agreement
 from nas.searching.scoring.evaluator import Score
+from nas.support.tables import signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +103,7 @@ class RankResult:
             return f"RankResult({len(self.rows)} of {self.settings['count']} architectures)"
         tau, mean = self.agreement.tau, self.penalty["mean"]
         said = "no tau" if tau is None else f"tau {tau:.3f}"
-        return f"RankResult({len(self.rows)} architectures, {said}, penalty {mean:+.1%})"
+        return f"RankResult({len(self.rows)} architectures, {said}, penalty {signed(mean, '.1%')})"
 
     def to_dataframe(self) -> pd.DataFrame:
         """A row for each architecture, as in rank.csv: both scores, the penalty and the total MACs."""
@@ -132,7 +133,7 @@ class RankResult:
                 "kMAC/px": row.total_kmac_px,
                 "supernet": row.supernet.rd_loss,
                 "alone": row.standalone.rd_loss,
-                "penalty": f"{row.penalty:+.1%}",
+                "penalty": signed(row.penalty, ".1%"),
                 "arch": row.arch,
             }
             for row in self.rows
@@ -151,7 +152,7 @@ class RankResult:
             )
         return [
             first,
-            f"Penalty of inherited weights: {share['mean']:+.1%} of the loss on average, from "
-            f"{share['least']:+.1%} to {share['most']:+.1%}.",
+            f"Penalty of inherited weights: {signed(share['mean'], '.1%')} of the loss on average, from "
+            f"{signed(share['least'], '.1%')} to {signed(share['most'], '.1%')}.",
             *self.notes,
         ]

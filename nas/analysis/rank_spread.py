@@ -12,7 +12,7 @@ from nas.cost.exact.reach import ReachableCosts
 from nas.profiling.accuracy import FEWEST_RANKED
 from nas.spaces.architecture import Architecture
 from nas.support.errors import InputError
-from nas.support.limits import check_seed
+from nas.support.limits import check_seed, is_whole
 
 
 def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
@@ -36,9 +36,9 @@ def spread(costs: CostTable, count: int, seed: int) -> list[Architecture]:
             f"{space.name} holds {space.size} architecture{'s' * (space.size != 1)}: ranking needs at least "
             f"{FEWEST_RANKED}, so check the run of a wider space."
         )
-    if not FEWEST_RANKED <= count <= space.size:
+    if not is_whole(count) or not FEWEST_RANKED <= count <= space.size:
         raise InputError(
-            f"Cannot rank {count} architectures of {space.name}: give a number from {FEWEST_RANKED} to "
+            f"Cannot rank {count} architectures of {space.name}: give a whole number from {FEWEST_RANKED} to "
             f"{space.size:,}."
         )
     rng = np.random.default_rng(seed)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from nas.searching.scoring.evaluator import Score
 from nas.spaces.architecture import Architecture
-from nas.spaces.budget import ACTIONS, REFERENCE_SIZE, SCOPES
+from nas.spaces.budget import ACTIONS, REFERENCE_SIZE, check_scope
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
+from nas.support.tables import signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,7 @@ class Step:
             parts.append(f"{_signed(self.ms[action])} ms")
         if self.stages:
             parts.append(f"{self.stages:+,d} stage{'s' * (abs(self.stages) != 1)}")
-        return f"{self.name}: {', '.join(parts)}, {self.loss:+.2f} % loss"
+        return f"{self.name}: {', '.join(parts)}, {signed(self.loss, '.2f')} % loss"
 
     def row(self, *, total: bool) -> dict[str, str]:
         """A row of the printed table: all changes with their signs.
@@ -82,9 +83,9 @@ class Step:
             **({"in total": _signed(self.total_kmac_px)} if total else {}),
             **{f"{action}, ms": _signed(value) for action, value in self.ms.items()},
             "stages": f"{self.stages:+,d}" if self.stages else "",
-            "bpp": f"{self.bpp:+.4f}",
-            "PSNR, dB": f"{self.psnr:+.3f}",
-            "loss, %": f"{self.loss:+.2f}",
+            "bpp": signed(self.bpp, ".4f"),
+            "PSNR, dB": signed(self.psnr, ".3f"),
+            "loss, %": signed(self.loss, ".2f"),
             **({"% per kMAC/px": _signed(self.sensitivity)} if self.kmac_px else {}),
         }
 
@@ -212,8 +213,7 @@ def sensitivity_table(
     Raises:
         InputError: the scope does not exist.
     """
-    if scope not in SCOPES:
-        raise InputError(f"There is no scope '{scope}': choose one of {', '.join(SCOPES)}.")
+    check_scope(scope)
     macs = searcher.quantities.of(scope, "kMAC/px", None)
     total = searcher.quantities.of("total", "kMAC/px", None)
     clocks, where = _clocks(searcher)

@@ -9,6 +9,7 @@ import typer
 
 from nas.cli.options import Device, Effort, Force, Json, example
 from nas.cli.work import interrupted_files_message, print_results, refuse_both, work
+from nas.support.tables import signed
 
 
 @example(
@@ -46,7 +47,7 @@ def compress(
         float | None,
         typer.Option(
             help="0 (smallest file) to 100 (best picture), for a codec that was trained over a range of "
-            "rates."
+            "rates. Default: that of the middle anchor, which is 42.9 for lambdas of 0.0018..0.18."
         ),
     ] = None,
     bpp: Annotated[
@@ -196,5 +197,5 @@ def transcode(
         change = 100 * (result.bytes / result.bytes_before - 1)
         console.say(
             f"{out}: {result.layout_before} to {result.layout}, "
-            f"{result.bytes_before} to {result.bytes} bytes ({change:+.2f} %)"
+            f"{result.bytes_before} to {result.bytes} bytes ({signed(change, '.2f')} %)"
         )

@@ -37,7 +37,7 @@ def demo(
 
     again = "Run the same command with --force to begin again."
     with work(lambda: interrupted_folder_message(out, "run", again)) as report:
-        from nas.verbs.demo import NAMES
+        from nas.verbs.demo import NAMES, SCOPE
         from nas.verbs.demo import demo as go
 
         result = go(
@@ -54,7 +54,10 @@ def demo(
     if json:
         console.emit(result.to_json())
         return
-    console.table(f"{result.photo}, kept out of training and search (costs in kMAC/px)", *result.table())
+    title = (
+        f"{result.photo}, kept out of training and search (costs in kMAC/px; a target limits the {SCOPE}'s)"
+    )
+    console.table(title, *result.table())
     console.say(
         f"Done in {result.seconds:.0f} s. The front: {out}/pareto.png and {out}/report.html. The codecs: "
         f"{out}/codecs/{{{','.join(NAMES)}}}. The pictures: {out}/photos. Next: nas info {as_typed(out)}"
@@ -153,8 +156,8 @@ def search(
     target: Annotated[
         str | None,
         typer.Option(
-            help="Largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture) or, "
-            "after `nas profile`, 30ms, or 30ms@phone on another device.",
+            help="Largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture), "
+            "'4 stages', '5M parameters' or, after `nas profile`, 30ms, or 30ms@phone on another device.",
         ),
     ] = None,
     scope: Annotated[
@@ -237,7 +240,8 @@ def search(
     assert question is not None  # after a search
     answers = [pair for choice in result.choices for pair in choice.answers().items()]
     if answers:
-        title = f"best at or under each target ({question.quantity.title}, {question.quantity.unit})"
+        limited = ", ".join(dict.fromkeys((question.quantity.title, question.quantity.unit)))
+        title = f"best at or under each target ({limited})"
         rows = [{"": f"{row}", **choice.row()} for row, (_, choice) in enumerate(answers, 1)]
         console.table(title, list(rows[0]), [list(row.values()) for row in rows], narrow=True)
         for row, (what, choice) in enumerate(answers, 1):

@@ -136,7 +136,8 @@ def print_results(result: Compressed | Decompressed | Batch[Any], *, json: bool,
     elif isinstance(result, Batch):
         if result.done:
             console.table("", *result.table())
-        console.say(result.sentence())
+        if sentence := result.sentence():
+            console.say(sentence)
     elif not quiet:
         console.say(result.sentence())
     if isinstance(result, Batch) and result.failed:

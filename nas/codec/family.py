@@ -177,7 +177,7 @@ class CodecFamily:
             raise InputError("This codec's folder does not say what its decoders cost: export it again.")
         return with_decoder if first is None else with_decoder + (with_layout - first)
 
-    def decoder_within(self, target: str, layout: str) -> int:
+    def decoder_within(self, target: str | float, layout: str) -> int:
         """Return the index of the best decoder within a target: the most expensive one that fits.
 
         Args:

@@ -18,7 +18,7 @@ from nas.metrics.quality import decibels, mean, psnr_without
 from nas.spaces.budget import SCOPES
 from nas.spaces.rates import range_text
 from nas.support.files import write_atomically
-from nas.support.tables import TitledTable, csv_text
+from nas.support.tables import TitledTable, csv_text, signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,12 +259,10 @@ class Comparison:
         for by_psnr, by_ms_ssim in pairs:
             row = [by_psnr.curve, by_psnr.anchor]
             for rate in (by_psnr, by_ms_ssim):
-                has_rate = rate.percent is not None
-                row += (
-                    [f"{rate.percent:+.1f} %", f"{rate.low:.1f} - {rate.high:.1f}"]
-                    if has_rate
-                    else ["none", ""]
-                )
+                if rate.percent is None:
+                    row += ["none", ""]
+                else:
+                    row += [signed(rate.percent, ".1f") + " %", f"{rate.low:.1f} - {rate.high:.1f}"]
             rows.append(row)
         columns = ["curve", "against", "by PSNR", "over, dB", "by MS-SSIM", "over, dB"]
         return "BD-rate (bits for the same quality; negative is better)", columns, rows

@@ -42,7 +42,7 @@ def sealed(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "digest": digest(json.dumps(content))}
 
 
-def decode_quickly(codec: str | Path, nic: Nic, target: str | None = None) -> Quick | None:
+def decode_quickly(codec: str | Path, nic: Nic, target: str | float | None = None) -> Quick | None:
     """Decode a file with the ONNX models in a codec's folder, if the result equals that of torch.
 
     Args:
@@ -76,7 +76,7 @@ def decode_quickly(codec: str | Path, nic: Nic, target: str | None = None) -> Qu
     decoders, decoder_index = description["decoders"], description["default"]
     try:
         if target is not None:
-            if not re.fullmatch(r"\d+(\.\d+)?", target):
+            if not re.fullmatch(r"\d+(\.\d+)?", str(target)):
                 return None
             decoder_index = decoder.within(description, layout, float(target))
         several = len(decoders) > 1

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,12 +145,15 @@ class Batch(Generic[Done]):
         }
 
     def sentence(self) -> str:
-        """A sentence with the numbers of written and of skipped files, and the speed."""
+        """Sentences on the written files with their speed, and on the skipped ones. Empty if all failed."""
         speed = f" in {self.seconds:.1f} s, {len(self.done) / max(self.seconds, 1e-9):.2f} pictures/s"
-        sentence = f"{_count(len(self.done), 'picture')}{speed if self.done else ''}."
+        sentences = []
+        if self.done or not self.failed:
+            sentences.append(f"{_count(len(self.done), 'picture')}{speed if self.done else ''}.")
         if self.skipped:
-            sentence += f" {len(self.skipped)} skipped, because the files exist: add --force to replace them."
-        return sentence
+            why = "because the files exist: add --force to replace them."
+            sentences.append(f"{len(self.skipped)} skipped, {why}")
+        return " ".join(sentences)
 
     def table(self, most: int = 20) -> tuple[list[str], list[list[Any]]]:
         """Columns and rows: each file and the mean, or for many files only mean, least and most.
@@ -335,6 +338,8 @@ def run_all(
 
     with ExitStack() as stack:
         workforce: WorkerPool[Content, Done] | None = None
+        if plan.folder is not None:
+            stack.callback(_remove_if_empty, _missing_folders(plan.folder))
         for index, job in enumerate(jobs):
             try:
                 content, pixels = read(job)
@@ -354,6 +359,19 @@ def run_all(
     seconds = time.monotonic() - started
     in_order = [outcome for _, outcome in sorted(done.items())], [why for _, why in sorted(failed.items())]
     return Batch(tuple(in_order[0]), plan.skipped, tuple(in_order[1]), seconds)
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    """A folder and those above it, as far as they do not exist."""
+    target = link_target(folder)
+    return [each for each in (target, *target.parents) if not each.exists()]
+
+
+def _remove_if_empty(folders: Sequence[Path]) -> None:
+    """Remove folders as long as they are empty, the innermost first."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _raise(error: InputError) -> Any:

@@ -76,7 +76,7 @@ class Question:
         if not above:
             return None
         return (
-            f"no architecture costs more than {quantity.format(most)} ({quantity.title}), so the best of all "
+            f"no architecture costs more than {quantity.format_with_title(most)}, so the best of all "
             f"answers {' and '.join(above)}"
         )
 
@@ -214,12 +214,12 @@ class Quantities:
         if targets and targets[0] < least:
             beside = f" with {' and '.join(map(str, within.bounds))}" if within.bounds else ""
             raise UnreachableBudgetError(
-                f"No architecture{beside} costs at most {quantity.format(targets[0])} ({quantity.title}): "
+                f"No architecture{beside} costs at most {quantity.format_with_title(targets[0])}: "
                 f"{_span_in_words(quantity, least, most)}"
             )
         if budget.typed and targets and not _is_reachable(quantity, targets[-1], most):
             raise UnreachableBudgetError(
-                f"Every architecture costs less than {quantity.format(targets[-1])} ({quantity.title}): "
+                f"Every architecture costs less than {quantity.format_with_title(targets[-1])}: "
                 f"{_span_in_words(quantity, least, most)}"
             )
         return Question(quantity, within, tuple(targets), (least, within.median(quantity), most))

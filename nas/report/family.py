@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.spaces.architecture import differences
-from nas.support.tables import TitledTable
+from nas.spaces.rates import middle_quality
+from nas.support.tables import TitledTable, signed
 
 
 def tables(content: Mapping[str, Any]) -> list[TitledTable]:
@@ -45,16 +46,19 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
     costs, measured = content["kmac_px"], content["measured"]
     by_scope = " / ".join(f"{costs[scope]:.3f}" for scope in ("encoder", "decoder", "total"))
     stages = f"{content['stages']} stage{'s' * (content['stages'] != 1)}"
+    rates = content.get("rates")
+    at = f" at quality {middle_quality(rates):g} (the middle anchor)" if rates else ""
     told = [
         f"{by_scope} kMAC/px (encoder / decoder / total), {stages}",
         f"{measured['photos']} held-out photo{'s' * (measured['photos'] != 1)}, as files: "
-        f"{measured['bpp']:.4f} bpp, {measured['psnr']:.2f} dB",
+        f"{measured['bpp']:.4f} bpp, {measured['psnr']:.2f} dB{at}",
     ]
     if content["arithmetic"] == "float64":
         why = f": exact would cost {content['exact_costs']:.1%} in rate" if "exact_costs" in content else ""
         told.append(f"The entropy path is in float64, for machines alike{why}.")
     elif "exact_costs" in content:
-        told.append(f"The entropy path is exact on every machine, for {content['exact_costs']:+.2%} in rate.")
+        cost = signed(content["exact_costs"], ".2%")
+        told.append(f"The entropy path is exact on every machine, for {cost} in rate.")
     for action, (seconds, wanted) in content.get("timed", {}).items():
         here = f"{1000 * seconds:.1f} ms to {action}"
         told.append(f"Measured here: {here}, {wanted:.1f} ms by the run's profile.")

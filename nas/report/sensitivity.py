@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from nas.analysis.sensitivity import SensitivityTable
 from nas.report.style import COLOURS, FAINT, INK, STYLE, write_figure
+from nas.support.tables import signed
 
 _LESS, _MORE = COLOURS[2], COLOURS[1]  # colours of less and of more cost or loss
 
@@ -92,7 +93,7 @@ def _bars(axes: Axes, values: list[float]) -> None:
     axes.barh(range(len(values)), values, 0.72, color=[_LESS if value < 0 else _MORE for value in values])
     axes.axvline(0, color="#999999", linewidth=0.8)
     for row, value in enumerate(values):
-        shown = f"{value:+.2f}" if abs(value) < 100 else f"{value:+.0f}"
+        shown = signed(value, ".2f" if abs(value) < 100 else ".0f")
         side = 1 if value >= 0 else -1
         axes.annotate(
             shown if value else "0",

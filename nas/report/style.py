@@ -166,6 +166,22 @@ def tapered_style(colour: str, size: float) -> dict[str, Any]:
     return {**uniform_style(colour, size), "marker": "<"}
 
 
+def between_style(colour: str, size: float) -> dict[str, Any]:
+    """The style of exported decoders of a family that are not its ends: a small open star.
+
+    Args:
+        colour: colour of the run.
+        size: size of the star in points.
+    """
+    return {
+        "marker": "*",
+        "markersize": size,
+        "markerfacecolor": "white",
+        "markeredgecolor": colour,
+        "markeredgewidth": 0.8,
+    }
+
+
 def exported_style(colour: str, size: float) -> dict[str, Any]:
     """The style of exported architectures, which were measured on real files: a star.
 

@@ -186,7 +186,7 @@ class Answers:
                 break
             if not self._score(candidate):
                 failed.append(candidate)
-            report("near the target", tried + 1, 0, question.quantity.format(target))
+            report("near the target", tried + 1, 0, f"scored, for at most {question.quantity.format(target)}")
         best = self.best(question, target)
         if best is None:
             drawn = question.feasible.draw(question.quantity, 0, target, FILL_SCORES, rng)
@@ -243,7 +243,7 @@ class Answers:
         edges = {e: cost for e, cost in self.costs.by_edge(architecture).items() if e in SCOPE_EDGES[scope]}
         context = sum(cost for edge, cost in edges.items() if edge in CONTEXT_EDGES)
         return Choice(
-            target / quantity.per_unit,
+            quantity.to_number(target),
             quantity,
             architecture,
             self.costs.scopes(architecture),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 from nas.profiling.quantities import Question
 from nas.searching.answers import Choice
 from nas.spaces.budget import REFERENCE_SIZE, THIS_MACHINE
+
+SHORT = 6  # characters of a target that is told as it is
 
 
 def export_commands(
@@ -51,10 +54,15 @@ def export_commands(
 
 
 def _typed(choice: Choice) -> str:
-    """A target as one types it on the command line."""
-    quantity = choice.quantity
+    """A target as one types it on the command line: rounded down if that leaves the answer as it is."""
+    quantity, target = choice.quantity, choice.target
+    if len(f"{target:.10g}") > SHORT and quantity.per_unit > 1:
+        digits = max(0, 3 - math.floor(math.log10(target)))
+        shorter = math.floor(target * 10**digits) / 10**digits
+        if quantity.of(choice.architecture) <= quantity.to_integer(shorter):
+            target = shorter
     unit = "" if quantity.unit == "kMAC/px" else quantity.unit
     match = re.match(r"at ([0-9]+x[0-9]+)(?: on ([A-Za-z0-9-]+))?", quantity.where)
     device = f"@{match[2]}" if match and match[2] and match[2] not in THIS_MACHINE else ""
     where = device + (f" at {match[1]}" if match and match[1] != "{}x{}".format(*REFERENCE_SIZE) else "")
-    return f"{choice.target:.10g} {unit}".strip() + where
+    return f"{target:.10g} {unit}".strip() + where

@@ -22,6 +22,7 @@ from nas.searching.sources import Sources, prepare_layouts, prepare_logits
 from nas.spaces.architecture import Architecture
 from nas.spaces.budget import Budget
 from nas.spaces.layout import MADE_IN_RUNS
+from nas.spaces.rates import meaning_of_scores
 from nas.support import resources
 from nas.support.device import choose
 from nas.support.errors import InputError
@@ -238,6 +239,8 @@ class Searcher:
                 f"nothing that was scored costs at most {told}, so search on with --trials 100"
             )
         result.notes.append(self._split_note())
+        if self.space.rates:
+            result.notes.append(meaning_of_scores(self.space.rates))
         if aside:
             keys = ", ".join(architecture.key for architecture in aside)
             result.notes.append(

@@ -38,7 +38,8 @@ _UNITS: dict[str, tuple[str, float, frozenset[str]]] = {
 }
 _BARE = {**dict.fromkeys(SCOPES, "kMAC/px"), "stages": "stages", "parameters": "parameters"}
 _FORMS = {  # examples for messages, by the unit of a bare number
-    "kMAC/px": "20 (kMAC per pixel), 60% (of the widest), 30ms, 4 GMAC at 1920x1080, 200MB or 5M parameters",
+    "kMAC/px": "20 (kMAC per pixel), 60% (of the widest), 30ms, 4 GMAC at 1920x1080, 200MB, 4 stages or 5M "
+    "parameters",
     "stages": "a whole number of stages from 1, such as 4",
     "parameters": "a number of parameters, such as 5M parameters",
 }
@@ -239,8 +240,7 @@ class Budget:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.scope, str) or self.scope not in SCOPES:
-            raise InputError(f"There is no scope '{self.scope}': choose one of {', '.join(SCOPES)}.")
+        check_scope(self.scope)
         kinds = sorted({_kind_name(self._kind(amount)) for amount in self._amounts})
         if len(kinds) > 1:
             raise InputError(
@@ -328,7 +328,7 @@ class Budget:
         scope = "total" if scope is None else scope
         return cls.of(str(target), scope) if target is not None else cls("whole range", scope)
 
-    def narrowed(self, target: str) -> Budget:
+    def narrowed(self, target: str | float) -> Budget:
         """Return the same limits in the same scope with this single target, such as "20" or "60%".
 
         Raises:
@@ -337,7 +337,7 @@ class Budget:
         return replace(self, targets=(Amount.parse(target).on(self.device),), span=None, typed=True)
 
     @classmethod
-    def of(cls, target: str, scope: str = "total", limits: Sequence[Limit] = ()) -> Budget:
+    def of(cls, target: str | float, scope: str = "total", limits: Sequence[Limit] = ()) -> Budget:
         """Make a budget with one target, as `--target` does.
 
         Args:
@@ -414,6 +414,20 @@ class _BudgetFields(Strict):
             if not any(amount is not None and amount.unit in _TIMED for amount in amounts):
                 raise InputError("`device` needs a target or a limit in ms: add one, or leave it out.")
         return Budget(name, self.scope, parsed, span, tuple(limits), device=self.device)
+
+
+def check_scope(scope: str) -> str:
+    """Check the name of a scope.
+
+    Args:
+        scope: `encoder`, `decoder` or `total`.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if not isinstance(scope, str) or scope not in SCOPES:
+        raise InputError(f"There is no scope '{scope}': choose one of {', '.join(SCOPES)}.")
+    return scope
 
 
 def check_device(name: str, *, new: bool = False) -> str:

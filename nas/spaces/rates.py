@@ -119,6 +119,27 @@ def anchor_qualities(anchors: Sequence[float]) -> dict[float, float]:
     }
 
 
+def middle_quality(anchors: Sequence[float]) -> float:
+    """The quality of the middle anchor as files store it, which is the default.
+
+    Args:
+        anchors: lambdas of the anchors, rising.
+    """
+    return next(quality for quality, lmbda in anchor_qualities(anchors).items() if lmbda == middle(anchors))
+
+
+def meaning_of_scores(anchors: Sequence[float]) -> str:
+    """A sentence without its full stop: what bpp, PSNR and loss are of, where there are several rates.
+
+    Args:
+        anchors: lambdas of the anchors, rising.
+    """
+    return (
+        f"bpp and PSNR are at quality {middle_quality(anchors):g} (the middle anchor), and the loss is the "
+        "geometric mean at the lowest, the middle and the highest anchor"
+    )
+
+
 def geometric_mean(losses: Sequence[float]) -> float:
     """The geometric mean, in which one per cent counts the same at every rate.
 

@@ -69,7 +69,8 @@ def check_count(number: int, what: str, least: int = 0) -> int:
     if is_absurd(number):
         raise InputError(f"{what} cannot be so large a number: give a smaller one, from {least}.")
     if not is_whole(number) or number < least:
-        raise InputError(f"{what} cannot be {number}: give a whole number from {least}.")
+        shown = repr(number) if isinstance(number, str) else number
+        raise InputError(f"{what} cannot be {shown}: give a whole number from {least}.")
     return int(number)
 
 

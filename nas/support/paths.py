@@ -94,11 +94,13 @@ def _check_plain(name: str, value: Any, kinds: set[str]) -> None:
     if getattr(value, "shape", ()) != ():
         raise InputError(f"`{name}` cannot be an array or a table: give a single value.")
     # NumPy's bool is no subclass of Python's
-    if kinds == {"bool"} and not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
+    is_switch = isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+    if kinds == {"bool"} and not is_switch:
         raise InputError(f"`{name}` cannot be {value!r}: give True or False.")
     # Functions themselves say how large a whole number may be
     is_missing = value is None and "None" in kinds
-    if "float" in kinds and "str" not in kinds and not (is_missing or isinstance(value, Real)):
+    is_number = isinstance(value, Real) and not is_switch
+    if "float" in kinds and "str" not in kinds and not (is_missing or is_number):
         raise InputError(f"`{name}` cannot be {value!r}: give a number.")
 
 

@@ -15,6 +15,17 @@ TableRow = list[Any]  # of a printed table: a value for each column
 TitledTable = tuple[str, Sequence[str], Sequence[Sequence[Any]]]  # a title, columns, rows
 
 
+def signed(value: float, spec: str) -> str:
+    """Format a difference with its sign. What rounds to zero has none.
+
+    Args:
+        value: the difference.
+        spec: format without the sign, such as `.2f` or `.1%`.
+    """
+    text = f"{value:+z{spec}}"
+    return text if any(digit in text for digit in "123456789") else text.removeprefix("+")
+
+
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, str]]:
     """Read the rows of a CSV file by the columns of its heading. Missing values are empty.
 

@@ -155,6 +155,14 @@ def _nics(folder: Path) -> list[Path]:
     return list_files(folder, _is_nic, what=".nic files", other="no .nic file", hint=hint)
 
 
+def _refuse_picture_name(path: Path) -> None:
+    """Refuse a .nic file that is named like a picture, which programs would try to open as one."""
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        raise InputError(
+            f"{path} is named like a picture, but a .nic file is written: choose a name that ends in .nic."
+        )
+
+
 _NIC = FileKind("pictures", ".nic file", ".nic", frozenset({".nic"}), _images)
 _PICTURE = FileKind(".nic files", "picture", ".png", PICTURE_SUFFIXES, _nics)
 
@@ -244,7 +252,8 @@ def compress(
         out: the .nic file, a folder, or `-` for standard output.
         layout: name of the layout to code in, for a codec that has several.
         stages: try every layout with at most this many stages, and keep the smallest file.
-        quality: 0 (smallest file) to 100 (best picture), for a codec over a range of rates.
+        quality: 0 (smallest file) to 100 (best picture), for a codec over a range of rates. By default it is
+            that of the middle anchor.
         bpp: instead, the best quality with at most this many bits per pixel.
         size: instead, the best quality with at most this many bytes.
         effort: 0 to 10: how long to search for better latents of each picture. Files become smaller for the
@@ -277,7 +286,11 @@ def compress(
         raise InputError("Give one of --quality, --bpp and --size: each of them decides the rate.")
     if size is not None:
         check_count(size, "size", 1)
+    if bpp is not None and not 0 < bpp < math.inf:
+        raise InputError(f"`bpp` cannot be {bpp:g}: give the most bits per pixel, such as 0.5.")
     plan = plan_batch(images, out, _NIC, force=force)
+    if plan.folder is None:
+        _refuse_picture_name(plan.jobs[0].target)
 
     def read(job: Job) -> tuple[Pixels, int]:
         from nas.photos.images import image_of, read_content, read_image
@@ -339,7 +352,7 @@ def decompress(
     files: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    target: str | None = None,
+    target: str | float | None = None,
     precision: str = "32",
     max_pixels: int | None = None,
     device: str = "auto",
@@ -430,7 +443,7 @@ def decompress(
     return _each(plan, read, load, stage="decompressing", report=report)
 
 
-def _quickly(codec: str | Path, job: Job, nic: Nic, target: str | None) -> Decompressed | None:
+def _quickly(codec: str | Path, job: Job, nic: Nic, target: str | float | None) -> Decompressed | None:
     """Decompress one file without torch. None if the codec's folder lacks the necessary files."""
     from nas.onnx.quick import decode_quickly
 
@@ -492,6 +505,7 @@ def transcode(
         'checkerboard'
     """
     path = Path(out)
+    _refuse_picture_name(path)
     refuse_existing(path, force=force, what=".nic file", folder=False)
     if layout is None and stages is None:
         raise InputError(

@@ -33,7 +33,8 @@ from nas.training.start import KLT, TrainingRequest, start_training
 from nas.verbs.export import export_from
 
 STARTER, SMALL_SPACE = "patch", "patch-tiny"
-TARGETS = "15%", "25%", "60%"  # of the widest decoder, because most devices mostly decode
+SCOPE = "decoder"  # of the targets and the picture, because most devices mostly decode
+TARGETS = "15%", "25%", "60%"  # of the widest decoder
 LAMBDA = 0.0035  # the one rate that there is time for from scratch
 DEMO_QUALITY = 20  # quality at which codecs for all rates compress the photo
 NAMES = ("small", "medium", "large")
@@ -223,7 +224,7 @@ def demo(
     )
     targets = tuple(Amount.parse(target) for target in TARGETS)
     result = searcher.search(
-        Budget("demo", "decoder", targets), trials=size.trials, sources=sources, seed=seed, report=report
+        Budget("demo", SCOPE, targets), trials=size.trials, sources=sources, seed=seed, report=report
     )
     answers = result.choices
     photo = bundled()["test"][0]
@@ -256,7 +257,7 @@ def demo(
         )
     report("exporting codecs", len(NAMES), len(NAMES), "")
     write_image(out / "photos" / "original.png", photo.pixels)
-    draw_runs([searcher.run], out, report=report)
+    draw_runs([searcher.run], out, scope=SCOPE, report=report)
     return DemoResult(out, photo.name, rows, time.monotonic() - began)
 
 

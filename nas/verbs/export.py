@@ -149,8 +149,8 @@ def export(
     Args:
         run: a searched run, its folder, or `zoo:NAME`.
         out: the codec's folder.
-        target: largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture) or,
-            after `nas profile`, 30ms.
+        target: largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest architecture),
+            '4 stages', '5M parameters' or, after `nas profile`, 30ms.
         budget: a Budget, the name of a shipped one or a YAML file's path. The architecture meets its
             limits. If it has several targets, the largest counts, unless `target` names another.
         arch: key of the architecture, instead of a target or budget.

@@ -40,7 +40,7 @@ from nas.support.files import clear, refuse_existing, refuse_over_input
 from nas.support.limits import check_settings
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
-from nas.support.tables import TitledTable
+from nas.support.tables import TitledTable, signed
 from nas.training.expected import seconds_at_cost, warning_of
 from nas.training.loop import Progress
 from nas.training.settings import ALONE, TrainingSettings, settings_of
@@ -138,7 +138,9 @@ class Finetuned:
             )
         sentences = [files]
         if identity != self.identity and "exact_costs" in self.content:
-            sentences.append(f"It is exact on every machine, for {self.content['exact_costs']:+.2%} in rate.")
+            sentences.append(
+                f"It is exact on every machine, for {signed(self.content['exact_costs'], '.2%')} in rate."
+            )
         if self.content["finetuned"]["rd_loss_change"] > 0:
             sentences.append(
                 f"The loss on held-out photos rose: keep {self.source}, or train longer, on more photos or "

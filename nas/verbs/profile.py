@@ -85,6 +85,7 @@ def profile(
 
     if is_codec:
         assert not isinstance(path, Run)
+        check_count(repeats, "repeats", 1)
         return profile_codec(Path(path), size=pixels, repeats=repeats, device=where, report=measured)
     if not isinstance(path, Run) and not in_zoo(path) and not (Path(path) / "config.yaml").is_file():
         raise InputError(

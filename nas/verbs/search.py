@@ -50,7 +50,7 @@ def search(
         budget: a Budget, a shipped one's name, a YAML file, a target such as "60%", or None for the whole
             range.
         target: instead of a budget, the largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest
-            architecture) or, after `nas profile`, 30ms.
+            architecture), '4 stages', '5M parameters' or, after `nas profile`, 30ms.
         scope: whose cost the target limits: `encoder`, `decoder` or `total` (the default).
         trials: number of architectures to score, beyond those that are scored already. 0 scores none. By
             default 100, and for `zoo:NAME` only those near the target.

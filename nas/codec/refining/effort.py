@@ -12,7 +12,6 @@ white or black start where `saturated` moves them to, if that is better.
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ from nas.metrics.objective import Objective
 from nas.metrics.quality import MS_SSIM_SIDE, error_of
 from nas.photos.images import Pixels
 from nas.support.errors import InputError
-from nas.support.limits import MOST_EFFORT
+from nas.support.limits import MOST_EFFORT, is_whole
 from nas.support.progress import Report, silent
 
 # Steps of refinement by effort, from effort 2 on. Each effort takes about 1.6 times as long as the last one.
@@ -45,7 +44,7 @@ def check_effort(effort: int) -> None:
     Args:
         effort: 0 (the latents of g_a) to `MOST_EFFORT`.
     """
-    if not isinstance(effort, Integral) or not 0 <= effort <= MOST_EFFORT:
+    if not is_whole(effort) or not 0 <= effort <= MOST_EFFORT:
         raise InputError(f"Effort is a whole number from 0 to {MOST_EFFORT}, not {effort}.")
 
 

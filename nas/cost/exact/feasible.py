@@ -161,9 +161,8 @@ class FeasibleSet:
             beside = FeasibleSet(self.space, [other for other in self.bounds if other != bound])
             least = beside.least(bound.quantity)
             if least is not None:
-                looser.append(
-                    f"{bound.quantity.name} would be {bound.quantity.format(least, least=True)} at least"
-                )
+                told = bound.quantity.format_named(least, least=True)
+                looser.append(f"{bound.quantity.name} would be {told} at least")
         asked = " and ".join(map(str, self.bounds))
         could = ", or ".join(looser) if looser else "loosen several of them"
         return f"No architecture meets {asked} at once. Keeping the others, {could}."

@@ -76,6 +76,20 @@ class Quantity:
         """The largest integer that a limit in units allows."""
         return math.floor(limit * self.per_unit * (1 + GRAIN) + 1e-3)
 
+    def to_number(self, whole: int) -> float:
+        """The shortest number of units that `to_integer` turns into this cost, as somebody would type it.
+
+        Args:
+            whole: the cost in integer units, `per_unit` of which make one unit.
+        """
+        value = whole / self.per_unit
+        shorter = (float(f"{value:.{digits}g}") for digits in range(1, 16))
+        return next((number for number in shorter if self._stands_for(number, whole)), value)
+
+    def _stands_for(self, number: float, whole: int) -> bool:
+        near = abs(number * self.per_unit - whole) <= 1e-4 * whole  # matters for a few integer units only
+        return near and (self.to_integer(number) == whole or round(number * self.per_unit) == whole)
+
     def format(self, whole: int, *, least: bool = False) -> str:
         """Format a cost with its unit.
 
@@ -93,13 +107,30 @@ class Quantity:
             whole: the cost in integer units, `per_unit` of which make one unit.
             least: round up, for a cost that is the least possible.
         """
+        value = whole / self.per_unit if least else self.to_number(whole)
         if self.per_unit == 1:
-            return f"{whole:,}"
-        value = whole / self.per_unit
+            return f"{round(value):,}"
         digits = max(0, 3 - math.floor(math.log10(value))) if value > 0 else 0
         rounded = math.ceil(value * 10**digits) / 10**digits if least else round(value, digits)
         text = f"{rounded:.{digits}f}"
         return text.rstrip("0").rstrip(".") if digits else text
+
+    def format_named(self, whole: int, *, least: bool = False) -> str:
+        """Format a cost for a place that names it, so that a unit with the same name is left out.
+
+        Args:
+            whole: the cost in integer units, `per_unit` of which make one unit.
+            least: round up, for a cost that is the least possible.
+        """
+        return (self.format_number if self.unit == self.name else self.format)(whole, least=least)
+
+    def format_with_title(self, whole: int) -> str:
+        """Format a cost with its unit and its title, which may be the same.
+
+        Args:
+            whole: the cost in integer units, `per_unit` of which make one unit.
+        """
+        return self.format(whole) + (f" ({self.title})" if self.title != self.unit else "")
 
     @property
     def title(self) -> str:
@@ -131,7 +162,7 @@ class Bound:
 
     def __str__(self) -> str:
         q = self.quantity
-        return " ".join(filter(None, (f"{q.name} <= {q.format(self.most)}", q.where)))
+        return " ".join(filter(None, (f"{q.name} <= {q.format_named(self.most)}", q.where)))
 
 
 def meets(architecture: Architecture, bounds: Iterable[Bound]) -> bool:

@@ -34,6 +34,7 @@ class PageRow:
         values: its row of the front.
         budgets: the targets whose answer it is, each with the cost that it limits.
         exported: whether it was exported and measured on real files.
+        between: whether it was exported within a family, and is neither its cheapest nor its dearest decoder.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PageRow:
     values: Any
     budgets: tuple[tuple[Cost, float], ...]
     exported: bool
+    between: bool = False
 
     @property
     def colour(self) -> str:
@@ -100,7 +102,10 @@ def collect(fronts: Sequence[RunFront], scope: str) -> dict[Place, PageRow]:
         for index, values in run.front.sort_values(f"{scope}_kmac_px", kind="stable").iterrows():
             count = len(rows) + 1
             chosen, exported = tuple(budgets.get(index, ())), bool(run.exported.loc[index])
-            rows[run_index, index] = PageRow(f"a{count}", count, run_index, run, values, chosen, exported)
+            between = bool(run.between.loc[index])
+            rows[run_index, index] = PageRow(
+                f"a{count}", count, run_index, run, values, chosen, exported, between
+            )
     return rows
 
 
@@ -212,6 +217,7 @@ def _row(row: PageRow) -> dict[str, Any]:
         "chosen": [cost.name for cost, _ in row.budgets],
         "badges": row.badges,
         "exported": row.exported,
+        "between": row.between,
         "final": final if row.exported else None,
         "curve": [[point.lmbda, _exact(point.bpp), _exact(point.psnr)] for point in curve],
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.report.front.costs import COSTS, Cost, View
 from nas.spaces.architecture import split_key
-from nas.spaces.budget import SCOPES
+from nas.spaces.budget import check_scope
 from nas.spaces.rates import range_text
 from nas.support.errors import InputError
 
@@ -146,6 +146,19 @@ class RunFront:
             return self.front["rd_loss"].isna() & False
         return self.front["test_rd_loss"].notna()
 
+    @cached_property
+    def between(self) -> pd.Series:
+        """For every row of `front`, whether it was exported as one of a family's decoders, and is not an end.
+
+        More than three exported architectures with the same encoder are a family. Its ends are the cheapest
+        and the dearest decoder.
+        """
+        exported = self.front[self.exported].sort_values("decoder_kmac_px")
+        encoders = exported["arch"].map(_encoder_of)
+        several = encoders.map(encoders.value_counts()) > 3
+        inside = several & encoders.duplicated(keep="first") & encoders.duplicated(keep="last")
+        return self.exported & inside.reindex(self.front.index, fill_value=False)
+
     def on_front(self, cost: Cost) -> pd.DataFrame:
         """The rows on the front of one cost, cheapest first."""
         return self._fronts[cost.name]
@@ -273,14 +286,10 @@ class RunFront:
         return {edge: len(values) for edge, values in groups.items()}
 
 
-def check_scope(scope: str) -> None:
-    """Check that a scope exists.
-
-    Raises:
-        InputError: it is not `encoder`, `decoder` or `total`.
-    """
-    if scope not in SCOPES:
-        raise InputError(f"'{scope}' is not a scope: choose one of {', '.join(SCOPES)}.")
+def _encoder_of(key: str) -> tuple[object, ...]:
+    """What the decoders of one family share in their keys: everything but g_s and the layout."""
+    widths, _ = split_key(key)
+    return tuple((edge, each) for edge, each in widths.items() if edge.split("_")[:2] != ["g", "s"])
 
 
 def check(fronts: Sequence[RunFront], scope: str) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 
 from nas.profiling.quantities import costs_of, store_costs_of
 from nas.report.front.costs import COSTS
-from nas.report.front.fronts import RunFront, check_scope
+from nas.report.front.fronts import RunFront
 from nas.report.front.page import write_page
 from nas.report.front.pictures import MOST_PICTURES, Pictures, along_the_front, decode_pictures
 from nas.report.front.plots import save_front
 from nas.run import CALIBRATION_PHOTOS, HELD_OUT_PHOTOS, LIMITED, Run
-from nas.spaces.budget import REFERENCE_SIZE
+from nas.spaces.budget import REFERENCE_SIZE, check_scope
 from nas.spaces.rates import range_text
 from nas.support import resources
 from nas.support.errors import InputError

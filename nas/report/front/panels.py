@@ -20,6 +20,7 @@ from nas.report.style import (
     RIGHT,
     WIDTH,
     PanelFigure,
+    between_style,
     chosen_style,
     exported_style,
     front_style,
@@ -152,7 +153,15 @@ class Panels:
             zorder=6,
             **chosen_style(colour, marker, 8 if big else 5.5),
         )
-        exported = run.front[run.exported]
+        between = run.front[run.between]
+        axes.plot(
+            between[column],
+            between[measure],
+            linestyle="none",
+            zorder=3.5,
+            **between_style(colour, 7 if big else 5),
+        )
+        exported = run.front[run.exported & ~run.between]
         axes.plot(
             exported[column],
             exported[measure],
@@ -226,6 +235,8 @@ def legend_handles(fronts: Sequence[RunFront], scope: str) -> list[Line2D]:
         others.append(Line2D([], [], **none, **ring, label=f"on the front in time to {view.clock.name}"))
     if any(run.exported.any() for run in fronts):
         others.append(Line2D([], [], **none, **exported_style(grey, 9), label="exported"))
+    if any(run.between.any() for run in fronts):
+        others.append(Line2D([], [], **none, **between_style(grey, 7), label="exported, within a family"))
     if any(not run.uniform.empty for run in fronts):
         others.append(Line2D([], [], **none, **uniform_style(grey, 6), label="uniform widths"))
     if any(not run.tapered.empty for run in fronts):

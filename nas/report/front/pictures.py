@@ -73,7 +73,7 @@ def along_the_front(run: RunFront, cost: Cost, count: int) -> list[str]:
     """
     front = run.on_front(cost)
     chosen = [run.front.loc[index, "arch"] for index in run.chosen(cost).values()]
-    first = dict.fromkeys([*run.front.loc[run.exported, "arch"], *chosen])
+    first = dict.fromkeys([*run.front.loc[run.exported & ~run.between, "arch"], *chosen])
     keys = dict.fromkeys(list(first)[:count])
     others = [key for key in front["arch"] if key not in keys]
     room = min(count - len(keys), len(others))

@@ -18,6 +18,7 @@ from nas.report.style import (
     RIGHT,
     WIDTH,
     PanelFigure,
+    between_style,
     exported_style,
     front_style,
     quick_style,
@@ -249,14 +250,13 @@ class Strip:
             )
             first -= 1.2
         rows = {index: column for column, index in enumerate(self.front.index)}
-        exported = [column + 0.5 for index, column in rows.items() if self.run.exported.loc[index]]
-        axes.plot(
-            exported,
-            [first] * len(exported),
-            linestyle="none",
-            clip_on=False,
-            **exported_style(colour, 6),
+        between, ends = (
+            [column + 0.5 for index, column in rows.items() if marked.loc[index]]
+            for marked in (self.run.between, self.run.exported & ~self.run.between)
         )
+        exported = [*between, *ends]
+        for places_, style in ((between, between_style(colour, 5)), (ends, exported_style(colour, 6))):
+            axes.plot(places_, [first] * len(places_), linestyle="none", clip_on=False, **style)
         budgets: dict[int, list[str]] = {}
         for cost in self.costs:
             for target, index in self.run.chosen(cost).items():

@@ -12,6 +12,7 @@ from nas.report.front.data import PageRow, Place, is_rated, known_costs
 from nas.report.front.fronts import RunFront
 from nas.report.front.scale import number
 from nas.spaces.architecture import split_key
+from nas.support.tables import signed
 
 
 def heads(fronts: Sequence[RunFront]) -> str:
@@ -64,7 +65,7 @@ def body_row(row: PageRow, fronts: Sequence[RunFront]) -> str:
     ]
     if is_rated(fronts):
         saved = values.get("bd_rate", math.nan)
-        cells.append(f"<td>{f'{saved:+.1f}' if math.isfinite(saved) else '-'}</td>")
+        cells.append(f"<td>{signed(saved, '.1f') if math.isfinite(saved) else '-'}</td>")
     cells.append('<td class="left scripted"></td>')
     cells.append(f'<td class="key"><code>{escape(values["arch"])}</code></td>')
     return f'<tr id="{row.name}" class="{row.colour}">{"".join(cells)}</tr>'

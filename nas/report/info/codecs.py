@@ -10,7 +10,7 @@ from nas.report.family import tables
 from nas.report.info.architectures import counted, widths_by_edge, with_graph
 from nas.report.info.info import Info
 from nas.spaces.codec_facts import EXPORT_AGAIN, check_facts
-from nas.spaces.rates import anchor_qualities, range_text
+from nas.spaces.rates import anchor_qualities, meaning_of_scores, middle_quality, range_text
 from nas.spaces.space import SearchSpace
 from nas.support import resources
 
@@ -66,7 +66,7 @@ def _are_of_a_codec(by_edge: Mapping[Any, Any]) -> bool:
 
 
 def rate_fields(space: SearchSpace) -> dict[str, Any]:
-    """The range of lambdas and its anchors with their qualities. Empty for a single rate.
+    """The range of lambdas, its anchors with their qualities, and what scores mean. Empty for a single rate.
 
     Args:
         space: the search space.
@@ -74,7 +74,12 @@ def rate_fields(space: SearchSpace) -> dict[str, Any]:
     if not space.rates:
         return {}
     anchors = {f"q{quality:g}": lmbda for quality, lmbda in anchor_qualities(space.rates).items()}
-    return {"range_of_lmbda": range_text(space.rates), "anchors": anchors}
+    return {
+        "range_of_lmbda": range_text(space.rates),
+        "anchors": anchors,
+        "default_quality": middle_quality(space.rates),
+        "scores": meaning_of_scores(space.rates),
+    }
 
 
 def _family_fields(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,9 @@ function front(place, members, x, y) {
     Charts.dot(points.filter(row => !special(row) && !row.on.includes(axis().macs)), {
       ...named, r: 3.8, fill: "var(--paper)", strokeWidth: 1.6, symbol: symbolOf(place) }),
     Charts.dot(points.filter(special), { ...named, r: 6, fill: "var(--paper)", strokeWidth: 3, symbol: symbolOf(place) }),
-    Charts.dot(own.filter(row => row.exported), {
+    Charts.dot(own.filter(row => row.between), {
+      ...named, r: 4, fill: "var(--paper)", strokeWidth: 1, symbol: "star" }),
+    Charts.dot(own.filter(row => row.exported && !row.between), {
       ...named, r: 9, fill: "var(--c)", stroke: "var(--ink)", strokeWidth: 1.3, symbol: "star" }),
   ]);
 }
@@ -194,7 +196,9 @@ function drawLegend() {
     items.push(item(`<circle cx="13" cy="7" r="3.5" ${open}/><circle cx="13" cy="7" r="6" fill="none" stroke="var(--ink)"/>`, "on the front in time only"));
   }
   if (rows.some(row => row.chosen.includes(state.cost) && !row.exported)) items.push(item(`<circle cx="13" cy="7" r="4.5" stroke-width="3" ${open}/>`, "answers a budget"));
-  if (rows.some(row => row.exported)) items.push(item(`<path d="M13 0l1.9 4.9 5.2.3-4 3.3 1.3 5.1-4.4-2.8-4.4 2.8 1.3-5.1-4-3.3 5.2-.3z" ${filled}/>`, "exported"));
+  const star = "M13 0l1.9 4.9 5.2.3-4 3.3 1.3 5.1-4.4-2.8-4.4 2.8 1.3-5.1-4-3.3 5.2-.3z";
+  if (rows.some(row => row.exported)) items.push(item(`<path d="${star}" ${filled}/>`, "exported"));
+  if (rows.some(row => row.between)) items.push(item(`<path transform="translate(5.2 2.8) scale(.6)" d="${star}" ${open}/>`, "exported, within a family"));
   if (some("uniform")) items.push(item(`<path d="M13 2l5 5l-5 5l-5-5z" ${open}/>`, "uniform widths"));
   if (some("tapered")) items.push(item(`<path d="M13 2l5.5 9.5h-11z" ${open}/>`, "tapered by hand"));
   if (some("scored")) items.push(item(`<g fill="var(--c)" opacity=".4"><circle cx="6" cy="9" r="2"/><circle cx="13" cy="4" r="2"/><circle cx="20" cy="8" r="2"/></g>`, "others that were scored"));

@@ -24,7 +24,7 @@ function number(value) { // three significant digits
 }
 const FORMATS = {
   bpp: value => value.toFixed(4), psnr: value => value.toFixed(2), rd_loss: value => value.toFixed(4),
-  bd_rate: value => (value > 0 ? "+" : "") + value.toFixed(1), stages: value => value.toLocaleString("en"),
+  bd_rate: value => signed(value, 1), stages: value => value.toLocaleString("en"),
   params: value => value.toLocaleString("en"),
 };
 const UNITS = { bpp: " bit/px", psnr: " dB", bd_rate: " %" };
