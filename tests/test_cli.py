@@ -343,6 +343,8 @@ def test_the_answer_to_a_budget_with_limits_is_exported_as_the_search_says(run_c
     assert keys
     assert set(keys) <= set(scored_keys(run_copy))  # whole, however narrow the terminal
     assert all(len(line) <= 80 for line in told.out.splitlines() if "layout=" not in line)
+    targets = [words[words.index("--target") + 1] for words in hints if "--target" in words]
+    assert [target for target in targets if len(target) > 6] == []
     for words, most in zip(hints, (1.2, 2.5, 90), strict=True):
         content = run_nas(*words[1:-1], tmp_path / f"{most}", "--json").json
         assert content["kmac_px"]["decoder"] <= most
