@@ -68,7 +68,7 @@ RETURNED = {
         "codec, decoder_within, decoder_kmac_px, choose_layouts, layout_of, default"
     ),
     "nas.searching.searcher.SearchResult": "front, to_dataframe",
-    "nas.searching.answers.Choice": "best",
+    "nas.searching.answers.Choice": "answers",
     "nas.analysis.probes.probe.ProbeResult": "to_dataframe, most_redundant, most_headroom",
     "nas.analysis.sensitivity.SensitivityTable": "to_dataframe, groups",
     "nas.analysis.rank_result.RankResult": "to_dataframe, agreement, penalty",
