@@ -491,8 +491,9 @@ def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr("nas.searching.searcher.Sources", lambda: QUICK)
     searcher = Searcher(run, device="cpu")
     time = searcher.quantities.of("decode", "ms", HERE)
-    least, middle, _ = (value / time.per_unit for value in searcher.question(Budget("x")).feasible.span(time))
-    target = f"{middle:.4f}ms at 64x64"
+    least, _, most = (value / time.per_unit for value in searcher.question(Budget("x")).feasible.span(time))
+    asked = 0.75 * most  # new layouts are timed later, when other work may make the machine slower
+    target = f"{asked:.4f}ms at 64x64"
     words = ("search", run.path, "--scope", "decoder", "--device", "cpu")
     status, out, said = nas_said(*words, "--target", target, "--trials", 4, "--json")
     assert status == 0, said
@@ -506,7 +507,7 @@ def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     assert (choice["unit"], choice["of"]) == ("ms", "decode at 64x64 on cpu")
     for found in (choice, choice["nearest"] or choice):
         assert found["cost"] == pytest.approx(time.value(space.parse(found["arch"])))
-        assert found["cost"] <= middle * (1 + 1e-9)
+        assert found["cost"] <= asked * (1 + 1e-9)
     # with limits of every other kind beside it
     memory = predictor.memory("decode")
     low, _, high = FeasibleSet(space).span(memory)
@@ -516,7 +517,7 @@ def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     result = nas.load_run(run.path, device="cpu").search(budget, trials=2, sources=QUICK)
     (limited,) = result.choices
     architecture = limited.architecture
-    assert time.value(architecture) <= middle * (1 + 1e-9)
+    assert time.value(architecture) <= asked * (1 + 1e-9)
     assert memory.value(architecture) <= limits[1].most.value * (1 + 1e-9)
     assert space.layout(architecture).stages() <= 3
     assert limited.kmac_px["encoder"] <= 0.95 * most_kmac_px(searcher.costs)["encoder"] * (1 + 1e-9)
@@ -526,7 +527,7 @@ def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     )
     assert status == 0, said
     exported = yaml.safe_load((tmp_path / "codec" / "codec.yaml").read_text())["arch"]
-    assert time.value(space.parse(exported)) <= middle * (1 + 1e-9)
+    assert time.value(space.parse(exported)) <= asked * (1 + 1e-9)
     # what cannot be is refused, with what can
     status, out, said = nas_said(*words, "--target", f"{least / 2:.6f}ms at 64x64")
     assert (status, out) == (2, "")
