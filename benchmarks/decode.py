@@ -7,6 +7,7 @@ The toolkit uses the exact entropy path, and must decode the encoder's integers.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -85,8 +86,9 @@ def layouts_of(net: Supernet, results: Path) -> list[Layout]:
     return [layout for layout in found if layout.channels == channels]
 
 
-def main() -> None:
-    parser = arguments(__doc__ or "", repeats=5)
+def codec_arguments(description: str) -> argparse.ArgumentParser:
+    """Make a parser with the options that choose the codec and the photo."""
+    parser = arguments(description, repeats=5)
     parser.add_argument(
         "--weights",
         type=Path,
@@ -97,6 +99,11 @@ def main() -> None:
         "--real-size", action="store_true", help="use joint-ar at 192 channels with random weights"
     )
     parser.add_argument("--photo", type=Path, help="a photo to code instead of a bundled one")
+    return parser
+
+
+def main() -> None:
+    parser = codec_arguments(__doc__ or "")
     parser.add_argument("--out", type=Path, help="file for the results as JSON")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import MIB, arguments, heading, interleaved, ratio, say, table
-from decode import ROOT, codec_of, supernet_of
+from common import MIB, heading, interleaved, ratio, say, table
+from decode import codec_arguments, codec_of, supernet_of
 from PIL import Image
 
 from nas.codec.bitstream import compress_image, decompress_image
@@ -46,17 +46,7 @@ def size_of(folder: Path, pattern: str) -> float:
 
 
 def main() -> None:
-    parser = arguments(__doc__ or "", repeats=5)
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        default=ROOT / "experiments" / "weights" / "layouts.safetensors",
-        help="file of the supernet's weights",
-    )
-    parser.add_argument(
-        "--real-size", action="store_true", help="use joint-ar at 192 channels with random weights"
-    )
-    parser.add_argument("--photo", type=Path, help="a photo to code instead of a bundled one")
+    parser = codec_arguments(__doc__ or "")
     parser.add_argument("--layouts", nargs="+", default=LAYOUTS, help="layouts of the folder")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

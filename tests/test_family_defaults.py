@@ -46,7 +46,7 @@ def test_other_families_have_no_defaults_of_their_own() -> None:
 
 @pytest.mark.parametrize("family", FAMILY_DEFAULTS)
 def test_recipes_of_families_exist(family: str) -> None:
-    assert read_recipe(FAMILY_DEFAULTS[family].recipe)
+    assert read_recipe(FAMILY_DEFAULTS[family]["recipe"])
 
 
 def test_a_family_with_defaults_trains_without_a_setting(photo_folder: Path, tmp_path: Path) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.run import Run
-from nas.spaces.rates import range_text
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError
 from nas.support.limits import check_settings
@@ -18,23 +16,8 @@ from nas.support.progress import StageReport, duration, silent
 RANDOM = "random"  # value of --init-from
 
 
-@dataclass(frozen=True)
-class FamilyDefaults:
-    """What a family is trained with where the user does not say it.
-
-    Attributes:
-        recipe: its recipe.
-        init_from: its starting weights.
-        rates: the least and the largest lambda.
-    """
-
-    recipe: str
-    init_from: str
-    rates: tuple[float, float]
-
-
 # Other families are trained at one rate from random weights, as in their papers.
-FAMILY_DEFAULTS = {"patch": FamilyDefaults("patch-soap", "klt", (0.0018, 0.18))}
+FAMILY_DEFAULTS = {"patch": {"recipe": "patch-soap", "lmbda": "0.0018..0.18", "init_from": "klt"}}
 
 
 @with_paths
@@ -149,18 +132,16 @@ def defaults_of(
     """
     from nas.training.settings import read_recipe
 
-    family = FAMILY_DEFAULTS.get(space.family.name)
-    if family is None:
+    if space.family.name not in FAMILY_DEFAULTS:
         return {}
-    given, taken = {**(read_recipe(values["recipe"]) if "recipe" in values else {}), **values}, {}
+    given = {**(read_recipe(values["recipe"]) if "recipe" in values else {}), **values}
     several = given.get("strategy", "level") not in ("level", "front") or given.get("structure") == "joint"
-    if "recipe" not in given and not several:  # these need several architectures a step, the recipe has one
-        taken["recipe"] = family.recipe
-    if not ("lmbda" in given or given.get("metric") == "ms-ssim" or space.rates):
-        taken["lmbda"] = range_text(family.rates)
-    if init_from is None and "only" not in given:
-        taken["init_from"] = family.init_from
-    return taken
+    left_out = {
+        "recipe": "recipe" in given or several,  # such a step has several architectures, and the recipe's one
+        "lmbda": "lmbda" in given or given.get("metric") == "ms-ssim" or bool(space.rates),
+        "init_from": init_from is not None or "only" in given,
+    }
+    return {name: word for name, word in FAMILY_DEFAULTS[space.family.name].items() if not left_out[name]}
 
 
 def how_to_resume(out: str | Path) -> str:
