@@ -3,23 +3,34 @@
     python -m experiments.sharing.run --data PHOTOS --test KODAK --runs RUNS --start klt
     python -m experiments.sharing.run --data PHOTOS --test KODAK --runs RUNS --start zoo:patch
 
-The supernet is trained like a phase of the flagship. Two of its architectures are trained alone, each for the
-same number of steps and crops, from the same weights: those of `zoo:patch`, cut to the architecture, or the
-photos' KLT. It writes results/sharing.json and its section of docs/results.md. If it is interrupted, run the
-same
-command again: it continues.
+The supernet is trained like a phase of the flagship. Three of its architectures are trained alone, each for
+the same number of steps and crops, from the same weights: those of `zoo:patch`, cut to the architecture, or
+the photos' KLT. All of this is done for several seeds. It writes results/sharing.json after each seed, and
+its section of docs/results.md. If it is interrupted, run the same command again: it continues.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from experiments.calibration.run import crops
 from experiments.flagship.train import DECODERS, PHASE, RECIPE, SPACE, STRONG, split_by_picture, train
-from experiments.results import SUMMARY, facts, options, progress, read_result, renew, table, write_result
+from experiments.results import (
+    SUMMARY,
+    facts,
+    options,
+    over_seeds,
+    progress,
+    read_result,
+    renew,
+    table,
+    write_result,
+)
 from experiments.widths.run import HELD_OUT, LAMBDAS, curve_of, more_bits
 from nas.cost.counting.tabulate import measured_costs
 from nas.photos.images import Photo, list_images
@@ -34,8 +45,7 @@ from nas.weights.checkpoint import supernet_of
 
 RESULT = Path(__file__).parent / "results" / "sharing.json"
 STARTS = {KLT: "the photos' KLT", "zoo:patch": "`zoo:patch`"}
-SIZES = (1.5, 3.0)  # decoders that are also trained alone, in kMAC/px
-CALIBRATION = (16, 256)  # number of photos, and side of the central square of each
+SIZES = (1.5, 3.0, 4.8)  # decoders that are also trained alone, in kMAC/px
 Curves = dict[str, list[dict[str, float]]]  # curves by the name of the photos
 
 
@@ -54,7 +64,8 @@ def trained(size: float | None, start: str, steps: int, data: Path, runs: Path, 
     space = whole if size is None else whole.only(whole.parse(STRONG + DECODERS[size]))
     own = {} if size is None else {**ALONE, "random_layouts": 0.0}
     settings = {**read_recipe(RECIPE), **PHASE, **own, "steps": steps, "seed": seed}
-    folder = runs / start.replace(":", "-") / ("shared" if size is None else f"alone-{size:g}")
+    name = "shared" if size is None else f"alone-{size:g}"
+    folder = runs / f"{start.replace(':', '-')}-{seed}" / name
     return train(space, data, folder, settings, start)
 
 
@@ -69,17 +80,43 @@ def measured(run: Run, architecture: Architecture, photos: dict[str, list[Photo]
     return curves
 
 
+def compared(shared: Run, alone: Mapping[float, Run], photos: dict[str, list[Photo]]) -> dict[str, Any]:
+    """Measure every architecture that was trained alone, with its own weights and with the supernet's.
+
+    Args:
+        shared: the trained supernet.
+        alone: the runs of one architecture by the cost of its decoder.
+        photos: sets of photos by name.
+
+    Returns:
+        For each architecture its key, costs, and curves on each set of photos.
+    """
+    costs, codecs = measured_costs(shared.space), {}
+    for size, run in alone.items():
+        architecture = shared.space.parse(STRONG + DECODERS[size])
+        codecs[f"{size:g}"] = {
+            "arch": architecture.key,
+            "kmac_px": costs.scopes(architecture),
+            "shared": measured(shared, architecture, photos),
+            "alone": measured(run, architecture, photos),
+        }
+    return codecs
+
+
 def tables() -> list[str]:
     """Make the tables that stand between the marks of the page: how many more bits sharing weights costs."""
-    heads = ["both begin with", "steps", *(f"decoder of {size:g} kMAC/px" for size in SIZES)]
+    heads = ["both begin with", "steps", "seeds", *(f"decoder of {size:g} kMAC/px" for size in SIZES)]
     rows = []
     for start, own in read_result(RESULT)["starts"].items():
-        rates = [
-            [more_bits(codec["shared"][photos], codec["alone"][photos]) for photos in ("Kodak", "held-out")]
-            for codec in own["codecs"].values()
-        ]
-        cells = [f"{kodak:+.1f} % ({held_out:+.1f})" for kodak, held_out in rates]
-        rows.append([STARTS[start], f"{own['steps']:,}", *cells])
+        cells = []
+        for size in SIZES:
+            codecs = [codecs[f"{size:g}"] for codecs in own["seeds"].values()]
+            kodak, held_out = (
+                [more_bits(codec["shared"][name], codec["alone"][name]) for codec in codecs]
+                for name in ("Kodak", "held-out")
+            )
+            cells.append(f"{over_seeds(kodak, 1, '+')} % ({over_seeds(held_out, 1, '+')})")
+        rows.append([STARTS[start], f"{own['steps']:,}", str(len(own["seeds"])), *cells])
     return [table(heads, rows)]
 
 
@@ -92,30 +129,24 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--start", choices=STARTS, default=KLT, help="initial weights")
     parser.add_argument("--steps", type=int, default=1500, help="steps of each training")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    shared, *alone = (
-        trained(size, given.start, given.steps, given.data, given.runs, given.seed) for size in (None, *SIZES)
-    )
     parts = split_by_picture(given.data)
     photos = {
-        "calibration": crops(parts["calibration"], *CALIBRATION, given.seed),
         "held-out": crops(parts["held-out"], *HELD_OUT, given.seed),
         "Kodak": load_photos(list_images(given.test)),
     }
-    costs, codecs = measured_costs(shared.space), {}
-    for size, run in zip(SIZES, alone, strict=True):
-        architecture = shared.space.parse(STRONG + DECODERS[size])
-        codecs[f"{size:g}"] = {
-            "arch": architecture.key,
-            "kmac_px": costs.scopes(architecture),
-            "shared": measured(shared, architecture, photos),
-            "alone": measured(run, architecture, photos),
-        }
-    starts = read_result(RESULT)["starts"] if RESULT.is_file() else {}
-    starts[given.start] = {"steps": given.steps, "codecs": codecs}
     about = facts(given.seed, lambdas=LAMBDAS, photos={name: len(own) for name, own in photos.items()})
-    write_result(RESULT, {"facts": about, "starts": starts})
+    codecs: dict[str, Any] = {}
+    for seed in range(given.seed, given.seed + given.seeds):
+        shared, *alone = (
+            trained(size, given.start, given.steps, given.data, given.runs, seed) for size in (None, *SIZES)
+        )
+        codecs[str(seed)] = compared(shared, dict(zip(SIZES, alone, strict=True)), photos)
+        starts = read_result(RESULT)["starts"] if RESULT.is_file() else {}
+        starts[given.start] = {"facts": about, "steps": given.steps, "seeds": codecs}
+        write_result(RESULT, {"starts": starts})
     renew(SUMMARY, "sharing", tables())
 
 
