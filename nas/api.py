@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.run import Run
-from nas.spaces.budget import Budget
+from nas.spaces.budget import Budget, Limits
 from nas.spaces.space import SearchSpace
 from nas.support.paths import with_paths
 from nas.support.progress import StageReport, silent
@@ -71,6 +71,7 @@ class LoadedRun:
         target: str | float | None = None,
         trials: int | None = 100,
         scope: str | None = None,
+        limits: Limits = (),
         storage: str | Path | None = None,
         sources: Sources | None = None,
         seed: int = 0,
@@ -85,6 +86,8 @@ class LoadedRun:
             trials: number of architectures to score, beyond those that have a score. A few more may be scored
                 near a target. 0 scores none, and None only those near a target.
             scope: scope of the target: `encoder`, `decoder` or `total` (the default).
+            limits: further limits, beside the target or those of the budget: "stages <= 4", or a list of
+                such.
             storage: Optuna storage that several machines share. By default it is a journal in the run.
             sources: switches that turn sources of candidates off, for ablations.
             seed: seed for all random choices.
@@ -98,7 +101,7 @@ class LoadedRun:
             InputError: the budget is wrong, or no architecture can meet it.
         """
         return self.searcher.search(
-            Budget.asked(budget, target, scope),
+            Budget.asked(budget, target, scope, limits),
             trials=trials,
             storage=None if storage is None else str(storage),
             sources=sources,
@@ -124,6 +127,7 @@ class LoadedRun:
         arch: str | None = None,
         family: bool = False,
         scope: str | None = None,
+        limits: Limits = (),
         arithmetic: str | None = None,
         onnx: bool = False,
         force: bool = False,
@@ -143,6 +147,7 @@ class LoadedRun:
                 encoder is that of the chosen architecture. Without `target`, `budget` and `arch`, it is that
                 of the architecture with the least loss on the front.
             scope: scope of a target without a budget: `encoder`, `decoder` or `total` (the default).
+            limits: further limits that the codec meets: "stages <= 4", or a list of such.
             arithmetic: arithmetic of the entropy path: `exact` or `float64`. By default it is exact, unless
                 that costs more than 0.5 % in rate.
             onnx: also write ONNX models and a decoder that needs no torch.
@@ -173,6 +178,7 @@ class LoadedRun:
             arch=arch,
             family=family,
             scope=scope,
+            limits=limits,
             arithmetic=arithmetic,
             onnx=onnx,
             force=force,

@@ -330,6 +330,16 @@ def test_what_a_target_limits(scope: str, target: str, measure: tuple[Any, ...])
     assert not budget.is_elsewhere
 
 
+def test_further_limits_come_after_those_of_a_budget_and_are_of_its_device(tmp_path: Path) -> None:
+    own = load(tmp_path, {"targets": ["30 ms"], "limits": "stages <= 4", "device": "phone"})
+    expected = [("stages", None), ("encode", "phone"), ("decoder", None)]
+    for more in ("encode <= 9 ms and decoder <= 3", ["encode <= 9 ms", Limit.parse("decoder <= 3")]):
+        limited = Budget.asked(own, limits=more)
+        assert [(limit.what, limit.most.device) for limit in limited.limits] == expected
+        assert (limited.targets, limited.scope) == (own.targets, own.scope)
+    assert Budget.asked(own, limits=[]) == Budget.asked(own) == own
+
+
 @given(st.integers(1, 12), st.floats(0.1, 50), st.floats(0.1, 50))
 def test_levels_are_even_steps_from_what_is_reachable(levels: int, least: float, more: float) -> None:
     found = Span(levels).values(least, least + more)

@@ -356,6 +356,27 @@ def test_the_answer_to_a_budget_with_limits_is_exported_as_the_search_says(run_c
         assert (content["stages"] <= 4, content["kmac_px"]["decoder"] <= 2) == (True, True)
 
 
+@pytest.mark.usefixtures("little_prepared")
+def test_limits_beside_a_target_hold_for_its_answer_and_for_what_is_exported(run_copy, tmp_path):
+    free = run_nas("search", run_copy, "--target", "60%", "--trials", MORE, "--json").json["choices"][0]
+    most = f"encoder <= {0.8 * free['encoder_kmac_px']:.3f}"  # changes the answer
+    limits = ["--limit", "stages <= 1", "--limit", most]
+    words = [run_copy, "--target", "60%", *limits]
+    told = succeed("search", *words, "--trials", MORE)
+    (hint,) = (shlex.split(line) for line in told.err.splitlines() if line.startswith("  nas export"))
+    assert hint[1:-2] == ["export", *map(str, words)]
+    content = run_nas(*hint[1:-1], tmp_path / "codec", "--json").json
+    assert (content["stages"], content["kmac_px"]["encoder"] <= 0.8 * free["encoder_kmac_px"]) == (1, True)
+    assert content["arch"] in told.out
+    loaded = nas.load_run(run_copy, device="cpu")
+    python = loaded.export(tmp_path / "python", target="60%", limits=["stages <= 1", most])
+    assert python["arch"] == content["arch"]
+    (choice,) = loaded.search("60%", limits=f"stages <= 1 and {most}", trials=0).choices
+    assert choice.architecture.key == content["arch"]
+    told = succeed("search", run_copy, *limits, "--trials", 0)  # without a target
+    assert f"nas export {run_copy} --limit 'stages <= 1' --limit '{most}' --out codec" in told.err
+
+
 def test_the_hint_after_a_search_is_of_what_was_asked(run_copy, tmp_path):
     told = succeed("search", run_copy, "--target", "50%", "--scope", "encoder", "--trials", 0).err
     assert f"nas export {run_copy} --target 50% --scope encoder --out codec" in told
@@ -518,6 +539,9 @@ SEARCH: dict[str, Case] = {
     "place exists": ("search {run} --data {photos} --out {codec}", ["already exists"]),
     "empty photos": ("search {run} --data {empty} --out {x}", ["no images"]),
     "spoilt photos": ("search {run} --data {spoilt} --out {x}", ["Cannot read", "spoilt"]),
+    "no limit": ("search {run} --limit stages", ["'stages'", "stages <= 4"]),
+    "impossible limit": ("search {run} --limit encoder<=0.1", ["encoder", "0.1"]),
+    "two targets": ("search {run} --target 20% --target=60%", ["--target is given 2 times"]),
     "unknown device": ("search {run} --device tpu", ["tpu"]),
     "unknown storage": ("search {run} --storage nonsense://x", ["nonsense://x"]),
     "storage nowhere": ("search {run} --storage sqlite:///{none}/x.db", ["x.db"]),
@@ -536,6 +560,7 @@ REST: dict[str, Case] = {
     "exporting an unknown budget": ("export {run} --budget three-level --out {x}", ["three-levels"]),
     "exporting a budget and a scope": ("export {run} --budget phone --scope total --out {x}", ["--scope"]),
     "exporting a budget and a key": ("export {run} --budget phone --arch a --out {x}", ["not both"]),
+    "exporting limits and a key": ("export {run} --limit stages<=4 --arch a --out {x}", ["not both"]),
     "exporting an unknown key": ("export {run} --arch g_a=1 --out {x}", ["g_a=1"]),
     "demo over a run": ("demo --out {run}", ["already exists", "--force"]),
 }

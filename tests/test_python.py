@@ -26,7 +26,7 @@ from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator, Score
 from nas.searching.sources import Sources
 from nas.spaces.architecture import Architecture
-from nas.spaces.budget import Budget
+from nas.spaces.budget import Budget, Limit
 from nas.spaces.families import FAMILIES
 from nas.spaces.space import SearchSpace
 from nas.support.errors import InputError, InputWarning
@@ -62,6 +62,9 @@ def load_family_of(loaded: LoadedRun) -> CodecFamily:
         ({"budget": Budget.of("80%")}, 1),
         ({"budget": None}, 0),
         ({"scope": "decoder"}, 0),
+        ({"target": "80%", "limits": "stages <= 4"}, 1),
+        ({"budget": "paper-8-levels", "limits": ["stages <= 4"]}, 8),
+        ({"limits": Limit.parse_all("stages <= 4 and encoder <= 5")}, 1),
     ],
 )
 def test_a_search_takes_a_budget_its_name_or_a_target(

@@ -23,7 +23,7 @@ for verb in (  # in the order of `nas --help`
     facts.profile,
     facts.info,
 ):
-    app.command(epilog=EXAMPLES[verb])(verb)
+    app.command(cls=group.Verb, epilog=EXAMPLES[verb])(verb)
 
 
 def main() -> None:

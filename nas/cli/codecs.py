@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import Device, Effort, Force, Json, Seed, example
+from nas.cli.options import Device, Effort, Force, Json, MoreLimits, Seed, example
 from nas.cli.work import STOPPED_MEASURING, TRAINED, interrupted_folder_message, work
 
 
@@ -49,6 +49,7 @@ def export(
     scope: Annotated[
         str | None, typer.Option(help="Whose cost --target limits: encoder, decoder or total (the default).")
     ] = None,
+    limits: MoreLimits = None,
     arithmetic: Annotated[
         str | None,
         typer.Option(
@@ -68,8 +69,8 @@ def export(
 ) -> None:
     """Export one architecture as a codec of its own.
 
-    Give --target, --budget or --arch. The codec is measured on held-out photos with real files. With --family
-    it has several decoders and layouts, and any of its decoders reads any of its files.
+    Give --target, --budget, --limit or --arch. The codec is measured on held-out photos with real files. With
+    --family it has several decoders and layouts, and any of its decoders reads any of its files.
     """
     from nas import console
     from nas.support.files import refuse_existing
@@ -89,6 +90,7 @@ def export(
             arch=arch,
             family=family,
             scope=scope,
+            limits=limits or (),
             arithmetic=arithmetic,
             onnx=onnx,
             device=device,

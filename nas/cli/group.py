@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from nas.support.errors import InputError, InputWarning, in_one_line
 
@@ -71,6 +71,18 @@ def _short_usage_errors() -> Iterator[None]:
             error.message = _in_words(error)
         error.message = in_one_line(error.message)
         raise
+
+
+class Verb(TyperCommand):
+    """Refuses an option that is given twice. The parser would silently take the last value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:  # noqa: D102
+        order: list[Any] = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option, times in Counter(order).items():
+            takes_one = option.param_type_name == "option" and not (option.multiple or option.is_flag)
+            if times > 1 and takes_one:
+                raise _UsageError(f"{option.opts[0]} is given {times} times: give it once.", ctx)
+        return super().parse_args(ctx, args)
 
 
 class _Verbs(TyperGroup):

@@ -24,6 +24,17 @@ Effort = Annotated[
 ]
 
 
+MoreLimits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="LIMIT",
+        help="A further limit, beside the target or those of the budget, such as 'stages <= 4' or "
+        "'encoder <= 9'; repeatable.",
+    ),
+]
+
+
 EXAMPLES: dict[Callable[..., None], str] = {}  # by command, for the end of its help
 Verb = TypeVar("Verb", bound=Callable[..., None])
 

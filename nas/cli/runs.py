@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import Device, Force, Json, Seed, example
+from nas.cli.options import Device, Force, Json, MoreLimits, Seed, example
 from nas.cli.work import DRAWN, TRAINED, interrupted_folder_message, work
 from nas.support.limits import check_seed
 from nas.support.paths import as_typed
@@ -148,7 +148,7 @@ def train(
 
 @example(
     "nas search runs/a --target 10 --scope decoder --trials 200",
-    "nas search zoo:patch --target 5 --scope decoder",
+    "nas search zoo:patch --target 5 --scope decoder --limit 'stages <= 2'",
 )
 def search(
     run: Annotated[str, typer.Argument(help="A trained run, or zoo:NAME for a supernet from the package.")],
@@ -164,6 +164,7 @@ def search(
         str | None,
         typer.Option(help="Whose cost the target limits: encoder, decoder or total (the default)."),
     ] = None,
+    limits: MoreLimits = None,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -219,6 +220,7 @@ def search(
             budget,
             target=target,
             scope=scope,
+            limits=limits or (),
             trials=trials,
             data=data,
             out=out,
@@ -248,7 +250,7 @@ def search(
             console.show(choice.lines(row, what))
     console.say(f"{len(result.scored)} scored, {len(result.front)} on the front: {folder}/front.csv")
     console.say(f"{'; '.join(result.notes)}. Next: {draw}")
-    for command in export_commands(folder, question, result.choices, budget, target, scope):
+    for command in export_commands(folder, question, result.choices, budget, target, scope, limits or ()):
         console.say(f"  {command}")
 
 

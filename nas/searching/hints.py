@@ -22,6 +22,7 @@ def export_commands(
     budget: str | None,
     target: str | None,
     scope: str | None,
+    limits: Sequence[str] = (),
 ) -> list[str]:
     """Return the commands that export a search's answers, ready to be typed.
 
@@ -29,26 +30,26 @@ def export_commands(
         run: folder of the run.
         question: the question that the search answered.
         choices: the answers.
-        budget, target, scope: options of the search.
+        budget, target, scope, limits: options of the search.
     """
     start = f"nas export {shlex.quote(str(run))}"
+    given = {"budget": [budget] if budget else [], "target": [target] if target else []}
+    given |= {"scope": [scope] if scope else [], "limit": list(limits)}
+    words = "".join(f" --{name} {shlex.quote(value)}" for name, values in given.items() for value in values)
+    if budget is None and target is None and not limits:
+        least, _, most = question.span
+        quantity = question.quantity
+        span = f"{quantity.format_number(least, least=True)} to {quantity.format(most)}"
+        return [f"{start} --target T{words} --out codec    (T from {span})"]
     if budget is None:
-        if target is None:
-            least, _, most = question.span
-            quantity = question.quantity
-            span = f"{quantity.format_number(least, least=True)} to {quantity.format(most)}"
-            also = f" --scope {scope}" if scope else ""
-            return [f"{start} --target T{also} --out codec    (T from {span})"]
         choices = choices[:1]
-    words = f" --budget {shlex.quote(budget)}" if budget else f" --target {shlex.quote(target or '')}"
-    words += f" --scope {scope}" if scope else ""
     if len(choices) == 1:
         return [f"{start}{words} --out codec"]
     commands: dict[str, str] = {}
     for number, choice in enumerate(choices, 1):
         # `--target` refuses a target that limits nothing; without one, export takes the largest
-        limits = choice.target * choice.quantity.per_unit <= question.span[2]
-        named = f" --target {shlex.quote(_typed(choice))}" if limits else ""
+        counts = choice.target * choice.quantity.per_unit <= question.span[2]
+        named = f" --target {shlex.quote(_typed(choice))}" if counts else ""
         commands.setdefault(named, f"{start}{words}{named} --out codec-{number}")
     return list(commands.values())
 

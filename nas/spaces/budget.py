@@ -180,6 +180,9 @@ class Limit:
         return f"{self.what} <= {most}"
 
 
+Limits = str | Limit | Sequence[str | Limit]  # as a caller may give them
+
+
 @dataclass(frozen=True)
 class Span:
     """Evenly spaced targets.
@@ -305,6 +308,7 @@ class Budget:
         budget: Budget | str | float | Path | None,
         target: str | float | None = None,
         scope: str | None = None,
+        limits: Limits = (),
     ) -> Budget:
         """Make a budget from the arguments of a caller. Without arguments it covers the whole range.
 
@@ -312,6 +316,7 @@ class Budget:
             budget: a Budget, the name of a shipped one, a YAML file's path, or a target such as "60%".
             target: 20 (kMAC per pixel), 60% (of the widest architecture) or 30ms, instead of a budget.
             scope: scope of the target: `encoder`, `decoder` or `total` (the default).
+            limits: further limits such as "stages <= 4", beside the target or those of the budget.
 
         Raises:
             InputError: a target or a scope is given together with a budget, or a value is wrong.
@@ -324,9 +329,28 @@ class Budget:
         if budget is not None:
             if target is not None or scope is not None:
                 raise InputError("A budget has its own targets and scope: leave --target and --scope out.")
-            return budget if isinstance(budget, Budget) else cls.load(str(budget))
-        scope = "total" if scope is None else scope
-        return cls.of(str(target), scope) if target is not None else cls("whole range", scope)
+            asked = budget if isinstance(budget, Budget) else cls.load(str(budget))
+        else:
+            scope = "total" if scope is None else scope
+            asked = cls.of(str(target), scope) if target is not None else cls("whole range", scope)
+        return asked.limited(limits)
+
+    def limited(self, limits: Limits) -> Budget:
+        """Return the same budget with further limits, such as "stages <= 4", or a list of them.
+
+        Raises:
+            InputError: it is not a limit.
+        """
+        listed = [limits] if isinstance(limits, str | Limit) else limits
+        if not isinstance(listed, Sequence) or not all(isinstance(given, str | Limit) for given in listed):
+            raise InputError("`limits` has to be a list of limits, such as 'stages <= 4'.")
+        parsed = [
+            limit
+            for given in listed
+            for limit in (Limit.parse_all(given) if isinstance(given, str) else [given])
+        ]
+        more = tuple(replace(limit, most=limit.most.on(self.device)) for limit in parsed)
+        return replace(self, limits=(*self.limits, *more))
 
     def narrowed(self, target: str | float) -> Budget:
         """Return the same limits in the same scope with this single target, such as "20" or "60%".
@@ -337,21 +361,18 @@ class Budget:
         return replace(self, targets=(Amount.parse(target).on(self.device),), span=None, typed=True)
 
     @classmethod
-    def of(cls, target: str | float, scope: str = "total", limits: Sequence[Limit] = ()) -> Budget:
+    def of(cls, target: str | float, scope: str = "total", limits: Limits = ()) -> Budget:
         """Make a budget with one target, as `--target` does.
 
         Args:
             target: "20" (kMAC per pixel), "60%" (of the widest architecture) or "30ms".
             scope: `encoder`, `decoder` or `total`.
-            limits: further limits.
+            limits: further limits, such as "stages <= 4".
 
         Raises:
-            InputError: it is not a target, or there is no such scope.
+            InputError: it is not a target or a limit, or there is no such scope.
         """
-        parsed = Amount.parse(target)
-        if not isinstance(limits, Sequence) or not all(isinstance(limit, Limit) for limit in limits):
-            raise InputError("`limits` has to be a list of limits: write them into a budget's YAML file.")
-        return cls(f"target {target}", scope, (parsed,), limits=tuple(limits), typed=True)
+        return cls(f"target {target}", scope, (Amount.parse(target),), typed=True).limited(limits)
 
 
 class _SpanFields(Strict):

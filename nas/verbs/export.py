@@ -27,7 +27,7 @@ from nas.searching.scoring.final import note_tested
 from nas.searching.scoring.front import write_front
 from nas.searching.searcher import Searcher
 from nas.spaces.architecture import Architecture
-from nas.spaces.budget import THIS_MACHINE, Budget
+from nas.spaces.budget import THIS_MACHINE, Budget, Limits
 from nas.spaces.layout import Layout
 from nas.spaces.rates import scored
 from nas.spaces.space import SearchSpace
@@ -138,6 +138,7 @@ def export(
     arch: str | None = None,
     family: bool = False,
     scope: str | None = None,
+    limits: Limits = (),
     arithmetic: str | None = None,
     onnx: bool = False,
     device: str = "auto",
@@ -158,6 +159,7 @@ def export(
             encoder of the chosen architecture, or by default that of the architecture with the least loss on
             the front.
         scope: scope of a target without a budget: `encoder`, `decoder` or `total` (the default).
+        limits: further limits that the codec meets: "stages <= 4", or a list of such.
         arithmetic: arithmetic of the entropy path: `exact` (files decode on every machine) or `float64`. By
             default it is exact, unless that costs more than 0.5 % in rate.
         onnx: also write ONNX models and a decoder that needs no torch.
@@ -187,6 +189,7 @@ def export(
         arch=arch,
         family=family,
         scope=scope,
+        limits=limits,
         arithmetic=arithmetic,
         onnx=onnx,
         force=force,
@@ -203,6 +206,7 @@ def export_from(
     arch: str | None = None,
     family: bool = False,
     scope: str | None = None,
+    limits: Limits = (),
     arithmetic: str | None = None,
     onnx: bool = False,
     force: bool = False,
@@ -219,6 +223,7 @@ def export_from(
         arch: key of the architecture, instead of a target or budget.
         family: export every decoder and layout that is worth its cost together with one encoder.
         scope: scope of a target: `encoder`, `decoder` or `total`.
+        limits: further limits that the codec meets, such as "stages <= 4".
         arithmetic: arithmetic of the entropy path, `exact` or `float64`. See `make_codec` for the default.
         onnx: also write ONNX models.
         force: replace an existing folder.
@@ -227,18 +232,20 @@ def export_from(
     Raises:
         InputError: the arguments exclude each other, nothing is chosen, or the request cannot be met.
     """
-    limited = target is not None or budget is not None
+    limited = target is not None or budget is not None or bool(limits)
     if limited and arch is not None:
-        raise InputError("Give a target or budget, or the key of an architecture (--arch), but not both.")
+        raise InputError(
+            "Give a target, budget or limits, or the key of an architecture (--arch), but not both."
+        )
     if not limited and arch is None and not family:
         raise InputError(
             "Choose what to export: a target (20, 60%), a budget, the key of an architecture (--arch), or a "
             "family."
         )
     if budget is None or target is None:
-        asked = Budget.asked(budget, target, scope)
+        asked = Budget.asked(budget, target, scope, limits)
     else:
-        asked = Budget.asked(budget, None, scope).narrowed(str(target))
+        asked = Budget.asked(budget, None, scope, limits).narrowed(str(target))
     _check_output(out, force=force, onnx=onnx)  # or refused, before anything is scored
     refuse_over_input(out, searcher.run.path)
     _check_arithmetic(arithmetic, searcher.space, onnx=onnx)

@@ -11,7 +11,7 @@ from nas.profiling.possible import Possible
 from nas.profiling.quantities import Quantities, costs_of
 from nas.run import Run
 from nas.shipped import copied, copy_at, in_zoo
-from nas.spaces.budget import Budget
+from nas.spaces.budget import Budget, Limits
 from nas.support.errors import InputError
 from nas.support.files import refuse_existing, refuse_over_input, write_yaml
 from nas.support.limits import check_count, check_seed
@@ -33,6 +33,7 @@ def search(
     *,
     target: str | float | None = None,
     scope: str | None = None,
+    limits: Limits = (),
     trials: int | None = None,
     data: str | Path | None = None,
     out: str | Path | None = None,
@@ -52,6 +53,7 @@ def search(
         target: instead of a budget, the largest cost of the codec: 20 (kMAC per pixel), 60% (of the widest
             architecture), '4 stages', '5M parameters' or, after `nas profile`, 30ms.
         scope: whose cost the target limits: `encoder`, `decoder` or `total` (the default).
+        limits: further limits, beside the target or those of the budget: "stages <= 4", or a list of such.
         trials: number of architectures to score, beyond those that are scored already. 0 scores none. By
             default 100, and for `zoo:NAME` only those near the target.
         data: folder of your own photos to score on. It needs `out`.
@@ -84,7 +86,7 @@ def search(
         from nas.photos.images import list_images
 
         list_images(data)  # or refused, before anything is computed
-    asked = Budget.asked(budget, target, scope)
+    asked = Budget.asked(budget, target, scope, limits)
     searched = opened(run)
     _ = searched.trained_weights  # refuses a run without weights
     quantities = Quantities(searched, costs_of(searched), device)
