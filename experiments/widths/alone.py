@@ -5,16 +5,16 @@
 
 The weights were trained for as many steps, from the same start, as those that all kinds of structure share.
 Their architectures are searched and measured as `experiments.widths.run` does it. Unlike in SlimCAE, y and z
-have the same number of channels at every width. Writes results/alone.json and, with results/widths.json, the
-section of docs/results.md.
+have the same number of channels at every width. Do this for a run of each seed. It writes results/alone.json
+and, with results/widths.json, the section of docs/results.md.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.results import SUMMARY, options, renew, write_result
-from experiments.widths.run import ALONE, SCORES, about, measure, searched, sides_of, tables
+from experiments.results import SUMMARY, options, renew
+from experiments.widths.run import ALONE, SCORES, keep, measure, searched, sides_of, tables
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     answers = searched("one-width", [], sides.chosen, SCORES, given.seed)
     measured = measure(sides, answers)
     keys = [own.key for own in answers]
-    write_result(ALONE, {"facts": about(given.seed, sides), "answers": keys, "architectures": measured})
+    keep(ALONE, sides, keys, measured, given.seed)
     renew(SUMMARY, "widths", tables())
 
 

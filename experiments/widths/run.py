@@ -6,7 +6,8 @@
 All kinds of structure are parts of one space and use the same weights, which `train` trained equally often
 for each kind. Every kind is searched for the same targets on calibration photos, beginning with the answers
 of the next smaller kind. Its answers are then measured at several rates on KODAK and on photos that were held
-out of the training. It writes results/widths.json, its section of docs/results.md and docs/widths.png.
+out of the training. Do this for a run of each seed: results/widths.json keeps them side by side. It also
+writes its section of docs/results.md and docs/widths.png.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import matplotlib
@@ -33,6 +35,7 @@ from experiments.results import (
     SUMMARY,
     facts,
     options,
+    over_seeds,
     progress,
     read_result,
     renew,
@@ -108,11 +111,13 @@ class Sides:
 
     Attributes:
         steps: the run's number of steps.
+        seed: the run's seed.
         chosen: the evaluator of a search.
         measuring: the evaluator of each set of photos that a search never sees, by name.
     """
 
     steps: int
+    seed: int
     chosen: Evaluator
     measuring: dict[str, Evaluator]
 
@@ -128,6 +133,7 @@ def sides_of(given: argparse.Namespace) -> Sides:
     }
     return Sides(
         settings.steps,
+        settings.seed,
         Evaluator(net, crops(parts["calibration"], *CALIBRATION, given.seed), settings.objective),
         {name: Evaluator(net, own, settings.objective, lmbdas=LAMBDAS) for name, own in photos.items()},
     )
@@ -149,16 +155,27 @@ def measure(sides: Sides, architectures: Sequence[Architecture]) -> dict[str, di
     return measured
 
 
-def about(seed: int, sides: Sides) -> dict[str, Any]:
-    """The facts of a result."""
-    return facts(
+def keep(path: Path, sides: Sides, answers: Any, measured: dict[str, Any], seed: int) -> None:
+    """Write the result of a run beside those of runs with other seeds.
+
+    Args:
+        path: the result file.
+        sides: the run and its photos.
+        answers: keys of the answers to the targets.
+        measured: see `measure`.
+        seed: seed of the search and of the choice of photos.
+    """
+    about = facts(
         seed,
-        trained=f"{sides.steps} steps from zoo:patch",
+        trained=f"{sides.steps} steps from zoo:patch, seed {sides.seed}",
         lambdas=LAMBDAS,
         scores=SCORES,
         targets=TARGETS,
         photos={name: len(evaluator.photos) for name, evaluator in sides.measuring.items()},
     )
+    seeds = read_result(path)["seeds"] if path.is_file() else {}
+    seeds[str(sides.seed)] = {"facts": about, "answers": answers, "architectures": measured}
+    write_result(path, {"seeds": seeds})
 
 
 def main() -> None:
@@ -176,7 +193,7 @@ def main() -> None:
         answers[kind] = searched(kind, smaller, sides.chosen, SCORES, given.seed)
     measured = measure(sides, [own for many in answers.values() for own in many])
     keys = {kind: [own.key for own in many] for kind, many in answers.items()}
-    write_result(RESULT, {"facts": about(given.seed, sides), "answers": keys, "architectures": measured})
+    keep(RESULT, sides, keys, measured, given.seed)
     draw()
     renew(SUMMARY, "widths", tables())
 
@@ -195,32 +212,40 @@ def more_bits(curve: list[dict[str, float]], anchor: list[dict[str, float]]) -> 
     return percent
 
 
-def compared(kind: str, anchor: str, photos: str) -> list[float]:
-    """Compute the BD-rates of one kind's answers against another's, in %, for all targets.
+def compared(kind: str, anchor: str, photos: str) -> list[tuple[float, ...]]:
+    """Compute the BD-rates of one kind's answers against another's, in %: for each target, one for each seed.
 
     Args:
         kind, anchor: two of `KINDS`.
         photos: `Kodak` or `held-out`.
     """
-    found = read_result(RESULT)
-    rates = []
-    for own, other in zip(found["answers"][kind], found["answers"][anchor], strict=True):
-        sides = (found["architectures"][key][photos] for key in (own, other))
-        rates.append(0.0 if own == other else more_bits(*sides))
-    return rates
+    by_seed = []
+    for found in read_result(RESULT)["seeds"].values():
+        rates = []
+        for own, other in zip(found["answers"][kind], found["answers"][anchor], strict=True):
+            sides = (found["architectures"][key][photos] for key in (own, other))
+            rates.append(0.0 if own == other else more_bits(*sides))
+        by_seed.append(rates)
+    return list(zip(*by_seed, strict=True))
 
 
-def alone_compared(photos: str) -> list[float]:
-    """BD-rate of one width with weights of its own against the same with shared weights, in %.
+def alone_compared(photos: str) -> list[tuple[float, ...]]:
+    """BD-rates of one width with weights of its own against shared weights, in %: see `compared`.
 
     Args:
         photos: `Kodak` or `held-out`.
     """
-    own, shared = read_result(ALONE), read_result(RESULT)
-    return [
-        more_bits(own["architectures"][key][photos], shared["architectures"][anchor][photos])
-        for key, anchor in zip(own["answers"], shared["answers"]["one-width"], strict=True)
+    alone, shared = read_result(ALONE)["seeds"], read_result(RESULT)["seeds"]
+    by_seed = [
+        [
+            more_bits(
+                alone[seed]["architectures"][key][photos], shared[seed]["architectures"][anchor][photos]
+            )
+            for key, anchor in zip(alone[seed]["answers"], shared[seed]["answers"]["one-width"], strict=True)
+        ]
+        for seed in alone
     ]
+    return list(zip(*by_seed, strict=True))
 
 
 def tables() -> list[str]:
@@ -236,7 +261,13 @@ def tables() -> list[str]:
         "per layer against per edge",
     ]
     rows = [
-        [f"{target:g}", *(f"{kodak[place]:+.1f} ({held_out[place]:+.1f})" for kodak, held_out in rates)]
+        [
+            f"{target:g}",
+            *(
+                f"{over_seeds(kodak[place], 1, '+')} ({over_seeds(held_out[place], 1, '+')})"
+                for kodak, held_out in rates
+            ),
+        ]
         for place, target in enumerate(TARGETS)
     ]
     return [table(heads, rows)]
@@ -253,10 +284,13 @@ def draw() -> None:
 
 
 def draw_rates(axes: Axes) -> None:
-    """Draw the BD-rate against one width at every target, with a line for each kind."""
+    """Draw the BD-rate against one width at every target: a line for each kind, a band for its seeds."""
     for kind, colour, marker in zip(KINDS, COLOURS, MARKERS, strict=False):
         rates = compared(kind, "one-width", "Kodak")
-        axes.plot(TARGETS, rates, color=colour, marker=marker, label=KINDS[kind])
+        axes.plot(TARGETS, list(map(mean, rates)), color=colour, marker=marker, label=KINDS[kind])
+        axes.fill_between(
+            TARGETS, list(map(min, rates)), list(map(max, rates)), color=colour, alpha=0.15, lw=0
+        )
     axes.set(xscale="log", xlabel="total kMAC/px at most", ylabel="BD-rate against one width, % (Kodak)")
     axes.set_xticks(TARGETS, [f"{target:g}" for target in TARGETS])
     axes.minorticks_off()
@@ -265,10 +299,11 @@ def draw_rates(axes: Axes) -> None:
 
 
 def draw_answers(axes: Axes) -> ScalarMappable:
-    """Draw the whole space's answer to every target: the candidates of all slots, wide ones darker."""
+    """Draw the whole space's answer to every target for the first seed: all slots, wide candidates darker."""
     whole = space_of(WHOLE)
     slots = [(place, slot) for place, slot in enumerate(whole.slots) if len(slot.candidates) > 1]
-    answers = [whole.indexes(whole.parse(key)) for key in read_result(RESULT)["answers"][WHOLE]]
+    first = next(iter(read_result(RESULT)["seeds"].values()))
+    answers = [whole.indexes(whole.parse(key)) for key in first["answers"][WHOLE]]
     shares = [[own[place] / (len(slot.candidates) - 1) for own in answers] for place, slot in slots]
     picture = axes.imshow(shares, aspect="auto", cmap="Blues", vmin=0, vmax=1)
     for row, (place, slot) in enumerate(slots):
