@@ -162,8 +162,8 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | N
     return y_hat, first if codec["z_channels"] else None
 
 
-def gains(codec: dict[str, Any], step: int | None) -> Floats:
-    """The factors of y_hat before g_s at a quality, [M, 1, 1]. Ones for a codec of one rate.
+def gains(codec: dict[str, Any], step: int | None, name: str = "before_g_s") -> Floats:
+    """The factors of a latent's channels at a quality, [channels, 1, 1]. Ones for a codec of one rate.
 
     Over a range of rates, the logarithms of the gains at the anchors are interpolated in the logarithm of
     lambda. A file without a quality is decoded at the middle anchor, or the lower of two middle ones.
@@ -171,17 +171,27 @@ def gains(codec: dict[str, Any], step: int | None) -> Floats:
     Args:
         codec: description of the codec.
         step: the stored quality, from 0 to `STEPS_OF_QUALITY`, or None.
+        name: which factors: those of y_hat before g_s, or what an encoder needs.
     """
     if "rates" not in codec:
         return np.ones((1, 1, 1), np.float32)
-    rates = codec["rates"]
-    anchors, rows = np.log(rates["lambdas"]), np.array(rates["before_g_s"])
+    factors: Floats = np.exp(at_rate(codec["rates"], name, step)).astype(np.float32)
+    return factors
+
+
+def at_rate(rates: dict[str, Any], name: str, step: int | None) -> NDArray[np.float64]:
+    """The values of all channels at a quality, [channels, 1, 1], interpolated between the anchors.
+
+    Args:
+        rates: description of the range of rates.
+        name: which values, such as `before_g_s`.
+        step: the stored quality, from 0 to `STEPS_OF_QUALITY`, or None.
+    """
+    anchors, rows = np.log(rates["lambdas"]), np.array(rates[name])
     here = anchors[(len(anchors) - 1) // 2]
     if step is not None:
         here = anchors[0] + step / STEPS_OF_QUALITY * (anchors[-1] - anchors[0])
-    log_gains = [np.interp(here, anchors, channel) for channel in rows.T]
-    factors: Floats = np.exp(log_gains).astype(np.float32)
-    return factors[:, None, None]
+    return np.array([np.interp(here, anchors, channel) for channel in rows.T])[:, None, None]
 
 
 def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[int], size: int) -> Floats:
@@ -197,16 +207,29 @@ def under_tables(coder: Any, tables: list[list[int]], limit: int, shape: list[in
     Raises:
         InputError: the data is too short for a latent of this shape.
     """
-    reach, centre, positions = max(1, limit), len(tables[0]) // 2, shape[0] * shape[1]
-    kept = np.array(tables, np.float64)[:, max(0, centre - reach) : centre + reach + 1]
+    reach, positions = max(1, limit), shape[0] * shape[1]
+    kept = frequencies(tables, reach)
     if -np.log2(kept.max(1) / kept.sum(1)).sum() * positions > 8 * size + 64:
         raise InputError(
             "The coded data is too short for a picture of its size, so the file is damaged: get it again."
         )
-    kept = np.pad(kept, ((0, 0), [max(0, reach - centre)] * 2), constant_values=1)
     rows = [coder.decode(models.Categorical(row, perfect=False), positions) for row in kept]
     values: Floats = np.stack(rows).reshape(1, len(tables), *shape).astype(np.float32) - reach
     return values
+
+
+def frequencies(tables: list[list[int]], reach: int) -> NDArray[np.float64]:
+    """The frequencies of the integers from -reach to reach, [channels, 2 * reach + 1].
+
+    Beyond a table they are 1.
+
+    Args:
+        tables: frequencies of each channel, centred on zero.
+        reach: the largest integer, at least 1.
+    """
+    centre = len(tables[0]) // 2
+    kept = np.array(tables, np.float64)[:, max(0, centre - reach) : centre + reach + 1]
+    return np.pad(kept, ((0, 0), [max(0, reach - centre)] * 2), constant_values=1)
 
 
 def gaussian_y(
