@@ -150,7 +150,7 @@ class LoadedRun:
             limits: further limits that the codec meets: "stages <= 4", or a list of such.
             arithmetic: arithmetic of the entropy path: `exact` or `float64`. By default it is exact, unless
                 that costs more than 0.5 % in rate.
-            onnx: also write ONNX models and a decoder that needs no torch.
+            onnx: also write ONNX models, with an encoder and a decoder that need no torch.
             force: replace an existing folder.
             report: called as the work goes on.
 

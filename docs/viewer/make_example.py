@@ -18,7 +18,7 @@ from nas.codec.family import CodecFamily
 from nas.onnx.write import write_onnx
 
 PLACE = Path(__file__).with_name("example")
-ENCODER = ("g_a.onnx", "h_a.onnx", "decoder.py")  # no part of what the page runs
+ENCODER = ("g_a.onnx", "h_a.onnx", "decoder.py", "encoder.py")  # no part of what the page runs
 
 
 def part_of(family: CodecFamily, decoders: int) -> CodecFamily:

@@ -61,7 +61,10 @@ def export(
         ),
     ] = None,
     onnx: Annotated[
-        bool, typer.Option("--onnx", help="Also write ONNX models and a decoder that needs no torch.")
+        bool,
+        typer.Option(
+            "--onnx", help="Also write ONNX models, with an encoder and a decoder that need no torch."
+        ),
     ] = False,
     device: Device = "auto",
     force: Force = False,
@@ -104,7 +107,7 @@ def export(
     for table in tables(content):
         console.table(*table)
     if onnx:
-        console.say(f"ONNX models, and a decoder that needs no torch: {out}/onnx")
+        console.say(f"ONNX models, with an encoder and a decoder that need no torch: {out}/onnx")
 
 
 @example("nas finetune codecs/a10 --data photos/ --only g_s --out codecs/a10-tuned")

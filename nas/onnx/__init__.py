@@ -1,1 +1,1 @@
-"""Codecs as ONNX models, with a decoder that needs neither torch nor this toolkit."""
+"""Codecs as ONNX models, with an encoder and a decoder that need neither torch nor this toolkit."""

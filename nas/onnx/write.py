@@ -1,4 +1,4 @@
-"""Writes a family of codecs as a folder of ONNX models, which decodes its files without this toolkit."""
+"""Writes a family of codecs as a folder of ONNX models, which codes and decodes without this toolkit."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     import onnx
 
 ONNX_FORMAT = "nas-onnx 1"
-DECODER = "decoder.py"
+REFERENCE = ("decoder.py", "encoder.py")  # of which the second reads the first
 
 
 def write_onnx(family: CodecFamily, out: Path, *, report: StageReport = silent) -> dict[str, Any]:
-    """Write g_a, h_a, h_s, every g_s and every block of every layout, and the reference decoder.
+    """Write g_a, h_a, h_s, every g_s and every block of every layout, and the reference encoder and decoder.
 
     Args:
         family: the family on the CPU. An ordinary codec is a family with one layout and one decoder.
@@ -134,7 +134,8 @@ class _Writer:
             "layouts": [self.layout(name) for name in family.layouts],
         }
         content = sealed(content | {"files": {name: file_digest for file_digest, name in self.files.items()}})
-        write_atomically(self.out / DECODER, resources.files("nas.onnx").joinpath(DECODER).read_bytes())
+        for name in REFERENCE:
+            write_atomically(self.out / name, resources.files("nas.onnx").joinpath(name).read_bytes())
         write_atomically(self.out / DESCRIPTION, json.dumps(content) + "\n")  # last: the folder is complete
         return content
 
@@ -170,6 +171,7 @@ class _Writer:
         return {
             "name": name,
             "entropy_path": codec.path_identity,
+            "fingerprint": codec.fingerprint,
             **{key: facts[key] for key in ("stages", "kmac_px") if key in facts},
             **describe_layout(codec, name, self.save),
         }

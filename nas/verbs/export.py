@@ -162,7 +162,7 @@ def export(
         limits: further limits that the codec meets: "stages <= 4", or a list of such.
         arithmetic: arithmetic of the entropy path: `exact` (files decode on every machine) or `float64`. By
             default it is exact, unless that costs more than 0.5 % in rate.
-        onnx: also write ONNX models and a decoder that needs no torch.
+        onnx: also write ONNX models, with an encoder and a decoder that need no torch.
         device: where to compute: `auto` (a GPU if there is one), `cpu` or `cuda`.
         force: replace an existing folder.
         report: called with a stage's name, the work done, the total work and a note.
