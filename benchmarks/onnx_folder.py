@@ -1,13 +1,14 @@
-"""Time to write a codec's ONNX folder, its size, and the time of its reference decoder.
+"""Time to write a codec's ONNX folder, its size, and the times of its reference encoder and decoder.
 
-The toolkit and the folder's decoder.py decode one photo of 768x512 from its file to pixels, in each layout.
-Both run in one process with their models loaded, and must find the same latents. onnxruntime uses all cores,
-so give torch as many with `--threads`.
+The toolkit and the folder's encoder.py and decoder.py code one photo of 768x512 from pixels to its file and
+back, in each layout. All run in one process with their models loaded, and with as many threads. Decoders must
+find the same latents, and files of the same latents must be equal.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tempfile
 import time
 from functools import partial
@@ -32,7 +33,7 @@ LAYOUTS = ("none", "checkerboard", "channelwise-10-checkerboard", "raster")
 
 
 def load(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("decoder", path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -75,12 +76,27 @@ def main() -> None:
         ]
         rows += [[f"context/{name}.*", f"{size_of(folder, f'context/{name}.*'):.2f}"] for name in layouts]
         say(table(rows) + "\n")
-        decoder = load(folder / "decoder.py")
-        rows = [["layout", "bytes", "toolkit, s", "decoder.py, s", "decoder.py over toolkit", "other pixels"]]
+        decoder = sys.modules["decoder"] = load(folder / "decoder.py")  # encoder.py imports it
+        decoder.THREADS = given.threads
+        encoder = load(folder / "encoder.py")
+        y_of_folder, z_of_folder = encoder.latents_of(pixels, None)
+        parts = ((y_of_folder, y_hat), (z_of_folder, z_hat))
+        others = [f"{int((mine != part.numpy()).sum())} of {mine.size}" for mine, part in parts]
+        say(f"latents that g_a and h_a round otherwise: {others[0]} in y, {others[1]} in z")
+        rows = [
+            [
+                *("layout", "bytes", "toolkit encodes, s", "encoder.py, s", "encoder.py over toolkit"),
+                *("toolkit decodes, s", "decoder.py, s", "decoder.py over toolkit", "other pixels"),
+            ]
+        ]
         for name in layouts:
             codec = family.codec(name)
             nic = compress_image(codec, pixels)
             data = nic.to_bytes()
+            layout = encoder.layout_named(decoder.description(folder), name)
+            stream = encoder.encode_latents(y_hat.numpy(), z_hat.numpy(), layout)
+            if encoder.file_of(layout, 768, 512, None, stream) != data:
+                raise RuntimeError(f"{name}: encoder.py writes another file")
             expected = codec.decode([nic.stream], codec.shape(512, 768))[0].numpy()
             if not np.array_equal(decoder.decode_latents(data)[0], expected):
                 raise RuntimeError(f"{name}: decoder.py finds other latents")
@@ -88,13 +104,17 @@ def main() -> None:
             if np.abs(ours - theirs).max() > 1:
                 raise RuntimeError(f"{name}: decoder.py finds another picture")
             sides = {
-                "toolkit": partial(decompress_image, codec, nic),
+                "toolkit encodes": partial(compress_image, codec, pixels),
+                "encoder.py": partial(encoder.encode, pixels, layout=name),
+                "toolkit decodes": partial(decompress_image, codec, nic),
                 "decoder.py": partial(decoder.decode, data),
             }
             seconds = interleaved(sides, given.repeats)
-            medians = [f"{np.median(values):.2f}" for values in seconds.values()]
-            times = ratio(seconds["decoder.py"], seconds["toolkit"])
-            rows.append([name, str(len(data)), *medians, str(times), f"{(ours != theirs).mean():.1e}"])
+            cells = [name, str(len(data))]
+            for mine, other in (("encoder.py", "toolkit encodes"), ("decoder.py", "toolkit decodes")):
+                cells += [f"{np.median(seconds[side]):.2f}" for side in (other, mine)]
+                cells.append(str(ratio(seconds[mine], seconds[other])))
+            rows.append([*cells, f"{(ours != theirs).mean():.1e}"])
         say(table(rows))
 
 
