@@ -260,6 +260,26 @@ def test_weights_of_the_entropy_path_take_two_bytes(written):
             assert all(sorted(part.dims)[:-1] == [1] * (len(part.dims) - 1) for part in wide)  # steps
 
 
+def test_weights_that_half_precision_holds_take_two_bytes_and_give_the_same_numbers():
+    from nas.onnx.graphs import Graph
+
+    draw = np.random.default_rng(0)
+    exact, x = draw.integers(-2000, 2001, (5, 4, 3, 3)) / 256, draw.random((1, 4, 9, 8), np.float32)
+    single, half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    for weight, kind in ((exact, half), (exact + 2.0**-20, single), (exact * 2.0**18, single)):
+        found = []
+        for add, stored_as in ((Graph.weight, kind), (Graph.constant, single)):
+            graph = Graph()
+            value = graph.node("Conv", graph.input("x", [1, 4, "rows", "columns"]), add(graph, weight))
+            graph.output("y", value, [1, 5, "rows_out", "columns_out"])
+            model = graph.model()
+            assert [each.data_type for each in model.graph.initializer] == [stored_as]
+            session = onnxruntime.InferenceSession(model.SerializeToString())
+            found += session.run(["y"], {"x": x})
+        assert found[0].any()
+        assert np.array_equal(*found)
+
+
 def test_a_second_time_gives_the_same_bytes(written, tmp_path):
     family, folder, _ = written(JOINT)
     told = []

@@ -67,6 +67,25 @@ class Graph:
         """
         return self.node("Cast", self.constant(values, np.int16), to=TensorProto.FLOAT)
 
+    def weight(self, values: Any) -> str:
+        """Add a weight in float32. It is stored in half precision where that holds every number exactly.
+
+        The package's own supernets are stored in half precision, so their models take half the bytes.
+        Runtimes convert such a constant when they load it.
+
+        Args:
+            values: the numbers, of any shape.
+
+        Returns:
+            Name of the float32 tensor in the graph, in the shape of `values`.
+        """
+        array = np.array(values, dtype=np.float32)
+        with np.errstate(over="ignore"):  # infinite in half precision, and so not exact
+            half = array.astype(np.float16)
+        if not np.array_equal(half, array):
+            return self.constant(array)
+        return self.node("Cast", self.constant(half, np.float16), to=TensorProto.FLOAT)
+
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Add an operator with one output, and return the name of the output.
 

@@ -94,7 +94,7 @@ def _convolution(
     """A convolution with `padding` on every side, by default 'same'."""
     weight, bias = (cast(Tensor, part).detach() for part in (module.weight, module.bias))
     pads = [weight.shape[-1] // 2 if padding is None else padding] * 4
-    return graph.node(operator, x, graph.constant(weight), graph.constant(bias), pads=pads, **more)
+    return graph.node(operator, x, graph.weight(weight), graph.constant(bias), pads=pads, **more)
 
 
 def _gdn(graph: Graph, x: str, module: GDN) -> str:
