@@ -15,7 +15,8 @@ from PIL import Image
 import nas
 from nas.codec.bitstream import decompress_image
 from nas.codec.folder import load_family
-from nas.codec.nic import PLAIN, RATED, Nic
+from nas.codec.nic import GREY, PLAIN, RATED, Nic
+from nas.photos.grey import is_grey
 from nas.spaces.families import FAMILIES
 from nas.support.errors import InputError
 from nas.support.files import digest
@@ -48,10 +49,13 @@ def test_every_file_decodes_as_it_did(case: tuple[Path, Path]) -> None:
         y_hat, z_hat = own.decode([nic.stream], own.shape(nic.height, nic.width))
         parts = [part for part in (y_hat, z_hat) if part is not None]
         assert digest(*(part.numpy().astype("<i2").tobytes() for part in parts)) == latents
-        away = np.abs(decompress_image(own, nic).astype(int) - picture(folder / name))
+        decoded = decompress_image(own, nic)
+        away = np.abs(decoded.astype(int) - picture(folder / name))
         assert away.max() <= 1
         assert (away > 0).mean() < 0.001
+        assert nic.grey == is_grey(decoded) == folder.name.endswith("-grey")
         assert own.encode(y_hat, z_hat) == [nic.stream]  # and is coded as it was
+        assert nic.to_bytes() == (folder / name).read_bytes()
         used.add(names[nic.path_identity])
     assert used == set(family.layouts)
 
@@ -65,7 +69,7 @@ def picture(path: Path) -> np.ndarray:
 
 def pixels(path: Path) -> np.ndarray:
     """A picture, [H, W, 3], as numbers that can be subtracted."""
-    return np.asarray(Image.open(path)).astype(int)
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
 def test_the_command_decodes_them(case: tuple[Path, Path], tmp_path: Path) -> None:
@@ -84,7 +88,7 @@ def test_they_are_of_every_family_and_version() -> None:
             text = packed.read("codec.yaml").decode()
         families |= {line.removeprefix("family: ") for line in text.splitlines() if line.startswith("family")}
         tables |= {"table"} if "context: table" in text else set()
-    assert versions == {PLAIN, RATED}
+    assert versions == {PLAIN, RATED, PLAIN | GREY, RATED | GREY}
     assert families == set(FAMILIES)
     assert tables
     assert sum(file.stat().st_size for file in GOLDEN.rglob("*") if file.is_file()) < MOST_BYTES

@@ -10,6 +10,7 @@ from nas.codec.codec import Codec
 from nas.codec.inputs import check_pixels, check_y
 from nas.codec.nic import MAX_SIDE, Nic
 from nas.codec.tiles import TILING, Tiling, tiles
+from nas.photos.grey import is_grey, to_grey
 from nas.photos.images import Pixels
 from nas.photos.tensors import Padded, to_pixels
 from nas.spaces.description import Y_REDUCTION
@@ -41,7 +42,7 @@ def compress_image(
     height, width = pixels.shape[:2]
     step = step_of(codec, quality)
     latents = latents_of(codec, pixels, tiling, lmbda_of(codec, step))
-    return write_latents(codec, latents, width, height, step)
+    return write_latents(codec, latents, width, height, step, is_grey(pixels))
 
 
 def step_of(codec: Codec, quality: float | None) -> int | None:
@@ -110,7 +111,9 @@ def analyzed(codec: Codec, pixels: Pixels, tiling: Tiling = TILING) -> Tensor:
     return codec.analyze(Padded(pixels, codec.alignment, codec.table.device), tiling)
 
 
-def write_latents(codec: Codec, latents: Latents, width: int, height: int, step: int | None = None) -> Nic:
+def write_latents(
+    codec: Codec, latents: Latents, width: int, height: int, step: int | None = None, grey: bool = False
+) -> Nic:
     """Make the file of a picture of this size from its latents at a quality.
 
     Args:
@@ -119,6 +122,7 @@ def write_latents(codec: Codec, latents: Latents, width: int, height: int, step:
         width: width of the picture, in pixels.
         height: height of the picture, in pixels.
         step: the stored quality, from `step_of`.
+        grey: whether the picture is grey, so that it has to decode grey.
 
     Raises:
         InputError: these are not latents of one picture of this size, or the quality does not exist.
@@ -129,7 +133,7 @@ def write_latents(codec: Codec, latents: Latents, width: int, height: int, step:
     strings = codec.encode(*latents)
     _check_fit(codec, latents[0], width, height)
     (stream,) = strings
-    return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0, step)
+    return Nic(codec.path_identity, codec.fingerprint, width, height, stream, 0, step, grey)
 
 
 @torch.no_grad()
@@ -157,7 +161,7 @@ def decompress_image(
     mixed = codec.mixed(precision)
     y_hat, _ = read_latents(codec, nic, max_pixels=max_pixels)
     lmbda = lmbda_of(codec, nic.step)
-    return picture_of(codec, y_hat, nic.width, nic.height, tiling, lmbda, mixed=mixed)
+    return picture_of(codec, y_hat, nic.width, nic.height, tiling, lmbda, mixed=mixed, grey=nic.grey)
 
 
 def read_latents(codec: Codec, nic: Nic, *, max_pixels: int = MAX_PIXELS) -> Latents:
@@ -193,6 +197,7 @@ def picture_of(
     lmbda: float | None = None,
     *,
     mixed: bool = False,
+    grey: bool = False,
 ) -> Pixels:
     """The output of g_s for y_hat at a rate, [H, W, 3] in 8 bits, without the padding.
 
@@ -204,6 +209,7 @@ def picture_of(
         tiling: when to split large pictures into tiles.
         lmbda: lambda of the rate, for a codec over a range of rates. By default it is the middle anchor.
         mixed: compute g_s in mixed precision, see `Codec.mixed`.
+        grey: give each pixel the mean of its colours, as the file of a grey picture asks for.
 
     Raises:
         InputError: y_hat is not rounded y of one picture of this size.
@@ -214,7 +220,8 @@ def picture_of(
     y_hat = codec.network.unscaled_y(y_hat, lmbda)
     for rows, columns, x_hat in tiles(codec.network, "g_s", codec.layout, y_hat, tiling, mixed=mixed):
         target = pixels[rows, columns]
-        target[:] = to_pixels(x_hat[..., : target.shape[0], : target.shape[1]])
+        decoded = to_pixels(x_hat[..., : target.shape[0], : target.shape[1]])
+        target[:] = to_grey(decoded) if grey else decoded
     return pixels
 
 

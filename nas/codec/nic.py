@@ -3,7 +3,7 @@
 ====== =======================================================================
 bytes  content
 ====== =======================================================================
-4      the letters NIC and the version of this format
+4      the letters NIC, and the version of this format; 4 is added to the version of a grey picture
 4      the identity of the entropy path that made the file
 4      the fingerprint of the codec
 4      CRC-32 of everything else in the file
@@ -27,6 +27,7 @@ from nas.support.limits import MAX_BYTES
 
 MAGIC = b"NIC"
 PLAIN, RATED = 1, 2  # versions of the format: without and with a quality
+GREY = 4  # added to the version where the picture is grey: decoders then level out its colours
 FIXED = 16  # number of bytes before the image size
 MAX_SIDE = 65535  # pixels
 
@@ -42,6 +43,7 @@ class Nic:
         stream: output of `Codec.encode`.
         header_bytes: number of bytes before the stream.
         step: the quality in steps of `rates.STEPS_OF_QUALITY`, or None for a codec of one rate.
+        grey: whether the picture is grey, so that decoders pass it through `grey.to_grey`.
     """
 
     path_identity: str
@@ -51,11 +53,13 @@ class Nic:
     stream: bytes
     header_bytes: int
     step: int | None = None
+    grey: bool = False
 
     def to_bytes(self) -> bytes:
         """The bytes of the whole file, with its checksum."""
         version = PLAIN if self.step is None else RATED
-        head = MAGIC + bytes([version]) + bytes.fromhex(self.path_identity + self.fingerprint)
+        names = bytes.fromhex(self.path_identity + self.fingerprint)
+        head = MAGIC + bytes([version | GREY if self.grey else version]) + names
         rate = b"" if self.step is None else write_varint(self.step)
         tail = write_varint(self.width) + write_varint(self.height) + rate + self.stream
         return head + zlib.crc32(head + tail).to_bytes(4, "little") + tail
@@ -73,9 +77,10 @@ class Nic:
         """
         if data[:3] != MAGIC:
             raise InputError(f"{source} is not a .nic file: `nas compress` makes them.")
-        if len(data) > 3 and data[3] not in (PLAIN, RATED):
+        version = data[3] & ~GREY if len(data) > 3 else PLAIN  # such a short one has no checksum either
+        if version not in (PLAIN, RATED):
             raise InputError(
-                f"{source} has .nic version {data[3]}, but this toolkit reads versions up to {RATED}: update "
+                f"{source} has .nic version {version}, but this toolkit reads versions up to {RATED}: update "
                 "the toolkit."
             )
         head, tail = data[:12], data[FIXED:]
@@ -88,14 +93,14 @@ class Nic:
         if width == 0 or height == 0:
             raise InputError(f"{source} says that its picture is empty, so it is damaged: get it again.")
         step = None
-        if data[3] == RATED:
+        if version == RATED:
             step, stream = read_varint(stream, source)
             if step > STEPS_OF_QUALITY:
                 raise InputError(
                     f"{source} has a quality that does not exist, so it is damaged: get it again."
                 )
-        size = FIXED + len(tail) - len(stream)
-        return cls(head[4:8].hex(), head[8:12].hex(), width, height, stream, size, step)
+        size, grey = FIXED + len(tail) - len(stream), bool(data[3] & GREY)
+        return cls(head[4:8].hex(), head[8:12].hex(), width, height, stream, size, step, grey)
 
     @classmethod
     def read(cls, path: Path) -> Nic:

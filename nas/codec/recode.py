@@ -18,6 +18,7 @@ from nas.codec.refining.effort import check_effort, is_too_small, loss_of_file, 
 from nas.codec.refining.saturated import push_out_of_range
 from nas.codec.tiles import TILING, Tiling
 from nas.metrics.objective import Objective
+from nas.photos.grey import is_grey
 from nas.photos.images import Pixels
 from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError
@@ -58,10 +59,10 @@ def compress_smallest(
     check_effort(effort)
     height, width = pixels.shape[:2]
     step = step_of(family.base, quality if most_bytes is None else 0)  # refuses a fixed quality
-    y = analyzed(family.base, pixels, tiling)
+    y, grey = analyzed(family.base, pixels, tiling), is_grey(pixels)
 
     def written(latents: Latents, step: int | None) -> Nic:
-        return _smallest(family, latents, width, height, layouts, step)
+        return _smallest(family, latents, width, height, layouts, step, grey)
 
     def plain(step: int | None) -> Nic:
         return written(family.base.rounded(y, lmbda_of(family.base, step)), step)
@@ -94,7 +95,7 @@ def file_without_effort(family: CodecFamily, pixels: Pixels, step: int | None) -
     height, width = pixels.shape[:2]
 
     def written(latents: Latents, step: int | None) -> Nic:
-        return write_latents(family.base, latents, width, height, step)
+        return write_latents(family.base, latents, width, height, step, is_grey(pixels))
 
     return _without_effort(family, pixels, analyzed(family.base, pixels), step, written, TILING)
 
@@ -215,12 +216,18 @@ def transcode(family: CodecFamily, nic: Nic, layouts: Sequence[str], *, max_pixe
     """
     codec = family.codec(family.layout_of(nic.path_identity))
     latents = read_latents(codec, nic, max_pixels=max_pixels)
-    return _smallest(family, latents, nic.width, nic.height, layouts, nic.step)
+    return _smallest(family, latents, nic.width, nic.height, layouts, nic.step, nic.grey)
 
 
 def _smallest(
-    family: CodecFamily, latents: Latents, width: int, height: int, layouts: Sequence[str], step: int | None
+    family: CodecFamily,
+    latents: Latents,
+    width: int,
+    height: int,
+    layouts: Sequence[str],
+    step: int | None,
+    grey: bool,
 ) -> Nic:
     """The smallest file. Of equal sizes it is the first one."""
-    files = (write_latents(family.codec(name), latents, width, height, step) for name in layouts)
+    files = (write_latents(family.codec(name), latents, width, height, step, grey) for name in layouts)
     return min(files, key=lambda nic: len(nic.stream))

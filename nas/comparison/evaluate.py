@@ -207,7 +207,7 @@ class _PhotoMeasurer:
         encoded = time.perf_counter()
         nic = Nic.parse(data)
         latents = read_latents(codec, nic, max_pixels=photo.size)
-        decoded = picture_of(codec, latents[0], nic.width, nic.height, lmbda=self._rate)
+        decoded = picture_of(codec, latents[0], nic.width, nic.height, lmbda=self._rate, grey=nic.grey)
         ended = time.perf_counter()
         bpp = 8 * len(data) / photo.size
         similarity = ms_ssim(photo.pixels, decoded)

@@ -98,12 +98,13 @@ def _at_rate(
         # as `nas compress` settles on them, so that what is measured is what it writes
         latents, nic = file_without_effort(aimed, photo.pixels, step)
         file = nic.to_bytes()
-        files = [file, *(write_latents(codec, latents, width, height, step).to_bytes() for codec in others)]
+        others_files = (write_latents(codec, latents, width, height, step, nic.grey) for codec in others)
+        files = [file, *(other.to_bytes() for other in others_files)]
         for rate, each in zip(rates, files, strict=True):
             rate.append(8 * len(each) / photo.size)
         y_hat, _ = read_latents(family.base, Nic.parse(file), max_pixels=photo.size)
         for codec, results in zip(codecs, points, strict=True):
-            decoded = picture_of(codec, y_hat, width, height, lmbda=rate_of_file)
+            decoded = picture_of(codec, y_hat, width, height, lmbda=rate_of_file, grey=nic.grey)
             error = error_of(photo.pixels, decoded, objective.metric)
             loss = float(objective.loss(rates[0][-1], error))
             results.append((rates[0][-1], psnr(photo.pixels, decoded), loss))

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 ONNX_FORMAT, MAGIC = "nas-onnx 1", b"NIC"
 PLAIN, RATED = 1, 2  # versions of files: without and with a quality
+GREY = 4  # added to the version of a grey picture's file
 STEPS_OF_QUALITY = 1000
 HERE = Path(__file__).resolve().parent
 Y_REDUCTION, Z_REDUCTION = 16, 64  # pixels per element of y and z, per side
@@ -90,12 +91,14 @@ def decode(data: bytes, decoder: int | None = None, folder: Path = HERE) -> Pixe
     decoder_index = codec["default"] if decoder is None else decoder
     if not 0 <= decoder_index < len(codec["decoders"]):
         raise InputError(f"There is no decoder {decoder_index}: choose 0 to {len(codec['decoders']) - 1}.")
-    _, _, width, height, step, _ = parse(data)
+    _, _, width, height, step, grey, _ = parse(data)
     y_hat, _ = decode_latents(data, folder)
     with consistently(folder):
         y_hat = y_hat * gains(codec, step)
         x_hat = run(folder, codec["decoders"][decoder_index]["file"], {"y_hat": y_hat}, "x_hat")["x_hat"]
         pixels = np.rint(x_hat[0, :, :height, :width].clip(0, 1) * 255).astype(np.uint8)
+        if grey:  # the rounded mean; thirds of whole numbers are never half way between two integers
+            pixels[:] = (pixels.sum(0, dtype=np.uint16) + 1) // 3
         return np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
@@ -128,7 +131,7 @@ def decode_latents(data: bytes, folder: Path = HERE) -> tuple[Floats, Floats | N
     Raises:
         InputError: the picture is too large, or the data is damaged.
     """
-    codec, (path, _, width, height, _, stream) = description(folder), parse(data)
+    codec, (path, _, width, height, *_, stream) = description(folder), parse(data)
     layout = layout_of(codec, path)
     if width * height > MAX_PIXELS:
         raise InputError(
@@ -456,24 +459,25 @@ def order(layout: dict[str, Any], height: int, width: int) -> Iterator[tuple[dic
             yield layout["blocks"][number], positions[start : start + SLICE]
 
 
-def parse(data: bytes) -> tuple[str, str, int, int, int | None, bytes]:
+def parse(data: bytes) -> tuple[str, str, int, int, int | None, bool, bytes]:
     """Read the header of a .nic file.
 
     Args:
         data: content of the file.
 
     Returns:
-        The entropy path's identity, the codec's fingerprint, width, height, quality and stream. The quality
-        is in steps, and None in files of codecs of one rate.
+        The entropy path's identity, the codec's fingerprint, width, height, quality, whether the picture is
+        grey, and the stream. The quality is in steps, and None in files of codecs of one rate.
 
     Raises:
         InputError: the file is of another kind or version, or it is damaged.
     """
     if data[:3] != MAGIC:
         raise InputError("This is not a .nic file.")
-    if len(data) > 3 and data[3] not in (PLAIN, RATED):
+    version = data[3] & ~GREY if len(data) > 3 else PLAIN
+    if version not in (PLAIN, RATED):
         raise InputError(
-            f"The file has .nic version {data[3]}, but this decoder reads versions up to {RATED}: use a "
+            f"The file has .nic version {version}, but this decoder reads versions up to {RATED}: use a "
             "newer one."
         )
     if len(data) <= 16 or zlib.crc32(data[:12] + data[16:]).to_bytes(4, "little") != data[12:16]:
@@ -485,11 +489,11 @@ def parse(data: bytes) -> tuple[str, str, int, int, int | None, bytes]:
             f"The file says that its picture has {width}x{height} pixels, so it is damaged: get it again."
         )
     step = None
-    if data[3] == RATED:
+    if version == RATED:
         step, stream = varint(stream)
         if step > STEPS_OF_QUALITY:
             raise InputError("The file has a quality that does not exist, so it is damaged: get it again.")
-    return data[4:8].hex(), data[8:12].hex(), width, height, step, stream
+    return data[4:8].hex(), data[8:12].hex(), width, height, step, bool(data[3] & GREY), stream
 
 
 def varint(data: bytes) -> tuple[int, bytes]:

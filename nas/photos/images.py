@@ -255,11 +255,11 @@ def _deep_grey(image: Image.Image) -> Pixels:
 
 
 def write_image(path: Path, pixels: Pixels) -> None:
-    """Write 8-bit RGB pixels in the format of the file's name (PNG, PPM, TIFF, ...).
+    """Write 8-bit pixels in the format of the file's name (PNG, PPM, TIFF, ...).
 
     Args:
         path: the file.
-        pixels: the picture, [H, W, 3].
+        pixels: the picture, [H, W, 3], or [H, W] for a grey one: see `encoded`.
 
     Raises:
         InputError: the format does not exist or cannot hold so many pixels a side, or the file cannot be
@@ -269,10 +269,11 @@ def write_image(path: Path, pixels: Pixels) -> None:
 
 
 def encoded(pixels: Pixels, format: str, name: str) -> bytes:
-    """Encode 8-bit RGB pixels, [H, W, 3], as the bytes of an image file.
+    """Encode 8-bit pixels as the bytes of an image file.
 
     Args:
-        pixels: the picture.
+        pixels: the picture, [H, W, 3] in RGB, or [H, W] for a grey one. The latter becomes a grey image file,
+            or one in RGB where the format has no grey (WebP) or its name promises colours (PPM).
         format: Pillow's name for the format.
         name: name of the file in messages.
 
@@ -285,7 +286,8 @@ def encoded(pixels: Pixels, format: str, name: str) -> bytes:
         if max(width, height) > _LONGEST.get(format, math.inf):  # else libjpeg has its own say on stderr
             raise ValueError("too long a side")
         options = {"compress_level": _PNG_LEVEL} if format == "PNG" else {}
-        Image.fromarray(pixels).save(buffer, format=format, **options)
+        image = Image.fromarray(pixels)
+        (image.convert("RGB") if format == "PPM" else image).save(buffer, format=format, **options)
     except (OSError, ValueError, struct.error) as error:
         raise InputError(
             f"{name}: {format} cannot hold a picture of {width}x{height} pixels: choose a name that ends in "

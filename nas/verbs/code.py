@@ -362,7 +362,8 @@ def decompress(
     """Decompress .nic files into pictures.
 
     Several files, or all those in a folder, become PNG files in the folder `out`. Pictures that exist there
-    are skipped, so that the same call continues an interrupted one. The codec is loaded once.
+    are skipped, so that the same call continues an interrupted one. The codec is loaded once. A grey picture
+    becomes a grey image file if the format has them.
 
     Args:
         codec: folder of the codec that made the files, or of one with the same entropy path.
@@ -428,7 +429,7 @@ def decompress(
                 decoder = family.decoder_within(target, layout)
             chosen = family.codec(layout, decoder)
             pixels = decompress_image(chosen, nic, max_pixels=limit, precision=precision)
-            _write_picture(job.target, pixels)
+            _write_picture(job.target, pixels, nic.grey)
             several = layout is not None and len(family.decoders) > 1
             cost = family.decoder_kmac_px(decoder, layout) if several and layout is not None else None
             return Decompressed(job.target, nic.width, nic.height, chosen.architecture.key, _size(nic), cost)
@@ -450,13 +451,14 @@ def _quickly(codec: str | Path, job: Job, nic: Nic, target: str | float | None) 
     quick = decode_quickly(codec, nic, target)
     if quick is None:
         return None
-    _write_picture(job.target, quick.pixels)
+    _write_picture(job.target, quick.pixels, nic.grey)
     return Decompressed(job.target, nic.width, nic.height, quick.arch, _size(nic), quick.kmac_px)
 
 
-def _write_picture(target: Path, pixels: Pixels) -> None:
+def _write_picture(target: Path, pixels: Pixels, grey: bool) -> None:
     from nas.photos.images import encoded, write_image
 
+    pixels = pixels[..., 0] if grey else pixels  # all colours are equal there
     if target == STANDARD:
         write_standard(encoded(pixels, "PNG", "standard output"))
     else:

@@ -22,14 +22,17 @@ from nas.codec.codec import Codec  # noqa: E402
 from nas.codec.family import CodecFamily, Member  # noqa: E402
 from nas.codec.folder import DESCRIPTION, WEIGHTS, save_family  # noqa: E402
 from nas.codec.quantize import can_be_exact, quantized  # noqa: E402
+from nas.photos.grey import to_grey  # noqa: E402
 from nas.support.files import digest  # noqa: E402
 
 ALL = INTEGER | RATED
 QUALITIES = (0, 37.5, 100)  # where a codec has any
-# Every family; layouts by a network and by a table; a range of rates
+GREY = "-grey"  # ends the name of a case whose picture is grey
+# Every family; layouts by a network and by a table; a range of rates; grey pictures of both versions
 CASES = (
     *("factorized", "scale-hyperprior", "mean-scale-hyperprior", "joint-ar", "residual", "cheng", "patch"),
     *("factorized-rates", "joint-ar-rates", "patch-rates", "tables-alone-rates"),
+    *("factorized-grey", "joint-ar-rates-grey"),
 )
 
 
@@ -69,7 +72,8 @@ def latents_digest(codec: Codec, stream: bytes, height: int, width: int) -> str:
 
 def make(case: str, out: Path) -> None:
     """Write one folder."""
-    family, pixels = family_of(case), np.ascontiguousarray(data.chelsea()[80:113, 110:165])
+    family, pixels = family_of(case.removesuffix(GREY)), np.ascontiguousarray(data.chelsea()[80:113, 110:165])
+    pixels = to_grey(pixels) if case.endswith(GREY) else pixels
     save_family(family, out, {"lmbda": 0.01, "metric": "mse"})
     found = {}
     for layout in family.layouts:

@@ -27,6 +27,7 @@ from nas.codec.tiles import TILING, Tiling
 from nas.graph.affine import exact_arithmetic
 from nas.metrics.objective import Objective
 from nas.metrics.quality import MS_SSIM_SIDE, error_of
+from nas.photos.grey import is_grey
 from nas.photos.images import Pixels
 from nas.support.errors import InputError
 from nas.support.limits import MOST_EFFORT, is_whole
@@ -190,6 +191,7 @@ def loss_of_file(
     if stream is None:
         (stream,) = codec.encode(*latents)
     height, width = pixels.shape[:2]
-    decoded = picture_of(codec, latents[0], width, height, tiling, _rate(codec, objective))
+    rate, grey = _rate(codec, objective), is_grey(pixels)
+    decoded = picture_of(codec, latents[0], width, height, tiling, rate, grey=grey)
     error = error_of(pixels, decoded, objective.metric)
     return float(objective.loss(8 * len(stream) / (height * width), error))

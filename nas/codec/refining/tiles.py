@@ -13,6 +13,7 @@ from nas.codec.codec import Codec
 from nas.codec.tiles import TileSide, Tiling, core_multiple, tile_sides
 from nas.metrics.losses import distortion
 from nas.metrics.objective import Objective
+from nas.photos.grey import is_grey
 from nas.photos.images import Pixels
 from nas.photos.tensors import Padded
 from nas.spaces.description import Y_REDUCTION, Z_REDUCTION
@@ -91,10 +92,13 @@ class TileLoss:
         x: the pixels of the tile without padding, [1, 3, H, W] in [0, 1].
         objective: the loss. For a codec over a range of rates, its lambda also sets the rate.
         saturated: the picture has saturated areas, where what leads out of the range of pixels is no error.
+        grey: the picture is grey, so that decoders give each pixel the mean of its colours.
     """
 
-    def __init__(self, codec: Codec, x: Tensor, objective: Objective, saturated: bool = False) -> None:
-        self.codec, self.x, self.objective = codec, x, objective
+    def __init__(
+        self, codec: Codec, x: Tensor, objective: Objective, saturated: bool = False, grey: bool = False
+    ) -> None:
+        self.codec, self.x, self.objective, self._grey = codec, x, objective, grey
         self._saturated = (x == 0) | (x == 1) if saturated else None
 
     @property
@@ -132,6 +136,8 @@ class TileLoss:
         """
         if self._saturated is not None:  # beyond the range of pixels there is no error
             x_hat = torch.where(self._saturated, x_hat.clamp(0, 1), x_hat)
+        if self._grey:
+            x_hat = x_hat.mean(1, keepdim=True).expand_as(x_hat)
         error = distortion(self.x, x_hat, self.objective.metric)
         loss: Tensor = self.objective.loss(rate / self.pixels, error).mean()
         return loss
@@ -169,12 +175,12 @@ def refine_by_tiles(
     """
     y, z = (None if values is None else values.clone() for values in latents)
     assert y is not None
-    x = Padded(pixels, codec.alignment, y.device)
+    x, grey = Padded(pixels, codec.alignment, y.device), is_grey(pixels)
     tiles = list(refinement_tiles(codec, y.shape[-2], y.shape[-1], tiling))
     for number, tile in enumerate(tiles):
         rows, columns = tile.slices(1)
         part = x[..., rows, columns][..., : pixels.shape[0] - rows.start, : pixels.shape[1] - columns.start]
-        loss = TileLoss(codec, part, objective, saturated)
+        loss = TileLoss(codec, part, objective, saturated, grey)
         own_z = None if z is None else tile.cut(z, Z_REDUCTION)
         before = number * steps
 

@@ -109,6 +109,7 @@ def nic_info(path: Path) -> Info:
         "version": PLAIN if nic.step is None else RATED,
         "width": nic.width,
         "height": nic.height,
+        "grey": nic.grey,
         "bytes": size,
         "bpp": 8 * size / (nic.width * nic.height),
         "header_bytes": nic.header_bytes,
