@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +26,11 @@ from nas.cli import app
 from nas.codec.bitstream import compress_image, decompress_image
 from nas.codec.coder import Decoder, Encoder
 from nas.codec.family import CodecFamily
-from nas.codec.nic import Nic
+from nas.codec.nic import FIXED, Nic
 from nas.graph.entropy import MEAN_STEPS, SCALES, Y_LIMIT, Z_LIMIT
 from nas.onnx.decoder import misfit
 from nas.onnx.write import write_onnx
+from nas.photos.grey import is_grey, to_grey
 from nas.spaces.rates import STEPS_OF_QUALITY
 from nas.support.errors import InputError
 
@@ -187,25 +189,52 @@ def test_headers_are_read_or_refused_alike() -> None:
     draw = np.random.default_rng(0)
     whole = Nic("0123abcd", "89efcdab", 300, 70000 % 65536, draw.bytes(40), 0).to_bytes()
     rated = [Nic("0123abcd", "89efcdab", 300, 7, draw.bytes(40), 0, step) for step in (0, 1, 640, 1000, 1001)]
+    rated += [replace(nic, grey=True) for nic in rated]
+    rated += [replace(nic, step=None) for nic in rated]
     files = [nic.to_bytes() for nic in rated]
+    files += [with_version(files[0], version) for version in range(256)]
     files += [whole, b"", b"NI", b"NIC", whole[:20], whole[:-1], b"GIF" + whole[3:], b"NIC\x02" + whole[4:]]
     files += [Nic("00000000", "00000000", width, 5, b"", 0).to_bytes() for width in (0, 1, 127, 128, 65535)]
     for place in draw.integers(4, len(whole), 20):
         files.append(whole[:place] + bytes([whole[place] ^ 1 << draw.integers(8)]) + whole[place + 1 :])
+    seen = set()
     for data, found in zip(files, answers([{"kind": "nic", "data": text_of(f)} for f in files]), strict=True):
         try:
             nic = Nic.parse(data)
         except InputError:
             assert re.fullmatch(r"[A-Z].*\.", found["problem"])
             continue
+        seen.add((nic.step is None, nic.grey))
         assert found == {
             "pathIdentity": nic.path_identity,
             "fingerprint": nic.fingerprint,
             "width": nic.width,
             "height": nic.height,
             "quality": None if nic.step is None else nic.step / STEPS_OF_QUALITY,
+            "grey": nic.grey,
             "stream": text_of(nic.stream),
         }
+    assert len(seen) == 4
+
+
+def with_version(data: bytes, version: int) -> bytes:
+    """A file with another version, and a checksum that fits."""
+    head, tail = data[:3] + bytes([version]) + data[4:12], data[FIXED:]
+    return head + zlib.crc32(head + tail).to_bytes(4, "little") + tail
+
+
+@needs_node
+def test_pixels_become_as_grey_as_in_the_toolkit() -> None:
+    sums = np.arange(3 * 255 + 1)  # of all sizes, and evenly or not among the colours
+    even = np.stack([(sums + shift) // 3 for shift in range(3)], -1)
+    uneven = np.stack([(sums - shift).clip(0, 255) for shift in (0, 255, 510)], -1)
+    random = np.random.default_rng(0).integers(0, 256, (2000, 3))
+    pixels = np.concatenate([even, uneven, random]).astype(np.uint8)[None]
+    rgba = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    (found,) = answers([{"kind": "grey", "data": text_of(rgba.tobytes())}])
+    grey = picture_of(base64.b64decode(found["data"]), rgba.shape)
+    assert np.array_equal(grey[..., :3], to_grey(pixels))
+    assert (grey[..., 3] == 255).all()
 
 
 # The codec's description
@@ -329,6 +358,7 @@ def test_files_of_every_layout_decode_to_the_same_latents_and_pictures(
         for number, (rows, columns) in enumerate([(100, 150), (1, 1), (64, 300), *[(70, 90)] * (4 * rated)]):
             quality = (30 * number) % 101 if rated else None
             pixels = np.ascontiguousarray(chelsea[:rows, :columns])
+            pixels = to_grey(pixels) if number % 2 else pixels
             nic = compress_image(family.codec(layout), pixels, quality=quality)
             nic = replace(nic, step=None) if number == 2 else nic  # a file may say nothing of its quality
             file = tmp_path / f"{layout}-{number}.nic"
@@ -342,7 +372,9 @@ def test_files_of_every_layout_decode_to_the_same_latents_and_pictures(
         assert np.array_equal(found, y_hat[0].numpy()), file.name
         for place in range(len(family.decoders)):
             wanted = decompress_image(family.codec(layout, place), nic)
-            assert_alike(picture_of(Path(f"{file}.{place}").read_bytes(), wanted.shape), wanted)
+            found = picture_of(Path(f"{file}.{place}").read_bytes(), wanted.shape)
+            assert_alike(found, wanted)
+            assert is_grey(found[..., :3]) == nic.grey
 
 
 # The page
@@ -364,6 +396,7 @@ class Site:
         other: CodecFamily = make_family("mean-scale-hyperprior-integer")
         write_onnx(other, folder / "other")
         self.add("other.nic", compress_image(other.base, pixels))
+        self.add("grey.nic", compress_image(self.family.base, to_grey(pixels)))
         whole = (folder / "raster.nic").read_bytes()
         (folder / "damaged.nic").write_bytes(whole[:-5] + b"\0" + whole[-4:])
         (folder / "short.nic").write_bytes(whole[:30])
@@ -507,6 +540,22 @@ def test_every_file_is_shown_as_the_toolkit_decodes_it(page: Page, isolated: boo
         assert page.text("bpp") == f"{8 * size / (130 * 90):.3f} bit/px"
         assert page.text("layout") == name
         assert int(page.text("stages")) == family.layouts[name].stages(8, 12)
+    assert page.complaints() == []
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_grey_picture_is_shown_grey_and_called_so(page: Page) -> None:
+    page.open("?codec=codec&file=grey.nic")
+    page.decoded()
+    assert page.text("size") == "130x90, grey"
+    nic = page.site.files["grey.nic"]
+    family = page.site.family
+    wanted = decompress_image(family.codec(family.layout_of(nic.path_identity)), nic)
+    page.slide(family.default)
+    page.wait(lambda: page.run("return picture.dataset.decoder") == str(family.default))
+    assert_alike(page.picture(), wanted)
+    assert is_grey(page.picture()[..., :3])
     assert page.complaints() == []
 
 

@@ -10,7 +10,7 @@ const { RangeDecoder } = await use("coder.js");
 const { Gaussians, exp, erf } = await use("gaussian.js");
 const { parseNic } = await use("nic.js");
 const { misfit } = await use("form.js");
-const { Codec } = await use("codec.js");
+const { Codec, toGrey } = await use("codec.js");
 const { Problem, sentence } = await use("problem.js");
 
 const bytes = (text) => Uint8Array.from(Buffer.from(text, "base64"));
@@ -30,6 +30,11 @@ const TASKS = {
   },
   functions({ values }) {
     return { erf: values.map(erf), exp: values.map(exp) };
+  },
+  grey({ data }) {
+    const pixels = Uint8ClampedArray.from(bytes(data));
+    toGrey(pixels);
+    return { data: Buffer.from(pixels).toString("base64") };
   },
   misfit({ text }) {
     return { misfit: misfit(JSON.parse(text)) };

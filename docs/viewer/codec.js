@@ -7,6 +7,16 @@ import { Problem } from "./problem.js";
 const FORMAT = "nas-onnx 1";
 const CODER = "constriction-0.5";
 
+/**
+ * Give each pixel of RGBA the rounded mean of its colours, in place, as all decoders do for a grey picture.
+ * A third of a whole number is never half way between two integers, so this is exact.
+ */
+export function toGrey(pixels) {
+  for (let at = 0; at < pixels.length; at += 4) {
+    pixels.fill(Math.floor((pixels[at] + pixels[at + 1] + pixels[at + 2] + 1) / 3), at, at + 3);
+  }
+}
+
 /** A codec, or a family of decoders of the same files. */
 export class Codec {
   /**
@@ -63,7 +73,7 @@ export class Codec {
   }
 
   /** The picture at one decoder, as RGBA in 8 bits, cropped to the file's size. */
-  async synthesize(decoder, latents, { width, height, quality }) {
+  async synthesize(decoder, latents, { width, height, quality, grey }) {
     const shape = [1, this.description.y_channels, latents.height, latents.width];
     const values = this.scaled(latents, quality);
     const { x_hat: x } = await this.run(this.description.decoders[decoder].file, { y_hat: { values, shape } });
@@ -77,6 +87,7 @@ export class Codec {
         for (let colour = 0; colour < 3; colour++) pixels[to + colour] = 255 * x[colour * plane + from]; // clamps, rounds
       }
     }
+    if (grey) toGrey(pixels);
     return pixels;
   }
 

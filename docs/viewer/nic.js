@@ -3,6 +3,7 @@
 import { Problem } from "./problem.js";
 
 const [PLAIN, RATED] = [1, 2]; // versions: of codecs of one rate, and of those that hold a quality
+const GREY = 4; // added to the version of a grey picture's file
 const STEPS_OF_QUALITY = 1000;
 const FIXED = 16; // bytes before the picture's size
 const MAX_SIDE = 65535; // pixels
@@ -37,14 +38,15 @@ const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2,
  *
  * @param {Uint8Array} bytes
  * @returns {{pathIdentity: string, fingerprint: string, width: number, height: number, quality: number | null,
- *   stream: Uint8Array}} quality from 0 to 1, null in files of codecs of one rate
+ *   grey: boolean, stream: Uint8Array}} quality from 0 to 1, null in files of codecs of one rate
  */
 export function parseNic(bytes) {
   if (bytes.length < 4 || String.fromCharCode(...bytes.subarray(0, 3)) !== "NIC") {
     throw new Problem("This is not a .nic file: nas compress makes them.");
   }
-  if (bytes[3] !== PLAIN && bytes[3] !== RATED) {
-    throw new Problem(`The file has .nic version ${bytes[3]}, but this page reads versions up to ${RATED}: use a newer page.`);
+  const version = bytes[3] & ~GREY;
+  if (version !== PLAIN && version !== RATED) {
+    throw new Problem(`The file has .nic version ${version}, but this page reads versions up to ${RATED}: use a newer page.`);
   }
   const head = bytes.subarray(0, 12);
   const tail = bytes.subarray(FIXED);
@@ -58,8 +60,9 @@ export function parseNic(bytes) {
   if (Math.max(width, height) > MAX_SIDE) {
     throw new Problem(`The file says that its picture has ${width}x${height} pixels, which no picture has, so it is damaged: get it again.`);
   }
-  const [step, stream] = bytes[3] === RATED ? readVarint(after) : [null, after];
+  const [step, stream] = version === RATED ? readVarint(after) : [null, after];
   if (step > STEPS_OF_QUALITY) throw new Problem("The file has a quality that does not exist, so it is damaged: get it again.");
   const quality = step === null ? null : step / STEPS_OF_QUALITY;
-  return { pathIdentity: hex(bytes.subarray(4, 8)), fingerprint: hex(bytes.subarray(8, 12)), width, height, quality, stream };
+  const grey = (bytes[3] & GREY) !== 0;
+  return { pathIdentity: hex(bytes.subarray(4, 8)), fingerprint: hex(bytes.subarray(8, 12)), width, height, quality, grey, stream };
 }

@@ -179,7 +179,7 @@ function figures() {
   const set = (id, text) => {
     $(id).textContent = text ?? "–";
   };
-  set("size", file && `${file.width}x${file.height}`);
+  set("size", file && `${file.width}x${file.height}${file.grey ? ", grey" : ""}`);
   set("bytes", file && `${file.bytes.toLocaleString("en")} bytes`);
   set("bpp", file && `${((8 * file.bytes) / (file.width * file.height)).toFixed(3)} bit/px`);
   set("layout", file?.layout.name);

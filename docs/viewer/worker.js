@@ -72,9 +72,9 @@ async function decode({ id, bytes }) {
     if (wanted.codec || wanted.file) throw new Stale();
   });
   latents = { nic, found, file: id };
-  const { width, height } = nic;
+  const { width, height, grey } = nic;
   const milliseconds = performance.now() - began;
-  postMessage({ kind: "latents", id, width, height, bytes: bytes.length, layout, stages: found.stages, milliseconds });
+  postMessage({ kind: "latents", id, width, height, grey, bytes: bytes.length, layout, stages: found.stages, milliseconds });
 }
 
 async function show({ id, decoder }) {
