@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,12 @@ def test_white_and_black_come_back_as_they_are(trained: Codec, quality: int, lev
     pixels = np.full((128, 128, 3), level, np.uint8)
     before = compress_image(trained, pixels, quality=quality)
     after = smallest(trained, pixels, quality=quality)
-    errors = [mse(decompress_image(trained, nic), pixels) * 255**2 for nic in (before, after)]
+    in_colours = replace(before, grey=False)  # the decoder of a grey picture mends some of it, too
+    errors = [mse(decompress_image(trained, nic), pixels) * 255**2 for nic in (before, after, in_colours)]
     assert errors[1] <= min(errors[0], 0.01)
     assert len(after.to_bytes()) <= len(before.to_bytes()) + 16
     if level == 255:
-        assert errors[0] > 0.1  # what there was to mend
+        assert errors[2] > 0.1  # what there was to mend
 
 
 def test_a_white_background_is_whiter_with_any_effort(trained: Codec, chelsea: np.ndarray) -> None:
