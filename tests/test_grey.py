@@ -28,7 +28,7 @@ from nas.codec.folder import save_family
 from nas.codec.nic import FIXED, GREY, PLAIN, RATED, Nic
 from nas.codec.recode import compress_smallest, transcode
 from nas.codec.refining.effort import loss_of_file
-from nas.codec.refining.tiles import TileLoss
+from nas.codec.refining.tiles import TileLoss, refine_by_tiles
 from nas.codec.tiles import TILING, Tiling
 from nas.comparison.evaluate import evaluate_codec
 from nas.comparison.evaluate_family import _at_rate
@@ -265,6 +265,25 @@ def test_refinement_takes_a_tint_of_a_grey_picture_for_no_error() -> None:
     assert float(plain.of(rate, grey + tint)) > 1
     assert float(aware.of(rate, grey + tint)) == pytest.approx(0, abs=1e-6)
     assert float(aware.of(rate, grey + 0.1)) == pytest.approx(float(plain.of(rate, grey + 0.1)))
+
+
+def test_the_whole_picture_decides_how_its_tiles_are_refined(chelsea: np.ndarray) -> None:
+    codec, objective = codec_of("mean-scale-hyperprior-integer"), Objective(0.01)
+    pixels = to_grey(np.ascontiguousarray(chelsea[:64, :192]))
+    coloured = pixels.copy()
+    coloured[:, -1] = chelsea[:64, 191]  # its first tile has no colour
+    tint = torch.tensor([0.1, -0.25, 0.15])[:, None, None]
+    for picture, expected in ((pixels, 0.0), (coloured, 0.01 * 255**2 * float(tint.square().mean()))):
+        errors = []
+
+        def refine(loss: TileLoss, _: object, y: Any, z: Any, __: object, into: list[float] = errors) -> Any:
+            into.append(float(loss.of(torch.zeros(1), loss.x + tint)))
+            return y, z
+
+        tiling = Tiling(limit=0, side=64)
+        refine_by_tiles(codec, picture, latents_of(codec, picture), objective, refine, 1, tiling=tiling)
+        assert len(errors) == 3
+        assert errors == pytest.approx([expected] * 3, abs=1e-4)
 
 
 # Commands, and the decoders without torch
