@@ -31,8 +31,8 @@ from nas.comparison.formats import FormatResult
 from nas.comparison.partial_results import PartialResults
 from nas.comparison.published import read_published
 from nas.graph.network import Supernet
-from nas.photos.images import bundled
 from nas.photos.grey import is_grey, to_grey
+from nas.photos.images import bundled
 from nas.photos.tensors import pad, to_tensor
 from nas.profiling.devices.read import read_times
 from nas.profiling.measurements import Measurements, Timed
