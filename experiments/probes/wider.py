@@ -2,8 +2,8 @@
 
     python -m experiments.probes.wider --data PHOTOS --runs RUNS
 
-`zoo:patch` was hardly trained with wider layers around most of its architectures. So a supernet is trained
-further for each of three architectures, in which every slot with a probed activation also has its next wider
+`zoo:patch` was hardly trained with wider layers around most of its architectures. So it is trained further
+for each of three architectures, in which every slot with a probed activation also has its next wider
 candidate. Each wider slot is trained equally often, alone and together with all others. All combinations are
 then scored, and the best one within a limit of MACs is found among three kinds: those that widen only the
 slots with more headroom, only the other slots, or any. Photos that were held out of the training measure it.
@@ -13,9 +13,8 @@ docs/probes.md. If it is interrupted, run the same command again: it continues.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ from nas.run import Run
 from nas.searching.scoring.evaluator import Evaluator
 from nas.shipped import zoo_run
 from nas.spaces.architecture import Architecture
-from nas.spaces.space import SearchSpace
 from nas.training.settings import read_recipe, settings_of
 from nas.weights.checkpoint import supernet_of
 
@@ -65,30 +63,28 @@ def headroom_of(size: float) -> dict[str, float]:
     return {name: own["headroom"] for name, own in slots.items() if "wider" in own}
 
 
-def widened(space: SearchSpace, architecture: Architecture, names: Sequence[str]) -> SearchSpace:
-    """Make a space of one architecture in which some slots also have their next wider candidate.
+def combinations(size: float) -> list[Architecture]:
+    """List the architectures in which each slot of `headroom_of` has its own candidate or the next wider one.
+
+    The first one is the decoder's own architecture, and the last slot changes first.
 
     Args:
-        space: space of the architecture.
-        architecture: an architecture of this space.
-        names: names of the slots.
+        size: cost of the architecture's decoder, one of `SIZES`.
     """
-    alone, widths = space.only(architecture), dict(architecture.widths)
-    slots = []
-    for slot in space.slots:
-        place = slot.candidates.index(widths[slot.name])
-        number = 2 if slot.name in names else 1
-        slots.append(replace(slot, candidates=slot.candidates[place : place + number]))
-    return replace(alone, slots=tuple(slots))
-
-
-def combinations(space: SearchSpace) -> list[tuple[int, ...]]:
-    """List the indexes of all architectures of a space."""
-    return list(itertools.product(*map(range, space.shape)))
+    space = zoo_run(RUN).space
+    own, names = space.indexes(space.parse(STRONG + DECODERS[size])), list(headroom_of(size))
+    slots = [slot.name for slot in space.slots]
+    rows = []
+    for steps in itertools.product((0, 1), repeat=len(names)):
+        row = list(own)
+        for name, step in zip(names, steps, strict=True):
+            row[slots.index(name)] += step
+        rows.append(space.at(row))
+    return rows
 
 
 def trained(size: float, steps: int, data: Path, runs: Path, seed: int) -> Run:
-    """Train the widened space of one decoder, each wider slot equally often.
+    """Train the combinations of one decoder, each wider slot equally often.
 
     Args:
         size: cost of the architecture's decoder, one of `SIZES`.
@@ -97,32 +93,40 @@ def trained(size: float, steps: int, data: Path, runs: Path, seed: int) -> Run:
         runs: folder for the runs.
         seed: seed of the training.
     """
-    whole = zoo_run(RUN).space
-    space = widened(whole, whole.parse(STRONG + DECODERS[size]), list(headroom_of(size)))
-    few = [row for row in combinations(space) if sum(row) <= 1 or all(np.array(row) + 1 == space.shape)]
-    members = [space.at(row).key for row in few]
+    every = combinations(size)
+    count = len(headroom_of(size))
+    members = [every[place].key for place in (0, *single_steps(count), len(every) - 1)]
     settings = {**read_recipe(RECIPE), **SETTINGS, "members": members, "steps": steps, "seed": seed}
-    return train(space, data, runs / f"wider-{size:g}-{seed}", settings, RUN)
+    return train(zoo_run(RUN).space, data, runs / f"wider-{size:g}-{seed}", settings, RUN)
 
 
-def scored(run: Run, data: Path, seed: int) -> dict[str, list[float]]:
-    """Score all architectures of a run, in the order of `combinations`.
+def single_steps(count: int) -> list[int]:
+    """List the places in `combinations` of those with one wider slot, slot by slot.
+
+    Args:
+        count: number of slots.
+    """
+    return [2 ** (count - 1 - place) for place in range(count)]
+
+
+def scored(run: Run, size: float, data: Path, seed: int) -> dict[str, list[float]]:
+    """Score all `combinations` with the weights of a run.
 
     Args:
         run: a run of `trained`.
+        size: cost of the architecture's decoder, one of `SIZES`.
         data: folder of training photos.
         seed: seed for the choice of photos.
 
     Returns:
         Total kMAC/px of each, and its loss on each set of photos.
     """
-    space, net, objective = run.space, supernet_of(run), settings_of(run).objective
-    every = [space.at(row) for row in combinations(space)]
-    costs, parts = measured_costs(space), split_by_picture(data)
+    net, objective, every = supernet_of(run), settings_of(run).objective, combinations(size)
+    costs, parts = measured_costs(run.space), split_by_picture(data)
     found = {"kmac_px": [costs.kmac_px(own) for own in every]}
-    for name, size in PHOTOS.items():
-        evaluator = Evaluator(net, crops(parts[name], *size, seed), objective)
-        scores = evaluator.score_all(every, report=progress(f"{run.path.name}, {name}"))
+    for name, (number, side) in PHOTOS.items():
+        evaluator = Evaluator(net, crops(parts[name], number, side, seed), objective)
+        scores = evaluator.score_all(every, report=functools.partial(progress(run.path.name), name))
         found[name] = [score.rd_loss for score in scores]
     return found
 
@@ -208,9 +212,8 @@ def main() -> None:
     for seed in range(given.seed, given.seed + given.seeds):
         for size in SIZES:
             run = trained(size, given.steps, given.data, given.runs, seed)
-            slots = [slot.name for slot in run.space.slots if len(slot.candidates) > 1]
-            own = decoders.setdefault(f"{size:g}", {"slots": slots, "seeds": {}})
-            own["seeds"][str(seed)] = scored(run, given.data, given.seed)
+            own = decoders.setdefault(f"{size:g}", {"slots": list(headroom_of(size)), "seeds": {}})
+            own["seeds"][str(seed)] = scored(run, size, given.data, given.seed)
             write_result(RESULT, {"facts": about, "decoders": decoders})
     renew(PAGE, "wider", tables())
 
