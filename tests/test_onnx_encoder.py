@@ -106,7 +106,7 @@ def assert_codes_alike(
             assert (own != their).mean() < 0.002
     whole = compress_image(codec, pixels, quality=quality).to_bytes()
     stream = encoder.encode_latents(*theirs, layout)
-    assert encoder.file_of(layout, width, height, step, stream) == whole
+    assert encoder.file_of(layout, width, height, step, stream, grey=nic.grey) == whole
     assert data == whole or not same(mine, theirs)
 
 
@@ -157,6 +157,26 @@ def test_any_latents_without_a_network_as_context(written, name):
     for layout in encoder.decoder.description(encoder.HERE)["layouts"]:
         wanted = family.codec(layout["name"]).encode(*latents)
         assert [encoder.encode_latents(*arrays(latents), layout)] == wanted
+
+
+@pytest.mark.parametrize("name", [JOINT, RATED_NAMES[0]])
+def test_grey_pictures_are_marked_as_the_toolkit_marks_them(written, name, tmp_path):
+    family, folder, encoder = written(name)
+    colours = picture(40, 70)
+    colours[0, 0] = (1, 2, 2)
+    grey = np.repeat(colours[..., :1], 3, -1)
+    assert_codes_alike(encoder, family.base, grey)
+    almost = grey.copy()
+    almost[39, 69, 2] ^= 1
+    marked = {bool(Nic.parse(encoder.encode(each)).grey): each for each in (grey, almost)}
+    assert [marked[True] is grey, marked[False] is almost] == [True, True]
+    (tmp_path / "grey.nic").write_bytes(encoder.encode(grey))
+    words = [sys.executable, folder / "decoder.py", tmp_path / "grey.nic", tmp_path / "grey.png"]
+    subprocess.run(words, check=True)
+    with Image.open(tmp_path / "grey.png") as image:
+        decoded = encoder.decoder.decode((tmp_path / "grey.nic").read_bytes())
+        assert image.mode == "L"
+        assert np.array_equal(np.asarray(image), decoded[..., 0])
 
 
 def test_latents_of_zeros_only(written):

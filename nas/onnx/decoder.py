@@ -723,7 +723,8 @@ def main() -> None:
         pixels = decode(data, decoder_index)
         from PIL import Image
 
-        Image.fromarray(pixels).save(given.out)
+        grey = parse(data)[5]
+        Image.fromarray(pixels[..., 0] if grey else pixels).save(given.out)
     except (InputError, OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

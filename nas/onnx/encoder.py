@@ -79,7 +79,7 @@ def encode(
         step, chosen = step_of(codec, quality), layout_named(codec, layout)
         y_hat, z_hat = latents_of(pixels, step, folder)
         stream = encode_latents(y_hat, z_hat, chosen, folder)
-        return file_of(chosen, pixels.shape[1], pixels.shape[0], step, stream)
+        return file_of(chosen, pixels.shape[1], pixels.shape[0], step, stream, grey=is_grey(pixels))
 
 
 def step_of(codec: dict[str, Any], quality: float | None) -> int | None:
@@ -258,7 +258,18 @@ def gaussian_y(
     decoder.by_stages(codec, layout, psi, write, folder)
 
 
-def file_of(layout: dict[str, Any], width: int, height: int, step: int | None, stream: bytes) -> bytes:
+def is_grey(pixels: Pixels) -> bool:
+    """Whether red, green and blue are equal in every pixel. Decoders then keep them equal.
+
+    Args:
+        pixels: the picture, [H, W, 3] in 8 bits.
+    """
+    return bool((pixels == pixels[..., :1]).all())
+
+
+def file_of(
+    layout: dict[str, Any], width: int, height: int, step: int | None, stream: bytes, *, grey: bool
+) -> bytes:
     """Put the header of a .nic file before a stream.
 
     Args:
@@ -267,8 +278,9 @@ def file_of(layout: dict[str, Any], width: int, height: int, step: int | None, s
         height: height of the picture, in pixels.
         step: the stored quality, or None for a codec of one rate.
         stream: the coded latents.
+        grey: whether the picture is grey.
     """
-    version = decoder.PLAIN if step is None else decoder.RATED
+    version = (decoder.PLAIN if step is None else decoder.RATED) | (decoder.GREY if grey else 0)
     head = decoder.MAGIC + bytes([version]) + bytes.fromhex(layout["entropy_path"] + layout["fingerprint"])
     rate = b"" if step is None else write_varint(step)
     tail = write_varint(width) + write_varint(height) + rate + stream
