@@ -266,6 +266,8 @@ def test_json_of_every_verb_on_the_way(way, tmp_path, run_copy, monkeypatch):
     assert coded["bpp"] == pytest.approx(8 * coded["bytes"] / (100 * 150))
     decoded = run_nas("decompress", tmp_path / "c", nic, tmp_path / "photo.png", "--json").json
     assert (decoded["width"], decoded["height"]) == (150, 100)
+    assert decoded["bytes"] == nic.stat().st_size
+    assert "kmac_px" not in decoded  # its codec has one decoder, whose cost codec.yaml tells
 
 
 def test_a_codec_trains_alone_from_its_description(way, tmp_path):

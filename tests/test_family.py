@@ -298,7 +298,8 @@ def test_the_commands(run: Path, tmp_path: Path, photo_folder: Path) -> None:
     small = command("compress", codec, photo, tmp_path / "small.nic", "--stages", 1000)
     assert small["bytes"] == min(file["bytes"] for file in made.values())
     other = content["layouts"][-1]["name"]
-    command("transcode", codec, tmp_path / "small.nic", tmp_path / "again.nic", "--layout", other)
+    coded = command("transcode", codec, tmp_path / "small.nic", tmp_path / "again.nic", "--layout", other)
+    assert (coded["bytes_before"], coded["bytes"]) == (small["bytes"], made[other]["bytes"])
     assert (tmp_path / "again.nic").read_bytes() == (tmp_path / f"{other}.nic").read_bytes()
     least = content["decoders"][0]
     command("decompress", codec, tmp_path / "small.nic", tmp_path / "best.png")
@@ -306,6 +307,7 @@ def test_the_commands(run: Path, tmp_path: Path, photo_folder: Path) -> None:
     words = ("--target", f"{cost:.9f}")
     found = command("decompress", codec, tmp_path / "small.nic", tmp_path / "least.png", *words)
     assert found["arch"].partition("+layout")[0] == least["arch"].partition("+layout")[0]
+    assert (found["kmac_px"], found["bytes"]) == (pytest.approx(cost), small["bytes"])
     family = nas.load_family(codec)
     nic = Nic.read(tmp_path / "small.nic")
     expected = decompress_image(family.codec(small["layout"], family.default), nic)

@@ -96,8 +96,10 @@ class Decompressed:
     kmac_px: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, as `--json` prints them."""
-        return {"image": str(self.image), "width": self.width, "height": self.height, "arch": self.arch}
+        """Return plain values, as `--json` prints them. `kmac_px` is left out where it is None."""
+        cost = {} if self.kmac_px is None else {"kmac_px": self.kmac_px}
+        size = {"width": self.width, "height": self.height, "bytes": self.bytes}
+        return {"image": str(self.image), **size, "arch": self.arch, **cost}
 
     def row(self) -> dict[str, Any]:
         """A row of the printed table. bytes and bpp are those of the .nic file."""
@@ -129,7 +131,7 @@ class Transcoded:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as `--json` prints them."""
-        before = {"from": self.layout_before}
+        before = {"from": self.layout_before, "bytes_before": self.bytes_before}
         return {"file": str(self.file), "bytes": self.bytes, "layout": self.layout, **before}
 
 
