@@ -205,7 +205,7 @@ class LoadedRun:
         Args:
             data: folder of the photos that the run was trained on, or `bundled`.
             report: called as the work goes on.
-            count: number of architectures.
+            count: number of architectures, 3 or more, evenly spread over the range of MACs.
             steps: training steps for each. By default as many as the run had.
             start: `scratch` (as the run began) or `supernet`.
             settings: training settings that differ from the run's.

@@ -398,7 +398,10 @@ def rank_check(
         str, typer.Option(help="Folder of the photos that the run was trained on, or `bundled`.")
     ],
     count: Annotated[
-        int, typer.Option(help="Number of architectures to train, evenly spread over the range of MACs.")
+        int,
+        typer.Option(
+            help="Number of architectures to train, 3 or more, evenly spread over the range of MACs."
+        ),
     ] = 6,
     steps: Annotated[
         int | None, typer.Option(help="Training steps for each. Default: as many as the run had.")

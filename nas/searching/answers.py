@@ -186,7 +186,7 @@ class Answers:
                 break
             if not self._score(candidate):
                 failed.append(candidate)
-            report("near the target", tried + 1, 0, f"scored, for at most {question.quantity.format(target)}")
+            report("scoring near the target", tried + 1, 0, f"at most {question.quantity.format(target)}")
         best = self.best(question, target)
         if best is None:
             drawn = question.feasible.draw(question.quantity, 0, target, FILL_SCORES, rng)

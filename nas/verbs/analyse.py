@@ -202,7 +202,7 @@ def rank_check(
     Args:
         run: a trained run or its folder.
         data: the photos that the run was trained on: a folder, or `bundled`.
-        count: number of architectures, evenly spread over the range of MACs.
+        count: number of architectures, 3 or more, evenly spread over the range of MACs.
         steps: training steps for each. By default as many as the run had.
         start: `scratch` (as the run began: random weights or the photos' KLT) or `supernet` (the weights that
             they have in the supernet).
