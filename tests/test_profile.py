@@ -487,6 +487,13 @@ def test_limits_in_ms_need_a_profile(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("profiled")
+def test_a_limit_at_a_size_without_a_profile_is_told_the_sizes_that_have_one(run: Run) -> None:
+    status, _, said = nas_said("search", run.path, "--target", "3ms", "--device", "cpu")
+    known = "figures at 768x512, and there are only some at 64x64: run `nas profile"
+    assert (status, known in said) == (2, True), said
+
+
+@pytest.mark.usefixtures("profiled")
 def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("nas.searching.searcher.Sources", lambda: QUICK)
     searcher = Searcher(run, device="cpu")

@@ -149,13 +149,20 @@ class Quantities:
         from nas.support.device import choose
 
         if (size, device) not in self._predictors:
-            path = path_of(self.run, device or choose(self.device).type, size)
+            where = device or choose(self.device).type
+            path = path_of(self.run, where, size)
             if not path.is_file():
                 if device is not None:
                     raise InputError(no_such_device(self.run, device, size))
                 shape = "" if size == REFERENCE_SIZE else f" --size {size[0]}x{size[1]}"
                 what = self.run.how_to_run("profile", shape) + ("" if self.run.read_only else " first")
-                raise InputError(f"Limits in ms and MB need this machine's figures: {what}.")
+                others = _profiled_sizes(self.run, where)
+                known = (
+                    f" at {size[0]}x{size[1]}, and there are only some at {' and '.join(others)}"
+                    if others
+                    else ""
+                )
+                raise InputError(f"Limits in ms and MB need this machine's figures{known}: {what}.")
             measured = Measurements.read(path)
             if measured.facts.get("weights") != self.run.fingerprint:
                 raise InputError(
@@ -235,6 +242,12 @@ def _span_in_words(quantity: Quantity, least: int, most: int) -> str:
     )
 
 
+def _profiled_sizes(run: Run, device: str) -> list[str]:
+    """The sizes, such as 768x512, at which a run has a profile of a device."""
+    parts = [file.parent.name.rpartition("-") for file in sorted(run.profile_path.glob("*/measured.yaml"))]
+    return [shape for name, _, shape in parts if name == device]
+
+
 def no_such_device(run: Run, device: str, size: Size) -> str:
     """The message for a run without a profile of a device at a size: it lists the existing profiles.
 
@@ -247,7 +260,7 @@ def no_such_device(run: Run, device: str, size: Size) -> str:
     parts = [file.parent.name.rpartition("-") for file in sorted(run.profile_path.glob("*/measured.yaml"))]
     profiled = [f"{name} at {shape}" if shape != usual else name for name, _, shape in parts]
     told = f"only of {' and '.join(profiled)}" if profiled else "and none of any other"
-    sizes = [shape for name, _, shape in parts if name == device]
+    sizes = _profiled_sizes(run, device)
     wanted = device if size == REFERENCE_SIZE and not sizes else f"{device} at {size[0]}x{size[1]}"
     known = f"name the size, such as '30ms@{device} at {sizes[0]}'; or " if sizes else ""
     if device in THIS_MACHINE:
