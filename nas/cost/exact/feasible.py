@@ -230,6 +230,17 @@ def _phases(quantity: Quantity) -> list[Quantity]:
     return [replace(quantity, phases=(phase,)) for phase in quantity.phases]
 
 
+def _undercut_by_none(values: Floats) -> IntArray:
+    """Indexes of the rows, [n, k], that no other row is at most in every column; one of equal rows."""
+    different, first = np.unique(values, axis=0, return_index=True)
+    kept, indexes = np.empty_like(different), list[int]()
+    for value, index in zip(different, first, strict=True):  # in order, so that none undercuts an earlier one
+        if not (kept[: len(indexes)] <= value).all(1).any():
+            kept[len(indexes)] = value
+            indexes.append(int(index))
+    return np.array(indexes)
+
+
 class _MixedIntegerProgram:
     """One regime as a mixed-integer programme: one choice in every group, and one row for each bound."""
 
@@ -320,6 +331,7 @@ class _MixedIntegerProgram:
         if count == 0:
             only = self._architecture(np.zeros(0))
             return only if fits(only) else None
+        useful = self._useful([cost[:count], *self._rows, *(row[:count] for row in rows)])
         choose = np.zeros((len(self._sizes), wide))
         for group, span in enumerate(self._spans):
             choose[group, span] = 1
@@ -327,7 +339,7 @@ class _MixedIntegerProgram:
         constraints, limits = [choose, *padded, *rows], np.array([*self._most, *most])
         ones = np.ones(len(self._sizes))
         integral = np.append(np.ones(count), [0] * peak)
-        upper = np.append(np.ones(count), [np.inf] * peak)
+        upper = np.append(useful.astype(float), [np.inf] * peak)
         exceeded = np.zeros(len(limits), bool)
         for tightened in (*[0.0] * RETRIES, SLACK, 10 * SLACK):
             matrix = csr_matrix(np.vstack(constraints))
@@ -355,6 +367,20 @@ class _MixedIntegerProgram:
             constraints.append((solution.x > 0.5) & (np.arange(wide) < count))
             limits, exceeded = np.append(limits, len(self._sizes) - 0.5), np.append(exceeded, False)
         return None
+
+    def _useful(self, sums: Sequence[Floats]) -> NDArray[np.bool_]:
+        """Which choices a solution may need: those that no other one of their group undercuts in all sums.
+
+        The cost is minimised and every row is limited from above, so an undercut choice can be replaced
+        without loss. Few choices remain, which saves the solver minutes in spaces with large groups.
+
+        Args:
+            sums: the cost and all rows, each by choice.
+        """
+        useful = np.zeros(sum(self._sizes), bool)
+        for span in self._spans:
+            useful[span.start + _undercut_by_none(np.stack([row[span] for row in sums], 1))] = True
+        return useful
 
     def _architecture(self, chosen: Floats) -> Architecture:
         indexes = [int(choices[0]) for choices in self._allowed]
