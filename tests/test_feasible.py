@@ -298,6 +298,16 @@ def test_one_limit_twice_is_the_tighter_one() -> None:
         assert f"No architecture has {what} <= " in none.explain()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_most_within_its_own_limit_is_that_of_enumeration(name: str) -> None:
+    table = table_of(f"{name}-integer")
+    total = macs(table, "total")
+    costs = np.sort(costs_of(name, total))
+    for most in (costs[0], *np.quantile(costs, [0.2, 0.5, 0.9]).astype(int).tolist()):
+        found = FeasibleSet(space_of(name), [Bound(total, int(most))]).most(total)
+        assert found == costs[costs <= most].max()
+
+
 def test_names_of_studies_are_safe_and_differ() -> None:
     base = drawn_quantity(space_of("joint-ar"), np.random.default_rng(0), "decode", 1)
     made = [

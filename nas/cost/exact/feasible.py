@@ -180,6 +180,9 @@ class FeasibleSet:
         limit = max(phase.of(end) for phase, end in zip(phases, ends, strict=True))
         if any(quantity.of(end) == limit and meets(end, self._others) for end in ends):
             return limit  # no bound prevents this
+        if sign < 0 and [bound.quantity for bound in self._others] == [quantity]:
+            # a sum as close to its own limit as possible is a subset sum, which the solver is slow at
+            return self._reach(quantity).most_up_to(self._others[0].most)
         values = [quantity.of(solved) for solved in self._optima(quantity, sign)]
         return (min(values) if sign > 0 else max(values)) if values else None
 

@@ -75,6 +75,16 @@ class ReachableCosts:
         _, indexes = min((regime.end(sign) for regime in self._regimes), key=lambda end: sign * end[0])
         return self.space.at(indexes)
 
+    def most_up_to(self, high: int) -> int | None:
+        """The largest cost of an architecture that costs at most `high`, or None if there is none.
+
+        Args:
+            high: the highest cost, in integer units of the quantity.
+        """
+        return max(
+            (most for regime in self._regimes if (most := regime.most_up_to(high)) is not None), default=None
+        )
+
     @property
     def size(self) -> int:
         """Number of architectures of the space."""
@@ -222,6 +232,13 @@ class _Regime:
         """Number of architectures that cost at most `high`."""
         few, many = sorted((sums.costs for sums in self._lists), key=len)  # the longer one is looked up in
         return self.alike * int(np.searchsorted(many, high - few, side="right").sum())
+
+    def most_up_to(self, high: int) -> int | None:
+        """The largest cost that is at most `high`, or None if all are larger."""
+        few, many = sorted((sums.costs for sums in self._lists), key=len)
+        below = np.searchsorted(many, high - few, side="right")
+        reached = few[below > 0] + many[below[below > 0] - 1]
+        return int(reached.max()) if reached.size else None
 
     def counts(self, low: int, high: int) -> tuple[IntArray, IntArray]:
         """For every sum on the left: the first sum on the right that fits, and how many of them fit."""
