@@ -183,8 +183,13 @@ class FeasibleSet:
         if sign < 0 and [bound.quantity for bound in self._others] == [quantity]:
             # a sum as close to its own limit as possible is a subset sum, which the solver is slow at
             return self._reach(quantity).most_up_to(self._others[0].most)
-        values = [quantity.of(solved) for solved in self._optima(quantity, sign)]
-        return (min(values) if sign > 0 else max(values)) if values else None
+        own = [bound.most for bound in self._others if bound.quantity == quantity]
+        end, best = (min(limit, *own) if sign < 0 and own else limit), None
+        for value in (quantity.of(solved) for solved in self._optima(quantity, sign)):
+            best = value if best is None or sign * value < sign * best else best
+            if best == end:
+                break  # no other regime goes beyond
+        return best
 
     def _optima(self, quantity: Quantity, sign: int) -> Iterator[Architecture]:
         """The best architecture of every regime that has one."""
