@@ -494,6 +494,32 @@ def test_a_limit_at_a_size_without_a_profile_is_told_the_sizes_that_have_one(run
 
 
 @pytest.mark.usefixtures("profiled")
+def test_an_accepted_target_stays_so_when_new_layouts_are_timed_on_a_faster_machine(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = Searcher(run, device="cpu")
+    time = searcher.quantities.of("decode", "ms", HERE)
+    most = searcher.question(Budget("x")).feasible.most(time)
+    assert most is not None
+    measure = measuring.measure
+
+    def faster(*given: Any, **more: Any) -> Measurements:
+        kept = measure(*given, **more)
+        for timed in kept.codecs.values():
+            timed.rounds = [{part: seconds / 4 for part, seconds in parts.items()} for parts in timed.rounds]
+        kept.keep()
+        return kept
+
+    monkeypatch.setattr(measuring, "measure", faster)
+    target = Budget.of(f"{0.9 * most / time.per_unit:.4f}ms at 64x64", "decoder")
+    result = searcher.search(target, trials=2, sources=QUICK)
+    assert len(result.choices) == 1
+    assert any("no architecture costs more than" in note for note in result.notes)
+    with pytest.raises(UnreachableBudgetError, match="Every architecture costs less"):
+        Searcher(run, device="cpu").search(target, trials=0)
+
+
+@pytest.mark.usefixtures("profiled")
 def test_a_search_for_milliseconds(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("nas.searching.searcher.Sources", lambda: QUICK)
     searcher = Searcher(run, device="cpu")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nas.photos.split import photos_of
@@ -202,7 +202,9 @@ class Searcher:
             if prepare_layouts(self.run, self.evaluator, settings, seed=seed, report=report):
                 self._open()
             self._complete_profiles(budget, report)
-            question = self.question(budget)  # resolved again, because the space now has more layouts
+            # resolved again, because the space now has more layouts. An accepted target stays so: with new
+            # times in the profile, it may be above them all
+            question = self.question(replace(budget, typed=False))
         rungs = self._learn(question, sources, seed, report) if number else []
         proposals = proposer(
             self.space,
