@@ -330,6 +330,18 @@ def test_what_a_target_limits(scope: str, target: str, measure: tuple[Any, ...])
     assert not budget.is_elsewhere
 
 
+def test_a_budget_of_several_targets() -> None:
+    assert Budget.of(["20", 30.0], "decoder").targets == (Amount(20, "kMAC/px"), Amount(30, "kMAC/px"))
+    assert Budget.of([20]) == Budget.of(20)
+    for wrong, said in (
+        ([], "empty list"),
+        (["20", "30ms"], "one unit"),
+        (["20", "x"], "'x' is not an amount"),
+    ):
+        with pytest.raises(InputError, match=said):
+            Budget.of(wrong)
+
+
 def test_further_limits_come_after_those_of_a_budget_and_are_of_its_device(tmp_path: Path) -> None:
     own = load(tmp_path, {"targets": ["30 ms"], "limits": "stages <= 4", "device": "phone"})
     expected = [("stages", None), ("encode", "phone"), ("decoder", None)]

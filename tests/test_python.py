@@ -188,6 +188,13 @@ def test_what_is_no_lambda_is_refused(lmbda: Any) -> None:
         interpolate_gains(torch.zeros(3, 2), (0.001, 0.01, 0.1), lmbda)
 
 
+def test_a_wrong_keyword_is_refused_by_the_name_of_its_function(loaded: LoadedRun) -> None:
+    wrong: dict[str, Any] = {"targets": [3]}
+    for function in (nas.search, nas.profile, loaded.search):
+        with pytest.raises(TypeError, match=rf"^{function.__name__}\(\) got an unexpected keyword"):
+            function(loaded.run.path, **wrong)
+
+
 @pytest.mark.parametrize("given", [{"scope": np.arange(3)}, {"scope": []}, {"limits": 3}, {"limits": [3]}])
 def test_a_budget_of_wrong_kinds_is_refused(given: Any) -> None:
     with pytest.raises(InputError, match=r"no scope|list of limits"):

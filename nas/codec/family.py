@@ -95,6 +95,10 @@ class CodecFamily:
                 "one layout."
             )
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.layouts)
+        return f"CodecFamily({self.base.network.space.family.name}, {len(self.decoders)} decoders, {names})"
+
     @property
     def default(self) -> int:
         """Index of the base codec's decoder in `decoders`."""

@@ -185,9 +185,10 @@ def _best_within(coded: Callable[[int], Nic], most_bytes: float) -> Nic:
     low, high = 0, STEPS_OF_QUALITY
     best = coded(low)
     if not len(best.to_bytes()) <= most_bytes:  # written so that NaN is refused, too
+        least, pixels = len(best.to_bytes()), best.width * best.height
         raise InputError(
-            f"The lowest quality takes {len(best.to_bytes())} bytes, and at most {most_bytes:g} were asked "
-            "for: allow more, or make the picture smaller."
+            f"The lowest quality takes {least} bytes ({8 * least / pixels:.3g} bpp), and at most "
+            f"{most_bytes:.4g} ({8 * most_bytes / pixels:.3g} bpp) were asked for: allow more."
         )
     while low < high:
         middle = (low + high + 1) // 2

@@ -230,8 +230,8 @@ class Budget:
     Example:
         >>> nas.Budget.load("three-levels").scope
         'total'
-        >>> print(*nas.Budget.of("20", "decoder").targets)
-        20 kMAC/px
+        >>> print(*nas.Budget.of(["20", "60%"], "decoder", limits="stages <= 4").targets)
+        20 kMAC/px 60%
     """
 
     name: str
@@ -361,18 +361,24 @@ class Budget:
         return replace(self, targets=(Amount.parse(target).on(self.device),), span=None, typed=True)
 
     @classmethod
-    def of(cls, target: str | float, scope: str = "total", limits: Limits = ()) -> Budget:
-        """Make a budget with one target, as `--target` does.
+    def of(
+        cls, target: str | float | Sequence[str | float], scope: str = "total", limits: Limits = ()
+    ) -> Budget:
+        """Make a budget with one target, as `--target` does, or with several.
 
         Args:
-            target: "20" (kMAC per pixel), "60%" (of the widest architecture) or "30ms".
+            target: "20" (kMAC per pixel), "60%" (of the widest architecture) or "30ms"; or a list of such.
             scope: `encoder`, `decoder` or `total`.
             limits: further limits, such as "stages <= 4".
 
         Raises:
             InputError: it is not a target or a limit, or there is no such scope.
         """
-        return cls(f"target {target}", scope, (Amount.parse(target),), typed=True).limited(limits)
+        listed = [target] if isinstance(target, str) or not isinstance(target, Sequence) else list(target)
+        if not listed:
+            raise InputError("`target` is an empty list: give at least one target.")
+        name = f"target{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}"
+        return cls(name, scope, tuple(map(Amount.parse, listed)), typed=True).limited(limits)
 
 
 class _SpanFields(Strict):

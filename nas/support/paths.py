@@ -50,7 +50,10 @@ def with_paths(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:  # named as Python names it
+            raise TypeError(f"{function.__name__}() {error}") from None
         for name, value in list(bound.arguments.items()):
             if is_absurd(value):
                 raise InputError(f"`{name}` cannot be so large a number: give a smaller one.")
