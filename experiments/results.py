@@ -50,7 +50,7 @@ def facts(seed: int, **more: Any) -> dict[str, Any]:
 def _relative(word: str) -> str:
     """Shorten a path of the command line: relative to the repository, or only the last name elsewhere."""
     path = Path(word)
-    if not path.exists():
+    if not path.exists() and not path.is_absolute():  # an absolute one may be made later
         return word
     root, whole = ROOT.resolve(), path.resolve()
     return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else path.name
@@ -122,4 +122,4 @@ def over_seeds(values: list[float], digits: int, sign: str = "") -> str:
         sign: sign option of the number format, such as `+`.
     """
     spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):{sign}.{digits}f}{spread}"
+    return f"{mean(values):{sign}z.{digits}f}{spread}"  # z: no negative zeros

@@ -17,6 +17,7 @@ from experiments.families import show as families_show
 from experiments.flagship import show as flagship_show
 from experiments.optimizers import run as optimizers
 from experiments.probes import run as probes
+from experiments.probes import wider
 from experiments.quantizer import run as quantizer
 from experiments.results import JOURNAL, ROOT, SUMMARY, read_result, renewed
 from experiments.sharing import run as sharing
@@ -85,9 +86,10 @@ def test_the_table_of_optimisers_is_that_of_the_results():
     assert renewed(page, "optimisers", tables) == page
 
 
-def test_the_table_of_probes_is_that_of_the_results():
+def test_the_tables_of_probes_are_those_of_the_results():
     page = probes.PAGE.read_text(encoding="utf-8")
     assert renewed(page, "agreement", probes.tables()) == page
+    assert renewed(page, "wider", wider.tables()) == page
 
 
 def test_the_table_of_contexts_is_that_of_the_results():
