@@ -6,6 +6,7 @@ import _thread
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,17 +41,22 @@ def _reraise_ignored() -> Iterator[None]:
     before = sys.unraisablehook
 
     def hook(lost: Any) -> None:
-        if issubclass(lost.exc_type, KeyboardInterrupt):
-            timer = threading.Timer(PAUSE, again)
-            timer.daemon = True
-            timer.start()
-        else:
-            before(lost)
+        try:
+            if issubclass(lost.exc_type, KeyboardInterrupt):
+                _thread.start_new_thread(again, ())  # threading would wait here until the thread runs
+            else:
+                before(lost)
+        except KeyboardInterrupt:  # came in here, where it would be lost as well
+            _thread.start_new_thread(again, ())
 
     def again() -> None:
+        time.sleep(PAUSE)
         handled = [number for number in (signal.SIGINT, *STOPS) if signal.getsignal(number) is _stop]
         if handled and sys.unraisablehook is hook:
-            _thread.interrupt_main(handled[0])
+            if hasattr(signal, "pthread_kill"):  # also ends a wait of the main thread
+                signal.pthread_kill(threading.main_thread().ident or 0, handled[0])
+            else:
+                _thread.interrupt_main(handled[0])
 
     sys.unraisablehook = hook
     try:
