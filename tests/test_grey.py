@@ -18,7 +18,7 @@ from modules import module_at
 from PIL import Image
 from test_effort import codec_of, objective_of
 from test_family import make_family
-from test_saturated import product
+from test_saturated import packaged_codec, product
 
 import nas
 from nas.codec.bitstream import compress_image, decompress_image, latents_of, lmbda_of, step_of
@@ -32,16 +32,13 @@ from nas.codec.refining.tiles import TileLoss, refine_by_tiles
 from nas.codec.tiles import TILING, Tiling
 from nas.comparison.evaluate import evaluate_codec
 from nas.comparison.evaluate_family import _at_rate
-from nas.graph.network import Supernet
 from nas.metrics.objective import Objective
 from nas.metrics.quality import mse
 from nas.photos.grey import is_grey, to_grey
 from nas.photos.images import Photo, psnr, read_image, write_image
 from nas.report.info.info import Info
-from nas.shipped import zoo_run
 from nas.support.errors import InputError
 from nas.support.progress import silent
-from nas.weights.checkpoint import Checkpoint, load_weights
 
 SIZES = ((1, 1), (37, 90), (64, 64), (65, 1))
 PICTURES = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
@@ -66,12 +63,7 @@ def family() -> CodecFamily:
 
 @pytest.fixture(scope="module")
 def trained() -> Codec:
-    """A codec of the `patch` supernet that the package carries, over a range of rates."""
-    run = zoo_run("patch")
-    network = Supernet(run.space)
-    load_weights(network, Checkpoint.read(run.weights_path).tensors, source="zoo:patch")
-    architecture = run.space.narrowest()
-    return Codec(network.extract(architecture), architecture)
+    return packaged_codec()
 
 
 @pytest.fixture(scope="module")

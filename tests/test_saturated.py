@@ -56,14 +56,18 @@ def smallest(codec: Codec, pixels: np.ndarray, **options: Any) -> Any:
     return compress_smallest(family, pixels, list(family.layouts), **options)
 
 
-@pytest.fixture(scope="module")
-def trained() -> Codec:
-    """A codec of the `patch` supernet that the package carries."""
+def packaged_codec() -> Codec:
+    """The narrowest codec of the `patch` supernet that the package carries, over a range of rates."""
     run = zoo_run("patch")
     network = Supernet(run.space)
     load_weights(network, Checkpoint.read(run.weights_path).tensors, source="zoo:patch")
     architecture = run.space.narrowest()
     return Codec(network.extract(architecture), architecture)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Codec:
+    return packaged_codec()
 
 
 @pytest.mark.parametrize("level", [0, 255])
