@@ -92,10 +92,10 @@ def file_without_effort(family: CodecFamily, pixels: Pixels, step: int | None) -
     Raises:
         InputError: the picture cannot be coded.
     """
-    height, width = pixels.shape[:2]
+    (height, width), grey = pixels.shape[:2], is_grey(pixels)
 
     def written(latents: Latents, step: int | None) -> Nic:
-        return write_latents(family.base, latents, width, height, step, is_grey(pixels))
+        return write_latents(family.base, latents, width, height, step, grey)
 
     return _without_effort(family, pixels, analyzed(family.base, pixels), step, written, TILING)
 
